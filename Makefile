@@ -1,4 +1,4 @@
-# What each target needs is set up first; see "Set-up" in README.md.
+# Every target sets up its requirements first; see "Set-up" in README.md.
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -9,24 +9,24 @@ PYTHON ?= python3
 demo: setup
 	$(CARGO) run --release --example demo
 
-# Everything that must pass before a change goes in. One recipe, so that -j leaves its order alone. What incremental
-# builds keep for the next build would take gigabytes here.
+# Runs all checks that must pass before a change is merged. They are one recipe, so that `make -j` keeps their order.
+# Incremental builds are off, because their files would take gigabytes.
 test: export CARGO_INCREMENTAL = 0
 test: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --features hub -- -D warnings
-	OMP_NUM_THREADS=1 $(CARGO) test --workspace --features hub # they run side by side, a core each
+	OMP_NUM_THREADS=1 $(CARGO) test --workspace --features hub # tests run in parallel, on one core each
 	tests/downstream.sh
 
-# The reference's numbers alone.
+# Runs the conformance cases alone: comparisons with the numbers of diffusers, transformers and DAAM.
 golden: setup
 	$(CARGO) test --release --test golden
 
 bench: setup
 	$(CARGO) bench
 
-# Measures the figures of docs/performance.md on this machine and writes its tables. PEERS is a Python with diffusers, made as
-# benches/peers/step.py says.
+# Measures the figures of docs/performance.md on this computer and writes the page's tables. PEERS is a Python with
+# diffusers, made as benches/peers/step.py says.
 PEERS ?= .peers/bin/python
 figures: setup
 	$(PYTHON) benches/figures.py measure --peers $(PEERS)
@@ -35,7 +35,7 @@ figures: setup
 doc: setup
 	$(CARGO) doc --no-deps
 
-# The pictures of docs/gallery.md, except those of measurements.
+# Makes the pictures of docs/gallery.md, except the pictures of measurements.
 GALLERY = color_strokes colorize composition exact_color exact_strokes image_guidance many_colors prompt_colors protect \
 	reference_color regions repaint saliency_overlay two_pass
 gallery: setup
@@ -47,16 +47,16 @@ gallery: setup
 	cd target/gallery && $(CARGO) run --release -p impasto-report --example report && cp report.png ../../docs/images
 	IMPASTO_SCREENSHOTS=$(CURDIR)/docs/images $(CARGO) test --release -p impasto-studio --test browser
 
-# The page in the browser on which one paints.
+# Serves the studio: a page in the browser for painting.
 studio: setup
 	$(CARGO) run --release -p impasto-cli -- studio
 
-# The documents as a book, in target/book.
+# Builds the documents as a book, in target/book.
 book:
 	@command -v mdbook >/dev/null || { echo "mdbook is missing: cargo install mdbook"; exit 1; }
 	mdbook build docs
 
-# A CPU libtorch in the user's cache folder, unless there is one already.
+# Puts a CPU libtorch into the user's cache folder, unless there is a libtorch already.
 setup:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: sudo apt-get install python3 python3-pip"; exit 1; }
 	@$(PYTHON) crates/impasto-libtorch/libtorch.py

@@ -1,6 +1,6 @@
 //! Cost of each phase of a hook at one attention site.
 //!
-//! The row `none` comes first. A column holds the probabilities of one token.
+//! The first row, `none`, has no hook. A column holds the probabilities of one token.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use impasto::attention::{
@@ -10,7 +10,7 @@ use impasto::{Branch, Grid, Result, Step, TokenSpan};
 use std::hint::black_box;
 use tch::{Device, Kind, Tensor};
 
-/// A hook that asks for one phase and does the least useful work in that phase.
+/// A hook that asks for one phase and does as little work as a useful hook can do in that phase.
 struct Does {
     phase: Interest,
     active: bool,
@@ -40,7 +40,7 @@ impl CrossAttentionHook for Does {
 fn sites(criterion: &mut Criterion) {
     tch::set_num_threads(1);
     // Sites as (name, heads, side of the grid, width of a head).
-    // One is a site of the tiny model, the other the largest site of SD 1.5 at 512 × 512 pixels.
+    // `tiny` is a site of the tiny model, `sd15` the largest site of SD 1.5 at 512 × 512 pixels.
     for (name, heads, side, width) in [("tiny", 5, 16, 16), ("sd15", 8, 64, 40)] {
         let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
         let (q, context) = (random(&[2, heads, side * side, width]), random(&[2, 77, heads * width]));

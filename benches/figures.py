@@ -7,9 +7,9 @@
     python3 benches/figures.py check             fails if a table differs from the newest file of results
 
 A run of `measure` writes one file, `benches/results/DATE-COMMIT.csv`: every figure with the bench, group, row, unit,
-95 % interval, rounds and threads, below a comment with the machine and build. PART is a name of `PARTS`; without one,
-all are measured, so that a page never mixes machines. `--peers` names a Python that has PyTorch and diffusers
-(`benches/peers/step.py` says how to make one).
+95 % interval, rounds and threads, below a comment with the commit, machine and libtorch version. PART is a name of
+`PARTS`; without one, all are measured, so that a page never mixes machines. `--peers` names a Python that has PyTorch
+and diffusers (`benches/peers/step.py` says how to make one).
 """
 import argparse
 import csv
@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benches/results"
 PAGE = ROOT / "docs/performance.md"
 COLUMNS = ["bench", "group", "row", "measure", "value", "low", "high", "rounds", "threads"]
-# What is run for a part; ROUNDS is replaced by the number of rounds, PEERS by the Python with diffusers.
+# The command of each part. ROUNDS is replaced by the number of rounds, PEERS by the Python with diffusers.
 BENCH = ["cargo", "bench", "--quiet", "--bench"]
 PARTS = {
     "tiny": [*BENCH, "overhead", "--", "tiny", "--rounds", "ROUNDS"],
@@ -94,10 +94,10 @@ def measure(args):
     """Runs the benches and keeps their figures as a new file of results."""
     unknown = [part for part in args.parts if part not in PARTS]
     if unknown:
-        sys.exit(f"no part is called {unknown[0]!r}; the parts are {', '.join(PARTS)}")
+        sys.exit(f"PART is {unknown[0]!r}; expected one of {', '.join(PARTS)}")
     parts = args.parts or list(PARTS)
     if args.peers is None and any(PARTS[part][0] == "PEERS" for part in parts):
-        sys.exit("diffusers is measured too: name a Python that has it with --peers, or name the parts without it")
+        sys.exit("--peers is missing; expected a Python that has diffusers; give it, or name only the parts without diffusers")
     git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
     commit = git("rev-parse", "--short=8", "HEAD")
     date = datetime.date.today().isoformat()
@@ -214,7 +214,7 @@ def written():
     made = tables(Figures())
     for name in re.findall(r"<!-- figures: (\w+) -->", page):
         if name not in made:
-            sys.exit(f"{PAGE.name} asks for a table {name!r}; there are {', '.join(made)}")
+            sys.exit(f"{PAGE.name} asks for the table {name!r}; expected one of {', '.join(made)}")
         block = rf"(<!-- figures: {name} -->\n).*?(<!-- end -->)"
         page = re.sub(block, lambda found: found[1] + made[name] + "\n" + found[2], page, flags=re.S)
     return page

@@ -1,14 +1,15 @@
 //! Time and peak memory of loading: `cargo bench --bench load [-- tiny|small|large] [--rounds N]`.
 //!
-//! Without a name, all groups but `large` run. The time is compared with reading the same bytes and libtorch's own
-//! conversion of them.
+//! Without a name, all groups but `large` run. The time of loading is compared with the time to read the same bytes and
+//! to convert them by libtorch.
 //!
 //! `small` and `large` are diffusers folders of random f16 weights in a temporary folder, with a small VAE and text
 //! encoder. `small` has a UNet of SD 1.5's build with a quarter of its channels. `large` has the UNet of SD 1.5 itself
-//! (1.7 GB). Each measurement is a process of its own, so that its peak is its own too. The files are in the system's
-//! cache.
+//! (1.7 GB). Each measurement runs in its own process, so that the peak memory belongs to that measurement alone. The
+//! files are in the system's file cache.
 //!
-//! * `floor`: reads the files once and converts each tensor with `to_kind`. The tensors stay, as a model's do.
+//! * `floor`: reads the files once and converts each tensor with `to_kind`. The tensors stay in memory, as a loaded
+//!   model's do.
 //! * `load`: calls `Model::load_with`. The ratio is to the floor of the same round.
 //! * `peak`: most resident memory while loading, less the resident memory before, as a multiple of the model's bytes.
 
@@ -124,7 +125,7 @@ fn work(work: &str, folder: &Path, kind: &str) -> Vec<f64> {
 
 /// Prints the seconds and bytes of some work, the resident memory before the work, and the peak.
 fn measured(act: impl FnOnce() -> Result<(f64, f64)>) -> Result<()> {
-    drop(Model::load(&Source::embedded())?); // starts libtorch, so that its own memory counts as resident before
+    drop(Model::load(&Source::embedded())?); // starts libtorch, so that `before` includes libtorch's own memory
     let before = resident("VmRSS");
     let (seconds, bytes) = act()?;
     println!("{seconds} {bytes} {before} {}", resident("VmHWM"));

@@ -1,15 +1,16 @@
 //! Memory of a run: `cargo bench --bench memory [-- run|decode|encode|many]`; without a name, all of them.
 //!
-//! The bench needs Linux, whose `/proc` tells the resident memory and its peak. Each measurement is a process of its
-//! own, so that its peak is its own too.
+//! The bench reads the resident memory and its peak from Linux's `/proc`. Each measurement runs in its own process, so
+//! that the peak belongs to that measurement alone.
 //!
 //! * `run`: two steps of a network of SD 1.5's size on 64×64 latents (512×512 pixels). One run is bare, another has all
-//!   guidance methods of the row `all` of the other benches. 4 GB, some minutes.
+//!   guidance methods of the row `all` of the other benches. Takes 4 GB and some minutes.
 //! * `decode`, `encode`: a VAE of SD 1.5's size on pictures of 512×512 and 1024×1024 pixels, in f32 and bf16. The VAE
-//!   works on the whole picture (as it does by default) or in tiles. The figures are above the model's resident memory.
-//! * `many`: runs of the embedded model with a force, paint and all words in one process, and the resident memory after
-//!   each tenth of them. glibc's arenas are as they are, or limited by `MALLOC_ARENA_MAX=1`: memory that threads leave
-//!   in arenas of their own looks like growth.
+//!   works on the whole picture (as it does by default at these sizes) or in tiles. The figures do not include the
+//!   model's resident memory.
+//! * `many`: 200 runs of the embedded model in one process, each with a color force, a painted area and heat maps of
+//!   all words. The bench prints the resident memory after each tenth of the runs, first with glibc's defaults, then
+//!   with `MALLOC_ARENA_MAX=1`: memory that threads leave in arenas of their own looks like growth.
 
 mod support;
 
@@ -42,11 +43,11 @@ fn main() -> Result<()> {
                 let kind = if kind == "bf16" { Kind::BFloat16 } else { Kind::Float };
                 autoencode(work, Path::new(folder), side.parse().expect("a side"), tiling == "whole", kind)
             }
-            other => panic!("no work: {other:?}"),
+            other => panic!("--work is {other:?}; expected run ROW, many, or encode|decode FOLDER SIDE TILING KIND"),
         };
     }
     if !cfg!(target_os = "linux") {
-        println!("only Linux tells what is resident in a way that this bench can read");
+        println!("this bench reads the resident memory from /proc; run it on Linux");
         return Ok(());
     }
     let named = |group: &str| arguments.iter().any(|argument| argument == group);
@@ -166,9 +167,9 @@ fn make(folder: &Path) -> Result<()> {
     Ok(Tensor::write_safetensors(&tensors, folder.join("diffusion_pytorch_model.safetensors"))?)
 }
 
-/// Returns the resident memory, and resets the peak to it.
+/// Returns the resident memory in bytes, and resets the peak to that value.
 fn begun() -> f64 {
-    fs::write("/proc/self/clear_refs", "5").expect("the peak is forgotten");
+    fs::write("/proc/self/clear_refs", "5").expect("the peak is reset");
     resident("VmRSS")
 }
 

@@ -4,11 +4,11 @@
 //! Machines are shared and noisy, so every round runs each row once, in turn. The figures are ratios to that round's
 //! `none`: their median, with a bootstrap 95 % interval. `again` is `none` a second time and shows the noise of the
 //! measurement. On one thread the clock takes processor time, which other work on the machine hardly changes. On
-//! several threads it takes wall time, because waiting threads count as working ones in processor time.
+//! several threads the clock takes wall time, because processor time counts waiting threads as working.
 //!
-//! A row's time is that of whole steps of a run. The model is a tiny model, or a network of Stable Diffusion 1.5's size
-//! with random weights (32×32 latents, 77 tokens). `own` is the ratio less one: the guidance method's own operations.
-//! `precision` has the bare step of that network in f32 and in bf16, in turns.
+//! A row's time is the time of whole steps of a run. The model is a tiny model, or a network of Stable Diffusion 1.5's
+//! size with random weights (32×32 latents, 77 tokens). `own` is the ratio less one: the guidance method's own
+//! operations. `precision` has the bare step of the network of SD 1.5's size in f32 and in bf16, in turns.
 
 mod support;
 

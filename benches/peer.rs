@@ -3,8 +3,9 @@
 //! A script can drive the program in turns with another library: `benches/peers/picture.py`, `benches/peers/step.py`.
 //!
 //! A line is a prompt for a picture of 28 Euler steps, by the embedded model or the model in `--model FOLDER`. With
-//! `--save FOLDER` the picture is saved as `FOLDER/picture.png`. With `--step tiny|sd15` a line is a row of the
-//! benches, for one call of the network with both branches. `--kind bf16|f16` and `--device cuda` are for `sd15`.
+//! `--save FOLDER` the picture is saved as `FOLDER/picture.png`. With `--step tiny|sd15` a line names a row of the
+//! benches, to be run for one call of the network with both branches. `--latents 64` is the side of the latents; 32 by
+//! default. `--kind bf16|f16` and `--device cuda` are for `sd15`.
 
 mod support;
 
@@ -20,6 +21,7 @@ fn main() -> Result<()> {
     let option =
         |name: &str| -> Option<&String> { arguments.get(arguments.iter().position(|found| found == name)? + 1) };
     tch::set_num_threads(option("--threads").and_then(|threads| threads.parse().ok()).unwrap_or(1));
+    let side = option("--latents").and_then(|side| side.parse().ok()).unwrap_or(32);
     match option("--step").map(String::as_str) {
         None => {
             let source = option("--model").map_or_else(Source::embedded, Source::dir);
@@ -32,10 +34,10 @@ fn main() -> Result<()> {
                 _ => Kind::Float,
             };
             let cuda = option("--device").is_some_and(|device| device == "cuda");
-            let (device, side) = if cuda { (Device::Cuda(0), 64) } else { (Device::Cpu, 32) };
+            let device = if cuda { Device::Cuda(0) } else { Device::Cpu };
             steps(&Unet::sd15_on(kind, device)?, Grid::new(side, side))
         }
-        Some(_) => steps(&Model::load(&Source::embedded())?, Grid::new(32, 32)),
+        Some(_) => steps(&Model::load(&Source::embedded())?, Grid::new(side, side)),
     }
 }
 
@@ -46,7 +48,7 @@ fn lines() -> impl Iterator<Item = String> {
 
 fn tell(seconds: f64) {
     println!("{seconds}");
-    std::io::stdout().flush().expect("somebody listens");
+    std::io::stdout().flush().expect("standard output is open");
 }
 
 fn pictures(source: Source, folder: Option<&str>) -> Result<()> {

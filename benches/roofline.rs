@@ -7,8 +7,8 @@
 //! and with the whole step.
 //!
 //! The bench prints the layers' times, their share of the roof, and the step against the layers' sum. The roof is the
-//! best rate that any layer reached in this run. In bf16 a step in f32 is timed in turns too. The time of the work at
-//! the roof, as a share of the f32 step, is the least that bf16 could take.
+//! best rate that any layer reached in this run. With `--kind bf16` a step in f32 is timed in turns too. The last
+//! figure is the least time that bf16 could take, at the roof, as a share of the f32 step.
 
 mod support;
 
@@ -49,7 +49,7 @@ impl Layer {
             Self::Conv(rows, inputs, outputs, side, kernel, stride) => {
                 rows * (side / stride) * (side / stride) * inputs * outputs * kernel * kernel
             }
-            // `kernels::doubled` takes four products instead of nine from this number of cells on.
+            // `kernels::doubled` takes four products instead of nine from 128 cells on.
             Self::Doubled(channels, side) => {
                 let taps = if BATCH * side * side >= 128 { 4 } else { 9 };
                 BATCH * 4 * side * side * channels * channels * taps
@@ -119,7 +119,8 @@ const TINY: Sizes = Sizes { widths: &[48, 80, 80], attends: &[false, true, false
 /// Returns the layers of a UNet over latents of `side` cells, and how often each occurs.
 ///
 /// Both branches share one latent, so layers up to the first attention to the prompt have one row. On the way up, skip
-/// connections kept before that attention have one row too, where a norm's groups let them.
+/// connections kept before that attention have one row too, unless a norm's group spans both the skip connection and
+/// the other input.
 fn layers(sizes: &Sizes, side: i64) -> BTreeMap<Layer, usize> {
     let &Sizes { widths, attends, blocks, heads, groups } = sizes;
     let mut layers = BTreeMap::new();
@@ -149,8 +150,10 @@ fn layers(sizes: &Sizes, side: i64) -> BTreeMap<Layer, usize> {
     let transformer = |add: &mut dyn FnMut(Layer), distinct: i64, width: i64, side: i64| {
         let cells = side * side;
         add(Layer::Norm(distinct, groups, width, side));
-        (0..6).for_each(|_| add(Layer::Linear(width, width, distinct * cells))); // in; q, k, v, out; q
-        (0..2).for_each(|_| add(Layer::Linear(width, width, BATCH * cells))); // out, out
+        // The projection in; self-attention's q, k, v and out; cross-attention's q.
+        (0..6).for_each(|_| add(Layer::Linear(width, width, distinct * cells)));
+        // Cross-attention's out; the projection out.
+        (0..2).for_each(|_| add(Layer::Linear(width, width, BATCH * cells)));
         (0..2).for_each(|_| add(Layer::Linear(width, 4 * width, BATCH * cells)));
         add(Layer::Linear(4 * width, width, BATCH * cells));
         add(Layer::Attention(distinct, heads, width, cells, cells));
@@ -274,7 +277,8 @@ fn main() -> Result<()> {
         let exact_step = median(exact_steps);
         let (taken, least) = (step / exact_step, work / roof / exact_step);
         println!(
-            "the step in f32 {exact_step:.2} s, {:.0} GFLOP/s: {taken:.2} of it; at the roof {least:.2}",
+            "the step in f32 {exact_step:.2} s, {:.0} GFLOP/s; in {kind:?} {taken:.2} of that time, at the roof \
+             {least:.2}",
             work / exact_step
         );
     }

@@ -24,7 +24,7 @@ fn steps<M: Denoiser + Codec>(criterion: &mut Criterion, name: &str, model: &M, 
                 sampler = sampler.guide(guidance);
             }
             let mut run = sampler.start(model, Start::new(PROMPT, grid, Noise::shared(7))).expect("it starts");
-            let _ = run.step().expect("the first step fills what is kept for the run");
+            let _ = run.step().expect("the first step fills the caches of the run");
             bencher.iter_batched(|| (), |()| run.step().expect("a step"), BatchSize::PerIteration);
         });
     }

@@ -1,7 +1,7 @@
 //! Time of reading untrusted texts: 10 kB, 100 kB and 1 MB of the pieces that are hardest for each reader.
 //!
-//! `cargo bench --bench text`, or `cargo bench --bench text -- colors` for one reader. The exponent shows how the time
-//! grows and is that of the largest step: 1 is linear, 2 quadratic.
+//! `cargo bench --bench text`, or `cargo bench --bench text -- colors` for one reader. The printed exponent shows how
+//! the time grows, 1 for linear and 2 for quadratic: it is the larger exponent of the two steps in size.
 
 use impasto::Prompt;
 use impasto::composition::Composition;

@@ -6,8 +6,8 @@
 //! cargo run --release --example color_forcing --features hub -- --model cagliostrolab/animagine-xl-4.0
 //! ```
 //!
-//! `--model` takes a folder, a single file or, with the feature `hub`, a repository. The default is the embedded model,
-//! which knows few of the prompts' words.
+//! `--model` takes a folder, a single file or, with the feature `hub`, a repository of the Hugging Face Hub. The
+//! default is the embedded model, which knows few of the prompts' words.
 
 use impasto::methods::ColorForce;
 use impasto::{Error, Pipeline, Raster, Result, Rgb, Source};
@@ -78,7 +78,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Returns a folder, a file, or a repository of the hub, which is fetched.
+/// Returns the source of a folder, of a file, or of a repository of the hub, which is downloaded.
 fn source(name: &str) -> Result<Source> {
     let path = Path::new(name);
     match () {
@@ -95,5 +95,9 @@ fn fetched(name: &str) -> Result<Source> {
 
 #[cfg(not(feature = "hub"))]
 fn fetched(name: &str) -> Result<Source> {
-    Err(Error::parameter("--model", format!("{name:?}"), "a folder or a file; for the hub build with --features hub"))
+    Err(Error::parameter(
+        "--model",
+        format!("{name:?}"),
+        "a folder or a file; for a repository, build with --features hub",
+    ))
 }

@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let net = pipeline.model().controlnet(&Source::embedded())?;
     // `Guess::Even` runs the negative prompt's branch without control, so that guidance strengthens what the drawing
-    // says. The embedded ControlNet has learned the edges of pictures, so that line art is converted to edges too.
+    // says. The embedded ControlNet was trained on edges of pictures, so that line art is converted to edges too.
     let lines = line_art();
     let sketch = Canny::default().edges(&lines)?;
     let [hair, shirt, background] = [Rgb(255, 99, 71), Rgb(72, 61, 139), Rgb(176, 224, 230)];
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
 /// Draws a portrait in ink on paper.
 fn line_art() -> Raster {
     const INK: Rgb = Rgb(40, 36, 40);
-    // An arc of an ellipse. Angles are in turns, from the right downward.
+    // An arc of an ellipse. Angles are in full turns, from the right downward.
     let arc = |(x, y): (f64, f64), (rx, ry): (f64, f64), from: f64, to: f64| {
         let at = move |i: u32| {
             let angle = TAU * (from + (to - from) * f64::from(i) / 48.0);

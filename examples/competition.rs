@@ -1,5 +1,5 @@
-//! Chooses the words that a forced phrase competes with: all words for something else, all except some, or those of a
-//! list.
+//! Chooses the words that a forced phrase competes with: the words of all other things, all except some, or the words
+//! of a list.
 
 use impasto::methods::ColorForce;
 use impasto::{Pipeline, Result, Rgb};

@@ -13,7 +13,7 @@ const PROMPT: &str = "a house and a star, green ground, navy sky";
 const TEAL: Rgb = Rgb(0, 150, 150);
 const PINK: Rgb = Rgb(255, 105, 180);
 
-/// A custom hook that measures how much attention goes to the prompt's first token, which has no meaning.
+/// A custom hook that measures how much attention goes to the start token, which has no meaning.
 #[derive(Default)]
 struct Idle {
     share: f64,
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
             println!("{phrase}: asked for {asked}, painted {color} (CIEDE2000 {:.1})", painted.delta_e);
         }
     }
-    println!("{:.0} % of the attention has nothing to say", 100.0 * idle.share / idle.calls);
+    println!("{:.0} % of the attention goes to the start token", 100.0 * idle.share / idle.calls);
     output.notes.iter().for_each(|note| println!("{note}"));
     let overlay = look.heat_map(0)?.overlay(output.image(0)?, 0.7)?;
     let sheet = Sheet::new(4).add("alone", plain.image(0)?).add("the map", &map);

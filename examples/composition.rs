@@ -1,5 +1,4 @@
-//! Composes a picture of things in boxes, each after a prompt of its own, from JSON that a program or a person wrote:
-//! `composition [FILE.json]`.
+//! Composes a picture from JSON in which each thing has a box and a prompt of its own: `composition [FILE.json]`.
 
 use impasto::composition::Composition;
 use impasto::{Pipeline, Result};
@@ -36,7 +35,7 @@ fn main() -> Result<()> {
         }
     };
     let mut rows = Vec::new();
-    // The background alone comes first.
+    // The first row shows the background alone.
     let alone = compositions.iter().take(1).map(|(_, composition)| ("the background", composition, false));
     for (name, composition, composed) in alone.chain(compositions.iter().map(|(name, it)| (*name, it, true))) {
         let Composition { prompt, negative, width, height, .. } = composition;
@@ -51,6 +50,6 @@ fn main() -> Result<()> {
     }
     let sheet = rows.iter().fold(Sheet::new(2), |sheet, (caption, picture)| sheet.add(caption, picture));
     sheet.draw()?.save("composition.png")?;
-    println!("composition.png, and a preview of each");
+    println!("composition.png, and a preview of each composition");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Shows the crate's purpose in one command (`make demo`): a portrait unforced, with gold eyes by the published and by
-//! the exact method, and where the model looks for eyes. Writes to `out/`.
+//! Shows the crate's purpose in one command (`make demo`): an unforced portrait, the portrait with gold eyes by the
+//! published and by the exact method, and a heat map of the attention to "eyes". Writes to `out/`.
 
 use impasto::methods::ColorForce;
 use impasto::saliency::Daam;
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
         let painted = details.painted.first().expect("the portrait has eyes");
         println!(
             "forced \"{}\" to {}, {caption}: painted {}, CIEDE2000 {:.1} from it; mask {:.1} % of the \
-             picture, {:.0} % of it within CIEDE2000 10; {:.1?} in all ({:.1?} unforced)",
+             picture, {:.0} % of the mask within CIEDE2000 10; {:.1?} in all ({:.1?} unforced)",
             details.phrase,
             details.asked,
             painted.color,

@@ -1,4 +1,4 @@
-//! Guides a prompt by a picture: the prompt alone, and more and more of the picture's colors, with the same seeds.
+//! Guides a prompt by a picture at four rising strengths, from the prompt alone (0) to 0.45, with one seed.
 
 use impasto::methods::ImageGuidance;
 use impasto::methods::image_guidance::GuidanceParams;

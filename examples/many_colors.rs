@@ -1,4 +1,4 @@
-//! Forces five exact colors in one run. They share one first pass, and no cell gets two colors.
+//! Forces five exact colors in one run. The forces share one first pass, and no latent cell gets two colors.
 
 use impasto::methods::ColorForce;
 use impasto::{Pipeline, Result, Rgb};

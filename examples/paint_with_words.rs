@@ -32,7 +32,7 @@ fn main() -> Result<()> {
             .color(SKY, "navy sky", 1.0)
             .color(GROUND, "green ground", 1.0)
             .weight(WeightFn::LogMax(0.4))
-            .window(Window::sigmas(4.0..=f64::INFINITY)); // later, the model draws the placed things alone
+            .window(Window::sigmas(4.0..=f64::INFINITY)); // below σ = 4 the model draws without the map
         Sheet::new(4).add_all(&paint.legend((256, 256))?)?.draw()?.save("paint_legend.png")?;
         painted.push((pipeline.request(prompt).steps(14).seed(20).images(2).guide(&mut paint).run()?, map));
         for area in paint.details()?.areas {

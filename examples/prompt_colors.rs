@@ -9,7 +9,10 @@ fn main() -> Result<()> {
     let prompt =
         "1girl, #ffd700 eyes, {hotpink} hair bow, rgb(72, 61, 139) hair, skin, oklch(0.54 0.09 195) shirt, background";
     for found in pipeline.request(prompt).colors()? {
-        println!("{} is {}: {}, and the model reads \"{}\"", found.written, found.color, found.phrase, found.word);
+        println!(
+            "{} is {} for \"{}\", and the model reads \"{}\"",
+            found.written, found.color, found.phrase, found.word
+        );
     }
     let plain = "1girl, eyes, hair bow, hair, skin, shirt, background";
     let colors = [

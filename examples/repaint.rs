@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     shown.push(("the mask".into(), mask.clone()));
     shown.push(("repainted there".into(), below.image(0)?.clone()));
 
-    // Variations lie between two seeds.
+    // Variations mix the noise of two seeds.
     for strength in [0.1, 0.3] {
         let output = pipeline.request(PORTRAIT).steps(14).seed(7).variation(8, strength).run()?;
         shown.push((format!("variation {strength}"), output.image(0)?.clone()));

@@ -1,5 +1,5 @@
-//! Watches a picture while it is made: every few steps the colors of its latent, and its attention to a word, on one
-//! sheet.
+//! Watches a picture while it is made. One sheet shows the colors of the latent and the attention to a word, every
+//! seven steps.
 //!
 //! `cargo run --release --example watch`
 
@@ -18,8 +18,8 @@ fn main() -> impasto::Result<()> {
             let progress = preview.progress;
             println!("{} of {} steps, {:.0?} each", progress.done, progress.total, progress.took);
             let caption = format!("step {}", progress.done);
-            frames.push((caption.clone(), preview.pictures()?.remove(0))); // available at once
-            let decoded = preview.decoded()?.remove(0); // takes as long as the VAE at the end
+            frames.push((caption.clone(), preview.pictures()?.remove(0))); // from the latent, at once
+            let decoded = preview.decoded()?.remove(0); // takes as long as decoding at the end
             for report in preview.reports()? {
                 for picture in &report.pictures {
                     frames.push((picture.caption.clone(), picture.over(&decoded)?));

@@ -23,7 +23,8 @@ pub struct BranchInfo {
     /// Branch that this branch is a variation of, `Cond` or `Uncond`. Edits to that branch also apply to this branch.
     /// Equals `branch` for an independent branch.
     pub like: Branch,
-    /// Role by which others find the branch: a `Combine` looks for the role, never for a number.
+    /// Role by which other parts of a run find the branch. A `Combine` looks for the role, not for the number of
+    /// `Branch::Extra`.
     pub role: &'static str,
     /// Prompt of the branch.
     pub prompt: String,

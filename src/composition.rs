@@ -41,7 +41,8 @@ use std::path::{Path, PathBuf};
 /// # Ok(()) }
 /// ```
 ///
-/// Source: the composition of FlexDiffuse (`composition/schema.py`), without its style prompts, which nothing reads.
+/// Source: the composition of FlexDiffuse (`composition/schema.py`), without its style prompts, which have no effect in
+/// FlexDiffuse.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[must_use]
@@ -70,8 +71,8 @@ pub struct Composition {
 pub struct Entity {
     /// Prompt of the box: the thing and its surroundings.
     pub prompt: String,
-    /// Phrase of the prompt that is held in the box. Without a phrase the prompt's objects may appear anywhere, and
-    /// parts outside the box are lost.
+    /// Phrase of the prompt that names the thing to hold in the box. Without a phrase, the prompt's objects may appear
+    /// anywhere in the picture, and their parts outside the box are lost.
     #[serde(default)]
     pub thing: Option<String>,
     /// Distance from the left edge of the picture in pixels.
@@ -82,7 +83,7 @@ pub struct Entity {
     pub width: u32,
     /// Height of the box in pixels.
     pub height: u32,
-    /// Share of the entity's own prediction in the box, 0..=1.
+    /// Share of the entity's own prediction in the box, 0..=1; .8 by default.
     #[serde(default = "usual")]
     pub strength: f64,
     /// File of a picture that guides the words of the prompt. Each named object comes to look like the part of the
@@ -95,7 +96,7 @@ pub struct Entity {
     pub likeness: f64,
 }
 
-/// Returns FlexDiffuse's default of [`Entity::strength`].
+/// Returns the default of [`Entity::strength`], which is FlexDiffuse's.
 const fn usual() -> f64 {
     0.8
 }
@@ -120,7 +121,7 @@ impl Entity {
 }
 
 impl Composition {
-    /// Creates a background without things.
+    /// Creates a composition of a background without things.
     pub fn new(prompt: impl Into<String>, size: impl Into<Size>) -> Self {
         let Size { width, height } = size.into();
         Self { prompt: prompt.into(), negative: String::new(), width, height, hold: held(), entities: Vec::new() }
@@ -170,7 +171,8 @@ impl Composition {
     /// Checks that there are things, that each has a prompt and a box on the canvas, and that all numbers are in range.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for the first failed check, with every box that is off the canvas.
+    /// [`Error::Parameter`] for the first failed check. The check of boxes names every box that is not inside the
+    /// canvas.
     pub fn check(&self) -> Result<()> {
         if self.entities.is_empty() {
             return Err(Error::parameter(
@@ -188,13 +190,13 @@ impl Composition {
         }
         if self.width == 0 || self.height == 0 {
             let value = format!("{} × {}", self.width, self.height);
-            return Err(Error::parameter("canvas", value, "a width and height above 0; models want multiples of 8"));
+            return Err(Error::parameter("canvas", value, "sides above 0 pixels; most models need multiples of 8"));
         }
         let unnamed = self.entities.iter().position(|entity| entity.prompt.trim().is_empty());
         if let Some(number) = unnamed {
             return Err(Error::parameter(
                 "entity",
-                format!("number {number} without a prompt"),
+                format!("number {number} without a prompt, counted from 0"),
                 "a prompt that says what the entity's box shows",
             ));
         }
@@ -219,7 +221,7 @@ impl Composition {
         self.entities.iter().fold(regions, |regions, entity| self.with(regions, entity)).check()
     }
 
-    /// Returns true if an entity's box is on the canvas.
+    /// Returns true if an entity's box has pixels and is inside the canvas.
     fn holds(&self, entity: &Entity) -> bool {
         let ends =
             |start: u32, length: u32, side: u32| length > 0 && u64::from(start) + u64::from(length) <= side.into();

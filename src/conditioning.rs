@@ -11,7 +11,7 @@ use crate::vision::{View, Vision};
 use std::ops::Range;
 use tch::{Device, Tensor};
 
-/// Conditioning of one branch. Tensors with one row serve every image.
+/// Conditioning of one branch. A tensor with one row applies to every image of a batch.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Conditioning {
@@ -27,17 +27,18 @@ pub struct Conditioning {
     /// this field.
     pub concat: Option<Tensor>,
     /// Sketch features that are added in the network's downsampling half, as [`Codec::sketch`] returns them; empty for
-    /// most models. If one branch of a run has features, a branch without features counts as zeros.
+    /// most models. If one branch of a run has features, the features of a branch without any count as zeros.
     pub features: Vec<Tensor>,
     /// Reference features for the network's upsampling half; `None` for most models. The features of one branch act in
     /// all branches evaluated with it.
     pub reference: Option<ReferenceFeatures>,
-    /// Guidance scale to imitate, minus 1, for a network that embeds it (LCM). `None`: 0.
+    /// Guidance scale to imitate, minus 1, for a network that embeds the scale (LCM). `None`: 0.
     pub guidance: Option<f64>,
     /// True for the negative prompt's branch and its variations. Methods that skip the negative prompt, such as a
-    /// ControlNet that guesses, skip such a branch too. A run sets this field.
+    /// ControlNet in guess mode, skip such a branch too. A run sets this field.
     pub(crate) against: bool,
-    /// Conditioning from later steps on, by rising step. The other fields hold before the first of these steps.
+    /// Parts of the conditioning that begin at later steps, sorted by step. The other fields apply before the first of
+    /// these steps.
     later: Vec<(usize, Conditioning)>,
 }
 
@@ -57,9 +58,9 @@ impl Conditioning {
         }
     }
 
-    /// Edits the conditioning during `steps` of the run; other steps keep theirs. `edit` is called in order for every
-    /// part that earlier calls have split off, and at least once unless `steps` is empty. Parts share tensors, so
-    /// replace a tensor instead of changing its values.
+    /// Edits the conditioning during `steps` of the run; the conditioning of other steps stays the same. Earlier calls
+    /// may have split these steps into parts. `edit` is called for each part in order, at least once unless `steps` is
+    /// empty. Parts share tensors, so replace a tensor instead of changing its values.
     ///
     /// Keys and values of the context are recomputed where a part begins, and cached otherwise.
     ///
@@ -86,12 +87,12 @@ impl Conditioning {
         Ok(())
     }
 
-    /// Makes all contexts equally long in all their parts, by appending chunks of the empty prompt to shorter ones. The
-    /// network needs contexts of one length in a batch. A run equalizes all branches at once, so that no branch depends
-    /// on the others it is evaluated with.
+    /// Makes all contexts equally long in all their parts, by appending chunks of the empty prompt to shorter ones. All
+    /// contexts of a batch must have the same length. A run equalizes all branches at once, so that the result of a
+    /// branch does not depend on the branches that are evaluated with it.
     ///
     /// # Errors
-    /// The errors of [`Codec::text_pair`]; [`Error::Shape`] if the difference is no number of whole chunks.
+    /// The errors of [`Codec::text_pair`]; [`Error::Shape`] if two lengths differ by a part of a chunk.
     pub fn equalize(all: &mut [Self], codec: &dyn Codec) -> Result<()> {
         let tokens = |part: &Self| -> Result<i64> { Ok(part.context.size3()?.1) };
         let mut lengths = Vec::new();
@@ -127,12 +128,12 @@ impl Conditioning {
         Ok(())
     }
 
-    /// Returns the conditioning at a step.
+    /// Returns the conditioning that applies at a step.
     pub fn at(&self, step: usize) -> &Self {
         self.later.iter().rev().find(|(from, _)| *from <= step).map_or(self, |(_, part)| part)
     }
 
-    /// Returns true if another part begins at this step.
+    /// Returns true if a later part of the conditioning begins at this step.
     pub(crate) fn changes(&self, step: usize) -> bool {
         self.later.iter().any(|(from, _)| *from == step)
     }
@@ -157,7 +158,7 @@ impl Conditioning {
     /// Returns the conditioning of some images of a batch, as views.
     ///
     /// # Errors
-    /// [`Error::Torch`] if the batch has fewer images.
+    /// [`Error::Torch`] if `images` reaches beyond the batch.
     pub fn images(&self, images: Range<i64>) -> Result<Self> {
         let cut = |tensor: &Tensor| -> Result<Tensor> {
             Ok(match tensor.size().first() {
@@ -188,7 +189,7 @@ impl Conditioning {
     }
 }
 
-/// A guidance method's whole view of a model: tokenizer, text encoder, and the VAE in both directions.
+/// The parts of a model that a guidance method can use: tokenizer, text encoder, and the VAE in both directions.
 pub trait Codec {
     /// Returns the prompt with its tokens, in which phrases can be looked up.
     fn prompt(&self, text: &str) -> Result<Prompt>;
@@ -217,7 +218,7 @@ pub trait Codec {
     fn encode(&self, picture: &Tensor) -> Result<Tensor>;
 
     /// Returns the Gaussian of a picture's latents: its mean, as from [`Codec::encode`], and its standard deviation, of
-    /// the same shape. A codec without randomness has a deviation of 0, which is the default.
+    /// the same shape. By default the deviation is 0, for a codec without randomness.
     fn posterior(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
         let mean = self.encode(picture)?;
         let std = mean.f_zeros_like()?;
@@ -245,8 +246,8 @@ pub trait Codec {
         Err(Error::MissingFile { file, place, hint: "use a model with an image encoder, or implement `Codec::vision`" })
     }
 
-    /// Encodes a whole text to a unit vector, f32, in the space of a picture's tokens ([`Codec::vision`]) and of their
-    /// width.
+    /// Encodes a whole text to a unit vector, f32, in the space of a picture's tokens ([`Codec::vision`]), with as many
+    /// numbers as a token.
     ///
     /// # Errors
     /// [`Error::MissingFile`] without a text encoder that has a projection, as by default.
@@ -260,8 +261,8 @@ pub trait Codec {
     }
 
     /// Computes the features that a sketch adds in the network's downsampling half. The sketch is
-    /// [n, 3, cell·h, cell·w] in -1..=1, lines at 1 on a ground of -1. The result has a tensor for the network's first
-    /// layer, [n, channels, h, w], and one for each of its levels.
+    /// [n, 3, cell·h, cell·w] in -1..=1, with lines of 1 on a ground of -1. The result has a tensor for the network's
+    /// first layer, [n, channels, h, w], and one for each level.
     ///
     /// # Errors
     /// [`Error::MissingFile`] for a model that reads no sketches, as by default; [`Error::Shape`] for another shape.
@@ -271,9 +272,9 @@ pub trait Codec {
         Err(Error::MissingFile { file, place, hint })
     }
 
-    /// Marks tokens of a reference, [1, tokens, width], as tokens of one part of it, for a model that distinguishes
-    /// parts. `threshold`, 0..=1, is the value at which the part's mask was cut. Other models use tokens unchanged,
-    /// which is the default.
+    /// Marks tokens of a reference, [1, tokens, width], as tokens of one part of the picture, for a model that
+    /// distinguishes parts. `threshold`, 0..=1, is the value at which the part's mask was cut. Other models use tokens
+    /// unchanged, which is the default.
     ///
     /// # Errors
     /// [`Error::Shape`] for tokens of another width.
@@ -282,8 +283,9 @@ pub trait Codec {
     }
 
     /// Computes the features of a reference for the network's upsampling half, f32, the smallest grid first. `latent`
-    /// is the picture's at the run's size, `tokens` are the vision tower's, `ratios` are the picture's own height and
-    /// width divided by the run's. Empty for a model that reads none, which is the default.
+    /// is the latent of the reference at the run's size. `tokens` are the vision tower's tokens of the reference.
+    /// `ratios` are the reference's own height and width, divided by those of the run. The result is empty for a model
+    /// that reads no such features, which is the default.
     ///
     /// # Errors
     /// [`Error::Shape`] for tensors that do not fit the model.
@@ -313,8 +315,8 @@ pub(crate) fn one_encoder(second: &str) -> Error {
 }
 
 /// Returns the context of an empty chunk for both text encoders, since a second prompt may be many chunks long. The
-/// chunk is a space: as empty as no prompt, but never zeroed like SDXL's empty prompt. Rows of zeros beside words would
-/// take weight in every softmax.
+/// chunk encodes a space, which is as empty as no prompt. SDXL's empty prompt itself is replaced by zeros, and rows of
+/// zeros beside words would take weight in every softmax.
 pub(crate) fn padding(codec: &dyn Codec) -> Result<Tensor> {
     Ok(codec.text_pair(" ", " ")?.context)
 }

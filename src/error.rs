@@ -1,4 +1,4 @@
-//! The crate's error type. A message says what happened, to which value, and what to try.
+//! The crate's error type. A message says what is wrong, with the value, what was expected, and what to try.
 
 use crate::branch::Branch;
 use crate::color::Rgb;
@@ -95,9 +95,10 @@ pub enum Error {
         /// Expected shape, in words.
         expected: String,
     },
-    /// A number that must be finite is not.
+    /// A number that must be finite is infinite or NaN.
     #[error(
-        "{what} is not finite at step {step}; usual causes are an overflow in half precision and a broken checkpoint"
+        "{what} is not finite at step {step}; usual causes are an overflow in half precision and a broken checkpoint; \
+         use f32, or another checkpoint"
     )]
     NonFinite {
         /// Name of the number or tensor.
@@ -129,7 +130,7 @@ pub enum Error {
     /// The phrase has no letter or digit.
     #[error("the phrase has no letter or digit; use words of the prompt")]
     EmptyPhrase,
-    /// Colors that were given a phrase are not in the painted map.
+    /// Colors that phrases were assigned to do not occur in the painted map.
     #[error(
         "{}; set `tolerance` if the map has smooth edges; the map's colors are {}",
         not_in_map(missing, palette),
@@ -138,7 +139,7 @@ pub enum Error {
     ColorNotInMap {
         /// All colors that are missing.
         missing: Vec<MissingColor>,
-        /// The map's colors with their shares, the most frequent first; a message shows twelve.
+        /// The map's colors, each with its share of the map in 0..=1, the most frequent first; a message shows twelve.
         palette: Vec<(Rgb, f64)>,
     },
     /// A text could not be tokenized, or a tokenizer's files are invalid.
@@ -235,8 +236,8 @@ pub struct MissingColor {
 }
 
 impl Error {
-    /// Returns true if the run was stopped on request. Errors of guidance methods and hooks are searched for their
-    /// source.
+    /// Returns true if the run was cancelled on request. This includes a cancellation inside an error of a guidance
+    /// method or hook.
     pub fn is_cancelled(&self) -> bool {
         match self {
             Self::Cancelled => true,
@@ -281,7 +282,7 @@ impl Error {
     }
 }
 
-/// Formats the names of similar solvers, or an example.
+/// Formats `did you mean "a", "b"?` for similar solvers, or two examples if there are none.
 fn did_you_mean_solver(nearest: &[String]) -> String {
     match nearest {
         [] => "use a name such as \"Euler a\" or \"DPM++ 2M Karras\"".into(),
@@ -289,7 +290,7 @@ fn did_you_mean_solver(nearest: &[String]) -> String {
     }
 }
 
-/// Shortens a text of any length to its first letters.
+/// Shortens a text to its first 200 characters, followed by `…` if the text is longer.
 fn shortened(text: &str) -> String {
     const SHOWN: usize = 200;
     match text.char_indices().nth(SHOWN) {
@@ -339,19 +340,20 @@ fn quoted(words: &[String]) -> String {
     quoted.join(", ")
 }
 
-/// Formats the step at which a guidance method failed.
+/// Formats ` at step 3` for the step at which a guidance method failed; empty for `None`.
 fn when(step: Option<usize>) -> String {
     step.map_or_else(String::new, |step| format!(" at step {step}"))
 }
 
-/// Returns true if a tensor has neither infinities nor NaNs. One sum almost always decides. The sum is taken in the
-/// tensor's own kind, since libtorch would convert the whole tensor for another kind.
+/// Returns true if a tensor has neither infinities nor NaNs. If the sum of all elements is finite, so is each element.
+/// Only otherwise the elements are checked. The sum is taken in the tensor's own kind, because for another kind
+/// libtorch would convert the whole tensor.
 pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
     let sum = tensor.f_sum(tensor.f_kind()?)?.f_double_value(&[])?;
     Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
-/// Adds the guidance method, its phase and the step to an error.
+/// Adds the guidance method, its phase and the step to an error. A cancellation stays as it is.
 pub(crate) fn blame<T>(result: Result<T>, name: &'static str, phase: &'static str, step: Option<usize>) -> Result<T> {
     result.map_err(|source| match source {
         Error::Cancelled => Error::Cancelled,

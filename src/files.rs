@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Largest size of a configuration in bytes; published ones have some hundreds to some thousands.
+/// Largest size of a configuration in bytes; published configurations have hundreds to thousands of bytes.
 pub(crate) const LARGEST_CONFIG: u64 = 1 << 20;
 /// Largest size of a vocabulary, index or other text in bytes; CLIP's `tokenizer.json` has 3.6 MB.
 pub(crate) const LARGEST_TEXT: u64 = 16 << 20;
 
-/// Opens a regular file. FIFOs and devices are refused, as opening or reading one may wait forever.
+/// Opens a regular file. FIFOs and devices are refused, because opening or reading a FIFO or device may wait forever.
 ///
 /// # Errors
 /// [`Error::Io`] if there is no such file, if it may not be read, or if it is a folder, a FIFO, a socket or a device.
@@ -95,7 +95,7 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path, &File) -> 
         .and_then(|()| file.sync_all().map_err(at))
         .and_then(|()| fs::rename(&part, path).map_err(at));
     written.map_err(|error| {
-        fs::remove_file(&part).ok(); // a leftover file is not worth another error
+        fs::remove_file(&part).ok(); // if this fails too, the first error says more
         match error {
             Error::Io { path: failed, source } if failed == part => at(source),
             other => other,
@@ -143,7 +143,7 @@ fn remove_stale(folder: &Path) {
         }
         let Ok(file) = File::open(entry.path()) else { continue };
         if file.try_lock().is_ok() {
-            fs::remove_file(entry.path()).ok(); // a leftover file is only clutter
+            fs::remove_file(entry.path()).ok(); // a leftover file does no harm
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::step::Grid;
 use tch::{Device, Kind, Tensor};
 
-/// A linear map from the channels of a latent to linear light, for previews and for steering. The map ignores edges and
-/// misses colors by some CIEDE2000, but takes no time.
+/// A linear map from the channels of a latent to linear light, for previews and for steering. The map ignores edges,
+/// and its colors are off by some CIEDE2000, but it takes almost no time.
 #[derive(Debug)]
 pub(crate) struct LatentColors {
     /// Matrix of the map, [channels + 1, 3] f64 on the CPU; the last row is the color of a latent of 0.

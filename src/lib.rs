@@ -171,7 +171,7 @@ mod vision;
 pub mod weights;
 mod window;
 
-/// The versions of these crates whose types appear in this crate's interface.
+/// Crates with types that appear in this crate's interface, re-exported in the versions that this crate uses.
 pub use {image, ndarray, tch};
 
 pub use branch::{Branch, BranchInfo};
@@ -190,7 +190,7 @@ pub use vision::{Crop, View, Vision};
 pub use weights::Source;
 pub use window::Window;
 
-/// Compiles the code of the README, and runs it where it says so.
+/// Compiles the code of the README, and runs the blocks that are not marked `no_run`.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 /// SDXL's conditions on the size, crop and quality of the picture, beside its prompt.
 ///
 /// In training, these numbers gave each picture's size, the part of it that was shown, and how much people liked it. At
-/// sampling, large originals and no crop give sharp, centered pictures. Sizes and positions are in pixels.
+/// sampling, a large original size and a crop offset of 0 give sharp, centered pictures. Sizes and positions are in
+/// pixels.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -29,18 +30,18 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 #[must_use]
 pub struct MicroConditioning {
-    /// Size of the picture before it was resized; `None`: the picture's own.
+    /// Size of the picture before it was resized; `None`: the size of the generated picture.
     pub original_size: Option<Size>,
     /// Left and top edge of the part that is shown; `None`: 0 and 0.
     pub crop: Option<(u32, u32)>,
-    /// Size of the part that is shown, which the refiner does not read; `None`: the picture's own.
+    /// Size of the part that is shown, which the refiner does not read; `None`: the size of the generated picture.
     pub target_size: Option<Size>,
     /// Aesthetic score of the picture, 0 to 10, which only the refiner reads; `None`: 6, and 2.5 for the negative
     /// prompt.
     pub aesthetic_score: Option<f64>,
 }
 
-/// Longest side in pixels; the network was trained with some thousands.
+/// Largest side or crop offset in pixels; the network was trained with some thousands.
 const LONGEST: u32 = 1 << 16;
 
 impl MicroConditioning {

@@ -15,7 +15,7 @@ pub enum Part {
     Background,
 }
 
-/// An aspect of a reference with features of its own.
+/// An aspect of a reference picture for which a model computes separate features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Feature {

@@ -1,7 +1,7 @@
 //! A model small enough for tests of your own guidance methods: one self-attention and one cross-attention site.
 //!
-//! The model's pictures show nothing, but it has everything a guidance method reads: branches, sites, a schedule, a
-//! codec.
+//! The model's pictures show nothing, but the model has everything that a guidance method reads: branches, sites, a
+//! schedule, a codec.
 
 use crate::attention::{AttentionSite, Place, SiteKind, Tap};
 use crate::conditioning::{Codec, Conditioning};

@@ -17,15 +17,16 @@ pub struct View {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Crop {
-    /// Crops to the center: the shorter side is resized to the tower's, and the excess of the longer side is cut off.
+    /// Crops to the center: the shorter side is resized to the side of the tower's input, and the excess of the longer
+    /// side is cut off.
     #[default]
     Center,
     /// Pads the whole picture with bars of the color that the tower reads as 0.
     Pad,
     /// Squeezes the whole picture to a square.
     Stretch,
-    /// Squeezes the whole picture with torch's antialiased bicubic filter between the centers of the corner pixels,
-    /// without rounding to bytes, as ColorizeDiffusion does for references.
+    /// Squeezes the whole picture to a square as ColorizeDiffusion does for references: with torch's antialiased
+    /// bicubic filter, aligned at the centers of the corner pixels, without rounding to bytes.
     StretchAligned,
 }
 
@@ -37,7 +38,7 @@ pub enum ClipRange {
     /// The range 0..=1, on which the tower was trained.
     #[default]
     Unit,
-    /// The range −1..=1, as in FlexDiffuse: too dark, and with twice the contrast.
+    /// The range −1..=1, as in FlexDiffuse. The tower then sees the picture too dark and with twice the contrast.
     Upstream,
 }
 

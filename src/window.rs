@@ -110,7 +110,7 @@ impl fmt::Display for Window {
     }
 }
 
-/// Returns the number of steps of a run plus those that another run takes after it, as diffusers counts.
+/// Returns the number of steps of a run plus the steps that another run takes after it, as diffusers counts.
 fn steps(step: &Step) -> usize {
     (step.count + step.after).max(1)
 }
@@ -120,7 +120,7 @@ fn of<T: Into<f64> + Copy>(range: RangeInclusive<T>) -> (f64, f64) {
     ((*range.start()).into(), (*range.end()).into())
 }
 
-/// Serializes the ends of a window. JSON has no infinity, so an end without a bound is `null`.
+/// Serializes the ends of a window. JSON has no infinity, so an infinite end is `null`.
 mod ends {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_share_an_even_run() {
+    fn two_halves_cover_each_step_once() {
         let halves = [Window::progress(0.0..=0.5), Window::progress(0.5..=1.0)].map(inside);
         assert_eq!(halves, [vec![0, 1], vec![2, 3]]);
     }

@@ -23,10 +23,11 @@ use tch::{Device, Kind, Tensor};
 
 /// Maximum distance of an output in half precision from the output in f32: ‖got − want‖ / ‖want‖.
 ///
-/// Random weights average no rounding out. The original's own networks in bf16 are off by .03 to .05, and by .12 if
-/// they round the timestep too. A trained network is off by .004.
+/// With random weights, rounding errors do not average out. diffusers' own networks in bf16 are off by .03 to .05, and
+/// by .12 if the timestep is rounded too. A trained network is off by .004.
 const HALF: f64 = 0.1;
-/// Maximum distance of probabilities. Rounded queries and keys make steep attention choose otherwise.
+/// Maximum distance of attention probabilities, measured as for [`HALF`]. Rounded queries and keys can make steep
+/// attention select another token.
 const HALF_OF_PROBS: f64 = 0.15;
 
 fn main() -> Result<ExitCode> {
@@ -92,7 +93,7 @@ fn run(dir: &Path) -> Result<Verdict> {
     }
     let half = conformance::kind() != Kind::Float;
     if half && !conformance::NETWORKS.contains(&case.kind.as_str()) {
-        return Ok(Verdict::Skipped("it is not about one network in half precision".into()));
+        return Ok(Verdict::Skipped("in half precision only cases of one network are computed".into()));
     }
     let networks = !conformance::ON_CPU.contains(&case.kind.as_str());
     case.load(if networks { conformance::device() } else { Device::Cpu })?;
@@ -123,7 +124,8 @@ fn compare(wanted: &BTreeMap<String, Wanted>, outputs: Outputs) -> Result<Option
     }
 }
 
-/// Returns the element nearest to its tolerance. Integers must be equal, and kinds other than f32 must be as expected.
+/// Returns the distance of the element that is nearest to its tolerance. Integers must be equal. Where f32 is expected,
+/// any floating-point kind is accepted.
 fn distance(name: &str, got: &Tensor, want: &Wanted) -> Result<Distance> {
     let Wanted { tensor, atol, rtol } = want;
     if got.size() != tensor.size() {

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""One picture of the embedded model, or of any folder: diffusers and impasto in turns, as a ratio.
+"""One picture of the embedded model, or of any folder: impasto and its peers in turns, as ratios.
 
-    python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers
-    .peers/bin/python benches/peers/picture.py [--threads 2] [--rounds 30] [--model FOLDER]
+    python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers openvino
+    .peers/bin/python benches/peers/picture.py [--threads 2] [--rounds 30] [--model FOLDER] [--compiled]
 
-Both do the same work: the same weights in f32, prompt, seed, 28 Euler steps with the model's own guidance scale (7.5 where a folder names
-none), decoding included. The script also says how far the two pictures are apart.
+The peer is diffusers in eager mode. With `--compiled` there are two more: diffusers with its UNet compiled by
+torch.compile and by OpenVINO, as in `step.py`. All do the same work: the same weights in f32, prompt, seed, 28 Euler steps with the model's own guidance
+scale (7.5 where a folder names none), decoding included. The script also prints the largest difference of a pixel's
+channel between impasto's picture and each peer's.
 """
 import argparse
+import copy
 import json
 import pathlib
 import statistics
@@ -17,6 +20,7 @@ import time
 
 import numpy as np
 import torch
+from compiled import PEERS, compiled
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from record import interval, record
@@ -27,6 +31,7 @@ PROMPT = "1girl, eyes, hair bow, hair, skin, shirt, background"
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--compiled", action="store_true", help="time torch.compile and OpenVINO too")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--model", type=pathlib.Path, default=ROOT / "crates/impasto-tiny/model", help="a diffusers folder")
@@ -49,29 +54,43 @@ def main():
         ours.stdin.flush()
         return float(ours.stdout.readline())
 
-    def diffusers():
+    # What the pipeline calls as its UNet, for each peer. OpenVINO reads the weights in f32, so it is compiled first.
+    eager, networks = pipe.unet, {"diffusers": pipe.unet.forward}
+    side, width = eager.config.sample_size, eager.config.cross_attention_dim
+    inputs = torch.randn(2, 4, side, side), torch.tensor(500.0), torch.randn(2, 77, width)
+    for peer in PEERS[::-1] if args.compiled else ():
+        call = compiled(peer, copy.deepcopy(eager), inputs, torch.float32, args.threads)
+        networks[peer] = lambda x, t, encoder_hidden_states, call=call, **_: (call(x, t.float(), encoder_hidden_states),)
+
+    def theirs(peer):
+        eager.forward = networks[peer]
         begun = clock()
         generator = torch.Generator().manual_seed(0)
         image = pipe(PROMPT, num_inference_steps=28, guidance_scale=scale, generator=generator).images[0]
         return clock() - begun, image
 
-    impasto(), diffusers()
-    rows = []
+    impasto()
+    for peer in networks:
+        theirs(peer)
+    seconds, images = {peer: [] for peer in ("impasto", *networks)}, {}
     for _ in range(args.rounds):
-        theirs, image = diffusers()
-        rows.append((impasto(), theirs))
+        for peer in networks:
+            elapsed, images[peer] = theirs(peer)
+            seconds[peer].append(elapsed)
+        seconds["impasto"].append(impasto())
     ours.stdin.close()
-    ratios = [a / b for a, b in rows]
-    ratio, (low, high) = statistics.median(ratios), interval(ratios)
-    apart = np.abs(np.asarray(image, float) - np.asarray(Image.open(f"{folder}/picture.png"), float)).max()
+    own = np.asarray(Image.open(f"{folder}/picture.png"), float)
     print(f"{args.threads} threads, {args.rounds} rounds in turns, median seconds a picture:")
     group = "embedded" if args.model == ROOT / "crates/impasto-tiny/model" else args.model.name
-    for who, seconds in (("impasto", [a for a, _ in rows]), ("diffusers", [b for _, b in rows])):
-        print(f"  {who:<9} {statistics.median(seconds):.3f}")
-        record("picture", group, who, "s", statistics.median(seconds), None, args.rounds, args.threads)
-    print(f"  ratio     {ratio:.3f} [{low:.3f}, {high:.3f}]")
-    record("picture", group, "impasto", "ratio to diffusers", ratio, (low, high), args.rounds, args.threads)
-    print(f"  the pictures differ by at most {apart:.0f} of 255")
+    for who, times in seconds.items():
+        print(f"  {who:<13} {statistics.median(times):.3f}")
+        record("picture", group, who, "s", statistics.median(times), None, args.rounds, args.threads)
+    for peer, image in images.items():
+        ratios = [a / b for a, b in zip(seconds["impasto"], seconds[peer])]
+        ratio, (low, high) = statistics.median(ratios), interval(ratios)
+        apart = np.abs(np.asarray(image, float) - own).max()
+        print(f"  impasto / {peer:<13} {ratio:.3f} [{low:.3f}, {high:.3f}]; the pictures differ by at most {apart:.0f} of 255")
+        record("picture", group, "impasto", f"ratio to {peer}", ratio, (low, high), args.rounds, args.threads)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Record of the figures of a comparison, as benches/support/figures.rs keeps those of a bench."""
+"""Record of the figures of a comparison, in the format of benches/support/figures.rs."""
 import os
 import random
 import statistics

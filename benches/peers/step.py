@@ -1,22 +1,29 @@
 #!/usr/bin/env python3
-"""One call of a UNet with both branches, bare and with guidance: diffusers and impasto in turns, as ratios.
+"""One call of a UNet with both branches, bare and with guidance: impasto and its peers in turns, as ratios.
 
-    python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers
+    python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers openvino
     .peers/bin/python benches/peers/step.py [--unet sd15|tiny] [--kind f32|bf16|f16] [--threads 2] [--rounds 30]
-        [--device cuda]
+        [--latents 32] [--compiled] [--device cuda]
 
-On diffusers' side, `daam` is an attention processor that computes every cross-attention's probabilities and sums the
-conditional half's maps per token, as the DAAM package's does; `paint` one that adds `w * ln(1 + sigma) * max(scores)` to
-the conditional half's scores, as paint-with-words-sd's does. Weights are random (`sd15`, 32x32 latents, on a GPU 64x64) or the embedded
-model's (`tiny`, 32x32). Every figure is the median over rounds of a ratio within a round.
+The peer is diffusers in eager mode. With `--compiled` there are two more, which compute the bare step only, because a
+compiled network has no attention to read: torch.compile (freezing, fixed shapes; a C++ compiler must be there) and
+OpenVINO (latency hint, precision hint).
+
+On diffusers' side, both rows with guidance are attention processors. `daam` computes every cross-attention's
+probabilities and sums the conditional half's maps per token, like the DAAM package. `paint` adds
+`w * ln(1 + sigma) * max(scores)` to the conditional half's scores, like paint-with-words-sd. Weights are random
+(`sd15`) or the embedded model's (`tiny`). Latents are 32x32 on a CPU and 64x64 on a GPU, unless `--latents` says
+otherwise. Every ratio is the median over rounds of a ratio within a round.
 """
 import argparse
+import copy
 import pathlib
 import statistics
 import subprocess
 import time
 
 import torch
+from compiled import PEERS, compiled
 from diffusers import UNet2DConditionModel
 from record import interval, record
 
@@ -27,7 +34,7 @@ ROWS = ("none", "daam", "paint")
 
 
 class Processor:
-    """Attention by hand, with the maps of the conditional half summed, or its scores biased."""
+    """An attention processor that sums the maps of the conditional half, or biases that half's scores."""
 
     def __init__(self, name, maps, weights=None):
         self.name, self.maps, self.weights = name, maps, weights
@@ -49,9 +56,11 @@ class Processor:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--unet", choices=["sd15", "tiny"], default="sd15")
-    parser.add_argument("--kind", choices=["f32", "bf16", "f16"], default="f32", help="of sd15")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of sd15; libtorch must have it, as PyTorch's own does")
-    parser.add_argument("--peer", help="the bench, built elsewhere: target/release/deps/peer-...")
+    parser.add_argument("--kind", choices=["f32", "bf16", "f16"], default="f32", help="precision of sd15")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="device of sd15; impasto's libtorch must support it, as PyTorch must")
+    parser.add_argument("--peer", help="path of a bench `peer` that is built already: target/release/deps/peer-...")
+    parser.add_argument("--latents", type=int, help="side of the latents")
+    parser.add_argument("--compiled", action="store_true", help="time torch.compile and OpenVINO too")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
@@ -64,13 +73,22 @@ def main():
         torch.cuda.synchronize()
         return time.perf_counter()
 
+    kind = dict(f32=torch.float32, bf16=torch.bfloat16, f16=torch.float16)[args.kind if args.unet == "sd15" else "f32"]
     if args.unet == "sd15":
-        kind = dict(f32=torch.float32, bf16=torch.bfloat16, f16=torch.float16)[args.kind]
-        unet, side = UNet2DConditionModel(**SD15).eval().to(args.device, kind), 32 if args.device == "cpu" else 64
+        unet = UNet2DConditionModel(**SD15).eval()
     else:
-        unet, side = UNet2DConditionModel.from_pretrained(ROOT / "crates/impasto-tiny/model/unet", torch_dtype=torch.float32).eval(), 32
+        unet = UNet2DConditionModel.from_pretrained(ROOT / "crates/impasto-tiny/model/unet", torch_dtype=torch.float32).eval()
+    side = args.latents or (32 if args.device == "cpu" else 64)
+    inputs = torch.randn(2, 4, side, side), torch.tensor(500.0), torch.randn(2, 77, unet.config.cross_attention_dim)
+    # Each peer has a network of its own, and all have the same weights in memory. OpenVINO reads them in f32, so it comes
+    # first.
+    calls = {}
+    for peer in PEERS[::-1] if args.compiled else ():
+        own = copy.deepcopy(unet, {id(weight): weight for weight in unet.parameters()})
+        calls[peer] = compiled(peer, own, inputs, kind, args.threads)
+    unet = unet.to(args.device, kind)
     options = dict(dtype=unet.dtype, device=unet.device)
-    x, context = torch.randn(2, 4, side, side, **options), torch.randn(2, 77, unet.config.cross_attention_dim, **options)
+    x, context = (inputs[i].to(**options) for i in (0, 2))
     plain = dict(unet.attn_processors)
     weights = {}
     for halvings in range(4):
@@ -92,11 +110,17 @@ def main():
             unet(x, torch.tensor(500), context)
             return clock() - begun
 
+    def bare(peer):
+        begun = clock()
+        calls[peer](*inputs)
+        return clock() - begun
+
     bench = ["cargo", "bench", "--quiet", "--bench", "peer"]
     if args.peer is None:
         subprocess.run([*bench, "--no-run"], cwd=ROOT, check=True)
     run = [*bench, "--"] if args.peer is None else [args.peer]
     run += ["--threads", str(args.threads), "--step", args.unet, "--kind", args.kind, "--device", args.device]
+    run += ["--latents", str(side)]
     ours = subprocess.Popen(run, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def impasto(row):
@@ -109,22 +133,28 @@ def main():
         times = {}
         for row in ROWS:
             times["diffusers", row], times["impasto", row] = diffusers(row), impasto(row)
-        if number:  # the first warms up
+        times.update({(peer, "none"): bare(peer) for peer in calls})
+        if number:  # the first round warms up
             rounds.append(times)
     ours.stdin.close()
-    print(f"{args.unet}, {args.threads} threads, {args.rounds} rounds in turns; median milliseconds, ratio to the own bare step:")
+    print(f"{args.unet}, {args.threads} threads, {args.rounds} rounds in turns; median milliseconds, ratio to the same library's bare step:")
     group = args.kind if args.unet == "sd15" else args.unet
-    for who in ("diffusers", "impasto"):
-        for row in ROWS:
+    for who in ("diffusers", *calls, "impasto"):
+        for row in ROWS if who not in calls else ROWS[:1]:
             ms = 1e3 * statistics.median(times[who, row] for times in rounds)
             ratio = statistics.median(times[who, row] / times[who, "none"] for times in rounds)
-            print(f"  {who:<10} {row:<6} {ms:9.1f}   {ratio:.3f}")
+            print(f"  {who:<13} {row:<6} {ms:9.1f}   {ratio:.3f}")
             record("step", group, f"{who} {row}", "ms", ms, None, args.rounds, args.threads)
     for row in ROWS:
         ratios = [times["impasto", row] / times["diffusers", row] for times in rounds]
         ratio, (low, high) = statistics.median(ratios), interval(ratios)
         print(f"  impasto / diffusers, {row:<6} {ratio:.3f} [{low:.3f}, {high:.3f}]")
         record("step", group, f"impasto {row}", "ratio to diffusers", ratio, (low, high), args.rounds, args.threads)
+    for peer in calls:
+        ratios = [times["impasto", "none"] / times[peer, "none"] for times in rounds]
+        ratio, (low, high) = statistics.median(ratios), interval(ratios)
+        print(f"  impasto / {peer}, none {ratio:.3f} [{low:.3f}, {high:.3f}]")
+        record("step", group, "impasto none", f"ratio to {peer}", ratio, (low, high), args.rounds, args.threads)
 
 
 if __name__ == "__main__":

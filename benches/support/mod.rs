@@ -182,6 +182,6 @@ pub const ROWS: [&str; 15] = [
     "reference color",
 ];
 
-/// Rows for a model that colors sketches. The first row has no reference.
+/// Rows for a model that colors sketches. The first row, the base of the ratios, has no reference.
 pub const COLORIZER_ROWS: [&str; 6] =
     ["freely", "freely again", "reference", "reference + force", "figure and background", "injection"];

@@ -1,21 +1,27 @@
 #!/usr/bin/env python3
-"""Puts a CPU libtorch where cargo finds it: `python3 libtorch.py FOLDER`, with the folder of the crate that uses impasto; without
-one, for the clone of impasto that this file is in.
+"""Puts a CPU build of libtorch where cargo finds it: `python3 libtorch.py FOLDER`.
 
-Looks in the order in which torch-sys does, and stops at the first that answers:
+FOLDER is the folder of the crate that uses impasto. Without FOLDER, the script sets up the clone of impasto that this
+file is in.
 
-1. `LIBTORCH_USE_PYTORCH` is set: the torch of the active Python; only its version is checked.
-2. `LIBTORCH` is set, here or in `.cargo/config.toml`: that folder; only its parts are checked.
-   (With a FOLDER, these two are named in its `.cargo/config.toml` as well, so that its programs find them when they run.)
-3. `/usr/lib/libtorch.so`: the system's.
-4. `${XDG_CACHE_HOME:-~/.cache}/impasto/libtorch-2.11.0`, fetched if it is missing or damaged, and named in the folder's
-   `.cargo/config.toml`: plain `cargo build`, `cargo test` and `cargo bench` find it, and so do the programs they make.
+The script looks for libtorch in the same order as torch-sys, and takes the first of these:
 
-What is fetched are the wheels that `pip install torch` would take. The Linux ones are CUDA builds whose run-time
-libraries come to 4 GB; a CPU program needs `libtorch_cpu.so` and the few libraries beside it, so only these are kept.
+1. The torch of the active Python, if `LIBTORCH_USE_PYTORCH` is set. Only the version of torch is checked.
+2. The folder in `LIBTORCH`, which is an environment variable or a line of `.cargo/config.toml`. The script checks that
+   the folder's parts exist, and the version if the folder names one.
+3. The system's `/usr/lib/libtorch.so`.
+4. The folder `${XDG_CACHE_HOME:-~/.cache}/impasto/libtorch-2.11.0`. If it is missing or damaged, the script fetches
+   libtorch into it.
 
-Safe to interrupt, to run again, and to run twice at once. Needs Python 3.8 with pip; nothing outside the standard
-library.
+The script writes the fetched folder into FOLDER's `.cargo/config.toml`. Plain `cargo build`, `cargo test` and
+`cargo bench` then find libtorch, and so do the programs that they make. With FOLDER, the script also writes there what
+the environment sets (1 and 2).
+
+The script fetches the wheels that `pip install torch` would fetch. On Linux these are CUDA builds with 4 GB of run-time
+libraries. A CPU program needs only `libtorch_cpu.so` and a few libraries beside it, so the script keeps only these.
+
+The script can be interrupted, run again, and run twice at once. It needs Python 3.8 with pip, and nothing outside the
+standard library.
 """
 
 import json
@@ -48,13 +54,13 @@ class Build:
 
     def __init__(self, download, tags, wheels, libs):
         self.download = download  # bytes
-        self.tags = tags  # what pip calls the platform
+        self.tags = tags  # pip's names of the platform
         self.wheels = wheels  # requirement: sha256 of its wheel
         self.libs = libs  # path in its wheel: bytes
 
 
-# Linux on x86-64 is tested. The other two are taken apart from the same wheels (their lists are what `libtorch_cpu`
-# says it needs) but have not been run.
+# Only Linux on x86-64 was run. For the other two platforms, the lists come from the dependencies that `libtorch_cpu`
+# names in their wheels.
 BUILDS = {
     ("Linux", "x86_64"): Build(
         543_563_777,
@@ -131,8 +137,8 @@ def main():
     build = BUILDS.get((platform.system(), platform.machine()))
     if build is None:
         stop(
-            f"there is no libtorch {VERSION} for {platform.system()} on {platform.machine()} to fetch: set LIBTORCH to "
-            "the folder of a libtorch of your own"
+            f"this script has no libtorch {VERSION} for {platform.system()} on {platform.machine()}: set LIBTORCH to "
+            "the folder of a libtorch that you already have"
         )
     if damage(target, build):
         fetch(target, build)
@@ -145,7 +151,7 @@ def main():
 
 
 def check_pytorch():
-    """Asks the Python that torch-sys will ask what torch-sys will ask it. Returns torch's folder."""
+    """Asks Python for its torch, as torch-sys will do. Returns torch's folder."""
     python = "python" if "VIRTUAL_ENV" in os.environ else "python3"
     ask = "import torch; from torch.utils import cpp_extension; print(torch.__version__, torch.__file__)"
     answer = subprocess.run([python, "-c", ask], capture_output=True, text=True)
@@ -156,29 +162,32 @@ def check_pytorch():
             f"`{python} -m pip install torch=={VERSION}`, or unset LIBTORCH_USE_PYTORCH"
         )
     version, file = answer.stdout.strip().splitlines()[-1].split(" ", 1)
-    check_version(version, f"the torch of {python}", f"`{python} -m pip install torch=={VERSION}`")
+    check_version(version, f"the torch of {python}", f"run `{python} -m pip install torch=={VERSION}`")
     say(f"LIBTORCH_USE_PYTORCH is set: using torch {version} in {Path(file).parent}")
     return Path(file).parent
 
 
 def check_libtorch(folder, name):
-    """Checks what torch-sys takes unseen, so that a wrong path fails here and not in the compiler. Returns the libraries' folder."""
+    """Checks a libtorch folder and returns its library folder.
+
+    torch-sys does not check the path, so a wrong path would otherwise fail only in the compiler.
+    """
     lib = Path(os.environ.get("LIBTORCH_LIB", folder)) / "lib"
     include = Path(os.environ.get("LIBTORCH_INCLUDE", folder)) / "include"
     missing = [str(part) for part in (lib, include) if not part.is_dir()]
     if missing:
-        stop(f"{name} is {folder}, but there is no {' and no '.join(missing)}: name a libtorch folder, or unset it")
+        stop(f"{name} is {folder}, but there is no {' and no '.join(missing)}: name a libtorch folder, or unset LIBTORCH")
     build_version = Path(folder) / "build-version"
     if build_version.exists():
-        check_version(build_version.read_text().strip(), f"{name} ({folder})", "another folder")
+        check_version(build_version.read_text().strip(), f"{name} ({folder})", "name another folder")
     say(f"{name} is set: using {folder}")
     return lib
 
 
 def check_version(version, what, remedy):
-    """torch-sys takes this version alone."""
+    """Ends with a message unless the version is `VERSION`, the only one that torch-sys accepts."""
     if version.split("+")[0] != VERSION and "LIBTORCH_BYPASS_VERSION_CHECK" not in os.environ:
-        stop(f"{what} is libtorch {version}, and tch needs {VERSION}: take {remedy}")
+        stop(f"{what} is libtorch {version}, and tch needs {VERSION}: {remedy}")
 
 
 # --- The cache folder --------------------------------------------------------------------------------------------
@@ -190,7 +199,7 @@ def cache_folder():
 
 
 def damage(folder, build):
-    """What is wrong with `folder`, or None. Sizes only: the contents were checked when they were fetched."""
+    """Returns a sentence about what is wrong with `folder`, or None. Only sizes are checked: pip checked the contents."""
     for path, size in build.libs.items():
         lib = folder / "lib" / Path(path).name
         if not lib.is_file():
@@ -207,7 +216,7 @@ def damage(folder, build):
 
 
 def fetch(target, build):
-    """Downloads and extracts beside `target`, then renames: there is never half a libtorch under its name."""
+    """Downloads and extracts libtorch beside `target`, then renames it, so that `target` is never half a libtorch."""
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode:
         need_tools("pip")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +229,8 @@ def fetch(target, build):
         start = time.monotonic()
         kept = sum(build.libs.values()) + 40 * MB  # the headers
         if shutil.disk_usage(target.parent).free < build.download + kept:
-            stop(f"{(build.download + kept) // MB} MB are needed in {target.parent} while libtorch is extracted")
+            need = f"{(build.download + kept) // MB} MB are needed while libtorch is extracted"
+            stop(f"{target.parent} has too little free space; {need}: free some, or set XDG_CACHE_HOME")
         sizes = f"{round(build.download / MB)} MB to download, {round(kept / MB)} MB to keep"
         say(f"fetching libtorch {VERSION} with pip: {sizes}")
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
@@ -233,9 +243,10 @@ def fetch(target, build):
 
 @contextmanager
 def only_one(folder):
-    """Lets one run at a time work in `folder`, and clears what a killed one left there.
+    """Lets one run at a time work in `folder`, and removes the files that killed runs left there.
 
-    The lock ends with its holders, however they end; pip is one of them, so a pip that outlives us is waited for.
+    The operating system drops the lock when the last process that holds it ends. pip holds the lock too, so the next
+    run waits for a pip that is still running.
     """
     with open(folder / ".lock", "w") as lock:
         try:
@@ -252,7 +263,7 @@ def only_one(folder):
 
 
 def download(work, build, lock):
-    """Has pip, with whatever index the user has set for it, put the wheels into `work/wheels`."""
+    """Lets pip download the wheels into `work/wheels`, from the package index that the user has set for pip."""
     wanted = work / "requirements.txt"
     wanted.write_text("".join(f"{name} --hash=sha256:{sha256}\n" for name, sha256 in build.wheels.items()))
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--no-cache-dir"]
@@ -260,14 +271,14 @@ def download(work, build, lock):
     command += ["--abi=cp311", "--abi=none"] + [f"--platform={tag}" for tag in build.tags]
     command += ["--require-hashes", f"--requirement={wanted}", f"--dest={work / 'wheels'}"]
     if not sys.stdout.isatty():
-        command.append("--quiet")  # else its progress bar
-    # pip's own temporary files belong into `work` too: /tmp can be small, and `work` is cleared after a kill.
+        command.append("--quiet")  # no progress bar
+    # pip puts its temporary files into `work` too: /tmp can be small, and the next run removes `work` after a kill.
     if subprocess.run(command, env={**os.environ, "TMPDIR": str(work)}, pass_fds=[lock.fileno()]).returncode:
         stop("pip could not fetch libtorch (its reason is above); README.md, \"Set-up\", has two other ways")
 
 
 def extract(work, build):
-    """Makes `work/libtorch` out of `work/wheels`. zipfile checks each file's CRC as it reads it."""
+    """Makes `work/libtorch` from the wheels in `work/wheels`. zipfile checks the CRC of each file that it reads."""
     folder = work / "libtorch"
     (folder / "lib").mkdir(parents=True)
     for wheel in sorted((work / "wheels").glob("*.whl")):
@@ -290,10 +301,10 @@ def extract(work, build):
 
 
 def put(made, target, build):
-    """Renames `made` to `target`. If another run was first, its folder stays and ours is dropped."""
+    """Renames `made` to `target`. If another run was first, the folder of that run stays, and `made` is dropped."""
     reason = damage(made, build)
     if reason:
-        stop(f"the wheels do not hold what they should: {reason}")
+        stop(f"the downloaded wheels are not complete: {reason}; run this script again")
     if target.exists() and damage(target, build):
         target.rename(made.parent / "damaged")
     try:
@@ -307,19 +318,19 @@ def put(made, target, build):
 
 
 def config_text(name, value, lib):
-    """Where libtorch is when crates are built, and when what was built is run."""
+    """Returns a cargo configuration that says where libtorch is, for builds and for the programs that are built."""
     quoted = [json.dumps(text, ensure_ascii=False) for text in (str(value), f"link-arg=-Wl,-rpath,{lib}")]
     return f"{HEADER}[env]\n{name} = {quoted[0]}\n\n[build]\nrustflags = [\"-C\", {quoted[1]}]\n"
 
 
 def is_ours(config):
-    """Is the configuration as this script wrote it, without later additions?"""
+    """Returns true if this script wrote the configuration, and nothing was added later."""
     lines = (config or "").splitlines()
     return lines[:1] == [HEADER.strip()] and len(lines) == len(config_text("", "", "").splitlines())
 
 
 def libtorch_line(config):
-    """The value of LIBTORCH in the text of a cargo configuration, or None."""
+    """Returns the value of LIBTORCH in the text of a cargo configuration, or None."""
     line = r"""^\s*(?:env\.)?LIBTORCH\s*=\s*(?:\{.*?value\s*=\s*)?("(?:\\.|[^"\\])*"|'[^']*')"""
     found = re.search(line, config or "", re.MULTILINE)
     if found is None:
@@ -328,14 +339,14 @@ def libtorch_line(config):
 
 
 def write_config(text, config):
-    """Writes the configuration. One that this script did not write is left as it is."""
+    """Writes the configuration, but does not change a configuration that this script did not write."""
     if config == text:
         return
     if config is not None and not is_ours(config):
         if all(line in config for line in text.splitlines()[1:]):
             return
         lines = text.replace(HEADER, "")
-        stop(f"{CONFIG} is yours; add this to it, then run me again:\n\n{lines}")
+        stop(f"{CONFIG} is not from this script; add these lines to it, then run the script again:\n\n{lines}")
     CONFIG.parent.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=CONFIG.parent, delete=False) as file:
         file.write(text)
@@ -344,7 +355,7 @@ def write_config(text, config):
     say(f"wrote {CONFIG.relative_to(ROOT)}")
 
 
-# --- Prerequisites, and words ------------------------------------------------------------------------------------
+# --- Prerequisites and messages ----------------------------------------------------------------------------------
 
 INSTALL = {
     "cargo": {None: "curl --proto '=https' -sSf https://sh.rustup.rs | sh"},
@@ -366,7 +377,7 @@ INSTALL = {
 
 
 def need_tools(*tools):
-    """Ends with the command that installs each missing tool."""
+    """Ends with a message if tools are missing. The message has the command that installs each tool."""
     missing = []
     for tool in tools:
         command = os.environ.get("CXX", "c++").split()[0] if tool == "c++" else tool

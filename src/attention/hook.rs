@@ -17,7 +17,7 @@ pub(crate) trait Projections {
     fn keys_values(&self, context: &Tensor) -> Result<(Tensor, Tensor)>;
 
     /// Returns queries, keys and values as changed by the site's adapter for a part of the picture. `rows` are the rows
-    /// of the call whose cells make the queries. Returns `None` if the site has no such adapter, which is the default.
+    /// of the call to compute queries for. Returns `None` if the site has no such adapter, which is the default.
     fn adapted(&self, _part: Part, _rows: Range<i64>, _context: &Tensor) -> Result<Option<[Tensor; 3]>> {
         Ok(None)
     }
@@ -39,9 +39,9 @@ pub struct At<'a> {
     pub step: &'a Step,
     /// The branch whose rows the hook sees.
     pub branch: Branch,
-    /// Images of the run that these rows belong to: all of them, or one at a time with `Batching::OneByOne`.
+    /// Images of the run that the hook's rows belong to: all images, or one at a time with `Batching::OneByOne`.
     pub images: Range<i64>,
-    /// Rows and columns of the queries.
+    /// Grid of the cells that the queries belong to.
     pub grid: Grid,
     pub(super) q: &'a Tensor,
     pub(super) values: Option<&'a Tensor>,
@@ -122,8 +122,8 @@ impl At<'_> {
     }
 
     /// Computes attention like [`attend`](Self::attend), but with queries, keys and values changed by the site's
-    /// adapter for a part of the picture. Returns `None` if the site has no such adapter. Models with adapters are
-    /// ColorizeDiffusion v1.5 and some of v2.
+    /// adapter for a part of the picture. Returns `None` if the site has no such adapter. ColorizeDiffusion v1.5 and
+    /// some models of v2 have adapters.
     ///
     /// # Errors
     /// [`Error::Torch`] if the context does not fit the site.
@@ -160,24 +160,24 @@ bitflags::bitflags! {
 /// phase hooks are called in attach order. The module documentation has a complete example.
 #[allow(unused_variables)]
 pub trait CrossAttentionHook: Send {
-    /// Returns the phases to call the hook for. Asked once per site and branch in a run. Other phases are not called.
+    /// Returns the phases in which the hook is called at `site` in `branch`. Called once per site and branch in a run.
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest;
 
-    /// Returns true if the hook also takes part in the sites of ControlNets ([`AttentionSite::control`]). Asked once
+    /// Returns true if the hook also takes part in the sites of ControlNets ([`AttentionSite::control`]). Called once
     /// per run. By default a hook takes part in the UNet alone.
     fn controls(&self) -> bool {
         false
     }
 
-    /// Returns whether the hook takes part in an evaluation. Asked once per evaluation; `false` costs as little as no
-    /// hook.
+    /// Returns true if the hook takes part in an evaluation. Called once per evaluation; `false` costs no more than
+    /// having no hook.
     fn active(&self, step: &Step) -> bool {
         true
     }
 
-    /// Changes the context, [n, tokens, dim], before keys and values are projected from it. Tokens may be added behind
-    /// the existing ones. The changed context is cast to the network's kind. This phase splits the call by branch and
-    /// bypasses the key/value cache of the run.
+    /// Changes the context, [n, tokens, dim], before keys and values are projected from it. The hook may append tokens
+    /// to the existing ones. The changed context is cast to the network's kind. This phase splits the call by branch
+    /// and bypasses the key/value cache of the run.
     fn context(&mut self, at: &At<'_>, context: &mut Tensor) -> Result<()> {
         Ok(())
     }
@@ -194,20 +194,20 @@ pub trait CrossAttentionHook: Send {
         Ok(())
     }
 
-    /// Reads probabilities, as many as the hook asks for. The computation of the output does not depend on this phase,
-    /// so reading never changes a bit.
+    /// Reads attention probabilities through a lazy view. The computation of the output does not depend on this phase,
+    /// so a hook that only reads never changes a bit of the picture.
     fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
         Ok(())
     }
 
-    /// Changes the result before the output projection, [n, queries, heads · head_dim]. The result is cast to the
-    /// network's kind.
+    /// Changes the result of attention before the output projection, [n, queries, heads · head_dim]. The result is cast
+    /// to the network's kind.
     fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> Result<()> {
         Ok(())
     }
 }
 
-/// Forwards every phase, so that a lent hook (`&mut hook`) is a hook.
+/// Forwards every phase, so that a reference to a hook (`&mut hook`) is a hook too.
 impl<H: CrossAttentionHook + ?Sized> CrossAttentionHook for &mut H {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
         (**self).interest(site, branch)

@@ -5,19 +5,19 @@
 use crate::error::Result;
 use tch::{Device, Kind, Tensor};
 
-/// Maximum number of scores that a lazy view holds at once; bounds their memory to 64 MiB.
+/// Maximum number of scores that a lazy view holds at once, which bounds the memory of the scores to 64 MiB.
 pub(super) const CHUNK: i64 = 1 << 24;
 
 /// Maximum number of tokens for which attention by hand is as fast on a CPU as the fused kernel. Prompts of one or two
-/// chunks (77 or 154 tokens) are below the limit; a picture's attention to itself usually is not.
+/// chunks (77 or 154 tokens) are below the limit; self-attention usually has more tokens.
 const FEW: i64 = 160;
 
 /// Returns true if attention of `q` over `k` should be computed by hand.
 ///
 /// On a CPU, over few tokens, attention by hand costs the same as the fused kernel and leaves its probabilities for all
 /// readers (measured: `benches/attention.rs`). The choice depends on the tensors alone, never on hooks, so that a hook
-/// that only reads changes no bit. In training, attention by hand is faster over a picture's cells too, because the
-/// fused kernel's gradient is slow on a CPU.
+/// that only reads changes no bit. In training, attention by hand is faster for self-attention too, because the fused
+/// kernel's gradient is slow on a CPU.
 pub(super) fn by_hand(q: &Tensor, k: &Tensor) -> Result<bool> {
     let ((n, heads, queries, _), tokens) = (q.size4()?, k.size4()?.2);
     let cheap = q.requires_grad() || (q.f_kind()? == Kind::Float && tokens <= FEW);
@@ -30,7 +30,7 @@ pub(super) fn plain(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
 }
 
 /// Computes softmax(q·kᵀ/√d + bias)·v with libtorch's fused kernel. Scores and softmax are f32 for every kind of q and
-/// k. So SD 2.x, whose configurations ask for f32 (`upcast_attention`), does not overflow in half precision.
+/// k. This keeps SD 2.x from overflowing in half precision; its configurations ask for f32 (`upcast_attention`).
 pub(super) fn fused(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     count::kernel();
     let bias = bias.map(|bias| bias.f_to_kind(q.kind())).transpose()?;
@@ -107,7 +107,7 @@ pub(super) mod count {
         CALLS.with(|calls| calls.set(calls.get() + 1));
     }
 
-    /// Runs `f`. Returns the number of kernel calls of this thread meanwhile, and the result of `f`.
+    /// Runs `f`. Returns the number of kernel calls that this thread made in the meantime, and the result of `f`.
     #[cfg(test)]
     pub(in crate::attention) fn during<T>(f: impl FnOnce() -> T) -> (usize, T) {
         let before = CALLS.with(std::cell::Cell::get);
@@ -120,7 +120,7 @@ pub(super) mod count {
 mod tests {
     use super::*;
 
-    /// Returns rows of queries or keys in `kind`, so large that scores reach several hundred.
+    /// Returns queries or keys of `kind` with values so large that scores reach several hundred.
     fn steep(shape: &[i64], phase: f64, kind: Kind) -> Tensor {
         let count = shape.iter().product::<i64>();
         let wave = (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.7391 + phase).sin() * 12.0;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_go_round() -> Result<()> {
+    fn repeated_rows_cycle() -> Result<()> {
         let few = Tensor::from_slice(&[1f32, 2.0]).reshape([2, 1]);
         let read = |x: Tensor| Vec::<f32>::try_from(x.flatten(0, -1)).unwrap();
         assert_eq!(read(repeated(&few, 6)?), [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
@@ -140,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn scores_are_f32_where_the_network_is_not() -> Result<()> {
+    fn scores_are_f32_in_a_bf16_network() -> Result<()> {
         // 77 tokens of a prompt are computed by hand, 400 tokens by the fused kernel.
         for tokens in [77, 400] {
             let [q, k] = [(64, 0.0), (tokens, 1.0)].map(|(n, phase)| steep(&[1, 2, n, 64], phase, Kind::BFloat16));
             let v = steep(&[1, 2, tokens, 64], 2.0, Kind::BFloat16) / 12.0;
             let out = |scores: &Tensor| -> Result<Tensor> { merge_heads(&weighted(&probs(scores)?, &v)?) };
             let exact = scores(&q, &k)?;
-            assert!(exact.abs().max().double_value(&[]) > 256.0, "bf16 rounds them to even numbers");
+            assert!(exact.abs().max().double_value(&[]) > 256.0, "bf16 rounds scores above 256 to even numbers");
             let apart = |a: &Tensor, b: &Tensor| (a - b).to_kind(Kind::Float).abs().max().double_value(&[]);
             let want = out(&exact)?;
             let rounded = apart(&out(&exact.to_kind(Kind::BFloat16).to_kind(Kind::Float))?, &want);

@@ -1,8 +1,9 @@
 //! Attention that hooks can read and change.
 //!
-//! A call goes context → q·k → sum of biases → scores → softmax → probs → ·v → output. A [`CrossAttentionHook`] names
-//! the phases that it wants, per site and branch. The hook reads [`Scores`] and [`Probs`]. [`Tap`] carries hooks
-//! through a network.
+//! An attention call computes context → q·k → sum of biases → scores → softmax → probs → ·v → output. A
+//! [`CrossAttentionHook`] names the phases of the call in which it takes part, per site and branch. The hook reads
+//! scores and probabilities through the views [`Scores`] and [`Probs`]. A [`Tap`] carries the hooks of a run through a
+//! network.
 //!
 //! ```
 //! use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};

@@ -14,11 +14,11 @@ pub enum SiteKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Place {
-    /// The contracting half.
+    /// The contracting half of the network.
     Down,
-    /// The bottleneck.
+    /// The bottleneck between the two halves.
     Mid,
-    /// The expanding half.
+    /// The expanding half of the network.
     Up,
 }
 
@@ -28,7 +28,7 @@ pub enum Place {
 pub struct AttentionSite {
     /// Position in the list of the model's sites.
     pub index: usize,
-    /// Path in the checkpoint, `down_blocks.0.attentions.1.transformer_blocks.0.attn2`.
+    /// Path in the checkpoint, such as `down_blocks.0.attentions.1.transformer_blocks.0.attn2`.
     pub name: String,
     /// Context that the site attends to.
     pub kind: SiteKind,
@@ -36,15 +36,15 @@ pub struct AttentionSite {
     pub place: Place,
     /// Number of halvings of the latent grid before this site.
     pub halvings: u32,
-    /// Number of heads.
+    /// Number of attention heads.
     pub heads: i64,
-    /// Number of the site's ControlNet, counted from 0 in the order in which ControlNets are attached. `None`: the
-    /// UNet.
+    /// ControlNet that the site is in, counted from 0 in the order in which ControlNets are attached. `None`: the site
+    /// is in the UNet.
     pub control: Option<usize>,
 }
 
 impl AttentionSite {
-    /// Describes a site. The network that lists the site sets its index.
+    /// Describes a site, with index 0. The network that lists the site sets the index.
     pub fn new(name: impl Into<String>, kind: SiteKind, place: Place, halvings: u32, heads: i64) -> Self {
         Self { index: 0, name: name.into(), kind, place, halvings, heads, control: None }
     }

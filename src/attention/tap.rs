@@ -50,7 +50,7 @@ impl HookTable {
     }
 }
 
-/// One evaluation of a model: the branches and images that are stacked in its batch.
+/// One evaluation of a model: the step, and the branches and images that are stacked in the batch.
 #[derive(Clone, Debug)]
 pub struct Call<'a> {
     /// Step of the run, and evaluation within the step.
@@ -77,8 +77,8 @@ struct Attached<'a> {
     hooks: Vec<(usize, &'a mut dyn CrossAttentionHook)>,
     table: &'a HookTable,
     cache: &'a mut KvCache,
-    /// Sites of the run that replace the network's own, by their index in the network. `None`: the network's own sites
-    /// count.
+    /// Sites to use instead of the network's own sites, in the network's order, with their indexes among all sites of
+    /// the run. `None`: the network's own sites are used.
     sites: Option<&'a [AttentionSite]>,
 }
 
@@ -96,11 +96,11 @@ impl<'a> Tap<'a> {
         Self(None)
     }
 
-    /// Returns a tap for one evaluation. `hooks` are those that `table` was made of; hooks that are not active at this
-    /// step are left out. `cache` is the key/value cache of the run.
+    /// Returns a tap for one evaluation. `hooks` are the hooks that `table` was made from; hooks that are not active at
+    /// this step are left out. `cache` is the key/value cache of the run.
     ///
     /// # Errors
-    /// [`Error::HooksChanged`] if the number of hooks differs from that of `table`.
+    /// [`Error::HooksChanged`] if `table` was made from another number of hooks.
     pub fn new(
         call: Call<'a>,
         hooks: Vec<&'a mut dyn CrossAttentionHook>,
@@ -114,9 +114,9 @@ impl<'a> Tap<'a> {
         Ok(Self(Some(Attached { call, hooks, table, cache, sites: None })))
     }
 
-    /// Returns the hooks for another network of the evaluation, such as a ControlNet. `sites` are that network's sites
-    /// in its own order, with their indexes among all sites of the run. `branches` are the branches stacked in that
-    /// network.
+    /// Returns a tap with the same hooks for another network of the evaluation, such as a ControlNet. `sites` are that
+    /// network's sites in its own order, with their indexes among all sites of the run. `branches` are the branches
+    /// stacked in that network.
     pub(crate) fn within<'b>(&'b mut self, sites: &'b [AttentionSite], branches: &'b [Branch]) -> Tap<'b> {
         Tap(self.0.as_mut().map(|live| Attached {
             call: Call { branches, ..live.call.clone() },
@@ -127,7 +127,7 @@ impl<'a> Tap<'a> {
         }))
     }
 
-    /// Returns the images of the run in this evaluation; `None` for [`Tap::none`].
+    /// Returns the range of the run's images in this evaluation; `None` for [`Tap::none`].
     pub fn images(&self) -> Option<Range<i64>> {
         self.0.as_ref().map(|live| live.call.images.clone())
     }
@@ -136,9 +136,9 @@ impl<'a> Tap<'a> {
     ///
     /// `q` is [b, heads, queries, d]; `project` makes k and v ([b, heads, tokens, d]) of a context.
     ///
-    /// Before the first attention to a prompt all branches are equal, so `q` and `context` may have the rows of one
-    /// branch. The result then has the rows of one branch too, unless a hook may have changed some branches. A caller
-    /// that adds a tensor to the result repeats that tensor's rows to match.
+    /// Before the network's first cross-attention all branches are equal, so `q` and `context` may have the rows of one
+    /// branch alone. The result then has the rows of one branch too, unless a hook takes part in a phase that can
+    /// change attention. A caller that adds a tensor to the result repeats that tensor's rows to match.
     ///
     /// # Errors
     /// [`Error::Shape`] if the rows of `q` or `context` do not fit the branches; [`Error::Hook`] if a hook fails.
@@ -152,8 +152,8 @@ impl<'a> Tap<'a> {
         self.attend_projected(site, q, context, &project)
     }
 
-    /// Runs an attention call like [`attend`](Self::attend). The site's projections may also have adapters of low rank
-    /// for a part of the picture ([`Projections::adapted`]), which hooks can use.
+    /// Runs an attention call like [`attend`](Self::attend), with projections that may have low-rank adapters for a
+    /// part of the picture ([`Projections::adapted`]). Hooks can use these adapters.
     pub(crate) fn attend_projected(
         &mut self,
         site: &AttentionSite,
@@ -176,7 +176,7 @@ impl<'a> Tap<'a> {
             let (k, v) = live.keys_values(site, context, project)?;
             return live.hooked(&spot, branches, q, &k, &v);
         }
-        // Contexts may end up with different numbers of tokens, so each branch is computed alone.
+        // Hooks may give branches contexts with different numbers of tokens, so each branch is computed alone.
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
             // Hooks may edit the context in place, and later sites read the same context, so hooks get a copy.
@@ -207,7 +207,7 @@ impl Attached<'_> {
         self.call.images.end - self.call.images.start
     }
 
-    /// Returns `x` with the rows of all branches. In self-attention the rows of one branch may stand for all.
+    /// Returns `x` with the rows of all branches. In self-attention, rows of one branch alone are returned as they are.
     fn stacked(&self, site: &AttentionSite, x: &Tensor, what: &'static str) -> Result<Tensor> {
         let (n, all) = (self.images(), self.images() * self.call.branches.len() as i64);
         match x.size().first() {
@@ -221,7 +221,8 @@ impl Attached<'_> {
         }
     }
 
-    /// Returns the rows of the `row`th stacked branch. A tensor with fewer rows is shared by the branches.
+    /// Returns the rows of the stacked branch with index `row`. If the tensor has too few rows for all branches,
+    /// branches share rows.
     fn rows(&self, stacked: &Tensor, row: usize) -> Result<Tensor> {
         let n = self.images();
         let all = stacked.size().first().copied().unwrap_or_default();
@@ -234,8 +235,8 @@ impl Attached<'_> {
         all.fold(Interest::NONE, |a, b| a | b)
     }
 
-    /// Calls `f` with every active hook that wants `phase` here. `q` are the branch's queries; `values` its values,
-    /// once they are computed.
+    /// Calls `f` with every active hook that wants `phase` here. `q` holds the branch's queries; `values` holds the
+    /// branch's values, or is `None` before they are computed.
     fn each(
         &mut self,
         spot: &CallSite<'_>,
@@ -271,7 +272,8 @@ impl Attached<'_> {
         Ok(())
     }
 
-    /// Returns keys and values. At cross-attention sites they are computed once per run and group of branches.
+    /// Returns keys and values. At cross-attention sites they are computed once per run for each group of stacked
+    /// images and branches.
     fn keys_values(
         &mut self,
         site: &AttentionSite,
@@ -290,7 +292,7 @@ impl Attached<'_> {
         Ok((k, v))
     }
 
-    /// Runs every phase from the biases on, for `branches` stacked in q, k and v.
+    /// Runs every phase after the context's, for `branches` stacked in q, k and v.
     fn hooked(
         &mut self,
         spot: &CallSite<'_>,
@@ -300,12 +302,11 @@ impl Attached<'_> {
         v: &Tensor,
     ) -> Result<Tensor> {
         let wants = |phase| spot.wanted.contains(phase);
-        // Hooks that may change something need the rows of every branch. Hooks that only read share the rows that
-        // branches share.
+        // If a hook can change attention, every branch needs its own rows. If hooks only read, branches may share rows.
         let reads = [Interest::NONE, Interest::PROBS].contains(&spot.wanted);
         let rows = if reads { q.size4()?.0 } else { self.images() * branches.len() as i64 };
         let (q, k, v) = (&repeated(q, rows)?, &repeated(k, rows)?, &repeated(v, rows)?);
-        // Attention by hand forms scores and probabilities anyway, so hooks that read get those.
+        // Attention by hand computes scores and probabilities anyway, so hooks read these tensors.
         let scores = match wants(Interest::SCORES) || kernel::by_hand(q, k)? {
             true => Some(kernel::scores(q, k)?),
             false => None,
@@ -418,8 +419,8 @@ impl Attached<'_> {
     }
 }
 
-/// Returns keys and values. At cross-attention sites they are made contiguous by head, so that later steps need no
-/// copy.
+/// Projects a context to keys and values. At cross-attention sites both are made contiguous by head, so that later
+/// steps need no copy.
 fn keys_values(site: &AttentionSite, context: &Tensor, project: &dyn Projections) -> Result<(Tensor, Tensor)> {
     let (k, v) = project.keys_values(context)?;
     Ok(if site.is_cross() { (k.f_contiguous()?, v.f_contiguous()?) } else { (k, v) })
@@ -466,8 +467,8 @@ mod tests {
         }
     }
 
-    /// Returns pseudo-random numbers. Rust computes the sine, not libtorch. While another test starts in parallel,
-    /// libtorch's first sine in a process may differ in its last bit from later ones.
+    /// Returns pseudo-random numbers from a sine that Rust computes. If another test starts in parallel, libtorch's
+    /// first sine in a process may differ in its last bit from later ones.
     fn wave(shape: &[i64], phase: f64) -> Tensor {
         let cells: Vec<f32> =
             (0..shape.iter().product()).map(|i: i64| (i as f64 * 0.37 + phase).sin() as f32).collect();
@@ -507,7 +508,7 @@ mod tests {
     #[test]
     fn idle_hooks_add_no_kernel_call() {
         let (calls, projected, bare) = evaluate(Vec::new());
-        assert_eq!((calls, projected), (2, 1), "one kernel an evaluation; keys and values once a run");
+        assert_eq!((calls, projected), (2, 1), "one kernel call per evaluation; keys and values once per run");
         let (calls, projected, idle) = evaluate(vec![Wants(Interest::NONE), Wants(Interest::NONE)]);
         assert_eq!((calls, projected), (2, 1));
         assert_eq!(bare, idle);
@@ -519,13 +520,13 @@ mod tests {
         for readers in [1, 10] {
             let hooks = (0..readers).map(|_| Wants(Interest::PROBS)).collect();
             let (calls, _, output) = evaluate(hooks);
-            assert_eq!(calls, 2, "{readers} readers: they look at what the output is made of");
+            assert_eq!(calls, 2, "{readers} readers share the probabilities of the output");
             assert_eq!(output, bare);
         }
     }
 
     #[test]
-    fn readers_of_many_tokens_add_one_reading_and_no_bit() {
+    fn readers_of_many_tokens_share_one_kernel_call() {
         let site = AttentionSite::new("attn1", SiteKind::SelfAttention, Place::Up, 0, 2);
         let (q, k) = (wave(&[2, 2, 300, 4], 0.0), wave(&[2, 2, 300, 4], 1.0));
         let project = |_: &Tensor| Ok((k.shallow_clone(), k.f_mul_scalar(0.5)?));
@@ -545,15 +546,15 @@ mod tests {
         let (calls, bare) = attend(0);
         assert_eq!(calls, 1);
         for readers in [1, 10] {
-            assert_eq!(attend(readers), (2, bare.shallow_clone()), "one fused kernel, one reading beside it");
+            assert_eq!(attend(readers), (2, bare.shallow_clone()), "one fused kernel call, one for all readers");
         }
     }
 
     #[test]
-    fn a_bias_of_nobody_keeps_the_unmasked_kernel() {
+    fn absent_bias_keeps_the_unmasked_kernel() {
         let (calls, _, output) = evaluate(vec![Wants(Interest::BIAS)]);
         let bare = evaluate(Vec::new()).2;
         assert_eq!(calls, 2);
-        assert_eq!(output, bare, "they differ by {}", (&output - &bare).abs().max());
+        assert_eq!(output, bare, "the outputs differ by {}", (&output - &bare).abs().max());
     }
 }

@@ -7,8 +7,9 @@ use crate::prompt::TokenSpan;
 use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
 
-/// Largest head width d, as a share of the number of tokens T, for which a standard deviation is computed without
-/// scores. That takes N·d² operations for N queries; scores take N·T·d and three passes over N·T numbers.
+/// Largest ratio of the head width d to the number of tokens T, as a fraction, for which a standard deviation is
+/// computed without scores. Without scores, N queries take N·d² operations. With scores, they take N·T·d operations and
+/// three passes over N·T numbers.
 const GRAM_SHARE: (i64, i64) = (5, 4);
 
 /// Scaled scores q·kᵀ/√d of one branch, f32. Computed statistics are kept for the other hooks of the same call.
@@ -22,7 +23,7 @@ pub struct Scores<'a> {
 }
 
 impl<'a> Scores<'a> {
-    /// Creates a view. `whole` are all scores, if the output is computed from them.
+    /// Creates a view. `whole` holds all scores, if the output is computed from them.
     pub(super) fn new(q: &'a Tensor, k: &'a Tensor, whole: Option<Tensor>) -> Self {
         Self { q, k, whole, max: OnceCell::new(), std: OnceCell::new() }
     }
@@ -37,7 +38,7 @@ impl<'a> Scores<'a> {
         self.whole.as_ref().map_or_else(|| kernel::scores(self.q, self.k), |whole| Ok(whole.shallow_clone()))
     }
 
-    /// Returns the scores of some tokens, [n, heads, queries, span].
+    /// Returns the scores of the tokens in `span`, [n, heads, queries, span].
     pub fn columns(&self, span: TokenSpan) -> Result<Tensor> {
         if let Some(whole) = &self.whole {
             return Ok(whole.f_narrow(3, span.start, span.len())?);
@@ -53,7 +54,8 @@ impl<'a> Scores<'a> {
         })
     }
 
-    /// Returns the standard deviation (n − 1) of each image's scores, [n, 1, 1, 1].
+    /// Returns the standard deviation of each image's scores, [n, 1, 1, 1]. The divisor is the number of scores minus
+    /// 1.
     pub fn std(&self) -> Result<Tensor> {
         kept(&self.std, || {
             let (d, tokens) = (self.q.size4()?.3, tokens(self.k));
@@ -116,9 +118,9 @@ impl<'a> Scores<'a> {
 
 /// Attention probabilities of one branch, f32.
 ///
-/// Where the output is computed from the probabilities, the view reads those. Elsewhere the first reader computes the
-/// matrix, and the other readers of the call share it. A matrix of more than 64 MiB is not kept: only its softmax
-/// denominators are, and each read recomputes its columns.
+/// If the output is computed from the probabilities, the view reads these. Otherwise the first reader computes the
+/// matrix of probabilities, and the other readers of the call share the matrix. A matrix of more than 64 MiB is not
+/// kept. The view then keeps only the softmax denominators, and each read recomputes the requested columns.
 #[derive(Debug)]
 pub struct Probs<'a> {
     logits: Logits<'a>,
@@ -158,8 +160,8 @@ impl Logits<'_> {
 }
 
 impl<'a> Probs<'a> {
-    /// Creates a view. `whole` are the probabilities, if the output was computed from them; required if scores were
-    /// `edited`.
+    /// Creates a view. `whole` holds all probabilities, if the output was computed from them; it is required if hooks
+    /// have `edited` the scores.
     pub(super) fn new(
         q: &'a Tensor,
         k: &'a Tensor,
@@ -188,8 +190,8 @@ impl<'a> Probs<'a> {
         self.before.as_deref().unwrap_or(self)
     }
 
-    /// Returns the probabilities of some tokens, [n, heads, queries, span]. Do not write into the tensor: other hooks
-    /// read it too.
+    /// Returns the probabilities of the tokens in `span`, [n, heads, queries, span]. Do not write into the tensor:
+    /// other hooks read it too.
     pub fn columns(&self, span: TokenSpan) -> Result<Tensor> {
         if self.fits()? {
             return Ok(self.whole()?.f_narrow(3, span.start, span.len())?);
@@ -201,8 +203,9 @@ impl<'a> Probs<'a> {
         })
     }
 
-    /// Returns all probabilities, summed over the heads, [n, queries, tokens]. If the matrix does not exist yet, heads
-    /// are computed one at a time. The working memory is then one head's, and stays in the processor's cache.
+    /// Returns all probabilities, summed over the heads, [n, queries, tokens]. If the matrix of probabilities does not
+    /// exist yet, heads are computed one at a time. The working memory is then that of one head, which stays in the
+    /// processor's cache.
     pub fn over_heads(&self) -> Result<Tensor> {
         kept(&self.over_heads, || {
             if let Some(whole) = self.whole.get() {
@@ -230,7 +233,7 @@ impl<'a> Probs<'a> {
         self.by_rows(|rows| Ok(kernel::probs(&self.logits.part(rows, self.tokens())?)?.f_matmul(values)?))
     }
 
-    /// Returns true if the whole matrix is computed already, or is small enough to keep.
+    /// Returns true if the matrix of probabilities is computed already, or is small enough to keep.
     fn fits(&self) -> Result<bool> {
         if self.whole.get().is_some() {
             return Ok(true);
@@ -253,7 +256,7 @@ impl<'a> Probs<'a> {
         })
     }
 
-    /// Applies `f` to (start, length) of query rows and joins the results.
+    /// Applies `f` to each block of query rows (start, length), and joins the results along the queries.
     fn by_rows(&self, f: impl Fn((i64, i64)) -> Result<Tensor>) -> Result<Tensor> {
         let parts: Vec<Tensor> = kernel::chunks(self.logits.q, self.logits.k)?.map(f).collect::<Result<_>>()?;
         Ok(Tensor::f_cat(&parts, 2)?)
@@ -311,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn std_beside_a_large_mean_keeps_its_digits() -> Result<()> {
+    fn std_beside_a_large_mean_stays_accurate() -> Result<()> {
         // Scores are 900 ± 3, so the sum of squares is 10⁵ times the sum of squared deviations.
         let (q, k) = (randn(&[1, 2, 64, 16], 1) * 0.1 + 15.0, randn(&[1, 2, 77, 16], 2) * 0.1 + 15.0);
         let scores = Scores::new(&q, &k, None);
@@ -326,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_of_an_unkept_matrix_are_the_softmax() -> Result<()> {
+    fn columns_of_an_unkept_matrix_equal_the_softmax() -> Result<()> {
         for (queries, tokens) in [(6, 5), (2048, 1024)] {
             let (q, k) = (randn(&[2, 8, queries, 4], 1), randn(&[2, 8, tokens, 4], 2));
             let probs = Probs::new(&q, &k, None, None, false);
@@ -341,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_over_heads_is_that_of_the_columns() -> Result<()> {
+    fn sum_over_heads_equals_the_sum_of_columns() -> Result<()> {
         let (q, k) = (randn(&[2, 3, 6, 4], 1), randn(&[2, 3, 5, 4], 2));
         for bias in [None, Some(randn(&[2, 1, 6, 5], 3)), Some(randn(&[2, 3, 6, 5], 4))] {
             let probs = || Probs::new(&q, &k, bias.as_ref(), None, false);

@@ -4,7 +4,7 @@
 //! use impasto::color::Rgb;
 //! let gold: Rgb = "gold".parse()?;
 //! assert_eq!(gold, Rgb(255, 215, 0));
-//! assert!(gold.delta_e(Rgb(255, 210, 10)) < 2.0); // hardly visible side by side
+//! assert!(gold.delta_e(Rgb(255, 210, 10)) < 2.0); // just visible side by side
 //! # Ok::<(), impasto::Error>(())
 //! ```
 
@@ -40,7 +40,7 @@ impl Rgb {
         Lab::from_linear(self.to_linear())
     }
 
-    /// CIEDE2000 difference: below 1 invisible, 2 visible side by side, 10 visible at a glance, 100 from black to
+    /// CIEDE2000 difference: below 1 hardly visible, 2 visible side by side, 10 visible at a glance, 100 from black to
     /// white.
     pub fn delta_e(self, other: Self) -> f64 {
         self.lab().delta_e(other.lab())
@@ -65,7 +65,7 @@ impl FromStr for Rgb {
     }
 }
 
-/// The forms of a color in a file.
+/// The forms in which a file may write a color.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn linear_light_comes_back_as_the_same_color() {
+    fn linear_light_converts_back_to_the_same_color() {
         for byte in 0..=255 {
             let color = Rgb(byte, 255 - byte, byte / 2);
             assert_eq!(Rgb::from_linear(color.to_linear()), color);

@@ -8,12 +8,13 @@ use crate::error::{Error, Result};
 use crate::step::Step;
 use tch::{Device, Tensor};
 
-/// Predicts clean pictures: a model, a fake, or a wrapper that adds to another denoiser (ControlNet).
+/// Predicts clean pictures (x0) from noisy latents: a model, a test's fake, or a model with ControlNets.
 pub trait Denoiser {
-    /// Every attention site, in order of [`AttentionSite::index`]: those of the UNet, then those of ControlNets.
+    /// Every attention site, in order of [`AttentionSite::index`]: first the UNet's sites, then the sites of
+    /// ControlNets.
     fn sites(&self) -> &[AttentionSite];
 
-    /// The network's device, on which latents are made. Default: the CPU.
+    /// The network's device. A run creates its latents on this device. Default: the CPU.
     fn device(&self) -> Device {
         Device::Cpu
     }
@@ -23,14 +24,14 @@ pub trait Denoiser {
         4
     }
 
-    /// Returns true if the network reads a mask and the masked picture's latent beside the latent it denoises
-    /// ([`Conditioning::concat`], 1 + 4 channels). Default: false, as for most networks.
+    /// Returns true if the network reads a mask and the masked picture's latent in addition to the latent that it
+    /// denoises ([`Conditioning::concat`], 1 + 4 channels). Default: false, as for most networks.
     fn inpaints(&self) -> bool {
         false
     }
 
-    /// Predicts x0 of each input at noise level `step.sigma`, all in one batch. `tap` is passed on to the attention
-    /// sites and expects the branches stacked in the order of `inputs`.
+    /// Predicts x0 of each input at noise level `step.sigma`, all in one batch. An implementation passes `tap` to its
+    /// attention sites. `tap` expects a batch with the branches in the order of `inputs`.
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions>;
 }
 
@@ -58,7 +59,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The clean picture of every evaluated branch, each [n, 4, h, w] f32.
+/// The predicted clean picture x0 of every evaluated branch: one latent per branch, [n, 4, h, w] f32.
 #[derive(Debug, Default)]
 pub struct Predictions(Vec<Evaluated>);
 
@@ -73,7 +74,7 @@ struct Evaluated {
 }
 
 impl Predictions {
-    /// Pairs inputs with the model's x0, in the same order.
+    /// Pairs each input with the x0 that the model predicted for it. `inputs` and `x0` have the same order.
     pub fn new(step: &Step, inputs: &[Input<'_>], x0: impl IntoIterator<Item = Tensor>) -> Self {
         let rows = inputs.iter().zip(x0);
         let evaluated = |(input, x0): (&Input<'_>, _)| Evaluated {
@@ -86,15 +87,15 @@ impl Predictions {
         Self(rows.map(evaluated).collect())
     }
 
-    /// Sets the network's prediction type; the default is noise. Results that are not linear in x0 depend on the
-    /// prediction type ([`Predictions::output`]).
+    /// Sets the network's prediction type; the default is [`Prediction::Epsilon`]. The prediction type changes
+    /// [`Predictions::output`], but neither x0 nor [`Predictions::eps`].
     #[must_use]
     pub fn of(mut self, prediction: Prediction) -> Self {
         self.0.iter_mut().for_each(|row| row.prediction = prediction);
         self
     }
 
-    /// Adds branches that were evaluated in another call.
+    /// Adds the branches of `other`, which another call evaluated.
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
@@ -103,7 +104,7 @@ impl Predictions {
     /// dimension.
     ///
     /// # Errors
-    /// [`Error::NoPrediction`] if a branch of the first part is missing in another.
+    /// [`Error::NoPrediction`] if another part lacks a branch of the first part.
     pub fn join(mut parts: Vec<Self>) -> Result<Self> {
         if parts.len() < 2 {
             return Ok(parts.pop().unwrap_or_default());
@@ -126,7 +127,7 @@ impl Predictions {
         self.0.iter().map(|row| row.branch)
     }
 
-    /// Clean-image prediction of a branch.
+    /// The predicted clean picture x0 of a branch, [n, 4, h, w].
     ///
     /// # Errors
     /// [`Error::NoPrediction`] if the branch was not evaluated.
@@ -134,7 +135,7 @@ impl Predictions {
         Ok(&self.row(branch)?.x0)
     }
 
-    /// Clean-image prediction of a branch, for editing.
+    /// The predicted clean picture x0 of a branch, [n, 4, h, w], for editing.
     ///
     /// # Errors
     /// [`Error::NoPrediction`] if the branch was not evaluated.
@@ -152,7 +153,8 @@ impl Predictions {
         Ok(row.x.f_sub(&row.x0)?.f_div_scalar(row.sigma)?)
     }
 
-    /// The network output that corresponds to the clean picture `x0` at a branch's latent.
+    /// The network output that corresponds to clean picture `x0` at a branch's latent, in the network's prediction
+    /// type.
     ///
     /// # Errors
     /// [`Error::NoPrediction`] if the branch was not evaluated.
@@ -161,7 +163,7 @@ impl Predictions {
         row.prediction.output(x0, &row.x, row.sigma)
     }
 
-    /// The clean picture that a network output corresponds to at a branch's latent, the reverse of
+    /// The clean picture that corresponds to network output `output` at a branch's latent, the reverse of
     /// [`Predictions::output`].
     ///
     /// # Errors
@@ -180,8 +182,8 @@ impl Predictions {
 mod tests {
     use super::*;
 
-    /// Predictions of `Cond` and `Uncond` for one image of constant `x`, at σ = 2, with the clean pictures
-    /// x − 2 and x − 4.
+    /// Predictions of `Cond` and `Uncond` for a latent with one cell of value `x` at σ = 2. The clean pictures are
+    /// x − 2 for `Cond` and x − 4 for `Uncond`.
     fn predictions(x: f64) -> Predictions {
         let conditioning = Conditioning::new(Tensor::from_slice(&[0f32]));
         let x = Tensor::from_slice(&[x]).reshape([1, 1, 1, 1]);
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_follows_from_the_picture_and_its_edits() {
+    fn eps_follows_x0_and_its_edits() {
         let mut predictions = predictions(5.0);
         assert_eq!(predictions.eps(Branch::Cond).unwrap().double_value(&[0, 0, 0, 0]), 1.0);
         *predictions.x0_mut(Branch::Cond).unwrap() += 1.0;
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn images_evaluated_one_by_one_make_a_batch() {
+    fn join_stacks_the_images_of_each_branch() {
         let joined = Predictions::join(vec![predictions(5.0), predictions(7.0)]).unwrap();
         assert_eq!(joined.branches().collect::<Vec<_>>(), [Branch::Uncond, Branch::Cond]);
         assert_eq!(joined.x0(Branch::Cond).unwrap().size(), [2, 1, 1, 1]);
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_that_nobody_evaluated_is_named() {
+    fn missing_branch_is_named_in_the_error() {
         let error = predictions(1.0).x0(Branch::Extra(0)).unwrap_err().to_string();
         assert!(error.contains("Extra(0) was not evaluated"), "{error}");
         let parts = vec![predictions(1.0), Predictions::default()];

@@ -1,9 +1,9 @@
-//! The levels of a [`Spacing`].
+//! The noise levels of a [`Spacing`].
 
 use super::spacing::{Ends, SchedulerFamily, Spacing, SpacingOptions, Terminal, TimestepRule};
 use super::training_schedule::TrainingSchedule;
 
-/// The noise levels of a spacing with their timesteps, in falling order; `steps` is at least 1.
+/// Pairs (noise level, timestep) of a spacing, in falling order. `steps` is at least 1.
 pub(super) fn levels(
     table: &TrainingSchedule,
     steps: usize,
@@ -49,7 +49,7 @@ pub(super) fn levels(
             rising.reverse();
             rising
         }
-        // A single point of torch's linspace is the first, not the last.
+        // With one point, torch's linspace gives its start, `last`; `even` would give 0.
         (Spacing::Normal, _) if steps == 1 => return between(table, vec![last as f64]),
         (Spacing::Normal, _) => return between(table, even(steps)),
         (Spacing::SgmUniform, _) => return between(table, even(steps + 1).into_iter().take(steps)),
@@ -66,18 +66,19 @@ pub(super) fn levels(
     timesteps.into_iter().map(|timestep| (table.level(timestep), timestep)).collect()
 }
 
-/// The levels of timesteps that may be fractions, linear in ln σ between entries like k-diffusion.
+/// Pairs (noise level, timestep) of timesteps that may be fractions. Levels between entries of the table are
+/// interpolated linearly in ln σ, as in k-diffusion.
 fn between(table: &TrainingSchedule, timesteps: impl IntoIterator<Item = f64>) -> Vec<(f64, f64)> {
     timesteps.into_iter().map(|timestep| (table.sigma_of(timestep), timestep)).collect()
 }
 
-/// Levels of "Align Your Steps" (Sabour et al., 2024) for ten steps of SD 1.5; digits of diffusers and A1111. The
-/// eleventh is the end point of an interpolation to other numbers of steps.
+/// Noise levels of "Align Your Steps" (Sabour et al., 2024) for ten steps of SD 1.5, with the digits that diffusers and
+/// A1111 use. The eleventh level is the end point for interpolation to other numbers of steps.
 const ALIGNED: [f64; 11] = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029];
-/// Levels of "Align Your Steps" for SDXL, laid out like [`ALIGNED`].
+/// Noise levels of "Align Your Steps" for SDXL, in the layout of [`ALIGNED`].
 const ALIGNED_XL: [f64; 11] = [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029];
 
-/// The level at position `way`, 0..=1, among eleven levels; linear in ln σ between them.
+/// The noise level at position `way` in 0..=1 among eleven levels, interpolated linearly in ln σ.
 fn aligned(levels: &[f64; 11], way: f64) -> f64 {
     let place = way * 10.0;
     let (below, part) = ((place.floor() as usize).min(9), place - place.floor().min(9.0));
@@ -85,7 +86,7 @@ fn aligned(levels: &[f64; 11], way: f64) -> f64 {
     (log(below) + part * (log(below + 1) - log(below))).exp()
 }
 
-/// Levels of a spacing by level from M down to m, with their timesteps.
+/// Pairs (noise level, timestep) of a spacing by level, from the highest level M down to the lowest level m.
 fn by_level(table: &TrainingSchedule, steps: usize, spacing: Spacing, options: &SpacingOptions) -> Vec<(f64, f64)> {
     let (max, min) = match options.ends {
         Ends::Spaced(spaced @ (Spacing::Leading | Spacing::Linspace | Spacing::Trailing)) => {
@@ -126,7 +127,7 @@ fn beta_quantile(p: f64) -> f64 {
     if p >= 0.5 {
         return if p > 0.5 { 1.0 - beta_quantile(1.0 - p) } else { 0.5 }; // the distribution is symmetric
     }
-    // ∫₀ˣ (t(1 − t))^(α − 1) dt = Σₖ cₖ·x^(α + k)/(α + k), cₖ = (1 − α)(2 − α)…(k − α)/k!, fast for x ≤ ½
+    // ∫₀ˣ (t(1 − t))^(α − 1) dt = Σₖ cₖ·x^(α + k)/(α + k), cₖ = (1 − α)(2 − α)…(k − α)/k!; converges fast for x ≤ ½
     let share = |x: f64| {
         let terms = (0..60).scan(x.powf(SHAPE), |term, k| {
             let k = f64::from(k);
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn timesteps_are_diffusers() {
+    fn timesteps_match_diffusers() {
         let table = TrainingSchedule::stable_diffusion();
         for (name, want) in golden()["timesteps"].as_object().unwrap() {
             let [family, spacing, steps] = name.split('_').collect::<Vec<_>>()[..] else { panic!("{name}") };
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn karras_levels_are_k_diffusions() {
+    fn karras_levels_match_k_diffusion() {
         let (table, golden) = (TrainingSchedule::stable_diffusion(), golden());
         let schedule = Schedule::new(&table, 10, Spacing::Karras).unwrap();
         let want = &golden["schedules"]["karras"];
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn exponential_and_beta_levels_are_the_references() {
+    fn other_spacings_match_the_references() {
         let (table, golden) = (TrainingSchedule::stable_diffusion(), golden());
         let further = [
             (Spacing::Normal, "normal", 10),
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn some_spacings_make_the_steps_that_fit() {
+    fn some_spacings_change_the_number_of_steps() {
         let table = TrainingSchedule::stable_diffusion();
         let many = Schedule::new(&table, 900, Spacing::BetaTimesteps).unwrap();
         assert!(many.steps().len() < 900 && many.steps().all(|step| step.nominal == many.steps().len()));
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn distilled_models_have_timesteps_of_their_own() {
+    fn lcm_family_takes_timesteps_of_distillation() {
         let table = TrainingSchedule::stable_diffusion();
         let lcm = |steps, spacing, original| {
             let options = SpacingOptions { family: SchedulerFamily::Lcm, original, ..Default::default() };
@@ -274,13 +275,14 @@ mod tests {
         assert_eq!(timesteps(&four), [999.0, 759.0, 499.0, 259.0]);
         assert_eq!(lcm(4, Spacing::Karras, 50).unwrap(), four);
         assert_eq!(timesteps(&lcm(2, Spacing::Leading, 25).unwrap()), [999.0, 519.0]);
-        for (steps, original) in [(51, 50), (4, 0), (4, 1001)] {
-            assert!(matches!(lcm(steps, Spacing::Leading, original), Err(Error::Parameter { name: "steps", .. })));
+        for (steps, original, wrong) in [(51, 50, "steps"), (4, 0, "original"), (4, 1001, "original")] {
+            let refused = lcm(steps, Spacing::Leading, original);
+            assert!(matches!(refused, Err(Error::Parameter { name, .. }) if name == wrong));
         }
     }
 
     #[test]
-    fn a_single_step_begins_with_the_most_noise() {
+    fn single_step_begins_with_the_most_noise() {
         let table = TrainingSchedule::stable_diffusion();
         for spacing in [Spacing::Normal, Spacing::SgmUniform, Spacing::Simple, Spacing::Trailing, Spacing::Karras] {
             let first = Schedule::new(&table, 1, spacing).unwrap().steps().next().unwrap();
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_before_the_end_can_be_left_out() {
+    fn drop_penultimate_omits_the_lowest_level() {
         let table = TrainingSchedule::stable_diffusion();
         let options = SpacingOptions { drop_penultimate: true, ..Default::default() };
         let dropped = Schedule::with_options(&table, 10, Spacing::Karras, &options).unwrap();

@@ -3,12 +3,12 @@
 //! All latents are in sigma space (k-diffusion's convention): a latent at noise level σ is x = x0 + σ·noise. Three
 //! parts make a run:
 //!
-//! - A model ([`Denoiser`]) predicts the clean image x0.
+//! - A model ([`Denoiser`]) predicts x0, the latent of the clean picture.
 //! - A [`Schedule`] lists the noise levels of the run.
 //! - A [`solver::Solver`] turns each step into a Gaussian, a [`Transition`]. Guidance methods may move the Gaussian's
-//!   mean before the next latent is drawn from it.
+//!   mean before the run draws the next latent from the Gaussian.
 //!
-//! A run without a pipeline, with a fake model whose clean picture is always 0:
+//! An example of a run without a pipeline. Its fake model always predicts x0 = 0:
 //!
 //! ```
 //! use impasto::diffusion::solver::{EulerAncestral, Eval, Solver};

@@ -5,11 +5,11 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// Seeded standard normal noise, a value without shared state.
+/// Seeded source of standard normal noise, without shared state.
 ///
-/// Numbers are those of torch's CPU generators ([`TorchRng`]) on every device. A seed thus gives the same picture as
-/// diffusers with CPU generators that draw in the same [`NoiseKind`]. Clone a `Noise` to draw the same numbers again;
-/// save it to go on later.
+/// On every device, the numbers are those of torch's CPU generators ([`TorchRng`]). A seed thus gives the same picture
+/// as diffusers with CPU generators that draw in the same [`NoiseKind`]. Clone a `Noise` to draw the same numbers
+/// again. Serialize a `Noise` to continue its numbers later.
 ///
 /// ```
 /// use impasto::diffusion::Noise;
@@ -51,23 +51,23 @@ pub enum NoiseKind {
     BFloat16,
 }
 
-/// Expected number of seeds, for messages.
+/// Expected number of seeds, for error messages.
 const SEEDS: &str = "one seed for each image; give as many seeds as there are images";
 
 impl Noise {
-    /// Creates noise with one generator per image, seeded `seed` + i for image i of a batch.
+    /// Creates noise with one generator per image, which has seed `seed` + i for image i of a batch.
     pub fn seeded(seed: u64) -> Self {
         Self::of(Generators::Counted { first: seed, images: Vec::new() })
     }
 
-    /// Creates noise with one generator per image, seeded `seeds[i]` for image i of a batch: diffusers' list of
-    /// generators.
+    /// Creates noise with one generator per image, which has seed `seeds[i]` for image i of a batch, like diffusers'
+    /// list of generators.
     pub fn seeds(seeds: &[u64]) -> Self {
         Self::of(Generators::Listed(seeds.iter().copied().map(TorchRng::seeded).collect()))
     }
 
-    /// Creates noise with one generator for the whole batch: diffusers' default. An image's noise then depends on the
-    /// size of the batch.
+    /// Creates noise with one generator for the whole batch, which is diffusers' default. An image's noise then depends
+    /// on the size of the batch.
     pub fn shared(seed: u64) -> Self {
         Self::of(Generators::Shared(TorchRng::seeded(seed)))
     }
@@ -76,10 +76,10 @@ impl Noise {
         Self { generators, kind: NoiseKind::Float }
     }
 
-    /// The noise of one image of a batch, as noise for that image alone.
+    /// Returns the noise of image number `image` of a batch, for a run of that image alone.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for noise whose images share a generator, and for an image without a seed.
+    /// [`Error::Parameter`] if all images share one generator, or if the image has no seed.
     pub(crate) fn of_image(self, image: usize) -> Result<Self> {
         let generators = match self.generators {
             Generators::Shared(_) => {
@@ -92,7 +92,7 @@ impl Noise {
                 None => Generators::Counted { first: first.wrapping_add(image as u64), images: Vec::new() },
             },
             Generators::Listed(images) => {
-                let given = format!("{} for image {image}, counted from 0", images.len());
+                let given = format!("{}, too few for image {image} (counted from 0)", images.len());
                 let own = images.into_iter().nth(image);
                 Generators::Listed(vec![own.ok_or_else(|| Error::parameter("seeds", given, SEEDS))?])
             }
@@ -106,7 +106,7 @@ impl Noise {
     }
 
     /// Sets the number format to draw in; `Float` is the default, and results are always f32. [`NoiseKind::Half`] gives
-    /// the noise of a diffusers run in half precision, which is unrelated to that of a run in f32.
+    /// the noise of a diffusers run in half precision, which is unrelated to the noise of a run in f32.
     #[must_use]
     pub(crate) const fn kind(mut self, kind: NoiseKind) -> Self {
         self.kind = kind;
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_images_noise_does_not_depend_on_the_batch() {
+    fn noise_of_an_image_is_independent_of_the_batch() {
         let (mut both, mut second) = (Noise::seeded(7), Noise::seeded(8));
         let mut listed = Noise::seeds(&[7, 8]);
         for _ in 0..3 {
@@ -184,18 +184,18 @@ mod tests {
             "{error}"
         );
         let error = Noise::seeds(&[7]).of_image(1).unwrap_err().to_string();
-        assert_eq!(error, format!("seeds is 1 for image 1, counted from 0; expected {SEEDS}"));
+        assert_eq!(error, format!("seeds is 1, too few for image 1 (counted from 0); expected {SEEDS}"));
     }
 
     #[test]
-    fn one_generator_for_all_fills_the_batch_at_once() {
+    fn shared_generator_fills_the_batch_in_one_draw() {
         let drawn = draw(&mut Noise::shared(7), 2);
         assert_eq!(drawn, TorchRng::seeded(7).normal(&[2, 4, 8, 8], Kind::Float).unwrap());
         assert_eq!(drawn.narrow(0, 0, 1), draw(&mut Noise::seeded(7), 1));
     }
 
     #[test]
-    fn the_number_of_seeds_must_fit() {
+    fn wrong_number_of_seeds_is_an_error() {
         let error = Noise::seeds(&[1, 2]).draw(&[3, 4, 8, 8]).unwrap_err().to_string();
         let expected =
             "seeds is 2 for 3 images; expected one seed for each image; give as many seeds as there are images";
@@ -203,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn half_draws_are_another_stream_and_still_f32() {
+    fn half_noise_differs_from_f32_and_is_given_as_f32() {
         let half = draw(&mut Noise::seeded(7).kind(NoiseKind::Half), 1);
         assert_eq!(half.kind(), Kind::Float);
         assert_ne!(half, draw(&mut Noise::seeded(7), 1));
     }
 
     #[test]
-    fn a_saved_noise_goes_on_where_it_was() {
+    fn saved_noise_continues_its_stream() {
         let mut noise = Noise::seeded(7).kind(NoiseKind::BFloat16);
         let _ = draw(&mut noise, 2);
         let mut back: Noise = serde_json::from_str(&serde_json::to_string(&noise).unwrap()).unwrap();

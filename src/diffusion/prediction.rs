@@ -16,14 +16,14 @@ pub enum Prediction {
     /// The velocity √ᾱ·noise − √(1 − ᾱ)·x0 (SD 2.x at 768 pixels).
     #[serde(rename = "v_prediction")]
     V,
-    /// The clean picture.
+    /// The clean picture x0.
     #[serde(rename = "sample")]
     Sample,
 }
 
 impl Prediction {
-    /// The clean picture that network output `out` stands for at latent `x` and noise level `sigma`. All shapes are
-    /// equal.
+    /// Converts network output `out` at latent `x` and noise level `sigma` to the clean picture x0. All tensors have
+    /// the same shape, and `x` is in sigma space.
     ///
     /// ```
     /// use impasto::diffusion::Prediction;
@@ -43,7 +43,7 @@ impl Prediction {
         })
     }
 
-    /// The network output that stands for clean picture `x0` at latent `x` and noise level `sigma`, the reverse of
+    /// Converts clean picture `x0` at latent `x` and noise level `sigma` to the network output, the reverse of
     /// [`Prediction::x0`].
     pub fn output(self, x0: &Tensor, x: &Tensor, sigma: f64) -> Result<Tensor> {
         let total = 1.0 + sigma * sigma;
@@ -54,7 +54,7 @@ impl Prediction {
         })
     }
 
-    /// The factor on a latent in sigma space before the network reads the latent: 1/√(1 + σ²).
+    /// The factor that converts a latent in sigma space to the network's input: 1/√(1 + σ²).
     pub fn input_scale(sigma: f64) -> f64 {
         sigma.hypot(1.0).recip()
     }
@@ -66,7 +66,7 @@ mod tests {
     use tch::Kind;
 
     #[test]
-    fn every_kind_of_output_gives_the_same_picture() {
+    fn every_prediction_type_gives_the_same_x0() {
         let (x0, noise) =
             (Tensor::randn([2, 4], (Kind::Double, tch::Device::Cpu)), Tensor::from_slice(&[0.3, -1., 2., 0.]));
         for sigma in [0.03, 1.0, 14.6] {

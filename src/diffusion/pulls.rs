@@ -3,12 +3,13 @@
 use crate::error::Result;
 use tch::Tensor;
 
-/// Mean bias: pulls on a mean, each toward its own target, combined as a product of Gaussians (a product of experts).
+/// Mean bias: pulls on a Gaussian's mean, each toward its own target, combined as a product of Gaussians (a product of
+/// experts).
 ///
-/// A pull toward `target` has a weight w per cell: the variance of the pulled value over the variance of the target.
-/// Cells without a pull have w = 0 and keep their bits. Together, mean′ = mean + Σ shift/(1 + Σ w), where shift is
-/// w·(target − base). `base` is the mean itself, or the part of it to move (x0, to leave the noise alone). The order of
-/// pulls does not matter.
+/// A pull toward `target` has a weight w per cell: the variance of the pulled value divided by the variance of the
+/// target. Cells without a pull have w = 0 and stay the same, bit for bit. All pulls together give
+/// mean′ = mean + (Σ shift)/(1 + Σ w), where shift is w·(target − base). `base` is the mean itself, or x0 to leave the
+/// noise in the mean as it is. The order of pulls does not matter.
 ///
 /// Source: Color Forcing (AP-125), "How It Works": μ ← (c·μ + V·g)/(V + c) is one pull with w = V/c.
 #[derive(Debug, Default)]
@@ -28,22 +29,23 @@ impl Pulls {
     }
 
     /// Adds a pull. `weight` is w ≥ 0 and finite (values up to 1e6 are exact enough); `shift` is w·(target − base).
-    /// Both have the shape of the pulled tensor or broadcast to it: usually [n, 1, h, w] and [n, 4, h, w].
+    /// Both have the shape of the pulled tensor or broadcast to that shape: usually `weight` is [n, 1, h, w] and
+    /// `shift` is [n, 4, h, w].
     pub(crate) fn add(&mut self, shift: Tensor, weight: Tensor) {
         self.0.push(Pull { shift, weight, rank: None });
     }
 
-    /// Adds a pull that competes with other ranked pulls. Among those with w > 0 in a cell, only the pull with the
-    /// largest `rank` acts; the earliest wins a tie. `rank` has the shape of `weight`. Pulls without rank act in
-    /// addition.
+    /// Adds a pull that competes with other ranked pulls. Among the ranked pulls with w > 0 in a cell, only the pull
+    /// with the largest `rank` acts. In a tie, the pull that was added first acts. `rank` has the shape of `weight`.
+    /// Pulls without rank act in addition.
     pub(crate) fn add_ranked(&mut self, shift: Tensor, weight: Tensor, rank: Tensor) {
         self.0.push(Pull { shift, weight, rank: Some(rank) });
     }
 
-    /// The mean after all pulls; the same tensor if there are none.
+    /// The mean after all pulls; the same tensor if there are no pulls.
     ///
     /// # Errors
-    /// libtorch's error if shapes do not broadcast.
+    /// libtorch's error if shapes do not fit each other.
     pub(crate) fn apply(&self, mean: &Tensor) -> Result<Tensor> {
         let mut settled = self.settled()?.into_iter();
         let Some((mut shift, mut weight)) = settled.next() else { return Ok(mean.shallow_clone()) };
@@ -56,7 +58,7 @@ impl Pulls {
         Ok(moved.f_where_self(&weight.f_gt(0.0)?, mean)?)
     }
 
-    /// The (shift, weight) of every pull, set to 0 in cells that another pull won.
+    /// The (shift, weight) of every pull. Both are 0 for a ranked pull in cells where another ranked pull acts.
     fn settled(&self) -> Result<Vec<(Tensor, Tensor)>> {
         let ranks = self.0.iter().filter_map(|pull| pull.rank.as_ref().map(|rank| (rank, &pull.weight)));
         let claims = ranks.map(|(rank, weight)| Ok(rank.f_masked_fill(&weight.f_le(0.0)?, f64::NEG_INFINITY)?));
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn forces_are_a_product_of_gaussians() {
+    fn pulls_combine_as_a_product_of_gaussians() {
         let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/forcing.json")).unwrap();
         for case in golden["blend_cases"].as_array().unwrap() {
             let number = |of: &Value, name: &str| of[name].as_f64().unwrap();
@@ -103,7 +105,7 @@ mod tests {
                     pulls.add(&weight * (gold - &mean), weight);
                 }
             }
-            // The scale belongs to the golden file's variance-preserving cases, so only the target shrinks.
+            // `signal_scale` is for the golden file's variance-preserving cases: only the target is multiplied by it.
             let want = number(case, "out");
             assert_near(&forward.apply(&mean).unwrap(), want);
             assert_near(&backward.apply(&mean).unwrap(), want);
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn winners_share_the_picture_as_in_the_golden() {
+    fn ranked_pulls_divide_the_cells_as_in_the_golden() {
         let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/saliency.json")).unwrap();
         let map = |value: &Value| {
             let rows = value.as_array().unwrap().iter().flat_map(|row| row.as_array().unwrap());

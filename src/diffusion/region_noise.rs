@@ -4,22 +4,24 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// The noise of a cell that several regions share.
+/// The rule for the noise of a cell that regions cover in part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum NoiseEdges {
-    /// The noise of the region that covers the cell most, if by half or more; otherwise the base noise. Every value is
-    /// one that was drawn.
+    /// The noise of the region with the largest coverage of the cell if that coverage is at least 0.5, otherwise the
+    /// base noise. No values are mixed.
     #[default]
     Hard,
-    /// The sum of all noises weighted by their coverages c, divided by √(Σ c²) so that the variance stays 1.
+    /// The sum of all noises weighted by their coverages c, divided by √(Σ c²) so that the variance stays 1. The base
+    /// noise has the coverage that the regions leave.
     Blend,
 }
 
-/// Puts other noise into regions of `base`.
+/// Replaces the noise of `base` within regions by other noise.
 ///
-/// `base` is [n, c, h, w] of unit variance. Each region has a coverage in 0..=1, [1 or n, 1, h, w], and noise of
-/// `base`'s shape. If coverages of a cell sum to more than 1, [`NoiseEdges::Blend`] scales them to a sum of 1.
+/// `base` is noise of unit variance, [n, c, h, w]. Each region is a pair: its coverage of each cell in 0..=1,
+/// [1 or n, 1, h, w], and its noise, in the shape of `base`. If the coverages of a cell sum to more than 1,
+/// [`NoiseEdges::Blend`] scales them to a sum of 1.
 ///
 /// ```
 /// use impasto::diffusion::{Noise, NoiseEdges, region_noise};

@@ -22,13 +22,13 @@ use tch::Tensor;
 pub struct Schedule {
     intervals: Vec<Interval>,
     nominal: usize,
-    /// Number of steps left out before and after the intervals.
+    /// Number of steps of the whole schedule before the first interval, and after the last one.
     left_out: (usize, usize),
     initial: InitScale,
     table: TrainingSchedule,
 }
 
-/// One step: its levels at both ends, and the timestep of the first.
+/// One step: its noise levels at both ends, and the timestep of the first level.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Interval {
     from: f64,
@@ -37,21 +37,23 @@ struct Interval {
 }
 
 impl Schedule {
-    /// Creates a schedule of `steps` levels, followed by 0, with the default [`SpacingOptions`].
+    /// Creates a schedule of `steps` noise levels and a final level of 0, with the default [`SpacingOptions`].
     ///
     /// # Errors
-    /// [`Error::Parameter`] if `steps` is not in 1..=1000 (the timesteps of the table), or if levels coincide.
+    /// [`Error::Parameter`] if `steps` is not in 1..=N for N training timesteps (usually 1000), or if two noise levels
+    /// coincide.
     pub fn new(table: &TrainingSchedule, steps: usize, spacing: Spacing) -> Result<Self> {
         Self::with_options(table, steps, spacing, &SpacingOptions::default())
     }
 
-    /// Creates a schedule of `steps` levels with the given options.
+    /// Creates a schedule of `steps` noise levels with the given options.
     ///
     /// # Errors
     /// [`Error::Parameter`]
     /// - in the cases of [`Schedule::new`];
     /// - if ρ is not positive and finite;
-    /// - for [`SchedulerFamily::Lcm`], if [`SpacingOptions::original`] is less than `steps` or more than the table has.
+    /// - for [`SchedulerFamily::Lcm`], if [`SpacingOptions::original`] is less than `steps` or more than the number of
+    ///   training timesteps.
     pub fn with_options(
         table: &TrainingSchedule,
         steps: usize,
@@ -65,10 +67,16 @@ impl Schedule {
         if !(options.rho > 0.0 && options.rho.is_finite()) {
             return Err(Error::parameter("rho", options.rho, "a positive number; 7 is usual"));
         }
-        if options.family == SchedulerFamily::Lcm && !(steps..=table.len()).contains(&options.original) {
-            let expected =
-                format!("1 to {}, the number of timesteps the model was distilled at; 4 is usual", options.original);
-            return Err(Error::parameter("steps", steps, expected));
+        if options.family == SchedulerFamily::Lcm {
+            if !(1..=table.len()).contains(&options.original) {
+                let expected = format!("1 to {}, the number of timesteps of the model; 50 is usual", table.len());
+                return Err(Error::parameter("original", options.original, expected));
+            }
+            if steps > options.original {
+                let expected =
+                    format!("1 to {}, the number of timesteps of distillation; 4 is usual", options.original);
+                return Err(Error::parameter("steps", steps, expected));
+            }
         }
         let mut levels = levels(table, steps + usize::from(options.drop_penultimate), spacing, options);
         if options.drop_penultimate {
@@ -78,10 +86,12 @@ impl Schedule {
         Self::of(table, &levels, levels.len(), options).ok_or_else(|| Error::parameter("steps", steps, expected))
     }
 
-    /// Creates a schedule of the given training timesteps, falling, followed by the terminal level.
+    /// Creates a schedule of the given training timesteps in falling order. The last step ends at the level of
+    /// [`SpacingOptions::terminal`].
     ///
     /// # Errors
-    /// [`Error::Parameter`] if there are no timesteps, or if they do not fall or leave the table.
+    /// [`Error::Parameter`] if there are no timesteps, if they do not fall, or if a timestep is outside the training
+    /// schedule.
     pub fn from_timesteps(table: &TrainingSchedule, timesteps: &[f64], options: &SpacingOptions) -> Result<Self> {
         let last = (table.len() - 1) as f64;
         let inside = timesteps.iter().all(|timestep| (0.0..=last).contains(timestep));
@@ -96,12 +106,13 @@ impl Schedule {
         })
     }
 
-    /// Creates a schedule of the given levels, including the end of the last step: n + 1 numbers for n steps.
+    /// Creates a schedule of the given noise levels, including the end of the last step: n + 1 numbers for n steps.
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless `sigmas` are two or more numbers, finite, strictly falling and not negative.
+    /// [`Error::Parameter`] unless `sigmas` holds two or more numbers that are finite, strictly falling and not
+    /// negative.
     pub fn from_sigmas(table: &TrainingSchedule, sigmas: &[f64]) -> Result<Self> {
-        let expected = "two or more finite numbers in falling order, of which the last is 0 or more";
+        let expected = "two or more finite numbers in falling order, ending at 0 or more";
         let refused = |value: String| Error::parameter("sigmas", value, expected);
         let (Some((&terminal, froms)), true) = (sigmas.split_last(), sigmas.len() > 1) else {
             return Err(refused(format!("{sigmas:?}")));
@@ -123,7 +134,7 @@ impl Schedule {
         })
     }
 
-    /// Creates the steps between (level, timestep) pairs; `None` if there are no pairs or the levels do not fall.
+    /// Creates the steps between pairs (noise level, timestep); `None` if there are no pairs or the levels do not fall.
     fn of(table: &TrainingSchedule, levels: &[(f64, f64)], steps: usize, options: &SpacingOptions) -> Option<Self> {
         if levels.is_empty() || !levels.is_sorted_by(|a, b| a.0 > b.0) {
             return None;
@@ -163,9 +174,9 @@ impl Schedule {
         }
     }
 
-    /// The steps that begin in the first `share` of the training timesteps, counted from noise. [`Schedule::after`] has
-    /// the other steps, for another model to continue: SDXL's base and its refiner share a run at 0.8.
-    /// [`Step::nominal`] stays the number of all steps.
+    /// The steps that begin in the first `share` of the training timesteps, counted from pure noise.
+    /// [`Schedule::after`] returns the other steps, with which another model can continue: SDXL's refiner takes over
+    /// from the base model at 0.8. [`Step::nominal`] stays the number of all steps.
     ///
     /// ```
     /// use impasto::diffusion::{Schedule, Spacing, TrainingSchedule};
@@ -176,7 +187,7 @@ impl Schedule {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless `share` is in 0..=1 and leaves a step.
+    /// [`Error::Parameter`] unless `share` is in 0..=1 and at least one step is left.
     ///
     /// Source: `denoising_end` of diffusers' SDXL pipelines.
     pub fn until(&self, share: f64) -> Result<Self> {
@@ -185,10 +196,10 @@ impl Schedule {
         Ok(Self { left_out: (self.left_out.0, self.left_out.1 + cut), ..part })
     }
 
-    /// The steps that begin after the first `share` of the training timesteps, counted from noise.
+    /// The steps that begin after the first `share` of the training timesteps, counted from pure noise.
     ///
     /// # Errors
-    /// As [`Schedule::until`].
+    /// The errors of [`Schedule::until`].
     ///
     /// Source: `denoising_start` of diffusers' SDXL pipelines.
     pub fn after(&self, share: f64) -> Result<Self> {
@@ -200,7 +211,7 @@ impl Schedule {
     /// The steps for which `side(timestep, cut)` holds, where `cut` is the timestep at `share`.
     fn parted(&self, share: f64, side: impl Fn(f64, f64) -> bool) -> Result<Self> {
         let all = self.table.len() as f64;
-        let cut = (all - share * all).round_ties_even(); // Python's rounding
+        let cut = (all - share * all).round_ties_even(); // Python rounds like this
         let intervals: Vec<_> = self.intervals.iter().filter(|step| side(step.timestep, cut)).copied().collect();
         if !(0.0..=1.0).contains(&share) || intervals.is_empty() {
             let expected = "a share of the run in 0..=1 that leaves at least one step; 0.8 is usual";
@@ -209,8 +220,8 @@ impl Schedule {
         Ok(Self { intervals, ..self.clone() })
     }
 
-    /// The steps, in order. Each step begins at the level where the previous one ends, except under [`Target::Stride`]:
-    /// see [`rescale_level`].
+    /// The steps, in order. Each step begins at the noise level where the previous step ends, except with
+    /// [`Target::Stride`] (see [`rescale_level`]).
     pub fn steps(&self) -> impl ExactSizeIterator<Item = Step> + '_ {
         let (count, nominal, (before, after)) = (self.intervals.len(), self.nominal, self.left_out);
         self.intervals.iter().enumerate().map(move |(index, interval)| Step {
@@ -221,13 +232,15 @@ impl Schedule {
         })
     }
 
-    /// The timestep of a level: the stored one for levels of this schedule, otherwise the table's.
+    /// The timestep of noise level `sigma`: the step's own timestep if a step begins at `sigma`, otherwise interpolated
+    /// in the training schedule.
     pub fn timestep(&self, sigma: f64) -> f64 {
         let stored = self.intervals.iter().find(|interval| interval.from == sigma);
         stored.map_or_else(|| self.table.timestep_of(sigma), |interval| interval.timestep)
     }
 
-    /// The timestep of a level by the table alone, even for levels of this schedule.
+    /// The timestep of noise level `sigma`, always interpolated in the training schedule, even if a step begins at
+    /// `sigma`.
     pub fn timestep_between(&self, sigma: f64) -> f64 {
         self.table.timestep_of(sigma)
     }
@@ -247,10 +260,10 @@ impl Schedule {
     }
 }
 
-/// Converts a latent that reached level `reached` for a step that begins at level `next`.
+/// Converts a latent at noise level `reached` for a step that begins at noise level `next`.
 ///
-/// Equal levels return the same tensor. Otherwise the variance-preserving form x/√(1 + σ²) is kept, as in diffusers'
-/// DDIM when its stride misses the next timestep.
+/// Equal levels return the same tensor. For other levels, the variance-preserving form x/√(1 + σ²) stays the same, as
+/// in diffusers' DDIM when its stride misses the next timestep.
 pub fn rescale_level(x: &Tensor, reached: f64, next: f64) -> Result<Tensor> {
     if reached == next {
         return Ok(x.shallow_clone());
@@ -268,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn two_models_share_a_run_where_diffusers_cuts_it() -> Result<()> {
+    fn until_and_after_split_where_diffusers_does() -> Result<()> {
         let table = TrainingSchedule::stable_diffusion();
         for steps in [1, 7, 25, 40, 999] {
             let schedule = Schedule::new(&table, steps, Spacing::Leading)?;
@@ -306,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn initial_scale_has_or_omits_the_pictures_variance() {
+    fn initial_scale_has_both_forms_of_diffusers() {
         let golden = golden();
         let mut schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 10, Spacing::Trailing).unwrap();
         assert_near(&[schedule.initial_scale()], &[golden["init_scale"]["with_signal"].as_f64().unwrap()], "signal");
@@ -315,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_fall_and_meet() {
+    fn steps_fall_and_join_without_gaps() {
         let table = TrainingSchedule::stable_diffusion();
         use Spacing::{AlignYourSteps, AlignYourStepsXl, Beta, Exponential, Karras, KlOptimal, Leading, Linspace};
         use Spacing::{Normal, SgmUniform, Simple, Trailing};
@@ -335,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_from_a_picture_is_the_end_of_the_schedule() {
+    fn last_returns_the_end_of_the_schedule() {
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 10, Spacing::Leading).unwrap();
         let inside = schedule.last(6).unwrap();
         assert_eq!(timesteps(&inside), timesteps(&schedule)[4..]);
@@ -365,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn your_own_levels_and_timesteps_are_checked() {
+    fn given_levels_and_timesteps_are_checked() {
         let table = TrainingSchedule::stable_diffusion();
         let schedule = Schedule::from_sigmas(&table, &[10.0, 1.0, 0.1]).unwrap();
         let ends: Vec<_> = schedule.steps().map(|step| (step.from, step.to)).collect();
@@ -383,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_and_rho_have_ranges() {
+    fn steps_and_rho_out_of_range_are_errors() {
         let table = TrainingSchedule::stable_diffusion();
         for steps in [0, 1001] {
             let error = Schedule::new(&table, steps, Spacing::Karras).unwrap_err().to_string();

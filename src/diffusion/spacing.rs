@@ -2,22 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The distribution of a run's noise levels over those that the model was trained at.
+/// The distribution of a run's noise levels over the levels that the model was trained at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Spacing {
-    /// Timesteps i·⌊N/n⌋ (+ offset), for n steps and N training timesteps; Stable Diffusion's files ask for this
-    /// spacing. The usual numbers of steps stop below the highest level.
+    /// Timesteps i·⌊N/n⌋ (+ offset), for n steps and N training timesteps; Stable Diffusion's configuration files name
+    /// this spacing. With the usual numbers of steps, a run begins below the highest noise level.
     Leading,
     /// Timesteps spaced evenly from the first to the last.
     Linspace,
-    /// Timesteps spaced evenly, counted from the last; suits few steps and zero terminal SNR.
+    /// Timesteps spaced evenly, counted down from the last; suits few steps and zero terminal SNR.
     Trailing,
-    /// Levels (not timesteps) by Karras et al. (2022), equation 5: small steps near the clean picture.
+    /// Noise levels (not timesteps) by Karras et al. (2022), equation 5: small steps near the clean picture.
     Karras,
-    /// Levels spaced evenly in ln σ: still smaller steps near the clean picture.
+    /// Noise levels spaced evenly in ln σ: smaller steps near the clean picture than with [`Spacing::Karras`].
     Exponential,
-    /// Levels at the quantiles of a beta distribution with α = β = 0.6 (Lee et al., 2024): small steps at both ends.
+    /// Noise levels at the quantiles of a beta distribution with α = β = 0.6 (Lee et al., 2024): small steps at both
+    /// ends.
     Beta,
     /// Whole timesteps at the quantiles of a beta distribution with α = β = 0.6 (ComfyUI's "beta"). Equal timesteps are
     /// merged, so a schedule may have fewer steps than were asked for.
@@ -27,22 +28,23 @@ pub enum Spacing {
     Normal,
     /// Timesteps spaced evenly from the last, without the first (Stability's generative models: "SGM uniform").
     SgmUniform,
-    /// Levels at timesteps N − 1 − ⌊i·N/n⌋, for n steps and N training timesteps (ComfyUI's "simple").
+    /// Noise levels at timesteps N − 1 − ⌊i·N/n⌋, for n steps and N training timesteps (ComfyUI's "simple").
     Simple,
-    /// Every ⌊N/n⌋th level from the second lowest up, for n steps and N training timesteps (ComfyUI's "ddim_uniform").
-    /// The number of steps may differ from the one asked for: 28 become 29.
+    /// Every ⌊N/n⌋th noise level from the second lowest up, for n steps and N training timesteps (ComfyUI's
+    /// "ddim_uniform"). The number of steps may differ from the requested number: 28 becomes 29.
     DdimUniform,
-    /// Levels spaced evenly in arctan σ down to the lowest, followed by the end of the run (ComfyUI's "kl_optimal").
-    /// [`Terminal::Lowest`] makes the lowest level itself the end (A1111's form).
+    /// Noise levels spaced evenly in arctan σ down to the lowest level, followed by the end of the run (ComfyUI's
+    /// "kl_optimal"). [`Terminal::Lowest`] makes the lowest level itself the end (A1111's form).
     KlOptimal,
-    /// Levels tuned for Stable Diffusion 1.5 at 10 steps (Sabour et al., 2024), interpolated in ln σ for other numbers
-    /// of steps.
+    /// Noise levels tuned for Stable Diffusion 1.5 at 10 steps (Sabour et al., 2024), interpolated in ln σ for other
+    /// numbers of steps.
     AlignYourSteps,
-    /// Levels tuned for SDXL at 10 steps (Sabour et al., 2024), interpolated in ln σ for other numbers of steps.
+    /// Noise levels tuned for SDXL at 10 steps (Sabour et al., 2024), interpolated in ln σ for other numbers of steps.
     AlignYourStepsXl,
 }
 
-/// The group of diffusers classes that a schedule is laid out for. Families round the same spacing differently.
+/// The group of diffusers' scheduler classes that a schedule imitates. Each family rounds the timesteps of a spacing in
+/// its own way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SchedulerFamily {
@@ -51,25 +53,29 @@ pub enum SchedulerFamily {
     Euler,
     /// DDIM, DDPM, PNDM: whole timesteps.
     Ddim,
-    /// DPM++ multistep, UniPC, DEIS: whole timesteps. Leading and linspace take the highest n of n + 1 points.
+    /// DPM++ multistep, UniPC, DEIS: whole timesteps. For n steps, [`Spacing::Leading`] and [`Spacing::Linspace`] take
+    /// the highest n of n + 1 points.
     Multistep,
     /// LCM, TCD: a subset of the timesteps that models are distilled at ([`SpacingOptions::original`]). The [`Spacing`]
     /// has no effect.
     Lcm,
 }
 
-/// The range of spacings by level ([`Spacing::Karras`], `Exponential`, `Beta`, `KlOptimal`).
+/// The lowest and the highest noise level of a spacing by level ([`Spacing::Karras`], `Exponential`, `Beta`,
+/// `KlOptimal`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ends {
-    /// The lowest and the highest level of the table (A1111, ComfyUI).
+    /// The lowest and the highest level of the training schedule (A1111, ComfyUI).
     #[default]
     TrainingSchedule,
-    /// The last and the first level of this timestep spacing (diffusers' Euler classes).
+    /// The last and the first level of the given spacing (diffusers' Euler classes): `Leading`, `Linspace` or
+    /// `Trailing`. Any other spacing here means [`Ends::TrainingSchedule`].
     Spaced(Spacing),
 }
 
-/// The rule for the timestep of a level that lies between two entries of the table. The level itself is unchanged.
+/// The rule for the timestep of a noise level between two levels of the training schedule. The noise level itself is
+/// unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimestepRule {
@@ -82,35 +88,34 @@ pub enum TimestepRule {
     Truncated,
 }
 
-/// The end of a run's last step.
+/// The noise level at which a run's last step ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Terminal {
     /// Level 0, without noise.
     #[default]
     Zero,
-    /// The table's lowest level (`set_alpha_to_one: false`, `final_sigmas_type: "sigma_min"`).
+    /// The lowest level of the training schedule (`set_alpha_to_one: false`, `final_sigmas_type: "sigma_min"`).
     Lowest,
 }
 
-/// The end of every step but the last.
+/// The noise level at which every step but the last ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
     /// The level that the next step begins at.
     #[default]
     Next,
-    /// The level ⌊N/n⌋ timesteps further on, for n steps and N training timesteps (diffusers' DDIM and PNDM). If the
-    /// next step begins at another level, the variance-preserving latent is kept and read again there: see
-    /// [`rescale_level`](super::rescale_level).
+    /// The level ⌊N/n⌋ timesteps lower, for n steps and N training timesteps (diffusers' DDIM and PNDM). If the next
+    /// step begins at another level, [`rescale_level`](super::rescale_level) converts the latent in between.
     Stride,
 }
 
-/// The factor on the first noise.
+/// The factor on the noise that a run starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InitScale {
-    /// √(1 + σ²): the deviation of a noised picture of unit variance, as the model saw in training.
+    /// √(1 + σ²): the standard deviation of a noised picture of unit variance, as the model saw in training.
     #[default]
     WithSignal,
     /// σ (A1111, and diffusers' Euler classes unless the spacing is leading).
@@ -121,27 +126,28 @@ pub enum InitScale {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SpacingOptions {
-    /// Diffusers classes whose rounding applies.
+    /// Group of diffusers' classes that decides the rounding of timesteps.
     pub family: SchedulerFamily,
     /// Offset added to [`Spacing::Leading`] timesteps (`steps_offset`); 1 for Stable Diffusion. A smaller offset
-    /// applies if the first timestep would leave the table.
+    /// applies if the first timestep would otherwise exceed the last training timestep.
     pub offset: usize,
-    /// Range of spacings by level.
+    /// Lowest and highest level of spacings by level.
     pub ends: Ends,
     /// Rule for the timesteps of spacings by level.
     pub timesteps: TimestepRule,
     /// ρ of [`Spacing::Karras`], positive; 7 is usual. Larger values make smaller steps near the clean picture.
     pub rho: f64,
-    /// End of the last step.
+    /// Noise level at which the last step ends.
     pub terminal: Terminal,
-    /// End of the other steps.
+    /// Noise level at which the other steps end.
     pub target: Target,
-    /// Scale of the first noise.
+    /// Factor on the noise that a run starts from.
     pub initial: InitScale,
-    /// Number of timesteps that the model was distilled at, for [`SchedulerFamily::Lcm`]; 50 is usual. A schedule takes
-    /// some of them.
+    /// Number of timesteps that the model was distilled at, for [`SchedulerFamily::Lcm`]; 50 is usual. A schedule uses
+    /// some of these timesteps.
     pub original: usize,
-    /// Leaves out the level before the end of the run, which is a small one (A1111's DPM2 and DPM2 a, ComfyUI's UniPC).
+    /// Leaves out the lowest level, from which the last step would begin (A1111's DPM2 and DPM2 a, ComfyUI's UniPC). A
+    /// schedule of n steps is then one of n + 1 steps without that level.
     pub drop_penultimate: bool,
 }
 

@@ -1,9 +1,9 @@
-//! [`Strength`]: the part of a schedule that a run from a picture takes.
+//! [`Strength`]: the part of a schedule that an image-to-image run takes.
 
 use crate::error::{Error, Result};
 
-/// The part of a schedule that a run takes if it starts from a picture, counted from the end of the schedule. 0 keeps
-/// the picture, 1 leaves next to nothing of it.
+/// The part of a schedule that an image-to-image run takes, counted from the end of the schedule. Strengths near 0 keep
+/// the picture; 1 leaves next to nothing of the picture.
 ///
 /// ```
 /// use impasto::diffusion::Strength;
@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Strength {
-    /// A portion of the steps that are asked for, rounded down (diffusers).
+    /// A portion of the requested steps, rounded down (diffusers).
     Portion(f64),
-    /// All steps that are asked for, from a schedule that is longer by the factor 1/strength (ComfyUI's "denoise").
+    /// All requested steps, at the end of a schedule that is longer by the factor 1/strength (ComfyUI's "denoise").
     FullSteps(f64),
 }
 
@@ -28,11 +28,11 @@ impl Strength {
         strength
     }
 
-    /// Returns the number of steps of the schedule, and how many of its last steps are run. `steps` is the number of
-    /// steps that are asked for.
+    /// Returns the number of steps of the schedule, and how many of its last steps are run. `steps` is the requested
+    /// number of steps.
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless the strength is in 0..=1 and a step is left to run.
+    /// [`Error::Parameter`] unless the strength is in 0..=1 and at least one step is left to run.
     pub fn steps(self, steps: usize) -> Result<(usize, usize)> {
         let strength = self.share();
         if !(0.0..=1.0).contains(&strength) {
@@ -65,7 +65,7 @@ mod tests {
     use serde_json::Value;
 
     #[test]
-    fn steps_are_those_of_diffusers_and_comfyui() {
+    fn steps_match_diffusers_and_comfyui() {
         let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/sampling.json")).unwrap();
         for (name, want) in golden["strength"].as_object().unwrap() {
             let (steps, strength) = name.split_once('@').unwrap();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strength_that_leaves_nothing_to_do_says_so() {
+    fn strength_that_leaves_no_step_is_an_error() {
         for strength in [-0.1, 1.1, f64::NAN] {
             let error = Strength::Portion(strength).steps(10).unwrap_err().to_string();
             assert!(error.starts_with("strength is ") && error.contains("0 to 1"), "{error}");

@@ -12,9 +12,9 @@ const BLOCK: usize = 16;
 
 /// The stream of `torch.Generator(device="cpu")`: the same seed and the same draws give the same numbers.
 ///
-/// Random words equal torch's bit for bit. Normals equal torch's to 2e-6 in f32 (torch's own differ as much between
-/// processors), to 1e-15 in f64, and exactly in f16 and bf16. The generator is a plain value because tch offers only
-/// the process-wide one, which every thread and layer advances.
+/// Random words equal torch's bit for bit. Normals equal torch's to 2e-6 in f32 (torch's own normals differ as much
+/// between processors), to 1e-15 in f64, and exactly in f16 and bf16. The generator is a plain value because tch offers
+/// only the process-wide generator, which every thread and layer advances.
 ///
 /// ```
 /// use impasto::diffusion::TorchRng;
@@ -37,7 +37,7 @@ pub struct TorchRng {
 }
 
 impl TorchRng {
-    /// The generator after `manual_seed(seed)`. As in torch, only the low 32 bits count.
+    /// The generator after `manual_seed(seed)`. As in torch, only the low 32 bits of `seed` count.
     pub fn seeded(seed: u64) -> Self {
         // w[0] = seed, w[j] = 1812433253·(w[j−1] ^ w[j−1] >> 30) + j
         let next = |&(j, w): &(u32, u32)| Some((j + 1, 1812433253u32.wrapping_mul(w ^ (w >> 30)).wrapping_add(j + 1)));
@@ -62,7 +62,8 @@ impl TorchRng {
         Ok(flat?.f_reshape(shape)?)
     }
 
-    /// `torch.rand(shape, dtype=kind)`: uniform in 0..1, on the CPU; otherwise as [`TorchRng::normal`].
+    /// `torch.rand(shape, dtype=kind)`: uniform in 0..1, on the CPU. `kind` and the errors are those of
+    /// [`TorchRng::normal`].
     pub fn uniform(&mut self, shape: &[i64], kind: Kind) -> Result<Tensor> {
         let count = count(shape)?;
         let flat = match kind {
@@ -171,8 +172,8 @@ impl Real for f64 {
     }
 }
 
-/// Implements [`Real`] for a 16-bit format, which computes in f32 and rounds after every operation. `$bits` is the
-/// number of random bits in a uniform.
+/// Implements [`Real`] for a 16-bit format. The implementation computes in f32 and rounds after every operation.
+/// `$bits` is the number of random bits in a uniform.
 macro_rules! half_real {
     ($half:ty, $bits:literal) => {
         impl Real for $half {
@@ -213,7 +214,7 @@ fn count(shape: &[i64]) -> Result<usize> {
     })
 }
 
-/// Creates a bf16 tensor by way of f32, which loses nothing. tch 0.24 would take a slice of bf16 for f16.
+/// Creates a bf16 tensor by way of f32, which loses nothing. tch 0.24 would read a slice of bf16 as f16.
 fn from_bf16(values: &[bf16]) -> std::result::Result<Tensor, tch::TchError> {
     let values: Vec<f32> = values.iter().map(|value| value.to_f32()).collect();
     Tensor::f_from_slice(&values)?.f_to_kind(Kind::BFloat16)
@@ -223,7 +224,7 @@ fn unknown(kind: Kind) -> Error {
     Error::parameter("kind", format!("{kind:?}"), "Float, Double, Half or BFloat16")
 }
 
-/// Reads a saved state and checks its length.
+/// Reads the words of a saved generator, and checks their number.
 fn whole_state<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<u32>, D::Error> {
     let words = Vec::deserialize(from)?;
     if words.len() == WORDS { Ok(words) } else { Err(D::Error::invalid_length(words.len(), &"624 words")) }
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_are_those_of_the_twister() {
+    fn words_match_torch_and_the_cpp_standard() {
         let mut rng = TorchRng::seeded(7);
         for want in golden()["u32 seed 7"].as_array().unwrap() {
             assert_eq!(u64::from(rng.word()), want.as_u64().unwrap());
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_of_every_size_are_torchs() {
+    fn draws_of_every_size_match_torch() {
         let golden = golden();
         for seed in [0u64, 7, 42, 4294967301] {
             for (n, want) in golden[seed.to_string()].as_object().unwrap() {
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_latent_of_stable_diffusion_is_torchs() {
+    fn draw_of_a_latent_matches_torch() {
         let z = TorchRng::seeded(7).normal(&[16384], Kind::Float).unwrap().to_kind(Kind::Double);
         let sums = [z.sum(Kind::Double), (&z * &z).sum(Kind::Double)].map(|sum| sum.double_value(&[]));
         let golden = golden();
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_saved_generator_goes_on_where_it_was() {
+    fn saved_generator_continues_its_stream() {
         let mut rng = TorchRng::seeded(3);
         let _ = rng.normal(&[5], Kind::Float).unwrap();
         let saved = serde_json::to_string(&rng).unwrap();
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_and_shapes_that_cannot_be_drawn_are_errors() {
+    fn unsupported_kinds_and_shapes_are_errors() {
         let mut rng = TorchRng::seeded(0);
         assert!(rng.normal(&[2], Kind::Int64).unwrap_err().to_string().contains("kind is Int64"));
         assert!(matches!(rng.uniform(&[2, -1], Kind::Float), Err(Error::Shape { .. })));

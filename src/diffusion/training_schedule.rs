@@ -1,18 +1,19 @@
-//! [`TrainingSchedule`]: the noise levels a model was trained at.
+//! [`TrainingSchedule`]: the noise levels that a model was trained at.
 
 use crate::error::{Error, Result};
 
-/// The noise levels a model was trained at, one per training timestep, rising.
+/// The noise levels that a model was trained at, one per training timestep, rising.
 ///
-/// Levels are σ of x = x0 + σ·noise with σ² = (1 − ᾱ)/ᾱ, where ᾱ is the product of 1 − β so far. ᾱ equals torch's bit
-/// for bit, and σ equals torch's to the last f32 digit. An f64 table would turn some timesteps into their neighbors.
+/// Levels are σ of x = x0 + σ·noise with σ² = (1 − ᾱ)/ᾱ, where ᾱ is the product of 1 − β up to the timestep. ᾱ equals
+/// torch's bit for bit, and σ equals torch's to the last f32 digit. A table in f64 would turn some timesteps into their
+/// neighbors.
 ///
 /// ```
 /// use impasto::diffusion::TrainingSchedule;
 ///
 /// let table = TrainingSchedule::stable_diffusion();
 /// assert!((table.sigma_max() - 14.6146).abs() < 1e-4);
-/// assert_eq!(table.timestep_of(1e6), 999.0);   // levels outside the table have its ends' timesteps
+/// assert_eq!(table.timestep_of(1e6), 999.0);   // a level above the table has the last timestep
 /// ```
 ///
 /// Source: diffusers' schedulers; k-diffusion's `DiscreteSchedule` for the interpolation.
@@ -26,10 +27,10 @@ pub struct TrainingSchedule {
 }
 
 impl TrainingSchedule {
-    /// Creates a training schedule from β of each timestep.
+    /// Creates a training schedule from the β of each timestep.
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless there are at least two values and σ is finite and rises.
+    /// [`Error::Parameter`] unless there are two or more values, and every σ is finite and larger than the σ before.
     pub fn new(betas: Vec<f32>) -> Result<Self> {
         Self::of(betas, 0.0).checked()
     }
@@ -37,7 +38,7 @@ impl TrainingSchedule {
     /// Creates a training schedule in which β rises linearly from `start` to `end` over `count` timesteps.
     ///
     /// # Errors
-    /// As [`TrainingSchedule::new`].
+    /// The errors of [`TrainingSchedule::new`].
     pub fn linear(count: usize, start: f64, end: f64) -> Result<Self> {
         Self::new(linspace(count, start as f32, end as f32).collect())
     }
@@ -45,7 +46,7 @@ impl TrainingSchedule {
     /// Creates a training schedule in which √β rises linearly from √`start` to √`end` over `count` timesteps.
     ///
     /// # Errors
-    /// As [`TrainingSchedule::new`].
+    /// The errors of [`TrainingSchedule::new`].
     pub(crate) fn scaled_linear(count: usize, start: f64, end: f64) -> Result<Self> {
         Self::new(linspace(count, start.sqrt() as f32, end.sqrt() as f32).map(|root| root * root).collect())
     }
@@ -53,7 +54,7 @@ impl TrainingSchedule {
     /// Creates a training schedule in which ᾱ falls as cos² (Nichol and Dhariwal, 2021) over `count` timesteps.
     ///
     /// # Errors
-    /// As [`TrainingSchedule::new`].
+    /// The errors of [`TrainingSchedule::new`].
     pub(crate) fn cosine(count: usize) -> Result<Self> {
         let abar = |i: usize| ((i as f64 / count as f64 + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
         Self::new((0..count).map(|i| (1.0 - abar(i + 1) / abar(i)).min(0.999) as f32).collect())
@@ -66,12 +67,12 @@ impl TrainingSchedule {
         Self::of(roots.map(|root| root * root).collect(), 0.0)
     }
 
-    /// Shifts and scales √ᾱ so that the last level is pure noise (Lin et al., 2023, algorithm 1). ᾱ ends at `floor`,
-    /// because σ would be infinite for ᾱ = 0. Diffusers' Euler classes use 2⁻²⁴ (σ = 4096); 1e-14 (σ = 1e7) stands for
-    /// the 0 of its DDIM and DDPM.
+    /// Shifts and scales √ᾱ so that the last level is pure noise (Lin et al., 2023, algorithm 1). The last ᾱ is
+    /// `floor`, because σ would be infinite for ᾱ = 0. Diffusers' Euler classes use 2⁻²⁴ (σ = 4096). Diffusers' DDIM
+    /// and DDPM use 0, for which this crate uses 1e-14 (σ = 1e7).
     ///
     /// # Errors
-    /// As [`TrainingSchedule::new`], and if `floor` is not a positive number below the previous level's ᾱ.
+    /// The errors of [`TrainingSchedule::new`], also if `floor` is not a positive number below the previous level's ᾱ.
     pub(crate) fn zero_terminal_snr(self, floor: f32) -> Result<Self> {
         let roots: Vec<f32> = self.alphas_cumprod.iter().map(|abar| abar.sqrt()).collect();
         let (first, last) = (roots.first().copied().unwrap_or(1.0), roots.last().copied().unwrap_or_default());
@@ -82,8 +83,8 @@ impl TrainingSchedule {
         Self::of(betas.collect(), floor).checked()
     }
 
-    /// Computes the levels with torch's f32 arithmetic: a product in f64 of which every entry is rounded. `floor` is
-    /// the least ᾱ.
+    /// Computes ᾱ and σ with torch's f32 arithmetic: the product is computed in f64, and every entry is rounded to f32.
+    /// `floor` is the smallest ᾱ.
     fn of(betas: Vec<f32>, floor: f32) -> Self {
         let products = betas.iter().scan(1.0, |product, beta| {
             *product *= f64::from(1.0 - beta);
@@ -123,18 +124,18 @@ impl TrainingSchedule {
         &self.alphas_cumprod
     }
 
-    /// The lowest level.
+    /// The lowest noise level σ.
     pub(crate) fn sigma_min(&self) -> f64 {
         self.sigmas.first().copied().unwrap_or_default()
     }
 
-    /// The highest level.
+    /// The highest noise level σ.
     pub fn sigma_max(&self) -> f64 {
         self.sigmas.last().copied().unwrap_or_default()
     }
 
-    /// The timestep of a level, 0..=999 for 1000 timesteps: linear in ln σ between entries. Levels outside the table
-    /// have the timestep of the nearest end.
+    /// The timestep of noise level `sigma`, in 0..=999 for 1000 timesteps, interpolated linearly in ln σ. Levels
+    /// outside the table have the timestep of the table's nearest end.
     pub fn timestep_of(&self, sigma: f64) -> f64 {
         let log = sigma.ln();
         let above = self.logs.partition_point(|&level| level <= log);
@@ -145,12 +146,12 @@ impl TrainingSchedule {
         }
     }
 
-    /// The level of a timestep, the reverse of [`TrainingSchedule::timestep_of`].
+    /// The noise level σ of a timestep, the reverse of [`TrainingSchedule::timestep_of`].
     pub fn sigma_of(&self, timestep: f64) -> f64 {
         at(&self.logs, timestep).exp()
     }
 
-    /// The level of a timestep, linear in σ between entries, as diffusers reads its schedules.
+    /// The noise level of a timestep, interpolated linearly in σ as in diffusers.
     pub(super) fn level(&self, timestep: f64) -> f64 {
         at(&self.sigmas, timestep)
     }
@@ -165,7 +166,7 @@ fn linspace(count: usize, start: f32, end: f32) -> impl Iterator<Item = f32> {
     })
 }
 
-/// The value at a fractional position: linear between entries, the end's value outside.
+/// The value at a fractional position, interpolated linearly. Positions outside have the value of the nearest end.
 fn at(values: &[f64], position: f64) -> f64 {
     let last = values.len().saturating_sub(1) as f64;
     let below = position.max(0.0).min(last).floor();
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_diffusers() {
+    fn tables_match_diffusers() {
         let scaled = || TrainingSchedule::scaled_linear(1000, 0.00085, 0.012).unwrap();
         let tables = [
             ("scaled_linear", scaled()),
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_and_timesteps_are_each_others_reverse() {
+    fn levels_and_timesteps_convert_both_ways() {
         let (table, golden) = (TrainingSchedule::stable_diffusion(), golden());
         for (sigma, t) in golden["sigma_to_t"].as_object().unwrap() {
             let (sigma, t): (f64, f64) = (sigma.parse().unwrap(), t.as_f64().unwrap());
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_does_not_rise_is_an_error() {
+    fn table_that_does_not_rise_is_an_error() {
         for betas in [vec![], vec![0.1], vec![0.1, 0.0], vec![0.1, 1.0], vec![0.1, f32::NAN]] {
             assert!(matches!(TrainingSchedule::new(betas), Err(Error::Parameter { name: "betas", .. })));
         }

@@ -20,7 +20,7 @@ pub struct Transition {
     pub down: f64,
     /// The latent that the step started from.
     pub x: Tensor,
-    /// The clean image that the step was based on.
+    /// The clean picture x0 that the solver computed the step from, [n, 4, h, w] f32.
     pub x0: Tensor,
     /// Pulls on `mean`.
     pub(crate) pulls: Pulls,
@@ -35,20 +35,21 @@ impl Transition {
     /// Pulls the mean toward a target, as a product of Gaussians (a product of experts). The order of pulls does not
     /// matter.
     ///
-    /// `weight` is the variance of the mean over that of the target: w ≥ 0 and finite (values up to 1e6 are exact
-    /// enough). Cells with weight 0 keep their bits. `shift` is w·(target − base): `base` = `mean` also shrinks the
-    /// noise in the mean, `base` = `x0` does not. Both have the shape of the mean or broadcast to it, usually
-    /// [n, 1, h, w] and [n, 4, h, w]. Together, mean′ = mean + Σ shift/(1 + Σ w).
+    /// `weight` is w, the variance of the mean divided by the variance of the target. w is 0 or more and finite; values
+    /// up to 1e6 are exact enough. Cells with weight 0 stay the same, bit for bit. `shift` is w·(target − base). With
+    /// `base` = `mean`, the pull also shrinks the noise in the mean; with `base` = `x0`, the pull leaves that noise as
+    /// it is. Both tensors have the shape of the mean or broadcast to that shape: usually `weight` is [n, 1, h, w] and
+    /// `shift` is [n, 4, h, w]. All pulls together give mean′ = mean + (Σ shift)/(1 + Σ w).
     pub fn pull(&mut self, shift: Tensor, weight: Tensor) {
         self.pulls.add(shift, weight);
     }
 
-    /// The mean after all pulls; the same tensor if there are none.
+    /// The mean after all pulls; the same tensor if there are no pulls.
     pub fn resolve(&self) -> Result<Tensor> {
         self.pulls.apply(&self.mean)
     }
 
-    /// Draws the next latent: the mean after all pulls + `std`·noise. Takes nothing from `noise` if `std` is 0.
+    /// Draws the next latent: the mean after all pulls + `std`·noise. Draws nothing from `noise` if `std` is 0.
     pub fn sample(self, noise: &mut Noise) -> Result<Tensor> {
         let mean = self.resolve()?;
         if self.std == 0.0 {
@@ -59,23 +60,23 @@ impl Transition {
     }
 }
 
-/// The combined clean image of an evaluation, before the solver sees it, with the pulls on it.
+/// The clean picture x0 of an evaluation, combined from all branches, before the solver sees it; and the pulls on x0.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Denoised {
-    /// The clean image, [n, 4, h, w] f32, before pulls.
+    /// The clean picture x0, [n, 4, h, w] f32, before pulls.
     pub x0: Tensor,
     /// Pulls on `x0`.
     pub(crate) pulls: Pulls,
 }
 
 impl Denoised {
-    /// Creates a clean image without pulls.
+    /// Creates a clean picture without pulls.
     pub const fn new(x0: Tensor) -> Self {
         Self { x0, pulls: Pulls::none() }
     }
 
-    /// Pulls the image toward a target, as [`Transition::pull`] does.
+    /// Pulls x0 toward a target, as [`Transition::pull`] does with the mean.
     ///
     /// ```
     /// use impasto::diffusion::Denoised;
@@ -91,7 +92,7 @@ impl Denoised {
         self.pulls.add(shift, weight);
     }
 
-    /// The image after all pulls; the same tensor if there are none.
+    /// The clean picture after all pulls; the same tensor if there are no pulls.
     pub fn resolve(&self) -> Result<Tensor> {
         self.pulls.apply(&self.x0)
     }

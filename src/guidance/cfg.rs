@@ -8,7 +8,7 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// A combination of several predictions into one.
+/// Way to combine the predictions of several branches into one.
 pub trait Combine: Send {
     /// Validates the settings, and finds the branches to combine by their role. Called before the first step.
     fn begin(&mut self, branches: &[BranchInfo]) -> Result<()> {
@@ -22,7 +22,7 @@ pub trait Combine: Send {
     /// Returns the combined x0, [n, 4, h, w] f32.
     fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor>;
 
-    /// Returns a recipe that makes this value again, for files, like
+    /// Returns a recipe that is stored in files, and from which this value can be made again, like
     /// [`Guidance::recipe`](crate::guidance::Guidance::recipe).
     ///
     /// # Errors
@@ -87,11 +87,12 @@ impl Combine for Cfg {
     }
 }
 
-/// Classifier-free guidance whose contrast is scaled back to that of the unguided prediction. Large scales overexpose
+/// Classifier-free guidance with the contrast scaled back to that of the unguided prediction. Large scales overexpose
 /// pictures of models with zero terminal SNR; this rescaling prevents that.
 ///
-/// o' = φ·o·std(o_cond)/std(o) + (1 − φ)·o of the network's outputs, standard deviations per image. At a scale of 1 and
-/// below there is no guidance, as with [`Cfg`].
+/// The result is o' = φ·o·std(o_cond)/std(o) + (1 − φ)·o, where o_cond is the network's output for the prompt, and o
+/// the guided output. Standard deviations are per image. At a scale of 1 and below there is no guidance, as with
+/// [`Cfg`].
 ///
 /// # Errors
 /// [`Error::Parameter`] at the start of a run if φ is not in 0..=1, or for a scale that [`Cfg`] rejects.
@@ -140,14 +141,15 @@ impl Combine for RescaledCfg {
 /// Role of the branch without the sketch, in a model that colors sketches.
 pub(crate) const WITHOUT_SKETCH: &str = "without the sketch";
 
-/// Classifier-free guidance away from two branches: `Uncond`, which has no reference, and one without the sketch.
+/// Classifier-free guidance away from two branches: `Uncond`, which has no reference, and a branch without the sketch.
 ///
-/// With both scales above 1 the result is the mean of uncond + r·(cond − uncond) and without + s·(cond − without). A
-/// scale of 1 or less gives no guidance, and its branch is not evaluated.
+/// With both scales above 1 the result is the mean of uncond + r·(cond − uncond) and without + s·(cond − without). Here
+/// r and s are the scales of reference and sketch, and `without` is the prediction without the sketch. A scale of 1 or
+/// less gives no guidance, and its branch is not evaluated.
 ///
 /// # Errors
-/// [`Error::Parameter`] at the start of a run if a scale is negative or not finite, or if no method adds the branch
-/// without the sketch. [`Colorize`](crate::methods::Colorize) adds that branch.
+/// [`Error::Parameter`] at the start of a run if a scale is negative or not finite, or if the sketch scale is above 1
+/// and no method adds the branch without the sketch. [`Colorize`](crate::methods::Colorize) adds that branch.
 ///
 /// Source: ColorizeDiffusion (arXiv 2401.01456), dual conditioning.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn rescaling_has_a_range() {
+    fn rescale_outside_its_range_is_an_error() {
         for rescale in [-0.1, 1.1, f64::NAN] {
             let error = RescaledCfg { scale: 7.5, rescale }.begin(&[]).unwrap_err().to_string();
             assert!(error.starts_with("guidance rescale is"), "{error}");

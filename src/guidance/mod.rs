@@ -1,8 +1,9 @@
 //! Guidance methods: values that steer a run.
 //!
-//! A [`Guidance`] is one value in one file. A guidance method may add branches to the evaluation, hook attention, edit
-//! predictions, and shift the Gaussian that the next latent is drawn from. The method sees named branches, sites and
-//! phases, and the model only through [`Codec`]. Guidance methods know nothing of each other, and all work together.
+//! A guidance method implements the trait [`Guidance`]. The method may add branches to the evaluation, hook attention,
+//! edit predictions, and shift the Gaussian that the next latent is drawn from. The method sees named branches, sites
+//! and phases, and the model only through [`Codec`]. Guidance methods do not depend on each other, and all can be
+//! combined.
 
 mod cfg;
 mod pair;
@@ -50,7 +51,8 @@ pub struct Setup<'a> {
     pub codec: &'a dyn Codec,
     /// True in the first pass, in which guidance methods only measure. See [`Guidance::first_pass`].
     pub first_pass: bool,
-    /// Image of the first pass that this run, of one image, continues with; `None`: all images.
+    /// Index of the first pass's image with which this run, of one image, goes on. `None`: the run goes on with all
+    /// images.
     pub candidate: Option<i64>,
     pub(crate) branches: &'a mut Vec<(BranchInfo, Conditioning)>,
 }
@@ -68,8 +70,8 @@ impl fmt::Debug for Setup<'_> {
 }
 
 impl Setup<'_> {
-    /// Adds a branch that varies `like` (`Cond` or `Uncond`) with another prompt. [`Guidance::plan`] asks for the
-    /// branch when it is needed.
+    /// Adds a branch that varies `like` (`Cond` or `Uncond`) with another prompt. Request the branch in
+    /// [`Guidance::plan`] for each evaluation that needs the branch.
     ///
     /// If another guidance method has added a branch of the same role, `like` and prompt, that branch is returned. The
     /// shared branch is evaluated once for both methods.
@@ -86,8 +88,8 @@ impl Setup<'_> {
         self.shared(role, Some(like), prompt, conditioning)
     }
 
-    /// Adds an independent branch: its `like` is the branch itself, so edits to the prompt's branch are not applied to
-    /// it. The branch is shared as in [`add`](Self::add).
+    /// Adds an independent branch: [`BranchInfo::like`] is the branch itself, so edits to the prompt's branch are not
+    /// applied to this branch. The branch is shared as in [`add`](Self::add).
     ///
     /// # Errors
     /// [`Error::Parameter`] beyond 256 extra branches.
@@ -104,8 +106,8 @@ impl Setup<'_> {
         self.another(role, None, prompt, conditioning, false)
     }
 
-    /// Adds a variation of a branch with the same prompt and conditioning, shared with no other method. Methods use the
-    /// copy to compare the network with one whose attention they change.
+    /// Adds a variation of a branch with the same prompt and conditioning, shared with no other method. A method can
+    /// change attention in the copy alone, and compare the predictions of the two branches.
     ///
     /// # Errors
     /// [`Error::NoConditioning`] if there is no branch `like`, [`Error::Parameter`] beyond 256 extra branches.
@@ -161,17 +163,18 @@ impl Setup<'_> {
     }
 }
 
-/// Set of branches that an evaluation needs.
+/// Branches that an evaluation needs, as requested by guidance methods.
 #[derive(Debug, Default)]
 pub struct Plan(BTreeMap<Branch, Option<Tensor>>);
 
 impl Plan {
-    /// Evaluates `branch` at the run's latent.
+    /// Requests the evaluation of `branch` at the run's latent.
     pub fn evaluate(&mut self, branch: Branch) {
         self.0.entry(branch).or_default();
     }
 
-    /// Evaluates `branch` at its own latent, [n, 4, h, w] at this noise level, such as a noised reference.
+    /// Requests the evaluation of `branch` at its own latent `x`, such as a noised reference: [n, 4, h, w] at the noise
+    /// level of the evaluation.
     pub fn evaluate_at(&mut self, branch: Branch, x: Tensor) {
         self.0.insert(branch, Some(x));
     }
@@ -193,15 +196,16 @@ impl Plan {
 /// 6. after the last step of a whole run: `finish` and, if the picture is decoded, `decoded`
 #[allow(unused_variables)]
 pub trait Guidance: Send {
-    /// Returns an error if the settings are impossible for every run. Called when a pipeline is built and before
+    /// Checks the settings, and returns an error if no run can use them. Called when a pipeline is built and before
     /// `begin`.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Returns the training timestep down to which the method wants a first pass; `None` wants no first pass. The first
-    /// pass is the same run over the same noise, made before the run itself so that the method can measure. 0 asks for
-    /// the whole run; if several methods ask, the longest pass is made.
+    /// Returns the training timestep down to which the method wants a first pass, or `None` for no first pass. The
+    /// first pass is the same run over the same noise, made before the run itself so that the method can measure.
+    /// Timestep 0 makes the first pass as long as the run. If several methods want a first pass, the longest one is
+    /// made.
     ///
     /// `begin` is called for each pass, and the second pass uses what the method learned in the first. A first pass
     /// ends without `finish` and `decoded`.
@@ -209,9 +213,9 @@ pub trait Guidance: Send {
         None
     }
 
-    /// Rates each image of the first pass that has just ended, 0..=1, by how well the image suits this method. Ratings
-    /// of several methods are multiplied. Called if a run chooses among first passes. An empty list, the default, rates
-    /// nothing.
+    /// Rates how well each image of the first pass that has just ended suits this method, 0..=1; 1 is best. Ratings of
+    /// several methods are multiplied. Called if a run chooses the best of several first passes. An empty list, the
+    /// default, rates no image.
     ///
     /// # Errors
     /// Any error that prevents the rating.
@@ -229,8 +233,8 @@ pub trait Guidance: Send {
         Ok(None)
     }
 
-    /// Prepares for a run before its first step: looks phrases up, encodes, adds branches. State of earlier runs must
-    /// be dropped.
+    /// Prepares for a run before its first step: looks phrases up, encodes texts, adds branches. The method must drop
+    /// state of earlier runs here.
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         Ok(())
     }
@@ -246,7 +250,7 @@ pub trait Guidance: Send {
         Ok(())
     }
 
-    /// Asks for extra branches, once per evaluation.
+    /// Requests extra branches. Called once per evaluation.
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
         Ok(())
     }
@@ -272,7 +276,7 @@ pub trait Guidance: Send {
     }
 
     /// Reads or edits the finished latent, [n, 4, h, w], before it is decoded. Not called if another run continues from
-    /// it.
+    /// this latent.
     fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
         Ok(())
     }
@@ -287,14 +291,16 @@ pub trait Guidance: Send {
         Vec::new()
     }
 
-    /// Returns the run in numbers and pictures, for files, pages and programs. Typed details are read from the method
-    /// itself. Called after every run, so return maps as they are ([`Picture::map`]) and do not draw them.
+    /// Returns a report of the run in numbers and pictures, for files, web pages and programs. A caller that needs
+    /// typed details reads them from the method itself. Called after every run, so return maps as they are
+    /// ([`Picture::map`]) and do not draw them.
     fn report(&self) -> Result<Option<Report>> {
         Ok(None)
     }
 
-    /// Returns a recipe that makes this value again, for files. Called before a run. Methods of your own can return
-    /// [`Recipe::of`]: a reader of the file gets name and settings, and builds the value from them.
+    /// Returns a recipe that is stored in files, and from which this value can be made again. Called before a run.
+    /// Methods of your own can return [`Recipe::of`]: a program that reads the file gets the name and the settings, and
+    /// builds the value from them.
     ///
     /// # Errors
     /// [`Error::NotRepeatable`], which this default returns. Files then name the method and say that it cannot be
@@ -377,10 +383,10 @@ macro_rules! forward_guidance {
     )*};
 }
 
-// A lent method (`&mut guidance`), which is read after the run, and an owned one are guidance methods too.
+// References (`&mut method`), which let the caller read the method after the run, and boxes are guidance methods too.
 forward_guidance!((G: Guidance + ?Sized) &mut G, (G: Guidance + ?Sized) Box<G>);
 
-/// A guidance method made of a bare hook.
+/// A guidance method that consists of one attention hook.
 pub(crate) struct HookOnly<H>(pub H);
 
 impl<H: CrossAttentionHook> Guidance for HookOnly<H> {

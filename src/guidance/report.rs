@@ -1,4 +1,4 @@
-//! Reports of guidance methods about a run: generic pieces that a viewer can show without knowing the method.
+//! Reports of guidance methods about a run, made of generic parts that a viewer can show without knowing the method.
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-/// A run as one guidance method saw it, for files, pages and programs. Every piece may be missing.
+/// Report of one guidance method about a run, for files, web pages and programs. Every part but the name may be empty.
 ///
 /// ```
 /// use impasto::guidance::{Curve, Picture, Report, Swatch};
@@ -26,15 +26,15 @@ use tch::{Device, Kind, Tensor};
 pub struct Report {
     /// Name of the guidance method, with its subject: `ColorForce "eyes"`.
     pub name: String,
-    /// Figures of the method.
+    /// Numbers of the method, as a JSON value.
     pub data: Value,
     /// Requested colors, each with the painted one.
     pub swatches: Vec<Swatch>,
-    /// Curves of numbers against steps.
+    /// Curves, each of a number against the step.
     pub curves: Vec<Curve>,
-    /// Strips of colors against steps.
+    /// Strips, each of a color against the step.
     pub strips: Vec<Strip>,
-    /// Pictures for viewers. Programs read only their captions.
+    /// Pictures for viewers. A serialized report has their captions, images and steps, but not their pixels.
     pub pictures: Vec<Picture>,
 }
 
@@ -45,13 +45,13 @@ impl Report {
         Self { name: name.into(), data: Value::Null, swatches, curves, strips, pictures }
     }
 
-    /// Sets the figures.
+    /// Sets the numbers, as a JSON value.
     pub fn data(mut self, data: Value) -> Self {
         self.data = data;
         self
     }
 
-    /// Adds a color.
+    /// Adds a requested color with the painted one.
     pub fn swatch(mut self, swatch: Swatch) -> Self {
         self.swatches.push(swatch);
         self
@@ -82,7 +82,7 @@ impl Report {
 pub struct Swatch {
     /// Name of the colored object.
     pub label: String,
-    /// Image of the batch; `None`: all images.
+    /// Index of the image in the batch; `None`: all images.
     pub image: Option<usize>,
     /// Requested color.
     pub asked: Rgb,
@@ -99,13 +99,13 @@ impl Swatch {
     }
 }
 
-/// A curve: a number against steps.
+/// A curve: a number against the step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[must_use]
 pub struct Curve {
     /// Name of the number, with its unit.
     pub label: String,
-    /// Image of the batch; `None`: all images.
+    /// Index of the image in the batch; `None`: all images.
     pub image: Option<usize>,
     /// Points in order: (index of the step, counted from 0; number).
     pub points: Vec<(usize, f64)>,
@@ -118,13 +118,13 @@ impl Curve {
     }
 }
 
-/// A strip: a color against steps.
+/// A strip: a color against the step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[must_use]
 pub struct Strip {
     /// Name of the colored object.
     pub label: String,
-    /// Image of the batch; `None`: all images.
+    /// Index of the image in the batch; `None`: all images.
     pub image: Option<usize>,
     /// Colors in order: (index of the step, counted from 0; color).
     pub colors: Vec<(usize, Rgb)>,
@@ -137,14 +137,13 @@ impl Strip {
     }
 }
 
-/// A picture with a caption. Maps stay tensors until they are shown, so that a run whose report is not shown pays for
-/// no drawing.
+/// A picture with a caption. Maps stay tensors until they are shown, so a report that is never shown costs no drawing.
 #[derive(Debug, Serialize)]
 #[must_use]
 pub struct Picture {
     /// Description of the content.
     pub caption: String,
-    /// Image of the batch; `None`: all images.
+    /// Index of the image in the batch; `None`: all images.
     pub image: Option<usize>,
     /// Index of the step, counted from 0; `None`: the whole run.
     pub step: Option<usize>,
@@ -159,27 +158,28 @@ enum Content {
     Map(Tensor),
 }
 
-/// Share of its brightness that a picture keeps where a map laid over it is 0.
+/// Share of brightness that a picture keeps in cells where the map laid over the picture is 0.
 const DIM: f64 = 0.12;
 
 impl Picture {
-    /// Creates a report's picture from a drawn one.
+    /// Creates a picture from a raster that is already drawn.
     pub fn new(caption: impl Into<String>, picture: Raster) -> Self {
         Self { caption: caption.into(), image: None, step: None, content: Content::Drawn(picture) }
     }
 
-    /// Creates a map to lay over the picture, [h, w] in 0..=1 on any device. Values outside the range are clamped.
+    /// Creates a map to lay over the run's picture, [h, w] in 0..=1 on any device. Values outside the range are
+    /// clamped.
     pub fn map(caption: impl Into<String>, map: &Tensor) -> Self {
         Self { caption: caption.into(), image: None, step: None, content: Content::Map(map.shallow_clone()) }
     }
 
-    /// Sets the image of the batch.
+    /// Sets the index of the image in the batch that the picture belongs to.
     pub fn image(mut self, image: usize) -> Self {
         self.image = Some(image);
         self
     }
 
-    /// Sets the step.
+    /// Sets the index of the step that the picture belongs to, counted from 0.
     pub fn step(mut self, step: usize) -> Self {
         self.step = Some(step);
         self
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_shows_a_picture_where_it_is_one() -> Result<()> {
+    fn map_of_one_shows_the_picture_unchanged() -> Result<()> {
         let map = Tensor::from_slice(&[0.0f32, 1.0]).reshape([1, 2]);
         let picture = Picture::map("half", &map);
         assert_eq!(picture.raster()?.bytes(), [0, 0, 0, 255, 255, 255]);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_read_everything_but_pixels() {
+    fn serialized_report_has_everything_but_pixels() {
         let report = Report::new("Tint")
             .data(serde_json::json!({ "strength": 2 }))
             .swatch(Swatch { image: Some(1), ..Swatch::new("sky", Rgb(1, 2, 3), Rgb(1, 2, 3)) })

@@ -1,20 +1,23 @@
-//! Reduction of a map where the picture's colors differ from those at the map's surest cells.
+//! Reduction of a map in cells with other colors than the map's surest cells.
 
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
 /// Minimum value of a sure cell, as a share of the map's largest value.
 const SURE: f64 = 0.95;
-/// Quantile of the sure cells' distances to their median color that measures the object's own variety.
+/// Quantile that measures the object's own variety of colors: of the distances from the sure cells' colors to their
+/// median color.
 const VARIETY: f64 = 0.75;
 /// Minimum variety: a distance of colors, in channels of 0..=1.
 const LEAST: f64 = 0.08;
 
-/// Reduces `map`, [n, 1, h, w], where the colors of `picture`, [n, 3, H, W] in -1..=1, differ from the surest cells.
+/// Reduces `map`, [n, 1, h, w], where the colors of `picture`, [n, 3, H, W] in -1..=1, differ from the colors of the
+/// surest cells.
 ///
-/// Distances are measured from the median color of the surest cells, in units of those cells' own variety. Up to 1.5 a
-/// cell keeps its value, from 3 on the cell becomes 0. The surest cells keep their values at any color. An object of
-/// one color loses cells of other colors. An object that was surely found in many colors loses little.
+/// Distances are measured from the median color of the surest cells, in units of those cells' own variety. Up to a
+/// distance of 1.5 a cell keeps its value; from a distance of 3 on, the cell becomes 0. The surest cells keep their
+/// values at any color. An object of one color loses cells of other colors. An object with sure cells of many colors
+/// loses little.
 pub(crate) fn alike(map: &Tensor, picture: &Tensor) -> Result<Tensor> {
     let (n, _, h, w) = map.size4()?;
     let cells = picture.f_to_kind(Kind::Float)?.f_adaptive_avg_pool2d([h, w])?.f_mul_scalar(0.5)?;
@@ -23,7 +26,7 @@ pub(crate) fn alike(map: &Tensor, picture: &Tensor) -> Result<Tensor> {
     for image in 0..n {
         let own = map.f_narrow(0, image, 1)?;
         let found = own.f_flatten(0, -1)?.f_to_kind(Kind::Float)?;
-        // A single picture serves every image.
+        // A single picture is used for every image.
         let colors =
             cells.f_narrow(0, image.min(pictures - 1), 1)?.f_reshape([3, h * w])?.f_to_device(found.device())?;
         let is_sure = found.f_ge_tensor(&found.f_max()?.f_mul_scalar(SURE)?)?;
@@ -63,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_another_color_is_lost() -> Result<()> {
+    fn cells_of_another_color_are_lost() -> Result<()> {
         let kept = alike(&spilled(), &halves(0.02))?;
         assert_eq!(kept.narrow(3, 4, 1).max().double_value(&[]), 0.0);
         assert!(kept.narrow(3, 0, 4).min().double_value(&[]) > 0.95);
@@ -71,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sure_stays_whatever_its_color() -> Result<()> {
+    fn sure_cells_stay_in_any_color() -> Result<()> {
         let map = spilled();
         let _ = map.narrow(2, 3, 1).narrow(3, 4, 1).fill_(1.0);
         let kept = alike(&map, &halves(0.02))?;
@@ -81,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thing_of_many_colors_keeps_all() -> Result<()> {
+    fn object_of_many_colors_keeps_all_cells() -> Result<()> {
         // Both colors are surely found, so neither belongs to another object.
         let map = Tensor::ones([1, 1, 8, 8], (Kind::Float, Device::Cpu));
         assert_eq!(alike(&map, &halves(0.02))?, map);
@@ -89,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn images_of_a_batch_and_one_picture_for_all() -> Result<()> {
+    fn one_picture_serves_all_images_of_a_batch() -> Result<()> {
         let maps = Tensor::cat(&[spilled(), Tensor::ones([1, 1, 8, 8], (Kind::Float, Device::Cpu))], 0);
         let kept = alike(&maps, &halves(0.02))?;
         assert_eq!(kept.narrow(0, 0, 1), alike(&spilled(), &halves(0.02))?);

@@ -3,20 +3,21 @@
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
-/// Radius of the filter's windows in cells. A mask is accurate to about one cell.
+/// Radius of the filter's windows in cells. The mask to sharpen is accurate to about one cell.
 const CELLS: i64 = 2;
-/// Variance of channels in 0..=1 that counts as a difference of color.
+/// Regularization ε of the filter: differences of color count little if their variance, of channels in 0..=1, is below
+/// this value.
 const EPSILON: f64 = 1e-3;
 /// Number of times that the map is filtered.
 const ROUNDS: usize = 2;
 
 /// Resizes a map to a picture, and sharpens it along the picture's outlines.
 ///
-/// `map`, [n, 1, h, w] in 0..=1, has cells of `cell` pixels. The result has the size of `picture`, [n, 3, H, W] in
-/// -1..=1, and changes where its colors do: [n, 1, H, W] in 0..=1.
+/// `map`, [n, 1, h, w] in 0..=1, has cells of `cell` × `cell` pixels. The result, [n, 1, H, W] in 0..=1, has the size
+/// of `picture`, [n, 3, H, W] in -1..=1, and changes where the picture's colors change.
 ///
-/// In every window the map is approximated by an affine function of the color, a·I + b. A pixel takes the mean of its
-/// windows' values, as far as the colors explain the map there (R²).
+/// In every window the map is approximated by an affine function of the color I: a·I + b. A pixel moves to the mean of
+/// its windows' values by the share R² of the map's variance that the colors explain there.
 ///
 /// Source: He, Sun and Tang, "Guided Image Filtering" (ECCV 2010), 3.4, for colors; R² is ours.
 pub(crate) fn outlined(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
@@ -62,7 +63,7 @@ pub(crate) fn covered(outlined: &Tensor, cell: i64) -> Result<Tensor> {
     Ok(inside.f_avg_pool2d([cell; 2], [cell; 2], [0; 2], false, true, None)?)
 }
 
-/// Computes means over windows of 2·`radius` + 1 pixels. Pixels beyond the picture do not count.
+/// Computes means over windows of 2·`radius` + 1 pixels a side. Pixels beyond the picture do not count.
 ///
 /// Each mean is a difference of two running sums, so its cost does not depend on the radius. Sums are f64, because sums
 /// along a picture are large and variances small.
@@ -85,7 +86,7 @@ fn mean(x: &Tensor, radius: i64) -> Result<Tensor> {
 struct Inverse([[Tensor; 3]; 3]);
 
 impl Inverse {
-    /// Inverts the matrix of rr, rg, rb, gg, gb, bb, [n, 1, H, W] each.
+    /// Inverts the matrix with the entries rr, rg, rb, gg, gb and bb, [n, 1, H, W] each.
     fn of([rr, rg, rb, gg, gb, bb]: [Tensor; 6]) -> Result<Self> {
         let minor =
             |a: &Tensor, b: &Tensor, c: &Tensor, d: &Tensor| -> Result<Tensor> { Ok(a.f_mul(b)?.f_sub(&c.f_mul(d)?)?) };
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
     use tch::Device;
 
-    /// Returns a picture of a disk of one color on another, 64 × 64, and the mask of the disk.
+    /// Returns a picture of 64 × 64 pixels, with a disk on a ground of another color, and the mask of the disk.
     fn disk() -> (Tensor, Tensor) {
         let axis = Tensor::arange(64, (Kind::Float, Device::Cpu)) - 29.5;
         let inside = (axis.square().unsqueeze(0) + axis.square().unsqueeze(1)).le(17.0 * 17.0).to_kind(Kind::Float);
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn means_are_those_of_windows() -> Result<()> {
+    fn mean_equals_the_mean_of_each_window() -> Result<()> {
         let x = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 0.25, 3.0, 1.0]).reshape([1, 1, 2, 3]);
         // Every window of radius 1 covers both rows.
         let want = Tensor::from_slice(&[2.75f32 / 4.0, 5.75 / 6.0, 5.0 / 4.0])
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_inverse_is_one() -> Result<()> {
+    fn inverse_solves_the_matrix_equation() -> Result<()> {
         let entries = [2.0f32, 0.3, -0.4, 1.5, 0.2, 1.1].map(|x| Tensor::from_slice(&[x]).reshape([1, 1, 1, 1]));
         let x = Tensor::from_slice(&[0.5f32, -1.0, 2.0]).reshape([1, 3, 1, 1]);
         let solved = Vec::<f32>::try_from(&Inverse::of(entries)?.times(&x)?.flatten(0, -1))?;

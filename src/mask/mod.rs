@@ -1,4 +1,5 @@
-//! Regions of the picture, and resampling from one size to another. Regions are arrays in 0..=1 and nothing else.
+//! Regions of the picture, and resampling of masks from one size to another. A region is an array of values in 0..=1, a
+//! box, a union of regions, or one of these for each image.
 
 mod alike;
 mod guided_filter;

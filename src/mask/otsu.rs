@@ -2,8 +2,8 @@
 
 /// Returns Otsu's threshold of values in 0..=1, and the share of the variance that is between the two groups.
 ///
-/// The threshold is the upper edge of a bin, of 256, that splits the values into the groups furthest apart. If several
-/// edges are equally good, the threshold is their mean.
+/// Values are counted in 256 bins. The threshold is the upper edge of the bin that splits the values into two groups
+/// with the largest variance between the groups. If several edges are equally good, the threshold is their mean.
 ///
 /// Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979).
 pub(crate) fn otsu(values: &[f64]) -> (f64, f64) {

@@ -1,4 +1,4 @@
-//! [`Region`]: a region that the user draws.
+//! [`Region`]: a region of the picture that the user draws.
 
 use super::Resample;
 use super::guided_filter::outlined;
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// A fixed region: saliency that was drawn, not found. A region needs no hooks and costs nothing.
+/// A fixed region of the picture: saliency that the user draws, instead of a method finding it. A region needs no hooks
+/// and costs nothing.
 ///
 /// ```
 /// use impasto::mask::Region;
@@ -82,7 +83,7 @@ impl Region {
     /// Source: He, Sun and Tang, "Guided Image Filtering" (ECCV 2010).
     ///
     /// # Errors
-    /// [`Error::Shape`] unless `map` is of one image, and the picture's size is the map's times a whole number.
+    /// [`Error::Shape`] if `map` is not of one image, or the picture's sides are not a whole multiple of the map's.
     pub fn along_outlines(map: &Tensor, picture: &Raster) -> Result<Self> {
         let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
         let size = map.size();
@@ -107,7 +108,7 @@ impl Region {
         Self::of(Shape::Each(regions.into_iter().map(|region| region.shape).collect()))
     }
 
-    /// Unites two regions. Where both have a value, the larger one counts.
+    /// Unites two regions. In each cell the larger of the two values counts.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self::of(match self.shape {
@@ -162,18 +163,18 @@ impl Region {
         self.shape.fits(latent)
     }
 
-    /// Returns the region on any grid of the picture, [1 or n, 1, h, w] f32. Grids are halved rounding up, so their
-    /// aspects differ a little.
+    /// Returns the region on any grid of the picture, [1 or n, 1, h, w] f32. The aspect is not checked, because grids
+    /// of attention sites are halved rounding up, so their aspects differ a little.
     pub(crate) fn resampled(&self, grid: Grid, resample: Resample) -> Result<Tensor> {
         self.shape.on(grid, resample)
     }
 
-    /// Returns the region on a latent's cells, [n, 1, h, w] f32 for `images` images. The result is a view if one shape
-    /// serves all images.
+    /// Returns the region on a latent's cells, [n, 1, h, w] f32 for `images` images. The result is a view if all images
+    /// have one shape.
     ///
     /// # Errors
     /// [`Error::Shape`] if the aspect differs by more than 1 %; [`Error::Parameter`] for values or a box outside 0..=1,
-    /// or for regions of another number of images.
+    /// or if the region has shapes for another number of images.
     pub fn for_images(&self, grid: Grid, images: i64) -> Result<Tensor> {
         let map = self.on(grid)?;
         has_images("region", &map, images)?;
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_of_images_are_there_and_not_nested() {
+    fn each_refuses_empty_lists_and_nested_regions() {
         let half = || Region::rect(0.0..0.5, 0.0..1.0);
         for bad in [Region::each([]), Region::each([Region::each([half()]).or(half()), half()])] {
             assert!(bad.check().expect_err("no regions, or nested ones").to_string().contains("each"));
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_box_has_what_it_covers_of_each_cell_at_any_size() -> Result<()> {
+    fn box_counts_its_share_of_each_cell_at_any_size() -> Result<()> {
         let rect = Region::rect(0.25..0.875, 0.0..0.5);
         assert_eq!(values(&rect.on(Grid::new(2, 4))?), [0.0, 1.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(values(&rect.on(Grid::new(1, 2))?), [0.25, 0.375]);

@@ -1,4 +1,4 @@
-//! [`Resample`]: brings a mask from the size of a drawing to the grid of an attention site.
+//! [`Resample`]: resizes a mask from the size of a drawing to the grid of an attention site.
 
 use crate::error::Result;
 use crate::step::Grid;
@@ -6,18 +6,19 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// Method that brings a mask to the grid of an attention site.
+/// Method that resizes a mask to the grid of an attention site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Resample {
-    /// Mean over the box that each cell covers, exact for any ratio. A painted area keeps its mass at every site, so a
-    /// thin stroke becomes a weak one.
+    /// Mean over the box that each cell covers, exact for any ratio of sizes. A painted area keeps its mean over the
+    /// picture at every site, so a thin stroke becomes weak.
     #[default]
     Area,
-    /// Bilinear interpolation between the drawing's own pixels, corner on corner, as in paint-with-words-sd. For
+    /// Bilinear interpolation between the drawing's pixels with aligned corners, as in paint-with-words-sd. For
     /// comparison only: a thin stroke may vanish at one site and grow fourfold at another.
     Corners,
-    /// Largest value that the box of each cell touches. Thin strokes keep their strength and become wider.
+    /// Largest value among the pixels that the box of each cell touches. Thin strokes keep their strength and become
+    /// wider.
     Cover,
 }
 

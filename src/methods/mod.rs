@@ -1,7 +1,7 @@
-//! Guidance methods: each is one value that is attached to a run.
+//! Guidance methods. Each method is one value that is attached to a run.
 //!
-//! A method has its own file or folder and one row in `registry.rs`; nothing else in the crate knows the method. Types
-//! that belong to one method are exported by its module.
+//! A method has its own file or folder, and one row in `registry.rs`, which reads the method from a recipe. Types that
+//! belong to one method are exported by its module.
 
 pub mod color_force;
 pub mod colorize;

@@ -15,8 +15,8 @@ use tch::Tensor;
 /// A choice of attention sites.
 type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 
-/// Perturbed-attention guidance: x0 + s · (cond − perturbed). The perturbed prediction is the prompt's prediction with
-/// self-attention maps replaced by the identity, so that every cell sees only itself.
+/// Perturbed-attention guidance: x0 + s · (cond − perturbed), where cond is the prompt's prediction. The perturbed
+/// prediction is the same, but with self-attention maps replaced by the identity, so that every cell sees only itself.
 ///
 /// The picture gains structure, with or without classifier-free guidance. The method costs one more branch per step.
 ///
@@ -61,7 +61,7 @@ struct Perturbed {
 }
 
 impl PerturbedAttention {
-    /// Guides by `scale`, 0..=30; 3 is usual, and 0 changes nothing.
+    /// Creates the method with `scale`, the factor s, 0..=30; 3 is usual, and 0 changes nothing.
     pub const fn new(scale: f64) -> Self {
         Self { scale, window: Window::WHOLE, sites: None, run: None }
     }
@@ -72,7 +72,7 @@ impl PerturbedAttention {
         self
     }
 
-    /// Perturbs the self-attention sites that `select` accepts. Default: those of the middle block.
+    /// Perturbs the self-attention sites that `select` accepts. Default: the self-attention sites of the middle block.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
         self.sites = Some(Box::new(select));
         self

@@ -1,4 +1,4 @@
-//! [`PromptBlend`]: a prompt that becomes another one during a run.
+//! [`PromptBlend`]: a prompt that turns into a second prompt during a run.
 
 use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning, padding};
@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::Tensor;
 
-/// Blends the prompt into a second one as the run goes on: the context is a + s·(b − a), where s rises from 0 to 1.
+/// Blends the prompt into a second one as the run goes on: the context is a + s·(b − a). Here a and b are the contexts
+/// of the first and the second prompt, and s rises from 0 to 1.
 ///
-/// Early decisions, such as the layout, come from the first prompt, and the rest from the second. Branches that other
-/// guidance methods derive from the prompt become the second prompt too. Keys and values of the context are computed
-/// again at every step at which s changes.
+/// The first prompt decides what forms early, such as the layout; the second prompt decides the rest. Branches that
+/// other guidance methods derive from the prompt are blended into the second prompt too. Keys and values of the context
+/// are computed again at every step at which s changes.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -49,9 +50,9 @@ impl fmt::Debug for PromptBlend {
 struct Blending {
     /// Conditioning of the second prompt.
     other: Conditioning,
-    /// Context of an empty chunk, which makes prompts equally long.
+    /// Context of an empty chunk. Such chunks are appended to the shorter prompt until both are equally long.
     empty: Tensor,
-    /// Share s of the second prompt at each step: 0 is the first prompt alone, 1 the second.
+    /// Share s of the second prompt at each step: 0 is the first prompt alone, 1 is the second prompt alone.
     shares: Vec<f64>,
 }
 
@@ -61,8 +62,8 @@ impl PromptBlend {
         Self { text: text.into(), window: Window::WHOLE, curve: None, run: None }
     }
 
-    /// Blends in this window. Before the window the first prompt acts alone, after it the second. A window with equal
-    /// ends switches at once. Default: the whole run.
+    /// Blends in this window. Before the window only the first prompt acts, after the window only the second. A window
+    /// with equal ends switches at once. Default: the whole run.
     pub fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
@@ -94,7 +95,7 @@ impl Guidance for PromptBlend {
             return Err(Error::parameter(
                 "curve",
                 share,
-                "finite numbers; 0 gives the prompt, 1 gives the second prompt",
+                "finite numbers; 0 gives the first prompt, 1 gives the second prompt",
             ));
         }
         let (other, empty) = (setup.codec.text(&self.text)?, padding(setup.codec)?);

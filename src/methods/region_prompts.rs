@@ -19,15 +19,16 @@ use tch::Tensor;
 
 /// Draws each region of the picture from a prompt of its own, all in one run.
 ///
-/// Each prompt is predicted over the whole canvas, in one more branch. Inside its region, its prediction x replaces the
-/// prompt's before classifier-free guidance: x_cond ← x_cond + strength · mask · (x − x_cond). Regions are mixed one
-/// after the other, so later regions lie on earlier ones. Every prediction covers the whole canvas, so regions fit
-/// together at their edges. A step costs one more call for every prompt; regions with the same prompt share the call.
+/// Each region's prompt has a branch of its own, which predicts the whole canvas. Inside the region, that prediction x
+/// is mixed into x_cond, the prediction of the run's prompt: x_cond ← x_cond + strength · mask · (x − x_cond). This
+/// happens before classifier-free guidance. Regions are mixed one after the other, so later regions cover earlier ones.
+/// Every prediction covers the whole canvas, so regions fit together at their edges. A step costs one more call of the
+/// network for every region prompt; regions with the same prompt share the call.
 ///
-/// A prompt alone would put its things anywhere on the canvas, and things outside its region are lost.
+/// A prompt alone would place its things anywhere on the canvas, and things outside the region are lost.
 /// [`thing`](Self::thing) therefore paints a phrase of the prompt in the region, in the prompt's own branch.
 ///
-/// A picture of its own may guide a region ([`guided`](Self::guided)).
+/// A region may also be guided by a picture or a second text ([`guided`](Self::guided)).
 ///
 /// The branches of these prompts are independent of the run's prompt. Other guidance methods that edit the run's prompt
 /// do not edit these prompts, and look words up only in the run's prompt. A guidance method that compares predictions
@@ -47,15 +48,15 @@ use tch::Tensor;
 /// # Ok(()) }
 /// ```
 ///
-/// Source: FlexDiffuse, `composition/guide.py`. FlexDiffuse mixes noise predictions, which is the same at one noise
-/// level.
+/// Source: FlexDiffuse, `composition/guide.py`. FlexDiffuse mixes noise predictions, which gives the same result at one
+/// noise level.
 #[derive(Serialize, Deserialize)]
 #[must_use]
 pub struct RegionPrompts {
     parts: Vec<Part>,
     hold: f64,
     window: Window,
-    /// Set if a guide was added before any region.
+    /// True if a guide was added before any region.
     #[serde(skip)]
     stray: bool,
     #[serde(skip)]
@@ -91,7 +92,7 @@ struct Part {
     /// Phrase of the prompt that is held in the region.
     thing: Option<String>,
     strength: f64,
-    /// Guide of the prompt, in a branch that the prompt shares with no other region.
+    /// Guide of the region's prompt. A region with a guide shares its branch with no other region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     guide: Option<ImageGuidance>,
 }
@@ -126,8 +127,8 @@ impl Default for RegionPrompts {
 }
 
 impl RegionPrompts {
-    /// Adds a region, which may have soft edges. `strength`, 0..=1, is the share of the region's prediction there.
-    /// FlexDiffuse uses .8; 1 ignores the run's prompt inside.
+    /// Adds a region, which may have soft edges. `strength`, 0..=1, is the share of the region's prediction inside the
+    /// region. FlexDiffuse uses .8; at 1 the run's prompt is ignored there.
     pub fn add(mut self, region: Region, prompt: impl Into<String>, strength: f64) -> Self {
         self.parts.push(Part { region, prompt: prompt.into(), thing: None, strength, guide: None });
         self
@@ -148,8 +149,9 @@ impl RegionPrompts {
         self
     }
 
-    /// Sets how strongly things are held in their regions, 0..=10. The strength is that of a [`PaintWithWords`] under
-    /// its default law. Default 2; much more fills regions instead of drawing things in them.
+    /// Sets how strongly things are held in their regions, 0..=10. `strength` means the same as the strength of an area
+    /// of [`PaintWithWords`] under the default law. Default 2; much larger values fill regions instead of drawing
+    /// things in them.
     pub fn hold(mut self, strength: f64) -> Self {
         self.hold = strength;
         self
@@ -161,8 +163,8 @@ impl RegionPrompts {
         self
     }
 
-    /// Paints the things of regions that share one prompt, in the branch of that prompt; returns `None` if there are
-    /// none.
+    /// Paints the things of regions that share one prompt, in the branch of that prompt; returns `None` if nothing is
+    /// to be painted.
     fn held(&self, parts: &[&Part], branch: Branch, setup: &mut Setup<'_>) -> Result<Option<PaintWithWords>> {
         let things = parts.iter().filter_map(|part| Some(Area::mask(part.region.clone(), part.thing.as_ref()?)));
         let things: Vec<Area> = things.map(|area| Area { strength: self.hold, ..area }).collect();
@@ -178,7 +180,7 @@ impl RegionPrompts {
         Ok(Some(paint))
     }
 
-    /// Adds a branch for each prompt, and one for each region with a guide.
+    /// Adds a branch for each prompt, and a branch for each region with a guide.
     fn place(&mut self, parts: &mut [Part], setup: &mut Setup<'_>) -> Result<()> {
         for part in parts.iter_mut().filter(|part| part.counts()) {
             let Part { prompt, guide: Some(guide), .. } = part else { continue };
@@ -188,7 +190,7 @@ impl RegionPrompts {
         let parts: Vec<&Part> = parts.iter().filter(|part| part.counts()).collect();
         for part in &parts {
             let prompt = &part.prompt;
-            // Both encoders of a model with two read the region's prompt.
+            // In a model with two text encoders, both read the region's prompt.
             let conditioning = setup.codec.text_pair(prompt, prompt)?;
             if let Some(cut) = setup.codec.prompt_pair(prompt, prompt)?.cut() {
                 self.notes.push(format!(
@@ -220,7 +222,7 @@ impl RegionPrompts {
 impl Guidance for RegionPrompts {
     fn check(&self) -> Result<()> {
         if self.parts.is_empty() {
-            return Err(Error::parameter("regions", "empty", "at least one region with a prompt"));
+            return Err(Error::parameter("regions", "empty", "at least one region with a prompt; call add or thing"));
         }
         if self.parts.len() > MOST_REGIONS {
             let expected =
@@ -264,7 +266,7 @@ impl Guidance for RegionPrompts {
         let parts = self.parts.iter_mut().filter(|part| part.counts());
         let mine = parts.zip(&self.run).find(|(_, placed)| placed.branch == branch.branch);
         let Some((Part { guide: Some(guide), .. }, _)) = mine else { return Ok(()) };
-        // The guide takes the region's prompt for the run's prompt.
+        // A guide edits only the run's prompt, so it gets the region's prompt under the name of the run's prompt.
         let prompt = BranchInfo { branch: Branch::Cond, like: Branch::Cond, ..branch.clone() };
         guide.condition(&prompt, conditioning, codec)
     }

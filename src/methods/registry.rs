@@ -1,4 +1,4 @@
-//! Guidance methods from their recipes.
+//! Creation of guidance methods from their recipes.
 
 use super::{
     ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 
 type Read = fn(Recipe) -> Result<Box<dyn Guidance>>;
 
-/// Every guidance method of the crate that is no saliency: its name in recipes, and the function that makes it.
+/// Every guidance method of the crate that is not a saliency: the name in recipes, and the function that creates the
+/// method.
 const METHODS: &[(&str, Read)] = &[
     ("ColorForce", |recipe| Ok(Box::new(ColorForce::repeated(&recipe)?))),
     ("Colorize", read::<Colorize>),
@@ -30,7 +31,7 @@ const METHODS: &[(&str, Read)] = &[
     }),
 ];
 
-/// Reads a method that has no state beside its settings.
+/// Creates a method by deserializing its settings.
 fn read<G: Guidance + DeserializeOwned + 'static>(recipe: Recipe) -> Result<Box<dyn Guidance>> {
     Ok(Box::new(recipe.into_read::<G>()?))
 }
@@ -39,8 +40,8 @@ impl Recipe {
     /// Makes the guidance method that the recipe describes.
     ///
     /// # Errors
-    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if the method is none of this crate,
-    /// [`Error::Malformed`](crate::error::Error::Malformed) if the settings are not those of the method.
+    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if the method does not belong to this crate,
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if the settings do not fit the method.
     pub fn guidance(&self) -> Result<Box<dyn Guidance>> {
         self.clone().into_guidance()
     }

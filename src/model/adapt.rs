@@ -2,7 +2,7 @@
 
 use super::colorizer::Colorizer;
 use super::text_encoders::TextEncoder;
-use super::{Model, hex};
+use super::{Model, PREVIEW, hex};
 use crate::error::Result;
 use crate::nn::{ClipText, Taesd, UNet};
 use crate::weights::{Embedding, Lora, Parts, Weights, share};
@@ -16,8 +16,8 @@ impl Model {
     ///
     /// A model can be sent to another thread, but not be used by two threads at once, because it caches results
     /// (`Send`, not `Sync`). A server therefore gives each of its threads a shared model. All copies compute with
-    /// libtorch's threads, whose number is set for the process (`tch::set_num_threads`). Where those threads keep all
-    /// processors busy, several pictures at once are no faster than one after another.
+    /// libtorch's threads, and `tch::set_num_threads` sets their number for the whole process. If these threads already
+    /// keep all processors busy, several pictures at once are no faster than one after another.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -54,8 +54,9 @@ impl Model {
         self.remade(parts, &BTreeMap::new(), None, notes)
     }
 
-    /// Returns this model with a word that its text encoders learned. The word becomes as many tokens as the file has
-    /// rows. An encoder of SDXL that the file has no rows for keeps reading the word's letters.
+    /// Returns this model with a learned word (a textual inversion embedding). The word becomes as many tokens as the
+    /// file has rows. If the file has no rows for one of SDXL's text encoders, that encoder reads the word as ordinary
+    /// text.
     ///
     /// # Errors
     /// [`Error::Malformed`](crate::error::Error::Malformed) if the embedding is for text encoders of another width,
@@ -79,8 +80,8 @@ impl Model {
         self.parts.iter().map(|(part, tensors)| (part.clone(), share(tensors))).collect()
     }
 
-    /// Rebuilds the model with other tensors, and optionally with a `learned` word, whose tokens are `rows` of some
-    /// text encoders.
+    /// Rebuilds the model with other tensors, and optionally with a `learned` word. `rows` are the token ids of that
+    /// word, for each text encoder that has it.
     fn remade(
         &self,
         parts: Parts,
@@ -105,11 +106,11 @@ impl Model {
         let remade = |own: &Colorizer| own.remade(&self.unet_config, |part| weights(part, self.kind));
         let colorizer = self.colorizer.as_ref().map(remade).transpose()?.flatten();
         let vae = self.vae.remade(&weights("vae", self.vae_kind))?;
-        let preview = self.preview.as_ref().map(|tiny| Taesd::new(&weights("preview", self.kind), tiny.config()));
+        let preview = self.preview.as_ref().map(|tiny| Taesd::new(&weights(PREVIEW, self.kind), tiny.config()));
         let preview = preview.transpose()?;
         let mut reading = self.reading.clone();
         if let Some(learned) = learned {
-            // The fingerprint samples tensors, and could miss the word's few rows.
+            // The fingerprint reads a few values of each tensor, and could miss the word's rows.
             reading += &format!(" {:?} {}", learned.word(), hex(&learned.digest()?, 8));
         }
         Ok(Self {

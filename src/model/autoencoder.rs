@@ -1,4 +1,4 @@
-//! The autoencoder between pictures and latents: a VAE, or a tiny autoencoder instead.
+//! The autoencoder between pictures and latents: a VAE or a tiny autoencoder.
 
 use crate::error::Result;
 use crate::nn::{Cell, Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
@@ -44,7 +44,7 @@ impl AutoencoderConfig {
         }
     }
 
-    /// Returns the memory that encoding and decoding need for a cell, computing in `kind`.
+    /// Returns the memory that encoding and decoding in `kind` need for each latent cell.
     fn cells(&self, kind: Kind) -> [Cell; 2] {
         let [encoding, decoding] = match self {
             Self::Vae(config) => [config.encoding(), config.decoding()],

@@ -1,4 +1,4 @@
-//! Networks of a model that colors sketches, beside a UNet and a VAE.
+//! Networks that a model for coloring sketches has beside its UNet and VAE.
 
 use super::configured::configured;
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::nn::{ReferenceEncoder, ReferenceTokens, SketchEncoder, SketchEncoderC
 use crate::weights::{Checkpoint, Parts, Weights};
 use tch::{Device, Kind};
 
-/// Networks of a colorizer. The UNet of a colorizer reads no words.
+/// Networks of a colorizer, which is a model that colors sketches. The UNet of a colorizer reads no words.
 #[derive(Debug)]
 pub(super) struct Colorizer {
     /// Encoder of sketches.
@@ -26,7 +26,7 @@ const STYLE: &str = "style_encoder";
 
 impl Colorizer {
     /// Loads the networks that a checkpoint has, puts their tensors into `parts` and remarks on them into `notes`.
-    /// Returns `None` for a model that is no colorizer.
+    /// Returns `None` for other models.
     pub(super) fn load(
         main: &Checkpoint,
         unet: &UnetConfig,

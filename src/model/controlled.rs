@@ -84,8 +84,8 @@ enum StoredHint<'c> {
 }
 
 impl<'c> Control<'c> {
-    /// Creates a control with a tensor as the hint, [1 or n, channels, H, W] in 0..=1 of the picture's size, with as
-    /// many channels as `net` was made for. One row serves every image; n rows give each image its own hint.
+    /// Creates a control with a tensor as the hint, [1 or n, channels, H, W] of the picture's size, with values in
+    /// 0..=1 and as many channels as `net` reads. One row applies to every image; n rows give each image its own hint.
     pub const fn new(net: &'c ControlNet, hint: &'c Tensor) -> Self {
         Self::of(net, Hint::Tensor(hint))
     }
@@ -133,7 +133,7 @@ impl<'c> Control<'c> {
     }
 
     /// Passes the strokes of a [drawing](Self::drawing) with straight alpha, for a net that was trained with it. By
-    /// default stroke colors are multiplied by alpha, the form that blurred strokes have by themselves.
+    /// default, stroke colors are multiplied by alpha, as they are in blurred strokes.
     pub const fn straight_alpha(mut self) -> Self {
         self.straight = true;
         self
@@ -181,7 +181,7 @@ impl<'c> Control<'c> {
         Ok(Self { net, hint, scale, window, straight })
     }
 
-    /// Returns a note about hints that are resized to the picture's size.
+    /// Returns a note about pictures and drawings that are resized to `size`; `None` if there are none.
     pub(crate) fn resized(&self, size: Size) -> Option<String> {
         let own = match &self.hint {
             Hint::Tensor(_) => return None,
@@ -249,14 +249,15 @@ fn light(picture: &Raster) -> Result<Tensor> {
 
 /// Weights of residuals in guess mode, in which a ControlNet guesses the content of its hint and the prompt says little
 /// or nothing. The branch `Branch::Uncond` and its variations then run without control, so that classifier-free
-/// guidance strengthens the hint.
+/// guidance strengthens the effect of the hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Guess {
-    /// Uses diffusers' weights: from 0.1 at the largest grid to 1 in the middle, 10^(i/n − 1).
+    /// Uses diffusers' weights, from 0.1 at the largest grid to 1 in the middle block: 10^(i/n − 1) for residual i of
+    /// 0..=n.
     Diffusers,
-    /// Uses the first release's weights: 0.825^(n − i). (Its app also evaluates the ControlNet on an empty hint for
-    /// `Uncond`.)
+    /// Uses the weights of ControlNet's first release: 0.825^(n − i) for residual i of 0..=n. (The application of that
+    /// release also evaluates the ControlNet on an empty hint for `Uncond`.)
     Original,
     /// Uses full weight for all residuals. The hint then acts like the prompt, against a branch without control.
     /// Corresponds to ComfyUI's control of the positive prompt alone.
@@ -264,7 +265,7 @@ pub enum Guess {
 }
 
 impl Guess {
-    /// Returns the weight of residual `i` of n + 1; the middle block's comes last.
+    /// Returns the weight of residual `i` of n + 1; the middle block's residual comes last.
     fn weight(self, i: usize, n: usize) -> f64 {
         let (i, n) = (i as f64, n.max(1) as f64);
         match self {
@@ -275,13 +276,13 @@ impl Guess {
     }
 }
 
-/// A model with ControlNets; a [`Denoiser`] and [`Codec`] itself. Without nets, and in steps in which none acts, the
-/// result is that of the plain model, bit for bit.
+/// A model with ControlNets, which is a [`Denoiser`] and [`Codec`] like the plain model. Without ControlNets, and in
+/// steps in which none acts, the result equals that of the plain model bit for bit.
 ///
 /// A net is evaluated before the UNet for every branch, with the branch's own prompt and the same hint. The residuals
 /// of several nets are added up. A net's attention sites follow the UNet's in the list of sites
-/// ([`AttentionSite::control`]). Hooks that ask for them
-/// ([`CrossAttentionHook::controls`](crate::attention::CrossAttentionHook::controls)) are called there too.
+/// ([`AttentionSite::control`]). A hook is also called at these sites if
+/// [`CrossAttentionHook::controls`](crate::attention::CrossAttentionHook::controls) returns true.
 ///
 /// Sources: `ControlNetModel`, `MultiControlNetModel` and the ControlNet pipelines of diffusers; `cldm/cldm.py`.
 #[derive(Debug)]
@@ -332,7 +333,7 @@ impl<'m> Controlled<'m> {
             window.check()?;
             fits(net.config(), model, "the ControlNet")?;
             let hint = control.hint(size)?;
-            // Row by row, so that an image's embedded hint does not depend on its batch.
+            // Hints are embedded row by row, so that an image's embedded hint does not depend on its batch.
             let rows = (0..hint.size4()?.0).map(|row| net.embed(&hint.f_narrow(0, row, 1)?));
             let embedded = Tensor::f_cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
             let begin = sites.len();
@@ -348,8 +349,8 @@ impl<'m> Controlled<'m> {
         Ok(Self { model, acting, guess: None, sites })
     }
 
-    /// Enables guess mode for all nets; off by default. A ControlNet that pools (`global_pool_conditions`) always skips
-    /// `Uncond`, and its residuals keep full weight.
+    /// Enables guess mode for all nets; off by default. A ControlNet that averages its residuals
+    /// (`global_pool_conditions`) always skips `Uncond`, and these residuals keep full weight.
     pub const fn guess(mut self, guess: Guess) -> Self {
         self.guess = Some(guess);
         self
@@ -474,7 +475,10 @@ impl Model {
         let report = w.report();
         let problem = match (report.unused.first(), report.not_finite.first()) {
             (Some(unused), _) => {
-                format!("the file has tensors that do not belong to a ControlNet, such as {}", unused.name)
+                format!(
+                    "the file has tensors that do not belong to a ControlNet, such as {}; give the file of a ControlNet",
+                    unused.name
+                )
             }
             (None, Some(name)) => {
                 format!("the file has NaN or infinite weights, for example in {name}; download it again")
@@ -485,7 +489,7 @@ impl Model {
     }
 }
 
-/// Checks that a ControlNet belongs to a model. `file` is for messages.
+/// Checks that a ControlNet belongs to a model. Errors name `file`.
 fn fits(config: &ControlNetConfig, model: &Model, file: &str) -> Result<()> {
     let (net, unet) = (&config.unet, &model.unet_config);
     let misfit = |field: &str, value: String, expected: String| {
@@ -615,7 +619,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guesses_are_weighed_as_both_originals_do() {
+    fn guess_weights_equal_both_references() {
         let weights = |guess: Guess, n| (0..=n).map(|i| guess.weight(i, n)).collect::<Vec<_>>();
         let near = |got: &[f64], want: &[f64]| got.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-12);
         // tests/golden/specs/controlnet.json: guess_scales, original_guess_scales_strength_1

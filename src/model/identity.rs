@@ -1,6 +1,6 @@
 //! [`Identity`]: the model that made a picture.
 
-use super::Model;
+use super::{Model, PREVIEW};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,18 +13,18 @@ use tch::{Device, Kind, Tensor};
 pub struct Identity {
     /// Name of the model's source: a file or folder name without its path, or a repository.
     pub name: String,
-    /// Fingerprint of 16 hexadecimal digits. Models have equal fingerprints, regardless of where they were loaded from,
-    /// if these properties are equal:
+    /// Fingerprint of 16 hexadecimal digits. Two models have equal fingerprints, wherever they were loaded from, if
+    /// these properties are equal:
     /// - the weights of text encoders, UNet and VAE, LoRAs included, and their kinds
     /// - learned words
     /// - the scheduler
     /// - the settings for reading prompts and decoding
     ///
-    /// An image encoder loaded from elsewhere counts by its source's name.
+    /// An image encoder from another source counts by the name of that source alone.
     pub fingerprint: String,
     /// Device the model ran on.
     pub device: String,
-    /// Kind of number the model computed in.
+    /// Kind of number that the model computed in.
     pub kind: String,
 }
 
@@ -54,7 +54,8 @@ impl Model {
         let _no_grad = tch::no_grad_guard();
         let mut hash = Sha256::new();
         let mut samples = Vec::new();
-        for (part, tensors) in &self.parts {
+        // Previews do not change pictures.
+        for (part, tensors) in self.parts.iter().filter(|(part, _)| *part != PREVIEW) {
             for (name, tensor) in tensors {
                 hash.update(format!("{part} {name} {:?} {:?}\n", tensor.size(), tensor.kind()));
                 let flat = tensor.f_flatten(0, -1)?;
@@ -69,8 +70,8 @@ impl Model {
         let scheduler = serde_json::to_string(&self.scheduler)
             .map_err(|error| Error::Malformed { file: "scheduler".into(), problem: error.to_string() })?;
         hash.update(format!("{scheduler} {}", self.reading));
-        // The configurations also change pictures: the arrangement of the same tensors, the scale of latents, the end
-        // of texts.
+        // The configurations also change pictures: they set the arrangement of the tensors, the scale of latents and
+        // the end token of texts.
         hash.update(format!("{:?} {:?} {}", self.unet_config, self.vae.config(), self.text_encoders.configured()));
         Ok(hex(&hash.finalize(), 8))
     }

@@ -26,8 +26,8 @@ pub struct LoadOptions {
     /// Precision in which the VAE computes. `None`: f32 for an SDXL model in f16 whose VAE's configuration asks for it
     /// (`force_upcast`), as in diffusers; otherwise the network's precision.
     pub vae_precision: Option<Precision>,
-    /// VAE to use instead of the checkpoint's: a file, a model's folder or a VAE's own folder. A tiny one (TAESD)
-    /// decodes in a fraction of the time.
+    /// VAE to use instead of the checkpoint's: a file, a model's folder or a VAE's own folder. A tiny autoencoder
+    /// (TAESD) decodes in a fraction of the time.
     pub vae: Option<Source>,
     /// Tiling of large pictures while encoding and decoding, to save memory. By default, pictures that would need more
     /// than 3 GiB are tiled; [`Tiling::whole`] and [`Tiling::new`] force either.
@@ -36,7 +36,7 @@ pub struct LoadOptions {
     pub text_encoder: Option<Source>,
     /// Second text encoder (SDXL) to use instead of the checkpoint's, given like the first.
     pub text_encoder_2: Option<Source>,
-    /// CLIP's vision tower, if the checkpoint has none: a folder of an image encoder or of a whole CLIP, such as
+    /// CLIP's vision tower, for a checkpoint without one: a folder of an image encoder or of a whole CLIP, such as
     /// openai/clip-vit-large-patch14 for SD 1.x. The tower is loaded when it is first used.
     pub image_encoder: Option<Source>,
     /// Prediction type of the network, if the checkpoint does not state it or states it wrongly.
@@ -45,17 +45,17 @@ pub struct LoadOptions {
     pub zero_snr: Option<bool>,
     /// Model family of a single file, if its tensors do not determine the family.
     pub family: Option<ModelFamily>,
-    /// Tiny autoencoder (TAESD) for previews during a run: a folder or a file. Without one, previews are a linear
-    /// approximation (`Preview::pictures`).
+    /// Tiny autoencoder (TAESD) for previews during a run: a folder or a file. Without a tiny autoencoder, previews are
+    /// a linear approximation (`Preview::pictures`).
     pub preview: Option<Source>,
-    /// Variant of a folder's weights, such as `fp16`; `None`: the plain weights, else any. Weights of every variant are
-    /// converted to the precision of their network.
+    /// Variant of a folder's weights, such as `fp16`; `None`: the weights without a variant, or those of any variant if
+    /// there are no such weights. Weights of every variant are converted to the precision of their network.
     pub variant: Option<String>,
-    /// Uses the moving averages of a single file's UNet, if present, instead of its weights.
+    /// Uses the moving averages of the UNet's weights in a single file, if present, instead of the weights themselves.
     pub averages: bool,
     /// Copies the weights into memory instead of mapping their files. Writing to a mapped file changes pictures
-    /// silently, and shortening it ends the process. Set this field if another program may do either while the model is
-    /// used. Default: false.
+    /// silently, and shortening it ends the process. Set this field if another program may write to the files while the
+    /// model is used. Default: false.
     pub in_memory: bool,
     /// Options for reading prompts: markup, length, emphasis, clip skip.
     pub text: TextOptions,

@@ -117,7 +117,8 @@ pub struct Model {
     kind: Kind,
     vae_kind: Kind,
     notes: Vec<String>,
-    /// Settings for reading prompts and pictures and for decoding, as text: pictures depend on them beside the weights.
+    /// Settings for reading prompts and pictures and for decoding, as text. The fingerprint includes them, because
+    /// pictures depend on these settings, too.
     reading: String,
     /// [`Identity::fingerprint`], cached at the first call.
     fingerprint: OnceCell<String>,
@@ -125,13 +126,15 @@ pub struct Model {
     preview: Option<Taesd>,
     /// Colors of the model's latents, cached at the first call.
     latent_colors: OnceCell<LatentColors>,
-    /// Cached latents of flat pictures; a color force needs the same one in every run.
+    /// Cached latents of flat pictures; a color force needs the same latent in every run.
     flats: RefCell<HashMap<(Rgb, Grid), Tensor>>,
 }
 
-/// Largest number of cached flat latents: more than a run needs, and a bound for a service that gets every color and
-/// size.
+/// Largest number of cached flat latents. A run needs fewer; the limit bounds the memory of a service that is asked for
+/// many colors and sizes.
 const FLATS: usize = 64;
+/// Name of the part that holds the decoder of previews.
+const PREVIEW: &str = "preview";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 impl Model {
@@ -145,8 +148,8 @@ impl Model {
     }
 
     /// Loads a checkpoint with `options`. Files are mapped and converted tensor by tensor. On a CPU, tensors that
-    /// already have the right kind stay in their file, which must not change meanwhile ([`LoadOptions::in_memory`]
-    /// copies them).
+    /// already have the right kind stay in their file, which must not change while the model is used
+    /// ([`LoadOptions::in_memory`] copies the tensors).
     ///
     /// # Errors
     /// The errors of [`Model::load`]; [`Error::Parameter`] for a kind that the device does not support.
@@ -161,7 +164,7 @@ impl Model {
         let main = Checkpoint::open(source, reading)?;
         let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
         let xl = unet_config.addition_embed_type.is_some();
-        // A part loaded from elsewhere is read as one of the same family.
+        // A part from another source is read as a part of the same model family.
         let usual = if xl { ModelFamily::Sdxl } else { ModelFamily::Sd1 };
         let width = unet_config.cross_attention_dim.level(0).and_then(ModelFamily::of_context);
         let family = options.family.or(main.family()).or(width.filter(|family| family.is_xl() == xl)).unwrap_or(usual);
@@ -266,7 +269,7 @@ impl Model {
         }
         let preview = options.preview.as_ref().map(|source| {
             let w = open_taesd(source, vae_config.latent_channels(), kind, device, in_memory)?;
-            parts.insert("preview".into(), w.1.handed_out());
+            parts.insert(PREVIEW.into(), w.1.handed_out());
             Ok::<_, Error>(w.0)
         });
         let preview = preview.transpose()?;
@@ -312,7 +315,7 @@ impl Model {
         self.scheduler.prediction_type
     }
 
-    /// Returns the network, for direct evaluation, such as with a timestep for each row, or with gradients.
+    /// Returns the network for direct evaluation, for example with a separate timestep for each row, or with gradients.
     pub const fn unet(&self) -> &UNet {
         &self.unet
     }
@@ -350,8 +353,8 @@ impl Model {
 
     /// Loads a tiny autoencoder for previews of this model's latents, in its kind and on its device. The source is a
     /// diffusers folder, or a file with both halves in either layout. To decode with a tiny autoencoder instead of the
-    /// VAE, set [`LoadOptions::vae`]. The tiny autoencoders of SD 1.x and 2.x and of SDXL have the same shape; the
-    /// wrong one gives odd colors.
+    /// VAE, set [`LoadOptions::vae`]. The tiny autoencoder of SD 1.x and 2.x and that of SDXL have tensors of the same
+    /// shapes, so the wrong one is not refused, but gives odd colors.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -396,18 +399,19 @@ impl Model {
         self.latent_colors.get().ok_or_else(missing)
     }
 
-    /// Returns the tensors of a network under diffusers' names, in the kind they compute in: `unet`, `vae`,
-    /// `text_encoder`, `text_encoder_2`.
+    /// Returns the tensors of a network under diffusers' names, in the kind that the network computes in: `unet`,
+    /// `vae`, `text_encoder`, `text_encoder_2`.
     pub fn tensors(&self, part: &str) -> Option<&Tensors> {
         self.parts.get(part)
     }
 
-    /// Returns a note about a picture of `grid`'s size that is decoded in tiles; `None` if it is decoded whole.
+    /// Returns a note if a picture of `grid`'s size is decoded in tiles; `None` if the picture is decoded whole.
     pub(crate) fn tiles_told(&self, grid: Grid) -> Option<String> {
         self.vae.tiles_told(grid.h, grid.w)
     }
 
-    /// Returns a warning with the words of a prompt that the embedded model does not know.
+    /// Returns a warning with the words of a prompt that the embedded model does not know; `None` if there are none,
+    /// and for other models.
     pub(crate) fn doubts_of(&self, prompt: &str) -> Result<Option<String>> {
         const SHOWN: usize = 8;
         if self.name != Source::Embedded.name() {
@@ -492,7 +496,7 @@ fn fits(
     Ok(())
 }
 
-/// Returns how many size numbers a UNet reads beside the pooled text: 6, or 5 for the refiner.
+/// Returns the count of numbers (sizes, crop, score) that a UNet reads beside the pooled text: 6, or 5 for the refiner.
 fn size_numbers(unet: &UnetConfig, text: &TextEncoders) -> Option<i64> {
     let sinusoids = unet.projection_class_embeddings_input_dim? - text.pooled_width()?;
     let each = unet.addition_time_embed_dim?;
@@ -546,7 +550,7 @@ impl Codec for Model {
 
     fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
         if self.colorizer.is_some() {
-            return Ok(Prompt::new(first, Vec::new(), 0)); // its words name parts of a reference that is unknown here
+            return Ok(Prompt::new(first, Vec::new(), 0)); // words name parts of a reference, which is unknown here
         }
         self.text_encoders.prompt([first, second])
     }
@@ -554,8 +558,8 @@ impl Codec for Model {
     fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
         let _no_grad = tch::no_grad_guard();
         if self.colorizer.is_some() {
-            // The UNet reads no words, and there is no reference yet. Attention to zero tokens gives the same result
-            // for any number of them.
+            // The UNet reads no words, and there is no reference yet. Attention to tokens of zeros gives the same
+            // result for any number of such tokens.
             let width = self.unet_config.cross_attention_dim.level(0).unwrap_or_default();
             return Ok(Conditioning::new(Tensor::f_zeros([1, 1, width], (Kind::Float, self.device))?));
         }
@@ -592,7 +596,7 @@ impl Codec for Model {
 
     fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
         let _no_grad = tch::no_grad_guard();
-        // A colorizer's context is the tower's tokens.
+        // The context of a colorizer consists of the vision tower's tokens.
         let context = self.unet_config.cross_attention_dim.level(0).filter(|_| self.colorizer.is_some());
         self.vision.see(picture, view, &context.map_or_else(|| self.text_encoders.widths(), |width| vec![width]))
     }

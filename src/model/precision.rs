@@ -18,8 +18,8 @@ pub enum Precision {
     /// Uses f16 on CUDA, f32 elsewhere. A seed gives the same picture on every CPU, except for rounding.
     #[default]
     Reproducible,
-    /// Uses the fastest kind of the device: as `Reproducible`, but bf16 on CPUs that compute in it faster, which is
-    /// measured once per process. Pictures differ a little from those in f32 (`docs/performance.md`), so they differ
+    /// Uses the fastest kind of the device: as `Reproducible`, but bf16 on CPUs that compute faster in bf16, which is
+    /// measured once per process. Pictures differ a little from those in f32 (`docs/performance.md`), and therefore
     /// from one CPU to another.
     Fastest,
     /// Uses a given kind: `Float`, `BFloat16`, or on GPUs `Half`.
@@ -75,18 +75,18 @@ pub(super) fn check_device(device: Device) -> Result<()> {
 
 /// Returns true if this machine computes a network faster in bf16 than in f32.
 ///
-/// Instructions for bf16 do not say so: a processor of Intel with AVX-512 BF16 whose matrix unit (AMX) is switched off
-/// takes half as long again in bf16. Where there are such instructions, a convolution is therefore measured in both
-/// kinds, once per process, in some hundredths of a second.
+/// Instructions for bf16 alone do not make a processor faster in bf16. An Intel processor with AVX-512 BF16, but with
+/// its matrix unit (AMX) switched off, takes half as long again in bf16 as in f32. If a processor has such
+/// instructions, a convolution is therefore measured in both kinds, once per process, in some hundredths of a second.
 pub(super) fn cpu_is_faster_in_bf16() -> bool {
     static FASTER: OnceLock<bool> = OnceLock::new();
     *FASTER.get_or_init(|| has_bf16() && measured_ratio().is_ok_and(|ratio| ratio < WORTHWHILE))
 }
 
-/// Share of the time in f32 below which bf16 is worth its error.
+/// Ratio of the time in bf16 to the time in f32, below which bf16 is worth its rounding error.
 const WORTHWHILE: f64 = 0.9;
 
-/// Returns true if this processor has instructions for bf16. Other processors convert back and forth.
+/// Returns true if this processor has instructions for bf16. Other processors convert bf16 to f32 and back.
 fn has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("avx512bf16");
@@ -96,10 +96,11 @@ fn has_bf16() -> bool {
     false
 }
 
-/// Returns the time of a convolution in bf16, of the kind that a UNet of SD 1.5 has most of, relative to f32.
+/// Returns the time of a convolution in bf16, relative to its time in f32. The convolution has the most frequent form
+/// in a UNet of SD 1.5.
 fn measured_ratio() -> Result<f64> {
-    /// Number of measurements in each kind, in turns. The fastest counts, which other work on the machine disturbs
-    /// least.
+    /// Number of measurements in each kind, in turns. The fastest measurement counts, because other work on the machine
+    /// disturbs it least.
     const ROUNDS: usize = 5;
     let _no_grad = tch::no_grad_guard();
     let layer = |kind| -> Result<(Tensor, Tensor)> {
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_device_has_its_kinds() {
+    fn precision_chooses_the_kind_for_a_device() {
         let on = |precision: Precision, device| precision.on(device, "precision");
         assert_eq!(on(Precision::Reproducible, Device::Cpu).unwrap(), Kind::Float);
         assert_eq!(on(Precision::Reproducible, Device::Cuda(0)).unwrap(), Kind::Half);

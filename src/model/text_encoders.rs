@@ -30,7 +30,8 @@ pub(super) struct TextEncoder {
 }
 
 impl TextEncoders {
-    /// Returns the settings beside the weights that determine how a prompt is read, for a fingerprint.
+    /// Returns the settings, beside the weights, that determine how a prompt is read. They are part of the model's
+    /// fingerprint.
     pub(super) fn configured(&self) -> String {
         let of = |TextEncoder { tokenizer, tower, .. }: &TextEncoder| {
             format!("{:?} {} {}", tower.config(), tokenizer.end(), tokenizer.pad())
@@ -60,7 +61,7 @@ impl TextEncoders {
     ) -> Result<Weights> {
         let mut config = configured(place, part, ClipTextConfig::from_json)?;
         if part == "text_encoder" {
-            // Only the second encoder's projection is ever read.
+            // The projection of the first encoder is never read.
             config.architectures = vec!["CLIPTextModel".into()];
         }
         let folder = if part.ends_with('2') { "tokenizer_2" } else { "tokenizer" };
@@ -100,12 +101,14 @@ impl TextEncoders {
         (self.xl && config.projects()).then_some(config.projection_dim)
     }
 
-    /// Returns the texts with the positions of their encoder's tokens. For equal texts one encoder's positions serve
-    /// both.
+    /// Returns the two texts, each with the positions of its encoder's tokens. For equal texts, the first encoder's
+    /// positions apply to both encoders.
     pub(super) fn prompt(&self, [first, second]: [&str; 2]) -> Result<Prompt> {
         let read = |encoder: &TextEncoder, text| Ok(encoder.chunks(text, self.options)?.prompt);
         match self.encoders.as_slice() {
-            [] => Err(Error::Tokenizer("the model has no text encoder to read a prompt".into())),
+            [] => Err(Error::Tokenizer(
+                "the model has no text encoder to read a prompt; set one with `LoadOptions::text_encoder`".into(),
+            )),
             [_] if first != second => Err(one_encoder(second)),
             [encoder, other] if first != second => Ok(read(encoder, first)?.beside(read(other, second)?)),
             [encoder, ..] => read(encoder, first),
@@ -127,7 +130,7 @@ impl TextEncoders {
         Ok(spelled)
     }
 
-    /// Checks that every encoder has as many layers as the options skip.
+    /// Checks that every encoder has at least as many layers as `clip_skip` counts back.
     pub(super) fn check(&self) -> Result<()> {
         let layers = self.encoders.iter().map(|encoder| encoder.tower.config().num_hidden_layers as usize).min();
         match (self.options.clip_skip, layers) {
@@ -196,7 +199,7 @@ impl TextEncoders {
         let states = encoder.tower.forward(&ids.f_to_device(device)?)?;
         let pooled = states.text_embeds.as_ref();
         let pooled = pooled.map(|pooled| pooled.f_narrow(0, 0, 1)?.f_to_kind(Kind::Float)).transpose()?;
-        // SDXL was trained on the second-to-last layer, without the norm after the last.
+        // SDXL was trained on the second-to-last layer, without the norm that follows the last layer.
         let skipped = self.options.clip_skip.filter(|skip| *skip > 1).map_or(usize::from(self.xl), |skip| skip - 1);
         let read = match states.before_last(skipped) {
             Some(state) if self.xl => state.shallow_clone(),
@@ -213,7 +216,7 @@ impl TextEncoder {
     }
 }
 
-/// Reads the tokenizer in `folder`: `tokenizer.json`, else vocabulary and merges.
+/// Reads the tokenizer in `folder` from `tokenizer.json`, or else from vocabulary and merges.
 pub(super) fn tokenizer(checkpoint: &Checkpoint, folder: &str) -> Result<Tokenizer> {
     if let Some(json) = checkpoint.read(&format!("{folder}/tokenizer.json"))? {
         return Tokenizer::from_json(&json);

@@ -20,8 +20,11 @@ pub(super) struct UnetInput {
     /// Number of distinct latent rows, which come first. The batch repeats them cyclically when all inputs share one
     /// latent.
     pub distinct: i64,
+    /// Latents as the network reads them, [rows, channels, h, w] in the network's kind.
     pub sample: Tensor,
+    /// Training timestep of all rows, [1] f32.
     pub timestep: Tensor,
+    /// Contexts of all rows, [rows, tokens, width] in the network's kind.
     pub context: Tensor,
     pub added: Option<AddedConditions>,
 }
@@ -100,10 +103,10 @@ impl Model {
         Ok(Tensor::f_cat(&all, 0)?)
     }
 
-    /// Scales latents from sigma space to the network's variance-preserving input, and appends an inpainting model's
+    /// Scales latents from sigma space to the network's variance-preserving input. For an inpainting model, appends the
     /// extra channels.
     fn sample(&self, x: &Tensor, inputs: &[Input<'_>], step: &Step) -> Result<Tensor> {
-        // Latents are cast only here.
+        // Latents are converted to the network's kind only here.
         let sample = x.f_mul_scalar(Prediction::input_scale(step.sigma))?.f_to_kind(self.kind)?;
         if !self.inpaints() {
             return Ok(sample);
@@ -162,7 +165,7 @@ fn features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
     Ok((all.collect::<Result<_>>()?, false))
 }
 
-/// Returns true if the tensors are one in memory.
+/// Returns true if all tensors are the same one in memory.
 fn one(tensors: &[&Tensor]) -> bool {
     let same = |a: &Tensor, b: &Tensor| (a.data_ptr(), a.size(), a.stride()) == (b.data_ptr(), b.size(), b.stride());
     tensors.windows(2).all(|pair| matches!(pair, [a, b] if same(a, b)))
@@ -289,7 +292,7 @@ mod tests {
             let (bare, _) = predicted(&x, Interest::NONE)?;
             let ((read, shared), (_, apart)) =
                 (predicted(&x, Interest::PROBS)?, predicted(&x.copy(), Interest::PROBS)?);
-            assert_eq!(read, bare, "a reader");
+            assert_eq!(read, bare, "a hook that only reads changes nothing");
             assert_eq!(shared.len(), model.sites().iter().filter(|site| !site.is_cross()).count());
             assert!(shared.iter().zip(&apart).all(|(a, b)| off(a, b) < 1e-5), "{images} images");
             for phase in [Interest::BIAS, Interest::SCORES, Interest::OUTPUT, Interest::CONTEXT] {
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_of_other_rows_is_refused() -> Result<()> {
+    fn inputs_that_contradict_the_call_are_refused() -> Result<()> {
         let model = Model::load(&Source::embedded())?;
         let (words, x) = (model.text("")?, Tensor::zeros([1, 4, 8, 8], (Kind::Float, Device::Cpu)));
         let step = Step::new(0, 1, 3.0, 0.0, 600.0);
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_has_a_row_for_each_image_or_one_for_all() -> Result<()> {
+    fn context_with_wrong_number_of_rows_is_refused() -> Result<()> {
         let model = Model::load(&Source::embedded())?;
         let mut two = model.text("1girl")?;
         two.context = two.context.repeat([2, 1, 1]);

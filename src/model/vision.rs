@@ -10,7 +10,7 @@ use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
 
 const PART: &str = "image_encoder";
-/// Paths of the preprocessor's configuration, in a model and beside a tower alone.
+/// Paths of the preprocessor's configuration: in a folder of a whole model, and in a folder of a tower alone.
 const PROCESSORS: [&str; 2] = ["feature_extractor/preprocessor_config.json", "image_encoder/preprocessor_config.json"];
 const TEXTS: [&str; 2] = ["text_encoder", "text_encoder_2"];
 const PROJECTION: &str = "text_projection.weight";
@@ -49,7 +49,7 @@ impl VisionTower {
         Self::new(self.place.clone(), self.texts.clone(), self.kind, self.device)
     }
 
-    /// Encodes a picture, for text encoders of these widths.
+    /// Encodes a picture. `widths` are the widths of the text encoders' states.
     pub(super) fn see(&self, picture: &Raster, view: View, widths: &[i64]) -> Result<Vision> {
         let Loaded { file, tower, processor, text_projection } = self.loaded()?;
         let width = tower.config().projection_dim;
@@ -105,8 +105,9 @@ impl VisionTower {
         Ok(Loaded { file: checkpoint.name("image_encoder/config.json"), tower, processor, text_projection })
     }
 
-    /// Finds the text projection. A whole CLIP has the projection beside the tower, a model in the text encoder of the
-    /// tower's width. A tower alone has none; then the model's own text encoders are searched.
+    /// Finds the text projection. A whole CLIP has the projection beside the tower, and a diffusion model has it in the
+    /// text encoder of the tower's width. A tower alone has no projection; the model's own text encoders are then
+    /// searched.
     fn find_text_projection(&self, checkpoint: &Checkpoint, width: i64) -> Result<Option<Tensor>> {
         let of = |checkpoint: &Checkpoint, part: &str| match checkpoint.weights(part, self.kind, self.device) {
             Ok(w) => projection(&w, width),

@@ -1,4 +1,4 @@
-//! Low-rank changes to an attention site's projections, for one part of a picture.
+//! Low-rank changes to an attention site's projections, for the figure or the background of a picture.
 
 use super::layers::Linear;
 use crate::error::Result;
@@ -12,8 +12,8 @@ use tch::Tensor;
 pub(super) struct Adapter([[Linear; 2]; 3]);
 
 impl Adapter {
-    /// Finds the adapter called `part` in an attention site's weights; `None` if there is none. The shapes of the
-    /// weights determine the ranks.
+    /// Builds the adapter for `part` (`fg` or `bg`) from an attention site's weights; `None` if the weights have none.
+    /// The shapes of the weights determine the ranks.
     pub(super) fn find(w: &Weights, part: &str, channels: i64, context: i64) -> Result<Option<Self>> {
         let pair = |projection: &str, inputs: i64| -> Result<Option<[Linear; 2]>> {
             let at = |half: &str| w.at(projection).at(format!("lora_{half}_{part}"));

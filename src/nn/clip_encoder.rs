@@ -26,7 +26,7 @@ impl Activation {
     }
 }
 
-/// Settings of a tower that determine its encoder.
+/// Sizes and settings of the encoder in a text or vision tower.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EncoderConfig {
     pub width: i64,

@@ -10,13 +10,13 @@ use serde::{Deserialize, Deserializer, de};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// The largest side that a configuration may ask for, so that a picture of that size fits into memory.
+/// The largest side in pixels that a configuration may ask for, so that a picture of that size fits into memory.
 const LARGEST: u32 = 1 << 14;
 
-/// A preprocessor as `feature_extractor/preprocessor_config.json` describes it. The names and the defaults are those of
-/// transformers' `CLIPImageProcessor`; the steps run in the order of the fields.
+/// A preprocessor and its settings, as in `feature_extractor/preprocessor_config.json`. The names and the defaults are
+/// those of transformers' `CLIPImageProcessor`; the steps run in the order of the fields.
 ///
-/// transformers shows a transparent picture on white; [`Raster::open_on`] opens it in this way.
+/// transformers shows a transparent picture on white; [`Raster::open_on`] opens a picture in this way.
 ///
 /// ```
 /// use impasto::nn::ClipImageProcessor;
@@ -33,22 +33,24 @@ const LARGEST: u32 = 1 << 14;
 pub struct ClipImageProcessor {
     /// True if the picture is resized.
     pub do_resize: bool,
-    /// Size after resizing. An edge is the shorter side; the longer side follows (rounded down).
+    /// Size after resizing. A [`PictureSize::Edge`] is the shorter side; the longer side keeps the ratio (rounded
+    /// down).
     pub size: PictureSize,
     /// Filter for resizing, stored in the file as Pillow's number.
     #[serde(deserialize_with = "filter")]
     pub resample: Filter,
     /// True if the picture is cropped to its center.
     pub do_center_crop: bool,
-    /// Size of the crop. An edge stands for both sides. Black surrounds a picture that is smaller than the crop.
+    /// Size of the crop. A [`PictureSize::Edge`] stands for both sides. Black surrounds a picture that is smaller than
+    /// the crop.
     pub crop_size: PictureSize,
-    /// True if the bytes of the picture are scaled.
+    /// True if the bytes of the picture are multiplied by `rescale_factor`.
     pub do_rescale: bool,
-    /// Factor of the scaling.
+    /// Factor for the bytes; 1/255 by default.
     pub rescale_factor: f64,
     /// True if each channel is normalized to (x − mean)/std.
     pub do_normalize: bool,
-    /// Means of red, green and blue, in the scale of the previous step.
+    /// Means of red, green and blue, in the scale that the rescaled bytes have.
     pub image_mean: [f64; 3],
     /// Standard deviations of red, green and blue, in the same scale.
     pub image_std: [f64; 3],
@@ -58,7 +60,7 @@ pub struct ClipImageProcessor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "Written")]
 pub enum PictureSize {
-    /// One number of pixels.
+    /// One number of pixels, for the shorter side or for both sides.
     Edge(u32),
     /// Rows and columns.
     Exact {
@@ -146,8 +148,8 @@ impl ClipImageProcessor {
         self.numbers(&self.middle(picture)?)
     }
 
-    /// Converts a picture of the tower's size, or a part of it, to numbers that are scaled and normalized as
-    /// configured.
+    /// Converts a picture, or a part of a picture, to a tensor [1, 3, h, w] of numbers that are scaled and normalized
+    /// as configured.
     fn numbers(&self, part: &Raster) -> Result<Tensor> {
         let (h, w) = (part.height().into(), part.width().into());
         let mut x = Tensor::f_from_data_size(part.bytes(), &[1, h, w, 3], Kind::Uint8)?
@@ -200,9 +202,9 @@ impl ClipImageProcessor {
         }
     }
 
-    /// Squeezes pictures to the tower's size, then normalizes them: [n, 3, h, w] in -1..=1 → [n, 3, s, s]. The filter
-    /// is torch's antialiased bicubic one, between the middles of the corner pixels. Values that the filter takes
-    /// beyond the range are kept.
+    /// Resizes pictures to the tower's size without keeping their ratio, then normalizes them: [n, 3, h, w] in -1..=1 →
+    /// [n, 3, s, s]. The filter is torch's antialiased bicubic filter with aligned corners (`align_corners`). The
+    /// filter may exceed the range, and such values are kept.
     ///
     /// # Errors
     /// [`Error::Shape`] for another shape.
@@ -223,7 +225,7 @@ impl ClipImageProcessor {
         self.normalized(&unit)
     }
 
-    /// Prepares the whole picture, fitted into the tower's size and surrounded by zeros, [1, 3, h, w].
+    /// Prepares the whole picture, fitted into the tower's size, [1, 3, h, w]. Zeros surround the normalized picture.
     fn padded(&self, picture: &Raster) -> Result<Tensor> {
         let (height, width) = self.crop_size.square();
         let (h, w) = (picture.height(), picture.width());
@@ -282,7 +284,7 @@ impl PictureSize {
 
 /// The error for a picture that cannot be prepared.
 fn pixelless(h: u32, w: u32) -> Error {
-    let expected = "a picture with pixels, whose sides can be resized to the preprocessor's size";
+    let expected = "a picture with pixels and with sides that can be resized to the preprocessor's size";
     Error::parameter("picture", format!("{h}×{w}"), expected)
 }
 
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_is_taken_and_half_a_pixel_goes_before() -> Result<()> {
+    fn center_crop_rounds_the_left_margin_down() -> Result<()> {
         // 4 × 9 pixels are cropped to columns 2 to 5: the left margin is rounded down.
         let pixels = plain("4").pixels(&slope(4, 9))?;
         assert_eq!(pixels.size(), [1, 3, 4, 4]);
@@ -343,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn black_surrounds_what_is_smaller_than_the_crop() -> Result<()> {
+    fn black_surrounds_pictures_smaller_than_the_crop() -> Result<()> {
         let pixels = plain(r#"{ "height": 5, "width": 2 }"#).pixels(&Raster::flat(Rgb(9, 8, 7), (4, 4)))?;
         assert_eq!(pixels.size(), [1, 3, 5, 2]);
         assert_eq!(Vec::<f32>::try_from(pixels.get(0).get(0).select(1, 0))?, [0.0, 9.0, 9.0, 9.0, 9.0]);
@@ -380,7 +382,7 @@ mod tests {
             let bars = Tensor::cat(&[padded.narrow(2, 0, 3), padded.narrow(2, 5, 3)], 2);
             assert_eq!(bars.abs().max().double_value(&[]), 0.0, "bars are 0 to the tower");
         }
-        // The prepared size does not grow with the picture.
+        // The prepared size does not grow with the picture's size.
         for (h, w) in [(1, 1_000_000), (1_000_000, 1)] {
             let line = Raster::flat(Rgb(255, 255, 255), (w, h));
             let padded = processor.viewed(&line, View { crop: Crop::Pad, ..View::default() })?;
@@ -415,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_named() {
+    fn invalid_settings_and_pictures_are_errors() {
         let message = |json| ClipImageProcessor::from_json("p.json", json).expect_err(json).to_string();
         assert!(message(r#"{ "resample": 6 }"#).contains("p.json: resample is 6; Pillow's filters are 0 to 5"));
         assert!(message(r#"{ "size": {} }"#).contains("a size is a number of pixels, {shortest_edge} or"));

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 /// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "ClipTextConfig";
 
-/// A text encoder as `text_encoder/config.json` describes it; the names and the defaults are transformers'.
+/// The configuration of a text encoder, `text_encoder/config.json`; the names and the defaults are transformers'.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -36,7 +36,7 @@ pub struct ClipTextConfig {
     pub hidden_act: Activation,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// ID of the end token; 2 in files older than the present meaning of the field.
+    /// ID of the end token. In old files the ID is 2, and the largest ID in a row counts as the end token instead.
     pub eos_token_id: i64,
 }
 
@@ -183,8 +183,8 @@ impl ClipText {
         Ok(TextStates { hidden_states, last_hidden_state, pooler_output, text_embeds })
     }
 
-    /// Applies the final norm to any hidden state. An earlier layer's state with the final norm is known as "clip
-    /// skip".
+    /// Applies the final norm to any hidden state, [b, t, width]. An earlier layer's state with the final norm is known
+    /// as "clip skip".
     pub fn normed(&self, hidden_state: &Tensor) -> Result<Tensor> {
         self.final_layer_norm.forward(hidden_state)
     }
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_does_not_see_later_ones() -> Result<()> {
+    fn token_does_not_attend_to_later_tokens() -> Result<()> {
         let (a, b) = (tower(2)?.forward(&Tensor::from_slice2(&[[1i64, 2, 3, 9]]))?, tower(2)?);
         let b = b.forward(&Tensor::from_slice2(&[[1i64, 2, 8, 4]]))?;
         let apart = |from, len| {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_are_not_there_are_named() -> Result<()> {
+    fn token_ids_outside_the_vocabulary_are_errors() -> Result<()> {
         let tower = tower(2)?;
         let message = |ids: &[i64]| tower.forward(&Tensor::from_slice(ids).unsqueeze(0)).unwrap_err().to_string();
         assert!(message(&[1, 10]).contains("token ids is 10"));

@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 /// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "ClipVisionConfig";
 
-/// An image encoder as `image_encoder/config.json` describes it; the names and the defaults are transformers'.
+/// The configuration of an image encoder, `image_encoder/config.json`; the names and the defaults are transformers'.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -59,7 +59,7 @@ impl Default for ClipVisionConfig {
     }
 }
 
-/// The fields read here from the configuration of a CLIP with both towers.
+/// The fields that are read from the configuration of a whole CLIP model, with text and vision tower.
 #[derive(Deserialize)]
 struct WholeClip {
     vision_config: Option<Map<String, Value>>,
@@ -78,8 +78,8 @@ const FIXED: &[Fixed] = &[
 ];
 
 impl ClipVisionConfig {
-    /// Parses the `config.json` of a tower or of a whole CLIP (`vision_config`); `file` names the text in error
-    /// messages.
+    /// Parses the `config.json` of a vision tower or of a whole CLIP model (`vision_config`); `file` names the text in
+    /// error messages.
     ///
     /// # Errors
     /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
@@ -252,7 +252,8 @@ impl ClipVision {
         })
     }
 
-    /// Applies the final norm to hidden states, [.., width]. The class token's row then becomes the pooled state.
+    /// Applies the final norm to hidden states, [.., width]. The class token's row of the last state, normed, is the
+    /// pooled state.
     pub fn normed(&self, states: &Tensor) -> Result<Tensor> {
         let here = states.f_to_device(self.options.1)?.f_to_kind(self.options.0)?;
         Ok(self.post_layernorm.forward(&here)?.f_to_kind(states.kind())?)
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_projection_is_used_where_there_is_one() -> Result<()> {
+    fn projection_in_the_weights_is_used() -> Result<()> {
         let plain = ClipVisionConfig { architectures: vec!["CLIPVisionModel".into()], ..config() };
         let without = ClipVision::new(&Weights::random(3, Kind::Float, Device::Cpu), &plain)?;
         let states = without.forward(&picture(Kind::Float))?;
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() -> Result<()> {
+    fn invalid_pictures_and_settings_are_errors() -> Result<()> {
         let wrong = Tensor::zeros([1, 3, 11, 12], (Kind::Float, Device::Cpu));
         let message = tower(Kind::Float)?.forward(&wrong).unwrap_err().to_string();
         assert!(message.contains("pixels has shape [1, 3, 11, 12]; expected [b, 3, 11, 11]"), "{message}");

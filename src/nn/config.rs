@@ -1,4 +1,5 @@
-//! Parsing of `config.json`. Settings that are not implemented are refused by name; irrelevant fields are ignored.
+//! Parsing of `config.json`. A setting that is not implemented is an error that names the setting; irrelevant fields
+//! are ignored.
 
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -59,7 +60,7 @@ pub(super) fn refused(config: &str, field: &str, value: impl std::fmt::Debug, ex
 /// Checks that every value is in 1..=2²⁰, so that products of sizes cannot overflow.
 pub(super) fn sizes(config: &str, field: &str, values: &[i64]) -> Result<()> {
     match values.iter().find(|&&value| !(1..=1 << 20).contains(&value)) {
-        Some(value) => Err(refused(config, field, value, "expected a size of at least 1")),
+        Some(value) => Err(refused(config, field, value, "expected a size of at least 1 and at most 1048576")),
         None => Ok(()),
     }
 }

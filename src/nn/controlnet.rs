@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 /// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "ControlNetConfig";
 
-/// A ControlNet as its `config.json` describes it; the names and the defaults are diffusers'.
+/// The configuration of a ControlNet, `config.json`; the names and the defaults are diffusers'.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -65,7 +65,7 @@ impl ControlNetConfig {
         Ok(config)
     }
 
-    /// The text of a `config.json` that diffusers and [`from_json`](Self::from_json) read.
+    /// Returns the text of a `config.json` that diffusers and [`from_json`](Self::from_json) read.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration contradicts itself.
@@ -173,8 +173,8 @@ impl ControlNet {
             if zero.iter().any(|part| name.starts_with(part)) {
                 *x = x.f_zeros_like()?;
             } else if name.starts_with(EMBEDDING) {
-                // SiLU halves small values. Seven of them would shrink a thin line to a hundredth, and training would
-                // take long to find the line. Doubled weights keep the line at its size.
+                // SiLU halves small values. Seven SiLUs would shrink the values of a thin line to a hundredth, and
+                // training would take long to notice the line. Doubled weights keep the values at their size.
                 *x = x.f_mul_scalar(2.0)?;
             } else {
                 let of = unet.get(name).filter(|of| of.size() == x.size()).ok_or_else(|| {
@@ -248,7 +248,7 @@ impl ControlNet {
     }
 }
 
-/// Convolutions from the hint's size to the latent's, with a SiLU after each one but the last.
+/// Convolutions from the hint's size to the latent's, with a SiLU after each convolution except the last.
 #[derive(Debug)]
 struct HintEmbedding {
     conv_in: Conv2d,
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn copy_of_a_unet_changes_no_bit_of_it() -> Result<()> {
+    fn initial_controlnet_leaves_the_prediction_unchanged() -> Result<()> {
         let (config, random) = (small("")?, Weights::random(2, Kind::Float, Device::Cpu));
         let unet = UNet::new(&random, &config.unet)?;
         let weights = ControlNet::from_unet(&random.drawn()?, &config, 1)?;
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() -> Result<()> {
+    fn wrong_hints_and_settings_are_errors() -> Result<()> {
         let error = small(r#", "controlnet_conditioning_channel_order": "bgr""#).unwrap_err().to_string();
         assert!(error.contains("config.json: conditioning_channels is 5; expected 3"), "{error}");
         let w = Weights::random(1, Kind::Float, Device::Cpu);

@@ -4,12 +4,12 @@
 //! go to oneDNN, which uses AVX-512 on other processors too, but rearranges the weights at every call. Therefore:
 //!
 //! - A linear layer goes to oneDNN once it is large enough to pay for the call.
-//! - A convolution whose weights outweigh its picture becomes a linear layer over columns, which takes weights as
-//!   stored, in bf16 too.
-//! - A small 1×1 convolution becomes MKL's product.
-//! - Everything else, and every layer that gradients may flow through, is the plain operation.
+//! - A convolution with weights much larger than its picture becomes a matrix product over columns (im2col), which
+//!   reads the weights as stored, in bf16 too.
+//! - A small 1×1 convolution becomes a matrix product of MKL.
+//! - Every other layer, and every layer that gradients may flow through, is computed by libtorch's plain operation.
 //!
-//! `docs/decisions/0015-kernels-by-shape.md` has the figures behind the numbers here.
+//! `docs/decisions/0015-kernels-by-shape.md` has the measurements behind the thresholds here.
 
 use crate::error::Result;
 use std::cell::OnceCell;
@@ -43,7 +43,8 @@ const WORTH_A_CALL: i64 = 5 << 20;
 const WORTH_A_LINEAR_CALL: i64 = 8 << 20;
 /// Rows below which reading the weights dominates the cost of a product.
 const FEW_ROWS: i64 = 16;
-/// Cells below which four times as many outputs cost more than the saved products.
+/// Number of cells below which a doubled convolution takes longer, because its four times as many outputs cost more
+/// than the products that it saves.
 const FEW_CELLS: i64 = 128;
 
 /// Computes x·Wᵀ + b over the last axis.
@@ -143,9 +144,9 @@ fn factors(x: &Tensor, weight: &Tensor, conv: Conv) -> Result<Option<(Tensor, Te
 
 /// Computes a 3×3 convolution after nearest-neighbor upsampling by two: [b, inputs, h, w] → [b, outputs, 2h, 2w].
 ///
-/// Most upsampled cells under the kernel are copies of a neighbor, so each result depends on four different cells. Each
-/// of the four positions in a pair of rows and columns is therefore a 2×2 convolution of the original cells, with sums
-/// of weights: 4/9 of the products. `sums` caches the sums from their first use on.
+/// The nine upsampled cells under the kernel are copies of only four different cells. Each of the four positions in a
+/// 2×2 block of results is therefore a 2×2 convolution of the original cells, with sums of the kernel's weights. This
+/// takes 4/9 of the products. `sums` caches the sums from their first use on.
 pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: &OnceCell<Tensor>) -> Result<Tensor> {
     let ((b, inputs, h, w), outputs) = (x.size4()?, weight.size4()?.0);
     let pays = b * h * w >= FEW_CELLS && of_a_thread(b * h * w * 16 * inputs * outputs) >= WORTH_A_CALL;
@@ -180,7 +181,8 @@ pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: 
 /// Returns the 2×2 kernels of the four positions, concatenated to [4·outputs, inputs, 2, 2], in the layout of `weight`.
 fn positions(weight: &Tensor) -> Result<Tensor> {
     let (outputs, inputs, ..) = weight.size4()?;
-    // [position, cell, row of the kernel]: 1 if this row of the 3×3 kernel falls on this of two cells; columns alike.
+    // [position, cell, row of the kernel]: 1 if the row of the 3×3 kernel falls on the cell (first or second). Columns
+    // have the same table.
     let falls = Tensor::from_slice(&[1f32, 0., 0., 0., 1., 1., 1., 1., 0., 0., 0., 1.]).f_reshape([2, 2, 3])?;
     let f32 = weight.f_to_kind(Kind::Float)?; // the sums are rounded once
     let sums = |axes| Tensor::f_einsum(axes, &[&falls, &falls, &f32], None::<i64>);
@@ -193,7 +195,7 @@ fn positions(weight: &Tensor) -> Result<Tensor> {
 }
 
 /// Multiplies [rows, inputs] → [rows, outputs] with oneDNN, which reads `weight` without rearranging it. For bf16,
-/// libtorch's own operation already does so.
+/// libtorch's own operation already works in this way.
 fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if x.f_kind()? == Kind::BFloat16 {
         return Ok(x.f_linear(weight, bias)?);
@@ -201,11 +203,13 @@ fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>
     Ok(x.f_to_mkldnn(Kind::Float)?.f_mkldnn_linear(weight, bias)?.f_to_dense(Kind::Float, false)?)
 }
 
+/// Returns the number of products for each thread.
 fn of_a_thread(products: i64) -> i64 {
     products / i64::from(tch::get_num_threads()).max(1)
 }
 
-/// Returns the common kind of two tensors that may go to oneDNN; `None` if they may not.
+/// Returns the common kind of two tensors that may go to oneDNN: f32 or bf16, on the CPU, without gradients; `None` for
+/// other tensors.
 fn onednn(x: &Tensor, weight: &Tensor) -> Option<Kind> {
     let suits = |x: &Tensor| x.device() == Device::Cpu && !x.requires_grad();
     let kind = x.f_kind().ok().filter(|kind| [Kind::Float, Kind::BFloat16].contains(kind))?;
@@ -235,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kernel_is_the_plain_operation() -> Result<()> {
+    fn linear_kernels_equal_the_plain_operation() -> Result<()> {
         // Cases: the plain operation, a convolution over cells, a product with the weights as stored.
         for (rows, inputs, outputs) in [([2, 9], 8, 8), ([2, 300], 64, 256), ([2, 64], 640, 512)] {
             let x = Tensor::randn([rows[0], rows[1], inputs], CPU);
@@ -251,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn convolutions_over_columns_are_convolutions() -> Result<()> {
+    fn convolution_kernels_equal_the_plain_operation() -> Result<()> {
         for (conv, inputs, outputs, h, w) in [
             (Conv::SAME, 8, 8, 16, 16),
             (Conv::CELL, 256, 128, 16, 12),
@@ -280,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_convolution_before_doubling_is_the_one_after_it() -> Result<()> {
+    fn doubled_equals_upsampling_then_convolution() -> Result<()> {
         // The last two cases have too few cells and too few products.
         for (b, inputs, outputs, h, w) in
             [(2, 256, 192, 23, 12), (1, 128, 320, 17, 31), (2, 256, 96, 5, 3), (2, 4, 4, 16, 16)]
@@ -305,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_kept_and_channels_stay_last() -> Result<()> {
+    fn sums_are_cached_and_channels_stay_last() -> Result<()> {
         let last = |x: Tensor| x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
         let weight = Tensor::randn([256, 256, 3, 3], CPU) / 48.0; // large enough for any number of threads
         let sums = OnceCell::new();

@@ -29,8 +29,8 @@ impl Linear {
         Ok(self.weight.size2()?.0)
     }
 
-    /// Joins layers that read the same input into one layer with concatenated outputs. Returns `None` for no layers,
-    /// for a layer without bias, and if a gradient is to reach a layer.
+    /// Joins layers that read the same input into one layer with concatenated outputs. Returns `None` if there are no
+    /// layers, a layer has no bias, or a layer requires a gradient.
     pub(super) fn join(each: &[Self]) -> Result<Option<Self>> {
         let weights: Vec<&Tensor> = each.iter().map(|layer| &layer.weight).collect();
         let biases: Option<Vec<&Tensor>> = each.iter().map(|layer| layer.bias.as_ref()).collect();
@@ -106,7 +106,7 @@ impl Conv2d {
     }
 
     /// Applies the convolution and adds `more`, [1 or b, outputs], to every cell. A single row for the whole batch
-    /// costs nothing, because it joins the bias.
+    /// takes no extra time, because the row is added to the bias.
     pub(crate) fn forward_plus(&self, x: &Tensor, more: &Tensor) -> Result<Tensor> {
         match (&self.bias, more.size2()?) {
             (Some(bias), (1, outputs)) => {
@@ -221,7 +221,8 @@ impl Weights {
     }
 }
 
-/// Computes plain attention over [b, tokens, heads · d] each; with `causal`, tokens do not attend to later ones.
+/// Computes softmax attention of `q`, `k` and `v`, [b, tokens, heads · d] each. With `causal`, no token attends to
+/// later tokens.
 pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64, causal: bool) -> Result<Tensor> {
     let (q, k, v) = (split_heads(q, heads)?, split_heads(k, heads)?, split_heads(v, heads)?);
     let output = Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, causal, None::<f64>, false)?;
@@ -240,9 +241,9 @@ pub(super) fn cells(x: &Tensor) -> Result<Tensor> {
 
 /// Reshapes rows of cells to a grid of the size of `like`: [b, h · w, channels] → [b, channels, h, w].
 ///
-/// The result is a contiguous copy. A view would keep the channels adjacent in memory, and the sums and convolutions
-/// after it would take over that layout. Every convolution would then rearrange its weights at every call, which takes
-/// a third of the time of an SD-1.5-sized network.
+/// The result is a contiguous copy. A view would keep the channels adjacent in memory, and later sums and convolutions
+/// would take over that layout. Every convolution would then rearrange its weights at every call, which takes a third
+/// of the time of an SD-1.5-sized network.
 pub(super) fn picture(cells: &Tensor, like: &Tensor) -> Result<Tensor> {
     let ((b, _, channels), (_, _, h, w)) = (cells.size3()?, like.size4()?);
     Ok(cells.f_transpose(1, 2)?.f_reshape([b, channels, h, w])?.f_contiguous()?)

@@ -1,8 +1,8 @@
 //! The networks, with fields named as in their checkpoints, and their `config.json` files.
 //!
 //! A network is built from [`Weights`](crate::weights::Weights) and a configuration. It computes in the weights' kind
-//! and on their device. Inputs are cast to that kind; most results are cast back to the kind of the input. Nothing here
-//! holds a `no_grad` guard, because training uses the same modules.
+//! and on their device. Inputs are cast to that kind; most results are cast back to the kind of the input. The methods
+//! that compute hold no `no_grad` guard, because training uses the same modules.
 //!
 //! ```
 //! use impasto::attention::Tap;

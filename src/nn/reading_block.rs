@@ -1,4 +1,4 @@
-//! [`ReadingBlock`]: attention of rows to other tokens and a feed-forward layer, each with a norm and a shortcut.
+//! [`ReadingBlock`]: cross-attention of rows to tokens, and a feed-forward layer, each with a norm and a shortcut.
 
 use super::layers::{LayerNorm, Linear, attention};
 use crate::error::Result;
@@ -8,7 +8,7 @@ use tch::Tensor;
 /// Width of an attention head.
 const HEAD: i64 = 64;
 
-/// A block that reads tokens: x += attention(norm(x), tokens), then x += W₂ SiLU(W₁ norm(x)).
+/// A block in which rows `x` read tokens: x += attention(norm(x), tokens), then x += W₂ SiLU(W₁ norm(x)).
 #[derive(Debug)]
 pub(super) struct ReadingBlock {
     norms: [LayerNorm; 2],

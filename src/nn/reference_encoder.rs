@@ -16,7 +16,7 @@ const LABEL: i64 = 512;
 
 /// A UNet's contracting half with its own weights, run once over the latent of a picture without noise. The outputs of
 /// its layers go into the expanding half of a colorizing UNet: as tokens of the background, or as one vector of the
-/// style.
+/// style for each layer.
 ///
 /// Source: the background and style encoders of ColorizeDiffusion v2.
 #[derive(Debug)]
@@ -66,8 +66,8 @@ impl ReferenceEncoder {
         Ok(Self { half, zero_layers })
     }
 
-    /// Embeds the size of a picture as a label, [1, 512]. `ratios` are the picture's height and width, divided by those
-    /// of the run's pictures.
+    /// Embeds the size of a picture as a label, [1, 512]. `ratios` are the picture's height and width, divided by the
+    /// height and width of the run's pictures.
     ///
     /// # Errors
     /// [`Error::Torch`] only.

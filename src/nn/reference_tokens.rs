@@ -7,11 +7,11 @@ use crate::error::{Error, Result};
 use crate::weights::Weights;
 use tch::{Device, Kind, Tensor};
 
-/// Marks tokens of a reference with the threshold of the figure's mask, and gathers the tokens of the background.
+/// Adds the threshold of the figure's mask to the tokens of a reference, and computes the tokens of the background.
 ///
-/// The threshold is the value in 0..=1 at which the masks of figure and background were cut. The embedding of the
-/// threshold is added to all tokens. A transformer with its own queries then turns the tokens of a picture with a hole
-/// into those of the background.
+/// The threshold, in 0..=1, is the mask value that separates the figure (above) from the background (below). The
+/// embedding of the threshold is added to all tokens. A transformer with learned queries then computes the background's
+/// tokens from the tokens of a picture without the figure.
 ///
 /// Source: `ClusterTransformer` and `ScalarEmbedder` of ColorizeDiffusion v1.5.
 #[derive(Debug)]

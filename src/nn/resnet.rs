@@ -61,11 +61,11 @@ impl Resnet {
         }
     }
 
-    /// Applies the block to the channels of `x`, [b, .., h, w], followed by those of the skip connection `skip`, [n,
-    /// .., h, w].
+    /// Applies the block to the channels of `x`, [b, .., h, w], followed by the channels of the skip connection `skip`,
+    /// [n, .., h, w].
     ///
     /// If n is less than b, row i of `x` goes with row i mod n of `skip`. A block with a shortcut convolution then
-    /// convolves `skip` only once for all rows, unless a group of the norm contains channels of both.
+    /// convolves `skip` only once for all rows, unless a group of the norm contains channels of both tensors.
     pub(super) fn forward_beside(&self, x: &Tensor, skip: &Tensor, times: &[Tensor]) -> Result<Tensor> {
         let (rows, channels, ..) = x.size4()?;
         let parts = match &self.conv_shortcut {
@@ -88,9 +88,9 @@ impl Resnet {
         let Some(mine) = self.time else { return conv.forward(&x) };
         let wanted = || {
             Error::parameter(
-                "number of times",
+                "number of time projections",
                 times.len(),
-                format!("{} or more, because the block uses time {mine}", mine + 1),
+                format!("{} or more, because the block uses projection {mine}", mine + 1),
             )
         };
         conv.forward_plus(&x, times.get(mine).ok_or_else(wanted)?)
@@ -127,7 +127,7 @@ impl Downsample {
     }
 }
 
-/// Upsampling: repeated cells, then a convolution.
+/// Upsampling: nearest-neighbor interpolation, then a convolution.
 #[derive(Debug)]
 pub(super) struct Upsample {
     conv: Conv2d,
@@ -154,7 +154,7 @@ mod tests {
     use tch::{Device, Kind};
 
     #[test]
-    fn beside_a_skip_is_with_all_channels_in_one() -> Result<()> {
+    fn forward_beside_equals_forward_of_joined_channels() -> Result<()> {
         let w = Weights::random(1, Kind::Float, Device::Cpu);
         let randn = |shape: [i64; 4]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
         // Groups of 4 channels: first 8 + 12 channels, which share no group, then 6 + 14, which share one, then no
@@ -171,7 +171,7 @@ mod tests {
                 assert!(beside.size() == [6, outputs, 5, 7] && apart < 1e-5, "{channels} + {skips}, {rows}: {apart}");
             }
             let error = resnet.forward(&randn([1, 20, 5, 7]), &[]).unwrap_err().to_string();
-            assert!(error.contains("number of times is 0; expected 2 or more"), "{error}");
+            assert!(error.contains("number of time projections is 0; expected 2 or more"), "{error}");
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ const NAME: &str = "SketchEncoderConfig";
 /// Number of halvings between a picture and its latent.
 const HALVINGS: usize = 3;
 
-/// A sketch encoder as `sketch_encoder/config.json` describes it. The defaults are those of the published models.
+/// The configuration of a sketch encoder, `sketch_encoder/config.json`. The defaults are those of the published models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -47,7 +47,7 @@ impl SketchEncoderConfig {
         Ok(config)
     }
 
-    /// The text of a `config.json` that [`from_json`](Self::from_json) reads.
+    /// Returns the text of a `config.json` that [`from_json`](Self::from_json) reads.
     pub fn to_json(&self) -> String {
         let &Self { in_channels, ref widths, ref block_out_channels } = self;
         let class = "SketchEncoder";
@@ -136,7 +136,7 @@ impl SketchEncoder {
 
     /// Computes the features that a sketch adds to the UNet, which are the same at every step.
     ///
-    /// The sketch is [b, 3, 8h, 8w] in -1..=1, with lines at 1 on a ground of -1. The result has a tensor for the
+    /// The sketch is [b, 3, 8h, 8w] in -1..=1, with lines at 1 on a background of -1. The result has a tensor for the
     /// UNet's first layer, [b, channels, h, w], and one for each of its levels, in this network's kind.
     ///
     /// # Errors
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() -> Result<()> {
+    fn wrong_sketches_and_widths_are_errors() -> Result<()> {
         let encoder = SketchEncoder::new(&Weights::random(1, Kind::Float, Device::Cpu), &tiny())?;
         let message = |shape: [i64; 4]| {
             encoder.forward(&Tensor::ones(shape, (Kind::Float, Device::Cpu))).unwrap_err().to_string()

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 /// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "TaesdConfig";
 
-/// A tiny autoencoder as its `config.json` describes it; the names and the defaults are diffusers'.
+/// The configuration of a tiny autoencoder, `config.json`; the names and the defaults are diffusers'.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -33,7 +33,8 @@ pub struct TaesdConfig {
     pub latent_magnitude: f64,
     /// Value that [`Taesd::compressed`] gives a latent of 0.
     pub latent_shift: f64,
-    /// Factor for latents before the diffusion: 1, because these latents are already in the diffusion's units.
+    /// Factor by which latents are multiplied before the diffusion: 1, because these latents are already in the
+    /// diffusion's units.
     pub scaling_factor: f64,
     /// True if the autoencoder overflows in half precision.
     pub force_upcast: bool,
@@ -202,7 +203,7 @@ impl Taesd {
     pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         check("latent", latent, self.config.latent_channels)?;
         let x = self.cast(latent)?.f_div_scalar(self.config.scaling_factor)?;
-        let x = x.f_div_scalar(3.0)?.f_tanh()?.f_mul_scalar(3.0)?; // bends outliers to ±3
+        let x = x.f_div_scalar(3.0)?.f_tanh()?.f_mul_scalar(3.0)?; // softly limits outliers to ±3
         Ok(run(&self.decoder, x)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_to_kind(latent.kind())?)
     }
 
@@ -212,7 +213,7 @@ impl Taesd {
         Ok(latent.f_div_scalar(2.0 * latent_magnitude)?.f_add_scalar(latent_shift)?.f_clamp(0.0, 1.0)?)
     }
 
-    /// Restores the latent from the result of [`Taesd::compressed`].
+    /// Restores the latent from the result of [`Taesd::compressed`], except for values that were clamped.
     pub fn expanded(&self, compressed: &Tensor) -> Result<Tensor> {
         let TaesdConfig { latent_magnitude, latent_shift, .. } = self.config;
         Ok(compressed.f_sub_scalar(latent_shift)?.f_mul_scalar(2.0 * latent_magnitude)?)
@@ -278,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_named() -> Result<()> {
+    fn invalid_settings_and_channels_are_errors() -> Result<()> {
         let message = |json| TaesdConfig::from_json("config.json", json).unwrap_err().to_string();
         assert!(message(r#"{"upsample_fn": "bilinear"}"#).contains("only \"nearest\" is implemented"));
         assert!(

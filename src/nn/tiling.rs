@@ -6,19 +6,19 @@ use tch::{Device, Kind, Tensor};
 /// A rule for encoding and decoding large pictures in overlapping tiles that are blended into each other. Memory use is
 /// then that of one tile and the picture.
 ///
-/// The default decides by an estimate of peak memory, three of the network's largest tensors:
+/// The default decides by an estimate of peak memory, three times the network's largest tensor:
 ///
-/// - Pictures that stay within 3 GiB together are processed whole, with the same bits as [`Tiling::whole`]. These are
-///   up to 1024 × 1024 pixels for the VAE of Stable Diffusion in f32, and 1448 × 1448 in f16.
+/// - A batch that needs at most 3 GiB is processed whole, with the same bits as [`Tiling::whole`]. For the VAE of
+///   Stable Diffusion, 3 GiB are one picture of 1024 × 1024 pixels in f32, or of 1448 × 1448 in f16.
 /// - A larger batch is processed one image at a time.
 /// - An image that is too large alone is split into the fewest tiles within the limit. The tiles overlap by at least 16
 ///   cells or a quarter of a tile, whichever is less.
 ///
 /// A pixel in only one tile equals that tile's pixel bit for bit. In an overlap, a pixel is a weighted mean of the
-/// tiles, so its error is at most that of the worst tile. A tile differs from the whole picture because the network
-/// also looks beyond the tile. Convolutions differ at the tile's edge, which the outer quarter of an overlap hides.
-/// Means and attention over the whole picture differ little as long as a tile shows enough of the picture.
-/// `docs/guide.md` has measurements.
+/// tiles, so its error is at most that of the worst tile. A tile's result differs from the same part of the whole
+/// result, because the network would also read pixels beyond the tile. Convolutions differ near the tile's edge, which
+/// has weight 0 in the outer quarter of an overlap. Means and attention over the whole picture differ little as long as
+/// a tile shows enough of the picture. `docs/guide.md` has measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tiling(Rule);
 
@@ -47,24 +47,25 @@ pub struct Cell {
 }
 
 impl Tiling {
-    /// Splits images whose estimated memory exceeds `bytes` into tiles, and processes smaller ones whole.
+    /// Splits images with an estimated memory of more than `bytes` into tiles, and processes smaller images whole.
     pub const fn above(bytes: u64) -> Self {
         Self(Rule::Above { bytes })
     }
 
-    /// Processes every picture whole, at any cost of memory.
+    /// Processes every picture whole, however much memory this takes.
     pub const fn whole() -> Self {
         Self(Rule::Whole)
     }
 
-    /// Uses tiles of `tile` × `tile` latent cells, 8 or more, with an overlap of at least `overlap` rows and columns.
-    /// `overlap` is at least 1 and at most half of a tile. A picture that fits into one tile is processed whole.
+    /// Uses tiles of `tile` × `tile` latent cells, with an overlap of at least `overlap` rows and columns. `tile` is in
+    /// 8..=65536, and `overlap` is at least 1 and at most half of a tile. A picture that fits into one tile is
+    /// processed whole.
     ///
     /// # Errors
     /// [`Error::Parameter`] for other numbers.
     pub fn new(tile: i64, overlap: i64) -> Result<Self> {
         if !(8..=1 << 16).contains(&tile) {
-            return Err(Error::parameter("tile", tile, "8 latent cells or more; 64 is usual"));
+            return Err(Error::parameter("tile", tile, "8 to 65536 latent cells; 64 is usual"));
         }
         if !(1..=tile / 2).contains(&overlap) {
             return Err(Error::parameter(
@@ -202,13 +203,13 @@ const fn further(side: i64, tile: i64, overlap: i64) -> i64 {
     if side <= tile { 0 } else { (side - overlap - 1) / (tile - overlap) }
 }
 
-/// Returns the shortest tile that covers a side with as few tiles as `tile` does.
+/// Returns the shortest length of tiles that cover a side with as few tiles as tiles of length `tile`.
 const fn shortened(side: i64, tile: i64, overlap: i64) -> i64 {
     let further = further(side, tile, overlap);
     (side + further * overlap + further) / (further + 1) // rounded up
 }
 
-/// Returns the fewest tiles that cover a side, spread evenly, with an overlap of `overlap` or more.
+/// Returns the fewest tiles of `tile` cells that cover a side, spread evenly, with an overlap of `overlap` or more.
 fn spans(side: i64, tile: i64, overlap: i64) -> Vec<Span> {
     if side <= tile {
         return vec![Span { start: 0, length: side, common: [0, 0] }];
@@ -313,8 +314,8 @@ mod tests {
         assert_eq!(given(tiling, [1, 1, 24, 24])?, (24 * 24, 1));
         assert_eq!(given(tiling, [1, 1, 12, 48])?, (12 * 48, 1), "as many cells");
         assert_eq!(given(tiling, [2, 1, 12, 24])?, (24 * 24, 1), "two images");
-        assert_eq!(given(tiling, [2, 1, 24, 24])?, (24 * 24, 2), "two that take turns");
-        assert_eq!(given(tiling, [1, 1, 24, 25])?, (24 * 16, 2), "(25 + 6 in common)/2, rounded up");
+        assert_eq!(given(tiling, [2, 1, 24, 24])?, (24 * 24, 2), "two images, one at a time");
+        assert_eq!(given(tiling, [1, 1, 24, 25])?, (24 * 16, 2), "(25 + an overlap of 6)/2, rounded up");
         assert_eq!(given(tiling, [2, 1, 40, 42])?, (23 * 24, 8));
         assert_eq!(given(Tiling::whole(), [2, 1, 40, 42])?, (2 * 40 * 42, 1));
         // SD 1.5 in f32 at 512 × 512, 768 × 512 and 1024 × 1024 pixels, and the sizes that SDXL was trained at.
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn encoding_parts_pictures_at_cells() -> Result<()> {
+    fn encoding_splits_pictures_at_cells() -> Result<()> {
         let picture = noise(60, 84);
         let mean = |picture: &Tensor| -> Result<Tensor> {
             Ok(picture.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>)?)
@@ -336,7 +337,7 @@ mod tests {
             assert!(made.allclose(&mean(&picture)?, 1e-6, 1e-6, false));
         }
         let odd = noise(61, 84);
-        assert_eq!(Tiling::above(1).encode(&odd, CELL, mean)?, mean(&odd)?, "no cells to part it at");
+        assert_eq!(Tiling::above(1).encode(&odd, CELL, mean)?, mean(&odd)?, "a side that is no multiple of a cell");
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Sinusoids {
 
 impl Sinusoids {
     /// Creates an embedding of `width` values for each number. The sines are the second half, or the first half if
-    /// `sin_first`. `shift` is diffusers' `freq_shift`.
+    /// `sin_first`. An odd width ends with a 0. `shift` is diffusers' `freq_shift`.
     ///
     /// # Errors
     /// [`Error::Torch`](crate::error::Error::Torch) only.
@@ -41,7 +41,7 @@ impl Sinusoids {
     }
 }
 
-/// The time embedding: two linear layers between the sinusoids and the time projections.
+/// The time embedding: two linear layers with a SiLU, between the sinusoids and the time projections.
 #[derive(Debug)]
 pub(crate) struct TimestepEmbedding {
     linear_1: Linear,
@@ -50,8 +50,8 @@ pub(crate) struct TimestepEmbedding {
 }
 
 impl TimestepEmbedding {
-    /// Builds the layers from `inputs` numbers to `width`. `condition` is the width of an optional vector beside the
-    /// timestep.
+    /// Builds the layers from `inputs` numbers to `width`. `condition` is the width of an optional vector that is
+    /// embedded with the timestep.
     pub(crate) fn new(w: &Weights, inputs: i64, width: i64, condition: Option<i64>) -> Result<Self> {
         Ok(Self {
             linear_1: w.at("linear_1").linear(inputs, width)?,
@@ -60,7 +60,7 @@ impl TimestepEmbedding {
         })
     }
 
-    /// Embeds [n, inputs] and an optional condition, [n, condition] → [n, width].
+    /// Embeds the sinusoids `x`, [n, inputs], and an optional condition, [n, condition] → [n, width].
     pub(crate) fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> Result<Tensor> {
         let x = match (&self.cond_proj, condition) {
             (Some(project), Some(condition)) => x.f_add(&project.forward(condition)?)?,
@@ -70,7 +70,8 @@ impl TimestepEmbedding {
     }
 }
 
-/// Time projections of the residual blocks in a part of a network: a linear layer for each, computed as one.
+/// Time projections of the residual blocks in a part of a network: one linear layer for each block, all computed
+/// together.
 #[derive(Debug)]
 pub(super) struct TimeProjections {
     /// Layers, each with the output widths of its residual blocks.
@@ -78,8 +79,8 @@ pub(super) struct TimeProjections {
 }
 
 impl TimeProjections {
-    /// Joins the layers of residual blocks, in order. Layers in training stay separate, because a joined layer would be
-    /// a copy.
+    /// Joins the layers of residual blocks, in order. Layers in training stay separate, because a joined layer is a
+    /// copy and would miss their updates.
     pub(super) fn new(each: Vec<Linear>) -> Result<Self> {
         let outputs = each.iter().map(Linear::outputs).collect::<Result<Vec<_>>>()?;
         let layers = match Linear::join(&each)? {

@@ -131,7 +131,7 @@ struct Attention {
     background: Option<Adapter>,
 }
 
-/// The projections of one call.
+/// The projections of an attention site for the cells of one call.
 struct Call<'a> {
     site: &'a Attention,
     /// The cells that attend, [b or a divisor of b, h·w, channels].
@@ -151,7 +151,7 @@ impl Projections for Call<'_> {
             Part::Background => background,
         };
         let Some(adapter) = adapter else { return Ok(None) };
-        // Rows of cells repeat if there are fewer of them than of contexts.
+        // If there are fewer rows of cells than of contexts, the rows of cells repeat.
         let cells = self.cells.f_narrow(0, rows.start % self.cells.size3()?.0, rows.end - rows.start)?;
         let [q, k, v] = adapter.projected([to_q, to_k, to_v], [&cells, context, context])?;
         Ok(Some([split_heads(&q, site.heads)?, split_heads(&k, site.heads)?, split_heads(&v, site.heads)?]))
@@ -180,7 +180,7 @@ impl Attention {
     }
 }
 
-/// GEGLU: half of the hidden values gate the other half.
+/// The feed-forward layer (GEGLU): one half of the hidden values gates the other half.
 #[derive(Debug)]
 struct FeedForward {
     proj: Gated,

@@ -13,7 +13,7 @@ const EPS: f64 = 1e-6;
 /// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "VaeConfig";
 
-/// A VAE as `vae/config.json` describes it; the names and the defaults are diffusers'.
+/// The configuration of a VAE, `vae/config.json`; the names and the defaults are diffusers'.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -30,11 +30,11 @@ pub struct VaeConfig {
     pub layers_per_block: i64,
     /// Groups of the group norms.
     pub norm_num_groups: i64,
-    /// Factor for latents before the diffusion.
+    /// Factor by which latents are multiplied before the diffusion.
     pub scaling_factor: f64,
     /// Shift that is subtracted from latents before the scaling.
     pub shift_factor: Option<f64>,
-    /// True if SDXL in f16 computes the VAE in f32.
+    /// True if an SDXL model in f16 has to compute the VAE in f32; other models ignore this field.
     pub force_upcast: bool,
     /// True if a 1×1 convolution follows the encoder.
     pub use_quant_conv: bool,
@@ -89,19 +89,20 @@ impl VaeConfig {
         1 << self.block_out_channels.len().saturating_sub(1).min(62)
     }
 
-    /// Estimates the peak number of values that decoding holds per latent cell: three of the largest tensors.
+    /// Estimates the peak number of values that decoding holds per latent cell: three times the largest tensor.
     pub(crate) fn decoding(&self) -> f64 {
         // An upsampled tensor still has the channels of the smaller grid.
         self.largest(|level| self.block_out_channels.get(level..level + 2).unwrap_or_default())
     }
 
-    /// Estimates the peak number of values that encoding holds per latent cell: three of the largest tensors, although
-    /// about four were measured.
+    /// Estimates the peak number of values that encoding holds per latent cell: three times the largest tensor,
+    /// although measurements show about four times.
     pub(crate) fn encoding(&self) -> f64 {
         self.largest(|_| &[])
     }
 
-    /// Returns three times the most values of a level per latent cell, from the level's channels and those of `others`.
+    /// Returns three times the largest number of values per latent cell that a tensor of any level has. A tensor has
+    /// the level's channels, or more if `others` returns a larger number of channels for the level.
     fn largest<'a>(&'a self, others: impl Fn(usize) -> &'a [i64]) -> f64 {
         let levels = self.block_out_channels.iter().rev().enumerate();
         let numbers = levels.map(|(from_latent, channels)| {
@@ -161,7 +162,8 @@ pub struct Vae {
 }
 
 impl Vae {
-    /// Builds a VAE from the weights `w`. The attention may have its present names or those of the first releases.
+    /// Builds a VAE from the weights `w`. The attention's weights may have their present names or the names in
+    /// diffusers' first releases.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration contradicts itself,
@@ -370,7 +372,7 @@ impl MidBlock {
     }
 }
 
-/// Attention with one head over all cells. Hooks do not see it, because it is not part of the diffusion.
+/// Attention with one head over all cells. Hooks do not see this attention, because it is not part of the diffusion.
 #[derive(Debug)]
 struct Attention {
     group_norm: GroupNorm,
@@ -382,7 +384,7 @@ struct Attention {
 
 impl Attention {
     fn new(w: &Weights, groups: i64, channels: i64) -> Result<Self> {
-        // The first releases had other names.
+        // diffusers' first releases had other names.
         let [q, k, v, out] = match w.has("query.weight") {
             true => ["query", "key", "value", "proj_attn"],
             false => ["to_q", "to_k", "to_v", "to_out.0"],
@@ -434,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_implemented_is_refused_by_name() {
+    fn unimplemented_settings_are_refused_by_name() {
         let message = |json| VaeConfig::from_json("vae/config.json", json).unwrap_err().to_string();
         assert!(message(r#"{"latents_mean": [0.1, 0.2]}"#).contains("vae/config.json: latents_mean is [0.1,0.2]"));
         assert!(message(r#"{"block_out_channels": []}"#).contains("expected 1 to 16 levels"));

@@ -10,6 +10,7 @@ pub enum ColorWords {
     /// considered.
     #[default]
     Nearest,
-    /// No word. The picture equals the one without the color, except in the forced cells.
+    /// No word. The picture equals that of the prompt without the color, except in the cells that the color force
+    /// changes.
     Nothing,
 }

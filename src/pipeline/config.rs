@@ -30,13 +30,14 @@ pub struct RequestConfig {
     pub second_prompt: Option<String>,
     /// Negative prompt of a second text encoder; `None`: the same as `negative`.
     pub second_negative: Option<String>,
-    /// Sizes, crop and score that SDXL reads beside the prompt; `None`: the picture's own size.
+    /// Sizes, crop and score that SDXL reads beside the prompt; `None`: the picture's own size, without a crop.
     pub micro_conditioning: Option<MicroConditioning>,
-    /// Sizes, crop and score that SDXL reads beside the negative prompt; `None`: the prompt's, and a score of 2.5.
+    /// Sizes, crop and score that SDXL reads beside the negative prompt; `None`: those of the prompt, with a score of
+    /// 2.5.
     pub negative_micro_conditioning: Option<MicroConditioning>,
     /// Words that the text encoder reads in place of an exact color in the prompt.
     pub color_words: ColorWords,
-    /// Size of the pictures; `None`: the size of the picture to start from, else the model's own.
+    /// Size of the pictures; `None`: the size of the picture to start from, or else the model's default size.
     pub size: Option<Size>,
     /// Number of steps, 1..=1000.
     pub steps: usize,
@@ -45,26 +46,28 @@ pub struct RequestConfig {
     /// Noise that replaces the seed's noise; [`Output::seed`](super::Output::seed) is then `None`.
     pub noise: Option<Noise>,
     /// Floating-point kind that the seed's noise is drawn in; f32 by default. Torch draws other numbers in f16 and
-    /// bf16. A diffusers pipeline in half precision therefore has the seeds of [`NoiseKind::Half`] or
-    /// [`NoiseKind::BFloat16`]. The kind that this model computes in does not matter.
+    /// bf16. To repeat a seed of a diffusers pipeline in half precision, therefore use [`NoiseKind::Half`] or
+    /// [`NoiseKind::BFloat16`]. The kind that the model computes in does not change the noise.
     pub noise_kind: NoiseKind,
     /// Number of images in the batch, 1..=1024.
     pub images: usize,
-    /// Number of seeds whose first passes are compared, 1..=1024. The run finishes the best one.
+    /// Number of seeds to compare by their first passes, 1..=1024. The run finishes the best seed.
     pub best_of: usize,
-    /// Name of the solver (sampling method); `None`: the checkpoint's solver, or one that is given as a value.
+    /// Name of the solver (sampling method); `None`: the solver set with [`solver`](super::Request::solver), or else
+    /// the checkpoint's.
     pub solver_named: Option<String>,
-    /// Spacing of the noise levels; `None`: the spacing of the solver's name, else the checkpoint's.
+    /// Spacing of the noise levels; `None`: the spacing in the solver's name, or else the checkpoint's.
     pub spacing: Option<Spacing>,
-    /// Classifier-free guidance scale, 0 or more; `None`: the model's own.
+    /// Classifier-free guidance scale, 0 or more; `None`: the model's default.
     pub guidance_scale: Option<f64>,
-    /// Share, 0..=1, by which the contrast of guidance is scaled back to the unguided prediction's: see
-    /// [`RescaledCfg`](crate::guidance::RescaledCfg). Ignored if [`combine`](super::Request::combine) sets another
+    /// Share, 0..=1, by which the contrast of the guided prediction is scaled back to that of the unguided prediction:
+    /// see [`RescaledCfg`](crate::guidance::RescaledCfg). Ignored if [`combine`](super::Request::combine) sets another
     /// combination.
     pub guidance_rescale: f64,
-    /// Seed of a variation, and the share of the way to its noise, 0..=1.
+    /// Seed of a variation, and the share of the way from the first seed's noise to the noise of that seed, 0..=1;
+    /// `None`: no variation.
     pub variation: Option<(u64, f64)>,
-    /// Share of the training timesteps, 0..=1, after which the run ends.
+    /// Share of the training timesteps, 0..=1, after which the run ends; `None`: the run ends with the last step.
     pub until: Option<f64>,
     /// Guess mode of ControlNets; `None` disables it. In guess mode a prompt is hardly needed, and a guidance scale of
     /// 3 to 5 is usual. See [`Guess`].

@@ -5,10 +5,10 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::error::{Error, Result};
 use crate::guidance::Guidance;
 
-/// Passes the guidance scale to a distilled network. The network imitates guidance of that scale, so no guidance is
-/// applied to it.
+/// Passes the guidance scale to a distilled network. The network imitates guidance of that scale, so the sampler
+/// applies no guidance of its own.
 ///
-/// Source: Luo et al., "Latent Consistency Models" (2023), w of 4.3: one less than the scale.
+/// Source: Luo et al., "Latent Consistency Models" (2023), section 4.3: the embedded number w is the scale minus 1.
 pub(super) struct EmbeddedScale(pub f64);
 
 impl Guidance for EmbeddedScale {
@@ -16,7 +16,7 @@ impl Guidance for EmbeddedScale {
         if self.0.is_finite() && self.0 >= 0.0 {
             return Ok(());
         }
-        Err(Error::parameter("guidance scale", self.0, "0 or more; 8 is usual for a network that embeds it"))
+        Err(Error::parameter("guidance scale", self.0, "0 or more; 8 is usual for a network that embeds the scale"))
     }
 
     fn condition(&mut self, _: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {

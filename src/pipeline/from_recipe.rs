@@ -23,19 +23,19 @@ const NO_NET: &str =
     "the run used a ControlNet; the file has the hint, scale and window; attach the network with Request::net";
 
 impl<'p> Request<'p> {
-    /// Creates a request that repeats the run of a picture, from its PNG file. [`Request::notes`] says what cannot be
-    /// repeated.
+    /// Creates a request that repeats the run of a picture, from its PNG file. [`Request::notes`] says which parts
+    /// cannot be repeated.
     ///
     /// - A file of [`Output::save`](super::Output::save) repeats the run bit for bit on the same machine with the same
     ///   libtorch.
     /// - A file of the AUTOMATIC1111 web UI or a similar program repeats the run as far as its text describes the run.
     ///
-    /// A picture of a batch repeats the whole batch, because its bits may depend on its neighbors. Image i of the
-    /// file's batch is image i of the output. `images(1).seed(seed + i)` makes image i alone, equal except for
-    /// rounding. The seeds of a variation and of painted areas must then be i higher, too.
+    /// The file of one picture in a batch repeats the whole batch, because the bits of a picture may depend on the
+    /// other pictures. Image i of that batch is image i of the output. `images(1).seed(seed + i)` makes image i alone,
+    /// equal except for rounding. The seeds of a variation and of painted areas must then be i higher, too.
     ///
-    /// The request consists of the file's settings and of later additions. Guidance methods attached to the pipeline
-    /// take no part, because the file holds the methods of the run.
+    /// The request consists of the file's settings and of settings that you add afterwards. Guidance methods attached
+    /// to the pipeline take no part, because the file holds the methods of the run.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -54,15 +54,15 @@ impl<'p> Request<'p> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Malformed`] if the file is no PNG, or its recipe is missing or broken;
+    /// [`Error::Io`]; [`Error::Malformed`] if the file is not a PNG, or if its recipe is missing or broken;
     /// [`Error::UnknownSolver`].
     pub fn from_png(pipeline: &'p mut Pipeline, path: impl AsRef<Path>) -> Result<Self> {
         Self::from_png_with(pipeline, path, &[])
     }
 
     /// Creates a request as [`from_png`](Self::from_png) does, from a file that holds pictures as thumbnails
-    /// ([`KeptPictures::Thumbnails`](super::KeptPictures)). The originals are found among `pictures` by their pixels,
-    /// in any order.
+    /// ([`KeptPictures::Thumbnails`](super::KeptPictures)). `pictures` are the full pictures, in any order; they are
+    /// recognized by their pixels.
     ///
     /// # Errors
     /// The errors of [`from_png`](Self::from_png); [`Error::MissingFile`] with the hash and size of a picture that is
@@ -75,8 +75,8 @@ impl<'p> Request<'p> {
         }
     }
 
-    /// Attaches a ControlNet of the repeated run. The net gets the hint, scale and window that the file holds. Several
-    /// nets are given in the order in which the run attached them.
+    /// Attaches a ControlNet of the repeated run. The net gets the hint, scale and window that the file holds. Call
+    /// this method once for each net, in the order in which the run attached the nets.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -132,8 +132,8 @@ impl<'p> Request<'p> {
 
     /// Returns a warning about a size that is far beyond the model's own.
     fn doubts_of_size(&self) -> Result<Option<String>> {
-        /// Ratio of the picture's pixels to those of the model's own size. Above it, time and repetitions are worth a
-        /// note.
+        /// Ratio of the picture's pixels to those of the model's own size. Above this ratio, a note warns of long steps
+        /// and repeated objects.
         const MUCH: f64 = 4.0;
         let (grid, cell, own) = (self.grid()?, self.model.cell(), self.model.defaults());
         let (width, height) = (grid.w * cell, grid.h * cell);
@@ -151,7 +151,7 @@ impl<'p> Request<'p> {
         )))
     }
 
-    /// Returns the recipe that repeats this request. Draws the seed here if none is set.
+    /// Returns the recipe that repeats this request. If no seed is set, this function draws one.
     pub(super) fn recipe(&self) -> Result<RunRecipe> {
         let mut missing = Vec::new();
         let mut told = |recipe: Result<Recipe>| match recipe {
@@ -191,7 +191,7 @@ impl<'p> Request<'p> {
                 "the run continued another run's latents; give the latents to Request::resume with the share {share}"
             ));
         }
-        // The recipe of a repeated run that lacks a net notes the missing net again.
+        // If a repeated run lacks a ControlNet, its own recipe also notes that the ControlNet is missing.
         missing.extend(self.kept_controls.iter().map(|_| NO_NET.to_owned()));
         let grid = self.grid()?;
         let [height, width] = [grid.h, grid.w].map(|cells| (cells * self.model.cell()) as u32);
@@ -259,7 +259,7 @@ impl<'p> Request<'p> {
         }
     }
 
-    /// Adds notes about differences between the recipe's model, machine and versions and those here.
+    /// Adds notes about differences in model, machine and versions between the recipe and this process.
     fn compare(&mut self, recipe: &RunRecipe) -> Result<()> {
         let (here, there) = (self.model.identity()?, &recipe.model);
         if here.fingerprint != there.fingerprint {

@@ -74,7 +74,7 @@ impl fmt::Display for Infotext {
     }
 }
 
-/// Puts a value in quotes if a comma, a colon or a line break in it would end the value early.
+/// Puts a value in quotes if it contains a comma, a colon or a line break, which would end the value early.
 fn quoted(value: &str) -> String {
     if value.contains([',', '\n', ':']) { serde_json::Value::from(value).to_string() } else { value.into() }
 }
@@ -83,7 +83,7 @@ fn quoted(value: &str) -> String {
 fn fields(line: &str) -> Vec<(String, String)> {
     let (mut fields, mut cursor) = (Vec::new(), Cursor::new(line));
     while cursor.peek().is_some() {
-        cursor.take_while(char::is_whitespace); // once for each field, not again at each letter
+        cursor.take_while(char::is_whitespace); // consumed here, so that no space is read again
         match field(cursor.clone()) {
             Some((name, value, after)) => {
                 fields.push((name, value));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_text_is_read() {
+    fn text_of_the_web_ui_is_parsed() {
         let info = Infotext::parse(
             "masterpiece, best quality, 1girl, (gold eyes:1.3), <lora:add_detail:0.8>\n\
              Negative prompt: (worst quality, low quality:1.4), bad hands\n\
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn infotext_looks_at_each_letter_a_few_times() {
+    fn parsing_takes_linear_time() {
         let pieces = ["x ", " ", "a: ", "aa: ", "aa: \"", "aa: \"x\",", "aa: \"b,", "\"", "\\\"", ",", "ab", "-/", "é"];
         assert_linear("infotext", &pieces, |text| {
             let line = format!("a\nSteps: 2, Seed: 1, Size: 8x8, {text}");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_of_several_lines_keep_them() {
+    fn prompt_keeps_its_line_breaks() {
         let info = Infotext::parse(
             "a house,\n  by the sea\n\nBREAK red roof\nNegative prompt: people,\ncars\nSteps: 20, Sampler: Euler, Seed: 1\n",
         );
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn values_in_quotes_may_have_commas_colons_and_quotes() {
+    fn quoted_values_may_contain_commas_and_colons() {
         let text = "a cat\nSteps: 20, Sampler: Euler a, Lora hashes: \"add_detail: 7c6bad76eb54, more: \\\"x\\\"\", TI hashes: \"\", \
                     Seed: 5, Hires prompt: \"two\\nlines\", RNG: CPU";
         let info = Infotext::parse(text);

@@ -1,4 +1,4 @@
-//! [`Pipeline`]: a model with guidance methods that stay attached, and one request per picture.
+//! [`Pipeline`]: a model with guidance methods that apply to every picture, and [`Request`]s for pictures.
 
 mod color_words;
 mod config;
@@ -146,7 +146,7 @@ impl Builder {
     }
 }
 
-/// # How it is computed
+/// # Device and precision
 impl Builder {
     /// Sets the device that the model runs on. Default: the CPU.
     pub fn device(mut self, device: Device) -> Self {
@@ -164,7 +164,8 @@ impl Builder {
 
 /// # Guidance methods and hooks of every picture
 impl Builder {
-    /// Attaches a guidance method to every picture. To read a method after a run, lend it to the request instead.
+    /// Attaches a guidance method to every picture. To read results of a method after a run, pass `&mut method` to
+    /// [`Request::guide`] instead.
     pub fn guide(mut self, guidance: impl Guidance + 'static) -> Self {
         self.guidances.push(Box::new(guidance));
         self
@@ -176,7 +177,8 @@ impl Builder {
         self.guide(ColorForce::exact(phrase, color))
     }
 
-    /// Attaches an attention hook to every picture. To read a hook after a run, lend it to the request instead.
+    /// Attaches an attention hook to every picture. To read results of a hook after a run, pass `&mut hook` to
+    /// [`Request::hook`] instead.
     pub fn hook(self, hook: impl CrossAttentionHook + 'static) -> Self {
         self.guide(HookOnly(hook))
     }

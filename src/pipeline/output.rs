@@ -18,9 +18,9 @@ pub struct Output {
     /// ([`Request::until`](super::Request::until)).
     pub images: Vec<Raster>,
     /// The finished latents, [n, 4, h, w] f32, in sampler units. After a run that ended early, they are at the noise
-    /// level of its last step, variance-preserving.
+    /// level σ that its last step reached, divided by √(1 + σ²) (variance-preserving).
     pub latents: Tensor,
-    /// Seed of the first image; `None` if the request has noise of its own.
+    /// Seed of the first image; `None` if the request sets its own noise.
     pub seed: Option<u64>,
     /// Remarks of the model and the guidance methods, each with its origin. The library never prints.
     pub notes: Vec<String>,
@@ -88,14 +88,14 @@ impl Output {
         })
     }
 
-    /// Returns the recipe that repeats the run. The recipe also lists what no file can hold.
+    /// Returns the recipe that repeats the run. The recipe also lists the parts of the run that no file can hold.
     pub const fn recipe(&self) -> &RunRecipe {
         &self.recipe
     }
 
-    /// Saves one picture as PNG, with the recipe that repeats it as far as a file can hold it.
-    /// [`Request::from_png`](super::Request::from_png) reads the recipe. Other programs find the usual text of the
-    /// AUTOMATIC1111 web UI ([`Infotext`](super::Infotext)).
+    /// Saves one picture as PNG, with the recipe that repeats its run, as far as a file can hold the recipe.
+    /// [`Request::from_png`](super::Request::from_png) reads the recipe. Other programs find a text in the format of
+    /// the AUTOMATIC1111 web UI ([`Infotext`](super::Infotext)).
     ///
     /// The file is written completely or not at all. [`Raster::save`] writes pixels alone.
     ///
@@ -108,9 +108,9 @@ impl Output {
         self.save_with(index, path, KeptPictures::Whole)
     }
 
-    /// Saves one picture as [`save`](Self::save) does. Pictures that steered the run (references, sketches, hints) may
-    /// be kept as a hash and a thumbnail. [`Request::from_png_with`](super::Request::from_png_with) then needs the
-    /// originals again.
+    /// Saves one picture as [`save`](Self::save) does. With [`KeptPictures::Thumbnails`], pictures that steered the run
+    /// (references, sketches, hints) are kept as a hash and a thumbnail.
+    /// [`Request::from_png_with`](super::Request::from_png_with) then needs the full pictures.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -136,8 +136,8 @@ impl Output {
         recipe.save(self.image(index)?, path.as_ref(), pictures)
     }
 
-    /// Returns the bytes of the file that [`save_with`](Self::save_with) writes, with more texts, each under a keyword.
-    /// [`Raster::texts_of`] reads them.
+    /// Returns the bytes of the file that [`save_with`](Self::save_with) writes, with additional `texts`, which are
+    /// pairs of a keyword and a text. [`Raster::texts_of`] reads such texts.
     ///
     /// # Errors
     /// - [`Error::Parameter`] if the batch has no picture at `index`, or for texts that no PNG can hold.

@@ -38,11 +38,11 @@ impl<'r> Preview<'r> {
         }
     }
 
-    /// Returns pictures of the clean latent, in the size of the finished pictures.
+    /// Returns pictures of the clean latent, at the size of the finished pictures.
     ///
-    /// The model's tiny autoencoder ([`LoadOptions::preview`](crate::model::LoadOptions::preview)) decodes them.
-    /// Without one, they are a linear approximation with one color per cell, which takes a few milliseconds. The first
-    /// approximation of a model takes somewhat longer.
+    /// The model's tiny autoencoder ([`LoadOptions::preview`](crate::model::LoadOptions::preview)) decodes the
+    /// pictures. Without a tiny autoencoder, the pictures are a linear approximation with one color per cell, which
+    /// takes a few milliseconds. The first approximation of a model takes somewhat longer.
     ///
     /// # Errors
     /// Errors of libtorch, such as out of memory.

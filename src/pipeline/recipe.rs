@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 
-/// Settings that repeat a run. [`Output::save`](super::Output::save) writes them beside a picture, and
-/// [`Request::from_png`](super::Request::from_png) reads them. Programs find them as JSON under the keyword `impasto`.
+/// The settings that repeat a run. [`Output::save`](super::Output::save) writes them beside a picture, and
+/// [`Request::from_png`](super::Request::from_png) reads them. Other programs find the settings as JSON in the PNG text
+/// with the keyword `impasto`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RunRecipe {
@@ -26,7 +27,8 @@ pub struct RunRecipe {
     pub model: Identity,
     /// Number of libtorch's threads. Sums are split among the threads, which changes their rounding.
     pub threads: i32,
-    /// Settings of the request. Seed, size and guidance scale are the values that the run used, chosen or given.
+    /// Settings of the request. Seed, size and guidance scale are the values that the run used, even if the request did
+    /// not set them.
     #[serde(flatten)]
     pub config: RequestConfig,
     /// Index of this picture in the batch, from 0.
@@ -72,7 +74,7 @@ pub(super) enum PngRecipe {
 }
 
 impl RunRecipe {
-    /// Changes the recipe to that of the one image that the run chose among several.
+    /// Changes the recipe to that of `image`, which the run chose among several.
     pub(super) fn choose(&mut self, image: usize) -> Result<()> {
         let of_image = |seed: u64| seed.wrapping_add(image as u64);
         let config = &mut self.config;
@@ -118,8 +120,8 @@ impl RunRecipe {
         info
     }
 
-    /// Returns the spacing of noise levels for the web UI: the requested one, else the checkpoint's if the web UI knows
-    /// it.
+    /// Returns the spacing of noise levels for the web UI: the requested spacing, or else the checkpoint's if the web
+    /// UI has a name for it.
     fn told_spacing(&self) -> Option<Spacing> {
         let named = || solver::by_name(self.config.solver_named.as_deref()?).ok()?.1;
         let trained = [Spacing::Leading, Spacing::Linspace, Spacing::Trailing];
@@ -149,7 +151,7 @@ impl RunRecipe {
     /// Returns the AUTOMATIC1111 web UI's text and the recipe's JSON. Errors name `file`.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if the recipe unpacks to more than would be read.
+    /// [`Error::Parameter`] if the recipe unpacks to more bytes than are read again.
     fn texts(&self, file: &str, kept: KeptPictures) -> Result<(String, String)> {
         let malformed = |error: serde_json::Error| Error::Malformed { file: file.into(), problem: error.to_string() };
         let mut settings = serde_json::to_value(self).map_err(malformed)?;
@@ -172,12 +174,13 @@ impl RunRecipe {
 }
 
 impl PngRecipe {
-    /// Reads the description of a run from a PNG file. Thumbnails in it are replaced by the originals among `pictures`.
+    /// Reads the description of a run from a PNG file. Thumbnails in the description are replaced by the full pictures
+    /// among `pictures`.
     ///
     /// # Errors
     /// - [`Error::Io`].
-    /// - [`Error::Malformed`] if the file is no PNG, or its description of the run is missing or not understood.
-    /// - [`Error::MissingFile`] if the original of a thumbnail is not among `pictures`.
+    /// - [`Error::Malformed`] if the file is not a PNG, or if its description of the run is missing or cannot be read.
+    /// - [`Error::MissingFile`] if the full picture of a thumbnail is not among `pictures`.
     pub(super) fn by(path: &Path, pictures: &[Raster]) -> Result<Self> {
         let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
         let texts = Raster::texts_under(path, &[OWN, PARAMETERS])?;
@@ -193,7 +196,8 @@ impl PngRecipe {
             if structure(own) > STRUCTURE {
                 let most = STRUCTURE >> 20;
                 return Err(malformed(format!(
-                    "the recipe has more than {most} MiB of JSON beside pictures and maps; expected at most {most} MiB"
+                    "the recipe has more than {most} MiB of JSON beside pictures and maps; expected at most {most} MiB; \
+                     use a file that Output::save wrote"
                 )));
             }
             let mut own: Value = serde_json::from_str(own).map_err(broken)?;
@@ -214,14 +218,16 @@ impl PngRecipe {
             if unpacked(&own) > UNPACKED {
                 let most = UNPACKED >> 20;
                 return Err(malformed(format!(
-                    "the recipe's maps and pictures unpack to more than {most} MiB; expected at most {most} MiB"
+                    "the recipe's maps and pictures unpack to more than {most} MiB; expected at most {most} MiB; use a \
+                     file that Output::save wrote"
                 )));
             }
             let recipe: RunRecipe = serde_json::from_value(own).map_err(broken)?;
             let (count, controls) = (recipe.guidances.len(), recipe.controls.len());
             if count.max(controls) > MOST_GUIDANCES {
                 return Err(malformed(format!(
-                    "the recipe has {count} guidance methods and {controls} ControlNets; expected at most {MOST_GUIDANCES} of each"
+                    "the recipe has {count} guidance methods and {controls} ControlNets; expected at most \
+                     {MOST_GUIDANCES} of each; repeat the run with fewer of them"
                 )));
             }
             return Ok(Self::Recipe(Box::new(recipe)));

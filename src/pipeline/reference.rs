@@ -14,9 +14,9 @@ use crate::size::Size;
 use crate::step::{Grid, Step};
 use tch::Tensor;
 
-/// Number of steps of the whole noise schedule, of which a reading takes the last [`READ`].
+/// Number of steps of the whole noise schedule. A reading takes only the last [`READ`] steps.
 const STEPS: usize = 16;
-/// Number of steps of a reading.
+/// Number of steps in which a picture is read.
 const READ: usize = 14;
 /// Divisor of a latent's sides in cells. Every network of the family can halve such a side without a remainder.
 const HALVED: i64 = 8;
@@ -26,9 +26,9 @@ const LONGEST: i64 = 32;
 impl Pipeline {
     /// Finds the regions of a picture that `phrases` name, each of them a phrase of `description`.
     ///
-    /// The network sees the picture with noise of fourteen levels. The attention to the phrases is read as
-    /// [`Daam::competing`] reads it. The picture is resized to about the size that the model paints in. Guidance
-    /// methods attached to the pipeline take no part.
+    /// The network sees the picture at fourteen noise levels, and the attention to the phrases is read as
+    /// [`Daam::competing`] reads it. The picture is resized to about the model's default size. Guidance methods
+    /// attached to the pipeline take no part.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -77,8 +77,8 @@ impl Pipeline {
         Reference::new(seen, description, things)
     }
 
-    /// Returns the latent size for reading a picture: the picture's aspect ratio, at about the area that the model
-    /// paints in.
+    /// Returns the latent size for reading a picture: the picture's aspect ratio, at about the area of the model's
+    /// default size.
     fn readable(&self, size: Size) -> Grid {
         let defaults = self.model.defaults();
         let area = f64::from(defaults.width) * f64::from(defaults.height);

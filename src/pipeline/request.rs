@@ -53,7 +53,7 @@ use tch::{Device, Kind, Tensor};
 /// | [`images`](Self::images) | 1 |
 /// | [`best_of`](Self::best_of) | 1: no search, the picture of the seed itself |
 /// | [`negative`](Self::negative) | empty |
-/// | [`second_prompt`](Self::second_prompt), [`second_negative`](RequestConfig::second_negative) | those of the first |
+/// | [`second_prompt`](Self::second_prompt), [`second_negative`](RequestConfig::second_negative) | same as the first |
 /// | [`micro_conditioning`](RequestConfig::micro_conditioning) | the picture's own size |
 /// | [`negative_micro_conditioning`](RequestConfig::negative_micro_conditioning) | that of the prompt, score 2.5 |
 /// | [`start`](Self::start), [`mask`](Self::mask) | none: text to image |
@@ -72,12 +72,12 @@ pub struct Request<'p> {
     pub(super) mask: Option<&'p Raster>,
     pub(super) resumed: Option<(&'p Tensor, f64)>,
     pub(super) controls: Vec<Control<'p>>,
-    /// Hints of the repeated run whose nets are not given yet.
+    /// Hints of the repeated run that still lack their ControlNet.
     pub(super) kept_controls: VecDeque<Recipe>,
     cancel: CancelToken,
     on_step: Option<Callback<'p>>,
     on_preview: Option<(usize, Show<'p>)>,
-    /// Notes on what cannot be repeated of the run that the request came from.
+    /// Notes on parts of the repeated run that cannot be repeated.
     pub(super) notes: Vec<String>,
 }
 
@@ -314,14 +314,14 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Sets the classifier-free guidance scale, 0 or more; 1 and below means no guidance. A network that embeds the
-    /// scale (LCM) reads it as an input instead, and has no negative prompt.
+    /// Sets the classifier-free guidance scale, 0 or more; 1 or less means no guidance. A network that embeds the scale
+    /// (LCM) reads the scale as an input instead, and has no negative prompt.
     pub fn guidance_scale(mut self, scale: f64) -> Self {
         (self.config.guidance_scale, self.combine) = (Some(scale), None);
         self
     }
 
-    /// Sets another way to combine the branches.
+    /// Sets another combination of the branches, in place of classifier-free guidance with a scale.
     pub fn combine(mut self, combine: impl Combine + 'static) -> Self {
         self.combine = Some(Box::new(combine));
         self
@@ -420,8 +420,8 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Calls `show` with a preview after each `every` steps, 1 or more, and after the last step of each pass. An error
-    /// of `show` ends the run. To end the run on purpose, return [`Error::Cancelled`].
+    /// Calls `show` with a preview each time that `every` more steps are done, and after the last step of each pass.
+    /// `every` is 1 or more. An error of `show` ends the run. To end the run on purpose, return [`Error::Cancelled`].
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -439,7 +439,7 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Sets a token that ends the run within one call of the network.
+    /// Sets a token that ends the run before its next call of the network.
     pub fn cancel(mut self, token: &CancelToken) -> Self {
         self.cancel = token.clone();
         self
@@ -448,7 +448,7 @@ impl<'p> Request<'p> {
 
 /// # All plain settings
 impl<'p> Request<'p> {
-    /// Changes settings that a file can hold. Most of them have no setter of their own.
+    /// Changes the plain settings, which a file can hold. Many of them have no setter of their own.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -463,8 +463,8 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Replaces every setting that a file can hold, including the prompt. Solver, combination, guidance methods and
-    /// pictures stay.
+    /// Replaces all plain settings, which a file can hold, including the prompt. Solver, combination, guidance methods
+    /// and pictures stay.
     pub fn config(mut self, config: RequestConfig) -> Self {
         self.config = config;
         self
@@ -472,7 +472,7 @@ impl<'p> Request<'p> {
 }
 
 impl<'p> Request<'p> {
-    /// Checks the request and prepares the run. Also returns a note about doubtful settings.
+    /// Checks the request and prepares the run. Also returns a note if the spacing is ignored.
     fn begin<'m>(
         mut self,
         seed: u64,
@@ -608,8 +608,8 @@ impl Watch<'_> {
 /// Largest number of exact colors in a prompt.
 const MOST_COLORS: usize = 32;
 
-/// Color words that may replace exact colors. A word that names a material is left out: "chocolate hair" would be
-/// chocolate.
+/// Color words that may replace exact colors. A word that names a material is left out: "chocolate hair" would be made
+/// of chocolate.
 const COLOR_WORDS: [&str; 19] = [
     "black",
     "white",
@@ -655,7 +655,7 @@ fn sized(picture: &Raster, size: Size, filter: Filter) -> Result<Tensor> {
 
 /// Returns the luma of a picture's pixels, [1, 3, H, W] in -1..=1 → [1, 1, H, W] in 0..=1.
 fn light(picture: &Tensor) -> Result<Tensor> {
-    // ITU-R 601, as Pillow's "L"
+    // The luma of ITU-R 601, as in Pillow's mode "L".
     let weights = Tensor::f_from_slice(&[0.299f32, 0.587, 0.114])?.f_reshape([1, 3, 1, 1])?;
     let luma = picture.f_mul(&weights)?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;
     Ok(luma.f_div_scalar(2.0)?.f_add_scalar(0.5)?)

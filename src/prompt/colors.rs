@@ -25,13 +25,13 @@ pub struct PromptColor {
 
 /// Functions of CSS that make a color.
 const FUNCTIONS: [&str; 9] = ["rgb", "rgba", "hsl", "hsla", "hwb", "oklch", "oklab", "lch", "lab"];
-/// Largest number of bytes of such a function with its numbers.
+/// Largest number of bytes of a CSS function with its numbers.
 const LONGEST_FUNCTION: usize = 128;
 
-/// Words after which the extent of a color's phrase is ambiguous.
+/// Words after which the extent of a color's phrase is ambiguous, as in "#ffd700 eyes and hair".
 const LINKS: [&str; 14] =
     ["and", "at", "beside", "by", "for", "from", "in", "near", "of", "on", "or", "to", "under", "with"];
-/// Words that may stand between such a link and the next color: "and a {teal} shirt".
+/// Words that may stand between a word of [`LINKS`] and the next color: "and a {teal} shirt".
 const ARTICLES: [&str; 9] = ["a", "an", "has", "her", "his", "its", "the", "their", "wearing"];
 /// Largest number of words that a color applies to.
 const LONGEST_PHRASE: usize = 8;
@@ -39,16 +39,17 @@ const LONGEST_PHRASE: usize = 8;
 /// Name of the parameter in errors about a color in a prompt.
 const NAME: &str = "color in the prompt";
 
-/// Replaces the colors in a prompt by words. Returns the prompt as the text encoder shall read it, and the colors from
-/// left to right.
+/// Replaces the colors in a prompt by words. Returns the prompt for the text encoder, and the colors from left to
+/// right.
 ///
 /// A color is one of
 /// - `#rgb` or `#rrggbb`;
 /// - a function of CSS such as `rgb(…)`, `hsl(…)` or `oklch(…)`;
 /// - the name of a color in braces.
 ///
-/// A backslash before a color makes it text. A color applies to the 1 to 8 words after it, up to punctuation, `BREAK`
-/// or the next color, and only at that place. `word` returns the text that replaces a color.
+/// A backslash before a color makes the color plain text. A color applies to the 1 to 8 words after it, up to
+/// punctuation, `BREAK` or the next color. Other places of the same words stay without the color. `word` returns the
+/// text that replaces a color.
 ///
 /// ```
 /// use impasto::{Rgb, prompt::colors};
@@ -64,7 +65,7 @@ const NAME: &str = "color in the prompt";
 /// - for text that looks like a color and is none, with the nearest color: `#ffd70`, `#ffd700ff`, `{hotpinc}`,
 ///   `rgb(12)`;
 /// - for a color that is not opaque, or without words after it, or with more than 8;
-/// - if the extent of a color's phrase is ambiguous ("#ffd700 eyes and hair"), with the readings.
+/// - if the extent of a color's phrase is ambiguous ("#ffd700 eyes and hair"), with the possible readings.
 pub fn colors(prompt: &str, word: impl Fn(Rgb) -> String) -> Result<(String, Vec<PromptColor>)> {
     let (mut text, mut found, mut begins, mut done) = (String::new(), Vec::<PromptColor>::new(), Vec::new(), 0);
     let mut cursor = Cursor::new(prompt);
@@ -121,7 +122,8 @@ fn is_boundary(cursor: &Cursor) -> bool {
     cursor.before().is_none_or(|before| !before.is_alphanumeric() && before != '\\' && before != '#')
 }
 
-/// Reads the color that begins here, as written and as a value, and moves behind it. Without a color, the cursor stays.
+/// Reads the color that begins here, as written and as a value, and moves the cursor behind the color. Without a color,
+/// the cursor stays.
 fn color<'p>(cursor: &mut Cursor<'p>) -> Result<Option<(&'p str, Rgb)>> {
     let (rest, begin) = (cursor.rest(), cursor.at());
     let mut ahead = cursor.clone();
@@ -164,8 +166,8 @@ fn hexadecimal(digits: &str) -> Result<Option<Rgb>> {
 /// Reads a color name between braces, such as `teal` or `hot pink`. Other words between braces are no colors, but words
 /// close to a color name are errors.
 fn named(written: &str) -> Result<Option<Rgb>> {
-    /// Number of letters that are compared: more than the longest name of a color has (`lightgoldenrodyellow`), and
-    /// mistakes in it.
+    /// Number of letters that are compared: enough for the longest name of a color (`lightgoldenrodyellow`) with
+    /// mistakes.
     const MOST: usize = 24;
     let name: String =
         written.chars().filter(|letter| !letter.is_whitespace()).take(MOST).collect::<String>().to_lowercase();
@@ -190,8 +192,8 @@ fn named(written: &str) -> Result<Option<Rgb>> {
     }
 }
 
-/// Reads a function such as `rgb(255, 215, 0)` at the beginning of `rest`, of which `ahead` has passed the first
-/// letter.
+/// Reads a function such as `rgb(255, 215, 0)` at the beginning of `rest`. The cursor `ahead` has already passed the
+/// first letter.
 fn function(rest: &str, ahead: &mut Cursor<'_>) -> Result<Option<Rgb>> {
     let name = 1 + ahead.take_while(|letter| letter.is_ascii_alphabetic()).len();
     if !ahead.take("(") || !rest.get(..name).is_some_and(is_function) {
@@ -262,7 +264,7 @@ mod tests {
     use crate::prompt::cursor::count::assert_linear;
 
     #[test]
-    fn a_color_is_for_the_place_that_it_stands_before() -> Result<()> {
+    fn color_applies_to_the_place_after_it() -> Result<()> {
         let nth = |prompt: &str| -> Result<Vec<Option<usize>>> {
             Ok(colors(prompt, |_| "red".into())?.1.into_iter().map(|found| found.nth).collect())
         };
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn colors_are_read_in_every_way_they_are_written() -> Result<()> {
+    fn colors_are_read_in_every_notation() -> Result<()> {
         let prompt = "1girl, #ffd700 eyes, #F0A hair bow, rgb(255, 99, 71) hair, hsl(180 100% 25.1%) shirt, {RebeccaPurple} long skirt";
         let (text, found) = read(prompt)?;
         assert_eq!(text, "1girl, eyes, hair bow, hair, shirt, long skirt");
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_color_stays_text() -> Result<()> {
+    fn text_without_a_color_stays_unchanged() -> Result<()> {
         for prompt in [
             "the #1 fan",
             "{red|blue} hair",
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_clear_is_an_error_with_the_readings() {
+    fn ambiguous_phrase_is_an_error_with_the_readings() {
         let message = |prompt| read(prompt).expect_err(prompt).to_string();
         let both = message("#ffd700 eyes and hair, shirt");
         assert!(both.contains("after the name of the colored thing: \"eyes\", or \"eyes and hair\""), "{both}");

@@ -1,7 +1,8 @@
 //! [`Cursor`]: reads a text once, from its beginning to its end.
 
 /// A place in a text that only moves forward. Parsers of prompts read text through a cursor alone, so tests can count
-/// how often each letter is read. A parser that looks ahead to the end at every letter takes minutes for a megabyte.
+/// how often each letter is read. Such tests find a parser that looks ahead to the end at every letter, which takes
+/// minutes for a megabyte.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor<'t> {
     text: &'t str,
@@ -41,7 +42,7 @@ impl<'t> Cursor<'t> {
         Some(letter)
     }
 
-    /// Moves over `token` if the text goes on with it, and returns true then.
+    /// Moves over `token` and returns true if the text goes on with `token`.
     pub(crate) fn take(&mut self, token: &str) -> bool {
         looked(token.len());
         let is_here = self.rest().starts_with(token);
@@ -59,7 +60,7 @@ impl<'t> Cursor<'t> {
     }
 }
 
-/// Counts in tests that a parser read `letters` letters, or compared as many parts of its text.
+/// Counts letters that a parser reads, or parts of its text that it compares. Counts nothing outside of tests.
 #[cfg(not(test))]
 pub(crate) const fn looked(_letters: usize) {}
 

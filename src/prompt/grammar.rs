@@ -5,7 +5,7 @@
 use super::cursor::Cursor;
 use std::ops::Range;
 
-/// Factor on weights in round brackets without a number; square brackets divide by it.
+/// Factor on weights in round brackets without a number; square brackets divide weights by this factor.
 const STEP: f64 = 1.1;
 
 /// A part of a prompt as written.
@@ -17,7 +17,7 @@ pub enum Piece {
         text: String,
         /// Weight of the text; 1 is plain.
         weight: f64,
-        /// Bytes of the prompt that the text comes from, in order; together as long as the text.
+        /// Bytes of the prompt that the text comes from, in order. All ranges together are as long as the text.
         source: Vec<Range<usize>>,
     },
     /// `BREAK`: the text after it begins a new chunk.
@@ -25,10 +25,10 @@ pub enum Piece {
 }
 
 /// Splits a prompt into pieces, from left to right. Neighboring texts of equal weight are one piece. There is at least
-/// one text, and one on either side of every break.
+/// one text, and a text, possibly empty, on either side of every break.
 ///
-/// Closing brackets without an opening one are text, and so are invalid numbers. Brackets without a closing one end
-/// with the prompt.
+/// Closing brackets without an opening bracket are text, and so are invalid numbers. Brackets that are never closed
+/// reach to the end of the prompt.
 ///
 /// ```
 /// use impasto::prompt::{Piece, parse};
@@ -54,7 +54,7 @@ enum Token {
     Close(Bracket),
 }
 
-/// The kinds of brackets. Only its own kind closes a bracket, so `(a [b) c]` has two pairs.
+/// The kinds of brackets. A bracket is closed only by a bracket of the same kind, so `(a [b) c]` has two pairs.
 #[derive(Clone, Copy)]
 enum Bracket {
     Round,
@@ -94,7 +94,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Adds the text from byte `begin` to here, or one letter if that text is empty.
+    /// Adds the text from byte `begin` to the cursor, or the next letter if that text is empty.
     fn text(&mut self, begin: usize) {
         if self.cursor.at() == begin {
             self.cursor.next();
@@ -117,7 +117,7 @@ impl Scanner<'_> {
     fn open(&mut self, bracket: Bracket) {
         self.cursor.next();
         let at = self.tokens.len();
-        // The end of the prompt closes a bracket that nothing else closes.
+        // A bracket that is never closed keeps this factor up to the end of the prompt.
         match bracket {
             Bracket::Round => self.round.push(at),
             Bracket::Square => self.square.push(at),
@@ -139,8 +139,8 @@ impl Scanner<'_> {
         self.tokens.push(Token::Close(bracket));
     }
 
-    /// Reads `:1.3)` with white space around the number: moves to the bracket and returns the number. Without a number,
-    /// the scanner stays.
+    /// Reads `:1.3)` with white space around the number: moves to the closing bracket and returns the number. Without a
+    /// number, the scanner stays.
     fn number(&mut self) -> Option<f64> {
         let mut ahead = self.cursor.clone();
         ahead.next();
@@ -154,8 +154,8 @@ impl Scanner<'_> {
         Some(number)
     }
 
-    /// Adds a `BREAK` that stands by itself, with the white space around it. Without one, adds the text from byte
-    /// `begin` to here.
+    /// Adds a `BREAK` that stands by itself, with the white space around it. Without a `BREAK`, adds the text from byte
+    /// `begin` to the cursor.
     fn text_or_break(&mut self, begin: usize) {
         let mut ahead = self.cursor.clone();
         if !ahead.take("BREAK") || ahead.peek().is_some_and(is_word) {

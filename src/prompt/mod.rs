@@ -17,8 +17,8 @@ use std::collections::btree_map::Entry;
 use std::ops::Range;
 use words::{Word, is_unspaced, nearest, uninflected, words};
 
-/// Largest number of bytes of a prompt: some twenty times as many as people write. The limit keeps an untrusted text,
-/// such as one inside a PNG file, from exhausting the machine.
+/// Largest number of bytes of a prompt, some twenty times as many as people write. The limit keeps an untrusted text,
+/// such as a text inside a PNG file, from using up time and memory.
 pub const LONGEST: usize = 1 << 16;
 
 /// Tokens `start..end` of a context.
@@ -60,8 +60,8 @@ impl TokenSpan {
 
 /// A prompt as the text encoder sees it.
 ///
-/// Tokens keep their place in the text, so a phrase is found by its letters. A phrase tokenized alone may split
-/// differently than inside a prompt.
+/// Each token has its place in the text, and a phrase is found by its letters. A search for the phrase's tokens could
+/// fail, because a phrase tokenized alone may split into other tokens than inside a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
     /// The prompt without markup.
@@ -130,7 +130,8 @@ impl Prompt {
         &self.tokens
     }
 
-    /// The tokens that stand for words, without start, end and padding: a span for each chunk of a long prompt.
+    /// The spans of tokens that stand for words, without start, end and padding: a span for each chunk of a long
+    /// prompt.
     pub fn content(&self) -> Vec<TokenSpan> {
         let second = self.second.iter().flat_map(|second| second.content());
         TokenSpan::union(runs(self.places.iter().copied().flatten()).into_iter().chain(second).collect())
@@ -156,11 +157,11 @@ impl Prompt {
         own.or_else(|| self.second.as_ref()?.cut())
     }
 
-    /// Finds every place of `phrase` at word boundaries, ignoring case, as spans of the context. A place that two
-    /// chunks share is two spans. Places in the prompt of a second text encoder are included.
+    /// Finds every place of `phrase` at word boundaries, ignoring case, as spans of the context. A place that reaches
+    /// from one chunk into the next is two spans. Places in the prompt of a second text encoder are included.
     ///
-    /// A phrase that stands nowhere by itself is found with an ending of up to two letters ("eye" in "eyes", not in
-    /// "eyelash"). In scripts without spaces, a phrase is found anywhere, at the tokens that it touches.
+    /// A phrase that is nowhere in the prompt as whole words is found with an ending of up to two letters ("eye" in
+    /// "eyes", not in "eyelash"). In scripts without spaces, a phrase is found anywhere, at the tokens that it touches.
     ///
     /// # Errors
     /// - [`Error::EmptyPhrase`] for a phrase without words;
@@ -186,11 +187,11 @@ impl Prompt {
         Ok(spans)
     }
 
-    /// The prompt as written, with a word inserted before every place of a phrase, at the phrase's weight. The prompt
-    /// of a second text encoder is neither changed nor searched.
+    /// The prompt as written, with its markup, and with a word inserted before every place of a phrase, at the phrase's
+    /// weight. The prompt of a second text encoder is neither changed nor searched.
     ///
     /// # Errors
-    /// As [`Prompt::find`].
+    /// The errors of [`Prompt::find`].
     pub fn with_word_before(&self, phrase: &str, word: &str) -> Result<String> {
         self.find_own(phrase)?;
         let before = self.written.as_ref().map_or(&self.text, |written| &written.text);
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_are_looked_through_a_few_times() {
+    fn searches_look_at_each_letter_a_few_times() {
         let texts = ["a ", "a b, ", "hair bow, ", "é", "#f00 a,", "- ", "a", "long ", "girl with a "];
         count::assert_linear("words", &texts, |text| drop(prompt(text, usize::MAX).words()));
         count::assert_linear("rivals", &texts, |text| drop(prompt(text, usize::MAX).rivals(&[])));
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phrase_is_found_in_what_a_second_encoder_reads() -> Result<()> {
+    fn phrase_is_found_in_the_second_encoders_prompt() -> Result<()> {
         let both = prompt("a red hat, blue sky", 75).beside(prompt("an old red hat and boots", 75));
         let span = |start, end| TokenSpan { start, end };
         assert_eq!(both.find("boots")?, [span(6, 7)]);
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn several_tokens_of_one_word_belong_to_it() -> Result<()> {
+    fn word_of_several_tokens_is_found_with_all() -> Result<()> {
         // "1girl" is "1" + "girl".
         let prompt = Prompt::new("1girl, eyes", vec![0..1, 1..5, 5..6, 7..11], 75);
         assert_eq!(prompt.find("1girl")?, [TokenSpan { start: 1, end: 3 }]);

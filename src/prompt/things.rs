@@ -1,4 +1,4 @@
-//! The tokens that a phrase is read at, and the other words that the phrase is told apart from.
+//! The tokens at which attention to a phrase is read, and the other words that the phrase is told apart from.
 
 use super::words::is_unspaced;
 use super::{Prompt, TokenSpan, Word, words};
@@ -13,14 +13,14 @@ const FUNCTION_WORDS: [&str; 30] = [
 ];
 
 impl Prompt {
-    /// The tokens that `phrase` is read at: those of its last word, such as `bow` in "hair bow".
+    /// The tokens at which attention to `phrase` is read: the tokens of its last word, such as `bow` in "hair bow".
     ///
     /// If the phrase is a whole name in some of its places, only those places count. A name is whole before
-    /// punctuation, before a word such as "and", or at the end. "hair" is thus not read in "hair bow" if it also stands
-    /// before a comma.
+    /// punctuation, before a word such as "and", or at the end. For example, "hair" is not read in "hair bow" if
+    /// another "hair" stands before a comma.
     ///
     /// # Errors
-    /// As [`Prompt::find`].
+    /// The errors of [`Prompt::find`].
     pub fn thing(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
         let own = self.own_thing(phrase);
         let Some(Ok(second)) = self.second.as_ref().map(|second| second.thing(phrase)) else { return own };
@@ -31,7 +31,7 @@ impl Prompt {
         self.thing_at(phrase, &self.places(phrase)?)
     }
 
-    /// [`Prompt::thing`] for some of the places of `phrase`.
+    /// The tokens of [`Prompt::thing`] for some of the places of `phrase`.
     pub(crate) fn thing_at(&self, phrase: &str, places: &[Range<usize>]) -> Result<Vec<TokenSpan>> {
         let all = self.find_at(phrase, places)?; // fails if the places are beyond the limit
         let starts: BTreeMap<usize, usize> = places.iter().map(|place| (place.end, place.start)).collect();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phrase_is_read_where_it_is_what_is_meant() -> Result<()> {
+    fn phrase_is_read_where_it_is_a_whole_name() -> Result<()> {
         let span = |at| TokenSpan { start: at, end: at + 1 };
         let tags = prompt("1girl, eyes, hair bow, hair");
         assert_eq!(tags.thing("hair")?, [span(5)]);
@@ -135,7 +135,7 @@ mod tests {
         assert!(matches!(tags.thing("ear"), Err(Error::PhraseNotFound { .. })));
         let both = tags.beside(prompt("a hat, hair"));
         assert_eq!(both.thing("hair")?, [span(3), span(5)]);
-        // The second prompt's tokens have the same places as the first one's; tokens further on are other rivals.
+        // The second prompt's tokens have the same places as the first prompt's; only tokens beyond these add rivals.
         let longer = prompt("1girl, eyes").beside(prompt("a hat, a small boat"));
         let rivals: Vec<String> = longer.rivals(&longer.thing("eyes")?).into_iter().map(|(name, _)| name).collect();
         assert_eq!(rivals, ["1girl", "a", "small", "boat"]);

@@ -46,7 +46,7 @@ pub(super) fn places(wanted: &[Word], present: &[Word]) -> Vec<usize> {
         }
         if agrees(count, word) { count + 1 } else { 0 }
     };
-    // For each wanted word, the length of the longest proper prefix that also ends at the word.
+    // For each wanted word, the length of the longest proper prefix of `wanted` that also ends at the word.
     let mut borders = Vec::with_capacity(wanted.len());
     for (nth, word) in wanted.iter().enumerate() {
         let count = match borders.last() {
@@ -69,8 +69,8 @@ pub(super) fn places(wanted: &[Word], present: &[Word]) -> Vec<usize> {
 /// Largest number of letters that an inflected word adds to the phrase: "eyes" for "eye", "boxes" for "box".
 const INFLECTION: usize = 2;
 
-/// The words, with inflected forms of `stem` replaced by `stem`. An inflected form begins with `stem` and is at most
-/// two letters longer.
+/// The words of a text, with inflected forms of `stem` replaced by `stem`. An inflected form begins with `stem` and is
+/// at most two letters longer.
 pub(super) fn uninflected(words: &[Word], stem: &str) -> Vec<Word> {
     let length = stem.chars().count();
     let is_inflected = |word: &Word| {
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_equal_comparing_everywhere() {
+    fn places_equal_those_of_a_naive_search() {
         let naive = |wanted: &[Word], present: &[Word]| -> Vec<usize> {
             let is_here = |window: &[Word]| {
                 let pairs = || window.iter().zip(wanted);

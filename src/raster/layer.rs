@@ -49,7 +49,7 @@ impl Layer {
     pub fn from_bytes(bytes: Vec<u8>, size: impl Into<Size>) -> Result<Self> {
         let Size { width: w, height: h } = size.into();
         let got = vec![bytes.len() as i64];
-        // `from_raw` accepts a buffer with bytes to spare, which belongs to a layer of another size.
+        // `from_raw` also accepts too many bytes, which belong to a layer of another size.
         let fits = bytes.len() as u64 == 4 * u64::from(h) * u64::from(w);
         let picture = fits.then(|| RgbaImage::from_raw(w, h, bytes)).flatten();
         let expected = || format!("4 bytes for each pixel of {h} rows and {w} columns");
@@ -57,7 +57,7 @@ impl Layer {
     }
 
     /// Opens a PNG, JPEG or WebP file and keeps its alpha; a file without alpha is opaque. 16 bits per channel become
-    /// 8. For an animation, the first picture is read.
+    /// 8. For an animation, the first frame is read.
     ///
     /// # Errors
     /// The errors of [`Raster::open`].
@@ -68,7 +68,7 @@ impl Layer {
     /// Saves the layer as PNG. The file is written completely or not at all.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for another extension than `.png`, [`Error::Io`] if the file cannot be written.
+    /// [`Error::Parameter`] for an extension other than `.png`, [`Error::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
@@ -120,8 +120,8 @@ impl Layer {
 }
 
 impl Raster {
-    /// Opens a file as [`open`](Self::open) does, and mixes transparent pixels with `background`. transformers shows
-    /// CLIP such a picture on white.
+    /// Opens a file as [`open`](Self::open) does, and mixes transparent pixels with `background`. The transformers
+    /// library puts such pictures on white before CLIP reads them.
     ///
     /// # Errors
     /// The errors of [`open`](Self::open).

@@ -40,8 +40,8 @@ const JPEG_QUALITY: u8 = 95;
 
 /// An RGB picture of 8 bits per channel.
 ///
-/// A [`Size`] is width, then height; parts of a picture are rows, then columns. A pixel is at `x`, `y` from the upper
-/// left corner.
+/// A [`Size`] is given as width, then height; a part of a picture is given as rows, then columns. A pixel is at `x`,
+/// `y` from the upper left corner.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Raster(RgbImage);
 
@@ -113,7 +113,7 @@ impl Raster {
     pub fn from_bytes(bytes: Vec<u8>, size: impl Into<Size>) -> Result<Self> {
         let Size { width: w, height: h } = size.into();
         let got = vec![bytes.len() as i64];
-        // `from_raw` accepts a buffer with bytes to spare, which belongs to a picture of another size.
+        // `from_raw` also accepts too many bytes, which belong to a picture of another size.
         let fits = bytes.len() as u64 == 3 * u64::from(h) * u64::from(w);
         let picture = fits.then(|| RgbImage::from_raw(w, h, bytes)).flatten();
         let expected = || format!("3 bytes for each pixel of {h} rows and {w} columns");
@@ -123,7 +123,7 @@ impl Raster {
     /// Creates a picture from a tensor in -1..=1, [3, H, W] or [1, 3, H, W], of any kind and on any device. Values
     /// outside that range are clamped.
     ///
-    /// Values are rounded to the nearest byte, halves to the even one, as in diffusers' `VaeImageProcessor`.
+    /// Values are rounded to the nearest byte, and halves to the even byte, as in diffusers' `VaeImageProcessor`.
     ///
     /// # Errors
     /// [`Error::Shape`] for other shapes, [`Error::Parameter`] if a value is not a number.
@@ -167,8 +167,8 @@ impl Raster {
         Ok(unit.f_mul_scalar(2)?.f_sub_scalar(1)?)
     }
 
-    /// Opens a PNG, JPEG or WebP file and turns it upright by the orientation in its metadata. The content decides
-    /// about the format, not the file's name. Transparency is ignored. For an animation, the first picture is read.
+    /// Opens a PNG, JPEG or WebP file and turns it upright by the orientation in its metadata. The format is recognized
+    /// by the content, not by the file's name. Transparency is ignored. For an animation, the first frame is read.
     ///
     /// # Errors
     /// - [`Error::Io`] if the file cannot be read or is no regular file.
@@ -294,12 +294,12 @@ fn mixed(above: u8, below: u8, alpha: u8) -> u8 {
 }
 
 /// Limit in bytes of a picture's file, and of the memory to decode it, including its pixels as RGB. The limit is needed
-/// because a file of 100 kB may stand for gigabytes of pixels.
+/// because a file of 100 kB may decode to gigabytes of pixels.
 pub(crate) const LARGEST: u64 = 512 << 20;
 /// Bytes that decoding may always take, even for a very short file.
 const SMALL: u64 = 16 << 20;
-/// Bytes of pixels that each byte of a longer file may stand for. The value is sixteen times what the compression of
-/// PNG files can reach in colors of 8 bits.
+/// Bytes of pixels to which each byte of a longer file may decode. The value is sixteen times the highest ratio that
+/// the compression of PNG files with 8 bits per channel can reach.
 const DENSEST: u64 = 1 << 14;
 
 /// Opens a picture and turns it upright.
@@ -307,7 +307,8 @@ fn decode_file(path: &Path) -> Result<DynamicImage> {
     let file = files::open(path)?;
     let length = file.metadata().map_err(|source| Error::io(path, source))?.len();
     if length > LARGEST {
-        let problem = format!("the file has {length} bytes; expected a picture of at most {} MiB", LARGEST >> 20);
+        let problem =
+            format!("the file has {length} bytes; expected at most {} MiB; make the picture smaller", LARGEST >> 20);
         return Err(Error::Malformed { file: path.display().to_string(), problem });
     }
     let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
@@ -316,8 +317,8 @@ fn decode_file(path: &Path) -> Result<DynamicImage> {
 }
 
 /// Decodes a picture whose file has `length` bytes, and turns it upright. Decoding takes at most [`LARGEST`] bytes, and
-/// fewer for a short file. A header of a hundred bytes may claim a huge picture, and decoders allocate memory for it
-/// before they find the file too short.
+/// fewer for a short file. A header of a hundred bytes may claim a huge picture, and decoders allocate memory for that
+/// picture before they find the file too short.
 fn decode(mut reader: ImageReader<impl BufRead + Seek>, length: u64) -> ImageResult<DynamicImage> {
     let most = length.saturating_mul(DENSEST).clamp(SMALL, LARGEST);
     let format = reader.format().map_or(ImageFormatHint::Unknown, ImageFormatHint::Exact);
@@ -349,7 +350,7 @@ mod tests {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// Returns a picture whose red grows to the right and whose green grows downward.
+    /// Returns a picture in which red grows to the right and green grows downward.
     fn slope(h: u32, w: u32) -> Raster {
         let mut picture = Raster::flat(Rgb(0, 0, 7), (w, h));
         for (x, y) in (0..h).flat_map(|y| (0..w).map(move |x| (x, y))) {
@@ -370,7 +371,7 @@ mod tests {
 
     #[test]
     fn values_are_clamped_and_rounded_as_diffusers_does() -> Result<()> {
-        // 0 is byte 127.5, which rounds to the even 128; 0.6 and 0.4 of a byte round to the nearest.
+        // 0.0 is byte 127.5, which rounds to the even 128. The bytes 0.6 and 0.4 round to 1 and 0.
         let values = [0.0, -9.0, 9.0, -1.0 + 1.2 / 255.0, -1.0 + 0.8 / 255.0, 1.0f64];
         let tensor = Tensor::from_slice(&values).reshape([3, 1, 2]);
         assert_eq!(Raster::from_tensor(&tensor)?.bytes(), [128, 255, 0, 0, 1, 255]);
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn files_keep_the_picture() -> Result<()> {
+    fn saved_file_keeps_the_picture() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let picture = slope(12, 20);
         for name in ["a.png", "a.WEBP"] {
@@ -431,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_is_named() {
+    fn missing_or_broken_picture_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         assert!(Raster::open(&path).expect_err("missing").to_string().contains("a.png"));
@@ -457,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_and_sizes() -> Result<()> {
+    fn crop_and_resize_keep_pixels() -> Result<()> {
         let picture = slope(6, 8);
         let part = picture.crop(1..4, 2..7)?;
         assert_eq!((part.height(), part.width()), (3, 5));

@@ -1,4 +1,4 @@
-//! Texts in PNG files, and pictures inside of texts.
+//! Texts in PNG files, and pictures stored in texts as data URLs.
 
 use super::{Layer, Raster, decode};
 use crate::error::{Error, Result};
@@ -12,22 +12,22 @@ use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
-/// Limit in bytes of all texts of a file together, as UTF-8, because a few compressed bytes may stand for gigabytes.
+/// Limit in bytes of all texts of a file together, as UTF-8, because a few compressed bytes may unpack to gigabytes.
 const LONGEST: usize = 1 << 28;
 /// Longest text in bytes that is written uncompressed. Many programs read pictures with Pillow. Pillow refuses
 /// compressed texts of more than 2^20 bytes, and texts of more than 2^26 bytes in all.
 const PLAIN: usize = 1 << 25;
-/// Limit in bytes of the pixels of a picture inside of a text, for the same reason as [`LONGEST`].
+/// Limit in bytes of the pixels of a picture in a data URL, for the same reason as [`LONGEST`].
 const LARGEST: usize = 1 << 28;
-/// Text of [`LARGEST`] for messages.
+/// The value of [`LARGEST`] as text for messages.
 const MOST: &str = "256 MiB";
 const DATA_URL: &str = "data:image/png;base64,";
 
 impl Raster {
     /// Saves the picture as PNG with texts, each under a keyword. The file is written completely or not at all.
     ///
-    /// Texts are stored as other programs store them: in Latin-1 (`tEXt`) if Latin-1 has all letters, else in UTF-8
-    /// (`iTXt`). Texts longer than 32 MiB are compressed.
+    /// Texts are stored as other programs store them: in Latin-1 (`tEXt`) if Latin-1 has all characters of the text, or
+    /// else in UTF-8 (`iTXt`). Texts longer than 32 MiB are compressed.
     ///
     /// ```
     /// use impasto::{Raster, Rgb};
@@ -63,8 +63,8 @@ impl Raster {
     /// Returns the texts of a PNG file with their keywords, in no particular order.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::Malformed`] if it is no PNG, is broken, or has texts of more
-    /// than 256 MiB in all.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Malformed`] if the file is not a PNG, is broken, or has texts
+    /// of more than 256 MiB in all.
     pub fn texts(path: impl AsRef<Path>) -> Result<Vec<(String, String)>> {
         let path = path.as_ref();
         Self::texts_within(path, BufReader::new(files::open(path)?), LONGEST, |_| true)
@@ -73,18 +73,18 @@ impl Raster {
     /// Returns the texts of a PNG in memory, as [`texts`](Self::texts) does.
     ///
     /// # Errors
-    /// The errors of [`texts`](Self::texts), which name the file `PNG`.
+    /// The errors of [`texts`](Self::texts), with `PNG` as the file's name.
     pub fn texts_of(png: &[u8]) -> Result<Vec<(String, String)>> {
         Self::texts_within(Path::new("PNG"), Cursor::new(png), LONGEST, |_| true)
     }
 
-    /// Returns the texts under `keywords`. Other texts are not even unpacked.
+    /// Returns the texts under `keywords`. Other texts are not decompressed.
     pub(crate) fn texts_under(path: &Path, keywords: &[&str]) -> Result<Vec<(String, String)>> {
         Self::texts_within(path, BufReader::new(files::open(path)?), LONGEST, |keyword| keywords.contains(&keyword))
     }
 
-    /// Returns the texts whose keywords are `wanted`, of the PNG that `file` reads. They may have `left` bytes in all;
-    /// errors name `path`.
+    /// Returns the texts with `wanted` keywords from the PNG in `file`. These texts may have `left` bytes in all.
+    /// Errors name `path`.
     fn texts_within(
         path: &Path,
         file: impl BufRead + Seek,
@@ -97,7 +97,8 @@ impl Raster {
             }
             problem => Error::Malformed { file: path.display().to_string(), problem: problem.to_string() },
         };
-        // A chunk counts both as it is read and as it is stored, and buffers grow by doubling.
+        // The decoder counts a chunk when it reads the chunk and again when it stores the text, and its buffers grow by
+        // doubling.
         let limits = png::Limits { bytes: 3 * left.max(PLAIN) };
         let mut decoder = png::Decoder::new_with_limits(file, limits);
         decoder.set_ignore_iccp_chunk(true); // color profiles are compressed, too
@@ -106,8 +107,10 @@ impl Raster {
         let info = reader.info();
         let mut texts: Vec<(String, String)> = Vec::new();
         let too_long = || {
-            let problem =
-                format!("the file's texts are longer than {0} MiB in all; expected at most {0} MiB", LONGEST >> 20);
+            let problem = format!(
+                "the file's texts have more than {0} MiB in all; expected at most {0} MiB; remove texts from the file",
+                LONGEST >> 20
+            );
             Error::Malformed { file: path.display().to_string(), problem }
         };
         for TEXtChunk { keyword, text } in info.uncompressed_latin1_text.iter().filter(|chunk| wanted(&chunk.keyword)) {
@@ -181,7 +184,7 @@ fn latin1(text: &str) -> bool {
     text.chars().all(|letter| u32::from(letter) < 256)
 }
 
-/// Returns the picture in a data URL; `None` if `url` has no picture, or one with transparency.
+/// Returns the picture in a data URL; `None` if `url` has no picture, or a picture with transparency.
 pub(crate) fn embedded_picture(url: &str) -> Option<Raster> {
     match embedded(url) {
         Ok(DynamicImage::ImageRgb8(picture)) => Some(Raster(picture)),
@@ -189,7 +192,8 @@ pub(crate) fn embedded_picture(url: &str) -> Option<Raster> {
     }
 }
 
-/// Returns the number of bytes of the pixels of a picture in a data URL, as its header says; 0 if `url` is no such URL.
+/// Returns the number of bytes of the pixels of a picture in a data URL, as the picture's header says; 0 if `url` has
+/// no PNG.
 pub(crate) fn unpacked(url: &str) -> u64 {
     // The first 24 bytes hold the signature, the first chunk's length and name, and width and height.
     let head = url.strip_prefix(DATA_URL).and_then(|encoded| encoded.get(..32));
@@ -209,7 +213,7 @@ impl Serialize for Raster {
         if self.bytes().len() > LARGEST {
             let (width, height) = (self.width(), self.height());
             let problem =
-                format!("a picture of {width}×{height} pixels is too large; expected at most {MOST} of pixels");
+                format!("a picture of {width}×{height} pixels is too large; expected at most {MOST}; make it smaller");
             return Err(ser::Error::custom(problem));
         }
         self.data_url().map_err(ser::Error::custom)?.serialize(to)
@@ -226,7 +230,8 @@ impl<'de> Deserialize<'de> for Raster {
 impl Serialize for Layer {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         if self.bytes().len() > LARGEST {
-            let problem = format!("a layer of {} pixels is too large; expected at most {MOST} of pixels", self.size());
+            let problem =
+                format!("a layer of {} pixels is too large; expected at most {MOST}; make it smaller", self.size());
             return Err(ser::Error::custom(problem));
         }
         let png = self.png().map_err(ser::Error::custom)?;
@@ -287,7 +292,8 @@ mod tests {
             assert!(Raster::texts_under(&path, &["long"])? == [("long".to_owned(), long)]);
         }
         let long = "x".repeat(PLAIN);
-        picture().save_with_texts(&path, &[("long", &long)])?; // as it is, and more than the decoder's usual limit
+        // This text is stored uncompressed, and is longer than the decoder's default limit.
+        picture().save_with_texts(&path, &[("long", &long)])?;
         assert!(Raster::texts(&path)? == [("long".to_owned(), long)]);
 
         let texts = [("a", "1234"), ("b", "猫")];
@@ -319,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_png_says_so() -> Result<()> {
+    fn broken_png_and_bad_keyword_are_errors() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         assert!(matches!(Raster::texts(&path), Err(Error::Io { .. })));

@@ -1,11 +1,11 @@
 //! Resizing of pictures, byte for byte as in Pillow.
 //!
-//! Lines are resampled across, then columns down, and each result is rounded to bytes. Weights are integers in units of
-//! 2⁻²². A pixel of a smaller picture mixes all pixels that it covers. The filter is stretched by the ratio of the
-//! sizes, which keeps edges smooth.
+//! Rows are resampled first, then columns, and each of the two results is rounded to bytes. Weights are integers in
+//! units of 2⁻²². A pixel of a smaller picture mixes all pixels that it covers. The filter is stretched by the ratio of
+//! the sizes, which keeps edges smooth.
 //!
-//! Source: Pillow, `src/libImaging/Resample.c`. Since version 13 Pillow begins with the direction that makes less work;
-//! some bytes then differ by one.
+//! Source: Pillow, `src/libImaging/Resample.c`. Since version 13, Pillow begins with the direction that takes less
+//! work, and some of its bytes differ by one.
 
 use crate::size::Size;
 use std::f64::consts::PI;
@@ -23,7 +23,7 @@ pub enum Filter {
     /// A mean weighted by distance, over all pixels that a pixel of a smaller picture covers.
     #[default]
     Bilinear,
-    /// A windowed sinc as wide as [`Filter::Bilinear`]. Smaller pictures are sharper.
+    /// A windowed sinc as wide as [`Filter::Bilinear`], which makes smaller pictures sharper.
     Hamming,
     /// Keys' cubic (a = −½) over twice the width of [`Filter::Bilinear`], which may overshoot beside edges. CLIP's
     /// pictures are resized with this filter.
@@ -55,7 +55,7 @@ impl Filter {
         }
     }
 
-    /// Returns the weight at distance `x`.
+    /// Returns the weight at distance `x`, in pixels of the smaller picture.
     fn weight(self, x: f64) -> f64 {
         let sinc = |x: f64| if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) };
         let d = x.abs();
@@ -71,7 +71,7 @@ impl Filter {
         }
     }
 
-    /// Returns the sources of the pixels `wanted` of a line of `to` pixels, which is resized from a line of `from`
+    /// Returns the sources of each resized pixel in the range `wanted`. A line of `from` pixels is resized to `to`
     /// pixels.
     fn mixes(self, from: u32, to: u32, wanted: Range<u32>) -> Vec<Mix> {
         let ratio = f64::from(from) / f64::from(to);
@@ -84,7 +84,7 @@ impl Filter {
             let center = (f64::from(i) + 0.5) * ratio;
             let start = (center - reach + 0.5).max(0.0) as usize;
             let end = ((center + reach + 0.5) as usize).min(from as usize);
-            // The order of divisions is Pillow's, so that halves round as in Pillow.
+            // The divisions are in Pillow's order, so that halves round as in Pillow.
             let weight = |k: usize| self.weight((k as f64 - center + 0.5) * (1.0 / stretch));
             let weights: Vec<f64> = (start..end).map(weight).collect();
             let sum = weights.iter().sum::<f64>();
@@ -136,7 +136,7 @@ fn add(sums: &mut [i64], bytes: &[u8], weight: i64) {
     }
 }
 
-/// Rounds a weighted sum to the nearest byte. Sums are clamped, because negative weights may lead beyond either end.
+/// Rounds a weighted sum to the nearest byte. Sums are clamped, because negative weights may lead out of 0..=255.
 fn byte(sum: i64) -> u8 {
     ((sum + (1 << (BITS - 1))) >> BITS).clamp(0, 255) as u8
 }
@@ -157,10 +157,10 @@ mod tests {
         Raster::from_bytes((0..7 * 9 * 3).map(byte).collect(), (9, 7))
     }
 
-    /// Expected sums are those of Pillow 12.0's `Image.resize` of the same picture. One resized picture is smaller, and
-    /// two are larger along one side.
+    /// The expected sums come from `Image.resize` of Pillow 12.0 for the same picture. One resized picture is smaller,
+    /// and two are larger along one side.
     #[test]
-    fn every_filter_has_pillows_bytes() -> Result<()> {
+    fn every_filter_equals_pillow_in_every_byte() -> Result<()> {
         let sums = [
             [201984, 390840, 457758],
             [105897, 716406, 452180],
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_cut_out_of_the_whole() -> Result<()> {
+    fn resized_part_equals_crop_of_the_whole() -> Result<()> {
         for filter in FILTERS {
             let part = uneven()?.resized_part(Size::new(13, 5), 1..4, 6..11, filter)?;
             assert_eq!(part, uneven()?.resize((13, 5), filter)?.crop(1..4, 6..11)?);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_size_is_the_same_picture() -> Result<()> {
+    fn resize_to_the_same_size_changes_nothing() -> Result<()> {
         for filter in FILTERS {
             assert_eq!(uneven()?.resize((9, 7), filter)?, uneven()?);
         }

@@ -55,7 +55,7 @@ impl Recipe {
         self.clone().into_read()
     }
 
-    /// Returns the settings as [`read`](Self::read) does, without a copy, because settings may hold pictures.
+    /// Returns the settings as [`read`](Self::read) does, but without a copy of the settings, which may hold pictures.
     pub(crate) fn into_read<T: DeserializeOwned>(self) -> Result<T> {
         let name = self.name;
         serde_json::from_value(self.settings)
@@ -68,8 +68,8 @@ impl Recipe {
     }
 }
 
-/// Limit of a file's JSON in bytes, outside of its strings. Each of these bytes may become a value of 32 bytes or more.
-/// A run has a few thousand.
+/// Limit in bytes of a file's JSON, without the strings in it. Each of these bytes may become a value of 32 bytes or
+/// more. The recipe of a run has a few thousand.
 pub(crate) const STRUCTURE: usize = 1 << 21;
 
 /// Returns the number of bytes of a JSON text outside of its strings.
@@ -84,8 +84,8 @@ pub(crate) fn structure(json: &str) -> usize {
     json.as_bytes().iter().copied().filter(outside).count()
 }
 
-/// Returns the number of bytes that pictures and packed values among settings claim to unpack to. A value that holds
-/// more than it claims is refused when it is unpacked.
+/// Returns the number of bytes to which pictures and packed values among settings unpack, as their headers and shapes
+/// say. A value that unpacks to more is refused later.
 pub(crate) fn unpacked(settings: &Value) -> u64 {
     let all = |values: &mut dyn Iterator<Item = &Value>| values.map(unpacked).fold(0, u64::saturating_add);
     match settings {
@@ -96,7 +96,8 @@ pub(crate) fn unpacked(settings: &Value) -> u64 {
     }
 }
 
-/// Serialization of a field that may be a function. Without a function nothing is written; with one, writing fails.
+/// Serialization of a field that may be a function. Without a function nothing is written; with a function, writing
+/// fails.
 pub(crate) mod function {
     use super::{Deserialize, Deserializer, Serializer};
     use serde::de::IgnoredAny;
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recipe_is_weighed_before_it_is_unpacked() {
+    fn unpacked_size_is_known_before_unpacking() {
         let tensor = packed::Packed::of(&Tensor::zeros([3, 5], (Kind::Float, Device::Cpu))).unwrap();
         let settings = json!({ "maps": [&tensor, { "deeper": &tensor }], "picture": Raster::flat(Rgb(1, 2, 3), (30, 70)), "x": 1.5 });
         assert_eq!(unpacked(&settings), 2 * 4 * 15 + 3 * 70 * 30);

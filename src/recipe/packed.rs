@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use std::io::{Read, Write};
 use tch::{Device, Kind, Tensor};
 
-/// Bytes that all pictures and packed values of a file may unpack to.
+/// Limit in bytes of all pictures and packed values of a file after unpacking.
 pub(crate) const UNPACKED: u64 = 1 << 29;
 
 /// Values of f32, low byte first, compressed (zlib) and written in base64.
@@ -49,7 +49,11 @@ impl Packed {
         let read = ZlibDecoder::new(packed.as_slice()).take(length.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|error| malformed(&error))?;
         if bytes.len() as u64 != length {
-            let problem = format!("the shape {:?} has {} bytes; expected {length}", self.shape, bytes.len());
+            let problem = format!(
+                "the values of shape {:?} have {} bytes; expected {length}; use a file that has not been edited",
+                self.shape,
+                bytes.len()
+            );
             return Err(malformed(&problem));
         }
         let (chunks, _) = bytes.as_chunks::<4>();
@@ -59,13 +63,13 @@ impl Packed {
 }
 
 /// Returns the number of bytes of an f32 tensor of this shape; `None` for more than [`UNPACKED`], because a short text
-/// may claim any number of zeros.
+/// may unpack to any number of zeros.
 fn bytes(shape: &[i64]) -> Option<u64> {
     let bytes = shape.iter().try_fold(4u64, |bytes, side| bytes.checked_mul(u64::try_from(*side).ok()?));
     bytes.filter(|bytes| *bytes <= UNPACKED)
 }
 
-/// Returns the number of bytes that packed values among settings unpack to, as their shape says; 0 if `fields` are no
+/// Returns the number of bytes to which packed values in `fields` unpack, as their shape says; 0 if `fields` are not
 /// packed values.
 pub(super) fn unpacked(fields: &Map<String, Value>) -> u64 {
     match (fields.get("shape").map(Vec::<i64>::deserialize), fields.get("values")) {
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_its_shape_is_refused() -> Result<()> {
+    fn values_that_contradict_their_shape_are_refused() -> Result<()> {
         let packed = Packed::of(&Tensor::from_slice(&[1.0f32, 2.0]))?;
         for shape in [vec![3], vec![1], vec![-2], vec![i64::MAX, 8]] {
             assert!(Packed { shape, values: packed.values.clone() }.tensor().is_err());

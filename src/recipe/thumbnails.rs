@@ -1,4 +1,5 @@
-//! Thumbnails in place of a recipe's pictures. The originals are given again and found by their content.
+//! Thumbnails in place of a recipe's pictures. To repeat a run, the user gives the full pictures again, and their
+//! hashes identify them.
 
 use crate::error::Result;
 use crate::raster::{self, Filter, Raster};
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 
 /// Prefix of a picture's hash in a recipe.
 const PREFIX: &str = "picture sha256:";
-/// Longer side of a thumbnail in pixels. A picture of this size or smaller is kept whole.
+/// Longer side of a thumbnail in pixels. A picture of this side or smaller is kept whole.
 const SIDE: u32 = 96;
 
 /// Form in which a saved recipe keeps the pictures that steered its run.
@@ -35,7 +36,7 @@ fn hash(picture: &Raster) -> String {
     format!("{:x}", hash.finalize())
 }
 
-/// Calls `change` with every text among settings.
+/// Calls `change` with every text among the settings.
 fn each(settings: &mut Value, change: &mut impl FnMut(&mut String) -> Result<()>) -> Result<()> {
     match settings {
         Value::String(text) => change(text),
@@ -61,7 +62,8 @@ pub(crate) fn thin(settings: &mut Value) -> Result<()> {
     })
 }
 
-/// Replaces thumbnails by the originals among `pictures`. Returns the missing pictures, as `sha256:… of W×H pixels`.
+/// Replaces thumbnails by the full pictures among `pictures`. Returns the missing pictures, as
+/// `sha256:… of W×H pixels`.
 pub(crate) fn complete(settings: &mut Value, pictures: &[Raster]) -> Result<Vec<String>> {
     let known: HashMap<String, &Raster> = pictures.iter().map(|picture| (hash(picture), picture)).collect();
     let mut missing = Vec::new();

@@ -11,20 +11,20 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// Saliency of a phrase from a second prompt that has a word before it: where the two noise predictions differ.
+/// Saliency of a phrase: the cells where the predicted noise changes if the prompt has one more word before the phrase.
 ///
-/// The second prompt is one more branch of the batch, evaluated only at steps that ask for it. Guidance methods with
-/// the same phrase and word share the branch. Edits of other methods to the prompt are applied to its variation too, so
-/// the difference measures the word alone.
+/// The prompt with the word is one more branch of the batch, evaluated only at steps that request the branch. Guidance
+/// methods with the same phrase and word share the branch. Edits of other methods to the prompt's branch are applied to
+/// this branch too, so the difference measures the word alone.
 ///
 /// The map is |ε′ − ε| averaged over channels and then over 3×3 cells, scaled per image to 0..=1, times
-/// [`weight`](Self::weight).
+/// [`weight`](Self::weight). Here ε′ and ε are the predicted noise with and without the word.
 ///
 /// If a second text encoder reads another prompt, only the first encoder's prompt is varied, and must have the phrase.
 ///
-/// The method finds objects that attention misses (hair, skin), at the price of a third branch: a step costs up to half
-/// as much again. The sum with attention, `(Daam::of("hair"), Differential::of("hair", "pink"))`, needs a larger
-/// cutoff.
+/// The method finds objects that attention misses (hair, skin), at the price of a third branch: a step takes up to half
+/// as long again. The sum with attention, `(Daam::of("hair"), Differential::of("hair", "pink"))`, needs a larger cutoff
+/// than one of them alone, because values add up:
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -60,8 +60,8 @@ struct Varied {
 }
 
 impl Differential {
-    /// Creates saliency of the cells that would change with `word` before `phrase`. The word is put before each place
-    /// of the phrase in the prompt.
+    /// Creates saliency of the cells that change if `word` stands before `phrase`. The word is put before each place of
+    /// the phrase in the prompt.
     pub fn of(phrase: impl Into<String>, word: impl Into<String>) -> Self {
         Self { phrase: phrase.into(), word: word.into(), weight: 1.0, run: None }
     }
@@ -73,7 +73,8 @@ impl Differential {
         Ok(changes.map(|(sum, count)| sum.f_div_scalar(*count)).transpose()?)
     }
 
-    /// Sets the factor λ of the map when it is added to others; 0 or more, 1 by default.
+    /// Sets the factor λ that the map is multiplied by, 0 or more; 1 by default. In a sum of saliencies, λ is the map's
+    /// weight.
     pub fn weight(mut self, weight: f64) -> Self {
         self.weight = weight;
         self
@@ -113,7 +114,7 @@ impl Guidance for Differential {
         let Some(run) = &mut self.run else { return Ok(()) };
         let change = predictions.eps(run.branch)?.f_sub(&predictions.eps(Branch::Cond)?)?.f_abs()?;
         let change = change.f_mean_dim([1i64].as_slice(), true, Kind::Float)?;
-        // At the borders the mean covers only neighbors that exist: padding does not count.
+        // At the borders the mean covers only cells of the picture: padding does not count.
         let smooth = change.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None::<i64>)?;
         run.map = Some((Normalize::MinMax.apply(&smooth)?, is_flat(&smooth)?));
         run.changes = Some(match run.changes.take() {
@@ -141,7 +142,7 @@ impl Guidance for Differential {
         if let Some((map, _)) = &run.map {
             for image in 0..map.size4()?.0 {
                 let map = map.f_select(0, image)?.f_select(0, 0)?;
-                let caption = format!("what \"{}\" would change", self.word);
+                let caption = format!("cells that \"{}\" would change", self.word);
                 report = report.picture(Picture::map(caption, &map).image(image as usize));
             }
         }

@@ -22,10 +22,10 @@ use crate::error::Result;
 use crate::guidance::Guidance;
 use tch::Tensor;
 
-/// A guidance method that also knows where something is. Every consumer accepts every saliency; `(a, b)` is the sum of
-/// two.
+/// A guidance method that also gives a map of where something is in the picture. A method that takes a saliency accepts
+/// any type of saliency. The pair `(a, b)` is a saliency too: its map is the sum of both maps.
 pub trait Saliency: Guidance {
-    /// Returns the map, [n, 1, h, w] f32 in 0..=`range()` at latent resolution; `None` until there is a map.
+    /// Returns the map, [n, 1, h, w] f32 in 0..=`range()` at latent resolution; `None` before the first map.
     fn map(&self) -> Result<Option<Tensor>>;
 
     /// Returns the largest value that a map can have.
@@ -33,8 +33,8 @@ pub trait Saliency: Guidance {
         1.0
     }
 
-    /// Returns the words that the phrase competed with in each image. Only a saliency that tells words apart
-    /// ([`Refine::Contrast`]) has any.
+    /// Returns the words that the phrase competed with in each image. The list is empty for a saliency that does not
+    /// tell words apart ([`Refine::Contrast`]).
     ///
     /// # Errors
     /// [`Error::Torch`](crate::error::Error::Torch).

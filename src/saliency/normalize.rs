@@ -18,7 +18,7 @@ pub enum Normalize {
     /// Share of the phrase in the attention to all words, Σ phrase / (Σ words + 1e-6). Only a
     /// [`Daam`](crate::saliency::Daam) knows other words; all other maps are clamped as by `Raw`.
     TokenShare,
-    /// Scaling like `MinMax`, but between the quantiles p and 1 − p, clamped; p in 0..0.5.
+    /// Scaling like `MinMax`, but between the quantiles p and 1 − p, then clamped to 0..=1; p in 0..0.5.
     Quantile(f64),
 }
 
@@ -39,7 +39,7 @@ impl Normalize {
             Self::MinMax => {
                 let low = map.f_amin(CELLS, true)?;
                 let spread = map.f_amax(CELLS, true)?.f_sub(&low)?;
-                // A spread below 1e-6 is rounding; dividing by infinity makes the map zero.
+                // A spread below 1e-6 is a rounding error. The division by infinity makes such a map zero.
                 let spread = spread.f_add_scalar(1e-8)?.f_masked_fill(&spread.f_lt(1e-6)?, f64::INFINITY)?;
                 map.f_sub(&low)?.f_div(&spread)?
             }

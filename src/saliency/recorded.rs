@@ -14,7 +14,8 @@ use tch::{Kind, Tensor};
 /// [`ColorForce::recorded`](crate::methods::ColorForce::recorded).
 ///
 /// With the same prompt, size, sampler and seed the maps give the same picture, bit for bit, without reading any
-/// attention. With another seed they are a stencil. In a picture of another size the maps are resized, bilinearly.
+/// attention. With another seed the maps act as a fixed stencil. For a picture of another size the maps are resized
+/// bilinearly.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -49,7 +50,7 @@ pub struct Recorded {
 
 impl Recorded {
     /// Creates recorded maps. `maps`, [timesteps, n, h, w] in 0..=`range`, has a map for every image at every timestep;
-    /// n = 1 serves all images.
+    /// with n = 1 all images use the same map.
     ///
     /// # Errors
     /// [`Error::Shape`] if the number of maps is not the number of timesteps.

@@ -69,13 +69,13 @@ impl Reference {
     pub fn region(&self, phrase: &str) -> Result<Region> {
         let (found, pixels) = self.find(phrase)?;
         if pixels.is_empty() {
-            let expected = "a thing that the reference shows; nothing of this phrase was found";
+            let expected = "a thing that the reference shows; nothing of this phrase was found; use another phrase";
             return Err(Error::parameter("phrase", format!("{phrase:?}"), expected));
         }
         Ok(found.clone())
     }
 
-    /// Returns the median color of the thing that `phrase` names.
+    /// Returns the median color, channel by channel, of the thing that `phrase` names.
     ///
     /// # Errors
     /// The errors of [`region`](Self::region).
@@ -90,7 +90,8 @@ impl Reference {
         Ok(Rgb(median(|color| color.0), median(|color| color.1), median(|color| color.2)))
     }
 
-    /// Returns the region of a thing, and its pixels. No pixels are returned if there are too few to tell.
+    /// Returns the region of a thing, and its pixels. No pixels are returned if their share of the picture is below
+    /// [`LEAST`].
     fn find(&self, phrase: &str) -> Result<(&Region, Vec<Rgb>)> {
         let asked = phrase.trim();
         let found = self.things.iter().find(|(name, _)| name.eq_ignore_ascii_case(asked));

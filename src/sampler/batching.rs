@@ -10,6 +10,6 @@ pub enum Batching {
     #[default]
     Together,
     /// One branch of one image at a time, which needs the least memory. Image i of a batch then equals, bit for bit,
-    /// the same image generated alone with all its seeds i higher.
+    /// the same image generated alone with all seeds higher by i.
     OneByOne,
 }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result, blame};
 use crate::guidance::Guidance;
 use tch::Tensor;
 
-/// Calls every guidance method in turn, in a phase and perhaps at a step. Errors carry the name of the method.
+/// Calls every guidance method in turn. Errors carry the name of the method, the phase and, if there is one, the step.
 pub(super) fn each(
     guidances: &mut [Box<dyn Guidance + '_>],
     (phase, step): (&'static str, Option<usize>),

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use tch::Tensor;
 
-/// Evaluator of the model within one step. Hooks, guidance methods and the denoiser take part.
+/// Evaluator of the model within one step, which calls the denoiser, the hooks and the guidance methods.
 pub(super) struct Evaluation<'r, 'g> {
     pub(super) step: Step,
     pub(super) schedule: &'r Schedule,
@@ -71,7 +71,7 @@ impl Evaluation<'_, '_> {
         denoised.resolve()
     }
 
-    /// Calls the model once, or once per branch and image, as the batching says.
+    /// Calls the model once, or with [`Batching::OneByOne`] once per branch and image.
     fn predictions(&mut self, rows: &[Row], x: &Tensor) -> Result<Predictions> {
         let images = x.size4()?.0;
         match self.batching {

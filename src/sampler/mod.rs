@@ -93,7 +93,8 @@ impl<'g> Sampler<'g> {
         self
     }
 
-    /// Adds a bare hook: a value, or `&mut value` to read the value after the run.
+    /// Adds an attention hook that is not part of a guidance method: a value, or `&mut value` to read the value after
+    /// the run.
     pub fn hook(self, hook: impl CrossAttentionHook + 'g) -> Self {
         self.guide(HookOnly(hook))
     }
@@ -110,20 +111,20 @@ impl<'g> Sampler<'g> {
         self
     }
 
-    /// Encodes the prompts, lets every guidance method prepare, and draws the first latent. The model is not called
-    /// yet, unless a guidance method wants a first pass ([`Guidance::first_pass`]).
+    /// Starts a run: encodes the prompts, prepares every guidance method, and draws the first latent. The denoiser is
+    /// not called yet, unless a guidance method wants a first pass ([`Guidance::first_pass`]).
     ///
     /// # Errors
     /// * Errors of guidance methods, with the name of the method.
-    /// * [`Error::Parameter`] for no images, a mask without a picture, or a second prompt for a model of one text
+    /// * [`Error::Parameter`] for no images, a mask without a picture, or a second prompt for a model with one text
     ///   encoder.
-    /// * [`Error::Shape`] for a picture, mask or latent of another size than the grid's.
+    /// * [`Error::Shape`] for a picture, mask or latent of a size other than the grid's.
     pub fn start<'m, M: Denoiser + Codec>(self, model: &'m M, start: Start<'_>) -> Result<Run<'g, 'm>> {
         self.start_watched(model, start, |_, _| Ok(()))
     }
 
-    /// Starts a run like [`start`](Self::start), and shows a first pass to `watch` after each of its steps. An error of
-    /// `watch` ends the run.
+    /// Starts a run like [`start`](Self::start), and calls `watch` after each step of a first pass. An error of `watch`
+    /// ends the run.
     ///
     /// # Errors
     /// The errors of [`start`](Self::start), and those of `watch`.
@@ -285,7 +286,7 @@ pub struct Progress {
     pub std: f64,
     /// Time that the step took, guidance methods included.
     pub took: Duration,
-    /// Pass over the noise that the step belongs to, from 0. Only the last pass makes the picture. With two passes,
+    /// Index of the pass that the step belongs to, from 0. Only the last pass makes the picture. With two passes,
     /// guidance methods measure in the first ([`Guidance::first_pass`]).
     pub pass: usize,
     /// Number of passes, 1 or 2.
@@ -305,7 +306,7 @@ struct Pass {
     before: usize,
     /// Steps of all passes.
     total: usize,
-    /// Image of the first pass that this pass continues with, if there are several.
+    /// Index of the image in the first pass that this pass continues with, if it was chosen among several.
     candidate: Option<usize>,
 }
 
@@ -429,8 +430,8 @@ impl Run<'_, '_> {
         &self.x
     }
 
-    /// Returns the image of the first pass that this run continues with, counted from 0. `None` unless the image was
-    /// chosen among several ([`Start::best_of`]).
+    /// Returns the index, from 0, of the image in the first pass that this run continues with. `None` unless the image
+    /// was chosen among several ([`Start::best_of`]).
     pub const fn candidate(&self) -> Option<usize> {
         self.pass.candidate
     }
@@ -449,7 +450,7 @@ impl Run<'_, '_> {
                 // DDIM.
                 run.x = rescale_level(&run.x, run.level.unwrap_or_default(), 0.0)?;
                 // A latent for another run is not finished. The noise level of such a latent must be the same
-                // everywhere, so nothing is put back.
+                // everywhere, so the kept part of a picture is not put back.
                 if run.sampler.schedule.steps().last().is_some_and(|last| last.left() > 1) {
                     return Ok(());
                 }
@@ -504,10 +505,11 @@ impl Run<'_, '_> {
     }
 }
 
-/// Maximum number of images, larger than any real batch. The limit keeps sizes from overflowing.
+/// Largest number of images, more than any real batch has. The limit keeps sizes from overflowing.
 const MOST_IMAGES: i64 = 1024;
 
-/// Returns the image of a first pass that all methods together rate highest; the first of equals.
+/// Returns the index of the image in a first pass with the highest product of the methods' ratings; the first of equal
+/// ones.
 fn best(guidances: &mut [Box<dyn Guidance + '_>], candidates: usize, codec: &dyn Codec) -> Result<usize> {
     let _no_grad = tch::no_grad_guard();
     let mut promise = vec![1.0; candidates];

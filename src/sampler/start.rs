@@ -19,8 +19,9 @@ use tch::{Device, Kind, Tensor};
 /// ```
 ///
 /// Text to image starts from noise alone. [`Origin::Picture`] is for image to image. Give the sampler the last steps of
-/// a schedule ([`Schedule::last`]); the run then begins with the picture noised to their level. An additional
-/// [`mask`](Self::mask) is for inpainting. [`Origin::Unfinished`] continues from the latent of another run.
+/// a schedule ([`Schedule::last`]); the run then begins with the picture noised to the level of the first of these
+/// steps. An additional [`mask`](Self::mask) is for inpainting. [`Origin::Unfinished`] continues from the latent of
+/// another run.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Start<'a> {
@@ -51,12 +52,12 @@ pub struct Start<'a> {
     pub origin: Origin<'a>,
     /// Mask, [1 or n, 1, H, W] of the picture's size. Only the area where the mask is 0.5 or more is repainted.
     ///
-    /// Inpainting networks ([`Denoiser::inpaints`]) receive the mask. With other networks the run puts the rest of the
+    /// Inpainting networks ([`Denoiser::inpaints`]) receive the mask. With other networks, the run puts the rest of the
     /// picture back after every step, at that step's noise level. With a whole noise schedule, the run begins with
     /// noise alone.
     pub mask: Option<&'a Tensor>,
     /// Second noise, and the share of the way to it from the run's own noise, 0..=1. Small shares make variations of a
-    /// picture. The interpolation follows a circle, image by image, so that the variance stays.
+    /// picture. The interpolation follows a circle, image by image, so that the variance stays the same.
     pub variation: Option<(Noise, f64)>,
 }
 
@@ -79,7 +80,7 @@ pub enum Origin<'a> {
     Unfinished(&'a Tensor),
 }
 
-/// Micro-conditioning by the picture's own size, as a constant that [`Start::new`] can use.
+/// Default micro-conditioning, as a constant that [`Start::new`] can use.
 const NONE: MicroConditioning =
     MicroConditioning { original_size: None, crop: None, target_size: None, aesthetic_score: None };
 
@@ -286,7 +287,8 @@ fn drawn<M: Denoiser + Codec>(
     Ok(mean.f_add(&std.f_mul(&noise)?)?.f_to_device(model.device())?)
 }
 
-/// Returns the shape of the noise for one picture that all images share. A generator per image draws for each image.
+/// Returns the shape of the noise for one picture that all images share. If each image has its own generator, the noise
+/// has a row for each image.
 fn of_pictures(noise: &Noise, images: i64, channels: i64, grid: Grid) -> [i64; 4] {
     [if noise.is_shared() { 1 } else { images }, channels, grid.h, grid.w]
 }
@@ -319,7 +321,7 @@ fn slerp(a: &Tensor, b: &Tensor, strength: f64) -> Result<Tensor> {
     let cosine = sum(a.f_mul(b)?)?.f_div(&length(a)?.f_mul(&length(b)?)?)?.f_clamp(-1.0, 1.0)?;
     let angle = cosine.f_acos()?;
     let sine = angle.f_sin()?;
-    // Nearly parallel noise, such as that of the same seed, spans no circle. Linear interpolation is as good there.
+    // Nearly parallel noise, such as noise of the same seed, defines no circle. Linear interpolation is as good there.
     let line = sine.f_lt(1e-4)?;
     let weight = |way: f64| -> Result<Tensor> {
         let bent = angle.f_mul_scalar(way)?.f_sin()?.f_div(&sine)?;
@@ -333,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn noise_between_two_seeds_is_noise() {
+    fn slerp_keeps_ends_and_variance_of_noise() {
         let [a, b] = [1, 2].map(|seed| Noise::seeded(seed).draw(&[2, 4, 8, 8]).unwrap());
         let near = |x: &Tensor, y: &Tensor| x.allclose(y, 1e-5, 1e-5, false);
         assert!(near(&slerp(&a, &b, 0.0).unwrap(), &a) && near(&slerp(&a, &b, 1.0).unwrap(), &b));

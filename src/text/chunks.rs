@@ -7,7 +7,8 @@ use std::ops::Range;
 
 /// Number of tokens of a chunk without its start and end.
 const CONTENT: usize = LENGTH - 2;
-/// Largest number of chunks of a prompt: 4800 tokens, which the network attends to at every cell.
+/// Largest number of chunks of a prompt, 4800 tokens in all. The limit exists because the network attends to every
+/// token at every cell.
 const MOST_CHUNKS: usize = 64;
 /// Largest number of tokens by which a chunk is shortened to end at its last comma, instead of within a phrase.
 const BACK_TO_COMMA: usize = 20;
@@ -16,7 +17,8 @@ const BACK_TO_COMMA: usize = 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Long {
     /// Splits the prompt into chunks of 75 tokens, which are encoded one by one and concatenated: the context has 77·n
-    /// tokens. A chunk that would end within a phrase ends at its last comma, as in the AUTOMATIC1111 web UI.
+    /// tokens for n chunks. A chunk that would end within a phrase ends at its last comma, as in the AUTOMATIC1111 web
+    /// UI.
     #[default]
     Chunks,
     /// Cuts the prompt off after the 75th token, as in diffusers.
@@ -26,7 +28,7 @@ pub enum Long {
 /// A prompt as a text encoder reads it.
 #[derive(Debug)]
 pub struct Chunks {
-    /// Rows of the embedding table, 77 for each chunk; at least one chunk.
+    /// Token ids of every chunk, which are rows of the embedding table: 77 ids for each chunk, at least one chunk.
     pub ids: Vec<Vec<i64>>,
     /// Weight of each token, in the layout of `ids`; 1 for start, end and padding.
     pub weights: Vec<Vec<f32>>,
@@ -43,7 +45,8 @@ struct Token {
 }
 
 impl Tokenizer {
-    /// Returns the text with the positions of its tokens, of which the text encoder reads the first 75.
+    /// Returns the text with the positions of its tokens. The text encoder reads the first 75 tokens. Markup counts as
+    /// plain text.
     ///
     /// # Errors
     /// The errors of [`encode`](Self::encode).
@@ -52,7 +55,7 @@ impl Tokenizer {
     }
 
     /// Splits a prompt into chunks. With `markup`, `(word:1.3)`, `[word]`, `\(` and `BREAK` are read as [`parse`]
-    /// describes; without, they are plain text.
+    /// describes; without `markup`, they are plain text.
     ///
     /// # Errors
     /// The errors of [`encode`](Self::encode); [`Error::Parameter`] for more than 64 chunks.
@@ -123,7 +126,7 @@ impl Tokenizer {
     }
 }
 
-/// The distribution of tokens to chunks.
+/// The distribution of a prompt's tokens over chunks.
 struct Packing {
     chunks: Vec<Vec<Token>>,
     /// Position of the last comma in the current chunk.
@@ -143,7 +146,8 @@ impl Packing {
         }
     }
 
-    /// Adds tokens that must stay in one chunk: a single token, or all tokens of a learned word.
+    /// Adds tokens that must stay in one chunk: a single token, or all tokens of a learned word. `comma` is the id of
+    /// the comma's token.
     fn push(&mut self, tokens: Vec<Token>, comma: Option<i64>) {
         let full = self.current();
         if self.long == Long::Chunks && full + tokens.len() > CONTENT && full > 0 {

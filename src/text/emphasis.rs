@@ -12,8 +12,8 @@ pub enum Emphasis {
     Original,
     /// Multiplies states by their weights, without restoring the mean.
     NoNorm,
-    /// Moves states away from those of an empty prompt, or towards them, as ComfyUI does: empty +
-    /// (state − empty)·weight.
+    /// Moves states away from the states of an empty prompt, or towards these states, as ComfyUI does:
+    /// empty + (state − empty)·weight.
     Interpolate,
 }
 
@@ -55,7 +55,7 @@ mod tests {
     use crate::diffusion::Noise;
 
     #[test]
-    fn each_way_does_what_it_says() -> Result<()> {
+    fn every_emphasis_weights_states_by_its_rule() -> Result<()> {
         let states = Noise::shared(1).draw(&[2, 77, 8])? + 0.5;
         let empty = || Noise::shared(2).draw(&[1, 77, 8]);
         let weights = Tensor::ones([2, 77], tch::kind::FLOAT_CPU);

@@ -1,4 +1,4 @@
-//! CLIP's tokenizer: from text to the token ids that a text encoder reads, and back to the letters of each token.
+//! CLIP's tokenizer: splits text into the token ids that a text encoder reads, and tells the letters of each token.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -8,8 +8,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The rules are those of the fast tokenizer of `transformers`: NFC, white space to one space, lower case, CLIP's split
-//! pattern, byte-level BPE with `</w>`.
+//! The rules are those of the fast tokenizer of `transformers`: NFC normalization, one space for any run of white
+//! space, lower case, CLIP's split pattern, and byte-level BPE with `</w>` at the end of words.
 
 mod chunks;
 mod emphasis;

@@ -8,18 +8,18 @@ pub struct TextOptions {
     /// Enables `(word:1.3)`, `[word]`, `\(` and `BREAK` as [`crate::prompt::parse`] describes; otherwise they are plain
     /// text. Default: true.
     pub markup: bool,
-    /// Handling of more than 75 tokens.
+    /// Handling of a prompt of more than 75 tokens. Default: [`Long::Chunks`].
     pub long: Long,
-    /// Effect of word weights.
+    /// Effect of word weights. Default: [`Emphasis::Original`].
     pub emphasis: Emphasis,
-    /// Layer of the text encoder that is read, counted from the last, which is 1. `None`: the layer the model was
-    /// trained with (1; for SDXL, 2). The A1111 web UI counts the same way. diffusers' `clip_skip` is one less for SD
-    /// 1.x and 2.x, two less for SDXL.
+    /// Layer of the text encoder that is read, counted back from the last layer, which is 1. `None` means the layer
+    /// that the model was trained with: 1, or 2 for SDXL, which reads layer 2 for 1 too. The AUTOMATIC1111 web UI
+    /// counts in the same way. diffusers' `clip_skip` is one less for SD 1.x and 2.x, and two less for SDXL.
     pub clip_skip: Option<usize>,
 }
 
 impl TextOptions {
-    /// The options by which diffusers reads prompts: no markup, and a cut after the 75th token.
+    /// Options to read prompts as diffusers does: no markup, and a cut after the 75th token.
     pub const PLAIN: Self = Self { markup: false, long: Long::Truncate, emphasis: Emphasis::Original, clip_skip: None };
 }
 

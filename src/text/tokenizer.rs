@@ -8,34 +8,36 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Number of tokens that CLIP's text encoders read, start and end token among them.
+/// Number of tokens that CLIP's text encoders read, including the start and end token.
 pub(crate) const LENGTH: usize = 77;
 
 /// Pattern by which CLIP cuts a text into words, numbers (digit by digit) and runs of signs.
 const SPLIT: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
-/// A text as tokens, start and end token included, neither padded nor cut.
+/// A text as tokens, including the start and end token, neither padded nor cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     /// Ids of the tokens: rows of the text encoder's embedding table.
     pub ids: Vec<i64>,
-    /// The Unicode scalars (`char`s) of the text that each token covers; `0..0` for the added start and end token.
+    /// The range of `char`s (Unicode scalar values) of the text that each token covers; `0..0` for the added start and
+    /// end token.
     pub offsets: Vec<Range<usize>>,
     /// Spelling of each token in the vocabulary; `</w>` ends a word.
     pub tokens: Vec<String>,
 }
 
-/// Largest number of learned words of a tokenizer; each word is searched at each letter of a prompt.
+/// Largest number of learned words of a tokenizer. The limit exists because every word is compared at every letter of a
+/// prompt.
 const MOST_WORDS: usize = 1024;
 
 /// Tokens that stay together, with their byte ranges in the text.
 type Group = Vec<(i64, Range<usize>)>;
 
-/// Splits text as a text encoder was trained to read it. Cloning is cheap.
+/// Splits text into the tokens that a text encoder was trained on. Cloning is cheap.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
-    /// Learned words, each with the range of its token ids.
+    /// Learned words (textual inversion), each with the range of its token ids.
     words: Vec<(String, Range<i64>)>,
     pub(super) start: i64,
     pub(super) end: i64,
@@ -45,20 +47,21 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Creates a tokenizer from the content of a `tokenizer.json`.
     ///
-    /// The padding token is the one of the file's `padding` section; else `!`, if `!` is a special token (SD 2.x, the
-    /// second tokenizer of SDXL); else the end token.
+    /// The padding token is the token of the file's `padding` section. If the file has no such section, `!` pads if `!`
+    /// is a special token (SD 2.x, the second tokenizer of SDXL), otherwise the end token pads.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the file is not a tokenizer, or not one that adds one token before and one after a text.
+    /// [`Error::Tokenizer`] if the file is not a tokenizer, or if the tokenizer does not add one token before a text
+    /// and one token after it.
     pub fn from_json(tokenizer_json: &[u8]) -> Result<Self> {
         Self::new(parse("tokenizer.json", tokenizer_json)?)
     }
 
     /// Creates a tokenizer from the contents of `vocab.json` and `merges.txt` and, if a checkpoint has them, of
-    /// `special_tokens_map.json` and `tokenizer_config.json`. The former takes precedence for a token named in both.
-    /// Tokens that the latter adds to the vocabulary become learned words.
+    /// `special_tokens_map.json` and `tokenizer_config.json`. `special_tokens_map.json` takes precedence for a token
+    /// that both files name. Tokens that `tokenizer_config.json` adds to the vocabulary become learned words.
     ///
-    /// Tokens that neither file names are those of SD 1.x, which pads with its end token.
+    /// A special token that neither file names is the same as in SD 1.x, which pads with its end token.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] with the name of the unreadable file, or of the token that is not in the vocabulary.
@@ -85,8 +88,8 @@ impl Tokenizer {
         let end = special("eos_token", json!({ "content": "<|endoftext|>", "normalized": true }))?;
         let unknown = special("unk_token", end.fields.clone())?;
         let pad = special("pad_token", json!(end.content))?;
-        // A token with several roles gets the properties of its last role. For SD 1.x that is padding, given as a bare
-        // string.
+        // A token with several roles gets the properties of its last role. In SD 1.x, the last role of the end token is
+        // padding, given as a bare string.
         let by_id: BTreeMap<u32, &Special> = [&start, &end, &unknown, &pad].map(|token| (token.id, token)).into();
         let added: Vec<Value> = by_id.values().map(|token| token.added()).collect();
 
@@ -129,7 +132,7 @@ impl Tokenizer {
     /// Creates a tokenizer with CLIP's published vocabulary of 49,408 tokens, as SD 1.x uses it.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] only if the crate is broken.
+    /// [`Error::Tokenizer`] or [`Error::Io`] if the vocabulary inside this crate is broken, which is a bug.
     pub fn clip() -> Result<Self> {
         Self::from_vocab(&vocabulary::vocab()?, &vocabulary::merges()?, None, None)
     }
@@ -142,8 +145,8 @@ impl Tokenizer {
         inner.with_padding(None).with_truncation(None).map_err(failed)?;
         let ends = inner.encode("", true).map_err(failed)?;
         let &[start, end] = ends.get_ids() else {
-            let message = "an empty text must become a start and an end token; is this the tokenizer of a CLIP text \
-                           encoder?";
+            let message = "an empty text does not become one start token and one end token; use the tokenizer of a \
+                           CLIP text encoder";
             return Err(Error::Tokenizer(message.into()));
         };
         let exclamation = || {
@@ -154,16 +157,16 @@ impl Tokenizer {
         Ok(Self { start: start.into(), end: end.into(), pad: pad.into(), inner: Arc::new(inner), words: Vec::new() })
     }
 
-    /// Returns this tokenizer with an added word, which becomes the tokens `ids` wherever it stands by itself. The ids
-    /// are rows added to the text encoder's table. Letter case is ignored; of two matching words the longer one is
-    /// used.
+    /// Returns this tokenizer with a learned word (textual inversion), which becomes the tokens `ids` wherever the word
+    /// stands by itself. The ids are rows that were added to the text encoder's embedding table. Letter case is
+    /// ignored. If several learned words match, the longest word is used.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the word is empty or already known, or if there are already 1024 learned words.
     pub fn with_word(&self, word: &str, ids: Range<i64>) -> Result<Self> {
         if self.words.len() >= MOST_WORDS {
             let problem = format!(
-                "there is no room for the learned word \"{word}\"; expected at most {MOST_WORDS} learned words"
+                "no room for the learned word \"{word}\"; expected at most {MOST_WORDS} learned words; add fewer"
             );
             return Err(Error::Tokenizer(problem));
         }
@@ -172,24 +175,24 @@ impl Tokenizer {
             || [format!("{lower}</w>"), lower.clone()].iter().any(|token| self.inner.token_to_id(token).is_some());
         if lower.is_empty() || known {
             let problem = if known { "is a word of this tokenizer already" } else { "is not a word" };
-            return Err(Error::Tokenizer(format!("\"{word}\" {problem}; give it another name")));
+            return Err(Error::Tokenizer(format!("\"{word}\" {problem}; give the learned word another name")));
         }
         let mut tokenizer = self.clone();
         tokenizer.words.push((lower, ids));
         Ok(tokenizer)
     }
 
-    /// Returns this tokenizer with the words of an `added_tokens.json`, such as `{"<cat-toy>": 49408}`, the form in
-    /// which learned words are saved.
+    /// Returns this tokenizer with the learned words of an `added_tokens.json`, such as `{"<cat-toy>": 49408}`. Learned
+    /// words are saved in such a file.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the file is not of this form.
+    /// [`Error::Tokenizer`] if the file does not have this form.
     pub(crate) fn with_added(&self, added_tokens: &[u8]) -> Result<Self> {
         let added: BTreeMap<String, i64> = parse("added_tokens.json", added_tokens)?;
         added.iter().try_fold(self.clone(), |tokenizer, (word, id)| tokenizer.and_word(word, *id))
     }
 
-    /// Returns this tokenizer with an added word of one token, unless the word is already known.
+    /// Returns this tokenizer with a learned word of one token, or unchanged if the word is already known.
     fn and_word(self, word: &str, id: i64) -> Result<Self> {
         let lower = word.trim().to_lowercase();
         let known = self.inner.token_to_id(word).is_some() || self.words.iter().any(|(other, _)| *other == lower);
@@ -206,7 +209,8 @@ impl Tokenizer {
         self.pad
     }
 
-    /// Cuts a text at learned words. Returns byte ranges, with the token ids of a learned word.
+    /// Cuts a text before and after learned words. Returns the byte range of every piece, with the token ids if the
+    /// piece is a learned word.
     fn pieces(&self, text: &str) -> Vec<(Range<usize>, Option<&Range<i64>>)> {
         let (mut pieces, mut begun, mut at) = (Vec::new(), 0, 0);
         while let Some(next) = text.get(at..).and_then(|rest| rest.chars().next()) {
@@ -248,7 +252,7 @@ impl Tokenizer {
     /// Returns all tokens of a text, including the start and end token.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the vocabulary has no token for a part of the text and none for unknown ones;
+    /// [`Error::Tokenizer`] if the vocabulary has no token for a part of the text, and no token for unknown text;
     /// [`Error::Parameter`] if the text has more than [`prompt::LONGEST`](crate::prompt::LONGEST) bytes.
     pub fn encode(&self, text: &str) -> Result<Tokens> {
         check_length(text)?;
@@ -274,7 +278,7 @@ impl Tokenizer {
     }
 
     /// Returns the 77 ids that a text encoder reads. A longer text is cut and then closed by the end token; a shorter
-    /// one is padded.
+    /// text is padded.
     ///
     /// # Errors
     /// The errors of [`encode`](Self::encode).
@@ -335,8 +339,9 @@ pub(super) fn check_length(text: &str) -> Result<()> {
     Err(Error::parameter("prompt", format!("a text of {} bytes", text.len()), expected))
 }
 
-/// Returns the end of `word`, given in lower case, if `text` has it at `at` as a separate word. A letter or digit at
-/// either end of `word` must not adjoin another one.
+/// Returns the byte position after `word` if `word` stands at byte `at` of `text` as a separate word, in any letter
+/// case. `word` is given in lower case. A letter or digit at either end of `word` must not touch another letter or
+/// digit.
 fn standing(text: &str, at: usize, word: &str) -> Option<usize> {
     let mut wanted = word.chars();
     let mut end = at;
@@ -375,14 +380,14 @@ impl Special {
             return Err(Error::Tokenizer(message));
         };
         let Some(&id) = vocab.get(content) else {
-            let message = format!("{role} \"{content}\" is not in vocab.json; do the files come from one checkpoint?");
+            let message = format!("{role} \"{content}\" is not in vocab.json; take the files from one checkpoint");
             return Err(Error::Tokenizer(message));
         };
         Ok(Self { content: content.into(), id, fields: token.clone() })
     }
 
-    /// Returns an entry of `added_tokens`. A bare string is matched before the text is normalized, so only in its own
-    /// letter case.
+    /// Returns the token as an entry of `added_tokens`. A token given as a bare string is matched before the text is
+    /// normalized, and so only in the token's own letter case.
     fn added(&self) -> Value {
         let flag = |name: &str| self.fields.get(name).and_then(Value::as_bool).unwrap_or(false);
         json!({
@@ -392,8 +397,8 @@ impl Special {
     }
 }
 
-/// Checks that merges produce every token of several letters, except those that are `added` whole. If `merges.txt` were
-/// cut off, words would silently become other tokens.
+/// Checks that merges produce every token of several letters, except the tokens in `added`. Without this check, words
+/// would silently become other tokens if `merges.txt` is cut off.
 fn check_merges(vocab: &HashMap<String, u32>, merges: &[&str], added: HashSet<&str>) -> Result<()> {
     let made: HashSet<String> = merges.iter().map(|pair| pair.split(' ').collect()).collect();
     let is_letter = |token: &str| token.strip_suffix("</w>").unwrap_or(token).chars().nth(1).is_none();
@@ -428,7 +433,7 @@ mod tests {
 
     const MERGES: &str = "#version: 0.2\ne y\ney e\neye s</w>\nc a\nca t</w>\n";
 
-    /// Returns a vocabulary of letters and signs, the merges above, and the two bytes of é.
+    /// Returns a vocabulary of letters and signs, the results of the merges above, and the two bytes of é.
     fn vocab() -> String {
         let letters = ('!'..='~').map(String::from).chain(('!'..='~').map(|letter| format!("{letter}</w>")));
         let words = ["ey", "eye", "eyes</w>", "ca", "cat</w>", "<|startoftext|>", "<|endoftext|>", "Ã", "©</w>"];
@@ -442,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_know_the_letters_they_come_from() -> Result<()> {
+    fn offsets_of_tokens_count_chars() -> Result<()> {
         let tokens = tokenizer(None)?.encode("Eyes  é cat")?;
         assert_eq!(tokens.tokens.first().map(String::as_str), Some("<|startoftext|>"));
         assert_eq!(tokens.offsets[1], 0..4);
@@ -457,12 +462,12 @@ mod tests {
         assert_eq!((short.len(), long.len()), (77, 77));
         assert_eq!(short[2..4], [end, 0]);
         assert_eq!((long[75], long[76]), (192, end));
-        assert_eq!(tokenizer.encode("!!")?.ids[1..3], [0, 0], "a padding token is cut out of the text by itself");
+        assert_eq!(tokenizer.encode("!!")?.ids[1..3], [0, 0], "a padding token in the text is a token by itself");
         Ok(())
     }
 
     #[test]
-    fn words_that_were_learned_and_saved_are_tokens() -> Result<()> {
+    fn saved_learned_words_become_tokens() -> Result<()> {
         let config =
             r#"{ "added_tokens_decoder": { "192": { "content": "cat</w>" }, "500": { "content": "<Cat-toy>" } } }"#;
         let vocab = tokenizer(Some(config))?;
@@ -476,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_finds_phrases_by_their_bytes() -> Result<()> {
+    fn prompt_finds_phrases_by_their_bytes() -> Result<()> {
         let tokenizer = tokenizer(None)?;
         assert_eq!(tokenizer.prompt("a cat's EYES")?.find("eyes")?, [TokenSpan { start: 5, end: 6 }]);
         let long = tokenizer.prompt(&format!("{}cat", "eyes ".repeat(75)))?;
@@ -485,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_and_chars_of_a_token_are_the_same_letters() -> Result<()> {
+    fn byte_and_char_offsets_cover_the_same_letters() -> Result<()> {
         let tokenizer = tokenizer(None)?;
         for text in
             ["naïve  Eyes — “cat”", "赤い目 cat", "👩‍🚀cat 🎨", "e\u{301}yes ﬁ İ ẞ", "<|startoftext|> é<|endoftext|>cat"]
@@ -497,12 +502,12 @@ mod tests {
                 tokens.offsets.iter().map(|offsets| (chars[offsets.start], chars[offsets.end])).collect();
             assert_eq!(bytes.get_offsets(), expected, "{text}");
         }
-        assert_eq!(tokenizer.encode("é")?.offsets[1..3], [0..1, 0..1], "half a letter covers it whole");
+        assert_eq!(tokenizer.encode("é")?.offsets[1..3], [0..1, 0..1], "both tokens of é cover the letter");
         Ok(())
     }
 
     #[test]
-    fn special_tokens_in_a_prompt_follow_their_tables() -> Result<()> {
+    fn special_tokens_in_a_text_match_as_configured() -> Result<()> {
         // The end token is also the padding token, given as a bare string, so only its own letter case matches.
         let ids = |text: &str| Ok::<_, Error>(tokenizer(None)?.encode(text)?.ids);
         assert_eq!(ids("<|startoftext|>cat<|endoftext|>")?, [193, 193, 192, 194, 194]);
@@ -512,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tokenizer_json_makes_the_same_tokenizer() -> Result<()> {
+    fn tokenizer_json_gives_the_same_tokenizer() -> Result<()> {
         for pad in ["!", "<|endoftext|>"] {
             let tokenizer = tokenizer(Some(&json!({ "pad_token": pad }).to_string()))?;
             let same = Tokenizer::from_json(tokenizer.inner.to_string(false).map_err(failed)?.as_bytes())?;
@@ -530,7 +535,7 @@ mod tests {
         let (start, cat, end) = (193, 192, 194);
         assert_eq!(tokenizer.encode("cat badeyes <X>cat")?.ids, [start, cat, 300, 301, 302, cat, end]);
         let within = tokenizer.encode("badeyesight")?.ids;
-        assert!(!within.contains(&300), "inside a longer word it is letters: {within:?}");
+        assert!(!within.contains(&300), "inside a longer word, a learned word is plain letters: {within:?}");
         let prompt = tokenizer.prompt("é BADEYES cat")?;
         assert_eq!(prompt.find("badeyes")?, [TokenSpan { start: 3, end: 5 }]);
         assert_eq!(tokenizer.encode("é BADEYES")?.offsets[3..5], [2..9, 2..9]);
@@ -561,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn too_long_a_prompt_is_an_error() -> Result<()> {
+    fn prompt_over_the_limit_is_an_error() -> Result<()> {
         let tokenizer = tokenizer(None)?;
         let longest = "a ".repeat(LONGEST / 2);
         assert_eq!(tokenizer.encode(&longest)?.ids.len(), LONGEST / 2 + 2);
@@ -593,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_files_are_named() {
+    fn broken_files_are_named_in_the_error() {
         let message = |result: Result<Tokenizer>| result.expect_err("broken").to_string();
         assert!(message(Tokenizer::from_json(b"{}")).contains("the tokenizer cannot be read"));
         assert!(message(Tokenizer::from_vocab(b"[", b"", None, None)).contains("vocab.json cannot be read"));

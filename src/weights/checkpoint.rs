@@ -15,14 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use tch::{Device, Kind};
 
-/// File names of a part's weights, without their ending.
+/// File names of a part's weights, without variant and extension.
 pub(super) const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
-/// Variants that are read if no other weights exist.
+/// Variants that are read, in this order, if a part has neither weights of the requested variant nor plain ones.
 pub(super) const VARIANTS: [&str; 2] = ["fp16", "bf16"];
 /// File names of pickled weights, which can run code and are not read.
 const PICKLES: [&str; 3] = ["diffusion_pytorch_model.bin", "pytorch_model.bin", "diffusion_pytorch_model.fp16.bin"];
 
-/// Settings of a caller that override the files.
+/// Options of the caller for reading a checkpoint.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reading {
     /// Family of a single file, instead of the recognized one.
@@ -35,7 +35,7 @@ pub(crate) struct Reading {
     pub in_memory: bool,
 }
 
-/// An opened source.
+/// An opened source: the embedded model, a folder or a single file.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     place: Place,
@@ -51,7 +51,7 @@ enum Place {
     },
     Folder {
         path: PathBuf,
-        /// True for the folder of one part, without the other parts.
+        /// True if the folder holds a single part, such as a VAE, instead of a whole model.
         alone: bool,
     },
     File {
@@ -148,7 +148,8 @@ impl Checkpoint {
         }
     }
 
-    /// Returns the family of a single file; `None` for a folder, whose configurations state everything.
+    /// Returns the family of a single file; `None` for other sources, because their configuration files state all that
+    /// depends on the family.
     pub(crate) fn family(&self) -> Option<ModelFamily> {
         match &self.place {
             Place::File { family, .. } => Some(*family),
@@ -156,8 +157,8 @@ impl Checkpoint {
         }
     }
 
-    /// Returns the prediction type of a single file and the evidence for it; `None` for a folder, whose configurations
-    /// state the type.
+    /// Returns the prediction type of a single file and the evidence for it, as text; `None` for other sources, because
+    /// their configuration files state the type.
     pub(crate) fn prediction(&self) -> Result<Option<String>> {
         match &self.place {
             Place::File { file, .. } => Ok(Some(file.prediction()?.because)),
@@ -165,7 +166,7 @@ impl Checkpoint {
         }
     }
 
-    /// Returns the notes collected so far, in sentences.
+    /// Returns the notes collected so far, one sentence each.
     pub(crate) fn notes(&self) -> Vec<String> {
         self.notes.borrow().clone()
     }
@@ -210,7 +211,8 @@ impl Checkpoint {
     /// Returns the weights of a part, such as `unet`, as tensors of `kind` on `device`.
     ///
     /// # Errors
-    /// [`Error::MissingFile`], also if the part exists only as a pickle; [`Error::Malformed`].
+    /// [`Error::MissingFile`] if the part is missing or exists only as a pickle; [`Error::Malformed`] if a file of the
+    /// part is invalid.
     pub(crate) fn weights(&self, part: &str, kind: Kind, device: Device) -> Result<Weights> {
         let (file, tensors) = match &self.place {
             Place::Embedded { file, .. } => self.embedded_tensors(part, *file)?,
@@ -254,7 +256,8 @@ impl Checkpoint {
         Err(self.lacks(part))
     }
 
-    /// Returns the path of a file of a folder. A part's own folder drops the part's name from the path.
+    /// Returns the path on disk of `file`, such as `unet/config.json`; `None` if the checkpoint is not a folder. In the
+    /// folder of a single part, the part's name is dropped from the path.
     fn path(&self, file: &str) -> Option<PathBuf> {
         match &self.place {
             Place::Folder { path, alone: true } => match file.split_once('/') {
@@ -350,7 +353,7 @@ fn disagreement(file: &SingleFile, family: ModelFamily) -> Option<String> {
         .then(|| format!("the metadata of {name} says {said}, but its tensors are those of {family}"))
 }
 
-/// Lists the safetensors files in a folder and its subfolders, by name, in order.
+/// Lists the safetensors files in a folder and its direct subfolders, as sorted paths relative to the folder.
 fn weight_files(folder: &Path) -> Vec<String> {
     let list = |folder: &Path| -> Vec<PathBuf> {
         std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
@@ -396,12 +399,14 @@ pub(super) fn shards(path: &Path, text: &[u8]) -> Result<Vec<String>> {
     Ok(Index::parse(path, text)?.files().into_iter().cloned().collect())
 }
 
-/// Reads the weights in a part's folder, from one file or several: those of `variant`, else plain ones, else those of
-/// another variant. Also returns the file that led to the weights, and notes about doubts. Returns `None` if the folder
-/// has no weights.
+/// Reads the weights in a part's folder, from one file or from several that an index lists. Weights of `variant` come
+/// first, then weights without a variant, then those of `fp16` and `bf16`.
+///
+/// Also returns the path of the weights file or index, and notes about tensors that an index does not list. Returns
+/// `None` if the folder has no weights.
 ///
 /// # Errors
-/// [`Error::Malformed`] if files and index do not fit together; the errors of [`read_safetensors`].
+/// [`Error::Malformed`] if an index and its files contradict each other; the errors of [`read_safetensors`].
 pub fn read_folder(folder: &Path, variant: Option<&str>) -> Result<Option<(PathBuf, Tensors, Vec<String>)>> {
     let variants = variant.map(Some).into_iter().chain([None]).chain(VARIANTS.map(Some));
     for variant in variants {
@@ -426,7 +431,8 @@ pub fn read_folder(folder: &Path, variant: Option<&str>) -> Result<Option<(PathB
     Ok(None)
 }
 
-/// Reads the tensors of several files, which an index lists. Also returns notes about doubts.
+/// Reads the tensors of several files, which an index lists. Also returns a note if the files have tensors that the
+/// index does not list.
 fn read_shards(folder: &Path, index: &Path) -> Result<(Tensors, Vec<String>)> {
     let malformed = |problem: String| Error::Malformed { file: index.display().to_string(), problem };
     let text = files::read(index, files::LARGEST_TEXT)?;
@@ -465,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_the_way_out() {
+    fn error_names_the_missing_part_and_the_remedy() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let weights = || {
             let checkpoint = Checkpoint::open(&Source::dir(folder.path()), Reading::default())?;
@@ -482,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_and_its_files_must_fit() {
+    fn index_that_contradicts_its_files_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("model.safetensors.index.json");
         let problem = |map: &str| {
@@ -501,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variant_is_read_where_it_is_and_the_mix_is_told() {
+    fn part_without_the_variant_is_read_with_a_note() {
         let folder = tempfile::tempdir().unwrap();
         for part in ["unet", "vae"] {
             fs::create_dir(folder.path().join(part)).unwrap();

@@ -10,7 +10,8 @@ use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// A word that a text encoder learned: one or more rows of its token table, and the spelling in prompts.
+/// A word that a text encoder learned (textual inversion): one or more rows for the encoder's token table, and the
+/// word's spelling in prompts.
 ///
 /// Files of stable-diffusion-webui (`emb_params`, the word is the file's name), of diffusers (the word is the tensor's
 /// name) and of SDXL (`clip_l`, `clip_g`) are supported.
@@ -33,11 +34,11 @@ pub struct Embedding {
     vectors: Vec<Tensor>,
 }
 
-/// Names of a text encoder's token table, with the prefix and without.
+/// Names of a text encoder's token table, with and without the prefix `text_model.`
 const TABLES: [&str; 2] = ["text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"];
 
 impl Embedding {
-    /// Opens a file.
+    /// Reads an embedding from a `.safetensors` file.
     ///
     /// # Errors
     /// The errors of [`read_safetensors`](super::read_safetensors); [`Error::Malformed`] if the file is not an
@@ -77,13 +78,13 @@ impl Embedding {
         Ok(Self { file: header.file, word, vectors })
     }
 
-    /// Sets another word for the embedding in prompts.
+    /// Changes the word that stands for the embedding in prompts.
     pub fn called(mut self, word: impl Into<String>) -> Self {
         self.word = word.into();
         self
     }
 
-    /// Returns the word in prompts. Upper and lower case are the same.
+    /// Returns the word that stands for the embedding in prompts. Upper and lower case letters count as the same.
     pub fn word(&self) -> &str {
         &self.word
     }
@@ -113,7 +114,10 @@ impl Embedding {
     /// [`Error::Malformed`] if the tensors are not those of a text encoder.
     pub fn append(&self, tensors: &mut Tensors) -> Result<Option<Range<i64>>> {
         let Some((name, table)) = TABLES.iter().find_map(|name| Some((*name, tensors.get(*name)?))) else {
-            let problem = "the text encoder has no table of tokens for the embedding".into();
+            let problem = format!(
+                "the text encoder has no token table for the embedding; expected a tensor {}",
+                TABLES.join(" or ")
+            );
             return Err(Error::Malformed { file: self.file.clone(), problem });
         };
         let (rows, width) = table.size2()?;
@@ -132,8 +136,11 @@ impl Embedding {
             None => format!("{width} wide"),
         };
         let list = |widths: &[i64]| widths.iter().map(name).collect::<Vec<_>>().join(" and ");
-        let problem =
-            format!("the embedding is {}; this model's text encoder is {}", list(&self.widths()), list(widths));
+        let problem = format!(
+            "the embedding is {}; this model's text encoder is {}; use an embedding for this model's family",
+            list(&self.widths()),
+            list(widths)
+        );
         Error::Malformed { file: self.file.clone(), problem }
     }
 }

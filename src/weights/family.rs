@@ -1,4 +1,4 @@
-//! The families of Stable Diffusion, and their differences that files do not state.
+//! The families of Stable Diffusion models, and the facts about each family that its files do not state.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ModelFamily {
-    /// SD 1.x: CLIP-L, 768 wide.
+    /// SD 1.x: text encoder CLIP-L, context width 768.
     Sd1,
-    /// SD 2.x: OpenCLIP-H, 1024 wide.
+    /// SD 2.x: text encoder OpenCLIP-H, context width 1024.
     Sd2,
-    /// SDXL: CLIP-L and OpenCLIP-bigG side by side, 2048 wide.
+    /// SDXL: text encoders CLIP-L and OpenCLIP-bigG side by side, context width 2048.
     Sdxl,
-    /// SDXL's refiner: OpenCLIP-bigG alone, 1280 wide.
+    /// SDXL's refiner: text encoder OpenCLIP-bigG alone, context width 1280.
     SdxlRefiner,
 }
 
@@ -25,9 +25,9 @@ pub(crate) struct FamilySpec {
     pub architecture: &'static str,
     /// Width of the context that the family's UNet reads.
     pub context: i64,
-    /// Inputs of the layer that reads pooled text and sizes; `None` without such a layer.
+    /// Input width of the UNet's layer for pooled text and size numbers; `None` without such a layer.
     pub added: Option<i64>,
-    /// True if an empty negative prompt is zeros instead of the text encoder's states.
+    /// True if zeros represent an empty negative prompt, instead of the text encoder's states.
     pub empty_is_zeros: bool,
     /// True if the UNet reads an aesthetic score.
     pub reads_score: bool,
@@ -35,23 +35,23 @@ pub(crate) struct FamilySpec {
     pub scheduler: &'static str,
     /// diffusers' class of the scheduler for models that predict v or have zero terminal SNR.
     pub scheduler_of_v: &'static str,
-    /// Latent rows and columns of the family's own picture size.
+    /// Side of the square latent at the family's own picture size, in cells.
     pub side: i64,
-    /// Latent rows and columns of the picture size of models that predict v.
+    /// Side of the square latent at the picture size of models that predict v, in cells.
     pub side_of_v: i64,
     /// Number of attention heads on every level.
     pub heads: Heads,
-    /// Factor between the VAE's latents and the sampler's.
+    /// Factor by which the VAE's latents are multiplied for the sampler.
     pub scaling_factor: f64,
     /// Token that pads prompts, if it is not the end token.
     pub pad_token: Option<&'static str>,
-    /// Layers of a 24-layer text encoder that are read.
+    /// Number of layers that are used of a text encoder with 24 layers.
     pub layers_of_24: usize,
     /// Usual guidance scale.
     pub guidance_scale: f64,
 }
 
-/// Number of attention heads on a UNet's level.
+/// Rule for the number of attention heads on a UNet's level.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Heads {
     /// A fixed number on every level.
@@ -68,7 +68,7 @@ const SD1: FamilySpec = FamilySpec {
     empty_is_zeros: false,
     reads_score: false,
     scheduler: "PNDMScheduler",
-    // Of the two classes, only DDIM supports zero terminal SNR.
+    // PNDMScheduler does not support zero terminal SNR, DDIMScheduler does.
     scheduler_of_v: "DDIMScheduler",
     side: 64,
     side_of_v: 64,
@@ -86,7 +86,7 @@ const SD2: FamilySpec = FamilySpec {
     side_of_v: 96,
     heads: Heads::PerChannels(64),
     pad_token: Some("!"),
-    // SD 2.x was trained on the last layer but one.
+    // SD 2.x was trained on the output of the text encoder's last layer but one.
     layers_of_24: 23,
     ..SD1
 };

@@ -1,6 +1,6 @@
-//! Safetensors files, read without copying: a file is mapped in stretches, and its tensors are views of the mappings.
+//! Safetensors files, read without copying: a file is mapped into memory, and its tensors are views of the mappings.
 //!
-//! Every number of the header is checked before use; libtorch is only asked for ranges inside the file.
+//! Every number of the header is checked before use, so that libtorch only reads ranges inside the file.
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -20,15 +20,16 @@ pub type Tensors = BTreeMap<String, Tensor>;
 const LONGEST_HEADER: u64 = 100_000_000;
 /// Number of bytes, at the start of a file, that hold the length of its header.
 const LENGTH: u64 = 8;
-/// Bytes of a file whose tensors share a mapping. The pages that were read stay resident until the last of these
-/// tensors is dropped. Building a model therefore takes little more memory than the model.
+/// Length in bytes of a stretch of a file. Tensors that begin in the same stretch share a mapping, and the pages that
+/// were read stay resident until the last of these tensors is dropped. Building a model therefore takes little more
+/// memory than the model.
 const STRETCH: i64 = 32 << 20;
 
 /// A result whose error is a sentence about a file.
 type Checked<T> = std::result::Result<T, String>;
 
-/// Writes tensors into a `.safetensors` file, whole or not at all: a temporary file replaces the old one once the new
-/// data is on the disk.
+/// Writes tensors into a `.safetensors` file, whole or not at all: the data goes into a temporary file, which replaces
+/// the old file once all data is on the disk.
 ///
 /// # Errors
 /// [`Error::Io`] with the path, on a full disk for example; [`Error::Torch`] for tensors of a kind that the format
@@ -46,8 +47,9 @@ pub fn write_safetensors(tensors: &Tensors, path: &Path) -> Result<()> {
 
 /// Reads the tensors of a safetensors file, on the CPU and in their stored kinds.
 ///
-/// The tensors are views of the mapped file. Reading costs no memory, and the file must not be shortened while the
-/// tensors are used. Neighbors share a mapping of some 32 MiB, which ends with the last of them.
+/// The tensors are views of the mapped file, so reading takes no memory for their values. The file must not be
+/// shortened while the tensors are used. Tensors that begin in the same 32 MiB of the file share a mapping, which ends
+/// when the last of these tensors is dropped.
 ///
 /// # Errors
 /// [`Error::Io`], or [`Error::Malformed`] with a description of the file: cut off, an HTML page, a git-lfs pointer.
@@ -65,7 +67,7 @@ pub fn read_safetensors(path: &Path) -> Result<Tensors> {
     Ok(tensors)
 }
 
-/// Contents of a safetensors file, without the numbers of its tensors.
+/// The header of a safetensors file: names, shapes and kinds of the tensors, and the file's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Header {
@@ -73,7 +75,7 @@ pub struct Header {
     pub file: String,
     /// Shape and kind of every tensor, by name.
     pub tensors: BTreeMap<String, Stored>,
-    /// Metadata that the file's writer noted.
+    /// Metadata of the file, such as `modelspec.architecture`.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -163,8 +165,8 @@ struct Written {
     data_offsets: (u64, u64),
 }
 
-/// Adds the tensors of `entries` to `tensors`. They share the memory of `file`, which holds the bytes of the whole
-/// file or of its beginning.
+/// Adds the tensors of `entries` to `tensors`. The added tensors share the memory of `file`, which holds the bytes of
+/// the whole file or of its beginning.
 fn views(entries: &[Entry], file: &Tensor, tensors: &mut Tensors) -> Result<()> {
     for Entry { name, kind, shape, start, length, item } in entries {
         let bytes = file.f_narrow(0, *start, *length)?;
@@ -203,10 +205,12 @@ fn not_safetensors(start: &[u8], length: Option<u64>) -> String {
              map_location=\"cpu\", weights_only=True); save_file({k: v.clone().contiguous() for k, v in \
              model.get(\"state_dict\", model).items() if hasattr(v, \"dtype\")}, \"model.safetensors\")"
         }
-        [b'G', b'G', b'U', b'F', ..] => "the file is in GGUF format; only safetensors are read",
+        [b'G', b'G', b'U', b'F', ..] => {
+            "the file is in GGUF format; only safetensors are read; name a safetensors file"
+        }
         _ if text.starts_with('{') => "the file is JSON, not weights; name a safetensors file",
         _ if length == Some(0) => "the file begins with zeros, as an unfinished download does; download it again",
-        _ => "the file is not a safetensors file, because it does not begin with a header",
+        _ => "the file is not a safetensors file, because it does not begin with a header; name a safetensors file",
     };
     looks.into()
 }
@@ -237,8 +241,8 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-/// Returns the tensors that `header` lists, in the order of their bytes, and the metadata. The bytes must begin at
-/// `start` and end with the file.
+/// Returns the tensors that `header` lists, in the order of their bytes, and the metadata. The bytes of the tensors
+/// must fill the file from byte `start` to its length `total`, without gaps.
 fn entries(header: &[u8], start: u64, total: u64) -> Checked<(Vec<Entry>, BTreeMap<String, String>)> {
     let Fields(fields) = serde_json::from_slice(header)
         .map_err(|error| format!("the file's header is not valid safetensors JSON: {error}"))?;
@@ -259,12 +263,13 @@ fn entries(header: &[u8], start: u64, total: u64) -> Checked<(Vec<Entry>, BTreeM
     let mut entries = Vec::with_capacity(written.len());
     let mut end = 0;
     for (name, Written { dtype, shape, data_offsets: (from, to) }) in written {
-        let (kind, item) =
-            kind(&dtype).ok_or_else(|| format!("tensor {name} is stored as {dtype}, which is not supported"))?;
+        let (kind, item) = kind(&dtype).ok_or_else(|| {
+            format!("tensor {name} is stored as {dtype}, which is not supported; convert the file to F32, F16 or BF16")
+        })?;
         if from != end || to < from {
             return Err(format!(
                 "tensor {name} has bytes {from}..{to}, expected to begin at {end}; the file has an overlap, gap or \
-                 damage"
+                 damage; download it again"
             ));
         }
         if to > room {
@@ -276,7 +281,8 @@ fn entries(header: &[u8], start: u64, total: u64) -> Checked<(Vec<Entry>, BTreeM
         let size = shape.iter().try_fold(item, |size, &n| size.checked_mul(n).filter(|_| n >= 0));
         if size.and_then(|size| u64::try_from(size).ok()) != Some(to - from) {
             return Err(format!(
-                "tensor {name} has shape {shape:?} of {dtype}, which does not fit into its {} bytes",
+                "tensor {name} has shape {shape:?} of {dtype}, which does not fit into its {} bytes; download the file \
+                 again",
                 to - from
             ));
         }
@@ -285,12 +291,15 @@ fn entries(header: &[u8], start: u64, total: u64) -> Checked<(Vec<Entry>, BTreeM
         entries.push(Entry { name, kind, shape, start, length, item });
     }
     if end != room {
-        return Err(format!("the file has {} bytes behind its last tensor", room - end));
+        return Err(format!(
+            "the file has {} bytes behind its last tensor, expected none; download it again",
+            room - end
+        ));
     }
     Ok((entries, metadata))
 }
 
-/// Returns the kind and the bytes of a number that the format calls `dtype`.
+/// Returns the kind that the format calls `dtype`, and the size of one number in bytes; `None` for other types.
 fn kind(dtype: &str) -> Option<(Kind, i64)> {
     Some(match dtype {
         "F64" => (Kind::Double, 8),
@@ -337,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_torch_writes_is_read_in_every_kind() -> Result<()> {
+    fn files_written_by_torch_are_read_in_every_kind() -> Result<()> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("all.safetensors");
         let kinds = [Kind::Float, Kind::Half, Kind::BFloat16, Kind::Double, Kind::Int64, Kind::Uint8, Kind::Bool];
@@ -360,7 +369,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_is_dropped_is_no_longer_mapped() -> Result<()> {
+    fn dropped_tensors_release_their_mapping() -> Result<()> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("large.safetensors");
         let bytes = |value: i64| Tensor::full([STRETCH + 5], value, (Kind::Uint8, Device::Cpu));
@@ -379,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_not_padded_is_read_too() -> Result<()> {
+    fn header_without_padding_is_read() -> Result<()> {
         for spaces in 0..8 {
             let bytes = file(&format!("{PAIR}{}", " ".repeat(spaces)), 3);
             let read = parse_safetensors("bytes", &bytes)?;
@@ -390,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_off_anywhere_is_an_error() {
+    fn file_cut_off_anywhere_is_an_error() {
         let bytes = file(PAIR, 3);
         for length in 0..bytes.len() {
             problem(&bytes[..length]);
@@ -404,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_header_says_is_checked() {
+    fn invalid_header_entries_are_errors() {
         let of = |dtype: &str, shape: &str, offsets: &str| {
             problem(&file(&format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#), 2))
         };
@@ -437,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_called_by_their_name() {
+    fn error_names_the_format_of_other_files() {
         let page = "\n<!DOCTYPE html>\n<html><head><title>404</title></head></html>";
         assert!(problem(page.as_bytes()).contains("is an HTML page"));
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
@@ -450,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn no_header_makes_it_fall_over() {
+    fn damaged_headers_never_panic() {
         let whole = file(PAIR, 3);
         let mut state = 7u64;
         let mut random = |below: usize| {
@@ -469,7 +478,7 @@ mod tests {
             }
             let _ = parse_safetensors("bytes", &bytes); // a result or an error, but no panic
         }
-        // False lengths: no memory is reserved for the claim of a header.
+        // A false header length is an error before any memory of that length is reserved.
         for claimed in [1, 2, 99_999_999, 100_000_001, u64::MAX - 7, u64::MAX] {
             let bytes = [claimed.to_le_bytes().as_slice(), b"{\"a\":1}"].concat();
             problem(&bytes);

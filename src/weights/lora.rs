@@ -1,4 +1,4 @@
-//! [`Lora`]: small changes to the weights of a model, in one file.
+//! [`Lora`]: low-rank changes to the weights of a model, from one file.
 
 use super::Tensors;
 use super::family::ModelFamily;
@@ -15,11 +15,12 @@ use tch::{Kind, Tensor};
 /// The tensors of a model's networks, by part: `unet`, `text_encoder`, `text_encoder_2`, `vae`.
 pub type Parts = BTreeMap<String, Tensors>;
 
-/// A LoRA: W + scale · α/r · up · down for some weights W of a model.
+/// A LoRA (low-rank adaptation): some weights W of a model become W + scale · α/r · up · down, where r is the rank.
 ///
-/// Supported names are those of peft and diffusers (today's and the two older ones) and of kohya's trainer (diffusers'
-/// numbering or SGM's). Linear layers and convolutions, LoCon's middle matrix and whole differences are supported.
-/// LoHa, LoKr, DoRA and others are refused by name.
+/// Supported tensor names are those of PEFT, of diffusers (today's names and two older forms) and of kohya's trainer
+/// (with diffusers' or SGM's numbers of blocks). Linear layers and convolutions, LoCon's middle matrix and full
+/// differences (`diff`) are supported. LoHa, LoKr, DoRA and other algorithms are refused with an error that names the
+/// algorithm.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -27,7 +28,7 @@ pub type Parts = BTreeMap<String, Tensors>;
 /// use impasto::{Model, Source};
 ///
 /// let model = Model::load(&Source::file("model.safetensors"))?;
-/// let ink = model.with_lora(&[Lora::open("ink.safetensors")?.scale(0.8)])?; // shares what the LoRA leaves alone
+/// let ink = model.with_lora(&[Lora::open("ink.safetensors")?.scale(0.8)])?; // unchanged weights are shared
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct Lora {
     file: String,
     modules: BTreeMap<String, Module>,
     family: Option<ModelFamily>,
-    /// Width of the context in the LoRA's training.
+    /// Width of the context in the model that the LoRA was trained on.
     context: Option<i64>,
     adapter: Value,
     /// Words whose embeddings the file also contains.
@@ -45,7 +46,7 @@ pub struct Lora {
     text_scale: Option<f64>,
 }
 
-/// Tensors that change one weight.
+/// Tensors that change the weight and the bias of one layer.
 #[derive(Debug, Default)]
 struct Module {
     down: Option<Tensor>,
@@ -56,7 +57,7 @@ struct Module {
     diff_b: Option<Tensor>,
 }
 
-/// Parts of names that belong to other algorithms.
+/// Parts of tensor names that only other algorithms have, and the names of these algorithms.
 const OTHERS: [(&str, &str); 10] = [
     (".hada_", "LoHa"),
     (".lokr_", "LoKr"),
@@ -90,8 +91,8 @@ const ENDS: [(&str, Field); 12] = [
 ];
 
 impl Lora {
-    /// Opens a file. PEFT saves scales in `adapter_config.json`, which is also read beside an
-    /// `adapter_model.safetensors`.
+    /// Reads a LoRA from a `.safetensors` file. For a file named `adapter_model.safetensors`, PEFT's scales are also
+    /// read from `adapter_config.json` in the same folder.
     ///
     /// # Errors
     /// The errors of [`read_safetensors`](super::read_safetensors); [`Error::Malformed`] if the file is not a LoRA, or
@@ -176,8 +177,9 @@ impl Lora {
         self
     }
 
-    /// Applies several LoRAs to the tensors of a model, one after the other. The changes are summed in f32 and cast
-    /// once. Tensors that no LoRA names stay the same objects. Returns notes about oddities, in sentences.
+    /// Adds the changes of several LoRAs to the tensors of a model. The changes are summed in f32 and cast once.
+    /// Tensors that no LoRA changes stay the same objects. Returns a sentence for each LoRA with modules that the model
+    /// lacks, or with learned words, which are not loaded.
     ///
     /// # Errors
     /// [`Error::Malformed`] for a LoRA of another model, naming both; [`Error::Parameter`] for a scale that is not
@@ -251,7 +253,8 @@ impl Lora {
         Ok(notes)
     }
 
-    /// Returns the factor for a module's change.
+    /// Returns the factor for a module's change: the scale times α/r (α/√r with rsLoRA) for the low-rank change of a
+    /// weight, and the scale alone for full differences and biases.
     fn factor(&self, part: &str, key: &str, module: &Module, weight: bool) -> f64 {
         let scale = if part == "unet" { self.scale } else { self.text_scale.unwrap_or(self.scale) };
         let Some(rank) = module.down.as_ref().and_then(|down| down.size().first().copied()).filter(|_| weight) else {
@@ -297,8 +300,8 @@ impl Lora {
 }
 
 impl Module {
-    /// Returns the change of the weight as trained, without the factor α/r. The result is f32, of any shape with as
-    /// many numbers as the weight.
+    /// Returns the change of the weight as trained, without the factor α/r; `None` if the module does not change the
+    /// weight. The result is f32, of any shape with as many numbers as the weight.
     fn weight(&self) -> Result<Option<Tensor>> {
         if let Some(diff) = &self.diff {
             return Ok(Some(diff.f_to_kind(Kind::Float)?));
@@ -337,8 +340,8 @@ fn without_adapter(name: &str) -> String {
     name.to_owned()
 }
 
-/// The modules of a model by their paths with `_` for `.`, the notation of kohya's trainer. This notation cannot be
-/// undone, so it is applied to every module of the model.
+/// The modules of a model, by their paths in the notation of kohya's trainer, with `_` for `.`. Paths contain other `_`
+/// too, so the notation cannot be converted back, and every path of the model is converted instead.
 struct Index<'p> {
     parts: BTreeMap<&'p str, BTreeMap<String, &'p str>>,
     layout: Layout,
@@ -452,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn comfyui_names_modules_as_single_files_do() -> Result<()> {
+    fn comfyui_module_names_are_recognized() -> Result<()> {
         let mut model = parts(&[4, 5, 3, 3]);
         let text = "text_model.encoder.layers.0.mlp.fc1.weight";
         model.insert("text_encoder".into(), Tensors::from([(text.to_owned(), wave(&[6, 8]))]));
@@ -473,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_a_lora_brings_are_told() -> Result<()> {
+    fn learned_words_in_a_lora_are_noted() -> Result<()> {
         let lora = lora(&[
             (&format!("{KEY}.lora_A.weight"), wave(&[2, 8])),
             (&format!("{KEY}.lora_B.weight"), wave(&[6, 2])),
@@ -490,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_named_stays_the_same_tensor() -> Result<()> {
+    fn weights_outside_a_lora_stay_the_same_tensor() -> Result<()> {
         let mut model = parts(&[4, 5, 3, 3]);
         let pointer = |model: &Parts, name: &str| model["unet"][name].data_ptr();
         let conv = "mid_block.resnets.0.conv1.weight";
@@ -505,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_differences_are_added() -> Result<()> {
+    fn full_differences_are_added() -> Result<()> {
         let mut model = parts(&[4, 5, 3, 3]);
         let lora = lora(&[(&format!("{CONV}.diff"), wave(&[4, 5, 3, 3])), (&format!("{CONV}.diff_b"), wave(&[4]))])?;
         Lora::merge(&[lora.scale(2.0)], &mut model)?;

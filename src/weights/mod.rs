@@ -10,8 +10,8 @@
 //!
 //! let tensors = Tensors::from([("proj.weight".into(), Tensor::f_ones([2, 3], (Kind::Half, Device::Cpu))?)]);
 //! let w = Weights::new("example", tensors, Kind::Float, Device::Cpu);
-//! let weight = w.at("proj").tensor("weight", &[2, 3])?;       // f32 by now
-//! let _bias = w.at("proj").tensor("bias", &[2])?;             // not there: a placeholder, and loading goes on
+//! let weight = w.at("proj").tensor("weight", &[2, 3])?;       // converted to f32
+//! let _bias = w.at("proj").tensor("bias", &[2])?;             // missing: returns zeros, and loading continues
 //! assert!(w.finish().unwrap_err().to_string().contains("proj.bias [2]"));
 //! # Ok::<(), impasto::Error>(())
 //! ```
@@ -52,10 +52,10 @@ use std::path::Path;
 use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
-/// Number of missing tensors at which loading ends; SDXL's UNet, the largest network here, has 1,680 tensors.
+/// Number of missing tensors at which loading stops; SDXL's UNet, the largest network here, has 1,680 tensors.
 const MOST_MISSING: usize = 4096;
 
-/// A view of named tensors, at some path, that records all requests. Cloning and [`Weights::at`] are cheap.
+/// A view of the tensors below a path, which records all requests. Cloning and [`Weights::at`] are cheap.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Weights {
@@ -92,7 +92,8 @@ struct Asked {
 }
 
 impl Weights {
-    /// Hands out `tensors`, converted to `kind` and moved to `device`; `file` names them in messages.
+    /// Creates a view that hands out `tensors`, converted to `kind` and moved to `device`. Messages name `file` as the
+    /// source of the tensors.
     pub fn new(file: impl Into<String>, tensors: Tensors, kind: Kind, device: Device) -> Self {
         Self::of(file.into(), Origin::Tensors(tensors.into()), kind, device)
     }
@@ -106,8 +107,8 @@ impl Weights {
     }
 
     /// Creates random weights for any network, for benches and tests: every requested tensor exists. Matrices and
-    /// kernels are near-normal with a standard deviation of 1/√fan_in, other weights (of norms) are 1, biases are 0.
-    /// Equal seeds and names give equal values.
+    /// kernels are nearly normally distributed with a standard deviation of 1/√fan_in, other weights (of norms) are 1,
+    /// biases are 0. Equal seeds and names give equal values.
     pub fn random(seed: u64, kind: Kind, device: Device) -> Self {
         Self::of(format!("random weights (seed {seed})"), Origin::Random(seed), kind, device)
     }
@@ -122,9 +123,10 @@ impl Weights {
         Self { path: self.full(name), ..self.clone() }
     }
 
-    /// Returns a view with the kernels of convolutions laid out channels last on a CPU. Convolutions and norms then
-    /// keep pictures in that layout too. The layout suits networks made of convolutions. With attention throughout,
-    /// changing the layout back and forth costs more than it gains (measured: `docs/performance.md`).
+    /// Returns a view that lays out the kernels of convolutions channels last, on a CPU only. Convolutions and norms
+    /// then keep pictures in that layout too. The layout suits networks made of convolutions. In networks with
+    /// attention on every level, changing the layout back and forth costs more time than the layout saves (measured:
+    /// `docs/performance.md`).
     pub(crate) fn channels_last(&self) -> Self {
         Self { channels_last: true, ..self.clone() }
     }
@@ -173,11 +175,12 @@ impl Weights {
     ///
     /// A 1×1 convolution [o, i, 1, 1] and a matrix [o, i] are the same weights, and a request for one accepts the
     /// other. A tensor is recorded as a problem if it is missing, has another shape or holds no floating-point numbers.
-    /// Zeros without memory of their own then stand in until [`Weights::finish`].
+    /// Zeros of `shape`, which share one number in memory, are then returned, and [`Weights::finish`] reports the
+    /// problem.
     ///
     /// # Errors
-    /// [`Error::Torch`], such as out of memory. [`Error::Weights`] once 4096 tensors are missing: a configuration of a
-    /// few hundred bytes can request millions. Each request takes time and memory, even if the file has no such tensor.
+    /// [`Error::Torch`], such as out of memory. [`Error::Weights`] once 4096 tensors are missing, because a
+    /// configuration of a few hundred bytes can request millions of tensors, and each request takes time and memory.
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let store = &*self.store;
         let name = self.full(name);
@@ -237,7 +240,7 @@ impl Weights {
         }
     }
 
-    /// Returns handles on every tensor that was handed out so far, as it was handed out.
+    /// Returns shallow clones of all tensors handed out so far, in the kind and layout in which they were handed out.
     pub(crate) fn handed_out(&self) -> Tensors {
         share(&self.store.asked.borrow().handed_out)
     }
@@ -269,7 +272,8 @@ impl Weights {
     /// are not an error.
     ///
     /// # Errors
-    /// [`Error::Weights`] with the whole report if a tensor is missing or misshapen, or too large for its kind.
+    /// [`Error::Weights`] with the whole report if a tensor is missing, is misshapen, or holds numbers too large for
+    /// the requested kind.
     pub fn finish(&self) -> Result<()> {
         {
             let asked = self.store.asked.borrow();
@@ -292,12 +296,13 @@ impl Weights {
         Ok(tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
     }
 
+    /// Returns zeros of `shape` that share one number in memory.
     fn placeholder(&self, shape: &[i64]) -> Result<Tensor> {
         Ok(Tensor::f_zeros([], (self.store.kind, self.store.device))?.f_expand(shape, false)?)
     }
 }
 
-/// Returns second handles on the same tensors.
+/// Returns shallow clones of the tensors, which share their memory.
 pub(crate) fn share(tensors: &Tensors) -> Tensors {
     tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
 }
@@ -340,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_come_together_at_the_end() -> Result<()> {
+    fn report_collects_all_problems() -> Result<()> {
         let w = weights(&[
             ("a.weight", &[3, 2], Kind::Float),
             ("b.weight", &[4], Kind::Int8),
@@ -362,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn not_finite_is_noted_and_too_large_is_refused() -> Result<()> {
+    fn nonfinite_weights_are_noted_overflow_is_an_error() -> Result<()> {
         let load = |value: f32, kind| -> Result<LoadReport> {
             let w =
                 Weights::new("x", Tensors::from([("a".into(), Tensor::from_slice(&[1.0, value]))]), kind, Device::Cpu);
@@ -374,7 +379,7 @@ mod tests {
         assert_eq!(load(f32::NAN, Kind::Float)?.not_finite, ["a"]);
         assert_eq!(load(f32::INFINITY, Kind::Half)?.not_finite, ["a"]);
         assert_eq!(load(f32::MAX, Kind::Float)?.not_finite, [""; 0], "a sum may overflow, the weights do not");
-        assert_eq!(load(65504.0, Kind::Half)?.overflown, [""; 0], "likewise");
+        assert_eq!(load(65504.0, Kind::Half)?.overflown, [""; 0], "65504 is the largest f16");
         let report = load(1e5, Kind::Half)?;
         assert_eq!((report.overflown.len(), report.not_finite.len()), (1, 0));
         assert!(report.to_string().contains("too large for the requested kind:\n  a"), "{report}");
@@ -382,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_handed_out_is_let_go_and_handed_out_again() -> Result<()> {
+    fn repeated_request_returns_the_same_tensor() -> Result<()> {
         let w = weights(&[("a.weight", &[3, 2], Kind::Half)]);
         let first = w.at("a").tensor("weight", &[3, 2])?;
         assert!(matches!(&w.store.origin, Origin::Tensors(left) if left.borrow().is_empty()));

@@ -8,7 +8,7 @@ use crate::error::Result;
 use std::collections::BTreeSet;
 use tch::Tensor;
 
-/// Storage of a tensor's values in a single file.
+/// Form in which a single file stores a tensor of diffusers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Storage {
     /// Stored unchanged.
@@ -17,7 +17,7 @@ pub(super) enum Storage {
     Cell,
     /// Stored as the transposed matrix.
     Transposed,
-    /// Stored as this third of the rows.
+    /// Stored as a third of another tensor's rows: 0 is the query, 1 the key and 2 the value.
     Third(i64),
 }
 
@@ -33,26 +33,26 @@ impl Storage {
     }
 }
 
-/// Counts that the numbers in a single file's names depend on.
+/// Numbers of blocks and levels, on which the numbers in a single file's tensor names depend.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    /// Blocks per level of a UNet: the residual blocks and the step to the next level.
+    /// Blocks per level of a UNet: the residual blocks, and one for the downsampling to the next level.
     pub unet_blocks: usize,
     /// Levels of a VAE.
     pub vae_levels: usize,
 }
 
 impl Default for Layout {
-    /// Returns the counts of every published model.
+    /// Returns the numbers that all published models have.
     fn default() -> Self {
         Self { unet_blocks: 3, vae_levels: 4 }
     }
 }
 
 impl Layout {
-    /// Derives the counts of a file from its names, prefixes included.
+    /// Derives the numbers of a file from its tensor names, prefixes included.
     pub(super) fn of<'n>(names: impl Iterator<Item = &'n str>) -> Self {
-        // A ControlNet in the same file repeats the numbers of the UNet's blocks, so different numbers are counted.
+        // A ControlNet in the same file repeats the numbers of the UNet's blocks, so each number is counted once.
         let (mut blocks, mut halvings, mut levels) = (0, BTreeSet::new(), 0);
         for name in names {
             let number = |after: &str| {
@@ -69,7 +69,7 @@ impl Layout {
     }
 }
 
-/// Joins the first part of a name and the others to `a.b.c`.
+/// Joins the parts of a name with dots: `a.b.c`.
 fn joined(start: impl AsRef<str>, rest: &[&str]) -> String {
     let mut name = start.as_ref().to_owned();
     for part in rest {
@@ -130,10 +130,10 @@ pub(super) fn unet(name: &str, layout: Layout) -> Option<String> {
     })
 }
 
-/// Translates as [`unet`] does, but a module's path with `_` for `.`. A layer's name that does not end in a number
-/// stays as it is.
+/// Returns diffusers' path of a UNet's module, from a single file's path with `_` for `.`; `None` if there is none. A
+/// number after `in_layers`, `emb_layers` or `out_layers` is split off; other layer names stay as they are.
 pub(super) fn unet_joined(path: &str, layout: Layout) -> Option<String> {
-    // Numbers before the first word belong to the place, the others to the layer.
+    // Numbers directly after the place belong to the place; later numbers belong to the layer's name.
     const PLACES: [&str; 6] = ["input_blocks", "output_blocks", "middle_block", "time_embed", "label_emb", "out"];
     let place = PLACES.iter().find(|place| path.strip_prefix(**place).is_some_and(|rest| rest.starts_with('_')))?;
     let mut rest = path.get(place.len()..)?;
@@ -177,7 +177,8 @@ pub(super) fn vae(name: &str, layout: Layout) -> Option<(String, Storage)> {
     let same = |name: String| Some((joined(half, &[&name]), Storage::Same));
     let level = |index: &str| match half {
         "encoder" => Some(format!("down_blocks.{index}")),
-        // Decoders of single files count levels from the picture, those of diffusers from the latent.
+        // Single files count a decoder's levels from the picture to the latent, diffusers from the latent to the
+        // picture.
         _ => Some(format!("up_blocks.{}", layout.vae_levels.checked_sub(1 + index.parse::<usize>().ok()?)?)),
     };
     match inside {
@@ -206,12 +207,12 @@ pub(super) fn vae(name: &str, layout: Layout) -> Option<(String, Storage)> {
     }
 }
 
-/// Returns diffusers' name parts inside a VAE's residual block.
+/// Returns the parts of diffusers' name for a tensor inside a VAE's residual block.
 fn shortcut<'n>(rest: &[&'n str]) -> Vec<&'n str> {
     rest.iter().map(|part| if *part == "nin_shortcut" { "conv_shortcut" } else { part }).collect()
 }
 
-/// Returns transformers' names of the tensors that OpenCLIP stores under `name`, without prefix.
+/// Returns transformers' names of the tensors that OpenCLIP stores under `name` (without prefix), and their storage.
 pub(super) fn open_clip(name: &str) -> Vec<(String, Storage)> {
     let parts: Vec<&str> = name.split('.').collect();
     let same = |name: String| vec![(name, Storage::Same)];
@@ -242,7 +243,8 @@ pub(super) fn open_clip(name: &str) -> Vec<(String, Storage)> {
     }
 }
 
-/// Renames the tensors that begin with `prefix` and have a name in diffusers.
+/// Returns the tensors whose names begin with `prefix`, under the names that `rename` gives for the rest of the name.
+/// Tensors without a new name are left out.
 pub(super) fn renamed<I: IntoIterator<Item = (String, Storage)>>(
     tensors: &Tensors,
     prefix: &str,

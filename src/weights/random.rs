@@ -1,4 +1,4 @@
-//! Random weights for a network of which only the shapes matter. Torch's generator is global state and stays untouched.
+//! Random weights, for networks without a checkpoint. Torch's random generator, which is global state, is not used.
 
 use crate::error::Result;
 use tch::Tensor;
@@ -28,7 +28,7 @@ fn normal(state: &mut u64) -> f64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^= z >> 31;
     let sum = (z & 0xffff) + (z >> 16 & 0xffff) + (z >> 32 & 0xffff) + (z >> 48);
-    // Each uniform has mean 1/2 and variance 1/12, so four have 2 and 1/3.
+    // Each uniform has mean 1/2 and variance 1/12, so the sum of four has mean 2 and variance 1/3.
     (sum as f64 / 65535.0 - 2.0) * 3f64.sqrt()
 }
 

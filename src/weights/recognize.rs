@@ -5,7 +5,7 @@ use super::file::Header;
 use crate::error::{Error, Result};
 use std::fmt;
 
-/// The recognised contents of a file.
+/// The recognized contents of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Contents {
@@ -16,27 +16,27 @@ pub enum Contents {
         /// True if the UNet also reads a mask and a masked picture.
         inpaint: bool,
     },
-    /// A model that colors sketches like reference pictures, a ColorizeDiffusion of any version.
+    /// A ColorizeDiffusion model of any version, which colors sketches like reference pictures.
     Colorizer,
     /// A ControlNet.
     ControlNet {
         /// Family of the UNet that the ControlNet belongs to.
         family: ModelFamily,
-        /// Channels of the hint.
+        /// Number of channels of the hint.
         hint: i64,
     },
     /// A VAE alone.
     Vae,
-    /// A tiny autoencoder; those of SD 1.x and SDXL cannot be told apart.
+    /// A tiny autoencoder (TAESD). The tensors do not show whether the autoencoder is for SD 1.x or SDXL.
     Taesd,
     /// A text encoder alone.
     TextEncoder {
-        /// Width of the encoder's states: 768 (L), 1024 (H), 1280 (bigG).
+        /// Width of the encoder's states: 768 (CLIP-L), 1024 (OpenCLIP-H), 1280 (OpenCLIP-bigG).
         width: i64,
     },
     /// A LoRA or a related adapter.
     Lora {
-        /// Family that the LoRA was trained on, if the LoRA touches cross-attention.
+        /// Family that the LoRA was trained on; `None` if no change of cross-attention shows the family.
         family: Option<ModelFamily>,
     },
     /// An embedding of a word (textual inversion).
@@ -65,16 +65,16 @@ impl fmt::Display for Contents {
     }
 }
 
-/// Prefix, if any, of the names of SD UNets in single files.
+/// Prefix of a UNet's tensor names in single files; some files omit the prefix.
 pub(super) const UNET: &str = "model.diffusion_model.";
 
-/// Prefix of the names of ColorizeDiffusion's sketch encoder.
+/// Prefix of the tensor names of ColorizeDiffusion's sketch encoder.
 pub(super) const SKETCH_ENCODER: &str = "control_encoder.";
 
 /// A test of tensor names, and the contents of a file in which a name passes the test.
 type Sign = (fn(&str) -> bool, &'static str);
 
-/// Signs of files that this crate cannot use, such as adapters; tested before a file is recognised as a ControlNet.
+/// Signs of files that this crate cannot use, such as adapters; tested before a file is recognized as a ControlNet.
 const OTHERS: &[Sign] = &[
     (|name| name == "lora_controlnet", "a Control-LoRA"),
     (|name| name == "difference", "a difference ControlNet"),
@@ -84,7 +84,7 @@ const OTHERS: &[Sign] = &[
     (|name| name.contains(".motion_modules."), "an AnimateDiff motion module"),
 ];
 
-/// Signs of models that this crate cannot use; tested only after a file was not recognised as a ControlNet.
+/// Signs of models that this crate cannot use; tested only after a file was not recognized as a ControlNet.
 const OTHER_MODELS: &[Sign] = &[
     (|name| name.contains("joint_blocks."), "a Stable Diffusion 3 model"),
     (|name| name.contains("double_blocks."), "a Flux model"),
@@ -109,7 +109,7 @@ fn adapts(name: &str) -> bool {
 }
 
 impl Contents {
-    /// Recognises a file by the names and shapes of its tensors.
+    /// Recognizes a file by the names and shapes of its tensors.
     ///
     /// # Errors
     /// [`Error::Malformed`] with a description of the file, if this crate cannot use the file.
@@ -161,7 +161,7 @@ impl Contents {
         }
     }
 
-    /// Recognises a LoRA; `None` if the LoRA is for a model that this crate does not run.
+    /// Recognizes a LoRA; `None` if the LoRA is for a model that this crate does not run.
     fn adapter(header: &Header) -> Option<Self> {
         let foreign = |name: &str| {
             ["transformer.", "lora_transformer_"].iter().any(|start| name.starts_with(start))
@@ -181,7 +181,7 @@ impl Contents {
         Some(Self::Lora { family: width.and_then(|(_, stored)| ModelFamily::of_context(*stored.shape.get(1)?)) })
     }
 
-    /// Recognises a textual inversion, in one of its layouts.
+    /// Recognizes an embedding of a word (textual inversion), in any of the supported layouts.
     fn embedding(header: &Header) -> Option<Self> {
         if header.tensors.len() > 4 {
             return None;
@@ -199,7 +199,7 @@ impl Contents {
         Some(Self::TextualInversion { family: ModelFamily::of_context(width).filter(|_| width != 2048)?, vectors })
     }
 
-    /// Recognises a part of a model in a file of its own.
+    /// Recognizes a single part of a model: a VAE, a tiny autoencoder or a text encoder.
     fn part(header: &Header) -> Option<std::result::Result<Self, String>> {
         for prefix in ["first_stage_model.", "vae.", ""] {
             if let Some([_, channels, ..]) = header.shape(&format!("{prefix}decoder.conv_in.weight")) {
@@ -230,7 +230,7 @@ struct Facts {
     context: Option<i64>,
     /// Input width of the layer that adds conditions to the timestep.
     added: Option<i64>,
-    /// True if there is a class for each level of noise.
+    /// True if the UNet embeds a class, as upscalers do for their noise level.
     classes: bool,
 }
 
@@ -279,7 +279,7 @@ impl Facts {
     }
 }
 
-/// Returns a few of a file's names.
+/// Returns the first three tensor names of a file.
 fn few(header: &Header) -> String {
     header.tensors.keys().take(3).map(String::as_str).collect::<Vec<_>>().join(", ")
 }

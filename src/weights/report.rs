@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter, Result};
 use tch::Kind;
 
-/// Number of names that are shown of a list.
+/// Number of entries that a report shows of each list.
 const SHOWN: usize = 10;
 /// Number of unused tensors that the name of a missing one is compared with; SDXL's UNet has 1,680.
 const COMPARED: usize = 4096;
@@ -52,9 +52,9 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
-    /// Returns the unused tensor whose name is most like that of `missing`, preferably of the same shape. Only the
-    /// first [`COMPARED`] names are compared, and only those at most twice as long, because a comparison takes the
-    /// product of two lengths.
+    /// Returns the unused tensor whose name is most like that of `missing`, preferably of the same shape; `None` if no
+    /// name is similar enough. Only the first [`COMPARED`] names are compared, and only names at most twice as long,
+    /// because the time of a comparison grows with the product of both lengths.
     fn nearest(&self, missing: &Named) -> Option<&str> {
         let likeness = |unused: &Named| strsim::normalized_levenshtein(&missing.name, &unused.name);
         let best = |same_shape: bool, least: f64| {
@@ -68,7 +68,7 @@ impl LoadReport {
         best(true, 0.5).or_else(|| best(false, 0.8))
     }
 
-    /// Returns notes about oddities in the weights of a loaded part, in sentences.
+    /// Returns notes about values that are not finite and about unused tensors, one sentence each.
     pub(crate) fn notes(&self) -> Vec<String> {
         let Self { file, not_finite: broken, .. } = self;
         let mut notes = Vec::new();
@@ -77,7 +77,8 @@ impl LoadReport {
             let more = if broken.len() > 10 { format!(", … ({} in all)", broken.len()) } else { String::new() };
             notes.push(format!("{file}: NaNs or infinities in {names}{more}"));
         }
-        // Text encoders contain a projection that no network requests, and those of SD 2.x also a last layer.
+        // Text encoders contain a projection that no network requests. Text encoders of SD 2.x also contain a last
+        // layer that no network requests.
         let spare = |name: &str| name == "text_projection.weight" || name.contains("encoder.layers.23.");
         let mut names = self.unused.iter().map(|unused| &unused.name).filter(|name| !spare(name));
         if let Some(first) = names.next() {
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_counts_shows_ten_and_guesses() {
+    fn report_shows_counts_ten_names_and_a_guess() {
         let report = LoadReport {
             file: "unet.safetensors".into(),
             loaded: 3,

@@ -1,4 +1,5 @@
-//! Single files: a whole checkpoint, or a part of one, in one `.safetensors` file, seen as a diffusers folder.
+//! Single files: a whole checkpoint, or a part of one, in one `.safetensors` file, read as if it were a diffusers
+//! folder.
 
 use super::family::{Heads, ModelFamily};
 use super::file::{Header, read_safetensors};
@@ -36,7 +37,7 @@ pub struct SingleFile {
 /// Location of the tensors.
 #[derive(Debug)]
 enum Place {
-    /// A file that is mapped anew for every part, so that the mappings of a part end with the part.
+    /// A file that is mapped again for every part, so that the mappings of a part end when the part is dropped.
     File(PathBuf),
     Memory(Tensors),
 }
@@ -49,11 +50,11 @@ pub struct Evidence {
     pub v: bool,
     /// True if the network was trained with zero terminal SNR, up to pure noise.
     pub zero_snr: bool,
-    /// Source of the evidence, worded to follow "prediction type:".
+    /// Prediction type and the reason for it, such as `v, from the file's metadata`.
     pub because: String,
 }
 
-/// Places of text encoders in single files: the prefix of their names, and true if the rest is OpenCLIP's.
+/// Prefixes of text encoders' tensor names in single files, and true if the rest of the name is OpenCLIP's.
 const TEXT: [(&str, bool); 7] = [
     ("cond_stage_model.transformer.", false),
     ("cond_stage_model.model.", true),
@@ -64,8 +65,8 @@ const TEXT: [(&str, bool); 7] = [
     ("model.", true),
 ];
 
-/// Standard deviation of one layer's biases above which an SD 2.x model is taken to predict v. ComfyUI found this
-/// threshold by looking at models.
+/// Standard deviation of one layer's biases above which an SD 2.x model is taken to predict v. The threshold is
+/// ComfyUI's, found by looking at models.
 const SPREAD_OF_V: f64 = 0.09;
 
 impl SingleFile {
@@ -89,7 +90,7 @@ impl SingleFile {
         Self { header, place, layout, beside: None }
     }
 
-    /// Returns the tensors under their own names.
+    /// Returns all tensors under the names that they have in the file.
     fn tensors(&self) -> Result<Tensors> {
         match &self.place {
             Place::File(path) => read_safetensors(path),
@@ -135,7 +136,7 @@ impl SingleFile {
     /// has none.
     ///
     /// # Errors
-    /// [`Error::Torch`] only.
+    /// The errors of [`part`](Self::part).
     pub fn averages(&self) -> Result<Option<Tensors>> {
         let tensors = self.tensors()?;
         let average = |name: &str| {
@@ -147,7 +148,7 @@ impl SingleFile {
         Self { layout: self.layout, ..Self::of("averages", found.collect()) }.part("unet")
     }
 
-    /// Returns true for a model that colors sketches like reference pictures.
+    /// Returns true for a ColorizeDiffusion model, which colors sketches like reference pictures.
     fn colorizes(&self) -> bool {
         self.has(&format!("{SKETCH_ENCODER}zero_layer.0.weight"))
     }
@@ -159,7 +160,7 @@ impl SingleFile {
     fn unet(&self, prefixes: &[&str]) -> Result<Tensors> {
         for prefix in prefixes {
             if self.has(&format!("{prefix}input_blocks.0.0.weight")) {
-                // Tensors without a name in diffusers keep their own, to be reported as unused.
+                // Tensors without a name in diffusers keep their own name, so that they are reported as unused.
                 let own = |name: &str| Some(name.to_owned()).filter(|_| !prefix.is_empty());
                 let rename = |name: &str| {
                     let name = names::unet(name, self.layout).or_else(|| own(name));
@@ -174,7 +175,8 @@ impl SingleFile {
         Ok(Tensors::new())
     }
 
-    /// Returns the parts of a colorizer that mark and gather tokens of a reference, under their own names.
+    /// Returns the tensors of a colorizer's [`ReferenceTokens`](crate::nn::ReferenceTokens), under their names in the
+    /// file.
     fn reference_tokens(&self) -> Result<Tensors> {
         if !self.colorizes() {
             return Ok(Tensors::new());
@@ -183,7 +185,8 @@ impl SingleFile {
         Ok(self.tensors()?.into_iter().filter(|(name, _)| own(name)).collect())
     }
 
-    /// Returns a contracting half of a colorizer that reads references, under diffusers' names.
+    /// Returns the tensors of one of a colorizer's [reference encoders](crate::nn::ReferenceEncoder), under diffusers'
+    /// names.
     fn reference_encoder(&self, prefix: &str) -> Result<Tensors> {
         let rename = |name: &str| {
             let name = names::unet(name, self.layout).unwrap_or_else(|| name.to_owned());
@@ -204,8 +207,8 @@ impl SingleFile {
         self.taesd()
     }
 
-    /// Returns the halves of a tiny autoencoder. The original layout counts the decoder's bend to ±3, which has no
-    /// weights, as its first layer.
+    /// Returns the encoder and the decoder of a tiny autoencoder. TAESD's own files count the decoder's soft limit of
+    /// ±3 for latents as the first layer, although it has no weights.
     fn taesd(&self) -> Result<Tensors> {
         let mut all = Tensors::new();
         for (half, first) in [("encoder", 0), ("decoder", 1)] {
@@ -245,10 +248,10 @@ impl SingleFile {
         Ok(Tensors::new())
     }
 
-    /// Determines what the UNet predicts.
+    /// Determines the UNet's prediction type, and whether the UNet was trained with zero terminal SNR.
     ///
     /// # Errors
-    /// [`Error::Torch`] only.
+    /// The errors of [`part`](Self::part).
     pub fn prediction(&self) -> Result<Evidence> {
         let said = |name: &str| self.header.metadata.get(name).map_or("", String::as_str);
         let zero_snr = self.has("ztsnr") || self.last_level()?.is_some_and(|level| level < 1e-4);
@@ -267,7 +270,7 @@ impl SingleFile {
             _ => {}
         }
         if self.colorizes() {
-            // The publishers tell the prediction type by the file's name.
+            // The publishers state the prediction type in the file's name.
             let name = self.header.file.rsplit(['/', '\\']).next().unwrap_or_default();
             let kind = if name.contains("eps") { "epsilon" } else { "v" };
             return evidence(kind == "v", format!("{kind}, from the file's name"));
@@ -291,7 +294,7 @@ impl SingleFile {
         evidence(false, "epsilon (default; the file does not name a type)".into())
     }
 
-    /// Returns ᾱ of the last timestep; `None` if the file lacks it.
+    /// Returns ᾱ of the last timestep, 999; `None` if the file does not contain it.
     fn last_level(&self) -> Result<Option<f64>> {
         if self.header.shape("alphas_cumprod") != Some(&[1000]) {
             return Ok(None);
@@ -300,8 +303,8 @@ impl SingleFile {
         Ok(levels.map(|levels| levels.f_double_value(&[999])).transpose()?)
     }
 
-    /// Returns a text file of the diffusers folder that this file stands for, for a model of `family`; `None` if there
-    /// is no such file.
+    /// Returns the contents of a text file as a diffusers folder of this model, of family `family`, would have it;
+    /// `None` if the folder would not have the file.
     pub(super) fn text(&self, file: &str, family: ModelFamily) -> Result<Option<Cow<'static, [u8]>>> {
         let json = |value: Value| Ok(Some(Cow::Owned(value.to_string().into_bytes())));
         match file {
@@ -330,7 +333,8 @@ impl SingleFile {
     /// there is no such part.
     ///
     /// # Errors
-    /// [`Error::Config`] for a UNet that no `config.json` describes.
+    /// [`Error::Config`] if the UNet's middle block and last level differ in depth, as in SSD-1B; the errors of
+    /// [`part`](Self::part).
     pub fn config(&self, part: &str, family: ModelFamily) -> Result<Option<String>> {
         let Some(tensors) = self.part(part)? else { return Ok(None) };
         let config = match part {
@@ -360,8 +364,8 @@ impl SingleFile {
         }))
     }
 
-    /// Derives a UNet's configuration from the shapes of its tensors. The shapes do not tell the number of attention
-    /// heads, which comes from the family.
+    /// Derives a UNet's configuration from the shapes of its tensors. The number of attention heads comes from the
+    /// family, because shapes do not show it.
     fn unet_config(&self, tensors: &Tensors, family: ModelFamily) -> Result<Value> {
         let shapes = Shapes(tensors);
         let levels = shapes.count("down_blocks.");
@@ -380,7 +384,7 @@ impl SingleFile {
             return Err(Error::Config { file: self.header.file.clone(), field, value: middle.to_string(), expected });
         }
         // The last level has the middle block's depth, even if the level itself has no attention. The depth of other
-        // levels without attention means nothing.
+        // levels without attention is not used.
         let count = depths.len();
         let whole: Vec<usize> =
             depths.iter().enumerate().map(|(i, &depth)| if i + 1 == count { middle } else { depth.max(1) }).collect();
@@ -419,11 +423,11 @@ impl SingleFile {
 }
 
 impl SingleFile {
-    /// Derives a ControlNet's configuration: that of a UNet, and the sizes of the hint embedding.
+    /// Derives a ControlNet's configuration: the settings of a UNet, and the channels of the hint embedding.
     fn controlnet_config(&self, tensors: &Tensors, family: ModelFamily) -> Result<Value> {
         const HINT: &str = "controlnet_cond_embedding";
         let (shapes, mut config) = (Shapes(tensors), self.unet_config(tensors, family)?);
-        // The second of two convolutions is the step to the next size.
+        // Blocks are pairs of convolutions; the second of a pair halves the grid and has the next number of channels.
         let sizes = shapes.count(&format!("{HINT}.blocks.")) / 2;
         let steps = (0..sizes).map(|i| shapes.side(&format!("{HINT}.blocks.{}.weight", 2 * i + 1), 0));
         let first = shapes.side(&format!("{HINT}.conv_in.weight"), 0);
@@ -449,7 +453,7 @@ fn sketch_encoder_config(tensors: &Tensors) -> Value {
     })
 }
 
-/// Derives a VAE's configuration. The tensors do not tell the scaling of latents, which comes from the family.
+/// Derives a VAE's configuration. The scaling factor of latents comes from the family, because tensors do not show it.
 fn vae_config(tensors: &Tensors, family: ModelFamily) -> Value {
     let shapes = Shapes(tensors);
     let levels = shapes.count("encoder.down_blocks.");
@@ -464,7 +468,7 @@ fn vae_config(tensors: &Tensors, family: ModelFamily) -> Value {
     })
 }
 
-/// Derives a tiny autoencoder's configuration. Only the layers without bias show where the size changes.
+/// Derives a tiny autoencoder's configuration. A convolution without bias marks each change of the grid's size.
 fn taesd_config(tensors: &Tensors) -> Value {
     let shapes = Shapes(tensors);
     let blocks = |half: &str| -> Vec<i64> {
@@ -491,7 +495,7 @@ fn taesd_config(tensors: &Tensors) -> Value {
     })
 }
 
-/// Derives a text encoder's configuration, without layers that the family does not read.
+/// Derives a text encoder's configuration, without layers that the family does not use.
 fn text_config(tensors: &Tensors, family: ModelFamily) -> Value {
     let at = if tensors.contains_key("embeddings.token_embedding.weight") { "" } else { "text_model." };
     let (shapes, table) = (Shapes(tensors), format!("{at}embeddings.token_embedding.weight"));
@@ -513,7 +517,7 @@ fn text_config(tensors: &Tensors, family: ModelFamily) -> Value {
 struct Shapes<'t>(&'t BTreeMap<String, tch::Tensor>);
 
 impl Shapes<'_> {
-    /// Returns a side of a tensor; 0, which no configuration accepts, if the tensor is missing.
+    /// Returns the size of dimension `side` of a tensor; 0, which no configuration accepts, if the tensor is missing.
     fn side(&self, name: &str, side: usize) -> i64 {
         self.0.get(name).and_then(|x| x.size().get(side).copied()).unwrap_or_default()
     }

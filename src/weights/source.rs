@@ -1,4 +1,4 @@
-//! [`Source`]: the origin of a checkpoint.
+//! [`Source`]: the place that a checkpoint is loaded from.
 
 #[cfg(feature = "hub")]
 use super::hub::Hub;
@@ -8,13 +8,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// The origin of a checkpoint.
+/// The place that a checkpoint is loaded from.
 ///
 /// Weight files are mapped into memory, not read, and a tensor that already has the wanted kind stays a view of its
 /// file. While a model is used, its files must stay as they are:
 ///
-/// - a file that is written into in place changes the model's pictures, and nothing reports it;
-/// - a file that is shortened ends the process.
+/// - writing into a file in place changes the model's pictures, and no error reports the change;
+/// - shortening a file ends the process.
 ///
 /// Replacing a file by a new one of the same name (as downloads, editors and `mv` do) is safe. If a file may change in
 /// place, `LoadOptions::in_memory` copies the weights when they are loaded.
@@ -54,8 +54,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// Reads a source as users name it: `embedded`, `embedded-colorizer`, an existing folder, an existing file, or
-/// `OWNER/NAME` of the hub.
+/// Parses the name of a source: `embedded`, `embedded-colorizer`, an existing folder, an existing file, or `OWNER/NAME`
+/// of the hub.
 ///
 /// ```
 /// use impasto::Source;
@@ -131,8 +131,8 @@ impl Source {
         Self::File(path.into())
     }
 
-    /// A repository of the Hugging Face hub, `owner/name`. Loading fetches missing files into the cache that Python
-    /// uses too. [`Hub`] has revision, token and other options.
+    /// A repository of the Hugging Face hub, `owner/name`. Loading fetches missing files into the cache that Python's
+    /// `huggingface_hub` uses too. [`Hub`] has revision, token and other options.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_nothing_about_the_disk() {
+    fn name_omits_the_folder() {
         let names = [Source::file("/home/a/sd15.safetensors"), Source::dir("/home/a/tiny.v2/"), Source::embedded()];
         assert_eq!(names.map(|source| source.name()), ["sd15", "tiny.v2", "the embedded model"]);
     }

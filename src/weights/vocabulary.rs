@@ -1,6 +1,7 @@
-//! CLIP's published vocabulary, for checkpoints without a tokenizer, which are single files.
+//! CLIP's published vocabulary, for single files, which contain no tokenizer.
 //!
-//! Only the vocabulary's merges are stored, in `clip/merges.txt.gz`; a token's ID follows from its place among them.
+//! Only the vocabulary's merges are stored, in `clip/merges.txt.gz`; a token's ID follows from its position in the list
+//! of merges.
 
 use crate::error::{Error, Result};
 use flate2::read::GzDecoder;
@@ -17,7 +18,7 @@ pub(crate) fn merges() -> Result<Vec<u8>> {
 }
 
 /// Returns the contents of `vocab.json`: the 256 bytes, the same bytes at the end of a word, the results of merging,
-/// and the two ends of a text.
+/// and the start and end tokens.
 pub(crate) fn vocab() -> Result<Vec<u8>> {
     let merges = merges()?;
     let merges = String::from_utf8_lossy(&merges);

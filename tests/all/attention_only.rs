@@ -1,4 +1,4 @@
-//! A model of cross-attention sites alone, which shows the weights of paintings without a network.
+//! A model that has only cross-attention sites, to read the weights of painted areas without a network.
 //!
 //! The figures are in `tests/golden/specs/paint_with_words.json`; numpy made them in double precision.
 
@@ -49,7 +49,7 @@ pub const GREEN: Rgb = Rgb(0, 255, 0);
 pub const BLUE: Rgb = Rgb(0, 0, 255);
 pub const GRAY: Rgb = Rgb(128, 128, 128);
 
-/// A model of cross-attention sites alone, at 0 to 3 halvings, two heads each, with a context of 16 tokens.
+/// A model that has only cross-attention sites: at 0 to 3 halvings of the latent, with two heads and 16 tokens each.
 pub struct AttentionOnly {
     sites: Vec<AttentionSite>,
 }
@@ -145,7 +145,7 @@ pub fn attend(
     tap.attend(&easel.sites[site], q, &context, |_| Ok((k.shallow_clone(), v.shallow_clone())))
 }
 
-/// Returns the weights w at a site, [cells, tokens]: the values that a flat law adds to scores of 0.
+/// Returns the weights w at a site, [cells, tokens]: the values that a flat weight function adds to scores of 0.
 pub fn weights(paint: &mut PaintWithWords, grid: Grid, site: usize, branch: Branch) -> Result<Tensor> {
     Ok(each_weights(paint, grid, site, branch, 1)?.select(0, 0))
 }

@@ -30,15 +30,15 @@ fn the_best_candidate_is_finished() -> Result<()> {
     let mut noisy =
         pipeline.request(PROMPT).tune(|config| config.noise = Some(Noise::seeds(&[7, 8, 9, 10]))).steps(4).best_of(4);
     noisy = noisy.guide(Told(vec![0.1, 0.2, 0.9, 0.3]));
-    assert_eq!(noisy.run()?.image(0)?, alone.image(0)?, "noise of one's own");
+    assert_eq!(noisy.run()?.image(0)?, alone.image(0)?, "noise that the request gives");
     let (first, second) = (Told(vec![0.5, 0.1, 0.4, f64::NAN]), Told(vec![0.1, 0.9, 0.6, 1.0]));
     let found = pipeline.request(PROMPT).seed(7).steps(4).best_of(4).guide(first).guide(second).run()?;
-    assert_eq!((found.seed, found.images.len()), (Some(9), 1), "products of .05, .09, .24");
+    assert_eq!((found.seed, found.images.len()), (Some(9), 1), "the products of the scores are .05, .09 and .24");
     assert_eq!(found.image(0)?, alone.image(0)?);
     assert_eq!(found.timing.first_pass.len(), 2, "all candidates in one batch, down to timestep 500");
     let both = (Told(vec![0.5, 0.1, 0.4, f64::NAN]), (Told(Vec::new()), Told(vec![0.1, 0.9, 0.6, 1.0])));
     let found = pipeline.request(PROMPT).seed(7).steps(4).best_of(4).guide(both).run()?;
-    assert_eq!(found.seed, Some(9), "a pair says what its parts say");
+    assert_eq!(found.seed, Some(9), "a pair of methods gives the product of its scores");
     Ok(())
 }
 
@@ -67,7 +67,7 @@ fn best_of_exact_force_repeats_by_its_seed() -> Result<()> {
     let mut again = ColorForce::exact("hair bow", GOLD);
     let repeated = pipeline.request(PROMPT).seed(seed).steps(12).guide(&mut again).run()?;
     let apart = (&found.latents - &repeated.latents).abs().max().double_value(&[]);
-    assert!(apart < 0.02, "the same picture but for the rounding of a batch: {apart}");
+    assert!(apart < 0.02, "the same picture, except for rounding in a batch: {apart}");
     assert_eq!(told.competitions[0].rivals, again.competitions()?[0].rivals);
     Ok(())
 }

@@ -29,7 +29,7 @@ fn shape(value: &Value) -> Vec<i64> {
     value.as_array().expect("a shape").iter().map(|side| side.as_i64().expect("a side")).collect()
 }
 
-/// A tensor of any shape that takes no more memory than its rows.
+/// Returns a tensor of the given shape that only takes the memory of its first axis.
 fn stand_in(shape: &[i64]) -> Tensor {
     let rows = shape.first().copied().unwrap_or(1);
     let mut column = vec![1; shape.len()];
@@ -153,7 +153,7 @@ fn prediction_type_comes_from_the_best_evidence() -> Result<()> {
     assert!(!evidence("sd21", &spread(0.089))?.v);
     let guessed = evidence("sd21", &spread(0.091))?;
     assert!(guessed.v && guessed.because.contains("estimated from the standard deviation 0.091"), "{guessed:?}");
-    assert!(!evidence("sd15", &spread(0.5))?.v, "only SD 2.x is judged so");
+    assert!(!evidence("sd15", &spread(0.5))?.v, "the estimate is for SD 2.x only");
     let marked = |name: &'static str| move |tensors: &mut Tensors| drop(tensors.insert(name.into(), stand_in(&[0])));
     assert!(evidence("sdxl", &marked("v_pred"))?.because.contains("v_pred"));
     assert!(evidence("sdxl", &marked("ztsnr"))?.zero_snr);
@@ -163,7 +163,10 @@ fn prediction_type_comes_from_the_best_evidence() -> Result<()> {
         }
     };
     assert!(evidence("sd15", &last(0.0))?.zero_snr);
-    assert!(!evidence("sd15", &last(0.004_660_1))?.zero_snr, "Stable Diffusion's own proves nothing");
+    assert!(
+        !evidence("sd15", &last(0.004_660_1))?.zero_snr,
+        "the last value of Stable Diffusion's own table is no evidence"
+    );
     Ok(())
 }
 
@@ -185,7 +188,7 @@ fn prediction_type_is_read_from_yaml_and_metadata() -> Result<()> {
         assert!(evidence.v && evidence.because.contains("yaml"), "{v}: {evidence:?}");
     }
     std::fs::write(path.with_extension("yaml"), "  # parameterization: eps").expect("written");
-    assert!(SingleFile::open(&path)?.prediction()?.because.contains("metadata"), "a comment says nothing");
+    assert!(SingleFile::open(&path)?.prediction()?.because.contains("metadata"), "a YAML comment is no evidence");
     assert!(matches!(SingleFile::open(&path)?.contents(), Err(Error::Malformed { .. })));
     Ok(())
 }
@@ -234,7 +237,7 @@ fn shapes_give_the_published_configurations() -> Result<()> {
         for (part, name) in towers {
             let [got, want] = [config(part)?, published(name)];
             let [got, mut want] = [ClipTextConfig::from_json("got", &got)?, ClipTextConfig::from_json("want", &want)?];
-            // Files older than the field's meaning say 2 for the end token.
+            // Older published files have 2 as `eos_token_id`, which is not the end token.
             (want.eos_token_id, want.projection_dim) = (49407, got.projection_dim);
             assert_eq!(got, want, "{name}");
         }
@@ -318,7 +321,7 @@ fn write(path: &Path, tensors: &Tensors) {
 }
 
 #[test]
-fn single_file_runs_and_pruned_one_takes_other_vae() -> Result<()> {
+fn single_file_runs_and_pruned_file_takes_other_vae() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut tensors, parts) = small_model()?;
     drop(tensors.insert("v_pred".into(), Tensor::zeros([0], (Kind::Float, Device::Cpu))));
@@ -435,7 +438,7 @@ fn taesd_replaces_the_vae_in_every_layout() -> Result<()> {
     let random = Weights::random(5, Kind::Float, Device::Cpu);
     let taesd = Taesd::new(&random, &TaesdConfig::default())?;
     let ours = random.drawn()?;
-    // The original layout also counts the decoder's first layer, which has no weights.
+    // TAESD's original layout also counts the decoder's first layer, which has no weights.
     let original = ours.iter().map(|(name, x)| {
         let [half, _, layer, rest] = *name.splitn(4, '.').collect::<Vec<_>>() else { panic!("{name}") };
         let layer = layer.parse::<usize>().expect("a number") + usize::from(half == "decoder");
@@ -648,7 +651,7 @@ fn peft_scale_is_read_from_adapter_config() -> Result<()> {
         let inked = model.with_lora(&[Lora::open(&path)?])?;
         Ok((&inked.tensors("unet").expect("a UNet")[&key] - &unet[&key]).mean(Kind::Double).double_value(&[]))
     };
-    assert!((added()? - 1.0).abs() < 1e-6, "without, α is the rank");
+    assert!((added()? - 1.0).abs() < 1e-6, "without a configuration, α is the rank");
     let config = folder.path().join("adapter_config.json");
     std::fs::write(&config, r#"{ "r": 1, "lora_alpha": 2 }"#).expect("written");
     assert!((added()? - 2.0).abs() < 1e-6);

@@ -1,6 +1,6 @@
 //! Weights and inputs that follow from an index, and short summaries of the reference networks' outputs.
 //!
-//! `tests/golden/specs/gen_controlnet.py` holds the rule.
+//! `tests/golden/specs/gen_controlnet.py` has the formulas.
 
 use impasto::weights::Tensors;
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub fn tensors(keys: &Value, is_norm: impl Fn(&Value) -> bool) -> Tensors {
     keys.map(tensor).collect()
 }
 
-/// The input of a stream: of mean 0 and variance 1, or in a range.
+/// Returns the input of a stream: uniform in `range`, or uniform with mean 0 and variance 1.
 pub fn wave(shape: &[i64], stream: u64, range: Option<(f64, f64)>) -> Tensor {
     let u = unit(1_000_000 + stream, shape.iter().product());
     let u = Tensor::from_slice(&u).reshape(shape);

@@ -114,7 +114,7 @@ impl Upstream {
 
     fn of(version: &str) -> Result<Self> {
         let file = SingleFile::of("mult_eps.safetensors", file_tensors(version));
-        assert!(!file.prediction()?.v, "the name says so");
+        assert!(!file.prediction()?.v, "the file name says ε-prediction");
         let config = |part: &str| file.config(part, ModelFamily::Sd2).map(|config| config.expect("the part is there"));
         let mut unet: Value = serde_json::from_str(&config("unet")?).unwrap();
         unet["attention_head_dim"] = vec![2, 4, 8, 8].into(); // 32 channels a head, not 64 as in published models
@@ -300,7 +300,7 @@ fn colors() -> Colorize {
 }
 
 #[test]
-fn networks_put_out_the_numbers_of_the_original() -> Result<()> {
+fn network_outputs_equal_colorize_diffusion() -> Result<()> {
     let (case, model) = (&models()["v1"], Upstream::new()?);
     let features = model.encoder.forward(&wave(&[1, 3, 128, 128], 1, Some((-1.0, 1.0))))?;
     features.iter().zip(case["hints"].as_array().unwrap()).for_each(|(got, want)| summed(got, want));
@@ -319,7 +319,7 @@ fn networks_put_out_the_numbers_of_the_original() -> Result<()> {
 }
 
 #[test]
-fn sites_are_those_of_the_original_in_its_order() -> Result<()> {
+fn sites_have_the_order_of_colorize_diffusion() -> Result<()> {
     let model = Upstream::new()?;
     let cross: Vec<&AttentionSite> = model.sites().iter().filter(|site| site.is_cross()).collect();
     assert_eq!(cross.len(), 16);
@@ -356,7 +356,7 @@ fn mixed() -> FigureAndGround {
 }
 
 #[test]
-fn adapter_outputs_equal_the_original() -> Result<()> {
+fn adapter_outputs_equal_colorize_diffusion() -> Result<()> {
     let (golden, model) = (&models()["v15"]["cases"], Upstream { parts: true, ..Upstream::of("v15")? });
     for (case, figure_adapter, ground_adapter) in
         [("neither", false, false), ("foreground", true, false), ("background", false, true), ("both", true, true)]
@@ -374,7 +374,7 @@ fn adapter_outputs_equal_the_original() -> Result<()> {
 }
 
 #[test]
-fn reference_tokens_equal_the_original() -> Result<()> {
+fn reference_tokens_equal_colorize_diffusion() -> Result<()> {
     let golden = &models()["v15"];
     let file = SingleFile::of("switch.safetensors", file_tensors("v15"));
     let weights = weights_of(&file, "reference_tokens")?.expect("version 1.5 has them");
@@ -391,7 +391,7 @@ fn reference_tokens_equal_the_original() -> Result<()> {
 }
 
 #[test]
-fn background_and_style_equal_the_original() -> Result<()> {
+fn background_and_style_equal_colorize_diffusion() -> Result<()> {
     let (golden, model) = (&models()["v2"], Upstream::of("v2")?);
     for (of, name) in [(Feature::Background, "bg_hints"), (Feature::Style, "style_hints")] {
         let features = model.reference_features(of, &Tensor::new(), &Tensor::new(), [1.5, 1.5])?;
@@ -409,7 +409,7 @@ fn background_and_style_equal_the_original() -> Result<()> {
     assert_ne!(
         both[&Branch::Uncond],
         model.branches(parts(), Cfg(4.0))?[&Branch::Uncond],
-        "the style is of every branch"
+        "the style changes every branch"
     );
     let plain = Upstream::new()?.branches(colors().style(true), Cfg(1.0)).unwrap_err().to_string();
     assert!(plain.contains("style is true; expected false, because this model has no style encoder"), "{plain}");
@@ -417,7 +417,7 @@ fn background_and_style_equal_the_original() -> Result<()> {
 }
 
 #[test]
-fn size_embedding_equals_the_original() -> Result<()> {
+fn size_embedding_equals_colorize_diffusion() -> Result<()> {
     for case in formulas()["size_ratio"].as_array().unwrap() {
         let size = |height: &str, width: &str| {
             Size::new(case[width].as_u64().unwrap() as u32, case[height].as_u64().unwrap() as u32)
@@ -433,7 +433,7 @@ fn size_embedding_equals_the_original() -> Result<()> {
 }
 
 #[test]
-fn injected_reference_equals_the_original() -> Result<()> {
+fn injected_reference_equals_colorize_diffusion() -> Result<()> {
     let (golden, model) = (&models()["injection"], Upstream { injects: true, ..Upstream::new()? });
     for case in golden["cases"].as_array().unwrap() {
         let number = |name: &str| case[name].as_f64().unwrap();
@@ -471,7 +471,7 @@ fn dual_cfg_adds_sketchless_branch_when_needed() -> Result<()> {
 }
 
 #[test]
-fn dual_cfg_equals_the_original() -> Result<()> {
+fn dual_cfg_equals_colorize_diffusion() -> Result<()> {
     let golden = &formulas()["cfg"];
     let branches = [Branch::Extra(3), Branch::Uncond, Branch::Cond];
     let info = |branch| impasto::BranchInfo {
@@ -523,7 +523,7 @@ fn reference_is_read_only_in_its_windows() -> Result<()> {
 }
 
 #[test]
-fn token_manipulation_equals_the_original() -> Result<()> {
+fn token_manipulation_equals_colorize_diffusion() -> Result<()> {
     let golden = formulas();
     let vector = |name: &Value| name.as_str().map(|name| tensor(&golden["text"][name]).reshape([-1]));
     let read = |case: &Value| {
@@ -560,7 +560,7 @@ fn token_manipulation_equals_the_original() -> Result<()> {
 }
 
 #[test]
-fn resemblance_weights_equal_the_original() -> Result<()> {
+fn resemblance_weights_equal_colorize_diffusion() -> Result<()> {
     let golden = formulas();
     for case in golden["weights"].as_array().unwrap() {
         let got = local_weights(&tensor(&case["scores"]), &tensor(&case["dscale"]), thresholds(&case["thresholds"]))?;
@@ -570,7 +570,7 @@ fn resemblance_weights_equal_the_original() -> Result<()> {
     let got = levels(&tensor(&map["scores"]), thresholds(&map["thresholds"]))?.reshape([-1]);
     let got: Vec<f64> = Vec::<u8>::try_from(got).unwrap().into_iter().map(|level| f64::from(63 * level)).collect();
     assert_eq!(got, numbers(&map["levels"]));
-    // The original divides by zero where all scores are equal.
+    // ColorizeDiffusion divides by zero where all scores are equal; here the weights are 0.
     let alike = Tensor::ones([1, 5, 1], (Kind::Float, Device::Cpu));
     let weights = local_weights(&alike, &Tensor::ones([1, 1, 1], (Kind::Float, Device::Cpu)), [0.1, 0.2, 0.3, 0.4])?;
     assert_eq!(weights.abs().max().double_value(&[]), 0.0);
@@ -604,7 +604,7 @@ fn manipulations_are_read_and_written_as_lines() -> Result<()> {
 }
 
 #[test]
-fn stretched_references_equal_the_original() -> Result<()> {
+fn stretched_references_equal_colorize_diffusion() -> Result<()> {
     let golden = &formulas()["clip_preprocess"];
     let json = r#"{"crop_size": 6, "size": 6}"#;
     let processor = ClipImageProcessor::from_json("preprocessor_config.json", json)?;
@@ -618,7 +618,7 @@ fn stretched_references_equal_the_original() -> Result<()> {
     Ok(())
 }
 
-/// A model that keeps the first sketch it is shown.
+/// A model that keeps the first sketch that a run encodes.
 struct Sketched(RefCell<Option<Tensor>>, Upstream);
 
 impl Denoiser for Sketched {
@@ -655,7 +655,7 @@ impl Codec for Sketched {
 }
 
 #[test]
-fn sketches_are_placed_as_in_the_original() -> Result<()> {
+fn sketches_are_placed_as_in_colorize_diffusion() -> Result<()> {
     let mut model = Sketched(RefCell::new(None), Upstream::new()?);
     for case in formulas()["placement"].as_array().unwrap() {
         let side = |name: &str| case[name].as_u64().unwrap() as u32;
@@ -692,7 +692,7 @@ fn line_art_of_uneven_ink_is_standardized() -> Result<()> {
         let lines = standard_line_art(&Raster::from_bytes(bytes("rgb"), size)?)?;
         let gray: Vec<u8> = lines.bytes().chunks_exact(3).map(|pixel| pixel[0]).collect();
         let off = gray.iter().zip(bytes("floor_u8")).filter(|(got, want)| *got != want).count();
-        // Sums in another order could round differently at a few pixels; no pixel may differ.
+        // Every pixel has to be equal, although sums in another order could round some pixels differently.
         let most = gray.iter().zip(bytes("floor_u8")).map(|(got, want)| got.abs_diff(want)).max();
         assert!(off == 0 && most <= Some(0), "{}: {off} pixels differ, by {most:?}", case["name"]);
     }

@@ -51,7 +51,10 @@ fn picture_takes_the_colors_and_keeps_the_lines() -> Result<()> {
             met += u32::from((y - 1..=y + 1).any(|y| (x - 1..=x + 1).any(|x| lines.is_line(x, y))));
         }
     }
-    assert!(all > 500 && f64::from(met) > 0.7 * f64::from(all), "{met} of {all} pixels of lines are met");
+    assert!(
+        all > 500 && f64::from(met) > 0.7 * f64::from(all),
+        "{met} of {all} pixels of the sketch's lines are on a line of the picture"
+    );
     let freely = pipeline.request("").seed(3).steps(8).guide(Colorize::freely(&both.0).ink(Ink::Light)).run()?;
     assert_ne!(freely.image(0)?, &colored);
     Ok(())
@@ -96,7 +99,11 @@ fn batched_image_equals_the_image_alone() -> Result<()> {
 fn prompt_words_name_parts_for_other_methods() -> Result<()> {
     let (mut pipeline, both) = (colorizer()?, pictures()?);
     let plain = pipeline.request(PARTS).seed(3).steps(10).guide(colors(&both)).run()?.image(0)?.clone();
-    assert_eq!(plain, *pipeline.request("").seed(3).steps(10).guide(colors(&both)).run()?.image(0)?, "words alone");
+    assert_eq!(
+        plain,
+        *pipeline.request("").seed(3).steps(10).guide(colors(&both)).run()?.image(0)?,
+        "the prompt alone changes nothing"
+    );
     let (mut force, mut look) = (ColorForce::exact("hair", GOLD), Daam::of("hair"));
     let output =
         pipeline.request(PARTS).seed(3).steps(10).guide(colors(&both)).guide(&mut force).guide(&mut look).run()?;
@@ -150,7 +157,7 @@ fn every_method_works_beside_the_colorizer() -> Result<()> {
     assert_eq!(
         run(colors(&both), &|request| request.guide(Daam::of("hair")).guide(Daam::of("shirt")))?,
         plain,
-        "readers"
+        "methods that only read"
     );
     Ok(())
 }

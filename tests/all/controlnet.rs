@@ -1,4 +1,4 @@
-//! ControlNets on the embedded model. Their weights are random, because these tests compare numbers and not looks.
+//! ControlNets on the embedded model, with random weights: these tests compare numbers, not pictures.
 
 use super::closed_form::{shape, summed, tensors, wave};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Tap};
@@ -109,7 +109,10 @@ fn guess_mode_leaves_the_unconditional_branch_alone() -> Result<()> {
     }
     assert_ne!(seen[0], seen[1]);
     let [_, whole] = x0(&Controlled::new(&model, &[Control::new(&net, &hint)])?, &model)?;
-    assert!(seen[2].allclose(&whole, 1e-4, 1e-4, false), "without a guess the prompt's branch has all of it");
+    assert!(
+        seen[2].allclose(&whole, 1e-4, 1e-4, false),
+        "`Guess::Even` leaves the prompt's branch as it is without guess mode"
+    );
     Ok(())
 }
 
@@ -299,7 +302,7 @@ fn run_with(model: &Controlled, hook: &mut Listener) -> Result<Tensor> {
 }
 
 #[test]
-fn controlnet_sites_follow_the_unets() -> Result<()> {
+fn controlnet_sites_come_after_the_unet_sites() -> Result<()> {
     let (model, nets, hint) = (Model::load(&Source::embedded())?, [net(1, 3)?, net(2, 3)?], hint(1, 3));
     let [first, second] = nets.each_ref().map(|net| Control::new(net, &hint));
     let controlled = Controlled::new(&model, &[first, second])?;
@@ -404,7 +407,7 @@ fn run_with_a_hint_is_repeated_from_its_png() -> Result<()> {
         Request::from_png(&mut pipeline, &path)?.net(&five)?.net(&three)?.net(&three).expect_err("no hint is left");
     assert!(error.to_string().contains("one network for each hint in the file"), "{error}");
 
-    // A hint that is a tensor is not saved as a picture, so the file notes that it is missing.
+    // A hint that is a tensor is not saved in the file; a note says so.
     let packed = drawing.hint((96, 64))?;
     let request = pipeline.request("a red boat").size((96, 64)).steps(2).control(Control::new(&five, &packed));
     request.run()?.save(0, &path)?;

@@ -1,4 +1,4 @@
-//! A ControlNet beside every guidance method in one run. None of them disturbs another.
+//! A ControlNet together with every guidance method in one run: each acts, and none disturbs another.
 
 use impasto::guidance::Guidance;
 use impasto::hint::{Canny, Drawing, Strokes};
@@ -51,7 +51,7 @@ fn methods() -> Result<Vec<Method>> {
     Ok(all)
 }
 
-/// Runs `images` pictures with some of the guidance methods, with or without a control.
+/// Runs `images` pictures with the given guidance methods, with or without a ControlNet.
 fn run(
     pipeline: &mut Pipeline,
     control: Option<Control>,

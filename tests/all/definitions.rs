@@ -70,7 +70,7 @@ fn layer(site: &AttentionSite) -> f64 {
     f64::from(site.name.strip_prefix("layer").and_then(|layer| layer.parse::<u8>().ok()).expect("a layer"))
 }
 
-/// A model of attention sites alone, of the golden case's grids and heads.
+/// A model that has only attention sites, with the golden case's grids and heads.
 struct Sites {
     sites: Vec<AttentionSite>,
     toy: ToyModel,
@@ -165,7 +165,8 @@ fn package_daam_equals_the_daam_package() -> Result<()> {
 #[test]
 fn daam_differs_from_the_package_only_by_clamping() -> Result<()> {
     let golden = golden("daam");
-    // The model has three layers. The package leaves out the layer of a single cell, so this comparison does too.
+    // The model has three layers. The package leaves out the layer of a single cell, so this comparison leaves it out
+    // too.
     let mut look = Daam::of("one two").sites(|site| site.halvings < 3);
     attended(&mut look)?;
     let ours = look.heat_map(0)?.values.shallow_clone();
@@ -173,7 +174,7 @@ fn daam_differs_from_the_package_only_by_clamping() -> Result<()> {
     let apart = (ours * 2.0).to_kind(Kind::Double) - Tensor::from_slice(&numbers(&golden["word_1_2"])).reshape([8, 8]);
     let bound = golden["running_sum_clamped_vs_reference_max_abs"].as_f64().expect("a bound");
     assert!(apart.abs().max().double_value(&[]) <= bound);
-    assert!(apart.max().double_value(&[]) <= 1e-6, "a clamp after the mean is never larger than one before");
+    assert!(apart.max().double_value(&[]) <= 1e-6, "clamping after the mean never gives more than clamping before");
     Ok(())
 }
 
@@ -213,7 +214,7 @@ fn maps_of_all_words_equal_single_word_maps() -> Result<()> {
 
 #[test]
 fn odd_and_non_square_grids_keep_their_shape_and_mass() -> Result<()> {
-    // Queries of zeros attend to all tokens alike; resizing 33 × 17, 17 × 9 and 9 × 5 must keep that.
+    // Queries of zeros attend to all tokens equally. Maps of 33 × 17, 17 × 9 and 9 × 5 cells must stay so when resized.
     for grid in [Grid::new(8, 8), Grid::new(6, 8), Grid::new(65, 33)] {
         let (model, mut look) = (Sites::new()?, Daam::of("one two"));
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Leading)?;
@@ -266,7 +267,7 @@ fn maps_are_scaled_and_cut_as_specified() -> Result<()> {
     Ok(())
 }
 
-/// The mask that a force makes of a saliency of 8 × 8 cells.
+/// Returns the mask that a force makes from a saliency map of 8 × 8 cells.
 fn masked(map: &Tensor, cutoff: f64, edge: MaskEdge) -> Result<Tensor> {
     let values = Vec::<f32>::try_from(map.reshape([-1]))?;
     let drawn = Array2::from_shape_vec((8, 8), values).expect("64 values");
@@ -305,7 +306,7 @@ fn flat(value: f64) -> GoldMode {
     GoldMode::Latent(Tensor::full([1, 4, 1, 1], value, (Kind::Float, Device::Cpu)))
 }
 
-/// The fraction of the way to the target that a force gets in one run.
+/// Returns the fraction of the distance to the target by which a force moves the result in one run.
 ///
 /// The run is linear in the target, so its first noise cancels in the difference between a target of 1 and one of 0.
 fn fraction(v: f64, force: &dyn Fn() -> ColorForce, solver: &dyn Fn() -> Box<dyn Solver>, steps: usize) -> Result<f64> {
@@ -334,7 +335,7 @@ fn force_on_the_toy_process_equals_the_algebra() -> Result<()> {
             "mean" => ForceTarget::Mean,
             "signal_only" => ForceTarget::SignalOnly,
             "denoised" => ForceTarget::Denoised,
-            other => panic!("{other}"),
+            other => panic!("target is {other:?}; expected mean, signal_only or denoised"),
         };
         let solver = || -> Box<dyn Solver> {
             if row["sampler"] == "euler_a" { Box::new(EulerAncestral::default()) } else { Box::new(Euler) }
@@ -424,7 +425,7 @@ fn small_variance_leaves_too_little_noise() -> Result<()> {
         let sampler = Sampler::new(schedule, EulerAncestral::default()).guide(force);
         let mut run = sampler.start(&model, Start::new("a", grid, Noise::shared(1)))?;
         run.step()?;
-        // The run starts with a deviation slightly above `from` (data and noise); the mean keeps that factor.
+        // The run starts with a deviation slightly above `from` (data and noise); the step's mean keeps that factor.
         let (from, to) = (first.from, first.to);
         let left = run.latent().std(true).double_value(&[]);
         let down = to * to / from;
@@ -451,7 +452,7 @@ fn force_window_includes_its_end_timesteps() -> Result<()> {
         Ok(force.details()?.steps.iter().map(|step| step.timestep).collect())
     };
     let force = || ColorForce::published("all", Rgb(9, 9, 9));
-    assert_eq!(forced(force(), 28)?.first(), Some(&666.0)); // 701 is in the noise schedule, outside of the window
+    assert_eq!(forced(force(), 28)?.first(), Some(&666.0)); // 701 is in the noise schedule, but outside of the window
     assert_eq!(forced(force(), 50)?.first(), Some(&681.0));
     assert_eq!(forced(force().window(Window::timesteps(0.0..=701.0)), 28)?.first(), Some(&701.0));
     assert_eq!(forced(force().window(Window::timesteps(666.0..=666.0)), 28)?, [666.0]);
@@ -480,13 +481,13 @@ fn emphasis_parses_as_in_the_prompt_grammar() {
         assert_eq!(pieces.len(), wanted.len(), "{prompt:?}: {pieces:?}");
         for (piece, wanted) in pieces.iter().zip(wanted) {
             let Piece::Text { text, weight, source } = piece else {
-                assert!(wanted[1].is_null(), "{prompt:?}: {wanted} is no break");
+                assert!(wanted[1].is_null(), "{prompt:?}: expected {wanted}, got a break");
                 continue;
             };
             assert_eq!(wanted[0], text.as_str(), "{prompt:?}");
             let apart = (wanted[1].as_f64().expect("a weight") - weight).abs();
             assert!(apart < 1e-12, "{prompt:?}: {text:?} weighs {weight}");
-            // Letters of the prompt, one by one. The crate counts bytes, the golden file counts scalars.
+            // Positions of the letters in the prompt. The crate counts bytes, the golden file counts Unicode scalars.
             let ours: Vec<usize> = source.iter().flat_map(|range| range.clone()).collect();
             let starts: Vec<usize> = prompt.char_indices().map(|(at, _)| at).collect();
             let theirs = wanted[2].as_array().expect("spans").iter().flat_map(|span| {
@@ -538,7 +539,8 @@ fn phrases_are_found_through_markup_and_chunks() -> Result<()> {
     assert_eq!(weighed.find("eyes")?, [span(2, 3), span(8, 9), span(78, 79)]);
     assert_eq!(weighed.with_word_before("eyes", "red")?, r"((golden red eyes)), [hair:2] \(red eyes\) BREAK red eyes");
 
-    // A phrase that two chunks share has a span in each. The end of one chunk and the start of the next lie between.
+    // A phrase that two chunks share has a span in each. The end token of the first chunk and the start token of the
+    // second lie between.
     let across = prompt(&format!("{}golden eyes", "cat ".repeat(74)))?;
     assert_eq!(across.find("golden eyes")?, [span(75, 76), span(78, 79)]);
     assert_eq!(across.content(), [span(1, 76), span(78, 79)]);

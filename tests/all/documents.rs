@@ -1,4 +1,4 @@
-//! The documents: their links lead somewhere, the book has every page, and the tables of figures are the newest.
+//! Checks of the documents: links have targets, the book lists every page, and tables show the newest figures.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ fn book_lists_every_page() {
 }
 
 #[test]
-fn tables_of_figures_are_the_newest_results() {
+fn tables_show_the_newest_figures() {
     let checked = Command::new("python3").arg(root().join("benches/figures.py")).arg("check").output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }

@@ -1,4 +1,4 @@
-//! Uses of the embedded model, and the errors and notes of requests that cannot be met.
+//! Runs of the embedded model, and the errors and notes of requests that cannot be fulfilled.
 
 use impasto::diffusion::Noise;
 use impasto::mask::Region;

@@ -81,7 +81,7 @@ fn second_pass_repeats_the_noise_under_one_map() -> Result<()> {
     // A second pass without strength equals the first pass.
     let weak = exact().color_var(1e30).tune(|options| options.trim = 0);
     assert_eq!(latents(sampler().guide(weak), 1, 7)?, latents(sampler(), 1, 7)?);
-    assert_eq!(latents(sampler().guide(&mut force), 1, 7)?, forced, "the value again, the picture again");
+    assert_eq!(latents(sampler().guide(&mut force), 1, 7)?, forced, "the same force gives the same picture again");
     Ok(())
 }
 
@@ -201,7 +201,7 @@ fn apart(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
 }
 
-/// The map of a saliency after a whole run without forces.
+/// Returns the map of `look` after a whole run without forces.
 fn exact_map(mut look: Daam) -> Result<Tensor> {
     let _ = latents(sampler().guide(&mut look), 1, 7)?;
     Ok(look.map()?.expect("there was a run"))
@@ -217,7 +217,7 @@ fn competing_phrases_share_no_cell() -> Result<()> {
         let _ = latents(sampler().guide(&mut look), 1, 7)?;
         claims += look.map()?.expect("there was a run").ge(0.5).to_kind(Kind::Float);
     }
-    assert_eq!(claims.max().double_value(&[]), 1.0, "what is below a thing's own floor belongs to none");
+    assert_eq!(claims.max().double_value(&[]), 1.0, "each cell belongs to one thing at most");
     let among = |others: &[&str]| -> Result<Tensor> {
         let mut look = Daam::of("eyes").tune(|options| {
             options.refine = Refine::contrast();
@@ -273,13 +273,21 @@ fn feedback_keeps_limits_and_trim_never_gets_worse() -> Result<()> {
     let _ = latents(steps(28).guide(&mut closed), 2, 7)?;
     let forced = closed.details()?.steps;
     let [first, last] = [forced.first(), forced.last()].map(|step| step.expect("forced").color_var);
-    assert_eq!((first, last), (40.0, Feedback::default().limits.0), "what this model does not do is forced ever more");
+    assert_eq!(
+        (first, last),
+        (40.0, Feedback::default().limits.0),
+        "the variance falls to its limit, because this model never reaches the color"
+    );
     let mut flat = force(ColorForce::published("above", GOLD)).tune(|options| {
         options.texture = Texture::Off;
         options.feedback = Some(Feedback::default());
     });
     let _ = latents(steps(28).guide(&mut flat), 2, 7)?;
-    assert_eq!(flat.details()?.steps.last().expect("forced").color_var, 15.0, "no solid blocks");
+    assert_eq!(
+        flat.details()?.steps.last().expect("forced").color_var,
+        15.0,
+        "without texture the variance stays at 15 or above, because smaller values give solid blocks"
+    );
     let mut trimmed = force(ColorForce::published("above", GOLD)).color_var(1000.0).tune(|options| {
         options.trim = 3;
         options.stat = ColorStat::Median;
@@ -289,7 +297,7 @@ fn feedback_keeps_limits_and_trim_never_gets_worse() -> Result<()> {
     assert_eq!(details.trimmed.len(), 2);
     for (trimmed, painted) in details.trimmed.iter().zip(&details.painted) {
         assert!(trimmed.after <= trimmed.before, "{trimmed:?}");
-        assert!((trimmed.after - painted.delta_e).abs() < 1e-3, "what is said is what is there");
+        assert!((trimmed.after - painted.delta_e).abs() < 1e-3, "the reported distance is the painted distance");
     }
     let converged = details
         .painted
@@ -433,14 +441,14 @@ fn equal_words_are_told_apart_by_occurrence() -> Result<()> {
     assert!(apart(&first, &second) > 1e-3);
     let claims = |map: &Tensor| map.gt(0.5).to_kind(Kind::Float);
     assert_eq!((claims(&first) * claims(&second)).max().double_value(&[]), 0.0, "they compete with each other");
-    // Occurrences are counted before their meaning is asked: the "hair" of "hair bow" is the first.
+    // Every place of the word counts, in other phrases too: the "hair" of "hair bow" is occurrence 0.
     let prompt = "1girl, hair bow, hair";
     let second = map(prompt, Occurrence::Nth(1), "hair")?;
     assert_eq!(map(prompt, Occurrence::Within { start: 16, end: 21 }, "hair")?, second);
     Ok(())
 }
 
-/// Takes the attention grids of SDXL at 1280×1024 and 1536×1024 pixels, and one that needs no pooling.
+/// Tests the attention grids of SDXL at 1280×1024 and 1536×1024 pixels, and a grid that needs no pooling.
 #[test]
 fn competition_works_above_a_megapixel() -> Result<()> {
     let model = ToyModel::new(3)?;
@@ -494,9 +502,9 @@ fn exact_force_reports_its_competitors() -> Result<()> {
     assert_eq!([rivals, joined].concat(), ["hair"]);
     let (rivals, joined) = competed(exact().except(["hair"]))?;
     assert!(!rivals.contains(&"hair".to_owned()), "{rivals:?}");
-    assert!(joined.contains(&"hair".to_owned()), "a word that is left out is told: {joined:?}");
+    assert!(joined.contains(&"hair".to_owned()), "the report lists a word that is left out: {joined:?}");
     let own = exact().saliency(rows(|row| row < 4)).among(["hair"]);
-    let message = latents(sampler().guide(own), 1, 7).expect_err("nothing to choose").to_string();
+    let message = latents(sampler().guide(own), 1, 7).expect_err("no competition").to_string();
     assert!(message.contains("among") && message.contains("exact force"), "{message}");
     Ok(())
 }
@@ -527,10 +535,10 @@ fn spread_regions_share_no_cell_and_keep_their_own() -> Result<()> {
         Ok([first.map()?.expect("a map"), second.map()?.expect("a map")])
     };
     let (apart, alone) = (maps(true)?, maps(false)?);
-    // Cells that both regions reach equally, such as those of the greatest value, stay with both.
+    // Cells that both regions reach equally, such as cells of the greatest value, belong to both.
     let unequal = alone[0].ne_tensor(&alone[1]);
     let shared = |[a, b]: &[Tensor; 2]| a.minimum(b).gt(0.35).logical_and(&unequal).sum(Kind::Int64).int64_value(&[]);
-    assert!(shared(&alone) > 0, "neither reaches beyond its own cells");
+    assert!(shared(&alone) > 0, "without competition the regions overlap");
     assert_eq!(shared(&apart), 0);
     for (kept, region) in apart.iter().zip([(11, 14), (17, 20)]) {
         assert!(kept.slice(2, 7, 8, 1).slice(3, region.0 + 1, region.1, 1).min().double_value(&[]) > 0.9);

@@ -1,4 +1,4 @@
-//! First use of the crate: progress, threads, custom errors, and notes about requests that will not do as asked.
+//! First use of the crate: progress, threads, custom errors, and notes about requests with an unexpected result.
 
 use impasto::diffusion::{NoiseKind, solver};
 use impasto::guidance::{Guidance, Setup};
@@ -36,14 +36,14 @@ fn preview_shows_the_picture_before_it_is_done() -> Result<()> {
             Ok(())
         })
         .run()?;
-    assert_eq!(seen.iter().map(|(done, ..)| *done).collect::<Vec<_>>(), [4, 8, 10], "every fourth, and the last");
+    assert_eq!(seen.iter().map(|(done, ..)| *done).collect::<Vec<_>>(), [4, 8, 10], "every fourth step, and the last");
     assert_eq!(steps, (1..=10).map(|done| (0, done)).collect::<Vec<_>>());
     let last = &seen[2];
     for image in [0, 1] {
         assert_eq!(&last.2[image], output.image(image)?, "the last clean latent is the picture");
         let (width, height) = (last.1[image].width(), last.1[image].height());
         assert_eq!((width, height), (output.image(image)?.width(), output.image(image)?.height()));
-        // The preview's colors are approximate, but they are those of its own picture.
+        // The preview's colors are approximate, but nearer to its own picture than to the other.
         let (own, other) =
             (apart(&last.1[image], output.image(image)?), apart(&last.1[image], output.image(1 - image)?));
         assert!(own < 20.0 && own < 0.6 * other, "image {image}: {own} from its own, {other} from the other");
@@ -253,7 +253,7 @@ fn noise_kind_changes_the_run_and_repeats() -> Result<()> {
 }
 
 #[test]
-fn color_that_the_vae_cannot_show_is_not_trimmed() -> Result<()> {
+fn color_beyond_the_vae_is_not_trimmed() -> Result<()> {
     /// A model whose decoder counts its calls and shows nearly gray pictures only.
     struct Gray<'m>(&'m Model, std::cell::Cell<usize>);
 
@@ -298,7 +298,7 @@ fn color_that_the_vae_cannot_show_is_not_trimmed() -> Result<()> {
     drop(run);
     let details = force.details()?;
     assert!(details.representable_delta_e > 10.0 && details.trimmed.is_empty() && !details.converged);
-    // Four calls: the color once for each of two passes, the outlines, and the picture.
+    // The decoder is called four times: for the color in each of two passes, for the outlines, and for the picture.
     assert_eq!(gray.1.get(), 4);
     Ok(())
 }

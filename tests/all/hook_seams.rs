@@ -1,4 +1,4 @@
-//! Reach of a hook: the queries, keys and values of a call, and attention over the hook's own keys and values.
+//! Data that a hook can read: queries, keys and values of a call, and attention over the hook's own keys and values.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule, solver::Euler};
@@ -20,7 +20,7 @@ impl CrossAttentionHook for Rebuild {
         if site.is_cross() && branch == Branch::Cond { all } else { Interest::NONE }
     }
     fn context(&mut self, at: &At, _: &mut Tensor) -> Result<()> {
-        assert!(at.values().is_none(), "the context comes before its values");
+        assert!(at.values().is_none(), "there are no values yet when a hook edits the context");
         Ok(())
     }
     fn probs(&mut self, at: &At, probs: &Probs) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Checkpoints from a hub. A server on this machine behaves as the real hub does, or badly in one way.
+//! Checkpoints from a hub. A local server behaves like the Hugging Face Hub, or fails in one way.
 
 use impasto::weights::Hub;
 use impasto::{Codec, Model, Result, Source};
@@ -19,7 +19,7 @@ enum Mode {
     Fine,
     /// `Range` is ignored.
     NoRanges,
-    /// The content's host refuses.
+    /// The host of large files refuses requests.
     Refused,
     /// The content is shorter than announced, and the server reports no error.
     Short,
@@ -47,7 +47,7 @@ enum Mode {
     SlowHeaders,
     /// The content comes byte by byte.
     SlowBody,
-    /// The repository was renamed. The hub answers its old name with a path on the same host.
+    /// The repository was renamed. The hub redirects the old name to a path on the same host.
     Renamed,
 }
 
@@ -102,7 +102,7 @@ fn git_hash(content: &[u8]) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Sends a letter now and then, for a minute.
+/// Sends a letter every 20 ms for a minute.
 fn drip(mut out: TcpStream) -> Option<()> {
     for _ in 0..3000 {
         std::thread::sleep(Duration::from_millis(20));
@@ -413,11 +413,12 @@ fn download_progress_is_reported() -> Result<()> {
     Ok(())
 }
 
-/// Environment variable with a port and a cache; the processes of the tests below fetch from that hub.
+/// Environment variable with a port and a cache folder. The processes that the tests below start fetch from the hub at
+/// that port.
 const PLACE: &str = "IMPASTO_TEST_HUB";
 
 #[test]
-#[ignore = "is run by the tests below, in processes of its own"]
+#[ignore = "other tests run this test in a process of its own"]
 fn fetch_for_another_test() {
     let Ok(place) = std::env::var(PLACE) else { return };
     let (port, cache) = place.split_once(' ').expect("a port and a cache");
@@ -499,7 +500,7 @@ fn full_disk_leaves_no_file_and_is_reported() {
     std::os::unix::fs::symlink("/dev/full", &part).expect("a link"); // every write there finds the disk full
     let message = server.hub(cache.path()).fetch(None).unwrap_err().to_string();
     assert!(message.contains("the disk is full") && message.contains("free some space"), "{message}");
-    assert_eq!(blobs(cache.path()).len(), 1, "the part alone");
+    assert_eq!(blobs(cache.path()).len(), 1, "only the incomplete file");
     assert!(!repository.join(format!("snapshots/{COMMIT}/one.safetensors")).exists());
     assert!(!repository.join("refs/main").exists());
 }

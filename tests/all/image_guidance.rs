@@ -27,7 +27,7 @@ fn picture() -> Raster {
     picture
 }
 
-/// Parameters that move every token but the header halfway.
+/// Parameters that move every token except the header halfway to the picture's tokens.
 fn half() -> GuidanceParams {
     GuidanceParams { linear: (0.5, 0.5), header_max: 0.0, snap: false, ..GuidanceParams::off() }
 }
@@ -65,7 +65,7 @@ impl Contexts {
     fn at(steps: &[usize]) -> Self {
         Self { steps: steps.to_vec(), seen: BTreeMap::new() }
     }
-    /// Returns the contexts with which a run begins.
+    /// Returns the contexts of the given steps, as they are when a run begins.
     fn of(guidances: Vec<&mut dyn Guidance>, steps: &[usize], prompt: &str) -> Result<Self> {
         let (model, mut contexts) = (ToyModel::new(3)?, Self::at(steps));
         let sampler = guidances.into_iter().fold(sampler(), |sampler, guidance| sampler.guide(guidance));
@@ -146,14 +146,14 @@ fn a_region_may_be_guided_by_a_picture_of_its_own() -> Result<()> {
     let contexts = Contexts::of(vec![&mut regions], &[0], PROMPT)?;
     let tokens = model.vision(&picture(), View::default())?.tokens;
     assert_eq!(contexts.seen[&("region", 0)], tween(&model.text("a dog")?.context, &tokens, &half())?.0);
-    assert_eq!(contexts.seen[&("cond", 0)], model.text(PROMPT)?.context, "and nothing else");
+    assert_eq!(contexts.seen[&("cond", 0)], model.text(PROMPT)?.context, "the prompt is not guided");
     let report = regions.report()?.expect("there was a run");
     assert!(report.data[0]["guide"]["prompts"][0]["tokens"].is_array(), "{}", report.data);
     Ok(())
 }
 
 #[test]
-fn several_guides_are_a_chain() -> Result<()> {
+fn several_guides_act_one_after_another() -> Result<()> {
     let model = ToyModel::new(3)?;
     let (mut first, mut second) = (guide(), ImageGuidance::text("a dog").params(half()));
     let chained = Contexts::of(vec![&mut first, &mut second], &[0], PROMPT)?;
@@ -216,7 +216,7 @@ fn prompt_blend_reaches_the_other_prompt() -> Result<()> {
     assert_eq!(latent(sampler().guide(PromptBlend::to(other).curve(|_| 0.0)))?, latent(sampler())?);
     let mut run = sampler().start(&model, Start::new(other, GRID, Noise::seeded(7)))?;
     assert_eq!(latent(sampler().guide(PromptBlend::to(other).curve(|_| 1.0)))?, *run.finish()?);
-    // A window of one point changes the prompt at once, five tenths of the way from the first step to the last.
+    // A window of one point changes the prompt at once, here halfway from the first step to the last.
     let contexts =
         Contexts::of(vec![&mut PromptBlend::to(other).window(Window::progress(0.5..=0.5))], &[2, 3], PROMPT)?;
     assert_eq!((&contexts.seen[&("cond", 2)], &contexts.seen[&("cond", 3)]), (&a, &b));
@@ -240,7 +240,7 @@ fn everything<'g>(guide: &'g mut ImageGuidance) -> Sampler<'g> {
 }
 
 #[test]
-fn image_guidance_beside_all_keeps_images_apart() -> Result<()> {
+fn image_guidance_with_others_keeps_images_apart() -> Result<()> {
     let (mut on, mut off) =
         (guide().window(Window::progress(0.0..=0.7)), ImageGuidance::new(&picture()).params(GuidanceParams::off()));
     let batch = latent_after(6, everything(&mut on), 3, 7)?;
@@ -341,7 +341,7 @@ fn long_prompts_are_guided_chunk_by_chunk() -> Result<()> {
     assert_eq!(tokens.len(), 2 * 77);
     assert_eq!((tokens[0].share, tokens[77].alternate, tokens[77].similarity), (0.0, Some(0), 0.0));
     assert_eq!((tokens[76].weight, tokens[153].weight), (0.5, 1.0));
-    assert_eq!(tokens[77].weight, 0.15, "a header of its own");
+    assert_eq!(tokens[77].weight, 0.15, "each chunk has its own header");
     assert_eq!(tokens[78].weight, 77.0 / 152.0);
     Ok(())
 }
@@ -354,7 +354,7 @@ fn batching_keeps_prompts_of_different_lengths() -> Result<()> {
         Ok(request.seed(1).steps(2).tune(|config| config.batching = batching).run()?.latents.shallow_clone())
     };
     let apart = (latents(Batching::Together)? - latents(Batching::OneByOne)?).abs().max().double_value(&[]);
-    assert!(apart < 1e-4, "the negative prompt is as long as the prompt, whoever is evaluated beside it: {apart}");
+    assert!(apart < 1e-4, "the negative prompt has the prompt's length in any batching: {apart}");
     Ok(())
 }
 
@@ -368,12 +368,12 @@ fn prompts_of_different_lengths_blend() -> Result<()> {
         let model = pipeline.model();
         let [a, b] = [from, to].map(|text| model.text(text).unwrap().context);
         let (first, last) = (&contexts.seen[&("cond", 0)], &contexts.seen[&("cond", 2)]);
-        assert_eq!(*first, a, "{from}: what is not blended stays as it is");
+        assert_eq!(*first, a, "{from}: the first step has the first prompt unchanged");
         assert_eq!(last.size(), [1, 3 * 77, 128]);
         assert_eq!(last.narrow(1, 0, b.size()[1]), b);
-        // Three chunks may run in another kernel than one chunk, so headers are equal but for rounding.
+        // Three chunks may run in another kernel than one chunk, so headers are equal except for rounding.
         let apart = (a.get(0).get(0) - b.get(0).get(0)).abs().max().double_value(&[]);
-        assert!(apart < 1e-5, "the header says nothing of the prompt: {apart}");
+        assert!(apart < 1e-5, "the header does not depend on the prompt: {apart}");
     }
     Ok(())
 }
@@ -404,7 +404,7 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     pipeline.request(prompt).seed(3).steps(1).guide(&mut concept).run()?;
     let words = pipeline.model().prompt(prompt)?.content();
     let hits = &concept.details()?.prompts[0].concepts;
-    assert!(!hits.is_empty(), "a causal text begins alike");
+    assert!(!hits.is_empty(), "texts with the same beginning have the same first tokens, because attention is causal");
     assert!(hits.iter().all(|hit| (words[0].start..words[0].end).contains(&hit.position)), "{hits:?}");
 
     let mut half = Pipeline::builder().precision(Kind::BFloat16).build()?;
@@ -457,7 +457,10 @@ fn image_encoder_can_come_from_another_folder() -> Result<()> {
     let embedded = Model::load(&Source::embedded())?.vision(&picture(), View::default())?;
     assert_eq!(seen.tokens, embedded.tokens);
     assert!(embedded.text_projection.is_some());
-    assert_eq!(seen.text_projection, embedded.text_projection, "a tower alone has none, but the model has");
+    assert_eq!(
+        seen.text_projection, embedded.text_projection,
+        "the encoder's folder has no projection, but the model has one"
+    );
 
     // A whole CLIP has both encoders and the projection of texts in one file.
     let whole = tempfile::tempdir().unwrap();
@@ -478,7 +481,7 @@ fn image_encoder_can_come_from_another_folder() -> Result<()> {
         .tune(|options| options.image_encoder = Some(source))
         .build()?;
     let again = pipeline.model().vision(&picture(), View::default())?;
-    // CLIP's usual preprocessing for an encoder of this size applies if no configuration of a preprocessor exists.
+    // Without a preprocessor's configuration, CLIP's usual preprocessing for an encoder of this size applies.
     assert_eq!(again.tokens, seen.tokens);
     assert_eq!(again.text_projection.map(|projection| projection.size()), Some(vec![128, 128]));
 

@@ -71,7 +71,7 @@ fn layer_of(module: &str) -> Option<&'static (&'static str, &'static [&'static s
 #[derive(Default)]
 struct Sources {
     files: BTreeMap<String, syn::File>,
-    /// Items that a module exports of others: the path inside the module, by module and name.
+    /// Items that a module exports from other modules, by module and name: the path as the module writes it.
     exports: BTreeMap<(String, String), Vec<String>>,
 }
 
@@ -207,7 +207,7 @@ impl Sources {
 
     /// Returns the module of the file that defines the item which `path` names in `module`.
     ///
-    /// The result is `None` for other crates and for names of the module's own.
+    /// The result is `None` for items of other crates and for items that the module itself defines.
     fn resolve(&self, module: &str, path: &[String]) -> Option<String> {
         if matches!(path, [only] if ["crate", "self", "super"].contains(&only.as_str())) {
             return None;
@@ -258,11 +258,11 @@ impl Sources {
 
 /// Finds files that use each other, directly or through others.
 ///
-/// The result has one line for each such file: the way back to itself.
+/// The result has one line for each such file: a path of uses from the file back to itself.
 fn circles(arrows: &BTreeMap<&str, BTreeSet<String>>) -> Vec<String> {
     let mut circles = Vec::new();
     for (&start, used) in arrows {
-        // The search is breadth first, so that the way is a shortest one.
+        // The search is breadth first, so that the path is as short as possible.
         let mut before: BTreeMap<&str, &str> = used.iter().map(|next| (next.as_str(), start)).collect();
         let mut open: Vec<&str> = before.keys().copied().collect();
         while let Some(here) = (!open.is_empty()).then(|| open.remove(0)) {
@@ -291,7 +291,7 @@ fn wrong_arrows(arrows: &BTreeMap<&str, BTreeSet<String>>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (module, used) in arrows.iter().filter(|(module, _)| !module.is_empty()) {
         let Some((layer, _, allowed)) = layer_of(module) else {
-            wrong.push(format!("{module} has no layer; give it one here"));
+            wrong.push(format!("{module} has no layer; add it to `LAYERS`"));
             continue;
         };
         for used in used {
@@ -356,7 +356,7 @@ fn circle_through_an_export_is_found() {
         ("mask/region.rs", "use super::blur; pub struct Region;"),
         ("mask/blur.rs", "pub fn blur(_: &Region) {}"),
     ];
-    assert!(circles(&written(&files).arrows()).is_empty(), "what is exported alone is not used");
+    assert!(circles(&written(&files).arrows()).is_empty(), "a module does not use an item that it only exports");
     files[2].1 = "use crate::mask::Region; pub fn blur(_: &Region) {}";
     let found = circles(&written(&files).arrows());
     assert_eq!(found, ["mask::blur → mask::region → mask::blur", "mask::region → mask::blur → mask::region"]);
@@ -380,7 +380,7 @@ fn implementors(trait_name: &str, folder: &str) -> BTreeSet<String> {
 fn every_method_has_a_row_in_its_registry() {
     let row = |folder: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder).join("registry.rs");
-        fs::read_to_string(path).expect("each of them has one")
+        fs::read_to_string(path).expect("each folder has a registry")
     };
     let rows = row("methods") + &row("saliency");
     let [methods, saliency] = ["methods", "saliency"].map(|folder| implementors("Guidance", folder));
@@ -389,7 +389,7 @@ fn every_method_has_a_row_in_its_registry() {
     for method in methods {
         assert!(
             rows.contains(&format!("(\"{method}\", ")),
-            "{method} has no row in registry.rs, so no file makes it again"
+            "{method} has no row in registry.rs, so it cannot be made from a file; add a row"
         );
     }
 }
@@ -403,7 +403,7 @@ fn every_solver_has_a_row_in_its_registry() {
     for solver in solvers {
         assert!(
             rows.contains(&format!("recipe: (\"{solver}\", ")),
-            "{solver} has no row in registry.rs, so no name finds it"
+            "{solver} has no row in registry.rs, so no name finds it; add a row"
         );
     }
 }

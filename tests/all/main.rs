@@ -1,4 +1,4 @@
-//! The crate as its users meet it, through its public interface alone.
+//! Tests of the crate through its public interface alone.
 //!
 //! All tests are one program, because each program that is linked to libtorch takes long to link.
 //! `cargo test --test all NAME` runs the modules and tests whose names contain `NAME`.

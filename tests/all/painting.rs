@@ -184,7 +184,7 @@ fn strength_raises_attention_inside_the_mask() -> Result<()> {
         let elsewhere = (mass.sum(Kind::Double).double_value(&[]) - here) / 5.0;
         assert!((here - row["inside"].as_f64().expect("a number")).abs() < 1e-5, "{here} {row}");
         assert!((elsewhere - row["outside"].as_f64().expect("a number")).abs() < 1e-5, "{elsewhere} {row}");
-        assert!(here > last, "it grows");
+        assert!(here > last, "attention grows with strength");
         last = here;
     }
     Ok(())
@@ -279,7 +279,7 @@ fn mirrored_map_has_mirrored_weights() -> Result<()> {
 }
 
 #[test]
-fn palettes_count_colors_and_know_the_nearest() {
+fn palette_counts_colors_and_finds_the_nearest() {
     let (golden, palette) = (golden(), Palette::of(&map()));
     let entries = golden["palette"]["entries"].as_array().expect("entries");
     assert_eq!(palette.colors().len(), entries.len());
@@ -319,7 +319,7 @@ fn pixels_take_the_nearest_color_in_tolerance() -> Result<()> {
     Ok(())
 }
 
-/// A guidance method that adds a branch that varies a prompt.
+/// A guidance method that adds a variation of a branch, with the given prompt.
 struct Vary(&'static str, Branch);
 
 impl Guidance for Vary {
@@ -344,7 +344,7 @@ fn varied_prompt_is_painted_at_its_own_tokens() -> Result<()> {
 
     let mut shifted = begun("at a sea under a red boat with a full moon above a moon", Branch::Cond)?;
     let (own, moved) = (of(&mut shifted, Branch::Cond)?, of(&mut shifted, Branch::Extra(0))?);
-    assert_eq!(moved.narrow(1, 1, TOKENS - 1), own.narrow(1, 0, TOKENS - 1), "one token on");
+    assert_eq!(moved.narrow(1, 1, TOKENS - 1), own.narrow(1, 0, TOKENS - 1), "shifted by one token");
     assert!(own.abs().max().double_value(&[]) > 0.4);
 
     let mut broken = begun("a sea under a red old boat with a full moon above a moon", Branch::Cond)?;
@@ -354,7 +354,11 @@ fn varied_prompt_is_painted_at_its_own_tokens() -> Result<()> {
     assert!(broken.notes().iter().any(|note| note.contains("\"red boat\" is not in") && note.contains("varied")));
 
     let mut other = begun(PROMPT, Branch::Uncond)?;
-    assert_eq!(of(&mut other, Branch::Extra(0))?.abs().max().double_value(&[]), 0.0, "like Uncond");
+    assert_eq!(
+        of(&mut other, Branch::Extra(0))?.abs().max().double_value(&[]),
+        0.0,
+        "a variation of Uncond is not painted"
+    );
     assert_eq!(of(&mut other, Branch::Uncond)?.abs().max().double_value(&[]), 0.0);
     Ok(())
 }
@@ -392,7 +396,7 @@ fn toy_start(images: usize) -> Start<'static> {
     Start { images, ..Start::new("girl with gold eyes", GRID, Noise::seeded(7)) }
 }
 
-/// A painting whose left half is eyes and whose right half is the girl.
+/// A painted map with eyes in the left half and the girl in the right half.
 fn toy_paint() -> PaintWithWords {
     let mut map = Raster::flat(GRAY, (6, 8));
     map.paste(&Raster::flat(RED, (3, 8)), 0, 0);
@@ -414,7 +418,7 @@ fn paint_that_cannot_act_keeps_every_bit() -> Result<()> {
         assert_eq!(idle(toy_paint().weight(law))?, plain, "gain 0");
     }
     let mut closed = toy_paint().window(Window::sigmas(0.0..=1e-6));
-    assert_eq!(latent(toy().guide(&mut closed))?, plain, "a window that no step is in");
+    assert_eq!(latent(toy().guide(&mut closed))?, plain, "a window without a step");
     assert!(closed.notes()[0].contains("no step of the schedule is in the window (sigmas 0..=0.000001)"));
     assert!(closed.details()?.steps.is_empty());
     assert!(apart(&idle(toy_paint())?, &plain) > 1e-2);
@@ -490,7 +494,7 @@ fn details_say_what_was_painted_and_how_strongly() -> Result<()> {
 }
 
 #[test]
-fn custom_law_sees_weights_and_scores() -> Result<()> {
+fn custom_weight_function_sees_weights_and_scores() -> Result<()> {
     let own = WeightFn::Custom(Box::new(|w, sigma, scores| {
         assert_eq!(w.size(), [1, 1, 48, scores.tokens().len()]);
         Ok(w.f_mul(&scores.max()?)?.f_mul_scalar(sigma.min(14.6146).ln_1p())?)

@@ -1,4 +1,4 @@
-//! Paint with Words beside everything else that a run may have.
+//! Paint with Words together with all other features of a run.
 //!
 //! Runs have pictures to start from, masks, learned words and weights, ControlNets, long prompts, forces, readers,
 //! prompts of regions, and every sampler.
@@ -30,7 +30,7 @@ fn paint(strength: f64) -> PaintWithWords {
 }
 
 #[test]
-fn paint_acts_beside_all_others_in_every_sampler() -> Result<()> {
+fn paint_acts_beside_all_methods_in_every_sampler() -> Result<()> {
     let names = [
         "Euler",
         "Euler a",
@@ -77,7 +77,7 @@ fn paint_acts_beside_all_others_in_every_sampler() -> Result<()> {
                 .shallow_clone())
         };
         let painted = run(1.5, Batching::Together)?;
-        assert_eq!(painted, run(1.5, Batching::Together)?, "{name}: the same again");
+        assert_eq!(painted, run(1.5, Batching::Together)?, "{name}: a run repeats");
         assert_eq!(painted.isfinite().all(), Tensor::from(true), "{name}");
         let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
         assert!(apart(&painted, &run(0.0, Batching::Together)?) > 1e-3, "{name}: paint acts");
@@ -85,7 +85,7 @@ fn paint_acts_beside_all_others_in_every_sampler() -> Result<()> {
         assert_eq!(
             kept,
             run(0.0, Batching::OneByOne)?.narrow(2, 5, 3),
-            "{name}: what the mask keeps is not painted on"
+            "{name}: cells that the mask keeps are not painted"
         );
     }
     Ok(())
@@ -150,6 +150,6 @@ fn learned_word_is_painted_beside_lora_and_control() -> Result<()> {
     assert_eq!(details.steps.len(), 3, "from a picture, three of four steps");
     assert!(details.warnings.is_empty(), "{:?}", details.warnings);
     assert_ne!(painted, run(None, true)?, "paint acts beside the ControlNet");
-    assert_ne!(painted, run(Some(&mut paint), false)?, "and the ControlNet beside the paint");
+    assert_ne!(painted, run(Some(&mut paint), false)?, "the ControlNet acts beside paint");
     Ok(())
 }

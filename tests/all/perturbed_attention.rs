@@ -56,7 +56,7 @@ fn batches_equal_single_images_at_every_site() -> Result<()> {
     let (together, alone) = (run(Batching::Together)?, run(Batching::OneByOne)?);
     assert!((together - &alone).abs().max().double_value(&[]) < 1e-3);
     let middle = latents(2, Some(PerturbedAttention::new(1.0)))?;
-    assert!((alone.narrow(0, 0, 1) - middle).abs().max().double_value(&[]) > 0.01, "more sites, another picture");
+    assert!((alone.narrow(0, 0, 1) - middle).abs().max().double_value(&[]) > 0.01, "other sites give another picture");
     Ok(())
 }
 

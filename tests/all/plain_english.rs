@@ -10,11 +10,11 @@ const FRAGMENTS: &[&str] = &[
     "Has", "Have", "Does", "Do", "Can", "So", "It", "Its", "They", "Also", "Else", "Not", "Whether", "Whoever",
     "Somebody", "Nobody",
 ];
-/// Phrases that no comment has: they name nothing, or are no term of the field.
+/// Phrases that no comment may contain: they name nothing, or are not terms of the field.
 const BANNED: &[&str] = &["guidances", "whoever", "somebody", "nobody", "that one", "this one", "whatever"];
 /// Longest name of a test.
 const LONGEST_NAME: usize = 50;
-/// Columns of a line with a comment, as rustfmt has them for code.
+/// Greatest width in columns of a line with a comment, equal to rustfmt's width of code.
 const WIDTH: usize = 120;
 
 /// Every Rust file of the workspace.
@@ -36,7 +36,8 @@ fn sources() -> Vec<PathBuf> {
     files
 }
 
-/// The text of a comment in a line; `None` without one. A string with slashes in it is taken for code by its quote.
+/// Returns the text of the comment in a line, if there is a comment. Slashes after an odd number of quotes are part of
+/// a string, and no comment.
 fn comment(line: &str) -> Option<&str> {
     let at = line.find("//").filter(|at| line[..*at].trim().is_empty() || line[..*at].ends_with(' '))?;
     let before = &line[..at];
@@ -54,7 +55,7 @@ fn has_banned_phrase(text: &str) -> Option<&'static str> {
     BANNED.iter().copied().find(|phrase| text.contains(&format!(" {phrase} ")))
 }
 
-/// Violations of one file, as `line: rule: text`.
+/// Returns the violations in one file, as `line: rule: text`.
 fn violations(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     let (mut in_doc, mut in_code, mut test) = (false, false, false);

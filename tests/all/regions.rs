@@ -1,6 +1,6 @@
 //! Painting by areas, prompts of regions, and compositions.
 //!
-//! Areas act from image to image, in the negative prompt and in the first noise.
+//! Areas may differ between the images of a batch. Areas also act in the negative prompt and in the first noise.
 
 use super::attention_only::{
     AttentionOnly, BLUE, GRAY, GREEN, PROMPT, RED, TOKENS, apart, close, each_weights, golden, tensor, weights,
@@ -35,7 +35,7 @@ fn top() -> Region {
     Region::rect(0.0..1.0, 0.0..0.5)
 }
 
-/// A painting whose weights no law scales.
+/// Paint with Words that adds the areas' weights to the scores unscaled.
 fn flat() -> PaintWithWords {
     PaintWithWords::default().weight(WeightFn::Flat(1.0))
 }
@@ -58,8 +58,8 @@ fn areas_of_one_word_follow_the_blend_mode() -> Result<()> {
         AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
         let w = weights(&mut paint, GRID, 0, Branch::Cond)?;
         assert_eq!(values(&w.select(1, 2)), want, "{blend:?}");
-        assert_eq!(values(&w.select(1, 3)), [1.0, 1.0, 0.0, 0.0], "\"under\" is of one area alone");
-        assert_eq!(values(&w.select(1, 6)), [0.5, 0.5, 0.0, 0.0], "other words have nothing to do with it");
+        assert_eq!(values(&w.select(1, 3)), [1.0, 1.0, 0.0, 0.0], "\"under\" is in one area only");
+        assert_eq!(values(&w.select(1, 6)), [0.5, 0.5, 0.0, 0.0], "areas of other words do not matter");
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ fn a_word_can_be_confined_to_its_area() -> Result<()> {
     AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
     let w = weights(&mut paint, GRID, 0, Branch::Cond)?;
     assert_eq!(values(&w.select(1, 2)), [2.0, 0.5 - 0.375, -0.5, -0.5]);
-    assert_eq!(w.abs().sum(Kind::Float), w.select(1, 2).abs().sum(Kind::Float), "no other token");
+    assert_eq!(w.abs().sum(Kind::Float), w.select(1, 2).abs().sum(Kind::Float), "no other token has a weight");
     Ok(())
 }
 
@@ -99,7 +99,7 @@ fn negative_areas_paint_only_the_negative_prompt() -> Result<()> {
     assert_eq!(
         against.sum(Kind::Float).double_value(&[]),
         6.0,
-        "a boat is in the negative prompt too, and not painted"
+        "\"boat\" is in the negative prompt too, but is not painted there"
     );
     assert_eq!(weights(&mut paint, GRID, 0, Branch::Cond)?.sum(Kind::Float).double_value(&[]), 2.0);
     let areas = paint.details()?.areas;
@@ -109,7 +109,7 @@ fn negative_areas_paint_only_the_negative_prompt() -> Result<()> {
         flat().area(blurry()).area(boat()).area(Area::mask(left(), "sea")).tune(|options| options.on_uncond = 0.25);
     AttentionOnly::new().begin_at(start(), vec![&mut shared])?;
     let against = weights(&mut shared, GRID, 0, Branch::Uncond)?;
-    assert_eq!(values(&against.select(1, 3)), [0.25, 0.25, 0.0, 0.0], "a quarter of the boat; there is no sea");
+    assert_eq!(values(&against.select(1, 3)), [0.25, 0.25, 0.0, 0.0], "a quarter of the boat; \"sea\" is not in it");
     assert_eq!(against.sum(Kind::Float).double_value(&[]), 6.5);
 
     let fails = |negative: &'static str| {
@@ -154,7 +154,7 @@ fn each_image_has_its_map() -> Result<()> {
 }
 
 #[test]
-fn a_map_with_the_noise_of_a_jpeg_file_is_snapped() -> Result<()> {
+fn map_with_jpeg_noise_matches_within_tolerance() -> Result<()> {
     let mut map = Raster::flat(Rgb(240, 240, 240), (64, 64));
     map.paste(&Raster::flat(Rgb(200, 30, 30), (36, 64)), 28, 0);
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -167,7 +167,7 @@ fn a_map_with_the_noise_of_a_jpeg_file_is_snapped() -> Result<()> {
         AttentionOnly::new().begin(PROMPT, Grid::new(8, 8), vec![&mut paint])?;
         Ok(paint.details()?.areas[0].share)
     };
-    assert!(Palette::of(&noisy).colors().len() > 4, "a JPEG file has colors of its own");
+    assert!(Palette::of(&noisy).colors().len() > 4, "JPEG adds colors");
     assert!(share(0.0)? < 36.0 / 64.0 && share(60.0)? == 36.0 / 64.0, "{} {}", share(0.0)?, share(60.0)?);
     Ok(())
 }
@@ -226,7 +226,7 @@ fn region_noise_equals_the_reference() -> Result<()> {
     let regions = [(covered('r'), noise("red boat")), (covered('f'), noise("full moon"))];
     let base = of(&golden["base"]);
     let hard = region_noise(&base, &regions, NoiseEdges::Hard)?;
-    assert_eq!(hard, of(&golden["hard"]), "every value is one that was drawn");
+    assert_eq!(hard, of(&golden["hard"]), "every value is a drawn value");
     close(&region_noise(&base, &regions, NoiseEdges::Blend)?, &golden["blend"], 1e-5);
     assert_eq!(region_noise(&base, &[], NoiseEdges::Blend)?, base);
     assert!(region_noise(&base, &[(base.shallow_clone(), base.get(0))], NoiseEdges::Hard).is_err());
@@ -254,7 +254,7 @@ impl Guidance for Drawn {
     }
 }
 
-/// The first noise of a run of two images with a painting.
+/// Returns the first noise of a run of two images with painted areas.
 fn drawn(paint: PaintWithWords, seed: u64) -> Result<Tensor> {
     let (kept, grid) = (Drawn::default(), Grid::new(4, 4));
     let start = Start { images: 2, ..Start::new(PROMPT, grid, Noise::seeded(seed)) };
@@ -264,17 +264,17 @@ fn drawn(paint: PaintWithWords, seed: u64) -> Result<Tensor> {
 }
 
 #[test]
-fn seeded_area_begins_alike_in_every_run() -> Result<()> {
+fn seeded_area_has_equal_noise_in_every_run() -> Result<()> {
     let seeded =
         |strength: f64| PaintWithWords::default().area(Area { strength, seed: Some(40), ..Area::mask(left(), "sea") });
     let plain = |seed| drawn(PaintWithWords::default().area(Area::mask(left(), "sea")), seed);
     for strength in [1.5, 0.0, -2.0] {
         let (a, b) = (drawn(seeded(strength), 7)?, drawn(seeded(strength), 8)?);
         assert_eq!(a.narrow(3, 0, 2), b.narrow(3, 0, 2), "inside, at strength {strength}");
-        assert_eq!(a.narrow(3, 2, 2), plain(7)?.narrow(3, 2, 2), "outside it is the run's");
+        assert_eq!(a.narrow(3, 2, 2), plain(7)?.narrow(3, 2, 2), "outside, the noise is the run's");
         assert_eq!(a.get(1).narrow(2, 0, 2), plain(41)?.get(0).narrow(2, 0, 2), "image 1 has the next seed");
     }
-    // A cell of two overlapping areas belongs to the area that covers more of it. On a tie, the first area has it.
+    // A cell of two overlapping areas belongs to the area that covers more of the cell, or on a tie to the first area.
     let two = seeded(1.0).area(Area { seed: Some(50), ..Area::mask(top(), "boat") });
     let mixed = drawn(two, 7)?;
     assert_eq!(mixed.narrow(3, 0, 2), plain(40)?.narrow(3, 0, 2));
@@ -338,11 +338,15 @@ fn negative_paint_pushes_the_other_way() -> Result<()> {
     let away = run(toy().guide(&mut against), start())?;
     let toward = run(toy().guide(PaintWithWords::default().area(area()).weight(law())), start())?;
     let (away, toward) = (&away - &plain, &toward - &plain);
-    assert!((&away * &toward).sum(Kind::Double).double_value(&[]) < 0.0, "opposite ways");
-    assert_eq!(against.details()?.steps.len(), 6, "its calls are recorded");
+    assert!((&away * &toward).sum(Kind::Double).double_value(&[]) < 0.0, "the changes point in opposite directions");
+    assert_eq!(against.details()?.steps.len(), 6, "steps with negative paint are recorded");
     assert_eq!(against.details()?.warnings, []);
     let _ = run(toy().guide(&mut against).combine(Cfg(1.0)), start())?;
-    assert_eq!(against.details()?.warnings, [PaintWarning::NoNegative], "without guidance nobody reads it");
+    assert_eq!(
+        against.details()?.warnings,
+        [PaintWarning::NoNegative],
+        "without guidance the negative prompt is not read"
+    );
     Ok(())
 }
 
@@ -399,7 +403,11 @@ fn region_follows_its_prompt_and_the_rest_stays() -> Result<()> {
     let regions = RegionPrompts::default().add(left(), "blue hair", 0.75);
     let mixed = first(Some(regions), "girl with gold eyes")?;
     let [plain, other] = ["girl with gold eyes", "blue hair"].map(|prompt| first(None, prompt).expect("it runs"));
-    assert_eq!((mixed.len(), &mixed[0]), (2, &other[0]), "the whole canvas after its prompt");
+    assert_eq!(
+        (mixed.len(), &mixed[0]),
+        (2, &other[0]),
+        "the region's branch follows the region's prompt in every cell"
+    );
     let inside = |x: &Tensor| x.narrow(3, 0, 3);
     assert_eq!(mixed[1].narrow(3, 3, 3), plain[0].narrow(3, 3, 3), "bit for bit");
     let want = inside(&plain[0]) * 0.25 + inside(&other[0]) * 0.75;
@@ -411,7 +419,7 @@ fn region_follows_its_prompt_and_the_rest_stays() -> Result<()> {
 fn later_regions_win_and_equal_prompts_share_branch() -> Result<()> {
     let both = RegionPrompts::default().add(left(), "blue hair", 1.0).add(top(), "red shirt", 1.0);
     let mixed = first(Some(both.add(left(), "blue hair", 0.0)), "girl")?;
-    assert_eq!(mixed.len(), 3, "two branches and the prompt's; what has no strength has none");
+    assert_eq!(mixed.len(), 3, "two regions and the prompt; a region of strength 0 has no branch");
     let [hair, shirt] = ["blue hair", "red shirt"].map(|prompt| first(None, prompt).expect("it runs").remove(0));
     assert!(apart(&mixed[2].narrow(2, 0, 4), &shirt.narrow(2, 0, 4)) < 1e-5);
     assert!(apart(&mixed[2].narrow(2, 4, 4).narrow(3, 0, 3), &hair.narrow(2, 4, 4).narrow(3, 0, 3)) < 1e-5);
@@ -433,15 +441,15 @@ fn later_regions_win_and_equal_prompts_share_branch() -> Result<()> {
 fn thing_is_held_only_in_its_own_regions_branch() -> Result<()> {
     let regions = |hold| RegionPrompts::default().hold(hold).thing(left(), "blue hair", "hair", 1.0);
     let (held, free) = (first(Some(regions(1.5)), "girl hair")?, first(Some(regions(0.0)), "girl hair")?);
-    assert!(apart(&held[0], &free[0]) > 1e-3, "its branch is painted");
-    assert_eq!(held[1].narrow(3, 3, 3), free[1].narrow(3, 3, 3), "the run's prompt is not");
+    assert!(apart(&held[0], &free[0]) > 1e-3, "the region's branch is painted");
+    assert_eq!(held[1].narrow(3, 3, 3), free[1].narrow(3, 3, 3), "the prompt's branch is not painted");
     let painted = PaintWithWords::default().area(Area { strength: 1.5, ..Area::mask(left(), "hair") });
     let kept = First::default();
     let model = ToyModel::new(3)?;
     let sampler = toy().batching(Batching::OneByOne).guide(painted).guide(kept.clone());
     sampler.start(&model, Start::new("blue hair", TOY, Noise::seeded(7)))?.step()?;
     let kept = kept.0.lock().expect("nobody panicked").remove(0);
-    assert_eq!(held[0], kept, "as by paint on a run of that prompt");
+    assert_eq!(held[0], kept, "equal to paint in a run of the region's prompt");
     let missing = RegionPrompts::default().thing(left(), "blue hair", "hat", 1.0);
     let message = run(toy().guide(missing), girl(1)).expect_err("no hat").to_string();
     assert!(message.contains("\"hat\" is not in the prompt \"blue hair\""), "{message}");
@@ -518,7 +526,7 @@ fn image_of_a_thing_guides_its_words() -> Result<()> {
     std::fs::write(folder.path().join("scene.json"), &text).expect("written");
     let composition = Composition::open(folder.path().join("scene.json"))?;
     let image = folder.path().join("teal.png");
-    assert_eq!(composition.entities[0].image.as_ref(), Some(&image), "beside the file");
+    assert_eq!(composition.entities[0].image.as_ref(), Some(&image), "the path is relative to the JSON file");
     let built = Entity { image: Some(image), likeness: 0.4, ..Entity::new("blue hair", (0, 0), (3, 8)) };
     assert_eq!(built, composition.entities[0]);
     let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
@@ -527,7 +535,7 @@ fn image_of_a_thing_guides_its_words() -> Result<()> {
     let by_hand = by_hand.add(Region::rect(0.0..1.0, 0.5..1.0), "red shirt", 1.0);
     assert_eq!(first(Some(composition.regions()?), "girl")?, first(Some(by_hand), "girl")?);
     let preview = composition.preview()?;
-    assert_eq!(preview[1].raster()?.pixel(20, 20), Some(Rgb(0, 128, 128)), "it lies in its box");
+    assert_eq!(preview[1].raster()?.pixel(20, 20), Some(Rgb(0, 128, 128)), "the picture lies in its box");
     // Paths in a JSON text that was not read from a file are relative to the program's working folder.
     let missing = Composition::from_json(&text)?.regions().map(drop).expect_err("no such picture").to_string();
     assert!(missing.contains("teal.png"), "{missing}");
@@ -541,7 +549,7 @@ fn a_preview_shows_boxes_where_they_are() -> Result<()> {
     let at = |panel: usize, x: u32, y: u32| panels[panel].pixel(x, y).expect("inside");
     let paper = at(0, 140, 10);
     assert_ne!(at(0, 10, 10), paper, "hair");
-    assert_ne!(at(0, 10, 150), at(0, 10, 10), "the shirt lies on it");
+    assert_ne!(at(0, 10, 150), at(0, 10, 10), "the shirt lies on the hair");
     assert_eq!(at(0, 10, 150), at(0, 140, 150));
     assert_eq!((at(1, 100, 150), at(1, 10, 150)), (paper, at(0, 10, 10)), "hair alone");
     Ok(())
@@ -622,7 +630,7 @@ fn variation_of_negative_prompt_is_painted_alike() -> Result<()> {
     let start = Start { negative: "blurry sea", ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
     AttentionOnly::new().begin_at(start, vec![&mut Vary, &mut paint])?;
     let w = weights(&mut paint, GRID, 0, Branch::Extra(0))?;
-    assert_eq!(values(&w.select(1, 2)), [1.0, 0.0, 1.0, 0.0], "one token on");
+    assert_eq!(values(&w.select(1, 2)), [1.0, 0.0, 1.0, 0.0], "shifted by one token");
     assert_eq!(w.size(), [4, TOKENS]);
     let warnings = paint.details()?.warnings;
     assert!(
@@ -673,7 +681,7 @@ impl Guidance for OwnRegion {
 }
 
 #[test]
-fn region_prompts_can_be_written_outside() -> Result<()> {
+fn region_prompts_can_be_written_outside_the_crate() -> Result<()> {
     let (prompt, thing) = ("1girl, blue hair", "hair");
     let built_in = RegionPrompts::default().thing(left(), prompt, thing, 0.8);
     let own = OwnRegion { region: left(), prompt, thing, run: None };

@@ -124,7 +124,7 @@ fn second_prompt_acts_and_methods_find_its_words() -> Result<()> {
     let same = same.second_prompt(FIRST).tune(|config| config.second_negative = Some("hat".into())).run()?;
     assert_eq!(same.latents, plain);
 
-    // A model with one text encoder refuses a second prompt, which would not be read.
+    // A model with one text encoder refuses a second prompt, because nothing would read the prompt.
     let mut tiny = Pipeline::builder().build()?;
     let message = tiny.request(FIRST).second_prompt(SECOND).steps(1).run().unwrap_err().to_string();
     assert!(message.contains("second prompt is \"a red boat, eyes, sky\"; expected no second prompt"), "{message}");
@@ -158,7 +158,7 @@ fn micro_conditioning_acts_and_repeats() -> Result<()> {
             target_size: Some((64, 64).into()),
             aesthetic_score: Some(6.0),
         };
-        assert_eq!(run(&mut pipeline, [Some(own), None])?, plain, "what is told without a word");
+        assert_eq!(run(&mut pipeline, [Some(own), None])?, plain, "these are the default values");
 
         let path = folder.path().join(format!("{refiner}.png"));
         let request = pipeline.request(FIRST).seed(3).steps(2).size((64, 64)).tune(|config| {
@@ -203,8 +203,8 @@ fn phrases_of_both_prompts_are_painted() -> Result<()> {
     let areas = paint.details()?.areas;
     let find = |text: &str, phrase: &str| pipeline.model().prompt(text).and_then(|prompt| prompt.find(phrase));
     let eyes = [find(FIRST, "eyes")?, find(SECOND, "eyes")?].concat();
-    assert_eq!(areas[0].tokens, TokenSpan::union(eyes), "at their places in both prompts");
-    assert_eq!(areas[1].tokens, find(SECOND, "boat")?, "a boat is in the second alone");
+    assert_eq!(areas[0].tokens, TokenSpan::union(eyes), "\"eyes\" is painted in both prompts");
+    assert_eq!(areas[1].tokens, find(SECOND, "boat")?, "\"boat\" is in the second prompt only");
     let regions = RegionPrompts::default().add(Region::rect(0.0..1.0, 0.0..1.0), "a green tree", 1.0);
     let alone = pipeline.request("a green tree").seed(3).steps(2).size((64, 64)).run()?.latents.shallow_clone();
     let mut run = |regions: RegionPrompts| -> Result<Tensor> {
@@ -216,7 +216,7 @@ fn phrases_of_both_prompts_are_painted() -> Result<()> {
 }
 
 #[test]
-fn a_run_in_two_parts_is_the_whole_run() -> Result<()> {
+fn run_in_two_parts_equals_the_whole_run() -> Result<()> {
     let mut pipeline = load(false)?;
     let request = |pipeline: &mut Pipeline| -> Result<Tensor> {
         let whole = pipeline.request(FIRST).seed(3).images(2).steps(10).size((64, 48)).solver(Euler).run()?;
@@ -249,7 +249,7 @@ fn forces_act_in_both_parts_of_a_run() -> Result<()> {
 }
 
 #[test]
-fn a_refiner_goes_on_where_the_base_ends() -> Result<()> {
+fn refiner_continues_where_the_base_ends() -> Result<()> {
     let (mut base, mut refiner) = (load(false)?, load(true)?);
     let rough = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size((64, 64)).until(0.8).run()?;
     assert_eq!(rough.timing.steps.len(), 8);
@@ -317,7 +317,7 @@ fn long_second_prompt_works_with_blend_and_guide() -> Result<()> {
     let (hits, words) = (&concept.details()?.prompts[0].concepts, pipeline.model().prompt("eyes")?.content());
     assert!(!hits.is_empty());
     let within = |at: i64| words.iter().any(|span| (span.start..span.end).contains(&at));
-    assert!(hits.iter().all(|hit| within(hit.concept)), "words of the concept alone: {hits:?}");
+    assert!(hits.iter().all(|hit| within(hit.concept)), "only words of the concept: {hits:?}");
     Ok(())
 }
 
@@ -359,7 +359,7 @@ fn picture_guides_the_encoder_of_its_width() -> Result<()> {
     run(24, ImageGuidance::new(&picture).tune(|params| params.space = Space::Joint))?;
     let error =
         run(16, ImageGuidance::new(&picture).tune(|params| params.space = Space::Joint)).unwrap_err().to_string();
-    assert!(error.contains("space is Joint"), "the second text encoder has a projection, and it alone: {error}");
+    assert!(error.contains("space is Joint"), "only the second text encoder has a projection: {error}");
     for (width, guided, left) in [(16, 0..16, 16..40), (24, 16..40, 0..16)] {
         let seen = run(width, ImageGuidance::new(&picture))?;
         assert_eq!(part(&seen, left.clone()), part(&plain, left));
@@ -407,9 +407,9 @@ fn shorter_prompts_are_filled_with_empty_chunks() -> Result<()> {
     Conditioning::equalize(&mut all, &model)?;
     let [long, short, none] = all.map(|conditioning| conditioning.context);
     assert_eq!((short.size(), none.size()), (long.size(), long.size()));
-    assert_eq!(short.narrow(1, 77, 77), model.text(" ")?.context, "and not zeros, which words would be weighed with");
+    assert_eq!(short.narrow(1, 77, 77), model.text(" ")?.context, "the second chunk is empty text, not zeros");
     assert_ne!(short.narrow(1, 77, 77).abs().max().double_value(&[]), 0.0);
-    assert_eq!(none.abs().max().double_value(&[]), 0.0, "the empty prompt stays what SDXL reads of it");
+    assert_eq!(none.abs().max().double_value(&[]), 0.0, "an empty prompt stays zeros");
     Ok(())
 }
 
@@ -461,6 +461,6 @@ fn phrases_of_a_second_prompt_are_forced_exactly() -> Result<()> {
     let mut boat = ColorForce::exact("boat", Rgb(255, 215, 0));
     let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size((64, 64));
     let _ = request.guide(&mut boat).run()?;
-    assert!(!boat.competitions()?.is_empty(), "attention was read though no second prompt can stand in for it");
+    assert!(!boat.competitions()?.is_empty(), "attention to a phrase of the second prompt was read");
     Ok(())
 }

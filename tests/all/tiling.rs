@@ -12,7 +12,7 @@ fn model(tiling: Tiling) -> Result<Model> {
     Model::load_with(&Source::embedded(), LoadOptions { tiling, ..LoadOptions::default() })
 }
 
-/// A picture of flat blocks, where tiles show first.
+/// A picture of flat blocks, where seams between tiles show most.
 fn picture(h: u32, w: u32) -> Result<Tensor> {
     let mut picture = Raster::flat(Rgb(90, 140, 200), (w, h));
     picture.paste(&Raster::flat(Rgb(220, 60, 40), (9 * w / 16, 3 * h / 8)), w / 6, h / 4);
@@ -26,12 +26,12 @@ fn off(a: &Tensor, b: &Tensor) -> (f64, f64) {
     (off.mean(Kind::Float).double_value(&[]), off.max().double_value(&[]))
 }
 
-/// Takes 24 × 20 cells in tiles of 16, the most that this model has seen at once.
+/// Decodes 24 × 20 cells in tiles of 16 × 16 cells, which overlap by 8.
 #[test]
 fn tiled_picture_nearly_equals_the_whole_picture() -> Result<()> {
     let (whole, tiled) = (model(Tiling::whole())?, model(Tiling::new(16, 8)?)?);
     let small = Noise::seeded(7).draw(&[1, 4, 16, 16])?;
-    assert_eq!(tiled.decode(&small)?, whole.decode(&small)?, "one tile is the whole");
+    assert_eq!(tiled.decode(&small)?, whole.decode(&small)?, "a picture of one tile is not changed");
     let mut picture = Raster::flat(Rgb(90, 140, 200), (160, 192));
     picture.paste(&Raster::flat(Rgb(220, 60, 40), (90, 70)), 30, 50);
     let latent = whole.encode(&picture.to_tensor(Device::Cpu)?)?;
@@ -57,7 +57,7 @@ fn picture_within_the_limit_keeps_every_bit() -> Result<()> {
     Ok(())
 }
 
-/// Takes 64 × 48 cells where 36 × 36 fit, so that no tile has more than a third of the picture.
+/// Encodes and decodes 64 × 48 cells where 36 × 36 fit, so that no tile has more than a third of the picture.
 #[test]
 fn picture_above_the_limit_is_blended_seamlessly() -> Result<()> {
     let (whole, tiled) = (model(Tiling::whole())?, model(Tiling::above(BYTES * 36 * 36))?);

@@ -70,12 +70,12 @@ impl Case {
     /// Reads `dir/case.json`. `missing` says what the crate lacks for a kind and its needs. [`load`](Self::load) reads
     /// the tensors later.
     ///
-    /// A stale case is an error: one of its files differs from its fingerprint.
+    /// Returns an error for a stale case: a file that the case requires differs from its fingerprint.
     pub fn open(dir: &Path, missing: fn(&str, &[String]) -> Vec<String>) -> Result<(Self, Stance)> {
         let text = std::fs::read(dir.join("case.json"))?;
         let description: Description = serde_json::from_slice(&text).map_err(|error| format!("case.json: {error}"))?;
         if description.format != 1 {
-            return Err(format!("format {} is not known here, only 1", description.format).into());
+            return Err(format!("case.json has format {}; expected 1", description.format).into());
         }
         let stance = description.stance(dir, missing)?;
         let wanted = description
@@ -94,8 +94,8 @@ impl Case {
         Ok((case, stance))
     }
 
-    /// Reads the tensors, with the inputs on `device`. Outputs with a tolerance and outputs with a tensor must be the
-    /// same.
+    /// Reads the tensors, with the inputs on `device`. Every output must have both a tolerance and
+    /// a tensor.
     pub fn load(&mut self, device: Device) -> Result<()> {
         let path = self.dir.join("tensors.safetensors");
         let tensors = if path.exists() { Tensor::read_safetensors(path)? } else { Vec::new() };
@@ -109,7 +109,7 @@ impl Case {
             }
         }
         match self.wanted.iter().find(|(_, wanted)| !wanted.tensor.defined()) {
-            Some((name, _)) => Err(format!("output {name} has a tolerance and no tensor out.{name}").into()),
+            Some((name, _)) => Err(format!("output {name} has a tolerance, but no tensor out.{name}").into()),
             None => Ok(()),
         }
     }
@@ -124,7 +124,7 @@ impl Case {
         self.models.get(role).map(PathBuf::as_path).ok_or_else(|| format!("the case has no model {role}").into())
     }
 
-    /// Returns `params.<name>`; an `Option` may be absent.
+    /// Returns `params.<name>`. A parameter that is read as an `Option` may be absent.
     pub fn param<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let value = self.params.get(name).cloned().unwrap_or(Value::Null);
         serde_json::from_value(value).map_err(|error| format!("params.{name}: {error}").into())

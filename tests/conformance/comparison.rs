@@ -146,7 +146,7 @@ impl Solver for LmsFromInside {
     }
 }
 
-/// PNDM that averages v instead of the slope, and converts the mean with the latent of the step.
+/// PNDM that averages the v-predictions instead of the slopes, and converts the mean with the latent of the step.
 #[derive(Default)]
 pub struct PndmOnV(Vec<Tensor>);
 
@@ -191,7 +191,9 @@ impl UniPcOfNoise {
         Self { config: config.clone(), history: Vec::new(), before: None }
     }
 
-    /// Returns x − u(e^h − 1)·e − u·B·Σ ρⱼ·(eⱼ − e)/rⱼ over a step from s to u, with eⱼ at other levels.
+    /// Returns x − u(e^h − 1)·e − u·B·Σ ρⱼ·(eⱼ − e)/rⱼ over a step from s to u, with the noise eⱼ at other levels.
+    ///
+    /// h is ln(s/u), rⱼ is ln(s/levelⱼ)/h, and B is h for `bh1` and e^h − 1 for `bh2`.
     fn over(&self, (s, u): (f64, f64), x: &Tensor, e: &Tensor, others: &[(f64, &Tensor)]) -> Tensor {
         let h = (s / u).ln();
         let b = if self.config.solver_type.as_deref() == Some("bh1") { h } else { h.exp_m1() };
@@ -306,7 +308,7 @@ impl Solver for SinglestepOfNoise {
 }
 
 /// DPM2 a with the levels as diffusers forms them, in f32. Nearly all of `down` cancels in a long step, so that the
-/// last bit of torch's levels shows.
+/// last bit of torch's levels changes the result.
 pub struct Dpm2AncestralInSingle {
     levels: Vec<f32>,
 }

@@ -38,7 +38,7 @@ pub fn choose(name: &str) -> Result<()> {
         false => {
             let found =
                 format!("{} CUDA devices, {}", Cuda::device_count(), if utils::has_mps() { "MPS" } else { "no MPS" });
-            Err(format!("IMPASTO_DEVICE is {name}, which libtorch does not find here ({found})").into())
+            Err(format!("IMPASTO_DEVICE is {name}; expected cpu or a device that libtorch finds ({found})").into())
         }
     }
 }

@@ -159,7 +159,7 @@ pub const CAPABILITIES: &[&str] = &[
     "zero_snr",
 ];
 
-/// Returns the names of those `needs` of a case of `kind` that are not met.
+/// Returns the `needs` that the crate does not meet for a case of `kind`.
 pub fn missing(kind: &str, needs: &[String]) -> Vec<String> {
     let Some((.., lacks)) = KINDS.iter().find(|(known, ..)| *known == kind) else {
         return vec![format!("kind {kind}")];

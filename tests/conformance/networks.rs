@@ -108,7 +108,7 @@ impl CrossAttentionHook for Spy {
     }
 }
 
-/// Computes UNets, which hooks read and bias.
+/// Computes UNets, with hooks that read and bias attention.
 pub fn unet(case: &Case) -> Result<Outputs> {
     let (config, w) = load(case.model("model")?)?;
     let unet = UNet::new(&w, &UnetConfig::from_json("config.json", &config)?)?;
@@ -288,7 +288,7 @@ fn eps(case: &Case, unet: &UNet) -> Result<Tensor> {
     Ok(unet.forward(sample, case.input("timestep")?, context, Some(&added), &mut Tap::none())?)
 }
 
-/// Computes a checkpoint in another layout than today's diffusers folders.
+/// Computes the networks of a checkpoint in another layout than today's diffusers folders.
 pub fn single_file(case: &Case) -> Result<Outputs> {
     let folder: Option<String> = case.param("directory")?;
     if let Some(folder) = folder {
@@ -347,7 +347,7 @@ pub fn textual_inversion(case: &Case) -> Result<Outputs> {
     let mut config = ClipTextConfig::from_json("config.json", &config)?;
     for Learned { file, token } in case.param::<Vec<Learned>>("embeddings")? {
         let embedding = Embedding::open(case.dir.join(file))?.called(token);
-        let rows = embedding.append(&mut tensors)?.ok_or("another width")?;
+        let rows = embedding.append(&mut tensors)?.ok_or("the embedding has another width than the text encoder")?;
         config.vocab_size = rows.end;
         tokenizer = tokenizer.with_word(embedding.word(), rows)?;
     }

@@ -29,7 +29,7 @@ enum Several<T> {
 }
 
 impl<T: Clone> Several<T> {
-    /// Returns the `i`th value, or the only one.
+    /// Returns the `i`th value, or the only value.
     fn at(&self, i: usize) -> T {
         match self {
             Self::One(value) => value.clone(),
@@ -92,8 +92,8 @@ impl<M: Denoiser + Codec> Codec for SkipsForThePrompt<'_, M> {
     }
 }
 
-/// Returns the sizes and the quality that SDXL is given, from diffusers' arguments: sizes are (height, width), the crop
-/// is (top, left). Arguments of the negative prompt begin with `negative_`.
+/// Returns SDXL's micro-conditioning from diffusers' arguments, in which sizes are (height, width) and the crop is
+/// (top, left). Arguments of the negative prompt begin with `negative_`.
 fn micro(case: &Case, of: &str) -> Result<Option<MicroConditioning>> {
     let pair = |name: &str| case.param::<Option<(u32, u32)>>(&format!("{of}{name}"));
     let (original, crop, target) = (pair("original_size")?, pair("crops_coords_top_left")?, pair("target_size")?);
@@ -202,7 +202,8 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     let images = case.param::<Option<usize>>("num_images_per_prompt")?.unwrap_or(1);
     let count = if let Several::Each(prompts) = &prompts { prompts.len() } else { 1 };
     let class: String = case.param("pipeline")?;
-    let starts = ["Img2Img", "Inpaint"].iter().any(|task| class.contains(task)); // other images are a ControlNet's
+    // In other classes the image is a ControlNet's hint.
+    let starts = ["Img2Img", "Inpaint"].iter().any(|task| class.contains(task));
     let image = case.inputs.get("image").filter(|_| starts);
     let (picture, mask) = (image.map(|image| image * 2.0 - 1.0), case.inputs.get("mask_image"));
     let (mut latents, mut pictures, mut steps) = (Vec::new(), Vec::new(), Vec::new());
@@ -282,8 +283,8 @@ impl Guidance for Inner {
     }
 }
 
-/// Returns the latent after a step, as diffusers' scheduler holds it: in sigma space for its k classes, otherwise
-/// variance-preserving.
+/// Returns the latent after a step, as diffusers' scheduler holds it: in sigma space for the k-diffusion classes
+/// (Euler, Heun, LMS, KDPM2), otherwise in variance-preserving form.
 fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
     let class: String = serde_json::from_value(case.params["scheduler"]["class"].clone())?;
     Ok(if schedulers::preserves_variance(&class) {
@@ -293,7 +294,7 @@ fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
     })
 }
 
-/// Computes the package's DAAM on a run without decoding.
+/// Computes the heat maps of the DAAM package on a run without decoding.
 pub fn daam(case: &Case) -> Result<Outputs> {
     let (_folder, model) = assembled(case)?;
     let (prompt, seed): (String, u64) = (case.param("prompt")?, case.param("seed")?);
@@ -357,7 +358,7 @@ pub fn color_force(case: &Case) -> Result<Outputs> {
     let solver: Box<dyn Solver> = match case.param::<String>("solver")?.as_str() {
         "euler" => Box::new(Euler),
         "euler_ancestral" => Box::new(EulerAncestral::default()),
-        other => return Err(format!("solver {other}").into()),
+        other => return Err(format!("params.solver is {other:?}; expected euler or euler_ancestral").into()),
     };
     let mut forces: Vec<ColorForce> = case
         .param::<Vec<Force>>("forces")?
@@ -402,7 +403,7 @@ pub fn color_force(case: &Case) -> Result<Outputs> {
     Ok(outputs)
 }
 
-/// Returns the levels of a schedule, including the last one.
+/// Returns the noise levels of a schedule, including the last one.
 fn sigmas(schedule: &Schedule) -> Tensor {
     let mut levels: Vec<f32> = schedule.steps().map(|step| step.from as f32).collect();
     levels.extend(schedule.steps().last().map(|step| step.to as f32));

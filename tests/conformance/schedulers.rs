@@ -20,7 +20,7 @@ fn kind(name: Option<&str>) -> Kind {
         Some("float64") => Kind::Double,
         Some("float16") => Kind::Half,
         Some("bfloat16") => Kind::BFloat16,
-        Some(other) => panic!("{other}"),
+        Some(other) => panic!("dtype is {other:?}; expected float16, bfloat16, float32 or float64"),
     }
 }
 
@@ -56,8 +56,8 @@ fn config(run: &Value) -> SchedulerConfig {
     SchedulerConfig::from_json(&config.to_string()).unwrap()
 }
 
-/// Returns the crate's solver, or a solver that does what diffusers does and the crate does not. `skipped` has the
-/// levels of the schedule before the first level of the run.
+/// Returns the crate's solver, or a solver of `comparison` for numbers of diffusers that the crate's solvers do not
+/// give. `skipped` has the levels of the schedule before the first level of the run.
 fn solver_of(run: &Value, config: &SchedulerConfig, skipped: &[f64]) -> impasto::Result<Box<dyn Solver>> {
     let (class, algorithm) = (config.class_name.as_str(), config.algorithm_type.as_deref());
     Ok(match (class, run["eta"].as_f64(), algorithm) {
@@ -150,7 +150,7 @@ impl Eval for Sine<'_> {
         self.ask(x, sigma, self.schedule.timestep_between(sigma))
     }
     fn noise(&mut self) -> impasto::Result<Tensor> {
-        unimplemented!("no solver here draws inside a step")
+        unimplemented!("no solver here draws noise inside a step")
     }
 }
 
@@ -263,7 +263,8 @@ pub fn scheduler_math(case: &Case) -> Result<Outputs> {
         let timesteps: Vec<f64> = match run["at"].as_array() {
             None => run["timesteps"].as_array().unwrap().iter().map(|t| t.as_f64().unwrap()).collect(),
             Some(at) => {
-                // `config.schedule` refuses some of these, which predict noise from a sample of noise alone
+                // `config.schedule` refuses some of these configurations: they predict the noise of a sample that is
+                // noise alone.
                 let steps = run["num_inference_steps"].as_u64().unwrap() as usize;
                 let (spacing, options) = (config.spacing().unwrap(), config.spacing_options().unwrap());
                 let schedule = Schedule::with_options(&table, steps, spacing, &options).unwrap();
@@ -281,7 +282,7 @@ pub fn scheduler_math(case: &Case) -> Result<Outputs> {
         let noisy = original + &sigmas * noise;
         add("noisy", if preserves_variance(class) { noisy / &total } else { noisy });
         if case.wanted.contains_key(&format!("{id}.velocity")) {
-            // diffusers' Euler classes take the place in the schedule for the timestep.
+            // diffusers' Euler classes take the index in the schedule as the timestep.
             let sigmas = match run["at"].as_array() {
                 Some(at) => at.iter().map(|i| table.sigma_of(i.as_f64().unwrap())).collect(),
                 None => timesteps.iter().map(|&t| table.sigma_of(t)).collect::<Vec<_>>(),
@@ -293,7 +294,7 @@ pub fn scheduler_math(case: &Case) -> Result<Outputs> {
     Ok(out)
 }
 
-/// Checks that unsupported settings are refused by name. Classes that do not exist here yet may be refused as such.
+/// Checks that unsupported settings are refused with an error that names the setting.
 pub fn scheduler_refused(case: &Case) -> Result<Outputs> {
     for run in runs(case) {
         let config = config(run);

@@ -25,7 +25,7 @@ pub fn run(case: &Case) -> Result<Outputs> {
     let (texts, length): (Vec<String>, usize) = (case.param("texts")?, case.param("max_length")?);
     let expected: Vec<Expected> = case.json("expected.json")?;
     if expected.iter().map(|expected| &expected.text).ne(&texts) {
-        return Err("expected.json is of other texts than case.json".into());
+        return Err("expected.json has other texts than case.json; make both files by one run".into());
     }
     let mut rows = Vec::new();
     for Expected { text, ids, offsets, tokens, padded_ids } in expected {
@@ -53,7 +53,7 @@ pub fn open(folder: &Path, special: &Path) -> Result<Tokenizer> {
     Ok(Tokenizer::from_vocab(&vocab, &merges, map.as_deref(), config.as_deref())?)
 }
 
-/// Checks that a prompt keeps the same places in bytes: the text that the prompt reports as cut off starts at token 76.
+/// Checks the byte offsets of a prompt: the text that the prompt reports as cut off starts at token 76.
 fn covers_the_same_letters(tokenizer: &Tokenizer, text: &str, tokens: &Tokens) -> Result<()> {
     let cut = (tokens.ids.len() > 77).then(|| text.chars().skip(tokens.offsets[76].start).collect::<String>());
     match tokenizer.prompt(text)?.cut() == cut.as_deref() {

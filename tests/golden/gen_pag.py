@@ -1,4 +1,5 @@
-"""Writes tiny_txt2img_pag: the pinned tiny model, sampled by diffusers with perturbed-attention guidance in the middle block.
+"""Writes the case tiny_txt2img_pag: diffusers samples the pinned tiny model with perturbed-attention guidance in the
+middle block.
 
     pip install torch==2.11.0 diffusers==0.42.1 transformers==5.23.0
     python tests/golden/gen_pag.py
@@ -19,7 +20,7 @@ def sample(pipeline, case, dtype):
     params = case["params"]
     pipeline = pipeline.to(dtype)
     generator = torch.Generator().manual_seed(SEED)
-    # In f64 too, the first noise is the one that f32 draws.
+    # The noise is drawn in f32, so that a run in f64 starts from equal noise.
     noise = torch.randn((1, 4, params["height"] // 8, params["width"] // 8), generator=generator).to(dtype)
     return pipeline(
         params["prompt"],

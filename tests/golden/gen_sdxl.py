@@ -1,5 +1,6 @@
-"""Writes pipeline_sdxl_micro and pipeline_sdxl_refiner_micro: small random models of SDXL's build and its refiner's, sampled by
-diffusers with every number of the micro-conditioning set, guidance_rescale, second prompts and a picture that is not square.
+"""Writes the cases pipeline_sdxl_micro and pipeline_sdxl_refiner_micro. diffusers samples small random models of SDXL's
+and its refiner's build, with every number of the micro-conditioning set, guidance_rescale, second prompts and a picture
+that is not square.
 
     pip install torch==2.11.0 diffusers==0.42.1 transformers==5.23.0
     python tests/golden/gen_sdxl.py
@@ -30,7 +31,7 @@ SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.0
 
 
 def disturbed(module, seed):
-    """No layer is zero or one, so that a forgotten bias or norm shows."""
+    """Fills a module with random weights. No layer is zero or one, so that a forgotten bias or norm shows."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -114,7 +115,7 @@ PARTS = {
 
 
 def run(case, noisy):
-    """The outputs of a case; with `noisy`, of weights that are off by 1e-7 of themselves."""
+    """Returns the inputs and outputs of a case; with `noisy`, the weights are disturbed by 1e-7 relative."""
     parts = PARTS
     if noisy:
         import copy

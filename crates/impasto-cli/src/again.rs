@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `impasto again`.
 #[derive(Args, Debug)]
 pub struct Again {
-    /// A PNG of impasto, or of another program that writes the AUTOMATIC1111 web UI's text.
+    /// A PNG that impasto wrote, or a PNG with the text that the AUTOMATIC1111 web UI writes.
     #[arg(value_name = "PNG")]
     file: PathBuf,
     /// File of the new picture.
@@ -26,10 +26,10 @@ pub struct Again {
     recipe: Recipe,
     #[command(flatten)]
     changes: Changes,
-    /// A page with the pictures, masks, colors and times of the run, as HTML.
+    /// Writes an HTML page with the pictures, masks, colors and times of the run.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Prints a line of JSON.
+    /// Prints the result as one line of JSON.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct Again {
 /// Parts of a run that its PNG does not hold.
 #[derive(Args, Clone, Debug)]
 pub struct Recipe {
-    /// A ControlNet of the run, in the order of the run. May be given several times.
+    /// A ControlNet of the run. For several ControlNets, repeat the option in the order of the run.
     #[arg(long, value_name = "NET")]
     net: Vec<String>,
     /// A picture of the run that the PNG has only as a thumbnail. May be given several times.
@@ -106,7 +106,7 @@ impl Loaded {
     }
 }
 
-/// The facts that a PNG tells about its run without its model.
+/// Facts about a run that can be read from its PNG before the model is loaded.
 struct Told {
     /// Name of the model.
     model: Option<String>,
@@ -116,7 +116,7 @@ struct Told {
 
 impl Told {
     fn by(file: &Path) -> Result<Self, Failure> {
-        /// The part of a recipe that is read here.
+        /// The only field of a recipe that this function reads.
         #[derive(Deserialize)]
         struct InBatch {
             image: usize,
@@ -128,10 +128,10 @@ impl Told {
         Ok(Self { model, image: image.map_or(0, |InBatch { image }| image) })
     }
 
-    /// Returns the model's source, as far as its name says where the model is.
+    /// Returns the source of the model. A name that does not say where the model is gives an error.
     fn source(&self, file: &Path) -> Result<Source, Failure> {
         match self.model.as_deref() {
-            None => Ok(Source::embedded()), // A file without a recipe is refused with its reason when it is repeated.
+            None => Ok(Source::embedded()), // A file without a recipe is refused later, with the reason.
             Some(name) if name == Source::embedded().to_string() => Ok(Source::embedded()),
             Some(name) if name == Source::embedded_colorizer().to_string() => Ok(Source::embedded_colorizer()),
             Some(name) => name.parse().map_err(|_| {

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 ///
 /// Without --model, a tiny embedded model paints portraits and simple scenes of 256×256 pixels, offline.
 ///
-/// The exit status is 0 if everything was painted, 1 after an error, 2 for a wrong command line, and 130 after Ctrl-C.
+/// The exit status is 0 after success, 1 after an error, 2 for a wrong command line, and 130 after Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "impasto", version, arg_required_else_help = true)]
 pub struct Arguments {
@@ -30,7 +30,7 @@ pub enum Command {
     Paint(Box<Paint>),
     /// Repeats the run of a PNG, unchanged or with other settings.
     Again(Again),
-    /// Shows where the picture of a PNG attends to words of its prompt.
+    /// Shows where in a PNG's picture the model attends to each word of the prompt.
     Look(Look),
     /// Describes models, files of weights, and PNGs with a recipe.
     Info(Info),
@@ -38,16 +38,16 @@ pub enum Command {
     Models(Models),
     /// Measures how long a model takes to load, to step and to decode.
     Bench(Bench),
-    /// Opens a page in the browser on which one paints: http://127.0.0.1:7860.
+    /// Serves a page for painting in the browser, by default at http://127.0.0.1:7860.
     Studio(StudioArguments),
     /// Prints completions for a shell: impasto completions bash > ~/.local/share/bash-completion/completions/impasto
     Completions {
-        /// The shell.
+        /// The shell that the completions are for.
         shell: Shell,
     },
     /// Prints the man page, or writes a page for each command into a folder: impasto man ~/.local/share/man/man1
     Man {
-        /// The folder.
+        /// Folder for the man pages. Without a folder, the main page is printed.
         folder: Option<PathBuf>,
     },
 }

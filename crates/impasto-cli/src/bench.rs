@@ -21,24 +21,24 @@ pub struct Bench {
     /// Size in pixels. The default is the model's own.
     #[arg(long, value_name = "WIDTHxHEIGHT")]
     size: Option<Size>,
-    /// Number of pictures that are measured, after one that is not.
+    /// Number of measured pictures. One more picture before them is not measured.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Prints a line of JSON.
+    /// Prints the times as one line of JSON.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     loading: Loading,
 }
 
-/// Medians over the pictures, in seconds.
+/// Measured times in seconds. All but `load` are medians over the pictures.
 #[derive(Debug, Serialize)]
 struct Measured {
     load: f64,
     text: f64,
     step: f64,
     decode: f64,
-    /// A picture of so many steps.
+    /// A whole picture of `steps` steps.
     picture: f64,
     steps: usize,
     size: String,

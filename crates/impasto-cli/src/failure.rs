@@ -17,9 +17,9 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// An error of the standard output, such as a pipe that was closed.
+    /// Returns the failure for an error of the standard output, such as a closed pipe.
     pub fn output(error: io::Error) -> Self {
-        Self::Message(format!("the standard output cannot be written: {error}"))
+        Self::Message(format!("cannot write to the standard output: {error}"))
     }
 
     /// The exit status of the program.

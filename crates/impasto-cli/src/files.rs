@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use std::path::Path;
 
-/// Checks that a file has a folder.
+/// Checks that the folder of a file exists.
 pub fn in_a_folder(file: &Path) -> Result<(), Failure> {
     match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
@@ -13,11 +13,11 @@ pub fn in_a_folder(file: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Checks that a file has a folder and the name of a PNG. No other format holds a recipe.
+/// Checks that the folder of a file exists, and that its name ends in `.png`. No other format holds a recipe.
 pub fn png(file: &Path) -> Result<(), Failure> {
     if !file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
         let file = file.display();
-        return Err(Failure::Message(format!("{file} is no name of a PNG; expected a name that ends in .png")));
+        return Err(Failure::Message(format!("{file} is not the name of a PNG; expected a name that ends in .png")));
     }
     in_a_folder(file)
 }

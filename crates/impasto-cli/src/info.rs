@@ -43,7 +43,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
     inside
 }
 
-/// Prints the text of a PNG that describes its run, as other programs read it.
+/// Prints the size of a PNG, and the text about its run that other programs read too.
 fn describe_png(path: &Path) -> Result<()> {
     let texts = Raster::texts(path)?;
     println!("{}: {}", path.display(), Raster::open(path)?.size());
@@ -54,13 +54,13 @@ fn describe_png(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Prints what a file of weights is, with its parts and metadata.
+/// Prints the kind of a file of weights, its parts and its metadata.
 fn describe_weights(path: &Path) -> Result<()> {
     let file = SingleFile::open(path)?;
     let header = file.header();
     println!("{}: {}", header.file, numbers(header));
     if let Some(class) = class(path) {
-        println!("  is a part of a folder: {class}");
+        println!("  is a part of a model's folder: {class}");
         return Ok(());
     }
     let contents = match file.contents() {
@@ -86,7 +86,7 @@ fn describe_weights(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns the class that `config.json` beside a file names.
+/// Returns the class in the `config.json` beside a file, such as `UNet2DConditionModel`.
 fn class(path: &Path) -> Option<String> {
     let text = std::fs::read(path.with_file_name("config.json")).ok()?;
     let config: serde_json::Value = serde_json::from_slice(&text).ok()?;

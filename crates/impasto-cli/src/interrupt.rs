@@ -1,10 +1,10 @@
-//! Ctrl-C: the first one ends the run after its step, the second one ends the program.
+//! Ctrl-C: the first press ends the run after its current step, the second press ends the program.
 
 use crate::failure::Failure;
 use impasto::sampler::CancelToken;
 
-/// Returns a token that Ctrl-C cancels. Files are written whole or not at all, so that the second Ctrl-C may end the
-/// program anywhere.
+/// Returns a token that Ctrl-C cancels. Files are written whole or not at all, so the second Ctrl-C can end the program
+/// at any time.
 pub fn token() -> Result<CancelToken, Failure> {
     let token = CancelToken::new();
     let interrupted = token.clone();

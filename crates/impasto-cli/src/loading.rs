@@ -12,7 +12,8 @@ use tch::{Cuda, Device, Kind};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub struct Loading {
-    /// The model: `embedded`, `embedded-colorizer`, a folder, a .safetensors file, or OWNER/NAME of the hub.
+    /// The model: `embedded`, `embedded-colorizer`, a folder, a .safetensors file, or OWNER/NAME on the Hugging Face
+    /// hub.
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// Another VAE: a folder or a file.
@@ -21,7 +22,7 @@ pub struct Loading {
     /// A LoRA that is merged into the model, with a strength if it is not 1. May be given several times.
     #[arg(long, value_name = "FILE[:STRENGTH]")]
     pub lora: Vec<Weighted>,
-    /// A learned word (textual inversion); its name is that of the file. May be given several times.
+    /// A learned word (textual inversion). Its name is in the file, or is the file's name. May be given several times.
     #[arg(long, value_name = "FILE")]
     pub embedding: Vec<PathBuf>,
     /// The device: `cpu`, `cuda` or `cuda:1`.

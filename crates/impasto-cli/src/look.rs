@@ -1,4 +1,4 @@
-//! `impasto look`: where the picture of a PNG attends to words of its prompt.
+//! `impasto look`: where in a PNG's picture the model attends to each word of the prompt.
 
 use crate::again::Recipe;
 use crate::failure::Failure;
@@ -20,7 +20,7 @@ pub struct Look {
     /// Phrases of the prompt. Without one, every word of the prompt is shown.
     #[arg(value_name = "PHRASE")]
     phrases: Vec<String>,
-    /// File of the sheet. The default is the PNG's name with `-look`.
+    /// File of the sheet. The default is the PNG's name with `-look` added.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Opacity of the overlays, 0 to 1.
@@ -32,7 +32,7 @@ pub struct Look {
     loading: Loading,
 }
 
-/// Most columns of a sheet.
+/// Maximum number of columns of a sheet.
 const COLUMNS: usize = 4;
 
 /// Draws a sheet of the picture and an overlay for each phrase.

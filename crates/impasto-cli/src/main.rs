@@ -6,7 +6,7 @@
 //! impasto look out.png hair eyes
 //! ```
 //!
-//! The exit status is 0 if everything was painted, 1 after an error, 2 for a wrong command line, and 130 after Ctrl-C.
+//! The exit status is 0 after success, 1 after an error, 2 for a wrong command line, and 130 after Ctrl-C.
 
 mod again;
 mod arguments;

@@ -27,7 +27,7 @@ pub fn models(arguments: &Models) -> Result<(), Failure> {
         writeln!(out, "{line}").map_err(Failure::output)?;
     }
     if models.is_empty() && !arguments.json {
-        eprintln!("the cache has no models; `impasto paint --model OWNER/NAME …` fetches one; `embedded` needs none");
+        eprintln!("the cache has no models; `impasto paint --model OWNER/NAME …` fetches one; `embedded` is built in");
     }
     Ok(())
 }

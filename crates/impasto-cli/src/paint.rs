@@ -30,10 +30,11 @@ Settings that a line lacks are those of the command line.")]
 pub struct Paint {
     #[command(flatten)]
     painting: Painting,
-    /// File of the picture, a PNG that `impasto again` repeats. Several pictures have their line and seed in the name.
+    /// File of the picture, a PNG that `impasto again` can repeat. Of several pictures, each has its line and seed in
+    /// the name.
     #[arg(short, long, value_name = "FILE", default_value = "impasto.png", help_heading = "Output")]
     output: PathBuf,
-    /// A page with the pictures, masks, colors and times of the run, as HTML.
+    /// Writes an HTML page with the pictures, masks, colors and times of the run.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     /// Writes the unfinished picture to a file after every step.
@@ -45,7 +46,7 @@ pub struct Paint {
     /// A file of prompts, one JSON object a line; `-` is the standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt", help_heading = "Several prompts")]
     prompts: Option<PathBuf>,
-    /// Line of --prompts to begin with, from 1.
+    /// Line of --prompts to begin with, counted from 1.
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "prompts", help_heading = "Several prompts")]
     from_line: usize,
     #[command(flatten)]
@@ -91,7 +92,7 @@ pub fn paint(arguments: &Paint) -> Result<(), Failure> {
 }
 
 impl Job {
-    /// Says which line a failure is from.
+    /// Adds the number of the job's line to a failure.
     fn at(&self, failure: Failure) -> Failure {
         match self.line {
             Some(line) => Failure::Message(format!("line {line}: {failure}")),
@@ -130,7 +131,7 @@ impl Paint {
         let painting = &job.painting;
         let pictures = Pictures::open(painting, nets)?;
         let images = painting.images.unwrap_or(1);
-        // A search takes as many seeds as it compares.
+        // A search for the best seed uses up as many seeds as it compares.
         let seeds = painting.best_of.unwrap_or(1).max(1) as u64;
         let mut first = painting.seed;
         for image in 0..images {
@@ -160,7 +161,7 @@ impl Paint {
     }
 }
 
-/// The part of a file name that tells a picture from the others of the same command.
+/// The part of a file name that distinguishes a picture from the others of the same command.
 struct Mark {
     line: Option<usize>,
     seed: Option<u64>,
@@ -207,7 +208,7 @@ fn read(file: &Path) -> Result<String, Failure> {
         fs::File::open(file).map_err(fault)?.take(LARGEST + 1).read_to_string(&mut text)
     };
     if read.map_err(fault)? as u64 > LARGEST {
-        return Err(fault(io::Error::other("the file has more than 64 MiB; divide it")));
+        return Err(fault(io::Error::other("the file has more than 64 MiB; divide it into several files")));
     }
     Ok(text)
 }

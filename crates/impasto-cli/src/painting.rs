@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// The settings of a picture. Every setting that is missing is the model's own.
+/// The settings of a picture. A missing setting has its default.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Painting {
-    /// Description of the picture. A color before a word is met exactly: "1girl, #ffd700 eyes, hair".
+    /// Description of the picture. A color before a word is painted exactly: "1girl, #ffd700 eyes, hair".
     #[arg(value_name = "PROMPT")]
     pub prompt: Option<String>,
     /// Description of what the picture should not show.
@@ -24,7 +24,7 @@ pub struct Painting {
     /// Seed of the first picture. The default is a random seed, which is printed.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Number of pictures. Each has the seed after that of the picture before.
+    /// Number of pictures. Each takes the next seed, or with --best-of the next seeds.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub images: Option<u64>,
     /// Number of seeds that are compared for each picture; the best one is finished.
@@ -47,7 +47,7 @@ pub struct Painting {
     /// A phrase of the prompt and the exact color of the thing that it names. May be given several times.
     #[arg(long, value_name = "PHRASE=COLOR", help_heading = "Colors and places")]
     pub force: Vec<Force>,
-    /// A painted map that says where things are, with --area.
+    /// A painted map of where things are. Each --area names the phrase of one color of the map.
     #[arg(long, value_name = "PICTURE", help_heading = "Colors and places")]
     pub map: Option<PathBuf>,
     /// A color of the map, and the phrase that is painted there. May be given several times.
@@ -69,7 +69,7 @@ pub struct Painting {
     /// Color strokes on a transparent picture, for ControlNets that read lines and strokes.
     #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
     pub strokes: Option<PathBuf>,
-    /// A picture whose colors are used.
+    /// A picture from which the colors are taken.
     #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
     pub reference: Option<PathBuf>,
     /// Line art to color, for a model that colors sketches (`--model embedded-colorizer`).
@@ -77,11 +77,11 @@ pub struct Painting {
     pub sketch: Option<PathBuf>,
 }
 
-/// Share of a run that changes the picture to start from, if none is given.
+/// Default share of a run that changes the picture to start from.
 const STRENGTH: f64 = 0.6;
 /// Name of the embedded ControlNet.
 pub const EMBEDDED: &str = "embedded";
-/// Usual scale of the embedded ControlNet, which strengthens the drawing by `Guess::Even` beside it.
+/// Default scale of the embedded ControlNet. `Guess::Even`, which is set with it, strengthens the drawing further.
 const EMBEDDED_SCALE: f64 = 0.7;
 
 impl Painting {
@@ -98,7 +98,8 @@ impl Painting {
         serde_json::from_value(whole).map_err(|error| error.to_string())
     }
 
-    /// Checks settings that would be ignored without another one. A line of JSON may have any of them.
+    /// Checks that each setting has the other setting that it needs, such as areas their map. Also checks that there is
+    /// a prompt and at least one picture.
     pub fn check(&self) -> Result<(), String> {
         let needs = [
             ("map", self.map.is_some(), "area", !self.area.is_empty()),
@@ -166,11 +167,11 @@ impl Painting {
             (Some(sketch), None) if colorizes => request.guide(Colorize::freely(sketch)),
             (Some(_), _) => {
                 let expected = "a model that colors sketches, such as --model embedded-colorizer; other models follow \
-                                lines by --control";
+                                lines with --control";
                 return Err(Failure::Message(format!("--sketch is given for this model; expected {expected}")));
             }
             (None, Some(_)) if colorizes => {
-                return Err(Failure::Message("this model colors sketches; give it one by --sketch".into()));
+                return Err(Failure::Message("no sketch is given for this model; give one with --sketch".into()));
             }
             (None, Some(reference)) => request.guide(ReferenceColor::new(reference)),
             (None, None) => request,

@@ -26,7 +26,7 @@ pub enum HintPicture {
     Drawing(Drawing),
 }
 
-/// Number of channels of a ControlNet for lines and strokes.
+/// Number of hint channels of a ControlNet for lines and strokes.
 const DRAWING: i64 = 5;
 
 impl Pictures {
@@ -38,7 +38,7 @@ impl Pictures {
             if nets.get(&control.net)?.config().conditioning_channels != DRAWING {
                 return Ok(HintPicture::Picture(lines));
             }
-            // The embedded net has learned the edges of pictures, so that line art is converted to edges, too.
+            // The embedded net was trained on the edges of pictures, so line art is converted to edges too.
             let sketch = if control.net == EMBEDDED { Sketch::of_edges(&lines)? } else { Sketch::of_line_art(&lines)? };
             let strokes = painting.strokes.as_ref().map(Strokes::open).transpose()?;
             let strokes = strokes.unwrap_or_else(|| Strokes::new(lines.size()));

@@ -5,11 +5,11 @@ use impasto::pipeline::Preview;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 
-/// The progress of one picture. Nothing is drawn if the standard error is no terminal.
+/// The progress of one picture. Nothing is drawn if the standard error is not a terminal.
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// Creates a bar for a picture; `label` says which.
+    /// Creates a bar for a picture; `label` names the picture.
     pub fn new(label: &str) -> Self {
         let bar = ProgressBar::no_length().with_message(label.to_owned());
         let template = "{msg} {bar:30} step {pos} of {len}, {eta} left {prefix}";

@@ -46,8 +46,8 @@ impl<'o> Finished<'o> {
         })
     }
 
-    /// Prints the picture: its file alone on the standard output, and what is worth reading on the standard error. With
-    /// `json`, one line of JSON on the standard output has all of it.
+    /// Prints the picture: its file on the standard output; seed, size, time, colors and notes on the standard error.
+    /// With `json`, one line of JSON on the standard output has everything.
     pub fn print(&self, json: bool) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         if json {

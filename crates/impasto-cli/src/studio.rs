@@ -1,4 +1,4 @@
-//! `impasto studio`: the server of the studio's page, on which one paints.
+//! `impasto studio`: the server of the studio, a page for painting in the browser.
 
 use crate::failure::Failure;
 use crate::interrupt;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Arguments of `impasto studio`.
 #[derive(Args, Debug)]
 pub struct StudioArguments {
-    /// Address and port of the studio's page. An address beyond this machine needs --token.
+    /// Address and port of the studio's page. An address that other machines can reach needs --token.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7860")]
     address: SocketAddr,
     /// Secret that opens the studio's page: http://ADDRESS/?token=TOKEN.

@@ -23,7 +23,7 @@ pub struct Area {
     pub strength: f64,
 }
 
-/// A ControlNet and the picture it follows: `NET=HINT[:SCALE]`.
+/// A ControlNet and the picture it follows: `NET=PICTURE[:SCALE]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hint {
@@ -47,7 +47,7 @@ fn pair<'t>(text: &'t str, expected: &str) -> Result<(&'t str, &'t str), String>
     sides.filter(full).ok_or_else(|| format!("`{text}` has no `=` between two parts; expected {expected}"))
 }
 
-/// Takes a number after the last `:` off a text. A text may have none, such as a Windows path.
+/// Splits a number after the last `:` off a text. A text without a number stays whole, such as a Windows path.
 fn numbered(text: &str) -> (&str, Option<f64>) {
     let numbered = text.rsplit_once(':').and_then(|(rest, number)| Some((rest, number.trim().parse().ok()?)));
     numbered.map_or((text, None), |(rest, number)| (rest.trim_end(), Some(number)))
@@ -118,7 +118,7 @@ impl fmt::Display for Hint {
     }
 }
 
-/// Lets serde read a value from its text, and write it as such.
+/// Lets serde read a value from text, and write it as text.
 macro_rules! as_text {
     ($($value:ty),*) => { $(
         impl TryFrom<String> for $value {

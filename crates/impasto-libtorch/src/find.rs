@@ -48,8 +48,8 @@ pub(crate) fn libraries(variable: impl Fn(&str) -> Option<String>) -> Result<Opt
     Err(format!("libtorch {VERSION}, which impasto computes with, was not found"))
 }
 
-/// Returns the library folder of the torch that the active Python has. The lookup does not import torch, which takes
-/// seconds.
+/// Returns the library folder of the torch that the active Python has. The lookup does not import torch, because the
+/// import takes seconds.
 fn pytorch(in_virtual_environment: bool, bypass: bool) -> Result<PathBuf, String> {
     let python = match (cfg!(windows), in_virtual_environment) {
         (true, _) => "python.exe",
@@ -78,7 +78,7 @@ fn check_version(version: &str, what: &str, bypass: bool) -> Result<(), String> 
 }
 
 /// Lists the ways to get libtorch.
-#[cfg_attr(not(test), allow(dead_code, reason = "of the two that read this file, the build script alone prints it"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "build.rs, which includes this file too, alone calls this"))]
 pub(crate) fn ways() -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("libtorch.py");
     format!(

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_do_not_fit_are_named() {
+    fn unfit_pictures_and_duration_are_refused() {
         let flat = |side: u32| Raster::flat(Rgb(1, 2, 3), (side, 4));
         let fails = |pictures: &[Raster], seconds| {
             animation(pictures, Duration::from_secs(seconds), "never.png").unwrap_err().to_string()

@@ -24,7 +24,7 @@ const AXIS: Rgb = Rgb(120, 116, 108);
 /// Pixels between the parts of a plot.
 const GAP: u32 = 4;
 
-/// Draws one picture of a run with its colors, masks and curves on a sheet.
+/// Draws the picture `index` of a run on a sheet, with its colors, masks and curves.
 ///
 /// # Errors
 /// [`Error::Parameter`](impasto::Error::Parameter) if the run has no picture `index`; the errors of

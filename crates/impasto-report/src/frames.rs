@@ -23,7 +23,7 @@ impl Frame<'_> {
     }
 }
 
-/// Returns the pictures whose image `wanted` accepts; equal neighbors become one frame.
+/// Returns the pictures of the images that `wanted` accepts; equal neighbors become one frame.
 pub fn frames(report: &Report, wanted: impl Fn(Option<usize>) -> bool) -> Result<Vec<Frame<'_>>> {
     let mut frames: Vec<Frame<'_>> = Vec::new();
     for picture in report.pictures.iter().filter(|picture| wanted(picture.image)) {

@@ -13,8 +13,8 @@ pub fn lasted(time: Duration) -> String {
     }
 }
 
-/// Formats the least and the greatest value, such as `1 to 2`. Nearly equal values give one number; no finite value
-/// gives an empty text.
+/// Formats the least and the greatest value, such as `1 to 2`. Nearly equal values give one number. Without a finite
+/// value, the text is empty.
 pub fn range(curves: &[&Curve]) -> String {
     let values =
         curves.iter().flat_map(|curve| &curve.points).map(|(_, value)| *value).filter(|value| value.is_finite());

@@ -10,8 +10,8 @@ use impasto::{Error, Result};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::time::Duration;
 
-/// Minimum width and height in pixels of sharp pictures. The page magnifies smaller pictures and shows their pixels as
-/// squares.
+/// Minimum side in pixels of a picture that the page shows without magnification. The page magnifies smaller pictures
+/// and shows their pixels as squares.
 const SHARP: u32 = 256;
 /// Number of colors in the ribbon over the page. The colors come from the picture.
 const RIBBON: u32 = 32;

@@ -142,7 +142,7 @@ fn method_section_matches_its_snapshot() -> Result<()> {
 }
 
 #[test]
-fn a_contact_sheet_shows_the_picture_and_every_color() -> Result<()> {
+fn contact_sheet_shows_picture_and_colors() -> Result<()> {
     let output = output(2, 6)?;
     let sheet = impasto_report::contact_sheet(&output, 1)?;
     // Five columns with eight pixels around them; pictures are magnified to 256.
@@ -160,7 +160,7 @@ fn a_contact_sheet_shows_the_picture_and_every_color() -> Result<()> {
 }
 
 #[test]
-fn a_run_that_ends_early_has_a_page_without_pictures() -> Result<()> {
+fn unfinished_run_has_a_page_without_pictures() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(6).until(0.5).guide(Daam::of("eyes")).run()?;
     let page = impasto_report::page(&output)?;
@@ -170,7 +170,7 @@ fn a_run_that_ends_early_has_a_page_without_pictures() -> Result<()> {
 }
 
 #[test]
-fn maps_are_not_drawn_until_somebody_looks() -> Result<()> {
+fn map_is_drawn_only_for_a_page_or_sheet() -> Result<()> {
     /// A guidance method whose map cannot be drawn.
     struct Odd;
     impl Guidance for Odd {

@@ -15,7 +15,7 @@
  * @property {number | null} guidance_scale
  * @property {number | null} width
  * @property {number | null} height
- * @property {string | null} line_art data URL, as all pictures
+ * @property {string | null} line_art data URL, like all pictures
  * @property {string | null} strokes
  * @property {boolean} exact_strokes
  * @property {AreaRequest[]} areas
@@ -34,7 +34,7 @@
  *   error?: string, result?: Result}} Job
  */
 
-/** A refusal of the server. The message is the server's sentence. */
+/** A refusal by the server. The message is the sentence that the server sent. */
 export class Refusal extends Error {
   /**
    * @param {number} status status code of HTTP
@@ -47,7 +47,7 @@ export class Refusal extends Error {
 }
 
 /**
- * Calls the server, and turns everything but success into a `Refusal`.
+ * Calls the server. Throws a `Refusal` for every answer but success.
  * @param {string} path
  * @param {RequestInit} [options]
  */

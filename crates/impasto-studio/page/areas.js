@@ -25,7 +25,7 @@ export class AreaPanel {
     this.#panel.hidden = chosenLayer !== "areas";
     this.#add.disabled = !canAddArea;
     const isSame = areas.length === this.#rows.size && areas.every((area) => this.#rows.has(area));
-    // Rows that are there stay, so that a field keeps its focus while the user types.
+    // Existing rows stay, so that a field keeps its focus while the user types.
     if (!isSame) {
       this.#rows = new Map(areas.map((area) => [area, this.#rows.get(area) ?? this.#row(area)]));
       this.#list.replaceChildren(...this.#rows.values());

@@ -15,16 +15,16 @@ import { Surface } from "./layers.js";
  * @property {Point} last the last point
  * @property {Point} middle the middle of the last two points, up to which the stroke is drawn
  * @property {number} width width at the last point
- * @property {Box} box what the stroke covers
+ * @property {Box} box the area that the stroke covers
  */
 
-/** Colors of the canvas. The paper, whose white also paints masks, is white in a dark page too. */
+/** Colors of the canvas. The paper is white on a dark page too. Masks are painted with the paper's white. */
 const PAPER = "#ffffff", INK = "#000000", MASK = "#e5484d";
-/** Opacities of areas and masks over the rest. */
+/** Opacities of areas and masks over the other layers. */
 const AREA_OPACITY = 0.4, CHOSEN_OPACITY = 0.6, MASK_OPACITY = 0.45;
-/** Share of the tool's size that a pen without pressure has. */
+/** Width of a stroke by a pen without pressure, as a share of the tool's size. */
 const LEAST_PRESSURE = 0.2;
-/** `buttons` of a pointer event while the eraser of a pen touches. */
+/** Value of `buttons` in a pointer event while the eraser of a pen touches the canvas. */
 const PEN_ERASER = 32;
 
 /** The canvas that shows a drawing, and the pointer that paints on it. */
@@ -52,11 +52,11 @@ export class CanvasView {
     canvas.addEventListener("pointerup", (event) => this.#finish(event));
     canvas.addEventListener("pointercancel", (event) => this.#finish(event));
     canvas.addEventListener("pointerleave", () => (this.#cursor.hidden = true));
-    // A long press of a finger or pen draws.
+    // A long press of a finger or pen draws, and opens no menu.
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   }
 
-  /** Shows the drawing's present state. */
+  /** Shows the current state of the drawing. */
   update() {
     const { width, height, chosenLayer, tool, layer } = this.#drawing;
     if (this.#canvas.width !== width || this.#canvas.height !== height) {
@@ -131,7 +131,7 @@ export class CanvasView {
     context.beginPath();
     context.moveTo(stroke.middle.x, stroke.middle.y);
     context.quadraticCurveTo(last.x, last.y, middle.x, middle.y);
-    // Browsers draw the round ends of a line without length, but not of such a curve: a click makes a dot.
+    // A click must make a dot. Browsers draw round ends for a line of length 0, but not for a curve of length 0.
     context.lineTo(middle.x, middle.y);
     context.stroke();
     context.restore();
@@ -198,7 +198,7 @@ export class CanvasView {
     view.fillRect(0, 0, width, height);
     if (start) draw(start);
     if (strokes.isVisible) draw(strokes.surface.canvas);
-    // Lines stay visible over strokes, and the paper of a loaded picture hides nothing.
+    // Multiplied colors keep lines visible over strokes, and the white paper of a loaded picture hides nothing.
     view.globalCompositeOperation = "multiply";
     if (lineArt.isVisible) draw(lineArt.surface.canvas);
     view.globalCompositeOperation = "source-over";

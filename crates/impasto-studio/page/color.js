@@ -1,6 +1,6 @@
 import { byId, create } from "./dom.js";
 
-/** Most colors that the popover offers again. */
+/** Maximum number of recent colors that the popover offers. */
 const MOST_RECENT = 8;
 
 const probe = create("canvas", { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
@@ -84,7 +84,7 @@ export class ColorPopover {
     this.#popover.style.top = `${top}px`;
   }
 
-  /** Returns the color in the text field. Digits without their # are a color too. */
+  /** Returns the color in the text field. Hexadecimal digits without # are a color too. */
   #typed() {
     const text = this.#text.value.trim();
     return cssColor(text) ?? cssColor(`#${text}`);

@@ -8,11 +8,11 @@ import { UndoStack } from "./undo.js";
  * @typedef {import("./layers.js").Picture} Picture
  */
 
-/** Most areas of a request. */
+/** Maximum number of areas of a request. */
 const MOST_AREAS = 16;
 /** Background of line art, and of masks. */
 const PAPER = "#ffffff", BLACK = "#000000";
-/** Sizes of the tools at first, as shares of the picture's width. */
+/** Initial sizes of the tools, as shares of the picture's width. */
 const FIRST_SIZES = { "line-art": 1 / 96, strokes: 1 / 32, areas: 1 / 8, mask: 1 / 8 };
 
 /** The layers of a drawing, and the tool that paints on them. */
@@ -85,7 +85,7 @@ export class Drawing {
   }
 
   /**
-   * Changes the size in pixels. Changes before cannot be undone afterwards, as they have pixels of the former size.
+   * Changes the size in pixels. Earlier changes can then no longer be undone: they hold pixels of the former size.
    * @param {number} width
    * @param {number} height
    */
@@ -153,7 +153,7 @@ export class Drawing {
     this.changed();
   }
 
-  /** Returns the size, and what of a request is drawn. Hidden layers and blank ones are left out. */
+  /** Returns the size and the drawn parts of a request. Hidden and blank layers are left out. */
   request() {
     const isUsed = (/** @type {Layer} */ layer) => layer.isVisible && !layer.surface.isBlank;
     const areas = this.areaLayer.isVisible ? this.areas.filter((area) => !area.surface.isBlank) : [];
@@ -192,12 +192,12 @@ export class Drawing {
     this.update();
   }
 
-  /** Shows the present state in the page. */
+  /** Shows the current state in the page. */
   update() {
     this.#listener.updated();
   }
 
-  /** Shows the present state in the page, and tells that what is painted has changed. */
+  /** Shows the current state in the page, and tells the listener that the painting has changed. */
   changed() {
     this.update();
     this.#listener.changed();
@@ -226,7 +226,7 @@ export class Drawing {
   /**
    * Ends a change of a surface's pixels, which can then be undone.
    * @param {Surface} surface
-   * @param {Box} box what has changed, in whole pixels
+   * @param {Box} box the changed area, in whole pixels
    */
   end(surface, { x, y, width, height }) {
     const before = this.#before.context.getImageData(x, y, width, height);

@@ -12,10 +12,10 @@ import { beginDrag } from "./pictures.js";
  * @property {import("./api.js").Result} result
  */
 
-/** Most pictures that are kept. */
+/** Maximum number of pictures that are kept. */
 const MOST = 40;
 
-/** The strip of finished pictures. It keeps the PNGs, as the server keeps only those of its latest jobs. */
+/** The strip of finished pictures. It keeps their PNGs, because the server keeps only the PNGs of its latest jobs. */
 export class History {
   #list = byId("history", HTMLUListElement);
   /** @type {Map<string, {entry: Entry, item: HTMLLIElement}>} by blob URL, newest last */
@@ -29,7 +29,7 @@ export class History {
   }
 
   /**
-   * Adds the pictures of a run, the first one in front. A later run of the same live view replaces the earlier one's.
+   * Adds the pictures of a run, the first one in front. A live view's pictures replace its earlier ones.
    * @param {Entry[]} entries
    */
   add(entries) {

@@ -4,8 +4,8 @@ import { cancelJob, getJob, Refusal, submit } from "./api.js";
  * @typedef {import("./api.js").Request} Request
  * @typedef {import("./api.js").Result} Result
  *
- * What a painter tells about the newest request. Exactly one of `finished`, `failed` and `cancelled` ends a request,
- * unless a newer request takes its place.
+ * Callbacks that a painter calls about the newest request. Exactly one of `finished`, `failed` and `cancelled` ends a
+ * request, unless a newer request takes its place.
  * @typedef {object} Listener
  * @property {(position: number) => void} queued
  * @property {() => void} started
@@ -47,7 +47,7 @@ export class Painter {
   /**
    * Paints a request. The former request is no longer followed.
    *
-   * Requests are sent one after the other: of two at once, the server could take the older one for the newer one.
+   * Requests are sent one after the other. Two requests at once could reach the server in the wrong order.
    * @param {Request} request
    */
   async paint(request) {
@@ -106,7 +106,7 @@ export class Painter {
     on("finished", ({ result }) => this.#end(() => this.#listener.finished(result, request)));
     on("failed", ({ error }) => this.#end(() => this.#listener.failed(error)));
     on("cancelled", () => this.#end(() => this.#listener.cancelled()));
-    // The browser itself connects again, and gives up only if the server refuses.
+    // The browser itself connects again. It gives up only if the server refuses.
     events.addEventListener("error", () => {
       if (events.readyState === EventSource.CONNECTING) this.#listener.disconnected();
       else if (this.#events === events) this.#ask(id, request);
@@ -114,7 +114,7 @@ export class Painter {
   }
 
   /**
-   * Asks for the end of a job whose events are out of reach.
+   * Asks the server how a job ended, after its events can no longer be received.
    * @param {number} id
    * @param {Request} request
    */
@@ -130,7 +130,7 @@ export class Painter {
     }
   }
 
-  /** Stops to follow the newest request. */
+  /** Stops following the newest request. */
   #leave() {
     this.#events?.close();
     this.#events = this.#id = this.#request = this.#next = null;

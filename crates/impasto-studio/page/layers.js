@@ -12,7 +12,7 @@ import { create } from "./dom.js";
  */
 function canvasOf(width, height) {
   const canvas = create("canvas", { width, height });
-  // Undo and export read the pixels all the time.
+  // Undo and export read the pixels often.
   const context = canvas.getContext("2d", { willReadFrequently: true });
   if (!context) throw new Error("The browser has no 2D canvas.");
   return { canvas, context };
@@ -50,7 +50,7 @@ export class Surface {
   }
 
   /**
-   * Paints a picture into the middle. It is made as large as fits ("contain"), or as large as covers everything.
+   * Paints a picture into the middle, so that it just fits ("contain") or just covers everything ("cover").
    * @param {Picture} picture
    * @param {"contain" | "cover"} fit
    */
@@ -62,7 +62,7 @@ export class Surface {
     this.context.drawImage(picture, (this.width - width) / 2, (this.height - height) / 2, width, height);
   }
 
-  /** Makes black transparent and everything else white, so that a picture of a mask becomes a mask. */
+  /** Makes a mask from a picture of one: black becomes transparent, and everything else white. */
   makeMask() {
     const pixels = this.context.getImageData(0, 0, this.width, this.height);
     for (let at = 0; at < pixels.data.length; at += 4) {

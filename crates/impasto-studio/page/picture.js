@@ -11,7 +11,7 @@ export class PictureView {
   #empty = byId("empty", HTMLElement);
   #actions = byId("picture-actions", HTMLElement);
   #download = byId("download", HTMLAnchorElement);
-  /** @type {Entry | null} the finished picture that is shown, or was before an unfinished one */
+  /** @type {Entry | null} the finished picture that is shown, or that was shown before the unfinished one */
   entry = null;
   #isFinished = false;
 
@@ -51,7 +51,7 @@ export class PictureView {
    */
   look(word) {
     const { image, result } = this.entry ?? {};
-    // The maps' words are lowercase and have no hyphens.
+    // The words of the maps are lowercase and have no hyphens.
     const parts = word?.toLowerCase().split(/[^\p{L}\p{N}]+/u) ?? [];
     const found = result?.words.find((map) => map.image === image && parts.includes(map.word.toLowerCase()));
     if (found && this.#isFinished) {

@@ -14,7 +14,7 @@ export async function decoded(url) {
   try {
     await image.decode();
   } catch {
-    throw new Error("The file is no picture that this browser reads. Use a PNG, JPEG or WebP.");
+    throw new Error("This browser cannot read the file as a picture. Use a PNG, JPEG or WebP.");
   }
   return image;
 }
@@ -26,7 +26,7 @@ export class PictureSlot {
   #hint;
   #remove;
   #changed;
-  /** @type {string | null} what `within` has returned for the present picture */
+  /** @type {string | null} the result of `within` for the current picture */
   #encoded = null;
   /** @type {HTMLImageElement | null} */
   picture = null;
@@ -123,7 +123,7 @@ export function listenForPictures(open, own) {
 }
 
 /**
- * Makes a picture of the history one that can be dragged, into the page and out of it.
+ * Lets the user drag a picture of the history, within the page and out of it.
  * @param {DragEvent} event
  * @param {string} url the picture's blob URL
  */

@@ -14,7 +14,7 @@ import { byId, create, moveByArrows } from "./dom.js";
  */
 
 /**
- * What a prompt consists of, in the order in which it is looked for: colors (`#ffd700`, `{gold}`, `oklch(…)`), markup
+ * The parts of a prompt, in the order in which they are searched for: colors (`#ffd700`, `{gold}`, `oklch(…)`), markup
  * such as `<lora:…>` and the `:1.2` of a weight, words, and characters that end a phrase.
  */
 const TOKEN = new RegExp(
@@ -163,7 +163,7 @@ export class PromptEditor {
       this.#text.setRangeText(text, start, end, "preserve");
       this.#render();
       this.#bar.querySelectorAll("button")[index]?.focus();
-      // Who has just chosen a color looks at the picture, not at the map of the word.
+      // A user who has just chosen a color looks at the picture, not at the map of the word.
       this.#listener.looked(null);
       this.#listener.colored();
     };

@@ -5,9 +5,9 @@ import { byId, copyOf, create, within } from "./dom.js";
  * @typedef {import("./history.js").Entry} Entry
  */
 
-/** ΔE (CIEDE2000) above which a difference is remarked on, and above which it is another color. */
+/** ΔE (CIEDE2000) above which the page remarks on a difference, and above which it speaks of another color. */
 const VISIBLE = 3, ANOTHER = 10;
-/** Most characters of a figure that the details show. Longer ones are records of every step. */
+/** Maximum number of characters of a figure that the details show. Longer figures are records of every step. */
 const SHORT = 600;
 
 /**

@@ -5,10 +5,10 @@ import { byId, create, press } from "./dom.js";
  * @typedef {import("./api.js").Request} Request
  */
 
-/** Number of random seeds. They are short enough to be told to others. */
+/** Number of possible random seeds. Seeds this short are easy to tell to others. */
 const SEEDS = 2 ** 32;
 
-/** The fields of a request that are no pictures and no text. */
+/** The fields of a request that are neither pictures nor text. */
 export class Settings {
   #seed = byId("seed", HTMLInputElement);
   #lock = byId("lock", HTMLButtonElement);
@@ -39,7 +39,7 @@ export class Settings {
     }
     for (const side of [this.#width, this.#height]) side.addEventListener("change", resized);
     this.#strength.addEventListener("input", () => (this.#strengthText.value = this.#strength.value));
-    // Who types a seed wants to keep it.
+    // A user who types a seed wants to keep it.
     this.#seed.addEventListener("input", () => (this.isLocked = true));
     this.#lock.addEventListener("click", () => (this.isLocked = !this.isLocked));
     byId("dice", HTMLButtonElement).addEventListener("click", () => {
@@ -100,7 +100,7 @@ export class Settings {
     this.#listener.resized();
   }
 
-  /** Returns the request's part that the fields hold. */
+  /** Returns the part of a request that the fields hold. */
   request() {
     return {
       seed: this.#seed.value === "" ? null : Number(this.#seed.value),
@@ -119,7 +119,7 @@ export class Settings {
   }
 
   /**
-   * Shows the settings of a request. Fields that the request leaves to the model stay.
+   * Shows the settings of a request. Fields stay unchanged if the request has no value for them.
    * @param {Partial<Request>} request
    */
   restore({ seed, images, steps, sampler, guidance_scale: guidance, width, height, exact_strokes: exact, strength }) {

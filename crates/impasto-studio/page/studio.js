@@ -79,7 +79,7 @@ class Studio {
   #live = byId("live", HTMLInputElement);
   /** Name of the live view. Without HTTPS, browsers have no `crypto.randomUUID`. */
   #view = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(16)).join("-");
-  /** True if something has changed since a live view was to be painted, while another picture is. */
+  /** True if the live view must be painted again as soon as the current run, which is not live, has ended. */
   #isStale = false;
   #timer = 0;
   /** Longest side of a picture. */
@@ -132,19 +132,19 @@ class Studio {
     this.#run.end("", "");
   }
 
-  /** Keeps what the page asks for, until the tab is closed. */
+  /** Keeps the page's request until the tab is closed. */
   #keepDraft() {
     const request = this.#request();
     const draft = { ...request, seed: this.#settings.isLocked ? request.seed : null };
     try {
       sessionStorage.setItem(DRAFT, JSON.stringify(draft));
     } catch {
-      // Browsers store about five megabytes.
+      // Browsers store about five megabytes, which pictures can exceed.
       sessionStorage.setItem(DRAFT, JSON.stringify({ ...draft, ...NO_PICTURES }));
     }
   }
 
-  /** Paints what the page asks for. */
+  /** Paints the page's request. */
   #paint() {
     if (!this.#run.canPaint) return;
     if (!this.#settings.isLocked) this.#settings.rollSeed();
@@ -176,7 +176,7 @@ class Studio {
     clearTimeout(this.#timer);
     if (!this.#live.checked) return;
     this.#timer = setTimeout(() => {
-      // A picture in all its steps is not thrown away for a live view.
+      // A full run is not cancelled for a live view.
       this.#isStale = this.#painter.isBusy && !this.#painter.isLive;
       if (this.#isStale) return;
       this.#submit({ ...this.#request(), steps: this.#settings.liveSteps, live: this.#view });
@@ -209,7 +209,7 @@ class Studio {
         return { png, url: URL.createObjectURL(png), seed, image, request: own, result };
       }));
       this.#history.add(entries);
-      // The pictures of a run that another one has followed are in the history only.
+      // If another run has begun, the pictures of this run are in the history only.
       if (this.#painter.isBusy) return;
       this.#show(entries[0]);
       this.#end(`finished in ${Number(result.seconds.toFixed(1))} s`, summaryOf(entries[0]));
@@ -220,7 +220,7 @@ class Studio {
   }
 
   /**
-   * Ends a run that no other one has followed.
+   * Shows the end of a run, if no other run has begun.
    * @param {string} text
    * @param {string} [status] the text for screen readers, if it says more
    */
@@ -237,7 +237,7 @@ class Studio {
     showReport(entry);
   }
 
-  /** Shows the drawing's present state in every part of the page. */
+  /** Shows the current state of the drawing in every part of the page. */
   #update() {
     this.#canvas.update();
     this.#toolbar.update();
@@ -324,7 +324,7 @@ class Studio {
   }
 
   /**
-   * Asks what a picture is, and uses it so.
+   * Asks the user how to use a picture, and uses it in this way.
    * @param {Blob} file
    */
   async #use(file) {
@@ -354,7 +354,7 @@ class Studio {
 }
 
 /**
- * Asks what a picture is. Returns the chosen button's value, or "" if the user has closed the dialog.
+ * Asks the user how to use a picture. Returns the chosen button's value, or "" if the user has closed the dialog.
  * @param {string} url
  * @returns {Promise<string>}
  */

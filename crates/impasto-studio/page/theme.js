@@ -3,7 +3,7 @@ import { byId, press } from "./dom.js";
 /** Key of the chosen theme in the browser's storage. */
 const KEY = "impasto-studio-theme";
 
-/** Lets the user choose light or dark colors. Without a choice, the system's setting counts. */
+/** Lets the user choose light or dark colors. Without a choice, the page follows the system's setting. */
 export function listenForTheme() {
   const root = document.documentElement;
   const button = byId("theme", HTMLButtonElement);

@@ -15,7 +15,7 @@ const HINTS = {
   "line-art": "Black lines on white paper. The picture follows them.",
   strokes: "Strokes of color. The objects under them get these colors.",
   areas: "Each area shows where a phrase of the prompt is painted.",
-  mask: "Red is what of the start picture is repainted.",
+  mask: "The red part of the start picture is repainted.",
 };
 const NO_START = "A mask needs a start picture: drop one, or choose “Use as…” below a picture.";
 const NO_LINES = "This model does not follow line art.";

@@ -1,6 +1,6 @@
 /** @typedef {{undo: () => void, redo: () => void}} Change */
 
-/** Most changes that can be undone. Each holds the pixels of its part of a layer twice. */
+/** Maximum number of changes that can be undone. Each holds the pixels of its part of a layer twice. */
 const MOST = 60;
 
 /** The changes to a drawing, for undo and redo. */

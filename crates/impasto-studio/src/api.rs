@@ -33,7 +33,7 @@ pub struct Shared {
     pub alive: Arc<AtomicBool>,
 }
 
-/// The routes, without limits and guard.
+/// Returns the routes. The server adds the limits and the guard.
 pub fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/api/model", get(model))
@@ -87,7 +87,7 @@ async fn submit(
     let Json(body) = body.map_err(|rejection| match rejection {
         JsonRejection::BytesRejection(rejection) => unread(&rejection, &shared.options),
         JsonRejection::MissingJsonContentType(_) => {
-            Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body has another type; send application/json")
+            Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body has another type; expected application/json")
         }
         fault => Refusal::wrong(fault.body_text()),
     })?;
@@ -104,7 +104,7 @@ async fn submit(
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 
-/// Says why a body was not read.
+/// Returns the refusal for a body that could not be read.
 fn unread(rejection: &BytesRejection, options: &Options) -> Refusal {
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large(options.body),
@@ -167,7 +167,7 @@ async fn picture(
         let count = finished.pictures.len();
         Refusal::new(
             StatusCode::NOT_FOUND,
-            format!("picture {index} is missing; job {id} has {count} pictures, from 0"),
+            format!("job {id} has no picture {index}; it has {count} pictures, counted from 0"),
         )
     };
     let png = finished.pictures.get(index).ok_or_else(missing)?.clone();
@@ -180,7 +180,7 @@ async fn recipe(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<JobRequest>, Refusal> {
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != "image/png") {
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body has another type; send image/png"));
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body has another type; expected image/png"));
     }
     let png = body.map_err(|rejection| unread(&rejection, &shared.options))?;
     JobRequest::from_png(&png, &shared.options).map(Json).map_err(Refusal::wrong)

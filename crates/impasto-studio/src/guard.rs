@@ -50,7 +50,7 @@ pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next
     let headers = request.headers();
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let host = text(header::HOST).unwrap_or_default();
-    // With a token any name may lead here, because a foreign page has no cookie for its own name.
+    // With a token, any host name is allowed: a foreign page under its own name has no cookie with the token.
     if guard.token.is_none() && !guard.is_own(host) {
         let port = guard.address.port();
         let sentence = format!("the host is \"{host}\"; expected 127.0.0.1:{port} or localhost:{port}");

@@ -1,7 +1,7 @@
-//! The studio of [`impasto`]: a page on which one paints with exact colors, and the JSON API behind it.
+//! The studio of [`impasto`]: a page for painting with exact colors, and the JSON API behind the page.
 //!
 //! [`Studio`] owns one [`Pipeline`](impasto::Pipeline) on a thread of its own, which runs one request after the other.
-//! The API is described by [`OPENAPI`], which the server also gives out at `/api/openapi.json`.
+//! [`OPENAPI`] describes the API. The server also returns the description at `/api/openapi.json`.
 //!
 //! ```no_run
 //! use impasto::Pipeline;
@@ -18,9 +18,9 @@
 //!
 //! # Safety on a network
 //!
-//! The server binds to the loopback interface. It binds elsewhere only with a [`token`](Options::token), which every
-//! request must then carry. Requests for other hosts' names and requests from other sites' pages are refused, so that
-//! neither DNS rebinding nor a foreign page reaches the API. No request names a file.
+//! The server binds to the loopback interface. It binds to any other address only with a [`token`](Options::token),
+//! which every request must then carry. Requests for other hosts' names and requests from other sites' pages are
+//! refused, so that neither DNS rebinding nor a foreign page reaches the API. No request names a file.
 
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]

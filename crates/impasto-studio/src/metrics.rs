@@ -37,7 +37,7 @@ impl Metrics {
         self.busy.add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// Returns the metrics as text, with the queue's present load.
+    /// Returns the metrics as text, with the current load of the queue.
     pub fn text(&self, waiting: usize, running: bool) -> String {
         let mut text = String::new();
         let mut put = |name: &str, kind: &str, help: &str, value: f64| {

@@ -27,7 +27,7 @@ pub struct Options {
     pub connections: usize,
     /// Time in which a request must have arrived. Default: 30 s.
     pub arrival: Duration,
-    /// Time after which a run is given up. Default: 10 minutes.
+    /// Time after which a run ends with an error. Default: 10 minutes.
     pub run: Duration,
 }
 

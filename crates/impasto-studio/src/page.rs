@@ -3,7 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// Content policy of the page: everything comes from the studio itself, and no other page shows it in a frame.
+/// Content policy of the page: everything comes from the studio itself, and no other page can show it in a frame.
 const POLICY: &str =
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; frame-ancestors 'none'; base-uri 'none'";
 

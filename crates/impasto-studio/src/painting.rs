@@ -20,9 +20,9 @@ pub struct Painter {
     net: Option<ControlNet>,
 }
 
-/// Scale of the embedded ControlNet, which strengthens the drawing by `Guess::Even` beside it.
+/// Scale of the embedded ControlNet. `Guess::Even`, which is set with it, strengthens the drawing further.
 const CONTROL_SCALE: f64 = 0.7;
-/// Brightness from which a pixel of a mask counts as white.
+/// Least brightness of a white pixel of a mask, 0..=255.
 const WHITE: u8 = 128;
 
 impl Painter {
@@ -113,12 +113,13 @@ impl Painter {
         finished(id, asked, &output, (!colorizes).then_some(&words))
     }
 
-    /// Returns what the ControlNet follows; `None` if nothing is drawn or strokes are forced without line art.
+    /// Returns the drawing that the ControlNet follows: the line art with all strokes, or the strokes alone if they are
+    /// not exact; otherwise `None`.
     fn drawing(&self, asked: &JobRequest, size: Option<Size>) -> Result<Option<Drawing>> {
         let Some(_) = &self.net else {
             return match &asked.line_art {
                 Some(_) if !self.pipeline.model().colorizes() => {
-                    let expected = "nothing, because no ControlNet for line art is loaded beside this model";
+                    let expected = "no line art, because this model has no ControlNet that follows it";
                     Err(Error::parameter("line_art", "given", expected))
                 }
                 _ => Ok(None),
@@ -128,7 +129,7 @@ impl Painter {
         let size = size.unwrap_or(Size::new(defaults.width, defaults.height));
         let strokes = |strokes: &Layer| Strokes::of(strokes.clone());
         Ok(match (&asked.line_art, &asked.strokes) {
-            // The embedded net has learned the edges of pictures, so that line art is converted to edges, too.
+            // The embedded net was trained on the edges of pictures, so line art is converted to edges too.
             (Some(lines), layer) => {
                 let strokes = layer.as_ref().map_or_else(|| Strokes::new(lines.size()), strokes);
                 Some(Drawing { sketch: Sketch::of_edges(lines)?, strokes })
@@ -141,12 +142,13 @@ impl Painter {
     }
 }
 
-/// Returns true if line art and strokes can be followed on this model: the embedded ControlNet is for the embedded one.
+/// Returns true if a ControlNet can follow line art and strokes on this model. The only such ControlNet is made for the
+/// embedded model.
 pub fn draws(model: &Model) -> bool {
     !model.colorizes() && model.identity().is_ok_and(|identity| identity.name == Source::embedded().to_string())
 }
 
-/// The white pixels of a mask.
+/// Returns the region of a mask's white pixels.
 fn region(mask: &Raster) -> Region {
     let (width, height) = (mask.width() as usize, mask.height() as usize);
     Region::new(impasto::ndarray::Array2::from_shape_fn((height, width), |(y, x)| {
@@ -156,7 +158,7 @@ fn region(mask: &Raster) -> Region {
 
 /// Describes a run as the API shows it.
 fn finished(id: u64, asked: &JobRequest, output: &Output, words: Option<&WordMaps>) -> Result<Finished> {
-    // A file restores its own picture: one of the batch, with the seed that was drawn.
+    // Each file holds the request for its picture alone, with the picture's own seed.
     let mut own = JobRequest { images: 1, live: None, ..asked.clone() };
     let mut pictures = Vec::new();
     let (mut painted, mut maps) = (Vec::new(), Vec::new());

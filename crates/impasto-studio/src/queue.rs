@@ -78,14 +78,14 @@ pub struct Queue {
     pub metrics: Metrics,
 }
 
-/// The number of a new job, and of jobs before it.
+/// The id of a new job, and the number of jobs before it.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Accepted {
     pub id: u64,
     pub position: usize,
 }
 
-/// Why a job was not accepted.
+/// The reason why a job was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAccepted {
     /// The queue is full with this number of jobs.
@@ -105,8 +105,7 @@ impl Queue {
         }
     }
 
-    /// The state. A thread that panicked with the lock held leaves a state that is whole, because no operation on it is
-    /// in two parts that a panic could separate.
+    /// Locks the state, even after a panic of a thread that held the lock. No panic can leave the state half changed.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn full_queue_refuses_and_keeps_what_waits() {
+    fn full_queue_refuses_and_keeps_waiting_jobs() {
         let queue = queue(2, 8);
         let ids: Vec<u64> = (0..2).map(|_| queue.submit(JobRequest::default()).unwrap().id).collect();
         assert_eq!(queue.submit(JobRequest::default()).unwrap_err(), NotAccepted::Full(2));
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_follow_the_jobs_before() {
+    fn position_counts_the_jobs_before() {
         let queue = queue(4, 8);
         let [a, b, c] = [(); 3].map(|()| queue.submit(JobRequest::default()).unwrap());
         assert_eq!([a.position, b.position, c.position], [0, 1, 2]);

@@ -1,4 +1,4 @@
-//! [`Refusal`]: an answer that says why a request is not met.
+//! [`Refusal`]: an answer that says why a request is refused.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};

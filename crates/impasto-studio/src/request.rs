@@ -13,7 +13,7 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobRequest {
-    /// Description of the pictures. A color before a word is met exactly: `#ffd700 eyes`.
+    /// Description of the pictures. A color before a word is painted exactly: `#ffd700 eyes`.
     pub prompt: String,
     /// Description of what the pictures should not show.
     pub negative: String,
@@ -45,7 +45,7 @@ pub struct JobRequest {
     pub strength: f64,
     /// Mask, white where the picture to start from is repainted.
     pub mask: Option<Raster>,
-    /// Picture whose colors are used.
+    /// Picture from which the colors are taken.
     pub reference: Option<Raster>,
     /// Name of a live view. A later job of the same view cancels the earlier ones.
     pub live: Option<String>,
@@ -68,11 +68,11 @@ const fn usual() -> f64 {
     1.0
 }
 
-/// Largest seed: programs in JavaScript count exactly up to it.
+/// Largest seed, 2⁵³ − 1. JavaScript's numbers are exact for integers up to this value.
 const LARGEST_SEED: u64 = (1 << 53) - 1;
-/// Most areas of a request.
+/// Maximum number of areas of a request.
 const MOST_AREAS: usize = 16;
-/// Most pixels of a request's pictures together, as a multiple of the square of the longest side.
+/// Maximum number of pixels of all pictures of a request together, as a multiple of the square of [`Options::side`].
 const MOST_PIXELS: u64 = 32;
 /// Longest prompt in bytes.
 const LONGEST_PROMPT: usize = 4096;
@@ -159,7 +159,7 @@ impl JobRequest {
         let pictures = [&self.line_art, &self.start, &self.mask, &self.reference].into_iter().flatten();
         let sizes = pictures.map(Raster::size).chain(self.areas.iter().map(|area| area.mask.size()));
         for size in sizes.chain(self.strokes.iter().map(Layer::size)) {
-            // A picture may be twice as large as what is painted; it is resized.
+            // The sides of a picture may be twice as long as the limit for a run, because the picture is resized.
             let most = 2 * options.side;
             if size.width.max(size.height) > most || size.width.min(size.height) == 0 {
                 return Err(format!("a picture has {size} pixels; expected sides of 1 to {most}"));
@@ -174,7 +174,8 @@ impl JobRequest {
         Ok(())
     }
 
-    /// Reads a request from the texts of a PNG: the studio's own, else what the AUTOMATIC1111 web UI's text has.
+    /// Reads a request from the texts of a PNG: from the studio's own text, or else from that of the AUTOMATIC1111 web
+    /// UI.
     ///
     /// # Errors
     /// A sentence that says why the PNG holds no request.
@@ -188,7 +189,7 @@ impl JobRequest {
                 .map_err(|error| format!("the PNG's request cannot be read: {error}"));
         }
         let Some(parameters) = text("parameters") else {
-            return Err("the PNG has no recipe; drop a picture of the studio, of impasto or of A1111".into());
+            return Err("the PNG has no recipe; expected a PNG from the studio, impasto or A1111".into());
         };
         let info = Infotext::parse(parameters);
         let size = info.field("Size").and_then(|size| size.parse::<impasto::Size>().ok());
@@ -214,7 +215,7 @@ fn header_size(url: &str) -> Option<(u32, u32)> {
     number(16).zip(number(20))
 }
 
-/// Keyword of a request in a PNG.
+/// Keyword of the text in a PNG that holds a request.
 pub(crate) const KEYWORD: &str = "impasto-studio";
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower_http::timeout::TimeoutLayer;
 
-/// Time that open connections have to end after the studio was told to.
+/// Time that open connections have to end after the studio was told to end.
 const LAST: Duration = Duration::from_secs(5);
 /// Pause after the system could not accept a connection, for example for lack of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
@@ -37,10 +37,10 @@ pub enum StudioError {
     #[error("the studio cannot bind to {0}: {1}; choose another port")]
     Bind(SocketAddr, #[source] std::io::Error),
     /// The address is beyond the loopback interface, and no token is set.
-    #[error("the address {0} is beyond this machine; expected a token, so set one, or use 127.0.0.1")]
+    #[error("other machines can reach the address {0}; expected a token, so set one, or use 127.0.0.1")]
     NoToken(SocketAddr),
-    /// The token cannot stand in an address and a cookie.
-    #[error("the token is empty or has other characters; expected letters, digits and any of `-_.`")]
+    /// The token is empty, or has a character that an address or a cookie cannot hold.
+    #[error("the token is empty or has a forbidden character; expected letters, digits and any of `-_.`")]
     Token,
     /// The model cannot be used.
     #[error(transparent)]
@@ -50,7 +50,7 @@ pub enum StudioError {
 /// Refuses a request that announces more than `limit` bytes.
 ///
 /// The body is read and dropped first, up to some multiple of the limit. A client that sends its whole request before
-/// it reads the answer would else see a broken connection in place of the reason.
+/// it reads the answer would otherwise see a broken connection in place of the reason.
 async fn refuse_large(State(limit): State<usize>, request: Request, next: Next) -> Response {
     const DROPPED: usize = 8;
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());

@@ -11,7 +11,7 @@ use std::time::Instant;
 /// Starts the worker. It ends when the queue is closed.
 ///
 /// # Errors
-/// The errors of loading the model's ControlNet; an error of the operating system that starts no thread.
+/// The errors of loading the model's ControlNet; an error of the operating system if it cannot start a thread.
 pub fn start(pipeline: Pipeline, queue: Arc<Queue>, options: &Options) -> Result<JoinHandle<()>> {
     let (mut painter, limit) = (Painter::new(pipeline)?, options.run);
     std::thread::Builder::new()

@@ -70,7 +70,7 @@ fn measure(model: &str, judge: &Evaluator, count: u64) -> Result<Column> {
     Ok(column)
 }
 
-/// Measures what encoding and decoding changes.
+/// Measures how much encoding and decoding change a picture.
 fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     let model = pipeline.model();
     let round = |x: &Tensor| Ok::<_, impasto::Error>(model.decode(&model.encode(x)?)?.clamp(-1.0, 1.0));
@@ -102,7 +102,7 @@ fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     let mut column = vec![
         ("VAE: PSNR, dB".into(), psnr / drawings.len() as f64),
         ("VAE: 64 flat colors, mean CIEDE2000".into(), mean(&flats)),
-        ("VAE: the worst of them".into(), flats.iter().copied().fold(0.0, f64::max)),
+        ("VAE: 64 flat colors, worst CIEDE2000".into(), flats.iter().copied().fold(0.0, f64::max)),
     ];
     for (how, mut parts) in [("as the yardstick measures it", cores), ("by the whole part's median", parts)] {
         let portraits = Class::OF_PORTRAITS.map(|class| (class.name(), parts.remove(&class).unwrap_or_default()));
@@ -195,7 +195,7 @@ fn retrieval(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     Ok(vec![("CLIP: caption found".into(), right(1)), ("CLIP: picture found".into(), right(0))])
 }
 
-/// Measures how often the model paints what captions name, in the named colors.
+/// Measures how often the model paints the things that captions name, in the named colors.
 fn painted(pipeline: &mut Pipeline, judge: &Evaluator, drawings: &[Drawing]) -> Result<Column> {
     let mut right = BTreeMap::<Class, (f64, f64)>::new();
     let mut present = (0.0, 0.0);

@@ -3,9 +3,9 @@
 use impasto::hint::{Canny, Drawing, Sketch};
 use impasto::{Raster, Result, Rgb, Size};
 
-/// Distance in pixels within which an edge counts as met.
+/// Distance in pixels within which a painted edge counts as an edge of the drawing.
 const TOLERANCE: u32 = 1;
-/// Maximum CIEDE2000 from a stroke's color at which a pixel of the original belongs to the stroke's object.
+/// Maximum CIEDE2000 from a stroke's color at which a pixel of the original picture belongs to the stroke's object.
 const ALIKE: f64 = 4.0;
 /// Minimum number of pixels of an object.
 const LEAST: usize = 64;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_what_has_one_color_under_a_stroke() -> Result<()> {
+    fn object_is_the_area_of_one_color_under_a_stroke() -> Result<()> {
         // A red square on white, painted blue, with a red stroke that reaches beyond it.
         let (red, blue, white) = (Rgb(220, 30, 30), Rgb(30, 30, 220), Rgb(255, 255, 255));
         let mut original = Raster::flat(white, (64, 64));

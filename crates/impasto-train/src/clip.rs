@@ -13,9 +13,9 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 /// Number of tokens of a caption. The longest captions of the dataset have a few tokens less.
 const LENGTH: usize = 56;
-/// Number of held-out drawings among which a caption is found.
+/// Number of held-out drawings among which the drawing of a caption is searched.
 const EVALUATED: u64 = 256;
-/// Number of answers of a color head: the colors of the palette, a thing without its color, and no such thing.
+/// Number of answers of a color head: the colors of the palette, "the thing without a color", and "no such thing".
 const ANSWERS: i64 = PALETTE.len() as i64 + 2;
 /// Initial temperature of a training run (CLIP, Radford et al. 2021).
 const TEMPERATURE: f64 = 0.07;
@@ -46,8 +46,8 @@ pub struct ClipTask {
 }
 
 impl ClipTask {
-    /// Creates a task whose shards have `batch` pairs. `frozen_text` trains the vision tower alone, toward a text tower
-    /// that other networks already depend on.
+    /// Creates a task whose shards have `batch` pairs of a drawing and its caption. `frozen_text` trains the vision
+    /// tower alone, toward a text tower that other networks already depend on.
     pub fn new(
         (text, vision): (ClipTextConfig, ClipVisionConfig),
         processor: ClipImageProcessor,
@@ -159,7 +159,7 @@ struct Encoded {
     words: Tensor,
 }
 
-/// Patches that show what captions name, and the words for what they show.
+/// Patches that show named things, and the words of these things.
 struct Shown {
     /// Tokens of the patches, [patches, width].
     patches: Tensor,
@@ -286,8 +286,8 @@ fn said(caption: &str) -> [i64; Class::ALL.len()] {
     answers
 }
 
-/// Returns what a caption names: the class, its color in words (empty without a color), and the byte at which its
-/// phrase ends.
+/// Returns the things that a caption names: the class, its color in words (empty without a color), and the byte at
+/// which its phrase ends.
 fn phrases(caption: &str) -> Vec<(Class, &str, usize)> {
     let mut named = Vec::new();
     let mut end = 0;
@@ -341,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn captions_are_understood() {
+    fn captions_give_the_color_of_each_class() {
         let answers = said("an azure boat and a cup, dark blue sky, ground");
         let of = |class: Class| answers[class.index() as usize];
         assert_eq!((of(Class::Boat), of(Class::Sky)), (answer("azure"), answer("navy")));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn patches_are_of_what_most_of_them_shows() {
+    fn patch_has_the_class_that_covers_most_of_it() {
         let drawing = Dataset::new(128).unwrap().draw(7).unwrap();
         let found = classes(&drawing, 8);
         assert_eq!(found.len(), 64);

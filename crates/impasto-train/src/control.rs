@@ -69,8 +69,8 @@ impl ControlTask {
         Ok(Self { model, config, pictures, held_out, denoising, batch, offset: 0.0, crops: 0.0, kind })
     }
 
-    /// Sets the deviation of the mean of the noise in patches. Use .1 for the embedded model, which was trained with
-    /// it. Default: 0.
+    /// Sets the standard deviation of the mean that each patch of the noise has (offset noise). Use .1 for the embedded
+    /// model, which was trained with .1. Default: 0.
     #[must_use]
     pub const fn offset(mut self, offset: f64) -> Self {
         self.offset = offset;
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn timesteps_come_as_often_as_they_are_late() -> Result<()> {
+    fn later_timesteps_come_more_often() -> Result<()> {
         let task = task()?;
         let later = task.denoising.later(&(0..1000).collect::<Vec<_>>());
         assert!(later.iter().all(|t| *t < 1000));

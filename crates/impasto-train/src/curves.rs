@@ -15,7 +15,7 @@ const PANEL: (usize, usize) = (320, 140);
 /// Draws a panel for every figure of a journal.
 ///
 /// Each panel shows all values in gray and their running mean in blue, over the steps. It spans the smallest to the
-/// largest value, on a logarithmic scale if all values are positive. Captions have the first and the last mean.
+/// largest value, on a logarithmic scale if all values are positive. Captions have the first and the last running mean.
 ///
 /// # Errors
 /// [`Error::Io`](impasto::Error::Io) if the journal cannot be read.

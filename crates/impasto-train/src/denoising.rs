@@ -30,8 +30,8 @@ pub(super) struct Noised {
 }
 
 impl Denoising {
-    /// Returns random timesteps for a batch, spread evenly. A batch with little noise by chance would change the loss,
-    /// though not the weights.
+    /// Returns random timesteps for a batch, spread evenly. Without the spread, the loss would vary more from batch to
+    /// batch.
     pub(super) fn timesteps(&self, rng: &mut impl Rng, batch: usize) -> Vec<usize> {
         let count = self.table.len();
         let at = |i: usize, shift: f64| (i as f64 + shift) / batch.max(1) as f64;
@@ -43,8 +43,8 @@ impl Denoising {
         (0..count).map(|i| i * 389 % count * self.table.len() / count).collect()
     }
 
-    /// Moves timesteps in 0..N up, so that t occurs in proportion to t/N. Colors and outlines, which a hint or a
-    /// reference determines, are settled while there is much noise.
+    /// Moves timesteps in 0..N up, so that t occurs in proportion to t/N. A hint or a reference determines colors and
+    /// outlines, which are settled at high noise levels.
     pub(super) fn later(&self, timesteps: &[usize]) -> Vec<usize> {
         let count = self.table.len().max(1) as f64;
         let later = |t: &usize| (count * ((*t as f64 + 0.5) / count).sqrt()) as usize;
@@ -116,9 +116,9 @@ pub(super) fn errors(out: &Tensor, target: &Tensor) -> Result<Tensor> {
 /// Returns noise for latents [n, c, h, w]. Each channel of each patch also has a mean of its own, of deviation
 /// `offset`.
 ///
-/// Plain noise averages out over a large patch, so that layout and flat colors of a picture show through even at the
-/// last timestep. A run begins there without layout and colors, so that a network trained on plain noise misreads its
-/// start. Guttenberg (2023, "offset noise") gives such a mean to the whole picture.
+/// Plain noise averages out over a large patch, so layout and flat colors of a picture show through even at the last
+/// timestep. Sampling begins at this timestep without layout and colors. A network that was trained on plain noise
+/// misreads this start. Guttenberg (2023, "offset noise") gives such a mean to the whole picture.
 pub(super) fn noise(source: &mut Noise, x0: &Tensor, offset: f64) -> Result<Tensor> {
     let (n, c, h, w) = x0.size4()?;
     let mut noise = source.draw(&[n, c, h, w])?;

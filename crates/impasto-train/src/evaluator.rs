@@ -113,7 +113,7 @@ impl EvaluatorTask {
         Self { dataset, vae, batch }
     }
 
-    /// Returns the initial weights, scaled for rectified units.
+    /// Returns the initial weights, scaled for ReLU.
     ///
     /// # Errors
     /// [`Error::Torch`] only.

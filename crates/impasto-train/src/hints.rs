@@ -22,7 +22,7 @@ const BRUSH: Range<f64> = 0.01..0.15;
 const ALIKE: i32 = 40;
 
 /// Makes a random drawing of a picture: edges, and strokes in the picture's own colors. Some drawings lack edges or
-/// strokes, and a few are empty, so that the network learns to do with less.
+/// strokes, and a few are empty, so that the network learns to work with less.
 ///
 /// # Errors
 /// The errors of [`Canny::edges`] and [`Strokes::scribbled`].

@@ -15,8 +15,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path` to continue after `step` steps. Lines of later steps, which a kill has undone, are
-    /// dropped.
+    /// Opens the journal at `path` to continue after `step` steps. Lines of later steps are dropped: a kill has undone
+    /// these steps.
     ///
     /// # Errors
     /// [`Error::Io`].

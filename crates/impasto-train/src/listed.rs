@@ -26,10 +26,11 @@ const AHEAD: u64 = 64;
 const LOADERS: usize = 4;
 /// Maximum size of a fetched file, in bytes.
 const LARGEST: u64 = 64 << 20;
-/// Time after which the loader gives up a server that sends nothing.
+/// Time after which the loader gives up on a server that sends nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Pictures of a folder or a list, in an order that a seed shuffles anew each time all have been used.
+/// Pictures of a folder or a list, in an order that a seed shuffles. After all pictures have been used, the order is
+/// shuffled anew.
 ///
 /// Each picture is scaled and cut to one size around its middle. Background threads load pictures ahead, and fetch
 /// pictures that are named by a URL into a cache folder. A picture that cannot be read is skipped, and the next picture
@@ -68,7 +69,7 @@ struct Shelf {
 struct State {
     /// Samples by number: loading (`None`) or loaded.
     ready: HashMap<u64, Option<Result<Sample>>>,
-    /// First number that was not asked for and is not loaded ahead.
+    /// End of the numbers to load: `AHEAD` numbers beyond the last one that was asked for.
     wanted: u64,
     /// First number that no loader has taken.
     taken: u64,
@@ -94,7 +95,7 @@ impl Listed {
     /// Pictures are scaled and cut to `size`. Pictures from URLs are kept in the folder `cache`.
     ///
     /// # Errors
-    /// [`Error::Io`] if `path` cannot be read; [`Error::Malformed`] for a line that is no such entry, with its number;
+    /// [`Error::Io`] if `path` cannot be read; [`Error::Malformed`] with the number of a line that is no such entry;
     /// [`Error::Parameter`] if there are no pictures.
     pub fn open(path: &Path, cache: &Path, size: Size, seed: u64) -> Result<Self> {
         let is_folder = path.is_dir();

@@ -7,7 +7,7 @@ use tch::Tensor;
 
 /// A numbered sequence of pictures with captions.
 pub trait Pictures: Send + Sync {
-    /// Returns the sample of a number. The numbers never end, and a number always gives the same sample.
+    /// Returns the sample of a number. Every number has a sample, and always the same one.
     ///
     /// # Errors
     /// Any error that prevents the sample; the training ends with this error.

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_rises_holds_and_falls() {
+    fn rate_rises_holds_and_falls() {
         let rate = Rate { warm_up: 10, hold: 0.5, steps: 100 };
         assert!((rate.at(0) - 0.1).abs() < 1e-12);
         assert_eq!((rate.at(9), rate.at(50)), (1.0, 1.0));

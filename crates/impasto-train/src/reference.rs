@@ -32,7 +32,7 @@ const PENS: (f64, f64) = (0.3, 0.2);
 const OTHER_THRESHOLDS: f64 = 0.3;
 /// Side of a reference in pixels, as the vision tower sees it.
 const SEEN: u32 = 128;
-/// Deviation of the mean that the noise has in patches, as in the training of the embedded model.
+/// Standard deviation of the mean that each patch of the noise has, as in the training of the embedded model.
 const OFFSET: f64 = 0.1;
 /// Weight of the difference between the vision tower's tokens and those of the embedded model's tower, which match
 /// texts.
@@ -103,8 +103,8 @@ struct Batch {
 
 impl ReferenceTask {
     /// Creates a task whose shards have `batch` drawings. `latents` belong to the drawings from seed 0 on, `held_out`
-    /// to those from [`HELD_OUT`](super::HELD_OUT) on. The networks compute in `kind`. Every evaluation writes the
-    /// model to `folder`.
+    /// to the drawings from seed [`HELD_OUT`](super::HELD_OUT) on. The networks compute in `kind`. Every evaluation
+    /// writes the model to `folder`.
     ///
     /// # Errors
     /// The errors of reading the embedded model.
@@ -136,8 +136,8 @@ impl ReferenceTask {
         })
     }
 
-    /// Returns the initial weights: the UNet of `model`, which is the embedded model, its vision tower, and a random
-    /// sketch encoder whose output is zero.
+    /// Returns the initial weights: UNet and vision tower of `model`, which is the embedded model, and a random sketch
+    /// encoder with an output of zero.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a model without a UNet.

@@ -17,7 +17,7 @@ use tch::{Kind, Tensor};
 
 /// Share of captions that are left empty, for classifier-free guidance.
 const UNPROMPTED: f64 = 0.1;
-/// Deviation of the mean that the noise has in each channel of each patch.
+/// Standard deviation of the mean that the noise has in each channel of each patch.
 pub(super) const OFFSET: f64 = 0.1;
 
 /// Prompts of the sample sheet.
@@ -50,7 +50,7 @@ pub struct UnetTask {
 
 impl UnetTask {
     /// Creates a task whose shards have `batch` latents, for a UNet of the configuration `json`. `model` has the text
-    /// encoder and everything else that a sample picture needs. Every evaluation writes the UNet there.
+    /// encoder and everything else that a sample picture needs. Every evaluation writes the UNet to this folder.
     ///
     /// # Errors
     /// The errors of [`UnetConfig::from_json`] and of loading the text encoder and the tokenizer.
@@ -79,7 +79,7 @@ impl UnetTask {
         })
     }
 
-    /// Returns the initial weights, with silent residual branches and a prediction of zero.
+    /// Returns the initial weights. Residual branches have an output of zero, and so has the whole network.
     ///
     /// # Errors
     /// The errors of [`UNet::new`].

@@ -22,7 +22,7 @@ const CROP: i64 = 64;
 ///
 /// * the reconstruction, with higher weights for small parts,
 /// * edges and mean colors,
-/// * a light pull of latents to a standard normal.
+/// * a weak pull of latents to a standard normal distribution.
 ///
 /// Batches of crops and half of the other batches also have a flat picture.
 ///
@@ -45,13 +45,13 @@ impl VaeTask {
         Self { config, dataset, kind, frozen_encoder: false }
     }
 
-    /// Trains the decoder alone, on whole pictures. Latents stay unchanged, so that a UNet that was trained on them
-    /// still fits.
+    /// Makes the task train the decoder alone, on whole pictures. Latents stay unchanged, so a UNet that was trained on
+    /// them still fits.
     pub fn frozen_encoder(self) -> Self {
         Self { frozen_encoder: true, ..self }
     }
 
-    /// Returns the initial weights, with silent residual branches and latents nearly without noise.
+    /// Returns the initial weights. Residual branches have an output of zero, and latents have nearly no noise.
     ///
     /// # Errors
     /// The errors of [`Vae::new`].

@@ -1,11 +1,12 @@
-//! Figures of what a painting does: the tables of docs/painting.md.
+//! Measures what painting with words does: makes the tables of docs/painting.md.
 //!
 //! ```text
 //! cargo run --release -p impasto-yardstick --example painting_study -- laws swap --seeds 8
 //! ```
 //!
-//! The embedded model draws, or a model of the same words in a folder. A segmentation network that knows nothing of
-//! prompts and paint finds the objects. Every table comes with a sheet of the first pictures.
+//! The pictures are those of the embedded model, or of a model in a folder that knows the same words. A segmentation
+//! network that knows nothing of prompts and paint finds the objects. Every table comes with a sheet of the first
+//! pictures.
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, ValueEnum};
@@ -36,7 +37,7 @@ const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "
 const AROUND: f64 = 0.6;
 const PAIRS: [[&str; 2]; 4] = [["house", "star"], ["tree", "moon"], ["boat", "sun"], ["flower", "fish"]];
 
-/// Measures what a painting does, and prints the tables of docs/painting.md.
+/// Measures what painting with words does, and prints the tables of docs/painting.md.
 #[derive(Parser)]
 struct Options {
     /// Tables to make, in this order. The default is all of them.
@@ -48,7 +49,7 @@ struct Options {
     /// An existing folder for the sheets of pictures.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     out: PathBuf,
-    /// A folder with a model of the same words. The default is the embedded model.
+    /// A folder with a model that knows the same words. The default is the embedded model.
     #[arg(long, value_name = "FOLDER")]
     model: Option<PathBuf>,
 }
@@ -56,7 +57,7 @@ struct Options {
 /// A table of docs/painting.md.
 #[derive(Clone, Copy, ValueEnum)]
 enum Table {
-    /// Compares the laws of attention's gain.
+    /// Compares laws (weight functions, `WeightFn`) at several gains.
     Laws,
     /// Compares strengths of the painted object.
     Strengths,
@@ -66,7 +67,7 @@ enum Table {
     Swap,
 }
 
-/// A function that makes a law, because a run consumes the law.
+/// A function that makes a law (a weight function), because a run consumes the law.
 type Law = Box<dyn Fn() -> WeightFn>;
 
 /// A function that makes a law from its gain.
@@ -126,7 +127,7 @@ fn draw(map: &mut Raster, area: Place, color: Rgb) {
 
 /// Returns two flags: true if the judge finds an object, and true if the object is in its area.
 fn look(judge: &Evaluator, picture: &Raster, thing: &str, area: Place) -> Result<(bool, bool)> {
-    let class = Class::ALL.iter().position(|class| class.name() == thing).ok_or("the judge does not know it")?;
+    let class = Class::ALL.iter().position(|class| class.name() == thing).ok_or("the judge knows no such object")?;
     let seen = picture.resize((SIDE, SIDE), Filter::Box)?.to_tensor(Device::Cpu)?;
     let labels = judge.forward(&seen)?.f_argmax(1, false)?.f_flatten(0, -1)?;
     let labels = Vec::<i64>::try_from(&labels)?.into_iter().map(|label| label as u8).collect();

@@ -1,4 +1,4 @@
-//! The command line. Every mistake in it is reported before anything runs.
+//! The command line. Mistakes in the command line are reported before anything runs.
 
 use crate::choice::Choice;
 use crate::colors::Colors;
@@ -82,7 +82,8 @@ pub struct Arguments {
     /// A file of tags for --tags, one a line. The default is the list of the yardstick.
     #[arg(long, value_name = "FILE")]
     pub tags_file: Option<PathBuf>,
-    /// Number of seeds among whose first passes the method `exact` chooses. Everything is measured on the chosen seed.
+    /// Number of seeds from which the method `exact` chooses one by its first pass. Everything is measured on the
+    /// chosen seed.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one())]
     pub best_of: usize,
 
@@ -186,7 +187,7 @@ impl Arguments {
         Ok(all)
     }
 
-    /// The time that is planned for a run without a number of seeds.
+    /// Returns the time that is planned for a run without a number of seeds.
     pub fn budget(&self) -> Duration {
         let minutes = match (self.quick, self.choice.full) {
             (true, _) => 10,

@@ -1,4 +1,4 @@
-//! The judge's own error, on drawings whose truth is known: the figures that a faultless method would have.
+//! The judge's own error: the figures of a faultless method, on drawings with known colors and regions.
 
 use crate::edges::Followed;
 use crate::runner::Failure;
@@ -10,15 +10,15 @@ use std::path::Path;
 
 /// Explanation of the calibration's table, for reports.
 pub const ABOUT: &str = "A faultless guidance method as this judge sees it: drawings in which one part gets another \
-    color. IoU: with the true region. Pair: IoU of the judge's regions in the two pictures of a pair, whose true \
-    regions are equal. ΔE is a median, retry a share. Decoded: after the model's encoder and decoder. Flip: IoU of \
-    the region in a generated picture with the region in its mirror image. Attention: IoU of the model's own \
-    attention with the judge's region. Attention ΔE and leakage: increase of the figures of forced pictures if \
-    attention is the judge. Floors are shown beside the figures, and never subtracted.";
-/// Least IoU at which the judge finds a class well enough to say where an object is.
+    color. IoU: IoU of the judge's region with the true region. Pair: IoU of the judge's regions in the two pictures \
+    of a pair, which have the same true region. ΔE is a median, retry is a share. Decoded: after the model's encoder \
+    and decoder. Flip: IoU of the region in a generated picture with the region in its mirror image. Attention: IoU \
+    of the model's own attention with the judge's region. Attention ΔE and leakage: increase of the figures of forced \
+    pictures if attention is the judge. These floors are shown beside the figures, and never subtracted.";
+/// Least IoU of a class that the judge finds well enough to say where an object is.
 const WEAK: f64 = 0.7;
-/// Least IoU of a steady part between pictures of equal truth. The region of an unsteady part is the region that both
-/// pictures share.
+/// Least IoU of a steady part between two pictures with the same true region. An unsteady part is measured in the
+/// region that both pictures share.
 const STEADY: f64 = 0.8;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// The columns of the table in order.
+    /// Returns the columns of the table in order.
     pub fn cells(&self) -> [(&'static str, Option<f64>); 14] {
         [
             ("IoU", self.iou),
@@ -91,14 +91,14 @@ impl Calibration {
         ))
     }
 
-    /// The parts whose region moves for the judge when only the color changes.
+    /// Returns the unsteady parts: the judge's region of these parts moves if only the color changes.
     pub fn unsteady(&self) -> Vec<String> {
         let unsteady = |row: &Row| row.pair_decoded.is_some_and(|iou| iou < STEADY);
         self.parts.iter().filter(|(_, row)| unsteady(row)).map(|(part, _)| part.clone()).collect()
     }
 }
 
-/// The objects that the judge finds badly. `evaluator` is the content of `evaluator.json`.
+/// Returns the objects that the judge finds badly. `evaluator` is the content of `evaluator.json`.
 pub fn weak(evaluator: &str) -> Result<Vec<String>, Failure> {
     #[derive(Deserialize)]
     struct Known {
@@ -128,7 +128,7 @@ mod drawn {
     use std::path::Path;
     use tch::Device;
 
-    /// First seed of the drawings, beyond every seed of any training.
+    /// First seed of the drawings, above all seeds that any training used.
     const FIRST: u64 = 940_000_000;
     /// Number of the judge's cells along a side of the picture.
     const CELLS: usize = 64;
@@ -168,7 +168,7 @@ mod drawn {
             }
             done += 1;
             let u = picture(&drawing.picture)?;
-            // The truth on the judge's own grid: the class in the middle of each cell.
+            // The true labels on the judge's grid: the class in the middle of each cell.
             let cell = u.dim().0 / CELLS;
             let middle = |at: usize| at / cell * cell + cell / 2;
             let truth = Labels::from_shape_fn(u.dim(), |(y, x)| drawing.mask[(middle(y), middle(x))]);

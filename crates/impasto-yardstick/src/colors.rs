@@ -5,7 +5,7 @@ use crate::suite::{LABEL, Rng, on_side};
 use impasto::Rgb;
 use std::str::FromStr;
 
-/// The color words of the embedded model's captions, each with the middle of its meaning.
+/// The color words of the embedded model's captions, each with its central color.
 pub const PALETTE: [(&str, Rgb); 24] = [
     ("black", Rgb(25, 25, 30)),
     ("white", Rgb(245, 245, 245)),
@@ -90,7 +90,7 @@ impl FromStr for Colors {
     }
 }
 
-/// Bands of the colors by number: L* from and to, C* from and to, and true if a channel is at its end.
+/// Bands of the colors by number: range of L*, range of C*, and true if a channel is at its lowest or highest value.
 const BANDS: [(f64, f64, f64, f64, bool); 8] = [
     (20.0, 45.0, 50.0, 999.0, false),
     (45.0, 70.0, 50.0, 999.0, false),
@@ -102,7 +102,7 @@ const BANDS: [(f64, f64, f64, f64, bool); 8] = [
     (20.0, 95.0, 50.0, 999.0, true),
 ];
 
-/// Returns true if a channel is so near to its end that texture pulls the mean inward.
+/// Returns true if a channel is so near to its lowest or highest value that texture pulls the mean inward.
 pub fn is_corner(Rgb(r, g, b): Rgb) -> bool {
     r.min(g).min(b) <= 8 || r.max(g).max(b) >= 247
 }
@@ -159,7 +159,7 @@ pub fn named(split: &str, suite: u64) -> Vec<(String, Rgb)> {
     chosen
 }
 
-/// The palette's name nearest to a color, by Euclidean distance in CIELAB, as in the captions.
+/// Returns the palette's name nearest to a color, by Euclidean distance in CIELAB, as in the captions.
 pub fn nearest_name(color: impasto::Lab) -> &'static str {
     let distance = |other: Rgb| {
         let other = other.lab();

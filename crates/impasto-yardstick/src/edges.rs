@@ -1,4 +1,4 @@
-//! Pictures that follow the lines and strokes of a drawing: how closely a ControlNet keeps to them.
+//! Pictures that follow a drawing: how closely a ControlNet keeps to its lines and strokes.
 
 use crate::generator::{picture, raster};
 use crate::metrics::Picture;

@@ -9,7 +9,7 @@ use impasto::{Raster, Rgb};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Number of runs of which one is kept regardless of its badness.
+/// One of this many runs is kept regardless of its badness.
 const SAMPLED: u64 = 31;
 
 pub struct Gallery {

@@ -1,4 +1,4 @@
-//! The generator of a real model's pictures, by every method.
+//! The generator that makes the pictures of every method with a real model.
 
 use crate::edges;
 use crate::guides::{self, Guide, STRENGTHS, Subject};
@@ -36,17 +36,18 @@ pub struct Preset {
     pub differential: bool,
 }
 
-/// Settings of the document's first example.
+/// Settings of the first example in the document that describes color forcing.
 const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
-/// Least share of a latent cell that a region covers for `oracle` to force the cell.
+/// Least share of a latent cell that a region must cover so that `oracle` forces the cell.
 const MOST_OF_A_CELL: f64 = 0.5;
-/// Scale of the ControlNet while guidance leads away from a branch without control. A scale of 1 follows strokes as
-/// closely and draws rougher.
+/// Scale of the ControlNet. The negative branch runs without control (`Guess::Even`). A scale of 1 follows strokes as
+/// closely, but draws rougher.
 const CONTROL: f64 = 0.7;
-/// Weights of `pww`: of an object inside and outside its area, and of the surroundings of one and of several objects.
+/// Weights of `pww`: an object's weights inside and outside its area, and the weights of the surroundings for one
+/// object and for several.
 const PAINT: ([f64; 2], [f64; 2]) = ([1.5, -0.5], [0.5, 1.0]);
 
-/// The document's example for a part. Shirt and background have the settings of hair.
+/// Returns the settings of the document's example for a part. Shirt and background have the settings of hair.
 pub fn doc_parts(part: &str) -> Preset {
     match part {
         "eyes" => DOC,
@@ -70,7 +71,7 @@ pub struct Settings {
     pub unsteady: Vec<String>,
     /// The name of the wording of prompts; empty for the suite's own wording.
     pub wording: String,
-    /// Number of seeds among whose first passes `exact` chooses. With 1 the suite's seed is taken.
+    /// Number of seeds from which `exact` chooses one by its first pass. With 1 the suite's seed is taken.
     pub best_of: usize,
 }
 
@@ -92,7 +93,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Hash of everything except the model that the figures depend on.
+    /// Returns a hash of everything that the figures depend on, except the model.
     pub fn hash(&self, judge: &str) -> String {
         let parts: Vec<Preset> = crate::suite::PARTS.map(doc_parts).to_vec();
         let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}|{STRENGTHS:?}", self.tuned);
@@ -102,7 +103,8 @@ impl Settings {
         format!("{:016x}", fnv(format!("{run}|{methods}|{judge}{unsteady}{}{chosen}", self.wording)))
     }
 
-    /// Fingerprint of the weights, from the size, the header and samples of every file. Embedded files are read whole.
+    /// Returns a fingerprint of the weights, from the size, the header and samples of every file. Embedded files are
+    /// read whole.
     pub fn fingerprint(&self) -> Result<String, Failure> {
         let folder = match &self.model {
             Source::File(path) => return fingerprint(path),
@@ -167,7 +169,7 @@ impl Real {
         Ok(Self { pipeline, settings: settings.clone(), round_trips: HashMap::new(), net: None })
     }
 
-    /// The force of a method on a part. A new method is one more line here.
+    /// Returns the force of a method on a part. A new method needs one more line here.
     fn force(&self, method: Method, asked: &Asked, region: &Mask) -> Result<ColorForce, Failure> {
         let Asked { part, rgb } = asked;
         match method {
@@ -183,7 +185,7 @@ impl Real {
         }
     }
 
-    /// All forces of a method.
+    /// Returns all forces of a method.
     fn forces(&self, asked: &Request<'_>) -> Result<Forces, Failure> {
         match asked.method {
             Method::Unforced | Method::Word | Method::PwwOff | Method::Pww | Method::Image | Method::Control => {
@@ -215,7 +217,7 @@ impl Real {
         }
     }
 
-    /// Makes a picture outside of all methods, with `force` if one is given.
+    /// Makes a picture for no method, with `force` if it is given.
     pub fn picture(&mut self, prompt: &str, seed: u64, force: Option<ColorForce>) -> Result<Picture, Failure> {
         let Self { pipeline, settings, .. } = self;
         let mut request = request(pipeline, settings, prompt, seed)?;
@@ -335,7 +337,7 @@ impl Generator for Real {
             };
             let details = force.details()?;
             let delta_e = details.painted.first().map(|painted| painted.delta_e);
-            // Other methods do not promise to meet the color.
+            // Other methods do not promise to paint the exact color.
             let promises = matches!(asked.method, Method::Exact | Method::Strokes);
             let under_stroke = strokes.as_ref().and_then(|strokes| strokes::delta_e(strokes, &picture, each.rgb));
             let mask = Some(last_mask(force, picture.dim())?);
@@ -371,7 +373,7 @@ impl Generator for Real {
     }
 
     fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure> {
-        // The token of the whole picture is the one that CLIP was trained to compare.
+        // CLIP was trained to compare the token of the whole picture.
         let seen = |picture: &Picture| -> Result<Tensor, Failure> {
             let tokens = self.pipeline.model().vision(&raster(picture)?, impasto::View::default())?.tokens;
             Ok(tokens.f_select(0, 0)?.f_select(0, 0)?.f_to_kind(Kind::Double)?)
@@ -406,7 +408,7 @@ fn competing(phrase: &String) -> Daam {
     Daam::competing(phrase).tune(|options| options.stand_in = Some(Differential::of(phrase, "pink")))
 }
 
-/// The map of `look` along the picture's outlines, as `ColorForce::exact` uses it, on 64 × 64.
+/// Returns the map of `look` along the picture's outlines, as `ColorForce::exact` uses it, on 64 × 64 cells.
 fn along_outlines(look: &Daam, picture: &Raster) -> Result<Tensor, Failure> {
     let map = look.map()?.ok_or("no step recorded attention")?;
     let region = Region::along_outlines(&map, picture)?;

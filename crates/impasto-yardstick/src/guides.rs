@@ -1,4 +1,4 @@
-//! Pictures as guides: how near a picture comes to its guide, and how much of the prompt it keeps.
+//! Pictures as guides: how near a picture comes to its guide, and how much of the prompt the picture keeps.
 
 use crate::metrics::{Picture, light, sliced};
 use crate::placement::is_there;
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 /// Strengths of a guide, as `max_guidance` of `ImageGuidance`. 0 is the picture without guidance.
 pub const STRENGTHS: [f64; 4] = [0.0, 0.15, 0.35, 0.7];
-/// Highest strength at which the verdicts ask that the prompt's objects stay.
+/// Highest strength at which a verdict requires that the prompt's objects stay.
 pub const KEEPS: f64 = 0.35;
 /// Side of the grid on which colors are compared, in cells.
 const GRID: usize = 64;
@@ -40,7 +40,7 @@ pub struct Guided {
     pub strength: f64,
     /// Cosine of CLIP's embeddings of the picture and its guide.
     pub clip: f64,
-    /// Distance in Lab that colors must be moved to become the guide's, regardless of their place.
+    /// Distance in Lab by which colors must be moved to become the guide's colors, regardless of their place.
     pub palette: f64,
     /// Share of the prompt's objects that keep half of their unguided area or more.
     #[serde(skip_serializing_if = "Option::is_none")]

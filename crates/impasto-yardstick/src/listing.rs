@@ -13,7 +13,7 @@ pub struct Listed {
     pub prompt: String,
     /// Phrases that can be named in the picture. Tasks about one part ask for the first phrase.
     pub phrases: Vec<String>,
-    /// The task and the asked colors, if the file says them.
+    /// The task and the asked colors, if the file has them.
     pub fixed: Option<(Task, Vec<Asked>)>,
     /// The prompt with its words for colors.
     pub worded: Option<String>,

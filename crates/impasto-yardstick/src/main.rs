@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The suite that the command line asks for.
+/// Returns the suite that the command line asks for.
 fn suite_of(arguments: &Arguments) -> Result<Suite, Failure> {
     let mut suite = Suite::new(&arguments.split, arguments.suite);
     let custom = arguments.seeds.is_some() || arguments.prompts.is_some() || arguments.gencolorbench.is_some();
@@ -213,7 +213,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     finish(arguments, &folder, &all, about)
 }
 
-/// The progress bar, with one tick for each run of the seeds that are certain to come.
+/// Returns the progress bar. Its length is the number of runs of the seeds that are certain to run.
 fn bar(plan: &Plan<'_>) -> ProgressBar {
     let jobs = plan.suite.jobs(0, &plan.choice).len() as u64;
     let seeds = match plan.seeds {

@@ -44,7 +44,7 @@ pub struct Measure {
     /// vanished or is too small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<f64>,
-    /// Share of the part's place in `u` that still has its old color and not the asked one.
+    /// Share of the part's place in `u` that still has its old color in `f`, and not the asked color.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remainder: Option<f64>,
     /// True if a person would try again: ΔE above 5, coverage below .5, leakage above 6, a block, or a vanished part.
@@ -127,7 +127,7 @@ pub fn measure(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Measure
             continue;
         }
         let both = and(&of_class(pair.labels_unforced, class), &of_class(pair.labels_forced, class));
-        // A region too thin to tell from its neighbors' edges is not counted.
+        // A region that cannot be eroded by a unit is not counted: it is too thin to tell from its neighbors' edges.
         if let (1.., inside) = core(&both, unit) {
             let _ = leak.insert(class.to_string(), mean_lab(u, &inside).delta_e(mean_lab(f, &inside)));
         }
@@ -178,7 +178,8 @@ pub fn measure(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Measure
     let (texture, texture_raw) = texture(&lab_u, &lab_f, &erode(&and(&ru, &rf), radius * unit), unit);
     let cover = erode(&ru, radius * unit);
     let covered = of(&df, &cover).filter(|delta_e| **delta_e <= 10.0).count();
-    // A pixel that came at least half of the way counts as painted, because shading may keep it from the color itself.
+    // A pixel that came at least half of the way to the target counts as painted, because shading may keep the pixel
+    // from the target itself.
     let reached = Zip::from(&du).and(&df).map_collect(|du, df| *df <= NEAR || *df < 0.5 * *du);
     let pieces = components(&ru, least_core(unit));
     let covered_by = |piece: &Mask| share(area(&and(&reached, &and(piece, &cover))), area(&and(piece, &cover)));

@@ -1,4 +1,4 @@
-//! The placement of painted objects. The studies of painting use this module too, so it depends on no suite and no
+//! The placement of painted objects. The painting study uses this module too, so the module depends on no suite and no
 //! record.
 
 use crate::regions::{Labels, Mask, and, area, of_class};

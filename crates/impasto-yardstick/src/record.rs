@@ -1,4 +1,4 @@
-//! The record of a run: one line of JSON, which is kept whole or not at all.
+//! The record of a run: one line of JSON. The file has a whole line or none.
 
 use crate::edges::Followed;
 use crate::guides::Guided;

@@ -46,7 +46,7 @@ pub struct Request<'a> {
     pub unforced: Option<&'a Picture>,
     /// Phrases whose attention is wanted.
     pub phrases: &'a [String],
-    /// Region of each asked part in the unforced picture, for a method that is told it.
+    /// Region of each asked part in the unforced picture, for methods that are told the region.
     pub regions: &'a [Mask],
 }
 
@@ -75,7 +75,7 @@ pub struct Own {
 pub trait Generator {
     fn make(&mut self, request: &Request<'_>) -> Result<Shot, Failure>;
 
-    /// The seed that a method takes in place of the request's, if it searches for one.
+    /// Returns the seed to use: the request's seed, or the seed that a method finds by a search.
     fn chosen(&mut self, request: &Request<'_>) -> Result<u64, Failure> {
         Ok(request.seed)
     }
@@ -101,7 +101,7 @@ pub enum Seeds {
     Within(Duration),
 }
 
-/// Returns true if seed number `next` is still to run, after `done` seeds took `elapsed`.
+/// Returns true if seed number `next` must still run, after `done` seeds took `elapsed`.
 pub fn another(next: usize, done: usize, elapsed: Duration, workers: usize, seeds: Seeds) -> bool {
     match seeds {
         Seeds::Exactly(seeds) => next < seeds,
@@ -120,8 +120,8 @@ pub struct Plan<'a> {
     pub choice: Choice,
     pub made: Made,
     pub seeds: Seeds,
-    /// Unsteady parts. Their forced region is where the judge sees them in both pictures, because the region moves with
-    /// the color.
+    /// Unsteady parts: their region moves with the color, for the judge. They are measured where the judge sees them in
+    /// both pictures.
     pub unsteady: Vec<String>,
     /// Time after which the run ends between two pictures.
     pub limit: Option<Duration>,
@@ -145,7 +145,7 @@ pub struct Progress {
     /// Number of runs without a record, because the judge has not seen their pictures yet.
     pub waiting: usize,
     pub elapsed: Duration,
-    /// True if the time was up before everything that was begun was done.
+    /// True if the time was up before all seeds that were begun were done.
     pub stopped: bool,
 }
 
@@ -245,7 +245,7 @@ pub fn run<G: Generator, J: Judge>(
     Ok(Progress { seeds, waiting, elapsed, stopped: stopped.into_inner() })
 }
 
-/// The reason why there is nothing to measure.
+/// The reason why a run has no figures.
 #[derive(Clone, Debug)]
 enum Trouble {
     /// An error of the method, which goes into its record.
@@ -609,7 +609,7 @@ fn found(shot: &Shot, labels: &Labels, class: impl Fn(&str) -> u8) -> Vec<Found>
     all
 }
 
-/// Returns true if an object that the prompt does not name is on 1 % of the picture.
+/// Returns true if an object that the prompt does not name covers 1 % of the picture or more.
 fn has_stranger(labels: &Labels, prompt: &str, class: impl Fn(&str) -> u8) -> bool {
     let named = |object: &str| prompt.split(|c: char| !c.is_alphanumeric()).any(|word| word == object);
     OBJECTS.iter().any(|object| !named(object) && is_there(labels, class(object)))

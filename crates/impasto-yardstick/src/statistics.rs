@@ -9,7 +9,7 @@ pub const ROUNDS: usize = 2000;
 /// A figure with its 95 % confidence interval and the number of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// Value of the figure. `None` stands for +∞: more runs failed than the quantile leaves out.
+    /// Value of the figure. `None` stands for +∞: so many runs failed that the quantile lies among them.
     pub value: Option<f64>,
     pub low: Option<f64>,
     pub high: Option<f64>,

@@ -9,7 +9,7 @@ use impasto::hint::Strokes;
 
 /// Least share of a part at which a piece of the part has its own stroke, as the second eye has.
 const PIECE: f64 = 0.2;
-/// Length of the longest stroke; `RADIUS` is the radius of every stroke. Both are in units of 1/128 of the picture.
+/// Length of the longest stroke; `RADIUS` is the radius of every stroke. Both are in 128ths of the picture's side.
 const LONGEST: usize = 24;
 const RADIUS: usize = 2;
 

@@ -11,8 +11,8 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// The label of this version of the yardstick. The label must change with the meaning of any figure, because old and
-/// new figures must not share a table.
+/// The label of this version of the yardstick. The label must change if the meaning of any figure changes, because old
+/// and new figures must not share a table.
 pub const LABEL: &str = "yardstick-1";
 /// The parts of a portrait that acceptance covers, in the order in which a prompt's tags are chosen.
 pub const PARTS: [&str; 6] = ["eyes", "hair bow", "hair", "skin", "shirt", "background"];
@@ -67,7 +67,7 @@ impl Rng {
 }
 
 /// Returns true if a number belongs to a split. Even numbers are public and odd numbers are not, so no other split
-/// shares a number with the public one.
+/// shares a number with the public split.
 pub fn on_side(split: &str, number: u64) -> bool {
     (number & 1 == 0) == (split == "public")
 }
@@ -164,7 +164,7 @@ pub enum Task {
     Image,
     /// A picture that follows the lines and strokes of a drawing of its kind.
     Edges,
-    /// A picture that takes the colors of a drawing and keeps its own lines.
+    /// A picture that takes the colors of a drawing and keeps the lines of the unforced picture.
     Reference,
 }
 
@@ -390,7 +390,7 @@ pub struct Suite {
     pub form: Form,
 }
 
-/// One question of a task. Each method that can do the task gets a job for it.
+/// One question of a task. Each method that can do the task gets a job for the question.
 struct Ask {
     style: Style,
     asked: Vec<Asked>,
@@ -622,7 +622,7 @@ impl Suite {
         }
     }
 
-    /// All colors if the choice is full, otherwise the one color of this turn.
+    /// Returns all colors if the choice is full, otherwise the one color of this turn.
     fn colors_at(&self, turn: usize, choice: &Choice) -> impl Iterator<Item = &Color> {
         let (from, count) = if choice.full { (0, self.colors.len()) } else { (turn % self.colors.len(), 1) };
         self.colors[from..].iter().take(count)

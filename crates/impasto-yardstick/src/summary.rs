@@ -411,12 +411,12 @@ pub fn best_threshold(rows: &[Row], method: Method) -> Option<(&'static str, Vec
 /// Returns the verdicts of acceptance on the rows that exist.
 ///
 /// The targets of a part's ΔE and of retry are raised if the judge's own error is larger. The calibration has this
-/// error: the figures of a faultless method.
+/// error, as the figures of a faultless method.
 fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let mut judge = |what: String, method: Method, value: Option<Figure>, bound: &str, target: f64, note: &str| {
         let Some(value) = value else { return };
-        // A missing value stands for +∞ and meets no target.
+        // A missing value stands for +∞, which meets no target.
         let met = value.value.is_some_and(|x| match bound {
             "at most" => x <= target,
             "at least" => x >= target,

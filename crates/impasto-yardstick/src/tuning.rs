@@ -59,8 +59,8 @@ pub fn read(folder: &Path) -> Result<BTreeMap<String, Preset>, Failure> {
 
 /// Searches a grid for each part: c {15, 25, 40, 70} × cutoff {.1, .15, .2, .3} × differential {off, on}.
 ///
-/// The best settings have the lowest median ΔE among those with leakage ≤ 6. If none has, those with the lowest leakage
-/// are the best.
+/// The best settings have the lowest median ΔE among those with leakage ≤ 6. If no settings have such a leakage, those
+/// with the lowest leakage are the best.
 pub fn run(folder: &Path, settings: &Settings, suite: &Suite, parts: &[String], seeds: usize) -> Result<(), Failure> {
     let (mut real, judge) = (Real::new(settings)?, Evaluator::open()?);
     let seeds = seeds.min(suite.pair_count());

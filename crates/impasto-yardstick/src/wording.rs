@@ -1,4 +1,5 @@
-//! The wording of portraits: tags, tags among others that show nothing, a sentence, or the document's own prompts.
+//! The wording of portraits: tags, tags among other tags that show nothing, a sentence, or the prompts of the document
+//! that describes color forcing.
 
 use crate::suite::{LABEL, Rng};
 use clap::{Args, ValueEnum};

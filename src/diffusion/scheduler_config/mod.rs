@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 /// The file's name in a checkpoint.
 const FILE: &str = "scheduler_config.json";
 
-/// The contents of `scheduler_config.json`: a model's training noise, and the sampling that its authors use.
+/// The contents of `scheduler_config.json`: the noise that a model was trained with, and the sampling that its authors
+/// use.
 ///
 /// Absent fields have the defaults of diffusers' classes, not Stable Diffusion's; unknown fields are ignored. Values
-/// are checked when they are used, not when the file is read. A model of an unknown class thus still gives its
+/// are checked when they are used, not when the file is read. A file with an unknown class thus still gives the model's
 /// [`TrainingSchedule`] and [`Prediction`].
 ///
 /// ```
@@ -34,21 +35,21 @@ const FILE: &str = "scheduler_config.json";
 #[serde(default)]
 #[non_exhaustive]
 pub struct SchedulerConfig {
-    /// The diffusers class that samples. The class decides the solver, the rounding of timesteps, and the defaults of
+    /// The scheduler class of diffusers. The class decides the solver, the rounding of timesteps, and the defaults of
     /// some fields.
     #[serde(rename = "_class_name")]
     pub class_name: String,
     /// Number of training timesteps.
     pub num_train_timesteps: usize,
-    /// `linear`, `scaled_linear` or `squaredcos_cap_v2`.
+    /// Course of β over the timesteps: `linear`, `scaled_linear` or `squaredcos_cap_v2`.
     pub beta_schedule: String,
     /// β of the first timestep.
     pub beta_start: f64,
     /// β of the last timestep.
     pub beta_end: f64,
-    /// Every β, instead of the three fields above.
+    /// The β of every timestep, instead of the three fields above.
     pub trained_betas: Option<Vec<f32>>,
-    /// Set if training ends at pure noise (zero terminal SNR).
+    /// True if the last training timestep is pure noise (zero terminal SNR).
     pub rescale_betas_zero_snr: bool,
     /// Prediction type of the network.
     pub prediction_type: Prediction,
@@ -56,13 +57,16 @@ pub struct SchedulerConfig {
     pub timestep_spacing: Option<String>,
     /// Offset added to leading timesteps.
     pub steps_offset: usize,
-    /// Enables Karras levels, between the ends of the timestep spacing (Euler classes) or of the table (other classes).
+    /// Enables Karras levels, between the ends of the timestep spacing (Euler classes) or of the training schedule
+    /// (other classes).
     pub use_karras_sigmas: bool,
-    /// End of the last step: `zero` or `sigma_min`.
+    /// Noise level at which the last step ends: `zero`, or `sigma_min` for the lowest training level. If absent,
+    /// `set_alpha_to_one` and the class decide.
     pub final_sigmas_type: Option<String>,
-    /// DDIM and PNDM: if true, the last step ends at 0 (DDIM's default), otherwise at the lowest level (PNDM's).
+    /// DDIM and PNDM: if true, the last step ends at 0 (DDIM's default), otherwise at the lowest training level (PNDM's
+    /// default).
     pub set_alpha_to_one: Option<bool>,
-    /// DDPM: `fixed_small` (the default) or `fixed_large`.
+    /// DDPM: variance of the fresh noise, `fixed_small` (the default) or `fixed_large`.
     pub variance_type: Option<String>,
     /// Enables exponential levels, between the same ends as `use_karras_sigmas`.
     pub use_exponential_sigmas: bool,
@@ -82,29 +86,29 @@ pub struct SchedulerConfig {
     pub euler_at_final: bool,
     /// UniPC: indices of the steps that are not corrected.
     pub disable_corrector: Vec<usize>,
-    /// UniPC: prediction of x0; not supported if false.
+    /// UniPC: true if the solver computes with x0; false is not supported.
     pub predict_x0: bool,
-    /// PNDM: not supported if false, which asks for Runge-Kutta steps.
+    /// PNDM: true if the run begins without Runge-Kutta steps; false is not supported.
     pub skip_prk_steps: bool,
-    /// LCM, TCD: number of timesteps the model was distilled at.
+    /// LCM, TCD: number of timesteps that the model was distilled at.
     pub original_inference_steps: usize,
-    /// LCM: rate at which the share of the latent falls with the timestep.
+    /// LCM: factor on the timestep in the weights of the latent and of x0; see [`Lcm::scaling`](super::solver::Lcm).
     pub timestep_scaling: f64,
-    /// DPM++: lower limit of λ; only no limit is supported (in the file, minus infinity).
+    /// DPM++: lower limit of λ = −ln σ. A limit is not supported: the file must have null or minus infinity.
     pub lambda_min_clipped: Option<f64>,
-    /// Flow matching levels; not supported if true.
+    /// True for the noise levels of flow matching; true is not supported.
     pub use_flow_sigmas: bool,
-    /// Clipping of predictions; not supported if true, as clipping is meant for pixels.
+    /// Clipping of predictions; true is not supported, because clipping is meant for pixels.
     pub clip_sample: bool,
-    /// Dynamic thresholding; not supported if true, as thresholding is meant for pixels.
+    /// Dynamic thresholding of predictions; true is not supported, because thresholding is meant for pixels.
     pub thresholding: bool,
     /// Interpolation of levels; only `linear` is supported.
     pub interpolation_type: Option<String>,
     /// Type of timesteps; only `discrete` is supported.
     pub timestep_type: Option<String>,
-    /// Lower end of Karras levels; not supported.
+    /// Lower end of Karras levels; a value is not supported.
     pub sigma_min: Option<f64>,
-    /// Upper end of Karras levels; not supported.
+    /// Upper end of Karras levels; a value is not supported.
     pub sigma_max: Option<f64>,
 }
 
@@ -151,8 +155,8 @@ impl Default for SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// Creates Stable Diffusion's noise with the given class, for checkpoints without the file. SD 1.x, 2.x base and
-    /// SDXL predict ε; SD 2.x at 768 pixels predicts v.
+    /// Creates the configuration of Stable Diffusion with the given class, for checkpoints without a
+    /// `scheduler_config.json`. SD 1.x, 2.x base and SDXL predict ε; SD 2.x at 768 pixels predicts v.
     pub fn stable_diffusion(class_name: &str, prediction_type: Prediction) -> Self {
         Self {
             class_name: class_name.into(),
@@ -167,8 +171,8 @@ impl SchedulerConfig {
         }
     }
 
-    /// The training noise levels as the classes of a family compute them. Families disagree about the last level if
-    /// training ends at pure noise.
+    /// The training noise levels as the classes of a family compute them. Families disagree about the highest level if
+    /// the last timestep is pure noise (zero terminal SNR).
     pub(super) fn training_schedule_for(&self, family: SchedulerFamily) -> Result<TrainingSchedule> {
         if !(2..=100_000).contains(&self.num_train_timesteps) {
             return Err(refused("num_train_timesteps", &self.num_train_timesteps.to_string(), "expected 2 to 100000"));

@@ -1,4 +1,4 @@
-//! The sampling that `scheduler_config.json` asks for: solver, spacing and schedule of the class that the file names.
+//! The sampling that `scheduler_config.json` describes: solver, spacing and schedule of the class that the file names.
 
 use super::{FILE, SchedulerConfig, refused};
 use crate::diffusion::prediction::Prediction;
@@ -18,7 +18,7 @@ impl SchedulerConfig {
     /// [`Error::Malformed`] if `text` is not JSON or a field has the wrong type.
     pub fn from_json(text: &str) -> Result<Self> {
         let malformed = |source: serde_json::Error| Error::Malformed { file: FILE.into(), problem: source.to_string() };
-        // Python writes -Infinity for `lambda_min_clipped`, which JSON does not know.
+        // Python writes -Infinity for `lambda_min_clipped`, which is not JSON.
         let text = text.replace("-Infinity", "null");
         let mut fields: Map<String, Value> = serde_json::from_str(&text).map_err(malformed)?;
         let name = fields.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -37,10 +37,10 @@ impl SchedulerConfig {
         self.training_schedule_for(self.family())
     }
 
-    /// The solver of the class.
+    /// The solver of the file's class.
     ///
     /// # Errors
-    /// [`Error::Config`] if this crate has no solver for the class, or for an unsupported option of the solver.
+    /// [`Error::Config`] if this crate has no solver for the class, or if an option of the solver is not supported.
     pub fn solver(&self) -> Result<Box<dyn Solver>> {
         self.supported()?;
         let expected =
@@ -53,10 +53,10 @@ impl SchedulerConfig {
         class(&self.class_name)
     }
 
-    /// The spacing of the `use_…` field that is set; without one, the spacing of `timestep_spacing`.
+    /// The spacing of the `use_…` field that is true. If no such field is true, the spacing of `timestep_spacing`.
     ///
     /// # Errors
-    /// [`Error::Config`] for an unsupported spacing, or if more than one `use_…` field is set.
+    /// [`Error::Config`] for an unsupported spacing, or if more than one `use_…` field is true.
     pub fn spacing(&self) -> Result<Spacing> {
         let fields = [
             ("use_karras_sigmas", self.use_karras_sigmas, Spacing::Karras),
@@ -76,10 +76,10 @@ impl SchedulerConfig {
         }
     }
 
-    /// The options of the spacing, as the class sets them.
+    /// The options of the spacing, as the file and its class set them.
     ///
     /// # Errors
-    /// As [`SchedulerConfig::spacing`], and [`Error::Config`] for an unknown `final_sigmas_type`.
+    /// [`Error::Config`] for an unknown `timestep_spacing` or `final_sigmas_type`.
     pub fn spacing_options(&self) -> Result<SpacingOptions> {
         let (family, spacing) = (self.family(), self.timestep_spacing()?);
         let is = |what: fn(&Class) -> bool| self.class().is_some_and(what);
@@ -111,13 +111,13 @@ impl SchedulerConfig {
         })
     }
 
-    /// The noise schedule of the class with `steps` steps.
+    /// The noise schedule of the file's class with `steps` steps.
     ///
     /// # Errors
     /// The errors of [`SchedulerConfig::training_schedule`] and [`SchedulerConfig::spacing`], and
-    /// - [`Error::Config`] for unsupported options;
+    /// - [`Error::Config`] for options that are not supported;
     /// - [`Error::Config`] for a network that predicts noise, if the first level is pure noise;
-    /// - [`Error::Parameter`] for `steps`.
+    /// - [`Error::Parameter`] for `steps` out of range.
     pub fn schedule(&self, steps: usize) -> Result<Schedule> {
         self.supported()?;
         self.sighted(Schedule::with_options(
@@ -133,20 +133,21 @@ impl SchedulerConfig {
         let blind = self.rescale_betas_zero_snr && self.prediction_type == Prediction::Epsilon;
         if blind && schedule.sigma_max() >= self.training_schedule()?.sigma_max() {
             let expected =
-                "expected false for epsilon, which is useless at pure noise; use v-prediction or leading spacing";
+                "expected false, because at pure noise epsilon gives no picture; use v-prediction or leading spacing";
             return Err(refused("rescale_betas_zero_snr", "true with epsilon", expected));
         }
         Ok(schedule)
     }
 
-    /// The noise schedule of the file's training levels for a solver other than the file's.
+    /// The noise schedule for a solver other than the file's, over the file's training noise levels.
     ///
-    /// The spacing is `spacing`, or the file's if that is `None`. The schedule is laid out for the solver's `family`.
-    /// Of the file's spacing options, only `steps_offset` and `original_inference_steps` apply.
+    /// `None` as `spacing` means the file's spacing. The schedule follows the rules of the solver's `family`. Among the
+    /// file's spacing options, only `steps_offset` and `original_inference_steps` apply.
     ///
     /// # Errors
     /// The errors of [`SchedulerConfig::training_schedule`] and, without `spacing`, of [`SchedulerConfig::spacing`];
-    /// [`Error::Config`] for pure noise as in [`SchedulerConfig::schedule`]; [`Error::Parameter`] for `steps`.
+    /// [`Error::Config`] for a first level of pure noise, as in [`SchedulerConfig::schedule`]; [`Error::Parameter`] for
+    /// `steps` out of range.
     pub(crate) fn schedule_for_another(
         &self,
         family: SchedulerFamily,
@@ -159,7 +160,7 @@ impl SchedulerConfig {
         self.sighted(Schedule::with_options(&self.training_schedule_for(family)?, steps, spacing, &options)?)
     }
 
-    /// Refuses options that would change the picture in diffusers and that this crate lacks.
+    /// Returns an error for options that change the picture in diffusers and that this crate does not support.
     fn supported(&self) -> Result<()> {
         let text = |value: &Option<String>, only: &str| value.clone().filter(|value| value != only);
         let number = |value: Option<f64>| value.map(|value| value.to_string());
@@ -167,8 +168,16 @@ impl SchedulerConfig {
         let (missed, expected) = self.class().and_then(|class| class.misses).unzip();
         let expected = expected.unwrap_or_default();
         let refusals = [
-            ("clip_sample", flag(self.clip_sample), "expected false, because latents have no fixed range"),
-            ("thresholding", flag(self.thresholding), "expected false, because latents have no fixed range"),
+            (
+                "clip_sample",
+                flag(self.clip_sample),
+                "expected false, because latents have no fixed range; or choose a solver",
+            ),
+            (
+                "thresholding",
+                flag(self.thresholding),
+                "expected false, because latents have no fixed range; or choose a solver",
+            ),
             ("use_flow_sigmas", flag(self.use_flow_sigmas), "expected false"),
             ("interpolation_type", text(&self.interpolation_type, "linear"), "expected linear"),
             ("timestep_type", text(&self.timestep_type, "discrete"), "expected discrete"),

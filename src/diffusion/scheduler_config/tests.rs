@@ -1,4 +1,4 @@
-//! Tests of published configuration files, and of refused options.
+//! Tests of published configuration files, and of options that are refused.
 
 use super::*;
 use crate::diffusion::prediction::Prediction;
@@ -54,7 +54,7 @@ fn unsupported_options_are_refused_by_name() {
 }
 
 #[test]
-fn what_dpmpp_cannot_do_is_refused_by_name() {
+fn unsupported_dpmpp_options_are_refused_by_name() {
     let refusals = [
         ("algorithm_type", json!("dpmsolver")),
         ("algorithm_type", json!("sde-dpmsolver")),
@@ -108,7 +108,7 @@ fn classes_give_a_solver_or_name_the_refused_field() {
 }
 
 #[test]
-fn the_fields_of_dpmpp_are_read_as_python_writes_them() {
+fn dpmpp_fields_are_read_as_python_writes_them() {
     let config = SchedulerConfig::from_json(
         r#"{ "_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity, "solver_type": "heun",
              "algorithm_type": "sde-dpmsolver++", "use_lu_lambdas": true, "final_sigmas_type": "sigma_min" }"#,
@@ -127,7 +127,7 @@ fn the_fields_of_dpmpp_are_read_as_python_writes_them() {
 }
 
 #[test]
-fn absent_betas_are_those_of_the_class() {
+fn absent_betas_have_the_defaults_of_the_class() {
     let heun = config(json!({ "_class_name": "HeunDiscreteScheduler" }));
     assert_eq!((heun.beta_start, heun.beta_end), (0.00085, 0.012));
     let given = config(json!({ "_class_name": "HeunDiscreteScheduler", "beta_start": 0.001 }));
@@ -147,7 +147,7 @@ fn noise_prediction_refuses_pure_noise() {
 }
 
 #[test]
-fn another_solver_has_the_last_level_of_its_own_class() {
+fn highest_level_follows_the_solver_family() {
     let mut config = SchedulerConfig::stable_diffusion("DDIMScheduler", Prediction::V);
     config.rescale_betas_zero_snr = true;
     let first =
@@ -157,7 +157,7 @@ fn another_solver_has_the_last_level_of_its_own_class() {
 }
 
 #[test]
-fn without_a_file_the_noise_is_stable_diffusions() {
+fn missing_file_gives_stable_diffusion_noise() {
     let config = SchedulerConfig::stable_diffusion("DDIMScheduler", Prediction::Epsilon);
     assert_eq!(config.training_schedule().unwrap(), TrainingSchedule::stable_diffusion());
     let last = config.schedule(10).unwrap().steps().last().unwrap();

@@ -5,8 +5,8 @@ use super::tests::{Fake, Picture, golden, tanh};
 use super::*;
 use crate::diffusion::{Schedule, TrainingSchedule};
 
-/// Error of the mean after `count` even steps in ln σ from 10 to 0.05, starting from a latent of 8. `seeds` earlier
-/// steps on the exact path fill the solver's memory.
+/// Error of the mean after `count` steps from σ = 10 to 0.05, spaced evenly in ln σ, from a latent of 8. `path` gives
+/// the exact latent at a noise level. `seeds` steps on this path before σ = 10 fill the solver's memory.
 fn error(solver: &mut dyn Solver, picture: Picture, path: &dyn Fn(f64) -> f64, count: usize, seeds: usize) -> f64 {
     let (high, low) = (10f64.ln(), 0.05f64.ln());
     let level = |i: usize| (high + (i as f64 - seeds as f64) / count as f64 * (low - high)).exp();
@@ -22,9 +22,9 @@ fn error(solver: &mut dyn Solver, picture: Picture, path: &dyn Fn(f64) -> f64, c
 }
 
 #[test]
-fn errors_shrink_as_the_order_says() {
-    // D = μ + v/(v + σ²)(x − μ), μ = 0.7, v = 1. The exact solution is x − μ ∝ (v + σ²)^((1 + e)/2), where e is η², or
-    // η for multistep SDEs.
+fn errors_shrink_with_the_expected_order() {
+    // The clean picture is μ + v/(v + σ²)·(x − μ), μ = 0.7, v = 1. The exact solution is x − μ ∝ (v + σ²)^((1 + e)/2),
+    // where e (`renewed`) is η², or η for multistep SDEs.
     let bell: Picture = |x, sigma, _| 0.7 + 1.0 / (1.0 + sigma * sigma) * (x - 0.7);
     let heun = |solver: Multistep| Multistep { correction: Correction::Heun, ..solver };
     let exact = |solver: Multistep| Multistep { taylor: Taylor::Exact, ..heun(solver) };

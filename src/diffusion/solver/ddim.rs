@@ -9,7 +9,7 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DDIM: [`EulerAncestral`] with the same η, whose usual value is 0.
+/// DDIM: [`EulerAncestral`] with the same η; 0 is usual.
 ///
 /// Source: Song et al. (2021), equations 12 and 16; diffusers' `DDIMScheduler`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -51,8 +51,8 @@ pub enum Variance {
     /// The variance of the posterior (`fixed_small`).
     #[default]
     Small,
-    /// The variance of the forward step (`fixed_large`): too much noise except with very many steps. Only a step from
-    /// timestep 0 adds no noise.
+    /// The variance of the forward step (`fixed_large`): too much noise except with very many steps. Every step adds
+    /// noise, except a step from timestep 0.
     Large,
 }
 

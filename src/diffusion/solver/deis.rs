@@ -1,4 +1,4 @@
-//! DEIS: the slope as a polynomial in ln σ.
+//! DEIS: a multistep solver that integrates a polynomial in ln σ.
 
 use super::history::{History, lagrange};
 use super::{Eval, Solver};
@@ -10,21 +10,23 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DEIS: integrates a polynomial in ln σ, through the slopes of the last steps, over the next step. One call per step.
+/// DEIS: lays a polynomial in ln σ through the slopes (x − x0)/σ of the last steps, and integrates the polynomial over
+/// the next step. One model call per step.
 ///
-/// The last steps of runs of fewer than 15 steps are of lower order. A step that ends at level 0 is Euler's.
+/// The last steps of runs of fewer than 15 steps are of lower order. A step that ends at noise level 0 is a step of
+/// Euler's method.
 ///
 /// Source: Zhang and Chen (2023), "Fast Sampling of Diffusion Models with Exponential Integrator"; diffusers'
 /// `DEISMultistepScheduler`.
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Deis {
-    /// Number of slopes that a step uses, 1..=3; 2 is usual, 1 is Euler.
+    /// Number of slopes that a step uses, 1..=3; 2 is usual, 1 is Euler's method.
     pub order: usize,
-    /// Lowers the order at the end of runs of fewer than 15 steps. The last step is then of first order, the step
-    /// before of second at most. On by default, because lower orders make few steps stable.
+    /// Lowers the order at the end of runs of fewer than 15 steps. The last step is then of first order, and the step
+    /// before it of second order at most. On by default, because lower orders keep short runs stable.
     pub lower_order_final: bool,
-    /// Memory of a run: (level, slope) of earlier steps.
+    /// Memory of a run: (noise level, slope) of earlier steps.
     #[serde(skip)]
     pub history: History,
 }
@@ -56,7 +58,7 @@ impl Deis {
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         match (config.algorithm_type.as_deref(), config.solver_type.as_deref()) {
             (Some(other), _) if !["deis", "dpmsolver", "dpmsolver++"].contains(&other) => {
-                Err(refused("algorithm_type", other, "expected deis"))
+                Err(refused("algorithm_type", other, "expected deis; or choose a solver"))
             }
             (_, Some(other)) if !["logrho", "midpoint", "heun", "bh1", "bh2"].contains(&other) => {
                 Err(refused("solver_type", other, "expected logrho"))

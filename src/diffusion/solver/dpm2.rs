@@ -8,10 +8,11 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DPM-Solver-2: half a step in ln σ, then the whole step with the slope at that point. The order is second, with two
-/// calls per step and one in the last. An `eta` above 0 gives DPM2 a, which adds fresh noise and is of first order.
+/// DPM-Solver-2: half a step in ln σ, then the whole step with the slope at the middle. The solver is of second order.
+/// A step calls the model twice, or once if the step ends at 0. An `eta` above 0 gives DPM2 a, which adds fresh noise
+/// and is of first order.
 ///
-/// A force acts once, on the end of the whole step.
+/// A pull on the mean acts once per step, at the end of the whole step.
 ///
 /// Source: Lu et al. (2022), "DPM-Solver"; Karras et al. (2022); k-diffusion's `sample_dpm_2` and
 /// `sample_dpm_2_ancestral`; diffusers' `KDPM2DiscreteScheduler` and `KDPM2AncestralDiscreteScheduler`.

@@ -8,10 +8,11 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DPM++ 2S a: half a step in ln σ, then the whole step toward the picture predicted there, then fresh noise. Two calls
-/// per step and one in the last; second order for `eta` = 0, otherwise first.
+/// DPM++ 2S a: half a step in ln σ, then the whole step toward the clean picture predicted at the middle, then fresh
+/// noise. Two model calls per step, and one in a step that ends at 0. Second order for `eta` = 0, otherwise first
+/// order.
 ///
-/// A force acts once, on the end of the whole step.
+/// A pull on the mean acts once per step, at the end of the whole step.
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 1; k-diffusion's `sample_dpmpp_2s_ancestral`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,22 +8,23 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DPM++ SDE: a noisy step to an intermediate level, then the whole step with the pictures predicted at both levels.
-/// Two calls per step and one in the last.
+/// DPM++ SDE: a noisy step to an intermediate noise level, then the whole step with the clean pictures predicted at
+/// both levels. Two model calls per step, and one in a step that ends at 0.
 ///
-/// The solver draws noise inside a step. Guidance methods see the Gaussian *given* that draw, part of which is already
-/// in the mean.
+/// The solver draws noise inside a step. Guidance methods see the Gaussian after that draw: with
+/// `SdeNoise::Correlated`, part of the drawn noise is already in the mean.
 ///
-/// Source: Lu et al. (2022), "DPM-Solver++"; k-diffusion's `sample_dpmpp_sde`, whose Brownian tree is replaced by draws
-/// with the same correlation.
+/// Source: Lu et al. (2022), "DPM-Solver++"; k-diffusion's `sample_dpmpp_sde`. Draws with the same correlation replace
+/// its Brownian tree.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DpmppSde {
-    /// Strength of the fresh noise, 0 or more; 1 is usual. The scale is that of
+    /// Strength of the fresh noise, 0 or more; 1 is usual. The scale is the same as in
     /// [`EulerAncestral`](super::EulerAncestral).
     pub eta: f64,
     /// Factor on the fresh noise, positive; 1 is the right amount.
     pub s_noise: f64,
-    /// Position of the intermediate level in ln σ, above 0 and at most 1; ½ is usual.
+    /// Position of the intermediate level within the step, measured in ln σ: above 0 and at most 1 (the step's end); ½
+    /// is usual.
     pub r: f64,
     /// Relation between the two draws of a step.
     pub noise: SdeNoise,
@@ -33,7 +34,7 @@ pub struct DpmppSde {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SdeNoise {
-    /// Two draws from one Brownian path, as the tree of k-diffusion makes them.
+    /// Two draws from one Brownian path, as in k-diffusion.
     #[default]
     Correlated,
     /// Two independent draws.

@@ -8,7 +8,7 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// Euler's method: one call and a straight line per step, equal to DDIM without fresh noise.
+/// Euler's method: one model call and a straight line per step, equal to DDIM without fresh noise.
 ///
 /// Source: Karras et al. (2022), algorithm 2 without churn; k-diffusion's `sample_euler`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,9 +28,9 @@ impl Solver for Euler {
     }
 }
 
-/// Euler's method that removes more noise than needed and adds fresh noise.
+/// Euler's method, but every step removes more noise than needed and then adds fresh noise.
 ///
-/// `eta` = 1 equals DDPM, 0 equals [`Euler`], and values between equal DDIM with that η.
+/// `eta` = 1 equals DDPM, 0 equals [`Euler`], and values between 0 and 1 equal DDIM with the same η.
 ///
 /// Source: k-diffusion's `sample_euler_ancestral`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

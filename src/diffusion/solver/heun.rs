@@ -8,10 +8,11 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// Heun's method: an Euler step, then the same step with the mean of the slopes at both ends. The order is second, with
-/// two calls per step and one in the last.
+/// Heun's method: an Euler step, then the same step with the mean of the slopes at both ends. The method is of second
+/// order, with two model calls per step, and one in a step that ends at 0.
 ///
-/// A force acts once, on the end of the whole step. Guidance methods that act on x0 see both calls ([`Step::eval`]).
+/// A pull on the mean acts once per step, at the end of the whole step. Guidance methods that act on x0 see both calls
+/// ([`Step::eval`]).
 ///
 /// Source: Karras et al. (2022), algorithm 1 without churn; k-diffusion's `sample_heun`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

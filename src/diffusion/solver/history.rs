@@ -5,7 +5,7 @@ use tch::Tensor;
 
 /// A solver's memory of the earlier steps of a run; [`Solver::reset`](super::Solver::reset) empties it.
 ///
-/// The memory is a field beside a solver's settings, so struct update can change the settings:
+/// The memory is a field beside a solver's settings, so that struct update syntax can change the settings:
 ///
 /// ```
 /// use impasto::diffusion::solver::Multistep;
@@ -14,7 +14,7 @@ use tch::Tensor;
 /// ```
 #[derive(Debug, Default)]
 pub struct History {
-    /// The (level, value) of the last steps, the newest first.
+    /// The (noise level, value) of the last steps, the newest first.
     values: VecDeque<(f64, Tensor)>,
     /// The step that a singlestep block or a correction goes back to.
     pub(super) past: Option<Past>,
@@ -51,12 +51,12 @@ impl History {
         self.values.len()
     }
 
-    /// The (level, value) of `steps` steps ago; 0 is the newest.
+    /// The (noise level, value) of `steps` steps ago; 0 is the newest step.
     pub(super) fn ago(&self, steps: usize) -> Option<(f64, &Tensor)> {
         self.values.get(steps).map(|(level, value)| (*level, value))
     }
 
-    /// Every (level, value), the newest first.
+    /// Every (noise level, value), the newest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (f64, &Tensor)> {
         self.values.iter().map(|(level, value)| (*level, value))
     }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_is_first_and_the_oldest_is_forgotten() {
+    fn history_keeps_the_newest_values_first() {
         let mut history = History::new();
         (0..5).for_each(|i| history.push(f64::from(i), Tensor::from(i), 3));
         assert_eq!(history.iter().map(|(level, _)| level).collect::<Vec<_>>(), [4.0, 3.0, 2.0]);

@@ -13,15 +13,16 @@ use tch::Tensor;
 /// LCM: every step predicts a clean picture, and the next step begins with that picture noised again. The solver is for
 /// latent consistency models and LCM LoRAs; 2 to 8 steps and a guidance scale of 1 to 2 are usual.
 ///
-/// LCM needs timesteps of its own. Requests choose them; schedules made by hand need [`SchedulerFamily::Lcm`] in
-/// [`SpacingOptions`](crate::diffusion::SpacingOptions).
+/// LCM needs the timesteps that the model was distilled at. Requests choose these timesteps; schedules made by hand
+/// need [`SchedulerFamily::Lcm`] in [`SpacingOptions`](crate::diffusion::SpacingOptions).
 ///
-/// A force acts on the clean picture, as practically no noise is left in the mean.
+/// A pull on the mean moves the clean picture, because practically no noise is left in the mean.
 ///
 /// Source: Luo et al. (2023), "Latent Consistency Models"; diffusers' `LCMScheduler`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lcm {
-    /// Rate at which the share of x falls with the timestep, positive; models are distilled with 10.
+    /// Factor on the timestep in the weights of the latent and of x0, positive; models are distilled with 10. A larger
+    /// factor lowers the weight of the latent.
     pub scaling: f64,
 }
 
@@ -36,7 +37,8 @@ impl Solver for Lcm {
         if !(self.scaling > 0.0 && self.scaling.is_finite()) {
             return Err(Error::parameter("scaling", self.scaling, "a positive number; 10 is usual"));
         }
-        // c_skip = ¼/(q² + ¼), c_out = q/√(q² + ¼), q = scaling·t; c_skip is for the variance-preserving x/√(1 + σ²)
+        // c_skip = ¼/(q² + ¼), c_out = q/√(q² + ¼), q = scaling·t; c_skip is the weight of the variance-preserving
+        // x/√(1 + σ²)
         let q = self.scaling * step.timestep;
         let total = q * q + 0.25;
         let x0 = eval.x0(x, step.from)?;
@@ -58,17 +60,19 @@ impl Solver for Lcm {
     }
 }
 
-/// TCD: like [`Lcm`], but a step goes down to a level below the next and is noised up to the next. The solver is for
-/// trajectory consistency models and TCD LoRAs; 2 to 8 steps are usual, more do no harm. The timesteps are those of
-/// [`Lcm`]. The last step ends at the lowest level or at 0, as the schedule says.
+/// TCD: like [`Lcm`], but a step goes down to a noise level below the next level, and fresh noise then raises the
+/// latent to the next level. The solver is for trajectory consistency models and TCD LoRAs; 2 to 8 steps are usual,
+/// more do no harm. TCD needs the same timesteps as [`Lcm`]. The last step ends at the lowest level or at 0, as the
+/// schedule says.
 ///
 /// Source: Zheng et al. (2024), "Trajectory Consistency Distillation"; diffusers' `TCDScheduler`.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct Tcd {
-    /// Share of the noise that is renewed, 0 (none, which is Euler) to 1; 0.3 is usual, less for more steps.
+    /// Share of the noise that is renewed, from 0 (none, which is Euler's method) to 1; 0.3 is usual, less for more
+    /// steps.
     pub gamma: f64,
-    /// Levels of the model; Stable Diffusion's by default.
+    /// Training schedule of the model; by default Stable Diffusion's.
     pub table: TrainingSchedule,
 }
 
@@ -105,7 +109,7 @@ impl Solver for Tcd {
             return Recipe::of("Tcd", &self.gamma);
         }
         Err(Error::NotRepeatable {
-            what: "the solver Tcd with another training schedule than Stable Diffusion's".into(),
+            what: "the solver Tcd with a training schedule other than Stable Diffusion's".into(),
         })
     }
 }

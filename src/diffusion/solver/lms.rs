@@ -9,15 +9,16 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// LMS: integrates a polynomial in σ, through the slopes of the last steps, over the next step. One call per step.
+/// LMS: lays a polynomial in σ through the slopes (x − x0)/σ of the last steps, and integrates the polynomial over the
+/// next step. One model call per step.
 ///
-/// Source: k-diffusion's `sample_lms`; diffusers' `LMSDiscreteScheduler`. Both integrate numerically; this solver is
-/// exact.
+/// Source: k-diffusion's `sample_lms`; diffusers' `LMSDiscreteScheduler`. Both integrate numerically; this solver
+/// integrates exactly.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Lms {
-    /// Number of slopes that a step uses, 1..=4; 4 is usual, 1 is Euler.
+    /// Number of slopes that a step uses, 1..=4; 4 is usual, 1 is Euler's method.
     pub order: usize,
-    /// Memory of a run: (level, slope) of earlier steps.
+    /// Memory of a run: (noise level, slope) of earlier steps.
     #[serde(skip)]
     pub history: History,
 }

@@ -1,23 +1,23 @@
 //! Sampling methods.
 //!
-//! | solver | calls per step | use |
+//! | solver | model calls per step | use |
 //! |---|---|---|
-//! | [`Euler`], [`Ddim`] | 1 | plain first order; both follow the same curve |
-//! | [`EulerAncestral`], [`Ddpm`] | 1 | fresh noise in every step: corrects earlier errors, never converges |
+//! | [`Euler`], [`Ddim`] | 1 | first order, without fresh noise; both take the same steps |
+//! | [`EulerAncestral`], [`Ddpm`] | 1 | fresh noise corrects earlier errors; the picture never converges |
 //! | [`Multistep`]: DPM++ 2M, 3M, and their SDE forms | 1 | the usual choice for 15 to 30 steps |
-//! | [`UniPc`], [`Deis`] | 1 | as good in 10 to 20 steps |
-//! | [`Pndm`] (PLMS), [`Lms`] | 1 | older multistep methods; SD 1.x names PNDM in its files |
-//! | [`Singlestep`]: DPM++ 2S, 3S | 1 | diffusers' singlestep form |
+//! | [`UniPc`], [`Deis`] | 1 | as good as DPM++ 2M, in 10 to 20 steps |
+//! | [`Pndm`] (PLMS), [`Lms`] | 1 | older multistep methods; the files of SD 1.x name PNDM |
+//! | [`Singlestep`]: DPM++ 2S, 3S | 1 | DPM++ in blocks of steps, as in diffusers |
 //! | [`Heun`], [`Dpm2`] | 2 | second order without a memory of earlier steps |
-//! | [`Dpm2::ancestral`], [`Dpmpp2SAncestral`], [`DpmppSde`] | 2 | two calls per step, with fresh noise |
-//! | [`Lcm`], [`Tcd`] | 1 | distilled models, 2 to 8 steps |
+//! | [`Dpm2::ancestral`], [`Dpmpp2SAncestral`], [`DpmppSde`] | 2 | fresh noise in every step |
+//! | [`Lcm`], [`Tcd`] | 1 | for distilled models, in 2 to 8 steps |
 //!
 //! [`by_name`] finds solvers by the names of A1111, ComfyUI, k-diffusion and diffusers. Several solvers are equal in
-//! sigma space: `DDIM(η)` is Euler ancestral with that η. DPM++, DEIS, LMS and UniPC without its corrector are Euler at
-//! first order.
+//! sigma space. [`Ddim`] is [`EulerAncestral`] with the same η. At first order, DPM++, DEIS, LMS and UniPC without its
+//! corrector are [`Euler`].
 //!
-//! A solver sees levels and clean pictures, never a model: it asks an [`Eval`] and returns a [`Transition`]. A custom
-//! solver is a struct with two methods:
+//! A solver sees noise levels and clean pictures, but never the model: the solver gets clean pictures from an [`Eval`]
+//! and returns a [`Transition`]. A custom solver is a struct with two methods:
 //!
 //! ```
 //! use impasto::diffusion::Transition;
@@ -84,11 +84,11 @@ use tch::Tensor;
 
 /// The requests that a solver can make inside a step, as often as needed.
 pub trait Eval {
-    /// Calls the model: returns the combined clean picture for a latent at noise level `sigma`.
+    /// Calls the model: returns the clean picture for latent `x` at noise level `sigma`, combined from all branches.
     fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor>;
 
-    /// Returns the combined clean picture at a level between those of the schedule. The timestep is interpolated even
-    /// if `sigma` happens to equal a level whose timestep the schedule rounds. Default: [`Eval::x0`].
+    /// Returns the combined clean picture at a noise level between the levels of the schedule. The timestep is always
+    /// interpolated, even if `sigma` happens to equal a level of the schedule. Default: [`Eval::x0`].
     fn x0_between(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
         self.x0(x, sigma)
     }
@@ -100,9 +100,9 @@ pub trait Eval {
 
 /// A sampling method: turns a step into the Gaussian of the next latent, given the noise drawn inside the step.
 ///
-/// A solver that remembers earlier steps keeps the model's predictions, and forgets them in [`Solver::reset`]. A solver
-/// that goes back to an earlier latent, such as [`UniPc`] and [`Singlestep`], adds later edits of its mean again.
-/// Otherwise the solver would undo forces and masks.
+/// A solver with a memory of earlier steps stores the model's predictions, and clears the memory in [`Solver::reset`].
+/// A solver that starts again from an earlier latent, such as [`UniPc`] and [`Singlestep`], must add later edits of its
+/// mean again. Without this, the solver would undo pulls and masks.
 pub trait Solver: Send {
     /// Forgets earlier steps; called at the start of a run.
     fn reset(&mut self) {}
@@ -110,8 +110,8 @@ pub trait Solver: Send {
     /// Takes a step: from `x` at noise level `step.from` to the distribution at `step.to`.
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition>;
 
-    /// The family that a schedule for this solver is laid out for by default. Solvers of distilled models return
-    /// [`SchedulerFamily::Lcm`], whose timesteps do not depend on the spacing.
+    /// The default family of schedules for this solver. Solvers of distilled models return [`SchedulerFamily::Lcm`];
+    /// its timesteps do not depend on the spacing.
     fn family(&self) -> SchedulerFamily {
         SchedulerFamily::default()
     }
@@ -119,8 +119,8 @@ pub trait Solver: Send {
     /// The solver's name, for messages and reports. [`by_name`] takes the names that other programs give to solvers.
     fn name(&self) -> &'static str;
 
-    /// The recipe that makes the solver again, for files. A custom solver can return [`Recipe::of`]: readers of the
-    /// file get its name and settings, but have to make the solver themselves.
+    /// The recipe that recreates the solver, for files. A custom solver can return [`Recipe::of`]. A program that reads
+    /// the file then gets the solver's name and settings, but has to create the solver itself.
     ///
     /// # Errors
     /// [`Error::NotRepeatable`] by default.
@@ -159,8 +159,8 @@ pub fn euler_step(x: &Tensor, x0: &Tensor, from: f64, to: f64) -> Result<Tensor>
     Ok(x0.f_add(&x.f_sub(x0)?.f_mul_scalar(to / from)?)?)
 }
 
-/// Splits the end of an ancestral step with strength `eta` into (`down`, `up`): the noise that is left and the fresh
-/// noise.
+/// Splits the noise at the end of an ancestral step with strength `eta` into (`down`, `up`): the noise level that is
+/// left and the standard deviation of the fresh noise.
 ///
 /// up² = η²·to²·(from² − to²)/from², at most to²; down² = to² − up².
 pub fn ancestral_step(from: f64, to: f64, eta: f64) -> (f64, f64) {

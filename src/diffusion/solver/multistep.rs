@@ -10,11 +10,11 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DPM-Solver++ multistep: the change of x0 over earlier steps corrects the next step. One call per step thus gives
-/// second order.
+/// DPM-Solver++ multistep: the change of x0 over earlier steps corrects the next step. One model call per step thus
+/// gives second order.
 ///
-/// DPM++ 2M, 2M SDE, 3M and 3M SDE are settings of this solver; [`by_name`](super::by_name) knows them. 15 to 30 steps
-/// with [`Spacing::Karras`](crate::diffusion::Spacing::Karras) are usual.
+/// DPM++ 2M, 2M SDE, 3M and 3M SDE are settings of this solver; [`by_name`](super::by_name) knows these names. 15 to 30
+/// steps with [`Spacing::Karras`](crate::diffusion::Spacing::Karras) are usual.
 ///
 /// ```
 /// use impasto::diffusion::solver::{Correction, Multistep, Solver};
@@ -23,14 +23,15 @@ use tch::Tensor;
 /// assert_eq!(solver.name(), "Dpmpp2MSdeHeun");
 /// ```
 ///
-/// The solver remembers x0 as given. Pulls on [`Transition::mean`] affect later steps through the latent alone.
+/// The solver remembers x0 as [`Eval`] returned it. Pulls on [`Transition::mean`] affect later steps only through the
+/// latent.
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 2; k-diffusion's `sample_dpmpp_2m`, `_2m_sde` and `_3m_sde`;
-/// diffusers' `DPMSolverMultistepScheduler`, whose rules apply to the last steps.
+/// diffusers' `DPMSolverMultistepScheduler`, also for the order of the last steps.
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Multistep {
-    /// Number of values of x0 that a step uses, 1..=3. Order 1 is Euler, or with η = 1 Euler ancestral.
+    /// Number of values of x0 that a step uses, 1..=3. Order 1 is [`Euler`] for η = 0 and [`EulerAncestral`] for η = 1.
     pub order: usize,
     /// Rate at which noise is renewed, 0 (never) or more; 1 is usual. The scale differs from [`EulerAncestral`]: for
     /// short steps, η here corresponds to √η there.
@@ -39,19 +40,19 @@ pub struct Multistep {
     pub s_noise: f64,
     /// Form of the correction in steps of second order.
     pub correction: Correction,
-    /// Factor in steps of third order.
+    /// Factor of the second difference in steps of third order.
     pub taylor: Taylor,
-    /// Lowers the order at the end of runs of fewer than 15 steps. The last step is then of first order, the step
-    /// before of second at most. On by default, because lower orders make few steps stable.
+    /// Lowers the order at the end of runs of fewer than 15 steps. The last step is then of first order, and the step
+    /// before it of second order at most. On by default, because lower orders keep short runs stable.
     pub lower_order_final: bool,
-    /// Makes the last step first order in every run. A step that ends at level 0 always is.
+    /// Makes the last step first order in every run. A step that ends at noise level 0 is always of first order.
     pub euler_at_final: bool,
-    /// Memory of a run: (level, x0) of earlier steps.
+    /// Memory of a run: (noise level, x0) of earlier steps.
     #[serde(skip)]
     pub history: History,
 }
 
-/// The part of the last change of x0 that a step of second order adds (`solver_type`).
+/// The part of the last change of x0 that a step of second order adds (diffusers' `solver_type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Correction {
@@ -66,10 +67,10 @@ pub enum Correction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Taylor {
-    /// Half of Taylor's factor, as in k-diffusion and diffusers; 3M is then of second order too.
+    /// Half of Taylor's factor, as in k-diffusion and diffusers; DPM++ 3M is then of second order too.
     #[default]
     Library,
-    /// Taylor's factor: third order, with other pictures than those of k-diffusion and diffusers.
+    /// Taylor's factor: third order. The pictures differ from k-diffusion's and diffusers'.
     Exact,
 }
 
@@ -104,7 +105,7 @@ impl Multistep {
         Self { order: 3, ..Self::dpmpp_2m() }
     }
 
-    /// DPM++ 3M SDE: DPM++ 3M with fresh noise, η = 1. The second step is Heun's, as in k-diffusion.
+    /// DPM++ 3M SDE: DPM++ 3M with fresh noise, η = 1. The second step uses [`Correction::Heun`], as in k-diffusion.
     pub fn dpmpp_3m_sde() -> Self {
         Self { eta: 1.0, correction: Correction::Heun, ..Self::dpmpp_3m() }
     }
@@ -112,7 +113,7 @@ impl Multistep {
     /// The order of a step: the setting, limited by the memory and by stability at the end of a run.
     fn order_of(&self, step: &Step) -> usize {
         let few = self.lower_order_final && step.nominal < FEW;
-        // A step between equal levels gives nothing to extrapolate over.
+        // Between equal levels there is nothing to extrapolate over.
         let bare = step.to == 0.0 || step.from <= step.to * (1.0 + 1e-5);
         let most = match step.left() {
             _ if bare => 1,

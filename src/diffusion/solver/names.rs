@@ -5,7 +5,8 @@ use super::registry::{Row, SOLVERS};
 use crate::diffusion::spacing::Spacing;
 use crate::error::{Error, Result};
 
-/// Spacing names that may follow a solver's name. The first match counts, so "sgm uniform" comes before "uniform".
+/// Spacing names that may follow a solver's name. `None` leaves the spacing open. The first match counts, so "sgm
+/// uniform" comes before "uniform".
 const SPACINGS: [(&str, Option<Spacing>); 21] = [
     ("karras", Some(Spacing::Karras)),
     ("ka", Some(Spacing::Karras)),
@@ -37,7 +38,7 @@ impl Row {
     }
 }
 
-/// Finds the solver of a name, and the spacing if the name contains one.
+/// Finds the solver of a name, and the spacing if the name ends with a spacing.
 ///
 /// The name is that of A1111 ("Euler a Karras"), ComfyUI ("euler_ancestral"), k-diffusion ("sample_euler_ancestral") or
 /// diffusers ("EulerAncestralDiscreteScheduler"). Case and punctuation do not matter.
@@ -67,8 +68,8 @@ pub fn by_name(name: &str) -> Result<(Box<dyn Solver>, Option<Spacing>)> {
     spaced.ok_or_else(|| Error::UnknownSolver { name: name.into(), nearest: nearest(&words) })
 }
 
-/// Returns the names of all solvers as the AUTOMATIC1111 web UI writes them, or the crate's own name if the web UI has
-/// none. [`by_name`] understands each.
+/// Returns one name for every solver: the name in the AUTOMATIC1111 web UI, or this crate's own name if the web UI
+/// lacks the solver. [`by_name`] understands every name.
 ///
 /// ```
 /// use impasto::diffusion::solver;
@@ -80,7 +81,7 @@ pub fn labels() -> impl Iterator<Item = &'static str> {
     SOLVERS.iter().map(|row| row.label)
 }
 
-/// A name in lower case and without decoration: "k_DPM++ 2M (gpu)" → "dpmpp 2m".
+/// Returns a name in lower case, without punctuation, prefixes and "gpu": "k_DPM++ 2M (gpu)" → "dpmpp 2m".
 fn words(name: &str) -> String {
     let name = name.to_lowercase().replace("++", "pp");
     let decorated = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty() && *word != "gpu");
@@ -90,8 +91,8 @@ fn words(name: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Longest name, in bytes, for which similar names are searched: comparing two names takes the product of their
-/// lengths.
+/// Longest name, in bytes, for which similar names are searched. The limit exists because a comparison takes time in
+/// proportion to the product of both lengths.
 const LONGEST: usize = 64;
 
 /// The three most similar names, with or without a spacing, as the web UI writes them.
@@ -120,8 +121,8 @@ fn nearest(words: &str) -> Vec<String> {
     nearest
 }
 
-/// The label of a solver in the AUTOMATIC1111 web UI, for a name that [`Solver::name`] gives. The name itself is
-/// returned if the web UI has none.
+/// Returns the label of a solver, as in [`labels`], for a name that [`Solver::name`] gives. A name that is not in the
+/// table is returned as given.
 pub(crate) fn solver_label(name: &str) -> &str {
     SOLVERS.iter().find(|row| (row.make)().name() == name).map_or(name, |row| row.label)
 }
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_names_the_nearest() {
+    fn unknown_name_gives_the_nearest_names() {
         for name in ["DPM fast", "", "karras", "Restart"] {
             assert!(matches!(by_name(name), Err(Error::UnknownSolver { .. })), "{name}");
         }
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_names_that_are_understood() {
+    fn labels_are_understood_as_names() {
         for row in SOLVERS {
             let made = (row.make)();
             let label = solver_label(made.name());

@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// PNDM without Runge-Kutta steps (PLMS): Adams-Bashforth with fixed weights on the slopes of up to four steps, as if
-/// steps were even in σ. The first step is Heun's, with two calls; every other step takes one. Stable Diffusion 1.x
-/// names this solver in its files.
+/// all steps had the same length in σ. The first step is a step of Heun's method, with two model calls; every other
+/// step has one call. The files of Stable Diffusion 1.x name this solver.
 ///
 /// Source: Liu et al. (2022), "Pseudo Numerical Methods for Diffusion Models on Manifolds", equation 12; diffusers'
 /// `PNDMScheduler` with `skip_prk_steps`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Pndm {
-    /// Memory of a run: (level, slope) of earlier steps.
+    /// Memory of a run: (noise level, slope) of earlier steps.
     #[serde(skip)]
     history: History,
 }
@@ -27,7 +27,7 @@ impl Pndm {
     /// Creates PLMS with the settings of `scheduler_config.json`.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if !config.skip_prk_steps {
-            return Err(refused("skip_prk_steps", "false", "expected true"));
+            return Err(refused("skip_prk_steps", "false", "expected true; or choose a solver"));
         }
         Ok(Box::new(Self::default()))
     }

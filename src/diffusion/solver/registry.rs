@@ -23,11 +23,11 @@ pub(in crate::diffusion) struct Row {
     pub class: Option<Class>,
     /// The solver with its usual settings.
     pub make: fn() -> Box<dyn Solver>,
-    /// The name in recipes, which all settings of a type share, and the function that reads a recipe.
+    /// The name in recipes, which is the same for all settings of a type, and the function that reads a recipe.
     pub recipe: (&'static str, Read),
 }
 
-/// A diffusers class, with the meaning of a `scheduler_config.json` that names the class.
+/// A scheduler class of diffusers, and the meaning of a `scheduler_config.json` that names the class.
 pub(in crate::diffusion) struct Class {
     /// Name of the class, `_class_name` in the file.
     pub name: &'static str,
@@ -39,7 +39,8 @@ pub(in crate::diffusion) struct Class {
     pub defaults: &'static str,
     /// The spacing of a class without a spacing field.
     pub spacing: Option<Spacing>,
-    /// A `timestep_spacing` with which the class misses its own levels, and what is expected instead.
+    /// A `timestep_spacing` that is refused because the class then misses its own noise levels, and the error's text
+    /// about the expected value.
     pub misses: Option<(&'static str, &'static str)>,
     /// True if a step ends a fixed number of timesteps further on instead of at the next level.
     pub strides: bool,
@@ -63,7 +64,7 @@ impl Class {
     }
 }
 
-/// Stable Diffusion's noise, the default of some classes for files that leave the noise out.
+/// Stable Diffusion's β as JSON. Some classes have these defaults for files without β.
 const STABLE: &str = r#"{ "beta_start": 0.00085, "beta_end": 0.012 }"#;
 const STABLE_SCALED: &str = r#"{ "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear" }"#;
 
@@ -271,7 +272,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
     },
 ];
 
-/// Reads a solver whose recipe is its settings.
+/// Creates a solver from a recipe that holds all fields of the solver.
 fn read<S: Solver + DeserializeOwned + 'static>(recipe: &Recipe) -> Result<Box<dyn Solver>> {
     Ok(Box::new(recipe.read::<S>()?))
 }
@@ -282,11 +283,11 @@ pub(in crate::diffusion) fn class(name: &str) -> Option<&'static Class> {
 }
 
 impl Recipe {
-    /// Makes the solver of a recipe.
+    /// Creates the solver that the recipe describes.
     ///
     /// # Errors
-    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if the recipe's name is not that of a solver of
-    /// this crate, [`Error::Malformed`](crate::error::Error::Malformed) if the settings do not fit the solver.
+    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if no solver of this crate has the recipe's name,
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if the settings do not fit the solver.
     pub fn solver(&self) -> Result<Box<dyn Solver>> {
         let (_, read) = SOLVERS
             .iter()
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn every_solver_is_made_again_with_its_settings() {
+    fn recipes_recreate_solvers_with_their_settings() {
         let named = SOLVERS.iter().map(|row| (row.make)());
         let set: [Box<dyn Solver>; 10] = [
             Box::new(EulerAncestral { eta: 0.1, s_noise: 1.003 }),
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_a_users_own_is_named() {
+    fn custom_solver_without_a_recipe_is_named() {
         struct Own;
         impl Solver for Own {
             fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {

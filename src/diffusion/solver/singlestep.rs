@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// DPM-Solver++ singlestep: steps come in blocks of `order`. The second and third step of a block start again from the
-/// block's first latent, with the predictions made since. One call per step.
+/// block's first latent, with all predictions of the block so far. One model call per step.
 ///
-/// [`Dpmpp2SAncestral`](super::Dpmpp2SAncestral) uses the same idea with a block inside each step.
+/// [`Dpmpp2SAncestral`](super::Dpmpp2SAncestral) uses the same idea, with a block inside each step.
 ///
 /// Edits that guidance methods make to a mean inside a block are added to the next mean.
 ///
@@ -21,13 +21,13 @@ use tch::Tensor;
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Singlestep {
-    /// Length of blocks, 1..=3; 1 is Euler.
+    /// Number of steps in a block, 1..=3; 1 is Euler's method.
     pub order: usize,
-    /// Form of steps of second and third order.
+    /// Form of the correction in steps of second and third order.
     pub correction: Correction,
     /// Makes the last step first order if the number of steps is a multiple of the order; on by default.
     pub lower_order_final: bool,
-    /// Memory of a run: (level, x0) of earlier steps, and the step that began the block.
+    /// Memory of a run: (noise level, x0) of earlier steps, and the step that began the block.
     #[serde(skip)]
     pub history: History,
 }
@@ -43,16 +43,16 @@ impl Singlestep {
         Self { order: 3, ..Self::dpmpp_2s() }
     }
 
-    /// The place of a step in its block, from 1.
+    /// The place of a step in its block, counted from 1.
     fn place(&self, step: &Step) -> usize {
         if step.left() == 1 && (step.to == 0.0 || self.lower_order_final && step.nominal.is_multiple_of(self.order)) {
             return 1;
         }
-        // Blocks are counted in the whole schedule, also if only part of it is run.
+        // Blocks are counted in the whole schedule, even if only part of the schedule is run.
         step.place() % self.order + 1
     }
 
-    /// The end of the `order`th step of a block.
+    /// The mean at the end of the `order`th step of a block.
     fn mean(&self, order: usize, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
         let known = (order > 1).then(|| self.history.ago(order - 1)).flatten();
         let (Some(block), Some((begin, first))) = (&self.history.past, known) else {
@@ -88,7 +88,7 @@ impl Singlestep {
     /// last step that ends at 0.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if let Some(other) = config.algorithm_type.as_deref().filter(|algorithm| *algorithm != "dpmsolver++") {
-            return Err(refused("algorithm_type", other, "expected dpmsolver++"));
+            return Err(refused("algorithm_type", other, "expected dpmsolver++; or choose a solver"));
         }
         Ok(Box::new(Self {
             order: config.order()?,

@@ -1,4 +1,4 @@
-//! Tests of every solver against the golden trajectories, and of laws that all solvers share.
+//! Tests of every solver against the golden trajectories, and of rules that hold for all solvers.
 
 use super::dpmpp_sde::SdeNoise;
 use super::multistep::Taylor;
@@ -83,7 +83,7 @@ fn assert_near(got: &Tensor, want: &Value, what: &str) {
 }
 
 #[test]
-fn trajectories_are_the_references() {
+fn trajectories_match_the_references() {
     let golden = golden("sampling");
     let table = TrainingSchedule::stable_diffusion();
     let of = |name: &str, terminal: f64| {
@@ -185,7 +185,7 @@ fn trajectories_are_the_references() {
 }
 
 #[test]
-fn a_force_moves_a_run_as_far_as_in_the_reference() {
+fn pulls_shift_a_run_as_in_the_reference() {
     let golden = golden("sampling");
     for (name, shift) in
         golden["force_shift_linear"].as_object().unwrap().iter().filter(|(name, _)| !name.contains("forgetting"))
@@ -208,7 +208,7 @@ fn end(solver: &mut dyn Solver, schedule: &Schedule) -> Tensor {
 }
 
 #[test]
-fn what_a_solver_remembers_ends_with_the_run() {
+fn reset_clears_the_memory_of_every_solver() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras).unwrap();
     let solvers: [fn() -> Box<dyn Solver>; 6] = [
         || Box::new(Multistep::dpmpp_3m_sde()),
@@ -222,7 +222,7 @@ fn what_a_solver_remembers_ends_with_the_run() {
         let (mut used, mut fresh) = (make(), make());
         let first = end(&mut used, &schedule);
         assert_eq!(end(&mut used, &schedule), first, "{}", used.name());
-        // Without a reset, the memory of the last run changes the mean.
+        // Without a reset, the memory of the previous run changes the mean.
         let inside = schedule.steps().nth(4).unwrap();
         let step =
             |solver: &mut dyn Solver| solver.step(&inside, &wave(0), &mut Fake::new(tanh, &schedule)).unwrap().mean;
@@ -231,7 +231,7 @@ fn what_a_solver_remembers_ends_with_the_run() {
 }
 
 #[test]
-fn force_inside_a_singlestep_block_is_kept() {
+fn edit_inside_a_singlestep_block_is_kept() {
     // The second step of a block starts from the first step's latent; an edit in between is added again.
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras).unwrap();
     let run = |push: f64| {
@@ -247,7 +247,7 @@ fn force_inside_a_singlestep_block_is_kept() {
 }
 
 #[test]
-fn first_order_is_eulers() {
+fn first_order_solvers_equal_euler() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 9, Spacing::Exponential).unwrap();
     let same = |a: &mut dyn Solver, b: &mut dyn Solver| {
         let (got, want) = (end(a, &schedule), end(b, &schedule));
@@ -271,7 +271,8 @@ fn first_order_is_eulers() {
 
 #[test]
 fn few_steps_end_with_lower_orders() {
-    // Compares settings with a last step above level 0, for few and many steps, in a run and in the end of a run.
+    // Compares settings for few and many steps, in a whole run and in the end of a run. The last step ends above
+    // level 0.
     let level = |i: usize, n: usize| (10f64.ln() - i as f64 / n as f64 * 200f64.ln()).exp();
     let ends = |n: usize, solver: Multistep| {
         let sigmas: Vec<f64> = (0..=n).map(|i| level(i, n)).collect();
@@ -286,15 +287,15 @@ fn few_steps_end_with_lower_orders() {
         let third = |lower_order_final: bool| {
             end(&mut Multistep { euler_at_final: true, lower_order_final, ..Multistep::dpmpp_3m() }, &schedule)
         };
-        assert_eq!(third(true) != third(false), lowers, "the last step but one, {n}");
+        assert_eq!(third(true) != third(false), lowers, "the second-to-last step of {n}");
         let inside = schedule.last(5).unwrap();
         let ends = [plain(), Multistep::dpmpp_2m()].map(|mut solver| end(&mut solver, &inside));
-        assert_eq!(ends[0] != ends[1], lowers, "the steps that were asked for count, {n}");
+        assert_eq!(ends[0] != ends[1], lowers, "the number of requested steps decides, {n}");
     }
 }
 
 #[test]
-fn a_repeated_last_level_changes_nothing() {
+fn repeated_last_level_keeps_the_latent() {
     let options = SpacingOptions { terminal: Terminal::Lowest, ..Default::default() };
     let schedule =
         Schedule::with_options(&TrainingSchedule::stable_diffusion(), 20, Spacing::Exponential, &options).unwrap();
@@ -378,7 +379,7 @@ impl Eval for Forced<'_> {
 }
 
 #[test]
-fn noise_left_and_noise_added_make_the_next_level() {
+fn down_and_std_add_up_to_the_next_level() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 12, Spacing::Karras).unwrap();
     let solvers: [Box<dyn Solver>; 20] = [
         Box::new(Dpm2::default()),
@@ -412,7 +413,7 @@ fn noise_left_and_noise_added_make_the_next_level() {
 }
 
 #[test]
-fn nothing_is_drawn_that_is_not_used() {
+fn last_step_draws_no_noise() {
     let (mut noise, untouched) = (Noise::seeded(1), Noise::seeded(1));
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let mut eval = Fake::new(tanh, &schedule);
@@ -429,7 +430,7 @@ fn nothing_is_drawn_that_is_not_used() {
 }
 
 #[test]
-fn mean_without_pulls_is_the_next_latent_itself() {
+fn sample_without_pulls_returns_the_mean_itself() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let step = schedule.steps().next().unwrap();
     let transition = Euler.step(&step, &wave(0), &mut Fake::new(tanh, &schedule)).unwrap();
@@ -438,7 +439,7 @@ fn mean_without_pulls_is_the_next_latent_itself() {
 }
 
 #[test]
-fn order_eta_and_noise_have_ranges() {
+fn settings_out_of_range_are_errors() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let step = schedule.steps().next().unwrap();
     let wrong: [Box<dyn Solver>; 21] = [

@@ -10,11 +10,11 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// UniPC: a multistep prediction, corrected at the next step with the model's prediction there. One call per step gives
-/// one order more than the uncorrected prediction.
+/// UniPC: a multistep prediction of the next latent, which the next step corrects with the model's prediction at that
+/// latent. With one model call per step, the correction adds one order.
 ///
-/// The correction goes back to the previous latent. Edits that guidance methods made to the prediction since are added
-/// again.
+/// The correction starts again from the previous latent. It then adds the edits that guidance methods made to the
+/// predicted latent.
 ///
 /// ```
 /// use impasto::diffusion::solver::{Solver, UniPc};
@@ -30,11 +30,11 @@ pub struct UniPc {
     pub order: usize,
     /// Sets B(h) to e^h − 1 ([`bh2`](Self::bh2)) instead of h ([`bh1`](Self::bh1)).
     pub bh2: bool,
-    /// Limits the order to the number of steps that remain; on by default, because lower orders make few steps stable.
+    /// Limits the order to the number of steps that remain; on by default, because lower orders keep short runs stable.
     pub lower_order_final: bool,
     /// Indices of the steps that are not corrected (`disable_corrector`); none by default.
     pub uncorrected: Vec<usize>,
-    /// Memory of a run: (level, x0) of earlier steps, and the step that is not yet corrected.
+    /// Memory of a run: (noise level, x0) of earlier steps, and the step that is not yet corrected.
     #[serde(skip)]
     pub history: History,
 }
@@ -57,8 +57,8 @@ impl UniPc {
         Self { order: 2, bh2, lower_order_final: true, uncorrected: Vec::new(), history: History::new() }
     }
 
-    /// The end of a step over `levels` = (from, to): e^(−h)·x + (1 − e^(−h))·x0 − B·Σ ρⱼ·(xⱼ − x0)/rⱼ, where xⱼ are the
-    /// x0 of other levels.
+    /// The end of a step over `levels` = (from, to): e^(−h)·x + (1 − e^(−h))·x0 − B·Σ ρⱼ·(xⱼ − x0)/rⱼ, where h =
+    /// ln(from/to) and xⱼ are the x0 of `others`, the other noise levels.
     fn over(&self, levels: (f64, f64), x: &Tensor, x0: &Tensor, others: &[(f64, &Tensor)]) -> Result<Tensor> {
         let (from, to) = levels;
         let h = (from / to).ln();
@@ -72,7 +72,7 @@ impl UniPc {
         Ok(end)
     }
 
-    /// Corrects `x`, the prediction of the previous step, with the model's prediction at `x`.
+    /// Corrects `x`, the latent that the previous step predicted, with `x0`, the model's prediction at `x`.
     fn corrected(&self, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
         let (Some(Past { x: before, mean, order }), Some((from, known))) = (&self.history.past, self.history.ago(0))
         else {
@@ -110,7 +110,7 @@ impl UniPc {
     /// Creates UniPC with the settings of `scheduler_config.json`.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if !config.predict_x0 {
-            return Err(refused("predict_x0", "false", "expected true"));
+            return Err(refused("predict_x0", "false", "expected true; or choose a solver"));
         }
         let solver = match config.solver_type.as_deref() {
             Some("bh1") => Self::bh1(),

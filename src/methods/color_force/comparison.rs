@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 /// Distance from the cutoff, as a share of a map's range, up to which a cell is undecided.
 const UNDECIDED: f64 = 0.3;
-/// Distance around the region, in cells, up to which the rest of its object is searched for.
+/// Distance around the region, in cells, within which the rest of the region's object is searched for.
 const REACH: i64 = 2;
 /// CIEDE2000 up to which a pixel counts as having the old color of the region beside it.
 const ALIKE: f64 = 6.0;
@@ -16,7 +16,7 @@ const UNCHANGED: f64 = 5.0;
 /// CIEDE2000 up to which a pixel has the color asked for. A pixel whose old color is this near needs no change.
 const NEAR: f64 = 10.0;
 
-/// Share of the object from which on a connected piece counts; smaller pieces are noise of the outline.
+/// Smallest share of the object that counts as a connected piece; smaller pieces are noise of the outline.
 const LEAST_PIECE: f64 = 0.1;
 
 /// The comparison of a region in the finished picture with the first pass's picture.
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_two_pieces_without_the_color_is_seen() {
+    fn pieces_count_their_colored_pixels() {
         // Rows of seven pixels hold three pieces: four pixels with the color, six pixels of which two have it, and one
         // pixel.
         let rows = ["11..001", "11..100", ".......", "1......"];
@@ -185,7 +185,7 @@ mod tests {
         let maps = Tensor::cat(&[map(0.9, 0), map(0.9, 2), map(0.6, 4)], 0);
         let cutoff = Tensor::from(0.5f32).expand([3, 1, 1, 1], false);
         assert_eq!(undecided(&maps, &cutoff, 1.0)?, [0.0, 0.5, 2.0]);
-        assert_eq!(undecided(&maps.zeros_like(), &cutoff, 1.0)?, [0.0; 3], "nothing is above it, and nothing near");
+        assert_eq!(undecided(&maps.zeros_like(), &cutoff, 1.0)?, [0.0; 3], "no cell is above the cutoff or near it");
         Ok(())
     }
 }

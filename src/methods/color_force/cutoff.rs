@@ -1,22 +1,23 @@
-//! The cutoff of a force: the saliency from which on a cell belongs to an object.
+//! The cutoff of a force: the smallest saliency at which a cell belongs to an object.
 
 use crate::error::{Error, Result};
 use crate::mask::otsu;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// The saliency from which on a cell is forced.
+/// The smallest saliency at which a cell is forced.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Cutoff {
     /// A fixed cutoff, 0..=`range()` of the saliency.
     At(f64),
-    /// A cutoff found in every map, in .05..=.6 of the range.
+    /// A cutoff that is computed for every map, at .05..=.6 of the range.
     ///
     /// - The cutoff is the value that best separates the map into two groups (Otsu).
     /// - In a map without two groups, the cutoff is the middle of the widest gap between values.
     /// - The cutoff changes slowly from step to step.
-    /// - The cutoff is moved where less than .1 % or more than 70 % of the picture would be left.
+    /// - The cutoff is moved, even beyond these limits, if less than .1 % or more than 70 % of the picture would reach
+    ///   it.
     ///
     /// Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979).
     Auto,
@@ -30,13 +31,13 @@ impl From<f64> for Cutoff {
 
 /// Smallest and largest automatic cutoff.
 const LIMITS: (f64, f64) = (0.05, 0.6);
-/// Smallest and largest share of a picture that an automatic cutoff may leave.
+/// Smallest and largest share of a picture that may reach an automatic cutoff.
 const AREAS: (f64, f64) = (0.001, 0.7);
-/// Separability below which a map has no two groups.
+/// Separability below which a map does not divide into two groups.
 const SEPARABLE: f64 = 0.6;
 /// The cutoff of a map without any gap.
 const FALLBACK: f64 = 0.15;
-/// Share of the last step's cutoff that is kept.
+/// Weight of the last step's cutoff in the cutoff of a step.
 const INERTIA: f64 = 0.7;
 
 impl Cutoff {
@@ -96,7 +97,7 @@ fn widest_gap(values: &[f64]) -> Option<f64> {
     gaps.reduce(|widest, gap| if gap.0 > widest.0 { gap } else { widest }).map(|(_, middle)| middle)
 }
 
-/// Moves the cutoff where it would leave too little or too much of the picture.
+/// Moves the cutoff if too little or too much of the picture would reach it. `values` are sorted.
 fn limited(values: &[f64], cutoff: f64) -> f64 {
     let above = values.len() - values.partition_point(|value| *value < cutoff);
     let quantile = |share: f64| {
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_thing_is_found_by_the_gap() {
+    fn automatic_cutoff_finds_a_small_object() {
         let golden = &golden()["small_object_16"];
         let value = |i: usize| {
             let (y, x) = ((i / 16) as f64, (i % 16) as f64);

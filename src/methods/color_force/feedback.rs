@@ -17,7 +17,7 @@ const FLAT_FLOOR: f64 = 15.0;
 const LEVELS: usize = 4;
 /// Side in pixels of the flat pictures to which the linear map is fitted.
 const SIDE: i64 = 64;
-/// CIEDE2000, root mean square over the 64 colors, above which the linear map fits badly.
+/// Root-mean-square CIEDE2000 over the 64 colors above which the linear map fits too badly for feedback.
 const MISFIT: f64 = 12.0;
 /// Timestep below which c is frozen once the color was met in three measurements in a row.
 const SETTLED: f64 = 100.0;
@@ -69,10 +69,12 @@ pub(super) struct Controlled {
 #[derive(Clone, Debug)]
 struct Controller {
     color_var: f64,
-    /// The last measurement as (CIEDE2000, the c that led to it); `best` is the one with the smallest CIEDE2000.
+    /// The last measurement as (CIEDE2000, the c that led to it); `best` is the measurement with the smallest
+    /// CIEDE2000.
     last: Option<(f64, f64)>,
     best: Option<(f64, f64)>,
-    /// Consecutive measurements that met the color; `worse` counts consecutive ones that got worse although c fell.
+    /// Number of consecutive measurements that met the color; `worse` counts consecutive measurements that got worse
+    /// although c fell.
     met: u32,
     worse: u32,
     frozen: bool,
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn without_texture_it_never_makes_a_block() {
+    fn feedback_without_texture_keeps_c_at_15_or_more() {
         let feedback = Feedback::default().floored(true);
         let mut controller = Controller::new(40.0);
         (0..20).for_each(|_| controller.update(&feedback, 60.0, 500.0));

@@ -68,7 +68,7 @@ impl Competition {
     }
 }
 
-/// The color terms that every model knows.
+/// The eleven basic color terms of English.
 ///
 /// Source: Berlin and Kay, "Basic Color Terms" (1969).
 const COLOR_WORDS: [(&str, Rgb); 11] = [

@@ -26,7 +26,8 @@ use crate::window::Window;
 use tch::{Kind, Tensor};
 
 impl ColorForce {
-    /// Returns the saliency and those of the protected objects; empty if the run already has their maps.
+    /// Returns the saliency of the force and the saliencies of the protected objects; empty if the run already has
+    /// their maps.
     fn looking(&mut self) -> Vec<&mut (dyn Saliency + 'static)> {
         if self.run.as_ref().is_some_and(|run| matches!(run.source, MapSource::Kept(..))) {
             return Vec::new();
@@ -153,8 +154,8 @@ impl ColorForce {
     }
 }
 
-/// Brings a map of latent cells, [n, 1, h, w], to the outlines of a picture, [n, 3, H, W]. A map of which the outlines
-/// leave nothing stays as it is.
+/// Brings a map of latent cells, [n, 1, h, w], to the outlines of a picture, [n, 3, H, W]. If no cell of the result
+/// reaches .5, the image's map stays as it is.
 fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
     let found = covered(&outlined(map, picture, cell)?, cell)?.f_to_device(map.device())?;
     let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;
@@ -163,7 +164,8 @@ fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
 
 /// Decodes a clean latent: [n, 4, h, w] → [n, 3, H, W].
 fn picture(x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
-    // Images are decoded one by one, so that each equals the image decoded alone and needs the memory of one.
+    // Images are decoded one by one, so that each image equals the image decoded alone, and memory for one image is
+    // enough.
     let images =
         (0..x0.size4()?.0).map(|image| codec.decode(&x0.f_narrow(0, image, 1)?)).collect::<Result<Vec<_>>>()?;
     Ok(Tensor::f_cat(&images, 0)?)
@@ -174,7 +176,7 @@ fn maps(protected: &[Protected]) -> Result<Vec<Option<Tensor>>> {
     protected.iter().map(|protected| protected.saliency.map()).collect()
 }
 
-/// The pull of a force at one step.
+/// The pull of a force at one step: the color's latent, the mask, the weight w of each cell, and the saliency.
 struct Pull {
     gold: Tensor,
     mask: Tensor,
@@ -183,7 +185,7 @@ struct Pull {
 }
 
 impl Pull {
-    /// Returns w times the part of gold − base that the texture leaves.
+    /// Returns w times the part of gold − base that `texture` applies.
     fn shift(&self, base: &Tensor, texture: Texture) -> Result<Tensor> {
         Ok(texture.part(&self.gold.f_sub(base)?, &self.mask)?.f_mul(&self.weight)?)
     }
@@ -200,7 +202,7 @@ impl Guidance for ColorForce {
     fn check(&self) -> Result<()> {
         self.settings.check()?;
         if let Some(setter) = self.misplaced {
-            let expected = "an exact force with its own saliency; set the words of your own Daam on the Daam";
+            let expected = "an exact force with its default saliency; for your own Daam, set its options by tune";
             return Err(Error::parameter(setter, format!("set for {:?}", self.settings.phrase), expected));
         }
         for protected in &self.protected {

@@ -9,7 +9,7 @@ use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// The way in which the latent of a flat color is made.
+/// Method that makes the latent of a flat color.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum GoldMode {
@@ -27,9 +27,9 @@ pub enum GoldMode {
 /// A color's latent, and how closely the VAE can show the color.
 #[derive(Debug)]
 pub(super) struct Gold {
-    /// [1, 4, h, w] f32.
+    /// The latent, [1, 4, h, w] f32.
     pub latent: Tensor,
-    /// CIEDE2000 between the color and what the decoder makes of its latent.
+    /// CIEDE2000 between the color and the color that the decoder shows for the latent.
     pub delta_e: f64,
 }
 

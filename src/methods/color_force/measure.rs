@@ -68,7 +68,8 @@ pub(super) fn measure(pixels: &Tensor, stat: ColorStat, asked: Rgb) -> Result<Me
     Ok(Measured { light, delta_e: Lab::from_linear(light).delta_e(asked.lab()) })
 }
 
-/// The pixels in which a picture is measured, and the width of their border that mixes with the surroundings.
+/// The pixels in which a picture is measured, and the width in pixels of the border where their color mixes with the
+/// surroundings.
 pub(super) struct Place {
     /// The pixels, [H, W] of 0 and 1.
     inside: Tensor,
@@ -78,8 +79,8 @@ pub(super) struct Place {
 impl Place {
     /// Places a mask of latent cells, [h, w] of 0 and 1, in a picture, [3, H, W] in -1..=1.
     ///
-    /// With `outlines` the pixels follow the outlines of the picture, and the border is narrower. The reason is that
-    /// decoders blend a cell with its neighbors, but hardly across an outline.
+    /// With `outlines` the pixels follow the outlines of the picture, and the border is narrower, because decoders
+    /// hardly blend neighboring cells across an outline.
     pub(super) fn of(mask: &Tensor, picture: &Tensor, cell: i64, outlines: bool) -> Result<Self> {
         let (_, height, width) = picture.size3()?;
         let mask = mask.f_unsqueeze(0)?.f_unsqueeze(0)?;
@@ -106,7 +107,7 @@ impl Place {
         if all == 0.0 {
             return Ok(None);
         }
-        // Erosion dilates the outside; the area beyond the picture does not count as outside.
+        // The region is eroded by dilating its outside; the area beyond the picture does not count as outside.
         let outside = self.inside.f_neg()?.f_add_scalar(1.0)?.f_unsqueeze(0)?;
         let outside = outside.f_max_pool2d([2 * self.border + 1; 2], [1, 1], [self.border; 2], [1, 1], false)?;
         let eroded = outside.f_neg()?.f_add_scalar(1.0)?;

@@ -17,14 +17,15 @@ use ndarray::Array2;
 use std::fmt;
 use tch::Tensor;
 
-/// Saliency of a spread stroke from which on a cell belongs to the object under the stroke.
+/// Smallest saliency of a spread stroke at which a cell belongs to the object under the stroke.
 const STROKE_CUTOFF: f64 = 0.35;
 
 /// Pulls the object that a phrase names toward a flat color, with every solver.
 ///
-/// Each step draws the next latent from a Gaussian around `mean`. Where the saliency of the phrase is above the cutoff,
-/// this Gaussian is multiplied by one around the latent of the flat color ("gold"). The variance of that second
-/// Gaussian is c, [`color_var`](Self::color_var), which gives `mean ← (c·mean + V·gold) / (V + c)`, V = σ² of the step.
+/// Each step draws the next latent from a Gaussian around `mean`. Where the saliency of the phrase reaches the cutoff,
+/// this Gaussian is multiplied by a second Gaussian around the latent of the flat color ("gold"). The variance of the
+/// second Gaussian is c, [`color_var`](Self::color_var). The product has `mean ← (c·mean + V·gold) / (V + c)`, where V
+/// is the variance of the step, σ².
 ///
 /// In a step, cells outside the mask keep their bits; [trimming](ForceOptions::trim) at the end also moves up to three
 /// cells around the mask. Several forces, on any phrases, multiply all their Gaussians at once, so their order does not
@@ -47,7 +48,7 @@ const STROKE_CUTOFF: f64 = 0.35;
 pub struct ColorForce {
     pub(super) settings: Settings,
     pub(super) saliency: Finder,
-    /// The setter that chose words although the saliency has no competition of words.
+    /// Name of the setter that was called to choose competing words although the saliency has no competition of words.
     pub(super) misplaced: Option<&'static str>,
     pub(super) protected: Vec<Protected>,
     pub(super) run: Option<Forcing>,
@@ -87,16 +88,16 @@ impl ColorForce {
         }
     }
 
-    /// Forces `phrase` to exactly `color`, without settings to find. The force costs two runs and a few decodings.
+    /// Forces `phrase` to exactly `color`, without settings to tune. The force costs two runs and a few decodings.
     ///
     /// - The first of two passes finds the mask, by competition among the phrases of the prompt
-    ///   ([`Refine::Contrast`](saliency::Refine::Contrast)). The mask is brought to the outlines of the picture.
+    ///   ([`Refine::Contrast`](saliency::Refine::Contrast)). The mask then follows the outlines of the picture.
     /// - The second pass forces late, at timesteps up to 250, so that the rest of the picture stays as it was. The
     ///   texture is kept.
     /// - The result is measured and trimmed.
     ///
-    /// [`ColorReport::converged`] is true if the color was met to CIEDE2000 2, and by most of the region. Otherwise the
-    /// best result stays, and a note says so.
+    /// [`ColorReport::converged`] is true if the region's color is within CIEDE2000 2 of `color`, and most of the
+    /// region has that color. Otherwise the best result is kept, and a note says so.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -151,8 +152,8 @@ impl ColorForce {
     }
 
     /// Forces `phrase` to the color that it has in a reference, and keeps the texture. The force is
-    /// [`exact`](Self::exact) with the median color of the phrase's region in the reference. Files repeat the force by
-    /// its color, without the reference.
+    /// [`exact`](Self::exact) with the median color of the phrase's region in the reference. A recipe stores the force
+    /// with this color, not with the reference.
     ///
     /// # Errors
     /// The errors of [`Reference::color`].
@@ -162,8 +163,8 @@ impl ColorForce {
         Ok(Self::exact(phrase, color))
     }
 
-    /// Forces some of the phrase's places in the prompt, where [`exact`](Self::exact) forces all of them. With two hats
-    /// in the prompt, `Occurrence::Nth(1)` is the second.
+    /// Works like [`exact`](Self::exact), but forces only the given occurrences of the phrase in the prompt. With two
+    /// hats in the prompt, `Occurrence::Nth(1)` is the second hat.
     pub fn exact_at(phrase: impl Into<String>, color: Rgb, occurrence: Occurrence) -> Self {
         let phrase = phrase.into();
         let competition = Competition::new(&phrase, color, occurrence);
@@ -189,7 +190,7 @@ impl ColorForce {
         self.saliency((Daam::of(&phrase), Differential::of(phrase, word)))
     }
 
-    /// Sets the saliency from which on a cell is forced, 0..=`range()` of the saliency, or [`Cutoff::Auto`]. Useful
+    /// Sets the smallest saliency at which a cell is forced, 0..=`range()` of the saliency, or [`Cutoff::Auto`]. Useful
     /// values are .1 to .3, lower for large objects.
     pub fn saliency_cutoff(mut self, cutoff: impl Into<Cutoff>) -> Self {
         self.settings.cutoff = cutoff.into();
@@ -251,14 +252,14 @@ impl ColorForce {
 /// # How strongly and when it acts
 impl ColorForce {
     /// Sets c, the variance of the color's Gaussian in squared latent units; a smaller c forces more strongly. c is
-    /// above 0. Useful values are 15 to 70; below that, regions turn into solid blocks.
+    /// above 0. Useful values are 15 to 70; with smaller values, regions turn into solid blocks.
     pub fn color_var(mut self, color_var: f64) -> Self {
         self.settings.color_var = color_var;
         self
     }
 
-    /// Forces only the steps in this window. Above timestep 700, maps say little. Default: timesteps 0..=700; with
-    /// [`exact`](Self::exact) 0..=250.
+    /// Forces only the steps in this window. Above timestep 700, saliency maps hardly locate the object. Default:
+    /// timesteps 0..=700; with [`exact`](Self::exact) 0..=250.
     pub fn window(mut self, window: Window) -> Self {
         self.settings.window = window;
         self
@@ -282,8 +283,8 @@ impl ColorForce {
     /// Protects the object that `phrase` names; may be called several times.
     ///
     /// The object is found by competition among the phrases of the prompt
-    /// ([`Refine::Contrast`](saliency::Refine::Contrast)) at timesteps up to 850. Cells where the force's own map is
-    /// ahead are forced, unless [`ForceOptions::protect_mode`] is `Always`.
+    /// ([`Refine::Contrast`](saliency::Refine::Contrast)) at timesteps up to 850. Cells where the force's own saliency
+    /// is larger are forced all the same, unless [`ForceOptions::protect_mode`] is `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
         let look = Daam::competing(&phrase).tune(|options| options.against = vec![self.settings.phrase.clone()]);
@@ -296,8 +297,8 @@ impl ColorForce {
     }
 
     /// Protects the cells where `saliency` is `cutoff` or more and at least the force's own saliency. If
-    /// [`ForceOptions::protect_mode`] is `Always`, the force's own saliency does not count. Messages call the cells
-    /// `name`.
+    /// [`ForceOptions::protect_mode`] is `Always`, the force's own saliency does not count. Messages use `name` for
+    /// these cells.
     pub fn protect_where(
         mut self,
         name: impl Into<String>,
@@ -322,7 +323,7 @@ impl ColorForce {
     }
 
     /// Returns the words that the phrase competed with in each image of the last run, and the words that were left out.
-    /// The list is empty for a saliency that tells no words apart.
+    /// The list is empty for a saliency without a competition of words.
     ///
     /// # Errors
     /// [`Error::Torch`].

@@ -23,7 +23,7 @@ use std::fmt;
 #[derive(Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ForceOptions {
-    /// Shape of the step from saliency to a mask.
+    /// Shape of the mask's edge, where the saliency crosses the cutoff.
     pub edge: MaskEdge,
     /// The rule for a cell that several forces claim.
     pub overlap: Overlap,
@@ -39,33 +39,34 @@ pub struct ForceOptions {
     /// Adjusts the color variance during the run, starting from
     /// [`ColorForce::color_var`](super::ColorForce::color_var).
     pub feedback: Option<Feedback>,
-    /// The way in which the latent of the color is made.
+    /// Method that makes the latent of the color.
     pub gold: GoldMode,
-    /// Number of steps, 1..=1000, whose total strength every run gets. With `None`, a run of more steps forces more.
+    /// Number of steps, 1..=1000. Every run gets the total strength of a run with this number of steps. With `None`, a
+    /// run of more steps forces more strongly.
     pub reference_steps: Option<usize>,
     /// The training timestep, 0..=999, at which a first pass ends; 0 runs the pass to the end, `None` omits it.
     ///
     /// The first pass runs over the same noise, forces nothing and only records the saliency. The second pass forces
-    /// under the last map of the first pass. Its mask is therefore known from the first step on, does not flicker and
-    /// does not follow the force's own effect.
+    /// under the last map of the first pass. The mask of the second pass is therefore known from the first step on,
+    /// does not flicker and does not follow the force's own effect.
     pub first_pass: Option<f64>,
     /// Makes masks follow the outlines of the picture instead of the coarse cells of attention.
     ///
-    /// The first pass's map is brought to the outlines of the first pass's picture, and cells that it covers by half or
-    /// more are forced. The measured region is brought to the outlines of the measured picture. The option costs one
-    /// more decoding.
+    /// The first pass's map is brought to the outlines of the first pass's picture, and cells that the map covers by
+    /// half or more are forced. The measured region is brought to the outlines of the measured picture. The option
+    /// costs one more decoding.
     pub outlines: bool,
-    /// Lowers the first pass's map in cells whose colors in the first pass's picture are far from those of the surest
-    /// cells. The map of an object of one color, such as the object under a stroke, gains precision. The map of an
-    /// object of many colors changes little.
+    /// Lowers the first pass's map in cells with a color, in the first pass's picture, that is far from the color of
+    /// the cells with the largest saliency. The map of an object of one color, such as the object under a stroke, gains
+    /// precision. The map of an object of many colors changes little.
     #[serde(default)]
     pub alike: bool,
     /// Number of rounds of trimming after the last step, 0..=10. A round decodes the picture, measures the region and
-    /// moves its latent by the color error. This corrects the effect of the decoder and the texture on the color, which
-    /// is not known before.
+    /// moves its latent by the color error. Trimming corrects the effect of the decoder and the texture on the color,
+    /// which is not known before the picture is decoded.
     pub trim: usize,
     /// Lets trimming reduce the texture by a quarter at a time where the color is not met otherwise. An example is
-    /// shaded gold: no pixels lie beyond gold to balance its dark pixels. If the color is met but fewer than .8 of the
+    /// shaded gold: there is no brighter gold to balance its dark pixels. If the color is met but fewer than .8 of the
     /// pixels are within CIEDE2000 10 of it, trimming tries one quarter less texture.
     pub flatten: bool,
     /// The statistic that stands for the region's color in measurements.
@@ -188,7 +189,7 @@ pub enum ForceTarget {
     Denoised,
 }
 
-/// Shape of the step from saliency to a mask.
+/// Shape of the mask's edge, where the saliency crosses the cutoff.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MaskEdge {
@@ -242,9 +243,9 @@ pub enum Overlap {
 pub struct Feedback {
     /// Target CIEDE2000, .1..=20.
     pub goal: f64,
-    /// CIEDE2000 above the goal from which on c changes at its full rate; above 0.
+    /// Distance above the goal, in CIEDE2000, at which c begins to change at its full rate; above 0.
     pub span: f64,
-    /// Largest change of c in one step, as the exponent of a factor e^gain. Above 0, up to 2.
+    /// Largest change of c in one step: c changes at most by the factor e^gain. Above 0, up to 2.
     pub gain: f64,
     /// Speed at which c grows, as a share of the speed at which c falls: 0..=1. At 0, c never grows.
     pub relax: f64,

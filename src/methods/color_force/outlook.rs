@@ -1,4 +1,5 @@
-//! The outlook of a force: a rating of first passes, so that a run with several candidates finishes the best one.
+//! The outlook of a force: a rating of first passes, by which a run with several candidates finishes only the best
+//! candidate.
 
 use super::ColorForce;
 use super::comparison::{compare, undecided};
@@ -7,7 +8,7 @@ use crate::conditioning::Codec;
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
-/// Range of shares of the picture that a region of the object asked for can cover.
+/// Share of the picture that a region may cover if it is to be the object asked for.
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.001..=0.8;
 
 impl ColorForce {

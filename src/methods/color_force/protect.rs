@@ -37,7 +37,7 @@ impl Protected {
     }
 
     /// Removes the protected cells, grown by `grow` cells, from `mask`. `map` is the saliency of the protected object,
-    /// `forced` that of the force; all are [n, 1, h, w].
+    /// and `forced` is the saliency of the force; all are [n, 1, h, w].
     pub(super) fn spare(
         &mut self,
         mask: &Tensor,

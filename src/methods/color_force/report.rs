@@ -15,15 +15,15 @@ use crate::saliency::Competition;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-/// CIEDE2000 between a region's mean and the color asked for up to which the region counts as one color.
+/// Largest CIEDE2000 between a region's mean and the color asked for at which the region counts as one color.
 const ONE_COLOR: f64 = 5.0;
-/// Share of pixels near the color from which on a region counts as one color.
+/// Smallest share of pixels near the color at which a region counts as one color.
 const MOST: f64 = 0.6;
 /// Share of pixels with the color below which a connected piece counts as painted in part.
 const HALF: f64 = 0.5;
 /// Remainder of a region above which its mask cuts an object.
 const CUT: f64 = 0.1;
-/// Undecided cells as a share of those above the cutoff; a region with more may belong to another object.
+/// Undecided cells as a share of the cells above the cutoff; a region with a larger share may belong to another object.
 const DOUBTFUL: f64 = 1.5;
 /// CIEDE2000 above which a force without trimming has missed the color.
 const MISSED: f64 = 10.0;
@@ -48,15 +48,15 @@ pub struct ColorReport {
     ///
     /// - The region's color by [`ForceOptions::stat`](super::ForceOptions::stat) is within CIEDE2000 2 of the color
     ///   asked for, and the region's mean is within 5.
-    /// - At least .6 of the region's pixels are within CIEDE2000 10. A median ignores the half with other colors, and
-    ///   the mean of two colors is a third one, so pixels count too.
+    /// - At least .6 of the region's pixels are within CIEDE2000 10. Pixels are counted because a median ignores the
+    ///   half with other colors, and the mean of two colors is a third color.
     /// - At least half of the pixels of each connected piece are within CIEDE2000 10 ([`PaintedColor::least_covered`]).
     /// - The mask does not cut its object ([`PaintedColor::remainder`]) and is decided ([`PaintedColor::undecided`]).
     ///
     /// A clean mask on the wrong object is not noticed; the masks show it.
     pub converged: bool,
-    /// Words that the phrase competed with in each image, and words that were left out; empty for a saliency that tells
-    /// no words apart.
+    /// Words that the phrase competed with in each image, and words that were left out; empty for a saliency without a
+    /// competition of words.
     pub competitions: Vec<Competition>,
     /// Warnings about the run.
     pub warnings: Vec<ColorWarning>,
@@ -82,8 +82,8 @@ pub struct ForcedStep {
     pub flat: bool,
 }
 
-/// The color of the forced region in one finished picture. The region is the cells that were in the mask of at least
-/// half of the forced steps.
+/// The color of the forced region in one finished picture. The region consists of the cells that were in the mask of at
+/// least half of the forced steps.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PaintedColor {
@@ -106,8 +106,8 @@ pub struct PaintedColor {
     /// Smallest share of pixels within CIEDE2000 10 of the color asked for among the connected pieces, such as two
     /// eyes. The pieces are those of the region and its remainder together. `None` if `remainder` is `None`.
     pub least_covered: Option<f64>,
-    /// Cells whose saliency is near the cutoff, as a share of those above it. Above 1.5 the map hardly locates the
-    /// object. `None` unless words competed in a first pass.
+    /// Cells with a saliency near the cutoff, as a share of the cells above the cutoff. Above 1.5 the map hardly
+    /// locates the object. `None` unless words competed in a first pass.
     pub undecided: Option<f64>,
 }
 
@@ -156,8 +156,8 @@ pub(super) struct Trace {
     seen: Seen,
     painted: Vec<PaintedColor>,
     trimmed: Vec<Trimmed>,
-    /// Undecided cells of each image's map in the first pass, as a share of those above the cutoff; empty unless words
-    /// competed.
+    /// Undecided cells of each image's map in the first pass, as a share of the cells above the cutoff; empty unless
+    /// words competed.
     pub undecided: Vec<f64>,
     warnings: Vec<ColorWarning>,
 }
@@ -175,7 +175,7 @@ impl Trace {
         }
     }
 
-    /// Returns the recorded warnings, then those that follow from the steps and from the measurements.
+    /// Returns the recorded warnings, then the warnings that follow from the steps and from the measurements.
     pub(super) fn warnings(&self) -> Vec<ColorWarning> {
         let of = self.steps.len();
         let count = |doubtful: &dyn Fn(&ForcedStep) -> bool| self.steps.iter().filter(|step| doubtful(step)).count();
@@ -241,8 +241,8 @@ impl Trace {
     }
 
     /// Returns the cells that were in the mask of at least half of the forced steps, [n, h, w] of 0 and 1; `None` if no
-    /// step was forced. A single step's mask flickers, most of all the last one: attention says least when the picture
-    /// is done.
+    /// step was forced. The mask of a single step flickers, most of all the mask of the last step, because attention
+    /// says least about a finished picture.
     pub(super) fn region(&self) -> Result<Option<Tensor>> {
         if self.masks.is_empty() {
             return Ok(None);
@@ -339,7 +339,7 @@ impl Trace {
         report = report.curve(Curve::new("strength of the force, 0 to 1", curve(&|step| step.strength)));
         for image in 0..self.images as usize {
             let area = |step: &ForcedStep| 100.0 * step.areas.get(image).copied().unwrap_or_default();
-            report = report.curve(Curve { image: Some(image), ..Curve::new("share of the picture, %", curve(&area)) });
+            report = report.curve(Curve { image: Some(image), ..Curve::new("mask, % of the picture", curve(&area)) });
             let colors = self.steps.iter().map(|step| step.index).zip(self.seen.colors(image as i64)?);
             let colors: Vec<(usize, Rgb)> = colors.filter_map(|(step, color)| Some((step, color?))).collect();
             if !colors.is_empty() {

@@ -23,7 +23,7 @@ pub(super) struct Forcing {
 
 /// The source of a run's saliency maps.
 pub(super) enum MapSource {
-    /// The saliency, step by step.
+    /// The saliency's map at each step.
     Live,
     /// The saliency of a first pass, which forces nothing; holds the last clean latent, [n, 4, h, w].
     FirstPass(Option<Tensor>),
@@ -35,8 +35,8 @@ pub(super) enum MapSource {
 pub(super) struct Maps {
     /// The map of the region to color, which follows outlines if the settings ask for that.
     pub own: Tensor,
-    /// The map before it is brought to outlines. It is compared with the maps of the protected objects, which follow no
-    /// outlines.
+    /// The map before it is brought to outlines. This map is compared with the maps of the protected objects, which do
+    /// not follow outlines.
     pub found: Tensor,
     /// The maps of the protected objects.
     pub others: Vec<Option<Tensor>>,

@@ -4,8 +4,8 @@ use crate::color::Rgb;
 use crate::error::Result;
 use tch::{Device, Kind, Tensor};
 
-/// A record of a few numbers per step, from which the colors of a run are computed on request. The colors come from the
-/// linear map from latents to colors that fits this picture best. Decoding every step would cost more than the run.
+/// A record of a few numbers per step. On request, the colors of a run are computed from these numbers, by the linear
+/// map from latents to colors that fits this picture best. Decoding every step would cost more than the run.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Mean of the clean latent under each step's mask, [n, 4].
@@ -27,7 +27,7 @@ impl Seen {
         Ok(())
     }
 
-    /// Keeps the decoded picture, [n, 3, H, W] in about -1..=1, at the latent's size.
+    /// Stores the decoded picture, [n, 3, H, W] in about -1..=1, scaled down to the latent's size.
     pub(super) fn picture(&mut self, picture: &Tensor) -> Result<()> {
         let Some((_, _, h, w)) = self.latent.as_ref().map(Tensor::size4).transpose()? else { return Ok(()) };
         self.small = Some(picture.f_to_kind(Kind::Float)?.f_adaptive_avg_pool2d([h, w])?);
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_linear_decoder_is_seen_exactly() -> Result<()> {
+    fn colors_of_a_linear_decoder_are_exact() -> Result<()> {
         let latent = Tensor::randn([1, 4, 6, 8], (Kind::Float, Device::Cpu));
         let decode = |latent: &Tensor| latent.narrow(1, 1, 3) * 0.2 + latent.narrow(1, 0, 1) * 0.1 - 0.1;
         let picture = decode(&latent).upsample_nearest2d([48, 64], None, None);

@@ -25,8 +25,8 @@ pub(super) struct Settings {
     pub options: ForceOptions,
 }
 
-/// Largest weight of a force relative to the step. A force of this weight paints a block of color, and larger weights
-/// overflow f32.
+/// Largest weight of a force relative to the step. A force of this weight paints a solid block of color; larger weights
+/// may overflow f32.
 const LARGEST_WEIGHT: f64 = 1e6;
 
 impl Settings {
@@ -53,11 +53,13 @@ impl Settings {
         Ok(variance)
     }
 
-    /// Returns w = V/c, the force's precision relative to the step's.
+    /// Returns w = V/c, the force's precision relative to the step's precision, adjusted to `reference_steps` and
+    /// limited.
     pub(super) fn weight(&self, step: &Step, variance: f64, color_var: f64) -> f64 {
         let weight = variance / color_var;
         let weight = match self.options.reference_steps {
-            // Strengths 1 − 1/(1+w) compound over steps; the exponent gives every run the total of `reference` steps.
+            // Strengths 1 − 1/(1+w) compound over steps; the exponent gives every run the total strength of `reference`
+            // steps.
             Some(reference) => (1.0 + weight).powf(reference as f64 / step.nominal.max(1) as f64) - 1.0,
             None => weight,
         };

@@ -1,4 +1,4 @@
-//! The part of a color shift that a force applies, which can leave the texture as it is.
+//! The part of a color shift that a force applies. Some parts leave the texture of the region as it is.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Texture {
-    /// The whole shift: the region becomes flat, as the method is described.
+    /// The whole shift: the region becomes flat, as in the published method.
     #[default]
     Off,
     /// The shift's mean over the mask, Σ m·d / Σ m per channel and image. The region's mean moves as far as with the
@@ -18,8 +18,8 @@ pub enum Texture {
     /// Finer detail stays.
     LowPass(f64),
     /// The shift's low frequencies as in [`LowPass`](Self::LowPass), with a Gaussian of this share of the latent's
-    /// shorter side, above 0 and up to 1; 1/16 is usual. At every picture size, two bows in different colors each reach
-    /// the color, while folds and shades stay.
+    /// shorter side, above 0 and up to 1; 1/16 is usual. At every picture size, two bows of different colors both reach
+    /// the color asked for, while folds and shades stay.
     Local(f64),
 }
 
@@ -120,7 +120,7 @@ mod tests {
     /// Two halves of different colors, each with stripes, fill the mask. Each half moves by its own shift, at both
     /// sizes.
     #[test]
-    fn of_two_colors_each_goes_its_own_way() -> Result<()> {
+    fn local_texture_moves_each_color_by_its_own_shift() -> Result<()> {
         for side in [32, 64] {
             let index = Tensor::arange(side, (Kind::Int64, tch::Device::Cpu));
             let stripes = index.remainder(2).to_kind(Kind::Float).reshape([1, 1, -1, 1]) - 0.5;
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_of_a_batch_is_blurred_as_alone() -> Result<()> {
+    fn blur_of_an_image_is_the_same_in_a_batch() -> Result<()> {
         let batch = Tensor::randn([3, 4, 8, 6], (Kind::Float, tch::Device::Cpu));
         let all = blur(&batch, 0.4)?;
         for image in 0..3 {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_mask_has_no_way_to_go() -> Result<()> {
+    fn shift_under_an_empty_mask_is_zero() -> Result<()> {
         let (way, mask) = (
             Tensor::ones([2, 4, 3, 3], (Kind::Float, tch::Device::Cpu)),
             Tensor::zeros([2, 1, 3, 3], (Kind::Float, tch::Device::Cpu)),

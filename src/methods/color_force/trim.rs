@@ -34,9 +34,10 @@ pub(super) const UNSHOWABLE: f64 = 10.0;
 const GOAL: f64 = 0.75;
 /// Shares of the texture, tried in turn while the color is not met with the full texture.
 const FLATTER: [f64; 3] = [0.75, 0.5, 0.25];
-/// Share of the pixels near the color below which the first share in `FLATTER` is tried even if the color is met.
+/// Share of pixels near the color below which trimming tries the first share in `FLATTER` even if the color is met.
 ///
-/// The other shares are not tried then, because an object may have parts in other colors: an eye has a pupil.
+/// In that case the other shares are not tried, because an object may have parts in other colors. For example, an eye
+/// has a pupil.
 const ENOUGH: f64 = 0.8;
 
 /// Trims the region `mask` ([h, w] of 0 and 1, not empty) of one image's latent, [1, 4, h, w].
@@ -119,8 +120,8 @@ impl Trim<'_> {
         self.place.pixels(picture)?.ok_or_else(empty)
     }
 
-    /// Moves the set point of `latent` as long as the color improves. `pixels`, [3, pixels], are the region's pixels in
-    /// the picture of `latent`.
+    /// Moves the set point, and `latent` with it, as long as the color improves. `pixels`, [3, pixels], are the
+    /// region's pixels in the picture of `latent`.
     fn approach(&self, mut latent: Tensor, mut pixels: Tensor) -> Result<Attempt> {
         let (color, stat) = (self.settings.color, self.settings.options.stat);
         let (mut point, mut here) = (color.to_linear(), self.gold.shallow_clone());
@@ -200,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn texture_that_hides_the_color_is_lessened_once() -> Result<()> {
-        // Three rows miss the color by CIEDE2000 11, and by 8 with a quarter less texture.
+    fn texture_that_hides_the_color_is_reduced_once() -> Result<()> {
+        // Three rows miss the color by CIEDE2000 11 with the full texture, and by 8 with a quarter less texture.
         let folds = trimmed(GRAY, 128, (3, 100), true)?;
         assert_eq!(folds.texture, 0.75);
         assert!(folds.after <= GOAL, "the color stays met: {folds:?}");
-        assert_eq!(trimmed(GRAY, 128, (3, 100), false)?.texture, 1.0, "unless it may not be");
+        assert_eq!(trimmed(GRAY, 128, (3, 100), false)?.texture, 1.0, "without `flatten` the texture stays");
         assert_eq!(trimmed(GRAY, 128, (1, 100), true)?.texture, 1.0, "nine of ten rows have the color");
         // Black rows stay black with less texture too, so the texture is kept.
         assert_eq!(trimmed(GRAY, 128, (3, 0), true)?.texture, 1.0);
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn color_at_the_edge_lessens_all_texture() -> Result<()> {
+    fn unreached_white_reduces_texture_to_a_quarter() -> Result<()> {
         // Nothing is brighter than white, so brighter rows cannot make up for the others.
         let white = trimmed(Rgb(255, 255, 255), 200, (4, 255), true)?;
         assert!(white.texture == 0.25 && white.after < white.before, "{white:?}");

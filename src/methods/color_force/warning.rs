@@ -3,7 +3,7 @@
 use crate::window::Window;
 use serde::Serialize;
 
-/// A warning about a force, which is no error. Its `Display` text is a sentence.
+/// A warning about a force, which is no error. The `Display` text is a sentence.
 #[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum ColorWarning {
@@ -72,7 +72,8 @@ pub enum ColorWarning {
     MostlyProtected,
     /// Feedback cannot measure colors with this VAE.
     #[error(
-        "feedback does not work with this VAE, because colors are measured with an error of CIEDE2000 {delta_e:.1}"
+        "feedback does not work with this VAE, because colors are measured with an error of CIEDE2000 \
+         {delta_e:.1}; set feedback to None"
     )]
     FeedbackBlind {
         /// Root-mean-square CIEDE2000 over 64 colors.

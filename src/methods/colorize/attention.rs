@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 /// Sites with few cells decide what objects are, sites with many cells decide their colors.
 ///
 /// Source: "reference strength" of ColorizeDiffusion's application. There the overall factor does not reach the
-/// bottleneck and the last level; here it does.
+/// bottleneck and the last level; here the factor reaches all sites.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceScales {
     /// Factor everywhere.
@@ -81,9 +81,9 @@ pub struct FigureAndGround {
     pub sketch: Region,
     /// The figure in the reference.
     pub reference: Region,
-    /// Share of the figure from which on a cell of the sketch belongs to the figure, 0..=1. Default 0.5.
+    /// Smallest share of the figure at which a cell of the sketch belongs to the figure, 0..=1. Default 0.5.
     pub threshold: f64,
-    /// Share of the figure from which on a pixel of the reference belongs to the figure, 0..=1. Default 0.5.
+    /// Smallest share of the figure at which a pixel of the reference belongs to the figure, 0..=1. Default 0.5.
     pub reference_threshold: f64,
     /// Factor of the figure's attention to its tokens, 0..=4. Default 1.
     pub figure: f64,
@@ -134,14 +134,14 @@ impl FigureAndGround {
     }
 }
 
-/// Figure and background of a picture with the tokens that each reads.
+/// Figure and background of a picture, with the tokens that each of them reads.
 #[derive(Debug)]
 pub(super) struct Parted {
     /// Tokens that the figure reads, [1, tokens, width].
     pub figure: Tensor,
     /// Tokens of the background, [1, tokens, width].
     pub ground: Tensor,
-    /// True if the adapter acts: for the figure, for the background.
+    /// True if the adapter acts, first for the figure, then for the background.
     pub adapters: (bool, bool),
     /// The figure in the picture, [n or 1, 1, h, w] at the latent's size.
     pub mask: Tensor,
@@ -173,7 +173,7 @@ impl Parted {
             1 => self.mask.shallow_clone(),
             _ => self.mask.f_narrow(0, at.images.start, n)?,
         };
-        // Bicubic as in the original, although the curve runs beyond 0..=1.
+        // Bicubic as in ColorizeDiffusion, although values of the mask may then leave 0..=1.
         let mask = mask.f_upsample_bicubic2d([at.grid.h, at.grid.w], false, None::<f64>, None::<f64>)?;
         let mask = mask.f_to_device(figure.device())?.f_flatten(2, 3)?.f_transpose(1, 2)?; // [n or 1, cells, 1]
         Ok(figure.f_where_self(&mask.f_ge(self.threshold)?, &ground)?)

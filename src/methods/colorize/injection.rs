@@ -18,8 +18,8 @@ use tch::{Kind, Tensor};
 /// Source: "attention injection" of ColorizeDiffusion's application.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Injection {
-    /// Share of attention without the reference in the negative prompt's branch, 0..=1. At 1 the reference's pass for
-    /// that branch is saved. Default 0.5.
+    /// Share of attention without the reference in the negative prompt's branch, 0..=1. At 1 the extra pass of the
+    /// reference for that branch is not needed and is omitted. Default 0.5.
     pub reference: f64,
     /// Weight of the reference's own lines in its passes, 0..=3. Default 0.
     pub sketch: f64,
@@ -45,7 +45,7 @@ impl Injection {
     }
 }
 
-/// Index of a site, first image of the rows, and branch.
+/// Index of an attention site, index of the first image in a call, and branch.
 type Place = (usize, i64, Branch);
 
 /// A hook that keeps hidden states of the reference's branches and joins them to those of the picture's branches.

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 /// Factor by which the tokens that resemble the control text least move away from the target.
 const RATIO: f64 = 2.0;
-/// Largest scale that is accepted; the original application stops at 15.
+/// Largest scale that is accepted; ColorizeDiffusion's application stops at 15.
 const LARGEST: f64 = 100.0;
 
 /// A change of a reference's tokens towards a text: more of `target`, and less of `anchor` if there is one.
@@ -32,9 +32,9 @@ pub struct Manipulation {
     pub control: Option<String>,
     /// Projection on the target that the tokens get, 0..=100; 0 to 15 is usual.
     pub scale: f64,
-    /// Removes the tokens' projection on the anchor first.
+    /// True to remove the tokens' projection on the anchor first.
     pub enhance: bool,
-    /// Upper ends of the first four of five ranges of resemblance to the control text, rising, each in 0..=1.
+    /// Upper ends of the first four of five ranges of resemblance to the control text: rising numbers in 0..=1.
     pub thresholds: [f64; 4],
 }
 
@@ -56,15 +56,15 @@ impl Manipulation {
         Self { target: target.into(), anchor: None, control: None, scale, enhance: false, thresholds }
     }
 
-    /// Parses lines of the original application, one manipulation each.
+    /// Parses manipulations as ColorizeDiffusion's application writes them, one in each line.
     ///
     /// The form is `[target] T; [anchor] A; [control] C; [scale] S; [enhanced] True; [ts0] 0.5; [ts1] 0.55; [ts2] 0.65;
     /// [ts3] 0.95`. All fields but the target may be missing. An empty text or `none` means no text.
     ///
-    /// The original takes every word after `[enhanced]` for true, even `False`; here `False` is false.
+    /// ColorizeDiffusion takes every word after `[enhanced]` for true, even `False`; here `False` is false.
     ///
     /// # Errors
-    /// [`Error::Parameter`] that names the line and the field.
+    /// [`Error::Parameter`] for an unreadable field, with the number of its line.
     pub fn parse(lines: &str) -> Result<Vec<Self>> {
         let numbered = (1..).zip(lines.lines()).filter(|(_, line)| !line.trim().is_empty());
         numbered.map(|(number, line)| Self::parse_line(number, line)).collect()
@@ -143,7 +143,7 @@ impl Manipulation {
             Some(anchor) if self.enhance => anchor,
             _ => &texts.target,
         };
-        // d of the specification, [n, 1, 1].
+        // The projection that the whole picture lacks, [n, 1, 1].
         let missing = has(&whole, measured)?.f_neg()?.f_add_scalar(self.scale)?;
         let mut weights = match &texts.control {
             Some(control) => local_weights(&has(&patches, control)?, &missing, self.thresholds)?,

@@ -1,4 +1,4 @@
-//! Coloring of sketches after reference pictures, with models made for this.
+//! Coloring of sketches like reference pictures, with models that were trained for this.
 
 mod attention;
 mod figure;
@@ -37,18 +37,18 @@ const NOISE_SEED: u64 = 0x0c01_0122;
 /// Largest number of names that a prompt may have for parts of the reference.
 const MOST_NAMES: usize = 256;
 
-/// Colors a sketch like a reference picture, with a model that was made for it
+/// Colors a sketch like a reference picture, with a model that was trained for this task
 /// ([`Model::colorizes`](crate::Model::colorizes)): ColorizeDiffusion of version 1, 1.5 or 2.
 ///
-/// The network reads no words. Words of the prompt name parts of the reference, so that other methods find them. With
-/// the prompt "eyes, hair, shirt, background", a color force on "hair" acts where the picture attends to the "hair"
-/// patches of the reference. These are the patches that resemble "hair" more than the other names. Names need the text
-/// encoder that belongs to the vision tower; an empty prompt needs none.
+/// The network reads no words. Words of the prompt name parts of the reference, so that other guidance methods find
+/// these parts. With the prompt "eyes, hair, shirt, background", a color force on "hair" acts where the picture attends
+/// to the "hair" patches of the reference. These are the patches that resemble "hair" more than the other names. Names
+/// need the text encoder that belongs to the vision tower; an empty prompt needs none.
 ///
-/// Lines enter the network as features of their own. The network reads one token for each patch of the reference. The
-/// branch of the negative prompt goes without the reference, so a request's guidance scale says how strongly the
-/// reference's colors count. [`DualCfg`](crate::guidance::DualCfg) guides by the sketch too. Words change the tokens
-/// before the run ([`manipulate`](Self::manipulate)).
+/// The sketch's lines enter the network as separate features. The network reads one token for each patch of the
+/// reference. The branch of the negative prompt does not read the reference, so a request's guidance scale sets how
+/// strongly the reference's colors count. [`DualCfg`](crate::guidance::DualCfg) guides by the sketch too. Words can
+/// change the tokens before the run ([`manipulate`](Self::manipulate)).
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -110,13 +110,13 @@ struct Coloring {
     features_up: Option<ReferenceFeatures>,
 }
 
-/// The reference as a picture, which goes through the network too.
+/// The reference as a picture that also goes through the network.
 #[derive(Debug)]
 struct Injected {
     hook: Injecting,
     /// Features of the reference's own lines.
     features: Vec<Tensor>,
-    /// Latent of the reference, [1, 4, h, w]; `noise` has the same shape and is added to it.
+    /// Latent of the reference, [1, 4, h, w]; `noise` has the same shape and is added to the latent.
     latent: Tensor,
     noise: Tensor,
     images: i64,
@@ -159,15 +159,15 @@ impl Colorize {
         self
     }
 
-    /// Puts the reference between white bars that make it this many times as wide, 1..=4. Default 1. A vision tower
-    /// that reads the whole picture squeezed takes a wide margin for a plain background.
+    /// Puts the reference between white bars that make it this many times as wide, 1..=4. Default 1. The vision tower
+    /// reads the whole picture squeezed to a square, and takes a wide margin for a plain background.
     pub const fn padding(mut self, factor: f64) -> Self {
         self.padding = factor;
         self
     }
 
-    /// Reads one token for the whole reference instead of one for each patch, for models that were trained so. Default:
-    /// false.
+    /// Reads one token for the whole reference instead of one for each patch, for models that were trained this way.
+    /// Default: false.
     pub const fn whole(mut self, whole: bool) -> Self {
         self.whole = whole;
         self
@@ -189,7 +189,7 @@ impl Colorize {
         self
     }
 
-    /// Sets how strongly the picture attends to the reference, by parts of the network.
+    /// Sets how strongly the picture attends to the reference in each part of the network.
     pub const fn scales(mut self, scales: ReferenceScales) -> Self {
         self.scales = scales;
         self
@@ -215,8 +215,8 @@ impl Colorize {
 
 /// # The reference as a picture
 impl Colorize {
-    /// Takes over the reference's style: a factor and a summand for each channel in the expanding half of the network.
-    /// The style needs a model of version 2. Default: false.
+    /// Takes over the reference's style, which is a factor and an offset for each channel in the expanding half of the
+    /// network. The style needs a model of version 2. Default: false.
     pub const fn style(mut self, style: bool) -> Self {
         self.style = style;
         self
@@ -231,13 +231,13 @@ impl Colorize {
 
 /// # When it acts
 impl Colorize {
-    /// Reads the reference only in this window; the sketch acts in the whole run. Default: the whole run.
+    /// Reads the reference only in this window, while the sketch acts in the whole run. Default: the whole run.
     pub const fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
     }
 
-    /// Omits the reference in this window, even inside the window of [`window`](Self::window). Default: no pause.
+    /// Leaves out the reference in this window, even inside the window of [`window`](Self::window). Default: no pause.
     pub const fn pause(mut self, window: Window) -> Self {
         self.pause = Some(window);
         self
@@ -390,8 +390,8 @@ impl Guidance for Colorize {
         if acts {
             let noised = injected.latent.f_add(&injected.noise.f_mul_scalar(step.sigma)?)?;
             let (_, channels, h, w) = noised.size4()?;
-            // Kernels are chosen by strides, and an image must be the same to the bit alone and in a batch. The rows
-            // are therefore a copy, not a view.
+            // An image must be the same to the bit alone and in a batch, but libtorch chooses kernels by strides. The
+            // rows are therefore a contiguous copy, not a view.
             let rows = noised.f_expand([injected.images, channels, h, w], false)?.f_contiguous()?;
             let (with, without) = injected.hook.writers;
             plan.evaluate_at(with, rows.shallow_clone());
@@ -410,7 +410,10 @@ impl Guidance for Colorize {
         let Some(run) = &self.run else { return Vec::new() };
         let never = !run.acts && self.reference.is_some();
         let never = never.then(|| {
-            format!("no step of this run reads the reference in the window ({}); widen the window", self.window)
+            format!(
+                "no step of this run reads the reference in the window ({}); widen the window or shorten the pause",
+                self.window
+            )
         });
         let negative = run.negative.then(|| {
             "the negative prompt was not read, because this model reads no words; leave the negative prompt empty"

@@ -17,12 +17,12 @@ pub enum Ink {
     Dark,
     /// Light lines on a dark ground, as edge detectors give them.
     Light,
-    /// Dark lines of any shade on uneven paper, brought to one standard ([`standard_line_art`]).
+    /// Dark lines of any shade on uneven paper, converted to standard line art ([`standard_line_art`]).
     Uneven,
 }
 
-/// Returns the largest size of a picture inside another that keeps its aspect, and the free columns at the left and
-/// free rows above.
+/// Returns the largest size with the aspect of `picture` that fits into `within`. Also returns the number of free
+/// columns at the left and of free rows above when the picture is centered.
 pub(super) fn placement(picture: Size, within: Size) -> (Size, (u32, u32)) {
     let ratio = |to: u32, from: u32| f64::from(to) / f64::from(from.max(1));
     let scale = ratio(within.height, picture.height).min(ratio(within.width, picture.width));

@@ -11,7 +11,7 @@ use crate::vision::{ClipRange, Crop, View};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// Share of the color in the picture of a manipulation; the rest is the reference.
+/// Share of a range's color in the picture of a manipulation; the rest is the reference.
 const COLORED: f64 = 0.7;
 /// Colors of the five ranges of resemblance to a control text: deep blue, blue, green, orange, brown.
 const RANGES: [[u8; 3]; 5] = [[0, 0, 128], [0, 124, 255], [121, 255, 134], [255, 136, 0], [140, 0, 0]];

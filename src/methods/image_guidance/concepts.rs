@@ -1,4 +1,4 @@
-//! Concepts: prompt tokens that are replaced by the features a picture has for a concept.
+//! Concepts: prompt tokens that resemble a given word, and are replaced by the guide's tokens for that word.
 
 use super::pairing::{assigned, read, similarity};
 use super::params::Mapping;
@@ -32,7 +32,7 @@ impl Concepts {
             assigned(&read(&similarity(guide, &concept, temperature)?)?, Mapping::TextOrder { reuse: false }, &words);
         let mut likeness = read(&similarity(&concept, text, temperature)?)?;
         if self.words.is_some() {
-            // Start, end and padding of the concept stand for no word, so nothing may resemble them.
+            // The concept's start, end and padding tokens stand for no word, so no prompt token may resemble them.
             likeness
                 .rows_mut()
                 .into_iter()
@@ -50,8 +50,8 @@ impl Concepts {
     }
 }
 
-/// Flags of the `count` tokens from the `start`th on: true for tokens in `spans`, or for all but the first without
-/// spans.
+/// Returns a flag for each of `count` tokens from token `start` on: true for tokens in `spans`, or for all tokens if
+/// `spans` is `None`. The first flag is always false, because the first token is the header.
 fn chosen(spans: Option<&[TokenSpan]>, start: i64, count: i64) -> Vec<bool> {
     let within = |at: i64| spans.is_none_or(|spans| spans.iter().any(|span| (span.start..span.end).contains(&at)));
     (start..start + count).map(|at| at > start && within(at)).collect()

@@ -14,14 +14,14 @@ use tch::Tensor;
 pub(super) enum Guide {
     Picture(Raster),
     Text(String),
-    /// Tokens, [a, d] or [n, a, d].
+    /// Guide tokens, [tokens, width] or [n, tokens, width].
     Tokens(#[serde(with = "crate::recipe::tensor")] Tensor),
 }
 
 /// The encoded tokens of a guide.
 #[derive(Debug)]
 pub(super) struct Encoded {
-    /// Tokens, [1 or n, a, width].
+    /// Guide tokens, [1 or n, tokens, width].
     pub tokens: Tensor,
     /// The columns of the context that the tokens are compared with; `None`: all.
     pub columns: Option<Range<i64>>,

@@ -29,23 +29,24 @@ use std::ops::Range;
 use tch::Tensor;
 use tween::{Tween, batch, directly};
 
-/// Share of the way from the picture's first token to the prompt's header, for [`ImageGuidance::direct`].
+/// Share of the way from the picture's first token to the prompt's first token, the header, for
+/// [`ImageGuidance::direct`].
 const PULL: f64 = 0.85;
 
 /// Guides a prompt by a picture, or by a second text. Before the run, every token of the prompt is moved towards the
 /// guide's token that resembles it most.
 ///
-/// The picture goes through the model's CLIP vision tower ([`Codec::vision`]; the embedded model has one). The
-/// weight of each token combines three kinds:
+/// The picture goes through the model's CLIP vision tower ([`Codec::vision`]; the embedded model has one). The weight
+/// by which a token moves combines three weights:
 /// - [`threshold`](GuidanceParams::threshold) moves tokens that resemble the guide.
 /// - [`clustered`](GuidanceParams::clustered) moves tokens that resemble the guide more than their neighbors do.
 /// - [`linear`](GuidanceParams::linear) moves the front or the back of the prompt.
 ///
 /// The method needs no training and no additional UNet calls, and costs nothing per step. Variations of the prompt that
-/// other guidance methods add are guided alike. The negative prompt is not guided, nor are separate prompts such as
-/// those of regions.
+/// other guidance methods add are guided in the same way. The negative prompt is guided only with
+/// [`on_negative`](Self::on_negative). Separate prompts, such as the prompts of regions, are not guided.
 ///
-/// Several image guidance methods are chained: each one reads the prompt as the previous one left it.
+/// Several image guidance methods are chained: each method reads the prompt as the previous method left it.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -108,14 +109,14 @@ impl ImageGuidance {
         Self::of(Guide::Text(text.into()))
     }
 
-    /// Creates image guidance by tokens of any origin, [a, width], or [n, a, width] with one row for each image. The
-    /// tokens are as wide as the model's context.
+    /// Creates image guidance by guide tokens of any origin, [tokens, width], or [n, tokens, width] with one row for
+    /// each of n images. `width` must be the width of the model's context.
     pub fn tokens(tokens: &Tensor) -> Self {
         Self::of(Guide::Tokens(tokens.shallow_clone()))
     }
 
-    /// Uses a picture instead of a prompt: its first tokens replace the prompt's, and the [`GuidanceParams`] have no
-    /// effect. Results are often odd.
+    /// Uses a picture instead of a prompt: the picture's first tokens replace the prompt's tokens, and the
+    /// [`GuidanceParams`] have no effect. Results are often odd.
     pub fn direct(picture: &Raster) -> Self {
         Self { alone: true, ..Self::new(picture) }
     }
@@ -173,9 +174,10 @@ impl ImageGuidance {
         self
     }
 
-    /// Sets the share, 0..=1, by which the pooled text is moved towards the guide's. SDXL reads the pooled text beside
-    /// the tokens. A picture needs the vision tower that belongs to the second text encoder. Tokens have a pooled
-    /// vector, their first row, only if the context is as wide as the pooled text (the refiner's). Default 0.
+    /// Sets the share, 0..=1, by which the prompt's pooled text vector is moved towards the guide's pooled vector. SDXL
+    /// reads the pooled text beside the tokens. A picture needs the vision tower that belongs to the second text
+    /// encoder. Guide tokens have a pooled vector, their first row, only if the context is as wide as the pooled text,
+    /// as in SDXL's refiner. Default 0.
     pub fn pooled(mut self, share: f64) -> Self {
         self.pooled = share;
         self
@@ -303,12 +305,12 @@ fn lerp_rows(a: &Tensor, b: &Tensor, share: f64) -> Result<Tensor> {
         (own, got) => {
             let expected =
                 format!("{own:?}, like the prompt; for a picture, use the vision tower of the second text encoder");
-            Err(Error::Shape { what: "the guide as one vector", got: got.to_vec(), expected })
+            Err(Error::Shape { what: "the guide's pooled vector", got: got.to_vec(), expected })
         }
     }
 }
 
-/// Returns the words of a prompt with a token that the guide replaced.
+/// Returns the words of a prompt that have at least one token replaced by the guide.
 fn replaced(report: &ImageGuidanceReport, words: &[(String, Vec<TokenSpan>)]) -> Vec<String> {
     let hit = |at: i64| report.prompts.iter().any(|prompt| prompt.replaced.contains(&at));
     let lost = words.iter().filter(|(_, spans)| spans.iter().any(|span| (span.start..span.end).any(hit)));
@@ -393,7 +395,7 @@ impl Guidance for ImageGuidance {
     }
 
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
-        // A branch that varies neither prompt has a prompt of its own, set by another guidance method.
+        // A branch that derives from neither prompt has a prompt of its own, which another guidance method set.
         let guided = branch.like == Branch::Cond || self.on_negative && branch.like == Branch::Uncond;
         let Some(run) = self.run.as_mut().filter(|_| guided) else { return Ok(()) };
         let prompt = codec.prompt(&branch.prompt)?;

@@ -52,7 +52,7 @@ fn directions(what: &'static str, tokens: &Tensor) -> Result<Tensor> {
     Ok(tokens.f_div(&lengths)?)
 }
 
-/// Copies a matrix of [`similarity`] to the host.
+/// Copies a matrix of [`similarity`], [a, t], to the CPU.
 pub(super) fn read(similarity: &Tensor) -> Result<Array2<f32>> {
     let (a, t) = similarity.size2()?;
     let values = Vec::<f32>::try_from(&similarity.f_to_kind(Kind::Float)?.f_contiguous()?.f_reshape([-1])?)?;

@@ -1,4 +1,4 @@
-//! Strength and direction in which a prompt's tokens are moved.
+//! Parameters for how strongly, and in which direction, a prompt's tokens are moved.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,9 @@ pub struct GuidanceParams {
     pub linear: (f64, f64),
     /// Largest share by which a token is moved, 0..=1, unless [`snap`](Self::snap) moves it all the way.
     pub max_guidance: f64,
-    /// Largest share by which a prompt's first token is moved, 0..=1. The first token belongs to no word and carries
-    /// much; moving it by about .35 or more causes noise. At 1 only the other limits apply.
+    /// Largest share by which a prompt's first token is moved, 0..=1. The first token belongs to no word, but the
+    /// picture depends strongly on it; moving the token by about .35 or more causes noise. At 1 only the other limits
+    /// apply.
     pub header_max: f64,
     /// Rule that pairs each token with one of the guide's.
     pub mapping: Mapping,
@@ -33,7 +34,7 @@ pub struct GuidanceParams {
     pub snap: bool,
     /// Space in which tokens are compared and moved.
     pub space: Space,
-    /// Choice between the intended behavior and FlexDiffuse's unintended one.
+    /// Choice between the intended behavior and the unintended behavior of FlexDiffuse's code.
     pub compat: Compat,
 }
 
@@ -59,15 +60,16 @@ pub enum Mapping {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Space {
-    /// The space of the unchanged hidden states, of the prompt as of the picture, as in FlexDiffuse.
+    /// The unchanged hidden states of prompt and picture, as in FlexDiffuse.
     #[default]
     Hidden,
-    /// The joint space in which CLIP was trained to compare the two. States are projected for the comparison; the
-    /// picture's tokens are projected back before states are moved towards them. Needs the text encoder's projection.
+    /// The joint space in which CLIP was trained to compare text and picture. States are projected for the comparison;
+    /// the picture's tokens are projected back before states are moved towards them. Needs the text encoder's
+    /// projection.
     Joint,
 }
 
-/// Choice between the intended behavior and FlexDiffuse's.
+/// Choice between the intended behavior and the behavior of FlexDiffuse's code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Compat {
@@ -76,8 +78,8 @@ pub enum Compat {
     Aligned,
     /// The behavior of FlexDiffuse's code:
     /// - Every token is moved towards the partner of the next token.
-    /// - Weights below 0 are not limited, and may replace a token by the one it should be moved away from.
-    /// - Kinds of weights are added or lost depending on the sign of their maxima.
+    /// - Weights below 0 are not limited, and may replace a token by the token that it should be moved away from.
+    /// - The three weights of a token are added, or one is lost, depending on the sign of their maxima.
     /// - Tokens without a partner get the guide's first token.
     Upstream,
 }
@@ -101,7 +103,7 @@ impl Default for GuidanceParams {
 }
 
 impl GuidanceParams {
-    /// Returns the defaults of FlexDiffuse's user interface, which are gentler.
+    /// Returns the defaults of FlexDiffuse's user interface, which are gentler than [`GuidanceParams::default`].
     pub fn ui() -> Self {
         Self {
             threshold: (0.25, 0.75),

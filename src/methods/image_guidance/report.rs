@@ -8,7 +8,8 @@ use serde::Serialize;
 pub struct ImageGuidanceReport {
     /// The guided prompt: one entry, or one for each image if their prompts or guides differ.
     pub prompts: Vec<GuidedPrompt>,
-    /// The guided steps, from the first to before the second; `None` for [`tween`](super::tween), which has no steps.
+    /// The guided steps, from the first number up to but excluding the second; `None` for [`tween`](super::tween),
+    /// which has no steps.
     pub steps: Option<(usize, usize)>,
 }
 
@@ -32,7 +33,7 @@ pub struct GuidedPrompt {
 pub struct GuidedToken {
     /// Position of the token in the context.
     pub position: i64,
-    /// The guide's token that this token is paired with; `None` if no partner was left.
+    /// Index of the guide's token that this token is paired with; `None` if no partner was left.
     pub alternate: Option<i64>,
     /// Similarity of the two tokens, 0..=1.
     pub similarity: f64,
@@ -48,9 +49,9 @@ pub struct GuidedToken {
 pub struct ConceptHit {
     /// Position of the token in the context.
     pub position: i64,
-    /// The token of the concept that the prompt token resembles.
+    /// Index of the concept's token that the prompt token resembles.
     pub concept: i64,
-    /// The token of the guide that replaced the prompt token.
+    /// Index of the guide's token that replaced the prompt token.
     pub alternate: i64,
 }
 

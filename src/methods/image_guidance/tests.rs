@@ -1,5 +1,5 @@
-//! Tests of the tween's laws, and of figures that follow from FlexDiffuse's formulas alone. A script computed those
-//! figures in double precision, compared them with FlexDiffuse itself, and wrote `tests/golden/specs/flexdiffuse.json`.
+//! Tests of the tween's laws, and of numbers that follow from FlexDiffuse's formulas alone. A script computed those
+//! numbers in double precision, compared them with FlexDiffuse itself, and wrote `tests/golden/specs/flexdiffuse.json`.
 
 use super::concepts::Concepts;
 use super::pairing::{Pair, aligned, read, similarity};
@@ -83,7 +83,7 @@ fn mapping(mode: &str, reuse: bool) -> Mapping {
         "best_fit" => Mapping::BestFit { reuse },
         "text_order" => Mapping::TextOrder { reuse },
         "direct" => Mapping::Direct,
-        other => panic!("{other} is no mode"),
+        other => panic!("{other} is not a mode"),
     }
 }
 
@@ -109,7 +109,7 @@ fn partners(pairs: impl Iterator<Item = Option<i64>>) -> Vec<i64> {
 }
 
 #[test]
-fn similarities_are_those_of_the_formula() -> Result<()> {
+fn similarity_equals_the_formula() -> Result<()> {
     let golden = golden();
     let [text, alternate, _] = inputs(&golden);
     near(&similarity(&alternate, &text, 100.0)?, &matrix(&golden["similarity"]), 2e-5);
@@ -117,14 +117,14 @@ fn similarities_are_those_of_the_formula() -> Result<()> {
 }
 
 #[test]
-fn pairs_are_those_of_every_mode() -> Result<()> {
+fn pairs_equal_the_golden_file_in_every_mode() -> Result<()> {
     let golden = golden();
     let [text, alternate, _] = inputs(&golden);
     let s = similarity(&alternate, &text, 100.0)?;
     for (name, want) in golden["assign"].as_object().unwrap() {
         let (mode, reuse) = name.rsplit_once('_').unwrap();
         if mode == "direct" {
-            continue; // recorded with FlexDiffuse's shift; the tests of `tween` cover both ways
+            continue; // recorded with FlexDiffuse's shift; the tests of `tween` cover both modes
         }
         let pairs = pair_tokens(&s, mapping(mode, reuse == "reuse"))?;
         let index = partners(pairs[1..].iter().map(|pair| pair.alternate.map(|row| row as i64)));
@@ -138,7 +138,7 @@ fn pairs_are_those_of_every_mode() -> Result<()> {
 }
 
 #[test]
-fn ramps_rise_to_peaks_and_a_plateau_is_one() {
+fn cluster_ramp_counts_a_plateau_as_one_peak() {
     let golden = golden();
     for case in golden["clustered"].as_array().unwrap().iter().chain(golden["clustered_plateau"].as_array().unwrap()) {
         let number = |name: &str| case[name].as_f64().unwrap();
@@ -151,7 +151,7 @@ fn ramps_rise_to_peaks_and_a_plateau_is_one() {
 }
 
 #[test]
-fn weights_blend_as_meant_and_as_upstream() {
+fn blend_equals_the_golden_file_in_both_modes() {
     for case in golden()["blend"].as_array().unwrap() {
         let (a, b) = (numbers(&case["a"]), numbers(&case["b"]));
         assert_eq!(Compat::Upstream.blend(&a, &b), numbers(&case["compat"]), "{case}");
@@ -177,7 +177,7 @@ fn agrees(text: &Tensor, alternate: &Tensor, params: &GuidanceParams, want: &Val
 }
 
 #[test]
-fn tweens_are_those_of_fifteen_settings_both_ways() {
+fn tween_equals_the_golden_file_in_fifteen_settings() {
     let golden = golden();
     let [text, alternate, _] = inputs(&golden);
     let cases = golden["tween"].as_object().unwrap();
@@ -192,7 +192,7 @@ fn tweens_are_those_of_fifteen_settings_both_ways() {
 }
 
 #[test]
-fn tokens_without_a_partner_stay() {
+fn tokens_without_a_partner_stay_unchanged() {
     let golden = golden();
     let [text, alternate, _] = inputs(&golden);
     let few = alternate.narrow(0, 0, golden["few_alternates"]["count"].as_i64().unwrap());
@@ -203,7 +203,7 @@ fn tokens_without_a_partner_stay() {
 }
 
 #[test]
-fn concepts_replace_what_resembles_them() -> Result<()> {
+fn concepts_replace_similar_tokens() -> Result<()> {
     let golden = golden();
     let [text, alternate, concept] = inputs(&golden);
     let accept = golden["concept"]["accept"].as_f64().unwrap();
@@ -218,7 +218,7 @@ fn concepts_replace_what_resembles_them() -> Result<()> {
 }
 
 #[test]
-fn a_picture_alone_takes_every_place() -> Result<()> {
+fn directly_replaces_tokens_by_the_pictures_tokens() -> Result<()> {
     let golden = golden();
     let [text, alternate, _] = inputs(&golden);
     let record = &golden["direct_image"];
@@ -240,7 +240,7 @@ fn random(seed: u64, shape: &[i64]) -> Result<Tensor> {
 }
 
 #[test]
-fn nothing_asked_for_is_nothing_done() -> Result<()> {
+fn tween_with_zero_weights_changes_nothing() -> Result<()> {
     let (text, guide) = (random(1, &[2, 7, 4])?, random(2, &[5, 4])?);
     let (moved, report) = tween(&text, &guide, &GuidanceParams::off())?;
     assert_eq!(moved, text);
@@ -249,7 +249,7 @@ fn nothing_asked_for_is_nothing_done() -> Result<()> {
 }
 
 #[test]
-fn a_prompt_guided_by_itself_stays_itself() -> Result<()> {
+fn prompt_guided_by_itself_stays_the_same() -> Result<()> {
     let golden = golden();
     let [text, ..] = inputs(&golden);
     let params = GuidanceParams { mapping: Mapping::Direct, ..GuidanceParams::default() };
@@ -258,7 +258,7 @@ fn a_prompt_guided_by_itself_stays_itself() -> Result<()> {
 }
 
 #[test]
-fn more_guidance_is_nearer_to_the_guide() -> Result<()> {
+fn larger_max_guidance_moves_nearer_to_the_guide() -> Result<()> {
     let golden = golden();
     let [text, alternate, _] = inputs(&golden);
     let mut last = f64::INFINITY;
@@ -275,7 +275,7 @@ fn more_guidance_is_nearer_to_the_guide() -> Result<()> {
 }
 
 #[test]
-fn a_batch_is_its_rows() -> Result<()> {
+fn tween_of_a_batch_equals_tweens_of_its_rows() -> Result<()> {
     let (text, guide) = (random(3, &[3, 9, 6])?, random(4, &[3, 11, 6])?);
     let params = GuidanceParams::default();
     let (all, report) = tween(&text, &guide, &params)?;
@@ -292,7 +292,7 @@ fn a_batch_is_its_rows() -> Result<()> {
 }
 
 #[test]
-fn half_precision_is_computed_in_full() -> Result<()> {
+fn half_precision_is_computed_in_f32() -> Result<()> {
     for (kind, tolerance) in [(Kind::Half, 2e-3), (Kind::BFloat16, 2e-2)] {
         let [text, guide] = [random(5, &[9, 6])?, random(6, &[11, 6])?].map(|tokens| tokens.to_kind(kind));
         let (moved, _) = tween(&text, &guide, &GuidanceParams::default())?;
@@ -305,7 +305,7 @@ fn half_precision_is_computed_in_full() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_tweened_is_named() -> Result<()> {
+fn tween_refuses_bad_input_with_its_values() -> Result<()> {
     let (text, guide) = (random(7, &[9, 6])?, random(8, &[11, 6])?);
     let message = |text: &Tensor, guide: &Tensor, params: GuidanceParams| {
         tween(text, guide, &params).expect_err("it is refused").to_string()

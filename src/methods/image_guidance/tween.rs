@@ -12,8 +12,8 @@ use tch::{Kind, Tensor};
 /// [1 or n, a, d]. Also returns a report of the pairs and moves. Computes in f32; tokens that nothing moves keep every
 /// bit.
 ///
-/// The first token of the prompt is its header, the start token of a text encoder. The prompt is one encoder window (77
-/// tokens of CLIP); a run passes the windows of a longer prompt one by one.
+/// The first token of the prompt is its header, the start token of a text encoder. The prompt is one chunk of a text
+/// encoder (77 tokens of CLIP); a run passes the chunks of a longer prompt one by one.
 ///
 /// ```
 /// use impasto::methods::image_guidance::{tween, GuidanceParams};
@@ -29,8 +29,9 @@ use tch::{Kind, Tensor};
 /// ```
 ///
 /// # Errors
-/// [`Error::Parameter`] for a number of `params` out of its range, for tokens without a direction and for
-/// [`Space::Joint`], which needs a projection; [`Error::Shape`] if ranks, widths or numbers of rows do not fit.
+/// [`Error::Parameter`] for a number of `params` out of its range, for tokens without a direction (all zeros or not
+/// finite), and for [`Space::Joint`], which needs a projection; [`Error::Shape`] if ranks, widths or numbers of rows do
+/// not fit.
 pub fn tween(text: &Tensor, alternate: &Tensor, params: &GuidanceParams) -> Result<(Tensor, ImageGuidanceReport)> {
     let tween = Tween { params, chunk: None, projection: None, concepts: None };
     let rank = text.dim();
@@ -59,7 +60,8 @@ pub(super) struct Tween<'a> {
 }
 
 impl Tween<'_> {
-    /// Moves all rows: text [n, chunks · chunk, d], guide [1 or n, a, d], or one row of text and n of the guide.
+    /// Moves all rows: text [n, chunks · chunk, d] and guide [1 or n, a, d], or one row of text and n rows of the
+    /// guide.
     pub(super) fn rows(&self, text: &Tensor, alternate: &Tensor) -> Result<(Tensor, ImageGuidanceReport)> {
         self.params.check()?;
         let ((n, tokens, d), (m, _, width)) = (text.size3()?, alternate.size3()?);
@@ -161,8 +163,8 @@ impl Tween<'_> {
     }
 }
 
-/// Projects a guide's tokens, [a, joint], back to the prompt's states, [t, d]: the pseudo-inverse of the projection,
-/// scaled to the mean length of the prompt's states.
+/// Projects a guide's tokens, [a, joint], back into the space of the prompt's states, [t, d], by the pseudo-inverse of
+/// the projection. The results are scaled to the mean length of the prompt's states.
 fn back(guide: &Tensor, text: &Tensor, projection: &Tensor) -> Result<Tensor> {
     let states = guide.f_matmul(&projection.f_pinverse(1e-3)?.f_tr()?)?;
     let length = |of: &Tensor| of.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
@@ -170,7 +172,7 @@ fn back(guide: &Tensor, text: &Tensor, projection: &Tensor) -> Result<Tensor> {
     Ok(states.f_mul(&usual)?.f_div(&length(&states)?.f_clamp_min(f64::MIN_POSITIVE)?)?)
 }
 
-/// Replaces the tokens hit by a concept with the guide's.
+/// Replaces the tokens in `hits` by the guide's tokens. The first row of `tokens` is the prompt's token `start`.
 pub(super) fn put(tokens: &Tensor, guide: &Tensor, hits: &[ConceptHit], start: i64) -> Result<Tensor> {
     if hits.is_empty() {
         return Ok(tokens.shallow_clone());

@@ -3,7 +3,7 @@
 use super::pairing::Pair;
 use super::params::{Compat, GuidanceParams};
 
-/// Returns weights that equal `gain` at each peak of the similarities of at least `floor`. Weights are 0 half-way
+/// Returns weights that equal `gain` at each peak of the similarities that is at least `floor`. Weights are 0 half-way
 /// between two peaks and at both ends, and linear in between. A plateau is one peak, at its beginning. Returns `None`
 /// without a peak.
 pub(super) fn cluster_ramp(similarities: &[f64], floor: f64, gain: f64) -> Option<Vec<f64>> {
@@ -28,7 +28,7 @@ pub(super) fn cluster_ramp(similarities: &[f64], floor: f64, gain: f64) -> Optio
             &[(a, from), (b, to)] if (a..=b).contains(&at) => Some((a, from, b, to)),
             _ => None,
         });
-        // At two knots in one place the later one counts.
+        // If two knots share one position, the later knot counts.
         between.map_or(
             0.0,
             |(a, from, b, to)| if a == b { to } else { from + (to - from) * ((at - a) as f64 / (b - a) as f64) },
@@ -38,8 +38,8 @@ pub(super) fn cluster_ramp(similarities: &[f64], floor: f64, gain: f64) -> Optio
 }
 
 impl Compat {
-    /// Blends two kinds of weights. [`Aligned`](Self::Aligned) takes the larger magnitude at each token, and 0 for
-    /// opposite weights.
+    /// Blends two kinds of weights. [`Aligned`](Self::Aligned) takes the weight of larger magnitude at each token, and
+    /// 0 for opposite weights of equal magnitude. [`Upstream`](Self::Upstream) blends like FlexDiffuse's code.
     pub(super) fn blend(self, a: &[f64], b: &[f64]) -> Vec<f64> {
         let negative = |values: &[f64]| !values.iter().any(|value| *value >= 0.0);
         let each = |choose: fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| choose(*a, *b)).collect();
@@ -72,7 +72,7 @@ pub(super) fn weights(pairs: &[Pair], params: &GuidanceParams, linear: Vec<f64>)
     let similarities: Vec<f64> = pairs.iter().map(|pair| pair.similarity).collect();
     let mut all = linear;
     if clustered != 0.0 {
-        // The header resembles nothing, so it does not count.
+        // The header's similarity is 0, so the header does not count in the mean.
         let counted = pairs.len() - usize::from(compat == Compat::Aligned && !pairs.is_empty());
         let mean = similarities.iter().sum::<f64>() / counted.max(1) as f64;
         if let Some(ramp) = cluster_ramp(&similarities, mean, clustered) {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_goes_on_from_chunk_to_chunk() {
+    fn line_continues_from_chunk_to_chunk() {
         assert_eq!(line((0.0, 1.0), 0..5, 5), [0.0, 0.25, 0.5, 0.75, 1.0]);
         let chunks = [line((-1.0, 1.0), 0..3, 5), line((-1.0, 1.0), 2..5, 5)];
         assert_eq!(chunks, [[-1.0, -0.5, 0.0], [0.0, 0.5, 1.0]]);

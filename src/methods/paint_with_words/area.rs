@@ -32,12 +32,14 @@ pub struct Area {
     /// Weight of the phrase outside the area, -10..=10, 0 by default. A value a little below 0 confines the phrase to
     /// the area. At a soft edge this weight applies in proportion to 1 − mask.
     pub outside: f64,
-    /// Seed of the area's initial noise (plus i for image i), independent of the run's seed. The content of the area
-    /// can be kept while the rest varies. The noise is cut out of a field for the whole picture, so an area that moves
-    /// shows another part of that field. The seed acts at any strength, including 0.
+    /// Seed of the area's initial noise (plus i for image i), independent of the run's seed. With a fixed seed, the
+    /// content of the area can be kept while the run's seed varies the rest. The noise is cut out of a field for the
+    /// whole picture, so an area that moves shows another part of that field. The seed acts at any strength, including
+    /// 0.
     pub seed: Option<u64>,
     /// Standard deviation of the Gaussian that softens the area's edges, in pixels of the map or the mask. The range is
-    /// 0 to a quarter of the shorter side. `None`: the painting's own [`blur`](super::PaintOptions::blur).
+    /// 0 to a quarter of the shorter side. `None`: the painting's [`blur`](super::PaintOptions::blur) for a color of
+    /// the map, no blur for a mask or box.
     pub blur: Option<f64>,
     /// True if the phrase belongs to the negative prompt: the picture is kept away from the phrase in this area.
     pub negative: bool,

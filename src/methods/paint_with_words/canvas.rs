@@ -51,7 +51,8 @@ impl Canvas {
         }
     }
 
-    /// Returns the blur of an area. Boxes have no pixels to blur by, so only a blur set on the box itself is an error.
+    /// Returns the blur of an area in pixels. The painting's blur applies only to colors of the map; a mask or box has
+    /// only the blur of its own area.
     fn blur_of(&self, area: &Area) -> f64 {
         area.blur.unwrap_or(if area.rgb().is_some() { self.options.blur } else { 0.0 })
     }
@@ -66,7 +67,8 @@ impl Canvas {
         Ok(Region::named(if blur == 0.0 { mask } else { blurred(&mask, blur)? }, "the painted map"))
     }
 
-    /// Returns the area color that a pixel counts as: the nearest one within the tolerance, the first on a tie.
+    /// Returns the area color that a pixel counts as: the nearest area color within the tolerance, on a tie the color
+    /// added first.
     fn owner(&self, pixel: Rgb) -> Option<Rgb> {
         let near = self.areas.iter().filter_map(Area::rgb).map(|color| (color, distance(color, pixel)));
         near.filter(|(_, apart)| *apart <= self.options.tolerance)
@@ -123,7 +125,7 @@ impl Canvas {
         self.check_colors()
     }
 
-    /// Checks that every color is in a map, and painted with a phrase only once.
+    /// Checks that every color is in a map, and that no color is painted twice with the same phrase.
     fn check_colors(&self) -> Result<()> {
         let palette = self.palette();
         let mut seen = HashSet::new();
@@ -172,7 +174,8 @@ fn drawing(values: Vec<f32>, rows: usize, columns: usize) -> Result<Array2<f32>>
     Array2::from_shape_vec((rows, columns), values).map_err(misfit)
 }
 
-/// Blurs a mask, continued by reflection, by a Gaussian of standard deviation `sigma` pixels, cut off at 4 `sigma`.
+/// Blurs a mask, which is continued by reflection at its edges, by a Gaussian of standard deviation `sigma` pixels, cut
+/// off at 4 `sigma`.
 fn blurred(mask: &Array2<f32>, sigma: f64) -> Result<Array2<f32>> {
     let (rows, columns) = mask.dim();
     // Reflection padding must be smaller than the picture.

@@ -1,4 +1,4 @@
-//! Parser of the text form in which paint-with-words-sd and its descendants describe the colors of a map.
+//! Parser of the text in which paint-with-words-sd, and the programs derived from it, describe the colors of a map.
 
 use super::area::Area;
 use crate::color::Rgb;
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_read_as_in_the_reference() {
+    fn entries_equal_the_reference() {
         let cases = golden("context_text");
         assert_eq!(cases.len(), 15);
         for case in cases {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_texts_are_read_as_in_the_reference() {
+    fn whole_texts_equal_the_reference() {
         for case in golden("context_dict") {
             let areas = parse(case["text"].as_str().unwrap()).unwrap();
             let wanted = case["regions"].as_array().unwrap();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_all_at_once_and_where() {
+    fn parse_reports_all_faults_with_their_places() {
         let message = |text: &str| parse(text).unwrap_err().to_string();
         let all = message("{(1, 2, 3): \"boat\", 'teal': ',1.0', (4, 5, 6): \"sky,0.5\"}");
         for words in ["\"boat\" of #010203: the strength is missing", "\",1.0\" of #008080", "phrase,strength,seed"] {

@@ -11,7 +11,7 @@ use crate::step::Grid;
 use tch::{Device, Tensor};
 
 const PAPER: Rgb = Rgb(245, 245, 245);
-/// Color of drawn masks, which have none of their own.
+/// Color in which drawn masks are shown, because a mask has no color in a map.
 const INK: Rgb = Rgb(60, 60, 60);
 /// Length of a panel's longer side in pixels.
 const SIDE: u32 = 192;

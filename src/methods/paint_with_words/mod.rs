@@ -42,11 +42,11 @@ use weights::{Placed, Weights};
 /// Places objects where the user paints them: areas of a map are colored, and each color is given a phrase of the
 /// prompt.
 ///
-/// Each cross-attention of the prompt computes softmax(s + f(w, σ, s)). The cells of an area attend more to the tokens
-/// of its phrase, or less with a strength below 0. The weight w is the strength inside the painted area, at every
-/// occurrence of the phrase; f is the [`WeightFn`]. The method needs no training and no additional model calls.
-/// Variations of the prompt that other guidance methods add are painted alike. The negative prompt is painted only for
-/// areas that ask for it ([`Area::negative`]).
+/// Each cross-attention of the prompt computes softmax(s + f(w, σ, s)), where s are the scaled scores and σ is the
+/// noise level. The cells of an area attend more to the tokens of its phrase, or less with a strength below 0. The
+/// weight w is the strength inside the painted area, at every occurrence of the phrase; f is the [`WeightFn`]. The
+/// method needs no training and no additional model calls. Variations of the prompt that other guidance methods add are
+/// painted in the same way. The negative prompt is painted only for areas that ask for it ([`Area::negative`]).
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -118,8 +118,8 @@ impl PaintWithWords {
     }
 
     /// Creates a painting on a map with a text that describes its colors, in the form of paint-with-words-sd:
-    /// `{(7, 9, 182): "aurora,0.5,-1", "#59b0ff": "boat@2.0@7"}`. Each entry is a phrase, strength, seed (-1 for none)
-    /// and blur. Numbers are read from the right, so a phrase may contain commas.
+    /// `{(7, 9, 182): "aurora,0.5,-1", "#59b0ff": "boat@2.0@7"}`. Each entry is a phrase, a strength, and optionally a
+    /// seed (-1 for none) and a blur in pixels. Numbers are read from the right, so a phrase may contain commas.
     ///
     /// ```
     /// use impasto::methods::PaintWithWords;
@@ -141,14 +141,14 @@ impl PaintWithWords {
 
 /// # What is painted where
 impl PaintWithWords {
-    /// Gives the areas of a color a phrase: short for `Area { strength, ..Area::color(color, phrase) }`. A color may
-    /// have several phrases.
+    /// Paints a phrase in the areas of a color: short for `Area { strength, ..Area::color(color, phrase) }`. A color
+    /// may have several phrases.
     pub fn color(self, color: Rgb, phrase: impl Into<String>, strength: f64) -> Self {
         self.area(Area { strength, ..Area::color(color, phrase) })
     }
 
-    /// Gives a mask drawn apart from the map a phrase: short for `Area { strength, ..Area::mask(mask, phrase) }`. The
-    /// mask may be soft.
+    /// Paints a phrase in a mask that is drawn apart from the map: short for
+    /// `Area { strength, ..Area::mask(mask, phrase) }`. The mask may be soft.
     pub fn mask(self, mask: Region, phrase: impl Into<String>, strength: f64) -> Self {
         self.area(Area { strength, ..Area::mask(mask, phrase) })
     }
@@ -388,7 +388,8 @@ impl Guidance for PaintWithWords {
 /// Returns the positions of an area's phrase in the prompt of a branch.
 ///
 /// # Errors
-/// The errors of [`Prompt::find`]; [`Error::Parameter`] instead if the negative prompt is empty.
+/// The errors of [`Prompt::find`]; [`Error::Parameter`] instead for an area of the negative prompt if that prompt is
+/// empty.
 fn find(prompt: &Prompt, area: &Area, branch: &BranchInfo) -> Result<Vec<TokenSpan>> {
     if branch.branch == Branch::Uncond && area.negative && branch.prompt.trim().is_empty() {
         let expected = format!("a negative prompt that contains \"{}\"; set one with Request::negative", area.phrase);

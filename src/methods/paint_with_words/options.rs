@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 #[non_exhaustive]
 pub struct PaintOptions {
     /// Largest distance between a pixel and the color it counts as, Euclidean in RGB, 0..=100. Default 0, which
-    /// requires equal colors. With a larger value each pixel counts as the nearest color with a phrase within that
+    /// requires equal colors. With a larger value, each pixel counts as the nearest color of an area within that
     /// distance. Useful for maps with smooth edges, or from JPEG files.
     pub tolerance: f64,
     /// Standard deviation of the Gaussian that softens the edges of the map's areas, in pixels of the map. The range is
@@ -33,14 +33,15 @@ pub struct PaintOptions {
     pub resample: Resample,
     /// Weight of a word in cells that several areas with this word cover. Default: the sum.
     pub blend: AreaBlend,
-    /// Noise of cells that areas with seeds of their own share. Default: the noise of the larger part.
+    /// Noise of cells that areas with their own seeds cover only in part. Default: the noise of the area that covers
+    /// the cell most, if by half or more; otherwise the run's noise.
     #[serde(rename = "edges")]
     pub noise_edges: NoiseEdges,
     /// Share of the weight, 0..=1, with which the prompt's phrases are also painted where they occur in the negative
     /// prompt. Default 0.
     pub on_uncond: f64,
-    /// Branch whose prompt is painted. Default: the run's own prompt; another branch is one that a custom guidance
-    /// method has added. `begin` is called with that branch's prompt
+    /// Branch whose prompt is painted. Default: the run's own prompt. Another branch is added by a custom guidance
+    /// method, which calls `begin` of the painting with that branch's prompt
     /// ([`Setup::for_prompt`](crate::guidance::Setup::for_prompt)). Recipes do not store this field.
     #[serde(skip, default = "cond")]
     pub branch: Branch,

@@ -6,7 +6,8 @@ use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-/// The colors of a picture, the most frequent first. A palette shows the colors of a map, and any that an editor added.
+/// The colors of a picture, the most frequent first. A palette shows the colors of a map, including mixed colors that
+/// an image editor added at edges.
 ///
 /// ```
 /// use impasto::methods::paint_with_words::Palette;
@@ -61,7 +62,8 @@ impl Palette {
         &self.0
     }
 
-    /// Returns the colors with more than `share` of the picture, 0..=1, without the odd colors of smoothed edges.
+    /// Returns the colors that cover more than `share` of the picture, 0..=1. A small `share` removes the mixed colors
+    /// of smoothed edges.
     pub fn above(&self, share: f64) -> Self {
         Self(self.0.iter().copied().filter(|entry| entry.share > share).collect())
     }

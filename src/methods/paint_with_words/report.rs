@@ -46,7 +46,7 @@ pub struct PaintedArea {
     pub negative: bool,
     /// Positions of the phrase in the prompt, or in the negative prompt.
     pub tokens: Vec<TokenSpan>,
-    /// Share of the area in the picture, 0..=1; the mean if images have maps of their own.
+    /// Share of the area in the picture, 0..=1; the mean over the images if each has its own map.
     pub share: f64,
     /// Largest share of any single cell that the area covers at the finest attention site, 0..=1.
     pub largest_cell: f64,
@@ -65,7 +65,7 @@ pub struct PaintedStep {
     pub per_weight: Vec<f64>,
 }
 
-/// A warning about a painting that is valid but doubtful. Displayed as a sentence.
+/// A warning about a painting that is valid but doubtful. The `Display` text is a sentence.
 #[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum PaintWarning {
@@ -75,7 +75,7 @@ pub enum PaintWarning {
         /// The window.
         window: Window,
     },
-    /// An area is smaller than a cell.
+    /// An area covers less than a quarter of every cell.
     #[error(
         "the area of \"{phrase}\" covers at most {:.0} % of any cell, so the effect is weak; paint a larger area or use \
          Resample::Cover",
@@ -235,7 +235,7 @@ impl Trace {
             let points: Vec<(usize, f64)> = steps.iter().filter_map(added).collect();
             if !points.is_empty() {
                 report = report
-                    .curve(Curve { image: Some(image), ..Curve::new("what a weight of 1 adds to the scores", points) });
+                    .curve(Curve { image: Some(image), ..Curve::new("added to the scores by a weight of 1", points) });
             }
         }
         Ok(report)

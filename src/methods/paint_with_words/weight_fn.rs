@@ -10,8 +10,8 @@ use tch::{Kind, Tensor};
 /// Bias added to the scaled scores s = q·kᵀ/√d for a weight w at noise level σ.
 ///
 /// The statistic of the scores (maximum or deviation) is taken per image, over heads, cells and all tokens. Scaling by
-/// the statistic makes a gain mean the same at sites whose scores differ in size. A negative statistic counts as 0,
-/// since its sign would invert the paint. σ is clamped to 14.6146, the usual maximum of Stable Diffusion.
+/// the statistic makes a gain equally strong at sites with small and with large scores. A negative statistic counts as
+/// 0, because its sign would invert the paint. σ is clamped to 14.6146, the usual maximum of Stable Diffusion.
 ///
 /// Source: paint-with-words-sd, whose laws apply to q·kᵀ before scaling. Maximum and deviation are proportional to the
 /// scores, so the laws are the same on scaled scores.
@@ -23,8 +23,8 @@ pub enum WeightFn {
     LogMax(f64),
     /// Adds gain · w · ln(1 + σ) · std(s), with n − 1 in the deviation.
     LogStd(f64),
-    /// Adds gain · w · ln(1 + σ²) · std(s), with n − 1 in the deviation. This law decreases sooner during a run. The
-    /// package's example uses .4.
+    /// Adds gain · w · ln(1 + σ²) · std(s), with n − 1 in the deviation. This law decreases earlier in a run than
+    /// [`LogStd`](Self::LogStd). The package's example uses .4.
     LogSqStd(f64),
     /// Adds gain · w at all noise levels and scores; reads no scores.
     Flat(f64),

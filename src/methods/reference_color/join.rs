@@ -1,4 +1,4 @@
-//! The hook that lets the picture's cells attend to the cells of a reference.
+//! A hook that lets the picture's cells attend to the cells of a reference.
 
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Scores};
 use crate::branch::Branch;
@@ -9,17 +9,18 @@ use tch::{Kind, Tensor};
 
 /// Logarithm of the weight of a cell that is excluded from attention.
 const UNSEEN: f64 = -30.0;
-/// Small number that keeps deviations above 0.
+/// Small number that is added to standard deviations, so that none is 0.
 const EPSILON: f64 = 1e-5;
 
-/// Cells of the picture, [n, 1, h, w], and the cells of the reference that they see, [1, 1, h, w], both in 0..=1.
+/// A mask of cells of the picture, [n, 1, h, w], and a mask of the reference's cells that they see, [1, 1, h, w]. Both
+/// are in 0..=1.
 #[derive(Debug)]
 pub(super) struct Pair {
     pub here: Tensor,
     pub there: Tensor,
 }
 
-/// Index of a site, and first image of the rows.
+/// Index of an attention site, and index of the first image in a call.
 type Place = (usize, i64);
 
 /// A hook that joins keys and values of the reference's branch to those of the branches derived from the prompt's
@@ -35,11 +36,12 @@ pub(super) struct Join {
     pub grid: Grid,
     strength: f64,
     statistics: f64,
-    /// True if cells see only some of the reference.
+    /// True if cells see only some cells of the reference.
     parted: bool,
     /// True if the reference is part of the present evaluation.
     pub active: bool,
-    /// Cells that see each other in the present evaluation; `None` if all cells see the whole reference.
+    /// Cells of the picture and the reference's cells that they see in the present evaluation; `None` if all cells see
+    /// the whole reference.
     pairs: Option<Vec<Pair>>,
     /// The reference's hidden states in the present evaluation, [n, cells, dim].
     states: HashMap<Place, Tensor>,
@@ -76,7 +78,7 @@ impl Join {
         }
     }
 
-    /// Prepares for an evaluation.
+    /// Prepares for an evaluation, in which the picture sees the reference only if `acts` is true.
     pub(super) fn begin(&mut self, pairs: Option<Vec<Pair>>, acts: bool) {
         self.states.clear();
         self.outputs.clear();

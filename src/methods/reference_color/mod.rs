@@ -22,21 +22,21 @@ use tch::{Kind, Tensor};
 /// A choice of attention sites.
 type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 
-/// Seed of the noise that is added to every reference. The seed differs from those that people choose, so that a
-/// reference never has the noise of the picture itself.
+/// Seed of the noise that is added to every reference. Users choose other seeds, so a reference does not get the noise
+/// of the picture itself.
 const NOISE_SEED: u64 = 0x7265_6665_7265_6e63;
-/// Saliency from which on a cell belongs to a part.
+/// Smallest saliency at which a cell belongs to a part.
 const PART: f64 = 0.5;
 
 /// Gives a picture the colors of another picture, on any checkpoint and without training.
 ///
-/// At every step the reference, with noise of that step's level, is evaluated as a branch of its own. Its
-/// self-attention keys and values join those of the prompt's branch. Every cell of the picture then attends to the
-/// picture and to the reference in one softmax. Hair finds hair in the reference and takes its colors. The negative
-/// prompt's branch does not see the reference, so classifier-free guidance strengthens the effect. The method costs one
-/// more branch per step.
+/// At every step the reference, with noise of that step's level, is evaluated as a branch of its own. The
+/// self-attention keys and values of that branch are added to the keys and values of the prompt's branch. Every cell of
+/// the picture then attends to the picture and to the reference in one softmax. For example, hair attends to the hair
+/// of the reference and takes its colors. The negative prompt's branch does not see the reference, so classifier-free
+/// guidance strengthens the effect. The method costs one more branch per step.
 ///
-/// The layout of the picture moves toward the reference's as well, unless one of these holds it:
+/// The layout of the picture moves toward the reference's as well, unless one of these holds the layout in place:
 ///
 /// - line art by a [`Control`](crate::Control),
 /// - a picture to start from,
@@ -70,7 +70,7 @@ pub struct ReferenceColor {
     run: Option<Run>,
 }
 
-/// Cells of the picture, and the cells of the reference that they see.
+/// A part of the picture, and the region of the reference that its cells see.
 #[derive(Serialize, Deserialize)]
 struct Part {
     here: Here,
@@ -80,7 +80,7 @@ struct Part {
 /// The place of a part in the picture.
 #[derive(Serialize, Deserialize)]
 enum Here {
-    /// A place that the user gave.
+    /// A region that the user gave.
     Region(Region),
     /// The cells where the picture shows the object that a phrase names.
     Phrase { phrase: String, look: Box<Daam> },
@@ -94,7 +94,7 @@ struct Run {
     noise: Tensor,
     images: i64,
     join: Join,
-    /// True if the method acts in a step of the schedule.
+    /// True if the method acts in at least one step of the schedule.
     acts: bool,
 }
 
@@ -155,17 +155,18 @@ impl ReferenceColor {
 
 /// # Where and when it acts
 impl ReferenceColor {
-    /// Lets the cells of `here` see the cells of `there`, a region of the reference; may be called several times. Cells
-    /// outside every such region see nothing of the reference. `here` has the aspect of the run's picture; `there` is
-    /// stretched with the reference.
+    /// Lets the cells of `here`, a region of the picture, attend to the cells of `there`, a region of the reference;
+    /// may be called several times. Cells of the picture outside every such region do not attend to the reference.
+    /// `here` has the aspect of the run's picture; `there` is stretched with the reference.
     pub fn region(mut self, here: Region, there: Region) -> Self {
         self.parts.push(Part { here: Here::Region(here), there });
         self
     }
 
-    /// Lets the object that `phrase` names in the prompt see the same object in the reference; may be called several
-    /// times. An example is "hair like in this picture". Cells outside every such part see nothing of the reference. In
-    /// the picture, [`Daam::competing`] finds the part; it has a map from timestep 850 on.
+    /// Lets the object that `phrase` names in the prompt attend to the same object in the reference; may be called
+    /// several times. For example, the phrase "hair" colors hair like the reference's hair. Cells outside every such
+    /// object do not attend to the reference. [`Daam::competing`] finds the object in the picture; its map exists from
+    /// timestep 850 down.
     ///
     /// # Errors
     /// The errors of [`Reference::region`].
@@ -177,7 +178,8 @@ impl ReferenceColor {
         Ok(self)
     }
 
-    /// Joins the self-attention sites that `select` accepts. Default: all sites of the UNet.
+    /// Limits the method to the self-attention sites that `select` accepts. Default: all self-attention sites of the
+    /// UNet.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
         self.sites = Some(Box::new(select));
         self
@@ -207,8 +209,8 @@ impl ReferenceColor {
         })
     }
 
-    /// Returns cells of the picture with the cells of the reference that they see, at the latent's size; `None` if all
-    /// cells see the whole reference.
+    /// Returns masks of cells of the picture, each with a mask of the reference's cells that they see, at the latent's
+    /// size; `None` if all cells see the whole reference.
     fn pairs(&self) -> Result<Option<Vec<Pair>>> {
         if self.parts.is_empty() {
             return Ok(None);
@@ -300,8 +302,8 @@ impl Guidance for ReferenceColor {
             let noised = run.latent.f_add(&run.noise.f_mul_scalar(step.sigma)?)?;
             let size = run.latent.size().into_iter().skip(1);
             let rows: Vec<i64> = std::iter::once(run.images).chain(size).collect();
-            // Kernels are chosen by strides, and an image must be the same to the bit alone and in a batch. The rows
-            // are therefore a copy, not a view.
+            // An image must be the same to the bit alone and in a batch, but libtorch chooses kernels by strides. The
+            // rows are therefore a contiguous copy, not a view.
             plan.evaluate_at(run.branch, noised.f_expand(rows, false)?.f_contiguous()?);
         }
         Ok(())
@@ -344,7 +346,11 @@ impl Guidance for ReferenceColor {
             Here::Phrase { phrase, look } => {
                 let map = look.map().ok().flatten()?;
                 let found = map.f_ge(PART).and_then(|part| part.f_any()?.f_int64_value(&[])).ok()?;
-                (found == 0).then(|| format!("\"{phrase}\" was not found in the picture, so the phrase took no colors"))
+                (found == 0).then(|| {
+                    format!(
+                        "\"{phrase}\" was not found in the picture, so the phrase took no colors; use another phrase"
+                    )
+                })
             }
             Here::Region(_) => None,
         };

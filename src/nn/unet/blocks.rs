@@ -65,7 +65,8 @@ pub(super) struct DownBlock {
 }
 
 impl DownBlock {
-    /// Builds the block. `skips` are the channels of all skip connections so far; the block appends its own.
+    /// Builds the block. `skips` are the channels of all skip connections so far; the block appends the channels of its
+    /// own.
     pub(super) fn new(
         w: &Weights,
         make: &mut BlockBuilder<'_>,
@@ -168,8 +169,8 @@ impl UpBlock {
         Ok(Self { resnets, attentions, upsamplers })
     }
 
-    /// Applies the block. `reference` is the index of the block's first layer in the expanding half, and the reference
-    /// to add there.
+    /// Applies the block. `first` is the index of the block's first layer in the expanding half, and `reference` has
+    /// the reference features to add.
     pub(super) fn forward(
         &self,
         mut x: Tensor,
@@ -185,7 +186,8 @@ impl UpBlock {
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(&x, told.context, tap)?;
             }
-            // Halving rounds up, so twice a size is not always the size above.
+            // Halving rounds up, so the larger grid is not always twice as large. The next skip connection has its
+            // size.
             let last = i + 1 == self.resnets.len();
             if let (true, Some(upsample), Some(above)) = (last, &self.upsamplers, skips.last()) {
                 let (_, _, h, w) = above.size4()?;

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::nn::config::{Fixed, PerLevel, divides, in_file, layers, levels, read, refused, sizes};
 use serde::{Deserialize, Serialize};
 
-/// A UNet as `unet/config.json` describes it; the names and the defaults are diffusers'.
+/// The configuration of a UNet, `unet/config.json`; the names and the defaults are diffusers'.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -21,7 +21,7 @@ pub struct UnetConfig {
     pub flip_sin_to_cos: bool,
     /// Shift of the frequencies of the timestep.
     pub freq_shift: f64,
-    /// Width of an optional vector beside the timestep.
+    /// Width of an optional vector that is embedded with the timestep, such as LCM's guidance scale.
     pub time_cond_proj_dim: Option<i64>,
     /// A block per level, `CrossAttnDownBlock2D` or `DownBlock2D`, from the largest grid to the smallest.
     pub down_block_types: Vec<String>,
@@ -31,7 +31,7 @@ pub struct UnetConfig {
     pub up_block_types: Vec<String>,
     /// Channels of each level.
     pub block_out_channels: Vec<i64>,
-    /// Residual blocks of a down block; up blocks have one more.
+    /// Number of residual blocks in a down block; up blocks have one more.
     pub layers_per_block: PerLevel,
     /// Groups of the group norms.
     pub norm_num_groups: i64,
@@ -39,7 +39,7 @@ pub struct UnetConfig {
     pub norm_eps: f64,
     /// Width of the context.
     pub cross_attention_dim: PerLevel,
-    /// Blocks per transformer.
+    /// Number of blocks in each transformer.
     pub transformer_layers_per_block: PerLevel,
     /// Number of attention heads, despite the name of the field.
     pub attention_head_dim: PerLevel,
@@ -113,21 +113,21 @@ pub(in crate::nn) const FIXED: &[Fixed] = &[
     ("up_block_types", &["\"CrossAttnUpBlock2D\"", "\"UpBlock2D\""]),
 ];
 
-/// One grid size of a UNet, and the sizes of the layers of both halves there.
+/// One resolution of a UNet, with the sizes of the layers that both halves have at this resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Level {
     /// Number of halvings of the latent grid.
     pub halvings: u32,
-    /// Channels.
+    /// Number of channels.
     pub channels: i64,
     /// Number of attention heads.
     pub heads: i64,
-    /// Blocks of each transformer.
+    /// Number of blocks in each transformer.
     pub depth: i64,
     /// Width of the context.
     pub context: i64,
-    /// Residual blocks of the down block.
+    /// Number of residual blocks in the down block.
     pub layers: i64,
     /// True if the down block has transformers.
     pub down_attends: bool,
@@ -148,7 +148,7 @@ impl UnetConfig {
         Ok(config)
     }
 
-    /// Returns the levels, from the largest grid to the smallest, after checks of every number.
+    /// Checks every number, and returns the levels from the largest grid to the smallest.
     ///
     /// # Errors
     /// [`Error::Config`](crate::error::Error::Config) if lists differ in length, a number is not positive or does not
@@ -173,12 +173,12 @@ impl UnetConfig {
             sizes(NAME, "sample_size", &[cells.unwrap_or(1)])?;
         }
         if self.addition_embed_type.as_deref() == Some("text_time") {
-            // 0 is not a valid size, so a missing one is refused.
+            // 0 is not a valid size, so a missing size is refused.
             sizes(NAME, "addition_time_embed_dim", &[self.addition_time_embed_dim.unwrap_or(0)])?;
             let inputs = self.projection_class_embeddings_input_dim.unwrap_or(0);
             sizes(NAME, "projection_class_embeddings_input_dim", &[inputs])?;
         }
-        // SDXL's relatives write a depth of 0 for levels without attention.
+        // The configurations of some models related to SDXL have a depth of 0 for levels without attention.
         let at = |field: &'static str, list: &PerLevel, i, attends: bool| -> Result<i64> {
             let value = list.level(i).ok_or_else(|| short(field, i))?;
             let check = if field.contains("layers") { layers } else { sizes };
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_implemented_is_refused_by_name() {
+    fn unimplemented_settings_are_refused_by_name() {
         let text = message(r#"{"class_embed_type": "timestep"}"#);
         assert!(
             text.contains("unet/config.json: class_embed_type is \"timestep\"; this value is not implemented"),

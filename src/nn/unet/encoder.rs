@@ -29,7 +29,8 @@ pub(in crate::nn) struct UnetEncoder {
 pub(in crate::nn) struct Encoded {
     /// Hidden state at the smallest grid.
     pub x: Tensor,
-    /// Skip connections: the output of every layer. Those before the first cross-attention have the sample's rows.
+    /// Skip connections: the output of every layer. Outputs before the first cross-attention have as many rows as the
+    /// sample.
     pub skips: Vec<Tensor>,
     /// The time embedding, before its SiLU.
     pub time: Tensor,
@@ -47,7 +48,7 @@ impl Encoded {
 }
 
 impl UnetEncoder {
-    /// Builds the half from the weights `w`. Also returns the channels of all skip connections.
+    /// Builds the contracting half from the weights `w`. Also returns the channels of all skip connections.
     pub(crate) fn new(w: &Weights, make: &mut BlockBuilder<'_>, levels: &[Level]) -> Result<(Self, Vec<i64>)> {
         let config = make.config;
         let first = levels.first().map(|level| level.channels).unwrap_or_default();
@@ -88,8 +89,9 @@ impl UnetEncoder {
         &self.config
     }
 
-    /// Runs the half with the arguments of `UNet::forward`. `hints` are added to the output of the first layer and then
-    /// of each level, [1 or b, channels, h, w] each. There may be fewer hints: a ControlNet has one.
+    /// Runs the contracting half with the arguments of `UNet::forward`. `hints` are added to the output of the first
+    /// layer and then of each level, [1 or b, channels, h, w] each. Later levels may lack a hint: a ControlNet has one
+    /// hint.
     pub(crate) fn forward(
         &self,
         sample: &Tensor,
@@ -138,7 +140,8 @@ impl UnetEncoder {
         Ok(Encoded { x: repeated(&x, context.size3()?.0)?, skips, time, context })
     }
 
-    /// Adds a hint. After the first cross-attention there may be more rows than before; the rows of hints then repeat.
+    /// Adds a hint to `x`. After the first cross-attention, `x` may have more rows than the hint; the hint's rows then
+    /// repeat.
     fn hinted(&self, x: &Tensor, hint: &Tensor) -> Result<Tensor> {
         let (b, channels, h, w) = x.size4()?;
         match hint.size().as_slice() {
@@ -153,7 +156,7 @@ impl UnetEncoder {
         }
     }
 
-    /// Returns the time embedding of the timestep and the added conditions.
+    /// Returns the time embedding of the timestep and the added conditions, [1 or b, width].
     fn time(&self, timestep: &Tensor, added: Option<&AddedConditions>) -> Result<Tensor> {
         let waves = |of: &Sinusoids, values: &Tensor| -> Result<Tensor> {
             self.cast(&of.of(&values.f_to_device(self.options.1)?.f_reshape([-1])?)?)

@@ -84,13 +84,13 @@ impl UNet {
     /// - `added`: conditions of SDXL and LCM, which other models ignore, and the residuals of ControlNets.
     ///
     /// `sample` may have n rows with n dividing b, if all rows share one timestep and the added conditions do not
-    /// differ between rows. Row i of the contexts then goes with row i mod n. Everything that does not depend on the
-    /// contexts yet is computed only once.
+    /// differ between rows. Row i of the contexts then goes with row i mod n of `sample`. The layers before the first
+    /// cross-attention then compute only n rows.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::error::Error::Shape) if a tensor has another shape.
     /// [`Error::Parameter`](crate::error::Error::Parameter) if the checkpoint needs `added`, or the number of residuals
-    /// is not that of the skip connections.
+    /// is not the number of skip connections.
     pub fn forward(
         &self,
         sample: &Tensor,
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_go_round_where_contexts_are_more() -> Result<()> {
+    fn samples_repeat_for_additional_contexts() -> Result<()> {
         let unet = UNet::new(&Weights::random(1, Kind::Float, Device::Cpu), &tiny())?;
         let contexts = Tensor::randn([6, 7, 12], CPU);
         let predicted =
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn bf16_computes_and_gives_back_the_samples_kind() -> Result<()> {
+    fn bf16_unet_returns_the_samples_kind() -> Result<()> {
         let unet = UNet::new(&Weights::random(1, Kind::BFloat16, Device::Cpu), &tiny())?;
         let eps = unet.forward(
             &Tensor::ones([1, 4, 5, 7], CPU),

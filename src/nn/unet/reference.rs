@@ -55,7 +55,7 @@ impl ReferenceModules {
     /// Pairs the modules with the features of one evaluation.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if the number of features is neither 0 nor that of the modules.
+    /// [`Error::Parameter`] if the number of features is neither 0 nor the number of modules.
     pub(super) fn with<'a>(&'a self, features: &'a ReferenceFeatures, time: &'a Tensor) -> Result<Reference<'a>> {
         for (what, features, modules) in [
             ("background features", features.background.len(), self.warps.len()),
@@ -88,7 +88,7 @@ impl Reference<'_> {
         let background = repeated(&fitting(background, skip)?, b)?;
         let warped = picture(&warp.forward(&cells(skip)?, &background)?, skip)?;
         let Some((figure, threshold)) = &self.features.figure else { return Ok(warped) };
-        // As in the original code: bicubic interpolation may leave 0..=1.
+        // As in ColorizeDiffusion's code, the interpolation is bicubic, and its values may leave 0..=1.
         let figure = figure.f_upsample_bicubic2d([h, w], false, None::<f64>, None::<f64>)?;
         let figure = repeated(&figure.f_to_device(skip.device())?.f_gt(*threshold)?, b)?;
         Ok(skip.f_where_self(&figure, &warped)?)

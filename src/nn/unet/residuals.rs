@@ -6,10 +6,10 @@ use tch::Tensor;
 /// Tensors that ControlNets add to a UNet: one for each skip connection, and one for the smallest grid.
 #[derive(Debug)]
 pub struct Residuals {
-    /// Residuals of the skip connections, in the order of the contracting half, [b, channels, h, w] each; [b, channels,
-    /// 1, 1] if a network pools them.
+    /// Residuals of the skip connections, in the order of the contracting half, [b, channels, h, w] each, or [b,
+    /// channels, 1, 1] if a network pools the residuals.
     pub skips: Vec<Tensor>,
-    /// Residual of the smallest grid, with the shapes of `skips`.
+    /// Residual of the smallest grid, [b, channels, h, w], or [b, channels, 1, 1] if a network pools the residuals.
     pub mid: Tensor,
 }
 

@@ -1,11 +1,12 @@
 //! Competition of words: the word that leads in each cell, and the words that take part.
 //!
-//! Every word of a prompt is tested, and evidence decides which words compete. Two words whose maps show the same name
-//! one object, so the fainter word does not compete: it is *joined*. A word that shows nothing has a faint map that
-//! follows another map, so the word is joined. A part of an object, such as a ponytail of hair, is mostly joined too.
+//! The maps of the prompt's words decide which words compete. If two words have alike maps, they name one object, and
+//! the fainter word does not compete: this word is *joined* to the other. A word that names no object has a faint map
+//! that follows another map, so this word is joined too. A part of an object, such as a ponytail of hair, is mostly
+//! joined too.
 //!
-//! An object with a place of its own is not joined, even if the maps are alike. A face, for example, is seen at its
-//! eyes and around them.
+//! An object with a place of its own is not joined, even if the maps are alike. The map of a face, for example, covers
+//! the eyes and other cells around them.
 
 use super::maps::{attend, deviations, resized};
 use crate::error::Result;
@@ -15,23 +16,24 @@ use tch::{Device, Kind, Tensor};
 
 /// Minimum correlation of two maps that may show the same object.
 const SAME: f64 = 0.82;
-/// Share of a map's place outside a louder map's place, above which the map has a place of its own.
+/// Share of a map's cells outside the cells of a louder map, above which the map has a place of its own. A map's cells
+/// are those above its Otsu threshold.
 const OWN_PLACE: f64 = 0.5;
 /// Maximum number of words that are compared with each other, the loudest of the prompt.
 const MOST_RIVALS: usize = 255;
-/// Decades below the loudest word of the prompt at which the attention to a phrase stops being clear, and becomes
-/// useless.
+/// Powers of ten by which the attention to a phrase is fainter than to the prompt's loudest word: where attention stops
+/// being clear, and where attention becomes useless.
 const FAINT: (f64, f64) = (2.0, 4.0);
 /// Upper clamp for the change of the prediction, in standard deviations. So a few cells with a large change count no
 /// more than others.
 const MOST_CHANGE: f64 = 2.0;
 
-/// Numbers of words after the phrase that have a role, in this order.
+/// Numbers of words that have a role. These words follow the phrase, in the order of the fields.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Roles {
-    /// Words that always compete.
+    /// Number of words that always compete.
     pub certain: usize,
-    /// Words that do not compete. Fainter words that show the same do not compete either.
+    /// Number of words that do not compete. Fainter words with maps like theirs do not compete either.
     pub spared: usize,
 }
 
@@ -41,14 +43,15 @@ pub(super) struct Contest {
     scores: Tensor,
     grid: Grid,
     roles: Roles,
-    /// Standard deviation of the attention after those steps, per image and word.
+    /// Standard deviation of the attention after the steps of self-attention, per image and word.
     loudness: Vec<Vec<f64>>,
 }
 
 impl Contest {
-    /// Creates a contest. `maps`, [n, words, h, w], are raw attention: to the phrase first, then to words with a role,
-    /// then to the others. `change`, [n, 1, H, W], shows where the prediction changes with the phrase. The fainter the
-    /// attention to the phrase, the more `change` replaces it.
+    /// Creates a contest. `maps`, [n, words, h, w], are raw attention: to the phrase first, then to the words with a
+    /// role, then to the other words. `attention`, [n, cells, cells], is the self-attention, and the maps are
+    /// multiplied by it `power` times. `change`, [n, 1, H, W], shows where the prediction changes with the phrase. The
+    /// fainter the attention to the phrase, the more `change` replaces it.
     pub(super) fn new(
         maps: &Tensor,
         attention: &Tensor,
@@ -113,7 +116,7 @@ impl Contest {
             let scores = self.scores.f_select(0, image as i64)?.f_index_select(0, &rows)?.f_to_kind(Kind::Double)?;
             let alike = scores.f_matmul(&scores.f_transpose(0, 1)?)?.f_div_scalar(cells as f64)?;
             let alike = Vec::<f64>::try_from(&alike.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
-            // The cells above each map's floor, and the number of cells that each pair shares.
+            // The cells above each map's Otsu threshold, and the number of cells that each pair of maps shares.
             let floors = scores
                 .f_unbind(0)?
                 .iter()
@@ -151,7 +154,7 @@ impl Contest {
     }
 
     /// Returns the logistic function of β times the phrase's lead, [n, 1, h, w] in 0..=1 on `to`. The lead is the
-    /// distance to the strongest rival or to the phrase's own floor, whichever is less.
+    /// phrase's distance to the strongest rival or to the phrase's own Otsu threshold, whichever is less.
     pub(super) fn ahead(&self, beta: f64, to: Grid) -> Result<Tensor> {
         let (n, words, _) = self.scores.size3()?;
         let scores = resized(&self.scores.f_reshape([n, words, self.grid.h, self.grid.w])?, to)?;
@@ -197,10 +200,10 @@ fn doubt(loudness: &[f64]) -> f64 {
 }
 
 /// Subtracts from every map of deviations the logarithm of the map's peak. An object of few cells leads by many
-/// deviations in them. Such an object still leads in the cells around, which belong to others. Without this correction
-/// small objects' masks leak into their surroundings (eyes into lids, bows into hair).
+/// deviations, even in the cells around the object, which belong to other objects. Without this correction small
+/// objects' masks leak into their surroundings (eyes into lids, bows into hair).
 pub(super) fn handicapped(deviations: &Tensor) -> Result<Tensor> {
-    // A map of two halves peaks at 1, and a flat map at 0. Neither needs a correction.
+    // A map of two equal halves peaks at 1, and a flat map at 0. Neither needs a correction.
     let peaks = deviations.f_amax([2i64, 3], true)?.f_clamp_min(1.0)?;
     Ok(deviations.f_sub(&peaks.f_log()?)?)
 }
@@ -282,13 +285,13 @@ mod tests {
             let contest = Contest::new(&Tensor::cat(&[&eyes, &face], 1), &alone(), 1, None, Roles::default())?;
             Ok(contest.competitions(&names(&["eyes", "face"]))?.remove(0))
         };
-        assert_eq!(told(64)?.rivals, ["face"], "33 of its 64 cells are its own");
-        assert_eq!(told(60)?.joined.len(), 1, "29 of 60 are");
+        assert_eq!(told(64)?.rivals, ["face"], "33 of the face's 64 cells are outside the eyes");
+        assert_eq!(told(60)?.joined.len(), 1, "29 of the face's 60 cells are outside the eyes");
         Ok(())
     }
 
     #[test]
-    fn parts_of_the_phrase_join_it() -> Result<()> {
+    fn part_of_the_object_is_joined_to_the_phrase() -> Result<()> {
         let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
         let ponytail = drawn(|y, x| 0.2 * left(y, x) * if y > 1 { 1.0 } else { 0.5 });
         let contest = Contest::new(&Tensor::cat(&[&hair, &shirt, &ponytail], 1), &alone(), 1, None, Roles::default())?;
@@ -301,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn certain_rivals_compete_whatever_they_show() -> Result<()> {
+    fn certain_rivals_compete_even_with_alike_maps() -> Result<()> {
         let (first, second) = (drawn(|y, x| left(y, x) * (y + 1) as f32), drawn(|y, x| left(y, x) * (y + 2) as f32));
         let maps = Tensor::cat(&[&first, &second], 1);
         let words = names(&["hat", "hat"]);
@@ -311,12 +314,12 @@ mod tests {
         let swapped =
             Contest::new(&Tensor::cat(&[&second, &first], 1), &alone(), 1, None, Roles { certain: 1, spared: 0 })?;
         let claims = |contest: &Contest| contest.ahead(1.5, GRID).unwrap().gt(0.5).to_kind(Kind::Float);
-        assert_eq!((claims(&both) * claims(&swapped)).sum(Kind::Float).double_value(&[]), 0.0, "no cell has two");
+        assert_eq!((claims(&both) * claims(&swapped)).sum(Kind::Float).double_value(&[]), 0.0, "no cell is in both");
         Ok(())
     }
 
     #[test]
-    fn spared_words_take_their_followers_along() -> Result<()> {
+    fn words_that_follow_a_spared_word_are_joined() -> Result<()> {
         let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
         let collar = drawn(|y, x| 0.1 * (1.0 - left(y, x)) * if y > 1 { 1.0 } else { 0.7 });
         let maps = Tensor::cat(&[&hair, &shirt, &collar], 1);
@@ -325,7 +328,7 @@ mod tests {
         assert_eq!(told.rivals, [""; 0]);
         let joined = [("shirt", "hair"), ("collar", "shirt")].map(|(word, to)| (word.to_owned(), to.to_owned()));
         assert_eq!(told.joined, joined);
-        // The louder of two words that show the same competes, even if the fainter word is spared.
+        // The louder of two words with alike maps competes, even if the fainter word is spared.
         let maps = Tensor::cat(&[&hair, &collar, &shirt], 1);
         let told = Contest::new(&maps, &alone(), 1, None, Roles { certain: 0, spared: 1 })?;
         assert_eq!(told.competitions(&names(&["hair", "collar", "shirt"]))?[0].rivals, ["shirt"]);
@@ -333,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn faint_attention_gives_way_to_the_change() -> Result<()> {
+    fn change_replaces_faint_attention() -> Result<()> {
         let (shirt, hair) = (drawn(|y, x| 1.0 - left(y, x)), drawn(left));
         // The word "background" gets hardly any attention, and its map differs from the change.
         let faint = drawn(|y, x| 1e-5 * left(y, x));
@@ -367,12 +370,12 @@ mod tests {
             ahead.sum(Kind::Int64).int64_value(&[])
         };
         let (before, after) = (ahead(&scores), ahead(&handicapped(&scores)?));
-        assert!(before > 55 && (16..=36).contains(&after), "{after} cells for a thing of 16, {before} without");
+        assert!(before > 55 && (16..=36).contains(&after), "{after} cells for an object of 16, {before} unhandicapped");
         Ok(())
     }
 
     #[test]
-    fn background_that_stares_at_a_bow_is_still_behind() -> Result<()> {
+    fn background_peak_at_a_bow_claims_no_cell_there() -> Result<()> {
         let bow = |y, x| (7..9).contains(&y) && (11..13).contains(&x);
         let background = drawn(|y, x| match () {
             () if bow(y, x) => 4.0,

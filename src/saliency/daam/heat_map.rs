@@ -1,4 +1,4 @@
-//! [`HeatMap`]: one map of attention, to show and to measure.
+//! [`HeatMap`]: one map of attention, which can be drawn and measured.
 
 use crate::error::{Error, Result};
 use crate::guidance::Picture;
@@ -22,7 +22,7 @@ impl HeatMap {
         Ok(Self { label: label.into(), values: values.f_to_device(Device::Cpu)? })
     }
 
-    /// Returns the size of a picture with a pixel per cell.
+    /// Returns the size of a picture of the map with a pixel per cell.
     fn size(&self) -> Result<Size> {
         let (h, w) = self.values.size2()?;
         Ok(Size::new(w as u32, h as u32))
@@ -61,7 +61,7 @@ impl HeatMap {
         Ok(self.expand(self.size()?)?.f_gt(threshold)?)
     }
 
-    /// Returns the map for a report, as shares of its largest value. The caption gives that value.
+    /// Returns the map for a report, divided by the largest value, which the caption gives.
     pub(super) fn picture(&self) -> Result<Picture> {
         let largest = self.max()?;
         let caption = format!("attention to \"{}\", {:.1} % at most", self.label, 100.0 * largest);
@@ -77,7 +77,7 @@ impl HeatMap {
     /// the map is largest; .6 is a good start.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for another `alpha`.
+    /// [`Error::Parameter`] if `alpha` is outside 0..=1.
     pub fn overlay(&self, picture: &Raster, alpha: f64) -> Result<Raster> {
         if !(0.0..=1.0).contains(&alpha) {
             return Err(Error::parameter("alpha", alpha, "0..=1; .6 is usual"));
@@ -85,7 +85,7 @@ impl HeatMap {
         let map = self.expand(picture.size())?.f_clamp(0.0, 1.0)?;
         let colors = colored(&map)?.to_tensor(Device::Cpu)?;
         let picture = picture.to_tensor(Device::Cpu)?;
-        // A quarter of the colors shows everywhere, so that cold parts look cold.
+        // A quarter of `alpha` applies even where the map is 0, so that cells without attention look dark blue.
         let share = map.f_mul_scalar(0.75)?.f_add_scalar(0.25)?.f_mul_scalar(alpha)?;
         Raster::from_tensor(&picture.f_add(&colors.f_sub(&picture)?.f_mul(&share)?)?)
     }

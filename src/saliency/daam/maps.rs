@@ -1,10 +1,10 @@
-//! Arithmetic of maps: products with self-attention, deviations and other sizes.
+//! Arithmetic of maps: products with self-attention, deviations and resizing.
 
 use crate::error::Result;
 use crate::step::Grid;
 use tch::{Kind, Tensor};
 
-/// Computes Aᵖ·maps, with maps [n, channels, h, w] and A [n, cells, attended].
+/// Computes Aᵖ·maps, with maps [n, channels, h, w], `attention` A [n, cells, attended] and `power` p.
 pub(super) fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Tensor> {
     let mut cells = maps.f_flatten(2, 3)?;
     for _ in 0..power {

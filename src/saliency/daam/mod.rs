@@ -38,12 +38,12 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use tch::Tensor;
 
-/// Saliency of a phrase: its share of the prompt branch's cross-attention, mean over heads, sites and the phrase's
-/// tokens. Attention is read beside the output, so the picture keeps every bit.
+/// Saliency of a phrase: its share of the cross-attention in the prompt's branch, as the mean over heads, sites and the
+/// phrase's tokens. Reading attention does not change a bit of the picture.
 ///
-/// Each call sums the columns of the phrase over heads, and adds them up per grid. A reading resizes one sum per grid
-/// (bicubic) to the latent's size. So memory does not grow with the number of tokens, heads, sites or steps: SD 1.5 at
-/// 512×512 holds 43 kB.
+/// In each attention call, the columns of the phrase's tokens are summed over heads, and added to one sum per grid. A
+/// reading resizes these sums (bicubic) to the latent's size. So memory does not grow with the number of tokens, heads,
+/// sites or steps: SD 1.5 at 512×512 needs 43 kB.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -109,7 +109,7 @@ impl Daam {
 
     /// Creates saliency of the cells where `phrase` leads over the other words of the prompt, as in
     /// [`ColorForce::exact`](crate::methods::ColorForce::exact). The map is the mean over the run from timestep 850 on,
-    /// with [`Refine::contrast`]; .5 is the cutoff.
+    /// with [`Refine::contrast`]. Cells of .5 and more belong to the phrase.
     pub fn competing(phrase: impl Into<String>) -> Self {
         let look = Self::of(phrase).window(Window::timesteps(0..=850)).or_whole_run();
         look.tune(|options| (options.accumulate, options.refine) = (Accumulate::Mean, Refine::contrast()))
@@ -118,8 +118,8 @@ impl Daam {
 
 /// # Sites, steps and settings
 impl Daam {
-    /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as in the authors'
-    /// package.
+    /// Reads only cross-attention sites that `select` accepts. Default: all sites but those of the middle block, as in
+    /// the package of DAAM's authors.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
         self.recorder.sites = Some(Box::new(select));
         self
@@ -142,7 +142,7 @@ impl Daam {
         self
     }
 
-    /// Changes the settings that few runs change; [`DaamOptions`] describes them.
+    /// Changes the settings that seldom need to change; see [`DaamOptions`].
     ///
     /// ```
     /// use impasto::saliency::{Daam, Normalize};
@@ -185,7 +185,7 @@ impl Daam {
         self.options.stand_in.as_ref().map_or(Ok(None), Differential::change)
     }
 
-    /// Returns the words to tell apart: the phrase first, then words with a role, then the others.
+    /// Returns the words to tell apart: the phrase first, then the words with a role, then the other words.
     fn things(&self, setup: &Setup<'_>) -> Result<(Vec<Named>, Roles)> {
         let prompt = setup.prompt;
         let own = match self.options.occurrence.of(&self.phrase, prompt)? {
@@ -216,11 +216,11 @@ impl Daam {
     }
 }
 
-/// Training timesteps at which a stand-in is evaluated. The picture has its shapes by then, but its details are
-/// undecided.
+/// Training timesteps at which a stand-in is evaluated. At these timesteps the picture has its shapes, but its details
+/// are undecided.
 const STANDS_IN: RangeInclusive<f64> = 400.0..=850.0;
-/// Index of the recorded phrase, whose map is the mean over its tokens. For [`Normalize::TokenShare`] the sums over the
-/// phrase's tokens and over all words follow.
+/// Index of the phrase among the recorded subjects; its map is the mean over the phrase's tokens. For
+/// [`Normalize::TokenShare`], two more subjects follow: the sum over the phrase's tokens, and the sum over all words.
 const PHRASE: usize = 0;
 const PHRASE_SUM: i64 = 1;
 const WORDS_SUM: i64 = 2;

@@ -6,7 +6,7 @@ use super::series::Accumulate;
 use crate::saliency::{Differential, Normalize};
 use serde::{Deserialize, Serialize};
 
-/// The settings of a [`Daam`](super::Daam) that few runs change. [`Daam::tune`](super::Daam::tune) changes them in
+/// Settings of a [`Daam`](super::Daam) that seldom need to change. [`Daam::tune`](super::Daam::tune) changes them in
 /// place.
 ///
 /// ```
@@ -33,18 +33,18 @@ pub struct DaamOptions {
     /// `Off`, `normalize` has no effect.
     pub refine: Refine,
     /// Phrases that compete with the phrase under [`Refine::Contrast`]. If the list is empty, as by default, the words
-    /// of the prompt that show something of their own compete.
+    /// of the prompt whose maps show an object of their own compete.
     pub among: Vec<String>,
-    /// Phrases that always compete with the phrase under [`Refine::Contrast`], in addition to the words that evidence
-    /// chooses.
+    /// Phrases that always compete with the phrase under [`Refine::Contrast`], in addition to `among` or the words of
+    /// the prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub against: Vec<String>,
     /// Phrases of the prompt that do not compete with the phrase under [`Refine::Contrast`]: parts that count as the
     /// object, such as the "ponytail" of "hair".
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<String>,
-    /// Saliency that takes over under [`Refine::Contrast`] where the attention to the phrase is faint. The stand-in
-    /// shows where the prediction changes with a word before the phrase.
+    /// Saliency that replaces the attention to the phrase under [`Refine::Contrast`] if that attention is faint. This
+    /// stand-in shows where the prediction changes with one more word before the phrase.
     ///
     /// The stand-in's branch is evaluated only while the attention recorded so far is faint, at timesteps 400 to 850. A
     /// phrase with clear attention costs nothing more.

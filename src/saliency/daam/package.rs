@@ -43,7 +43,7 @@ struct Record {
 /// Key of a map in the package. Keys are ordered as the package sorts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackageKey {
-    /// Number of times that the site's side goes into the map's side.
+    /// Side of the global map divided by the side of the site's grid, rounded down.
     pub factor: i64,
     /// Position of the site, counted through the up blocks and then the down blocks.
     pub layer: i64,
@@ -64,7 +64,7 @@ pub struct KeyFilter {
 
 impl PackageDaam {
     /// Creates a recorder with maps of `cells` cells, the package's `latent_hw`: 4096 for pictures of 512 and 1024
-    /// pixels, else 9216. Maps have √cells rows and columns.
+    /// pixels a side, else 9216. Maps have √cells rows and columns.
     pub const fn new(cells: i64) -> Self {
         Self { cells, run: None }
     }
@@ -101,7 +101,8 @@ impl PackageDaam {
         Ok(mean.f_narrow(0, 0, tokens.min(mean.size3()?.0))?)
     }
 
-    /// Returns [`PackageDaam::heat_maps`] divided by their sum without the first and last row, plus 1e-6.
+    /// Returns [`PackageDaam::heat_maps`] of all keys, each divided by the sum of all maps but the first and last, plus
+    /// 1e-6.
     pub fn normalized(&self) -> Result<Tensor> {
         let maps = self.heat_maps(&KeyFilter::default())?;
         let rows = maps.size3()?.0;
@@ -188,7 +189,7 @@ impl Guidance for PackageDaam {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.run = None;
         if self.cells < 1 {
-            return Err(Error::parameter("cells", self.cells, "1 or more; 4096 for pictures of 512 pixels"));
+            return Err(Error::parameter("cells", self.cells, "1 or more; 4096 for pictures of 512 pixels a side"));
         }
         if setup.images != 1 {
             return Err(Error::parameter(

@@ -20,7 +20,7 @@ pub(super) type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 /// Sites and steps at which attention is recorded.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Recorder {
-    /// Recorded sites; `None`: all but the middle block's, as in the authors' package.
+    /// Recorded sites; `None`: all sites but those of the middle block, as in the package of DAAM's authors.
     #[serde(with = "function")]
     pub sites: Option<Sites>,
     pub window: Window,
@@ -74,7 +74,7 @@ impl Recorder {
     }
 }
 
-/// Tokens whose attention is recorded together, subject by subject.
+/// The subjects of a recording. A subject is a name with tokens, for which one map is recorded.
 pub(super) struct Subjects {
     pub labels: Vec<String>,
     /// Span from the first to the last token of all subjects.
@@ -133,7 +133,7 @@ impl Recording {
         Self { images, subjects, maps: Series::new(grid, images, accumulate), heads: per_head.then(Vec::new) }
     }
 
-    /// Adds one call's attention.
+    /// Adds the attention of one call.
     pub(super) fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
         let (Grid { h, w }, rows) = (at.grid, (at.images.start, at.images.end - at.images.start));
         let columns = probs.columns(self.subjects.hull)?; // [n, heads, queries, tokens]

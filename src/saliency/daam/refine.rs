@@ -1,4 +1,4 @@
-//! [`Refine`]: brings attention to the shape of an object, by the picture's self-attention.
+//! [`Refine`]: refines a map of attention to the shape of an object, with the picture's self-attention.
 
 use super::compete::{Contest, Roles};
 use super::maps::{attend, resized};
@@ -17,11 +17,11 @@ use tch::{Kind, Tensor};
 /// Refinement of a phrase's map to the shape of the named object.
 ///
 /// Both refinements use the picture's self-attention A. A is the mean over heads and sites, and over steps as
-/// [`accumulate`](super::DaamOptions::accumulate) says. Self-attention leads from a cell to the cells of the same
-/// object.
+/// [`accumulate`](super::DaamOptions::accumulate) says. A cell attends mostly to cells of the same object.
 ///
 /// A is read at the network's finest grid of at most 1024 cells: 32×32 for SD 1.5 at 512×512 and SDXL at 1024×1024. If
-/// every grid has more cells, as for SDXL above a megapixel, the attention of the coarsest grid is pooled.
+/// every grid has more cells, as for SDXL above a megapixel, the attention of the coarsest grid is pooled to such a
+/// grid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Refine {
@@ -36,19 +36,19 @@ pub enum Refine {
         /// Power p of the self-attention.
         power: u32,
     },
-    /// Competition of the phrase with the other words of the prompt. Only words that show something of their own
+    /// Competition of the phrase with the other words of the prompt. Only words whose maps show an object of their own
     /// compete ([`Competition`](super::Competition)).
     ///
-    /// 1. Each word's map at the grid of A becomes deviations from its mean, in standard deviations, and at most 1.
-    ///    So a few cells with strong attention count no more than the others.
-    /// 2. The maps are multiplied by Aᵖ, and become deviations again, without a clamp.
-    /// 3. The logarithm of its peak is subtracted from each map. Small objects peak higher, and would take their
-    ///    surroundings.
-    /// 4. A cell's lead is the lesser of two distances: to the strongest rival, and to the Otsu threshold of the
-    ///    phrase's map of step 2.
+    /// 1. Each word's map at the grid of A is converted to deviations from the map's mean, in standard deviations,
+    ///    clamped to at most 1. So a few cells with strong attention count no more than the others.
+    /// 2. The maps are multiplied by Aᵖ, and converted to deviations again, without a clamp.
+    /// 3. The logarithm of its peak is subtracted from each map. Maps of small objects peak higher, and would otherwise
+    ///    take cells around the objects.
+    /// 4. A cell's lead is the lesser of two differences: the phrase's value less that of the strongest rival, and the
+    ///    phrase's value of step 2 less the Otsu threshold of that map.
     /// 5. The result is the logistic function of β times the lead.
     ///
-    /// The result is .5 and more where the phrase leads, so .5 is a cutoff that suits objects of any size.
+    /// The result is .5 and more where the phrase leads, so a cutoff of .5 suits objects of any size.
     /// [`Refine::contrast`] has the usual values.
     Contrast {
         /// Factor β of the lead, above 0.
@@ -65,7 +65,7 @@ impl Refine {
     /// Returns [`Refine::Contrast`] with β 1.5 after two steps of self-attention.
     ///
     /// The model attends to large objects, such as a background, in a few spots alone. One step would leave the rest of
-    /// them to other words that lead slightly there. More steps blur small objects.
+    /// such an object to other words that lead slightly there. More steps blur small objects.
     #[must_use]
     pub const fn contrast() -> Self {
         Self::Contrast { beta: 1.5, power: 2 }
@@ -89,7 +89,8 @@ impl Refine {
     }
 }
 
-/// Recorder of the picture's self-attention at one grid, and of its attention to the competing words there.
+/// Recorder of the picture's self-attention at one grid, and of the picture's attention to the competing words at that
+/// grid.
 pub(super) struct Refining {
     how: Refine,
     /// Number of halvings of the latent grid at the recorded sites.
@@ -109,9 +110,9 @@ impl Refining {
     /// Creates a refinement at the finest grid of the network that is small enough. `things` are the words that
     /// compete: the phrase first, then words with a role.
     ///
-    /// The words compete by the cross-attention at that grid that `recorder` reads. If it reads none there, all
-    /// cross-attention at that grid counts. That happens in large pictures, whose only small grid is the middle
-    /// block's.
+    /// The words compete by the cross-attention that `recorder` reads at that grid. If the recorder reads none there,
+    /// all cross-attention at that grid counts. This happens in large pictures, where only the middle block's grid is
+    /// small enough.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the network has no self-attention.
@@ -201,8 +202,8 @@ impl Refine {
     }
 }
 
-/// Returns the attention of a picture to its own cells, [rows, cells, cells]. Attention to cells that a hook has added
-/// behind them, such as a reference's, is left out. Every row is scaled to keep its sum.
+/// Returns the attention of a picture to its own cells, [rows, cells, cells]. Attention to cells that a hook has
+/// appended, such as the cells of a reference, is left out. Every row is scaled to keep its sum.
 fn among_own(attention: Tensor, grid: Grid) -> Result<Tensor> {
     let (_, cells, attended) = attention.size3()?;
     if attended == grid.cells() || attended < cells {
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn pooled_attention_sums_keys_and_means_queries() -> Result<()> {
+    fn pooled_attention_sums_keys_averages_queries() -> Result<()> {
         let (fine, coarse) = (Grid::new(4, 4), Grid::new(2, 2));
         let attention = Tensor::rand([1, 16, 16], (Kind::Float, Device::Cpu)).softmax(2, Kind::Float);
         let got = pooled(&attention, fine, coarse)?.flatten(2, 3);
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn attention_to_what_a_hook_added_is_left_out() -> Result<()> {
+    fn attention_to_appended_cells_is_left_out() -> Result<()> {
         let grid = Grid::new(2, 2);
         let all = Tensor::rand([3, 4, 9], (Kind::Float, Device::Cpu)).softmax(2, Kind::Float) * 5.0; // five heads
         let own = among_own(all.shallow_clone(), grid)?;
@@ -309,7 +310,7 @@ mod tests {
         let ratio = &own / all.narrow(2, 0, 4);
         assert!((&ratio - ratio.narrow(2, 0, 1)).abs().max().double_value(&[]) < 1e-5);
         let alone = all.narrow(2, 0, 4);
-        assert_eq!(among_own(alone.shallow_clone(), grid)?, alone, "not a bit changes without");
+        assert_eq!(among_own(alone.shallow_clone(), grid)?, alone, "nothing changes without appended cells");
         Ok(())
     }
 
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn flat_maps_and_bad_numbers() {
+    fn flat_maps_are_zero_and_bad_settings_refused() {
         assert_eq!(
             deviations(&Tensor::ones([1, 2, 4, 4], (Kind::Float, Device::Cpu))).unwrap().abs().max().double_value(&[]),
             0.0

@@ -25,9 +25,9 @@ pub(super) struct Series {
     images: i64,
     /// The last recorded step.
     last: Option<usize>,
-    /// The step being recorded.
+    /// Sums of the step that is being recorded.
     step: Sums,
-    /// Earlier steps, each divided by its own weight.
+    /// Sum of the earlier steps' maps, each divided by its step's weight.
     past: Sums,
     /// Moving average of earlier steps, [n, channels, h, w].
     average: Option<Tensor>,
@@ -138,7 +138,8 @@ impl Sums {
         Ok(())
     }
 
-    /// Returns Σ over grids at `size`, divided by the weight and at least 0; `None` before anything was added.
+    /// Returns the sum over all grids, each resized to `size`, clamped to at least 0 and divided by the weight. `None`
+    /// before anything was added.
     fn map(&self, size: Grid) -> Result<Option<Tensor>> {
         let mut total: Option<Tensor> = None;
         for (grid, sum) in &self.grids {

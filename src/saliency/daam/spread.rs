@@ -16,11 +16,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::{Kind, Tensor};
 
-/// Distance from a region at which its claim to a cell is halved, in shares of the map's larger side.
+/// Distance from a region at which the region's claim to a cell is halved, in shares of the map's larger side.
 const NEAR: f64 = 0.25;
 
 /// A drawn region, spread along the picture's self-attention over the object that the region lies on. The map is the
-/// larger of the region and of Aᵖ·region, scaled to 0..=1. A few scribbles inside an object find all of it.
+/// larger of the region and of Aᵖ·region scaled to 0..=1, where A is the self-attention and p its
+/// [`power`](Self::power). A few scribbles inside an object find the whole object.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -33,8 +34,8 @@ const NEAR: f64 = 0.25;
 /// # Ok(()) }
 /// ```
 ///
-/// Self-attention is read at the finest grid of at most 1024 cells, and averaged from timestep 850 on. Before the first
-/// such step the map is the region itself.
+/// Self-attention is read at the finest grid of at most 1024 cells, and averaged over the steps from timestep 850 down
+/// to 0. Before the first such step the map is the region itself.
 #[derive(Serialize, Deserialize)]
 #[must_use]
 pub struct Spread {
@@ -62,19 +63,19 @@ impl Spread {
 
     /// Names other drawn regions, which compete for cells:
     ///
-    /// * A cell goes to the region that spreads there most.
+    /// * A cell goes to the region that spreads there most; distant regions count less.
     /// * Of regions that spread there equally, the nearest gets the cell.
     /// * Cells that a region was drawn on go to that region.
     ///
-    /// In cells of other regions the map is 0. A cell that two regions reach equally stays with both. By default there
-    /// are no other regions, and the region keeps every cell that it reaches.
+    /// In cells of other regions the map is 0. A cell to which two regions have an equal claim stays with both. By
+    /// default there are no other regions, and the region keeps every cell that it reaches.
     pub fn among(mut self, rivals: impl IntoIterator<Item = Region>) -> Self {
         self.rivals = rivals.into_iter().collect();
         self
     }
 
-    /// Sets the number of steps p, 0..=8, that self-attention leads from cell to cell. More steps reach further; 2 to 6
-    /// is useful.
+    /// Sets the power p of self-attention, 0..=8: the number of times that the region spreads from cell to cell. A
+    /// larger power reaches further; 2 to 6 is useful, and 4 the default.
     pub const fn power(mut self, power: u32) -> Self {
         self.power = power;
         self
@@ -132,7 +133,7 @@ impl Saliency for Spread {
         let Some((refining, grid)) = &self.run else { return Ok(Some(region)) };
         let spread = |region: &Tensor| refining.map(region, None, *grid);
         let Some(own) = spread(&region)? else { return Ok(Some(region)) };
-        // Cells that the region covers by half are always found, even where its spread is weak.
+        // Cells that the region covers by half or more are always found, even where the region's spread is weak.
         let found = own.f_maximum(&region)?.f_add(&covered(&region)?)?.f_clamp_max(1.0)?;
         let claim = claim(&own, &region)?;
         let mut kept = claim.f_ones_like()?;

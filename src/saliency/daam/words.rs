@@ -51,8 +51,8 @@ impl Daam {
 }
 
 impl WordMaps {
-    /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as in the authors'
-    /// package.
+    /// Reads only cross-attention sites that `select` accepts. Default: all sites but those of the middle block, as in
+    /// the package of DAAM's authors.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
         self.recorder.sites = Some(Box::new(select));
         self

@@ -25,8 +25,8 @@ pub struct CachedModel {
 }
 
 impl CachedModel {
-    /// Returns the checkpoints in the cache that Python uses too, sorted by repository. A cache that does not exist has
-    /// none. The environment's variables (`HF_HUB_CACHE`, `HF_HOME`) choose the cache.
+    /// Returns the checkpoints in the cache that Python's `huggingface_hub` uses too, sorted by repository; none if the
+    /// cache does not exist. Environment variables (`HF_HUB_CACHE`, `HF_HOME`) choose the cache.
     ///
     /// # Errors
     /// [`Error::Io`] if the cache cannot be read.
@@ -65,7 +65,7 @@ impl CachedModel {
     }
 }
 
-/// The names and paths in a folder.
+/// Returns the names and paths of the entries in a folder.
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let read = || -> std::io::Result<Vec<(String, PathBuf)>> {
         let entries = fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
@@ -74,13 +74,13 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     read().map_err(|error| Error::io(folder, error))
 }
 
-/// The snapshot of a repository that was changed last.
+/// Returns the snapshot of a repository that was changed last; `None` if the repository has none.
 fn newest(repository: &Path) -> Option<PathBuf> {
     let snapshots = fs::read_dir(repository.join("snapshots")).ok()?.flatten().map(|entry| entry.path());
     snapshots.filter(|path| path.is_dir()).max_by_key(|path| fs::metadata(path).and_then(|found| found.modified()).ok())
 }
 
-/// All files below a folder. Links to folders are not followed, so that a circle of links ends.
+/// Returns all files below a folder. Links to folders are not followed, because they may form a circle.
 fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {

@@ -1,4 +1,4 @@
-//! Choice of the files of a repository that are needed.
+//! Choice of the files of a repository that a checkpoint needs.
 
 use super::repository::{Hub, is_inside};
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The files to fetch, of a folder or a single file.
+/// The files to fetch: files of a diffusers folder, or one single file.
 pub(super) enum Choice {
     Folder(Vec<String>),
     File(String),
@@ -16,7 +16,7 @@ pub(super) enum Choice {
 
 /// Parts that this crate does not read.
 const IGNORED: [&str; 2] = ["safety_checker", "feature_extractor"];
-/// Small files of a part.
+/// Names of a part's configuration and tokenizer files.
 const SMALL: [&str; 8] = [
     "config.json",
     "scheduler_config.json",
@@ -29,7 +29,8 @@ const SMALL: [&str; 8] = [
 ];
 
 impl Choice {
-    /// Chooses the needed files among `listed`, which has their sizes. `read` fetches and reads a small file.
+    /// Chooses the needed files among `listed`, the repository's files with their sizes in bytes. `read` fetches and
+    /// reads a small file.
     pub(super) fn of(
         hub: &Hub,
         listed: &BTreeMap<String, u64>,
@@ -77,7 +78,9 @@ impl Choice {
             return Ok(Self::Folder(small(listed, "").chain(chosen).collect()));
         }
         match singles(listed).as_slice() {
-            [] => Err(hub.error("the repository has neither model_index.json nor a .safetensors file")),
+            [] => Err(hub.error(
+                "the repository has neither model_index.json nor a .safetensors file; name a repository with either",
+            )),
             [file] => Ok(Self::File((*file).into())),
             several => Err(hub
                 .error(format!("the repository has several files; name one with `Hub::file`: {}", several.join(", ")))),
@@ -100,12 +103,13 @@ impl Choice {
     }
 }
 
-/// Lists the single files at the root.
+/// Lists the `.safetensors` files at the root of the repository.
 fn singles(listed: &BTreeMap<String, u64>) -> Vec<&str> {
     let files = listed.keys().map(String::as_str);
     files.filter(|file| file.ends_with(".safetensors") && !file.contains('/')).collect()
 }
 
+/// Lists the configuration and tokenizer files of the part whose files begin with `start`.
 fn small<'l>(listed: &'l BTreeMap<String, u64>, start: &'l str) -> impl Iterator<Item = String> + 'l {
     SMALL.iter().map(move |name| format!("{start}{name}")).filter(|file| listed.contains_key(file))
 }
@@ -116,7 +120,8 @@ fn weight_names<'l>(listed: &'l BTreeMap<String, u64>, start: &str) -> Vec<&'l s
     inside.filter(|name| name.ends_with(".safetensors")).collect()
 }
 
-/// Chooses the weights of the part whose files begin with `start`. Also returns true if they are those of `variant`.
+/// Chooses the weights of the part whose files begin with `start`. Also returns true if the chosen weights are those of
+/// `variant`.
 fn weights(
     hub: &Hub,
     listed: &BTreeMap<String, u64>,
@@ -146,9 +151,11 @@ fn weights(
     }
     let pickle = |file: &&String| file.starts_with(start) && (file.ends_with(".bin") || file.ends_with(".ckpt"));
     match listed.keys().find(pickle) {
-        Some(pickle) => Err(hub
-            .error(format!("the repository has only pickle weights ({pickle}), which can run code and are not read"))),
-        None => Ok((Vec::new(), false)), // a scheduler, a tokenizer
+        Some(pickle) => Err(hub.error(format!(
+            "the repository has only pickle weights ({pickle}), which can run code and are not read; name a repository \
+             with safetensors files"
+        ))),
+        None => Ok((Vec::new(), false)), // a part without weights, such as a scheduler
     }
 }
 
@@ -180,7 +187,7 @@ mod tests {
     ];
 
     #[test]
-    fn only_what_is_read_is_fetched() {
+    fn only_needed_files_are_chosen() {
         let hub = || Hub::new("owner/name");
         let wanted =
             ["model_index.json", "tokenizer/vocab.json", "unet/config.json", FOLDER[3], "vae/config.json", FOLDER[7]];

@@ -1,4 +1,4 @@
-//! Requests to a hub, and downloads that arrive whole or not at all.
+//! Requests to a hub, and downloads, which enter the cache whole or not at all.
 
 use super::repository::{Hub, is_inside, is_plain};
 use crate::error::{Error, Result};
@@ -14,13 +14,13 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 use ureq::{Agent, Request, Response};
 
-/// Number of tries of a download that is cut off.
+/// Number of attempts at a download that is cut off.
 const TRIES: u32 = 5;
 /// Largest number of redirects that are followed.
 const REDIRECTS: usize = 10;
-/// Largest number of pages that are read of a list of files.
+/// Largest number of pages of a file list that are read.
 const PAGES: usize = 100;
-/// Longest answer that is not a file, in bytes.
+/// Largest length of an answer that is not a file, in bytes.
 const LONGEST: u64 = 64 << 20;
 /// Bytes a second, on average over the hub's patience, below which a download is given up.
 const LEAST_RATE: f64 = 1024.0;
@@ -61,7 +61,7 @@ struct Entry {
 
 /// Content name and size of a file in a repository.
 struct Known {
-    /// Name of the content; for a hub's own files, a hash of the content.
+    /// Name of the content, by which the cache stores the file; on the Hugging Face hub, a hash of the content.
     etag: String,
     size: u64,
 }
@@ -183,8 +183,8 @@ impl<'h> Client<'h> {
         link(&blob, &pointer, file)
     }
 
-    /// Waits for the lock of a blob, so that only one of several processes makes the blob, Python's included. The lock
-    /// ends with the returned value, or with the process.
+    /// Waits for the lock of a blob, so that only one of several processes (Python's included) writes the blob. The
+    /// lock is released when the returned file is dropped or the process ends.
     fn turn(&self, etag: &str) -> Result<File> {
         let name = self.folder.file_name().unwrap_or_default();
         let locks = self.folder.with_file_name(".locks").join(name);
@@ -239,7 +239,7 @@ impl<'h> Client<'h> {
             };
             return Ok(Known { etag, size });
         }
-        Err(self.hub.error(format!("{file} is redirected too many times")))
+        Err(self.hub.error(format!("{file} is redirected too many times; use another endpoint or a folder")))
     }
 
     /// Fetches a file's content, resumes where an earlier try was cut off, and checks the result.
@@ -265,7 +265,7 @@ impl<'h> Client<'h> {
         )))
     }
 
-    /// Makes one try of a download. `tell` receives the number of bytes that have arrived.
+    /// Makes one attempt at a download. `tell` receives the number of bytes that have arrived.
     fn go_on(&self, url: &str, known: &Known, part: &Path, tell: &mut dyn FnMut(u64)) -> std::result::Result<(), Stop> {
         let io = |error: std::io::Error| {
             let needs = known.size as f64 / 1e9;
@@ -305,8 +305,8 @@ impl<'h> Client<'h> {
         })
     }
 
-    /// Passes the first `most` bytes of an answer to `take`, piece by piece. Gives up on a server that sends next to
-    /// nothing for as long as the hub's patience.
+    /// Passes the first `most` bytes of an answer to `take`, piece by piece. Gives up on a server that sends fewer than
+    /// [`LEAST_RATE`] bytes a second for as long as the hub's patience.
     fn read(
         &self,
         response: Response,
@@ -314,7 +314,7 @@ impl<'h> Client<'h> {
         mut take: impl FnMut(&[u8]) -> std::result::Result<(), Stop>,
     ) -> std::result::Result<(), Stop> {
         let (mut content, mut buffer) = (response.into_reader().take(most), vec![0; 1 << 16]);
-        // Time spent waiting for the server alone, and the bytes that came in that time.
+        // Time spent waiting for the server, without the time in `take`, and the bytes that came in that time.
         let (mut waited, mut came) = (Duration::ZERO, 0);
         loop {
             let begun = Instant::now();
@@ -366,7 +366,8 @@ impl<'h> Client<'h> {
                 _ => return Ok(response),
             }
         }
-        Err(Stop::Error(self.hub.error(format!("{url} is redirected too many times"))))
+        let problem = format!("{url} is redirected too many times; use another endpoint or a folder");
+        Err(Stop::Error(self.hub.error(problem)))
     }
 
     /// Sends one request. Only the endpoint receives the token.
@@ -412,8 +413,8 @@ impl<'h> Client<'h> {
 
     /// Sends a request and waits for the headers of its answer, for twice the hub's patience at most.
     ///
-    /// The agent gives up on a server that is silent, but not on one that sends a byte now and then. Therefore a thread
-    /// does the waiting, and ends with the connection.
+    /// The agent gives up on a server that is silent, but not on a server that sends a byte now and then. Therefore a
+    /// separate thread waits for the answer; the thread ends with the connection.
     fn call(&self, request: Request) -> std::result::Result<std::result::Result<Response, Box<ureq::Error>>, Stop> {
         let (answer, answered) = sync_channel(1);
         let wait = move || drop(answer.send(request.call().map_err(Box::new)));
@@ -425,7 +426,7 @@ impl<'h> Client<'h> {
         answered.recv_timeout(most).map_err(given_up)
     }
 
-    /// The error for a request that is not tried again.
+    /// Returns the error for a request that is not tried again.
     fn told(&self, stop: Stop) -> Error {
         match stop {
             Stop::Again(problem) => self.hub.error(problem),
@@ -446,13 +447,13 @@ impl<'h> Client<'h> {
 
 /// Reason why a request or a download ended.
 enum Stop {
-    /// A problem that another try may solve.
+    /// A problem that another attempt may solve.
     Again(String),
     Error(Error),
 }
 
-/// Puts a blob under a file's name, as Python does: a relative link where links are common. Concurrent readers find
-/// either the old file or the new one.
+/// Puts a blob under a file's name, as Python's `huggingface_hub` does: as a relative link on Unix, as a copy
+/// elsewhere. Concurrent readers find either the old file or the new one.
 fn link(blob: &Path, pointer: &Path, file: &str) -> Result<()> {
     let io = |error| Error::io(pointer, error);
     if let Some(parent) = pointer.parent() {

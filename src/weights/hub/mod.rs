@@ -1,8 +1,8 @@
-//! [`Hub`]: checkpoints of the Hugging Face hub, in the cache that Python uses too.
+//! [`Hub`]: checkpoints of the Hugging Face hub, in the cache that Python's `huggingface_hub` uses too.
 //!
-//! `hf-hub` knows the cache; this module makes the requests itself. A download therefore resumes where it was cut off,
-//! and is checked before any use. A request gives up on a server that went silent, and sends the token to no other
-//! host.
+//! The crate `hf-hub` supplies the layout of the cache; this module makes the requests itself. A download therefore
+//! resumes where it was cut off, and is checked before any use. A request gives up on a server that went silent. Only
+//! the hub's endpoint receives the token.
 
 mod cache;
 mod choice;
@@ -32,7 +32,7 @@ struct Revision {
 
 impl Hub {
     /// Fetches the needed files that are not in the cache yet, and returns their folder or file in the cache. `variant`
-    /// is that of `LoadOptions`. Loading a model does the same.
+    /// means the same as in `LoadOptions`. Loading a model from a hub calls this method.
     ///
     /// # Errors
     /// [`Error::Hub`] with the hub's answer and what to do; [`Error::Io`]. A file that differs from the hub's
@@ -74,7 +74,9 @@ impl Hub {
         let revision = self.revision.replace('/', "%2F");
         let Revision { sha } = client.json(&format!("api/models/{}/revision/{revision}", self.repository))?;
         if !is_plain(&sha) {
-            return Err(self.error(format!("the hub answered with the commit \"{sha}\", which is not valid")));
+            return Err(self.error(format!(
+                "the hub answered with the commit \"{sha}\", which is not valid; use another endpoint or a folder"
+            )));
         }
         let listed = client.list(&sha)?;
         let snapshot = folder.join("snapshots").join(&sha);
@@ -91,7 +93,7 @@ impl Hub {
         Ok(choice.source(&snapshot))
     }
 
-    /// Returns the source that is in the cache already.
+    /// Returns the source that is in the cache already, without any request.
     fn cached(&self, folder: &Path) -> Result<Source> {
         let commit = files::read_text(&folder.join("refs").join(&self.revision), files::LARGEST_CONFIG);
         let commit = commit.map_or_else(|_| self.revision.clone(), |commit| commit.trim().to_owned());

@@ -21,8 +21,8 @@ pub struct Hub {
     pub revision: String,
     /// One `.safetensors` file of the repository. `None` means a diffusers folder, or the only `.safetensors` file.
     pub file: Option<String>,
-    /// Secret of the user, for repositories with restricted access. `None` means `HF_TOKEN`, the file `HF_TOKEN_PATH`
-    /// or `$HF_HOME/token`. Only the endpoint receives the token, and `Debug` does not show it.
+    /// Access token of the user, for repositories with restricted access. `None` means `HF_TOKEN`, the file
+    /// `HF_TOKEN_PATH` or `$HF_HOME/token`. Only the endpoint receives the token, and `Debug` does not show it.
     pub token: Option<String>,
     /// Address of another hub, such as a mirror: `https://host`. `None` means `HF_ENDPOINT`, else
     /// `https://huggingface.co`.
@@ -30,11 +30,12 @@ pub struct Hub {
     /// Folder of the cache. `None` means `HF_HUB_CACHE`, `$HF_HOME/hub`, `$XDG_CACHE_HOME/huggingface/hub` or
     /// `~/.cache/huggingface/hub`.
     pub cache: Option<PathBuf>,
-    /// Set to true to read only the cache and ask no server. `None` means true if `HF_HUB_OFFLINE` is 1, true, yes or
-    /// on.
+    /// Set to true to read only the cache and send no requests. `None` means true if `HF_HUB_OFFLINE` is 1, true, yes
+    /// or on.
     pub offline: Option<bool>,
     /// Longest silence of a server before a request is given up; 30 s by default. The headers of an answer have to
-    /// arrive within twice that time. The content has to bring 1 KiB a second, on average over that time.
+    /// arrive within twice that time. The content has to arrive at 1 KiB a second or more, on average over the
+    /// `patience`.
     pub patience: Duration,
 }
 
@@ -48,7 +49,7 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// Describes the repository `owner/name` with the settings of the environment.
+    /// Describes the repository `owner/name` with the settings of the environment variables.
     pub fn new(repository: impl Into<String>) -> Self {
         Self {
             repository: repository.into(),
@@ -79,7 +80,7 @@ pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(allowed) && name.chars().any(|c| c != '.')
 }
 
-/// Returns true if `path` stays inside its folder. Spaces and other signs are allowed.
+/// Returns true if `path` stays inside its folder. Spaces are allowed, but `\`, `:` and NUL are not.
 pub(super) fn is_inside(path: &str) -> bool {
     let part = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':', '\0']);
     path.split('/').all(part)

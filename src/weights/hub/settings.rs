@@ -1,4 +1,4 @@
-//! Settings of a hub in the environment; the names are those of Python's `huggingface_hub`.
+//! Settings of a hub from environment variables; their names are those of Python's `huggingface_hub`.
 
 use super::repository::Hub;
 use crate::files;
@@ -14,7 +14,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Collects the settings of `hub`, else those of the environment's variables.
+    /// Collects the settings of `hub`; the environment variables supply settings that `hub` leaves open.
     pub(super) fn of(hub: &Hub, variable: impl Fn(&str) -> Option<String>) -> Self {
         let folder = |name: &str| variable(name).map(|folder| expanded(&folder, variable("HOME")));
         let home = folder("HF_HOME").or_else(|| {
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_where_python_has_it() {
+    fn cache_folder_is_the_same_as_in_python() {
         let cache = |variables: &[(&str, &str)]| settings(variables).cache.unwrap().display().to_string();
         assert_eq!(cache(&[("HOME", "/h")]), "/h/.cache/huggingface/hub");
         assert_eq!(cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), "/x/huggingface/hub");

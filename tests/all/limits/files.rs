@@ -113,7 +113,7 @@ fn configuration_of_megabytes_is_refused() {
 }
 
 #[test]
-fn layers_beyond_hundreds_are_refused_by_name() {
+fn more_than_256_layers_are_refused_by_name() {
     let model = tempfile::tempdir().expect("a folder");
     copied(model.path());
     for (part, field) in [
@@ -167,9 +167,9 @@ fn weights_in_memory_do_not_change_with_their_file() -> Result<()> {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let [before, after] = picture(LoadOptions { in_memory: true, ..LoadOptions::default() }, folder.path())?;
-    assert!(before == after, "copied");
+    assert!(before == after, "copied weights do not change");
     let [before, after] = picture(LoadOptions::default(), folder.path())?;
-    assert!(before != after, "mapped: the test tells nothing if this does not change");
+    assert!(before != after, "mapped weights change; if they did not, the check above would prove nothing");
     Ok(())
 }
 
@@ -193,7 +193,7 @@ fn full_disk_error_has_the_path_and_leaves_no_file() {
 const PLACE: &str = "IMPASTO_TEST_PLACE";
 
 #[test]
-#[ignore = "is run by the test above, in a process of its own"]
+#[ignore = "another test runs this test in a process of its own"]
 fn write_for_another_test() {
     let Some(path) = std::env::var_os(PLACE) else { return };
     let tensors = Tensors::from([("a".into(), Tensor::zeros([1 << 20], tch::kind::FLOAT_CPU))]);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const MOST_BYTES: u64 = 128 << 20;
 /// Number of allocations that an input of a few kilobytes may make.
 const MOST_ALLOCATIONS: u64 = 1_000_000;
-/// Number of mutations of each target's inputs; the corpus itself comes first.
+/// Number of mutated inputs of each target, which run after the corpus itself.
 const MUTATIONS: usize = 300;
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {

@@ -39,7 +39,7 @@ fn batching_keeps_pictures_and_tells_hooks_images() -> Result<()> {
     Ok(())
 }
 
-/// A run with two forces (one by a second prompt), a painted region, DAAM and a bare hook.
+/// Makes a run with two forces (one by a second prompt), a painted region, DAAM and a bare hook.
 ///
 /// Returns the latents and the first image's maps of all words.
 fn everything(batching: Batching, images: usize, first_seed: u64) -> Result<(Tensor, Vec<Tensor>)> {

@@ -1,4 +1,4 @@
-//! Laws of branches: which are evaluated, in what order, and what reaches the variation of a prompt.
+//! Laws of branches: which branches are evaluated, in which order, and which edits reach a variation of a prompt.
 
 use super::{GOLD, GRID, Probe, apart, latent, sampler, schedule, start};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
@@ -70,7 +70,7 @@ fn forces_share_differential_inside_their_window() -> Result<()> {
 }
 
 #[test]
-fn prompt_edits_also_reach_its_variation() -> Result<()> {
+fn prompt_edits_also_reach_a_variation() -> Result<()> {
     /// A guidance method that doubles the context of the prompt and of every variation of it.
     struct Louder;
     impl Guidance for Louder {
@@ -125,7 +125,7 @@ fn guidance_scale_one_evaluates_the_prompt_alone() -> Result<()> {
     Ok(())
 }
 
-/// Attention injection: `Cond` also attends to what an extra branch saw at the same self-attention site.
+/// Attention injection: `Cond` also attends to the context of an extra branch at the same self-attention site.
 #[derive(Default)]
 struct Inject {
     branch: Option<Branch>,
@@ -168,7 +168,7 @@ impl CrossAttentionHook for Inject {
 }
 
 #[test]
-fn later_branch_reads_what_an_earlier_one_kept() -> Result<()> {
+fn later_branch_reads_data_of_an_earlier_branch() -> Result<()> {
     for batching in [Batching::Together, Batching::OneByOne] {
         let mut inject = Inject::default();
         let with = latent(sampler().batching(batching).guide(&mut inject))?;

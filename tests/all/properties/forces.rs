@@ -88,7 +88,7 @@ fn extreme_force_settings_do_not_overflow() -> Result<()> {
         ColorForce::published("eyes", GOLD).tune(|options| options.reference_steps = Some(1000)),
     ] {
         let x = latent(sampler().guide(force.window(Window::WHOLE).saliency_cutoff(0.0)))?;
-        assert!(x.abs().max().double_value(&[]) < 10.0, "the color itself, everywhere");
+        assert!(x.abs().max().double_value(&[]) < 10.0, "every cell has the color's latent");
     }
     Ok(())
 }

@@ -125,7 +125,7 @@ impl Saliency for Diary {
     }
 }
 
-/// Makes a run of two steps after a first pass of one step, and asks the run for everything that a run can tell.
+/// Makes a run of two steps after a first pass of one step, and asks the run for its notes and reports.
 fn diary_of<'g>(guidance: impl Guidance + 'g) -> Result<()> {
     let model = ToyModel::new(3)?;
     guidance.recipe()?;
@@ -139,7 +139,7 @@ fn diary_of<'g>(guidance: impl Guidance + 'g) -> Result<()> {
 fn wrappers_forward_every_phase() -> Result<()> {
     let plain = Diary::default();
     diary_of(plain.clone())?;
-    // A sum asks its parts for their names too, so the number of those calls is left out.
+    // A pair asks both parts for their names too, so calls of `name` are not counted.
     let unnamed = |diary: Vec<(&'static str, usize)>| -> Vec<(&'static str, usize)> {
         diary.into_iter().filter(|(name, _)| *name != "name").collect()
     };
@@ -224,7 +224,7 @@ fn methods(file: &str, of_trait: &str, implementations: bool) -> Vec<BTreeSet<St
 
 #[test]
 fn wrappers_have_every_method_of_their_trait() {
-    // The name of a pair is that of no single method, so a pair keeps the trait's own.
+    // A pair has no name of its own, so it keeps the trait's default of `name`.
     let wrappers = [
         ("src/conditioning.rs", "Codec", "src/sampler/paired.rs", None),
         ("src/conditioning.rs", "Codec", "src/model/controlled.rs", None),
@@ -236,9 +236,12 @@ fn wrappers_have_every_method_of_their_trait() {
     ];
     for (file, of_trait, wrapper, own) in wrappers {
         let all = methods(file, of_trait, false).remove(0);
-        let first = methods(wrapper, of_trait, true).remove(0); // in cfg.rs the wrapper stands before the combinations
+        let first = methods(wrapper, of_trait, true).remove(0); // the wrapper comes first in each file
         let missing: Vec<_> = all.difference(&first).filter(|name| Some(name.as_str()) != own).collect();
-        assert!(missing.is_empty(), "{wrapper}: {of_trait} is not forwarded whole; {missing:?} are missing");
+        assert!(
+            missing.is_empty(),
+            "{wrapper}: the wrapper of {of_trait} does not forward {missing:?}; add these methods"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! Laws of guidance methods, checked over one list of them.
+//! Laws of guidance methods, checked for every method of one list.
 
 use super::{GOLD, apart, latent, paint, sampler};
 use impasto::guidance::Guidance;
@@ -37,7 +37,7 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
         ("PaintWithWords by deviation", Box::new(paint().weight(WeightFn::LogStd(1.0)))),
         ("ImageGuidance", Box::new(ImageGuidance::new(&Raster::flat(Rgb(200, 30, 30), (12, 9))))),
         (
-            "ImageGuidance by a text, for a while",
+            "ImageGuidance by a text, in a window",
             Box::new(ImageGuidance::text("a dog").window(Window::progress(0.2..=0.6))),
         ),
         ("PerturbedAttention", Box::new(PerturbedAttention::new(2.0).sites(|_| true))),

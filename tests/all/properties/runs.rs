@@ -70,7 +70,7 @@ fn latent_of_wrong_shape_or_nan_is_an_error() -> Result<()> {
 }
 
 #[test]
-fn cancelled_run_calls_the_model_no_more() -> Result<()> {
+fn cancelled_run_does_not_call_the_model() -> Result<()> {
     let token = CancelToken::new();
     let mut probe = Probe::wanting(Interest::PROBS);
     let model = ToyModel::new(3)?;
@@ -168,8 +168,8 @@ fn repainting_until_a_level_ends_at_that_level() -> Result<()> {
     let (upper, lower) = ((2, 0, 4), (2, 4, 4));
     let of = |x: &Tensor, (axis, from, count): (i64, i64, i64)| x.narrow(axis, from, count).copy();
     let (a, b) = (finished(PROMPT, 0.5)?, finished(PROMPT, -3.0)?);
-    assert_eq!(of(&a, lower), of(&b, lower), "the old picture is gone where it is repainted");
-    // The part that stays is the picture and the first noise under any prompt.
+    assert_eq!(of(&a, lower), of(&b, lower), "the repainted part does not depend on the old picture");
+    // The kept part is the picture plus the first noise, for any prompt.
     let noise = Noise::seeded(7).draw(&[1, 4, 8, 6])?;
     let kept = (noise * to + 0.5) / to.hypot(1.0);
     assert!(apart(&of(&a, upper), &of(&kept, upper)) < 1e-5);
@@ -205,6 +205,6 @@ fn finish_waits_for_the_end_and_keeps_the_mask() -> Result<()> {
     let whole = finished(schedule.clone(), &mut finisher)?;
     assert_eq!((whole.narrow(2, 0, 4), finisher.0), (latent.narrow(2, 0, 4), 1));
     let _ = finished(schedule.until(0.5)?, &mut finisher)?;
-    assert_eq!(finisher.0, 1, "a run that ends early is not finished");
+    assert_eq!(finisher.0, 1, "`finish` is not called for a run that ends early");
     Ok(())
 }

@@ -36,7 +36,7 @@ fn phrase_is_read_at_the_chosen_occurrences() -> Result<()> {
     let (first, second) = (seen(Occurrence::Nth(0))?, seen(Occurrence::Nth(1))?);
     assert!(apart(&first, &second) > 1e-6);
     assert_eq!((within(4, 8)?, within(10, 19)?), (first.shallow_clone(), second.shallow_clone()));
-    assert!(apart(&within(0, 19)?, &((first + second) / 2.0)) < 1e-6, "both places");
+    assert!(apart(&within(0, 19)?, &((first + second) / 2.0)) < 1e-6, "the mean of both places");
     for (start, end) in [(0, 3), (12, 14), (40, 50)] {
         let error = within(start, end).expect_err("no eyes there").to_string();
         assert!(error.contains(&format!("{start}..{end}")) && error.contains("red eyes, gold eyes"), "{error}");
@@ -76,7 +76,7 @@ fn token_shares_of_all_words_sum_to_one() -> Result<()> {
 fn daam_averages_two_evaluations_of_a_step() -> Result<()> {
     let mut look = Daam::of("eyes");
     let _ = latent(Sampler::new(schedule(3), Twice).guide(&mut look))?;
-    assert!(look.heat_map(0)?.max()? <= 1.0, "a share of the attention, however many evaluations");
+    assert!(look.heat_map(0)?.max()? <= 1.0, "a share of the attention, with any number of evaluations");
     Ok(())
 }
 
@@ -139,7 +139,7 @@ fn accumulated_maps_are_means_of_step_maps() -> Result<()> {
     assert!(apart(&mean.reshape([8, 6]), &heat) < 1e-6);
     let (means, same) = maps(Accumulate::Mean)?;
     assert!(apart(&means[2], &mean) < 1e-6 && apart(&means[1], &((&steps[0] + &steps[1]) / 2.0)) < 1e-6);
-    assert_eq!(same, heat, "the heat map is the mean under every way to accumulate");
+    assert_eq!(same, heat, "the heat map is the mean for every `Accumulate`");
     let (averages, _) = maps(Accumulate::Ema(0.25))?;
     let second = &steps[0] * 0.25 + &steps[1] * 0.75;
     assert!(apart(&averages[0], &steps[0]) < 1e-6 && apart(&averages[1], &second) < 1e-6);

@@ -1,4 +1,5 @@
-//! Infotext of the AUTOMATIC1111 web UI and similar programs: read from their pictures, and written to this crate's.
+//! Infotext of the AUTOMATIC1111 web UI and similar programs, read from their pictures and written to this crate's
+//! pictures.
 
 use super::{Folder, PORTRAIT};
 use impasto::Result;
@@ -32,7 +33,7 @@ fn infotext_of_other_programs_is_followed() -> Result<()> {
         assert!(notes.contains(told), "{told} in {notes}");
     }
     drop(request);
-    // Words that this crate writes are read in the same way.
+    // Infotext that this crate writes is read in the same way.
     let output = pipeline
         .request("1girl, eyes: gold, \"hair\"")
         .negative("a\nb")

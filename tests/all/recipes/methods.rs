@@ -1,4 +1,4 @@
-//! Runs under guidance methods are repeated from their pictures; every registered method has a test here.
+//! Runs with guidance methods are repeated from their pictures. Every registered method has a test here.
 //!
 //! The name of a test begins with the method's type: `color_force_exact_repeats` is about `ColorForce`.
 

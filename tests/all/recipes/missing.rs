@@ -1,4 +1,4 @@
-//! Notes about what a picture cannot repeat: functions, types of users, start pictures, other models.
+//! Notes about parts of a run that its picture cannot repeat: functions, types of users, start pictures, other models.
 
 use super::{Folder, GOLD, PORTRAIT, again, paint};
 use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
@@ -101,7 +101,8 @@ fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
         assert_eq!(twice.notes.iter().filter(|note| **note == notes[0]).count(), 1, "the output has the same note");
         assert_eq!(twice.reports.len(), 1, "all other parts are repeated");
     }
-    // A method that writes its settings is noted with them. Given again, a method repeats its run.
+    // The note about a method that writes its settings has the settings. A method that the caller adds again repeats
+    // its run.
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Told(0.25)).run()?;
     let (notes, _) = again(&mut pipeline, &output, 0)?;
     assert!(notes.len() == 1 && notes[0].contains("Told") && notes[0].contains("0.25"), "{notes:?}");
@@ -149,7 +150,7 @@ fn other_model_is_noted() -> Result<()> {
 }
 
 #[test]
-fn learned_words_and_towers_change_the_identity() -> Result<()> {
+fn learned_words_and_image_encoders_change_identity() -> Result<()> {
     let folder = Folder::new();
     let model = Model::load(&Source::embedded())?;
     let table = &model.tensors("text_encoder").expect("a text encoder")["text_model.embeddings.token_embedding.weight"];
@@ -162,8 +163,8 @@ fn learned_words_and_towers_change_the_identity() -> Result<()> {
     };
     let learned = fingerprint("zzqx", 0.1)?;
     assert_eq!(fingerprint("zzqx", 0.1)?, learned);
-    assert_ne!(fingerprint("zzqx", 0.2)?, learned, "the word has another meaning");
-    assert_ne!(fingerprint("xqzz", 0.1)?, learned, "the word is another one");
+    assert_ne!(fingerprint("zzqx", 0.2)?, learned, "another embedding of the word");
+    assert_ne!(fingerprint("xqzz", 0.1)?, learned, "another word");
     let seeing = |tower: &str| {
         let options = LoadOptions { image_encoder: Some(Source::dir(folder.file(tower))), ..LoadOptions::default() };
         Ok::<_, Error>(Model::load_with(&Source::embedded(), options)?.identity()?.fingerprint)

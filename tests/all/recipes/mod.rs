@@ -1,7 +1,7 @@
 //! Runs that are repeated from their pictures, and notes about what cannot be repeated.
 //!
-//! A PNG of this crate holds the recipe of its run. This file holds shared parts: a folder, a painting, and the
-//! comparison of a run with its repetition.
+//! A PNG of this crate holds the recipe of its run. This file holds shared parts: a folder, painted areas, and
+//! the comparison of a run with its repetition.
 
 mod broken;
 mod infotext;

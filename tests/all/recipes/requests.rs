@@ -101,7 +101,7 @@ fn methods_of_a_pipeline_repeat_once() -> Result<()> {
 }
 
 #[test]
-fn config_sets_what_setters_set() -> Result<()> {
+fn config_gives_the_same_run_as_setters() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let by_setters =
         pipeline.request(PORTRAIT).negative("blurry").seed(7).steps(3).solver_named("Euler a").size((128, 96));
@@ -139,8 +139,8 @@ fn pictures_may_be_kept_as_thumbnails() -> Result<()> {
     let error = Request::from_png(&mut pipeline, &lean).unwrap_err().to_string();
     assert!(error.contains("the picture sha256:") && error.contains("of 256×256 pixels"), "{error}");
     assert!(error.contains("from_png_with") && error.contains("lean.png"), "{error}");
-    // The reference is found by its pixels, although it went through another file. The map is another picture of the
-    // recipe, from the painting.
+    // The reference is found by its pixels, although it comes from another file. The recipe's other picture is the map
+    // of the painted areas.
     reference.save(folder.file("reference.png"))?;
     let mut map = Raster::flat(Rgb(255, 255, 255), (128, 128));
     map.paste(&Raster::flat(RED, (64, 64)), 0, 64);

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Golden vectors for the Canny edge map used by the colour ControlNet.
+"""Golden vectors for the Canny edge map that the color ControlNet reads.
 
-`canny_ref` below is an independent statement of the rule that src/hint/canny.rs states.
-Every case written to canny.json is first checked to be identical to cv2.Canny, and a fuzz run
-(--fuzz N) compares the two on random images.
+`canny_ref` below implements the algorithm of src/hint/canny.rs independently. Every case written to canny.json is
+first checked to be identical to cv2.Canny. With --fuzz N, `canny_ref` and cv2.Canny are also compared on N random
+images.
 
 usage: gen_canny.py [--fuzz N] OUT.json
 """

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Digests of the edges of 1,000 random pictures, by `canny_ref` of gen_canny.py, which that script checks against cv2.Canny.
+"""Digests of the edges of 1,000 random pictures, by `canny_ref` of gen_canny.py, which that script checks against
+cv2.Canny.
 
-A picture follows from its number alone, by SplitMix64 as in gen_strokes.py; `picture` below is the rule.
+Each picture depends on its number alone, by SplitMix64 as in gen_strokes.py; `picture` below makes it.
 
 usage: gen_canny_random.py OUT.json        needs numpy
 """

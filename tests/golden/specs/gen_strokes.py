@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Golden vectors for the colour-stroke generator and the colour/edge metrics.
+"""Golden vectors for the generator of color strokes and the metrics of colors and edges.
 
 usage: gen_strokes.py OUT.json        needs numpy, scikit-image, scipy
 The walk, dilation and copy follow the post "Coloring with ControlNet"; the random source, draw order,
 stroke count and blur are this project's.
-scikit-image is used to check the dilation and the colour difference, not to produce the walk.
+scikit-image is used to check the dilation and the color difference, not to produce the walk.
 """
 import json, sys
 import numpy as np

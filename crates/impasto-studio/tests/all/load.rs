@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Clients at once, and requests of all of them together.
+/// Number of clients at once, and number of requests of all clients together.
 const CLIENTS: u64 = 32;
 const REQUESTS: u64 = 1000;
 
@@ -72,7 +72,7 @@ fn slow_and_cut_connections_leave_the_studio_free() {
     };
     let host = format!("Host: {}\r\n", studio.address);
     let id = studio.submit(&json!({ "prompt": "a boat", "steps": 150 }));
-    // Readers that never read, clients that never finish their request, and clients that are gone.
+    // Some clients never read their events, some never finish their request, and some disconnect.
     let readers: Vec<TcpStream> =
         (0..8).map(|_| connect(&format!("GET /api/jobs/{id}/events HTTP/1.1\r\n{host}\r\n"))).collect();
     let halves: Vec<TcpStream> = (0..8)

@@ -1,4 +1,4 @@
-//! The studio as clients meet it, over real connections.
+//! Tests of the studio over real connections, as clients use it.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 

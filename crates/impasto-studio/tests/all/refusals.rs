@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Sends bytes and returns the status line and the rest of the answer.
+/// Sends a raw request and returns the whole answer, which begins with the status line.
 fn raw(studio: &Running, request: &str) -> String {
     let mut stream = TcpStream::connect(studio.address).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -122,7 +122,7 @@ fn studio_that_is_never_served_ends() {
     let options = Options { address: ([127, 0, 0, 1], 0).into(), ..Options::default() };
     let pipeline = impasto::Pipeline::builder().build().unwrap();
     drop(runtime.block_on(Studio::bind(pipeline, options)).unwrap());
-    drop(runtime); // waits for the worker, which would else wait for jobs for ever
+    drop(runtime); // waits for the worker, which would otherwise wait for jobs forever
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The answers and the description of the API fit each other.
+//! Tests that the answers match the description of the API.
 
 use crate::running::Running;
 use impasto_studio::{JobRequest, OPENAPI, Options};
@@ -8,7 +8,8 @@ fn description() -> Value {
     serde_json::from_str(OPENAPI).unwrap()
 }
 
-/// Checks a value against a schema of the description, as far as its schemas use JSON Schema.
+/// Checks a value against a schema of the description. Only the keywords of JSON Schema that the description uses are
+/// known.
 fn check(api: &Value, schema: &Value, value: &Value, place: &str) {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = api.pointer(reference.trim_start_matches('#')).unwrap();

@@ -27,7 +27,7 @@ const SHADE: Rgb = Rgb(24, 10, 48);
 pub(super) struct Look {
     /// Width of outlines, in 256ths of the side.
     pub(super) line: f32,
-    /// Darkness of outlines relative to what they surround, 0..=1.
+    /// Darkness of outlines relative to the color that they surround, 0..=1.
     ink: f32,
     /// Darkness of the shade, 0..=1; 0 is flat.
     shade: f32,

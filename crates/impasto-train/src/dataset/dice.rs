@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bell_has_its_deviation() {
+    fn bell_has_the_given_deviation() {
         let mut dice = Dice::seeded(1);
         let squares: f64 = (0..20_000).map(|_| dice.bell(9.0).powi(2)).sum();
         assert!((squares / 20_000.0 - 81.0).abs() < 3.0);

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_palette_calls_itself_by_its_names() {
+    fn palette_colors_are_nearest_to_their_own_names() {
         for color in PALETTE {
             assert_eq!(NamedColor::nearest(color.rgb), color);
         }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_color_apart_stands_out() {
+    fn color_picked_apart_differs_from_others() {
         let mut dice = Dice::seeded(5);
         let sky = Rgb(110, 185, 250);
         assert!((0..100).all(|_| pick_apart(&[sky], 20.0, || pick_color(&mut dice)).rgb.delta_e(sky) >= 20.0));

@@ -107,13 +107,13 @@ impl Pen {
         self
     }
 
-    /// Draws a curve that is pulled by one point.
+    /// Draws a quadratic curve to `to`, with the control point `by`.
     pub(super) fn bend(&mut self, by: At, to: At) -> &mut Self {
         self.0.quad_to(by[0], by[1], to[0], to[1]);
         self
     }
 
-    /// Draws a curve that leaves toward `out` and arrives from `back`.
+    /// Draws a cubic curve to `to`, which leaves toward `out` and arrives from `back`.
     pub(super) fn curve(&mut self, out: At, back: At, to: At) -> &mut Self {
         self.0.cubic_to(out[0], out[1], back[0], back[1], to[0], to[1]);
         self
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_without_points_are_nothing() {
+    fn shape_without_points_is_empty() {
         for shape in [Shape::polygon(&[]), Shape::rounded(&[], 1.0), Shape::curve(&[])] {
             assert!(shape.0.is_none());
         }

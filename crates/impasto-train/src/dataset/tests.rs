@@ -164,7 +164,7 @@ fn other_sizes_are_refused() {
 /// Compares masks and records, which come from integers and from operations that IEEE 754 defines. Pictures are left
 /// out, because their blending may differ by processor.
 #[test]
-fn drawings_stay_what_they_are() {
+fn drawings_have_the_stored_digest() {
     let mut digest = Sha256::new();
     for seed in 0..32 {
         let drawing = Dataset::new(256).unwrap().draw(seed).unwrap();

@@ -98,7 +98,7 @@ fn untrained_net_changes_no_bit() -> Result<()> {
 }
 
 #[test]
-fn learning_reaches_the_net_in_three_waves() -> Result<()> {
+fn every_part_of_the_net_learns_within_three_steps() -> Result<()> {
     let start = initial()?;
     let moved = |steps: u64| -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
@@ -108,7 +108,7 @@ fn learning_reaches_the_net_in_three_waves() -> Result<()> {
     let outputs = |name: &str| name.starts_with("controlnet_down_blocks") || name.starts_with("controlnet_mid_block");
     let (first, second, third) = (moved(1), moved(2), moved(3));
     assert!(!first.is_empty() && first.iter().all(|name| outputs(name)), "{first:?}");
-    // The hint's last convolution was zero until now, so that nothing before it has moved.
+    // The hint's last convolution was zero until now, so no layer before it has moved.
     let embedding = |name: &&String| name.starts_with("controlnet_cond_embedding");
     let of_hint: Vec<_> = second.iter().filter(embedding).collect();
     assert!(of_hint.iter().all(|name| name.contains("conv_out")) && !of_hint.is_empty(), "{of_hint:?}");
@@ -141,7 +141,7 @@ fn losses(folder: &Path) -> Vec<f64> {
 }
 
 #[test]
-fn training_goes_on_to_the_bit() {
+fn resumed_training_gives_the_same_bits() {
     let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let with = |folder: &Path| Training { accumulate: 2, ..training(folder, 3) };
     let once = run(&with(whole.path()), 3);

@@ -86,7 +86,7 @@ fn bad_pictures_of_a_list_are_skipped_and_counted() {
 }
 
 #[test]
-fn lists_that_are_none_are_named() {
+fn invalid_and_missing_lists_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list.jsonl");
     fs::write(&list, "{\"picture\": \"0.png\"}\n{\"caption\": \"no picture\"}\n").unwrap();

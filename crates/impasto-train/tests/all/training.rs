@@ -140,7 +140,7 @@ fn towers_and_evaluator_learn() -> std::result::Result<(), impasto_train::Error>
 }
 
 #[test]
-fn text_encoder_learns_to_read_past_foreign_words() -> std::result::Result<(), impasto_train::Error> {
+fn text_encoder_learns_to_read_past_unknown_words() -> std::result::Result<(), impasto_train::Error> {
     let scratch = tempfile::tempdir().unwrap();
     let model = ModelFolder::new(scratch.path().join("model"))?;
     let json = std::fs::read_to_string(model.path().join("text_encoder/config.json")).unwrap();

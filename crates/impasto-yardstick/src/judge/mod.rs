@@ -1,4 +1,4 @@
-//! The judges that find the parts of a picture, and their view of it.
+//! The judges, which find the parts of a picture, and the view that they get of the picture.
 
 mod evaluator;
 mod masks;
@@ -43,7 +43,7 @@ impl Judge for Box<dyn Judge> {
     }
 }
 
-/// Everything that a judge is told. The judge never learns the method, or the asked part, its color or its mask.
+/// Everything that a judge is told. A judge never learns the method, the asked part, or the part's color or mask.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     pub picture: &'a Picture,
@@ -168,7 +168,7 @@ fn read_mask(path: &Path, (h, w): (usize, usize)) -> Result<Mask, Failure> {
     Ok(Mask::from_shape_vec((h, w), inside.collect())?)
 }
 
-/// Names a picture by its pixels.
+/// Returns a name for a picture, which follows from its pixels.
 fn name(picture: &Picture) -> String {
     let (h, w) = picture.dim();
     let mut bytes = format!("{w}x{h}").into_bytes();

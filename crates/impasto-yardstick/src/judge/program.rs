@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 pub struct Program {
     command: String,
     child: Child,
-    /// Input of the program; `None` once the program is to end.
+    /// Input of the program; `None` after the input was closed to end the program.
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
     /// Folder in which the program finds the pictures.
@@ -26,7 +26,7 @@ impl Program {
     /// Starts `command`: a program and its arguments, with spaces between them.
     pub fn start(command: &str) -> Result<Self, Failure> {
         let mut words = command.split_whitespace();
-        let program = words.next().ok_or("cmd: expected a program, as in --judge cmd:./segment")?;
+        let program = words.next().ok_or("cmd: no program is given; expected one, as in --judge cmd:./segment")?;
         let mut child = Command::new(program)
             .args(words)
             .stdin(Stdio::piped())

@@ -1,7 +1,8 @@
 //! The judge for any model: the model's own attention in the unforced picture.
 //!
 //! The forced and the unforced picture share the region, so a force cannot move the region on which it is measured. But
-//! judge and force then have the same idea of what the phrase means. Reports call such figures self-judged.
+//! judge and force then read the phrase in the same way, and can share a mistake. Reports call such figures
+//! self-judged.
 
 use super::{Judge, Seen, View};
 use crate::regions::Mask;
@@ -25,7 +26,7 @@ impl Judge for Saliency {
     }
 }
 
-/// The region in which a map, resized to the picture, is above Otsu's threshold.
+/// Returns the region in which a map, resized to the picture, is above Otsu's threshold.
 fn region(map: &Array2<f32>, (h, w): (usize, usize)) -> Result<Mask, Failure> {
     let values: Vec<f32> = map.iter().copied().collect();
     let (rows, columns) = map.dim();
@@ -37,7 +38,8 @@ fn region(map: &Array2<f32>, (h, w): (usize, usize)) -> Result<Mask, Failure> {
     Ok(Mask::from_shape_vec((h, w), values.into_iter().map(|value| value > threshold).collect())?)
 }
 
-/// The threshold between two groups of values whose means differ most, weighed by their sizes.
+/// Returns the threshold that divides values into the two groups with the largest difference of means, weighed by the
+/// groups' sizes.
 ///
 /// Source: Otsu, A Threshold Selection Method from Gray-Level Histograms (1979), on 256 bins.
 fn otsu(values: &[f32]) -> f32 {

@@ -5,7 +5,7 @@ use crate::*;
 use clap::{CommandFactory, Parser};
 
 #[test]
-fn what_is_wrong_with_the_command_line_is_said() {
+fn command_line_mistakes_are_named() {
     let rows: [(&[&str], &[&str]); 40] = [
         (&["--task", "nmaed"], &["'nmaed'", "--task", "'named'"]),
         (&["--task", "imgae"], &["--task", "'image'"]),

@@ -25,7 +25,7 @@ fn palettes_equal_the_reference() {
 }
 
 #[test]
-fn what_keeps_half_its_area_is_kept() {
+fn class_with_half_its_area_left_is_kept() {
     let columns = |ends: [usize; 2]| {
         Array2::from_shape_fn((20, 20), |(_, x)| if x < ends[0] { 9 } else { 10 * u8::from(x < ends[1]) })
     };
@@ -35,7 +35,7 @@ fn what_keeps_half_its_area_is_kept() {
         assert_eq!(kept(&unguided, &columns(ends), &[9, 10]), Some(want), "{ends:?}");
     }
     assert_eq!(kept(&unguided, &columns([10, 14]), &[11, 12]), None, "neither is there");
-    assert_eq!(kept(&unguided, &columns([10, 10]), &[9, 11]), Some(1.0), "what was never there cannot go");
+    assert_eq!(kept(&unguided, &columns([10, 10]), &[9, 11]), Some(1.0), "a class that was never there cannot go");
     // A class below 1 % of the picture counts as absent.
     let mut speck = unguided.mapv(|_| 0);
     (0..3).for_each(|x| speck[(0, x)] = 9);
@@ -139,7 +139,7 @@ fn unguided_pictures_follow_neither_map_nor_drawing() {
 }
 
 #[test]
-fn one_way_around_is_half_of_it() {
+fn swap_placed_in_one_order_only_is_not_followed() {
     let folder = tempfile::tempdir().unwrap();
     let choice = Choice { tasks: vec![Task::Swap], ..Choice::default() };
     let plan = Plan { choice, ..plan(&Suite::new("public", 3), &[]) };
@@ -153,7 +153,7 @@ fn one_way_around_is_half_of_it() {
     let _ = records.pop();
     let summary = Summary::new(&records, About::default(), None).unwrap();
     let followed = summary.row("swap", Method::Pww, ALL).unwrap().figures["followed"];
-    assert_eq!((followed.value, followed.n), (Some(0.5), 2), "of one way alone nothing is known");
+    assert_eq!((followed.value, followed.n), (Some(0.5), 2), "one order alone tells nothing");
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn broken_judge_program_ends_the_run_without_a_record() {
 }
 
 #[test]
-fn the_smaller_of_two_regions_is_meant_where_both_are() {
+fn smaller_region_wins_where_two_overlap() {
     let square = |side: usize| Array2::from_shape_fn((64, 64), |(y, x)| f32::from(u8::from(y < side && x < side)));
     let attention = [("eyes".to_owned(), square(16)), ("face".to_owned(), square(32))];
     let phrases = ["face".to_owned(), "eyes".to_owned()];
@@ -180,7 +180,7 @@ fn the_smaller_of_two_regions_is_meant_where_both_are() {
 }
 
 #[test]
-fn models_are_folders_files_or_the_hubs() {
+fn model_is_a_folder_or_a_file() {
     use impasto::Source;
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &Path| generator::model(path.to_str().unwrap());

@@ -4,7 +4,7 @@ use crate::*;
 use mock::{METHODS, Mock, SIDE, plan, ran};
 
 #[test]
-fn the_page_says_what_the_figures_say() {
+fn page_and_csv_agree_with_the_records() {
     let folder = tempfile::tempdir().unwrap();
     let records = ran(&plan(&Suite::new("public", 3), &METHODS), folder.path(), Mock::Null);
     let summary = Summary::new(&records, About::default(), None).unwrap();

@@ -34,7 +34,7 @@ fn pairs_with_true_labels_equal_the_reference() {
 }
 
 #[test]
-fn the_judge_sees_the_pairs() {
+fn judge_measures_known_pairs_accurately() {
     let judge = Evaluator::open().unwrap();
     let (mut deltas, mut leaks, mut retries) = (Vec::new(), Vec::new(), 0);
     for (pair, u, f, _) in atlas() {

@@ -5,7 +5,7 @@ use guides::{Guide, STRENGTHS, Subject};
 use mock::plan;
 
 #[test]
-fn named_colors_of_the_real_model() {
+fn real_model_takes_named_colors() {
     let suite = Suite::new("public", 0);
     let choice = Choice {
         tasks: vec![Task::Named],
@@ -88,7 +88,7 @@ fn a_guide_of_no_strength_is_the_unguided_picture() {
 }
 
 #[test]
-fn drawings_are_of_their_kind_and_the_same_again() {
+fn drawings_show_their_subject_and_repeat() {
     let (mut real, judge) = (Real::new(&Settings::default()).unwrap(), Evaluator::open().unwrap());
     let subjects = [Subject::Portrait, Subject::Scene, Subject::SceneOf("boat")];
     for (subject, seed) in subjects.into_iter().flat_map(|subject| [(subject, 950_000_000), (subject, 950_000_001)]) {

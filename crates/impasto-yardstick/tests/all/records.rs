@@ -51,7 +51,7 @@ fn shards_and_workers_change_nothing() {
 }
 
 #[test]
-fn a_limit_ends_with_a_report() {
+fn time_limit_still_gives_a_report() {
     let mut plan = plan(&Suite::new("public", 2), &METHODS);
     plan.limit = Some(Duration::ZERO);
     let records = ran(&plan, tempfile::tempdir().unwrap().path(), Mock::Perfect);
@@ -60,7 +60,7 @@ fn a_limit_ends_with_a_report() {
 }
 
 #[test]
-fn the_judges_own_error_moves_targets_below_it() {
+fn targets_below_the_judges_error_are_raised() {
     let records = ran(&plan(&Suite::new("public", 2), &METHODS), tempfile::tempdir().unwrap().path(), Mock::Perfect);
     let row = calibration::Row { delta_e_decoded: Some(4.5), retry_decoded: Some(0.2), ..Default::default() };
     let calibration = calibration::Calibration { pairs: 1, parts: [("eyes".to_owned(), row)].into(), drawn: None };
@@ -84,7 +84,7 @@ fn a_run_is_repeated_by_its_key() {
 }
 
 #[test]
-fn what_is_no_record_is_named() {
+fn invalid_record_is_named_and_file_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("runs.jsonl");
     std::fs::write(&path, "{}\n").unwrap();
@@ -178,7 +178,7 @@ fn unsteady_part_is_measured_in_the_shared_region() {
 }
 
 #[test]
-fn what_was_tuned_is_read_back_from_the_folder_above() {
+fn tuned_settings_are_read_from_the_parent_folder() {
     let folder = tempfile::tempdir().unwrap();
     let below = folder.path().join("public-0");
     std::fs::create_dir(&below).unwrap();

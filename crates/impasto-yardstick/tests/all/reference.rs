@@ -169,7 +169,7 @@ fn statistics_equal_the_reference() {
 }
 
 #[test]
-fn each_case_says_what_it_shows() {
+fn figures_tell_the_synthetic_cases_apart() {
     let [perfect, null, paste, flood, vanish] = ["perfect", "null", "paste", "flood", "vanish"].map(measured);
     let painted = |measure: &Measure| measure.painted.clone().unwrap();
     assert!(painted(&perfect).delta_e < 0.3 && perfect.leak_max == Some(0.0) && !perfect.retry);
@@ -180,12 +180,14 @@ fn each_case_says_what_it_shows() {
     assert!(vanish.vanished && vanish.painted.is_none() && vanish.retry);
 }
 
-/// A second CIEDE2000, written from the paper, because the yardstick measures with that of another crate.
+/// An independent CIEDE2000, written from the paper. It checks the CIEDE2000 that the yardstick uses, which is from
+/// another crate.
 ///
 /// Source: Sharma, Wu, Dalal, "The CIEDE2000 Color-Difference Formula" (2005), equations 2 to 22.
 ///
-/// The paper turns a mean hue back by 180° where the sum is `turned` = 360° or more; `palette` never does. Both hues
-/// are the same angle, but the Gaussian of the rotation term tells them apart.
+/// For hues more than 180° apart, the paper subtracts 180° from their mean if their sum is `turned` = 360° or more;
+/// `palette` always adds 180°. Both results are the same angle, but they have different values in the Gaussian of the
+/// rotation term.
 fn ciede2000(a: impasto::Lab, b: impasto::Lab, turned: f64) -> f64 {
     let seventh = |c: f64| (c.powi(7) / (c.powi(7) + 25f64.powi(7))).sqrt();
     let chroma = (a.a.hypot(a.b) + b.a.hypot(b.b)) / 2.0;

@@ -3,7 +3,7 @@
 use crate::*;
 
 #[test]
-fn chance_equals_the_reference() {
+fn random_numbers_equal_the_reference() {
     let golden = golden("yardstick");
     for (text, hash) in golden["rng"]["fnv"].as_object().unwrap() {
         assert_eq!(fnv(text).to_string(), hash.as_str().unwrap());
@@ -42,7 +42,7 @@ fn suites_equal_the_reference() {
 }
 
 #[test]
-fn splits_never_meet() {
+fn splits_share_no_seed_prompt_or_color() {
     let side = |split: &str, number: u64| {
         let prompts = [Style::Plain, Style::Dressed].map(|style| suite::portraits(split, number, 5, style)).concat();
         (suite::seeds(split, number, 5), prompts, colors::numeric(split, number, 8), colors::named(split, number))

@@ -1,7 +1,7 @@
 """Writes yardstick_guides.json: distances of palettes, in plain Python.
 
-A picture is means of linear light over 64 x 64 cells; the distance is the mean, over 16 directions of a golden spiral in CIELAB, of
-the 1-Wasserstein distance of both pictures' colors along it.
+Each picture is reduced to 64 x 64 cells, averaged in linear light. The distance is a mean over 16 directions of a
+golden spiral in CIELAB: the 1-Wasserstein distance of both pictures' colors along each direction.
 """
 
 import json

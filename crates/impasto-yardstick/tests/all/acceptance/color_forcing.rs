@@ -50,8 +50,8 @@ fn solvers_of_every_kind_make_gold_eyes() -> Result<()> {
     const UNFORCED: [&str; 2] = ["Euler", "UniPC"];
     let judge = Judge::new();
     let mut pipeline = Pipeline::builder().build()?;
-    // One solver of each kind: one evaluation, added noise, two evaluations, past evaluations, a corrector, and noise
-    // in between.
+    // One solver of each kind, in the order of `names`: one evaluation a step, added noise, two evaluations, past
+    // evaluations, a corrector, and noise between evaluations.
     let names = ["Euler", "Euler a", "Heun", "DPM++ 2M Karras", "UniPC", "DPM++ SDE Karras"];
     let mut before = Vec::new();
     for name in names {

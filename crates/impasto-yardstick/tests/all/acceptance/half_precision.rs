@@ -48,7 +48,7 @@ fn hooks_and_forces_work_in_half_precision() -> Result<()> {
 }
 
 #[test]
-fn in_bf16_it_is_the_same_picture_and_colors_are_met() -> Result<()> {
+fn bf16_gives_the_same_picture_and_exact_colors() -> Result<()> {
     let (judge, mut exact) = (Judge::new(), Pipeline::builder().build()?);
     let mut fast = Pipeline::builder().precision(Kind::BFloat16).build()?;
     let (mut errors, mut apart, mut missed, mut decoded) = (vec![], vec![], vec![], vec![]);
@@ -64,7 +64,7 @@ fn in_bf16_it_is_the_same_picture_and_colors_are_met() -> Result<()> {
         };
         let (want, got) = (noise(&exact)?, noise(&fast)?);
         errors.push(((got - &want).norm() / want.norm()).double_value(&[]));
-        // A whole run of each network; a colored run in bf16 follows below.
+        // A whole run of each network. A run with a forced color in bf16 follows below.
         let plain = exact.request(PORTRAIT).seed(seed).steps(14).solver(Euler).run()?;
         let alike = fast.request(PORTRAIT).seed(seed).steps(14).solver(Euler).run()?;
         // Compares every pixel of the same latents, decoded in either precision.

@@ -1,4 +1,5 @@
-//! The judge of the tiny model's pictures: a small segmentation net finds the parts, independently of guidance.
+//! The judge of the embedded model's pictures: a small segmentation net that finds the parts, independently of
+//! guidance.
 //!
 //! The net was trained on drawn pictures of the same kind (`docs/tiny-model.md`). The crate `impasto` does not use the
 //! net.

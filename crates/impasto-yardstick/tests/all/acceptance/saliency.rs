@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 
 #[test]
-fn attention_along_outlines_is_where_the_part_is() -> Result<()> {
+fn attention_along_outlines_matches_the_part() -> Result<()> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut coarse, mut fine) = (vec![], vec![]);
     for seed in 0..2 {
