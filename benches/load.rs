@@ -16,7 +16,7 @@
 mod support;
 
 use impasto::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
-use impasto::weights::{Tensors, Weights};
+use impasto::weights::{Header, Weights};
 use impasto::{LoadOptions, Model, Pipeline, Result, Source};
 use serde_json::json;
 use std::fs::{self, File};
@@ -48,8 +48,8 @@ fn main() -> Result<()> {
                 let begun = Instant::now();
                 let model = Model::load_with(&Source::dir(folder), options)?;
                 let seconds = begun.elapsed().as_secs_f64();
-                let bytes = PARTS.iter().filter_map(|part| model.tensors(part)).map(bytes).sum();
-                Ok((seconds, bytes))
+                drop(model);
+                Ok((seconds, bytes(Path::new(folder), kind)?))
             }),
         };
     }
@@ -139,15 +139,21 @@ fn resident(name: &str) -> f64 {
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).map_or(f64::NAN, |kb: f64| 1024.0 * kb)
 }
 
-fn bytes(tensors: &Tensors) -> f64 {
-    tensors.values().map(|x| (x.numel() * x.kind().elt_size_in_bytes()) as f64).sum()
+/// Returns the bytes of a folder's weights in `kind`.
+fn bytes(folder: &Path, kind: Kind) -> Result<f64> {
+    let mut numbers = 0;
+    for part in PARTS {
+        let header = Header::open(&weights(folder, part))?;
+        numbers += header.tensors.values().map(|stored| stored.shape.iter().product::<i64>()).sum::<i64>();
+    }
+    Ok((numbers * kind.elt_size_in_bytes() as i64) as f64)
 }
 
 /// Returns the seconds of reading and converting the weights of a folder, and the bytes of the converted weights.
 fn floor(folder: &Path, kind: Kind) -> Result<(f64, f64)> {
     let mut seconds = 0.0;
     let mut buffer = vec![0; 1 << 20];
-    let mut kept = Vec::new();
+    let mut kept = Vec::new(); // a model keeps its weights, too
     for part in PARTS {
         let file = weights(folder, part);
         let begun = Instant::now();
@@ -156,10 +162,11 @@ fn floor(folder: &Path, kind: Kind) -> Result<(f64, f64)> {
         seconds += begun.elapsed().as_secs_f64();
         let tensors = Tensor::read_safetensors(&file)?;
         let begun = Instant::now();
-        kept.extend(tensors.iter().map(|(name, x)| (name.clone(), x.to_kind(kind))));
+        kept.extend(tensors.iter().map(|(_, x)| x.to_kind(kind)));
         seconds += begun.elapsed().as_secs_f64();
     }
-    Ok((seconds, bytes(&kept.into_iter().collect())))
+    drop(kept);
+    Ok((seconds, bytes(folder, kind)?))
 }
 
 fn weights(folder: &Path, part: &str) -> PathBuf {

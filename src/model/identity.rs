@@ -2,6 +2,7 @@
 
 use super::{Model, PREVIEW};
 use crate::error::{Error, Result};
+use crate::weights::dense;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -58,7 +59,7 @@ impl Model {
         for (part, tensors) in self.parts.iter().filter(|(part, _)| *part != PREVIEW) {
             for (name, tensor) in tensors {
                 hash.update(format!("{part} {name} {:?} {:?}\n", tensor.size(), tensor.kind()));
-                let flat = tensor.f_flatten(0, -1)?;
+                let flat = dense(tensor)?.f_flatten(0, -1)?;
                 let stride = (flat.size1()? / SAMPLES).max(1);
                 samples.push(flat.f_slice(0, None, None, stride)?.f_to_kind(Kind::Float)?);
             }

@@ -31,7 +31,7 @@ use crate::reference::{Feature, Part};
 use crate::step::{Grid, Step};
 use crate::text::TextOptions;
 use crate::vision::{View, Vision};
-use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Weights};
+use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Weights, dense};
 use autoencoder::{Autoencoder, AutoencoderConfig};
 use colorizer::Colorizer;
 use configured::configured;
@@ -400,9 +400,14 @@ impl Model {
     }
 
     /// Returns the tensors of a network under diffusers' names, in the kind that the network computes in: `unet`,
-    /// `vae`, `text_encoder`, `text_encoder_2`.
-    pub fn tensors(&self, part: &str) -> Option<&Tensors> {
-        self.parts.get(part)
+    /// `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. Most tensors share their memory
+    /// with the model; large kernels that the network holds in another layout are copies.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] only, such as out of memory.
+    pub fn tensors(&self, part: &str) -> Result<Option<Tensors>> {
+        let Some(tensors) = self.parts.get(part) else { return Ok(None) };
+        tensors.iter().map(|(name, tensor)| Ok((name.clone(), dense(tensor)?))).collect::<Result<_>>().map(Some)
     }
 
     /// Returns a note if a picture of `grid`'s size is decoded in tiles; `None` if the picture is decoded whole.

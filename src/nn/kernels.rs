@@ -11,7 +11,9 @@
 //!
 //! `docs/decisions/0015-kernels-by-shape.md` has the measurements behind the thresholds here.
 
+use super::onednn;
 use crate::error::Result;
+use crate::weights::{dense, is_packed, packed};
 use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
 
@@ -53,7 +55,7 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     let rows = x.numel() as i64 / inputs.max(1);
     if rows < FEW_ROWS
         || of_a_thread(rows * inputs * outputs) < WORTH_A_LINEAR_CALL
-        || onednn(x, weight) != Some(Kind::Float)
+        || suits_onednn(x, weight) != Some(Kind::Float)
     {
         return Ok(x.f_linear(weight, bias)?);
     }
@@ -80,6 +82,12 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
     let (b, _, h, w) = x.size4()?;
     let side = |length: i64| (length + 2 * padding - kernel) / stride + 1;
     let (rows, depth) = (b * side(h) * side(w), inputs * kernel * kernel);
+    if is_packed(weight) {
+        if suits_onednn(x, weight).is_some() && bias.is_none_or(|bias| !bias.requires_grad()) {
+            return onednn::conv2d(x, weight, bias, padding);
+        }
+        return conv2d(x, &dense(weight)?, bias, conv);
+    }
     let plain = || Ok(x.f_conv2d(weight, bias, [stride, stride], [padding, padding], [1, 1], 1)?);
     if let Some((weight, cells)) = factors(x, weight, conv)? {
         let y = match bias {
@@ -88,7 +96,7 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
         };
         return Ok(y.f_reshape([b, outputs, h, w])?);
     }
-    let Some(kind) = onednn(x, weight).filter(|_| of_a_thread(rows * depth * outputs) >= WORTH_A_CALL) else {
+    let Some(kind) = suits_onednn(x, weight).filter(|_| of_a_thread(rows * depth * outputs) >= WORTH_A_CALL) else {
         return plain();
     };
     if conv == Conv::CELL && !x.is_contiguous() {
@@ -135,7 +143,7 @@ pub(super) fn conv2d_onto(
 fn factors(x: &Tensor, weight: &Tensor, conv: Conv) -> Result<Option<(Tensor, Tensor)>> {
     let ((outputs, inputs, ..), (b, _, h, w)) = (weight.size4()?, x.size4()?);
     let few = of_a_thread(b * h * w * inputs * outputs) < 4 * WORTH_A_CALL;
-    if conv != Conv::CELL || !few || !x.is_contiguous() || onednn(x, weight) != Some(Kind::Float) {
+    if conv != Conv::CELL || !few || !x.is_contiguous() || suits_onednn(x, weight) != Some(Kind::Float) {
         return Ok(None);
     }
     let weight = weight.f_reshape([1, outputs, inputs])?.f_expand([b, outputs, inputs], false)?;
@@ -150,22 +158,28 @@ fn factors(x: &Tensor, weight: &Tensor, conv: Conv) -> Result<Option<(Tensor, Te
 pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: &OnceCell<Tensor>) -> Result<Tensor> {
     let ((b, inputs, h, w), outputs) = (x.size4()?, weight.size4()?.0);
     let pays = b * h * w >= FEW_CELLS && of_a_thread(b * h * w * 16 * inputs * outputs) >= WORTH_A_CALL;
-    let Some(kind) = onednn(x, weight).filter(|_| pays) else {
+    let Some(kind) = suits_onednn(x, weight).filter(|_| pays) else {
         let repeated = x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?;
         return conv2d(&repeated, weight, bias, Conv::SAME);
     };
     let kernels = match sums.get() {
         Some(kernels) => kernels,
         None => {
-            let made = positions(weight)?;
+            let made = positions(&dense(weight)?)?;
+            let made = if is_packed(weight) { packed(made, 1)? } else { made };
             sums.get_or_init(|| made)
         }
     };
     let bias = bias.map(|bias| Tensor::f_cat(&[bias; 4], 0)).transpose()?;
-    let cells = x.f_conv2d(kernels, bias.as_ref(), [1, 1], [1, 1], [1, 1], 1)?; // [b, 4·outputs, h + 1, w + 1]
+    let conv = Conv { kernel: 2, stride: 1, padding: 1 };
+    let cells = if is_packed(kernels) {
+        conv2d(x, kernels, bias.as_ref(), conv)?
+    } else {
+        x.f_conv2d(kernels, bias.as_ref(), [1, 1], [1, 1], [1, 1], 1)?
+    }; // [b, 4·outputs, h + 1, w + 1]
     let cells = cells.f_unflatten(1, [2, 2, outputs])?;
     // The result has the layout of the weights, so the destination gets the same layout.
-    let picture = if weight.is_contiguous() {
+    let picture = if is_packed(weight) || weight.is_contiguous() {
         Tensor::f_empty([b, outputs, 2 * h, 2 * w], (kind, x.device()))?
     } else {
         Tensor::f_empty([b, 2 * h, 2 * w, outputs], (kind, x.device()))?.f_permute([0, 3, 1, 2])?
@@ -210,7 +224,7 @@ fn of_a_thread(products: i64) -> i64 {
 
 /// Returns the common kind of two tensors that may go to oneDNN: f32 or bf16, on the CPU, without gradients; `None` for
 /// other tensors.
-fn onednn(x: &Tensor, weight: &Tensor) -> Option<Kind> {
+fn suits_onednn(x: &Tensor, weight: &Tensor) -> Option<Kind> {
     let suits = |x: &Tensor| x.device() == Device::Cpu && !x.requires_grad();
     let kind = x.f_kind().ok().filter(|kind| [Kind::Float, Kind::BFloat16].contains(kind))?;
     let alike = weight.f_kind().is_ok_and(|other| other == kind);
@@ -324,6 +338,66 @@ mod tests {
             assert_eq!(wide.stride(), [256 * 64 * 48, 1, 256 * 48, 256]);
         }
         assert_eq!(sums.get().map(Tensor::size), Some(vec![4 * 256, 256, 2, 2]));
+        Ok(())
+    }
+
+    #[test]
+    fn packed_kernels_equal_the_plain_operation() -> Result<()> {
+        for (b, inputs, outputs, h, w) in [(2, 96, 64, 9, 7), (1, 64, 96, 23, 12)] {
+            let x = Tensor::randn([b, inputs, h, w], CPU);
+            let weight = Tensor::randn([outputs, inputs, 3, 3], CPU) / (9.0 * inputs as f64).sqrt();
+            let bias = Tensor::randn([outputs], CPU);
+            let last = x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+            let kernel = packed(weight.copy(), 1)?;
+            assert!(is_packed(&kernel));
+            for bias in [None, Some(&bias)] {
+                let (plain, repeated) =
+                    (x.f_conv2d(&weight, bias, 1, 1, 1, 1)?, x.upsample_nearest2d([2 * h, 2 * w], None, None));
+                for x in [&x, &last] {
+                    let ours = conv2d(x, &kernel, bias, Conv::SAME)?;
+                    assert!(ours.is_contiguous());
+                    close(&ours, &plain);
+                    close(
+                        &doubled(x, &kernel, bias, &OnceCell::new())?,
+                        &repeated.f_conv2d(&weight, bias, 1, 1, 1, 1)?,
+                    );
+                }
+            }
+            let half = [&x, &weight, &bias].map(|x| x.to_kind(Kind::BFloat16));
+            let kernel = packed(half[1].copy(), 1)?;
+            let [ours, doubled] = [
+                conv2d(&half[0], &kernel, Some(&half[2]), Conv::SAME)?,
+                doubled(&half[0], &kernel, Some(&half[2]), &OnceCell::new())?,
+            ];
+            let [x, weight, bias] = half.map(|x| x.to_kind(Kind::Float));
+            rounded(&ours, &x.f_conv2d(&weight, Some(&bias), 1, 1, 1, 1)?);
+            let repeated = x.upsample_nearest2d([2 * h, 2 * w], None, None);
+            rounded(&doubled, &repeated.f_conv2d(&weight, Some(&bias), 1, 1, 1, 1)?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_flow_through_packed_kernels() -> Result<()> {
+        let weight = Tensor::randn([64, 64, 3, 3], CPU);
+        let kernel = packed(weight.copy(), 1)?;
+        let gradient = |weight: &Tensor, doubles: bool| -> Result<[Tensor; 2]> {
+            let x = Tensor::ones([1, 64, 32, 32], CPU).set_requires_grad(true);
+            let bias = Tensor::zeros([64], CPU).set_requires_grad(true);
+            let y = match doubles {
+                true => doubled(&x, weight, Some(&bias), &OnceCell::new())?,
+                false => conv2d(&x, weight, Some(&bias), Conv::SAME)?,
+            };
+            y.square().sum(Kind::Float).backward();
+            Ok([x.grad(), bias.grad()])
+        };
+        for doubles in [false, true] {
+            assert_eq!(gradient(&kernel, doubles)?, gradient(&weight, doubles)?);
+        }
+        // A gradient for the bias alone.
+        let bias = Tensor::zeros([64], CPU).set_requires_grad(true);
+        conv2d(&Tensor::ones([1, 64, 4, 4], CPU), &kernel, Some(&bias), Conv::SAME)?.sum(Kind::Float).backward();
+        assert_eq!(bias.grad(), Tensor::full([64], 16.0, CPU));
         Ok(())
     }
 

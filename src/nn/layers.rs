@@ -7,7 +7,7 @@ pub use super::kernels::Conv;
 
 use super::kernels;
 use crate::error::{Error, Result};
-use crate::weights::Weights;
+use crate::weights::{Weights, dense};
 use std::cell::OnceCell;
 use tch::Tensor;
 
@@ -99,8 +99,9 @@ impl Conv2d {
     /// one for the others.
     pub(crate) fn split(&self, inputs: i64) -> Result<[Self; 2]> {
         let others = self.weight.size4()?.1 - inputs;
+        let weight = dense(&self.weight)?; // a packed kernel has no parts
         let part = |start, length, bias| -> Result<Self> {
-            Ok(Self { weight: self.weight.f_narrow(1, start, length)?, bias, conv: self.conv, sums: OnceCell::new() })
+            Ok(Self { weight: weight.f_narrow(1, start, length)?, bias, conv: self.conv, sums: OnceCell::new() })
         };
         Ok([part(0, inputs, self.bias.as_ref().map(Tensor::shallow_clone))?, part(inputs, others, None)?])
     }
@@ -205,7 +206,8 @@ impl Weights {
 
     /// A convolution without bias.
     pub(crate) fn conv2d_without_bias(&self, inputs: i64, outputs: i64, conv: Conv) -> Result<Conv2d> {
-        let weight = self.tensor("weight", &[outputs, inputs, conv.kernel, conv.kernel])?;
+        let w = if conv.stride == 1 { self.clone() } else { self.unpacked() };
+        let weight = w.tensor("weight", &[outputs, inputs, conv.kernel, conv.kernel])?;
         Ok(Conv2d { weight, bias: None, conv, sums: OnceCell::new() })
     }
 

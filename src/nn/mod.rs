@@ -32,6 +32,7 @@ mod config;
 mod controlnet;
 mod kernels;
 mod layers;
+mod onednn;
 mod reading_block;
 mod reference_encoder;
 mod reference_tokens;

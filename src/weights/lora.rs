@@ -3,6 +3,7 @@
 use super::Tensors;
 use super::family::ModelFamily;
 use super::file::{Header, read_safetensors};
+use super::kernel_layout::dense;
 use super::names::{self, Layout};
 use super::recognize::Contents;
 use crate::error::{Error, Result};
@@ -225,7 +226,7 @@ impl Lora {
             for suffix in ["weight", "bias"] {
                 let name = format!("{path}.{suffix}");
                 let Some(w) = parts.get(part).and_then(|tensors| tensors.get(&name)) else { continue };
-                let mut sum = w.f_to_kind(Kind::Float)?;
+                let mut sum = dense(w)?.f_to_kind(Kind::Float)?;
                 let mut touched = false;
                 for (lora, key, module) in &all {
                     let delta = if suffix == "weight" {

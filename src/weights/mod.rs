@@ -22,6 +22,7 @@ mod family;
 mod file;
 #[cfg(feature = "hub")]
 mod hub;
+mod kernel_layout;
 mod lora;
 mod names;
 mod random;
@@ -39,6 +40,7 @@ pub use file::{Header, Stored, Tensors, parse_safetensors, read_safetensors, wri
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::{CachedModel, Download, Hub};
+pub(crate) use kernel_layout::{dense, is_packed, packed};
 pub use lora::{Lora, Parts};
 pub use recognize::Contents;
 pub use report::{LoadReport, Misshapen, Named};
@@ -46,6 +48,7 @@ pub use single::{Evidence, SingleFile};
 pub use source::Source;
 
 use crate::error::{Error, Result, is_finite};
+use kernel_layout::KernelLayout;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::path::Path;
@@ -60,7 +63,7 @@ const MOST_MISSING: usize = 4096;
 #[must_use]
 pub struct Weights {
     path: String,
-    channels_last: bool,
+    layout: KernelLayout,
     in_memory: bool,
     store: Rc<Store>,
 }
@@ -115,7 +118,7 @@ impl Weights {
 
     fn of(file: String, origin: Origin, kind: Kind, device: Device) -> Self {
         let store = Store { file, origin, kind, device, asked: RefCell::default() };
-        Self { path: String::new(), channels_last: false, in_memory: false, store: Rc::new(store) }
+        Self { path: String::new(), layout: KernelLayout::Plain, in_memory: false, store: Rc::new(store) }
     }
 
     /// Returns a view of the tensors below `name`: `w.at("resnets").at(0)`.
@@ -128,7 +131,20 @@ impl Weights {
     /// attention on every level, changing the layout back and forth costs more time than the layout saves (measured:
     /// `docs/performance.md`).
     pub(crate) fn channels_last(&self) -> Self {
-        Self { channels_last: true, ..self.clone() }
+        Self { layout: KernelLayout::ChannelsLast, ..self.clone() }
+    }
+
+    /// Returns a view that packs the large 3×3 kernels of convolutions, on a CPU only; see [`packed`]. A request that
+    /// is repeated returns the packed kernel again, so networks that share their weights pack them once. The kernels
+    /// must be of stride 1; [`unpacked`](Self::unpacked) is the view for others.
+    pub(crate) fn packed(&self) -> Self {
+        Self { layout: KernelLayout::Packed, ..self.clone() }
+    }
+
+    /// Returns this view without packing; see [`packed`](Self::packed).
+    pub(crate) fn unpacked(&self) -> Self {
+        let layout = if self.layout == KernelLayout::Packed { KernelLayout::Plain } else { self.layout };
+        Self { layout, ..self.clone() }
     }
 
     /// Returns a view that copies each tensor when it is handed out, so that no tensor stays a view of a mapped file.
@@ -203,6 +219,11 @@ impl Weights {
             asked.misshapen.push(Misshapen { name, expected: shape.to_vec(), got, kind });
             return self.placeholder(shape);
         }
+        if is_packed(&tensor) && got == shape && kind == store.kind && store.device == Device::Cpu {
+            asked.handed_out.insert(name, tensor.shallow_clone()); // its numbers were checked before it was packed
+            return Ok(tensor);
+        }
+        let tensor = dense(&tensor)?;
         let mut placed = tensor.f_reshape(shape)?.f_to_device(store.device)?.f_to_kind(store.kind)?;
         if self.in_memory && placed.data_ptr() == tensor.data_ptr() {
             placed = placed.f_alias_copy()?;
@@ -213,7 +234,7 @@ impl Weights {
                 false => asked.not_finite.push(name.clone()),
             }
         }
-        let placed = self.laid_out(placed)?;
+        let placed = self.layout.of(placed, store.device)?;
         asked.handed_out.insert(name, placed.shallow_clone());
         Ok(placed)
     }
@@ -234,9 +255,11 @@ impl Weights {
     pub fn drawn(&self) -> Result<Tensors> {
         match self.store.origin {
             Origin::Tensors(_) => Ok(Tensors::new()),
-            Origin::Random(_) => {
-                self.handed_out().into_iter().map(|(name, tensor)| Ok((name, tensor.f_contiguous()?))).collect()
-            }
+            Origin::Random(_) => self
+                .handed_out()
+                .into_iter()
+                .map(|(name, tensor)| Ok((name, dense(&tensor)?.f_contiguous()?)))
+                .collect(),
         }
     }
 
@@ -286,14 +309,6 @@ impl Weights {
 
     fn full(&self, name: impl Display) -> String {
         if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
-    }
-
-    /// Changes the layout of a convolution's kernel to channels last, if this view asks for it.
-    fn laid_out(&self, tensor: Tensor) -> Result<Tensor> {
-        if !self.channels_last || tensor.dim() != 4 || self.store.device != Device::Cpu {
-            return Ok(tensor);
-        }
-        Ok(tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
     }
 
     /// Returns zeros of `shape` that share one number in memory.
