@@ -63,7 +63,7 @@ impl Layer {
 
     /// Returns the layer's work as a function that can be called repeatedly.
     fn work(self, kind: Kind) -> Result<Box<dyn FnMut() -> Result<()>>> {
-        let w = Weights::random(1, kind, Device::Cpu);
+        let w = Weights::random(1, kind, Device::Cpu).packed();
         let noise = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu))?.f_to_kind(kind);
         Ok(match self {
             Self::Conv(rows, inputs, outputs, side, kernel, stride) => {

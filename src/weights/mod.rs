@@ -137,7 +137,7 @@ impl Weights {
     /// Returns a view that packs the large 3×3 kernels of convolutions, on a CPU only; see [`packed`]. A request that
     /// is repeated returns the packed kernel again, so networks that share their weights pack them once. The kernels
     /// must be of stride 1; [`unpacked`](Self::unpacked) is the view for others.
-    pub(crate) fn packed(&self) -> Self {
+    pub fn packed(&self) -> Self {
         Self { layout: KernelLayout::Packed, ..self.clone() }
     }
 
