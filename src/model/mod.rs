@@ -400,8 +400,8 @@ impl Model {
     }
 
     /// Returns the tensors of a network under diffusers' names, in the kind that the network computes in: `unet`,
-    /// `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. Most tensors share their memory
-    /// with the model; large kernels that the network holds in another layout are copies.
+    /// `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. Most tensors share their
+    /// memory with the model. Large kernels that the network holds in another layout are copied.
     ///
     /// # Errors
     /// [`Error::Torch`] only, such as out of memory.

@@ -1,13 +1,13 @@
-//! [`KernelLayout`]: how a network's kernels lie in memory.
+//! [`KernelLayout`]: the layout in memory of a network's kernels.
 
 use crate::error::Result;
 use tch::{Device, Kind, Tensor};
 
-/// How the kernels of convolutions, [outputs, inputs, h, w], lie in memory. Layouts other than [`KernelLayout::Plain`] are
-/// for networks on a CPU only.
+/// Layout in memory of the kernels of convolutions, [outputs, inputs, h, w]. Layouts other than
+/// [`KernelLayout::Plain`] are for networks on a CPU only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum KernelLayout {
-    /// In the order of the axes, as in files.
+    /// The order of the axes, as in files.
     #[default]
     Plain,
     /// Channels last. Convolutions and norms then keep pictures in that layout too.

@@ -145,6 +145,9 @@ impl Told {
 /// Repeats the run of a PNG.
 pub fn again(arguments: &Again) -> Result<(), Failure> {
     files::png(&arguments.output)?;
+    if let Some(report) = &arguments.report {
+        files::in_a_folder(report)?;
+    }
     let token = interrupt::token()?;
     let mut loaded = arguments.recipe.load(&arguments.file, &arguments.loading)?;
     let (image, changes) = (loaded.image, arguments.changes.clone());

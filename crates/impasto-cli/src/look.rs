@@ -2,6 +2,7 @@
 
 use crate::again::Recipe;
 use crate::failure::Failure;
+use crate::files;
 use crate::interrupt;
 use crate::loading::Loading;
 use crate::progress::Bar;
@@ -37,6 +38,11 @@ const COLUMNS: usize = 4;
 
 /// Draws a sheet of the picture and an overlay for each phrase.
 pub fn look(arguments: &Look) -> Result<(), Failure> {
+    let file = arguments.output.clone().unwrap_or_else(|| {
+        let stem = arguments.file.file_stem().unwrap_or_default().to_string_lossy();
+        arguments.file.with_file_name(format!("{stem}-look.png"))
+    });
+    files::in_a_folder(&file)?;
     let token = interrupt::token()?;
     let mut loaded = arguments.recipe.load(&arguments.file, &arguments.loading)?;
     let image = loaded.image;
@@ -70,10 +76,6 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
     let sheet = overlays
         .iter()
         .fold(Sheet::new(columns).add("picture", picture), |sheet, (phrase, overlay)| sheet.add(phrase, overlay));
-    let file = arguments.output.clone().unwrap_or_else(|| {
-        let stem = arguments.file.file_stem().unwrap_or_default().to_string_lossy();
-        arguments.file.with_file_name(format!("{stem}-look.png"))
-    });
     sheet.draw()?.save(&file)?;
     println!("{}", file.display());
     for note in &output.notes {

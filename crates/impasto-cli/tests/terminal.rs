@@ -164,6 +164,8 @@ fn mistakes_are_named_with_the_way_out() {
     assert!(message(&["paint", "a boat", "--force", "house=red"], 1).contains("\"house\" is not in the prompt"));
     assert!(message(&["paint", "a boat", "--sampler", "Eulr"], 1).contains("Euler"));
     assert!(message(&["again", "missing.png"], 1).contains("missing.png"));
+    assert!(message(&["again", "missing.png", "--report", "none/a.html"], 1).contains("create it first"));
+    assert!(message(&["look", "missing.png", "-o", "none/look.png"], 1).contains("create it first"));
     Raster::flat(Rgb(0, 0, 0), (8, 8)).save(folder.path().join("bare.png")).unwrap();
     assert!(message(&["again", "bare.png"], 1).contains("has no recipe"));
 }
