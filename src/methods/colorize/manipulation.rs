@@ -32,10 +32,10 @@ pub struct Manipulation {
     pub control: Option<String>,
     /// Projection on the target that the tokens get, 0..=100; 0 to 15 is usual.
     pub scale: f64,
-    /// True to remove the tokens' projection on the anchor and then move the tokens towards the target; false to move
-    /// the tokens along the difference of target and anchor, whatever their projection on the anchor. Without an anchor,
-    /// only [`Manipulation::global`] reads this field: true adds `scale` times the target, and false sets the projection
-    /// on the target to `scale`.
+    /// True to remove the tokens' projection on the anchor and then move the tokens towards the target. False to move
+    /// the tokens along the difference of target and anchor, without measuring their projection on the anchor. Without
+    /// an anchor, only [`Manipulation::global`] reads this field: true adds `scale` times the target, and false sets
+    /// the projection on the target to `scale`.
     pub enhance: bool,
     /// Upper ends of the first four of five ranges of resemblance to the control text: rising numbers in 0..=1.
     pub thresholds: [f64; 4],
