@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The figures of docs/performance.md: measures them, keeps them, and writes them into the page's tables.
 
-    make figures                                 all benches, then the tables; about an hour on two cores
+    make figures                                 all benches, then the tables; about 80 minutes on two cores
     python3 benches/figures.py measure [PART ...] [--rounds N] [--peers PYTHON]
     python3 benches/figures.py write             the tables, from the newest file of results
     python3 benches/figures.py check             fails if a table differs from the newest file of results
@@ -39,6 +39,8 @@ PARTS = {
     "memory": [*BENCH, "memory"],
     "step f32": ["PEERS", "benches/peers/step.py", "--threads", "1", "--rounds", "ROUNDS"],
     "step bf16": ["PEERS", "benches/peers/step.py", "--kind", "bf16", "--threads", "1", "--rounds", "ROUNDS"],
+    "compiled f32": ["PEERS", "benches/peers/step.py", "--compiled", "--threads", "2", "--rounds", "ROUNDS"],
+    "compiled bf16": ["PEERS", "benches/peers/step.py", "--compiled", "--kind", "bf16", "--threads", "2", "--rounds", "ROUNDS"],
     "picture": ["PEERS", "benches/peers/picture.py", "--threads", "1", "--rounds", "ROUNDS"],
     "picture on two threads": ["PEERS", "benches/peers/picture.py", "--threads", "2", "--rounds", "ROUNDS"],
 }
@@ -163,8 +165,15 @@ def tables(f):
     peers = []
     for kind in ("f32", "bf16"):
         for row, label in (("none", "bare"), ("daam", "reading attention"), ("paint", "painting")):
-            ms = [f.number("step", kind, f"{who} {row}", "ms", form=".0f", interval=False) for who in ("impasto", "diffusers")]
-            peers.append([kind, label, *ms, f.number("step", kind, f"impasto {row}", "ratio to diffusers")])
+            of = lambda row, measure, **options: f.number("step", kind, row, measure, threads=1, **options)
+            ms = [of(f"{who} {row}", "ms", form=".0f", interval=False) for who in ("impasto", "diffusers")]
+            peers.append([kind, label, *ms, of(f"impasto {row}", "ratio to diffusers")])
+    compiled = []
+    for kind in ("f32", "bf16"):
+        of = lambda row, measure, **options: f.number("step", kind, row, measure, threads=2, **options)
+        compiled.append([kind, "impasto", of("impasto none", "ms", form=".0f"), "1"])
+        for who in ("OpenVINO", "torch.compile", "diffusers"):
+            compiled.append([kind, who, of(f"{who} none", "ms", form=".0f"), of("impasto none", f"ratio to {who}")])
     pictures = []
     for threads in (1, 2):
         seconds = [f.number("picture", "embedded", who, "s", form=".2f", interval=False, threads=threads) for who in ("impasto", "diffusers")]
@@ -198,6 +207,7 @@ def tables(f):
         "colorizer": table(["run of the embedded colorizer", "ratio"], color),
         "precision": table(["precision", "ms a step", "ratio"], kinds),
         "step": table(["precision", "work", "impasto, ms", "diffusers, ms", "ratio"], peers),
+        "compiled": table(["precision", "library", "ms", "impasto's time as a share"], compiled),
         "picture": table(["threads", "impasto, s", "diffusers, s", "ratio"], pictures),
         "scale": table(["grows", "measured"], growth),
         "start": table(["work", "time"], start),
