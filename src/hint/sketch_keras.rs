@@ -130,7 +130,7 @@ impl SketchKeras {
         }
         let (size, longer) = (picture.size(), picture.width().max(picture.height()));
         if size.width == 0 || size.height == 0 {
-            return Err(Error::parameter("lines of a picture", format!("{size} pixels"), "a picture with pixels"));
+            return Err(Error::parameter("picture", format!("{size} pixels"), "a picture with at least one pixel"));
         }
         let side = |length: u32| {
             let exact = f64::from(length) * f64::from(self.side) / f64::from(longer) / f64::from(MULTIPLE);

@@ -86,7 +86,8 @@ impl Model {
             let tokens = context.size3()?.1;
             if let Some(first) = all.first().filter(|first| first.size().get(1) != Some(&tokens)) {
                 let expected = format!(
-                    "{:?}, the shape of the other inputs; `Conditioning::equalize` gives all contexts one length",
+                    "the number of tokens of {:?}, the first context; `Conditioning::equalize` gives all contexts the \
+                     same number of tokens",
                     first.size()
                 );
                 return Err(Error::Shape { what: "Conditioning::context", got: context.size(), expected });

@@ -179,12 +179,12 @@ impl Lora {
     }
 
     /// Adds the changes of several LoRAs to the tensors of a model. The changes are summed in f32 and cast once.
-    /// Tensors that no LoRA changes stay the same objects. Returns a sentence for each LoRA with modules that the model
-    /// lacks, or with learned words, which are not loaded.
+    /// Tensors that no LoRA changes stay the same objects. Returns notes, in whole sentences: one for each LoRA with
+    /// modules that the model lacks, and one for each LoRA with learned words, which are not loaded.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for a LoRA of another model, naming both; [`Error::Parameter`] for a scale that is not
-    /// finite.
+    /// [`Error::Malformed`] for a LoRA that does not fit the model, with the reason; [`Error::Parameter`] for a scale
+    /// that is not finite.
     pub fn merge(loras: &[Self], parts: &mut Parts) -> Result<Vec<String>> {
         let index = Index::of(parts);
         let mut notes = Vec::new();
@@ -208,8 +208,10 @@ impl Lora {
             }
             match unmatched.first() {
                 Some(first) if unmatched.len() == lora.modules.len() => {
-                    let problem =
-                        format!("this model has none of the LoRA's {} modules, such as {first}", unmatched.len());
+                    let problem = format!(
+                        "none of the LoRA's {} modules is in this model; one of the modules is {first}",
+                        unmatched.len()
+                    );
                     return Err(Error::Malformed { file: lora.file.clone(), problem });
                 }
                 Some(first) => {
@@ -539,7 +541,7 @@ mod tests {
                 .contains("changes a weight of shape [6, 7], which has shape [4, 5, 3, 3]")
         );
         assert!(
-            merge(&[2, 7], "unet.mid_block.resnets.7.conv1").contains("this model has none of the LoRA's 1 modules")
+            merge(&[2, 7], "unet.mid_block.resnets.7.conv1").contains("none of the LoRA's 1 modules is in this model")
         );
         let lora = lora(&[(&format!("{KEY}.lora_A.weight"), wave(&[2, 8]))])?.scale(f64::NAN);
         assert!(Lora::merge(&[lora], &mut parts(&[1, 1])).unwrap_err().to_string().contains("scale is NaN"));

@@ -204,18 +204,29 @@ fn colorizer_errors_name_the_wrong_value() -> Result<()> {
         let error = pipeline.request("").steps(2).guide(colors).run().unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
     }
-    let unread =
-        pipeline.request("").negative("hat").steps(2).guide(colors(&both).window(Window::timesteps(0..=0))).run()?;
-    for said in ["the negative prompt was not read", "no step of this run reads the reference"] {
-        assert!(unread.notes.iter().any(|note| note.contains(said)), "{:?}", unread.notes);
-    }
     let names = "hair, ".repeat(300);
     let error = pipeline.request(names).steps(2).guide(colors(&both)).run().unwrap_err().to_string();
     assert!(error.contains("names in the prompt is 300; expected at most 256"), "{error}");
     let mut painter = Pipeline::builder().build()?;
     let error = painter.request("1girl").steps(2).guide(colors(&both)).run().unwrap_err().to_string();
     assert!(error.contains("the sketch encoder") && error.contains("ControlNet"), "{error}");
-    // Sketches and references may have any size and shape.
+    Ok(())
+}
+
+#[test]
+fn colorizer_notes_inputs_that_are_not_read() -> Result<()> {
+    let (mut pipeline, both) = (colorizer()?, pictures()?);
+    let unread =
+        pipeline.request("").negative("hat").steps(2).guide(colors(&both).window(Window::timesteps(0..=0))).run()?;
+    for said in ["the negative prompt was not read", "no step of this run reads the reference"] {
+        assert!(unread.notes.iter().any(|note| note.contains(said)), "{:?}", unread.notes);
+    }
+    Ok(())
+}
+
+#[test]
+fn colorizer_takes_pictures_of_any_size() -> Result<()> {
+    let mut pipeline = colorizer()?;
     for size in [(1, 1), (3, 200), (640, 90)] {
         let (sketch, reference) = (Raster::flat(Rgb(255, 255, 255), size), Raster::flat(GOLD, size));
         let output = pipeline.request("").size((128, 96)).steps(2).guide(Colorize::new(&sketch, &reference)).run()?;

@@ -81,7 +81,8 @@ pub struct Painting {
 const STRENGTH: f64 = 0.6;
 /// Name of the embedded ControlNet.
 pub const EMBEDDED: &str = "embedded";
-/// Default scale of the embedded ControlNet. `Guess::Even`, which is set with it, strengthens the drawing further.
+/// Default scale of the embedded ControlNet. It is below 1, because runs with this ControlNet use `Guess::Even`, which
+/// strengthens the effect of the hint.
 const EMBEDDED_SCALE: f64 = 0.7;
 
 impl Painting {

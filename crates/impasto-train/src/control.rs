@@ -104,7 +104,7 @@ impl ControlTask {
         ControlNet::from_unet(&model.tensors("unet")?.ok_or_else(missing)?, config, seed)
     }
 
-    /// Returns the errors of the predictions for samples with hints, [n].
+    /// Returns the mean squared error of the prediction for each sample with its hint, [n].
     fn errors(&self, net: &ControlNet, samples: &[Sample], hint: &Tensor, noising: Noising<'_>) -> Result<Tensor> {
         let (x0, contexts) = (self.latents(samples)?, self.contexts(noising.captions)?);
         let noise = noise(noising.source, &x0, self.offset)?;

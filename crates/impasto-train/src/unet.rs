@@ -32,7 +32,8 @@ const PROMPTS: [&str; 8] = [
     "a white boat and a green tree, blue ground, pink sky",
 ];
 
-/// Learns to predict the noise in latents. Captions have new words at every use.
+/// Trains a UNet to predict the noise in latents. At every use of a drawing, one of its stored captions is drawn at
+/// random, and some captions are left empty.
 pub struct UnetTask {
     config: UnetConfig,
     /// Text of the file of `config`.

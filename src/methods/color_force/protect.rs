@@ -37,7 +37,8 @@ impl Protected {
     }
 
     /// Removes the protected cells, grown by `grow` cells, from `mask`. `map` is the saliency of the protected object,
-    /// and `forced` is the saliency of the force; all are [n, 1, h, w].
+    /// and `forced` is the saliency of the force; all are [n, 1, h, w]. A cell is protected where `map` reaches its
+    /// cutoff, and with [`ProtectMode::Compete`] only if `map` is also at least `forced` there.
     pub(super) fn spare(
         &mut self,
         mask: &Tensor,

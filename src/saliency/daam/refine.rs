@@ -36,16 +36,17 @@ pub enum Refine {
         /// Power p of the self-attention.
         power: u32,
     },
-    /// Competition of the phrase with the other words of the prompt. Only words whose maps show an object of their own
-    /// compete ([`Competition`](super::Competition)).
+    /// Competition of the phrase with the other words of the prompt. Rivals are words whose maps show an object of their
+    /// own, and the phrases of [`DaamOptions::against`](super::DaamOptions) ([`Competition`](super::Competition)).
     ///
     /// 1. Each word's map at the grid of A is converted to deviations from the map's mean, in standard deviations,
-    ///    clamped to at most 1. So a few cells with strong attention count no more than the others.
+    ///    clamped to at most 1. The clamp keeps a few cells with very strong attention from deciding the comparison.
     /// 2. The maps are multiplied by Aᵖ, and converted to deviations again, without a clamp.
     /// 3. The logarithm of its peak is subtracted from each map. Maps of small objects peak higher, and would otherwise
     ///    take cells around the objects.
-    /// 4. A cell's lead is the lesser of two differences: the phrase's value less that of the strongest rival, and the
-    ///    phrase's value of step 2 less the Otsu threshold of that map.
+    /// 4. A cell's lead is the lesser of two differences. The first is the phrase's value after step 3 less the
+    ///    strongest rival's value after step 3. The second is the phrase's value after step 2 less the Otsu threshold of
+    ///    the phrase's map after step 2.
     /// 5. The result is the logistic function of β times the lead.
     ///
     /// The result is .5 and more where the phrase leads, so a cutoff of .5 suits objects of any size.

@@ -65,7 +65,8 @@ impl Shape {
         pen.closed()
     }
 
-    /// Joins two shapes to one. Their overlap is filled once.
+    /// Joins two shapes to one shape, which is painted in one go. A translucent paint therefore has the same strength
+    /// where the two shapes overlap as elsewhere, if both outlines run in the same direction.
     pub(super) fn and(&self, other: &Self) -> Self {
         let mut pen = PathBuilder::new();
         for path in [&self.0, &other.0].into_iter().flatten() {

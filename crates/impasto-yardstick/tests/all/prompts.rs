@@ -2,6 +2,7 @@
 
 use crate::*;
 use listing::Listed;
+use wording::{Form, Wording};
 
 #[test]
 fn portrait_list_with_mistakes_is_refused() {
@@ -157,18 +158,27 @@ fn gencolorbench_keeps_its_words_for_method_word() {
 
 #[test]
 fn tags_are_added_and_parts_stay() {
-    let wording = |form, tags| wording::Wording { form, tags, pool: wording::usual_tags() };
+    let of_tags = |tags| Wording { form: Form::Tags, tags, pool: wording::usual_tags() };
     assert!(wording::usual_tags().len() >= 60);
     let prompt = "1girl, gold eyes, hair bow, hair, skin, shirt, background";
     for tags in [0, 6, 20] {
-        let worded = wording(wording::Form::Tags, tags).of(prompt);
-        assert_eq!(worded, wording(wording::Form::Tags, tags).of(prompt), "it follows from the prompt");
+        let worded = of_tags(tags).of(prompt);
+        assert_eq!(worded, of_tags(tags).of(prompt), "a prompt has one wording");
         assert_eq!(worded.split(", ").count(), 7 + tags);
         assert!(prompt.split(", ").all(|tag| worded.split(", ").any(|other| other == tag)), "{worded}");
     }
-    assert_eq!(wording(wording::Form::Tags, 0).of(prompt), prompt);
-    let sentence = wording(wording::Form::Sentence, 0).of(prompt);
+    assert_eq!(of_tags(0).of(prompt), prompt);
+}
+
+#[test]
+fn sentences_name_every_part() {
+    let wording = Wording { form: Form::Sentence, tags: 0, pool: wording::usual_tags() };
+    let sentence = wording.of("1girl, gold eyes, hair bow, hair, skin, shirt, background");
     assert!(sentence.contains("gold eyes") && sentence.contains("a hair bow") && sentence.contains(" girl with "));
+}
+
+#[test]
+fn published_prompts_name_their_part() {
     for part in ["eyes", "hair bow", "hair", "skin"] {
         assert!(wording::document(part).is_some_and(|prompt| prompt.contains(part)), "{part}");
     }

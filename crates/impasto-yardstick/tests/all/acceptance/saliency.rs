@@ -51,7 +51,7 @@ fn attention_along_outlines_matches_the_part() -> Result<()> {
 }
 
 #[test]
-fn attention_to_a_word_lies_where_the_judge_sees_it() -> Result<()> {
+fn attention_to_eyes_lies_where_the_judge_sees_eyes() -> Result<()> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let mut inside = Vec::new();
     for seed in 0..4 {
