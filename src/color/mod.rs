@@ -21,13 +21,14 @@ use std::str::FromStr;
 use tch::{Kind, Tensor};
 
 impl Rgb {
-    /// Red, green and blue in linear light, each 0..=1. Means of colors are taken in linear light, because light adds.
+    /// Returns red, green and blue in linear light, each 0..=1. Means of colors are taken in linear light, because
+    /// light adds.
     pub fn to_linear(self) -> [f64; 3] {
         let light: LinSrgb<f64> = Srgb::new(self.0, self.1, self.2).into_linear();
         light.into()
     }
 
-    /// The color nearest to a value in linear light; channels outside 0..=1 are clamped.
+    /// Returns the color nearest to a value in linear light; channels outside 0..=1 are clamped.
     pub fn from_linear(light: [f64; 3]) -> Self {
         let clamped = LinSrgb::from(light.map(|channel| channel.clamp(0.0, 1.0)));
         let exact: Srgb<f64> = Srgb::from_linear(clamped);
@@ -35,13 +36,13 @@ impl Rgb {
         Self(color.red, color.green, color.blue)
     }
 
-    /// The color in CIE L\*a\*b\*, white D65.
+    /// Returns the color in CIE L\*a\*b\*, white D65.
     pub fn lab(self) -> Lab {
         Lab::from_linear(self.to_linear())
     }
 
-    /// CIEDE2000 difference: below 1 hardly visible, 2 visible side by side, 10 visible at a glance, 100 from black to
-    /// white.
+    /// Returns the CIEDE2000 difference of two colors. A difference below 1 is hardly visible, 2 is visible side by
+    /// side, and 10 is visible at a glance. From black to white the difference is 100.
     pub fn delta_e(self, other: Self) -> f64 {
         self.lab().delta_e(other.lab())
     }
@@ -106,7 +107,7 @@ impl Lab {
         Self { l, a, b }
     }
 
-    /// CIEDE2000 difference, in the units of [`Rgb::delta_e`].
+    /// Returns the CIEDE2000 difference, in the units of [`Rgb::delta_e`].
     ///
     /// Source: Sharma, Wu, Dalal, "The CIEDE2000 Color-Difference Formula" (2005).
     pub fn delta_e(self, other: Self) -> f64 {
@@ -115,7 +116,8 @@ impl Lab {
     }
 }
 
-/// The mean of pixels in linear light. `pixels` is [3, any] of sRGB in -1..=1, the range of pictures in tensors.
+/// Returns the mean of pixels in linear light. `pixels` is [3, any] of sRGB in -1..=1, the range of pictures in
+/// tensors.
 ///
 /// # Errors
 /// [`Error::Shape`] for other shapes.

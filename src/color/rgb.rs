@@ -4,8 +4,8 @@ use std::fmt;
 
 /// An sRGB color, 8 bits each of red, green and blue.
 ///
-/// Parsed from `#rgb`, `#rrggbb` or a CSS name in any case (`gold`, `RebeccaPurple`); shown, and stored by serde, as
-/// `#rrggbb`. Serde reads `[255, 215, 0]` too.
+/// A color is parsed from `#rgb`, `#rrggbb` or a CSS name in any case (`gold`, `RebeccaPurple`). It is shown, and
+/// stored by serde, as `#rrggbb`. Serde reads `[255, 215, 0]` too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rgb(pub u8, pub u8, pub u8);
 

@@ -88,7 +88,7 @@ impl Combine for Cfg {
 }
 
 /// Classifier-free guidance with the contrast scaled back to that of the unguided prediction. Large scales overexpose
-/// pictures of models with zero terminal SNR; this rescaling prevents that.
+/// pictures of models with zero terminal SNR; this rescaling reduces the overexposure.
 ///
 /// The result is o' = φ·o·std(o_cond)/std(o) + (1 − φ)·o, where o_cond is the network's output for the prompt, and o
 /// the guided output. Standard deviations are per image. At a scale of 1 and below there is no guidance, as with
@@ -144,8 +144,8 @@ pub(crate) const WITHOUT_SKETCH: &str = "without the sketch";
 /// Classifier-free guidance away from two branches: `Uncond`, which has no reference, and a branch without the sketch.
 ///
 /// With both scales above 1 the result is the mean of uncond + r·(cond − uncond) and without + s·(cond − without). Here
-/// r and s are the scales of reference and sketch, and `without` is the prediction without the sketch. A scale of 1 or
-/// less gives no guidance, and its branch is not evaluated.
+/// r and s are the scales of reference and sketch, and `without` is the prediction without the sketch. With a scale
+/// of 1 or less there is no guidance away from the scale's branch, and this branch is not evaluated.
 ///
 /// # Errors
 /// [`Error::Parameter`] at the start of a run if a scale is negative or not finite, or if the sketch scale is above 1
@@ -217,7 +217,7 @@ impl Recipe {
     ///
     /// # Errors
     /// [`Error::NotRepeatable`] if the name is no combination of this crate, [`Error::Malformed`] if the settings do
-    /// not fit it.
+    /// not fit the combination.
     pub fn combine(&self) -> Result<Box<dyn Combine>> {
         Ok(match self.name.as_str() {
             "Cfg" => Box::new(self.read::<Cfg>()?),

@@ -97,8 +97,8 @@ impl Setup<'_> {
         self.shared(role, None, prompt, conditioning)
     }
 
-    /// Adds an independent branch like [`add_apart`](Self::add_apart), but shares it with no other method. Use it for a
-    /// conditioning that the prompt does not identify.
+    /// Adds an independent branch like [`add_apart`](Self::add_apart), but shares the branch with no other method. Call
+    /// this for a conditioning that the prompt does not identify.
     ///
     /// # Errors
     /// [`Error::Parameter`] beyond 256 extra branches.
@@ -118,7 +118,8 @@ impl Setup<'_> {
         self.another(role, Some(like), &prompt, conditioning, false)
     }
 
-    /// Returns a shared branch; adds it if there is none. `like` is `None` for an independent branch.
+    /// Returns the shared branch of this role, `like` and prompt, and adds the branch if there is none. For an
+    /// independent branch, `like` is `None`.
     fn shared(
         &mut self,
         role: &'static str,
@@ -134,7 +135,8 @@ impl Setup<'_> {
         self.another(role, like, prompt, conditioning, true)
     }
 
-    /// Adds a branch with the next number. `like` is `None` for an independent branch.
+    /// Adds a branch with the next number. `like` is `None` for an independent branch. `shared` is true if
+    /// [`shared`](Self::shared) may return this branch to other methods.
     fn another(
         &mut self,
         role: &'static str,
@@ -145,7 +147,8 @@ impl Setup<'_> {
     ) -> Result<Branch> {
         let used = self.branches.iter().filter(|(info, _)| matches!(info.branch, Branch::Extra(_))).count();
         let expected = "at most 256; remove regions or guidance methods";
-        let number = u8::try_from(used).map_err(|_| Error::parameter("extra branches", used + 1, expected))?;
+        let number =
+            u8::try_from(used).map_err(|_| Error::parameter("number of extra branches", used + 1, expected))?;
         let branch = Branch::Extra(number);
         let like = like.unwrap_or(branch);
         self.branches.push((BranchInfo { branch, like, role, prompt: prompt.into(), shared }, conditioning));
@@ -204,11 +207,11 @@ pub trait Guidance: Send {
 
     /// Returns the training timestep down to which the method wants a first pass, or `None` for no first pass. The
     /// first pass is the same run over the same noise, made before the run itself so that the method can measure.
-    /// Timestep 0 makes the first pass as long as the run. If several methods want a first pass, the longest one is
+    /// Timestep 0 makes the first pass as long as the run. If several methods want a first pass, the longest is
     /// made.
     ///
-    /// `begin` is called for each pass, and the second pass uses what the method learned in the first. A first pass
-    /// ends without `finish` and `decoded`.
+    /// `begin` is called for each pass, and the second pass can use what the method measured in the first pass. A first
+    /// pass ends without `finish` and `decoded`.
     fn first_pass(&self) -> Option<f64> {
         None
     }

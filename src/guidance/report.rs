@@ -28,7 +28,7 @@ pub struct Report {
     pub name: String,
     /// Numbers of the method, as a JSON value.
     pub data: Value,
-    /// Requested colors, each with the painted one.
+    /// Requested colors, each with the painted color.
     pub swatches: Vec<Swatch>,
     /// Curves, each of a number against the step.
     pub curves: Vec<Curve>,
@@ -51,7 +51,7 @@ impl Report {
         self
     }
 
-    /// Adds a requested color with the painted one.
+    /// Adds a requested color with the painted color.
     pub fn swatch(mut self, swatch: Swatch) -> Self {
         self.swatches.push(swatch);
         self
@@ -76,7 +76,7 @@ impl Report {
     }
 }
 
-/// A requested color, and the painted one.
+/// A requested color, and the painted color.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[must_use]
 pub struct Swatch {
@@ -203,8 +203,8 @@ impl Picture {
         }
     }
 
-    /// Lays a map over a picture: cells of 1 show the picture unchanged, cells of 0 almost black. Content other than a
-    /// map is returned unchanged.
+    /// Lays a map over a picture: cells of 1 show the picture unchanged, and cells of 0 show it almost black. Content
+    /// other than a map is returned unchanged.
     ///
     /// # Errors
     /// The errors of [`Picture::raster`].

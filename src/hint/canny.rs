@@ -96,7 +96,7 @@ impl Canny {
         Ok(Sketch::new(pixels.into_iter().map(|pixel| pixel == Pixel::Edge).collect(), picture.size()))
     }
 
-    /// Both thresholds as whole numbers, the smaller one first; squared if `l2` is set.
+    /// Returns the two thresholds as whole numbers, the smaller one first. They are squared if `l2` is set.
     fn thresholds(self) -> Result<(i64, i64)> {
         for (name, value) in [("low", self.low), ("high", self.high)] {
             if value.is_nan() || value < 0.0 {
@@ -109,7 +109,7 @@ impl Canny {
 }
 
 impl Sketch {
-    /// The edges of a picture, by [`Canny`] with its usual thresholds.
+    /// Returns the edges of a picture, as [`Canny`] finds them with its default thresholds.
     ///
     /// # Errors
     /// The errors of [`Canny::edges`].
@@ -157,12 +157,13 @@ impl Gradients {
         pixel.copied().unwrap_or_default()
     }
 
-    /// The size of a gradient; 0 outside of the picture.
+    /// Returns the size of a gradient; 0 outside of the picture.
     fn size(&self, x: i64, y: i64) -> i64 {
         self.get(x, y).0
     }
 
-    /// Returns true if no neighbor across the edge has a larger gradient.
+    /// Returns true if the pixel's gradient is the largest across the edge. Of two equal neighbors, the left or upper
+    /// one counts as larger; of two equal diagonal neighbors, neither one is the largest.
     fn is_ridge(&self, x: i64, y: i64) -> bool {
         let (size, dx, dy) = self.get(x, y);
         let (flat, steep) = (dx.abs() * TAN, dy.abs() << 15);

@@ -17,7 +17,7 @@ const USUAL: f64 = 127.0;
 /// Converts dark ink on light paper to light lines on black, in shades of gray.
 ///
 /// A line's brightness is its darkness relative to its surroundings, scaled by the usual darkness of the drawing's ink.
-/// The shade of the ink and uneven paper thus do not matter.
+/// The shade of the ink and uneven paper thus matter little.
 ///
 /// ```
 /// use impasto::hint::standard_line_art;
@@ -91,7 +91,7 @@ impl Default for LineArt {
     }
 }
 
-/// Deviation of the larger blur, as a multiple of the smaller one.
+/// Deviation of the larger blur, as a multiple of the deviation of the smaller blur.
 const RATIO: f64 = 1.6;
 
 impl LineArt {
@@ -120,11 +120,11 @@ impl LineArt {
     }
 }
 
-/// The channels of a picture, [3, 1, h, w] f64 in 0..=255.
+/// Returns the channels of a picture, [3, 1, h, w] f64 in 0..=255.
 pub(super) fn channels(picture: &Raster) -> Result<Tensor> {
     let size = picture.size();
     if size.width == 0 || size.height == 0 {
-        return Err(Error::parameter("line art", format!("{size} pixels"), "a picture with pixels"));
+        return Err(Error::parameter("picture", format!("{size} pixels"), "a picture with at least one pixel"));
     }
     let bytes = Tensor::f_from_data_size(picture.bytes(), &[size.height.into(), size.width.into(), 3], Kind::Uint8)?;
     Ok(bytes.f_permute([2, 0, 1])?.f_to_kind(Kind::Double)?.f_unsqueeze(1)?)
@@ -137,14 +137,14 @@ pub(super) fn gray(shades: &Tensor, like: &Raster) -> Result<Raster> {
     Raster::from_bytes(bytes.into_iter().flat_map(|gray| [gray; 3]).collect(), like.size())
 }
 
-/// The weights of a Gaussian blur: 2·`reach` + 1 of them, with the sum 1.
+/// Returns the 2·`reach` + 1 weights of a Gaussian blur, with the sum 1.
 pub(super) fn gaussian(deviation: f64, reach: i64) -> Vec<f64> {
     let weight = |i: i64| (-((i * i) as f64) / (2.0 * deviation * deviation)).exp();
     let sum: f64 = (-reach..=reach).map(weight).sum();
     (-reach..=reach).map(|i| weight(i) / sum).collect()
 }
 
-/// The reach of OpenCV's Gaussian to either side in pixels, for pictures of floating-point numbers.
+/// Returns the reach of OpenCV's Gaussian to either side in pixels, for pictures of floating-point numbers.
 fn usual_reach(deviation: f64) -> i64 {
     (8.0 * deviation + 1.0).round() as i64 / 2
 }

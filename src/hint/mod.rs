@@ -48,7 +48,7 @@ pub struct Drawing {
 }
 
 impl Drawing {
-    /// The drawing as a network reads it for a picture of `size`, [1, 5, H, W] f32 in 0..=1.
+    /// Returns the drawing as input of a network for a picture of `size`, [1, 5, H, W] f32 in 0..=1.
     ///
     /// The first channel is 1 on lines. The other four are premultiplied red, green, blue and alpha of the strokes.
     /// Lines and strokes of another size are resized to `size`.
@@ -60,7 +60,8 @@ impl Drawing {
         Ok(Tensor::f_cat(&[self.sketch.resize(size)?.to_tensor()?, self.strokes.to_tensor(size)?], 1)?)
     }
 
-    /// The drawing's hint with straight alpha, [1, 5, H, W] f32: where alpha is above 0, the colors are as painted.
+    /// Returns the drawing's hint with straight alpha, [1, 5, H, W] f32. Where alpha is above 0, the colors are as
+    /// painted.
     pub(crate) fn straight_hint(&self, size: Size) -> Result<Tensor> {
         let hint = self.hint(size)?;
         let (lines, colors, alpha) = (hint.f_narrow(1, 0, 1)?, hint.f_narrow(1, 1, 3)?, hint.f_narrow(1, 4, 1)?);
@@ -69,7 +70,8 @@ impl Drawing {
         Ok(Tensor::f_cat(&[lines, colors.f_div(&divisor)?, alpha], 1)?)
     }
 
-    /// A picture of the drawing to look at, at the size of the strokes: strokes on white paper under black lines.
+    /// Returns a picture of the drawing to look at, at the size of the strokes: strokes on white paper under black
+    /// lines.
     ///
     /// # Errors
     /// [`Error::Parameter`](crate::error::Error::Parameter) for strokes on a layer without pixels.

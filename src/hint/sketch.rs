@@ -67,7 +67,7 @@ impl Sketch {
         Ok(Self { lines, size: drawing.size() })
     }
 
-    /// Width and height.
+    /// Returns the width and the height in pixels.
     pub const fn size(&self) -> Size {
         self.size
     }
@@ -78,7 +78,7 @@ impl Sketch {
         inside && self.lines.get(y as usize * self.size.width as usize + x as usize).copied().unwrap_or_default()
     }
 
-    /// A picture with white lines on black, the form that ControlNets for edges were trained on.
+    /// Returns a picture with white lines on black, the form that ControlNets for edges were trained on.
     pub fn raster(&self) -> Raster {
         let mut picture = Raster::flat(Rgb(0, 0, 0), self.size);
         for y in 0..self.size.height {
@@ -100,7 +100,7 @@ impl Sketch {
         Ok(Self { lines: scaled.bytes().chunks_exact(3).map(|pixel| pixel.first() >= Some(&64)).collect(), size })
     }
 
-    /// The lines as a tensor, [1, 1, H, W] f32: 1 on lines, 0 elsewhere.
+    /// Returns the lines as a tensor, [1, 1, H, W] f32: 1 on lines, 0 elsewhere.
     pub(super) fn to_tensor(&self) -> Result<Tensor> {
         let bytes: Vec<u8> = self.lines.iter().map(|line| u8::from(*line)).collect();
         let shape = [1, 1, i64::from(self.size.height), i64::from(self.size.width)];

@@ -21,7 +21,7 @@ const DOWN: [&[Shape]; 6] = [
     &[(512, 512, 3, 1)],
 ];
 /// Blocks of convolutions on the way up. The input of a block is joined with the output of the same grid on the way
-/// down, and its grid is doubled.
+/// down, and the grid of the joined input is doubled.
 const UP: [&[Shape]; 4] = [
     &[(1024, 512, 4, 1), (512, 256, 3, 1)],
     &[(512, 256, 4, 1), (256, 128, 3, 1)],

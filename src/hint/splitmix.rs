@@ -17,12 +17,12 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// A random whole number in 0..n.
+    /// Returns a random whole number in 0..n.
     pub(super) fn below(&mut self, n: u32) -> u32 {
         ((u128::from(self.next()) * u128::from(n)) >> 64) as u32
     }
 
-    /// A random number in 0..1.
+    /// Returns a random number in 0..1.
     pub(super) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }

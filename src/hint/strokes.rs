@@ -142,12 +142,12 @@ impl Strokes {
         self
     }
 
-    /// The colors of the strokes, each with a map of its pixels. The color with the most pixels is the first.
+    /// Returns the colors of the strokes, each with a map of its pixels. The color with the most pixels is the first.
     ///
     /// A map is rows × columns: 1 in pixels of the color with an alpha of at least 128, and 0 elsewhere. Colors of
-    /// fewer than 8 pixels, such as those of soft edges, count as the nearest of the other colors. Colors at a
-    /// CIEDE2000 difference below 1 from a color with more pixels do so, too, because browsers round the colors of
-    /// transparent pixels by one.
+    /// fewer than 8 pixels, such as those of soft edges, count as the nearest of the other colors. The same
+    /// holds for colors at a CIEDE2000 difference below 1 from a color with more pixels, because browsers round the
+    /// colors of transparent pixels by one.
     ///
     /// # Errors
     /// [`Error::Parameter`] if there are no strokes, or more than 64 colors of 8 pixels or more.
@@ -195,13 +195,13 @@ impl Strokes {
         Ok(kept.into_iter().map(|(color, _)| color).zip(maps).collect())
     }
 
-    /// The strokes before any blur.
+    /// Returns the strokes before any blur.
     pub const fn layer(&self) -> &Layer {
         &self.layer
     }
 
-    /// Premultiplied red, green, blue and alpha of the strokes, [1, 4, H, W] f32 in 0..=1, at `size`. Enlarging repeats
-    /// the nearest pixel; a smaller width or height takes the mean.
+    /// Returns premultiplied red, green, blue and alpha of the strokes, [1, 4, H, W] f32 in 0..=1, at `size`. Enlarging
+    /// repeats the nearest pixel; a smaller width or height takes the mean.
     pub(super) fn to_tensor(&self, size: Size) -> Result<Tensor> {
         if let Some(sigma) = self.blur
             && !(sigma > 0.0 && sigma <= 64.0)
@@ -229,7 +229,7 @@ impl Strokes {
     }
 }
 
-/// Blurs all channels by a separable Gaussian, with zeros outside, summed in double precision.
+/// Blurs the channels of `x`, [1, 4, H, W], by a Gaussian of `sigma` pixels, with zeros outside. Computes in f64.
 fn blurred(x: &Tensor, sigma: f64) -> Result<Tensor> {
     let reach = (3.0 * sigma).ceil() as i64;
     let weights: Vec<f64> = (-reach..=reach).map(|at| (-0.5 * (at as f64 / sigma).powi(2)).exp()).collect();
@@ -267,8 +267,8 @@ pub struct Scribble {
 }
 
 impl Scribble {
-    /// Settings for pictures whose shorter side is `side` pixels: 1 to 8 strokes. Strokes have 200 to 1000 steps for a
-    /// side of 512 pixels, and 35 to 177 for 128.
+    /// Returns settings for pictures whose shorter side is `side` pixels: 1 to 8 strokes. Strokes have 200 to 1000
+    /// steps for a side of 512 pixels or more, and 35 to 177 steps for a side of 128 pixels.
     pub fn for_side(side: u32) -> Self {
         // The area of a random walk grows with its length.
         let share = (f64::from(side) / 512.0).powf(1.25).min(1.0);
@@ -324,7 +324,8 @@ impl Scribble {
 /// Steps to the eight neighbors, (dy, dx).
 const DIRECTIONS: [(i64, i64); 8] = [(-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)];
 
-/// Makes a random walk from a random pixel up to the border, and returns its pixels (x, y) without the start. The
+/// Returns the pixels (x, y) of a random walk from a random pixel, without the start. The walk ends at the border, or
+/// after a random number of steps in `length`. The
 /// random numbers for all steps are drawn, even for steps beyond the border. A stroke therefore does not depend on
 /// where an earlier stroke ended.
 fn walk(random: &mut SplitMix64, size: Size, length: &RangeInclusive<u32>) -> Vec<(u32, u32)> {

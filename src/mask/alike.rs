@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 
 /// Minimum value of a sure cell, as a share of the map's largest value.
 const SURE: f64 = 0.95;
-/// Quantile that measures the object's own variety of colors: of the distances from the sure cells' colors to their
-/// median color.
+/// Quantile that measures the object's own variety of colors. The quantile is taken of the distances between the sure
+/// cells' colors and the median of these colors.
 const VARIETY: f64 = 0.75;
 /// Minimum variety: a distance of colors, in channels of 0..=1.
 const LEAST: f64 = 0.08;

@@ -57,7 +57,8 @@ pub(crate) fn outlined(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tens
     Ok(map)
 }
 
-/// Returns the share of every cell where an outlined map, [n, 1, H, W], is 0.5 or more: [n, 1, h, w].
+/// Returns the share of every cell where an outlined map, [n, 1, H, W], is 0.5 or more: [n, 1, h, w]. `cell` is the
+/// side of a cell in pixels.
 pub(crate) fn covered(outlined: &Tensor, cell: i64) -> Result<Tensor> {
     let inside = outlined.f_ge(0.5)?.f_to_kind(Kind::Float)?;
     Ok(inside.f_avg_pool2d([cell; 2], [cell; 2], [0; 2], false, true, None)?)
@@ -65,8 +66,8 @@ pub(crate) fn covered(outlined: &Tensor, cell: i64) -> Result<Tensor> {
 
 /// Computes means over windows of 2·`radius` + 1 pixels a side. Pixels beyond the picture do not count.
 ///
-/// Each mean is a difference of two running sums, so its cost does not depend on the radius. Sums are f64, because sums
-/// along a picture are large and variances small.
+/// Each mean is computed from a difference of two running sums, so the cost does not depend on the radius. Sums are
+/// f64, because sums along a picture are large and variances small.
 fn mean(x: &Tensor, radius: i64) -> Result<Tensor> {
     let along = |x: &Tensor, axis: i64, beside: [i64; 2]| -> Result<Tensor> {
         let none = x.f_narrow(axis, 0, 1)?.f_zeros_like()?.f_to_kind(Kind::Double)?;

@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// A fixed region of the picture: saliency that the user draws, instead of a method finding it. A region needs no hooks
-/// and costs nothing.
+/// A fixed region of the picture: saliency that the user draws. A region needs no hooks and no calls of the network.
 ///
 /// ```
 /// use impasto::mask::Region;
@@ -62,7 +61,7 @@ impl Region {
         Self::of(Shape::Rect { x, y })
     }
 
-    /// Creates a region from a map of latent cells, sharpened along the outlines of its picture. The region has the
+    /// Creates a region from a map of latent cells, sharpened along the outlines of `picture`. The region has the
     /// picture's size. `map` is [h, w] (or [1, 1, h, w]) in 0..=1, as [`Saliency::map`](crate::saliency::Saliency::map)
     /// returns it.
     ///
@@ -92,7 +91,7 @@ impl Region {
             _ => {
                 let expected =
                     format!("[h, w] whose cells are squares of whole pixels in the picture of {width}x{height} pixels");
-                return Err(Error::Shape { what: "a map with outlines", got: size, expected });
+                return Err(Error::Shape { what: "map", got: size, expected });
             }
         };
         let map = map.f_to_device(Device::Cpu)?.f_reshape([1, 1, height / cell, width / cell])?;
@@ -154,7 +153,7 @@ impl Region {
         self.resampled(grid, Resample::Area)
     }
 
-    /// Checks that the region is possible on a latent of `latent` cells.
+    /// Checks that the region fits a latent of `latent` cells.
     ///
     /// # Errors
     /// The errors of [`on`](Self::on).
@@ -177,7 +176,7 @@ impl Region {
     /// or if the region has shapes for another number of images.
     pub fn for_images(&self, grid: Grid, images: i64) -> Result<Tensor> {
         let map = self.on(grid)?;
-        has_images("region", &map, images)?;
+        has_images("number of regions", &map, images)?;
         Ok(map.f_expand([images, 1, grid.h, grid.w], false)?)
     }
 }
@@ -268,7 +267,8 @@ impl Shape {
     }
 }
 
-/// Checks that `map`, [n, …], has one row for all images, or one for each.
+/// Checks that `map`, [n, …], has one row for all images, or one row for each image. `name` is what a message calls the
+/// number of rows.
 ///
 /// # Errors
 /// [`Error::Parameter`] for another number of rows.
@@ -343,7 +343,8 @@ mod tests {
         let each = Region::each([left(), top()]);
         assert_eq!(values(&each.for_images(grid, 2)?), [1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
         let message = each.for_images(grid, 3).expect_err("two for three").to_string();
-        assert!(message.contains("region is 2 for 3 images") && message.contains("one for each"), "{message}");
+        let says = |words: &str| message.contains(words);
+        assert!(says("number of regions is 2 for 3 images") && says("one for each"), "{message}");
         assert_eq!(left().for_images(grid, 3)?.size(), [3, 1, 2, 2]);
         assert!(Region::each([each, top()]).check().is_err(), "each of each");
         Ok(())

@@ -16,7 +16,8 @@ use tch::Tensor;
 type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 
 /// Perturbed-attention guidance: x0 + s · (cond − perturbed), where cond is the prompt's prediction. The perturbed
-/// prediction is the same, but with self-attention maps replaced by the identity, so that every cell sees only itself.
+/// prediction is made in the same way, except that the chosen [`sites`](Self::sites) of self-attention use the identity
+/// as their attention map, so that every cell sees only itself there.
 ///
 /// The picture gains structure, with or without classifier-free guidance. The method costs one more branch per step.
 ///

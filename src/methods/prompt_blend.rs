@@ -70,7 +70,7 @@ impl PromptBlend {
     }
 
     /// Sets the share s of the second prompt as a function of the progress within the window, 0..=1. The function's
-    /// values must be finite. Default: the progress itself.
+    /// values must be finite. Before the window the progress is 0, after the window 1. Default: the progress itself.
     pub fn curve(mut self, curve: impl Fn(f64) -> f64 + Send + 'static) -> Self {
         self.curve = Some(Box::new(curve));
         self
@@ -115,8 +115,7 @@ impl Guidance for PromptBlend {
                 let [a, b] = [&part.context, &run.other.context].map(|context| filled(context, &run.empty, longest));
                 let (a, b) = (a?, b?);
                 if a.size() != b.size() {
-                    let expected =
-                        format!("{:?}, like the prompt's context, in whole chunks of the same width", a.size());
+                    let expected = format!("{:?}, the shape of the first prompt's context in whole chunks", a.size());
                     return Err(Error::Shape { what: "the second prompt's context", got: b.size(), expected });
                 }
                 part.context = a.f_lerp(&b, share)?;
@@ -145,7 +144,8 @@ impl Guidance for PromptBlend {
     }
 }
 
-/// Appends empty chunks to a context, [1 or n, tokens, width], until it has as many tokens as `longest`.
+/// Appends empty chunks to a context, [1 or n, tokens, width], as long as the result has at most `longest` tokens.
+/// `empty` is the context of an empty chunk, [1, tokens, width].
 fn filled(context: &Tensor, empty: &Tensor, longest: i64) -> Result<Tensor> {
     let (n, tokens, _) = context.size3()?;
     let missing = (longest - tokens) / empty.size3()?.1.max(1);

@@ -163,8 +163,8 @@ impl RegionPrompts {
         self
     }
 
-    /// Paints the things of regions that share one prompt, in the branch of that prompt; returns `None` if nothing is
-    /// to be painted.
+    /// Returns a method that paints the things of regions that share one prompt; `None` if nothing is to be painted.
+    /// `parts` are these regions, and `branch` is the branch of their prompt.
     fn held(&self, parts: &[&Part], branch: Branch, setup: &mut Setup<'_>) -> Result<Option<PaintWithWords>> {
         let things = parts.iter().filter_map(|part| Some(Area::mask(part.region.clone(), part.thing.as_ref()?)));
         let things: Vec<Area> = things.map(|area| Area { strength: self.hold, ..area }).collect();
@@ -227,7 +227,7 @@ impl Guidance for RegionPrompts {
         if self.parts.len() > MOST_REGIONS {
             let expected =
                 format!("at most {MOST_REGIONS}, because each prompt adds a call of the network to every step");
-            return Err(Error::parameter("regions", self.parts.len(), expected));
+            return Err(Error::parameter("number of regions", self.parts.len(), expected));
         }
         if self.stray {
             return Err(Error::parameter(

@@ -24,7 +24,7 @@ use tch::{Kind, Tensor};
 ///
 /// The method finds objects that attention misses (hair, skin), at the price of a third branch: a step takes up to half
 /// as long again. The sum with attention, `(Daam::of("hair"), Differential::of("hair", "pink"))`, needs a larger cutoff
-/// than one of them alone, because values add up:
+/// than one saliency alone, because values add up:
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -53,9 +53,9 @@ pub struct Differential {
 #[derive(Debug)]
 struct Varied {
     branch: Branch,
-    /// The last map, [n, 1, h, w] in 0..=1, and true if it had no structure.
+    /// The last map, [n, 1, h, w] in 0..=1, and true if the map of an image had no structure.
     map: Option<(Tensor, bool)>,
-    /// The sum of all changes so far, [n, 1, h, w], and their number.
+    /// The sum of all changes so far, [n, 1, h, w], and the number of changes.
     changes: Option<(Tensor, f64)>,
 }
 

@@ -23,7 +23,7 @@ use crate::guidance::Guidance;
 use tch::Tensor;
 
 /// A guidance method that also gives a map of where something is in the picture. A method that takes a saliency accepts
-/// any type of saliency. The pair `(a, b)` is a saliency too: its map is the sum of both maps.
+/// any type of saliency. The pair `(a, b)` is a saliency too: its map is the sum of the maps of `a` and `b`.
 pub trait Saliency: Guidance {
     /// Returns the map, [n, 1, h, w] f32 in 0..=`range()` at latent resolution; `None` before the first map.
     fn map(&self) -> Result<Option<Tensor>>;

@@ -11,8 +11,9 @@ const THERE: f32 = 0.5;
 const LEAST: f64 = 0.0005;
 
 /// A picture with the regions of the things that its description names.
-/// [`Pipeline::reference`](crate::Pipeline::reference) makes it; [`ColorForce::like`](crate::methods::ColorForce::like)
-/// and [`ReferenceColor::part`](crate::methods::ReferenceColor::part) read it.
+/// [`Pipeline::reference`](crate::Pipeline::reference) makes a reference;
+/// [`ColorForce::like`](crate::methods::ColorForce::like) and
+/// [`ReferenceColor::part`](crate::methods::ReferenceColor::part) read one.
 #[derive(Clone, Debug)]
 pub struct Reference {
     picture: Raster,
@@ -26,7 +27,7 @@ impl Reference {
     /// size in pixels, with values in 0..=1. Pixels of .5 and more belong to the thing.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a region that is no drawing of the picture's size, or has values outside 0..=1.
+    /// [`Error::Parameter`] for a region that is no drawing of the picture's size, or that has values outside 0..=1.
     pub fn new(
         picture: Raster,
         description: impl Into<String>,
@@ -65,7 +66,7 @@ impl Reference {
     /// Returns the region of the thing that `phrase` names; letter case does not matter.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if the reference was not read for the phrase, or the picture shows nothing of it.
+    /// [`Error::Parameter`] if the reference was not read for the phrase, or if the picture hardly shows the thing.
     pub fn region(&self, phrase: &str) -> Result<Region> {
         let (found, pixels) = self.find(phrase)?;
         if pixels.is_empty() {

@@ -31,7 +31,7 @@ impl Recipe {
     ///
     /// # Errors
     /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if the name is no saliency method of this crate,
-    /// [`Error::Malformed`](crate::error::Error::Malformed) if the settings do not fit it.
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if the settings do not fit the method.
     pub fn saliency(&self) -> Result<Box<dyn Saliency>> {
         self.clone().into_saliency()
     }

@@ -193,8 +193,8 @@ fn colorizer_errors_name_the_wrong_value() -> Result<()> {
     assert!(error.contains("sketch is missing; expected a sketch, because this model colors sketches"), "{error}");
     let empty = Raster::flat(Rgb(0, 0, 0), (0, 3));
     for (colors, said) in [
-        (Colorize::new(&empty, &both.1), "a sketch with pixels"),
-        (Colorize::new(&both.0, &empty), "a picture with pixels"),
+        (Colorize::new(&empty, &both.1), "a sketch with at least one pixel"),
+        (Colorize::new(&both.0, &empty), "a picture with at least one pixel"),
         (colors(&both).sketch_strength(4.0), "sketch strength is 4; expected 0..=3"),
         (colors(&both).padding(0.5), "padding is 0.5"),
         (colors(&both).inject(Injection { reference: 2.0, ..Injection::default() }), "injection's reference is 2"),

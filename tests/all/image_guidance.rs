@@ -308,8 +308,8 @@ fn bad_settings_fail_before_the_first_step() -> Result<()> {
         (PROMPT, new().window(Window::progress(0.0..=1.5)), "window is progress 0..=1.5; expected shares of the run"),
         (PROMPT, new().concepts("", 0.9), "concepts is \"\""),
         (PROMPT, new().concepts("eyes", 1.1), "accept is 1.1"),
-        (PROMPT, ImageGuidance::text("a dog").concepts("eyes", 0.9), "a picture as the guide"),
-        (PROMPT, ImageGuidance::direct(&picture).concepts("eyes", 0.9), "a picture as the guide"),
+        (PROMPT, ImageGuidance::text("a dog").concepts("eyes", 0.9), "no concepts with this guide"),
+        (PROMPT, ImageGuidance::direct(&picture).concepts("eyes", 0.9), "no concepts with this guide"),
         (
             PROMPT,
             ImageGuidance::tokens(&rows(3)),
@@ -321,7 +321,7 @@ fn bad_settings_fail_before_the_first_step() -> Result<()> {
             ImageGuidance::tokens(&rows(1).reshape([-1])),
             "guide tokens has shape [64]; expected [tokens, width]",
         ),
-        (PROMPT, ImageGuidance::tokens(&(rows(1) * 0.0)), "guide tokens is a vector of length 0 at token 0"),
+        (PROMPT, ImageGuidance::tokens(&(rows(1) * 0.0)), "guide token is a vector of length 0 at position 0"),
         (PROMPT, new().tune(|params| params.space = Space::Joint), "space is Joint"),
     ] {
         let got = message(prompt, guide)?;

@@ -512,7 +512,7 @@ fn a_painted_region_is_a_saliency_for_others() -> Result<()> {
     let _ = latent(toy().guide(&mut paint).guide(&mut force))?;
     assert!(force.details()?.steps.iter().all(|step| step.areas == [0.5]));
     let message = paint.region("hair").map(drop).expect_err("not painted").to_string();
-    assert!(message.contains("region is hair") && message.contains("eyes, girl"), "{message}");
+    assert!(message.contains("phrase is \"hair\"") && message.contains("eyes, girl"), "{message}");
     Ok(())
 }
 
@@ -540,7 +540,7 @@ fn bad_input_names_the_value_and_the_way_out() {
     fails(red(1.0).window(Window::sigmas(2.0..=1.0)), &["window is sigmas 2..=1", "smaller one first"]);
     fails(red(1.0).window(Window::sigmas(0.0..=f64::NAN)), &["window is sigmas 0..=NaN"]);
     fails(red(1.0).sites(|_| false), &["no attention site is selected", "block.attn2"]);
-    fails(red(1.0).color(RED, "Eyes", 2.0), &["#ff0000 \"Eyes\" twice", "one strength"]);
+    fails(red(1.0).color(RED, "Eyes", 2.0), &["#ff0000 with the phrase \"Eyes\" twice", "one strength"]);
     fails(map().color(RED, " ,", 1.0), &["the phrase has no letter or digit"]);
     fails(map().color(RED, "ears", 1.0), &["\"ears\"", "did you mean \"eyes\""]);
     fails(

@@ -146,7 +146,7 @@ fn each_image_has_its_map() -> Result<()> {
 
     let three = Start { images: 3, ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
     let message = AttentionOnly::new().begin_at(three, vec![&mut paint()]).expect_err("two maps").to_string();
-    assert!(message.contains("maps is 2 for 3 images"), "{message}");
+    assert!(message.contains("number of maps is 2 for 3 images"), "{message}");
     let nowhere = paint().color(GREEN, "under", 1.0);
     let message = AttentionOnly::new().begin(PROMPT, GRID, vec![&mut { nowhere }]).expect_err("no green").to_string();
     assert!(message.contains("#00ff00 is not in the map"), "{message}");
@@ -596,7 +596,7 @@ fn bad_compositions_name_value_and_way_out() {
     says(begin(regions().add(left(), "hair", 1.0).window(Window::sigmas(1.0..=0.0))), &["window is sigmas 1..=0"]);
     says(begin(regions().add(Region::rect(0.0..2.0, 0.0..1.0), "hair", 1.0)), &["rect is 0.0..2.0 across"]);
     let three = Region::each([left(), top(), left()]);
-    says(begin(regions().add(three, "hair", 1.0)), &["region is 3 for 2 images"]);
+    says(begin(regions().add(three, "hair", 1.0)), &["number of regions is 3 for 2 images"]);
     let square = Region::new(Array2::ones((8, 8)));
     says(begin(regions().add(square, "hair", 1.0)), &["mask has shape [8, 8]", "8 rows × 6 columns"]);
 
@@ -609,7 +609,7 @@ fn bad_compositions_name_value_and_way_out() {
     let drawn = Region::new(Array2::ones((8, 6)));
     says(paint(Area { blur: Some(2.0), ..Area::mask(drawn, "eyes") }), &["blur is 2", "0..=1.5", "of the mask"]);
     says(paint(Area::mask(Region::rect(0.5..0.2, 0.0..1.0), "eyes")), &["rect is 0.5..0.2 across"]);
-    says(paint(Area::mask(Region::each([left(), top(), top()]), "eyes")), &["mask is 3 for 2 images"]);
+    says(paint(Area::mask(Region::each([left(), top(), top()]), "eyes")), &["number of masks is 3 for 2 images"]);
     says(paint(Area::mask(Region::each([Region::each([left()])]), "eyes")), &["each is"]);
     let share = PaintWithWords::default().area(Area::mask(left(), "eyes")).tune(|options| options.on_uncond = 1.5);
     says(run(toy().guide(share), girl(1)).expect_err("bad").to_string(), &["on_uncond is 1.5", "0..=1"]);

@@ -372,7 +372,7 @@ fn picture_guides_the_encoder_of_its_width() -> Result<()> {
     assert_eq!(text.pooled, load(false)?.model().text(SECOND)?.pooled);
     let error = run(16, ImageGuidance::new(&picture).pooled(0.5)).unwrap_err().to_string();
     assert!(
-        error.contains("[1, 24], like the prompt; for a picture, use the vision tower of the second text encoder"),
+        error.contains("[1, 24], as for the prompt; for a picture, use the vision tower of the second text encoder"),
         "{error}"
     );
     let tokens = Noise::shared(9).draw(&[5, 40])?;

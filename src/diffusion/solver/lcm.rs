@@ -69,9 +69,9 @@ impl Solver for Lcm {
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct Tcd {
-    /// Share γ of the timestep by which a step goes below its end t: the step goes down to timestep (1 − γ)·t, and fresh
-    /// noise raises the latent to t. In 0..=1; 0 adds no noise (Euler's method), 1 goes down to the lowest level. 0.3 is
-    /// usual; with more steps, use a smaller share.
+    /// Share γ of the timestep by which a step goes below its end t: the step goes down to timestep (1 − γ)·t, and
+    /// fresh noise raises the latent to t. In 0..=1; 0 adds no noise (Euler's method), and 1 goes down to the lowest
+    /// level. 0.3 is usual; with more steps, use a smaller share.
     pub gamma: f64,
     /// Training schedule of the model; by default Stable Diffusion's.
     pub table: TrainingSchedule,

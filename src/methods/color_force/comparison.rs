@@ -5,7 +5,7 @@ use crate::color::{Lab, Rgb};
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
-/// Distance from the cutoff, as a share of a map's range, up to which a cell is undecided.
+/// Distance from the cutoff, as a share of a map's range, below which a cell is undecided.
 const UNDECIDED: f64 = 0.3;
 /// Distance around the region, in cells, within which the rest of the region's object is searched for.
 const REACH: i64 = 2;
@@ -30,10 +30,10 @@ pub(super) struct Comparison {
     pub least_covered: f64,
 }
 
-/// Compares the pictures before and after a force.
+/// Compares the picture of the first pass, `before`, with the picture after the force, `after`.
 ///
-/// `before` and `after` are [3, H, W] in -1..=1. `region` is [H, W] of 0 and 1; `cell` is the side of a latent cell in
-/// pixels.
+/// `before` and `after` are [3, H, W] in -1..=1. `region`, [H, W] of 0 and 1, has the forced pixels. `cell` is the side
+/// of a latent cell in pixels. `asked` is the color asked for.
 pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i64, asked: Rgb) -> Result<Comparison> {
     // Squares with a quarter of a cell's side count as one pixel, because outlines and noise are finer.
     let grain = (cell / 4).max(1);
@@ -93,7 +93,8 @@ struct Piece {
     colored: usize,
 }
 
-/// Returns the pieces of the pixels that are `Some`, connected by edges, in rows of `width`.
+/// Returns the connected pieces of an object; pixels that share an edge are connected. `thing` has the pixels of a
+/// picture in rows of `width`: `None` outside the object, and inside it, true for pixels that have the color.
 fn pieces(mut thing: Vec<Option<bool>>, width: usize) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for start in 0..thing.len() {
@@ -114,9 +115,9 @@ fn pieces(mut thing: Vec<Option<bool>>, width: usize) -> Vec<Piece> {
     pieces
 }
 
-/// Returns each image's undecided cells as a share of the cells above the cutoff. Cells of `map`, [n, 1, h, w], with a
-/// saliency near `cutoff`, [n, 1, 1, 1], are undecided. An object that stands out has a small share; above 1.5 the map
-/// hardly locates the object.
+/// Returns each image's undecided cells as a share of the cells that reach the cutoff. Cells of `map`, [n, 1, h, w],
+/// with a saliency near `cutoff`, [n, 1, 1, 1], are undecided. `range` is the largest saliency that a map can have. An
+/// object that stands out has a small share; above 1.5 the map hardly locates the object.
 pub(super) fn undecided(map: &Tensor, cutoff: &Tensor, range: f64) -> Result<Vec<f64>> {
     let count = |cells: &Tensor| cells.f_sum_dim_intlist([1i64, 2, 3].as_slice(), false, Kind::Double);
     let near = count(&map.f_sub(cutoff)?.f_abs()?.f_lt(UNDECIDED * range)?)?;

@@ -29,13 +29,13 @@ impl From<f64> for Cutoff {
     }
 }
 
-/// Smallest and largest automatic cutoff.
+/// Smallest and largest automatic cutoff, as shares of the range, before the area is limited.
 const LIMITS: (f64, f64) = (0.05, 0.6);
 /// Smallest and largest share of a picture that may reach an automatic cutoff.
 const AREAS: (f64, f64) = (0.001, 0.7);
 /// Separability below which a map does not divide into two groups.
 const SEPARABLE: f64 = 0.6;
-/// The cutoff of a map without any gap.
+/// The cutoff of a map in which `widest_gap` finds no interval, as a share of the range.
 const FALLBACK: f64 = 0.15;
 /// Weight of the last step's cutoff in the cutoff of a step.
 const INERTIA: f64 = 0.7;
@@ -50,8 +50,9 @@ impl Cutoff {
         }
     }
 
-    /// Returns the cutoff of every image, [n, 1, 1, 1] f32, and true if an area had to be limited. `map` is
-    /// [n, 1, h, w] in 0..=`range`; `last` holds the cutoffs of the step before.
+    /// Returns the cutoff of every image, [n, 1, 1, 1] f32, and true if a cutoff was moved because too little or too
+    /// much of a picture would have reached it. `map` is [n, 1, h, w] in 0..=`range`; `last` holds the cutoffs of the
+    /// step before.
     pub(super) fn levels(self, map: &Tensor, range: f64, last: Option<&Tensor>) -> Result<(Tensor, bool)> {
         let images = map.size4()?.0;
         let (levels, clamped) = match self {
@@ -86,7 +87,7 @@ fn automatic(values: &[f64]) -> f64 {
 }
 
 /// Returns the middle of the widest interval without values. The middle must be within the limits, and at least .2 % of
-/// the values must lie above the interval.
+/// the values must lie above the interval. If there is no such interval, the result is `None`.
 fn widest_gap(values: &[f64]) -> Option<f64> {
     let gaps = values.windows(2).enumerate().filter_map(|(below, pair)| {
         let &[low, high] = pair else { return None };
@@ -97,7 +98,7 @@ fn widest_gap(values: &[f64]) -> Option<f64> {
     gaps.reduce(|widest, gap| if gap.0 > widest.0 { gap } else { widest }).map(|(_, middle)| middle)
 }
 
-/// Moves the cutoff if too little or too much of the picture would reach it. `values` are sorted.
+/// Returns `cutoff`, moved if too little or too much of the picture would reach it. `values` are sorted.
 fn limited(values: &[f64], cutoff: f64) -> f64 {
     let above = values.len() - values.partition_point(|value| *value < cutoff);
     let quantile = |share: f64| {

@@ -36,10 +36,10 @@ impl Feedback {
             ),
             ("feedback relax", self.relax, (0.0..=1.0).contains(&self.relax), "0 to 1; .25 is usual"),
             (
-                "feedback limits",
+                "first of the feedback limits",
                 low,
                 low > 0.0 && low <= high && high.is_finite(),
-                "two numbers above 0, the smaller one first",
+                "a number above 0 and at most the second limit, which must be finite",
             ),
         ];
         match rows.into_iter().find(|(_, _, fits, _)| !fits) {
@@ -86,7 +86,8 @@ impl Controller {
         Self { color_var, last: None, best: None, met: 0, worse: 0, frozen: false, diverged: false }
     }
 
-    /// Updates c after a measurement of `delta_e` under the present c.
+    /// Updates c after a measurement of `delta_e` under the present c. `timestep` is the training timestep of the
+    /// measured step.
     fn update(&mut self, feedback: &Feedback, delta_e: f64, timestep: f64) {
         if self.frozen {
             return;
@@ -138,7 +139,8 @@ impl Controlled {
         self.images.iter().enumerate().filter(|(_, image)| image.diverged).map(|(image, _)| image)
     }
 
-    /// Measures the model's clean latent `x0`, [n, 4, h, w], under `mask`, [n, 1, h, w], and updates c of each image.
+    /// Measures the model's clean latent `x0`, [n, 4, h, w], under `mask`, [n or 1, 1, h, w], and updates c of each
+    /// image. An image keeps its c if its mask has too few cells. All images do if the linear map fits too badly.
     pub(super) fn look(&mut self, x0: &Tensor, mask: &Tensor, step: &Step, settings: &Settings) -> Result<()> {
         if self.misfit().is_some() {
             return Ok(());

@@ -47,7 +47,8 @@ pub(super) struct Competition {
 }
 
 impl Competition {
-    /// Makes `phrase` compete with every other word of the prompt.
+    /// Makes `phrase` compete with every other word of the prompt. `color` is the color asked for. If the attention to
+    /// the phrase is faint, the basic color term nearest to `color` is put before the phrase ([`Differential`]).
     pub(super) fn new(phrase: &str, color: Rgb, occurrence: Occurrence) -> Self {
         let (among, against, except) = (Vec::new(), Vec::new(), Vec::new());
         let mut competition = Self { occurrence, among, against, except, daam: Daam::of(phrase) };

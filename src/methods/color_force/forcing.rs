@@ -26,8 +26,8 @@ use crate::window::Window;
 use tch::{Kind, Tensor};
 
 impl ColorForce {
-    /// Returns the saliency of the force and the saliencies of the protected objects; empty if the run already has
-    /// their maps.
+    /// Returns the saliency of the force and the saliencies of the protected objects. The list is empty if the run
+    /// already has the maps of these saliencies.
     fn looking(&mut self) -> Vec<&mut (dyn Saliency + 'static)> {
         if self.run.as_ref().is_some_and(|run| matches!(run.source, MapSource::Kept(..))) {
             return Vec::new();
@@ -36,8 +36,8 @@ impl ColorForce {
         std::iter::once(&mut *self.saliency).chain(protected).collect()
     }
 
-    /// Returns the maps of a first pass, for `image` or for all images; `None` if the saliency has no map. `seen` is
-    /// the last clean latent of the first pass.
+    /// Returns the maps of a first pass; `None` if the saliency has no map. With `image`, the maps are those of this
+    /// image alone, otherwise those of all images. `seen` is the last clean latent of the first pass.
     pub(super) fn first_pass_maps(
         &self,
         seen: Option<&Tensor>,
@@ -154,8 +154,8 @@ impl ColorForce {
     }
 }
 
-/// Brings a map of latent cells, [n, 1, h, w], to the outlines of a picture, [n, 3, H, W]. If no cell of the result
-/// reaches .5, the image's map stays as it is.
+/// Brings a map of latent cells, [n, 1, h, w], to the outlines of a picture, [n, 3, H, W]. `cell` is the side of a
+/// latent cell in pixels. If no cell of an image's new map reaches .5, the map of this image stays as it is.
 fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
     let found = covered(&outlined(map, picture, cell)?, cell)?.f_to_device(map.device())?;
     let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;

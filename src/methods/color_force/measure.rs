@@ -16,7 +16,7 @@ pub enum ColorStat {
     /// The mean in linear light without this share of the darkest pixels and the same share of the brightest pixels.
     /// The share is in 0..0.5; .2 is usual.
     Trimmed(f64),
-    /// The median of each channel, which ignores outlines, pupils and neighbors in shared cells.
+    /// The median of each channel, which outlines, pupils and other small parts of another color hardly change.
     Median,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Measured {
     pub delta_e: f64,
 }
 
-/// Measures the color of `pixels`, [3, any] in -1..=1.
+/// Measures the color of `pixels`, [3, any] in -1..=1, by the statistic `stat`, and compares this color with `asked`.
 pub(super) fn measure(pixels: &Tensor, stat: ColorStat, asked: Rgb) -> Result<Measured> {
     let light = stat.of(pixels)?;
     Ok(Measured { light, delta_e: Lab::from_linear(light).delta_e(asked.lab()) })
@@ -77,10 +77,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Places a mask of latent cells, [h, w] of 0 and 1, in a picture, [3, H, W] in -1..=1.
+    /// Places a mask of latent cells, [h, w] of 0 and 1, in a picture, [3, H, W] in -1..=1. `cell` is the side of a
+    /// latent cell in pixels.
     ///
     /// With `outlines` the pixels follow the outlines of the picture, and the border is narrower, because decoders
-    /// hardly blend neighboring cells across an outline.
+    /// hardly blend neighboring cells across an outline. If less than a quarter of the mask would remain, the pixels
+    /// are those of the mask as without `outlines`.
     pub(super) fn of(mask: &Tensor, picture: &Tensor, cell: i64, outlines: bool) -> Result<Self> {
         let (_, height, width) = picture.size3()?;
         let mask = mask.f_unsqueeze(0)?.f_unsqueeze(0)?;

@@ -191,7 +191,7 @@ impl ColorForce {
     }
 
     /// Sets the smallest saliency at which a cell is forced, 0..=`range()` of the saliency, or [`Cutoff::Auto`]. Useful
-    /// values are .1 to .3, lower for large objects.
+    /// values are .1 to .3; large objects need lower values.
     pub fn saliency_cutoff(mut self, cutoff: impl Into<Cutoff>) -> Self {
         self.settings.cutoff = cutoff.into();
         self
@@ -252,7 +252,8 @@ impl ColorForce {
 /// # How strongly and when it acts
 impl ColorForce {
     /// Sets c, the variance of the color's Gaussian in squared latent units; a smaller c forces more strongly. c is
-    /// above 0. Useful values are 15 to 70; with smaller values, regions turn into solid blocks.
+    /// above 0. Useful values are 15 to 70; smaller values turn regions into solid blocks unless
+    /// [`ForceOptions::texture`] keeps the texture.
     pub fn color_var(mut self, color_var: f64) -> Self {
         self.settings.color_var = color_var;
         self
@@ -331,7 +332,7 @@ impl ColorForce {
         self.contests()
     }
 
-    /// Masks of the forced steps, [steps, n, h, w] f32.
+    /// Returns the masks of the forced steps, [steps, n, h, w] f32.
     ///
     /// # Errors
     /// [`Error::NoMaps`] if no step was forced.
@@ -339,7 +340,7 @@ impl ColorForce {
         self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?.trace.masks()
     }
 
-    /// Saliency at the forced steps, [steps, n, h, w] f32.
+    /// Returns the saliency at the forced steps, [steps, n, h, w] f32.
     ///
     /// # Errors
     /// [`Error::NoMaps`] if no step was forced.
@@ -347,7 +348,7 @@ impl ColorForce {
         self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?.trace.saliency()
     }
 
-    /// The saliency of the last run, to save or to [`replay`](Self::replay).
+    /// Returns the saliency of the last run, which can be saved or given to [`replay`](Self::replay).
     ///
     /// # Errors
     /// [`Error::NoMaps`] if no step was forced.
@@ -356,7 +357,7 @@ impl ColorForce {
         Recorded::new(trace.timesteps(), trace.saliency()?, self.saliency.range())
     }
 
-    /// The latent of the color in the last run, [1, 4, h, w] f32.
+    /// Returns the latent of the color in the last run, [1, 4, h, w] f32.
     ///
     /// # Errors
     /// [`Error::NoMaps`] before the first run.

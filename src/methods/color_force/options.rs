@@ -62,12 +62,12 @@ pub struct ForceOptions {
     #[serde(default)]
     pub alike: bool,
     /// Number of rounds of trimming after the last step, 0..=10. A round decodes the picture, measures the region and
-    /// moves its latent by the color error. Trimming corrects the effect of the decoder and the texture on the color,
-    /// which is not known before the picture is decoded.
+    /// moves the region's latent by the color error. Trimming corrects the effect of the decoder and the texture on the
+    /// color, which is not known before the picture is decoded.
     pub trim: usize,
     /// Lets trimming reduce the texture by a quarter at a time where the color is not met otherwise. An example is
-    /// shaded gold: there is no brighter gold to balance its dark pixels. If the color is met but fewer than .8 of the
-    /// pixels are within CIEDE2000 10 of it, trimming tries one quarter less texture.
+    /// shaded gold: there is no brighter gold to balance the dark pixels. If the color is met but less than .8 of the
+    /// pixels are within CIEDE2000 10 of the color asked for, trimming tries one quarter less texture.
     pub flatten: bool,
     /// The statistic that stands for the region's color in measurements.
     pub stat: ColorStat,
@@ -179,7 +179,7 @@ impl fmt::Debug for StepVariance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ForceTarget {
-    /// The step's mean: mean + k·(gold − mean). This is the method as described; it also shrinks the noise left in the
+    /// The step's mean: mean + k·(gold − mean). This is the published method, which also shrinks the noise left in the
     /// mean.
     #[default]
     Mean,
@@ -216,10 +216,10 @@ pub enum Overlap {
 ///
 /// After each forced step, the color of the model's clean picture without the force is measured under the mask. The
 /// color's CIEDE2000 e changes the color variance c of the next step: `c ← c·exp(−gain·u)`. Here
-/// `u = clip((e − goal)/span, −1, 1)`, times `relax` if negative.
+/// `u = clip((e − goal)/span, −1, 1)`, and a negative u is multiplied by `relax`.
 ///
 /// A linear map from latents to linear light gives the color. The map is fitted to the latents of 64 flat colors when a
-/// run begins. The map is exact for flat regions and costs nothing during the run. Further rules:
+/// run begins. The colors of the map are off by some CIEDE2000, but the map takes almost no time. Further rules:
 ///
 /// - If the map fits badly, c stays as it is, with a warning.
 /// - c begins within `limits`.

@@ -36,7 +36,7 @@ pub struct ColorReport {
     pub phrase: String,
     /// The color that was asked for.
     pub asked: Rgb,
-    /// CIEDE2000 between the color asked for and the color that the VAE shows for its latent.
+    /// CIEDE2000 between the color asked for and the color that the VAE shows for the force's latent.
     pub representable_delta_e: f64,
     /// Every forced step, in order.
     pub steps: Vec<ForcedStep>,
@@ -53,7 +53,7 @@ pub struct ColorReport {
     /// - At least half of the pixels of each connected piece are within CIEDE2000 10 ([`PaintedColor::least_covered`]).
     /// - The mask does not cut its object ([`PaintedColor::remainder`]) and is decided ([`PaintedColor::undecided`]).
     ///
-    /// A clean mask on the wrong object is not noticed; the masks show it.
+    /// A force with a clean mask on the wrong object can converge too; look at the masks.
     pub converged: bool,
     /// Words that the phrase competed with in each image, and words that were left out; empty for a saliency without a
     /// competition of words.
@@ -72,7 +72,7 @@ pub struct ForcedStep {
     pub timestep: f64,
     /// Variance V of the step.
     pub variance: f64,
-    /// Color variance c.
+    /// Color variance c. With feedback, each image has its own c, and this is the mean.
     pub color_var: f64,
     /// Strength k = w/(1 + w) under a full mask, 0..1.
     pub strength: f64,

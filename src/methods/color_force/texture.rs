@@ -14,12 +14,12 @@ pub enum Texture {
     /// The shift's mean over the mask, Σ m·d / Σ m per channel and image. The region's mean moves as far as with the
     /// whole shift, and the variation around the mean stays.
     MaskedMean,
-    /// The shift's low frequencies, G∗(m·d) / (G∗m), where G is a Gaussian of this many cells (above 0; 2 is usual).
-    /// Finer detail stays.
+    /// The shift's low frequencies, G∗(m·d) / (G∗m), where G is a Gaussian with a standard deviation of this many
+    /// cells, above 0 and up to 64; 2 is usual. Finer detail stays.
     LowPass(f64),
-    /// The shift's low frequencies as in [`LowPass`](Self::LowPass), with a Gaussian of this share of the latent's
-    /// shorter side, above 0 and up to 1; 1/16 is usual. At every picture size, two bows of different colors both reach
-    /// the color asked for, while folds and shades stay.
+    /// The shift's low frequencies as in [`LowPass`](Self::LowPass). The standard deviation is this share of the
+    /// latent's shorter side, above 0 and up to 1; 1/16 is usual. At every picture size, two bows of different colors
+    /// both reach the color asked for, while folds and shades stay.
     Local(f64),
 }
 
@@ -55,7 +55,8 @@ impl Texture {
     }
 }
 
-/// Returns the low frequencies of a shift, G∗(m·d) / (G∗m), with a Gaussian of `sigma` cells.
+/// Returns the low frequencies of a shift, G∗(m·d) / (G∗m). `way` is the shift d, `mask` is m, and G is a Gaussian with
+/// a standard deviation of `sigma` cells.
 fn slow(way: &Tensor, mask: &Tensor, sigma: f64) -> Result<Tensor> {
     Ok(blur(&way.f_mul(mask)?, sigma)?.f_div(&blur(mask, sigma)?.f_add_scalar(1e-6)?)?)
 }

@@ -32,7 +32,7 @@ pub struct Trimmed {
 pub(super) const UNSHOWABLE: f64 = 10.0;
 /// CIEDE2000 at which trimming stops, because smaller differences are not visible.
 const GOAL: f64 = 0.75;
-/// Shares of the texture, tried in turn while the color is not met with the full texture.
+/// Shares of the texture, tried in turn until the color is met.
 const FLATTER: [f64; 3] = [0.75, 0.5, 0.25];
 /// Share of pixels near the color below which trimming tries the first share in `FLATTER` even if the color is met.
 ///
@@ -43,8 +43,8 @@ const ENOUGH: f64 = 0.8;
 /// Trims the region `mask` ([h, w] of 0 and 1, not empty) of one image's latent, [1, 4, h, w].
 ///
 /// The set point p moves by the color error in linear light: p ← clip(p + asked − measured). The latent moves by the
-/// difference between the flat latents of the new and the old set point, under the mask blurred by one cell. Two cases
-/// repeat this with less texture, and the best result counts:
+/// difference between the flat latents of the new and the old set point, under the mask blurred by one cell. In two
+/// cases these moves are tried again with less texture, and the best result counts:
 ///
 /// - If the color is not met, three quarters, a half and a quarter of the texture are tried in turn.
 /// - If the color is met but too few of the region's pixels have it, three quarters of the texture are tried.
@@ -103,7 +103,8 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Compares by coverage if both attempts meet the color, and by CIEDE2000 otherwise.
+    /// Returns true if this attempt has the larger coverage, where both attempts meet the color, and otherwise if this
+    /// attempt has the smaller CIEDE2000.
     fn is_better_than(&self, other: &Self) -> bool {
         if self.delta_e.max(other.delta_e) <= MET {
             self.coverage > other.coverage
@@ -116,12 +117,12 @@ impl Attempt {
 impl Trim<'_> {
     /// Returns the region's pixels in a picture, [3, pixels].
     fn pixels(&self, picture: &Tensor) -> Result<Tensor> {
-        let empty = || Error::parameter("trim", "an empty region", "a region of at least one pixel");
+        let empty = || Error::parameter("trimmed region", "empty", "a region of at least one pixel");
         self.place.pixels(picture)?.ok_or_else(empty)
     }
 
-    /// Moves the set point, and `latent` with it, as long as the color improves. `pixels`, [3, pixels], are the
-    /// region's pixels in the picture of `latent`.
+    /// Moves the set point and `latent` until the color is near enough, no longer improves, or all rounds are used.
+    /// `pixels`, [3, pixels], are the region's pixels in the picture of `latent`.
     fn approach(&self, mut latent: Tensor, mut pixels: Tensor) -> Result<Attempt> {
         let (color, stat) = (self.settings.color, self.settings.options.stat);
         let (mut point, mut here) = (color.to_linear(), self.gold.shallow_clone());
@@ -149,7 +150,8 @@ fn decoded(latent: &Tensor, mask: &Tensor, codec: &dyn Codec) -> Result<Tensor> 
     Ok(codec.decode(latent)?.f_to_device(mask.device())?.f_clamp(-1.0, 1.0)?.f_squeeze_dim(0)?)
 }
 
-/// Reduces the texture in `region`, [1, 1, h, w] of 0 and 1: mean + share·(z − mean).
+/// Reduces the texture in `region`, [1, 1, h, w] of 0 and 1: each cell z becomes mean + share·(z − mean), where mean is
+/// the latent's mean over the region.
 fn flattened(latent: &Tensor, region: &Tensor, share: f64) -> Result<Tensor> {
     let cells = |x: &Tensor| x.f_sum_dim_intlist([2i64, 3].as_slice(), true, Kind::Float);
     let mean = cells(&latent.f_mul(region)?)?.f_div(&cells(region)?)?;

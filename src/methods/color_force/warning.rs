@@ -41,12 +41,12 @@ pub enum ColorWarning {
         /// Training timestep.
         timestep: f64,
     },
-    /// No cell reached the cutoff.
-    #[error("image {image}: no cell reached the cutoff in {steps} of {of} forced steps; lower saliency_cutoff")]
+    /// The mask was empty: no cell that may be forced reached the cutoff.
+    #[error("image {image}: the mask was empty in {steps} of {of} forced steps; lower saliency_cutoff")]
     EmptyMask {
         /// Index in the batch.
         image: usize,
-        /// Number of forced steps in which no cell reached the cutoff.
+        /// Number of forced steps in which the mask was empty.
         steps: usize,
         /// Number of forced steps.
         of: usize,

@@ -33,7 +33,8 @@ impl Colorize {
         Ok(behind)
     }
 
-    /// Reads the tokens of figure and background separately. `read` then has the tokens of the figure.
+    /// Reads the tokens of figure and background separately; returns `None` without parts or without a reference.
+    /// `read` then has the tokens of the figure. `off` are the steps without the reference.
     pub(super) fn parted(&self, setup: &Setup<'_>, off: &[Range<usize>], read: &mut Read) -> Result<Option<Parted>> {
         let (Some(parts), Some(reference)) = (&self.parts, &self.reference) else { return Ok(None) };
         let ground = self.read_of(&self.behind(parts, reference)?, setup.codec)?.tokens;
@@ -52,7 +53,8 @@ impl Colorize {
         }))
     }
 
-    /// Reads features of the reference for the expanding half of the UNet, in a model that has encoders for them.
+    /// Reads features of the reference for the expanding half of the UNet, in a model that has encoders for these
+    /// features. `tokens` are the tokens of the reference. Returns `None` if there are no features.
     pub(super) fn features_up(&self, setup: &Setup<'_>, tokens: &Tensor) -> Result<Option<ReferenceFeatures>> {
         let Some(reference) = &self.reference else { return Ok(None) };
         let (grid, cell) = (setup.grid, setup.codec.cell());

@@ -12,8 +12,8 @@ use tch::{Kind, Tensor};
 /// Attention injection, which lets the picture attend to the reference picture in addition to the reference's tokens.
 ///
 /// The reference's latent is noised like the picture and goes through the network beside it. The reference's hidden
-/// states join the picture's self-attention. Textures move toward the reference's, and the layout may too. Injection
-/// doubles the cost of a step.
+/// states join the picture's self-attention. Textures move toward those of the reference, and so may the layout.
+/// Injection doubles the cost of a step.
 ///
 /// Source: "attention injection" of ColorizeDiffusion's application.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl Injecting {
         Self { writers, readers: Vec::new(), plain, active: false, states: HashMap::new() }
     }
 
-    /// Prepares for an evaluation.
+    /// Prepares for an evaluation, which includes the reference if `active` is true.
     pub(super) fn begin(&mut self, active: bool) {
         self.states.clear();
         self.active = active;

@@ -133,8 +133,9 @@ impl Manipulation {
         Ok(())
     }
 
-    /// Moves the token of each patch by its resemblance to the control text. `tokens` is [n, 1 + patches, width]; the
-    /// first token stands for the whole picture and is only measured.
+    /// Returns the tokens with each patch's token moved. How far the token is moved depends on the patch's resemblance
+    /// to the control text; without a control text, all are moved alike. `tokens` is [n, 1 + patches, width]; the first
+    /// token stands for the whole picture and is only measured.
     ///
     /// # Errors
     /// [`Error::Torch`](crate::Error::Torch) for vectors of another width.
@@ -191,7 +192,7 @@ impl fmt::Display for Manipulation {
     }
 }
 
-/// Computes weights of patches from their resemblance to a control text, [n, patches, 1], times `missing`, [n, 1, 1].
+/// Returns weights of patches from their resemblance to a control text, [n, patches, 1], times `missing`, [n, 1, 1].
 /// `missing` is the projection that the whole picture lacks. The resemblances of a picture are scaled to 0..=1; if all
 /// are equal, the weights are 0.
 ///

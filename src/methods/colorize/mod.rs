@@ -42,8 +42,8 @@ const MOST_NAMES: usize = 256;
 ///
 /// The network reads no words. Words of the prompt name parts of the reference, so that other guidance methods find
 /// these parts. With the prompt "eyes, hair, shirt, background", a color force on "hair" acts where the picture attends
-/// to the "hair" patches of the reference. These are the patches that resemble "hair" more than the other names. Names
-/// need the text encoder that belongs to the vision tower; an empty prompt needs none.
+/// to the "hair" patches of the reference. Of all names, these patches resemble "hair" most. Names need the text
+/// encoder that belongs to the vision tower; an empty prompt needs no text encoder.
 ///
 /// The sketch's lines enter the network as separate features. The network reads one token for each patch of the
 /// reference. The branch of the negative prompt does not read the reference, so a request's guidance scale sets how
@@ -302,8 +302,8 @@ impl Guidance for Colorize {
         }
         if pieces.len() > MOST_NAMES {
             let expected =
-                format!("at most {MOST_NAMES} names, because each name is compared with every patch of the reference");
-            return Err(Error::parameter("names in the prompt", pieces.len(), expected));
+                format!("at most {MOST_NAMES}, because each name is compared with every patch of the reference");
+            return Err(Error::parameter("number of names in the prompt", pieces.len(), expected));
         }
         let Some(read) = self.read(codec)? else { return Ok(None) };
         let names: Vec<&str> = pieces.iter().filter_map(|piece| text.get(piece.clone())).collect();

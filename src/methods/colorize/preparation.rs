@@ -34,7 +34,8 @@ pub(super) fn placement(picture: Size, within: Size) -> (Size, (u32, u32)) {
 /// Fits a sketch into a picture's size, [1, 3, H, W]: 1 on lines, -1 on the ground and around the sketch.
 pub(super) fn sketch(drawing: &Raster, ink: Ink, within: Size) -> Result<Tensor> {
     if drawing.width() == 0 || drawing.height() == 0 {
-        return Err(Error::parameter("sketch", format!("{} pixels", drawing.size()), "a sketch with pixels"));
+        let expected = "a sketch with at least one pixel";
+        return Err(Error::parameter("sketch", format!("{} pixels", drawing.size()), expected));
     }
     let (size, (left, above)) = placement(drawing.size(), within);
     let lines = match ink {

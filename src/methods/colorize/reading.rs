@@ -38,7 +38,8 @@ impl Reading<'_> {
     /// Reads a picture as a reference.
     pub(super) fn read(&self, reference: &Raster, codec: &dyn Codec) -> Result<Read> {
         if reference.width() == 0 || reference.height() == 0 {
-            return Err(Error::parameter("reference", format!("{} pixels", reference.size()), "a picture with pixels"));
+            let expected = "a picture with at least one pixel";
+            return Err(Error::parameter("reference", format!("{} pixels", reference.size()), expected));
         }
         let reference = preparation::padded(reference, self.padding);
         let view = View { crop: Crop::StretchAligned, range: ClipRange::Unit };
@@ -84,8 +85,8 @@ pub(super) fn pieces(text: &str) -> Vec<Range<usize>> {
     pieces
 }
 
-/// Returns for each name the patches of a reference that resemble it more than the other names, at least one patch
-/// each.
+/// Returns for each name the patches of a reference that, of all names, resemble this name most. A name without such
+/// patches gets the one patch that resembles it most. `tokens` is [1, patches, width].
 pub(super) fn shown(tokens: &Tensor, names: &[&str], codec: &dyn Codec) -> Result<Vec<Vec<i64>>> {
     let vectors = names.iter().map(|name| codec.text_vector(name)).collect::<Result<Vec<_>>>()?;
     let vectors = Tensor::f_stack(&vectors, 0)?; // [names, width]

@@ -22,9 +22,9 @@ pub(super) struct Concepts {
 }
 
 impl Concepts {
-    /// Returns which tokens of one chunk of the prompt are replaced, and by which tokens of the guide. `text`, [t, d], has
-    /// the chunk's tokens, and `guide`, [a, d], the guide's. `start` is the index in the prompt of the chunk's first
-    /// token. `temperature` is the temperature of the similarities.
+    /// Returns which tokens of one chunk of the prompt are replaced, and by which tokens of the guide. `text`, [t, d],
+    /// has the chunk's tokens, and `guide`, [a, d], the guide's. `start` is the index in the prompt of the chunk's
+    /// first token. `temperature` is the temperature of the similarities.
     pub(super) fn hits(&self, text: &Tensor, guide: &Tensor, start: i64, temperature: f64) -> Result<Vec<ConceptHit>> {
         let concept = self.tokens.f_to_kind(Kind::Float)?.f_to_device(text.device())?;
         let words = chosen(self.words.as_deref(), 0, concept.size2()?.0);

@@ -160,9 +160,9 @@ impl ImageGuidance {
         self
     }
 
-    /// Sets words whose features come from the picture. Prompt tokens that resemble a token of `text` above `accept`,
-    /// 0..=1 (.9 is usual), are replaced by the picture's features for that token, regardless of the weights. Works
-    /// with pictures and tokens only.
+    /// Sets words whose features come from the picture. Prompt tokens that resemble a token of `text` with a
+    /// similarity above `accept`, 0..=1 (.9 is usual), are replaced by the picture's features for that token,
+    /// regardless of the weights. The guide must be a picture or tokens.
     pub fn concepts(mut self, text: impl Into<String>, accept: f64) -> Self {
         self.concepts = Some((text.into(), accept));
         self
@@ -237,7 +237,8 @@ impl ImageGuidance {
 }
 
 impl Guiding {
-    /// Moves the tokens of one part of a branch's conditioning.
+    /// Moves the tokens of `part`, one part of a branch's conditioning. `words` are the words of the branch's prompt,
+    /// each with its tokens.
     fn edit(&mut self, of: &Asked<'_>, words: &[(String, Vec<TokenSpan>)], part: &mut Conditioning) -> Result<()> {
         let context = batch("context", &part.context)?;
         let width = context.size3()?.2;
@@ -304,7 +305,7 @@ fn lerp_rows(a: &Tensor, b: &Tensor, share: f64) -> Result<Tensor> {
         }
         (own, got) => {
             let expected =
-                format!("{own:?}, like the prompt; for a picture, use the vision tower of the second text encoder");
+                format!("{own:?}, as for the prompt; for a picture, use the vision tower of the second text encoder");
             Err(Error::Shape { what: "the guide's pooled vector", got: got.to_vec(), expected })
         }
     }
@@ -333,7 +334,7 @@ impl Guidance for ImageGuidance {
             ));
         }
         if matches!(self.guide, Guide::Text(_)) || self.alone {
-            let expected = "a picture as the guide, with a prompt; texts and ImageGuidance::direct have no concepts";
+            let expected = "no concepts with this guide; for concepts, use ImageGuidance::new and a prompt";
             return Err(Error::parameter("concepts", format!("{text:?}"), expected));
         }
         Ok(())

@@ -21,7 +21,8 @@ pub(super) struct Pair {
 /// [`Error::Shape`] if ranks or widths do not fit, [`Error::Parameter`] for a token without a direction (all zeros, or
 /// not finite).
 pub(super) fn similarity(alternate: &Tensor, text: &Tensor, temperature: f64) -> Result<Tensor> {
-    let logits = directions("guide tokens", alternate)?.f_matmul(&directions("prompt tokens", text)?.f_tr()?);
+    let logits = directions(("guide tokens", "guide token"), alternate)?
+        .f_matmul(&directions(("prompt tokens", "prompt token"), text)?.f_tr()?);
     let logits = match (alternate.size().as_slice(), text.size().as_slice()) {
         ([_, width], [_, d]) if width != d => return Err(misfit(alternate, *d)),
         _ => logits?,
@@ -35,8 +36,9 @@ pub(super) fn misfit(alternate: &Tensor, width: i64) -> Error {
     Error::Shape { what: "guide tokens", got: alternate.size(), expected }
 }
 
-/// Returns tokens, [tokens, width], each divided by its length.
-fn directions(what: &'static str, tokens: &Tensor) -> Result<Tensor> {
+/// Returns tokens, [tokens, width], each divided by its length. `what` and `one` are the names of all tokens and of one
+/// token in messages.
+fn directions((what, one): (&'static str, &'static str), tokens: &Tensor) -> Result<Tensor> {
     if tokens.dim() != 2 || tokens.numel() == 0 {
         return Err(Error::Shape { what, got: tokens.size(), expected: "[tokens, width]".into() });
     }
@@ -46,8 +48,8 @@ fn directions(what: &'static str, tokens: &Tensor) -> Result<Tensor> {
     if good.f_all()?.f_int64_value(&[])? == 0 {
         let index = good.f_to_kind(Kind::Int)?.f_argmin(None, false)?.f_int64_value(&[])?;
         let length = lengths.f_reshape([-1])?.f_double_value(&[index])?;
-        let expected = "finite vectors that are not all zeros";
-        return Err(Error::parameter(what, format!("a vector of length {length} at token {index}"), expected));
+        let expected = "a finite vector that is not all zeros";
+        return Err(Error::parameter(one, format!("a vector of length {length} at position {index}"), expected));
     }
     Ok(tokens.f_div(&lengths)?)
 }
@@ -61,7 +63,7 @@ pub(super) fn read(similarity: &Tensor) -> Result<Array2<f32>> {
 }
 
 /// Returns a partner for each token of a prompt from the [`similarity`], [a, t]. The prompt's header is paired with the
-/// guide's first token at similarity 0. A token whose similarity is exactly 0 has no partner.
+/// guide's first token at similarity 0. Except with [`Mapping::Direct`], a token whose similarity is 0 has no partner.
 pub(super) fn aligned(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
     let (a, t) = s.dim();
     let header = Pair { alternate: Some(0), similarity: 0.0 };

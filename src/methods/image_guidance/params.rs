@@ -47,7 +47,7 @@ pub enum Mapping {
         /// with reuse.
         reuse: bool,
     },
-    /// Assigns to each prompt token in turn the guide token that resembles it most.
+    /// Assigns to each prompt token in turn the guide token that resembles this prompt token most.
     TextOrder {
         /// Allows several tokens to have the same partner.
         reuse: bool,
@@ -79,7 +79,8 @@ pub enum Compat {
     /// The behavior of FlexDiffuse's code:
     /// - Every token is moved towards the partner of the next token.
     /// - Weights below 0 are not limited, and may replace a token by the token that it should be moved away from.
-    /// - The three weights of a token are added, or one is lost, depending on the sign of their maxima.
+    /// - The weights of a token are added, or only the largest or the smallest counts, depending on whether all weights
+    ///   of a kind are below 0.
     /// - Tokens without a partner get the guide's first token.
     Upstream,
 }
@@ -134,7 +135,8 @@ impl GuidanceParams {
         inside("max_guidance", self.max_guidance, &(0.0..=1.0))?;
         inside("header_max", self.header_max, &(0.0..=1.0))?;
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            return Err(Error::parameter("temperature", self.temperature, "a number above 0; 100 is CLIP's"));
+            let expected = "a number above 0; CLIP was trained with 100";
+            return Err(Error::parameter("temperature", self.temperature, expected));
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ pub struct GuidedToken {
     pub similarity: f64,
     /// Weight by which the token was to be moved, −1..=1.
     pub weight: f64,
-    /// Share by which the token was moved: 1 is all the way, below 0 is away from its partner.
+    /// Share by which the token was moved towards its partner: 1 is all the way; a share below 0 moved the token away.
     pub share: f64,
 }
 

@@ -334,9 +334,9 @@ fn tween_refuses_bad_input_with_its_values() -> Result<()> {
         let bad = guide.copy();
         let _ = bad.get(3).fill_(value);
         let got = message(&text, &bad, ok);
-        assert!(got.contains(&format!("guide tokens is a vector of {said} at token 3")), "{got}");
+        assert!(got.contains(&format!("guide token is a vector of {said} at position 3")), "{got}");
         let got = message(&bad, &guide, ok);
-        assert!(got.contains(&format!("prompt tokens is a vector of {said} at token 3")), "{got}");
+        assert!(got.contains(&format!("prompt token is a vector of {said} at position 3")), "{got}");
     }
     Ok(())
 }

@@ -104,7 +104,8 @@ impl Tween<'_> {
         Ok((Tensor::f_cat(&parts, 0)?, prompt.summed()))
     }
 
-    /// Moves one chunk, [chunk, d], which begins with the prompt's `start`th token.
+    /// Moves one chunk, [chunk, d], which begins with the prompt's `start`th token. `linear` has the linear weights of
+    /// the chunk's tokens. The pairs and moves are added to the report `prompt`.
     fn part(
         &self,
         text: &Tensor,

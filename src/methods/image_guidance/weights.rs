@@ -89,8 +89,8 @@ pub(super) fn weights(pairs: &[Pair], params: &GuidanceParams, linear: Vec<f64>)
     all
 }
 
-/// Returns the share by which each token is moved towards its partner: 0 is not at all, 1 is all the way, below 0 is
-/// away.
+/// Returns the share by which each token is moved towards its partner. 0 leaves the token in place, 1 moves it all the
+/// way, and a share below 0 moves it away.
 pub(super) fn shares(pairs: &[Pair], weights: &[f64], params: &GuidanceParams) -> Vec<f64> {
     let &GuidanceParams { max_guidance: most, snap, compat, .. } = params;
     let share = |(at, (pair, weight)): (usize, (&Pair, &f64))| {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::mask::Region;
 use serde::{Deserialize, Serialize};
 
-/// A painted area, and the phrase of the prompt that it stands for. A run checks the numbers.
+/// A painted area, and the phrase of the prompt that the area stands for. A run checks the numbers.
 ///
 /// ```
 /// use impasto::Rgb;
@@ -26,8 +26,8 @@ pub struct Area {
     pub place: AreaPlace,
     /// Phrase of the prompt, or of the negative prompt if [`negative`](Self::negative) is set.
     pub phrase: String,
-    /// Weight of the phrase in the area, -10..=10, 1 by default. Usual values are .2 to 2; below 0 keeps the phrase
-    /// away.
+    /// Weight of the phrase in the area, -10..=10, 1 by default. Usual values are .2 to 2; a value below 0 keeps
+    /// the phrase away.
     pub strength: f64,
     /// Weight of the phrase outside the area, -10..=10, 0 by default. A value a little below 0 confines the phrase to
     /// the area. At a soft edge this weight applies in proportion to 1 − mask.
@@ -89,8 +89,12 @@ impl Area {
             return Err(Error::EmptyPhrase);
         }
         let usual = [
-            ("strength", self.strength, "-10..=10; .2 to 2 is usual, below 0 keeps the phrase away"),
-            ("outside", self.outside, "-10..=10; 0 has no effect, slightly below 0 confines the phrase to its area"),
+            ("strength", self.strength, "-10..=10; .2 to 2 is usual, a value below 0 keeps the phrase away"),
+            (
+                "outside",
+                self.outside,
+                "-10..=10; 0 has no effect, a value slightly below 0 confines the phrase to its area",
+            ),
         ];
         for (name, value, expected) in usual {
             if !(-10.0..=10.0).contains(&value) {

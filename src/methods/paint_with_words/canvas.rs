@@ -57,7 +57,8 @@ impl Canvas {
         area.blur.unwrap_or(if area.rgb().is_some() { self.options.blur } else { 0.0 })
     }
 
-    /// Returns the region of a map's pixels with a color.
+    /// Returns the region of a map's pixels that count as an area's color. A Gaussian with a standard deviation of
+    /// `blur` pixels softens the region.
     fn found(&self, (map, palette): &(Raster, Palette), color: Rgb, blur: f64) -> Result<Region> {
         let all = palette.colors().iter().map(|entry| entry.color);
         let near = all.filter(|pixel| distance(*pixel, color) <= self.options.tolerance);
@@ -67,8 +68,8 @@ impl Canvas {
         Ok(Region::named(if blur == 0.0 { mask } else { blurred(&mask, blur)? }, "the painted map"))
     }
 
-    /// Returns the area color that a pixel counts as: the nearest area color within the tolerance, on a tie the color
-    /// added first.
+    /// Returns the area color that a pixel counts as: the nearest area color within the tolerance, or `None` if no area
+    /// color is so near. Of equally near colors, the color added first counts.
     fn owner(&self, pixel: Rgb) -> Option<Rgb> {
         let near = self.areas.iter().filter_map(Area::rgb).map(|color| (color, distance(color, pixel)));
         near.filter(|(_, apart)| *apart <= self.options.tolerance)
@@ -89,11 +90,11 @@ impl Canvas {
     /// Checks that the painting is complete and all numbers are in range.
     pub(super) fn check(&self) -> Result<()> {
         if self.areas.is_empty() {
-            return Err(Error::parameter("paint", "empty", "at least one area; add it with color, mask or area"));
+            return Err(Error::parameter("paint", "empty", "at least one area; add an area with color, mask or area"));
         }
         if self.areas.len() > MOST_AREAS {
-            let expected = format!("at most {MOST_AREAS} areas; remove or join some");
-            return Err(Error::parameter("paint", format!("{} areas", self.areas.len()), expected));
+            let expected = format!("at most {MOST_AREAS}; remove or join some areas");
+            return Err(Error::parameter("number of areas", self.areas.len(), expected));
         }
         if let Some(count) =
             self.maps.iter().map(|(_, palette)| palette.colors().len()).find(|count| *count > MOST_COLORS)
@@ -136,7 +137,7 @@ impl Canvas {
                 return Err(no_map(color));
             }
             if !seen.insert((color, area.phrase.to_lowercase(), area.negative)) {
-                let value = format!("{color} \"{}\" twice", area.phrase);
+                let value = format!("{color} with the phrase \"{}\" twice", area.phrase);
                 return Err(Error::parameter(
                     "color",
                     value,
@@ -157,7 +158,8 @@ impl Canvas {
 }
 
 fn no_map(color: Rgb) -> Error {
-    Error::parameter("color", color, "a map with this color; begin with PaintWithWords::new, or give a mask")
+    let expected = "no color, because there is no map; begin with PaintWithWords::new, or give a mask";
+    Error::parameter("color", color, expected)
 }
 
 fn check_blur(sigma: f64, side: u32, of: &str) -> Result<()> {

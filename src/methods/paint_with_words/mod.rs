@@ -170,7 +170,8 @@ impl PaintWithWords {
         let union = painted.map(|area| self.canvas.region(area)).reduce(|all, one| Ok(all?.or(one?)));
         union.unwrap_or_else(|| {
             let phrases: Vec<&str> = self.canvas.areas.iter().map(|area| area.phrase.as_str()).collect();
-            Err(Error::parameter("region", phrase, format!("one of the painted phrases: {}", phrases.join(", "))))
+            let expected = format!("one of the painted phrases: {}", phrases.join(", "));
+            Err(Error::parameter("phrase", format!("{phrase:?}"), expected))
         })
     }
 

@@ -22,9 +22,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PaintOptions {
-    /// Largest distance between a pixel and the color it counts as, Euclidean in RGB, 0..=100. Default 0, which
-    /// requires equal colors. With a larger value, each pixel counts as the nearest color of an area within that
-    /// distance. Useful for maps with smooth edges, or from JPEG files.
+    /// Largest distance between a pixel and the color that the pixel counts as, Euclidean in RGB, 0..=100. Default 0,
+    /// which requires equal colors. With a larger value, each pixel counts as the nearest color of an area within that
+    /// distance; this suits maps with smooth edges, or from JPEG files.
     pub tolerance: f64,
     /// Standard deviation of the Gaussian that softens the edges of the map's areas, in pixels of the map. The range is
     /// 0 to a quarter of the map's shorter side. Default 0.
@@ -34,7 +34,7 @@ pub struct PaintOptions {
     /// Weight of a word in cells that several areas with this word cover. Default: the sum.
     pub blend: AreaBlend,
     /// Noise of cells that areas with their own seeds cover only in part. Default: the noise of the area that covers
-    /// the cell most, if by half or more; otherwise the run's noise.
+    /// the cell most if the area covers half of the cell or more; otherwise the run's noise.
     #[serde(rename = "edges")]
     pub noise_edges: NoiseEdges,
     /// Share of the weight, 0..=1, with which the prompt's phrases are also painted where they occur in the negative
@@ -83,11 +83,11 @@ impl PaintOptions {
     /// Checks the numbers that do not depend on the maps.
     pub(super) fn check(&self) -> Result<()> {
         if !(0.0..=1.0).contains(&self.on_uncond) {
-            let expected = "0..=1; 0 paints no phrase of the negative prompt";
+            let expected = "0..=1; at 0 the phrases are painted only in their own prompt";
             return Err(Error::parameter("on_uncond", self.on_uncond, expected));
         }
         if !(0.0..=100.0).contains(&self.tolerance) {
-            let expected = "0..=100; 0 accepts exact colors only, 30 also accepts smooth edges";
+            let expected = "0..=100; 0 accepts only equal colors, 30 also accepts smooth edges";
             return Err(Error::parameter("tolerance", self.tolerance, expected));
         }
         Ok(())

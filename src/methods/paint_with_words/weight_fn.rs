@@ -18,15 +18,14 @@ use tch::{Kind, Tensor};
 #[derive(Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WeightFn {
-    /// Adds gain · w · ln(1 + σ) · max(s). The gain is 0..=10: .1 is the default, .4 the value of the package's example
-    /// pictures.
+    /// Adds gain · w · ln(1 + σ) · max(s). The gain is 0..=10. The default is .1; the package's examples use .4.
     LogMax(f64),
     /// Adds gain · w · ln(1 + σ) · std(s), with n − 1 in the deviation.
     LogStd(f64),
     /// Adds gain · w · ln(1 + σ²) · std(s), with n − 1 in the deviation. This law decreases earlier in a run than
     /// [`LogStd`](Self::LogStd). The package's example uses .4.
     LogSqStd(f64),
-    /// Adds gain · w at all noise levels and scores; reads no scores.
+    /// Adds gain · w at every noise level, without reading the scores.
     Flat(f64),
     /// Adds a custom bias to the scaled scores, broadcastable to [n, heads, cells, tokens]. The function gets the
     /// weights ([1 or n, 1, cells, tokens] f32), the noise level and the scores.
@@ -86,7 +85,7 @@ impl WeightFn {
     pub(super) fn check(&self) -> Result<()> {
         match self.gain() {
             Some(gain) if !(0.0..=10.0).contains(&gain) => {
-                Err(Error::parameter("gain", gain, "0..=10; .1 to 1 is usual, 0 switches paint off"))
+                Err(Error::parameter("gain", gain, "0..=10; .1 to 1 is usual, 0 switches the paint off"))
             }
             _ => Ok(()),
         }

@@ -11,7 +11,8 @@ use crate::step::Grid;
 use std::collections::{BTreeMap, HashMap};
 use tch::{Device, Kind, Tensor};
 
-/// The masks of all areas on every needed grid, the tokens of each branch, and the weights computed from both.
+/// The masks of all areas on every needed grid, the tokens of each branch, and the weights computed from masks and
+/// tokens.
 #[derive(Debug)]
 pub(super) struct Weights {
     brushes: Vec<Brush>,
@@ -60,7 +61,7 @@ impl Weights {
             region.check_for(latent)?;
             for (grid, masks) in grids.iter().zip(&mut masks) {
                 let mask = region.resampled(*grid, resample)?;
-                has_images(if area.rgb().is_some() { "maps" } else { "mask" }, &mask, images)?;
+                has_images(if area.rgb().is_some() { "number of maps" } else { "number of masks" }, &mask, images)?;
                 masks.push(mask.f_squeeze_dim(1)?);
             }
         }

@@ -12,8 +12,8 @@ const UNSEEN: f64 = -30.0;
 /// Small number that is added to standard deviations, so that none is 0.
 const EPSILON: f64 = 1e-5;
 
-/// A mask of cells of the picture, [n, 1, h, w], and a mask of the reference's cells that they see, [1, 1, h, w]. Both
-/// are in 0..=1.
+/// A mask of cells of the picture, [n, 1, h, w], and a mask of the reference's cells that these cells see,
+/// [1, 1, h, w]. The masks are in 0..=1.
 #[derive(Debug)]
 pub(super) struct Pair {
     pub here: Tensor,
@@ -40,8 +40,8 @@ pub(super) struct Join {
     parted: bool,
     /// True if the reference is part of the present evaluation.
     pub active: bool,
-    /// Cells of the picture and the reference's cells that they see in the present evaluation; `None` if all cells see
-    /// the whole reference.
+    /// Cells of the picture, and the reference's cells that these cells see, in the present evaluation; `None` if all
+    /// cells see the whole reference.
     pairs: Option<Vec<Pair>>,
     /// The reference's hidden states in the present evaluation, [n, cells, dim].
     states: HashMap<Place, Tensor>,
@@ -78,7 +78,9 @@ impl Join {
         }
     }
 
-    /// Prepares for an evaluation, in which the picture sees the reference only if `acts` is true.
+    /// Prepares for an evaluation, in which the picture sees the reference only if `acts` is true. `pairs` says which
+    /// cells of the picture see which cells of the reference. With `None` all cells see the whole reference; with an
+    /// empty list no cell sees the reference.
     pub(super) fn begin(&mut self, pairs: Option<Vec<Pair>>, acts: bool) {
         self.states.clear();
         self.outputs.clear();

@@ -22,8 +22,8 @@ use tch::{Kind, Tensor};
 /// A choice of attention sites.
 type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 
-/// Seed of the noise that is added to every reference. Users choose other seeds, so a reference does not get the noise
-/// of the picture itself.
+/// Seed of the noise that is added to every reference. Users are unlikely to choose this seed, so a reference does not
+/// get the noise of the picture itself.
 const NOISE_SEED: u64 = 0x7265_6665_7265_6e63;
 /// Smallest saliency at which a cell belongs to a part.
 const PART: f64 = 0.5;
@@ -36,7 +36,8 @@ const PART: f64 = 0.5;
 /// of the reference and takes its colors. The negative prompt's branch does not see the reference, so classifier-free
 /// guidance strengthens the effect. The method costs one more branch per step.
 ///
-/// The layout of the picture moves toward the reference's as well, unless one of these holds the layout in place:
+/// The layout of the picture moves toward the reference's layout as well, unless one of these holds the layout in
+/// place:
 ///
 /// - line art by a [`Control`](crate::Control),
 /// - a picture to start from,
@@ -110,7 +111,7 @@ impl fmt::Debug for ReferenceColor {
 }
 
 impl ReferenceColor {
-    /// Takes colors from `picture`, of any size; it is stretched to the size of the run.
+    /// Takes colors from `picture`, which may have any size and is stretched to the size of the run.
     pub fn new(picture: &Raster) -> Self {
         Self {
             picture: picture.clone(),
@@ -134,8 +135,8 @@ impl ReferenceColor {
 
 /// # How strongly it acts
 impl ReferenceColor {
-    /// Sets the weight of the reference beside the picture's own cells in the softmax, 0..=8. Default 1. At 0 the
-    /// picture does not attend to the reference.
+    /// Sets the weight of the reference's cells relative to the picture's own cells in the softmax, 0..=8. Default 1.
+    /// At 0 the picture does not attend to the reference.
     pub fn strength(mut self, strength: f64) -> Self {
         self.strength = strength;
         self
@@ -165,8 +166,8 @@ impl ReferenceColor {
 
     /// Lets the object that `phrase` names in the prompt attend to the same object in the reference; may be called
     /// several times. For example, the phrase "hair" colors hair like the reference's hair. Cells outside every such
-    /// object do not attend to the reference. [`Daam::competing`] finds the object in the picture; its map exists from
-    /// timestep 850 down.
+    /// object do not attend to the reference. [`Daam::competing`] finds the object in the picture; the map of the
+    /// object exists from timestep 850 down.
     ///
     /// # Errors
     /// The errors of [`Reference::region`].
@@ -209,8 +210,8 @@ impl ReferenceColor {
         })
     }
 
-    /// Returns masks of cells of the picture, each with a mask of the reference's cells that they see, at the latent's
-    /// size; `None` if all cells see the whole reference.
+    /// Returns masks of cells of the picture, each with a mask of the reference's cells that these cells see, at the
+    /// latent's size; `None` if all cells see the whole reference.
     fn pairs(&self) -> Result<Option<Vec<Pair>>> {
         if self.parts.is_empty() {
             return Ok(None);

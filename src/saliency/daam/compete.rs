@@ -21,11 +21,11 @@ const SAME: f64 = 0.82;
 const OWN_PLACE: f64 = 0.5;
 /// Maximum number of words that are compared with each other, the loudest of the prompt.
 const MOST_RIVALS: usize = 255;
-/// Powers of ten by which the attention to a phrase is fainter than to the prompt's loudest word: where attention stops
-/// being clear, and where attention becomes useless.
+/// Powers of ten by which the attention to a phrase is fainter than the attention to the prompt's loudest word: first
+/// where the attention to the phrase stops being clear, then where this attention becomes useless.
 const FAINT: (f64, f64) = (2.0, 4.0);
-/// Upper clamp for the change of the prediction, in standard deviations. So a few cells with a large change count no
-/// more than others.
+/// Upper clamp for the change of the prediction, in standard deviations. The clamp keeps a few cells with a very large
+/// change from deciding the comparison.
 const MOST_CHANGE: f64 = 2.0;
 
 /// Numbers of words that have a role. These words follow the phrase, in the order of the fields.
@@ -33,7 +33,7 @@ const MOST_CHANGE: f64 = 2.0;
 pub(super) struct Roles {
     /// Number of words that always compete.
     pub certain: usize,
-    /// Number of words that do not compete. Fainter words with maps like theirs do not compete either.
+    /// Number of words that do not compete. Fainter words with maps like those of such words do not compete either.
     pub spared: usize,
 }
 
@@ -49,8 +49,8 @@ pub(super) struct Contest {
 
 impl Contest {
     /// Creates a contest. `maps`, [n, words, h, w], are raw attention: to the phrase first, then to the words with a
-    /// role, then to the other words. `attention`, [n, cells, cells], is the self-attention, and the maps are
-    /// multiplied by it `power` times. `change`, [n, 1, H, W], shows where the prediction changes with the phrase. The
+    /// role, then to the other words. `attention`, [n, cells, cells], is the self-attention, by which the maps
+    /// are multiplied `power` times. `change`, [n, 1, H, W], shows where the prediction changes with the phrase. The
     /// fainter the attention to the phrase, the more `change` replaces it.
     pub(super) fn new(
         maps: &Tensor,
@@ -88,7 +88,7 @@ impl Contest {
         self.loudness.iter().any(|words| doubt(words) > 0.0)
     }
 
-    /// Returns the competing and the joined words of each image.
+    /// Returns the competing and the joined words of each image. `names` are the names of all words, the phrase first.
     pub(super) fn competitions(&self, names: &[String]) -> Result<Vec<Competition>> {
         let name = |word: usize| names.get(word).cloned().unwrap_or_default();
         let all = self.sides()?.into_iter().zip(&self.loudness).enumerate();
@@ -154,7 +154,9 @@ impl Contest {
     }
 
     /// Returns the logistic function of β times the phrase's lead, [n, 1, h, w] in 0..=1 on `to`. The lead is the
-    /// phrase's distance to the strongest rival or to the phrase's own Otsu threshold, whichever is less.
+    /// lesser of two differences. The first is the phrase's score less the strongest rival's score, after
+    /// [`handicapped`] corrected the scores. The second is the phrase's uncorrected score less the Otsu threshold of
+    /// these uncorrected scores.
     pub(super) fn ahead(&self, beta: f64, to: Grid) -> Result<Tensor> {
         let (n, words, _) = self.scores.size3()?;
         let scores = resized(&self.scores.f_reshape([n, words, self.grid.h, self.grid.w])?, to)?;
@@ -187,21 +189,22 @@ struct Sides {
     joined: Vec<(usize, usize)>,
 }
 
-/// Returns the phrase's loudness as a share of the loudest word's.
+/// Returns the loudness of the first word, the phrase, as a share of the loudest word's loudness.
 fn share(loudness: &[f64]) -> f64 {
     let loudest = loudness.iter().copied().fold(0.0, f64::max);
     loudness.first().map_or(0.0, |own| own / loudest.max(f64::MIN_POSITIVE))
 }
 
-/// Returns the doubt about the attention to the phrase, from 0 (clear) to 1 (useless).
+/// Returns the doubt about the attention to the phrase, from 0 (clear) to 1 (useless). `loudness` has the loudness of
+/// every word, the phrase first.
 fn doubt(loudness: &[f64]) -> f64 {
     let decades = -share(loudness).max(1e-12).log10();
     ((decades - FAINT.0) / (FAINT.1 - FAINT.0)).clamp(0.0, 1.0)
 }
 
-/// Subtracts from every map of deviations the logarithm of the map's peak. An object of few cells leads by many
-/// deviations, even in the cells around the object, which belong to other objects. Without this correction small
-/// objects' masks leak into their surroundings (eyes into lids, bows into hair).
+/// Subtracts from every map of deviations the logarithm of the map's peak; a peak below 1 counts as 1. An object of few
+/// cells leads by many deviations, even in the cells around the object, which belong to other objects. Without this
+/// correction small objects' masks leak into their surroundings (eyes into lids, bows into hair).
 pub(super) fn handicapped(deviations: &Tensor) -> Result<Tensor> {
     // A map of two equal halves peaks at 1, and a flat map at 0. Neither needs a correction.
     let peaks = deviations.f_amax([2i64, 3], true)?.f_clamp_min(1.0)?;

@@ -38,8 +38,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use tch::Tensor;
 
-/// Saliency of a phrase: its share of the cross-attention in the prompt's branch, as the mean over heads, sites and the
-/// phrase's tokens. Reading attention does not change a bit of the picture.
+/// Saliency of a phrase: the phrase's share of the cross-attention in the prompt's branch, as the mean over heads,
+/// sites and the phrase's tokens. Reading attention does not change a bit of the picture.
 ///
 /// In each attention call, the columns of the phrase's tokens are summed over heads, and added to one sum per grid. A
 /// reading resizes these sums (bicubic) to the latent's size. So memory does not grow with the number of tokens, heads,

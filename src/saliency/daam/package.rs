@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 /// Resize factors that enter a global map. The package drops all others.
 const FACTORS: [i64; 8] = [0, 1, 2, 4, 8, 16, 32, 64];
 
-/// DAAM exactly as the package `daam` 0.2.0 computes it. For everything but comparisons use [`Daam`](super::Daam). The
+/// DAAM as the package `daam` 0.2.0 computes it. For everything but comparisons use [`Daam`](super::Daam). The
 /// package has these quirks:
 ///
 /// * Per-head maps are summed over steps, not averaged.
@@ -54,7 +54,7 @@ pub struct PackageKey {
 /// Filter of the recorded keys to average. `None` accepts all.
 #[derive(Clone, Debug, Default)]
 pub struct KeyFilter {
-    /// Accepted resize factors; `None`: all of 0, 1, 2, 4, 8, 16, 32, 64.
+    /// Accepted resize factors; `None`: all of 0, 1, 2, 4, 8, 16, 32 and 64.
     pub factors: Option<Vec<i64>>,
     /// Accepted head; `None`: all.
     pub head: Option<i64>,
@@ -74,7 +74,7 @@ impl PackageDaam {
         self.run.iter().flat_map(|run| run.sums.iter().map(|(key, sum)| (*key, sum)))
     }
 
-    /// Returns the mean maps of the start token, every token of the prompt and the token after,
+    /// Returns the mean maps of the start token, of every token of the prompt and of the token that follows the prompt,
     /// [tokens + 2, √cells, √cells].
     ///
     /// # Errors
@@ -193,7 +193,7 @@ impl Guidance for PackageDaam {
         }
         if setup.images != 1 {
             return Err(Error::parameter(
-                "images",
+                "number of images",
                 setup.images,
                 "1, because the daam package mixes the images of a batch; use Daam",
             ));

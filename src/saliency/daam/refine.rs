@@ -36,17 +36,18 @@ pub enum Refine {
         /// Power p of the self-attention.
         power: u32,
     },
-    /// Competition of the phrase with the other words of the prompt. Rivals are words whose maps show an object of their
-    /// own, and the phrases of [`DaamOptions::against`](super::DaamOptions) ([`Competition`](super::Competition)).
+    /// Competition of the phrase with the other words of the prompt. Rivals are words whose maps show an object of
+    /// their own, and the phrases of [`DaamOptions::against`](super::DaamOptions)
+    /// ([`Competition`](super::Competition)).
     ///
     /// 1. Each word's map at the grid of A is converted to deviations from the map's mean, in standard deviations,
     ///    clamped to at most 1. The clamp keeps a few cells with very strong attention from deciding the comparison.
     /// 2. The maps are multiplied by Aᵖ, and converted to deviations again, without a clamp.
-    /// 3. The logarithm of its peak is subtracted from each map. Maps of small objects peak higher, and would otherwise
-    ///    take cells around the objects.
+    /// 3. From each map, the logarithm of the map's peak is subtracted. Maps of small objects peak higher, and would
+    ///    otherwise take cells around the objects.
     /// 4. A cell's lead is the lesser of two differences. The first is the phrase's value after step 3 less the
-    ///    strongest rival's value after step 3. The second is the phrase's value after step 2 less the Otsu threshold of
-    ///    the phrase's map after step 2.
+    ///    strongest rival's value after step 3. The second is the phrase's value after step 2 less the Otsu threshold
+    ///    of the phrase's map after step 2.
     /// 5. The result is the logistic function of β times the lead.
     ///
     /// The result is .5 and more where the phrase leads, so a cutoff of .5 suits objects of any size.
@@ -128,7 +129,7 @@ impl Refining {
         let is_small = |halvings: &u32| setup.grid.halved(*halvings).cells() <= CELLS;
         let halvings = levels().filter(is_small).min().or(levels().max()).ok_or_else(|| {
             let expected = "Refine::Off, because this network has no self-attention";
-            Error::parameter("refine", "self-attention", expected)
+            Error::parameter("refine", format!("{how:?}"), expected)
         })?;
         let pooled = (halvings..32).find(is_small).unwrap_or(halvings);
         let grid = setup.grid.halved(pooled);
@@ -149,7 +150,7 @@ impl Refining {
         site.halvings == self.halvings && (!site.is_cross() || (self.unread && self.things.is_some()))
     }
 
-    /// Adds the attention of one call. Calls at sites of other grids are ignored.
+    /// Adds the attention of one call, `probs`. Calls at sites of other grids are ignored.
     pub(super) fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
         if at.site.halvings != self.halvings {
             return Ok(());
@@ -162,9 +163,9 @@ impl Refining {
         self.attention.add(self.grid, (at.images.start, at.images.end - at.images.start), &heat, at.site.heads)
     }
 
-    /// Returns the refined map of the phrase, [n, 1, h, w] in 0..=1 on `to`; `None` before the first step. `map`,
-    /// [n, 1, h, w], is the phrase's own map. `change` shows where the prediction changes with the phrase, if that is
-    /// known.
+    /// Returns the refined map of the phrase, [n, 1, h, w] in 0..=1 on `to`; `None` before the first step. `map`, [n,
+    /// 1, h, w], is the phrase's own map. `change`, [n, 1, H, W], shows where the prediction changes with the phrase;
+    /// `None` if the change was not measured.
     pub(super) fn map(&self, map: &Tensor, change: Option<&Tensor>, to: Grid) -> Result<Option<Tensor>> {
         if let Refine::Contrast { beta, .. } = self.how {
             return self.contest(change)?.map(|contest| contest.ahead(beta, to)).transpose();

@@ -14,7 +14,8 @@ pub enum Accumulate {
     Step,
     /// Mean of all recorded steps, including the current step.
     Mean,
-    /// Moving average M ← β·M + (1 − β)·current step, starting with the first step; β in 0..1, 0.5 is usual.
+    /// Moving average M ← β·M + (1 − β)·current step, starting with the first step; β is above 0 and below 1; 0.5 is
+    /// usual.
     Ema(f64),
 }
 
@@ -138,8 +139,8 @@ impl Sums {
         Ok(())
     }
 
-    /// Returns the sum over all grids, each resized to `size`, clamped to at least 0 and divided by the weight. `None`
-    /// before anything was added.
+    /// Resizes the sum of each grid to `size`. Returns the total of these sums, clamped to at least 0 and divided by
+    /// the weight; `None` before the first addition.
     fn map(&self, size: Grid) -> Result<Option<Tensor>> {
         let mut total: Option<Tensor> = None;
         for (grid, sum) in &self.grids {

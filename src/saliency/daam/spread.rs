@@ -20,8 +20,9 @@ use tch::{Kind, Tensor};
 const NEAR: f64 = 0.25;
 
 /// A drawn region, spread along the picture's self-attention over the object that the region lies on. The map is the
-/// larger of the region and of Aᵖ·region scaled to 0..=1, where A is the self-attention and p its
-/// [`power`](Self::power). A few scribbles inside an object find the whole object.
+/// larger of the region and of Aᵖ·region scaled to 0..=1, where A is the self-attention and p is the
+/// [`power`](Self::power). In cells that the region covers by half or more, the map is 1, unless the cells go to other
+/// regions ([`among`](Self::among)). A few scribbles inside an object find the whole object.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -75,7 +76,7 @@ impl Spread {
     }
 
     /// Sets the power p of self-attention, 0..=8: the number of times that the region spreads from cell to cell. A
-    /// larger power reaches further; 2 to 6 is useful, and 4 the default.
+    /// larger power reaches further; 2 to 6 is useful. Default 4.
     pub const fn power(mut self, power: u32) -> Self {
         self.power = power;
         self
@@ -151,7 +152,8 @@ fn covered(region: &Tensor) -> Result<Tensor> {
     Ok(region.f_ge(0.5)?.f_to_kind(Kind::Float)?)
 }
 
-/// Returns the claim of a region to the cells that it reaches, [n, 1, h, w], at least 0. Several strokes on one object
+/// Returns how strongly a region claims each cell, [n, 1, h, w], at least 0. `reached` is the map of the spread region,
+/// and `region` is the drawn region. Several strokes on one object
 /// reach equally far, so the nearest stroke gets a cell. The drawn region is added, so that a thin stroke keeps its own
 /// cells.
 fn claim(reached: &Tensor, region: &Tensor) -> Result<Tensor> {
