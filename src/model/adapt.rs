@@ -91,7 +91,7 @@ impl Model {
     ) -> Result<Self> {
         let weights = |part: &str, kind: Kind| {
             let tensors = parts.get(part).map(share).unwrap_or_default();
-            Weights::new(part, tensors, kind, self.device)
+            Weights::new(part, tensors, kind, self.device).offloaded(self.offload)
         };
         let text_encoders = self.text_encoders.map(|TextEncoder { part, tokenizer, tower }| {
             let (mut config, mut tokenizer) = (tower.config().clone(), tokenizer.clone());
@@ -129,6 +129,7 @@ impl Model {
             device: self.device,
             kind: self.kind,
             vae_kind: self.vae_kind,
+            offload: self.offload,
             notes: self.notes.iter().cloned().chain(notes).collect(),
             reading,
             fingerprint: OnceCell::new(),

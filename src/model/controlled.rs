@@ -470,7 +470,7 @@ impl Model {
         let checkpoint = Checkpoint::open_controlnet(source)?;
         let config = configured(&checkpoint, PART, ControlNetConfig::from_json)?;
         fits(&config, self, &checkpoint.name("controlnet/config.json"))?;
-        let w = checkpoint.weights(PART, self.kind, self.device)?;
+        let w = checkpoint.weights(PART, self.kind, self.device)?.offloaded(self.offload);
         let net = ControlNet::new(&w, &config)?;
         let report = w.report();
         let problem = match (report.unused.first(), report.not_finite.first()) {

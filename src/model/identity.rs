@@ -57,11 +57,14 @@ impl Model {
         let mut samples = Vec::new();
         // Previews do not change pictures.
         for (part, tensors) in self.parts.iter().filter(|(part, _)| *part != PREVIEW) {
+            // Offloaded tensors have the kind of their file, not that of the network.
+            let kind = if part == "vae" { self.vae_kind } else { self.kind };
             for (name, tensor) in tensors {
-                hash.update(format!("{part} {name} {:?} {:?}\n", tensor.size(), tensor.kind()));
+                hash.update(format!("{part} {name} {:?} {kind:?}\n", tensor.size()));
                 let flat = dense(tensor)?.f_flatten(0, -1)?;
                 let stride = (flat.size1()? / SAMPLES).max(1);
-                samples.push(flat.f_slice(0, None, None, stride)?.f_to_kind(Kind::Float)?);
+                let sample = flat.f_slice(0, None, None, stride)?;
+                samples.push(sample.f_to_device(self.device)?.f_to_kind(kind)?.f_to_kind(Kind::Float)?);
             }
         }
         let samples = Tensor::f_cat(&samples, 0)?.f_to_device(Device::Cpu)?;

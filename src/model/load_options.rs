@@ -57,6 +57,17 @@ pub struct LoadOptions {
     /// silently, and shortening it ends the process. Set this field if another program may write to the files while the
     /// model is used. Default: false.
     pub in_memory: bool,
+    /// Leaves the matrices and kernels of UNet, text encoders, vision tower and ControlNets in their mapped files, in
+    /// the files' kinds. Each layer converts its own weights whenever it runs. A model larger than memory can then be
+    /// used: the system reads the files again and again and drops what it needs memory for, and converted weights take
+    /// the memory of one layer. Pictures stay the same.
+    ///
+    /// The price is the time of reading and converting all weights at each step (`docs/performance.md` has figures). A
+    /// file in the precision of the network needs no conversion, and costs no time while it fits in memory. The VAE,
+    /// norms, biases and embeddings of words stay in memory. Weights that a LoRA changes stay in memory too, rounded to
+    /// the file's kind. With `in_memory`, the weights are copied into the computer's memory as the files store them,
+    /// and a GPU receives the weights of one layer at a time. Default: false.
+    pub offload: bool,
     /// Options for reading prompts: markup, length, emphasis, clip skip.
     pub text: TextOptions,
 }
@@ -79,6 +90,7 @@ impl Default for LoadOptions {
             variant: None,
             averages: false,
             in_memory: false,
+            offload: false,
             text: TextOptions::default(),
         }
     }

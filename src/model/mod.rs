@@ -116,6 +116,8 @@ pub struct Model {
     device: Device,
     kind: Kind,
     vae_kind: Kind,
+    /// True if the networks' matrices and kernels stay in their files; see [`LoadOptions::offload`].
+    offload: bool,
     notes: Vec<String>,
     /// Settings for reading prompts and pictures and for decoding, as text. The fingerprint includes them, because
     /// pictures depend on these settings, too.
@@ -158,8 +160,8 @@ impl Model {
         precision::check_device(device)?;
         let kind = options.precision.on(device, "precision")?;
         let _no_grad = tch::no_grad_guard();
-        let LoadOptions { family, averages, in_memory, .. } = options;
-        let reading = Reading { family, variant: options.variant.clone(), averages, in_memory };
+        let LoadOptions { family, averages, in_memory, offload, .. } = options;
+        let reading = Reading { family, variant: options.variant.clone(), averages, in_memory, offload };
         let home = (source.clone(), reading.clone());
         let main = Checkpoint::open(source, reading)?;
         let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
@@ -168,7 +170,7 @@ impl Model {
         let usual = if xl { ModelFamily::Sdxl } else { ModelFamily::Sd1 };
         let width = unet_config.cross_attention_dim.level(0).and_then(ModelFamily::of_context);
         let family = options.family.or(main.family()).or(width.filter(|family| family.is_xl() == xl)).unwrap_or(usual);
-        let reading = Reading { family: Some(family), in_memory, ..Reading::default() };
+        let reading = Reading { family: Some(family), in_memory, offload, ..Reading::default() };
         let other = |source: &Option<Source>| {
             source.as_ref().map(|source| Checkpoint::open(source, reading.clone())).transpose()
         };
@@ -179,7 +181,7 @@ impl Model {
         };
         let texts = [&options.text_encoder, &options.text_encoder_2].map(|other| located(other, &reading));
         let vision = VisionTower::new(
-            located(&options.image_encoder, &Reading { in_memory, ..Reading::default() }),
+            located(&options.image_encoder, &Reading { in_memory, offload, ..Reading::default() }),
             texts,
             kind,
             device,
@@ -291,6 +293,7 @@ impl Model {
             device,
             kind,
             vae_kind,
+            offload,
             notes,
             reading,
             fingerprint: OnceCell::new(),
@@ -401,7 +404,8 @@ impl Model {
 
     /// Returns the tensors of a network under diffusers' names, in the kind that the network computes in: `unet`,
     /// `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. Most tensors share their
-    /// memory with the model. Large kernels that the network holds in another layout are copied.
+    /// memory with the model. Large kernels that the network holds in another layout are copied. Tensors that
+    /// [`LoadOptions::offload`] leaves in their file have the file's kind.
     ///
     /// # Errors
     /// [`Error::Torch`] only, such as out of memory.

@@ -7,36 +7,40 @@ pub use super::kernels::Conv;
 
 use super::kernels;
 use crate::error::{Error, Result};
-use crate::weights::{Weights, dense};
+use crate::weights::{Weight, Weights, dense};
 use std::cell::OnceCell;
 use tch::Tensor;
 
 /// A linear layer, x·Wᵀ + b over the last axis.
 #[derive(Debug)]
 pub struct Linear {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
 }
 
 impl Linear {
     /// Applies the layer: [.., inputs] → [.., outputs].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        kernels::linear(x, &self.weight, self.bias.as_ref())
+        kernels::linear(x, &self.weight.get()?, self.bias.as_ref())
     }
 
     /// Returns the number of output features.
-    pub(super) fn outputs(&self) -> Result<i64> {
-        Ok(self.weight.size2()?.0)
+    pub(super) fn outputs(&self) -> i64 {
+        self.weight.size().first().copied().unwrap_or_default()
     }
 
     /// Joins layers that read the same input into one layer with concatenated outputs. Returns `None` if there are no
-    /// layers, a layer has no bias, or a layer requires a gradient.
+    /// layers, a layer has no bias, requires a gradient, or is offloaded.
     pub(super) fn join(each: &[Self]) -> Result<Option<Self>> {
-        let weights: Vec<&Tensor> = each.iter().map(|layer| &layer.weight).collect();
         let biases: Option<Vec<&Tensor>> = each.iter().map(|layer| layer.bias.as_ref()).collect();
+        let stays = |layer: &Self| layer.weight.requires_grad() || layer.weight.is_offloaded();
         match biases {
-            Some(biases) if !each.is_empty() && !weights.iter().chain(&biases).any(|x| x.requires_grad()) => {
-                Ok(Some(Self { weight: Tensor::f_cat(&weights, 0)?, bias: Some(Tensor::f_cat(&biases, 0)?) }))
+            Some(biases)
+                if !each.is_empty() && !each.iter().any(stays) && !biases.iter().any(|bias| bias.requires_grad()) =>
+            {
+                let weights = each.iter().map(|layer| layer.weight.get()).collect::<Result<Vec<_>>>()?;
+                let weight = Weight::held(Tensor::f_cat(&weights, 0)?);
+                Ok(Some(Self { weight, bias: Some(Tensor::f_cat(&biases, 0)?) }))
             }
             _ => Ok(None),
         }
@@ -61,7 +65,7 @@ impl Gated {
 /// A convolution.
 #[derive(Debug)]
 pub struct Conv2d {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
     conv: Conv,
     /// Kernel sums that [`Conv2d::forward_doubled`] caches.
@@ -71,11 +75,12 @@ pub struct Conv2d {
 impl Conv2d {
     /// Applies the convolution: [b, inputs, h, w] → [b, outputs, h', w'].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        kernels::conv2d(x, &self.weight, self.bias.as_ref(), self.conv)
+        kernels::conv2d(x, &self.weight.get()?, self.bias.as_ref(), self.conv)
     }
 
     /// Applies the convolution after nearest-neighbor upsampling by two: [b, inputs, h, w] → [b, outputs, 2h, 2w]. On a
-    /// CPU, large layers cache sums of the weights from the first call on. The cache takes 16/9 of the weights' memory.
+    /// CPU, large layers cache sums of the weights from the first call on, unless the weights are offloaded. The cache
+    /// takes 16/9 of the weights' memory.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the convolution is not [`Conv::SAME`].
@@ -87,21 +92,25 @@ impl Conv2d {
                 "Conv::SAME, the only convolution that supports upsampling",
             ));
         }
-        kernels::doubled(x, &self.weight, self.bias.as_ref(), &self.sums)
+        // Sums of an offloaded kernel would stay in memory, so they are made anew at each call.
+        let anew = OnceCell::new();
+        let sums = if self.weight.is_offloaded() { &anew } else { &self.sums };
+        kernels::doubled(x, &self.weight.get()?, self.bias.as_ref(), sums)
     }
 
     /// Adds the convolution of `x`, [b, inputs, h, w], to `onto`, [b, outputs, h', w'], in place.
     pub(crate) fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
-        kernels::conv2d_onto(onto, x, &self.weight, self.bias.as_ref(), self.conv)
+        kernels::conv2d_onto(onto, x, &self.weight.get()?, self.bias.as_ref(), self.conv)
     }
 
     /// Splits the convolution into two whose results add up: one for the first `inputs` channels, with the bias, and
     /// one for the others.
     pub(crate) fn split(&self, inputs: i64) -> Result<[Self; 2]> {
-        let others = self.weight.size4()?.1 - inputs;
-        let weight = dense(&self.weight)?; // a packed kernel has no parts
+        let weight = dense(&self.weight.get()?)?; // a packed kernel has no parts
+        let others = weight.size4()?.1 - inputs;
         let part = |start, length, bias| -> Result<Self> {
-            Ok(Self { weight: weight.f_narrow(1, start, length)?, bias, conv: self.conv, sums: OnceCell::new() })
+            let weight = Weight::held(weight.f_narrow(1, start, length)?);
+            Ok(Self { weight, bias, conv: self.conv, sums: OnceCell::new() })
         };
         Ok([part(0, inputs, self.bias.as_ref().map(Tensor::shallow_clone))?, part(inputs, others, None)?])
     }
@@ -111,7 +120,7 @@ impl Conv2d {
     pub(crate) fn forward_plus(&self, x: &Tensor, more: &Tensor) -> Result<Tensor> {
         match (&self.bias, more.size2()?) {
             (Some(bias), (1, outputs)) => {
-                kernels::conv2d(x, &self.weight, Some(&more.f_reshape([outputs])?.f_add(bias)?), self.conv)
+                kernels::conv2d(x, &self.weight.get()?, Some(&more.f_reshape([outputs])?.f_add(bias)?), self.conv)
             }
             _ => Ok(self.forward(x)?.f_add_(&more.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?),
         }
@@ -179,22 +188,23 @@ impl Weights {
 
     /// A linear layer without bias.
     pub(crate) fn linear_without_bias(&self, inputs: i64, outputs: i64) -> Result<Linear> {
-        Ok(Linear { weight: self.tensor("weight", &[outputs, inputs])?, bias: None })
+        Ok(Linear { weight: self.weight("weight", &[outputs, inputs])?, bias: None })
     }
 
     /// A linear layer with 2 · `outputs` outputs, split into values (first half) and gate (second half).
     pub(crate) fn gated(&self, inputs: i64, outputs: i64) -> Result<Gated> {
         let both = self.linear(inputs, 2 * outputs)?;
         let half = |start| -> Result<Linear> {
-            let rows = |x: &Tensor| x.f_narrow(0, start, outputs);
-            Ok(Linear { weight: rows(&both.weight)?, bias: both.bias.as_ref().map(rows).transpose()? })
+            let rows = |x: &Tensor| Ok(x.f_narrow(0, start, outputs)?);
+            Ok(Linear { weight: both.weight.view(rows)?, bias: both.bias.as_ref().map(rows).transpose()? })
         };
         Ok(Gated { values: half(0)?, gate: half(outputs)? })
     }
 
     /// A linear layer over the channels, from the weights of a 1×1 convolution.
     pub(crate) fn cellwise(&self, inputs: i64, outputs: i64) -> Result<Linear> {
-        let weight = self.tensor("weight", &[outputs, inputs, 1, 1])?.f_reshape([outputs, inputs])?;
+        let kernel = self.weight("weight", &[outputs, inputs, 1, 1])?;
+        let weight = kernel.view(|kernel| Ok(kernel.f_reshape([outputs, inputs])?))?;
         Ok(Linear { weight, bias: Some(self.tensor("bias", &[outputs])?) })
     }
 
@@ -207,7 +217,7 @@ impl Weights {
     /// A convolution without bias.
     pub(crate) fn conv2d_without_bias(&self, inputs: i64, outputs: i64, conv: Conv) -> Result<Conv2d> {
         let w = if conv.stride == 1 { self.clone() } else { self.unpacked() };
-        let weight = w.tensor("weight", &[outputs, inputs, conv.kernel, conv.kernel])?;
+        let weight = w.weight("weight", &[outputs, inputs, conv.kernel, conv.kernel])?;
         Ok(Conv2d { weight, bias: None, conv, sums: OnceCell::new() })
     }
 

@@ -79,10 +79,10 @@ pub(super) struct TimeProjections {
 }
 
 impl TimeProjections {
-    /// Joins the layers of residual blocks, in order. Layers in training stay separate, because a joined layer is a
-    /// copy and would miss their updates.
+    /// Joins the layers of residual blocks, in order. Layers in training and offloaded layers stay separate: a joined
+    /// layer is a copy, which would miss updates and take memory.
     pub(super) fn new(each: Vec<Linear>) -> Result<Self> {
-        let outputs = each.iter().map(Linear::outputs).collect::<Result<Vec<_>>>()?;
+        let outputs: Vec<i64> = each.iter().map(Linear::outputs).collect();
         let layers = match Linear::join(&each)? {
             Some(one) => vec![(one, outputs)],
             None => each.into_iter().zip(outputs).map(|(layer, outputs)| (layer, vec![outputs])).collect(),

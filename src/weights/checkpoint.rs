@@ -33,6 +33,8 @@ pub(crate) struct Reading {
     pub averages: bool,
     /// Copies weights out of their mapped files.
     pub in_memory: bool,
+    /// Leaves matrices and kernels as their files store them; see [`Weights::offloaded`].
+    pub offload: bool,
 }
 
 /// An opened source: the embedded model, a folder or a single file.
@@ -223,7 +225,7 @@ impl Checkpoint {
                 (file.header().file.clone(), tensors.ok_or_else(|| self.lacks(part))?)
             }
         };
-        let weights = Weights::new(file, tensors, kind, device);
+        let weights = Weights::new(file, tensors, kind, device).offloaded(self.reading.offload);
         Ok(if self.reading.in_memory { weights.in_memory() } else { weights })
     }
 

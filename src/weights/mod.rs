@@ -31,6 +31,7 @@ mod report;
 mod single;
 mod source;
 pub(crate) mod vocabulary;
+mod weight;
 
 pub use checkpoint::read_folder;
 pub(crate) use checkpoint::{Checkpoint, Reading, way};
@@ -46,6 +47,7 @@ pub use recognize::Contents;
 pub use report::{LoadReport, Misshapen, Named};
 pub use single::{Evidence, SingleFile};
 pub use source::Source;
+pub(crate) use weight::Weight;
 
 use crate::error::{Error, Result, is_finite};
 use kernel_layout::KernelLayout;
@@ -65,6 +67,7 @@ pub struct Weights {
     path: String,
     layout: KernelLayout,
     in_memory: bool,
+    offload: bool,
     store: Rc<Store>,
 }
 
@@ -118,7 +121,13 @@ impl Weights {
 
     fn of(file: String, origin: Origin, kind: Kind, device: Device) -> Self {
         let store = Store { file, origin, kind, device, asked: RefCell::default() };
-        Self { path: String::new(), layout: KernelLayout::Plain, in_memory: false, store: Rc::new(store) }
+        Self {
+            path: String::new(),
+            layout: KernelLayout::Plain,
+            in_memory: false,
+            offload: false,
+            store: Rc::new(store),
+        }
     }
 
     /// Returns a view of the tensors below `name`: `w.at("resnets").at(0)`.
@@ -129,9 +138,9 @@ impl Weights {
     /// Returns a view that lays out the kernels of convolutions channels last, on a CPU only. Convolutions and norms
     /// then keep pictures in that layout too. The layout suits networks made of convolutions. In networks with
     /// attention on every level, changing the layout back and forth costs more time than the layout saves (measured:
-    /// `docs/performance.md`).
+    /// `docs/performance.md`). Such networks are small, and none of their weights is offloaded.
     pub(crate) fn channels_last(&self) -> Self {
-        Self { layout: KernelLayout::ChannelsLast, ..self.clone() }
+        Self { layout: KernelLayout::ChannelsLast, offload: false, ..self.clone() }
     }
 
     /// Returns a view that packs the large 3×3 kernels of convolutions of stride 1. A packed kernel stays in the layout
@@ -154,6 +163,12 @@ impl Weights {
     /// Otherwise a program that writes into such a file would silently change the network.
     pub(crate) fn in_memory(&self) -> Self {
         Self { in_memory: true, ..self.clone() }
+    }
+
+    /// Returns a view whose layers leave their matrices and kernels in the file if `offload` is true, and convert each
+    /// one at each use. Kernels are then not packed.
+    pub(crate) fn offloaded(&self, offload: bool) -> Self {
+        Self { offload, ..self.clone() }
     }
 
     /// Returns the path of this view, such as `down_blocks.0`; empty at the root.
@@ -201,6 +216,21 @@ impl Weights {
     /// [`Error::Torch`], such as out of memory. [`Error::Weights`] once 4096 tensors are missing, because a
     /// configuration of a few hundred bytes can request millions of tensors, and each request takes time and memory.
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        self.requested(name, shape, false)
+    }
+
+    /// Requests the matrix or kernel `name` of a layer as `shape`; a view that [offloads](Self::offloaded) leaves it in
+    /// its file.
+    ///
+    /// # Errors
+    /// The errors of [`Weights::tensor`].
+    pub(crate) fn weight(&self, name: &str, shape: &[i64]) -> Result<Weight> {
+        let tensor = self.requested(name, shape, self.offload)?;
+        if self.offload { Weight::offloaded(tensor, self.kind(), self.device()) } else { Ok(Weight::held(tensor)) }
+    }
+
+    /// Requests a tensor: with `stored` in the kind and on the device of its file, otherwise in those of this view.
+    fn requested(&self, name: &str, shape: &[i64], stored: bool) -> Result<Tensor> {
         let store = &*self.store;
         let name = self.full(name);
         let mut asked = store.asked.borrow_mut();
@@ -227,19 +257,23 @@ impl Weights {
             return Ok(tensor);
         }
         let tensor = dense(&tensor)?;
-        let mut placed = tensor.f_reshape(shape)?.f_to_device(store.device)?.f_to_kind(store.kind)?;
-        if self.in_memory && placed.data_ptr() == tensor.data_ptr() {
-            placed = placed.f_alias_copy()?;
-        }
+        let reshaped = tensor.f_reshape(shape)?;
+        let placed = reshaped.f_to_device(store.device)?.f_to_kind(store.kind)?;
         if !is_finite(&placed)? {
             match is_finite(&tensor.f_to_kind(Kind::Double)?)? {
                 true => asked.overflown.push(name.clone()),
                 false => asked.not_finite.push(name.clone()),
             }
         }
-        let placed = self.layout.of(placed, store.device)?;
-        asked.handed_out.insert(name, placed.shallow_clone());
-        Ok(placed)
+        let mut given = if stored { reshaped } else { placed };
+        if self.in_memory && given.data_ptr() == tensor.data_ptr() {
+            given = given.f_alias_copy()?;
+        }
+        if !stored {
+            given = self.layout.of(given, store.device)?;
+        }
+        asked.handed_out.insert(name, given.shallow_clone());
+        Ok(given)
     }
 
     /// Requests the tensor `name` if it exists; an absent tensor does not count as missing.

@@ -25,6 +25,7 @@ mod image_guidance;
 mod image_to_image;
 mod layering;
 mod limits;
+mod offload;
 mod painting;
 mod painting_combined;
 mod perturbed_attention;
