@@ -15,21 +15,20 @@
 
 mod support;
 
-use impasto::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
-use impasto::weights::{Header, Weights};
+use impasto::weights::Header;
 use impasto::{LoadOptions, Model, Pipeline, Result, Source};
 use serde_json::json;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 use support::figures::Figure;
+use support::folder::{TINY, weights_file, write_folder};
+use support::process::resident;
 use support::statistics::{bootstrap, median};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-/// The folder of the embedded model's files.
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/impasto-tiny/model");
 /// The parts that have weights.
 const PARTS: [&str; 3] = ["unet", "vae", "text_encoder"];
 
@@ -132,18 +131,11 @@ fn measured(act: impl FnOnce() -> Result<(f64, f64)>) -> Result<()> {
     Ok(())
 }
 
-/// The value of a line of `/proc/self/status`, in bytes; NaN on systems other than Linux.
-fn resident(name: &str) -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).map_or(f64::NAN, |kb: f64| 1024.0 * kb)
-}
-
 /// Returns the bytes of a folder's weights in `kind`.
 fn bytes(folder: &Path, kind: Kind) -> Result<f64> {
     let mut numbers = 0;
     for part in PARTS {
-        let header = Header::open(&weights(folder, part))?;
+        let header = Header::open(&weights_file(folder, part))?;
         numbers += header.tensors.values().map(|stored| stored.shape.iter().product::<i64>()).sum::<i64>();
     }
     Ok((numbers * kind.elt_size_in_bytes() as i64) as f64)
@@ -155,7 +147,7 @@ fn floor(folder: &Path, kind: Kind) -> Result<(f64, f64)> {
     let mut buffer = vec![0; 1 << 20];
     let mut kept = Vec::new(); // a model keeps its weights, too
     for part in PARTS {
-        let file = weights(folder, part);
+        let file = weights_file(folder, part);
         let begun = Instant::now();
         let mut content = File::open(&file).expect("the weights");
         while content.read(&mut buffer).expect("read") > 0 {}
@@ -167,11 +159,6 @@ fn floor(folder: &Path, kind: Kind) -> Result<(f64, f64)> {
     }
     drop(kept);
     Ok((seconds, bytes(folder, kind)?))
-}
-
-fn weights(folder: &Path, part: &str) -> PathBuf {
-    let stem = if part == "text_encoder" { "model" } else { "diffusion_pytorch_model" };
-    folder.join(part).join(format!("{stem}.safetensors"))
 }
 
 /// Writes a diffusers folder of random f16 weights. The UNet is SD 1.5's with `1 / thinner` of the channels.
@@ -188,23 +175,6 @@ fn make(folder: &Path, thinner: i64) -> Result<()> {
         "vocab_size": 779, "hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 2,
         "intermediate_size": 768, "eos_token_id": 778
     });
-    for (part, config) in PARTS.into_iter().zip([&unet, &vae, &text].map(ToString::to_string)) {
-        let random = Weights::random(1, Kind::Half, Device::Cpu);
-        match part {
-            "unet" => UNet::new(&random, &UnetConfig::from_json(part, &config)?).map(drop)?,
-            "vae" => Vae::new(&random, &VaeConfig::from_json(part, &config)?).map(drop)?,
-            _ => ClipText::new(&random, &ClipTextConfig::from_json(part, &config)?).map(drop)?,
-        }
-        fs::create_dir(folder.join(part)).expect("a folder");
-        fs::write(folder.join(part).join("config.json"), config).expect("written");
-        let tensors: Vec<(String, Tensor)> = random.drawn()?.into_iter().collect();
-        Tensor::write_safetensors(&tensors, weights(folder, part))?;
-    }
-    fs::create_dir(folder.join("tokenizer")).expect("a folder");
-    for file in ["vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"] {
-        let file = Path::new("tokenizer").join(file);
-        fs::copy(Path::new(TINY).join(&file), folder.join(&file)).expect("copied");
-    }
-    fs::copy(Path::new(TINY).join("model_index.json"), folder.join("model_index.json")).expect("copied");
-    Ok(())
+    let parts = [("unet", &unet), ("vae", &vae), ("text_encoder", &text)];
+    write_folder(folder, "StableDiffusionPipeline", &parts.map(|(part, config)| (part, config.to_string())))
 }

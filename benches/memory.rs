@@ -25,6 +25,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use support::figures::Figure;
+use support::process::resident;
 use support::{PROMPT, Unet, seconds};
 use tch::{Device, Kind, Tensor};
 
@@ -171,11 +172,4 @@ fn make(folder: &Path) -> Result<()> {
 fn begun() -> f64 {
     fs::write("/proc/self/clear_refs", "5").expect("the peak is reset");
     resident("VmRSS")
-}
-
-/// The value of a line of `/proc/self/status`, in bytes.
-fn resident(name: &str) -> f64 {
-    let status = fs::read_to_string("/proc/self/status").expect("the process's status");
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).map_or(f64::NAN, |kb: f64| 1024.0 * kb)
 }

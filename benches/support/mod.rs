@@ -3,6 +3,8 @@
 
 pub mod clock;
 pub mod figures;
+pub mod folder;
+pub mod process;
 pub mod statistics;
 
 use clock::Clock;

@@ -1,0 +1,133 @@
+//! One measurement of a model of full size; `benches/peers/full_size.py` starts this program.
+//!
+//! * `full_size make sd15|sdxl FOLDER`: writes a diffusers folder of random f16 weights in the sizes of Stable Diffusion
+//!   1.5 (2.1 GB) or SDXL (6.9 GB).
+//! * `full_size work FOLDER SIDE f32|bf16 held|offload THREADS`: loads the folder, evaluates both branches of a step,
+//!   and decodes a picture of SIDE×SIDE pixels. Prints the seconds of the three, the peak of resident memory, and the
+//!   peak without mapped files, in bytes. An evaluation on a small latent comes first, so that the step is not the
+//!   first call.
+
+mod support;
+
+use impasto::attention::Tap;
+use impasto::diffusion::{Denoiser, Input, Noise};
+use impasto::{Branch, Codec, LoadOptions, Model, Result, Source, Step};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use support::folder::write_folder;
+use support::process::resident;
+use tch::Kind;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["make", model, folder] => make(model, Path::new(folder)),
+        ["work", folder, side, kind, place, threads] => {
+            tch::set_num_threads(threads.parse().expect("a number of threads"));
+            let kind = if kind == "bf16" { Kind::BFloat16 } else { Kind::Float };
+            work(Path::new(folder), side.parse().expect("a number of pixels"), kind, place == "offload")
+        }
+        _ => {
+            println!("this bench needs arguments; run benches/peers/full_size.py");
+            Ok(())
+        }
+    }
+}
+
+/// Writes the folder of a model.
+fn make(model: &str, folder: &Path) -> Result<()> {
+    let xl = model == "sdxl";
+    let text = |width: i64, layers: i64, act: &str| {
+        json!({
+            "architectures": [if width == 768 { "CLIPTextModel" } else { "CLIPTextModelWithProjection" }],
+            "vocab_size": 49408, "hidden_size": width, "num_attention_heads": width / 64, "num_hidden_layers": layers,
+            "intermediate_size": 4 * width, "projection_dim": width, "hidden_act": act, "eos_token_id": 778,
+        })
+    };
+    let vae = json!({
+        "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 4, "sample_size": 512,
+        "down_block_types": (["DownEncoderBlock2D"; 4]), "up_block_types": (["UpDecoderBlock2D"; 4]),
+        "scaling_factor": if xl { 0.13025 } else { 0.18215 },
+    });
+    let [plain, attends] = [["DownBlock2D", "UpBlock2D"], ["CrossAttnDownBlock2D", "CrossAttnUpBlock2D"]];
+    let shared = json!({ "in_channels": 4, "out_channels": 4, "layers_per_block": 2, "norm_num_groups": 32 });
+    let own = if xl {
+        json!({
+            "block_out_channels": [320, 640, 1280], "cross_attention_dim": 2048, "sample_size": 128,
+            "down_block_types": [plain[0], attends[0], attends[0]], "up_block_types": [attends[1], attends[1], plain[1]],
+            "transformer_layers_per_block": [1, 2, 10], "attention_head_dim": [5, 10, 20],
+            "use_linear_projection": true, "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        })
+    } else {
+        json!({
+            "block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 768, "sample_size": 64,
+            "down_block_types": [attends[0], attends[0], attends[0], plain[0]],
+            "up_block_types": [plain[1], attends[1], attends[1], attends[1]], "attention_head_dim": 8,
+        })
+    };
+    let fields = |value: Value| value.as_object().cloned().unwrap_or_default();
+    let unet: Value = fields(shared).into_iter().chain(fields(own)).collect();
+    let mut parts = vec![("unet", unet), ("vae", vae), ("text_encoder", text(768, 12, "quick_gelu"))];
+    if xl {
+        parts.push(("text_encoder_2", text(1280, 32, "gelu")));
+    }
+    let pipeline = if xl { "StableDiffusionXLPipeline" } else { "StableDiffusionPipeline" };
+    let parts: Vec<_> = parts.into_iter().map(|(part, config)| (part, config.to_string())).collect();
+    write_folder(folder, pipeline, &parts)
+}
+
+/// Loads, evaluates and decodes, and prints the figures.
+fn work(folder: &Path, side: i64, kind: Kind, offload: bool) -> Result<()> {
+    let peak = Peak::start();
+    let begun = Instant::now();
+    let vae_precision = Some(kind.into());
+    let options = LoadOptions { precision: kind.into(), vae_precision, offload, ..LoadOptions::default() };
+    let model = Model::load_with(&Source::dir(folder), options)?;
+    let load = begun.elapsed().as_secs_f64();
+    let texts = [model.text("")?, model.text("a red boat")?];
+    let step = |cells: i64| -> Result<f64> {
+        let x = Noise::seeded(1).draw(&[1, 4, cells, cells])?;
+        let inputs = [Input::new(Branch::Uncond, &x, &texts[0]), Input::new(Branch::Cond, &x, &texts[1])];
+        let begun = Instant::now();
+        drop(model.denoise(&Step::new(0, 1, 3.0, 0.0, 600.0), &inputs, &mut Tap::none())?);
+        Ok(begun.elapsed().as_secs_f64())
+    };
+    step(32)?;
+    let seconds = step(side / 8)?;
+    let x = Noise::seeded(1).draw(&[1, 4, side / 8, side / 8])?;
+    let begun = Instant::now();
+    drop(model.decode(&x)?);
+    println!("{load} {seconds} {} {} {}", begun.elapsed().as_secs_f64(), resident("VmHWM"), peak.stop());
+    Ok(())
+}
+
+/// Peak of the resident memory without mapped files, read every 10 ms.
+struct Peak {
+    reader: thread::JoinHandle<()>,
+}
+
+static HIGHEST: AtomicU64 = AtomicU64::new(0);
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+impl Peak {
+    fn start() -> Self {
+        let read = || {
+            while !ENDED.load(Ordering::Relaxed) {
+                HIGHEST.fetch_max(resident("RssAnon") as u64, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(10));
+            }
+        };
+        Self { reader: thread::spawn(read) }
+    }
+
+    /// Ends the reading and returns the peak in bytes.
+    fn stop(self) -> u64 {
+        ENDED.store(true, Ordering::Relaxed);
+        self.reader.join().expect("the reader does not panic");
+        HIGHEST.load(Ordering::Relaxed)
+    }
+}
