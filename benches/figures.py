@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The figures of docs/performance.md: measures them, keeps them, and writes them into the page's tables.
 
-    make figures                                 all benches, then the tables; about 80 minutes on two cores
+    make figures                                 all benches, then the tables; about 100 minutes on two cores
     python3 benches/figures.py measure [PART ...] [--rounds N] [--peers PYTHON]
     python3 benches/figures.py write             the tables, from the newest file of results
     python3 benches/figures.py check             fails if a table differs from the newest file of results
@@ -42,6 +42,8 @@ PARTS = {
     "compiled f32": ["PEERS", "benches/peers/step.py", "--compiled", "--threads", "2", "--rounds", "ROUNDS"],
     "compiled bf16": ["PEERS", "benches/peers/step.py", "--compiled", "--kind", "bf16", "--threads", "2", "--rounds", "ROUNDS"],
     "picture": ["PEERS", "benches/peers/picture.py", "--threads", "1", "--rounds", "ROUNDS"],
+    "full sd15": ["PEERS", "benches/peers/full_size.py", "--rounds", "2"],
+    "full sdxl": ["PEERS", "benches/peers/full_size.py", "--model", "sdxl", "--side", "1024", "--kind", "bf16", "--rounds", "1"],
     "picture on two threads": ["PEERS", "benches/peers/picture.py", "--threads", "2", "--rounds", "ROUNDS"],
 }
 # The labels of the page for the rows of the benches.
@@ -180,6 +182,12 @@ def tables(f):
     for threads in (1, 2):
         seconds = [f.number("picture", "embedded", who, "s", form=".2f", interval=False, threads=threads) for who in ("impasto", "diffusers")]
         pictures.append([str(threads), *seconds, f.number("picture", "embedded", "impasto", "ratio to diffusers", threads=threads)])
+    full = []
+    for group, label in (("sd15 512 f32", "SD 1.5, 512×512, f32"), ("sdxl 1024 bf16", "SDXL, 1024×1024, bf16")):
+        for row, name in (("diffusers", "diffusers"), ("impasto", "impasto"), ("offload", "impasto, offloaded")):
+            of = lambda measure, form: f.number("full_size", group, row, measure, form=form)
+            seconds = [f"{of(measure, '.1f')} s ({of(measure + ' ratio', '.2f')})" for measure in ("load s", "step s", "decode s")]
+            full.append([label, name, *seconds, *(of(measure, ".1f") + " GB" for measure in ("peak GB", "own GB"))])
     growth = []
     for axis, label in AXES.items():
         points = [row for row in f.rows if row["bench"] == "scale" and row["group"] == axis][1:]
@@ -211,6 +219,7 @@ def tables(f):
         "step": table(["precision", "work", "impasto, ms", "diffusers, ms", "ratio"], peers),
         "compiled": table(["precision", "library", "ms", "impasto's time as a share"], compiled),
         "picture": table(["threads", "impasto, s", "diffusers, s", "ratio"], pictures),
+        "full": table(["model", "library", "load", "step", "decode", "peak", "without mapped files"], full),
         "scale": table(["grows", "measured"], growth),
         "start": table(["work", "time"], start),
         "load": table(["to", "floor", "load", "ratio", "peak, of the model's bytes", "peak of the process"], load),

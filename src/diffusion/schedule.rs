@@ -208,7 +208,7 @@ impl Schedule {
         Ok(Self { left_out: (self.left_out.0 + cut, self.left_out.1), ..part })
     }
 
-    /// The steps for which `side(timestep, cut)` holds, where `cut` is the timestep at `share`.
+    /// Returns the steps for which `side(timestep, cut)` is true, where `cut` is the timestep at `share` of the run.
     fn parted(&self, share: f64, side: impl Fn(f64, f64) -> bool) -> Result<Self> {
         let all = self.table.len() as f64;
         let cut = (all - share * all).round_ties_even(); // Python rounds like this

@@ -450,7 +450,7 @@ impl Acting<'_> {
             _ if rows == n => self.embedded.shallow_clone(),
             Some(images) if images.end <= rows => self.embedded.f_narrow(0, images.start, n)?,
             _ => {
-                let expected = format!("1 or {n} rows, one for each image");
+                let expected = format!("1 row, or one for each of the {n} images");
                 return Err(Error::Shape { what: "the ControlNet's hint", got: vec![rows], expected });
             }
         })

@@ -96,7 +96,7 @@ impl Model {
                 Some(1) => context.f_expand([images, -1, -1], false)?,
                 Some(rows) if *rows == images => context.shallow_clone(),
                 _ => {
-                    let expected = format!("1 row or {images}, one for each image");
+                    let expected = format!("1 row, or one for each of the {images} images");
                     return Err(Error::Shape { what: "Conditioning::context", got: context.size(), expected });
                 }
             });
@@ -329,7 +329,7 @@ mod tests {
         let x = Tensor::zeros([1, 4, 8, 8], (Kind::Float, Device::Cpu));
         let inputs = [Input::new(Branch::Cond, &x, &two)];
         let error = model.denoise(&Step::new(0, 1, 3.0, 0.0, 600.0), &inputs, &mut Tap::none()).unwrap_err();
-        assert!(error.to_string().contains("expected 1 row or 1, one for each image"), "{error}");
+        assert!(error.to_string().contains("expected 1 row, or one for each of the 1 images"), "{error}");
         Ok(())
     }
 }
