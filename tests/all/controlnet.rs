@@ -168,7 +168,10 @@ fn each_image_has_its_own_hint_in_any_batching() -> Result<()> {
     assert_eq!(each.narrow(0, 0, 1), run(&hints.narrow(0, 0, 1), 1, Batching::OneByOne)?);
     assert!(run(&hints, 2, Batching::Together)?.allclose(&each, 1e-3, 1e-3, false));
     let error = run(&hints, 3, Batching::Together).unwrap_err().to_string();
-    assert!(error.contains("the ControlNet's hint has shape [2]; expected 1 or 3 rows"), "{error}");
+    assert!(
+        error.contains("the ControlNet's hint has shape [2]; expected 1 row, or one for each of the 3 images"),
+        "{error}"
+    );
     Ok(())
 }
 
