@@ -1,7 +1,7 @@
 //! One measurement of a model of full size; `benches/peers/full_size.py` starts this program.
 //!
-//! * `full_size make sd15|sdxl FOLDER`: writes a diffusers folder of random f16 weights in the sizes of Stable
-//!   Diffusion 1.5 (2.1 GB) or SDXL (6.9 GB).
+//! * `full_size make sd15|sdxl FOLDER`: fills an empty folder with a diffusers model of random f16 weights, in the
+//!   sizes of Stable Diffusion 1.5 (2.1 GB) or SDXL (6.9 GB).
 //! * `full_size work FOLDER SIDE f32|bf16 held|offload THREADS`: loads the folder, evaluates both branches of a step,
 //!   and decodes a picture of SIDE×SIDE pixels. Prints the seconds of the three, the peak of resident memory, and the
 //!   peak without mapped files, in bytes. An evaluation on a small latent comes first, so that the step is not the
