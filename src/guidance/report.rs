@@ -13,15 +13,17 @@ use tch::{Device, Kind, Tensor};
 /// use impasto::guidance::{Curve, Picture, Report, Swatch};
 /// use impasto::{Raster, Rgb};
 ///
-/// let report = Report::new("Tint")
-///     .data(serde_json::json!({ "strength": 0.05 }))
-///     .swatch(Swatch { image: Some(0), ..Swatch::new("the picture", Rgb(70, 90, 160), Rgb(72, 95, 150)) })
-///     .curve(Curve::new("strength", vec![(0, 0.05), (1, 0.04)]))
-///     .picture(Picture::new("the tint", Raster::flat(Rgb(70, 90, 160), (8, 8))));
+/// let (asked, painted) = (Rgb(70, 90, 160), Rgb(72, 95, 150));
+/// let report = Report {
+///     data: serde_json::json!({ "strength": 0.05 }),
+///     swatches: vec![Swatch { image: Some(0), ..Swatch::new("the picture", asked, painted) }],
+///     curves: vec![Curve::new("strength", vec![(0, 0.05), (1, 0.04)])],
+///     pictures: vec![Picture::new("the tint", Raster::flat(asked, (8, 8)))],
+///     ..Report::new("Tint")
+/// };
 /// assert!(report.swatches[0].delta_e < 5.0);
 /// ```
 #[derive(Debug, Serialize)]
-#[non_exhaustive]
 #[must_use]
 pub struct Report {
     /// Name of the guidance method, with its subject: `ColorForce "eyes"`.
@@ -43,36 +45,6 @@ impl Report {
     pub fn new(name: impl Into<String>) -> Self {
         let (swatches, curves, strips, pictures) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { name: name.into(), data: Value::Null, swatches, curves, strips, pictures }
-    }
-
-    /// Sets the numbers, as a JSON value.
-    pub fn data(mut self, data: Value) -> Self {
-        self.data = data;
-        self
-    }
-
-    /// Adds a requested color with the painted color.
-    pub fn swatch(mut self, swatch: Swatch) -> Self {
-        self.swatches.push(swatch);
-        self
-    }
-
-    /// Adds a curve.
-    pub fn curve(mut self, curve: Curve) -> Self {
-        self.curves.push(curve);
-        self
-    }
-
-    /// Adds a strip of colors.
-    pub fn strip(mut self, strip: Strip) -> Self {
-        self.strips.push(strip);
-        self
-    }
-
-    /// Adds a picture.
-    pub fn picture(mut self, picture: Picture) -> Self {
-        self.pictures.push(picture);
-        self
     }
 }
 
@@ -248,12 +220,14 @@ mod tests {
 
     #[test]
     fn serialized_report_has_everything_but_pixels() {
-        let report = Report::new("Tint")
-            .data(serde_json::json!({ "strength": 2 }))
-            .swatch(Swatch { image: Some(1), ..Swatch::new("sky", Rgb(1, 2, 3), Rgb(1, 2, 3)) })
-            .curve(Curve::new("share", vec![(3, 0.5)]))
-            .strip(Strip::new("sky", vec![(3, Rgb(255, 0, 0))]))
-            .picture(Picture::map("mask", &Tensor::from(1.0f32)).image(0).step(3));
+        let report = Report {
+            data: serde_json::json!({ "strength": 2 }),
+            swatches: vec![Swatch { image: Some(1), ..Swatch::new("sky", Rgb(1, 2, 3), Rgb(1, 2, 3)) }],
+            curves: vec![Curve::new("share", vec![(3, 0.5)])],
+            strips: vec![Strip::new("sky", vec![(3, Rgb(255, 0, 0))])],
+            pictures: vec![Picture::map("mask", &Tensor::from(1.0f32)).image(0).step(3)],
+            ..Report::new("Tint")
+        };
         let want = serde_json::json!({
             "name": "Tint", "data": { "strength": 2 },
             "swatches": [{ "label": "sky", "image": 1, "asked": "#010203", "painted": "#010203", "delta_e": 0.0 }],

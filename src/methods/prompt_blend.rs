@@ -132,7 +132,7 @@ impl Guidance for PromptBlend {
         let Some(run) = &self.run else { return Ok(None) };
         let data = serde_json::json!({ "to": self.text, "window": self.window, "shares": run.shares });
         let shares = Curve::new("share of the second prompt", run.shares.iter().copied().enumerate().collect());
-        Ok(Some(Report::new(format!("PromptBlend {:?}", self.text)).data(data).curve(shares)))
+        Ok(Some(Report { data, curves: vec![shares], ..Report::new(format!("PromptBlend {:?}", self.text)) }))
     }
 
     fn recipe(&self) -> Result<Recipe> {

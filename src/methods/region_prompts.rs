@@ -311,15 +311,15 @@ impl Guidance for RegionPrompts {
             serde_json::json!({ "prompt": part.prompt, "strength": part.strength, "guide": guide })
         };
         let data = parts.iter().map(said).collect();
-        let mut report = Report::new(format!("RegionPrompts, {}", parts.len())).data(data);
+        let mut pictures = Vec::new();
         for (part, placed) in parts.iter().zip(&self.run) {
             let count = placed.weight.size4()?.0;
             for image in 0..count {
                 let picture = Picture::map(part.prompt.as_str(), &placed.weight.f_get(image)?.f_get(0)?);
-                report = report.picture(if count == 1 { picture } else { picture.image(image as usize) });
+                pictures.push(if count == 1 { picture } else { picture.image(image as usize) });
             }
         }
-        Ok(Some(report))
+        Ok(Some(Report { data, pictures, ..Report::new(format!("RegionPrompts, {}", parts.len())) }))
     }
 
     fn recipe(&self) -> Result<Recipe> {

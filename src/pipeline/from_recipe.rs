@@ -103,11 +103,8 @@ impl<'p> Request<'p> {
     /// Returns a report for each ControlNet, with its figures and its hint.
     pub(super) fn control_reports(&self) -> Result<Vec<Report>> {
         let report = |control: &Control<'_>| -> Result<Report> {
-            let told = Report::new("ControlNet").data(control.figures());
-            Ok(match control.shown()? {
-                Some(hint) => told.picture(Picture::new("hint", hint)),
-                None => told,
-            })
+            let pictures = control.shown()?.map(|hint| Picture::new("hint", hint)).into_iter().collect();
+            Ok(Report { data: control.figures(), pictures, ..Report::new("ControlNet") })
         };
         self.controls.iter().map(report).collect()
     }

@@ -138,15 +138,15 @@ impl Guidance for Differential {
     fn report(&self) -> Result<Option<Report>> {
         let Some(run) = &self.run else { return Ok(None) };
         let data = serde_json::json!({ "phrase": self.phrase, "word": self.word, "weight": self.weight });
-        let mut report = Report::new(format!("Differential \"{}\"", self.phrase)).data(data);
+        let mut pictures = Vec::new();
         if let Some((map, _)) = &run.map {
             for image in 0..map.size4()?.0 {
                 let map = map.f_select(0, image)?.f_select(0, 0)?;
                 let caption = format!("cells that \"{}\" would change", self.word);
-                report = report.picture(Picture::map(caption, &map).image(image as usize));
+                pictures.push(Picture::map(caption, &map).image(image as usize));
             }
         }
-        Ok(Some(report))
+        Ok(Some(Report { data, pictures, ..Report::new(format!("Differential \"{}\"", self.phrase)) }))
     }
 
     fn recipe(&self) -> Result<Recipe> {

@@ -51,9 +51,9 @@ mod tests {
         let map = |value: f32| Tensor::from_slice(&[value]).reshape([1, 1]);
         let mut report = Report::new("x");
         for (step, value) in [1.0, 1.0, 1.0, 0.0, 1.0].into_iter().enumerate() {
-            report = report.picture(Picture::map("mask", &map(value)).image(0).step(step));
+            report.pictures.push(Picture::map("mask", &map(value)).image(0).step(step));
         }
-        report = report.picture(Picture::map("whole", &map(1.0)));
+        report.pictures.push(Picture::map("whole", &map(1.0)));
         let captions = |image| -> Result<Vec<String>> {
             Ok(frames(&report, |one| one == image)?.iter().map(Frame::caption).collect())
         };

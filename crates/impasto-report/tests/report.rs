@@ -19,13 +19,16 @@ struct Mine;
 impl Guidance for Mine {
     fn report(&self) -> Result<Option<Report>> {
         let map = Tensor::from_slice(&[0.0f32, 1.0, 1.0, 0.5]).reshape([2, 2]);
-        let report = Report::new("Mine <of all>")
-            .data(serde_json::json!({ "answer": 42 }))
-            .swatch(Swatch { image: Some(0), ..Swatch::new("the sea & sky", Rgb(0, 0, 255), Rgb(255, 0, 0)) })
-            .curve(Curve::new("height of waves", vec![(0, 1.0), (1, 3.0)]))
-            .strip(Strip::new("the tide", vec![(0, Rgb(1, 2, 3)), (1, Rgb(4, 5, 6))]))
-            .picture(Picture::map("where it is wet", &map).image(0).step(1))
-            .picture(Picture::new("a shell", Raster::flat(GOLD, (4, 4))));
+        let sea = Swatch::new("the sea & sky", Rgb(0, 0, 255), Rgb(255, 0, 0));
+        let wet = Picture::map("where it is wet", &map).image(0).step(1);
+        let report = Report {
+            data: serde_json::json!({ "answer": 42 }),
+            swatches: vec![Swatch { image: Some(0), ..sea }],
+            curves: vec![Curve::new("height of waves", vec![(0, 1.0), (1, 3.0)])],
+            strips: vec![Strip::new("the tide", vec![(0, Rgb(1, 2, 3)), (1, Rgb(4, 5, 6))])],
+            pictures: vec![wet, Picture::new("a shell", Raster::flat(GOLD, (4, 4)))],
+            ..Report::new("Mine <of all>")
+        };
         Ok(Some(report))
     }
     fn notes(&self) -> Vec<String> {
@@ -176,7 +179,8 @@ fn map_is_drawn_only_for_a_page_or_sheet() -> Result<()> {
     impl Guidance for Odd {
         fn report(&self) -> Result<Option<Report>> {
             let map = Tensor::zeros([2, 2, 2], (Kind::Float, Device::Cpu));
-            Ok(Some(Report::new("Odd").picture(Picture::map("odd", &map).image(0))))
+            let pictures = vec![Picture::map("odd", &map).image(0)];
+            Ok(Some(Report { pictures, ..Report::new("Odd") }))
         }
     }
     let mut pipeline = Pipeline::builder().build()?;

@@ -330,28 +330,26 @@ impl Trace {
     ) -> Result<Report> {
         let data = serde_json::to_value(self.report(phrase, asked, gold, competitions)?)
             .map_err(|error| Error::Malformed { file: "color report".into(), problem: error.to_string() })?;
-        let mut report = Report::new(format!("ColorForce \"{phrase}\"")).data(data);
+        let mut report = Report { data, ..Report::new(format!("ColorForce \"{phrase}\"")) };
         for painted in &self.painted {
             let (image, delta_e) = (Some(painted.image), painted.delta_e);
-            report = report.swatch(Swatch { image, delta_e, ..Swatch::new(phrase, asked, painted.color) });
+            report.swatches.push(Swatch { image, delta_e, ..Swatch::new(phrase, asked, painted.color) });
         }
         let curve = |of: &dyn Fn(&ForcedStep) -> f64| self.steps.iter().map(|step| (step.index, of(step))).collect();
-        report = report.curve(Curve::new("strength of the force, 0 to 1", curve(&|step| step.strength)));
+        report.curves.push(Curve::new("strength of the force, 0 to 1", curve(&|step| step.strength)));
         for image in 0..self.images as usize {
             let area = |step: &ForcedStep| 100.0 * step.areas.get(image).copied().unwrap_or_default();
-            report = report.curve(Curve { image: Some(image), ..Curve::new("mask, % of the picture", curve(&area)) });
+            report.curves.push(Curve { image: Some(image), ..Curve::new("mask, % of the picture", curve(&area)) });
             let colors = self.steps.iter().map(|step| step.index).zip(self.seen.colors(image as i64)?);
             let colors: Vec<(usize, Rgb)> = colors.filter_map(|(step, color)| Some((step, color?))).collect();
             if !colors.is_empty() {
-                report = report.strip(Strip {
-                    image: Some(image),
-                    ..Strip::new(format!("\"{phrase}\" as the model saw it"), colors)
-                });
+                let strip = Strip::new(format!("\"{phrase}\" as the model saw it"), colors);
+                report.strips.push(Strip { image: Some(image), ..strip });
             }
             for (step, mask) in self.steps.iter().zip(&self.masks) {
                 let mask = mask.f_select(0, image as i64)?;
                 let picture = Picture::map("mask", &mask);
-                report = report.picture(picture.image(image).step(step.index));
+                report.pictures.push(picture.image(image).step(step.index));
             }
         }
         Ok(report)

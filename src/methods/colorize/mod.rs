@@ -429,12 +429,10 @@ impl Guidance for Colorize {
             "ink": self.ink, "sketch strength": self.strength, "padding": self.padding, "scales": self.scales,
             "window": self.window, "manipulations": manipulations,
         });
-        let mut report = Report::new("Colorize").data(data).picture(Picture::new("the sketch", self.sketch.clone()));
-        if let Some(reference) = &self.reference {
-            report = report.picture(Picture::new("the reference", reference.clone()));
-        }
-        let pictures = run.read.pictures.iter().map(|(caption, shown)| Picture::new(caption, shown.clone()));
-        Ok(Some(pictures.fold(report, Report::picture)))
+        let mut pictures = vec![Picture::new("the sketch", self.sketch.clone())];
+        pictures.extend(self.reference.iter().map(|reference| Picture::new("the reference", reference.clone())));
+        pictures.extend(run.read.pictures.iter().map(|(caption, shown)| Picture::new(caption, shown.clone())));
+        Ok(Some(Report { data, pictures, ..Report::new("Colorize") }))
     }
 
     fn recipe(&self) -> Result<Recipe> {

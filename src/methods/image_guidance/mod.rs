@@ -444,11 +444,11 @@ impl Guidance for ImageGuidance {
             "window": self.window,
             "report": run.report,
         });
-        let report = Report::new(format!("ImageGuidance {}", self.guide)).data(data);
-        Ok(Some(match &self.guide {
-            Guide::Picture(picture) => report.picture(Picture::new("the guide", picture.clone())),
-            _ => report,
-        }))
+        let pictures = match &self.guide {
+            Guide::Picture(picture) => vec![Picture::new("the guide", picture.clone())],
+            _ => Vec::new(),
+        };
+        Ok(Some(Report { data, pictures, ..Report::new(format!("ImageGuidance {}", self.guide)) }))
     }
 
     fn recipe(&self) -> Result<Recipe> {

@@ -219,14 +219,14 @@ impl Trace {
         let data = serde_json::to_value(self.report()?)
             .map_err(|error| Error::Malformed { file: "paint report".into(), problem: error.to_string() })?;
         let phrases: Vec<String> = self.areas.iter().map(|area| format!("\"{}\"", area.phrase)).collect();
-        let mut report = Report::new(format!("PaintWithWords {}", phrases.join(", "))).data(data);
+        let mut report = Report { data, ..Report::new(format!("PaintWithWords {}", phrases.join(", "))) };
         for (index, area) in (0..).zip(&self.areas) {
             let caption = format!("\"{}\", strength {}", area.phrase, area.strength);
             let masks = masks.f_get(index)?;
             let count = masks.size3()?.0;
             for image in 0..count {
                 let picture = Picture::map(caption.as_str(), &masks.f_get(image)?);
-                report = report.picture(if count == 1 { picture } else { picture.image(image as usize) });
+                report.pictures.push(if count == 1 { picture } else { picture.image(image as usize) });
             }
         }
         let steps = self.report()?.steps;
@@ -234,8 +234,8 @@ impl Trace {
             let added = |step: &PaintedStep| Some((step.index, *step.per_weight.get(image)?));
             let points: Vec<(usize, f64)> = steps.iter().filter_map(added).collect();
             if !points.is_empty() {
-                report = report
-                    .curve(Curve { image: Some(image), ..Curve::new("added to the scores by a weight of 1", points) });
+                let curve = Curve::new("added to the scores by a weight of 1", points);
+                report.curves.push(Curve { image: Some(image), ..curve });
             }
         }
         Ok(report)

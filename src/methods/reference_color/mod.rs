@@ -369,8 +369,8 @@ impl Guidance for ReferenceColor {
             "window": self.window,
             "parts": self.parts.len(),
         });
-        let reference = Picture::new("the reference", self.picture.clone());
-        Ok(Some(Report::new("ReferenceColor").data(data).picture(reference)))
+        let pictures = vec![Picture::new("the reference", self.picture.clone())];
+        Ok(Some(Report { data, pictures, ..Report::new("ReferenceColor") }))
     }
 
     fn recipe(&self) -> Result<Recipe> {

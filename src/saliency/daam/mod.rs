@@ -329,12 +329,10 @@ impl Guidance for Daam {
         let Some(run) = self.run.as_ref().filter(|run| run.maps.last().is_some()) else { return Ok(None) };
         let maps: Vec<HeatMap> = (0..run.images as usize).map(|image| self.heat_map(image)).collect::<Result<_>>()?;
         let peaks: Vec<f64> = maps.iter().map(HeatMap::max).collect::<Result<_>>()?;
-        let mut report = Report::new(format!("Daam \"{}\"", self.phrase))
-            .data(serde_json::json!({ "phrase": self.phrase, "largest_share": peaks }));
-        for (image, map) in maps.iter().enumerate() {
-            report = report.picture(map.picture()?.image(image));
-        }
-        Ok(Some(report))
+        let data = serde_json::json!({ "phrase": self.phrase, "largest_share": peaks });
+        let pictures = maps.iter().enumerate().map(|(image, map)| Ok(map.picture()?.image(image)));
+        let pictures = pictures.collect::<Result<_>>()?;
+        Ok(Some(Report { data, pictures, ..Report::new(format!("Daam \"{}\"", self.phrase)) }))
     }
 
     fn recipe(&self) -> Result<Recipe> {

@@ -131,13 +131,14 @@ impl Guidance for WordMaps {
 
     fn report(&self) -> Result<Option<Report>> {
         let Some(run) = self.run.as_ref().filter(|run| run.maps.last().is_some()) else { return Ok(None) };
-        let mut report = Report::new("Daam words").data(serde_json::json!({ "words": run.subjects.labels }));
+        let data = serde_json::json!({ "words": run.subjects.labels });
+        let mut pictures = Vec::new();
         for image in 0..run.images as usize {
             for map in self.heat_maps(image)? {
-                report = report.picture(map.picture()?.image(image));
+                pictures.push(map.picture()?.image(image));
             }
         }
-        Ok(Some(report))
+        Ok(Some(Report { data, pictures, ..Report::new("Daam words") }))
     }
 
     fn recipe(&self) -> Result<Recipe> {
