@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     let mut references = Vec::new();
     for (of, seed) in REFERENCES.iter().zip(100..) {
         let reference = painter.request(*of).seed(seed).steps(14).run()?.image(0)?.clone();
-        let colors = Colorize::new(&sketch, &reference).ink(Ink::Light);
+        let colors = Colorize::new(&sketch, &reference).tune(|options| options.ink = Ink::Light);
         let output = pipeline.request("").seed(3).steps(14).guide(colors).run()?;
         sheet = sheet.add("the reference", &reference).add("in its colors", output.image(0)?);
         references.push(reference);
@@ -43,7 +43,8 @@ fn main() -> Result<()> {
         ..Manipulation::new("yellow hair", 9.0)
     };
     println!("{manipulation}");
-    let colors = Colorize::new(&sketch, reference).ink(Ink::Light).manipulate([manipulation]);
+    let colors = Colorize::new(&sketch, reference).tune(|options| options.ink = Ink::Light);
+    let colors = colors.manipulate([manipulation]);
     let output = pipeline.request("").seed(3).steps(14).guide(colors).run()?;
     for picture in output.reports.iter().flat_map(|report| &report.pictures) {
         sheet = sheet.add(picture.caption.as_str(), &picture.raster()?);

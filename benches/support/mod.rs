@@ -157,9 +157,9 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
         "reference + force" => vec![Box::new(colorize()), force("eyes")],
         "figure and background" => {
             let half = || Region::rect(0.0..0.5, 0.0..1.0);
-            vec![Box::new(colorize().parts(FigureAndGround::new(half(), half())))]
+            vec![Box::new(colorize().tune(|options| options.parts = Some(FigureAndGround::new(half(), half()))))]
         }
-        "injection" => vec![Box::new(colorize().inject(Injection::default()))],
+        "injection" => vec![Box::new(colorize().tune(|options| options.injection = Some(Injection::default())))],
         "3 forces" => vec![force("eyes"), force("hair"), force("skin")],
         _ => Vec::new(),
     }

@@ -299,6 +299,14 @@ fn colors() -> Colorize {
     Colorize::new(&sketch, &reference)
 }
 
+fn parted(parts: FigureAndGround) -> Colorize {
+    colors().tune(|options| options.parts = Some(parts))
+}
+
+fn styled(colors: Colorize) -> Colorize {
+    colors.tune(|options| options.style = true)
+}
+
 #[test]
 fn network_outputs_equal_colorize_diffusion() -> Result<()> {
     let (case, model) = (&models()["v1"], Upstream::new()?);
@@ -310,11 +318,13 @@ fn network_outputs_equal_colorize_diffusion() -> Result<()> {
     summed(&branches[&Branch::Cond], &case["out"]);
     summed(&branches[&Branch::Uncond], &case["out_zero_context"]);
     assert_eq!(branches.len(), 2, "no sketch guidance, no branch for it");
-    let branches = model.branches(colors().sketch_strength(0.0), Cfg(1.0))?;
+    let branches = model.branches(colors().tune(|options| options.sketch_strength = 0.0), Cfg(1.0))?;
     summed(&branches[&Branch::Cond], &case["out_no_hint"]);
     let scales = ReferenceScales { all: 0.6, ..ReferenceScales::default() };
-    summed(&model.branches(colors().scales(scales), Cfg(1.0))?[&Branch::Cond], &case["out_reference_scale_0.6"]);
-    summed(&model.branches(colors().sites([0.6; 16]), Cfg(1.0))?[&Branch::Cond], &case["out_reference_scale_0.6"]);
+    let scaled = colors().tune(|options| options.scales = scales);
+    summed(&model.branches(scaled, Cfg(1.0))?[&Branch::Cond], &case["out_reference_scale_0.6"]);
+    let scaled = colors().tune(|options| options.sites = Some(vec![0.6; 16]));
+    summed(&model.branches(scaled, Cfg(1.0))?[&Branch::Cond], &case["out_reference_scale_0.6"]);
     Ok(())
 }
 
@@ -328,7 +338,8 @@ fn sites_have_the_order_of_colorize_diffusion() -> Result<()> {
     let got: Vec<f64> = cross.iter().map(|site| (scales.of(site) * 1e6).round() / 1e6).collect();
     let want = [0.07, 0.07, 0.02, 0.02, 0.03, 0.03, 0.5, 0.3, 0.3, 0.3, 0.2, 0.2, 0.2, 0.7, 0.7, 0.7];
     assert_eq!(got, want);
-    let error = model.branches(colors().sites([1.0; 15]), Cfg(1.0)).unwrap_err().to_string();
+    let fewer = colors().tune(|options| options.sites = Some(vec![1.0; 15]));
+    let error = model.branches(fewer, Cfg(1.0)).unwrap_err().to_string();
     assert!(error.contains("number of sites is 15; expected 16"), "{error}");
     Ok(())
 }
@@ -336,7 +347,7 @@ fn sites_have_the_order_of_colorize_diffusion() -> Result<()> {
 #[test]
 fn figure_and_background_read_tokens_of_their_own() -> Result<()> {
     let (golden, model) = (&models()["v1"]["masked"], Upstream { parts: true, ..Upstream::new()? });
-    summed(&model.branches(colors().parts(mixed()), Cfg(1.0))?[&Branch::Cond], &golden["out"]);
+    summed(&model.branches(parted(mixed()), Cfg(1.0))?[&Branch::Cond], &golden["out"]);
     Ok(())
 }
 
@@ -364,7 +375,7 @@ fn adapter_outputs_equal_colorize_diffusion() -> Result<()> {
         let parts = FigureAndGround { figure_adapter, ground_adapter, ..mixed() };
         // The adapters see the cells of their own branch, whether branches run one by one or stacked.
         for guidance in [1.0, 4.0] {
-            let outputs = model.branches(colors().parts(parts.clone()), Cfg(guidance))?;
+            let outputs = model.branches(parted(parts.clone()), Cfg(guidance))?;
             summed(&outputs[&Branch::Cond], &golden[case]);
         }
     }
@@ -399,19 +410,19 @@ fn background_and_style_equal_colorize_diffusion() -> Result<()> {
         assert_eq!(features.len(), want.len());
         features.iter().zip(want).for_each(|(got, want)| summed(got, want));
     }
-    summed(&model.branches(colors().style(true), Cfg(1.0))?[&Branch::Cond], &golden["out_style"]);
+    summed(&model.branches(styled(colors()), Cfg(1.0))?[&Branch::Cond], &golden["out_style"]);
     let model = Upstream { parts: true, ..model };
     // The generator sets only the threshold of the skip connections; attention keeps its default.
-    let parts = || colors().parts(FigureAndGround { threshold: 0.05, ..figure() });
+    let parts = || parted(FigureAndGround { threshold: 0.05, ..figure() });
     summed(&model.branches(parts(), Cfg(1.0))?[&Branch::Cond], &golden["out_bg"]);
-    let both = model.branches(parts().style(true), Cfg(4.0))?;
+    let both = model.branches(styled(parts()), Cfg(4.0))?;
     summed(&both[&Branch::Cond], &golden["out_both"]);
     assert_ne!(
         both[&Branch::Uncond],
         model.branches(parts(), Cfg(4.0))?[&Branch::Uncond],
         "the style changes every branch"
     );
-    let plain = Upstream::new()?.branches(colors().style(true), Cfg(1.0)).unwrap_err().to_string();
+    let plain = Upstream::new()?.branches(styled(colors()), Cfg(1.0)).unwrap_err().to_string();
     assert!(plain.contains("style is true; expected false, because this model has no style encoder"), "{plain}");
     Ok(())
 }
@@ -443,7 +454,8 @@ fn injected_reference_equals_colorize_diffusion() -> Result<()> {
         let table = TrainingSchedule::stable_diffusion();
         let at = golden["inputs"]["t"].as_f64().unwrap();
         let schedule = Schedule::from_timesteps(&table, &[at], &SpacingOptions::default())?;
-        let outputs = model.run(colors().inject(injection), Cfg(4.0), schedule)?;
+        let colors = colors().tune(|options| options.injection = Some(injection));
+        let outputs = model.run(colors, Cfg(4.0), schedule)?;
         summed(&outputs[&(Branch::Cond, 0)], &case["cond"]);
         summed(&outputs[&(Branch::Uncond, 0)], &case["no_reference"]);
         // No injected branch is evaluated outside of the window. A reference fidelity of 1 saves one of two passes.
@@ -512,7 +524,7 @@ fn reference_is_read_only_in_its_windows() -> Result<()> {
             (end > 0.0).then(|| Window::timesteps(999.0 * (1.0 - end)..=999.0 * (1.0 - start)))
         };
         let colors = colors().window(window("start", "end").expect("there is one"));
-        let colors = window("no_start", "no_end").into_iter().fold(colors, Colorize::pause);
+        let colors = colors.tune(|options| options.pause = window("no_start", "no_end"));
         let outputs = model.run(colors, Cfg(4.0), schedule)?;
         for (index, on) in case["reference_on"].as_array().unwrap().iter().take(times.len()).enumerate() {
             let [cond, uncond] = [Branch::Cond, Branch::Uncond].map(|branch| &outputs[&(branch, index)]);
@@ -662,7 +674,7 @@ fn sketches_are_placed_as_in_colorize_diffusion() -> Result<()> {
         let white = Raster::flat(Rgb(255, 255, 255), (side("w"), side("h")));
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 1, impasto::diffusion::Spacing::Leading)?;
         let grid = Grid::new(i64::from(side("target_h") / 8), i64::from(side("target_w") / 8));
-        let colors = Colorize::freely(&white).ink(Ink::Light);
+        let colors = Colorize::freely(&white).tune(|options| options.ink = Ink::Light);
         let _ = Sampler::new(schedule, Euler).guide(colors).start(&model, Start::new("", grid, Noise::seeded(1)))?;
         let shown = model.0.get_mut().take().expect("a sketch");
         assert_eq!(shown.size()[2..], [i64::from(side("target_h")), i64::from(side("target_w"))]);

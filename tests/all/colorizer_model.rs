@@ -30,7 +30,7 @@ fn colorizer() -> Result<Pipeline> {
 }
 
 fn colors((sketch, reference): &(Raster, Raster)) -> Colorize {
-    Colorize::new(sketch, reference).ink(Ink::Light)
+    Colorize::new(sketch, reference).tune(|options| options.ink = Ink::Light)
 }
 
 #[test]
@@ -55,7 +55,8 @@ fn picture_takes_the_colors_and_keeps_the_lines() -> Result<()> {
         all > 500 && f64::from(met) > 0.7 * f64::from(all),
         "{met} of {all} pixels of the sketch's lines are on a line of the picture"
     );
-    let freely = pipeline.request("").seed(3).steps(8).guide(Colorize::freely(&both.0).ink(Ink::Light)).run()?;
+    let freely = Colorize::freely(&both.0).tune(|options| options.ink = Ink::Light);
+    let freely = pipeline.request("").seed(3).steps(8).guide(freely).run()?;
     assert_ne!(freely.image(0)?, &colored);
     Ok(())
 }
@@ -87,7 +88,8 @@ fn batched_image_equals_the_image_alone() -> Result<()> {
     let (mut pipeline, both) = (colorizer()?, pictures()?);
     let mut run = |images, seed| -> Result<_> {
         let request = pipeline.request("").seed(seed).steps(3).images(images).combine(DualCfg::new(2.0, 1.5));
-        let colors = colors(&both).inject(Injection { sketch: 0.3, ..Injection::default() });
+        let injection = Injection { sketch: 0.3, ..Injection::default() };
+        let colors = colors(&both).tune(|options| options.injection = Some(injection));
         request.tune(|config| config.batching = Batching::OneByOne).guide(colors).run()
     };
     let two = run(2, 7)?;
@@ -139,7 +141,8 @@ fn every_method_works_beside_the_colorizer() -> Result<()> {
     let paint = || PaintWithWords::default().area(Area { strength: 1.5, ..Area::mask(region(), "shirt") });
     let toward = || GuidanceParams { linear: (0.5, 0.5), snap: false, ..GuidanceParams::off() };
     let halves = || FigureAndGround::new(region(), Region::rect(0.0..1.0, 0.0..0.5));
-    assert_ne!(run(colors(&both).parts(halves()), &|request| request)?, plain, "parts");
+    let parted = colors(&both).tune(|options| options.parts = Some(halves()));
+    assert_ne!(run(parted, &|request| request)?, plain, "parts");
     let others: [(&str, With<'_>); 5] = [
         ("force in a region", &|request| request.guide(ColorForce::exact("shirt", GOLD).mask(region()))),
         ("paint with words", &|request| request.guide(paint())),
@@ -150,7 +153,7 @@ fn every_method_works_beside_the_colorizer() -> Result<()> {
     for (name, with) in others {
         assert_ne!(run(colors(&both), with)?, plain, "{name}");
     }
-    let injected = || colors(&both).inject(Injection::default());
+    let injected = || colors(&both).tune(|options| options.injection = Some(Injection::default()));
     assert_ne!(run(injected(), &|request| request.guide(ColorForce::exact("hair", GOLD)))?, plain, "injected");
     let all = run(colors(&both), &|request| others.iter().fold(request, |request, (_, with)| with(request)))?;
     assert_ne!(all, plain);
@@ -192,13 +195,14 @@ fn colorizer_errors_name_the_wrong_value() -> Result<()> {
     let error = pipeline.request("").steps(2).run().unwrap_err().to_string();
     assert!(error.contains("sketch is missing; expected a sketch, because this model colors sketches"), "{error}");
     let empty = Raster::flat(Rgb(0, 0, 0), (0, 3));
+    let injection = Injection { reference: 2.0, ..Injection::default() };
     for (colors, said) in [
         (Colorize::new(&empty, &both.1), "a sketch with at least one pixel"),
         (Colorize::new(&both.0, &empty), "a picture with at least one pixel"),
-        (colors(&both).sketch_strength(4.0), "sketch strength is 4; expected 0..=3"),
-        (colors(&both).padding(0.5), "padding is 0.5"),
-        (colors(&both).inject(Injection { reference: 2.0, ..Injection::default() }), "injection's reference is 2"),
-        (colors(&both).sites([1.0; 3]), "number of sites is 3; expected"),
+        (colors(&both).tune(|options| options.sketch_strength = 4.0), "sketch strength is 4; expected 0..=3"),
+        (colors(&both).tune(|options| options.padding = 0.5), "padding is 0.5"),
+        (colors(&both).tune(|options| options.injection = Some(injection)), "injection's reference is 2"),
+        (colors(&both).tune(|options| options.sites = Some(vec![1.0; 3])), "number of sites is 3; expected"),
         (colors(&both).manipulate([Manipulation::new("", 1.0)]), "target is empty"),
     ] {
         let error = pipeline.request("").steps(2).guide(colors).run().unwrap_err().to_string();

@@ -54,7 +54,7 @@ fn main() -> Result<()> {
             let drawing = dataset.draw(HELD_OUT + number)?;
             let reference = dataset.draw_in_colors_of(&drawing.record, HELD_OUT + 1_000_000 + number)?;
             let sketch = Canny::default().edges(&drawing.picture)?.raster();
-            let colors = Colorize::new(&sketch, &reference.picture).ink(Ink::Light);
+            let colors = Colorize::new(&sketch, &reference.picture).tune(|options| options.ink = Ink::Light);
             let request = pipeline.request("").size((256, 256)).seed(number).guide(colors);
             let request = match scale {
                 Some(scale) => request.guidance_scale(scale),

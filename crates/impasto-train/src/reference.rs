@@ -260,7 +260,7 @@ impl ReferenceTask {
 /// Paints the outlines of a drawing in the colors of a reference.
 fn colored(pipeline: &mut Pipeline, drawing: &Drawing, reference: &Drawing, seed: u64) -> Result<Raster> {
     let sketch = Canny::default().edges(&drawing.picture)?.raster();
-    let colors = Colorize::new(&sketch, &reference.picture).ink(Ink::Light);
+    let colors = Colorize::new(&sketch, &reference.picture).tune(|options| options.ink = Ink::Light);
     let output = pipeline.request("").size(drawing.picture.size()).seed(seed).guide(colors).run()?;
     Ok(output.image(0)?.clone())
 }

@@ -36,7 +36,7 @@ impl Colorize {
     /// Reads the tokens of figure and background separately; returns `None` without parts or without a reference.
     /// `read` then has the tokens of the figure. `off` are the steps without the reference.
     pub(super) fn parted(&self, setup: &Setup<'_>, off: &[Range<usize>], read: &mut Read) -> Result<Option<Parted>> {
-        let (Some(parts), Some(reference)) = (&self.parts, &self.reference) else { return Ok(None) };
+        let (Some(parts), Some(reference)) = (&self.options.parts, &self.reference) else { return Ok(None) };
         let ground = self.read_of(&self.behind(parts, reference)?, setup.codec)?.tokens;
         // A separate background picture has no hole, so it is read like a figure.
         let part = if parts.background.is_some() { Part::Figure } else { Part::Background };
@@ -66,7 +66,7 @@ impl Colorize {
         };
         let mut features = ReferenceFeatures::default();
         let mut behind = None;
-        if let Some(parts) = &self.parts {
+        if let Some(parts) = &self.options.parts {
             let picture = self.behind(parts, reference)?;
             let own = self.read_of(&picture, setup.codec)?.tokens;
             let read = read(Feature::Background, &picture, &own)?;
@@ -75,7 +75,7 @@ impl Colorize {
             features.figure = Some((parts.sketch.for_images(setup.grid, setup.images)?, parts.threshold));
             behind = parts.background.is_some().then_some((picture, own, parts.merge));
         }
-        if self.style {
+        if self.options.style {
             features.styles = read(Feature::Style, reference, tokens)?;
             if features.styles.is_empty() {
                 let expected = "false, because this model has no style encoder; models of version 2 have one";

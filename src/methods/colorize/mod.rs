@@ -4,12 +4,14 @@ mod attention;
 mod figure;
 mod injection;
 pub(crate) mod manipulation;
+mod options;
 mod preparation;
 mod reading;
 
 pub use attention::{FigureAndGround, ReferenceScales};
 pub use injection::Injection;
 pub use manipulation::{Manipulation, Texts, levels, local_weights};
+pub use options::ColorizeOptions;
 pub use preparation::{Ink, size_ratios};
 
 use crate::attention::CrossAttentionHook;
@@ -70,19 +72,11 @@ const MOST_NAMES: usize = 256;
 #[must_use]
 pub struct Colorize {
     sketch: Raster,
-    ink: Ink,
-    strength: f64,
     reference: Option<Raster>,
-    padding: f64,
-    whole: bool,
-    scales: ReferenceScales,
-    sites: Option<Vec<f64>>,
     window: Window,
-    pause: Option<Window>,
     manipulations: Vec<Manipulation>,
-    injection: Option<Injection>,
-    parts: Option<FigureAndGround>,
-    style: bool,
+    #[serde(flatten)]
+    options: ColorizeOptions,
     /// The reference that the prompt's names were compared with, for the run that begins.
     #[serde(skip)]
     looked: Option<Read>,
@@ -132,114 +126,41 @@ impl Colorize {
     pub fn freely(sketch: &Raster) -> Self {
         Self {
             sketch: sketch.clone(),
-            ink: Ink::default(),
-            strength: 1.0,
             reference: None,
-            padding: 1.0,
-            whole: false,
-            scales: ReferenceScales::default(),
-            sites: None,
             window: Window::WHOLE,
-            pause: None,
             manipulations: Vec::new(),
-            injection: None,
-            parts: None,
-            style: false,
+            options: ColorizeOptions::default(),
             looked: None,
             run: None,
         }
     }
 }
 
-/// # How sketch and reference are read
 impl Colorize {
-    /// Sets how the sketch is drawn. Default: dark lines on a light ground.
-    pub const fn ink(mut self, ink: Ink) -> Self {
-        self.ink = ink;
-        self
-    }
-
-    /// Puts the reference between white bars that make it this many times as wide, 1..=4. Default 1. The vision tower
-    /// reads the whole picture squeezed to a square, and takes a wide margin for a plain background.
-    pub const fn padding(mut self, factor: f64) -> Self {
-        self.padding = factor;
-        self
-    }
-
-    /// Reads one token for the whole reference instead of one for each patch, for models that were trained this way.
-    /// Default: false.
-    pub const fn whole(mut self, whole: bool) -> Self {
-        self.whole = whole;
-        self
-    }
-
     /// Changes the reference by words before the run. Manipulations act in order, each on the result of the one before.
     /// The model needs the text encoder that belongs to its vision tower.
     pub fn manipulate(mut self, manipulations: impl IntoIterator<Item = Manipulation>) -> Self {
         self.manipulations.extend(manipulations);
         self
     }
-}
 
-/// # How strongly it acts
-impl Colorize {
-    /// Sets the factor of the sketch's features, 0..=3. Default 1.
-    pub const fn sketch_strength(mut self, strength: f64) -> Self {
-        self.strength = strength;
-        self
-    }
-
-    /// Sets how strongly the picture attends to the reference in each part of the network.
-    pub const fn scales(mut self, scales: ReferenceScales) -> Self {
-        self.scales = scales;
-        self
-    }
-
-    /// Sets one more factor, 0..=4, for each cross-attention site, in the order in which the sites run. Published
-    /// models have 16 sites. The factors multiply those of [`scales`](Self::scales).
-    pub fn sites(mut self, factors: impl Into<Vec<f64>>) -> Self {
-        self.sites = Some(factors.into());
-        self
-    }
-}
-
-/// # Where it acts
-impl Colorize {
-    /// Separates figure and background, so that neither takes colors of the other. Default: the whole picture reads the
-    /// whole reference.
-    pub fn parts(mut self, parts: FigureAndGround) -> Self {
-        self.parts = Some(parts);
-        self
-    }
-}
-
-/// # The reference as a picture
-impl Colorize {
-    /// Takes over the reference's style, which is a factor and an offset for each channel in the expanding half of the
-    /// network. The style needs a model of version 2. Default: false.
-    pub const fn style(mut self, style: bool) -> Self {
-        self.style = style;
-        self
-    }
-
-    /// Lets the picture attend to the reference picture itself too. Default: only to the reference's tokens.
-    pub const fn inject(mut self, injection: Injection) -> Self {
-        self.injection = Some(injection);
-        self
-    }
-}
-
-/// # When it acts
-impl Colorize {
     /// Reads the reference only in this window, while the sketch acts in the whole run. Default: the whole run.
     pub const fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
     }
 
-    /// Leaves out the reference in this window, even inside the window of [`window`](Self::window). Default: no pause.
-    pub const fn pause(mut self, window: Window) -> Self {
-        self.pause = Some(window);
+    /// Changes the other settings in place; [`ColorizeOptions`] describes them.
+    ///
+    /// ```
+    /// use impasto::methods::Colorize;
+    /// use impasto::methods::colorize::Ink;
+    /// use impasto::{Raster, Rgb};
+    /// let sketch = Raster::flat(Rgb(0, 0, 0), (64, 64));
+    /// let colors = Colorize::freely(&sketch).tune(|options| options.ink = Ink::Light);
+    /// ```
+    pub fn tune(mut self, change: impl FnOnce(&mut ColorizeOptions)) -> Self {
+        change(&mut self.options);
         self
     }
 }
@@ -252,15 +173,15 @@ impl Colorize {
 
     /// Reads a picture as a reference.
     fn read_of(&self, reference: &Raster, codec: &dyn Codec) -> Result<Read> {
-        let &Self { padding, whole, ref manipulations, .. } = self;
-        Reading { padding, whole, manipulations }.read(reference, codec)
+        let &ColorizeOptions { padding, whole, .. } = &self.options;
+        Reading { padding, whole, manipulations: &self.manipulations }.read(reference, codec)
     }
 }
 
 impl Colorize {
     /// Prepares the reference to be evaluated as a picture, in branches of its own.
     fn injected(&self, setup: &mut Setup<'_>, empty: &Conditioning) -> Result<Option<Injected>> {
-        let (Some(injection), Some(reference)) = (self.injection, &self.reference) else { return Ok(None) };
+        let (Some(injection), Some(reference)) = (self.options.injection, &self.reference) else { return Ok(None) };
         let (grid, cell) = (setup.grid, setup.codec.cell());
         let size = ((grid.w * cell) as u32, (grid.h * cell) as u32);
         let picture = reference.resize(size, Filter::Bicubic)?.to_tensor(setup.device)?;
@@ -278,18 +199,8 @@ impl Colorize {
 
 impl Guidance for Colorize {
     fn check(&self) -> Result<()> {
-        if !(0.0..=3.0).contains(&self.strength) {
-            return Err(Error::parameter("sketch strength", self.strength, "0..=3; 1 is as trained"));
-        }
-        if !(1.0..=4.0).contains(&self.padding) {
-            return Err(Error::parameter("padding", self.padding, "1..=4 times the reference's width"));
-        }
-        self.scales.check()?;
-        attention::check(self.sites.as_deref().unwrap_or_default())?;
+        self.options.check()?;
         self.manipulations.iter().try_for_each(Manipulation::check)?;
-        self.injection.iter().try_for_each(Injection::check)?;
-        self.parts.iter().try_for_each(FigureAndGround::check)?;
-        self.pause.iter().try_for_each(Window::check)?;
         self.window.check()
     }
 
@@ -297,7 +208,7 @@ impl Guidance for Colorize {
         self.looked = None;
         let text = prompt.text();
         let pieces = pieces(text);
-        if pieces.is_empty() || self.whole {
+        if pieces.is_empty() || self.options.whole {
             return Ok(None);
         }
         if pieces.len() > MOST_NAMES {
@@ -314,11 +225,12 @@ impl Guidance for Colorize {
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.run = None;
+        let options = &self.options;
         let (grid, cell) = (setup.grid, setup.codec.cell());
         let size = Size::new((grid.w * cell) as u32, (grid.h * cell) as u32);
-        let sketch = preparation::sketch(&self.sketch, self.ink, size)?;
+        let sketch = preparation::sketch(&self.sketch, options.ink, size)?;
         let strong = |features: Vec<Tensor>| -> Result<Vec<Tensor>> {
-            features.iter().map(|x| Ok(x.f_mul_scalar(self.strength)?)).collect()
+            features.iter().map(|x| Ok(x.f_mul_scalar(options.sketch_strength)?)).collect()
         };
         let features = strong(setup.codec.sketch(&sketch)?)?;
         let blank = strong(setup.codec.sketch(&Tensor::f_full_like(&sketch, -1.0)?)?)?;
@@ -329,15 +241,16 @@ impl Guidance for Colorize {
         let features_up = self.features_up(setup, &read.tokens)?;
 
         let cross: Vec<_> = setup.sites.iter().filter(|site| site.is_cross()).collect();
-        let own = self.sites.clone().unwrap_or_else(|| vec![1.0; cross.len()]);
+        let own = options.sites.clone().unwrap_or_else(|| vec![1.0; cross.len()]);
         if own.len() != cross.len() {
             let expected = format!("{}, one factor for each of the model's cross-attention sites", cross.len());
             return Err(Error::parameter("number of sites", own.len(), expected));
         }
-        let factors = cross.iter().zip(own).map(|(site, own)| (site.index, own * self.scales.of(site)));
+        let factors = cross.iter().zip(own).map(|(site, own)| (site.index, own * options.scales.of(site)));
         let factors = factors.collect();
 
-        let reads = |step: Step| self.window.contains(&step) && !self.pause.is_some_and(|pause| pause.contains(&step));
+        let paused = |step: Step| options.pause.is_some_and(|pause| pause.contains(&step));
+        let reads = |step: Step| self.window.contains(&step) && !paused(step);
         let on: Vec<bool> = setup.schedule.steps().map(reads).collect();
         let off: Vec<_> = on.iter().enumerate().filter(|(_, on)| !**on).map(|(at, _)| at..at + 1).collect();
         let acts = on.contains(&true);
@@ -384,7 +297,7 @@ impl Guidance for Colorize {
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
-        let acts = self.injection.is_some_and(|injection| injection.window.contains(step));
+        let acts = self.options.injection.is_some_and(|injection| injection.window.contains(step));
         let Some(injected) = self.run.as_mut().and_then(|run| run.injected.as_mut()) else { return Ok(()) };
         injected.hook.begin(acts);
         if acts {
@@ -424,10 +337,11 @@ impl Guidance for Colorize {
 
     fn report(&self) -> Result<Option<Report>> {
         let Some(run) = &self.run else { return Ok(None) };
+        let options = &self.options;
         let manipulations: Vec<String> = self.manipulations.iter().map(ToString::to_string).collect();
         let data = serde_json::json!({
-            "ink": self.ink, "sketch strength": self.strength, "padding": self.padding, "scales": self.scales,
-            "window": self.window, "manipulations": manipulations,
+            "ink": options.ink, "sketch strength": options.sketch_strength, "padding": options.padding,
+            "scales": options.scales, "window": self.window, "manipulations": manipulations,
         });
         let mut pictures = vec![Picture::new("the sketch", self.sketch.clone())];
         pictures.extend(self.reference.iter().map(|reference| Picture::new("the reference", reference.clone())));

@@ -225,11 +225,19 @@ fn colorize_repeats() -> Result<()> {
     let (mut sketch, reference) = (Raster::flat(Rgb(255, 255, 255), (64, 48)), Raster::flat(GOLD, (40, 40)));
     (8..56).for_each(|x| sketch.set(x, 24, Rgb(0, 0, 0)));
     let scales = ReferenceScales { all: 0.9, bottom: 1.5, ..ReferenceScales::default() };
-    let colors = Colorize::new(&sketch, &reference).ink(Ink::Uneven).padding(1.2).sketch_strength(1.3).scales(scales);
-    let colors = colors.sites([0.5; 4]).window(Window::progress(0.0..=0.75)).pause(Window::timesteps(700.0..=800.0));
+    let (figure, behind) = (Region::rect(0.0..0.5, 0.0..1.0), Region::rect(0.0..1.0, 0.0..0.5));
+    let colors = Colorize::new(&sketch, &reference).window(Window::progress(0.0..=0.75)).tune(|options| {
+        options.ink = Ink::Uneven;
+        options.padding = 1.2;
+        options.sketch_strength = 1.3;
+        options.scales = scales;
+        options.sites = Some(vec![0.5; 4]);
+        options.pause = Some(Window::timesteps(700.0..=800.0));
+        options.parts = Some(FigureAndGround::new(figure, behind));
+        let window = Window::timesteps(300.0..=999.0);
+        options.injection = Some(Injection { reference: 0.2, sketch: 0.1, window });
+    });
     let colors = colors.manipulate(Manipulation::parse("[target] red hair; [control] hair; [scale] 3")?);
-    let colors = colors.parts(FigureAndGround::new(Region::rect(0.0..0.5, 0.0..1.0), Region::rect(0.0..1.0, 0.0..0.5)));
-    let colors = colors.inject(Injection { reference: 0.2, sketch: 0.1, window: Window::timesteps(300.0..=999.0) });
     let mut pipeline = Pipeline::builder().source(Source::embedded_colorizer()).build()?;
     let request = pipeline.request("hair, background").seed(5).steps(4).combine(DualCfg::new(2.0, 1.5));
     let output = request.guide(colors).run()?;
