@@ -16,7 +16,7 @@ mod support;
 
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, PaintWithWords};
-use impasto::nn::{Tiling, Vae, VaeConfig};
+use impasto::nn::{ConfigFile, Tiling, Vae, VaeConfig};
 use impasto::saliency::Daam;
 use impasto::weights::Weights;
 use impasto::{Codec, Grid, LoadOptions, Model, Pipeline, Precision, Result, Rgb, Source};

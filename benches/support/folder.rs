@@ -1,7 +1,7 @@
 //! Diffusers folders with random weights.
 
 use impasto::Result;
-use impasto::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::nn::{ClipText, ClipTextConfig, ConfigFile, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Weights, write_safetensors};
 use serde_json::json;
 use std::fs;

@@ -17,7 +17,7 @@ use impasto::methods::color_force::{GoldMode, Texture};
 use impasto::methods::colorize::{FigureAndGround, Injection};
 use impasto::methods::paint_with_words::WeightFn;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, PerturbedAttention, ReferenceColor};
-use impasto::nn::{UNet, UnetConfig};
+use impasto::nn::{ConfigFile, UNet, UnetConfig};
 use impasto::saliency::{Daam, Differential, Refine};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;

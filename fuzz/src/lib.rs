@@ -9,8 +9,8 @@ use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::methods::PaintWithWords;
 use impasto::methods::paint_with_words::Palette;
 use impasto::nn::{
-    ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ControlNet, ControlNetConfig, Taesd, TaesdConfig, UNet,
-    UnetConfig, Vae, VaeConfig,
+    ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile, ControlNet, ControlNetConfig, Taesd,
+    TaesdConfig, UNet, UnetConfig, Vae, VaeConfig,
 };
 use impasto::pipeline::{Infotext, Pipeline, Request};
 use impasto::prompt::{Piece, colors, parse};

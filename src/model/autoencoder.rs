@@ -1,7 +1,7 @@
 //! The autoencoder between pictures and latents: a VAE or a tiny autoencoder.
 
 use crate::error::Result;
-use crate::nn::{Cell, Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
+use crate::nn::{Cell, ConfigFile, Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
 use crate::weights::Weights;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};

@@ -2,7 +2,7 @@
 
 use super::configured::configured;
 use crate::error::Result;
-use crate::nn::{ReferenceEncoder, ReferenceTokens, SketchEncoder, SketchEncoderConfig, UnetConfig};
+use crate::nn::{ConfigFile, ReferenceEncoder, ReferenceTokens, SketchEncoder, SketchEncoderConfig, UnetConfig};
 use crate::weights::{Checkpoint, Parts, Weights};
 use tch::{Device, Kind};
 

@@ -10,7 +10,7 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Predictions};
 use crate::error::{Error, Result};
 use crate::hint::Drawing;
-use crate::nn::{AddedConditions, ControlNet, ControlNetConfig, Residuals};
+use crate::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;

@@ -24,7 +24,7 @@ use crate::conditioning::{self, Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, TrainingSchedule};
 use crate::error::{Error, Result};
 use crate::latent_colors::LatentColors;
-use crate::nn::{ReferenceEncoder, Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
+use crate::nn::{ConfigFile, ReferenceEncoder, Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
 use crate::prompt::Prompt;
 use crate::raster::Raster;
 use crate::reference::{Feature, Part};

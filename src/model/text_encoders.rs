@@ -3,7 +3,7 @@
 use super::configured::configured;
 use crate::conditioning::{Conditioning, one_encoder};
 use crate::error::{Error, Result};
-use crate::nn::{ClipText, ClipTextConfig};
+use crate::nn::{ClipText, ClipTextConfig, ConfigFile};
 use crate::prompt::Prompt;
 use crate::text::{Chunks, LENGTH, TextOptions, Tokenizer};
 use crate::weights::{Checkpoint, Weights};

@@ -2,7 +2,7 @@
 
 use super::configured::configured;
 use crate::error::{Error, Result};
-use crate::nn::{ClipImageProcessor, ClipVision, ClipVisionConfig};
+use crate::nn::{ClipImageProcessor, ClipVision, ClipVisionConfig, ConfigFile};
 use crate::raster::Raster;
 use crate::vision::{View, Vision};
 use crate::weights::{Checkpoint, Reading, Source, Weights};

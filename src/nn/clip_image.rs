@@ -1,6 +1,6 @@
 //! Preparation of pictures for CLIP's vision tower: resizing, center crop and normalization.
 
-use super::config::{read, refused, sizes};
+use super::config::{ConfigFile, read, refused, sizes};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::raster::{Filter, Raster};
@@ -19,7 +19,7 @@ const LARGEST: u32 = 1 << 14;
 /// transformers shows a transparent picture on white; [`Raster::open_on`] opens a picture in this way.
 ///
 /// ```
-/// use impasto::nn::ClipImageProcessor;
+/// use impasto::nn::{ClipImageProcessor, ConfigFile};
 /// use impasto::{Rgb, raster::Raster};
 ///
 /// let processor = ClipImageProcessor::from_json("preprocessor_config.json", r#"{ "size": 32, "crop_size": 32 }"#)?;
@@ -118,13 +118,9 @@ impl Default for ClipImageProcessor {
     }
 }
 
-impl ClipImageProcessor {
-    /// Parses the text of `preprocessor_config.json`; `file` names the text in error messages.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] if the text is not JSON of this form, [`Error::Config`] if a size is 0 or above 16384 or a
-    /// standard deviation is 0.
-    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+impl ConfigFile for ClipImageProcessor {
+    /// Parses the text of `preprocessor_config.json`. A size is at most 16384, and no standard deviation is 0.
+    fn from_json(file: &str, text: &str) -> Result<Self> {
         let processor: Self = read(file, text, &[])?;
         for (field, size) in [("size", processor.size), ("crop_size", processor.crop_size)] {
             let (h, w) = size.square();
@@ -138,7 +134,9 @@ impl ClipImageProcessor {
         }
         Ok(processor)
     }
+}
 
+impl ClipImageProcessor {
     /// Prepares a picture for [`ClipVision::forward`](super::ClipVision::forward): [1, 3, h, w], f32 on the CPU, with h
     /// and w of the crop. `Tensor::cat(.., 0)` joins several pictures of the same size.
     ///

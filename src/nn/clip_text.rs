@@ -1,7 +1,7 @@
 //! CLIP's text tower, which encodes prompts for the UNet.
 
 use super::clip_encoder::{Activation, Encoder, EncoderConfig};
-use super::config::{Fixed, divides, in_file, layers, read, sizes};
+use super::config::{ConfigFile, Fixed, divides, in_file, layers, read, sizes};
 use super::layers::{LayerNorm, Linear};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -64,18 +64,15 @@ const FIXED: &[Fixed] = &[
     ("hidden_act", &["\"quick_gelu\"", "\"gelu\""]),
 ];
 
-impl ClipTextConfig {
-    /// Parses the text of `config.json`; `file` names the text in error messages.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
-    /// itself or asks for something that changes the result and is not implemented.
-    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+impl ConfigFile for ClipTextConfig {
+    fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
         in_file(config.check(), file)?;
         Ok(config)
     }
+}
 
+impl ClipTextConfig {
     /// Returns true if the pooled state is projected.
     pub(crate) fn projects(&self) -> bool {
         self.architectures.iter().any(|name| name.ends_with("WithProjection"))

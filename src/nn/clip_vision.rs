@@ -1,7 +1,7 @@
 //! CLIP's vision tower, which embeds pictures in the same space as texts.
 
 use super::clip_encoder::{Activation, Encoder, EncoderConfig};
-use super::config::{Fixed, divides, in_file, layers, read, refused, sizes};
+use super::config::{ConfigFile, Fixed, divides, in_file, layers, read, refused, sizes};
 use super::layers::{Conv, Conv2d, LayerNorm, Linear, cells};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -77,14 +77,9 @@ const FIXED: &[Fixed] = &[
     ("hidden_act", &["\"quick_gelu\"", "\"gelu\""]),
 ];
 
-impl ClipVisionConfig {
-    /// Parses the `config.json` of a vision tower or of a whole CLIP model (`vision_config`); `file` names the text in
-    /// error messages.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
-    /// itself or asks for something that changes the result and is not implemented.
-    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+impl ConfigFile for ClipVisionConfig {
+    /// Parses the `config.json` of a vision tower or of a whole CLIP model (`vision_config`).
+    fn from_json(file: &str, text: &str) -> Result<Self> {
         let whole: WholeClip = read(file, text, &[])?;
         let config: Self = match whole.vision_config {
             Some(mut tower) => {
@@ -97,7 +92,9 @@ impl ClipVisionConfig {
         in_file(config.check(), file)?;
         Ok(config)
     }
+}
 
+impl ClipVisionConfig {
     /// Returns true if the configuration asks for a projected pooled state, independent of the weights.
     pub(crate) fn projects(&self) -> bool {
         self.architectures.iter().any(|name| name.ends_with("WithProjection"))
@@ -159,7 +156,7 @@ impl VisionStates {
 /// transformers' `CLIPVisionModel`, with or without projection.
 ///
 /// ```
-/// use impasto::nn::{ClipVision, ClipVisionConfig};
+/// use impasto::nn::{ClipVision, ClipVisionConfig, ConfigFile};
 /// use impasto::weights::Weights;
 /// use tch::{Device, Kind, Tensor};
 ///

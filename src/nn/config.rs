@@ -30,6 +30,26 @@ impl PerLevel {
     }
 }
 
+/// A configuration that is stored as a JSON file, such as the `config.json` of a network.
+///
+/// ```
+/// use impasto::nn::{ConfigFile, VaeConfig};
+///
+/// let config = VaeConfig::from_json("vae/config.json", r#"{ "block_out_channels": [8, 16], "norm_num_groups": 4 }"#)?;
+/// assert_eq!(config.block_out_channels, [8, 16]);
+/// let error = VaeConfig::from_json("vae/config.json", r#"{ "norm_num_groups": 0 }"#).unwrap_err();
+/// assert!(error.to_string().starts_with("vae/config.json: norm_num_groups is 0"));
+/// # Ok::<(), impasto::Error>(())
+/// ```
+pub trait ConfigFile: Sized {
+    /// Parses the text of the file; `file` names the text in error messages.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
+    /// itself or asks for something that changes the result and is not implemented.
+    fn from_json(file: &str, text: &str) -> Result<Self>;
+}
+
 /// Parses the configuration `text`; `file` names the text in error messages.
 pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str, fixed: &[Fixed]) -> Result<T> {
     let malformed = |error: serde_json::Error| Error::Malformed { file: file.into(), problem: error.to_string() };

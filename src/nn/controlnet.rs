@@ -1,6 +1,6 @@
 //! ControlNets: copies of a UNet's contracting half that read a picture and compute residuals for the UNet.
 
-use super::config::{Fixed, in_file, levels, read, refused, sizes};
+use super::config::{ConfigFile, Fixed, in_file, levels, read, refused, sizes};
 use super::layers::{Conv, Conv2d};
 use super::unet::blocks::BlockBuilder;
 use super::unet::config::FIXED as UNET_FIXED;
@@ -50,13 +50,8 @@ impl Default for ControlNetConfig {
 /// Field that changes the result, in addition to the UNet's, and its implemented values.
 const FIXED: Fixed = ("controlnet_conditioning_channel_order", &["\"rgb\"", "\"bgr\""]);
 
-impl ControlNetConfig {
-    /// Parses the text of `config.json`; `file` names the text in error messages.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
-    /// itself or asks for something that changes the result and is not implemented.
-    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+impl ConfigFile for ControlNetConfig {
+    fn from_json(file: &str, text: &str) -> Result<Self> {
         let fixed: Vec<Fixed> = UNET_FIXED.iter().copied().chain([FIXED]).collect();
         let mut config: Self = read(file, text, &fixed)?;
         let mirrored = config.unet.down_block_types.iter().rev().map(|block| block.replace("Down", "Up"));
@@ -64,7 +59,9 @@ impl ControlNetConfig {
         in_file(config.check(), file)?;
         Ok(config)
     }
+}
 
+impl ControlNetConfig {
     /// Returns the text of a `config.json` that diffusers and [`from_json`](Self::from_json) read.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use impasto::attention::Tap;
-//! use impasto::nn::{UNet, UnetConfig};
+//! use impasto::nn::{ConfigFile, UNet, UnetConfig};
 //! use impasto::weights::Weights;
 //! use tch::{Device, Kind, Tensor};
 //!
@@ -49,7 +49,7 @@ pub use clip_encoder::Activation;
 pub use clip_image::{ClipImageProcessor, PictureSize};
 pub use clip_text::{ClipText, ClipTextConfig, TextStates};
 pub use clip_vision::{ClipVision, ClipVisionConfig, VisionStates};
-pub use config::PerLevel;
+pub use config::{ConfigFile, PerLevel};
 pub use controlnet::{ControlNet, ControlNetConfig};
 pub use layers::{Conv, Conv2d, GroupNorm, Linear};
 pub use reference_encoder::ReferenceEncoder;

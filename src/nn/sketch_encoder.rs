@@ -1,6 +1,6 @@
 //! [`SketchEncoder`]: features of a sketch for the contracting half of a UNet.
 
-use super::config::{Fixed, in_file, levels, read, sizes};
+use super::config::{ConfigFile, Fixed, in_file, levels, read, sizes};
 use super::layers::{Conv, Conv2d};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -35,18 +35,15 @@ impl Default for SketchEncoderConfig {
 
 const FIXED: &[Fixed] = &[("_class_name", &["\"SketchEncoder\""])];
 
-impl SketchEncoderConfig {
-    /// Parses the text of `config.json`; `file` names the text in error messages.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] if the text is not JSON of this form; [`Error::Config`] if the configuration contradicts
-    /// itself.
-    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+impl ConfigFile for SketchEncoderConfig {
+    fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
         in_file(config.check(), file)?;
         Ok(config)
     }
+}
 
+impl SketchEncoderConfig {
     /// Returns the text of a `config.json` that [`from_json`](Self::from_json) reads.
     pub fn to_json(&self) -> String {
         let &Self { in_channels, ref widths, ref block_out_channels } = self;

@@ -1,6 +1,6 @@
 //! The tiny autoencoder (diffusers' `AutoencoderTiny`): only convolutions, at a fraction of a VAE's cost.
 
-use super::config::{Fixed, in_file, layers, levels, read, refused, sizes};
+use super::config::{ConfigFile, Fixed, in_file, layers, levels, read, refused, sizes};
 use super::layers::{Conv, Conv2d};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -66,18 +66,15 @@ const FIXED: &[Fixed] = &[
     ("upsampling_scaling_factor", &["2"]),
 ];
 
-impl TaesdConfig {
-    /// Parses the text of `config.json`; `file` names the text in error messages.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
-    /// itself or asks for something that changes the result and is not implemented.
-    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+impl ConfigFile for TaesdConfig {
+    fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
         in_file(config.check(), file)?;
         Ok(config)
     }
+}
 
+impl TaesdConfig {
     /// Returns the pixels of a picture per latent cell, in each direction: 8 by default.
     pub fn factor(&self) -> i64 {
         1 << self.num_encoder_blocks.len().saturating_sub(1).min(62)

@@ -1,6 +1,6 @@
 //! The autoencoder between pictures and latents (diffusers' `AutoencoderKL`).
 
-use super::config::{Fixed, divides, in_file, layers, levels, read, sizes};
+use super::config::{ConfigFile, Fixed, divides, in_file, layers, levels, read, sizes};
 use super::layers::{Conv, Conv2d, GroupNorm, Linear, attention, cells, picture};
 use super::resnet::{Downsample, Resnet, ResnetConfig, Upsample};
 use crate::error::{Error, Result};
@@ -72,18 +72,15 @@ const FIXED: &[Fixed] = &[
     ("up_block_types", &["\"UpDecoderBlock2D\""]),
 ];
 
-impl VaeConfig {
-    /// Parses the text of `config.json`; `file` names the text in error messages.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
-    /// itself or asks for something that changes the result and is not implemented.
-    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+impl ConfigFile for VaeConfig {
+    fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
         in_file(config.check(), file)?;
         Ok(config)
     }
+}
 
+impl VaeConfig {
     /// Returns the pixels of a picture per latent cell, in each direction: 8 for Stable Diffusion.
     pub fn factor(&self) -> i64 {
         1 << self.block_out_channels.len().saturating_sub(1).min(62)

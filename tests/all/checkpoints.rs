@@ -4,7 +4,7 @@
 
 use flate2::read::GzDecoder;
 use impasto::attention::Tap;
-use impasto::nn::{ClipText, ClipTextConfig, ControlNet, ControlNetConfig, Taesd, TaesdConfig};
+use impasto::nn::{ClipText, ClipTextConfig, ConfigFile, ControlNet, ControlNetConfig, Taesd, TaesdConfig};
 use impasto::nn::{UNet, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Contents, Embedding, Lora, ModelFamily, Parts, SingleFile, Tensors, Weights};
 use impasto::{Codec, Error, LoadOptions, Model, Pipeline, Result, Source};

@@ -16,7 +16,9 @@ use impasto::methods::colorize::FigureAndGround;
 use impasto::methods::colorize::{
     Injection, Ink, Manipulation, ReferenceScales, Texts, levels, local_weights, size_ratios,
 };
-use impasto::nn::{AddedConditions, ClipImageProcessor, SketchEncoder, SketchEncoderConfig, UNet, UnetConfig};
+use impasto::nn::{
+    AddedConditions, ClipImageProcessor, ConfigFile, SketchEncoder, SketchEncoderConfig, UNet, UnetConfig,
+};
 use impasto::nn::{ReferenceEncoder, ReferenceTokens};
 use impasto::prompt::Prompt;
 use impasto::reference::{Feature, ReferenceFeatures};

@@ -6,7 +6,7 @@ use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing};
 use impasto::guidance::{Guidance, Plan, Setup};
 use impasto::hint::{Drawing, Sketch, Strokes};
-use impasto::nn::{AddedConditions, ControlNet, ControlNetConfig, UNet};
+use impasto::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, UNet};
 use impasto::pipeline::Request;
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::weights::Weights;

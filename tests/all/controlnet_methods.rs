@@ -4,7 +4,7 @@ use impasto::guidance::Guidance;
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
-use impasto::nn::{ControlNet, ControlNetConfig};
+use impasto::nn::{ConfigFile, ControlNet, ControlNetConfig};
 use impasto::saliency::{Daam, Differential};
 use impasto::sampler::Batching;
 use impasto::weights::Weights;

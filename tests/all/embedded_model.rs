@@ -4,7 +4,7 @@ use impasto::diffusion::Noise;
 use impasto::mask::Region;
 use impasto::methods::color_force::{ColorWarning, GoldMode, PaintedColor};
 use impasto::methods::{ColorForce, PaintWithWords};
-use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
+use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile};
 use impasto::pipeline::Builder;
 use impasto::saliency::{Daam, Occurrence};
 use impasto::sampler::CancelToken;

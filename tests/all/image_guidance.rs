@@ -6,6 +6,7 @@ use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::image_guidance::{GuidanceParams, Mapping, Space, tween};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompts};
+use impasto::nn::{ClipVision, ClipVisionConfig, ConfigFile};
 use impasto::saliency::{Daam, Differential};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -491,8 +492,8 @@ fn image_encoder_can_come_from_another_folder() -> Result<()> {
     let text = std::fs::read_to_string(&config).unwrap().replace("\"projection_dim\": 128", "\"projection_dim\": 96");
     std::fs::write(&config, text).unwrap();
     let w = impasto::weights::Weights::random(1, Kind::Float, Device::Cpu);
-    let read = impasto::nn::ClipVisionConfig::from_json("config.json", &std::fs::read_to_string(&config).unwrap())?;
-    impasto::nn::ClipVision::new(&w, &read)?;
+    let read = ClipVisionConfig::from_json("config.json", &std::fs::read_to_string(&config).unwrap())?;
+    ClipVision::new(&w, &read)?;
     let tensors: Vec<(String, Tensor)> = w.drawn()?.into_iter().collect();
     Tensor::write_safetensors(&tensors, wide.path().join("model.safetensors"))?;
     let wide = Source::dir(wide.path());

@@ -8,7 +8,7 @@ use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
 use impasto::mask::Region;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, PaintWithWords, RegionPrompts};
-use impasto::nn::{ControlNet, ControlNetConfig};
+use impasto::nn::{ConfigFile, ControlNet, ControlNetConfig};
 use impasto::saliency::{Daam, Differential};
 use impasto::sampler::{Batching, Origin, Sampler, Start};
 use impasto::testing::ToyModel;

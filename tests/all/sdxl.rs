@@ -6,7 +6,9 @@ use impasto::mask::Region;
 use impasto::methods::image_guidance::{GuidanceParams, Space};
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompts};
-use impasto::nn::{ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::nn::{
+    ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile, UNet, UnetConfig, Vae, VaeConfig,
+};
 use impasto::pipeline::Request;
 use impasto::prompt::TokenSpan;
 use impasto::saliency::Daam;

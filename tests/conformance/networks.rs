@@ -5,7 +5,9 @@ use super::{Case, Outputs, Result, device, kind};
 use impasto::attention::{
     At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Probs, Scores, Tap,
 };
-use impasto::nn::{AddedConditions, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
+use impasto::nn::{
+    AddedConditions, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile,
+};
 use impasto::nn::{ControlNet, ControlNetConfig, Residuals, Taesd, TaesdConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::raster::Raster;
 use impasto::weights::{Embedding, Lora, Parts, SingleFile, Tensors, Weights, read_folder};

@@ -1,7 +1,7 @@
 //! Export of trained weights as a checkpoint that other programs can load.
 
 use super::checkpoint::halved;
-use impasto::nn::{ClipText, ClipTextConfig};
+use impasto::nn::{ClipText, ClipTextConfig, ConfigFile};
 use impasto::text::Tokenizer;
 use impasto::weights::{Tensors, Weights, write_safetensors};
 use impasto::{Error, Result};

@@ -17,7 +17,7 @@
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
+use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, ConfigFile, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Tensors, Weights, parse_safetensors, read_safetensors};
 use impasto::{Defaults, LoadOptions, Model, Size, Source};
 use impasto_train::dataset::Dataset;

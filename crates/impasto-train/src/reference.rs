@@ -10,8 +10,8 @@ use impasto::hint::{Canny, LineArt, Sketch};
 use impasto::methods::Colorize;
 use impasto::methods::colorize::Ink;
 use impasto::nn::{
-    AddedConditions, ClipImageProcessor, ClipVision, ClipVisionConfig, SketchEncoder, SketchEncoderConfig, UNet,
-    UnetConfig,
+    AddedConditions, ClipImageProcessor, ClipVision, ClipVisionConfig, ConfigFile, SketchEncoder, SketchEncoderConfig,
+    UNet, UnetConfig,
 };
 use impasto::weights::{Tensors, Weights, parse_safetensors};
 use impasto::{Error, Model, Pipeline, Raster, Result, Source};

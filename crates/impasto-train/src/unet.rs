@@ -6,7 +6,7 @@ use super::{Latents, Loss, Parameters, Rule, Shard, Task};
 use impasto::Result;
 use impasto::attention::Tap;
 use impasto::diffusion::{Prediction, TrainingSchedule};
-use impasto::nn::{ClipText, UNet, UnetConfig};
+use impasto::nn::{ClipText, ConfigFile, UNet, UnetConfig};
 use impasto::text::Tokenizer;
 use impasto::weights::Tensors;
 use impasto::{Pipeline, Raster, Source};

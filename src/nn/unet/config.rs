@@ -1,7 +1,7 @@
 //! The configuration of a UNet, `unet/config.json`.
 
 use crate::error::Result;
-use crate::nn::config::{Fixed, PerLevel, divides, in_file, layers, levels, read, refused, sizes};
+use crate::nn::config::{ConfigFile, Fixed, PerLevel, divides, in_file, layers, levels, read, refused, sizes};
 use serde::{Deserialize, Serialize};
 
 /// The configuration of a UNet, `unet/config.json`; the names and the defaults are diffusers'.
@@ -135,19 +135,15 @@ pub struct Level {
     pub up_attends: bool,
 }
 
-impl UnetConfig {
-    /// Parses the text of `config.json`; `file` names the text in error messages.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`](crate::error::Error::Malformed) if the text is not JSON of this form.
-    /// [`Error::Config`](crate::error::Error::Config) if the configuration contradicts itself or asks for something
-    /// that changes the result and is not implemented.
-    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+impl ConfigFile for UnetConfig {
+    fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
         in_file(config.levels(), file)?;
         Ok(config)
     }
+}
 
+impl UnetConfig {
     /// Checks every number, and returns the levels from the largest grid to the smallest.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::training::training;
 use impasto::hint::Canny;
 use impasto::methods::Colorize;
-use impasto::nn::{Vae, VaeConfig};
+use impasto::nn::{ConfigFile, Vae, VaeConfig};
 use impasto::weights::{Weights, parse_safetensors};
 use impasto::{Model, Pipeline, Result, Source};
 use impasto_train::dataset::Dataset;

@@ -1,7 +1,9 @@
 //! Tests of a whole model, trained from random weights for a few steps: every part learns, and the result is a
 //! checkpoint.
 
-use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
+use impasto::nn::{
+    ClipImageProcessor, ClipText, ClipTextConfig, ClipVisionConfig, ConfigFile, UnetConfig, Vae, VaeConfig,
+};
 use impasto::weights::{Weights, read_safetensors};
 use impasto::{Pipeline, Result, Source};
 use impasto_train::dataset::Dataset;
