@@ -2,7 +2,7 @@
 
 use impasto::hint::Strokes;
 use impasto::methods::ColorForce;
-use impasto::{Pipeline, Raster, Result, Rgb};
+use impasto::{Pipeline, Raster, Result, Rgb, Size};
 use impasto_report::Sheet;
 
 const COLORS: [Rgb; 10] = [
@@ -55,7 +55,8 @@ fn main() -> Result<()> {
 /// Draws the strokes on a picture.
 fn over(strokes: &Strokes, picture: &Raster) -> Raster {
     let mut painted = picture.clone();
-    for (x, y) in (0..picture.height()).flat_map(|y| (0..picture.width()).map(move |x| (x, y))) {
+    let Size { width, height } = picture.size();
+    for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
         if let Some((color, 255)) = strokes.layer().pixel(x, y) {
             painted.set(x, y, color);
         }

@@ -46,7 +46,7 @@ fn runs(name: &str) -> Result<(), Failed> {
 }
 
 fn check(picture: &Path) -> Result<(), Failed> {
-    let width = impasto::Raster::open(picture)?.width();
+    let width = impasto::Raster::open(picture)?.size().width;
     if width < 128 {
         return Err(format!("{} is {width} pixels wide; expected at least 128", picture.display()).into());
     }

@@ -135,9 +135,11 @@ pub fn recipe(data: &[u8]) {
         let text = String::from_utf8_lossy(data);
         let keyword = if text.starts_with('{') { "impasto" } else { "parameters" };
         let picture = Raster::flat(Rgb(1, 2, 3), (8, 8));
-        picture.save_with_texts(file.path(), &[(keyword, &text)]).expect("written");
+        let png = picture.to_png(&[(keyword, &text)]).expect("a PNG");
+        std::fs::write(file.path(), png).expect("written");
     }
-    let _ = (Raster::open(file.path()), Raster::texts(file.path()));
+    let bytes = std::fs::read(file.path()).expect("read");
+    let _ = (Raster::open(file.path()), Raster::texts(&bytes));
     with_pipeline(|pipeline| {
         let _ = Request::from_png(pipeline, file.path()).map(|request| request.colors().is_ok());
     });

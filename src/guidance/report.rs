@@ -182,7 +182,7 @@ impl Picture {
     /// The errors of [`Picture::raster`].
     pub fn over(&self, picture: &Raster) -> Result<Raster> {
         let Content::Map(map) = &self.content else { return self.raster() };
-        let (h, w) = (i64::from(picture.height()), i64::from(picture.width()));
+        let [h, w] = [picture.size().height, picture.size().width].map(i64::from);
         let map = plane(map)?.f_unsqueeze(0)?.f_upsample_nearest2d([h, w], None, None)?;
         let share = map.f_mul_scalar(1.0 - DIM)?.f_add_scalar(DIM)?;
         // Pictures have values in -1..=1, and black is -1.

@@ -3,6 +3,7 @@
 use super::sketch::Sketch;
 use crate::error::{Error, Result};
 use crate::raster::Raster;
+use crate::size::Size;
 
 /// Canny's edge detector as `cv2.Canny` computes it with an aperture of 3.
 ///
@@ -58,7 +59,7 @@ impl Canny {
     /// [`Error::Parameter`] for a threshold that is negative or not a number, and for a picture without pixels or with
     /// a side above 16384 pixels.
     pub fn edges(self, picture: &Raster) -> Result<Sketch> {
-        let (width, height) = (picture.width(), picture.height());
+        let Size { width, height } = picture.size();
         if width == 0 || height == 0 || width > LARGEST || height > LARGEST {
             let expected = format!("sides of 1 to {LARGEST} pixels; resize the picture first");
             return Err(Error::parameter("the picture's size", picture.size(), expected));
@@ -128,7 +129,7 @@ struct Gradients {
 
 impl Gradients {
     fn of(picture: &Raster, l2: bool) -> Self {
-        let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
+        let [width, height] = [picture.size().width, picture.size().height].map(i64::from);
         let bytes = picture.bytes();
         // Borders are repeated.
         let value = |x: i64, y: i64, channel: usize| {

@@ -128,7 +128,8 @@ impl SketchKeras {
         if !(64..=2048).contains(&self.side) {
             return Err(Error::parameter("side", self.side, "64..=2048 pixels; 512 is usual"));
         }
-        let (size, longer) = (picture.size(), picture.width().max(picture.height()));
+        let size = picture.size();
+        let longer = size.width.max(size.height);
         if size.width == 0 || size.height == 0 {
             return Err(Error::parameter("picture", format!("{size} pixels"), "a picture with at least one pixel"));
         }

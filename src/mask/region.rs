@@ -84,7 +84,7 @@ impl Region {
     /// # Errors
     /// [`Error::Shape`] if `map` is not of one image, or the picture's sides are not a whole multiple of the map's.
     pub fn along_outlines(map: &Tensor, picture: &Raster) -> Result<Self> {
-        let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
+        let [width, height] = [picture.size().width, picture.size().height].map(i64::from);
         let size = map.size();
         let cell = match size.as_slice() {
             &[h, w] | &[1, 1, h, w] if h > 0 && w > 0 && height % h == 0 && width == height / h * w => height / h,

@@ -16,7 +16,7 @@ const LARGEST: u32 = 1 << 14;
 /// A preprocessor and its settings, as in `feature_extractor/preprocessor_config.json`. The names and the defaults are
 /// those of transformers' `CLIPImageProcessor`; the steps run in the order of the fields.
 ///
-/// transformers shows a transparent picture on white; [`Raster::open_on`] opens a picture in this way.
+/// transformers shows a transparent picture on white; [`Layer::on`](crate::raster::Layer::on) does the same.
 ///
 /// ```
 /// use impasto::nn::{ClipImageProcessor, ConfigFile};
@@ -149,8 +149,8 @@ impl ClipImageProcessor {
     /// Converts a picture, or a part of a picture, to a tensor [1, 3, h, w] of numbers that are scaled and normalized
     /// as configured.
     fn numbers(&self, part: &Raster) -> Result<Tensor> {
-        let (h, w) = (part.height().into(), part.width().into());
-        let mut x = Tensor::f_from_data_size(part.bytes(), &[1, h, w, 3], Kind::Uint8)?
+        let Size { width: w, height: h } = part.size();
+        let mut x = Tensor::f_from_data_size(part.bytes(), &[1, h.into(), w.into(), 3], Kind::Uint8)?
             .f_permute([0, 3, 1, 2])?
             .f_contiguous()?
             .f_to_kind(Kind::Float)?;
@@ -226,7 +226,7 @@ impl ClipImageProcessor {
     /// Prepares the whole picture, fitted into the tower's size, [1, 3, h, w]. Zeros surround the normalized picture.
     fn padded(&self, picture: &Raster) -> Result<Tensor> {
         let (height, width) = self.crop_size.square();
-        let (h, w) = (picture.height(), picture.width());
+        let Size { width: w, height: h } = picture.size();
         if h == 0 || w == 0 {
             return Err(pixelless(h, w));
         }
@@ -241,7 +241,7 @@ impl ClipImageProcessor {
 
     /// Resizes and crops the picture. Pixels outside of the crop are not computed.
     fn middle(&self, picture: &Raster) -> Result<Raster> {
-        let (h, w) = (picture.height(), picture.width());
+        let Size { width: w, height: h } = picture.size();
         let resized = if self.do_resize { self.size.with_ratio_of(h, w) } else { Some((h, w)) };
         let Some((h, w)) = resized.filter(|_| h > 0 && w > 0) else {
             return Err(pixelless(h, w));
@@ -252,7 +252,7 @@ impl ClipImageProcessor {
         let (height, width) = self.crop_size.square();
         let ((rows, above), (columns, left)) = (middle(h, height), middle(w, width));
         let part = picture.resized_part(Size::new(w, h), rows, columns, self.resample)?;
-        if (part.height(), part.width()) == (height, width) {
+        if part.size() == Size::new(width, height) {
             return Ok(part);
         }
         let mut whole = Raster::flat(Rgb(0, 0, 0), (width, height));

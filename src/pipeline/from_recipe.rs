@@ -172,7 +172,7 @@ impl<'p> Request<'p> {
         };
         let shown = |picture: &Raster| {
             let digest = hex(&Sha256::digest(picture.bytes()), 8);
-            format!("{}×{} pixels (SHA-256 of its bytes {digest}…)", picture.width(), picture.height())
+            format!("{} pixels (SHA-256 of its bytes {digest}…)", picture.size())
         };
         if let Some((picture, strength)) = self.picture {
             missing.push(format!(

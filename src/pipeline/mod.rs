@@ -37,7 +37,7 @@ use tch::Device;
 /// use impasto::{Pipeline, Rgb};
 /// let mut pipeline = Pipeline::builder().color_force("eyes", Rgb(255, 215, 0)).build()?;
 /// let output = pipeline.request("1girl, eyes, hair, shirt").steps(8).seed(7).run()?;
-/// assert_eq!(output.image(0)?.width(), 256);
+/// assert_eq!(output.image(0)?.size().width, 256);
 /// # Ok(()) }
 /// ```
 pub struct Pipeline {

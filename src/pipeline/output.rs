@@ -137,7 +137,7 @@ impl Output {
     }
 
     /// Returns the bytes of the file that [`save_with`](Self::save_with) writes, with additional `texts`, which are
-    /// pairs of a keyword and a text. [`Raster::texts_of`] reads such texts.
+    /// pairs of a keyword and a text. [`Raster::texts`] reads such texts.
     ///
     /// # Errors
     /// - [`Error::Parameter`] if the batch has no picture at `index`, or for texts that no PNG can hold.

@@ -6,6 +6,7 @@ use crate::guidance::Report;
 use crate::model::Model;
 use crate::raster::{Filter, Raster};
 use crate::sampler::{Progress, Run};
+use crate::size::Size;
 use std::fmt;
 use tch::Tensor;
 
@@ -55,7 +56,10 @@ impl<'r> Preview<'r> {
         let cell = self.model.cell() as u32;
         small
             .into_iter()
-            .map(|picture| picture.resize((picture.width() * cell, picture.height() * cell), Filter::Bilinear))
+            .map(|picture| {
+                let Size { width, height } = picture.size();
+                picture.resize((width * cell, height * cell), Filter::Bilinear)
+            })
             .collect()
     }
 

@@ -132,7 +132,7 @@ impl RunRecipe {
     /// Saves a picture with this recipe, as [`Output::save`](super::Output::save) does.
     ///
     /// # Errors
-    /// The errors of [`Raster::save_with_texts`] and [`texts`](Self::texts).
+    /// [`Error::Parameter`] if `path` does not end in .png; [`Error::Io`]; the errors of [`png`](Self::png).
     pub(super) fn save(&self, picture: &Raster, path: &Path, kept: KeptPictures) -> Result<()> {
         let (infotext, own) = self.texts(&path.display().to_string(), kept)?;
         picture.save_with_texts(path, &[(PARAMETERS, &infotext), (OWN, &own)])

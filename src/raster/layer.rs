@@ -107,7 +107,8 @@ impl Layer {
         }
     }
 
-    /// Returns the layer mixed with a background of one color.
+    /// Returns the layer mixed with a background of one color. The transformers library puts transparent pictures on
+    /// white before CLIP reads them: `Layer::open(path)?.on(Rgb(255, 255, 255))`.
     pub fn on(&self, background: Rgb) -> Raster {
         let mut picture = Raster::flat(background, self.size());
         for (below, image::Rgba([red, green, blue, alpha])) in picture.0.pixels_mut().zip(self.0.pixels()) {
@@ -116,17 +117,6 @@ impl Layer {
             }
         }
         picture
-    }
-}
-
-impl Raster {
-    /// Opens a file as [`open`](Self::open) does, and mixes transparent pixels with `background`. The transformers
-    /// library puts such pictures on white before CLIP reads them.
-    ///
-    /// # Errors
-    /// The errors of [`open`](Self::open).
-    pub fn open_on(path: impl AsRef<Path>, background: Rgb) -> Result<Self> {
-        Ok(Layer::open(path)?.on(background))
     }
 }
 
@@ -148,7 +138,6 @@ mod tests {
         let layer = Layer::from_bytes((0..48).collect(), (4, 3))?;
         layer.save(&path)?;
         assert_eq!(Layer::open(&path)?, layer);
-        assert_eq!(Raster::open_on(&path, Rgb(9, 8, 7))?, layer.on(Rgb(9, 8, 7)));
         assert!(layer.save(folder.path().join("layer.jpg")).unwrap_err().to_string().contains(".png"));
         let opaque = folder.path().join("opaque.png");
         Raster::flat(Rgb(1, 2, 3), (2, 2)).save(&opaque)?;

@@ -58,7 +58,7 @@ impl From<Raster> for RgbImage {
 }
 
 /// Conversion of any picture to 8 bits of red, green and blue. Transparency is dropped, as in [`Raster::open`];
-/// [`Raster::open_on`] mixes colors with a background instead.
+/// [`Layer::on`] mixes colors with a background instead.
 impl From<DynamicImage> for Raster {
     fn from(picture: DynamicImage) -> Self {
         Self(picture.into_rgb8())
@@ -74,11 +74,11 @@ impl From<Raster> for DynamicImage {
 /// Conversion to an array of rows × columns × 3 (red, green, blue).
 impl From<&Raster> for Array3<u8> {
     fn from(picture: &Raster) -> Self {
+        let [width, height] = [picture.0.width(), picture.0.height()].map(|side| side as usize);
         let pixel = |(y, x, channel): (usize, usize, usize)| {
-            let at = 3 * (y * picture.width() as usize + x) + channel;
-            picture.bytes().get(at).copied().unwrap_or_default()
+            picture.bytes().get(3 * (y * width + x) + channel).copied().unwrap_or_default()
         };
-        Self::from_shape_fn((picture.height() as usize, picture.width() as usize, 3), pixel)
+        Self::from_shape_fn((height, width, 3), pixel)
     }
 }
 
@@ -161,14 +161,16 @@ impl Raster {
     /// # Errors
     /// Errors of libtorch, such as a missing device.
     pub fn to_tensor(&self, device: Device) -> Result<Tensor> {
-        let size = [1, i64::from(self.height()), i64::from(self.width()), 3];
+        let Size { width, height } = self.size();
+        let size = [1, i64::from(height), i64::from(width), 3];
         let bytes = Tensor::f_from_data_size(self.0.as_raw(), &size, Kind::Uint8)?.f_to_device(device)?;
         let unit = bytes.f_permute([0, 3, 1, 2])?.f_contiguous()?.f_to_kind(Kind::Float)?.f_div_scalar(255)?;
         Ok(unit.f_mul_scalar(2)?.f_sub_scalar(1)?)
     }
 
     /// Opens a PNG, JPEG or WebP file and turns it upright by the orientation in its metadata. The format is recognized
-    /// by the content, not by the file's name. Transparency is ignored. For an animation, the first frame is read.
+    /// by the content, not by the file's name. Transparency is ignored; [`Layer::open`] keeps it. For an animation, the
+    /// first frame is read.
     ///
     /// # Errors
     /// - [`Error::Io`] if the file cannot be read or is no regular file.
@@ -203,17 +205,7 @@ impl Raster {
 
     /// Returns width and height in pixels.
     pub fn size(&self) -> Size {
-        Size::new(self.width(), self.height())
-    }
-
-    /// Returns the number of rows.
-    pub fn height(&self) -> u32 {
-        self.0.height()
-    }
-
-    /// Returns the number of columns.
-    pub fn width(&self) -> u32 {
-        self.0.width()
+        Size::new(self.0.width(), self.0.height())
     }
 
     /// Returns red, green and blue of every pixel, row by row.
@@ -266,7 +258,7 @@ impl Raster {
     /// # Errors
     /// [`Error::Parameter`] if the part is empty or reaches beyond the picture.
     pub fn crop(&self, rows: Range<u32>, columns: Range<u32>) -> Result<Self> {
-        if rows.is_empty() || columns.is_empty() || rows.end > self.height() || columns.end > self.width() {
+        if rows.is_empty() || columns.is_empty() || rows.end > self.0.height() || columns.end > self.0.width() {
             let value = format!("rows {rows:?}, columns {columns:?} of {self:?}");
             return Err(Error::parameter("crop", value, "rows and columns inside the picture, at least one of each"));
         }
@@ -447,13 +439,13 @@ mod tests {
         let pixel = |alpha: u32| image::Rgba([200, 100, 0, [0, 51, 255][alpha as usize]]);
         image::RgbaImage::from_fn(3, 1, |x, _| pixel(x)).save(&path).unwrap();
         assert_eq!(Raster::open(&path)?.bytes(), [200, 100, 0].repeat(3));
-        let white = Raster::open_on(&path, Rgb(255, 255, 255))?;
+        let white = Layer::open(&path)?.on(Rgb(255, 255, 255));
         assert_eq!(white.bytes(), [255, 255, 255, 244, 224, 204, 200, 100, 0]); // a fifth: 255 − 55/5, 155/5, 255/5
-        assert_eq!(Raster::open_on(&path, Rgb(0, 10, 9))?.bytes()[..6], [0, 10, 9, 40, 28, 7]);
+        assert_eq!(Layer::open(&path)?.on(Rgb(0, 10, 9)).bytes()[..6], [0, 10, 9, 40, 28, 7]);
 
         slope(4, 4).save(&path)?;
-        assert_eq!(Raster::open_on(&path, Rgb(1, 2, 3))?, slope(4, 4));
-        assert!(matches!(Raster::open_on(folder.path().join("none"), Rgb(1, 2, 3)), Err(Error::Io { .. })));
+        assert_eq!(Layer::open(&path)?.on(Rgb(1, 2, 3)), slope(4, 4));
+        assert!(matches!(Layer::open(folder.path().join("none")), Err(Error::Io { .. })));
         Ok(())
     }
 
@@ -461,7 +453,7 @@ mod tests {
     fn crop_and_resize_keep_pixels() -> Result<()> {
         let picture = slope(6, 8);
         let part = picture.crop(1..4, 2..7)?;
-        assert_eq!((part.height(), part.width()), (3, 5));
+        assert_eq!(part.size(), Size::new(5, 3));
         assert_eq!((part.pixel(0, 0), part.pixel(5, 0)), (picture.pixel(2, 1), None));
         assert!(picture.crop(0..7, 0..8).is_err() && picture.crop(3..3, 0..8).is_err());
 
@@ -481,7 +473,7 @@ mod tests {
     fn pictures_and_arrays_convert_without_loss() -> Result<()> {
         let pixels = Array3::from_shape_fn((2, 3, 3), |(y, x, channel)| (100 * y + 10 * x + channel) as u8);
         let picture = Raster::try_from(&pixels)?;
-        assert_eq!((picture.height(), picture.width(), picture.pixel(2, 1)), (2, 3, Some(Rgb(120, 121, 122))));
+        assert_eq!((picture.size(), picture.pixel(2, 1)), (Size::new(3, 2), Some(Rgb(120, 121, 122))));
         assert_eq!(Array3::from(&picture), pixels);
         assert_eq!(Raster::from(RgbImage::from(picture.clone())), picture);
         assert_eq!(Raster::from(DynamicImage::from(picture.clone())), picture);

@@ -3,6 +3,7 @@
 use super::{Layer, Raster, decode};
 use crate::error::{Error, Result};
 use crate::files::{self, write_whole};
+use crate::size::Size;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use image::{DynamicImage, ImageFormat, ImageReader};
@@ -24,34 +25,17 @@ const MOST: &str = "256 MiB";
 const DATA_URL: &str = "data:image/png;base64,";
 
 impl Raster {
-    /// Saves the picture as PNG with texts, each under a keyword. The file is written completely or not at all.
+    /// Returns the bytes of a PNG file with texts, each under a keyword.
     ///
     /// Texts are stored as other programs store them: in Latin-1 (`tEXt`) if Latin-1 has all characters of the text, or
     /// else in UTF-8 (`iTXt`). Texts longer than 32 MiB are compressed.
     ///
     /// ```
     /// use impasto::{Raster, Rgb};
-    /// # let path = std::env::temp_dir().join("impasto-texts.png");
-    /// Raster::flat(Rgb(255, 215, 0), (8, 8)).save_with_texts(&path, &[("Title", "gold")])?;
-    /// assert_eq!(Raster::texts(&path)?, [("Title".to_owned(), "gold".to_owned())]);
-    /// # std::fs::remove_file(path).ok();
+    /// let png = Raster::flat(Rgb(255, 215, 0), (8, 8)).to_png(&[("Title", "gold")])?;
+    /// assert_eq!(Raster::texts(&png)?, [("Title".to_owned(), "gold".to_owned())]);
     /// # Ok::<(), impasto::Error>(())
     /// ```
-    ///
-    /// # Errors
-    /// - [`Error::Parameter`] if `path` does not end in .png.
-    /// - [`Error::Parameter`] unless keywords have 1 to 79 Latin-1 letters, and texts have at most 256 MiB in all.
-    /// - [`Error::Io`].
-    pub fn save_with_texts(&self, path: impl AsRef<Path>, texts: &[(&str, &str)]) -> Result<()> {
-        let path = path.as_ref();
-        if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
-            let expected = "a name that ends in .png, as only PNG holds texts; for other formats use Raster::save";
-            return Err(Error::parameter("path", path.display(), expected));
-        }
-        write_whole(path, &self.to_png(texts)?)
-    }
-
-    /// Returns the bytes of the file that [`save_with_texts`](Self::save_with_texts) writes.
     ///
     /// # Errors
     /// [`Error::Parameter`] unless keywords have 1 to 79 Latin-1 letters, and texts have at most 256 MiB in all.
@@ -60,21 +44,23 @@ impl Raster {
         self.png(texts)
     }
 
-    /// Returns the texts of a PNG file with their keywords, in no particular order.
+    /// Writes the bytes of [`to_png`](Self::to_png) to a file, completely or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::Malformed`] if the file is not a PNG, is broken, or has texts
-    /// of more than 256 MiB in all.
-    pub fn texts(path: impl AsRef<Path>) -> Result<Vec<(String, String)>> {
-        let path = path.as_ref();
-        Self::texts_within(path, BufReader::new(files::open(path)?), LONGEST, |_| true)
+    /// The errors of [`to_png`](Self::to_png); [`Error::Parameter`] if `path` does not end in .png; [`Error::Io`].
+    pub(crate) fn save_with_texts(&self, path: &Path, texts: &[(&str, &str)]) -> Result<()> {
+        if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+            let expected = "a name that ends in .png, as only PNG holds texts; for other formats use Raster::save";
+            return Err(Error::parameter("path", path.display(), expected));
+        }
+        write_whole(path, &self.to_png(texts)?)
     }
 
-    /// Returns the texts of a PNG in memory, as [`texts`](Self::texts) does.
+    /// Returns the texts of a PNG with their keywords, in no particular order. `png` are the bytes of the file.
     ///
     /// # Errors
-    /// The errors of [`texts`](Self::texts), with `PNG` as the file's name.
-    pub fn texts_of(png: &[u8]) -> Result<Vec<(String, String)>> {
+    /// [`Error::Malformed`] if the bytes are not a PNG, are broken, or have texts of more than 256 MiB in all.
+    pub fn texts(png: &[u8]) -> Result<Vec<(String, String)>> {
         Self::texts_within(Path::new("PNG"), Cursor::new(png), LONGEST, |_| true)
     }
 
@@ -137,7 +123,7 @@ impl Raster {
     /// Returns the bytes of the picture as a PNG file with `texts`.
     pub(crate) fn png(&self, texts: &[(&str, &str)]) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let mut info = png::Info::with_size(self.width(), self.height());
+        let mut info = png::Info::with_size(self.0.width(), self.0.height());
         (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
         for (keyword, text) in texts {
             let compressed = text.len() > PLAIN;
@@ -211,7 +197,7 @@ pub(crate) fn unpacked(url: &str) -> u64 {
 impl Serialize for Raster {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         if self.bytes().len() > LARGEST {
-            let (width, height) = (self.width(), self.height());
+            let Size { width, height } = self.size();
             let problem =
                 format!("a picture of {width}×{height} pixels is too large; expected at most {MOST}; make it smaller");
             return Err(ser::Error::custom(problem));
@@ -272,7 +258,7 @@ mod tests {
         let path = folder.path().join("a.PNG");
         let long = "猫 ".repeat(20_000);
         picture().save_with_texts(&path, &[("parameters", "1girl, naïve\nSteps: 28"), ("long", &long)])?;
-        let mut texts = Raster::texts(&path)?;
+        let mut texts = Raster::texts(&std::fs::read(&path).unwrap())?;
         texts.sort();
         let own = |text: (&str, &str)| (text.0.to_owned(), text.1.to_owned());
         assert_eq!(texts, [own(("long", &long)), own(("parameters", "1girl, naïve\nSteps: 28"))]);
@@ -294,7 +280,7 @@ mod tests {
         let long = "x".repeat(PLAIN);
         // This text is stored uncompressed, and is longer than the decoder's default limit.
         picture().save_with_texts(&path, &[("long", &long)])?;
-        assert!(Raster::texts(&path)? == [("long".to_owned(), long)]);
+        assert!(within(&path, LONGEST, |_| true)? == [("long".to_owned(), long)]);
 
         let texts = [("a", "1234"), ("b", "猫")];
         assert!(check(&texts, 7).is_ok() && matches!(check(&texts, 6), Err(Error::Parameter { .. })));
@@ -328,15 +314,15 @@ mod tests {
     fn broken_png_and_bad_keyword_are_errors() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        assert!(matches!(Raster::texts(&path), Err(Error::Io { .. })));
-        std::fs::write(&path, b"GIF89a").unwrap();
-        assert!(matches!(Raster::texts(&path), Err(Error::Malformed { .. })));
+        assert!(matches!(Raster::texts_under(&path, &["a"]), Err(Error::Io { .. })));
+        assert!(matches!(Raster::texts(b"GIF89a"), Err(Error::Malformed { .. })));
         let whole = picture().png(&[("a", "b")])?;
         for cut in [20, whole.len() / 2] {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            assert!(matches!(Raster::texts(&path), Err(Error::Malformed { .. })), "{cut}");
+            assert!(matches!(Raster::texts(&whole[..cut]), Err(Error::Malformed { .. })), "{cut}");
+            assert!(matches!(Raster::texts_under(&path, &["a"]), Err(Error::Malformed { .. })), "{cut}");
         }
-        let error = picture().save_with_texts(folder.path().join("a.jpg"), &[]).expect_err("no PNG").to_string();
+        let error = picture().save_with_texts(&folder.path().join("a.jpg"), &[]).expect_err("no PNG").to_string();
         assert!(error.contains(".png"), "{error}");
         for keyword in ["", "a\0b", "猫", &"k".repeat(80)] {
             let error = picture().save_with_texts(&path, &[(keyword, "text")]);

@@ -4,6 +4,7 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::mask::Region;
 use crate::raster::Raster;
+use crate::size::Size;
 
 /// Minimum saliency of a pixel that belongs to a thing.
 const THERE: f32 = 0.5;
@@ -34,7 +35,8 @@ impl Reference {
         things: impl IntoIterator<Item = (String, Region)>,
     ) -> Result<Self> {
         let things: Vec<(String, Region)> = things.into_iter().collect();
-        let size = (picture.height() as usize, picture.width() as usize);
+        let Size { width, height } = picture.size();
+        let size = (height as usize, width as usize);
         for (phrase, region) in &things {
             region.check()?;
             let got = region.values().map(ndarray::ArrayBase::dim);
@@ -107,7 +109,8 @@ impl Reference {
         let inside = region.values().into_iter().flat_map(|values| values.indexed_iter());
         let inside = inside.filter(|(_, value)| **value >= THERE);
         let pixels: Vec<Rgb> = inside.filter_map(|((y, x), _)| self.picture.pixel(x as u32, y as u32)).collect();
-        let least = f64::from(self.picture.width()) * f64::from(self.picture.height()) * LEAST;
+        let Size { width, height } = self.picture.size();
+        let least = f64::from(width) * f64::from(height) * LEAST;
         Ok((region, if (pixels.len() as f64) < least { Vec::new() } else { pixels }))
     }
 }

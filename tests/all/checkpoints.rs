@@ -334,7 +334,7 @@ fn single_file_runs_and_pruned_file_takes_other_vae() -> Result<()> {
         assert!(tensors.iter().all(|(name, x)| loaded[name].to_kind(x.kind()) == *x), "{part}");
     }
     let output = pipeline.request("a cat, (very) ANGRY!").size((64, 64)).steps(2).seed(1).run()?;
-    assert_eq!(output.image(0)?.width(), 64);
+    assert_eq!(output.image(0)?.size().width, 64);
     assert!(
         output.notes.iter().any(|note| note == "prediction type: v, because the file has the tensor v_pred"),
         "{:?}",
@@ -525,7 +525,7 @@ fn cpu_refuses_f16_and_computes_in_bf16_when_asked() -> Result<()> {
     let mut pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
     assert!(pipeline.model().tensors("unet")?.expect("a UNet").values().all(|x| x.kind() == Kind::BFloat16));
     let output = pipeline.request("a red boat").seed(7).steps(2).run()?;
-    assert_eq!(output.image(0)?.width(), 256);
+    assert_eq!(output.image(0)?.size().width, 256);
     Ok(())
 }
 

@@ -286,7 +286,7 @@ fn published_layout_is_loaded_as_a_colorizer() -> Result<()> {
     let error = pipeline.request("").size((128, 128)).steps(1).guide(colors).run().unwrap_err().to_string();
     assert!(error.contains("the image encoder") && error.contains("laion/CLIP-ViT-H-14"), "{error}");
     let output = pipeline.request("").size((128, 128)).steps(1).guide(Colorize::freely(&sketch)).run()?;
-    assert_eq!(output.image(0)?.width(), 128);
+    assert_eq!(output.image(0)?.size().width, 128);
     Ok(())
 }
 

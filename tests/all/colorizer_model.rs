@@ -234,7 +234,7 @@ fn colorizer_takes_pictures_of_any_size() -> Result<()> {
     for size in [(1, 1), (3, 200), (640, 90)] {
         let (sketch, reference) = (Raster::flat(Rgb(255, 255, 255), size), Raster::flat(GOLD, size));
         let output = pipeline.request("").size((128, 96)).steps(2).guide(Colorize::new(&sketch, &reference)).run()?;
-        assert_eq!(output.image(0)?.width(), 128);
+        assert_eq!(output.image(0)?.size().width, 128);
     }
     Ok(())
 }

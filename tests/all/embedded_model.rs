@@ -10,7 +10,7 @@ use impasto::saliency::{Daam, Occurrence};
 use impasto::sampler::CancelToken;
 use impasto::text::{TextOptions, Tokenizer};
 use impasto::weights::Weights;
-use impasto::{Codec, Error, LoadOptions, Model, Pipeline, Result, Rgb, Source, Window};
+use impasto::{Codec, Error, LoadOptions, Model, Pipeline, Result, Rgb, Size, Source, Window};
 use ndarray::Array2;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -74,7 +74,7 @@ fn pictures_need_not_be_square() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let mut look = Daam::of("boat");
     let output = pipeline.request("a red boat, blue sky").size((168, 104)).steps(3).seed(1).guide(&mut look).run()?;
-    assert_eq!((output.image(0)?.width(), output.image(0)?.height()), (168, 104));
+    assert_eq!(output.image(0)?.size(), Size::new(168, 104));
     assert_eq!(look.heat_map(0)?.values.size(), [13, 21]);
     Ok(())
 }

@@ -41,8 +41,7 @@ fn preview_shows_the_picture_before_it_is_done() -> Result<()> {
     let last = &seen[2];
     for image in [0, 1] {
         assert_eq!(&last.2[image], output.image(image)?, "the last clean latent is the picture");
-        let (width, height) = (last.1[image].width(), last.1[image].height());
-        assert_eq!((width, height), (output.image(image)?.width(), output.image(image)?.height()));
+        assert_eq!(last.1[image].size(), output.image(image)?.size());
         // The preview's colors are approximate, but nearer to its own picture than to the other.
         let (own, other) =
             (apart(&last.1[image], output.image(image)?), apart(&last.1[image], output.image(1 - image)?));

@@ -7,7 +7,7 @@ use impasto::diffusion::{
 };
 use impasto::sampler::{Batching, Origin, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Codec, Conditioning, Error, Grid, Pipeline, Prompt, Raster, Result, Rgb, Step};
+use impasto::{Codec, Conditioning, Error, Grid, Pipeline, Prompt, Raster, Result, Rgb, Size, Step};
 use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
@@ -224,7 +224,7 @@ fn pictures_and_masks_of_another_size_are_refused() {
 
 /// Mean distance of two pictures' bytes, over the rows of `rows`.
 fn apart(a: &Raster, b: &Raster, rows: std::ops::Range<u32>) -> f64 {
-    let stride = 3 * a.width() as usize;
+    let stride = 3 * a.size().width as usize;
     let part = |of: &Raster| of.bytes()[rows.start as usize * stride..rows.end as usize * stride].to_vec();
     let (a, b) = (part(a), part(b));
     a.iter().zip(&b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64
@@ -272,9 +272,9 @@ fn request_takes_picture_size_and_sampler_names() {
     let mut pipeline = Pipeline::builder().build().unwrap();
     let wide = Raster::flat(Rgb(200, 30, 30), (96, 64));
     let output = pipeline.request("a red boat").seed(1).steps(4).start(&wide, 0.5).run().unwrap();
-    assert_eq!((output.image(0).unwrap().width(), output.image(0).unwrap().height()), (96, 64));
+    assert_eq!(output.image(0).unwrap().size(), Size::new(96, 64));
     let output = pipeline.request("a red boat").seed(1).steps(4).start(&wide, 0.5).size((64, 64)).run().unwrap();
-    assert_eq!(output.image(0).unwrap().width(), 64);
+    assert_eq!(output.image(0).unwrap().size().width, 64);
 
     let output =
         pipeline.request("a red boat").seed(1).steps(2).size((64, 64)).solver_named("LCM Karras").run().unwrap();

@@ -99,13 +99,13 @@ fn two_references_color_their_own_halves() -> Result<()> {
     let picture = output.image(0)?;
     let mean = |columns: std::ops::Range<u32>| -> f64 {
         // Red less blue tells the two colors apart.
-        let pixels = columns.flat_map(|x| (0..picture.height()).filter_map(move |y| picture.pixel(x, y)));
+        let pixels = columns.flat_map(|x| (0..picture.size().height).filter_map(move |y| picture.pixel(x, y)));
         let (sum, count) =
             pixels.fold((0.0, 0.0), |(sum, count), Rgb(r, _, b)| (sum + f64::from(r) - f64::from(b), count + 1.0));
         sum / count
     };
-    let half = picture.width() / 2;
-    let (left, right) = (mean(0..half), mean(half..picture.width()));
+    let half = picture.size().width / 2;
+    let (left, right) = (mean(0..half), mean(half..picture.size().width));
     assert!(left > 40.0 && right < -40.0, "red less blue: {left:.0} on the left, {right:.0} on the right");
     Ok(())
 }
@@ -147,7 +147,8 @@ fn reference_of_another_shape_is_stretched() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let wide = liked(&mut pipeline)?.crop(40..168, 0..256)?;
     let reference = pipeline.reference(&wide, PROMPT, ["hair"])?;
-    assert!(reference.picture().width() > reference.picture().height());
+    let size = reference.picture().size();
+    assert!(size.width > size.height);
     let colored = run(&mut pipeline, 4, Some(ReferenceColor::new(&wide).part(&reference, "hair")?))?;
     assert_ne!(colored.latents, run(&mut pipeline, 4, None)?.latents);
     Ok(())

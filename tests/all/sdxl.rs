@@ -231,7 +231,7 @@ fn run_in_two_parts_equals_the_whole_run() -> Result<()> {
             pipeline.request(FIRST).seed(3).images(2).steps(10).size((64, 48)).solver(Euler).until(share).run()?;
         assert_eq!((first.images.len(), first.timing.steps.len()), (0, (10.0 * share) as usize));
         let rest = pipeline.request(FIRST).steps(10).solver(Euler).resume(&first.latents, share).run()?;
-        assert_eq!((rest.images.len(), rest.image(0)?.width()), (2, 64));
+        assert_eq!((rest.images.len(), rest.image(0)?.size().width), (2, 64));
         let apart = near(&rest.latents, &whole);
         assert!(apart < 1e-5, "{share}: {apart}");
     }
@@ -256,7 +256,7 @@ fn refiner_continues_where_the_base_ends() -> Result<()> {
     let rough = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size((64, 64)).until(0.8).run()?;
     assert_eq!(rough.timing.steps.len(), 8);
     let output = refiner.request(FIRST).steps(10).resume(&rough.latents, 0.8).run()?;
-    assert_eq!((output.timing.steps.len(), output.image(0)?.height()), (2, 64));
+    assert_eq!((output.timing.steps.len(), output.image(0)?.size().height), (2, 64));
     let alone = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size((64, 64)).run()?;
     assert!(near(&output.latents, &alone.latents) > 1e-3, "another model took the last steps");
     Ok(())

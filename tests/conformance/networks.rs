@@ -9,7 +9,7 @@ use impasto::nn::{
     AddedConditions, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile,
 };
 use impasto::nn::{ControlNet, ControlNetConfig, Residuals, Taesd, TaesdConfig, UNet, UnetConfig, Vae, VaeConfig};
-use impasto::raster::Raster;
+use impasto::raster::{Layer, Raster};
 use impasto::weights::{Embedding, Lora, Parts, SingleFile, Tensors, Weights, read_folder};
 use impasto::{Branch, Error, Grid, Rgb, Step};
 use std::collections::BTreeMap;
@@ -83,7 +83,8 @@ pub fn clip_preprocess(case: &Case) -> Result<Outputs> {
     let processor = case.param::<serde_json::Value>("processor")?.to_string();
     let processor = ClipImageProcessor::from_json("params.processor", &processor)?;
     let pictures = case.param::<Vec<Picture>>("images")?.into_iter();
-    let open = |file| Raster::open_on(case.dir.join(file), Rgb(255, 255, 255)); // white, as in the reference's code
+    // Transparent pixels become white, as in the reference's code.
+    let open = |file| -> Result<Raster> { Ok(Layer::open(case.dir.join(file))?.on(Rgb(255, 255, 255))) };
     pictures.map(|Picture { id, file }| Ok((id, processor.pixels(&open(file)?)?))).collect()
 }
 

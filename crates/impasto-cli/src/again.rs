@@ -121,7 +121,7 @@ impl Told {
         struct InBatch {
             image: usize,
         }
-        let texts = Raster::texts(file)?;
+        let texts = files::texts(file)?;
         let text = |keyword| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
         let model = text("parameters").and_then(|text| Infotext::parse(text).field("Model").map(str::to_owned));
         let image = text("impasto").and_then(|text| serde_json::from_str::<InBatch>(text).ok());

@@ -1,6 +1,7 @@
 //! `impasto info`: descriptions of models, files of weights, and PNGs with a recipe.
 
 use crate::failure::Failure;
+use crate::files::texts;
 use clap::Args;
 use impasto::weights::{Contents, Header, SingleFile};
 use impasto::{Raster, Result};
@@ -45,7 +46,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
 
 /// Prints the size of a PNG, and the text about its run that other programs read too.
 fn describe_png(path: &Path) -> Result<()> {
-    let texts = Raster::texts(path)?;
+    let texts = texts(path)?;
     println!("{}: {}", path.display(), Raster::open(path)?.size());
     match texts.iter().find(|(keyword, _)| keyword == "parameters") {
         Some((_, text)) => text.lines().for_each(|line| println!("  {line}")),

@@ -55,7 +55,7 @@ fn painted_picture_repeats_and_shows_its_words() {
     assert!(a == b && a != c);
 
     run(folder.path(), &["look", "a.png", "hair"]);
-    assert_eq!(Raster::open(folder.path().join("a-look.png")).unwrap().width(), 2 * 256 + 3 * 8);
+    assert_eq!(Raster::open(folder.path().join("a-look.png")).unwrap().size().width, 2 * 256 + 3 * 8);
     assert!(text(&run(folder.path(), &["info", "a.png"]).stdout).contains("Seed: 7"));
 }
 

@@ -1,7 +1,7 @@
 //! Animations: several pictures in one file.
 
 use crate::write_whole;
-use impasto::{Error, Raster, Result};
+use impasto::{Error, Raster, Result, Size};
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,7 +41,8 @@ pub fn animation(pictures: &[Raster], duration: Duration, path: impl AsRef<Path>
         .ok_or_else(|| Error::parameter("duration", format!("{duration:?}"), "at most a minute"))?;
     let encode = || -> std::result::Result<Vec<u8>, png::EncodingError> {
         let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, first.width(), first.height());
+        let Size { width, height } = first.size();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         encoder.set_animated(pictures.len() as u32, 0)?;

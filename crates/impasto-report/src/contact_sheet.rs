@@ -31,13 +31,14 @@ const GAP: u32 = 4;
 /// [`page`](crate::page()).
 pub fn contact_sheet(output: &Output, index: usize) -> Result<Raster> {
     let picture = output.image(index)?;
-    let longer = picture.width().max(picture.height()).max(1);
+    let Size { width, height } = picture.size();
+    let longer = width.max(height).max(1);
     // Small pictures grow by a whole factor; large pictures shrink to the cell.
     let side = |pixels: u32| match SIDE / longer {
         0 => (pixels * SIDE / longer).max(1),
         times => (pixels * times).max(1),
     };
-    let size = Size::new(side(picture.width()), side(picture.height()));
+    let size = Size::new(side(width), side(height));
     let filter = if SIDE / longer == 0 { Filter::Box } else { Filter::Nearest };
     let mut cells = vec![(caption(output, index), picture.resize(size, filter)?)];
     cells.push(times(output, size)?);
@@ -100,7 +101,7 @@ fn pieces(report: &Report, index: usize, picture: &Raster, size: Size) -> Result
         let place = if count > 1 { at * (frames.len() - 1) / (count - 1) } else { 0 };
         let Some(frame) = frames.get(place) else { continue };
         let shown = frame.picture.over(picture)?;
-        let filter = if shown.width() > size.width { Filter::Box } else { Filter::Nearest };
+        let filter = if shown.size().width > size.width { Filter::Box } else { Filter::Nearest };
         cells.push((frame.caption(), shown.resize(size, filter)?));
     }
     Ok(cells)

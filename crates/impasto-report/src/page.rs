@@ -6,7 +6,7 @@ use crate::plot;
 use impasto::guidance::{Curve, Report, Strip, Swatch};
 use impasto::pipeline::Output;
 use impasto::raster::{Filter, Raster};
-use impasto::{Error, Result};
+use impasto::{Error, Result, Size};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::time::Duration;
 
@@ -264,7 +264,8 @@ fn named(image: Option<usize>, output: &Output) -> String {
 }
 
 fn is_small(picture: &Raster) -> bool {
-    picture.width().min(picture.height()) < SHARP
+    let Size { width, height } = picture.size();
+    width.min(height) < SHARP
 }
 
 fn malformed(problem: &serde_json::Error) -> Error {

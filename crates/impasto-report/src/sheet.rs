@@ -16,7 +16,7 @@ const LARGEST: u64 = 1 << 15;
 /// use impasto_report::Sheet;
 /// let (plain, forced) = (Raster::flat(Rgb(90, 90, 90), (64, 64)), Raster::flat(Rgb(255, 215, 0), (64, 64)));
 /// let sheet = Sheet::new(2).add("plain", &plain).add("forced", &forced).draw()?;
-/// assert_eq!(sheet.width(), 64 + 64 + 3 * Sheet::GAP);
+/// assert_eq!(sheet.size().width, 64 + 64 + 3 * Sheet::GAP);
 /// # Ok::<(), impasto::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -67,8 +67,8 @@ impl Sheet {
     /// [`Error::Parameter`] if the sheet has no pictures, or if the pictures of a row or column would take more than
     /// 2¹⁵ pixels.
     pub fn draw(&self) -> Result<Raster> {
-        let widest = self.cells.iter().map(|(_, picture)| picture.width()).max();
-        let highest = self.cells.iter().map(|(_, picture)| picture.height()).max();
+        let widest = self.cells.iter().map(|(_, picture)| picture.size().width).max();
+        let highest = self.cells.iter().map(|(_, picture)| picture.size().height).max();
         let (Some(widest), Some(highest)) = (widest, highest) else {
             return Err(Error::parameter("sheet", "empty", "at least one picture; add one with `Sheet::add`"));
         };
@@ -90,7 +90,7 @@ impl Sheet {
         for row in &rows {
             let mut x = Self::GAP;
             for (lines, picture) in &row.cells {
-                let (w, h) = (picture.width() * self.magnify, picture.height() * self.magnify);
+                let [w, h] = [picture.size().width, picture.size().height].map(|side| side * self.magnify);
                 sheet.paste(&picture.resize((w, h), Filter::Nearest)?, x, y);
                 for (line, top) in lines.iter().zip((y + row.pictures..).step_by(Lettering::LINE as usize)) {
                     lettering.draw(line, &mut sheet, x, top);
@@ -114,7 +114,7 @@ impl<'a> Row<'a> {
     fn new(cells: &'a [(String, Raster)], lettering: &Lettering, width: u32, magnify: u32) -> Self {
         let cells: Vec<(Vec<String>, &Raster)> =
             cells.iter().map(|(caption, picture)| (lettering.lines(caption, width), picture)).collect();
-        let pictures = cells.iter().map(|(_, picture)| picture.height() * magnify).max().unwrap_or(0);
+        let pictures = cells.iter().map(|(_, picture)| picture.size().height * magnify).max().unwrap_or(0);
         let lines = cells.iter().map(|(lines, _)| lines.len() as u32).max().unwrap_or(0);
         Self { cells, pictures, captions: lines * Lettering::LINE }
     }
@@ -127,6 +127,7 @@ impl<'a> Row<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impasto::Size;
 
     const GOLD: Rgb = Rgb(255, 215, 0);
 
@@ -138,8 +139,8 @@ mod tests {
     fn pictures_stand_in_rows_over_captions() -> Result<()> {
         let (small, large) = (Raster::flat(GOLD, (16, 16)), Raster::flat(Rgb(101, 102, 103), (60, 24)));
         let sheet = Sheet::new(2).add("a", &small).add("", &large).add("first second", &small).draw()?;
-        assert_eq!(sheet.width(), 8 + 2 * (60 + 8));
-        assert_eq!(sheet.height(), 8 + (24 + 16 + 8) + (16 + 2 * 16 + 8), "one line of caption, then two");
+        assert_eq!(sheet.size().width, 8 + 2 * (60 + 8));
+        assert_eq!(sheet.size().height, 8 + (24 + 16 + 8) + (16 + 2 * 16 + 8), "one line of caption, then two");
         assert_eq!((sheet.pixel(8, 8), sheet.pixel(24, 8)), (Some(GOLD), Some(PAPER)));
         assert_eq!(sheet.pixel(76, 31), Some(Rgb(101, 102, 103)));
         assert_eq!(sheet.pixel(8, 8 + 24 + 16 + 8), Some(GOLD), "the second row");
@@ -153,7 +154,7 @@ mod tests {
         let mut picture = Raster::flat(PAPER, (2, 2));
         picture.set(1, 1, GOLD);
         let sheet = Sheet::new(1).magnify(4).add("", &picture).draw()?;
-        assert_eq!((sheet.width(), sheet.height()), (24, 24));
+        assert_eq!(sheet.size(), Size::new(24, 24));
         assert_eq!(sheet.bytes().chunks(3).filter(|pixel| *pixel == [255, 215, 0]).count(), 16);
         Ok(())
     }

@@ -150,8 +150,8 @@ fn contact_sheet_shows_picture_and_colors() -> Result<()> {
     let sheet = impasto_report::contact_sheet(&output, 1)?;
     // Five columns with eight pixels around them; pictures are magnified to 256.
     let picture = output.image(1)?;
-    let times = 256 / picture.width();
-    assert_eq!(sheet.width(), 8 + 5 * (256 + 8));
+    let times = 256 / picture.size().width;
+    assert_eq!(sheet.size().width, 8 + 5 * (256 + 8));
     for (x, y) in [(0, 0), (64, 64), (127, 100)] {
         assert_eq!(sheet.pixel(8 + times * x, 8 + times * y), picture.pixel(x, y));
     }

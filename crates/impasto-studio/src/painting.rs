@@ -150,7 +150,7 @@ pub fn draws(model: &Model) -> bool {
 
 /// Returns the region of a mask's white pixels.
 fn region(mask: &Raster) -> Region {
-    let (width, height) = (mask.width() as usize, mask.height() as usize);
+    let [width, height] = [mask.size().width, mask.size().height].map(|side| side as usize);
     Region::new(impasto::ndarray::Array2::from_shape_fn((height, width), |(y, x)| {
         f32::from(u8::from(mask.pixel(x as u32, y as u32).is_some_and(|pixel| pixel.1 >= WHITE)))
     }))
@@ -169,8 +169,8 @@ fn finished(id: u64, asked: &JobRequest, output: &Output, words: Option<&WordMap
         painted.push(json!({
             "url": format!("/api/jobs/{id}/pictures/{index}"),
             "seed": output.seed.map(|seed| seed.wrapping_add(index as u64)),
-            "width": picture.width(),
-            "height": picture.height(),
+            "width": picture.size().width,
+            "height": picture.size().height,
         }));
         for map in words.map(|words| words.heat_maps(index)).transpose()?.unwrap_or_default() {
             maps.push(json!({ "word": map.label, "image": index, "map": map.raster()?.data_url()? }));

@@ -180,7 +180,7 @@ impl JobRequest {
     /// # Errors
     /// A sentence that says why the PNG holds no request.
     pub(crate) fn from_png(png: &[u8], options: &Options) -> Result<Self, String> {
-        let texts = Raster::texts_of(png).map_err(|error| error.to_string())?;
+        let texts = Raster::texts(png).map_err(|error| error.to_string())?;
         let text = |keyword: &str| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
         if let Some(own) = text(KEYWORD) {
             let read = serde_json::from_str(own).map_err(|error| error.to_string());

@@ -20,7 +20,7 @@
 use impasto::methods::ColorForce;
 use impasto::nn::ControlNet;
 use impasto::weights::{Weights, read_safetensors};
-use impasto::{Control, Error, Guess, Model, Pipeline, Raster, Result, Source};
+use impasto::{Control, Error, Guess, Model, Pipeline, Raster, Result, Size, Source};
 use impasto_train::dataset::{Dataset, Wording};
 use impasto_train::{Adherence, ControlTask, HELD_OUT, drawn_by_a_person};
 use std::path::Path;
@@ -36,7 +36,8 @@ fn median(values: &mut [f64]) -> f64 {
 
 /// Returns the mean CIEDE2000 between two pictures, at every fourth pixel in both directions.
 fn apart(a: &Raster, b: &Raster) -> f64 {
-    let places = (0..a.height()).step_by(4).flat_map(|y| (0..a.width()).step_by(4).map(move |x| (x, y)));
+    let Size { width, height } = a.size();
+    let places = (0..height).step_by(4).flat_map(|y| (0..width).step_by(4).map(move |x| (x, y)));
     let distances: Vec<f64> = places.filter_map(|(x, y)| Some(a.pixel(x, y)?.delta_e(b.pixel(x, y)?))).collect();
     distances.iter().sum::<f64>() / distances.len().max(1) as f64
 }

@@ -57,7 +57,7 @@ fn main() -> Result<()> {
 
 /// Paints the mask in the colors of its classes.
 fn map(drawing: &Drawing) -> Raster {
-    let mut map = Raster::flat(Rgb(0, 0, 0), (drawing.picture.width(), drawing.picture.height()));
+    let mut map = Raster::flat(Rgb(0, 0, 0), drawing.picture.size());
     for ((y, x), &index) in drawing.mask.indexed_iter() {
         let class = Class::from_index(index).expect("masks hold classes");
         map.set(x as u32, y as u32, class.map_color());

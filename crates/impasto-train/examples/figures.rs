@@ -270,7 +270,7 @@ fn core(mask: &Array2<u8>, class: Class) -> Vec<usize> {
 
 /// Returns the mean of some pixels in linear light.
 fn mean_color(picture: &Raster, pixels: &[usize]) -> Lab {
-    let (width, mut sum) = (picture.width() as usize, [0.0; 3]);
+    let (width, mut sum) = (picture.size().width as usize, [0.0; 3]);
     for at in pixels {
         let light = picture.pixel((at % width) as u32, (at / width) as u32).map_or([0.0; 3], Rgb::to_linear);
         sum.iter_mut().zip(light).for_each(|(sum, light)| *sum += light / pixels.len() as f64);

@@ -202,7 +202,8 @@ impl ControlTask {
     fn stroke_after_stroke(&self, net: &ControlNet, number: u64, counts: &[u32]) -> Result<Vec<Painted>> {
         let Sample { picture, caption, .. } = self.held_out.sample(number)?;
         let sketch = Canny::default().edges(&picture)?;
-        let usual = Scribble::for_side(picture.width().min(picture.height()));
+        let Size { width, height } = picture.size();
+        let usual = Scribble::for_side(width.min(height));
         let mut pipeline = Pipeline::builder().model(self.model.share()?).build()?;
         let mut all = Vec::new();
         for &count in counts {

@@ -42,7 +42,8 @@ pub(super) fn drawing(picture: &Raster, rng: &mut impl Rng) -> Result<Drawing> {
     let strokes = match strokes {
         true => Strokes::new(picture.size()),
         false => {
-            let side = picture.width().min(picture.height());
+            let Size { width, height } = picture.size();
+            let side = width.min(height);
             let (kind, (pen, brush)) = (rng.random::<f64>(), SMOOTH);
             if kind < pen {
                 smooth(picture, PEN, rng)

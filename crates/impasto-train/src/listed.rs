@@ -250,7 +250,7 @@ impl Shelf {
         let scale = (f64::from(width) / f64::from(own.width)).max(f64::from(height) / f64::from(own.height));
         let side = |own: u32, wanted: u32| ((f64::from(own) * scale).round() as u32).max(wanted);
         let scaled = picture.resize((side(own.width, width), side(own.height, height)), Filter::Lanczos)?;
-        let (x, y) = ((scaled.width() - width) / 2, (scaled.height() - height) / 2);
+        let (x, y) = ((scaled.size().width - width) / 2, (scaled.size().height - height) / 2);
         scaled.crop(y..y + height, x..x + width)
     }
 

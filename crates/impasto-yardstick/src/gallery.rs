@@ -5,7 +5,7 @@ use crate::generator::raster;
 use crate::record::{PartFigures, Record};
 use crate::runner::{Failure, Strip};
 use crate::suite::{Method, fnv};
-use impasto::{Raster, Rgb};
+use impasto::{Raster, Rgb, Size};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +71,7 @@ impl Gallery {
 fn joined(Strip(pictures): &Strip) -> Result<Raster, Failure> {
     const GAP: u32 = 4;
     let rasters = pictures.iter().map(raster).collect::<Result<Vec<_>, _>>()?;
-    let (h, w) = rasters.first().map_or((1, 1), |first| (first.height(), first.width()));
+    let Size { width: w, height: h } = rasters.first().map_or(Size::new(1, 1), Raster::size);
     // A gray gap is visible between the pictures on light and dark pages.
     let mut whole = Raster::flat(Rgb(128, 128, 128), ((w + GAP) * rasters.len() as u32 - GAP, h));
     for (i, raster) in (0..).zip(&rasters) {

@@ -480,7 +480,8 @@ fn last_mask(force: &ColorForce, (h, w): (usize, usize)) -> Result<Mask, Failure
 /// A raster as an array.
 pub fn picture(raster: &Raster) -> Result<Picture, Failure> {
     let pixels = raster.bytes().chunks_exact(3).map(|c| Rgb(c[0], c[1], c[2])).collect();
-    Ok(Array2::from_shape_vec((raster.height() as usize, raster.width() as usize), pixels)?)
+    let [height, width] = [raster.size().height, raster.size().width].map(|side| side as usize);
+    Ok(Array2::from_shape_vec((height, width), pixels)?)
 }
 
 /// An array as a raster.

@@ -33,7 +33,7 @@ pub(super) fn placement(picture: Size, within: Size) -> (Size, (u32, u32)) {
 
 /// Fits a sketch into a picture's size, [1, 3, H, W]: 1 on lines, -1 on the ground and around the sketch.
 pub(super) fn sketch(drawing: &Raster, ink: Ink, within: Size) -> Result<Tensor> {
-    if drawing.width() == 0 || drawing.height() == 0 {
+    if drawing.bytes().is_empty() {
         let expected = "a sketch with at least one pixel";
         return Err(Error::parameter("sketch", format!("{} pixels", drawing.size()), expected));
     }

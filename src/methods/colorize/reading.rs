@@ -37,7 +37,7 @@ pub(super) struct Reading<'a> {
 impl Reading<'_> {
     /// Reads a picture as a reference.
     pub(super) fn read(&self, reference: &Raster, codec: &dyn Codec) -> Result<Read> {
-        if reference.width() == 0 || reference.height() == 0 {
+        if reference.bytes().is_empty() {
             let expected = "a picture with at least one pixel";
             return Err(Error::parameter("reference", format!("{} pixels", reference.size()), expected));
         }

@@ -4,6 +4,7 @@ use super::tween::batch;
 use crate::conditioning::Codec;
 use crate::error::{Error, Result};
 use crate::raster::Raster;
+use crate::size::Size;
 use crate::vision::{View, Vision};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -67,7 +68,10 @@ impl Guide {
 impl std::fmt::Display for Guide {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Picture(picture) => write!(f, "a picture of {}×{}", picture.height(), picture.width()),
+            Self::Picture(picture) => {
+                let Size { width, height } = picture.size();
+                write!(f, "a picture of {height}×{width}")
+            }
             Self::Text(text) => write!(f, "{text:?}"),
             Self::Tokens(tokens) => write!(f, "tokens {:?}", tokens.size()),
         }

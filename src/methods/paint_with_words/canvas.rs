@@ -7,6 +7,7 @@ use crate::color::Rgb;
 use crate::error::{Error, MissingColor, Result};
 use crate::mask::Region;
 use crate::raster::Raster;
+use crate::size::Size;
 use ndarray::Array2;
 use std::collections::HashSet;
 use tch::Tensor;
@@ -64,7 +65,8 @@ impl Canvas {
         let near = all.filter(|pixel| distance(*pixel, color) <= self.options.tolerance);
         let mine: HashSet<Rgb> = near.filter(|pixel| self.owner(*pixel) == Some(color)).collect();
         let mask: Vec<f32> = pixels(map).map(|pixel| if mine.contains(&pixel) { 1.0 } else { 0.0 }).collect();
-        let mask = drawing(mask, map.height() as usize, map.width() as usize)?;
+        let Size { width, height } = map.size();
+        let mask = drawing(mask, (height as usize, width as usize))?;
         Ok(Region::named(if blur == 0.0 { mask } else { blurred(&mask, blur)? }, "the painted map"))
     }
 
@@ -103,7 +105,7 @@ impl Canvas {
             return Err(Error::parameter("map", format!("a picture of {count} colors"), expected));
         }
         self.areas.iter().try_for_each(Area::check)?;
-        let sides = self.maps.iter().map(|(map, _)| map.height().min(map.width()));
+        let sides = self.maps.iter().map(|(map, _)| map.size()).map(|Size { width, height }| height.min(width));
         let side = sides.min().unwrap_or_default();
         check_blur(self.options.blur, side, "the map")?;
         for area in &self.areas {
@@ -170,7 +172,7 @@ fn check_blur(sigma: f64, side: u32, of: &str) -> Result<()> {
     Err(Error::parameter("blur", sigma, format!("0..={most}, a quarter of the shorter side of {of}")))
 }
 
-fn drawing(values: Vec<f32>, rows: usize, columns: usize) -> Result<Array2<f32>> {
+fn drawing(values: Vec<f32>, (rows, columns): (usize, usize)) -> Result<Array2<f32>> {
     let got = vec![values.len() as i64];
     let misfit = |_| Error::Shape { what: "mask", got, expected: format!("{rows} rows × {columns} columns") };
     Array2::from_shape_vec((rows, columns), values).map_err(misfit)
@@ -192,5 +194,5 @@ fn blurred(mask: &Array2<f32>, sigma: f64) -> Result<Array2<f32>> {
     let padded = Tensor::f_from_slice(&flat)?.f_reshape([1, 1, rows as i64, columns as i64])?;
     let padded = padded.f_reflection_pad2d([radius; 4])?;
     let blurred = blur(&blur(&padded, [1, 1, size, 1])?, [1, 1, 1, size])?.f_clamp(0.0, 1.0)?;
-    drawing(Vec::try_from(&blurred.f_flatten(0, -1)?)?, rows, columns)
+    drawing(Vec::try_from(&blurred.f_flatten(0, -1)?)?, (rows, columns))
 }

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::guidance::Picture;
 use crate::mask::Resample;
 use crate::raster::{Filter, Raster};
+use crate::size::Size;
 use crate::step::Grid;
 use tch::{Device, Tensor};
 
@@ -18,7 +19,8 @@ const SIDE: u32 = 192;
 
 /// Draws the panels of a painting. `aspect` is the picture's aspect, used for a painting without maps.
 pub(super) fn legend(canvas: &Canvas, aspect: Grid) -> Result<Vec<Picture>> {
-    let maps = canvas.maps.iter().map(|(map, _)| (Grid::new(map.height().into(), map.width().into()), map));
+    let grid = |Size { width, height }| Grid::new(height.into(), width.into());
+    let maps = canvas.maps.iter().map(|(map, _)| (grid(map.size()), map));
     let maps: Vec<(Grid, &Raster)> = maps.collect();
     let size = maps.first().map_or(aspect, |(size, _)| *size);
     let longer = size.h.max(size.w).max(1) as f64;

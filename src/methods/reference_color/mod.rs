@@ -241,7 +241,7 @@ impl Guidance for ReferenceColor {
         if !(0.0..=1.0).contains(&self.statistics) {
             return Err(Error::parameter("statistics", self.statistics, "a share in 0..=1"));
         }
-        if self.picture.width() == 0 || self.picture.height() == 0 {
+        if self.picture.bytes().is_empty() {
             return Err(Error::parameter("picture", "without pixels", "a picture of at least one pixel"));
         }
         for part in &self.parts {

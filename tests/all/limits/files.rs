@@ -1,8 +1,10 @@
 //! Paths that are no regular files, and files that are larger than they look.
 
 use impasto::composition::Composition;
+use impasto::pipeline::Request;
+use impasto::raster::Layer;
 use impasto::weights::{Tensors, read_safetensors, write_safetensors};
-use impasto::{LoadOptions, Model, Pipeline, Raster, Result, Rgb, Source};
+use impasto::{LoadOptions, Model, Pipeline, Raster, Result, Source};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -48,7 +50,7 @@ fn picture_of_gigabytes_is_refused_everywhere() -> Result<()> {
         assert!(message.contains("30000×30000 pixels take 2574 MiB; expected at most 512"), "{message}")
     };
     says(Raster::open(&path).unwrap_err().to_string());
-    says(Raster::open_on(&path, Rgb(255, 255, 255)).unwrap_err().to_string());
+    says(Layer::open(&path).unwrap_err().to_string());
     let json = format!(
         r#"{{"prompt": "a", "width": 8, "height": 8, "entities": [
             {{"prompt": "b", "left": 0, "top": 0, "width": 8, "height": 8, "image": {path:?}}}]}}"#
@@ -57,7 +59,7 @@ fn picture_of_gigabytes_is_refused_everywhere() -> Result<()> {
     says(composition.regions().expect_err("too large").to_string());
     says(composition.preview().unwrap_err().to_string());
     black(&path, 3000, 2000);
-    assert_eq!(Raster::open(&path)?.width(), 3000);
+    assert_eq!(Raster::open(&path)?.size().width, 3000);
     // A short file may claim fewer pixels than a long file.
     let claims = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/hint/claims_76_mb.webp");
     let message = Raster::open(&claims).unwrap_err().to_string();
@@ -82,9 +84,10 @@ fn fifos_and_devices_are_refused_and_not_waited_for() {
         assert!(message.contains("is a FIFO, a socket or a device; expected a regular file"), "{message}");
     };
     let pipe = fifo(folder.path().join("pipe"));
+    let mut pipeline = Pipeline::builder().build().expect("the embedded model");
     for path in [pipe.as_path(), Path::new("/dev/zero")] {
         says(Raster::open(path).unwrap_err());
-        says(Raster::texts(path).unwrap_err());
+        says(Request::from_png(&mut pipeline, path).expect_err("no file"));
         says(read_safetensors(path).unwrap_err());
         says(Composition::open(path).unwrap_err());
         says(Model::load(&Source::file(path)).unwrap_err());

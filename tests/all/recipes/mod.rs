@@ -36,7 +36,8 @@ impl Folder {
     /// Writes a PNG with these texts and returns its path.
     fn told(&self, texts: &[(&str, &str)]) -> PathBuf {
         let path = self.file("told.png");
-        Raster::flat(GOLD, (8, 8)).save_with_texts(&path, texts).expect("written");
+        let png = Raster::flat(GOLD, (8, 8)).to_png(texts).expect("a PNG");
+        std::fs::write(&path, png).expect("written");
         path
     }
 }

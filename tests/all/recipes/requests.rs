@@ -76,7 +76,7 @@ fn picture_of_a_batch_repeats_the_batch() -> Result<()> {
         assert_same(&output, &twice);
         let folder = Folder::new();
         output.save(1, folder.file("second.png"))?;
-        let texts = Raster::texts(folder.file("second.png"))?;
+        let texts = Raster::texts(&std::fs::read(folder.file("second.png")).expect("a file"))?;
         let parameters = &texts.iter().find(|(keyword, _)| keyword == "parameters").expect("words").1;
         assert!(parameters.contains("Seed: 8,"), "the seed is the second image's: {parameters}");
         if batching == Batching::OneByOne {

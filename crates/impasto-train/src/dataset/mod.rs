@@ -6,7 +6,7 @@
 //! ```
 //! use impasto_train::dataset::{Class, Dataset, Wording};
 //! let drawing = Dataset::new(256)?.draw(7)?;
-//! assert_eq!((drawing.picture.height(), drawing.mask.dim()), (256, (256, 256)));
+//! assert_eq!((drawing.picture.size().height, drawing.mask.dim()), (256, (256, 256)));
 //! println!("{}", drawing.record.caption(Wording::default(), 0)); // 1girl, navy eyes, hair, ...
 //! for (class, color) in drawing.record.colors() {
 //!     println!("{class}: {} {}", color.name, color.rgb);

@@ -144,7 +144,7 @@ fn every_size_shows_the_same() {
         for seed in 0..6 {
             let (small, usual) = (small.draw(seed).unwrap(), usual.draw(seed).unwrap());
             assert_eq!(small.record.parts(), usual.record.parts());
-            assert_eq!((small.picture.width(), small.mask.dim()), (size, (size as usize, size as usize)));
+            assert_eq!((small.picture.size().width, small.mask.dim()), (size, (size as usize, size as usize)));
             for (class, _) in usual.record.colors() {
                 let share = |drawing: &Drawing| count(drawing, class) as f64 / drawing.mask.len() as f64;
                 assert!((share(&small) - share(&usual)).abs() < 0.01, "{class} at {size}");

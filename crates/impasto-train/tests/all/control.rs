@@ -4,7 +4,7 @@ use super::training::{course, training};
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::nn::{ControlNet, ControlNetConfig};
 use impasto::weights::{Tensors, Weights, read_safetensors};
-use impasto::{Control, Guess, Model, Pipeline, Raster, Result, Rgb, Source};
+use impasto::{Control, Guess, Model, Pipeline, Raster, Result, Rgb, Size, Source};
 use impasto_train::dataset::{Dataset, Wording};
 use impasto_train::{
     Adherence, ControlTask, HELD_OUT, Journal, Loss, Parameters, Pictures, Rule, Sample, Shard, Task, Training,
@@ -170,8 +170,9 @@ fn sheet_and_animation_show_stroke_after_stroke() {
     );
     assert!(figures.iter().all(|(_, figure)| figure.is_finite() && *figure >= 0.0), "{figures:?}");
     let sheet = Raster::open(folder.path().join("sheet.png")).unwrap();
-    assert!(sheet.width() > 6 * SIDE && sheet.height() > 4 * SIDE);
-    assert_eq!(Raster::open(folder.path().join("animation.png")).unwrap().width(), 2 * SIDE);
+    let Size { width, height } = sheet.size();
+    assert!(width > 6 * SIDE && height > 4 * SIDE);
+    assert_eq!(Raster::open(folder.path().join("animation.png")).unwrap().size().width, 2 * SIDE);
 }
 
 #[test]

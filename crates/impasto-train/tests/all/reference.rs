@@ -59,6 +59,6 @@ fn colorizer_learns_and_colors_sketches() -> std::result::Result<(), impasto_tra
     let sketch = Canny::default().edges(&drawing.picture)?.raster();
     let colors = Colorize::new(&sketch, &reference.picture);
     let output = pipeline.request("").size((SIDE, SIDE)).steps(2).guide(colors).run()?;
-    assert_eq!(output.image(0)?.width(), SIDE);
+    assert_eq!(output.image(0)?.size().width, SIDE);
     Ok(())
 }

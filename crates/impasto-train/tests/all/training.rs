@@ -5,7 +5,7 @@ use impasto::nn::{
     ClipImageProcessor, ClipText, ClipTextConfig, ClipVisionConfig, ConfigFile, UnetConfig, Vae, VaeConfig,
 };
 use impasto::weights::{Weights, read_safetensors};
-use impasto::{Pipeline, Result, Source};
+use impasto::{Pipeline, Result, Size, Source};
 use impasto_train::dataset::Dataset;
 use impasto_train::{
     ClipTask, EvaluatorTask, HELD_OUT, Journal, Latents, ModelFolder, Parameters, Rate, Shard, Task, TextTask,
@@ -91,7 +91,7 @@ fn every_part_learns_and_the_result_is_a_checkpoint() -> std::result::Result<(),
     let mut pipeline = Pipeline::builder().source(Source::dir(model.path())).build()?;
     assert_eq!(pipeline.model().notes(), [] as [&str; 0]);
     let picture = pipeline.request("1girl, gold eyes").steps(2).run()?.image(0)?.clone();
-    assert_eq!((picture.width(), picture.height()), (SIZE, SIZE));
+    assert_eq!(picture.size(), Size::new(SIZE, SIZE));
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use crate::metrics::Picture;
 use crate::regions::{Labels, Mask, area};
 use crate::runner::Failure;
 use crate::suite::{Task, fnv};
-use impasto::Raster;
+use impasto::{Raster, Size};
 use impasto_train::dataset::Class;
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -156,8 +156,8 @@ impl Choice {
 /// Reads a mask from a file: white is inside.
 fn read_mask(path: &Path, (h, w): (usize, usize)) -> Result<Mask, Failure> {
     let raster = Raster::open(path)?;
-    if (raster.height() as usize, raster.width() as usize) != (h, w) {
-        let (width, height) = (raster.width(), raster.height());
+    let Size { width, height } = raster.size();
+    if (height as usize, width as usize) != (h, w) {
         return Err(format!(
             "{}: the mask has {width}×{height} pixels; expected the picture's size, {w}×{h}",
             path.display()

@@ -36,7 +36,7 @@ impl Judge {
 
     /// Looks at a square picture, resized to 128 × 128 pixels.
     pub fn look(&self, picture: &Raster) -> Result<Seen> {
-        assert_eq!(picture.width(), picture.height(), "the judge knows one shape");
+        assert_eq!(picture.size().width, picture.size().height, "the judge knows one shape");
         let x = picture.resize((SIDE, SIDE), Filter::Box)?.to_tensor(Device::Cpu)?;
         let labels = self.0.forward(&x).expect("the weights are the network's").argmax(1, false).squeeze_dim(0);
         let colors = ((x + 1.0) * 127.5).avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None);
