@@ -45,6 +45,8 @@ mod transformer;
 pub(crate) mod unet;
 mod vae;
 
+pub(crate) use tiling::Cell;
+
 pub use clip_encoder::Activation;
 pub use clip_image::{ClipImageProcessor, PictureSize};
 pub use clip_text::{ClipText, ClipTextConfig, TextStates};
@@ -56,6 +58,6 @@ pub use reference_encoder::ReferenceEncoder;
 pub use reference_tokens::ReferenceTokens;
 pub use sketch_encoder::{SketchEncoder, SketchEncoderConfig};
 pub use taesd::{Taesd, TaesdConfig};
-pub use tiling::{Cell, Tiling};
+pub use tiling::Tiling;
 pub use unet::{AddedConditions, Level, Residuals, UNet, UnetConfig};
 pub use vae::{Posterior, Vae, VaeConfig};

@@ -39,7 +39,7 @@ impl Default for Tiling {
 
 /// Pixels and memory of a latent cell in a network.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Cell {
+pub(crate) struct Cell {
     /// Pixels of a cell, in each direction.
     pub factor: i64,
     /// Peak memory of the network for a cell, in bytes.
@@ -81,7 +81,12 @@ impl Tiling {
     ///
     /// # Errors
     /// The errors of `decode`; [`Error::Shape`] if `decode` returns pictures of another size.
-    pub fn decode(&self, latent: &Tensor, cell: Cell, decode: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    pub(crate) fn decode(
+        &self,
+        latent: &Tensor,
+        cell: Cell,
+        decode: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         self.work(latent, cell, (1, cell.factor), decode)
     }
 
@@ -90,7 +95,12 @@ impl Tiling {
     ///
     /// # Errors
     /// The errors of `encode`; [`Error::Shape`] if `encode` returns latents of another size.
-    pub fn encode(&self, picture: &Tensor, cell: Cell, encode: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    pub(crate) fn encode(
+        &self,
+        picture: &Tensor,
+        cell: Cell,
+        encode: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let (_, _, height, width) = picture.size4()?;
         if height % cell.factor != 0 || width % cell.factor != 0 {
             return encode(picture);
