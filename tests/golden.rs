@@ -100,6 +100,8 @@ fn run(dir: &Path) -> Result<Verdict> {
     for (_, input) in case.inputs.iter_mut().filter(|(name, x)| half && *name != "timestep" && x.is_floating_point()) {
         *input = input.f_to_kind(conformance::kind())?;
     }
+    let unreachable = conformance::UNREACHABLE.iter().filter(|(kind, _)| *kind == case.kind);
+    unreachable.flat_map(|(_, names)| *names).for_each(|name| drop(case.wanted.remove(*name)));
     let (_, compute, _) = KINDS.iter().find(|(kind, ..)| *kind == case.kind).ok_or("unknown kind")?;
     compare(&case.wanted, compute(&case)?).map(Verdict::Passed)
 }

@@ -60,6 +60,5 @@ pub use schedule::{Schedule, rescale_level};
 pub use scheduler_config::SchedulerConfig;
 pub use spacing::{Ends, InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
 pub use strength::Strength;
-pub use torch_rng::TorchRng;
 pub use training_schedule::TrainingSchedule;
 pub use transition::{Denoised, Transition};

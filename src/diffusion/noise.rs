@@ -7,13 +7,16 @@ use tch::{Kind, Tensor};
 
 /// Seeded source of standard normal noise, without shared state.
 ///
-/// On every device, the numbers are those of torch's CPU generators ([`TorchRng`]). A seed thus gives the same picture
-/// as diffusers with CPU generators that draw in the same [`NoiseKind`]. Clone a `Noise` to draw the same numbers
-/// again. Serialize a `Noise` to continue its numbers later.
+/// On every device, the numbers are those of torch's CPU generators (`torch.Generator(device="cpu")`). A seed thus
+/// gives the same picture as diffusers with CPU generators that draw in the same [`NoiseKind`]. The numbers equal
+/// torch's to 2e-6 in f32 (torch's own numbers differ as much between processors), to 1e-15 in f64, and exactly in f16
+/// and bf16. Clone a `Noise` to draw the same numbers again. Serialize a `Noise` to continue its numbers later.
 ///
 /// ```
 /// use impasto::diffusion::Noise;
 ///
+/// let normals = Noise::shared(0).draw(&[2])?;                   // torch.randn(2, generator=manual_seed(0))
+/// assert!((normals.double_value(&[0]) - 1.5410).abs() < 1e-4);
 /// let two = Noise::seeded(7).draw(&[2, 4, 8, 8])?;
 /// let second = Noise::seeded(8).draw(&[1, 4, 8, 8])?;
 /// assert_eq!(two.get(1), second.get(0));                        // an image's noise does not depend on its neighbors

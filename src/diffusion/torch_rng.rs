@@ -16,19 +16,9 @@ const BLOCK: usize = 16;
 /// between processors), to 1e-15 in f64, and exactly in f16 and bf16. The generator is a plain value because tch offers
 /// only the process-wide generator, which every thread and layer advances.
 ///
-/// ```
-/// use impasto::diffusion::TorchRng;
-/// use tch::Kind;
-///
-/// let mut rng = TorchRng::seeded(0);
-/// let normals = rng.normal(&[2], Kind::Float)?;                 // torch.randn(2, generator=manual_seed(0))
-/// assert!((normals.double_value(&[0]) - 1.5410).abs() < 1e-4);
-/// # Ok::<(), impasto::Error>(())
-/// ```
-///
 /// Source: MT19937 as in torch 2.11, `ATen/core/MT19937RNGEngine.h` and `ATen/native/cpu/DistributionTemplates.h`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TorchRng {
+pub(crate) struct TorchRng {
     #[serde(deserialize_with = "whole_state")]
     words: Vec<u32>,
     position: usize,
@@ -38,7 +28,7 @@ pub struct TorchRng {
 
 impl TorchRng {
     /// The generator after `manual_seed(seed)`. As in torch, only the low 32 bits of `seed` count.
-    pub fn seeded(seed: u64) -> Self {
+    pub(crate) fn seeded(seed: u64) -> Self {
         // w[0] = seed, w[j] = 1812433253·(w[j−1] ^ w[j−1] >> 30) + j
         let next = |&(j, w): &(u32, u32)| Some((j + 1, 1812433253u32.wrapping_mul(w ^ (w >> 30)).wrapping_add(j + 1)));
         let words = std::iter::successors(Some((0, seed as u32)), next).map(|(_, word)| word).take(WORDS).collect();
@@ -50,7 +40,7 @@ impl TorchRng {
     ///
     /// # Errors
     /// [`Error::Parameter`] for another kind, [`Error::Shape`] for a negative side.
-    pub fn normal(&mut self, shape: &[i64], kind: Kind) -> Result<Tensor> {
+    pub(crate) fn normal(&mut self, shape: &[i64], kind: Kind) -> Result<Tensor> {
         let count = count(shape)?;
         let flat = match kind {
             Kind::Float => Tensor::f_from_slice(&self.normals::<f32>(count)),
@@ -64,7 +54,8 @@ impl TorchRng {
 
     /// `torch.rand(shape, dtype=kind)`: uniform in 0..1, on the CPU. `kind` and the errors are those of
     /// [`TorchRng::normal`].
-    pub fn uniform(&mut self, shape: &[i64], kind: Kind) -> Result<Tensor> {
+    #[cfg(test)]
+    fn uniform(&mut self, shape: &[i64], kind: Kind) -> Result<Tensor> {
         let count = count(shape)?;
         let flat = match kind {
             Kind::Float => Tensor::f_from_slice(&self.uniforms::<f32>(count)),
@@ -287,6 +278,33 @@ mod tests {
         assert_near(&ends, &Value::from(want.as_array().unwrap()[..8].to_vec()), 2e-6);
         assert!((sums[0] - want[8].as_f64().unwrap()).abs() < 1e-2, "{sums:?}");
         assert!((sums[1] - want[9].as_f64().unwrap()).abs() < 1e-2, "{sums:?}");
+    }
+
+    #[test]
+    fn streams_of_mixed_draws_equal_the_golden_case() {
+        let case = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/torch_rng");
+        let text = std::fs::read_to_string(format!("{case}/case.json")).unwrap();
+        let case_json: Value = serde_json::from_str(&text).unwrap();
+        let wanted: std::collections::HashMap<String, Tensor> =
+            Tensor::read_safetensors(format!("{case}/tensors.safetensors")).unwrap().into_iter().collect();
+        let mut kinds = Vec::new();
+        for stream in case_json["params"]["streams"].as_array().unwrap() {
+            let mut rng = TorchRng::seeded(stream["seed"].as_u64().unwrap());
+            for (k, draw) in stream["draws"].as_array().unwrap().iter().enumerate() {
+                let shape: Vec<i64> = serde_json::from_value(draw["shape"].clone()).unwrap();
+                let name = format!("{}.{k}", stream["id"].as_str().unwrap());
+                let (want, tolerance) = (&wanted[&format!("out.{name}")], &case_json["outputs"][&name]);
+                let is_uniform = draw["op"] == "rand";
+                let got = if is_uniform { rng.uniform(&shape, want.kind()) } else { rng.normal(&shape, want.kind()) };
+                let [atol, rtol] = ["atol", "rtol"].map(|name| tolerance[name].as_f64().unwrap());
+                assert!(got.unwrap().allclose(want, rtol, atol, false), "{name}");
+                kinds.push((is_uniform, want.kind()));
+            }
+        }
+        for kind in [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16] {
+            assert!(kinds.contains(&(false, kind)), "no draw in {kind:?}");
+        }
+        assert!(kinds.contains(&(true, Kind::Float)), "no uniform draw");
     }
 
     #[test]

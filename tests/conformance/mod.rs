@@ -27,6 +27,9 @@ pub const ON_CPU: &[&str] =
 /// Kinds of one network and its outputs, which can be computed in half precision.
 pub const NETWORKS: &[&str] = &["clip_text", "clip_text_sdxl", "clip_vision", "unet", "controlnet", "vae", "taesd"];
 
+/// Outputs that the public interface cannot reach, by kind. Unit tests in `src` compare them.
+pub const UNREACHABLE: &[(&str, &[&str])] = &[("torch_rng", &["mixed.3", "mixed.4", "mixed.5", "mixed.6"])];
+
 /// All kinds: the name, the function that runs the kind, and the [`CAPABILITIES`] that do not extend to the kind yet.
 pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("tokenize", tokenize::run, &[]),

@@ -6,7 +6,7 @@ use super::comparison::{
 use super::{Case, Outputs, Result};
 use impasto::Step;
 use impasto::diffusion::solver::{Ddim, Eval, Solver, Tcd};
-use impasto::diffusion::{Noise, Prediction, Schedule, SchedulerConfig, TorchRng, TrainingSchedule, rescale_level};
+use impasto::diffusion::{Noise, Prediction, Schedule, SchedulerConfig, TrainingSchedule, rescale_level};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
@@ -28,15 +28,25 @@ fn shape(value: &Value) -> Vec<i64> {
     value.as_array().unwrap().iter().map(|side| side.as_i64().unwrap()).collect()
 }
 
-/// Computes the numbers of torch's CPU generator.
+/// Returns the noise with another number format. Its generators go on where they are.
+fn in_format(noise: &Noise, kind: Kind) -> Noise {
+    let mut written = serde_json::to_value(noise).unwrap();
+    written["format"] = format!("{kind:?}").into();
+    serde_json::from_value(written).unwrap()
+}
+
+/// Computes the numbers of torch's CPU generator, in the kind of each draw. A stream with uniform numbers ends before
+/// the first of them, because `Noise` draws no uniform numbers.
 pub fn torch_rng(case: &Case) -> Result<Outputs> {
     let mut out = Outputs::new();
     for stream in case.params["streams"].as_array().unwrap() {
-        let mut rng = TorchRng::seeded(stream["seed"].as_u64().unwrap());
-        for (k, draw) in stream["draws"].as_array().unwrap().iter().enumerate() {
-            let (shape, kind) = (shape(&draw["shape"]), kind(draw["dtype"].as_str()));
-            let drawn = if draw["op"] == "rand" { rng.uniform(&shape, kind) } else { rng.normal(&shape, kind) };
-            out.push((format!("{}.{k}", stream["id"].as_str().unwrap()), drawn.unwrap()));
+        let mut noise = Noise::shared(stream["seed"].as_u64().unwrap());
+        let draws = stream["draws"].as_array().unwrap().iter().enumerate();
+        for (k, draw) in draws.take_while(|(_, draw)| draw["op"] != "rand") {
+            let kind = kind(draw["dtype"].as_str());
+            noise = in_format(&noise, kind);
+            let drawn = noise.draw(&shape(&draw["shape"])).unwrap();
+            out.push((format!("{}.{k}", stream["id"].as_str().unwrap()), drawn.to_kind(kind)));
         }
     }
     for batch in case.params["batches"].as_array().unwrap() {
