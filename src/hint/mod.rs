@@ -22,6 +22,9 @@ mod canny;
 mod line_art;
 mod sketch;
 mod sketch_keras;
+/// The trainer's generator of random numbers, for tests.
+#[cfg(test)]
+#[path = "../../crates/impasto-train/src/splitmix.rs"]
 mod splitmix;
 mod strokes;
 
@@ -29,7 +32,7 @@ pub use canny::Canny;
 pub use line_art::{LineArt, standard_line_art};
 pub use sketch::Sketch;
 pub use sketch_keras::SketchKeras;
-pub use strokes::{Scribble, Strokes};
+pub use strokes::Strokes;
 
 use crate::color::Rgb;
 use crate::error::Result;

@@ -3,9 +3,10 @@
 use super::adherence::median;
 use super::denoising::{Denoising, Noised, early, errors, noise};
 use super::hints::{drawing, drawn_by_a_person};
+use super::scribble::Scribble;
 use super::{Adherence, Loss, Parameters, Pictures, Rule, Sample, Shard, Task};
 use impasto::attention::Tap;
-use impasto::hint::{Canny, Drawing, Scribble, Strokes};
+use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::nn::{AddedConditions, ControlNet, ControlNetConfig};
 use impasto::weights::Tensors;
 use impasto::{Codec, Conditioning, Control, Error, Model, Pipeline, Raster, Result, Rgb, Size};
@@ -213,7 +214,7 @@ impl ControlTask {
                 _ => {
                     let (strokes, thickness) = (count..=count, vec![THICKNESS]);
                     let scribble = Scribble { strokes, thickness, blurred: 0.0, ..usual.clone() };
-                    Strokes::scribbled(&picture, &scribble, number)?
+                    scribble.draw(&picture, number)?
                 }
             };
             let drawing = Drawing { sketch: sketch.clone(), strokes };

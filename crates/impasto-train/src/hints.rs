@@ -1,6 +1,7 @@
 //! Hints for a ControlNet in training: lines and strokes that a person might draw before the picture exists.
 
-use impasto::hint::{Canny, Drawing, Scribble, Sketch, Strokes};
+use super::scribble::Scribble;
+use impasto::hint::{Canny, Drawing, Sketch, Strokes};
 use impasto::{Raster, Result, Rgb, Size};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -25,7 +26,7 @@ const ALIKE: i32 = 40;
 /// strokes, and a few are empty, so that the network learns to work with less.
 ///
 /// # Errors
-/// The errors of [`Canny::edges`] and [`Strokes::scribbled`].
+/// The errors of [`Canny::edges`] and [`Scribble::draw`].
 ///
 /// Source: "Coloring with ControlNet" (2024); the probabilities and the smooth strokes are this crate's.
 pub(super) fn drawing(picture: &Raster, rng: &mut impl Rng) -> Result<Drawing> {
@@ -50,7 +51,7 @@ pub(super) fn drawing(picture: &Raster, rng: &mut impl Rng) -> Result<Drawing> {
             } else if kind < pen + brush {
                 smooth(picture, BRUSH.start * f64::from(side)..BRUSH.end * f64::from(side), rng)
             } else {
-                Strokes::scribbled(picture, &Scribble::for_side(side), seed)?
+                Scribble::for_side(side).draw(picture, seed)?
             }
         }
     };

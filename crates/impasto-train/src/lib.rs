@@ -34,6 +34,8 @@ mod parameters;
 mod pictures;
 mod rate;
 mod reference;
+mod scribble;
+mod splitmix;
 mod task;
 mod text;
 mod training;

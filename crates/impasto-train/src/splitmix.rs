@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn numbers_equal_the_reference() {
-        let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/strokes.json")).unwrap();
+        let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/specs/strokes.json")).unwrap();
         let mut random = SplitMix64::new(42);
         for number in golden["splitmix64_seed_42"].as_array().unwrap() {
             assert_eq!(number.as_str().unwrap(), random.next().to_string());
