@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let mut pictures = Vec::new();
     for (caption, mut force) in ways {
         let output = pipeline.request(prompt).steps(14).seed(2).guide(&mut force).run()?;
-        for contest in force.competitions()? {
+        for contest in force.details()?.competitions {
             let joined: Vec<String> = contest.joined.iter().map(|(word, to)| format!("{word} ({to})")).collect();
             println!("{caption}\n  competed with {}\n  left out {}", contest.rivals.join(", "), joined.join(", "));
         }

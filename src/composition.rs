@@ -249,9 +249,9 @@ impl Composition {
                     format!("at most {} MiB of pixels in all pictures together; use smaller pictures", LARGEST >> 20),
                 ));
             }
-            let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-            let guide = ImageGuidance::new(&picture).params(words).tune(|params| params.max_guidance = entity.likeness);
-            Ok(regions.guided(guide))
+            let max_guidance = entity.likeness;
+            let all = GuidanceParams { linear: (1.0, 1.0), snap: false, max_guidance, ..GuidanceParams::off() };
+            Ok(regions.guided(ImageGuidance::new(&picture).tune(|params| *params = all)))
         })
     }
 

@@ -66,7 +66,7 @@ impl Window {
     /// Returns the share of the window that has passed at an evaluation: 0 before the window, 1 after it, linear in
     /// between. The run's last step has progress 1 here, so a window over the whole run ends with 1. A window of one
     /// value jumps from 0 to 1.
-    pub fn elapsed(&self, step: &Step) -> f64 {
+    pub(crate) fn elapsed(&self, step: &Step) -> f64 {
         // Timesteps and noise levels decrease during a run.
         let (from, to, value) = match self.0 {
             Range::Timesteps((low, high)) => (-high, -low, -step.timestep),

@@ -85,7 +85,7 @@ pub fn tokenizer(data: &[u8]) {
         _ => Tokenizer::from_json(data),
     };
     if let Ok(tokenizer) = made {
-        let _ = tokenizer.padded("1girl, naïve 猫 eyes");
+        let _ = tokenizer.padded_to("1girl, naïve 猫 eyes", 77);
     }
 }
 

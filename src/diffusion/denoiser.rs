@@ -105,7 +105,7 @@ impl Predictions {
     ///
     /// # Errors
     /// [`Error::NoPrediction`] if another part lacks a branch of the first part.
-    pub fn join(mut parts: Vec<Self>) -> Result<Self> {
+    pub(crate) fn join(mut parts: Vec<Self>) -> Result<Self> {
         if parts.len() < 2 {
             return Ok(parts.pop().unwrap_or_default());
         }

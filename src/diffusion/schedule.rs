@@ -241,7 +241,7 @@ impl Schedule {
 
     /// The timestep of noise level `sigma`, always interpolated in the training schedule, even if a step begins at
     /// `sigma`.
-    pub fn timestep_between(&self, sigma: f64) -> f64 {
+    pub(crate) fn timestep_between(&self, sigma: f64) -> f64 {
         self.table.timestep_of(sigma)
     }
 

@@ -334,7 +334,7 @@ impl Model {
     }
 
     /// Returns true if the network embeds its guidance scale (LCM), and so needs no negative branch.
-    pub const fn embeds_guidance(&self) -> bool {
+    pub(crate) const fn embeds_guidance(&self) -> bool {
         self.unet_config.time_cond_proj_dim.is_some()
     }
 

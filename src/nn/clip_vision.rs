@@ -101,7 +101,7 @@ impl ClipVisionConfig {
     }
 
     /// Returns the number of patches of a picture.
-    pub fn patches(&self) -> i64 {
+    fn patches(&self) -> i64 {
         self.image_size.checked_div(self.patch_size).unwrap_or(0).saturating_pow(2)
     }
 

@@ -74,7 +74,7 @@ impl Pipeline {
                 things.push((name, Region::along_outlines(&map, &seen)?));
             }
         }
-        Reference::new(seen, description, things)
+        Reference::new(seen, things)
     }
 
     /// Returns the latent size for reading a picture: the picture's aspect ratio, at about the area of the model's

@@ -18,8 +18,7 @@ const LEAST: f64 = 0.0005;
 #[derive(Clone, Debug)]
 pub struct Reference {
     picture: Raster,
-    description: String,
-    /// Phrases of the description, each with the region of the named thing, at the picture's size.
+    /// Phrases of the picture's description, each with the region of the named thing, at the picture's size.
     things: Vec<(String, Region)>,
 }
 
@@ -29,11 +28,7 @@ impl Reference {
     ///
     /// # Errors
     /// [`Error::Parameter`] for a region that is no drawing of the picture's size, or that has values outside 0..=1.
-    pub fn new(
-        picture: Raster,
-        description: impl Into<String>,
-        things: impl IntoIterator<Item = (String, Region)>,
-    ) -> Result<Self> {
+    pub fn new(picture: Raster, things: impl IntoIterator<Item = (String, Region)>) -> Result<Self> {
         let things: Vec<(String, Region)> = things.into_iter().collect();
         let Size { width, height } = picture.size();
         let size = (height as usize, width as usize);
@@ -47,22 +42,12 @@ impl Reference {
                 return Err(Error::parameter("region", format!("{own} for \"{phrase}\""), expected));
             }
         }
-        Ok(Self { picture, description: description.into(), things })
+        Ok(Self { picture, things })
     }
 
     /// Returns the picture.
     pub const fn picture(&self) -> &Raster {
         &self.picture
-    }
-
-    /// Returns the description of the picture.
-    pub fn description(&self) -> &str {
-        &self.description
-    }
-
-    /// Returns the phrases whose regions are known.
-    pub fn phrases(&self) -> impl Iterator<Item = &str> {
-        self.things.iter().map(|(phrase, _)| phrase.as_str())
     }
 
     /// Returns the region of the thing that `phrase` names; letter case does not matter.
@@ -99,7 +84,7 @@ impl Reference {
         let asked = phrase.trim();
         let found = self.things.iter().find(|(name, _)| name.eq_ignore_ascii_case(asked));
         let (_, region) = found.ok_or_else(|| {
-            let known: Vec<String> = self.phrases().map(|known| format!("{known:?}")).collect();
+            let known: Vec<String> = self.things.iter().map(|(known, _)| format!("{known:?}")).collect();
             let expected = format!(
                 "a phrase that the reference was read for ({}); name the phrase in Pipeline::reference",
                 known.join(", ")

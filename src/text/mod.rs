@@ -3,7 +3,7 @@
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let tokenizer = impasto::text::Tokenizer::from_json(&std::fs::read("tokenizer.json")?)?;
-//! assert_eq!(tokenizer.padded("a cat")?.len(), 77);
+//! assert_eq!(tokenizer.padded_to("a cat", 77)?.len(), 77);
 //! assert_eq!(tokenizer.prompt("a cat")?.find("cat")?.len(), 1);
 //! # Ok(()) }
 //! ```

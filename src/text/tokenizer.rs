@@ -277,16 +277,8 @@ impl Tokenizer {
         })
     }
 
-    /// Returns the 77 ids that a text encoder reads. A longer text is cut and then closed by the end token; a shorter
-    /// text is padded.
-    ///
-    /// # Errors
-    /// The errors of [`encode`](Self::encode).
-    pub fn padded(&self, text: &str) -> Result<Vec<i64>> {
-        self.padded_to(text, LENGTH)
-    }
-
-    /// Returns padded ids as [`padded`](Self::padded) does, for a text encoder that reads `length` tokens, at least 2.
+    /// Returns the ids that a text encoder of `length` tokens reads, at least 2; CLIP's text encoders read 77. A longer
+    /// text is cut and then closed by the end token; a shorter text is padded.
     ///
     /// # Errors
     /// The errors of [`encode`](Self::encode).
@@ -458,7 +450,8 @@ mod tests {
     #[test]
     fn padding_keeps_the_end_token_last_in_a_long_text() -> Result<()> {
         let tokenizer = tokenizer(Some(r#"{ "pad_token": "!" }"#))?;
-        let (end, short, long) = (194, tokenizer.padded("cat")?, tokenizer.padded(&"cat ".repeat(90))?);
+        let (end, short, long) =
+            (194, tokenizer.padded_to("cat", LENGTH)?, tokenizer.padded_to(&"cat ".repeat(90), LENGTH)?);
         assert_eq!((short.len(), long.len()), (77, 77));
         assert_eq!(short[2..4], [end, 0]);
         assert_eq!((long[75], long[76]), (192, end));
@@ -523,7 +516,7 @@ mod tests {
             let same = Tokenizer::from_json(tokenizer.inner.to_string(false).map_err(failed)?.as_bytes())?;
             for text in ["a cat!! eyes", "<|startoftext|>", ""] {
                 assert_eq!(same.encode(text)?, tokenizer.encode(text)?);
-                assert_eq!(same.padded(text)?, tokenizer.padded(text)?);
+                assert_eq!(same.padded_to(text, LENGTH)?, tokenizer.padded_to(text, LENGTH)?);
             }
         }
         Ok(())

@@ -137,7 +137,7 @@ impl SingleFile {
     ///
     /// # Errors
     /// The errors of [`part`](Self::part).
-    pub fn averages(&self) -> Result<Option<Tensors>> {
+    pub(super) fn averages(&self) -> Result<Option<Tensors>> {
         let tensors = self.tensors()?;
         let average = |name: &str| {
             let plain: String = name.strip_prefix("model.").unwrap_or(name).split('.').collect();
@@ -526,5 +526,25 @@ impl Shapes<'_> {
     fn count(&self, start: &str) -> usize {
         let names = self.0.range(start.to_owned()..).map(|(name, _)| name).take_while(|name| name.starts_with(start));
         names.filter_map(|name| name.get(start.len()..)?.split('.').next()).collect::<BTreeSet<_>>().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn moving_averages_are_found_by_dotless_names() -> Result<()> {
+        let options = (Kind::Float, Device::Cpu);
+        let tensors = Tensors::from([
+            ("model.diffusion_model.input_blocks.0.0.weight".to_owned(), Tensor::zeros([2, 4, 3, 3], options)),
+            ("model_ema.diffusion_modelinput_blocks00weight".to_owned(), Tensor::ones([2, 4, 3, 3], options)),
+        ]);
+        let file = SingleFile::of("with averages", tensors);
+        let weight = |tensors: Option<Tensors>| tensors.expect("a UNet")["conv_in.weight"].double_value(&[1, 0, 0, 0]);
+        assert_eq!((weight(file.part("unet")?), weight(file.averages()?)), (0.0, 1.0));
+        assert!(SingleFile::of("without", Tensors::new()).averages()?.is_none());
+        Ok(())
     }
 }

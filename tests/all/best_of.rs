@@ -68,7 +68,7 @@ fn best_of_exact_force_repeats_by_its_seed() -> Result<()> {
     let repeated = pipeline.request(PROMPT).seed(seed).steps(12).guide(&mut again).run()?;
     let apart = (&found.latents - &repeated.latents).abs().max().double_value(&[]);
     assert!(apart < 0.02, "the same picture, except for rounding in a batch: {apart}");
-    assert_eq!(told.competitions[0].rivals, again.competitions()?[0].rivals);
+    assert_eq!(told.competitions[0].rivals, again.details()?.competitions[0].rivals);
     Ok(())
 }
 

@@ -419,20 +419,6 @@ fn learned_word_has_as_many_tokens_as_file_rows() -> Result<()> {
 }
 
 #[test]
-fn moving_averages_are_found_by_dotless_names() -> Result<()> {
-    let plain = "model.diffusion_model.input_blocks.0.0.weight";
-    let tensors = Tensors::from([
-        (plain.to_owned(), Tensor::zeros([2, 4, 3, 3], (Kind::Float, Device::Cpu))),
-        ("model_ema.diffusion_modelinput_blocks00weight".to_owned(), stand_in(&[2, 4, 3, 3])),
-    ]);
-    let file = SingleFile::of("with averages", tensors);
-    let weight = |tensors: Option<Tensors>| tensors.expect("a UNet")["conv_in.weight"].double_value(&[1, 0, 0, 0]);
-    assert_eq!((weight(file.part("unet")?), weight(file.averages()?)), (0.0, 1.0));
-    assert!(SingleFile::of("without", Tensors::new()).averages()?.is_none());
-    Ok(())
-}
-
-#[test]
 fn taesd_replaces_the_vae_in_every_layout() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let random = Weights::random(5, Kind::Float, Device::Cpu);
@@ -603,7 +589,6 @@ fn guidance_embedding_reads_scale_and_no_negative() -> Result<()> {
     drop(tensors.insert("time_embedding.cond_proj.weight".into(), project));
     write(&weights, &tensors);
     let mut pipeline = Pipeline::builder().source(Source::dir(folder.path())).build()?;
-    assert!(pipeline.model().embeds_guidance());
     let mut run = |scale: f64, negative: &str| -> Result<Tensor> {
         let request = pipeline.request("1girl, red hair").negative(negative).guidance_scale(scale).seed(1);
         Ok(request.solver_named("LCM").steps(2).run()?.latents.shallow_clone())

@@ -146,7 +146,7 @@ fn every_method_works_beside_the_colorizer() -> Result<()> {
     let others: [(&str, With<'_>); 5] = [
         ("force in a region", &|request| request.guide(ColorForce::exact("shirt", GOLD).mask(region()))),
         ("paint with words", &|request| request.guide(paint())),
-        ("image guidance", &|request| request.guide(ImageGuidance::new(&both.0).params(toward()))),
+        ("image guidance", &|request| request.guide(ImageGuidance::new(&both.0).tune(|params| *params = toward()))),
         ("perturbed attention", &|request| request.guide(PerturbedAttention::new(2.0))),
         ("reference color", &|request| request.guide(ReferenceColor::new(&both.1))),
     ];

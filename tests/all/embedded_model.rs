@@ -311,7 +311,7 @@ fn embedded_clip_matches_pictures_to_captions() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let (mut texts, mut pictures) = (Vec::new(), Vec::new());
     for caption in captions {
-        texts.push(Tensor::from_slice(&tokenizer.padded(caption)?).unsqueeze(0));
+        texts.push(Tensor::from_slice(&tokenizer.padded_to(caption, 77)?).unsqueeze(0));
         pictures.push(processor.pixels(pipeline.request(caption).seed(1).run()?.image(0)?)?);
     }
     let texts = text_encoder.forward(&Tensor::cat(&texts, 0))?.text_embeds.expect("a projection");

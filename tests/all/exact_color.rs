@@ -489,8 +489,7 @@ fn exact_force_reports_its_competitors() -> Result<()> {
     let competed = |force: ColorForce| -> Result<(Vec<String>, Vec<String>)> {
         let mut force = force;
         let _ = latents(sampler().guide(&mut force), 1, 7)?;
-        let told = force.competitions()?;
-        assert_eq!(told, force.details()?.competitions);
+        let told = force.details()?.competitions;
         let first = told.into_iter().next().expect("of the image");
         Ok((first.rivals, first.joined.into_iter().map(|(word, _)| word).collect()))
     };

@@ -34,7 +34,7 @@ fn half() -> GuidanceParams {
 }
 
 fn guide() -> ImageGuidance {
-    ImageGuidance::new(&picture()).params(half())
+    ImageGuidance::new(&picture()).tune(|params| *params = half())
 }
 
 fn sampler<'g>() -> Sampler<'g> {
@@ -92,7 +92,7 @@ fn near(got: &Tensor, want: &Tensor, tolerance: f64) {
 #[test]
 fn image_guidance_changes_only_the_prompt() -> Result<()> {
     let plain = latent(sampler())?;
-    let mut off = ImageGuidance::new(&picture()).params(GuidanceParams::off());
+    let mut off = ImageGuidance::new(&picture()).tune(|params| *params = GuidanceParams::off());
     assert_eq!(latent(sampler().guide(&mut off))?, plain);
     assert!(off.notes()[0].contains("moved nothing"), "{:?}", off.notes());
     let mut on = guide();
@@ -156,7 +156,7 @@ fn a_region_may_be_guided_by_a_picture_of_its_own() -> Result<()> {
 #[test]
 fn several_guides_act_one_after_another() -> Result<()> {
     let model = ToyModel::new(3)?;
-    let (mut first, mut second) = (guide(), ImageGuidance::text("a dog").params(half()));
+    let (mut first, mut second) = (guide(), ImageGuidance::text("a dog").tune(|params| *params = half()));
     let chained = Contexts::of(vec![&mut first, &mut second], &[0], PROMPT)?;
     let tokens = model.vision(&picture(), View::default())?.tokens;
     let once = tween(&model.text(PROMPT)?.context, &tokens, &half())?.0;
@@ -186,7 +186,7 @@ fn windows_switch_guides_during_a_run() -> Result<()> {
 
     // Each guide of a chain sees the context that the guides before it made at the same step.
     let (mut late, mut always) =
-        (guide().window(Window::progress(0.34..=0.84)), ImageGuidance::text("a dog").params(half()));
+        (guide().window(Window::progress(0.34..=0.84)), ImageGuidance::text("a dog").tune(|params| *params = half()));
     let chained = Contexts::of(vec![&mut late, &mut always], &[0, 2, 3, 4, 5], PROMPT)?;
     let alone = Contexts::of(vec![&mut always], &[0], PROMPT)?;
     let both = Contexts::of(vec![&mut guide(), &mut always], &[0], PROMPT)?;
@@ -242,8 +242,10 @@ fn everything<'g>(guide: &'g mut ImageGuidance) -> Sampler<'g> {
 
 #[test]
 fn image_guidance_with_others_keeps_images_apart() -> Result<()> {
-    let (mut on, mut off) =
-        (guide().window(Window::progress(0.0..=0.7)), ImageGuidance::new(&picture()).params(GuidanceParams::off()));
+    let (mut on, mut off) = (
+        guide().window(Window::progress(0.0..=0.7)),
+        ImageGuidance::new(&picture()).tune(|params| *params = GuidanceParams::off()),
+    );
     let batch = latent_after(6, everything(&mut on), 3, 7)?;
     assert_ne!(batch, latent_after(6, everything(&mut off), 3, 7)?);
     for image in 0..3 {
@@ -252,9 +254,9 @@ fn image_guidance_with_others_keeps_images_apart() -> Result<()> {
     }
     // Each image has a guide of its own.
     let tokens = Noise::shared(9).draw(&[2, 5, 16])?;
-    let each = latent_after(6, sampler().guide(ImageGuidance::tokens(&tokens).params(half())), 2, 7)?;
+    let each = latent_after(6, sampler().guide(ImageGuidance::tokens(&tokens).tune(|params| *params = half())), 2, 7)?;
     for image in 0..2 {
-        let own = ImageGuidance::tokens(&tokens.get(image)).params(half());
+        let own = ImageGuidance::tokens(&tokens.get(image)).tune(|params| *params = half());
         assert_eq!(each.narrow(0, image, 1), latent_after(6, sampler().guide(own), 1, 7 + image as u64)?);
     }
     Ok(())
@@ -273,7 +275,8 @@ fn direct_guide_and_concepts_replace_tokens() -> Result<()> {
     assert!(alone.details().is_err());
 
     // Words of the toy model do not depend on their position, so a word has a similarity of 1 to itself.
-    let mut concept = ImageGuidance::new(&picture()).params(GuidanceParams::off()).concepts("gold", 0.9);
+    let mut concept =
+        ImageGuidance::new(&picture()).tune(|params| *params = GuidanceParams::off()).concepts("gold", 0.9);
     let context = Contexts::of(vec![&mut concept], &[0], PROMPT)?.seen.remove(&("cond", 0)).unwrap();
     let prompt = &concept.details()?.prompts[0];
     let &[hit] = prompt.concepts.as_slice() else { panic!("{:?}", prompt.concepts) };
@@ -336,7 +339,7 @@ fn long_prompts_are_guided_chunk_by_chunk() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let prompt = "1girl, red hair BREAK a blue shirt, green background";
     let line = GuidanceParams { linear: (0.0, 1.0), max_guidance: 1.0, snap: false, ..GuidanceParams::off() };
-    let mut guide = ImageGuidance::new(&picture()).params(line);
+    let mut guide = ImageGuidance::new(&picture()).tune(|params| *params = line);
     pipeline.request(prompt).seed(1).steps(1).guide(&mut guide).run()?;
     let tokens = &guide.details()?.prompts[0].tokens;
     assert_eq!(tokens.len(), 2 * 77);
@@ -399,8 +402,8 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     assert_eq!(report.data["params"]["space"], "Joint");
 
     // Only tokens of words are replaced by the picture's tokens for a concept.
-    let mut concept =
-        ImageGuidance::new(&picture()).params(GuidanceParams::off()).tune(|params| params.space = Space::Joint);
+    let mut concept = ImageGuidance::new(&picture())
+        .tune(|params| *params = GuidanceParams { space: Space::Joint, ..GuidanceParams::off() });
     concept = concept.concepts("a house", 0.3);
     pipeline.request(prompt).seed(3).steps(1).guide(&mut concept).run()?;
     let words = pipeline.model().prompt(prompt)?.content();

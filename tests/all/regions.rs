@@ -425,8 +425,10 @@ fn later_regions_win_and_equal_prompts_share_branch() -> Result<()> {
     assert!(apart(&mixed[2].narrow(2, 4, 4).narrow(3, 0, 3), &hair.narrow(2, 4, 4).narrow(3, 0, 3)) < 1e-5);
     let twice = || RegionPrompts::default().add(left(), "hair", 1.0).add(top(), "hair", 1.0);
     assert_eq!(first(Some(twice()), "girl")?.len(), 2);
-    let guide =
-        || ImageGuidance::text("red shirt").params(GuidanceParams::off()).tune(|params| params.linear = (0.5, 0.5));
+    let guide = || {
+        ImageGuidance::text("red shirt")
+            .tune(|params| *params = GuidanceParams { linear: (0.5, 0.5), ..GuidanceParams::off() })
+    };
     let mixed = first(Some(twice().guided(guide()).add(left(), "hair", 1.0).guided(guide())), "girl")?;
     assert_eq!(mixed.len(), 4, "one for the plain region, and one for each guide");
     assert_ne!(mixed[0], mixed[1]);
@@ -530,7 +532,7 @@ fn image_of_a_thing_guides_its_words() -> Result<()> {
     let built = Entity { image: Some(image), likeness: 0.4, ..Entity::new("blue hair", (0, 0), (3, 8)) };
     assert_eq!(built, composition.entities[0]);
     let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-    let guide = ImageGuidance::new(&picture).params(words).tune(|params| params.max_guidance = 0.4);
+    let guide = ImageGuidance::new(&picture).tune(|params| *params = GuidanceParams { max_guidance: 0.4, ..words });
     let by_hand = RegionPrompts::default().add(left(), "blue hair", 0.8).guided(guide);
     let by_hand = by_hand.add(Region::rect(0.0..1.0, 0.5..1.0), "red shirt", 1.0);
     assert_eq!(first(Some(composition.regions()?), "girl")?, first(Some(by_hand), "girl")?);

@@ -314,7 +314,8 @@ fn long_second_prompt_works_with_blend_and_guide() -> Result<()> {
     assert_eq!((header.position, header.alternate, header.similarity), (77, Some(0), 0.0), "two chunks, two headers");
 
     let tokens = Noise::shared(9).draw(&[12, 40])?;
-    let mut concept = ImageGuidance::tokens(&tokens).params(GuidanceParams::off()).concepts("eyes", 0.0);
+    let mut concept =
+        ImageGuidance::tokens(&tokens).tune(|params| *params = GuidanceParams::off()).concepts("eyes", 0.0);
     run(&mut concept)?;
     let (hits, words) = (&concept.details()?.prompts[0].concepts, pipeline.model().prompt("eyes")?.content());
     assert!(!hits.is_empty());
@@ -463,6 +464,6 @@ fn phrases_of_a_second_prompt_are_forced_exactly() -> Result<()> {
     let mut boat = ColorForce::exact("boat", Rgb(255, 215, 0));
     let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size((64, 64));
     let _ = request.guide(&mut boat).run()?;
-    assert!(!boat.competitions()?.is_empty(), "attention to a phrase of the second prompt was read");
+    assert!(!boat.details()?.competitions.is_empty(), "attention to a phrase of the second prompt was read");
     Ok(())
 }

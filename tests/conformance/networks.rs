@@ -358,7 +358,7 @@ pub fn textual_inversion(case: &Case) -> Result<Outputs> {
     let ids = case
         .param::<Vec<String>>("texts")?
         .iter()
-        .map(|text| Ok(Tensor::from_slice(&tokenizer.padded(text)?)))
+        .map(|text| Ok(Tensor::from_slice(&tokenizer.padded_to(text, 77)?)))
         .collect::<Result<Vec<_>>>()?;
     let ids = Tensor::stack(&ids, 0).to_device(device());
     let states = tower.forward(&ids)?;

@@ -323,7 +323,6 @@ pub fn daam(case: &Case) -> Result<Outputs> {
     }
     if let (Some(side), Some(word)) = (case.param::<Option<u32>>("expand")?, words.first()) {
         outputs.push(("expanded".to_owned(), word.expand((side, side))?));
-        outputs.push(("expanded_absolute".to_owned(), word.expand_absolute((side, side))?));
     }
     for restrict in case.param::<Option<Vec<Restrict>>>("restrict")?.unwrap_or_default() {
         let filter = KeyFilter { factors: restrict.factors, head: restrict.head_idx, layer: restrict.layer_idx };

@@ -139,6 +139,7 @@ pub fn preserves_variance(class: &str) -> bool {
 /// The model of the fixtures: sin(0.7·x·c_in + t/1000), for every prediction type.
 struct Sine<'a> {
     schedule: &'a Schedule,
+    table: &'a TrainingSchedule,
     prediction: Prediction,
     /// Latents that the model was called with, and their levels.
     seen: Vec<(f64, Tensor)>,
@@ -157,7 +158,7 @@ impl Eval for Sine<'_> {
         self.ask(x, sigma, self.schedule.timestep(sigma))
     }
     fn x0_between(&mut self, x: &Tensor, sigma: f64) -> impasto::Result<Tensor> {
-        self.ask(x, sigma, self.schedule.timestep_between(sigma))
+        self.ask(x, sigma, self.table.timestep_of(sigma))
     }
     fn noise(&mut self) -> impasto::Result<Tensor> {
         unimplemented!("no solver here draws noise inside a step")
@@ -223,7 +224,7 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
         true => Box::new(torch),
         false => solver_of(run, &config, &levels[..n - schedule.steps().len()])?,
     };
-    let mut eval = Sine { schedule: &whole, prediction: config.prediction_type, seen: Vec::new() };
+    let mut eval = Sine { schedule: &whole, table: &table, prediction: config.prediction_type, seen: Vec::new() };
     let mut reached = steps.first().map_or(0.0, |step| step.from);
     let (mut latents, mut draws) = (vec![&x * coordinates(reached)], Vec::new());
     for step in steps {

@@ -20,6 +20,8 @@ const UNPROMPTED: f64 = 0.1;
 /// Standard deviation of the mean that the noise has in each channel of each patch.
 pub(super) const OFFSET: f64 = 0.1;
 
+/// Number of tokens that the text encoder reads.
+const TOKENS: usize = 77;
 /// Prompts of the sample sheet.
 const PROMPTS: [&str; 8] = [
     "1girl, gold eyes, pink hair bow, red hair, pale skin, blue shirt, green background",
@@ -111,7 +113,8 @@ impl UnetTask {
     /// Encodes captions with the text encoder, [n, 77, width].
     fn context(&self, captions: &[&str]) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
-        let rows = captions.iter().map(|caption| self.tokenizer.padded(caption)).collect::<Result<Vec<_>>>()?;
+        let rows =
+            captions.iter().map(|caption| self.tokenizer.padded_to(caption, TOKENS)).collect::<Result<Vec<_>>>()?;
         let ids = Tensor::f_from_slice(&rows.concat())?.f_view([captions.len() as i64, -1])?;
         Ok(self.text_encoder.forward(&ids)?.last_hidden_state)
     }

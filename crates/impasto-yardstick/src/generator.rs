@@ -445,7 +445,7 @@ fn paint(asked: &Request<'_>) -> PaintWithWords {
 /// Guidance that moves every word towards the guide's token that resembles the word most.
 fn follow(drawing: &Picture, strength: f64) -> Result<ImageGuidance, Failure> {
     let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-    let guide = ImageGuidance::new(&raster(drawing)?).params(all);
+    let guide = ImageGuidance::new(&raster(drawing)?).tune(|params| *params = all);
     Ok(guide.tune(|params| params.max_guidance = strength))
 }
 

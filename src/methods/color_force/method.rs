@@ -11,7 +11,7 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::hint::Strokes;
 use crate::mask::Region;
-use crate::saliency::{self, Daam, Differential, Occurrence, Recorded, Reference, Saliency, Spread};
+use crate::saliency::{Daam, Differential, Occurrence, Recorded, Reference, Saliency, Spread};
 use crate::window::Window;
 use ndarray::Array2;
 use std::fmt;
@@ -321,15 +321,6 @@ impl ColorForce {
     pub fn details(&self) -> Result<ColorReport> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?;
         run.trace.report(&self.settings.phrase, self.settings.color, &run.gold, self.contests()?)
-    }
-
-    /// Returns the words that the phrase competed with in each image of the last run, and the words that were left out.
-    /// The list is empty for a saliency without a competition of words.
-    ///
-    /// # Errors
-    /// [`Error::Torch`].
-    pub fn competitions(&self) -> Result<Vec<saliency::Competition>> {
-        self.contests()
     }
 
     /// Returns the masks of the forced steps, [steps, n, h, w] f32.

@@ -55,7 +55,9 @@ const PULL: f64 = 0.85;
 /// use impasto::{Pipeline, Raster, Rgb};
 ///
 /// let teal = Raster::flat(Rgb(0, 128, 128), (160, 96));
-/// let mut guide = ImageGuidance::new(&teal).params(GuidanceParams::off()).tune(|params| params.linear = (0.4, 0.4));
+/// let mut guide = ImageGuidance::new(&teal).tune(|params| {
+///     *params = GuidanceParams { linear: (0.4, 0.4), ..GuidanceParams::off() };
+/// });
 /// let mut pipeline = Pipeline::builder().build()?;
 /// let output = pipeline.request("a red boat, sky, ground").seed(7).steps(4).guide(&mut guide).run()?;
 /// let prompt = &guide.details()?.prompts[0];
@@ -140,14 +142,13 @@ impl ImageGuidance {
 
 /// # How tokens are moved
 impl ImageGuidance {
-    /// Sets the parameters by which tokens are weighted and moved, such as [`GuidanceParams::ui`] or
-    /// [`GuidanceParams::off`].
-    pub fn params(mut self, params: GuidanceParams) -> Self {
-        self.params = params;
-        self
-    }
-
-    /// Changes some of the [`GuidanceParams`] in place.
+    /// Changes the parameters by which tokens are weighted and moved, in place.
+    ///
+    /// ```
+    /// use impasto::methods::ImageGuidance;
+    /// use impasto::methods::image_guidance::GuidanceParams;
+    /// let guide = ImageGuidance::text("a dog").tune(|params| *params = GuidanceParams::ui());
+    /// ```
     pub fn tune(mut self, change: impl FnOnce(&mut GuidanceParams)) -> Self {
         change(&mut self.params);
         self

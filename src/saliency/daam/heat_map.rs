@@ -35,15 +35,14 @@ impl HeatMap {
 
     /// Resizes the map (bicubic) to [height, width], and scales it to 0..=1: (m − min) / (max − min + 1e-8).
     pub fn expand(&self, size: impl Into<Size>) -> Result<Tensor> {
-        let map = self.expand_absolute(size)?;
+        let map = self.resized(size.into())?;
         let low = map.f_min()?;
         let spread = map.f_max()?.f_sub(&low)?.f_add_scalar(1e-8)?;
         Ok(map.f_sub(&low)?.f_div(&spread)?)
     }
 
     /// Resizes the map (bicubic) to [height, width], without scaling its values.
-    pub fn expand_absolute(&self, size: impl Into<Size>) -> Result<Tensor> {
-        let size = size.into();
+    fn resized(&self, size: Size) -> Result<Tensor> {
         let (height, width) = (i64::from(size.height), i64::from(size.width));
         let map = self.values.f_unsqueeze(0)?.f_unsqueeze(0)?;
         Ok(map.f_upsample_bicubic2d([height, width], false, None, None)?.f_reshape([height, width])?)
@@ -109,4 +108,20 @@ fn colored(map: &Tensor) -> Result<Raster> {
         channels.push(sum.f_div_scalar(127.5)?.f_sub_scalar(1.0)?);
     }
     Raster::from_tensor(&Tensor::f_stack(&channels, 0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resized_map_equals_the_golden_case() -> Result<()> {
+        let case = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tiny_daam/tensors.safetensors");
+        let tensors: std::collections::HashMap<_, _> = Tensor::read_safetensors(case)?.into_iter().collect();
+        let map = HeatMap::new("blue eyes", &tensors["out.word.0"])?;
+        let (want, expanded) = (&tensors["out.expanded_absolute"], &tensors["out.expanded"]);
+        assert!(map.resized(Size::new(48, 48))?.allclose(want, 1e-4, 2e-5, false));
+        assert!(map.expand((48, 48))?.allclose(expanded, 1e-4, 2e-5, false));
+        Ok(())
+    }
 }

@@ -42,7 +42,7 @@ impl CachedModel {
     ///
     /// # Errors
     /// [`Error::Io`] if the folder exists and cannot be read.
-    pub fn all_in(cache: &Path) -> Result<Vec<Self>> {
+    fn all_in(cache: &Path) -> Result<Vec<Self>> {
         if !cache.exists() {
             return Ok(Vec::new());
         }

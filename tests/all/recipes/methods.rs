@@ -177,7 +177,8 @@ fn paint_with_words_areas_repeat() -> Result<()> {
 fn region_prompts_repeat() -> Result<()> {
     repeats(|r| {
         let regions = RegionPrompts::default().thing(Region::rect(0.5..1.0, 0.5..1.0), "a red house", "house", 0.8);
-        let guide = ImageGuidance::new(&Raster::flat(Rgb(0, 128, 128), (32, 24))).params(GuidanceParams::ui());
+        let teal = Raster::flat(Rgb(0, 128, 128), (32, 24));
+        let guide = ImageGuidance::new(&teal).tune(|params| *params = GuidanceParams::ui());
         r.guide(regions.guided(guide).hold(1.5).window(Window::sigmas(1.0..=f64::INFINITY)))
     })
 }
@@ -186,10 +187,8 @@ fn region_prompts_repeat() -> Result<()> {
 fn image_guidance_by_a_picture_repeats() -> Result<()> {
     repeats(|r| {
         let teal = Raster::flat(Rgb(0, 128, 128), (32, 24));
-        let guide = ImageGuidance::new(&teal)
-            .params(GuidanceParams::off())
-            .tune(|params| params.space = Space::Joint)
-            .patches(false);
+        let params = GuidanceParams { space: Space::Joint, ..GuidanceParams::off() };
+        let guide = ImageGuidance::new(&teal).tune(|own| *own = params).patches(false);
         r.guide(guide.tune(|params| params.linear = (0.4, 0.4)).view(View { crop: Crop::Pad, ..View::default() }))
     })
 }
@@ -209,7 +208,7 @@ fn reference_color() -> Result<ReferenceColor> {
     let mut picture = Raster::flat(Rgb(72, 61, 139), (64, 64));
     picture.paste(&Raster::flat(Rgb(255, 99, 71), (32, 32)), 0, 0);
     let drawn = Region::new(Array2::from_shape_fn((64, 64), |(y, x)| f32::from(u8::from(y < 32 && x < 32))));
-    let reference = Reference::new(picture.clone(), "hair", [("hair".to_owned(), drawn)])?;
+    let reference = Reference::new(picture.clone(), [("hair".to_owned(), drawn)])?;
     let upper = || Region::rect(0.0..1.0, 0.0..0.5);
     let colors = ReferenceColor::new(&picture).described("a red sun").strength(1.5).statistics(0.2);
     colors.window(Window::timesteps(0..=900)).region(upper(), upper()).part(&reference, "hair")

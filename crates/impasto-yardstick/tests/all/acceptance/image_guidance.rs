@@ -81,7 +81,7 @@ fn measured(
 /// Guidance that moves every word towards the guide's token that resembles the word most.
 fn every_word(picture: &Raster, most: f64) -> ImageGuidance {
     let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-    ImageGuidance::new(picture).params(all).tune(|params| params.max_guidance = most)
+    ImageGuidance::new(picture).tune(|params| *params = GuidanceParams { max_guidance: most, ..all })
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -124,10 +124,8 @@ fn figures_of_image_guidance() -> Result<()> {
             "the picture's prompt, Direct",
             |of, _, most| {
                 let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-                ImageGuidance::text(of)
-                    .params(all)
-                    .tune(|params| params.mapping = Mapping::Direct)
-                    .tune(|params| params.max_guidance = most)
+                let all = GuidanceParams { mapping: Mapping::Direct, max_guidance: most, ..all };
+                ImageGuidance::text(of).tune(|params| *params = all)
             },
             &[0.5],
         ),
