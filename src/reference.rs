@@ -25,8 +25,8 @@ pub enum Feature {
     Style,
 }
 
-/// Features of a reference for the upsampling half of a UNet, as [`ReferenceEncoder`](crate::nn::ReferenceEncoder)s
-/// return them. Each list has one tensor for each layer of that half, the smallest grid first, or is empty.
+/// Features of a reference for the upsampling half of a UNet, as
+/// [`Codec::reference_features`](crate::Codec::reference_features) returns them. Each list has one tensor for each layer of that half, the smallest grid first, or is empty.
 ///
 /// Source: ColorizeDiffusion v2.
 #[derive(Debug, Default)]

@@ -45,6 +45,8 @@ mod transformer;
 pub(crate) mod unet;
 mod vae;
 
+pub(crate) use reference_encoder::ReferenceEncoder;
+pub(crate) use reference_tokens::ReferenceTokens;
 pub(crate) use tiling::Cell;
 
 pub use clip_encoder::Activation;
@@ -54,8 +56,6 @@ pub use clip_vision::{ClipVision, ClipVisionConfig, VisionStates};
 pub use config::{ConfigFile, PerLevel};
 pub use controlnet::{ControlNet, ControlNetConfig};
 pub use layers::{Conv, Conv2d, GroupNorm, Linear};
-pub use reference_encoder::ReferenceEncoder;
-pub use reference_tokens::ReferenceTokens;
 pub use sketch_encoder::{SketchEncoder, SketchEncoderConfig};
 pub use taesd::{Taesd, TaesdConfig};
 pub use tiling::Tiling;

@@ -20,7 +20,7 @@ const LABEL: i64 = 512;
 ///
 /// Source: the background and style encoders of ColorizeDiffusion v2.
 #[derive(Debug)]
-pub struct ReferenceEncoder {
+pub(crate) struct ReferenceEncoder {
     half: UnetEncoder,
     zero_layers: Vec<Output>,
 }
@@ -40,7 +40,7 @@ impl ReferenceEncoder {
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
-    pub fn new(w: &Weights, unet: &UnetConfig) -> Result<Self> {
+    pub(crate) fn new(w: &Weights, unet: &UnetConfig) -> Result<Self> {
         let config = UnetConfig {
             mid_block_type: None,
             time_cond_proj_dim: None,
@@ -71,7 +71,7 @@ impl ReferenceEncoder {
     ///
     /// # Errors
     /// [`Error::Torch`] only.
-    pub fn label(ratios: [f64; 2]) -> Result<Tensor> {
+    pub(crate) fn label(ratios: [f64; 2]) -> Result<Tensor> {
         let waves = Sinusoids::new(LABEL / 2, false, 0.0, Device::Cpu)?;
         Ok(waves.of(&Tensor::f_from_slice(&ratios.map(|ratio| ratio as f32))?)?.f_reshape([1, LABEL])?)
     }
@@ -84,7 +84,7 @@ impl ReferenceEncoder {
     ///
     /// # Errors
     /// [`Error::Shape`] if an input has another shape.
-    pub fn forward(&self, latent: &Tensor, label: &Tensor, tokens: &Tensor) -> Result<Vec<Tensor>> {
+    pub(crate) fn forward(&self, latent: &Tensor, label: &Tensor, tokens: &Tensor) -> Result<Vec<Tensor>> {
         if label.size() != [1, LABEL] {
             return Err(Error::Shape {
                 what: "the embedded size of the picture",

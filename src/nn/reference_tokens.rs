@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 ///
 /// Source: `ClusterTransformer` and `ScalarEmbedder` of ColorizeDiffusion v1.5.
 #[derive(Debug)]
-pub struct ReferenceTokens {
+pub(crate) struct ReferenceTokens {
     waves: Sinusoids,
     embedding: [Linear; 2],
     /// Learned queries, [tokens, width].
@@ -30,7 +30,7 @@ impl ReferenceTokens {
     ///
     /// # Errors
     /// [`Error::Weights`] if the weights do not fit each other.
-    pub fn new(w: &Weights) -> Result<Self> {
+    pub(crate) fn new(w: &Weights) -> Result<Self> {
         let embedder = w.at("thresh_embedder.embed_layer");
         let (inputs, width) = match embedder.at(0).shape("weight").as_deref() {
             Some(&[width, inputs]) => (inputs, width),
@@ -61,7 +61,7 @@ impl ReferenceTokens {
     ///
     /// # Errors
     /// [`Error::Shape`] for tokens of another width.
-    pub fn marked(&self, tokens: &Tensor, threshold: f64) -> Result<Tensor> {
+    pub(crate) fn marked(&self, tokens: &Tensor, threshold: f64) -> Result<Tensor> {
         let [first, second] = &self.embedding;
         let threshold = Tensor::f_from_slice(&[threshold as f32])?.f_to_device(self.options.1)?;
         let waves = self.waves.of(&threshold)?.f_to_kind(self.options.0)?;
@@ -74,7 +74,7 @@ impl ReferenceTokens {
     ///
     /// # Errors
     /// [`Error::Shape`] for tokens of another width.
-    pub fn background(&self, marked: &Tensor) -> Result<Tensor> {
+    pub(crate) fn background(&self, marked: &Tensor) -> Result<Tensor> {
         let tokens = self.fitting(marked)?;
         let (count, width) = self.queries.size2()?;
         let mut x = self.queries.f_expand([tokens.size3()?.0, count, width], false)?;

@@ -2,8 +2,8 @@
 //!
 //! `tests/golden/specs/gen_controlnet.py` has the formulas.
 
-use impasto::weights::Tensors;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 /// Uniform numbers in 0..1, the `n`th stream of SplitMix64.
@@ -22,7 +22,7 @@ pub fn shape(value: &Value) -> Vec<i64> {
 }
 
 /// Tensors of sorted names and shapes; `is_norm` is true for the weights of norms.
-pub fn tensors(keys: &Value, is_norm: impl Fn(&Value) -> bool) -> Tensors {
+pub fn tensors(keys: &Value, is_norm: impl Fn(&Value) -> bool) -> BTreeMap<String, Tensor> {
     let keys = keys.as_array().expect("names and shapes").iter().zip(1..);
     let tensor = |(key, n): (&Value, u64)| {
         let (name, shape) = (key[0].as_str().expect("a name").to_owned(), shape(&key[1]));

@@ -7,6 +7,8 @@ pub(crate) mod manipulation;
 mod options;
 mod preparation;
 mod reading;
+#[cfg(test)]
+mod tests;
 
 pub use attention::{FigureAndGround, ReferenceScales};
 pub use injection::Injection;
