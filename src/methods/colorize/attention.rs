@@ -39,7 +39,7 @@ impl Default for ReferenceScales {
 
 impl ReferenceScales {
     /// Returns the factor of a site.
-    pub fn of(&self, site: &AttentionSite) -> f64 {
+    pub(super) fn of(&self, site: &AttentionSite) -> f64 {
         let level = match (site.place, site.halvings) {
             (Place::Mid, _) => self.bottom,
             (_, 0) => self.high,

@@ -34,8 +34,8 @@ pub struct Manipulation {
     pub scale: f64,
     /// True to remove the tokens' projection on the anchor and then move the tokens towards the target. False to move
     /// the tokens along the difference of target and anchor, without measuring their projection on the anchor. Without
-    /// an anchor, only [`Manipulation::global`] reads this field: true adds `scale` times the target, and false sets
-    /// the projection on the target to `scale`.
+    /// an anchor, only models that read one token for the whole picture read this field: true adds `scale` times the
+    /// target, and false sets the projection on the target to `scale`.
     pub enhance: bool,
     /// Upper ends of the first four of five ranges of resemblance to the control text: rising numbers in 0..=1.
     pub thresholds: [f64; 4],
@@ -43,7 +43,7 @@ pub struct Manipulation {
 
 /// Texts of a manipulation as unit vectors in the space of the tokens.
 #[derive(Debug)]
-pub struct Texts {
+pub(super) struct Texts {
     /// The vector of [`Manipulation::target`].
     pub target: Tensor,
     /// The vector of [`Manipulation::anchor`].
@@ -118,7 +118,7 @@ impl Manipulation {
     /// # Errors
     /// [`Error::Parameter`] for an empty target, a scale that is out of range, and thresholds that do not rise in
     /// 0..=1.
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.target.trim().is_empty() {
             return Err(Error::parameter("target", "empty", "a text to move the picture towards"));
         }
@@ -139,7 +139,7 @@ impl Manipulation {
     ///
     /// # Errors
     /// [`Error::Torch`](crate::Error::Torch) for vectors of another width.
-    pub fn local(&self, tokens: &Tensor, texts: &Texts) -> Result<Tensor> {
+    pub(super) fn local(&self, tokens: &Tensor, texts: &Texts) -> Result<Tensor> {
         let count = tokens.size3()?.1;
         let (whole, patches) = (tokens.f_narrow(1, 0, 1)?, tokens.f_narrow(1, 1, count - 1)?);
         let has = |of: &Tensor, text: &Tensor| -> Result<Tensor> { Ok(of.f_matmul(text)?.f_unsqueeze(-1)?) };
@@ -169,7 +169,7 @@ impl Manipulation {
     ///
     /// # Errors
     /// [`Error::Torch`](crate::Error::Torch) for vectors of another width.
-    pub fn global(&self, tokens: &Tensor, texts: &Texts) -> Result<Tensor> {
+    pub(super) fn global(&self, tokens: &Tensor, texts: &Texts) -> Result<Tensor> {
         let has =
             |of: &Tensor, text: &Tensor| -> Result<Tensor> { Ok(of.f_matmul(text)?.f_unsqueeze(-1)?.f_mul(text)?) };
         let Texts { target, anchor, .. } = texts;
@@ -198,7 +198,7 @@ impl fmt::Display for Manipulation {
 ///
 /// # Errors
 /// [`Error::Torch`](crate::Error::Torch) for other shapes.
-pub fn local_weights(resemblances: &Tensor, missing: &Tensor, thresholds: [f64; 4]) -> Result<Tensor> {
+pub(super) fn local_weights(resemblances: &Tensor, missing: &Tensor, thresholds: [f64; 4]) -> Result<Tensor> {
     let n = unit(resemblances, 1)?;
     let [h0, h1, h2, h3] = thresholds;
     // One straight line per range, from the highest range down.
@@ -221,7 +221,7 @@ pub fn local_weights(resemblances: &Tensor, missing: &Tensor, thresholds: [f64; 
 ///
 /// # Errors
 /// [`Error::Torch`](crate::Error::Torch) only.
-pub fn levels(resemblances: &Tensor, thresholds: [f64; 4]) -> Result<Tensor> {
+pub(super) fn levels(resemblances: &Tensor, thresholds: [f64; 4]) -> Result<Tensor> {
     let n = unit(&resemblances.f_flatten(0, -1)?.f_unsqueeze(0)?, 1)?.f_reshape(resemblances.size())?;
     let mut reached = n.f_zeros_like()?;
     for threshold in thresholds {

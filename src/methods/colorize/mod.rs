@@ -3,7 +3,7 @@
 mod attention;
 mod figure;
 mod injection;
-pub(crate) mod manipulation;
+mod manipulation;
 mod options;
 mod preparation;
 mod reading;
@@ -12,9 +12,9 @@ mod tests;
 
 pub use attention::{FigureAndGround, ReferenceScales};
 pub use injection::Injection;
-pub use manipulation::{Manipulation, Texts, levels, local_weights};
+pub use manipulation::Manipulation;
 pub use options::ColorizeOptions;
-pub use preparation::{Ink, size_ratios};
+pub use preparation::Ink;
 
 use crate::attention::CrossAttentionHook;
 use crate::branch::{Branch, BranchInfo};

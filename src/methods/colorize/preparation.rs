@@ -58,8 +58,7 @@ pub(super) fn sketch(drawing: &Raster, ink: Ink, within: Size) -> Result<Tensor>
 /// width follows the picture's aspect, so the picture counts as larger than the run's.
 ///
 /// Source: the size embedding of ColorizeDiffusion v2.
-#[must_use]
-pub fn size_ratios(picture: Size, run: Size) -> [f64; 2] {
+pub(super) fn size_ratios(picture: Size, run: Size) -> [f64; 2] {
     let [[height, width], [run_height, run_width]] =
         [picture, run].map(|size| [f64::from(size.height.max(1)), f64::from(size.width.max(1))]);
     let own = if height < run_height || width < run_width { height + run_height.max(run_width) } else { height };
