@@ -40,7 +40,7 @@ fn kept_cells_equal_the_picture_bit_for_bit() {
     let solvers: [fn() -> Box<dyn Solver>; 6] = [
         || Box::new(EulerAncestral::default()),
         || Box::new(Heun),
-        || Box::new(UniPc::bh2()),
+        || Box::new(UniPc::default()),
         || Box::new(Pndm::default()),
         || Box::new(Lcm::default()),
         || Box::new(Ddim::default()),

@@ -13,8 +13,8 @@ use tch::Tensor;
 /// DPM-Solver++ multistep: the change of x0 over earlier steps corrects the next step. One model call per step thus
 /// gives second order.
 ///
-/// DPM++ 2M, 2M SDE, 3M and 3M SDE are settings of this solver; [`by_name`](super::by_name) knows these names. 15 to 30
-/// steps with [`Spacing::Karras`](crate::diffusion::Spacing::Karras) are usual.
+/// DPM++ 2M, 2M SDE, 3M and 3M SDE are settings of this solver; [`by_name`](super::by_name) knows these names. 2M SDE is
+/// 2M with η = 1. 15 to 30 steps with [`Spacing::Karras`](crate::diffusion::Spacing::Karras) are usual.
 ///
 /// ```
 /// use impasto::diffusion::solver::{Correction, Multistep, Solver};
@@ -93,11 +93,6 @@ impl Multistep {
             euler_at_final: false,
             history: History::new(),
         }
-    }
-
-    /// DPM++ 2M SDE: DPM++ 2M with fresh noise, η = 1.
-    pub fn dpmpp_2m_sde() -> Self {
-        Self { eta: 1.0, ..Self::dpmpp_2m() }
     }
 
     /// DPM++ 3M: uses two earlier steps, without fresh noise.

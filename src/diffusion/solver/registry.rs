@@ -140,7 +140,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
             spacing: Some(Spacing::Linspace),
             ..Class::new("DPMSolverSinglestepScheduler", SchedulerFamily::Multistep, Singlestep::configured)
         }),
-        make: || Box::new(Singlestep::dpmpp_2s()),
+        make: || Box::new(Singlestep::default()),
         recipe: ("Singlestep", read::<Singlestep>),
     },
     Row {
@@ -154,14 +154,14 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
         label: "DPM++ 2M SDE",
         names: &["dpmpp 2m sde"],
         class: None,
-        make: || Box::new(Multistep::dpmpp_2m_sde()),
+        make: || Box::new(Multistep { eta: 1.0, ..Multistep::dpmpp_2m() }),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
         label: "DPM++ 2M SDE Heun",
         names: &["dpmpp 2m sde heun"],
         class: None,
-        make: || Box::new(Multistep { correction: Correction::Heun, ..Multistep::dpmpp_2m_sde() }),
+        make: || Box::new(Multistep { correction: Correction::Heun, eta: 1.0, ..Multistep::dpmpp_2m() }),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
@@ -234,14 +234,14 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
         label: "UniPC",
         names: &["unipc", "uni pc"],
         class: None,
-        make: || Box::new(UniPc::bh1()),
+        make: || Box::new(UniPc { bh2: false, ..UniPc::default() }),
         recipe: ("UniPc", read::<UniPc>),
     },
     Row {
         label: "Uni PC bh2",
         names: &["uni pc bh2"],
         class: Some(Class::new("UniPCMultistepScheduler", SchedulerFamily::Multistep, UniPc::configured)),
-        make: || Box::new(UniPc::bh2()),
+        make: || Box::new(UniPc::default()),
         recipe: ("UniPc", read::<UniPc>),
     },
     Row {
@@ -325,10 +325,10 @@ mod tests {
                 eta: 0.3,
                 s_noise: 1.01,
                 correction: Correction::Heun,
-                ..Multistep::dpmpp_2m_sde()
+                ..Multistep::dpmpp_2m()
             }),
-            Box::new(Singlestep { order: 3, ..Singlestep::dpmpp_2s() }),
-            Box::new(UniPc { order: 3, ..UniPc::bh2() }),
+            Box::new(Singlestep { order: 3, ..Singlestep::default() }),
+            Box::new(UniPc { order: 3, ..UniPc::default() }),
             Box::new(Lms { order: 2, ..Lms::default() }),
             Box::new(Deis { order: 3, ..Deis::default() }),
             Box::new(Tcd { gamma: 0.1, ..Tcd::default() }),

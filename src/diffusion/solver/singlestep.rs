@@ -13,6 +13,7 @@ use tch::Tensor;
 /// DPM-Solver++ singlestep: steps come in blocks of `order`. The second and third step of a block start again from the
 /// block's first latent, with all predictions of the block so far. One model call per step.
 ///
+/// DPM++ 2S is the default; DPM++ 3S is `Singlestep { order: 3, ..Singlestep::default() }`.
 /// [`Dpmpp2SAncestral`](super::Dpmpp2SAncestral) uses the same idea, with a block inside each step.
 ///
 /// Edits that guidance methods make to a mean inside a block are added to the next mean.
@@ -32,17 +33,14 @@ pub struct Singlestep {
     pub history: History,
 }
 
-impl Singlestep {
-    /// DPM++ 2S: blocks of two steps.
-    pub const fn dpmpp_2s() -> Self {
+/// DPM++ 2S: blocks of two steps.
+impl Default for Singlestep {
+    fn default() -> Self {
         Self { order: 2, correction: Correction::Midpoint, lower_order_final: true, history: History::new() }
     }
+}
 
-    /// DPM++ 3S: blocks of three steps.
-    pub fn dpmpp_3s() -> Self {
-        Self { order: 3, ..Self::dpmpp_2s() }
-    }
-
+impl Singlestep {
     /// The place of a step in its block, counted from 1.
     fn place(&self, step: &Step) -> usize {
         if step.left() == 1 && (step.to == 0.0 || self.lower_order_final && step.nominal.is_multiple_of(self.order)) {
@@ -94,7 +92,7 @@ impl Singlestep {
             order: config.order()?,
             correction: Correction::configured(config)?,
             lower_order_final: config.lower_order_final,
-            ..Self::dpmpp_2s()
+            ..Self::default()
         }))
     }
 }

@@ -106,9 +106,9 @@ fn trajectories_match_the_references() {
         ("dpmpp_sde", Box::new(DpmppSde::default())),
         ("dpmpp_sde_independent", Box::new(independent)),
         ("dpmpp_2s_a", Box::new(Dpmpp2SAncestral::default())),
-        ("unipc2_bh1", Box::new(UniPc::bh1())),
-        ("unipc2_bh2", Box::new(UniPc::bh2())),
-        ("unipc3_bh2", Box::new(UniPc { order: 3, ..UniPc::bh2() })),
+        ("unipc2_bh1", Box::new(UniPc { bh2: false, ..UniPc::default() })),
+        ("unipc2_bh2", Box::new(UniPc::default())),
+        ("unipc3_bh2", Box::new(UniPc { order: 3, ..UniPc::default() })),
         ("deis2", Box::new(Deis::default())),
         ("deis3", Box::new(Deis { order: 3, ..Deis::default() })),
         ("lcm", Box::new(Lcm::default())),
@@ -116,7 +116,7 @@ fn trajectories_match_the_references() {
         ("heun", Box::new(Heun)),
         ("dpmpp_2m", Box::new(Multistep::dpmpp_2m())),
         ("dpmpp_2m_heun", Box::new(Multistep { correction: Correction::Heun, ..Multistep::dpmpp_2m() })),
-        ("dpmpp_2m_sde", Box::new(Multistep::dpmpp_2m_sde())),
+        ("dpmpp_2m_sde", Box::new(Multistep { eta: 1.0, ..Multistep::dpmpp_2m() })),
         (
             "dpmpp_2m_sde_heun_eta0.5",
             Box::new(Multistep { eta: 0.5, correction: Correction::Heun, ..Multistep::dpmpp_2m() }),
@@ -215,8 +215,8 @@ fn reset_clears_the_memory_of_every_solver() {
         || Box::new(Lms::default()),
         || Box::new(Pndm::default()),
         || Box::new(Deis { order: 3, ..Deis::default() }),
-        || Box::new(UniPc { order: 3, ..UniPc::bh1() }),
-        || Box::new(Singlestep::dpmpp_3s()),
+        || Box::new(UniPc { order: 3, bh2: false, ..UniPc::default() }),
+        || Box::new(Singlestep { order: 3, ..Singlestep::default() }),
     ];
     for make in solvers {
         let (mut used, mut fresh) = (make(), make());
@@ -235,7 +235,7 @@ fn edit_inside_a_singlestep_block_is_kept() {
     // The second step of a block starts from the first step's latent; an edit in between is added again.
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras).unwrap();
     let run = |push: f64| {
-        let mut solver = Singlestep::dpmpp_2s();
+        let mut solver = Singlestep::default();
         let steps: Vec<Step> = schedule.steps().take(2).collect();
         let mut step =
             |i: usize, x: &Tensor| solver.step(&steps[i], x, &mut Fake::new(linear, &schedule)).unwrap().mean;
@@ -257,9 +257,9 @@ fn first_order_solvers_equal_euler() {
     same(&mut Multistep { order: 1, ..Multistep::dpmpp_3m_sde() }, &mut EulerAncestral::default());
     same(&mut Deis { order: 1, ..Deis::default() }, &mut Euler);
     same(&mut Lms { order: 1, ..Lms::default() }, &mut Euler);
-    same(&mut Singlestep { order: 1, ..Singlestep::dpmpp_2s() }, &mut Euler);
-    same(&mut UniPc { order: 1, uncorrected: (0..9).collect(), ..UniPc::bh2() }, &mut Euler);
-    same(&mut UniPc { uncorrected: (0..9).collect(), ..UniPc::bh2() }, &mut Multistep::dpmpp_2m());
+    same(&mut Singlestep { order: 1, ..Singlestep::default() }, &mut Euler);
+    same(&mut UniPc { order: 1, uncorrected: (0..9).collect(), ..UniPc::default() }, &mut Euler);
+    same(&mut UniPc { uncorrected: (0..9).collect(), ..UniPc::default() }, &mut Multistep::dpmpp_2m());
     same(&mut DpmppSde { eta: 0.0, ..Default::default() }, &mut Dpmpp2SAncestral { eta: 0.0, s_noise: 1.0 });
     same(&mut Tcd { gamma: 0.0, ..Tcd::default() }, &mut Euler);
     let mut two = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Karras).unwrap();
@@ -305,8 +305,8 @@ fn repeated_last_level_keeps_the_latent() {
         Box::new(Multistep::dpmpp_2m()),
         Box::new(Multistep::dpmpp_3m_sde()),
         Box::new(Deis { order: 3, ..Deis::default() }),
-        Box::new(UniPc { uncorrected: (0..20).collect(), ..UniPc::bh1() }),
-        Box::new(Singlestep::dpmpp_2s()),
+        Box::new(UniPc { uncorrected: (0..20).collect(), bh2: false, ..UniPc::default() }),
+        Box::new(Singlestep::default()),
     ];
     for mut solver in solvers {
         for step in schedule.steps() {
@@ -329,7 +329,7 @@ fn equivalent_solvers_match_the_forced_golden() {
     for target in ["mean", "signal_only", "denoised"] {
         let solvers: [(&str, Box<dyn Solver>); 7] = [
             ("euler", Box::new(Multistep { order: 1, ..Multistep::dpmpp_2m() })),
-            ("euler_a", Box::new(Multistep { order: 1, ..Multistep::dpmpp_2m_sde() })),
+            ("euler_a", Box::new(Multistep { order: 1, eta: 1.0, ..Multistep::dpmpp_2m() })),
             ("euler", Box::new(Euler)),
             ("ddim0", Box::new(Ddim::default())),
             ("euler_a", Box::new(EulerAncestral::default())),
@@ -388,13 +388,13 @@ fn down_and_std_add_up_to_the_next_level() {
         Box::new(DpmppSde { noise: SdeNoise::Independent, ..Default::default() }),
         Box::new(Lms::default()),
         Box::new(Pndm::default()),
-        Box::new(UniPc::bh2()),
+        Box::new(UniPc::default()),
         Box::new(Lcm::default()),
         Box::new(Tcd::default()),
-        Box::new(Singlestep::dpmpp_3s()),
+        Box::new(Singlestep { order: 3, ..Singlestep::default() }),
         Box::new(Heun),
         Box::new(Multistep::dpmpp_2m()),
-        Box::new(Multistep { eta: 0.4, ..Multistep::dpmpp_2m_sde() }),
+        Box::new(Multistep { eta: 0.4, ..Multistep::dpmpp_2m() }),
         Box::new(Multistep { eta: 3.0, ..Multistep::dpmpp_3m_sde() }),
         Box::new(Euler),
         Box::new(EulerAncestral { eta: 0.3, ..EulerAncestral::default() }),
@@ -446,8 +446,8 @@ fn settings_out_of_range_are_errors() {
         Box::new(Lms { order: 0, ..Lms::default() }),
         Box::new(Lms { order: 5, ..Lms::default() }),
         Box::new(Deis { order: 4, ..Deis::default() }),
-        Box::new(UniPc { order: 0, ..UniPc::bh1() }),
-        Box::new(Singlestep { order: 0, ..Singlestep::dpmpp_2s() }),
+        Box::new(UniPc { order: 0, bh2: false, ..UniPc::default() }),
+        Box::new(Singlestep { order: 0, ..Singlestep::default() }),
         Box::new(Dpm2 { eta: -1.0, s_noise: 1.0 }),
         Box::new(Dpmpp2SAncestral { eta: 1.0, s_noise: 0.0 }),
         Box::new(DpmppSde { eta: f64::NAN, ..Default::default() }),

@@ -19,7 +19,7 @@ use tch::Tensor;
 /// ```
 /// use impasto::diffusion::solver::{Solver, UniPc};
 ///
-/// assert_eq!((UniPc { order: 3, ..UniPc::bh2() }).name(), "UniPcBh2");
+/// assert_eq!((UniPc { order: 3, ..UniPc::default() }).name(), "UniPcBh2");
 /// ```
 ///
 /// Source: Zhao et al. (2023), "UniPC: A Unified Predictor-Corrector Framework"; diffusers' `UniPCMultistepScheduler`.
@@ -28,7 +28,7 @@ use tch::Tensor;
 pub struct UniPc {
     /// Number of values of x0 that a prediction uses, 1..=3; 2 is usual with classifier-free guidance, 3 without.
     pub order: usize,
-    /// Sets B(h) to e^h − 1 ([`bh2`](Self::bh2)) instead of h ([`bh1`](Self::bh1)).
+    /// Sets B(h) to e^h − 1, the default, as in diffusers. False sets B(h) to h, as in A1111 and ComfyUI.
     pub bh2: bool,
     /// Limits the order to the number of steps that remain; on by default, because lower orders keep short runs stable.
     pub lower_order_final: bool,
@@ -42,21 +42,14 @@ pub struct UniPc {
 /// Largest number of remembered steps.
 const MOST: usize = 3;
 
+/// UniPC of second order with B(h) = e^h − 1, as in diffusers.
+impl Default for UniPc {
+    fn default() -> Self {
+        Self { order: 2, bh2: true, lower_order_final: true, uncorrected: Vec::new(), history: History::new() }
+    }
+}
+
 impl UniPc {
-    /// UniPC of second order with B(h) = h, as in A1111 and ComfyUI.
-    pub const fn bh1() -> Self {
-        Self::with(false)
-    }
-
-    /// UniPC of second order with B(h) = e^h − 1, diffusers' default.
-    pub const fn bh2() -> Self {
-        Self::with(true)
-    }
-
-    const fn with(bh2: bool) -> Self {
-        Self { order: 2, bh2, lower_order_final: true, uncorrected: Vec::new(), history: History::new() }
-    }
-
     /// The end of a step over `levels` = (from, to): e^(−h)·x + (1 − e^(−h))·x0 − B·Σ ρⱼ·(xⱼ − x0)/rⱼ, where h =
     /// ln(from/to) and xⱼ are the x0 of `others`, the other noise levels.
     fn over(&self, levels: (f64, f64), x: &Tensor, x0: &Tensor, others: &[(f64, &Tensor)]) -> Result<Tensor> {
@@ -112,16 +105,17 @@ impl UniPc {
         if !config.predict_x0 {
             return Err(refused("predict_x0", "false", "expected true; or choose a solver"));
         }
-        let solver = match config.solver_type.as_deref() {
-            Some("bh1") => Self::bh1(),
-            None | Some("bh2" | "midpoint" | "heun" | "logrho") => Self::bh2(), // as in diffusers
+        let bh2 = match config.solver_type.as_deref() {
+            Some("bh1") => false,
+            None | Some("bh2" | "midpoint" | "heun" | "logrho") => true, // as in diffusers
             Some(other) => return Err(refused("solver_type", other, "expected bh1 or bh2")),
         };
         Ok(Box::new(Self {
             order: config.order()?,
+            bh2,
             lower_order_final: config.lower_order_final,
             uncorrected: config.disable_corrector.clone(),
-            ..solver
+            ..Self::default()
         }))
     }
 }

@@ -39,7 +39,7 @@ fn multistep_solver_repeats() -> Result<()> {
 
 #[test]
 fn solver_with_trailing_spacing_repeats() -> Result<()> {
-    repeats(|r| r.solver(UniPc::bh2()).tune(|config| config.spacing = Some(Spacing::Trailing)))
+    repeats(|r| r.solver(UniPc::default()).tune(|config| config.spacing = Some(Spacing::Trailing)))
 }
 
 #[test]
