@@ -3,7 +3,8 @@
 
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::methods::ColorForce;
-use impasto::{Control, Guess, Pipeline, Raster, Result, Rgb, Size, Source};
+use impasto::model::Guess;
+use impasto::{Control, Pipeline, Raster, Result, Rgb, Size, Source};
 use impasto_report::Sheet;
 use std::f64::consts::TAU;
 

@@ -6,13 +6,12 @@ use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing};
 use impasto::guidance::{Guidance, Plan, Setup};
 use impasto::hint::{Drawing, Sketch, Strokes};
+use impasto::model::{Controlled, Guess};
 use impasto::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, UNet};
 use impasto::pipeline::Request;
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::weights::Weights;
-use impasto::{
-    Branch, Codec, Control, Controlled, Error, Grid, Guess, Model, Pipeline, Raster, Result, Rgb, Source, Step, Window,
-};
+use impasto::{Branch, Codec, Control, Error, Grid, Model, Pipeline, Raster, Result, Rgb, Source, Step, Window};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;

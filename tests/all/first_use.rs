@@ -3,9 +3,10 @@
 use impasto::diffusion::{NoiseKind, solver};
 use impasto::guidance::{Guidance, Setup};
 use impasto::methods::ColorForce;
+use impasto::model::Controlled;
 use impasto::pipeline::{Builder, Output, Pipeline, Preview, Request, RunRecipe, Timing};
 use impasto::sampler::{CancelToken, Sampler};
-use impasto::{Codec, Controlled, Error, LoadOptions, Model, Raster, Result, Rgb, Source};
+use impasto::{Codec, Error, LoadOptions, Model, Raster, Result, Rgb, Source};
 use std::ops::ControlFlow;
 use tch::Device;
 

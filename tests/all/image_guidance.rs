@@ -10,9 +10,8 @@ use impasto::nn::{ClipVision, ClipVisionConfig, ConfigFile};
 use impasto::saliency::{Daam, Differential};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{
-    BranchInfo, Codec, Conditioning, Crop, Grid, Model, Pipeline, Raster, Result, Rgb, Source, View, Window,
-};
+use impasto::vision::{Crop, View};
+use impasto::{BranchInfo, Codec, Conditioning, Grid, Model, Pipeline, Raster, Result, Rgb, Source, Window};
 use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::path::Path;

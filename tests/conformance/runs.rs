@@ -7,13 +7,14 @@ use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength};
 use impasto::guidance::{Cfg, Guidance, RescaledCfg};
 use impasto::methods::{ColorForce, PerturbedAttention};
+use impasto::model::{Controlled, Guess};
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, HeatMap};
 use impasto::sampler::{Origin, Run, Sampler, Start};
 use impasto::text::TextOptions;
 use impasto::{
-    Branch, Codec, Conditioning, Control, Controlled, Grid, Guess, LoadOptions, MicroConditioning, Model, Prompt, Rgb,
-    Size, Source, Step, Window,
+    Branch, Codec, Conditioning, Control, Grid, LoadOptions, MicroConditioning, Model, Prompt, Rgb, Size, Source, Step,
+    Window,
 };
 use serde::Deserialize;
 use serde_json::Value;

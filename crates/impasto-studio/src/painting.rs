@@ -5,12 +5,13 @@ use crate::request::{Area, JobRequest, KEYWORD};
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
+use impasto::model::Guess;
 use impasto::nn::ControlNet;
 use impasto::pipeline::{KeptPictures, Output};
 use impasto::raster::Layer;
 use impasto::saliency::{Daam, WordMaps};
 use impasto::sampler::CancelToken;
-use impasto::{Control, Error, Guess, Model, Pipeline, Raster, Result, Size, Source};
+use impasto::{Control, Error, Model, Pipeline, Raster, Result, Size, Source};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 

@@ -18,9 +18,10 @@
 //! * mean CIEDE2000 between pictures of different seeds.
 
 use impasto::methods::ColorForce;
+use impasto::model::Guess;
 use impasto::nn::ControlNet;
 use impasto::weights::{Weights, read_safetensors};
-use impasto::{Control, Error, Guess, Model, Pipeline, Raster, Result, Size, Source};
+use impasto::{Control, Error, Model, Pipeline, Raster, Result, Size, Source};
 use impasto_train::dataset::{Dataset, Wording};
 use impasto_train::{Adherence, ControlTask, HELD_OUT, drawn_by_a_person};
 use std::path::Path;

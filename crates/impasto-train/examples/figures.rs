@@ -10,8 +10,9 @@
 use clap::{Parser, value_parser};
 use impasto::diffusion::{Denoiser, Input, Noise, TrainingSchedule};
 use impasto::raster::Filter;
+use impasto::vision::{View, Vision};
 use impasto::weights::Weights;
-use impasto::{Branch, Codec, Lab, Pipeline, Raster, Result, Rgb, Source, Step, View, Vision, attention::Tap};
+use impasto::{Branch, Codec, Lab, Pipeline, Raster, Result, Rgb, Source, Step, attention::Tap};
 use impasto_train::dataset::{Class, Dataset, Drawing, NamedColor, PALETTE, Record, Wording};
 use impasto_train::{Evaluator, HELD_OUT};
 use ndarray::Array2;

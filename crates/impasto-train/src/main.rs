@@ -17,9 +17,10 @@
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use impasto::model::Defaults;
 use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, ConfigFile, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Tensors, Weights, parse_safetensors, read_safetensors};
-use impasto::{Defaults, LoadOptions, Model, Size, Source};
+use impasto::{LoadOptions, Model, Size, Source};
 use impasto_train::dataset::Dataset;
 use impasto_train::{
     ClipTask, ControlTask, Drawn, Error, EvaluatorTask, HELD_OUT, Latents, Listed, ModelFolder, Pictures, Rate,

@@ -16,9 +16,10 @@ use impasto::mask::Region;
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
+use impasto::model::Guess;
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, Saliency};
-use impasto::{Codec, Control, Grid, Guess, Lab, Pipeline, Raster, Rgb, Source};
+use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Source};
 use impasto_train::dataset::{Class, Dataset};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -375,7 +376,7 @@ impl Generator for Real {
     fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure> {
         // CLIP was trained to compare the token of the whole picture.
         let seen = |picture: &Picture| -> Result<Tensor, Failure> {
-            let tokens = self.pipeline.model().vision(&raster(picture)?, impasto::View::default())?.tokens;
+            let tokens = self.pipeline.model().vision(&raster(picture)?, impasto::vision::View::default())?.tokens;
             Ok(tokens.f_select(0, 0)?.f_select(0, 0)?.f_to_kind(Kind::Double)?)
         };
         let (a, b) = (seen(a)?, seen(b)?);

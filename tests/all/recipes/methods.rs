@@ -16,7 +16,8 @@ use impasto::methods::{
 };
 use impasto::pipeline::Pipeline;
 use impasto::saliency::{Accumulate, Daam, Differential, Reference, Spread};
-use impasto::{Crop, Raster, Result, Rgb, Source, View, Window};
+use impasto::vision::{Crop, View};
+use impasto::{Raster, Result, Rgb, Source, Window};
 use ndarray::Array2;
 use std::collections::BTreeSet;
 use std::path::Path;

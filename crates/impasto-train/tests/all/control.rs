@@ -2,9 +2,10 @@
 
 use super::training::{course, training};
 use impasto::hint::{Canny, Drawing, Strokes};
+use impasto::model::Guess;
 use impasto::nn::{ControlNet, ControlNetConfig};
 use impasto::weights::{Tensors, Weights, read_safetensors};
-use impasto::{Control, Guess, Model, Pipeline, Raster, Result, Rgb, Size, Source};
+use impasto::{Control, Model, Pipeline, Raster, Result, Rgb, Size, Source};
 use impasto_train::dataset::{Dataset, Wording};
 use impasto_train::{
     Adherence, ControlTask, HELD_OUT, Journal, Loss, Parameters, Pictures, Rule, Sample, Shard, Task, Training,

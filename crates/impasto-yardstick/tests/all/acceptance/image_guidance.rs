@@ -4,7 +4,8 @@ use super::judge::Judge;
 use impasto::methods::ImageGuidance;
 use impasto::methods::image_guidance::{GuidanceParams, Mapping, Space};
 use impasto::raster::Filter;
-use impasto::{Codec, Lab, Model, Pipeline, Raster, Result, Rgb, View};
+use impasto::vision::View;
+use impasto::{Codec, Lab, Model, Pipeline, Raster, Result, Rgb};
 use tch::{Kind, Tensor};
 
 /// The direction of CLIP's embedding of a picture, as a unit vector.

@@ -1,8 +1,6 @@
-//! View of a picture for a model's vision tower, and the tower's output.
+//! [`View`]: a picture as a vision tower sees it.
 
 use serde::{Deserialize, Serialize};
-use std::ops::Range;
-use tch::Tensor;
 
 /// View of a picture for a vision tower, whose input is square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,26 +38,4 @@ pub enum ClipRange {
     Unit,
     /// The range −1..=1, as in FlexDiffuse. The tower then sees the picture too dark and with twice the contrast.
     Upstream,
-}
-
-/// Output of a vision tower for a picture.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Vision {
-    /// Token of the whole picture, then one token per patch, row by row, projected to the width of texts:
-    /// [1, 1 + patches, width] f32.
-    pub tokens: Tensor,
-    /// Columns of [`Conditioning::context`](crate::conditioning::Conditioning::context) that the tokens are comparable
-    /// with: all columns, except for models with two text encoders.
-    pub columns: Range<i64>,
-    /// Projection of the text encoder's states into the space of the tokens, [width, columns] f32, if the checkpoint
-    /// has it.
-    pub text_projection: Option<Tensor>,
-}
-
-impl Vision {
-    /// Creates the output from tokens that are comparable with `columns` of a context.
-    pub const fn new(tokens: Tensor, columns: Range<i64>) -> Self {
-        Self { tokens, columns, text_projection: None }
-    }
 }
