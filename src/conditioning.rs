@@ -159,7 +159,7 @@ impl Conditioning {
     ///
     /// # Errors
     /// [`Error::Torch`] if `images` reaches beyond the batch.
-    pub fn images(&self, images: Range<i64>) -> Result<Self> {
+    pub(crate) fn images(&self, images: Range<i64>) -> Result<Self> {
         let cut = |tensor: &Tensor| -> Result<Tensor> {
             Ok(match tensor.size().first() {
                 Some(1) => tensor.shallow_clone(),

@@ -26,7 +26,8 @@ pub enum Feature {
 }
 
 /// Features of a reference for the upsampling half of a UNet, as
-/// [`Codec::reference_features`](crate::Codec::reference_features) returns them. Each list has one tensor for each layer of that half, the smallest grid first, or is empty.
+/// [`Codec::reference_features`](crate::Codec::reference_features) returns them. Each list has one tensor for each layer
+/// of that half, the smallest grid first, or is empty.
 ///
 /// Source: ColorizeDiffusion v2.
 #[derive(Debug, Default)]
@@ -43,7 +44,7 @@ pub struct ReferenceFeatures {
 impl ReferenceFeatures {
     /// Returns a second handle on the same tensors.
     #[must_use]
-    pub fn share(&self) -> Self {
+    pub(crate) fn share(&self) -> Self {
         let share = |all: &[Tensor]| all.iter().map(Tensor::shallow_clone).collect();
         Self {
             background: share(&self.background),

@@ -128,7 +128,7 @@ impl<'a> Tap<'a> {
     }
 
     /// Returns the range of the run's images in this evaluation; `None` for [`Tap::none`].
-    pub fn images(&self) -> Option<Range<i64>> {
+    pub(crate) fn images(&self) -> Option<Range<i64>> {
         self.0.as_ref().map(|live| live.call.images.clone())
     }
 

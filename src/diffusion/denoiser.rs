@@ -96,7 +96,7 @@ impl Predictions {
     }
 
     /// Adds the branches of `other`, which another call evaluated.
-    pub fn extend(&mut self, other: Self) {
+    pub(crate) fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
 

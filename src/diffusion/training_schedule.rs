@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// use impasto::diffusion::TrainingSchedule;
 ///
 /// let table = TrainingSchedule::stable_diffusion();
-/// assert!((table.sigma_max() - 14.6146).abs() < 1e-4);
+/// assert!((table.sigma_of(999.0) - 14.6146).abs() < 1e-4);
 /// assert_eq!(table.timestep_of(1e6), 999.0);   // a level above the table has the last timestep
 /// ```
 ///
@@ -39,7 +39,7 @@ impl TrainingSchedule {
     ///
     /// # Errors
     /// The errors of [`TrainingSchedule::new`].
-    pub fn linear(count: usize, start: f64, end: f64) -> Result<Self> {
+    pub(crate) fn linear(count: usize, start: f64, end: f64) -> Result<Self> {
         Self::new(linspace(count, start as f32, end as f32).collect())
     }
 
@@ -130,7 +130,7 @@ impl TrainingSchedule {
     }
 
     /// The highest noise level σ.
-    pub fn sigma_max(&self) -> f64 {
+    pub(crate) fn sigma_max(&self) -> f64 {
         self.sigmas.last().copied().unwrap_or_default()
     }
 

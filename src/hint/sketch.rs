@@ -91,7 +91,7 @@ impl Sketch {
     ///
     /// # Errors
     /// [`Error::Parameter`] if width or height is 0.
-    pub fn resize(&self, size: impl Into<Size>) -> Result<Self> {
+    pub(crate) fn resize(&self, size: impl Into<Size>) -> Result<Self> {
         let size = size.into();
         if size == self.size {
             return Ok(self.clone());

@@ -27,7 +27,7 @@ impl Resample {
     ///
     /// # Errors
     /// Only libtorch's own errors, such as for a mask of another shape.
-    pub fn apply(self, mask: &Tensor, grid: Grid) -> Result<Tensor> {
+    pub(crate) fn apply(self, mask: &Tensor, grid: Grid) -> Result<Tensor> {
         let Grid { h, w } = grid;
         let (_, _, rows, columns) = mask.size4()?;
         if (rows, columns) == (h, w) {

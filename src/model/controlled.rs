@@ -356,11 +356,6 @@ impl<'m> Controlled<'m> {
         self
     }
 
-    /// Returns the plain model.
-    pub const fn model(&self) -> &'m Model {
-        self.model
-    }
-
     /// Returns the sum of the residuals of all nets that act at this step; `None` if none acts.
     fn residuals(
         &self,

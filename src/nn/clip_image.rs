@@ -208,7 +208,7 @@ impl ClipImageProcessor {
     /// [`Error::Shape`] for another shape.
     ///
     /// Source: ColorizeDiffusion's `FrozenOpenCLIPImageEmbedder`.
-    pub fn stretched(&self, pictures: &Tensor) -> Result<Tensor> {
+    pub(crate) fn stretched(&self, pictures: &Tensor) -> Result<Tensor> {
         if !matches!(pictures.size().as_slice(), &[_, 3, h, w] if h > 0 && w > 0) {
             return Err(Error::Shape {
                 what: "pictures",

@@ -160,7 +160,7 @@ impl ClipText {
     }
 
     /// Returns the configuration of the network.
-    pub fn config(&self) -> &ClipTextConfig {
+    pub(crate) fn config(&self) -> &ClipTextConfig {
         &self.config
     }
 

@@ -146,13 +146,6 @@ pub struct VisionStates {
     pub image_embeds: Option<Tensor>,
 }
 
-impl VisionStates {
-    /// Returns the output of the layer `skip` before the last; `None` if `skip` exceeds the number of layers.
-    pub fn before_last(&self, skip: usize) -> Option<&Tensor> {
-        self.hidden_states.iter().rev().nth(skip)
-    }
-}
-
 /// transformers' `CLIPVisionModel`, with or without projection.
 ///
 /// ```
@@ -213,7 +206,7 @@ impl ClipVision {
     }
 
     /// Returns the configuration of the network.
-    pub fn config(&self) -> &ClipVisionConfig {
+    pub(crate) fn config(&self) -> &ClipVisionConfig {
         &self.config
     }
 
@@ -311,8 +304,8 @@ mod tests {
         let states = tower.forward(&picture(Kind::Float))?;
         assert_eq!(states.hidden_states.len(), 3);
         assert_eq!(states.last_hidden_state.size(), [2, 1 + 4, 8]);
-        assert_eq!(states.before_last(0), Some(&states.last_hidden_state));
-        assert!(states.before_last(3).is_none());
+        assert_eq!(states.hidden_states.last(), Some(&states.last_hidden_state));
+        assert_eq!(states.hidden_states.len(), 3);
         let all = tower.projected(&tower.normed(&states.last_hidden_state)?)?.unwrap();
         let embeds = states.image_embeds.unwrap();
         assert_eq!((all.size(), embeds.size()), (vec![2, 5, 6], vec![2, 6]));

@@ -80,7 +80,7 @@ impl ControlNetConfig {
     }
 
     /// Returns the pixels of a hint per latent cell, in each direction: 8 for Stable Diffusion.
-    pub fn factor(&self) -> i64 {
+    pub(crate) fn factor(&self) -> i64 {
         1 << self.conditioning_embedding_out_channels.len().saturating_sub(1).min(62)
     }
 
@@ -200,8 +200,8 @@ impl ControlNet {
     /// w] in this network's kind.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the hint has other channels, or sides that are not multiples of
-    /// [`ControlNetConfig::factor`].
+    /// [`Error::Shape`] if the hint has other channels, or sides that are not multiples of 2ⁿ⁻¹ for n
+    /// `conditioning_embedding_out_channels`: 8 for Stable Diffusion.
     pub fn embed(&self, hint: &Tensor) -> Result<Tensor> {
         let (channels, factor) = (self.config.conditioning_channels, self.config.factor());
         match hint.size().as_slice() {

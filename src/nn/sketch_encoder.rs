@@ -127,7 +127,7 @@ impl SketchEncoder {
     }
 
     /// Returns the configuration of the network.
-    pub const fn config(&self) -> &SketchEncoderConfig {
+    pub(crate) const fn config(&self) -> &SketchEncoderConfig {
         &self.config
     }
 

@@ -76,7 +76,7 @@ impl ConfigFile for TaesdConfig {
 
 impl TaesdConfig {
     /// Returns the pixels of a picture per latent cell, in each direction: 8 by default.
-    pub fn factor(&self) -> i64 {
+    pub(crate) fn factor(&self) -> i64 {
         1 << self.num_encoder_blocks.len().saturating_sub(1).min(62)
     }
 
@@ -177,7 +177,7 @@ impl Taesd {
     }
 
     /// Returns the configuration of the network.
-    pub const fn config(&self) -> &TaesdConfig {
+    pub(crate) const fn config(&self) -> &TaesdConfig {
         &self.config
     }
 

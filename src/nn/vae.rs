@@ -82,7 +82,7 @@ impl ConfigFile for VaeConfig {
 
 impl VaeConfig {
     /// Returns the pixels of a picture per latent cell, in each direction: 8 for Stable Diffusion.
-    pub fn factor(&self) -> i64 {
+    pub(crate) fn factor(&self) -> i64 {
         1 << self.block_out_channels.len().saturating_sub(1).min(62)
     }
 
@@ -183,11 +183,12 @@ impl Vae {
     }
 
     /// Returns the configuration of the network.
-    pub fn config(&self) -> &VaeConfig {
+    pub(crate) fn config(&self) -> &VaeConfig {
         &self.config
     }
 
-    /// Encodes pictures, [b, 3, h, w] in −1..=1 with sides that are multiples of [`VaeConfig::factor`].
+    /// Encodes pictures, [b, 3, h, w] in −1..=1 with sides that are multiples of 2ⁿ⁻¹ for n `block_out_channels`: 8 for
+    /// Stable Diffusion.
     ///
     /// # Errors
     /// [`Error::Shape`] if the pictures have other channels.

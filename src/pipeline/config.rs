@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// setter's documentation says more.
 ///
 /// [`RunRecipe`](super::RunRecipe) stores these settings beside the picture. [`Request::tune`](super::Request::tune)
-/// changes some of them, and [`Request::config`](super::Request::config) replaces all of them.
+/// changes some of them or replaces all of them.
 ///
 /// ```
 /// use impasto::pipeline::RequestConfig;

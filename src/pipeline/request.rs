@@ -449,6 +449,7 @@ impl<'p> Request<'p> {
 /// # All plain settings
 impl<'p> Request<'p> {
     /// Changes the plain settings, which a file can hold. Many of them have no setter of their own.
+    /// `tune(|config| *config = other)` replaces all of them, including the prompt.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -460,13 +461,6 @@ impl<'p> Request<'p> {
     /// ```
     pub fn tune(mut self, change: impl FnOnce(&mut RequestConfig)) -> Self {
         change(&mut self.config);
-        self
-    }
-
-    /// Replaces all plain settings, which a file can hold, including the prompt. Solver, combination, guidance methods
-    /// and pictures stay.
-    pub fn config(mut self, config: RequestConfig) -> Self {
-        self.config = config;
         self
     }
 }

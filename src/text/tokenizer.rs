@@ -200,7 +200,7 @@ impl Tokenizer {
     }
 
     /// Returns the id of the end token.
-    pub const fn end(&self) -> i64 {
+    pub(crate) const fn end(&self) -> i64 {
         self.end
     }
 

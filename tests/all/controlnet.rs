@@ -3,7 +3,7 @@
 use super::closed_form::{shape, summed, tensors, wave};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Tap};
 use impasto::diffusion::solver::Euler;
-use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing};
+use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, TrainingSchedule};
 use impasto::guidance::{Guidance, Plan, Setup};
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::model::{Controlled, Guess};
@@ -297,7 +297,7 @@ impl CrossAttentionHook for Listener {
 }
 
 fn run_with(model: &Controlled, hook: &mut Listener) -> Result<Tensor> {
-    let schedule = Schedule::new(model.model().training_schedule(), 2, Spacing::Karras)?;
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Karras)?;
     let start = Start::new("a red boat", GRID, Noise::seeded(3));
     let mut run = Sampler::new(schedule, Euler).hook(hook).start(model, start)?;
     Ok(run.finish()?.shallow_clone())

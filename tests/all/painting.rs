@@ -296,7 +296,7 @@ fn palette_counts_colors_and_finds_the_nearest() {
         assert_eq!(color, rgb(&case["nearest"]));
         assert!((distance - numbers(&case["distance"])[0]).abs() < 1e-4);
     }
-    assert_eq!(palette.above(0.2).colors().len(), 2);
+    assert_eq!(palette.colors().iter().filter(|entry| entry.share > 0.2).count(), 2);
     assert_eq!(Palette::default().nearest(RED), None);
 }
 

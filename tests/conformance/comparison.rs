@@ -77,10 +77,12 @@ impl Dpmpp3MSdeOfDiffusers {
     pub fn new(config: &SchedulerConfig) -> Self {
         let heun = config.solver_type.as_deref() == Some("heun");
         let solver = Multistep {
+            order: 3,
+            eta: 1.0,
             correction: if heun { Correction::Heun } else { Correction::Midpoint },
             lower_order_final: config.lower_order_final,
             euler_at_final: config.euler_at_final,
-            ..Multistep::dpmpp_3m_sde()
+            ..Multistep::default()
         };
         Self { config: config.clone(), solver, history: Vec::new() }
     }

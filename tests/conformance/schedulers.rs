@@ -274,11 +274,12 @@ pub fn scheduler_math(case: &Case) -> Result<Outputs> {
         let timesteps: Vec<f64> = match run["at"].as_array() {
             None => run["timesteps"].as_array().unwrap().iter().map(|t| t.as_f64().unwrap()).collect(),
             Some(at) => {
-                // `config.schedule` refuses some of these configurations: they predict the noise of a sample that is
-                // noise alone.
+                // Some of these configurations predict the noise of a sample that is noise alone, which is refused. The
+                // levels do not depend on the prediction type.
                 let steps = run["num_inference_steps"].as_u64().unwrap() as usize;
-                let (spacing, options) = (config.spacing().unwrap(), config.spacing_options().unwrap());
-                let schedule = Schedule::with_options(&table, steps, spacing, &options).unwrap();
+                let mut config = config.clone();
+                config.prediction_type = Prediction::V;
+                let schedule = config.schedule(steps).unwrap();
                 let all = timesteps(class, &schedule, &table, &Dpm2AncestralInSingle::new(Vec::new()));
                 at.iter().map(|i| all[i.as_u64().unwrap() as usize]).collect()
             }

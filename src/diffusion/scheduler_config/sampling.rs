@@ -57,7 +57,7 @@ impl SchedulerConfig {
     ///
     /// # Errors
     /// [`Error::Config`] for an unsupported spacing, or if more than one `use_…` field is true.
-    pub fn spacing(&self) -> Result<Spacing> {
+    pub(crate) fn spacing(&self) -> Result<Spacing> {
         let fields = [
             ("use_karras_sigmas", self.use_karras_sigmas, Spacing::Karras),
             ("use_exponential_sigmas", self.use_exponential_sigmas, Spacing::Exponential),
@@ -114,8 +114,8 @@ impl SchedulerConfig {
     /// The noise schedule of the file's class with `steps` steps.
     ///
     /// # Errors
-    /// The errors of [`SchedulerConfig::training_schedule`] and [`SchedulerConfig::spacing`], and
-    /// - [`Error::Config`] for options that are not supported;
+    /// The errors of [`SchedulerConfig::training_schedule`], and
+    /// - [`Error::Config`] for options that are not supported, or if more than one `use_…` field is true;
     /// - [`Error::Config`] for a network that predicts noise, if the first level is pure noise;
     /// - [`Error::Parameter`] for `steps` out of range.
     pub fn schedule(&self, steps: usize) -> Result<Schedule> {

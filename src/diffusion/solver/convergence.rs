@@ -28,8 +28,10 @@ fn errors_shrink_with_the_expected_order() {
     let bell: Picture = |x, sigma, _| 0.7 + 1.0 / (1.0 + sigma * sigma) * (x - 0.7);
     let heun = |solver: Multistep| Multistep { correction: Correction::Heun, ..solver };
     let exact = |solver: Multistep| Multistep { taylor: Taylor::Exact, ..heun(solver) };
-    let (half, third) =
-        (|| Multistep { eta: 0.5, ..Multistep::dpmpp_2m() }, || Multistep { eta: 0.5, ..Multistep::dpmpp_3m() });
+    let (half, third) = (
+        || Multistep { eta: 0.5, ..Multistep::default() },
+        || Multistep { eta: 0.5, order: 3, ..Multistep::default() },
+    );
     let plain = |solver: UniPc| UniPc { lower_order_final: false, ..solver };
     let (dpm2, two_s) = (|eta| Dpm2 { eta, s_noise: 1.0 }, |eta| Dpmpp2SAncestral { eta, s_noise: 1.0 });
     let solvers: [(&str, Box<dyn Solver>, f64); 30] = [
@@ -53,11 +55,11 @@ fn errors_shrink_with_the_expected_order() {
         ("euler", Box::new(Euler), 0.0),
         ("euler_a eta .5 (mean)", Box::new(EulerAncestral { eta: 0.5, ..EulerAncestral::default() }), 0.25),
         ("heun", Box::new(Heun), 0.0),
-        ("dpmpp_2m", Box::new(Multistep::dpmpp_2m()), 0.0),
-        ("dpmpp_3m", Box::new(heun(Multistep::dpmpp_3m())), 0.0),
-        ("dpmpp_3m seeded", Box::new(heun(Multistep::dpmpp_3m())), 0.0),
-        ("dpmpp_3m exact", Box::new(exact(Multistep::dpmpp_3m())), 0.0),
-        ("dpmpp_3m exact seeded", Box::new(exact(Multistep::dpmpp_3m())), 0.0),
+        ("dpmpp_2m", Box::new(Multistep::default()), 0.0),
+        ("dpmpp_3m", Box::new(heun(Multistep { order: 3, ..Multistep::default() })), 0.0),
+        ("dpmpp_3m seeded", Box::new(heun(Multistep { order: 3, ..Multistep::default() })), 0.0),
+        ("dpmpp_3m exact", Box::new(exact(Multistep { order: 3, ..Multistep::default() })), 0.0),
+        ("dpmpp_3m exact seeded", Box::new(exact(Multistep { order: 3, ..Multistep::default() })), 0.0),
         ("dpmpp_2m_sde eta .5 (mean)", Box::new(half()), 0.5),
         ("dpmpp_2m_sde_heun eta .5 (mean)", Box::new(heun(half())), 0.5),
         ("dpmpp_3m_sde eta .5 (mean)", Box::new(heun(third())), 0.5),
@@ -72,7 +74,7 @@ fn errors_shrink_with_the_expected_order() {
     let curved: [(&str, Box<dyn Solver>); 4] = [
         ("tanh: dpmpp_sde", Box::new(DpmppSde::default())),
         ("tanh: euler_a", Box::new(EulerAncestral::default())),
-        ("tanh: dpmpp_2m_sde", Box::new(Multistep { eta: 1.0, ..Multistep::dpmpp_2m() })),
+        ("tanh: dpmpp_2m_sde", Box::new(Multistep { eta: 1.0, ..Multistep::default() })),
         ("tanh: dpmpp_3m_sde", Box::new(Multistep::dpmpp_3m_sde())),
     ];
     for (name, mut solver) in curved {

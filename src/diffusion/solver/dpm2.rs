@@ -24,13 +24,6 @@ pub struct Dpm2 {
     pub s_noise: f64,
 }
 
-impl Dpm2 {
-    /// DPM2 a: DPM2 with fresh noise, η = 1.
-    pub const fn ancestral() -> Self {
-        Self { eta: 1.0, s_noise: 1.0 }
-    }
-}
-
 impl Default for Dpm2 {
     fn default() -> Self {
         Self { eta: 0.0, s_noise: 1.0 }

@@ -10,7 +10,7 @@ use tch::Tensor;
 /// ```
 /// use impasto::diffusion::solver::Multistep;
 ///
-/// let solver = Multistep { eta: 0.5, ..Multistep::dpmpp_2m() };
+/// let solver = Multistep { eta: 0.5, ..Multistep::default() };
 /// ```
 #[derive(Debug, Default)]
 pub struct History {

@@ -9,7 +9,7 @@
 //! | [`Pndm`] (PLMS), [`Lms`] | 1 | older multistep methods; the files of SD 1.x name PNDM |
 //! | [`Singlestep`]: DPM++ 2S, 3S | 1 | DPM++ in blocks of steps, as in diffusers |
 //! | [`Heun`], [`Dpm2`] | 2 | second order without a memory of earlier steps |
-//! | [`Dpm2::ancestral`], [`Dpmpp2SAncestral`], [`DpmppSde`] | 2 | fresh noise in every step |
+//! | [`Dpm2`] with η = 1, [`Dpmpp2SAncestral`], [`DpmppSde`] | 2 | fresh noise in every step |
 //! | [`Lcm`], [`Tcd`] | 1 | for distilled models, in 2 to 8 steps |
 //!
 //! [`by_name`] finds solvers by the names of A1111, ComfyUI, k-diffusion and diffusers. Several solvers are equal in

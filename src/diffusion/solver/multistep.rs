@@ -13,13 +13,20 @@ use tch::Tensor;
 /// DPM-Solver++ multistep: the change of x0 over earlier steps corrects the next step. One model call per step thus
 /// gives second order.
 ///
-/// DPM++ 2M, 2M SDE, 3M and 3M SDE are settings of this solver; [`by_name`](super::by_name) knows these names. 2M SDE is
-/// 2M with η = 1. 15 to 30 steps with [`Spacing::Karras`](crate::diffusion::Spacing::Karras) are usual.
+/// 15 to 30 steps with [`Spacing::Karras`](crate::diffusion::Spacing::Karras) are usual. Named solvers are settings of
+/// this one; [`by_name`](super::by_name) knows the names:
+///
+/// | name | settings |
+/// |---|---|
+/// | DPM++ 2M | the default |
+/// | DPM++ 2M SDE | `eta: 1.0` |
+/// | DPM++ 3M | `order: 3` |
+/// | DPM++ 3M SDE | `order: 3, eta: 1.0, correction: Correction::Heun`, as in k-diffusion |
 ///
 /// ```
 /// use impasto::diffusion::solver::{Correction, Multistep, Solver};
 ///
-/// let solver = Multistep { eta: 0.5, correction: Correction::Heun, ..Multistep::dpmpp_2m() };
+/// let solver = Multistep { eta: 0.5, correction: Correction::Heun, ..Multistep::default() };
 /// assert_eq!(solver.name(), "Dpmpp2MSdeHeun");
 /// ```
 ///
@@ -80,9 +87,9 @@ const REMEMBERED: usize = 2;
 /// Number of steps below which a run ends with lower orders.
 const FEW: usize = 15;
 
-impl Multistep {
-    /// DPM++ 2M: second order, without fresh noise.
-    pub const fn dpmpp_2m() -> Self {
+/// DPM++ 2M: second order, without fresh noise.
+impl Default for Multistep {
+    fn default() -> Self {
         Self {
             order: 2,
             eta: 0.0,
@@ -94,15 +101,12 @@ impl Multistep {
             history: History::new(),
         }
     }
+}
 
-    /// DPM++ 3M: uses two earlier steps, without fresh noise.
-    pub fn dpmpp_3m() -> Self {
-        Self { order: 3, ..Self::dpmpp_2m() }
-    }
-
-    /// DPM++ 3M SDE: DPM++ 3M with fresh noise, η = 1. The second step uses [`Correction::Heun`], as in k-diffusion.
-    pub fn dpmpp_3m_sde() -> Self {
-        Self { eta: 1.0, correction: Correction::Heun, ..Self::dpmpp_3m() }
+impl Multistep {
+    /// DPM++ 3M SDE, as in k-diffusion.
+    pub(super) fn dpmpp_3m_sde() -> Self {
+        Self { order: 3, eta: 1.0, correction: Correction::Heun, ..Self::default() }
     }
 
     /// The order of a step: the setting, limited by the memory and by stability at the end of a run.
@@ -180,7 +184,7 @@ impl Multistep {
                 correction: Correction::configured(config)?,
                 lower_order_final: config.lower_order_final,
                 euler_at_final: config.euler_at_final,
-                ..Self::dpmpp_2m()
+                ..Self::default()
             })),
         }
     }

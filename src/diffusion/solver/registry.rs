@@ -120,9 +120,11 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
         class: Some(Class {
             defaults: STABLE,
             rounds: true,
-            ..Class::new("KDPM2AncestralDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Dpm2::ancestral())))
+            ..Class::new("KDPM2AncestralDiscreteScheduler", SchedulerFamily::Euler, |_| {
+                Ok(Box::new(Dpm2 { eta: 1.0, ..Dpm2::default() }))
+            })
         }),
-        make: || Box::new(Dpm2::ancestral()),
+        make: || Box::new(Dpm2 { eta: 1.0, ..Dpm2::default() }),
         recipe: ("Dpm2", read::<Dpm2>),
     },
     Row {
@@ -147,28 +149,28 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
         label: "DPM++ 2M",
         names: &["dpmpp 2m"],
         class: Some(Class::new("DPMSolverMultistepScheduler", SchedulerFamily::Multistep, Multistep::configured)),
-        make: || Box::new(Multistep::dpmpp_2m()),
+        make: || Box::new(Multistep::default()),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
         label: "DPM++ 2M SDE",
         names: &["dpmpp 2m sde"],
         class: None,
-        make: || Box::new(Multistep { eta: 1.0, ..Multistep::dpmpp_2m() }),
+        make: || Box::new(Multistep { eta: 1.0, ..Multistep::default() }),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
         label: "DPM++ 2M SDE Heun",
         names: &["dpmpp 2m sde heun"],
         class: None,
-        make: || Box::new(Multistep { correction: Correction::Heun, eta: 1.0, ..Multistep::dpmpp_2m() }),
+        make: || Box::new(Multistep { correction: Correction::Heun, eta: 1.0, ..Multistep::default() }),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
         label: "DPM++ 3M",
         names: &["dpmpp 3m"],
         class: None,
-        make: || Box::new(Multistep::dpmpp_3m()),
+        make: || Box::new(Multistep { order: 3, ..Multistep::default() }),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
@@ -325,7 +327,7 @@ mod tests {
                 eta: 0.3,
                 s_noise: 1.01,
                 correction: Correction::Heun,
-                ..Multistep::dpmpp_2m()
+                ..Multistep::default()
             }),
             Box::new(Singlestep { order: 3, ..Singlestep::default() }),
             Box::new(UniPc { order: 3, ..UniPc::default() }),

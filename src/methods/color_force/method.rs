@@ -91,7 +91,7 @@ impl ColorForce {
     /// Forces `phrase` to exactly `color`, without settings to tune. The force costs two runs and a few decodings.
     ///
     /// - The first of two passes finds the mask, by competition among the phrases of the prompt
-    ///   ([`Refine::Contrast`](saliency::Refine::Contrast)). The mask then follows the outlines of the picture.
+    ///   ([`Refine::Contrast`](crate::saliency::Refine::Contrast)). The mask then follows the outlines of the picture.
     /// - The second pass forces late, at timesteps up to 250, so that the rest of the picture stays as it was. The
     ///   texture is kept.
     /// - The result is measured and trimmed.
@@ -284,8 +284,8 @@ impl ColorForce {
     /// Protects the object that `phrase` names; may be called several times.
     ///
     /// The object is found by competition among the phrases of the prompt
-    /// ([`Refine::Contrast`](saliency::Refine::Contrast)) at timesteps up to 850. Cells where the force's own saliency
-    /// is larger are forced all the same, unless [`ForceOptions::protect_mode`] is `Always`.
+    /// ([`Refine::Contrast`](crate::saliency::Refine::Contrast)) at timesteps up to 850. Cells where the force's own
+    /// saliency is larger are forced all the same, unless [`ForceOptions::protect_mode`] is `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
         let look = Daam::competing(&phrase).tune(|options| options.against = vec![self.settings.phrase.clone()]);

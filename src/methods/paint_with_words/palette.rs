@@ -57,15 +57,10 @@ impl Palette {
         Self(colors)
     }
 
-    /// Returns all colors, the most frequent first.
+    /// Returns all colors, the most frequent first. Colors of a small share are often the mixed colors of smoothed
+    /// edges.
     pub fn colors(&self) -> &[ColorShare] {
         &self.0
-    }
-
-    /// Returns the colors that cover more than `share` of the picture, 0..=1. A small `share` removes the mixed colors
-    /// of smoothed edges.
-    pub fn above(&self, share: f64) -> Self {
-        Self(self.0.iter().copied().filter(|entry| entry.share > share).collect())
     }
 
     /// Returns the palette's nearest color to `color`, and their Euclidean distance in RGB; `None` for an empty

@@ -34,7 +34,7 @@ fn solver_with_settings_repeats() -> Result<()> {
 
 #[test]
 fn multistep_solver_repeats() -> Result<()> {
-    repeats(|r| r.solver(Multistep::dpmpp_3m()))
+    repeats(|r| r.solver(Multistep { order: 3, ..Multistep::default() }))
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn config_gives_the_same_run_as_setters() -> Result<()> {
         variation: Some((9, 0.2)),
         ..RequestConfig::default()
     };
-    let by_config = pipeline.request("something else").config(config.clone()).run()?;
+    let by_config = pipeline.request("something else").tune(|own| *own = config.clone()).run()?;
     assert_eq!(by_config.recipe().config, config);
     assert_same(&by_setters, &by_config);
     Ok(())
