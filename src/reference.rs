@@ -26,8 +26,8 @@ pub enum Feature {
 }
 
 /// Features of a reference for the upsampling half of a UNet, as
-/// [`Codec::reference_features`](crate::Codec::reference_features) returns them. Each list has one tensor for each layer
-/// of that half, the smallest grid first, or is empty.
+/// [`Codec::reference_features`](crate::Codec::reference_features) returns them. Each list has one tensor for each
+/// layer of that half, the smallest grid first, or is empty.
 ///
 /// Source: ColorizeDiffusion v2.
 #[derive(Debug, Default)]

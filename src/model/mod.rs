@@ -1,4 +1,4 @@
-//! [`Model`]: a loaded checkpoint, as used by samplers and guidance methods.
+//! [`Model`]: a loaded checkpoint, as used by samplers and guidance methods. [`Controlled`]: a model with ControlNets.
 
 mod adapt;
 mod autoencoder;

@@ -37,4 +37,5 @@ mod regions;
 mod reports;
 mod sdxl;
 mod sketch_keras;
+mod surface;
 mod tiling;

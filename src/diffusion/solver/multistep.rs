@@ -13,8 +13,8 @@ use tch::Tensor;
 /// DPM-Solver++ multistep: the change of x0 over earlier steps corrects the next step. One model call per step thus
 /// gives second order.
 ///
-/// 15 to 30 steps with [`Spacing::Karras`](crate::diffusion::Spacing::Karras) are usual. Named solvers are settings of
-/// this one; [`by_name`](super::by_name) knows the names:
+/// 15 to 30 steps with [`Spacing::Karras`](crate::diffusion::Spacing::Karras) are usual. Four known solvers are
+/// settings of `Multistep`; [`by_name`](super::by_name) knows their names:
 ///
 /// | name | settings |
 /// |---|---|

@@ -1,0 +1,164 @@
+//! The size of the public interface, which readers of the documentation have to find their way through.
+
+use super::layering::is_test;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use syn::{ImplItem, Item, UseTree, Visibility};
+
+/// Largest number of public items in `src`: functions, methods, types, traits and constants.
+const MOST_ITEMS: usize = 800;
+/// Largest number of names in a public module, without the names of its modules.
+const MOST_NAMES: usize = 30;
+
+/// The public items of a crate.
+#[derive(Default)]
+struct Surface {
+    /// Number of public items in all modules, private modules included.
+    items: usize,
+    /// Number of names of each module that is public up to the root.
+    names: BTreeMap<String, usize>,
+}
+
+const fn is_public(visibility: &Visibility) -> bool {
+    matches!(visibility, Visibility::Public(_))
+}
+
+/// Returns the number of names that a `use` brings into its module.
+fn leaves(tree: &UseTree) -> usize {
+    match tree {
+        UseTree::Path(path) => leaves(&path.tree),
+        UseTree::Name(_) | UseTree::Rename(_) => 1,
+        UseTree::Group(group) => group.items.iter().map(leaves).sum(),
+        UseTree::Glob(_) => panic!("a public `use` of `*` hides how many names a module has; list the names"),
+    }
+}
+
+/// Returns the attributes and the visibility of an item that counts.
+fn counted(item: &Item) -> Option<(&[syn::Attribute], &Visibility)> {
+    Some(match item {
+        Item::Const(item) => (&item.attrs, &item.vis),
+        Item::Enum(item) => (&item.attrs, &item.vis),
+        Item::Fn(item) => (&item.attrs, &item.vis),
+        Item::Static(item) => (&item.attrs, &item.vis),
+        Item::Struct(item) => (&item.attrs, &item.vis),
+        Item::Trait(item) => (&item.attrs, &item.vis),
+        Item::Type(item) => (&item.attrs, &item.vis),
+        _ => return None,
+    })
+}
+
+impl Surface {
+    /// Reads a crate from its root, `lib.rs`. Modules that are compiled for tests alone are left out.
+    fn read(root: &Path) -> Self {
+        let mut surface = Self::default();
+        let folder = root.parent().expect("a folder").to_owned();
+        surface.file(root, folder, "impasto", true);
+        surface
+    }
+
+    fn file(&mut self, path: &Path, folder: PathBuf, module: &str, open: bool) {
+        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let file = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        self.module(&file.items, &folder, module, open);
+    }
+
+    /// Counts the items of a module. Files of modules below it are in `folder`; `open` is true for a public module.
+    fn module(&mut self, items: &[Item], folder: &Path, module: &str, open: bool) {
+        let mut names = 0;
+        for item in items {
+            match item {
+                Item::Use(item) if is_public(&item.vis) && !is_test(&item.attrs) => names += leaves(&item.tree),
+                Item::Impl(item) if item.trait_.is_none() && !is_test(&item.attrs) => {
+                    self.items += item.items.iter().filter(|item| is_public_member(item)).count();
+                }
+                Item::Mod(item) if !is_test(&item.attrs) => self.below(item, folder, module, open),
+                item => {
+                    let public = counted(item).is_some_and(|(attrs, vis)| is_public(vis) && !is_test(attrs));
+                    self.items += usize::from(public);
+                    names += usize::from(public);
+                }
+            }
+        }
+        if open {
+            self.names.insert(module.to_owned(), names);
+        }
+    }
+
+    fn below(&mut self, item: &syn::ItemMod, folder: &Path, module: &str, open: bool) {
+        let (name, open) = (item.ident.to_string(), open && is_public(&item.vis));
+        let (inside, path) = (folder.join(&name), format!("{module}::{name}"));
+        match &item.content {
+            Some((_, items)) => self.module(items, &inside, &path, open),
+            None => {
+                let file = [folder.join(format!("{name}.rs")), inside.join("mod.rs")];
+                let file = file.into_iter().find(|file| file.is_file());
+                self.file(&file.unwrap_or_else(|| panic!("{path} has no file")), inside, &path, open);
+            }
+        }
+    }
+
+    /// Returns what exceeds the limits, one line each.
+    fn excess(&self, most_items: usize, most_names: usize) -> Vec<String> {
+        let mut excess = Vec::new();
+        if self.items > most_items {
+            excess.push(format!(
+                "src has {} public items, expected {most_items} at most; make crate-private what no user needs, and \
+                 let public fields, struct update or `tune` say what setters say",
+                self.items
+            ));
+        }
+        for (module, names) in self.names.iter().filter(|(_, names)| **names > most_names) {
+            excess.push(format!(
+                "{module} has {names} names, expected {most_names} at most; move names that belong together to a \
+                 public module of their own, or make them crate-private"
+            ));
+        }
+        excess
+    }
+}
+
+/// Returns true for a public method or constant of a type.
+fn is_public_member(item: &ImplItem) -> bool {
+    match item {
+        ImplItem::Fn(item) => is_public(&item.vis) && !is_test(&item.attrs),
+        ImplItem::Const(item) => is_public(&item.vis) && !is_test(&item.attrs),
+        ImplItem::Type(item) => is_public(&item.vis),
+        _ => false,
+    }
+}
+
+#[test]
+fn public_items_and_names_stay_few() {
+    let surface = Surface::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"));
+    assert!(surface.items > 500 && surface.names.len() > 15, "{}: {:?}", surface.items, surface.names);
+    let excess = surface.excess(MOST_ITEMS, MOST_NAMES);
+    assert!(excess.is_empty(), "\n{}", excess.join("\n"));
+}
+
+#[test]
+fn excess_items_and_names_are_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, text).expect("written");
+    };
+    write("lib.rs", "pub mod mask; mod hidden; pub use hidden::{A, B as C}; pub use mask::{Region, region::Drawn};");
+    write("mask/mod.rs", "pub mod region; #[cfg(test)] mod tests; pub struct Region; pub(crate) fn blur() {}");
+    write("mask/region.rs", "pub const SIDE: u8 = 1; pub struct Drawn; impl Drawn { pub fn new() {} fn own() {} }");
+    write("mask/tests.rs", "pub fn helper() {}");
+    write(
+        "hidden.rs",
+        "pub type A = u8; pub enum B {} pub trait T { fn f(); } impl T for B { fn f() {} } static S: u8 = 0; \
+         #[cfg(test)] mod tests { pub fn helper() {} } mod inner { pub static OPEN: u8 = 0; }",
+    );
+    let surface = Surface::read(&folder.path().join("lib.rs"));
+    let names = [("impasto", 4), ("impasto::mask", 1), ("impasto::mask::region", 2)];
+    assert_eq!(surface.names, names.map(|(module, names)| (module.to_owned(), names)).into());
+    assert_eq!(surface.items, 8, "Region, SIDE, Drawn, new, A, B, T and OPEN");
+    assert_eq!(surface.excess(8, 4), [""; 0]);
+    let excess = surface.excess(7, 3);
+    assert!(excess.len() == 2 && excess[0].starts_with("src has 8 public items, expected 7 at most"), "{excess:?}");
+    assert!(excess[1].starts_with("impasto has 4 names, expected 3 at most"), "{excess:?}");
+}
