@@ -1,0 +1,96 @@
+//! Kernels beside libtorch's operations, in turns, for the layers of SD 1.5 at 256×256 pixels.
+//!
+//! `cargo bench -p impasto-kernels [-- --threads N] [--rounds N]`
+//!
+//! Weights are many and used in turns, so that they come from memory as in a network. The last column is the kernels'
+//! time as a share of libtorch's.
+
+use std::time::Instant;
+use tch::{Device, Kind, TchError, Tensor};
+
+/// Bytes of the weights that are used in turns.
+const BYTES: i64 = 200_000_000;
+
+type Layer<'a> = Box<dyn Fn(usize) -> Result<Tensor, TchError> + 'a>;
+
+fn main() -> Result<(), TchError> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let option = |name: &str| -> Option<i32> {
+        arguments.get(arguments.iter().position(|found| found == name)? + 1)?.parse().ok()
+    };
+    tch::set_num_threads(option("--threads").unwrap_or(1));
+    let rounds = option("--rounds").unwrap_or(9);
+    println!("{:48} {:>10} {:>10} {:>7}", "layer", "libtorch", "kernels", "share");
+    for kind in [Kind::Float, Kind::BFloat16] {
+        for [heads, d, queries, tokens] in [[8, 40, 1024, 1024], [8, 40, 1024, 77], [8, 80, 256, 256], [8, 160, 64, 77]]
+        {
+            let rows = |rows| random(&[2, rows, heads * d], kind).unflatten(2, [heads, d]).transpose(1, 2);
+            let (q, k, v) = (rows(queries), rows(tokens), rows(tokens));
+            if !impasto_kernels::attends(&q, &k, &v) {
+                println!("no kernels for {kind:?} on this processor");
+                break;
+            }
+            let plain = |_| {
+                let y = Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, false, None, false)?;
+                y.f_transpose(1, 2)?.f_flatten(2, 3)
+            };
+            let ours = |_| Ok(impasto_kernels::attend(&q, &k, &v, None, false)?.output);
+            let name = format!("{kind:?} attention, width {d}, {queries} to {tokens}");
+            compare(&name, 1, rounds, [Box::new(plain), Box::new(ours)])?;
+        }
+        for [inputs, outputs, side, kernel] in [
+            [320, 320, 32, 1],
+            [640, 2560, 16, 1],
+            [1280, 1280, 8, 1],
+            [320, 320, 32, 3],
+            [640, 640, 16, 3],
+            [1280, 1280, 8, 3],
+            [1280, 1280, 4, 3],
+        ] {
+            let x = random(&[2, side, side, inputs], kind).permute([0, 3, 1, 2]);
+            let size = kind.elt_size_in_bytes() as i64 * inputs * outputs * kernel * kernel;
+            let weights: Vec<Tensor> = (0..(BYTES / size).clamp(2, 24))
+                .map(|_| random(&[outputs, inputs, kernel, kernel], kind) / ((inputs * kernel * kernel) as f64).sqrt())
+                .collect();
+            let arranged: Vec<Tensor> = weights.iter().map(impasto_kernels::arranged).collect::<Result<_, _>>()?;
+            if arranged.iter().any(|weight| !impasto_kernels::multiplies(&x, weight)) {
+                break;
+            }
+            let bias = random(&[outputs], kind);
+            let padding = kernel / 2;
+            let plain = |i: usize| x.f_conv2d(&weights[i], Some(&bias), [1, 1], [padding, padding], [1, 1], 1);
+            let ours = |i: usize| impasto_kernels::conv2d(&x, &arranged[i], Some(&bias), (1, padding), None);
+            let name = format!("{kind:?} convolution {kernel}×{kernel}, {inputs} to {outputs}, {side}×{side}");
+            compare(&name, weights.len(), rounds, [Box::new(plain), Box::new(ours)])?;
+        }
+    }
+    Ok(())
+}
+
+fn random(shape: &[i64], kind: Kind) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind)
+}
+
+/// Times both layers with each of their weights, in turns, and prints the medians in milliseconds.
+fn compare(name: &str, weights: usize, rounds: i32, layers: [Layer<'_>; 2]) -> Result<(), TchError> {
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..=rounds {
+        for (layer, times) in layers.iter().zip(&mut times) {
+            let begun = Instant::now();
+            for weight in 0..weights {
+                let _ = layer(weight)?;
+            }
+            if round > 0 {
+                times.push(begun.elapsed().as_secs_f64() * 1e3 / weights as f64);
+            }
+        }
+    }
+    let mut ratios: Vec<f64> = times[1].iter().zip(&times[0]).map(|(ours, plain)| ours / plain).collect();
+    let median = |numbers: &mut Vec<f64>| {
+        numbers.sort_by(f64::total_cmp);
+        numbers[numbers.len() / 2]
+    };
+    let [mut plain, mut ours] = times;
+    println!("{name:48} {:>7.3} ms {:>7.3} ms {:>7.2}", median(&mut plain), median(&mut ours), median(&mut ratios));
+    Ok(())
+}

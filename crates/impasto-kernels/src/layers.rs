@@ -1,0 +1,234 @@
+//! Linear layers and convolutions of tensors.
+
+use crate::avx512::Bf16;
+use crate::cells::{Cells, Kernel};
+use crate::processor::{check, has_kind, suit, unfit};
+use crate::product::{self, Product, Steps};
+use crate::winograd::{self, Winograd};
+use tch::{Device, Kind, TchError, Tensor};
+
+/// Fewest tiles of 2×2 cells for which Winograd's algorithm pays. With fewer, reading the kernel takes the time.
+const FEW_TILES: i64 = 16;
+/// Fewest input channels for which Winograd's algorithm pays.
+const FEW_CHANNELS: i64 = 16;
+
+/// Returns true if layers with weights of this kind are computed here, on this processor. Their weights should be
+/// [`arranged`] then.
+#[must_use]
+pub fn arranges(kind: Kind) -> bool {
+    has_kind(kind)
+}
+
+/// Returns the weights of a layer, [outputs, inputs] or [outputs, inputs, kh, kw], in the order in which the kernels
+/// read them: [inputs, kh, kw, outputs]. Shape and numbers stay equal; the result is an ordinary tensor with other
+/// strides.
+///
+/// # Errors
+/// [`TchError`], such as out of memory.
+pub fn arranged(weight: &Tensor) -> Result<Tensor, TchError> {
+    match weight.stride().first() {
+        Some(1) | None => Ok(weight.shallow_clone()),
+        Some(_) => {
+            // A transposition of a matrix, for which libtorch has a fast copy.
+            let mut shape = weight.size();
+            let rows = weight.f_flatten(1, -1)?.f_transpose(0, 1)?.f_contiguous()?;
+            shape.rotate_left(1);
+            rows.f_reshape(shape)?.f_movedim_int(-1, 0)
+        }
+    }
+}
+
+/// Returns true if the kernels compute a layer of this input and weight. The weight has to be [`arranged`].
+#[must_use]
+pub fn multiplies(x: &Tensor, weight: &Tensor) -> bool {
+    suit(&[x, weight]) && weight.stride().first() == Some(&1)
+}
+
+/// Computes x·Wᵀ + bias over the last axis: [.., inputs] → [.., outputs]. With `onto`, of the shape of the result and
+/// contiguous, the result is added to it in place.
+///
+/// # Errors
+/// [`TchError`] if the tensors do not fit together, or if [`multiplies`] is false.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, onto: Option<Tensor>) -> Result<Tensor, TchError> {
+    let (outputs, inputs) = weight.size2()?;
+    let mut shape = x.size();
+    match shape.last_mut() {
+        Some(last) if *last == inputs => *last = outputs,
+        _ => return Err(unfit("the input of a linear layer", x, &format!("[.., {inputs}]"))),
+    }
+    let cells = |x: &Tensor, width: i64| x.f_reshape([1, -1, 1, width])?.f_permute([0, 3, 1, 2]);
+    let onto = onto.map(|onto| cells(&onto, outputs)).transpose()?;
+    let kernel = weight.f_unsqueeze(-1)?.f_unsqueeze(-1)?;
+    let steps = Steps { stride: 1, top: 0, left: 0 };
+    let y = product((&cells(x, inputs)?, &kernel, bias), steps, onto, |rows| rows)?;
+    y.f_permute([0, 2, 3, 1])?.f_reshape(shape)
+}
+
+/// Computes a convolution: [n, inputs, h, w] → [n, outputs, h', w'], with adjacent channels. `padding` zeros surround
+/// the picture. With `onto`, of the shape of the result and with adjacent channels, the result is added to it in place.
+///
+/// # Errors
+/// [`TchError`] if the tensors do not fit together, or if [`multiplies`] is false.
+pub fn conv2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    (stride, padding): (i64, i64),
+    onto: Option<Tensor>,
+) -> Result<Tensor, TchError> {
+    let ((n, inputs, h, w), (outputs, _, kh, kw)) = (x.size4()?, weight.size4()?);
+    let suits = (kh, kw, stride, padding) == (3, 3, 1, 1) && inputs >= FEW_CHANNELS;
+    if suits && onto.is_none() && n * ((h + 1) / 2) * ((w + 1) / 2) >= FEW_TILES && weight.kind() == Kind::Float {
+        return winograd((x, weight, bias), false, [n, outputs, h, w]);
+    }
+    let (Ok(step), Ok(margin)) = (usize::try_from(stride), usize::try_from(padding)) else {
+        return Err(TchError::Kind(format!("stride {stride}, padding {padding}; expected no negative number")));
+    };
+    let side = |length: i64, kernel: i64| (length + 2 * padding - kernel).div_euclid(stride.max(1)) + 1;
+    let steps = Steps { stride: step, top: margin, left: margin };
+    product((x, weight, bias), steps, onto, |[n, _, h, w]| [n, outputs, side(h, kh), side(w, kw)])
+}
+
+/// Computes a 3×3 convolution after upsampling by two, which repeats cells: [n, inputs, h, w] → [n, outputs, 2h, 2w],
+/// f32 with adjacent channels.
+///
+/// # Errors
+/// [`TchError`] if the tensors do not fit together, if [`multiplies`] is false, or if they are not f32.
+pub fn conv2d_upsampled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
+    let ((n, _, h, w), outputs) = (x.size4()?, weight.size4()?.0);
+    winograd((x, weight, bias), true, [n, outputs, 2 * h, 2 * w])
+}
+
+/// Computes a 3×3 convolution after upsampling by two, from the sums of the kernel's weights that fall on the same
+/// cell: for each of the 2×2 positions, row by row, a kernel of 2×2 in `sums`, [4 · outputs, inputs, 2, 2].
+///
+/// # Errors
+/// [`TchError`] if the tensors do not fit together, or if [`multiplies`] is false.
+pub fn conv2d_positions(x: &Tensor, sums: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
+    check(&[x, sums])?;
+    let ((n, _, h, w), outputs) = (x.size4()?, sums.size4()?.0 / 4);
+    let out = Tensor::f_empty([n, 2 * h, 2 * w, outputs], (x.kind(), Device::Cpu))?.f_permute([0, 3, 1, 2])?;
+    let pairs = out.f_unflatten(3, [w, 2])?.f_unflatten(2, [h, 2])?; // [n, outputs, h, 2, w, 2]
+    for (position, (row, column)) in (0..).zip([(0, 0), (0, 1), (1, 0), (1, 1)]) {
+        let kernel = sums.f_narrow(0, position * outputs, outputs)?;
+        let to = pairs.f_select(3, row)?.f_select(4, column)?;
+        let steps = Steps { stride: 1, top: 1 - row as usize, left: 1 - column as usize };
+        into((x, &kernel, bias), steps, &to, false)?;
+    }
+    Ok(out)
+}
+
+/// Returns `x`, or a copy, with adjacent channels. A last word of one bf16 gets a zero beside it.
+fn adjacent(x: &Tensor) -> Result<Tensor, TchError> {
+    let odd = x.kind() == Kind::BFloat16 && x.size4()?.1 % 2 == 1;
+    match x.stride().get(1) {
+        Some(1) if !odd => return Ok(x.shallow_clone()),
+        _ => {}
+    }
+    let cells = x.f_permute([0, 2, 3, 1])?;
+    let cells = if odd { cells.f_constant_pad_nd([0, 1])? } else { cells.f_contiguous()? };
+    cells.f_permute([0, 3, 1, 2])
+}
+
+/// Checks weight and bias against the input.
+fn fit(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<(), TchError> {
+    check(&[x, weight])?;
+    let (outputs, inputs, ..) = weight.size4()?;
+    if weight.stride().first() != Some(&1) {
+        return Err(unfit("the weight", weight, "one that is arranged"));
+    }
+    if x.size4()?.1 != inputs {
+        return Err(unfit("the input of a layer", x, &format!("{inputs} channels")));
+    }
+    match bias {
+        Some(bias) if !suit(&[x, bias]) || bias.size() != [outputs] || !bias.is_contiguous() => {
+            Err(unfit("the bias", bias, &format!("[{outputs}], contiguous, of the kind of the input")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Computes a convolution by products, onto a tensor or a new one of the shape that `shape` makes of the input's.
+fn product(
+    (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
+    steps: Steps,
+    onto: Option<Tensor>,
+    shape: impl Fn([i64; 4]) -> [i64; 4],
+) -> Result<Tensor, TchError> {
+    let (n, inputs, h, w) = x.size4()?;
+    let [n, _, h, w] = shape([n, inputs, h, w]);
+    let shape = [n, weight.size4()?.0, h, w];
+    let add = onto.is_some();
+    let out = match onto {
+        Some(onto) if onto.size() == shape && onto.stride().get(1) == Some(&1) && onto.kind() == x.kind() => onto,
+        Some(onto) => return Err(unfit("the tensor to add to", &onto, &format!("{shape:?} with adjacent channels"))),
+        None if h < 1 || w < 1 => return Err(unfit("the picture", x, "one that is as large as the kernel")),
+        None => Tensor::f_empty([n, h, w, shape[1]], (x.kind(), Device::Cpu))?.f_permute([0, 3, 1, 2])?,
+    };
+    into((x, weight, bias), steps, &out, add)?;
+    Ok(out)
+}
+
+/// Computes a convolution by products into `out`, which has adjacent channels.
+fn into(
+    (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
+    steps: Steps,
+    out: &Tensor,
+    add: bool,
+) -> Result<(), TchError> {
+    fit(x, weight, bias)?;
+    let x = adjacent(x)?;
+    let (cells, kernel, out) = (Cells::of(&x)?, Kernel::of(weight)?, Cells::of(out)?);
+    match x.f_kind()? {
+        Kind::BFloat16 => {
+            let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
+            let product = Product::<Bf16>::new((cells, kernel, bias), steps, out, add);
+            // SAFETY: `fit` has found the instructions for the kind, which is that of all tensors.
+            product.run(|index, scratch| unsafe { bf16(&product, index, scratch) });
+        }
+        _ => {
+            let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
+            let product = Product::<f32>::new((cells, kernel, bias), steps, out, add);
+            // SAFETY: as above.
+            product.run(|index, scratch| unsafe { f32(&product, index, scratch) });
+        }
+    }
+    Ok(())
+}
+
+/// Computes a 3×3 convolution by Winograd's algorithm, of the picture or of the upsampled picture.
+fn winograd(
+    (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
+    upsampled: bool,
+    [n, outputs, h, w]: [i64; 4],
+) -> Result<Tensor, TchError> {
+    fit(x, weight, bias)?;
+    if weight.kind() != Kind::Float || weight.size().get(2..) != Some(&[3, 3]) {
+        return Err(unfit("the kernel", weight, "3×3, f32"));
+    }
+    let x = adjacent(x)?;
+    let out = Tensor::f_empty([n, h, w, outputs], (Kind::Float, Device::Cpu))?.f_permute([0, 3, 1, 2])?;
+    let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
+    let winograd = Winograd::new(Cells::of(&x)?, upsampled, Kernel::of(weight)?, bias, Cells::of(&out)?);
+    // SAFETY: `fit` has found the instructions for f32, which is the kind of all tensors.
+    winograd.run(|index, scratch| unsafe { tiles(&winograd, index, scratch) });
+    Ok(out)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+unsafe fn f32(product: &Product<'_, f32>, index: usize, scratch: &mut product::Scratch) {
+    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
+    unsafe { product.part(index, scratch) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
+unsafe fn bf16(product: &Product<'_, Bf16>, index: usize, scratch: &mut product::Scratch) {
+    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
+    unsafe { product.part(index, scratch) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+unsafe fn tiles(winograd: &Winograd<'_>, index: usize, scratch: &mut winograd::Scratch) {
+    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
+    unsafe { winograd.part(index, scratch) }
+}

@@ -1,0 +1,75 @@
+//! Attention, linear layers and convolutions for [`tch`]'s tensors, in AVX-512.
+//!
+//! libtorch multiplies matrices with MKL, which uses AVX-512 on Intel's processors only, and which multiplies bf16 as
+//! f32 on processors without AMX. The kernels of this crate use AVX-512 on every processor that has it. They run on
+//! libtorch's own threads.
+//!
+//! [`attends`] and [`multiplies`] say whether the kernels can compute given tensors. They need
+//!
+//! - Linux on x86-64, a processor with AVX-512, and for bf16 its extension for bf16,
+//! - tensors on the CPU, f32 or bf16, without gradients,
+//! - weights that are [`arranged`],
+//! - a build of this crate with `opt-level` 2 or 3. In a debug build, add this to the Cargo.toml of your workspace:
+//!
+//! ```toml
+//! [profile.dev.package.impasto-kernels]
+//! opt-level = 3
+//! debug-assertions = false
+//! overflow-checks = false
+//! ```
+//!
+//! # Equal bits
+//!
+//! Each row of attention depends on its query, the keys and the values alone. The functions compute in the same order,
+//! so that `weigh(&scores(q, k)?, v)` equals `attend(q, k, v)` to the bit. All results are equal to the bit for any
+//! number of threads.
+//!
+//! # Example
+//!
+//! ```
+//! use tch::{Device, Kind, Tensor};
+//!
+//! # fn main() -> Result<(), tch::TchError> {
+//! let x = Tensor::f_randn([1, 2, 64, 16], (Kind::Float, Device::Cpu))?; // [n, heads, tokens, width]
+//! if impasto_kernels::attends(&x, &x, &x) {
+//!     let attention = impasto_kernels::attend(&x, &x, &x, None, true)?;
+//!     assert_eq!(attention.output.size(), [1, 64, 2 * 16]);
+//!     assert_eq!(attention.probabilities.map(|p| p.size()), Some(vec![1, 2, 64, 64]));
+//! }
+//! # Ok(()) }
+//! ```
+
+#![warn(missing_docs, missing_debug_implementations, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[cfg(kernels)]
+mod attention;
+#[cfg(kernels)]
+mod avx512;
+#[cfg(kernels)]
+mod cells;
+#[cfg(not(kernels))]
+mod elsewhere;
+#[cfg(kernels)]
+mod job;
+#[cfg(kernels)]
+mod layers;
+#[cfg(kernels)]
+mod parallel;
+#[cfg(kernels)]
+mod processor;
+#[cfg(kernels)]
+mod product;
+#[cfg(test)]
+mod tests;
+#[cfg(kernels)]
+mod winograd;
+
+#[cfg(kernels)]
+pub use attention::{Attention, attend, attends, scores, weigh};
+#[cfg(not(kernels))]
+pub use elsewhere::{
+    Attention, arranged, arranges, attend, attends, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies,
+    scores, weigh,
+};
+#[cfg(kernels)]
+pub use layers::{arranged, arranges, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies};

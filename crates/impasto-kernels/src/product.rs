@@ -1,0 +1,238 @@
+//! Convolutions, and linear layers, as matrix products.
+//!
+//! A product has a row for each cell of the result, a column for each output channel, and a summand for each input
+//! channel at each place (row and column) of the kernel. Rows of the factors are read where they are in the picture.
+//! Kernels are copied in blocks that stay in the cache, into panels that vectors read one after the other.
+
+use crate::avx512::{Ahead, LANES, Number, ROWS, lanes, load, store, tile, zeros};
+use crate::cells::{Cells, Kernel};
+use crate::parallel;
+use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_storeu_si512};
+
+/// Vectors of a panel.
+const VECTORS: usize = 2;
+/// Columns of a panel.
+const PANEL: usize = VECTORS * LANES;
+/// Columns of a part. Longer pieces of memory are read faster.
+const COLUMNS: usize = 128;
+/// Words of a block of the kernel, for each column: 128 kB for all columns.
+const DEPTH: usize = 256;
+/// Most rows of a part; the sums of a part are 128 kB.
+const MOST_ROWS: usize = 256;
+/// Fewest rows of a part, unless there are fewer at all. A block of the kernel is copied for each part.
+const LEAST_ROWS: usize = 32;
+
+/// The steps and margins of a convolution.
+#[derive(Clone, Copy)]
+pub(crate) struct Steps {
+    /// Cells from one place of the kernel to the next.
+    pub(crate) stride: usize,
+    /// Zeros above and to the left of the picture.
+    pub(crate) top: usize,
+    pub(crate) left: usize,
+}
+
+/// A convolution, whose parts are done in any order, by any threads.
+pub(crate) struct Product<'a, N> {
+    x: Cells<'a>,
+    kernel: Kernel<'a>,
+    steps: Steps,
+    /// One number for each output.
+    bias: Option<*const N>,
+    /// True if the result is added to the numbers of `out`.
+    onto: bool,
+    out: Cells<'a>,
+    /// Rows of a part.
+    rows: usize,
+}
+
+// SAFETY: threads only read the bias.
+unsafe impl<N> Send for Product<'_, N> {}
+// SAFETY: as above.
+unsafe impl<N> Sync for Product<'_, N> {}
+
+/// Memory of one thread.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// A block of the kernel: panels of [words, 32 columns].
+    kernel: Vec<u32>,
+    /// Sums of a part: tiles of 8 rows, each with 4 panels of [8, 32 columns].
+    sums: Vec<f32>,
+    /// Zeros, in place of cells beyond the picture.
+    zeros: Vec<u32>,
+    /// Picture, row and column of the result for each row of a part.
+    places: Vec<[usize; 3]>,
+}
+
+impl<'a, N: Number> Product<'a, N> {
+    pub(crate) fn new(
+        (x, kernel, bias): (Cells<'a>, Kernel<'a>, Option<*const N>),
+        steps: Steps,
+        out: Cells<'a>,
+        onto: bool,
+    ) -> Self {
+        let all = out.pictures * out.height * out.width;
+        let groups = kernel.outputs.div_ceil(COLUMNS);
+        let mut rows = MOST_ROWS;
+        while rows > LEAST_ROWS && all.div_ceil(rows) * groups < 4 * parallel::threads() {
+            rows /= 2;
+        }
+        Self { x, kernel, steps, bias, onto, out, rows }
+    }
+
+    /// Runs all parts on libtorch's threads. `part` calls [`part`](Self::part) with the instructions enabled.
+    pub(crate) fn run(&self, part: impl Fn(usize, &mut Scratch) + Sync) {
+        let all = self.out.pictures * self.out.height * self.out.width;
+        let parts = all.div_ceil(self.rows) * self.kernel.outputs.div_ceil(COLUMNS);
+        parallel::each(parts, |parts| {
+            let mut scratch = Scratch::default();
+            parts.for_each(|index| part(index, &mut scratch));
+        });
+    }
+
+    /// Runs one part: some rows, of up to 128 columns.
+    ///
+    /// # Safety
+    /// The caller has the instructions of AVX-512 and of `N` enabled. All numbers are of type `N`.
+    #[inline(always)]
+    pub(crate) unsafe fn part(&self, index: usize, scratch: &mut Scratch) {
+        let Self { kernel, .. } = self;
+        let groups = kernel.outputs.div_ceil(COLUMNS);
+        let (first, column) = (index / groups * self.rows, index % groups * COLUMNS);
+        let all = self.out.pictures * self.out.height * self.out.width;
+        let (rows, columns) = (self.rows.min(all - first), COLUMNS.min(kernel.outputs - column));
+        let (tiles, panels) = (rows.div_ceil(ROWS), columns.div_ceil(PANEL));
+        scratch.kernel.resize(DEPTH * COLUMNS, 0);
+        scratch.sums.resize(tiles * ROWS * COLUMNS, 0.0);
+        scratch.zeros.resize(kernel.inputs.max(COLUMNS), 0);
+        scratch.places.clear();
+        scratch.places.extend((first..first + rows).map(|row| self.place(row)));
+        let sums = scratch.sums.as_mut_ptr();
+        let depth = DEPTH * N::PER_WORD;
+        let blocks = kernel.inputs.div_ceil(depth);
+        // SAFETY: the caller's promise; scratch memory has the sizes that the functions ask for.
+        unsafe {
+            for block in 0..kernel.height * kernel.width * blocks {
+                let (place, input) = (block / blocks, block % blocks * depth);
+                let place = (place / kernel.width, place % kernel.width);
+                let inputs = depth.min(kernel.inputs - input);
+                let words = inputs.div_ceil(N::PER_WORD);
+                self.pack((input, inputs), place, (column, columns), scratch);
+                let mut ahead = self.ahead(block + 1, column, columns, tiles * panels * words.div_ceil(Ahead::STEPS));
+                for at in 0..tiles {
+                    let places = scratch.places.get(at * ROWS..).unwrap_or_default();
+                    let from = self.cells(places, place, input, scratch.zeros.as_ptr());
+                    for panel in 0..panels {
+                        let to = sums.add((at * ROWS * COLUMNS) + panel * ROWS * PANEL);
+                        let before = if block == 0 { zeros() } else { load::<VECTORS>(to) };
+                        let b = scratch.kernel.as_ptr().add(panel * words * PANEL);
+                        store(tile::<N, VECTORS>(before, from, b, words, &mut ahead), to);
+                    }
+                }
+            }
+            for (row, place) in scratch.places.iter().enumerate() {
+                let sums = sums.add(row / ROWS * ROWS * COLUMNS + row % ROWS * PANEL);
+                self.finish(*place, (column, columns), sums);
+            }
+        }
+    }
+
+    /// Returns the picture, row and column of a row of the product.
+    #[inline(always)]
+    fn place(&self, row: usize) -> [usize; 3] {
+        let cell = row % (self.out.height * self.out.width);
+        [row / (self.out.height * self.out.width), cell / self.out.width, cell % self.out.width]
+    }
+
+    /// Returns the cells under a place of the kernel, from channel `input` on, for the first 8 of the places of rows.
+    /// Cells beyond the picture, and rows beyond the last one, are zeros.
+    #[inline(always)]
+    unsafe fn cells(
+        &self,
+        places: &[[usize; 3]],
+        (down, right): (usize, usize),
+        input: usize,
+        zeros: *const u32,
+    ) -> [*const u32; ROWS] {
+        let mut cells = [zeros; ROWS];
+        for (cell, [picture, y, x]) in cells.iter_mut().zip(places) {
+            let y = (y * self.steps.stride + down).wrapping_sub(self.steps.top);
+            let x = (x * self.steps.stride + right).wrapping_sub(self.steps.left);
+            if y < self.x.height && x < self.x.width {
+                // SAFETY: the cell is one of the picture.
+                *cell = unsafe { self.x.cell::<N>(*picture, y, x).add(input).cast() };
+            }
+        }
+        cells
+    }
+
+    /// Copies a block of the kernel into panels.
+    #[inline(always)]
+    unsafe fn pack(
+        &self,
+        (input, inputs): (usize, usize),
+        place: (usize, usize),
+        (column, columns): (usize, usize),
+        scratch: &mut Scratch,
+    ) {
+        let words = inputs.div_ceil(N::PER_WORD);
+        for word in 0..words {
+            let input = input + word * N::PER_WORD;
+            let first = self.kernel.number::<N>(input, place.0, place.1).wrapping_add(column);
+            let second = match input + N::PER_WORD <= self.kernel.inputs {
+                true => first.wrapping_add((N::PER_WORD - 1) * self.kernel.input_stride()),
+                false => scratch.zeros.as_ptr().cast(),
+            };
+            for at in (0..columns).step_by(LANES) {
+                let (panel, lane) = (at / PANEL, at % PANEL);
+                // SAFETY: both rows have `columns` numbers, or are zeros; the panel has a row for the word.
+                unsafe {
+                    let numbers = N::words(first.wrapping_add(at), second.wrapping_add(at), lanes(at, columns));
+                    let to = scratch.kernel.as_mut_ptr().add((panel * words + word) * PANEL + lane);
+                    _mm512_storeu_si512(to.cast(), numbers);
+                }
+            }
+        }
+    }
+
+    /// Returns the memory of a block of the kernel; of no size after the last one.
+    #[inline(always)]
+    fn ahead(&self, block: usize, column: usize, columns: usize, portions: usize) -> Ahead {
+        let Self { kernel, .. } = self;
+        let depth = DEPTH * N::PER_WORD;
+        let blocks = kernel.inputs.div_ceil(depth);
+        let (place, input) = (block / blocks, block % blocks * depth);
+        if place >= kernel.height * kernel.width {
+            return Ahead::nothing();
+        }
+        let at = kernel.number::<N>(input, place / kernel.width, place % kernel.width).wrapping_add(column);
+        let bytes = size_of::<N>();
+        Ahead::rows(
+            at.cast(),
+            kernel.input_stride() * bytes,
+            columns * bytes,
+            depth.min(kernel.inputs - input),
+            portions,
+        )
+    }
+
+    /// Adds the bias to the sums of a row, and writes the result.
+    #[inline(always)]
+    unsafe fn finish(&self, [picture, y, x]: [usize; 3], (column, columns): (usize, usize), sums: *const f32) {
+        // SAFETY: the row has a cell, with room for the columns. Sums of the panels lie 8 rows apart.
+        unsafe {
+            let out = self.out.cell::<N>(picture, y, x).add(column);
+            for at in (0..columns).step_by(LANES) {
+                let (panel, lane, lanes) = (at / PANEL, at % PANEL, lanes(at, columns));
+                let mut y = _mm512_loadu_ps(sums.add(panel * ROWS * PANEL + lane));
+                if let Some(bias) = self.bias {
+                    y = _mm512_add_ps(y, N::load(bias.add(column + at), lanes));
+                }
+                if self.onto {
+                    y = _mm512_add_ps(y, N::load(out.add(at), lanes));
+                }
+                N::store(y, out.add(at), lanes);
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Kernels beside libtorch's operations in double precision.
+//!
+//! On a processor without AVX-512 the kernels compute nothing, and these tests check only that they say so.
+
+use crate::*;
+use tch::{Device, Kind, Tensor};
+
+const KINDS: [Kind; 2] = [Kind::Float, Kind::BFloat16];
+
+fn random(shape: &[i64], kind: Kind) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind)
+}
+
+/// Asserts that the error of `ours` is within the rounding of its kind.
+fn close(ours: &Tensor, exact: &Tensor, what: &str) {
+    assert_eq!(ours.size(), exact.size(), "{what}");
+    let norm = |x: &Tensor| x.to_kind(Kind::Double).norm().double_value(&[]);
+    let error = norm(&(ours.to_kind(Kind::Double) - exact)) / norm(exact);
+    let most = if ours.kind() == Kind::BFloat16 { 4e-3 } else { 4e-6 };
+    assert!(error < most, "{what}: {error}");
+}
+
+fn double(x: &Tensor) -> Tensor {
+    x.to_kind(Kind::Double)
+}
+
+#[test]
+fn attention_equals_libtorch_in_double() -> Result<(), tch::TchError> {
+    for (kind, [n, heads, d, c, queries, tokens]) in KINDS.into_iter().flat_map(|kind| {
+        [[2, 8, 40, 40, 64, 77], [1, 2, 16, 16, 33, 300], [1, 1, 7, 49, 5, 1], [2, 3, 64, 160, 16, 96]]
+            .map(|shape| (kind, shape))
+    }) {
+        let rows = |rows, width| random(&[n, rows, heads * width], kind).unflatten(2, [heads, width]).transpose(1, 2);
+        let (q, k, v) = (rows(queries, d), rows(tokens, d), rows(tokens, c));
+        if !attends(&q, &k, &v) {
+            assert!(attend(&q, &k, &v, None, true).is_err());
+            continue;
+        }
+        let bias = random(&[n, 1, queries, tokens], Kind::Float);
+        for bias in [None, Some(&bias)] {
+            let what = format!("{kind:?}, {queries} queries, {tokens} tokens, bias {}", bias.is_some());
+            let exact = double(&q).matmul(&double(&k).transpose(2, 3)) / (d as f64).sqrt();
+            let exact = bias.map_or(exact.shallow_clone(), |bias| exact + double(bias)).softmax(-1, Kind::Double);
+            let attention = attend(&q, &k, &v, bias, true)?;
+            let probabilities = attention.probabilities.expect("they were asked for");
+            assert!((double(&probabilities) - &exact).abs().max().double_value(&[]) < 1e-5, "{what}");
+            let exact = exact.matmul(&double(&v)).transpose(1, 2).flatten(2, 3);
+            close(&attention.output, &exact, &what);
+            assert_eq!(attend(&q, &k, &v, bias, false)?.output, attention.output, "{what}, nothing kept");
+            let scores = scores(&q, &k)?;
+            let scores = bias.map_or(scores.shallow_clone(), |bias| scores + bias);
+            assert_eq!(weigh(&scores, &v, false)?.output, attention.output, "{what}, by its scores");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn attention_keeps_extreme_scores() -> Result<(), tch::TchError> {
+    let v = random(&[1, 1, 40, 3], Kind::Float);
+    if !attends(&v, &v, &v) {
+        return Ok(());
+    }
+    let scores = Tensor::full([1, 1, 2, 40], f64::NEG_INFINITY, (Kind::Float, Device::Cpu));
+    let _ = scores.narrow(3, 39, 1).fill_(1e30);
+    let attention = weigh(&scores, &v, true)?;
+    assert_eq!(attention.output, v.select(1, 0).narrow(1, 39, 1).expand([1, 2, 3], false));
+    let _ = scores.narrow(2, 1, 1).narrow(3, 7, 1).fill_(f64::NAN);
+    let output = weigh(&scores, &v, true)?.output;
+    assert!(output.select(1, 0).isfinite().all().int64_value(&[]) == 1);
+    assert!(output.select(1, 1).isnan().all().int64_value(&[]) == 1, "a NaN is not lost");
+    Ok(())
+}
+
+#[test]
+fn linear_equals_libtorch_in_double() -> Result<(), tch::TchError> {
+    for (kind, [rows, inputs, outputs]) in KINDS.into_iter().flat_map(|kind| {
+        [[1, 320, 1280], [77, 768, 320], [300, 5, 33], [9, 1030, 130], [2, 1, 1]].map(|shape| (kind, shape))
+    }) {
+        let x = random(&[1, rows, inputs], kind);
+        let weight = random(&[outputs, inputs], kind) / (inputs as f64).sqrt();
+        let (plain, weight, bias) = (weight.shallow_clone(), arranged(&weight)?, random(&[outputs], kind));
+        assert_eq!(weight, plain);
+        if !multiplies(&x, &weight) {
+            assert!(linear(&x, &weight, None, None).is_err());
+            continue;
+        }
+        let what = format!("{kind:?}, {rows} × {inputs} → {outputs}");
+        let exact = double(&x).linear(&double(&plain), None::<Tensor>);
+        close(&linear(&x, &weight, None, None)?, &exact, &what);
+        let exact = exact + double(&bias);
+        close(&linear(&x, &weight, Some(&bias), None)?, &exact, &what);
+        let onto = random(&[1, rows, outputs], kind);
+        let exact = exact + double(&onto);
+        let sum = linear(&x, &weight, Some(&bias), Some(onto.shallow_clone()))?;
+        assert_eq!(sum.data_ptr(), onto.data_ptr(), "in place");
+        close(&sum, &exact, &what);
+    }
+    Ok(())
+}
+
+#[test]
+fn convolution_equals_libtorch_in_double() -> Result<(), tch::TchError> {
+    for (kind, [inputs, outputs, h, w, side, stride, padding]) in KINDS.into_iter().flat_map(|kind| {
+        // Cases: Winograd's algorithm with whole and cut tiles, products of every kind of step, few channels.
+        [
+            [32, 64, 16, 16, 3, 1, 1],
+            [35, 70, 9, 13, 3, 1, 1],
+            [520, 40, 4, 4, 3, 1, 1],
+            [16, 24, 10, 7, 3, 2, 1],
+            [16, 24, 11, 9, 3, 2, 0],
+            [3, 20, 12, 12, 4, 4, 0],
+            [48, 33, 6, 5, 1, 1, 0],
+        ]
+        .map(|shape| (kind, shape))
+    }) {
+        let x = random(&[2, inputs, h, w], kind);
+        let kernel = random(&[outputs, inputs, side, side], kind) / ((inputs * side * side) as f64).sqrt();
+        let (kernel, bias) = (arranged(&kernel)?, random(&[outputs], kind));
+        if !multiplies(&x, &kernel) {
+            assert!(conv2d(&x, &kernel, None, (stride, padding), None).is_err());
+            continue;
+        }
+        let exact = |x: &Tensor, stride, padding| {
+            let (x, kernel, bias) = (double(x), double(&kernel), double(&bias));
+            x.conv2d(&kernel, Some(bias), [stride; 2], [padding; 2], [1, 1], 1)
+        };
+        let what = format!("{kind:?}, {inputs} → {outputs}, {h}×{w}, kernel {side}, stride {stride}");
+        let want = exact(&x, stride, padding);
+        let y = conv2d(&x, &kernel, Some(&bias), (stride, padding), None)?;
+        close(&y, &want, &what);
+        assert_eq!(y.stride().get(1), Some(&1), "channels are adjacent");
+        let last = x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        assert_eq!(conv2d(&last, &kernel, Some(&bias), (stride, padding), None)?, y, "{what}, channels last");
+        let sum = conv2d(&x, &kernel, Some(&bias), (stride, padding), Some(y.copy()))?;
+        close(&sum, &(double(&y) + &want), &what);
+        if side == 3 && stride == 1 && kind == Kind::Float {
+            let repeated = x.upsample_nearest2d([2 * h, 2 * w], None, None);
+            close(&conv2d_upsampled(&x, &kernel, Some(&bias))?, &exact(&repeated, 1, 1), &what);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn positions_equal_the_upsampled_picture() -> Result<(), tch::TchError> {
+    for kind in KINDS {
+        let x = random(&[2, 12, 5, 7], kind);
+        // A kernel of one number in the middle places each cell on its four positions.
+        let sums = Tensor::zeros([4 * 12, 12, 2, 2], (kind, Device::Cpu));
+        for (position, (row, column)) in (0..).zip([(1, 1), (1, 0), (0, 1), (0, 0)]) {
+            for channel in 0..12 {
+                let at = sums.select(0, position * 12 + channel).select(0, channel).select(0, row).select(0, column);
+                let _ = at.shallow_clone().fill_(1.0);
+            }
+        }
+        let sums = arranged(&sums)?;
+        if multiplies(&x, &sums) {
+            let want = x.upsample_nearest2d([10, 14], None, None);
+            assert_eq!(conv2d_positions(&x, &sums, None)?, want, "{kind:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn results_are_equal_for_any_number_of_threads() -> Result<(), tch::TchError> {
+    let before = tch::get_num_threads();
+    let (x, kernel) = (random(&[2, 40, 24, 24], Kind::Float), arranged(&random(&[72, 40, 3, 3], Kind::Float))?);
+    let (q, weight) = (random(&[3, 2, 200, 20], Kind::Float), arranged(&random(&[300, 20], Kind::Float))?);
+    if multiplies(&x, &kernel) {
+        let compute = |threads| -> Result<_, tch::TchError> {
+            tch::set_num_threads(threads);
+            let convolved = conv2d(&x, &kernel, None, (1, 1), None)?;
+            Ok((convolved, attend(&q, &q, &q, None, false)?.output, linear(&q, &weight, None, None)?))
+        };
+        let one = compute(1)?;
+        let several = compute(3)?;
+        tch::set_num_threads(before);
+        assert_eq!(one, several);
+    }
+    Ok(())
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_errors() -> Result<(), tch::TchError> {
+    let (x, weight) = (random(&[2, 8, 6, 6], Kind::Float), arranged(&random(&[4, 8, 3, 3], Kind::Float))?);
+    assert!(!multiplies(&x.to_kind(Kind::Half), &weight), "f16");
+    assert!(!multiplies(&x.set_requires_grad(true), &weight), "gradients flow through libtorch alone");
+    assert!(!multiplies(&x, &weight.contiguous()), "a weight in the order of its axes");
+    let x = x.detach();
+    if multiplies(&x, &weight) {
+        let message = |result: Result<Tensor, tch::TchError>| result.expect_err("it does not fit").to_string();
+        let cut = x.narrow(1, 0, 7);
+        assert!(message(conv2d(&cut, &weight, None, (1, 1), None)).contains("expected 8 channels"));
+        let bias = random(&[5], Kind::Float);
+        assert!(message(conv2d(&x, &weight, Some(&bias), (1, 1), None)).contains("the bias"));
+        let onto = random(&[2, 4, 6, 5], Kind::Float);
+        assert!(message(conv2d(&x, &weight, None, (1, 1), Some(onto))).contains("the tensor to add to"));
+        assert!(message(conv2d(&x.narrow(2, 0, 2), &weight, None, (1, 0), None)).contains("as large as the kernel"));
+        let (keys, values) = (random(&[1, 2, 9, 4], Kind::Float), random(&[1, 2, 8, 4], Kind::Float));
+        let error = attend(&keys, &keys, &values, None, false).expect_err("8 values for 9 keys").to_string();
+        assert!(error.contains("[1, 2, 9, c]"), "{error}");
+    }
+    Ok(())
+}
