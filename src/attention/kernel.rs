@@ -1,4 +1,10 @@
-//! Attention arithmetic: the fused kernel and the explicit one ("by hand").
+//! Attention arithmetic, in three ways.
+//!
+//! - The kernels of `impasto-kernels`, on processors with AVX-512. They leave probabilities for readers at little cost.
+//! - By hand: scores, softmax and weighted values as three operations of libtorch.
+//! - libtorch's fused kernel.
+//!
+//! The tensors alone decide the way, never hooks, so that a hook that only reads changes no bit.
 //!
 //! Shapes in this module: q [b, heads, queries, d], k [b, heads, tokens, d], v [b, heads, tokens, c].
 
@@ -12,34 +18,71 @@ pub(super) const CHUNK: i64 = 1 << 24;
 /// chunks (77 or 154 tokens) are below the limit; self-attention usually has more tokens.
 const FEW: i64 = 160;
 
-/// Returns true if attention of `q` over `k` should be computed by hand.
+/// Returns true if attention should be computed by hand.
 ///
 /// On a CPU, over few tokens, attention by hand costs the same as the fused kernel and leaves its probabilities for all
-/// readers (measured: `benches/attention.rs`). The choice depends on the tensors alone, never on hooks, so that a hook
-/// that only reads changes no bit. In training, attention by hand is faster for self-attention too, because the fused
-/// kernel's gradient is slow on a CPU.
-pub(super) fn by_hand(q: &Tensor, k: &Tensor) -> Result<bool> {
-    let ((n, heads, queries, _), tokens) = (q.size4()?, k.size4()?.2);
-    let cheap = q.requires_grad() || (q.f_kind()? == Kind::Float && tokens <= FEW);
-    Ok(cheap && q.device() == Device::Cpu && n * heads * queries * tokens <= CHUNK)
+/// readers (measured: `benches/attention.rs`). In training, attention by hand is faster for self-attention too, because
+/// the fused kernel's gradient is slow on a CPU.
+pub(super) fn by_hand(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<bool> {
+    let cheap = q.requires_grad() || (q.f_kind()? == Kind::Float && k.size4()?.2 <= FEW);
+    Ok(cheap && fit(q, k)? && q.device() == Device::Cpu && !impasto_kernels::attends(q, k, v))
+}
+
+/// Returns true if the scores of all queries fit in [`CHUNK`].
+pub(super) fn fit(q: &Tensor, k: &Tensor) -> Result<bool> {
+    let (n, heads, queries, _) = q.size4()?;
+    Ok(n * heads * queries * k.size4()?.2 <= CHUNK)
 }
 
 /// Computes attention without any hook → [b, queries, heads · c].
 pub(super) fn plain(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    merge_heads(&if by_hand(q, k)? { weighted(&probs(&scores(q, k)?)?, v)? } else { fused(q, k, v, None)? })
+    match by_hand(q, k, v)? {
+        true => Ok(weigh(&scores(q, k)?, v)?.0),
+        false => Ok(attend(q, k, v, None, false)?.0),
+    }
 }
 
-/// Computes softmax(q·kᵀ/√d + bias)·v with libtorch's fused kernel. Scores and softmax are f32 for every kind of q and
-/// k. This keeps SD 2.x from overflowing in half precision; its configurations ask for f32 (`upcast_attention`).
-pub(super) fn fused(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+/// Computes softmax(q·kᵀ/√d + bias)·v by a kernel → [b, queries, heads · c]. With `keep`, the probabilities are also
+/// returned, if the kernel can leave them.
+///
+/// Scores and softmax are f32 for every kind of q and k. This keeps SD 2.x from overflowing in half precision; its
+/// configurations ask for f32 (`upcast_attention`).
+pub(super) fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    bias: Option<&Tensor>,
+    keep: bool,
+) -> Result<(Tensor, Option<Tensor>)> {
     count::kernel();
+    if impasto_kernels::attends(q, k, v) {
+        let attention = impasto_kernels::attend(q, k, v, bias, keep)?;
+        return Ok((attention.output, attention.probabilities));
+    }
     let bias = bias.map(|bias| bias.f_to_kind(q.kind())).transpose()?;
-    Ok(Tensor::f_scaled_dot_product_attention(q, k, v, bias.as_ref(), 0.0, false, None::<f64>, false)?)
+    let output = Tensor::f_scaled_dot_product_attention(q, k, v, bias.as_ref(), 0.0, false, None::<f64>, false)?;
+    Ok((merge_heads(&output)?, None))
+}
+
+/// Computes softmax(scores)·v of f32 scores → [b, queries, heads · c], and the probabilities.
+pub(super) fn weigh(scores: &Tensor, v: &Tensor) -> Result<(Tensor, Tensor)> {
+    if impasto_kernels::attends(v, v, v)
+        && let attention = impasto_kernels::weigh(scores, v, true)?
+        && let Some(probs) = attention.probabilities
+    {
+        return Ok((attention.output, probs));
+    }
+    let probs = probs(scores)?;
+    let output = probs.f_matmul(&v.f_to_kind(Kind::Float)?)?.f_to_kind(v.kind())?;
+    Ok((merge_heads(&output)?, probs))
 }
 
 /// Computes q·kᵀ/√d in f32, [b, heads, queries, tokens].
 pub(super) fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
     count::kernel();
+    if impasto_kernels::attends(q, k, k) {
+        return Ok(impasto_kernels::scores(q, k)?);
+    }
     let ((b, heads, queries, d), tokens) = (q.size4()?, k.size4()?.2);
     let rows = |x: &Tensor, rows| x.f_to_kind(Kind::Float)?.f_reshape([b * heads, rows, d]);
     let nothing = Tensor::f_zeros([1, 1, 1], (Kind::Float, q.device()))?;
@@ -51,11 +94,6 @@ pub(super) fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
 /// Computes softmax(scores) in f32.
 pub(super) fn probs(scores: &Tensor) -> Result<Tensor> {
     Ok(scores.f_softmax(-1, Kind::Float)?)
-}
-
-/// Computes probs·v, in v's kind.
-pub(super) fn weighted(probs: &Tensor, v: &Tensor) -> Result<Tensor> {
-    Ok(probs.f_matmul(&v.f_to_kind(Kind::Float)?)?.f_to_kind(v.kind())?)
 }
 
 /// Returns (start, length) of each block of query rows whose scores fit in [`CHUNK`].
@@ -90,7 +128,7 @@ fn times(x: &Tensor, rows: i64) -> usize {
 }
 
 /// Merges the heads, [b, heads, queries, c] → [b, queries, heads·c].
-pub(super) fn merge_heads(x: &Tensor) -> Result<Tensor> {
+fn merge_heads(x: &Tensor) -> Result<Tensor> {
     let (b, heads, queries, c) = x.size4()?;
     Ok(x.f_transpose(1, 2)?.f_reshape([b, queries, heads * c])?)
 }
@@ -145,7 +183,7 @@ mod tests {
         for tokens in [77, 400] {
             let [q, k] = [(64, 0.0), (tokens, 1.0)].map(|(n, phase)| steep(&[1, 2, n, 64], phase, Kind::BFloat16));
             let v = steep(&[1, 2, tokens, 64], 2.0, Kind::BFloat16) / 12.0;
-            let out = |scores: &Tensor| -> Result<Tensor> { merge_heads(&weighted(&probs(scores)?, &v)?) };
+            let out = |scores: &Tensor| -> Result<Tensor> { Ok(weigh(scores, &v)?.0) };
             let exact = scores(&q, &k)?;
             assert!(exact.abs().max().double_value(&[]) > 256.0, "bf16 rounds scores above 256 to even numbers");
             let apart = |a: &Tensor, b: &Tensor| (a - b).to_kind(Kind::Float).abs().max().double_value(&[]);

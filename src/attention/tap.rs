@@ -307,21 +307,23 @@ impl Attached<'_> {
         let rows = if reads { q.size4()?.0 } else { self.images() * branches.len() as i64 };
         let (q, k, v) = (&repeated(q, rows)?, &repeated(k, rows)?, &repeated(v, rows)?);
         // Attention by hand computes scores and probabilities anyway, so hooks read these tensors.
-        let scores = match wants(Interest::SCORES) || kernel::by_hand(q, k)? {
+        let scores = match wants(Interest::SCORES) || kernel::by_hand(q, k, v)? {
             true => Some(kernel::scores(q, k)?),
             false => None,
         };
         let bias = if wants(Interest::BIAS) { self.bias(spot, branches, (q, k, v), scores.as_ref())? } else { None };
         let scores = scores.map(|scores| biased(scores, bias.as_ref())).transpose()?;
         let edited = wants(Interest::SCORES);
-        let whole = match scores {
-            Some(scores) if edited => Some(kernel::probs(&self.edited(spot, branches, (q, v), &scores)?)?),
-            Some(scores) => Some(kernel::probs(&scores)?),
-            None => None,
-        };
-        let output = match &whole {
-            Some(probs) => kernel::weighted(probs, v)?,
-            None => kernel::fused(q, k, v, bias.as_ref())?,
+        let (output, whole) = match scores {
+            Some(scores) => {
+                let scores = if edited { self.edited(spot, branches, (q, v), &scores)? } else { scores };
+                let (output, probs) = kernel::weigh(&scores, v)?;
+                (output, Some(probs))
+            }
+            None => {
+                let keep = wants(Interest::PROBS) && kernel::fit(q, k)?;
+                kernel::attend(q, k, v, bias.as_ref(), keep)?
+            }
         };
         if wants(Interest::PROBS) {
             for (row, &branch) in branches.iter().enumerate() {
@@ -332,7 +334,6 @@ impl Attached<'_> {
                 self.each(spot, branch, (&q, Some(&v)), Interest::PROBS, "probs", |hook, at| hook.probs(at, &probs))?;
             }
         }
-        let output = kernel::merge_heads(&output)?;
         if !wants(Interest::OUTPUT) {
             return Ok(output);
         }
@@ -546,7 +547,9 @@ mod tests {
         let (calls, bare) = attend(0);
         assert_eq!(calls, 1);
         for readers in [1, 10] {
-            assert_eq!(attend(readers), (2, bare.shallow_clone()), "one fused kernel call, one for all readers");
+            // impasto's own kernels leave the probabilities; libtorch's kernel computes none, so readers share a call.
+            let more = if impasto_kernels::attends(&q, &k, &k) { 0 } else { 1 };
+            assert_eq!(attend(readers), (1 + more, bare.shallow_clone()), "{readers} readers");
         }
     }
 

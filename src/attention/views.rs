@@ -238,8 +238,7 @@ impl<'a> Probs<'a> {
         if self.whole.get().is_some() {
             return Ok(true);
         }
-        let (n, heads, queries, _) = self.logits.q.size4()?;
-        Ok(n * heads * queries * self.tokens().end <= kernel::CHUNK)
+        kernel::fit(self.logits.q, self.logits.k)
     }
 
     fn whole(&self) -> Result<Tensor> {

@@ -1,7 +1,11 @@
-//! Choice of the libtorch kernel that computes a layer, by shapes alone.
+//! Choice of the kernel that computes a layer, by shapes alone.
 //!
-//! For f32 on a CPU, libtorch multiplies matrices with MKL, which uses AVX-512 only on Intel's processors. Convolutions
-//! go to oneDNN, which uses AVX-512 on other processors too, but rearranges the weights at every call. Therefore:
+//! On a CPU with AVX-512, the kernels of `impasto-kernels` compute layers whose weights are arranged for them. They
+//! keep pictures in the layout *channels last*, in which cells are rows of channels.
+//!
+//! Elsewhere, libtorch computes. For f32 on a CPU, libtorch multiplies matrices with MKL, which uses AVX-512 only on
+//! Intel's processors. Convolutions go to oneDNN, which uses AVX-512 on other processors too, but rearranges the
+//! weights at every call. Therefore:
 //!
 //! - A linear layer goes to oneDNN once it is large enough to pay for the call.
 //! - A convolution with weights much larger than its picture becomes a matrix product over columns (im2col), which
@@ -51,6 +55,9 @@ const FEW_CELLS: i64 = 128;
 
 /// Computes x·Wᵀ + b over the last axis.
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if multiplies(x, weight, bias) {
+        return Ok(impasto_kernels::linear(x, weight, bias, None)?);
+    }
     let (outputs, inputs) = weight.size2()?;
     let rows = x.numel() as i64 / inputs.max(1);
     if rows < FEW_ROWS
@@ -78,6 +85,9 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
 /// Computes a convolution: [b, inputs, h, w] → [b, outputs, h', w'].
 pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) -> Result<Tensor> {
     let Conv { kernel, stride, padding } = conv;
+    if multiplies(x, weight, bias) {
+        return Ok(impasto_kernels::conv2d(x, weight, bias, (stride, padding), None)?);
+    }
     let (outputs, inputs, ..) = weight.size4()?;
     let (b, _, h, w) = x.size4()?;
     let side = |length: i64| (length + 2 * padding - kernel) / stride + 1;
@@ -128,6 +138,9 @@ pub(super) fn conv2d_onto(
     bias: Option<&Tensor>,
     conv: Conv,
 ) -> Result<Tensor> {
+    if multiplies(x, weight, bias) && onto.stride().get(1) == Some(&1) && onto.kind() == x.kind() {
+        return Ok(impasto_kernels::conv2d(x, weight, bias, (conv.stride, conv.padding), Some(onto))?);
+    }
     let Some((weight, cells)) = factors(x, weight, conv)?.filter(|_| onto.is_contiguous()) else {
         return Ok(onto.f_add_(&conv2d(x, weight, bias, conv)?)?);
     };
@@ -157,6 +170,16 @@ fn factors(x: &Tensor, weight: &Tensor, conv: Conv) -> Result<Option<(Tensor, Te
 /// takes 4/9 of the products. `sums` caches the sums from their first use on.
 pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: &OnceCell<Tensor>) -> Result<Tensor> {
     let ((b, inputs, h, w), outputs) = (x.size4()?, weight.size4()?.0);
+    if multiplies(x, weight, bias) {
+        return match (weight.f_kind()?, sums.get()) {
+            (Kind::Float, _) => Ok(impasto_kernels::conv2d_upsampled(x, weight, bias)?),
+            (_, Some(sums)) => Ok(impasto_kernels::conv2d_positions(x, sums, bias)?),
+            (_, None) => {
+                let made = impasto_kernels::arranged(&positions(weight)?)?;
+                Ok(impasto_kernels::conv2d_positions(x, sums.get_or_init(|| made), bias)?)
+            }
+        };
+    }
     let pays = b * h * w >= FEW_CELLS && of_a_thread(b * h * w * 16 * inputs * outputs) >= WORTH_A_CALL;
     let Some(kind) = suits_onednn(x, weight).filter(|_| pays) else {
         let repeated = x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?;
@@ -215,6 +238,11 @@ fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>
         return Ok(x.f_linear(weight, bias)?);
     }
     Ok(x.f_to_mkldnn(Kind::Float)?.f_mkldnn_linear(weight, bias)?.f_to_dense(Kind::Float, false)?)
+}
+
+/// Returns true if `impasto-kernels` computes a layer.
+fn multiplies(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> bool {
+    impasto_kernels::multiplies(x, weight) && bias.is_none_or(|bias| impasto_kernels::multiplies(x, bias))
 }
 
 /// Returns the number of products for each thread.

@@ -34,6 +34,15 @@ impl KernelLayout {
     }
 }
 
+/// Returns the matrix or kernel of a layer, [outputs, inputs, ..], in the order in which `impasto-kernels` reads it,
+/// with the same numbers. The result is an ordinary tensor with other strides. A tensor that these kernels do not
+/// compute with, or that requires a gradient, is returned as it is.
+pub(crate) fn of_layer(weight: Tensor) -> Result<Tensor> {
+    let suits =
+        weight.device() == Device::Cpu && !weight.requires_grad() && impasto_kernels::arranges(weight.f_kind()?);
+    if suits { Ok(impasto_kernels::arranged(&weight)?) } else { Ok(weight) }
+}
+
 /// Returns the kernel of a convolution of stride 1 in the layout in which oneDNN reads it, with the same numbers.
 /// Otherwise oneDNN rearranges the kernel at every call, which takes up to half of a convolution's time. The layout
 /// depends neither on the size of the picture nor on the batch.

@@ -41,7 +41,7 @@ pub use file::{Header, Stored, Tensors, parse_safetensors, read_safetensors, wri
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::{CachedModel, Download, Hub};
-pub(crate) use kernel_layout::{dense, is_packed, packed};
+pub(crate) use kernel_layout::{dense, is_packed, of_layer, packed};
 pub use lora::{Lora, Parts};
 pub use recognize::Contents;
 pub use report::{LoadReport, Misshapen, Named};
@@ -86,6 +86,17 @@ enum Origin {
     /// once no other tensor needs it.
     Tensors(RefCell<Tensors>),
     Random(u64),
+}
+
+/// The use of a requested tensor, which decides its layout in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// The tensor is the matrix or kernel of a layer.
+    Layer,
+    /// The tensor is the matrix or kernel of a layer, and stays in the kind and on the device of its file.
+    Offloaded,
+    /// The tensor is used in another way.
+    Tensor,
 }
 
 #[derive(Debug, Default)]
@@ -216,7 +227,7 @@ impl Weights {
     /// [`Error::Torch`], such as out of memory. [`Error::Weights`] once 4096 tensors are missing, because a
     /// configuration of a few hundred bytes can request millions of tensors, and each request takes time and memory.
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        self.requested(name, shape, false)
+        self.requested(name, shape, Use::Tensor)
     }
 
     /// Requests the matrix or kernel `name` of a layer as `shape`; a view that [offloads](Self::offloaded) leaves it in
@@ -225,12 +236,12 @@ impl Weights {
     /// # Errors
     /// The errors of [`Weights::tensor`].
     pub(crate) fn weight(&self, name: &str, shape: &[i64]) -> Result<Weight> {
-        let tensor = self.requested(name, shape, self.offload)?;
+        let tensor = self.requested(name, shape, if self.offload { Use::Offloaded } else { Use::Layer })?;
         if self.offload { Weight::offloaded(tensor, self.kind(), self.device()) } else { Ok(Weight::held(tensor)) }
     }
 
-    /// Requests a tensor: with `stored` in the kind and on the device of its file, otherwise in those of this view.
-    fn requested(&self, name: &str, shape: &[i64], stored: bool) -> Result<Tensor> {
+    /// Requests a tensor for a use.
+    fn requested(&self, name: &str, shape: &[i64], usage: Use) -> Result<Tensor> {
         let store = &*self.store;
         let name = self.full(name);
         let mut asked = store.asked.borrow_mut();
@@ -265,13 +276,15 @@ impl Weights {
                 false => asked.not_finite.push(name.clone()),
             }
         }
-        let mut given = if stored { reshaped } else { placed };
+        let mut given = if usage == Use::Offloaded { reshaped } else { placed };
         if self.in_memory && given.data_ptr() == tensor.data_ptr() {
             given = given.f_alias_copy()?;
         }
-        if !stored {
-            given = self.layout.of(given, store.device)?;
-        }
+        given = match usage {
+            Use::Layer if store.device == Device::Cpu && impasto_kernels::arranges(store.kind) => of_layer(given)?,
+            Use::Layer | Use::Tensor => self.layout.of(given, store.device)?,
+            Use::Offloaded => given,
+        };
         asked.handed_out.insert(name, given.shallow_clone());
         Ok(given)
     }

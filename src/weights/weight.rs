@@ -1,5 +1,6 @@
 //! [`Weight`]: a matrix or kernel of a layer.
 
+use super::kernel_layout::of_layer;
 use crate::error::Result;
 use tch::{Device, Kind, Tensor};
 
@@ -9,7 +10,8 @@ use tch::{Device, Kind, Tensor};
 #[derive(Debug)]
 pub(crate) struct Weight {
     stored: Tensor,
-    /// Kind and device in which the network computes, if the tensor is offloaded and differs from them.
+    /// Kind and device in which the network computes, if the tensor is offloaded and each use converts it: to them, or
+    /// to the layout of the kernels.
     computes: Option<(Kind, Device)>,
 }
 
@@ -19,12 +21,13 @@ impl Weight {
         Self { stored: tensor, computes: None }
     }
 
-    /// Creates a weight that is converted to `kind` and moved to `device` at each use.
+    /// Creates a weight that is converted to `kind`, moved to `device` and arranged for the kernels at each use.
     ///
     /// # Errors
     /// [`Error::Torch`](crate::error::Error::Torch) for a kind that `tch` does not know.
     pub(crate) fn offloaded(stored: Tensor, kind: Kind, device: Device) -> Result<Self> {
-        let same = stored.f_kind()? == kind && stored.device() == device;
+        let arranged = device == Device::Cpu && impasto_kernels::arranges(kind);
+        let same = stored.f_kind()? == kind && stored.device() == device && !arranged;
         Ok(Self { stored, computes: (!same).then_some((kind, device)) })
     }
 
@@ -39,7 +42,7 @@ impl Weight {
     /// [`Error::Torch`](crate::error::Error::Torch) only, such as out of memory.
     pub(crate) fn get(&self) -> Result<Tensor> {
         match self.computes {
-            Some((kind, device)) => Ok(self.stored.f_to_device(device)?.f_to_kind(kind)?),
+            Some((kind, device)) => of_layer(self.stored.f_to_device(device)?.f_to_kind(kind)?),
             None => Ok(self.stored.shallow_clone()),
         }
     }
