@@ -55,7 +55,7 @@ pub(super) fn attend(
     keep: bool,
 ) -> Result<(Tensor, Option<Tensor>)> {
     count::kernel();
-    if impasto_kernels::attends(q, k, v) {
+    if impasto_kernels::attends(q, k, v) && bias.is_none_or(|bias| !bias.requires_grad()) {
         let attention = impasto_kernels::attend(q, k, v, bias, keep)?;
         return Ok((attention.output, attention.probabilities));
     }
@@ -66,7 +66,7 @@ pub(super) fn attend(
 
 /// Computes softmax(scores)·v of f32 scores → [b, queries, heads · c], and the probabilities.
 pub(super) fn weigh(scores: &Tensor, v: &Tensor) -> Result<(Tensor, Tensor)> {
-    if impasto_kernels::attends(v, v, v)
+    if impasto_kernels::weighs(scores, v)
         && let attention = impasto_kernels::weigh(scores, v, true)?
         && let Some(probs) = attention.probabilities
     {
@@ -174,6 +174,18 @@ mod tests {
         let x = Tensor::from_slice(&[10f32, 20.0, 30.0, 40.0, 50.0, 60.0]).reshape([6, 1]);
         assert_eq!(read(add_repeated(x.copy(), &few)?), [11.0, 22.0, 31.0, 42.0, 51.0, 62.0]);
         assert_eq!(read(add_repeated(x.copy(), &x)?), [20.0, 40.0, 60.0, 80.0, 100.0, 120.0]);
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_flow_to_what_hooks_return() -> Result<()> {
+        let x = Tensor::randn([1, 2, 9, 8], (Kind::Float, Device::Cpu));
+        let learns = || Tensor::zeros([1, 2, 9, 9], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let (bias, added) = (learns(), learns());
+        attend(&x, &x, &x, Some(&bias), false)?.0.square().sum(Kind::Float).backward();
+        weigh(&(scores(&x, &x)? + &added), &x)?.0.square().sum(Kind::Float).backward();
+        assert!(bias.grad().abs().max().double_value(&[]) > 1e-3);
+        assert!((bias.grad() - added.grad()).abs().max().double_value(&[]) < 1e-5);
         Ok(())
     }
 

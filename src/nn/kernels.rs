@@ -16,6 +16,7 @@
 //! `docs/decisions/0015-kernels-by-shape.md` has the measurements behind the thresholds here.
 
 use super::onednn;
+use crate::attention::add_repeated;
 use crate::error::Result;
 use crate::weights::{dense, is_packed, packed};
 use std::cell::OnceCell;
@@ -82,6 +83,15 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     Ok(y.f_reshape(shape)?)
 }
 
+/// Adds x·Wᵀ + b to `onto`. If `onto` has fewer rows, they are repeated.
+pub(super) fn linear_onto(onto: Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let same = onto.size().first() == x.size().first() && onto.is_contiguous();
+    if same && multiplies(x, weight, bias) && !onto.requires_grad() && onto.kind() == x.kind() {
+        return Ok(impasto_kernels::linear(x, weight, bias, Some(onto))?);
+    }
+    add_repeated(linear(x, weight, bias)?, &onto)
+}
+
 /// Computes a convolution: [b, inputs, h, w] → [b, outputs, h', w'].
 pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) -> Result<Tensor> {
     let Conv { kernel, stride, padding } = conv;
@@ -138,7 +148,7 @@ pub(super) fn conv2d_onto(
     bias: Option<&Tensor>,
     conv: Conv,
 ) -> Result<Tensor> {
-    if multiplies(x, weight, bias) && onto.stride().get(1) == Some(&1) && onto.kind() == x.kind() {
+    if multiplies(x, weight, bias) && impasto_kernels::adds_to(&onto, x) {
         return Ok(impasto_kernels::conv2d(x, weight, bias, (conv.stride, conv.padding), Some(onto))?);
     }
     let Some((weight, cells)) = factors(x, weight, conv)?.filter(|_| onto.is_contiguous()) else {

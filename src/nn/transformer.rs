@@ -80,7 +80,7 @@ impl Transformer {
     pub(super) fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
         let mut h = self.proj_in.forward(&cells(&self.norm.forward(x)?)?)?; // [n, h·w, channels]
         for block in &self.transformer_blocks {
-            h = block.forward(&h, context, tap)?;
+            h = block.forward(h, context, tap)?;
         }
         add_repeated(picture(&self.proj_out.forward(&h)?, x)?, x)
     }
@@ -109,11 +109,14 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
-        let normed = self.norm1.forward(x)?;
-        let x = add_repeated(self.attn1.forward(&normed, &normed, tap)?, x)?;
-        let x = add_repeated(self.attn2.forward(&self.norm2.forward(&x)?, context, tap)?, &x)?;
-        add_repeated(self.ff.forward(&self.norm3.forward(&x)?)?, &x)
+    /// Applies the block; `x` is taken by value, because the results are added to it in place where that is possible.
+    fn forward(&self, x: Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let normed = self.norm1.forward(&x)?;
+        let x = self.attn1.forward_onto(x, &normed, &normed, tap)?;
+        let normed = self.norm2.forward(&x)?;
+        let x = self.attn2.forward_onto(x, &normed, context, tap)?;
+        let normed = self.norm3.forward(&x)?;
+        self.ff.forward_onto(x, &normed)
     }
 }
 
@@ -173,10 +176,12 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+    /// Adds the attention of `x` to `context` to `onto`. If `onto` has fewer rows, they are [`repeated`].
+    fn forward_onto(&self, onto: Tensor, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
         let q = split_heads(&self.to_q.forward(x)?, self.site.heads)?; // [b, heads, h·w, d]
         let q = repeated(&q, context.size3()?.0)?;
-        self.to_out.forward(&tap.attend_projected(&self.site, &q, context, &Call { site: self, cells: x })?)
+        let attended = tap.attend_projected(&self.site, &q, context, &Call { site: self, cells: x })?;
+        self.to_out.forward_onto(onto, &attended)
     }
 }
 
@@ -192,8 +197,9 @@ impl FeedForward {
         Ok(Self { proj: w.at("0.proj").gated(channels, 4 * channels)?, out: w.at(2).linear(4 * channels, channels)? })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// Adds the layer of `x` to `onto`.
+    fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
         let (mut hidden, mut gate) = self.proj.forward(x)?;
-        self.out.forward(&hidden.f_mul_(&gate.f_gelu_("none")?)?)
+        self.out.forward_onto(onto, &hidden.f_mul_(&gate.f_gelu_("none")?)?)
     }
 }

@@ -31,10 +31,10 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, keep: b
     check(&[q, k, v])?;
     let (shape, d) = shape(q, k)?;
     let (q, k) = (adjacent(q)?, adjacent(k)?);
-    let bias = bias.map(|bias| adjacent(&bias.f_expand(shape, false)?)).transpose()?;
-    if let Some(bias) = bias.as_ref().filter(|bias| bias.kind() != Kind::Float) {
-        return Err(unfit("the bias", bias, "f32"));
+    if let Some(bias) = bias.filter(|bias| !suit(&[bias]) || bias.kind() != Kind::Float) {
+        return Err(unfit("the bias", bias, "f32 on the CPU, without gradients"));
     }
+    let bias = bias.map(|bias| adjacent(&bias.f_expand(shape, false)?)).transpose()?;
     let bias = bias.as_ref().map(Rows::of).transpose()?;
     values(shape, Source::Product { q: Rows::of(&q)?, k: Rows::of(&k)?, d, bias }, v, keep)
 }
@@ -53,10 +53,17 @@ pub fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor, TchError> {
     Ok(scores)
 }
 
+/// Returns true if the kernels weigh these values, [n, heads, tokens, c], by these scores.
+#[must_use]
+pub fn weighs(scores: &Tensor, v: &Tensor) -> bool {
+    let four = scores.dim() == 4 && v.dim() == 4;
+    four && suit(&[v]) && suit(&[scores]) && scores.kind() == Kind::Float
+}
+
 /// Computes softmax(scores)·v of f32 `scores`, [n, heads, queries, tokens]. `keep` keeps the probabilities.
 ///
 /// # Errors
-/// [`TchError`] if the tensors do not fit together, or if [`attends`] is false.
+/// [`TchError`] if the tensors do not fit together, or if [`weighs`] is false.
 pub fn weigh(scores: &Tensor, v: &Tensor, keep: bool) -> Result<Attention, TchError> {
     check(&[v])?;
     check(&[scores])?;

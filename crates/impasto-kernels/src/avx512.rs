@@ -62,14 +62,14 @@ impl Number for f32 {
 
     #[inline(always)]
     unsafe fn load(from: *const Self, lanes: __mmask16) -> __m512 {
-        // SAFETY: see the head of this file.
-        unsafe { _mm512_maskz_loadu_ps(lanes, from) }
+        // SAFETY: see the head of this file. Some processors are slower with a mask.
+        unsafe { if lanes == !0 { _mm512_loadu_ps(from) } else { _mm512_maskz_loadu_ps(lanes, from) } }
     }
 
     #[inline(always)]
     unsafe fn store(x: __m512, to: *mut Self, lanes: __mmask16) {
         // SAFETY: see the head of this file.
-        unsafe { _mm512_mask_storeu_ps(to, lanes, x) }
+        unsafe { if lanes == !0 { _mm512_storeu_ps(to, x) } else { _mm512_mask_storeu_ps(to, lanes, x) } }
     }
 
     #[inline(always)]
@@ -114,7 +114,12 @@ impl Number for Bf16 {
     unsafe fn load(from: *const Self, lanes: __mmask16) -> __m512 {
         // SAFETY: see the head of this file. A bf16 is the upper half of a float.
         unsafe {
-            let halves = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, from.cast()));
+            let halves = if lanes == !0 {
+                _mm256_loadu_si256(from.cast())
+            } else {
+                _mm256_maskz_loadu_epi16(lanes, from.cast())
+            };
+            let halves = _mm512_cvtepu16_epi32(halves);
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
         }
     }
@@ -124,7 +129,11 @@ impl Number for Bf16 {
         // SAFETY: see the head of this file; the transmuted types have the same size, and any bits are valid.
         unsafe {
             let numbers = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x));
-            _mm256_mask_storeu_epi16(to.cast(), lanes, numbers);
+            if lanes == !0 {
+                _mm256_storeu_si256(to.cast(), numbers);
+            } else {
+                _mm256_mask_storeu_epi16(to.cast(), lanes, numbers);
+            }
         }
     }
 
@@ -275,11 +284,11 @@ pub(crate) unsafe fn tile<N: Number, const V: usize>(
     }
 }
 
-/// Returns e^x of each lane for x ≤ 0, within two units in the last place. Below −104 the result is 0.
+/// Returns e^x of each lane, within two units in the last place. Below −104 the result is 0.
 ///
 /// Source: Cephes, `expf` (range reduction by ln 2 in two parts, polynomial of degree 5).
 #[inline(always)]
-unsafe fn exp(x: __m512) -> __m512 {
+pub(crate) unsafe fn exp(x: __m512) -> __m512 {
     // SAFETY: see the head of this file.
     unsafe {
         let x = _mm512_max_ps(_mm512_set1_ps(-104.0), x); // a NaN stays, because it is the second operand

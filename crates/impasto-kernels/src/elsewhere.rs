@@ -31,6 +31,12 @@ pub fn scores(_: &Tensor, _: &Tensor) -> Result<Tensor, TchError> {
     missing()
 }
 
+/// Returns false.
+#[must_use]
+pub fn weighs(_: &Tensor, _: &Tensor) -> bool {
+    false
+}
+
 /// Returns an error.
 pub fn weigh(_: &Tensor, _: &Tensor, _: bool) -> Result<Attention, TchError> {
     missing()
@@ -45,6 +51,12 @@ pub fn arranges(_: Kind) -> bool {
 /// Returns the weight as it is.
 pub fn arranged(weight: &Tensor) -> Result<Tensor, TchError> {
     Ok(weight.shallow_clone())
+}
+
+/// Returns false.
+#[must_use]
+pub fn adds_to(_: &Tensor, _: &Tensor) -> bool {
+    false
 }
 
 /// Returns false.
@@ -76,5 +88,16 @@ pub fn conv2d_upsampled(_: &Tensor, _: &Tensor, _: Option<&Tensor>) -> Result<Te
 
 /// Returns an error.
 pub fn conv2d_positions(_: &Tensor, _: &Tensor, _: Option<&Tensor>) -> Result<Tensor, TchError> {
+    missing()
+}
+
+/// Returns false.
+#[must_use]
+pub fn normalizes(_: &Tensor) -> bool {
+    false
+}
+
+/// Returns an error.
+pub fn group_norm(_: &Tensor, _: i64, _: (&Tensor, &Tensor), _: f64, _: bool) -> Result<Tensor, TchError> {
     missing()
 }

@@ -1,7 +1,8 @@
-//! Linear layers and convolutions of tensors.
+//! Linear layers, convolutions and norms of tensors.
 
 use crate::avx512::Bf16;
 use crate::cells::{Cells, Kernel};
+use crate::group_norm::{GroupNorm, Moments};
 use crate::processor::{check, has_kind, suit, unfit};
 use crate::product::{self, Product, Steps};
 use crate::winograd::{self, Winograd};
@@ -36,6 +37,13 @@ pub fn arranged(weight: &Tensor) -> Result<Tensor, TchError> {
             rows.f_reshape(shape)?.f_movedim_int(-1, 0)
         }
     }
+}
+
+/// Returns true if the kernels can add layers of `x` to the picture `onto`, [n, outputs, h, w], in place.
+#[must_use]
+pub fn adds_to(onto: &Tensor, x: &Tensor) -> bool {
+    let last = |onto: &Tensor| Ok::<_, TchError>(onto.f_permute([0, 2, 3, 1])?.is_contiguous());
+    suit(&[x, onto]) && onto.stride().get(1) == Some(&1) && last(onto).unwrap_or(false)
 }
 
 /// Returns true if the kernels compute a layer of this input and weight. The weight has to be [`arranged`].
@@ -118,6 +126,51 @@ pub fn conv2d_positions(x: &Tensor, sums: &Tensor, bias: Option<&Tensor>) -> Res
     Ok(out)
 }
 
+/// Returns true if the kernels compute a norm of this picture, [n, channels, h, w]. Its channels have to be adjacent.
+#[must_use]
+pub fn normalizes(x: &Tensor) -> bool {
+    suit(&[x]) && x.dim() == 4 && x.stride().get(1) == Some(&1)
+}
+
+/// Normalises groups of channels over each picture: [n, channels, h, w] with adjacent channels; the shape stays. With
+/// `silu`, SiLU of the result is returned. `weight` and `bias` have one number for each channel.
+///
+/// # Errors
+/// [`TchError`] if the tensors do not fit together, or if [`normalizes`] is false.
+pub fn group_norm(
+    x: &Tensor,
+    groups: i64,
+    (weight, bias): (&Tensor, &Tensor),
+    eps: f64,
+    silu: bool,
+) -> Result<Tensor, TchError> {
+    check(&[x])?;
+    let (n, channels, h, w) = x.size4()?;
+    let numbers = |x: &Tensor| Vec::<f32>::try_from(x.f_to_kind(Kind::Float)?);
+    let (weight, bias) = (numbers(weight)?, numbers(bias)?);
+    let count = channels as usize;
+    if groups < 1 || channels % groups != 0 || weight.len() != count || bias.len() != count {
+        return Err(unfit("the picture", x, &format!("{} channels, in groups of equal size", weight.len())));
+    }
+    let out = Tensor::f_empty([n, h, w, channels], (x.kind(), Device::Cpu))?.f_permute([0, 3, 1, 2])?;
+    let groups = groups as usize;
+    let norm = GroupNorm { x: Cells::of(x)?, out: Cells::of(&out)?, channels: count, groups, eps, silu };
+    if x.kind() == Kind::BFloat16 {
+        // SAFETY: `check` has found the instructions for the kind, which is that of both pictures.
+        let moments = norm.moments(|index, moments| unsafe { moments_bf16(&norm, index, moments) });
+        let factors = norm.factors(&moments, &weight, &bias);
+        // SAFETY: as above.
+        norm.run(|index| unsafe { norm_bf16(&norm, index, &factors) });
+    } else {
+        // SAFETY: as above.
+        let moments = norm.moments(|index, moments| unsafe { moments_f32(&norm, index, moments) });
+        let factors = norm.factors(&moments, &weight, &bias);
+        // SAFETY: as above.
+        norm.run(|index| unsafe { norm_f32(&norm, index, &factors) });
+    }
+    Ok(out)
+}
+
 /// Returns `x`, or a copy, with adjacent channels. A last word of one bf16 gets a zero beside it.
 fn adjacent(x: &Tensor) -> Result<Tensor, TchError> {
     let odd = x.kind() == Kind::BFloat16 && x.size4()?.1 % 2 == 1;
@@ -160,8 +213,10 @@ fn product(
     let shape = [n, weight.size4()?.0, h, w];
     let add = onto.is_some();
     let out = match onto {
-        Some(onto) if onto.size() == shape && onto.stride().get(1) == Some(&1) && onto.kind() == x.kind() => onto,
-        Some(onto) => return Err(unfit("the tensor to add to", &onto, &format!("{shape:?} with adjacent channels"))),
+        Some(onto) if onto.size() == shape && adds_to(&onto, x) => onto,
+        Some(onto) => {
+            return Err(unfit("the tensor to add to", &onto, &format!("{shape:?} in the layout channels last")));
+        }
         None if h < 1 || w < 1 => return Err(unfit("the picture", x, "one that is as large as the kernel")),
         None => Tensor::f_empty([n, h, w, shape[1]], (x.kind(), Device::Cpu))?.f_permute([0, 3, 1, 2])?,
     };
@@ -231,4 +286,28 @@ unsafe fn bf16(product: &Product<'_, Bf16>, index: usize, scratch: &mut product:
 unsafe fn tiles(winograd: &Winograd<'_>, index: usize, scratch: &mut winograd::Scratch) {
     // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
     unsafe { winograd.part(index, scratch) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+unsafe fn moments_f32(norm: &GroupNorm<'_>, index: usize, moments: &mut Moments) {
+    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
+    unsafe { norm.part::<f32>(index, moments) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
+unsafe fn moments_bf16(norm: &GroupNorm<'_>, index: usize, moments: &mut Moments) {
+    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
+    unsafe { norm.part::<Bf16>(index, moments) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+unsafe fn norm_f32(norm: &GroupNorm<'_>, index: usize, factors: &[Moments]) {
+    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
+    unsafe { norm.apply::<f32>(index, factors) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
+unsafe fn norm_bf16(norm: &GroupNorm<'_>, index: usize, factors: &[Moments]) {
+    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
+    unsafe { norm.apply::<Bf16>(index, factors) }
 }

@@ -50,6 +50,8 @@ mod cells;
 #[cfg(not(kernels))]
 mod elsewhere;
 #[cfg(kernels)]
+mod group_norm;
+#[cfg(kernels)]
 mod job;
 #[cfg(kernels)]
 mod layers;
@@ -65,11 +67,13 @@ mod tests;
 mod winograd;
 
 #[cfg(kernels)]
-pub use attention::{Attention, attend, attends, scores, weigh};
+pub use attention::{Attention, attend, attends, scores, weigh, weighs};
 #[cfg(not(kernels))]
 pub use elsewhere::{
-    Attention, arranged, arranges, attend, attends, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies,
-    scores, weigh,
+    Attention, adds_to, arranged, arranges, attend, attends, conv2d, conv2d_positions, conv2d_upsampled, group_norm,
+    linear, multiplies, normalizes, scores, weigh, weighs,
 };
 #[cfg(kernels)]
-pub use layers::{arranged, arranges, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies};
+pub use layers::{
+    adds_to, arranged, arranges, conv2d, conv2d_positions, conv2d_upsampled, group_norm, linear, multiplies, normalizes,
+};

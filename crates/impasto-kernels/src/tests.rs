@@ -164,6 +164,54 @@ fn positions_equal_the_upsampled_picture() -> Result<(), tch::TchError> {
 }
 
 #[test]
+fn norms_equal_libtorch_in_double() -> Result<(), tch::TchError> {
+    for (kind, [channels, groups, h, w]) in
+        KINDS.into_iter().flat_map(|kind| [[64, 32, 16, 16], [30, 5, 9, 13], [4, 1, 1, 3]].map(|shape| (kind, shape)))
+    {
+        // A mean far from 0 loses bits of the squares.
+        let x = (random(&[2, h, w, channels], Kind::Float) * 0.5 + 3.0).to_kind(kind).permute([0, 3, 1, 2]);
+        let (weight, bias) = (random(&[channels], kind), random(&[channels], kind));
+        if !normalizes(&x) {
+            assert!(group_norm(&x, groups, (&weight, &bias), 1e-5, false).is_err());
+            continue;
+        }
+        let exact = double(&x).group_norm(groups, Some(double(&weight)), Some(double(&bias)), 1e-5, false);
+        let norm = |silu| group_norm(&x, groups, (&weight, &bias), 1e-5, silu);
+        close(&norm(false)?, &exact, &format!("{kind:?}, {channels} channels"));
+        close(&norm(true)?, &exact.silu(), &format!("{kind:?}, {channels} channels, SiLU"));
+        assert!(!normalizes(&x.contiguous()) || channels == 1 || h * w == 1, "channels are not adjacent");
+    }
+    Ok(())
+}
+
+#[test]
+fn group_norm_keeps_digits_beside_a_large_mean() -> Result<(), tch::TchError> {
+    let x = random(&[1, 20, 20, 32], Kind::Float).permute([0, 3, 1, 2]) + 1000;
+    let (weight, bias) = (random(&[32], Kind::Float), random(&[32], Kind::Float));
+    if normalizes(&x) {
+        let exact = double(&x).group_norm(8, Some(double(&weight)), Some(double(&bias)), 1e-5, false);
+        let ours = group_norm(&x, 8, (&weight, &bias), 1e-5, false)?;
+        // The numbers themselves have an error of 6e-8 · 1000.
+        assert!((double(&ours) - exact).abs().max().double_value(&[]) < 1e-3);
+    }
+    Ok(())
+}
+
+#[test]
+fn tensors_with_gradients_are_refused() -> Result<(), tch::TchError> {
+    let x = random(&[1, 2, 8, 16], Kind::Float);
+    let learns = x.copy().set_requires_grad(true);
+    assert!(!attends(&learns, &x, &x) && !weighs(&learns, &x) && !weighs(&x, &learns));
+    assert!(attend(&x, &x, &x, Some(&random(&[8, 8], Kind::Float).set_requires_grad(true)), false).is_err());
+    assert!(weigh(&random(&[1, 2, 8, 8], Kind::Float).set_requires_grad(true), &x, false).is_err());
+    let weight = arranged(&random(&[16, 16], Kind::Float))?;
+    assert!(!multiplies(&learns, &weight) && linear(&learns, &weight, None, None).is_err());
+    assert!(linear(&x, &weight, None, Some(learns)).is_err());
+    assert!(conv2d(&x, &random(&[4, 2, 3, 3], Kind::Float).set_requires_grad(true), None, (1, 1), None).is_err());
+    Ok(())
+}
+
+#[test]
 fn results_are_equal_for_any_number_of_threads() -> Result<(), tch::TchError> {
     let before = tch::get_num_threads();
     let (x, kernel) = (random(&[2, 40, 24, 24], Kind::Float), arranged(&random(&[72, 40, 3, 3], Kind::Float))?);
