@@ -19,6 +19,7 @@ use super::onednn;
 use crate::attention::add_repeated;
 use crate::error::Result;
 use crate::weights::{dense, is_packed, packed};
+use impasto_kernels::Epilogue;
 use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
 
@@ -57,7 +58,7 @@ const FEW_CELLS: i64 = 128;
 /// Computes x·Wᵀ + b over the last axis.
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if multiplies(x, weight, bias) {
-        return Ok(impasto_kernels::linear(x, weight, bias, None)?);
+        return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::Store)?);
     }
     let (outputs, inputs) = weight.size2()?;
     let rows = x.numel() as i64 / inputs.max(1);
@@ -85,18 +86,38 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
 
 /// Adds x·Wᵀ + b to `onto`. If `onto` has fewer rows, they are repeated.
 pub(super) fn linear_onto(onto: Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let same = onto.size().first() == x.size().first() && onto.is_contiguous();
-    if same && multiplies(x, weight, bias) && !onto.requires_grad() && onto.kind() == x.kind() {
-        return Ok(impasto_kernels::linear(x, weight, bias, Some(onto))?);
+    if suits_epilogue(&onto, x) && multiplies(x, weight, bias) {
+        return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::AddTo(onto))?);
     }
     add_repeated(linear(x, weight, bias)?, &onto)
+}
+
+/// Computes x·Wᵀ + b + `with`. If `with` has fewer rows, they are repeated.
+pub(super) fn linear_sum(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, with: &Tensor) -> Result<Tensor> {
+    if suits_epilogue(with, x) && multiplies(x, weight, bias) {
+        return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::Add(with))?);
+    }
+    add_repeated(linear(x, weight, bias)?, with)
+}
+
+/// Multiplies `values` by the GELU of x·Wᵀ + b.
+pub(super) fn linear_gate(mut values: Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if suits_epilogue(&values, x) && multiplies(x, weight, bias) {
+        return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::Gate(values))?);
+    }
+    Ok(values.f_mul_(&linear(x, weight, bias)?.f_gelu_("none")?)?)
+}
+
+/// Returns true if `y` has a row for each row of `x`, and can take part in an epilogue of `impasto-kernels`.
+fn suits_epilogue(y: &Tensor, x: &Tensor) -> bool {
+    y.size().first() == x.size().first() && y.is_contiguous() && !y.requires_grad() && y.kind() == x.kind()
 }
 
 /// Computes a convolution: [b, inputs, h, w] → [b, outputs, h', w'].
 pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) -> Result<Tensor> {
     let Conv { kernel, stride, padding } = conv;
     if multiplies(x, weight, bias) {
-        return Ok(impasto_kernels::conv2d(x, weight, bias, (stride, padding), None)?);
+        return Ok(impasto_kernels::conv2d(x, weight, bias, (stride, padding), Epilogue::Store)?);
     }
     let (outputs, inputs, ..) = weight.size4()?;
     let (b, _, h, w) = x.size4()?;
@@ -149,7 +170,7 @@ pub(super) fn conv2d_onto(
     conv: Conv,
 ) -> Result<Tensor> {
     if multiplies(x, weight, bias) && impasto_kernels::adds_to(&onto, x) {
-        return Ok(impasto_kernels::conv2d(x, weight, bias, (conv.stride, conv.padding), Some(onto))?);
+        return Ok(impasto_kernels::conv2d(x, weight, bias, (conv.stride, conv.padding), Epilogue::AddTo(onto))?);
     }
     let Some((weight, cells)) = factors(x, weight, conv)?.filter(|_| onto.is_contiguous()) else {
         return Ok(onto.f_add_(&conv2d(x, weight, bias, conv)?)?);
@@ -159,6 +180,20 @@ pub(super) fn conv2d_onto(
         Some(bias) => Ok(onto.f_add_(&bias.f_reshape([-1, 1, 1])?)?),
         None => Ok(onto),
     }
+}
+
+/// Computes a convolution of `x` plus `with`, [b, outputs, h', w'].
+pub(super) fn conv2d_sum(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    conv: Conv,
+    with: &Tensor,
+) -> Result<Tensor> {
+    if multiplies(x, weight, bias) && impasto_kernels::adds_to(with, x) {
+        return Ok(impasto_kernels::conv2d(x, weight, bias, (conv.stride, conv.padding), Epilogue::Add(with))?);
+    }
+    Ok(conv2d(x, weight, bias, conv)?.f_add_(with)?)
 }
 
 /// Returns a small 1×1 convolution as the factors of a matrix product, [b, outputs, inputs] and [b, inputs, h·w];

@@ -30,6 +30,12 @@ impl Linear {
         kernels::linear_onto(onto, x, &self.weight.get()?, self.bias.as_ref())
     }
 
+    /// Computes the layer of `x`, [b, .., inputs], plus `with`, [n, .., outputs]. If n is less than b, the rows of
+    /// `with` are repeated.
+    pub(super) fn forward_sum(&self, x: &Tensor, with: &Tensor) -> Result<Tensor> {
+        kernels::linear_sum(x, &self.weight.get()?, self.bias.as_ref(), with)
+    }
+
     /// Returns the number of output features.
     pub(super) fn outputs(&self) -> i64 {
         self.weight.size().first().copied().unwrap_or_default()
@@ -62,9 +68,10 @@ pub(crate) struct Gated {
 }
 
 impl Gated {
-    /// Computes values and gate: [.., inputs] → [.., outputs] each.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok((self.values.forward(x)?, self.gate.forward(x)?))
+    /// Computes the values times the GELU of the gate: [.., inputs] → [.., outputs].
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let Self { values, gate } = self;
+        kernels::linear_gate(values.forward(x)?, x, &gate.weight.get()?, gate.bias.as_ref())
     }
 }
 
@@ -107,6 +114,11 @@ impl Conv2d {
     /// Adds the convolution of `x`, [b, inputs, h, w], to `onto`, [b, outputs, h', w'], in place.
     pub(crate) fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
         kernels::conv2d_onto(onto, x, &self.weight.get()?, self.bias.as_ref(), self.conv)
+    }
+
+    /// Computes the convolution of `x`, [b, inputs, h, w], plus `with`, [b, outputs, h', w'].
+    pub(crate) fn forward_sum(&self, x: &Tensor, with: &Tensor) -> Result<Tensor> {
+        kernels::conv2d_sum(x, &self.weight.get()?, self.bias.as_ref(), self.conv, with)
     }
 
     /// Splits the convolution into two whose results add up: one for the first `inputs` channels, with the bias, and
@@ -191,6 +203,9 @@ pub(crate) struct LayerNorm {
 impl LayerNorm {
     /// Normalises [.., width]; the shape stays.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if impasto_kernels::normalizes_rows(x) && !self.weight.requires_grad() && !self.bias.requires_grad() {
+            return Ok(impasto_kernels::layer_norm(x, (&self.weight, &self.bias), self.eps)?);
+        }
         Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?)
     }
 }
@@ -277,5 +292,10 @@ pub(super) fn picture(cells: &Tensor, like: &Tensor) -> Result<Tensor> {
     let (_, _, h, w) = like.size4()?;
     // In this order of steps, the stride of a single picture is that of a batch's, by which libtorch knows the layout.
     let picture = cells.f_unflatten(1, [h, w])?.f_permute([0, 3, 1, 2])?;
-    if like.stride().get(1) == Some(&1) { Ok(picture) } else { Ok(picture.f_contiguous()?) }
+    if channels_last(like) { Ok(picture) } else { Ok(picture.f_contiguous()?) }
+}
+
+/// Returns true if the channels of a picture, [b, channels, h, w], are adjacent in memory.
+pub(super) fn channels_last(x: &Tensor) -> bool {
+    x.stride().get(1) == Some(&1)
 }

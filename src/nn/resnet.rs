@@ -54,10 +54,9 @@ impl Resnet {
     /// [`Error::Parameter`] if `times` lacks the block's own projection.
     pub(super) fn forward(&self, x: &Tensor, times: &[Tensor]) -> Result<Tensor> {
         let h = self.first(&self.conv1, &self.norm1, x, times)?;
-        let mut h = self.second(h)?;
         match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward_onto(h, x),
-            None => Ok(h.f_add_(x)?),
+            Some(shortcut) => shortcut.forward_onto(self.second(h, None)?, x),
+            None => self.second(h, Some(x)),
         }
     }
 
@@ -78,7 +77,7 @@ impl Resnet {
         let [conv_x, conv_skip] = self.conv1.split(channels)?;
         let [shortcut_x, shortcut_skip] = shortcut.split(channels)?;
         let h = self.first(&conv_x, &norm_x, x, times)?;
-        let h = self.second(add_repeated(h, &conv_skip.forward(&norm_skip.forward_silu(skip)?)?)?)?;
+        let h = self.second(add_repeated(h, &conv_skip.forward(&norm_skip.forward_silu(skip)?)?)?, None)?;
         add_repeated(shortcut_x.forward_onto(h, x)?, &shortcut_skip.forward(skip)?)
     }
 
@@ -96,11 +95,14 @@ impl Resnet {
         conv.forward_plus(&x, times.get(mine).ok_or_else(wanted)?)
     }
 
-    /// Computes the second half of the block, up to the shortcut. `h` is taken by value to free it before the next
-    /// tensor is made: for a large picture, these tensors take most of the memory.
-    fn second(&self, mut h: Tensor) -> Result<Tensor> {
+    /// Computes the second half of the block, and adds the shortcut `x` if there is one. `h` is taken by value to free
+    /// it before the next tensor is made: for a large picture, these tensors take most of the memory.
+    fn second(&self, mut h: Tensor, x: Option<&Tensor>) -> Result<Tensor> {
         h = self.norm2.forward_silu(&h)?;
-        self.conv2.forward(&h)
+        match x {
+            Some(x) => self.conv2.forward_sum(&h, x),
+            None => self.conv2.forward(&h),
+        }
     }
 }
 

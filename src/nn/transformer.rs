@@ -1,7 +1,7 @@
 //! Transformers over the cells of a picture, which contain the attention sites.
 
 use super::adapter::Adapter;
-use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, picture, split_heads};
+use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, channels_last, picture, split_heads};
 use crate::attention::{AttentionSite, Place, Projections, SiteKind, Tap, add_repeated, repeated};
 use crate::error::Result;
 use crate::reference::Part;
@@ -81,6 +81,9 @@ impl Transformer {
         let mut h = self.proj_in.forward(&cells(&self.norm.forward(x)?)?)?; // [n, h·w, channels]
         for block in &self.transformer_blocks {
             h = block.forward(h, context, tap)?;
+        }
+        if channels_last(x) {
+            return picture(&self.proj_out.forward_sum(&h, &cells(x)?)?, x);
         }
         add_repeated(picture(&self.proj_out.forward(&h)?, x)?, x)
     }
@@ -199,7 +202,6 @@ impl FeedForward {
 
     /// Adds the layer of `x` to `onto`.
     fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
-        let (mut hidden, mut gate) = self.proj.forward(x)?;
-        self.out.forward_onto(onto, &hidden.f_mul_(&gate.f_gelu_("none")?)?)
+        self.out.forward_onto(onto, &self.proj.forward(x)?)
     }
 }

@@ -59,7 +59,9 @@ fn main() -> Result<(), TchError> {
             let bias = random(&[outputs], kind);
             let padding = kernel / 2;
             let plain = |i: usize| x.f_conv2d(&weights[i], Some(&bias), [1, 1], [padding, padding], [1, 1], 1);
-            let ours = |i: usize| impasto_kernels::conv2d(&x, &arranged[i], Some(&bias), (1, padding), None);
+            let ours = |i: usize| {
+                impasto_kernels::conv2d(&x, &arranged[i], Some(&bias), (1, padding), impasto_kernels::Epilogue::Store)
+            };
             let name = format!("{kind:?} convolution {kernel}×{kernel}, {inputs} to {outputs}, {side}×{side}");
             compare(&name, weights.len(), rounds, [Box::new(plain), Box::new(ours)])?;
         }

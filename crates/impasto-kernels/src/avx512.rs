@@ -39,6 +39,9 @@ pub(crate) trait Number: Copy {
     /// of one number hold the first row only.
     unsafe fn words(first: *const Self, second: *const Self, lanes: __mmask16) -> __m512i;
 
+    /// Stores 32 numbers of each of two rows as 32 words. Words of one number hold the first row only.
+    unsafe fn store_words(first: *const Self, second: *const Self, to: *mut u32);
+
     /// Adds the product of two words to each lane of `sums`.
     unsafe fn multiply_add(sums: __m512, a: __m512, b: __m512) -> __m512;
 
@@ -76,6 +79,15 @@ impl Number for f32 {
     unsafe fn words(first: *const Self, _: *const Self, lanes: __mmask16) -> __m512i {
         // SAFETY: see the head of this file.
         unsafe { _mm512_castps_si512(_mm512_maskz_loadu_ps(lanes, first)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_words(first: *const Self, _: *const Self, to: *mut u32) {
+        // SAFETY: see the head of this file.
+        unsafe {
+            _mm512_storeu_ps(to.cast(), _mm512_loadu_ps(first));
+            _mm512_storeu_ps(to.add(LANES).cast(), _mm512_loadu_ps(first.add(LANES)));
+        }
     }
 
     #[inline(always)]
@@ -144,6 +156,30 @@ impl Number for Bf16 {
             let first = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, first.cast()));
             let second = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, second.cast()));
             _mm512_or_si512(first, _mm512_slli_epi32::<16>(second))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_words(first: *const Self, second: *const Self, to: *mut u32) {
+        /// The places of a word's two numbers, of which the second row's begin at 32.
+        const PLACES: [u16; 4 * LANES] = {
+            let mut places = [0; 4 * LANES];
+            let mut word = 0;
+            while word < 2 * LANES {
+                places[2 * word] = word as u16;
+                places[2 * word + 1] = (word + 2 * LANES) as u16;
+                word += 1;
+            }
+            places
+        };
+        // SAFETY: see the head of this file.
+        unsafe {
+            let (first, second) = (_mm512_loadu_si512(first.cast()), _mm512_loadu_si512(second.cast()));
+            for half in 0..2 {
+                let places = _mm512_loadu_si512(PLACES.as_ptr().add(half * 2 * LANES).cast());
+                let words = _mm512_permutex2var_epi16(first, places, second);
+                _mm512_storeu_si512(to.add(half * LANES).cast(), words);
+            }
         }
     }
 
@@ -304,6 +340,28 @@ pub(crate) unsafe fn exp(x: __m512) -> __m512 {
         let p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5));
         let p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, _mm512_add_ps(r, _mm512_set1_ps(1.0)));
         _mm512_scalef_ps(p, n)
+    }
+}
+
+/// Returns x·Φ(x) of each lane, where Φ is the normal distribution, within 2·10⁻⁷ · max(1, |x|).
+///
+/// Source: Abramowitz and Stegun, "Handbook of Mathematical Functions", 7.1.26.
+#[inline(always)]
+pub(crate) unsafe fn gelu(x: __m512) -> __m512 {
+    // SAFETY: see the head of this file.
+    unsafe {
+        let one = _mm512_set1_ps(1.0);
+        let z = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(std::f32::consts::FRAC_1_SQRT_2));
+        let t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.327_591_1), one));
+        let p = _mm512_set1_ps(1.061_405_4);
+        let p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-1.453_152));
+        let p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.421_413_8));
+        let p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-0.284_496_74));
+        let p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.254_829_6));
+        let tail = _mm512_mul_ps(_mm512_mul_ps(p, t), exp(_mm512_fnmadd_ps(z, z, _mm512_setzero_ps())));
+        let tail = _mm512_mul_ps(tail, _mm512_set1_ps(0.5)); // Φ(−|x|)
+        let positive = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_setzero_ps());
+        _mm512_mul_ps(x, _mm512_mask_sub_ps(tail, positive, one, tail))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Stand-ins where no kernel is compiled. They compute nothing, and say so.
 
+use crate::epilogue::Epilogue;
 use tch::{Kind, TchError, Tensor};
 
 fn missing<T>() -> Result<T, TchError> {
@@ -66,18 +67,12 @@ pub fn multiplies(_: &Tensor, _: &Tensor) -> bool {
 }
 
 /// Returns an error.
-pub fn linear(_: &Tensor, _: &Tensor, _: Option<&Tensor>, _: Option<Tensor>) -> Result<Tensor, TchError> {
+pub fn linear(_: &Tensor, _: &Tensor, _: Option<&Tensor>, _: Epilogue<'_>) -> Result<Tensor, TchError> {
     missing()
 }
 
 /// Returns an error.
-pub fn conv2d(
-    _: &Tensor,
-    _: &Tensor,
-    _: Option<&Tensor>,
-    _: (i64, i64),
-    _: Option<Tensor>,
-) -> Result<Tensor, TchError> {
+pub fn conv2d(_: &Tensor, _: &Tensor, _: Option<&Tensor>, _: (i64, i64), _: Epilogue<'_>) -> Result<Tensor, TchError> {
     missing()
 }
 
@@ -99,5 +94,16 @@ pub fn normalizes(_: &Tensor) -> bool {
 
 /// Returns an error.
 pub fn group_norm(_: &Tensor, _: i64, _: (&Tensor, &Tensor), _: f64, _: bool) -> Result<Tensor, TchError> {
+    missing()
+}
+
+/// Returns false.
+#[must_use]
+pub fn normalizes_rows(_: &Tensor) -> bool {
+    false
+}
+
+/// Returns an error.
+pub fn layer_norm(_: &Tensor, _: (&Tensor, &Tensor), _: f64) -> Result<Tensor, TchError> {
     missing()
 }

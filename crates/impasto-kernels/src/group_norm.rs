@@ -29,7 +29,25 @@ pub(crate) struct GroupNorm<'a> {
 }
 
 /// Two numbers for each channel: means and squared deviations from them in sum, or factors and offsets.
-pub(crate) type Moments = (Vec<f32>, Vec<f32>);
+pub(crate) type Channels = (Vec<f32>, Vec<f32>);
+
+/// Mean of some numbers, and the sum of their squared deviations from it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Moments {
+    mean: f64,
+    deviations: f64,
+}
+
+impl Moments {
+    /// Joins the moments of pieces, each with the count of its numbers.
+    fn join(pieces: impl Iterator<Item = (f64, Self)> + Clone) -> Self {
+        let (count, sum) =
+            pieces.clone().fold((0.0, 0.0), |(all, sum), (count, own)| (all + count, sum + count * own.mean));
+        let mean = sum / count;
+        let deviations = pieces.map(|(count, own)| own.deviations + count * (own.mean - mean).powi(2)).sum();
+        Self { mean, deviations }
+    }
+}
 
 impl GroupNorm<'_> {
     /// Cells of a picture, and parts of them.
@@ -38,22 +56,40 @@ impl GroupNorm<'_> {
         (cells, cells.div_ceil(CELLS))
     }
 
-    /// Returns the moments of every part, by picture and part. `of_part` calls [`part`](Self::part) with the
-    /// instructions enabled.
-    pub(crate) fn moments(&self, of_part: impl Fn(usize, &mut Moments) + Sync) -> Vec<Moments> {
-        let parts = self.x.pictures * self.parts().1;
-        let all: Vec<Mutex<Moments>> = (0..parts).map(|_| Mutex::default()).collect();
-        parallel::each(parts, |indexes| {
+    /// Returns the number of cells of a part of a picture.
+    fn cells(&self, part: usize) -> usize {
+        (self.parts().0 - part * CELLS).min(CELLS)
+    }
+
+    /// Returns the moments of every group in every part, by picture, part and group. `of_part` calls
+    /// [`part`](Self::part) with the instructions enabled.
+    pub(crate) fn moments(&self, of_part: impl Fn(usize, &mut Channels) + Sync) -> Vec<Moments> {
+        let parts = self.parts().1;
+        let mut moments = vec![Moments::default(); self.x.pictures * parts * self.groups];
+        let places: Vec<Mutex<&mut [Moments]>> = moments.chunks_mut(self.groups.max(1)).map(Mutex::new).collect();
+        parallel::each(places.len(), |indexes| {
+            let zeros = || vec![0.0; self.channels.next_multiple_of(LANES)];
+            let mut channels = (zeros(), zeros());
             for index in indexes {
-                let zeros = || vec![0.0; self.channels.next_multiple_of(LANES)];
-                let mut moments = (zeros(), zeros());
-                of_part(index, &mut moments);
-                if let Some(Ok(mut place)) = all.get(index).map(Mutex::lock) {
-                    *place = moments;
+                of_part(index, &mut channels);
+                if let Some(Ok(mut place)) = places.get(index).map(Mutex::lock) {
+                    self.join(self.cells(index % parts), &channels, &mut place);
                 }
             }
         });
-        all.into_iter().map(|moments| moments.into_inner().unwrap_or_default()).collect()
+        drop(places);
+        moments
+    }
+
+    /// Joins the moments of channels to those of groups.
+    fn join(&self, cells: usize, (means, deviations): &Channels, groups: &mut [Moments]) {
+        let size = self.channels / self.groups.max(1);
+        for (group, (means, deviations)) in groups.iter_mut().zip(means.chunks(size).zip(deviations.chunks(size))) {
+            let of_channel = |(&mean, &deviations): (&f32, &f32)| {
+                (cells as f64, Moments { mean: mean.into(), deviations: deviations.into() })
+            };
+            *group = Moments::join(means.iter().zip(deviations).map(of_channel));
+        }
     }
 
     /// Computes the moments of a part. Numbers are summed as distances from the channel's number in the first cell, so
@@ -62,7 +98,7 @@ impl GroupNorm<'_> {
     /// # Safety
     /// The caller has the instructions of AVX-512 and of `N` enabled. The numbers of the picture are of type `N`.
     #[inline(always)]
-    pub(crate) unsafe fn part<N: Number>(&self, index: usize, (means, deviations): &mut Moments) {
+    pub(crate) unsafe fn part<N: Number>(&self, index: usize, (means, deviations): &mut Channels) {
         let (cells, parts) = self.parts();
         let (picture, first) = (index / parts, index % parts * CELLS);
         let last = cells.min(first + CELLS);
@@ -101,36 +137,26 @@ impl GroupNorm<'_> {
 
     /// Returns the factor and the offset of each channel of each picture, from the moments and the norm's weight and
     /// bias.
-    pub(crate) fn factors(&self, moments: &[Moments], weight: &[f32], bias: &[f32]) -> Vec<Moments> {
+    pub(crate) fn factors(&self, moments: &[Moments], weight: &[f32], bias: &[f32]) -> Vec<Channels> {
         let (cells, parts) = self.parts();
         let size = self.channels / self.groups.max(1);
-        let count = (cells * size) as f64;
         let of_picture = |moments: &[Moments]| {
             let (mut factors, mut offsets) = (Vec::new(), Vec::new());
-            for group in 0..self.groups {
-                let own = group * size..(group + 1) * size;
-                // The sum over all parts and channels of a number made of the part's cells, mean and deviations.
-                let total = |of: &dyn Fn(f64, f64, f64) -> f64| -> f64 {
-                    let of_part = |(part, (means, deviations)): (usize, &Moments)| -> f64 {
-                        let part_cells = (cells - part * CELLS).min(CELLS) as f64;
-                        let both = means.iter().zip(deviations).skip(own.start).take(size);
-                        both.map(|(&mean, &deviation)| of(part_cells, mean.into(), deviation.into())).sum()
-                    };
-                    moments.iter().enumerate().map(of_part).sum()
-                };
-                let mean = total(&|cells, own, _| cells * own) / count;
-                let apart = total(&|cells, own, deviations| deviations + cells * (own - mean).powi(2));
-                let variance = (apart / count).max(0.0);
+            let affine = weight.chunks(size).zip(bias.chunks(size));
+            for (group, (weight, bias)) in affine.enumerate() {
+                let own = moments.iter().skip(group).step_by(self.groups).enumerate();
+                let whole = Moments::join(own.map(|(part, own)| ((self.cells(part) * size) as f64, *own)));
+                let variance = whole.deviations / (cells * size) as f64;
                 let scale = (variance + self.eps).sqrt().recip();
-                for (weight, bias) in weight.iter().zip(bias).skip(own.start).take(size) {
+                for (weight, bias) in weight.iter().zip(bias) {
                     let factor = f64::from(*weight) * scale;
                     factors.push(factor as f32);
-                    offsets.push((f64::from(*bias) - mean * factor) as f32);
+                    offsets.push((f64::from(*bias) - whole.mean * factor) as f32);
                 }
             }
             (factors, offsets)
         };
-        moments.chunks(parts.max(1)).map(of_picture).collect()
+        moments.chunks((parts * self.groups).max(1)).map(of_picture).collect()
     }
 
     /// Runs [`apply`](Self::apply) for all parts on libtorch's threads.
@@ -143,7 +169,7 @@ impl GroupNorm<'_> {
     /// # Safety
     /// The caller has the instructions of AVX-512 and of `N` enabled. The numbers of both pictures are of type `N`.
     #[inline(always)]
-    pub(crate) unsafe fn apply<N: Number>(&self, index: usize, factors: &[Moments]) {
+    pub(crate) unsafe fn apply<N: Number>(&self, index: usize, factors: &[Channels]) {
         let (cells, parts) = self.parts();
         let (picture, first) = (index / parts, index % parts * CELLS);
         let Some((factors, offsets)) = factors.get(picture) else { return };

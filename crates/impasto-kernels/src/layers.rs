@@ -1,10 +1,10 @@
-//! Linear layers, convolutions and norms of tensors.
+//! Linear layers and convolutions of tensors.
 
 use crate::avx512::Bf16;
 use crate::cells::{Cells, Kernel};
-use crate::group_norm::{GroupNorm, Moments};
+use crate::epilogue::Epilogue;
 use crate::processor::{check, has_kind, suit, unfit};
-use crate::product::{self, Product, Steps};
+use crate::product::{self, Finish, Product, Steps};
 use crate::winograd::{self, Winograd};
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -52,12 +52,11 @@ pub fn multiplies(x: &Tensor, weight: &Tensor) -> bool {
     suit(&[x, weight]) && weight.stride().first() == Some(&1)
 }
 
-/// Computes x·Wᵀ + bias over the last axis: [.., inputs] → [.., outputs]. With `onto`, of the shape of the result and
-/// contiguous, the result is added to it in place.
+/// Computes x·Wᵀ + bias over the last axis: [.., inputs] → [.., outputs].
 ///
 /// # Errors
 /// [`TchError`] if the tensors do not fit together, or if [`multiplies`] is false.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, onto: Option<Tensor>) -> Result<Tensor, TchError> {
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epilogue<'_>) -> Result<Tensor, TchError> {
     let (outputs, inputs) = weight.size2()?;
     let mut shape = x.size();
     match shape.last_mut() {
@@ -65,15 +64,28 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, onto: Option<T
         _ => return Err(unfit("the input of a linear layer", x, &format!("[.., {inputs}]"))),
     }
     let cells = |x: &Tensor, width: i64| x.f_reshape([1, -1, 1, width])?.f_permute([0, 3, 1, 2]);
-    let onto = onto.map(|onto| cells(&onto, outputs)).transpose()?;
+    let own = |y: &Tensor| match y.size() == shape && y.is_contiguous() {
+        true => cells(y, outputs),
+        false => Err(unfit("the tensor of the epilogue", y, &format!("{shape:?}, contiguous"))),
+    };
+    let other;
+    let epilogue = match epilogue {
+        Epilogue::Store => Epilogue::Store,
+        Epilogue::Add(with) => {
+            other = own(with)?;
+            Epilogue::Add(&other)
+        }
+        Epilogue::AddTo(onto) => Epilogue::AddTo(own(&onto)?),
+        Epilogue::Gate(values) => Epilogue::Gate(own(&values)?),
+    };
     let kernel = weight.f_unsqueeze(-1)?.f_unsqueeze(-1)?;
     let steps = Steps { stride: 1, top: 0, left: 0 };
-    let y = product((&cells(x, inputs)?, &kernel, bias), steps, onto, |rows| rows)?;
+    let y = product((&cells(x, inputs)?, &kernel, bias), steps, epilogue, |rows| rows)?;
     y.f_permute([0, 2, 3, 1])?.f_reshape(shape)
 }
 
 /// Computes a convolution: [n, inputs, h, w] → [n, outputs, h', w'], with adjacent channels. `padding` zeros surround
-/// the picture. With `onto`, of the shape of the result and with adjacent channels, the result is added to it in place.
+/// the picture.
 ///
 /// # Errors
 /// [`TchError`] if the tensors do not fit together, or if [`multiplies`] is false.
@@ -82,19 +94,20 @@ pub fn conv2d(
     weight: &Tensor,
     bias: Option<&Tensor>,
     (stride, padding): (i64, i64),
-    onto: Option<Tensor>,
+    epilogue: Epilogue<'_>,
 ) -> Result<Tensor, TchError> {
     let ((n, inputs, h, w), (outputs, _, kh, kw)) = (x.size4()?, weight.size4()?);
-    let suits = (kh, kw, stride, padding) == (3, 3, 1, 1) && inputs >= FEW_CHANNELS;
-    if suits && onto.is_none() && n * ((h + 1) / 2) * ((w + 1) / 2) >= FEW_TILES && weight.kind() == Kind::Float {
-        return winograd((x, weight, bias), false, [n, outputs, h, w]);
+    let suits = (kh, kw, stride, padding) == (3, 3, 1, 1) && inputs >= FEW_CHANNELS && weight.kind() == Kind::Float;
+    let gates = matches!(epilogue, Epilogue::Gate(_));
+    if suits && !gates && n * ((h + 1) / 2) * ((w + 1) / 2) >= FEW_TILES {
+        return winograd((x, weight, bias), false, epilogue, [n, outputs, h, w]);
     }
     let (Ok(step), Ok(margin)) = (usize::try_from(stride), usize::try_from(padding)) else {
         return Err(TchError::Kind(format!("stride {stride}, padding {padding}; expected no negative number")));
     };
     let side = |length: i64, kernel: i64| (length + 2 * padding - kernel).div_euclid(stride.max(1)) + 1;
     let steps = Steps { stride: step, top: margin, left: margin };
-    product((x, weight, bias), steps, onto, |[n, _, h, w]| [n, outputs, side(h, kh), side(w, kw)])
+    product((x, weight, bias), steps, epilogue, |[n, _, h, w]| [n, outputs, side(h, kh), side(w, kw)])
 }
 
 /// Computes a 3×3 convolution after upsampling by two, which repeats cells: [n, inputs, h, w] → [n, outputs, 2h, 2w],
@@ -104,7 +117,7 @@ pub fn conv2d(
 /// [`TchError`] if the tensors do not fit together, if [`multiplies`] is false, or if they are not f32.
 pub fn conv2d_upsampled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
     let ((n, _, h, w), outputs) = (x.size4()?, weight.size4()?.0);
-    winograd((x, weight, bias), true, [n, outputs, 2 * h, 2 * w])
+    winograd((x, weight, bias), true, Epilogue::Store, [n, outputs, 2 * h, 2 * w])
 }
 
 /// Computes a 3×3 convolution after upsampling by two, from the sums of the kernel's weights that fall on the same
@@ -121,52 +134,7 @@ pub fn conv2d_positions(x: &Tensor, sums: &Tensor, bias: Option<&Tensor>) -> Res
         let kernel = sums.f_narrow(0, position * outputs, outputs)?;
         let to = pairs.f_select(3, row)?.f_select(4, column)?;
         let steps = Steps { stride: 1, top: 1 - row as usize, left: 1 - column as usize };
-        into((x, &kernel, bias), steps, &to, false)?;
-    }
-    Ok(out)
-}
-
-/// Returns true if the kernels compute a norm of this picture, [n, channels, h, w]. Its channels have to be adjacent.
-#[must_use]
-pub fn normalizes(x: &Tensor) -> bool {
-    suit(&[x]) && x.dim() == 4 && x.stride().get(1) == Some(&1)
-}
-
-/// Normalises groups of channels over each picture: [n, channels, h, w] with adjacent channels; the shape stays. With
-/// `silu`, SiLU of the result is returned. `weight` and `bias` have one number for each channel.
-///
-/// # Errors
-/// [`TchError`] if the tensors do not fit together, or if [`normalizes`] is false.
-pub fn group_norm(
-    x: &Tensor,
-    groups: i64,
-    (weight, bias): (&Tensor, &Tensor),
-    eps: f64,
-    silu: bool,
-) -> Result<Tensor, TchError> {
-    check(&[x])?;
-    let (n, channels, h, w) = x.size4()?;
-    let numbers = |x: &Tensor| Vec::<f32>::try_from(x.f_to_kind(Kind::Float)?);
-    let (weight, bias) = (numbers(weight)?, numbers(bias)?);
-    let count = channels as usize;
-    if groups < 1 || channels % groups != 0 || weight.len() != count || bias.len() != count {
-        return Err(unfit("the picture", x, &format!("{} channels, in groups of equal size", weight.len())));
-    }
-    let out = Tensor::f_empty([n, h, w, channels], (x.kind(), Device::Cpu))?.f_permute([0, 3, 1, 2])?;
-    let groups = groups as usize;
-    let norm = GroupNorm { x: Cells::of(x)?, out: Cells::of(&out)?, channels: count, groups, eps, silu };
-    if x.kind() == Kind::BFloat16 {
-        // SAFETY: `check` has found the instructions for the kind, which is that of both pictures.
-        let moments = norm.moments(|index, moments| unsafe { moments_bf16(&norm, index, moments) });
-        let factors = norm.factors(&moments, &weight, &bias);
-        // SAFETY: as above.
-        norm.run(|index| unsafe { norm_bf16(&norm, index, &factors) });
-    } else {
-        // SAFETY: as above.
-        let moments = norm.moments(|index, moments| unsafe { moments_f32(&norm, index, moments) });
-        let factors = norm.factors(&moments, &weight, &bias);
-        // SAFETY: as above.
-        norm.run(|index| unsafe { norm_f32(&norm, index, &factors) });
+        into((x, &kernel, bias), steps, &to, Finish::Store)?;
     }
     Ok(out)
 }
@@ -201,26 +169,36 @@ fn fit(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<(), TchErro
     }
 }
 
-/// Computes a convolution by products, onto a tensor or a new one of the shape that `shape` makes of the input's.
+/// Returns the tensor for a result of the given shape and the kind of `x`, and what happens to the sums.
+fn destination<'a>(x: &Tensor, epilogue: &'a Epilogue<'a>, shape: [i64; 4]) -> Result<(Tensor, Finish<'a>), TchError> {
+    let [n, outputs, h, w] = shape;
+    let new = || Tensor::f_empty([n, h, w, outputs], (x.kind(), Device::Cpu))?.f_permute([0, 3, 1, 2]);
+    let checked = |y: &'a Tensor| match y.size() == shape && adds_to(y, x) {
+        true => Ok(y),
+        false => Err(unfit("the tensor of the epilogue", y, &format!("{shape:?} in the layout channels last"))),
+    };
+    Ok(match epilogue {
+        Epilogue::Store => (new()?, Finish::Store),
+        Epilogue::Add(with) => (new()?, Finish::Add(Cells::of(checked(with)?)?)),
+        Epilogue::AddTo(onto) => (checked(onto)?.shallow_clone(), Finish::Add(Cells::of(onto)?)),
+        Epilogue::Gate(values) => (checked(values)?.shallow_clone(), Finish::Gate),
+    })
+}
+
+/// Computes a convolution by products; `shape` makes the shape of the result from the input's.
 fn product(
     (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
     steps: Steps,
-    onto: Option<Tensor>,
+    epilogue: Epilogue<'_>,
     shape: impl Fn([i64; 4]) -> [i64; 4],
 ) -> Result<Tensor, TchError> {
     let (n, inputs, h, w) = x.size4()?;
     let [n, _, h, w] = shape([n, inputs, h, w]);
-    let shape = [n, weight.size4()?.0, h, w];
-    let add = onto.is_some();
-    let out = match onto {
-        Some(onto) if onto.size() == shape && adds_to(&onto, x) => onto,
-        Some(onto) => {
-            return Err(unfit("the tensor to add to", &onto, &format!("{shape:?} in the layout channels last")));
-        }
-        None if h < 1 || w < 1 => return Err(unfit("the picture", x, "one that is as large as the kernel")),
-        None => Tensor::f_empty([n, h, w, shape[1]], (x.kind(), Device::Cpu))?.f_permute([0, 3, 1, 2])?,
-    };
-    into((x, weight, bias), steps, &out, add)?;
+    if h < 1 || w < 1 {
+        return Err(unfit("the picture", x, "one that is as large as the kernel"));
+    }
+    let (out, finish) = destination(x, &epilogue, [n, weight.size4()?.0, h, w])?;
+    into((x, weight, bias), steps, &out, finish)?;
     Ok(out)
 }
 
@@ -229,7 +207,7 @@ fn into(
     (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
     steps: Steps,
     out: &Tensor,
-    add: bool,
+    finish: Finish<'_>,
 ) -> Result<(), TchError> {
     fit(x, weight, bias)?;
     let x = adjacent(x)?;
@@ -237,13 +215,13 @@ fn into(
     match x.f_kind()? {
         Kind::BFloat16 => {
             let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
-            let product = Product::<Bf16>::new((cells, kernel, bias), steps, out, add);
+            let product = Product::<Bf16>::new((cells, kernel, bias), steps, out, finish);
             // SAFETY: `fit` has found the instructions for the kind, which is that of all tensors.
             product.run(|index, scratch| unsafe { bf16(&product, index, scratch) });
         }
         _ => {
             let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
-            let product = Product::<f32>::new((cells, kernel, bias), steps, out, add);
+            let product = Product::<f32>::new((cells, kernel, bias), steps, out, finish);
             // SAFETY: as above.
             product.run(|index, scratch| unsafe { f32(&product, index, scratch) });
         }
@@ -255,16 +233,23 @@ fn into(
 fn winograd(
     (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
     upsampled: bool,
-    [n, outputs, h, w]: [i64; 4],
+    epilogue: Epilogue<'_>,
+    shape: [i64; 4],
 ) -> Result<Tensor, TchError> {
     fit(x, weight, bias)?;
     if weight.kind() != Kind::Float || weight.size().get(2..) != Some(&[3, 3]) {
         return Err(unfit("the kernel", weight, "3×3, f32"));
     }
     let x = adjacent(x)?;
-    let out = Tensor::f_empty([n, h, w, outputs], (Kind::Float, Device::Cpu))?.f_permute([0, 3, 1, 2])?;
+    let (out, finish) = destination(&x, &epilogue, shape)?;
     let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
-    let winograd = Winograd::new(Cells::of(&x)?, upsampled, Kernel::of(weight)?, bias, Cells::of(&out)?);
+    let tensors = (Cells::of(&x)?, Kernel::of(weight)?, bias);
+    let with = match finish {
+        Finish::Store => None,
+        Finish::Add(cells) => Some(cells),
+        Finish::Gate => return Err(unfit("the epilogue of a kernel", weight, "none that gates")),
+    };
+    let winograd = Winograd::new(tensors, upsampled, Cells::of(&out)?, with);
     // SAFETY: `fit` has found the instructions for f32, which is the kind of all tensors.
     winograd.run(|index, scratch| unsafe { tiles(&winograd, index, scratch) });
     Ok(out)
@@ -286,28 +271,4 @@ unsafe fn bf16(product: &Product<'_, Bf16>, index: usize, scratch: &mut product:
 unsafe fn tiles(winograd: &Winograd<'_>, index: usize, scratch: &mut winograd::Scratch) {
     // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
     unsafe { winograd.part(index, scratch) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-unsafe fn moments_f32(norm: &GroupNorm<'_>, index: usize, moments: &mut Moments) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { norm.part::<f32>(index, moments) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
-unsafe fn moments_bf16(norm: &GroupNorm<'_>, index: usize, moments: &mut Moments) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { norm.part::<Bf16>(index, moments) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-unsafe fn norm_f32(norm: &GroupNorm<'_>, index: usize, factors: &[Moments]) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { norm.apply::<f32>(index, factors) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
-unsafe fn norm_bf16(norm: &GroupNorm<'_>, index: usize, factors: &[Moments]) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { norm.apply::<Bf16>(index, factors) }
 }

@@ -49,12 +49,17 @@ mod avx512;
 mod cells;
 #[cfg(not(kernels))]
 mod elsewhere;
+mod epilogue;
 #[cfg(kernels)]
 mod group_norm;
 #[cfg(kernels)]
 mod job;
 #[cfg(kernels)]
+mod layer_norm;
+#[cfg(kernels)]
 mod layers;
+#[cfg(kernels)]
+mod norms;
 #[cfg(kernels)]
 mod parallel;
 #[cfg(kernels)]
@@ -71,9 +76,10 @@ pub use attention::{Attention, attend, attends, scores, weigh, weighs};
 #[cfg(not(kernels))]
 pub use elsewhere::{
     Attention, adds_to, arranged, arranges, attend, attends, conv2d, conv2d_positions, conv2d_upsampled, group_norm,
-    linear, multiplies, normalizes, scores, weigh, weighs,
+    layer_norm, linear, multiplies, normalizes, normalizes_rows, scores, weigh, weighs,
 };
+pub use epilogue::Epilogue;
 #[cfg(kernels)]
-pub use layers::{
-    adds_to, arranged, arranges, conv2d, conv2d_positions, conv2d_upsampled, group_norm, linear, multiplies, normalizes,
-};
+pub use layers::{adds_to, arranged, arranges, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies};
+#[cfg(kernels)]
+pub use norms::{group_norm, layer_norm, normalizes, normalizes_rows};

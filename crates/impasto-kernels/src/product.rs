@@ -4,10 +4,10 @@
 //! channel at each place (row and column) of the kernel. Rows of the factors are read where they are in the picture.
 //! Kernels are copied in blocks that stay in the cache, into panels that vectors read one after the other.
 
-use crate::avx512::{Ahead, LANES, Number, ROWS, lanes, load, store, tile, zeros};
+use crate::avx512::{Ahead, LANES, Number, ROWS, gelu, lanes, load, store, tile, zeros};
 use crate::cells::{Cells, Kernel};
 use crate::parallel;
-use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_storeu_si512};
+use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_storeu_si512};
 
 /// Vectors of a panel.
 const VECTORS: usize = 2;
@@ -18,7 +18,7 @@ const COLUMNS: usize = 128;
 /// Words of a block of the kernel, for each column: 128 kB for all columns.
 const DEPTH: usize = 256;
 /// Most rows of a part; the sums of a part are 128 kB.
-const MOST_ROWS: usize = 256;
+const MOST_ROWS: usize = 512;
 /// Fewest rows of a part, unless there are fewer at all. A block of the kernel is copied for each part.
 const LEAST_ROWS: usize = 32;
 
@@ -32,6 +32,16 @@ pub(crate) struct Steps {
     pub(crate) left: usize,
 }
 
+/// The step from the sums of a product to the numbers that are stored.
+#[derive(Clone, Copy)]
+pub(crate) enum Finish<'a> {
+    Store,
+    /// The numbers of these cells are added. The cells may be those of the result.
+    Add(Cells<'a>),
+    /// The numbers of the result's cells are multiplied by the GELU of the sums.
+    Gate,
+}
+
 /// A convolution, whose parts are done in any order, by any threads.
 pub(crate) struct Product<'a, N> {
     x: Cells<'a>,
@@ -39,9 +49,8 @@ pub(crate) struct Product<'a, N> {
     steps: Steps,
     /// One number for each output.
     bias: Option<*const N>,
-    /// True if the result is added to the numbers of `out`.
-    onto: bool,
     out: Cells<'a>,
+    finish: Finish<'a>,
     /// Rows of a part.
     rows: usize,
 }
@@ -69,7 +78,7 @@ impl<'a, N: Number> Product<'a, N> {
         (x, kernel, bias): (Cells<'a>, Kernel<'a>, Option<*const N>),
         steps: Steps,
         out: Cells<'a>,
-        onto: bool,
+        finish: Finish<'a>,
     ) -> Self {
         let all = out.pictures * out.height * out.width;
         let groups = kernel.outputs.div_ceil(COLUMNS);
@@ -77,7 +86,7 @@ impl<'a, N: Number> Product<'a, N> {
         while rows > LEAST_ROWS && all.div_ceil(rows) * groups < 4 * parallel::threads() {
             rows /= 2;
         }
-        Self { x, kernel, steps, bias, onto, out, rows }
+        Self { x, kernel, steps, bias, out, finish, rows }
     }
 
     /// Runs all parts on libtorch's threads. `part` calls [`part`](Self::part) with the instructions enabled.
@@ -183,13 +192,21 @@ impl<'a, N: Number> Product<'a, N> {
                 true => first.wrapping_add((N::PER_WORD - 1) * self.kernel.input_stride()),
                 false => scratch.zeros.as_ptr().cast(),
             };
-            for at in (0..columns).step_by(LANES) {
-                let (panel, lane) = (at / PANEL, at % PANEL);
+            for panel in 0..columns.div_ceil(PANEL) {
+                let at = panel * PANEL;
+                let (first, second) = (first.wrapping_add(at), second.wrapping_add(at));
                 // SAFETY: both rows have `columns` numbers, or are zeros; the panel has a row for the word.
                 unsafe {
-                    let numbers = N::words(first.wrapping_add(at), second.wrapping_add(at), lanes(at, columns));
-                    let to = scratch.kernel.as_mut_ptr().add((panel * words + word) * PANEL + lane);
-                    _mm512_storeu_si512(to.cast(), numbers);
+                    let to = scratch.kernel.as_mut_ptr().add((panel * words + word) * PANEL);
+                    if at + PANEL <= columns {
+                        N::store_words(first, second, to);
+                        continue;
+                    }
+                    for lane in [0, LANES] {
+                        let some = lanes(at + lane, columns);
+                        let numbers = N::words(first.wrapping_add(lane), second.wrapping_add(lane), some);
+                        _mm512_storeu_si512(to.add(lane).cast(), numbers);
+                    }
                 }
             }
         }
@@ -216,20 +233,25 @@ impl<'a, N: Number> Product<'a, N> {
         )
     }
 
-    /// Adds the bias to the sums of a row, and writes the result.
+    /// Adds the bias to the sums of a row, and finishes and writes the result.
     #[inline(always)]
-    unsafe fn finish(&self, [picture, y, x]: [usize; 3], (column, columns): (usize, usize), sums: *const f32) {
+    unsafe fn finish(&self, [picture, row, x]: [usize; 3], (column, columns): (usize, usize), sums: *const f32) {
         // SAFETY: the row has a cell, with room for the columns. Sums of the panels lie 8 rows apart.
         unsafe {
-            let out = self.out.cell::<N>(picture, y, x).add(column);
+            let out = self.out.cell::<N>(picture, row, x).add(column);
             for at in (0..columns).step_by(LANES) {
                 let (panel, lane, lanes) = (at / PANEL, at % PANEL, lanes(at, columns));
                 let mut y = _mm512_loadu_ps(sums.add(panel * ROWS * PANEL + lane));
                 if let Some(bias) = self.bias {
                     y = _mm512_add_ps(y, N::load(bias.add(column + at), lanes));
                 }
-                if self.onto {
-                    y = _mm512_add_ps(y, N::load(out.add(at), lanes));
+                match self.finish {
+                    Finish::Store => {}
+                    Finish::Add(cells) => {
+                        let with = cells.cell::<N>(picture, row, x).add(column + at);
+                        y = _mm512_add_ps(y, N::load(with, lanes));
+                    }
+                    Finish::Gate => y = _mm512_mul_ps(N::load(out.add(at), lanes), gelu(y)),
                 }
                 N::store(y, out.add(at), lanes);
             }

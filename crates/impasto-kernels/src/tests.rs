@@ -82,17 +82,24 @@ fn linear_equals_libtorch_in_double() -> Result<(), tch::TchError> {
         let (plain, weight, bias) = (weight.shallow_clone(), arranged(&weight)?, random(&[outputs], kind));
         assert_eq!(weight, plain);
         if !multiplies(&x, &weight) {
-            assert!(linear(&x, &weight, None, None).is_err());
+            assert!(linear(&x, &weight, None, Epilogue::Store).is_err());
             continue;
         }
         let what = format!("{kind:?}, {rows} × {inputs} → {outputs}");
         let exact = double(&x).linear(&double(&plain), None::<Tensor>);
-        close(&linear(&x, &weight, None, None)?, &exact, &what);
+        close(&linear(&x, &weight, None, Epilogue::Store)?, &exact, &what);
         let exact = exact + double(&bias);
-        close(&linear(&x, &weight, Some(&bias), None)?, &exact, &what);
+        close(&linear(&x, &weight, Some(&bias), Epilogue::Store)?, &exact, &what);
         let onto = random(&[1, rows, outputs], kind);
+        let values = onto.copy();
+        let gated = linear(&x, &weight, Some(&bias), Epilogue::Gate(values.shallow_clone()))?;
+        assert_eq!(gated.data_ptr(), values.data_ptr(), "in place");
+        close(&gated, &(exact.gelu("none") * double(&onto)), &format!("{what}, gate"));
         let exact = exact + double(&onto);
-        let sum = linear(&x, &weight, Some(&bias), Some(onto.shallow_clone()))?;
+        let sum = linear(&x, &weight, Some(&bias), Epilogue::Add(&onto))?;
+        assert_ne!(sum.data_ptr(), onto.data_ptr());
+        close(&sum, &exact, &what);
+        let sum = linear(&x, &weight, Some(&bias), Epilogue::AddTo(onto.shallow_clone()))?;
         assert_eq!(sum.data_ptr(), onto.data_ptr(), "in place");
         close(&sum, &exact, &what);
     }
@@ -118,7 +125,7 @@ fn convolution_equals_libtorch_in_double() -> Result<(), tch::TchError> {
         let kernel = random(&[outputs, inputs, side, side], kind) / ((inputs * side * side) as f64).sqrt();
         let (kernel, bias) = (arranged(&kernel)?, random(&[outputs], kind));
         if !multiplies(&x, &kernel) {
-            assert!(conv2d(&x, &kernel, None, (stride, padding), None).is_err());
+            assert!(conv2d(&x, &kernel, None, (stride, padding), Epilogue::Store).is_err());
             continue;
         }
         let exact = |x: &Tensor, stride, padding| {
@@ -127,13 +134,20 @@ fn convolution_equals_libtorch_in_double() -> Result<(), tch::TchError> {
         };
         let what = format!("{kind:?}, {inputs} → {outputs}, {h}×{w}, kernel {side}, stride {stride}");
         let want = exact(&x, stride, padding);
-        let y = conv2d(&x, &kernel, Some(&bias), (stride, padding), None)?;
+        let y = conv2d(&x, &kernel, Some(&bias), (stride, padding), Epilogue::Store)?;
         close(&y, &want, &what);
         assert_eq!(y.stride().get(1), Some(&1), "channels are adjacent");
         let last = x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
-        assert_eq!(conv2d(&last, &kernel, Some(&bias), (stride, padding), None)?, y, "{what}, channels last");
-        let sum = conv2d(&x, &kernel, Some(&bias), (stride, padding), Some(y.copy()))?;
+        assert_eq!(
+            conv2d(&last, &kernel, Some(&bias), (stride, padding), Epilogue::Store)?,
+            y,
+            "{what}, channels last"
+        );
+        let sum = conv2d(&x, &kernel, Some(&bias), (stride, padding), Epilogue::AddTo(y.copy()))?;
         close(&sum, &(double(&y) + &want), &what);
+        assert_eq!(conv2d(&x, &kernel, Some(&bias), (stride, padding), Epilogue::Add(&y))?, sum, "{what}, a new sum");
+        let gated = conv2d(&x, &kernel, Some(&bias), (stride, padding), Epilogue::Gate(y.copy()))?;
+        close(&gated, &(double(&y) * want.gelu("none")), &format!("{what}, gate"));
         if side == 3 && stride == 1 && kind == Kind::Float {
             let repeated = x.upsample_nearest2d([2 * h, 2 * w], None, None);
             close(&conv2d_upsampled(&x, &kernel, Some(&bias))?, &exact(&repeated, 1, 1), &what);
@@ -185,6 +199,35 @@ fn norms_equal_libtorch_in_double() -> Result<(), tch::TchError> {
 }
 
 #[test]
+fn gelu_is_exact_in_both_tails() -> Result<(), tch::TchError> {
+    let x = Tensor::arange_start_step(-12.0, 12.0, 1.0 / 64.0, (Kind::Float, Device::Cpu)).unsqueeze(1);
+    let (one, ones) = (arranged(&Tensor::ones([1, 1], (Kind::Float, Device::Cpu)))?, x.ones_like());
+    if multiplies(&x, &one) {
+        let gelu = linear(&x, &one, None, Epilogue::Gate(ones))?;
+        let apart = (double(&gelu) - double(&x).gelu("none")) / double(&x).abs().clamp_min(1.0);
+        assert!(apart.abs().max().double_value(&[]) < 2.5e-7);
+    }
+    Ok(())
+}
+
+#[test]
+fn layer_norm_equals_libtorch_in_double() -> Result<(), tch::TchError> {
+    for (kind, width) in KINDS.into_iter().flat_map(|kind| [320, 33, 1].map(|width| (kind, width))) {
+        let x = random(&[3, 11, width], kind) + 3;
+        let (weight, bias) = (random(&[width], kind), random(&[width], kind));
+        if !normalizes_rows(&x) {
+            assert!(layer_norm(&x, (&weight, &bias), 1e-5).is_err());
+            continue;
+        }
+        let exact = double(&x).layer_norm([width], Some(double(&weight)), Some(double(&bias)), 1e-5, false);
+        close(&layer_norm(&x, (&weight, &bias), 1e-5)?, &exact, &format!("{kind:?}, {width} columns"));
+        assert!(layer_norm(&x, (&weight, &bias.narrow(0, 0, 0)), 1e-5).is_err());
+        assert!(width == 1 || layer_norm(&x.transpose(0, 2), (&weight, &bias), 1e-5).is_err(), "not contiguous");
+    }
+    Ok(())
+}
+
+#[test]
 fn group_norm_keeps_digits_beside_a_large_mean() -> Result<(), tch::TchError> {
     let x = random(&[1, 20, 20, 32], Kind::Float).permute([0, 3, 1, 2]) + 1000;
     let (weight, bias) = (random(&[32], Kind::Float), random(&[32], Kind::Float));
@@ -205,9 +248,11 @@ fn tensors_with_gradients_are_refused() -> Result<(), tch::TchError> {
     assert!(attend(&x, &x, &x, Some(&random(&[8, 8], Kind::Float).set_requires_grad(true)), false).is_err());
     assert!(weigh(&random(&[1, 2, 8, 8], Kind::Float).set_requires_grad(true), &x, false).is_err());
     let weight = arranged(&random(&[16, 16], Kind::Float))?;
-    assert!(!multiplies(&learns, &weight) && linear(&learns, &weight, None, None).is_err());
-    assert!(linear(&x, &weight, None, Some(learns)).is_err());
-    assert!(conv2d(&x, &random(&[4, 2, 3, 3], Kind::Float).set_requires_grad(true), None, (1, 1), None).is_err());
+    assert!(!multiplies(&learns, &weight) && linear(&learns, &weight, None, Epilogue::Store).is_err());
+    assert!(linear(&x, &weight, None, Epilogue::AddTo(learns)).is_err());
+    assert!(
+        conv2d(&x, &random(&[4, 2, 3, 3], Kind::Float).set_requires_grad(true), None, (1, 1), Epilogue::Store).is_err()
+    );
     Ok(())
 }
 
@@ -219,8 +264,8 @@ fn results_are_equal_for_any_number_of_threads() -> Result<(), tch::TchError> {
     if multiplies(&x, &kernel) {
         let compute = |threads| -> Result<_, tch::TchError> {
             tch::set_num_threads(threads);
-            let convolved = conv2d(&x, &kernel, None, (1, 1), None)?;
-            Ok((convolved, attend(&q, &q, &q, None, false)?.output, linear(&q, &weight, None, None)?))
+            let convolved = conv2d(&x, &kernel, None, (1, 1), Epilogue::Store)?;
+            Ok((convolved, attend(&q, &q, &q, None, false)?.output, linear(&q, &weight, None, Epilogue::Store)?))
         };
         let one = compute(1)?;
         let several = compute(3)?;
@@ -240,12 +285,17 @@ fn tensors_that_do_not_fit_are_errors() -> Result<(), tch::TchError> {
     if multiplies(&x, &weight) {
         let message = |result: Result<Tensor, tch::TchError>| result.expect_err("it does not fit").to_string();
         let cut = x.narrow(1, 0, 7);
-        assert!(message(conv2d(&cut, &weight, None, (1, 1), None)).contains("expected 8 channels"));
+        assert!(message(conv2d(&cut, &weight, None, (1, 1), Epilogue::Store)).contains("expected 8 channels"));
         let bias = random(&[5], Kind::Float);
-        assert!(message(conv2d(&x, &weight, Some(&bias), (1, 1), None)).contains("the bias"));
+        assert!(message(conv2d(&x, &weight, Some(&bias), (1, 1), Epilogue::Store)).contains("the bias"));
         let onto = random(&[2, 4, 6, 5], Kind::Float);
-        assert!(message(conv2d(&x, &weight, None, (1, 1), Some(onto))).contains("the tensor to add to"));
-        assert!(message(conv2d(&x.narrow(2, 0, 2), &weight, None, (1, 0), None)).contains("as large as the kernel"));
+        assert!(
+            message(conv2d(&x, &weight, None, (1, 1), Epilogue::AddTo(onto))).contains("the tensor of the epilogue")
+        );
+        assert!(
+            message(conv2d(&x.narrow(2, 0, 2), &weight, None, (1, 0), Epilogue::Store))
+                .contains("as large as the kernel")
+        );
         let (keys, values) = (random(&[1, 2, 9, 4], Kind::Float), random(&[1, 2, 8, 4], Kind::Float));
         let error = attend(&keys, &keys, &values, None, false).expect_err("8 values for 9 keys").to_string();
         assert!(error.contains("[1, 2, 9, c]"), "{error}");

@@ -9,12 +9,12 @@
 // See the head of avx512.rs.
 #![allow(clippy::needless_range_loop)]
 
-use crate::avx512::{Ahead, LANES, ROWS, lanes, load, store, tile, zeros};
+use crate::avx512::{Ahead, LANES, Number, ROWS, lanes, load, store, tile, zeros};
 use crate::cells::{Cells, Kernel};
 use crate::parallel;
 use std::arch::x86_64::{
-    __m512, _mm512_add_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    __m512, _mm512_add_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_sub_ps,
 };
 
 /// Vectors and columns of a panel.
@@ -40,6 +40,8 @@ pub(crate) struct Winograd<'a> {
     kernel: Kernel<'a>,
     bias: Option<*const f32>,
     out: Cells<'a>,
+    /// Cells that are added to the result, which may be the result's.
+    with: Option<Cells<'a>>,
 }
 
 // SAFETY: threads only read the bias.
@@ -61,14 +63,14 @@ pub(crate) struct Scratch {
 }
 
 impl<'a> Winograd<'a> {
+    /// `with` is added to the result; it may be `out`.
     pub(crate) fn new(
-        x: Cells<'a>,
+        (x, kernel, bias): (Cells<'a>, Kernel<'a>, Option<*const f32>),
         upsampled: bool,
-        kernel: Kernel<'a>,
-        bias: Option<*const f32>,
         out: Cells<'a>,
+        with: Option<Cells<'a>>,
     ) -> Self {
-        Self { x, upsampled, kernel, bias, out }
+        Self { x, upsampled, kernel, bias, out, with }
     }
 
     /// Rows and columns of tiles in a picture, and the number of all tiles.
@@ -185,7 +187,7 @@ impl<'a> Winograd<'a> {
                 for y in 0..4 {
                     for x in 0..4 {
                         if let Some(cell) = under[y][x] {
-                            d[y][x] = _mm512_maskz_loadu_ps(some, cell.add(channel));
+                            d[y][x] = f32::load(cell.add(channel), some);
                         }
                     }
                 }
@@ -200,7 +202,7 @@ impl<'a> Winograd<'a> {
                     let row = Self::spread(rows[y]);
                     for x in 0..4 {
                         let to = to.add((y * 4 + x) * tiles * kernel.inputs + channel);
-                        _mm512_mask_storeu_ps(to, some, row[x]);
+                        f32::store(row[x], to, some);
                     }
                 }
             }
@@ -230,11 +232,8 @@ impl<'a> Winograd<'a> {
                     let mut rows = [[_mm512_setzero_ps(); 3]; 4]; // G·g
                     for x in 0..3 {
                         let number = |y| self.kernel.number::<f32>(input + channel, y, x).wrapping_add(column + at);
-                        let column = [
-                            _mm512_maskz_loadu_ps(some, number(0)),
-                            _mm512_maskz_loadu_ps(some, number(1)),
-                            _mm512_maskz_loadu_ps(some, number(2)),
-                        ];
+                        let column =
+                            [f32::load(number(0), some), f32::load(number(1), some), f32::load(number(2), some)];
                         let column = Self::interpolate(column);
                         for y in 0..4 {
                             rows[y][x] = column[y];
@@ -303,17 +302,21 @@ impl<'a> Winograd<'a> {
                     }
                 }
                 let bias = match self.bias {
-                    Some(bias) => _mm512_maskz_loadu_ps(some, bias.add(column + at)),
+                    Some(bias) => f32::load(bias.add(column + at), some),
                     None => _mm512_setzero_ps(),
                 };
                 for y in 0..2 {
                     let row = Self::gather(half[y]);
                     for x in 0..2 {
-                        let number = _mm512_add_ps(row[x], bias);
+                        let mut number = _mm512_add_ps(row[x], bias);
                         let (y, x) = (top + y, left + x);
                         if y < self.out.height && x < self.out.width {
+                            if let Some(with) = self.with {
+                                let with = with.cell::<f32>(picture, y, x).add(column + at);
+                                number = _mm512_add_ps(number, f32::load(with, some));
+                            }
                             let to = self.out.cell::<f32>(picture, y, x).add(column + at);
-                            _mm512_mask_storeu_ps(to, some, number);
+                            f32::store(number, to, some);
                         }
                     }
                 }

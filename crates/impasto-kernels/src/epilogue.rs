@@ -1,0 +1,20 @@
+//! [`Epilogue`]: what a layer does with its result before it stores it.
+
+use tch::Tensor;
+
+/// The last step of a layer: it decides where the result goes, and which other tensor takes part.
+///
+/// A tensor of an epilogue has the shape and kind of the result. It is contiguous beside a linear layer, and in the
+/// layout *channels last* beside a convolution.
+#[derive(Debug, Default)]
+pub enum Epilogue<'a> {
+    /// The result becomes a new tensor.
+    #[default]
+    Store,
+    /// The sum of the result and this tensor becomes a new tensor.
+    Add(&'a Tensor),
+    /// The result is added to this tensor in place.
+    AddTo(Tensor),
+    /// This tensor is multiplied in place by the GELU of the result: x·Φ(x), where Φ is the normal distribution.
+    Gate(Tensor),
+}
