@@ -220,7 +220,7 @@ pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: 
             (Kind::Float, _) => Ok(impasto_kernels::conv2d_upsampled(x, weight, bias)?),
             (_, Some(sums)) => Ok(impasto_kernels::conv2d_positions(x, sums, bias)?),
             (_, None) => {
-                let made = impasto_kernels::arranged(&positions(weight)?)?;
+                let made = impasto_kernels::arranged(&positions(weight)?, weight.f_kind()?)?;
                 Ok(impasto_kernels::conv2d_positions(x, sums.get_or_init(|| made), bias)?)
             }
         };

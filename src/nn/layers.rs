@@ -51,7 +51,8 @@ impl Linear {
                 if !each.is_empty() && !each.iter().any(stays) && !biases.iter().any(|bias| bias.requires_grad()) =>
             {
                 let weights = each.iter().map(|layer| layer.weight.get()).collect::<Result<Vec<_>>>()?;
-                let weight = Weight::held(of_layer(Tensor::f_cat(&weights, 0)?)?);
+                let weight = Tensor::f_cat(&weights, 0)?;
+                let weight = Weight::held(of_layer(&weight, weight.f_kind()?, weight.device())?);
                 Ok(Some(Self { weight, bias: Some(Tensor::f_cat(&biases, 0)?) }))
             }
             _ => Ok(None),

@@ -34,13 +34,15 @@ impl KernelLayout {
     }
 }
 
-/// Returns the matrix or kernel of a layer, [outputs, inputs, ..], in the order in which `impasto-kernels` reads it,
-/// with the same numbers. The result is an ordinary tensor with other strides. A tensor that these kernels do not
-/// compute with, or that requires a gradient, is returned as it is.
-pub(crate) fn of_layer(weight: Tensor) -> Result<Tensor> {
-    let suits =
-        weight.device() == Device::Cpu && !weight.requires_grad() && impasto_kernels::arranges(weight.f_kind()?);
-    if suits { Ok(impasto_kernels::arranged(&weight)?) } else { Ok(weight) }
+/// Returns the matrix or kernel of a layer, [outputs, inputs, ..], in `kind` on `device`, and in the order in which
+/// `impasto-kernels` reads it. The result is an ordinary tensor with other strides. The order stays if these kernels do
+/// not compute with the weight, or if it requires a gradient.
+pub(crate) fn of_layer(weight: &Tensor, kind: Kind, device: Device) -> Result<Tensor> {
+    let weight = weight.f_to_device(device)?;
+    if device != Device::Cpu || weight.requires_grad() || !impasto_kernels::arranges(kind) {
+        return Ok(weight.f_to_kind(kind)?);
+    }
+    Ok(impasto_kernels::arranged(&weight, kind)?)
 }
 
 /// Returns the kernel of a convolution of stride 1 in the layout in which oneDNN reads it, with the same numbers.

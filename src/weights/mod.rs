@@ -269,7 +269,10 @@ impl Weights {
         }
         let tensor = dense(&tensor)?;
         let reshaped = tensor.f_reshape(shape)?;
-        let placed = reshaped.f_to_device(store.device)?.f_to_kind(store.kind)?;
+        let placed = match usage {
+            Use::Layer => of_layer(&reshaped, store.kind, store.device)?,
+            Use::Offloaded | Use::Tensor => reshaped.f_to_device(store.device)?.f_to_kind(store.kind)?,
+        };
         if !is_finite(&placed)? {
             match is_finite(&tensor.f_to_kind(Kind::Double)?)? {
                 true => asked.overflown.push(name.clone()),
@@ -281,7 +284,7 @@ impl Weights {
             given = given.f_alias_copy()?;
         }
         given = match usage {
-            Use::Layer if store.device == Device::Cpu && impasto_kernels::arranges(store.kind) => of_layer(given)?,
+            Use::Layer if store.device == Device::Cpu && impasto_kernels::arranges(store.kind) => given,
             Use::Layer | Use::Tensor => self.layout.of(given, store.device)?,
             Use::Offloaded => given,
         };

@@ -42,7 +42,7 @@ impl Weight {
     /// [`Error::Torch`](crate::error::Error::Torch) only, such as out of memory.
     pub(crate) fn get(&self) -> Result<Tensor> {
         match self.computes {
-            Some((kind, device)) => of_layer(self.stored.f_to_device(device)?.f_to_kind(kind)?),
+            Some((kind, device)) => of_layer(&self.stored, kind, device),
             None => Ok(self.stored.shallow_clone()),
         }
     }

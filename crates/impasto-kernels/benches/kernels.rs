@@ -52,7 +52,8 @@ fn main() -> Result<(), TchError> {
             let weights: Vec<Tensor> = (0..(BYTES / size).clamp(2, 24))
                 .map(|_| random(&[outputs, inputs, kernel, kernel], kind) / ((inputs * kernel * kernel) as f64).sqrt())
                 .collect();
-            let arranged: Vec<Tensor> = weights.iter().map(impasto_kernels::arranged).collect::<Result<_, _>>()?;
+            let arranged: Vec<Tensor> =
+                weights.iter().map(|x| impasto_kernels::arranged(x, kind)).collect::<Result<_, _>>()?;
             if arranged.iter().any(|weight| !impasto_kernels::multiplies(&x, weight)) {
                 break;
             }

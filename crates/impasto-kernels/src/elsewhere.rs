@@ -49,9 +49,9 @@ pub fn arranges(_: Kind) -> bool {
     false
 }
 
-/// Returns the weight as it is.
-pub fn arranged(weight: &Tensor) -> Result<Tensor, TchError> {
-    Ok(weight.shallow_clone())
+/// Returns the weight in `kind`, in its own order.
+pub fn arranged(weight: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
+    weight.f_to_kind(kind)
 }
 
 /// Returns false.

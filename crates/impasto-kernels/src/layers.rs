@@ -3,7 +3,7 @@
 use crate::avx512::Bf16;
 use crate::cells::{Cells, Kernel};
 use crate::epilogue::Epilogue;
-use crate::processor::{check, has_kind, suit, unfit};
+use crate::processor::{check, suit, unfit};
 use crate::product::{self, Finish, Product, Steps};
 use crate::winograd::{self, Winograd};
 use tch::{Device, Kind, TchError, Tensor};
@@ -13,32 +13,6 @@ const FEW_TILES: i64 = 16;
 /// Fewest input channels for which Winograd's algorithm pays.
 const FEW_CHANNELS: i64 = 16;
 
-/// Returns true if layers with weights of this kind are computed here, on this processor. Their weights should be
-/// [`arranged`] then.
-#[must_use]
-pub fn arranges(kind: Kind) -> bool {
-    has_kind(kind)
-}
-
-/// Returns the weights of a layer, [outputs, inputs] or [outputs, inputs, kh, kw], in the order in which the kernels
-/// read them: [inputs, kh, kw, outputs]. Shape and numbers stay equal; the result is an ordinary tensor with other
-/// strides.
-///
-/// # Errors
-/// [`TchError`], such as out of memory.
-pub fn arranged(weight: &Tensor) -> Result<Tensor, TchError> {
-    match weight.stride().first() {
-        Some(1) | None => Ok(weight.shallow_clone()),
-        Some(_) => {
-            // A transposition of a matrix, for which libtorch has a fast copy.
-            let mut shape = weight.size();
-            let rows = weight.f_flatten(1, -1)?.f_transpose(0, 1)?.f_contiguous()?;
-            shape.rotate_left(1);
-            rows.f_reshape(shape)?.f_movedim_int(-1, 0)
-        }
-    }
-}
-
 /// Returns true if the kernels can add layers of `x` to the picture `onto`, [n, outputs, h, w], in place.
 #[must_use]
 pub fn adds_to(onto: &Tensor, x: &Tensor) -> bool {
@@ -46,7 +20,8 @@ pub fn adds_to(onto: &Tensor, x: &Tensor) -> bool {
     suit(&[x, onto]) && onto.stride().get(1) == Some(&1) && last(onto).unwrap_or(false)
 }
 
-/// Returns true if the kernels compute a layer of this input and weight. The weight has to be [`arranged`].
+/// Returns true if the kernels compute a layer of this input and weight. The weight has to be
+/// [`arranged`](crate::arranged).
 #[must_use]
 pub fn multiplies(x: &Tensor, weight: &Tensor) -> bool {
     suit(&[x, weight]) && weight.stride().first() == Some(&1)

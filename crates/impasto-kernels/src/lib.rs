@@ -42,6 +42,8 @@
 #![warn(missing_docs, missing_debug_implementations, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[cfg(kernels)]
+mod arrange;
+#[cfg(kernels)]
 mod attention;
 #[cfg(kernels)]
 mod avx512;
@@ -72,6 +74,8 @@ mod tests;
 mod winograd;
 
 #[cfg(kernels)]
+pub use arrange::{arranged, arranges};
+#[cfg(kernels)]
 pub use attention::{Attention, attend, attends, scores, weigh, weighs};
 #[cfg(not(kernels))]
 pub use elsewhere::{
@@ -80,6 +84,6 @@ pub use elsewhere::{
 };
 pub use epilogue::Epilogue;
 #[cfg(kernels)]
-pub use layers::{adds_to, arranged, arranges, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies};
+pub use layers::{adds_to, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies};
 #[cfg(kernels)]
 pub use norms::{group_norm, layer_norm, normalizes, normalizes_rows};

@@ -73,13 +73,30 @@ fn attention_keeps_extreme_scores() -> Result<(), tch::TchError> {
 }
 
 #[test]
+fn arranged_weights_have_the_same_numbers() -> Result<(), tch::TchError> {
+    for (from, to) in [Kind::Half, Kind::BFloat16, Kind::Float].into_iter().flat_map(|from| KINDS.map(|to| (from, to)))
+    {
+        for shape in [&[50, 77][..], &[1, 40], &[33, 1], &[20, 7, 3, 3]] {
+            let weight = random(shape, Kind::Float).to_kind(from);
+            let ours = arranged(&weight, to)?;
+            assert_eq!((ours.kind(), &ours), (to, &weight.to_kind(to)), "{from:?} to {to:?}, {shape:?}");
+            assert!(!arranges(to) || ours.stride().first() == Some(&1), "{from:?} to {to:?}, {shape:?}");
+            assert_eq!(arranged(&ours, to)?.data_ptr(), ours.data_ptr(), "arranged once");
+        }
+        let turned = random(&[9, 5], Kind::Float).to_kind(from).transpose(0, 1);
+        assert_eq!(arranged(&turned, to)?, turned.to_kind(to));
+    }
+    Ok(())
+}
+
+#[test]
 fn linear_equals_libtorch_in_double() -> Result<(), tch::TchError> {
     for (kind, [rows, inputs, outputs]) in KINDS.into_iter().flat_map(|kind| {
         [[1, 320, 1280], [77, 768, 320], [300, 5, 33], [9, 1030, 130], [2, 1, 1]].map(|shape| (kind, shape))
     }) {
         let x = random(&[1, rows, inputs], kind);
         let weight = random(&[outputs, inputs], kind) / (inputs as f64).sqrt();
-        let (plain, weight, bias) = (weight.shallow_clone(), arranged(&weight)?, random(&[outputs], kind));
+        let (plain, weight, bias) = (weight.shallow_clone(), arranged(&weight, kind)?, random(&[outputs], kind));
         assert_eq!(weight, plain);
         if !multiplies(&x, &weight) {
             assert!(linear(&x, &weight, None, Epilogue::Store).is_err());
@@ -123,7 +140,7 @@ fn convolution_equals_libtorch_in_double() -> Result<(), tch::TchError> {
     }) {
         let x = random(&[2, inputs, h, w], kind);
         let kernel = random(&[outputs, inputs, side, side], kind) / ((inputs * side * side) as f64).sqrt();
-        let (kernel, bias) = (arranged(&kernel)?, random(&[outputs], kind));
+        let (kernel, bias) = (arranged(&kernel, kind)?, random(&[outputs], kind));
         if !multiplies(&x, &kernel) {
             assert!(conv2d(&x, &kernel, None, (stride, padding), Epilogue::Store).is_err());
             continue;
@@ -168,7 +185,7 @@ fn positions_equal_the_upsampled_picture() -> Result<(), tch::TchError> {
                 let _ = at.shallow_clone().fill_(1.0);
             }
         }
-        let sums = arranged(&sums)?;
+        let sums = arranged(&sums, kind)?;
         if multiplies(&x, &sums) {
             let want = x.upsample_nearest2d([10, 14], None, None);
             assert_eq!(conv2d_positions(&x, &sums, None)?, want, "{kind:?}");
@@ -201,7 +218,7 @@ fn norms_equal_libtorch_in_double() -> Result<(), tch::TchError> {
 #[test]
 fn gelu_is_exact_in_both_tails() -> Result<(), tch::TchError> {
     let x = Tensor::arange_start_step(-12.0, 12.0, 1.0 / 64.0, (Kind::Float, Device::Cpu)).unsqueeze(1);
-    let (one, ones) = (arranged(&Tensor::ones([1, 1], (Kind::Float, Device::Cpu)))?, x.ones_like());
+    let (one, ones) = (arranged(&Tensor::ones([1, 1], (Kind::Float, Device::Cpu)), Kind::Float)?, x.ones_like());
     if multiplies(&x, &one) {
         let gelu = linear(&x, &one, None, Epilogue::Gate(ones))?;
         let apart = (double(&gelu) - double(&x).gelu("none")) / double(&x).abs().clamp_min(1.0);
@@ -247,7 +264,7 @@ fn tensors_with_gradients_are_refused() -> Result<(), tch::TchError> {
     assert!(!attends(&learns, &x, &x) && !weighs(&learns, &x) && !weighs(&x, &learns));
     assert!(attend(&x, &x, &x, Some(&random(&[8, 8], Kind::Float).set_requires_grad(true)), false).is_err());
     assert!(weigh(&random(&[1, 2, 8, 8], Kind::Float).set_requires_grad(true), &x, false).is_err());
-    let weight = arranged(&random(&[16, 16], Kind::Float))?;
+    let weight = arranged(&random(&[16, 16], Kind::Float), Kind::Float)?;
     assert!(!multiplies(&learns, &weight) && linear(&learns, &weight, None, Epilogue::Store).is_err());
     assert!(linear(&x, &weight, None, Epilogue::AddTo(learns)).is_err());
     assert!(
@@ -259,8 +276,9 @@ fn tensors_with_gradients_are_refused() -> Result<(), tch::TchError> {
 #[test]
 fn results_are_equal_for_any_number_of_threads() -> Result<(), tch::TchError> {
     let before = tch::get_num_threads();
-    let (x, kernel) = (random(&[2, 40, 24, 24], Kind::Float), arranged(&random(&[72, 40, 3, 3], Kind::Float))?);
-    let (q, weight) = (random(&[3, 2, 200, 20], Kind::Float), arranged(&random(&[300, 20], Kind::Float))?);
+    let (x, kernel) =
+        (random(&[2, 40, 24, 24], Kind::Float), arranged(&random(&[72, 40, 3, 3], Kind::Float), Kind::Float)?);
+    let (q, weight) = (random(&[3, 2, 200, 20], Kind::Float), arranged(&random(&[300, 20], Kind::Float), Kind::Float)?);
     if multiplies(&x, &kernel) {
         let compute = |threads| -> Result<_, tch::TchError> {
             tch::set_num_threads(threads);
@@ -277,7 +295,7 @@ fn results_are_equal_for_any_number_of_threads() -> Result<(), tch::TchError> {
 
 #[test]
 fn tensors_that_do_not_fit_are_errors() -> Result<(), tch::TchError> {
-    let (x, weight) = (random(&[2, 8, 6, 6], Kind::Float), arranged(&random(&[4, 8, 3, 3], Kind::Float))?);
+    let (x, weight) = (random(&[2, 8, 6, 6], Kind::Float), arranged(&random(&[4, 8, 3, 3], Kind::Float), Kind::Float)?);
     assert!(!multiplies(&x.to_kind(Kind::Half), &weight), "f16");
     assert!(!multiplies(&x.set_requires_grad(true), &weight), "gradients flow through libtorch alone");
     assert!(!multiplies(&x, &weight.contiguous()), "a weight in the order of its axes");
