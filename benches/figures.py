@@ -178,6 +178,8 @@ def tables(f):
         compiled.append([kind, "impasto", of("impasto none", "ms", form=".0f"), "1"])
         for who in ("OpenVINO", "torch.compile", "diffusers"):
             compiled.append([kind, who, of(f"{who} none", "ms", form=".0f"), of("impasto none", f"ratio to {who}")])
+        compiled.append([kind, "impasto, reading attention", of("impasto daam", "ms", form=".0f"), "1"])
+        compiled.append([kind, "diffusers, reading attention", of("diffusers daam", "ms", form=".0f"), of("impasto daam", "ratio to diffusers")])
     pictures = []
     for threads in (1, 2):
         seconds = [f.number("picture", "embedded", who, "s", form=".2f", interval=False, threads=threads) for who in ("impasto", "diffusers")]

@@ -34,6 +34,12 @@ pub(super) fn fit(q: &Tensor, k: &Tensor) -> Result<bool> {
     Ok(n * heads * queries * k.size4()?.2 <= CHUNK)
 }
 
+/// Returns true if [`attend`] should keep its probabilities for readers. It should not for the many tokens of
+/// self-attention: their readers sum over the heads, and head by head the probabilities stay in the processor's cache.
+pub(super) fn keeps(q: &Tensor, k: &Tensor) -> Result<bool> {
+    Ok(fit(q, k)? && k.size4()?.2 <= FEW)
+}
+
 /// Computes attention without any hook → [b, queries, heads · c].
 pub(super) fn plain(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     match by_hand(q, k, v)? {

@@ -30,7 +30,7 @@ pub fn arranges(kind: Kind) -> bool {
 /// # Errors
 /// [`TchError`], such as out of memory.
 pub fn arranged(weight: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
-    if matches!(weight.stride().first(), Some(1) | None) {
+    if weight.is_sparse() || weight.is_mkldnn() || matches!(weight.stride().first(), Some(1) | None) {
         return weight.f_to_kind(kind);
     }
     let mut shape = weight.size();

@@ -81,6 +81,9 @@ fn shape(q: &Tensor, k: &Tensor) -> Result<([i64; 4], usize), TchError> {
     if k.size() != [n, heads, tokens, d] {
         return Err(unfit("the keys", k, &format!("[{n}, {heads}, tokens, {d}], as the queries have")));
     }
+    if tokens > i64::from(i32::MAX) {
+        return Err(unfit("the keys", k, "at most 2³¹ − 1 tokens"));
+    }
     Ok(([n, heads, queries, tokens], d as usize))
 }
 

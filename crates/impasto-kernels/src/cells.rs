@@ -31,14 +31,18 @@ impl<'a> Cells<'a> {
     pub(crate) fn of(tensor: &'a Tensor) -> Result<Self, TchError> {
         let (sizes, strides) = (tensor.size(), tensor.stride());
         match (lengths(&sizes), lengths(&strides)) {
-            (Some([pictures, _, height, width]), Some([picture, 1, row, cell])) => Ok(Self {
-                data: tensor.data_ptr(),
-                strides: [picture, row, cell],
-                pictures,
-                height,
-                width,
-                tensor: PhantomData,
-            }),
+            (Some([pictures, channels, height, width]), Some([picture, channel, row, cell]))
+                if channel == 1 || channels == 1 =>
+            {
+                Ok(Self {
+                    data: tensor.data_ptr(),
+                    strides: [picture, row, cell],
+                    pictures,
+                    height,
+                    width,
+                    tensor: PhantomData,
+                })
+            }
             _ => {
                 let expected = "[n, channels, h, w] with adjacent channels";
                 Err(TchError::Kind(format!("the shape is {sizes:?} with strides {strides:?}; expected {expected}")))

@@ -7,8 +7,8 @@ use crate::avx512::{LANES, Number, exp, lanes};
 use crate::cells::Cells;
 use crate::parallel;
 use std::arch::x86_64::{
-    __m512, _mm512_add_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    __m512, _mm512_add_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_maskz_loadu_ps, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 use std::sync::Mutex;
 
@@ -196,7 +196,8 @@ impl GroupNorm<'_> {
 unsafe fn silu(x: __m512) -> __m512 {
     // SAFETY: the caller has the instructions enabled.
     unsafe {
-        let e = exp(_mm512_sub_ps(_mm512_setzero_ps(), x));
+        // Beyond 88, e^−x would overflow.
+        let e = exp(_mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), x), _mm512_set1_ps(88.0)));
         _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0), e))
     }
 }

@@ -10,6 +10,8 @@ use tch::{Device, Kind, TchError, Tensor};
 
 /// Fewest tiles of 2×2 cells for which Winograd's algorithm pays. With fewer, reading the kernel takes the time.
 const FEW_TILES: i64 = 16;
+/// Largest stride and padding.
+const MOST: i64 = 1 << 20;
 /// Fewest input channels for which Winograd's algorithm pays.
 const FEW_CHANNELS: i64 = 16;
 
@@ -17,7 +19,7 @@ const FEW_CHANNELS: i64 = 16;
 #[must_use]
 pub fn adds_to(onto: &Tensor, x: &Tensor) -> bool {
     let last = |onto: &Tensor| Ok::<_, TchError>(onto.f_permute([0, 2, 3, 1])?.is_contiguous());
-    suit(&[x, onto]) && onto.stride().get(1) == Some(&1) && last(onto).unwrap_or(false)
+    suit(&[x, onto]) && onto.dim() == 4 && last(onto).unwrap_or(false)
 }
 
 /// Returns true if the kernels compute a layer of this input and weight. The weight has to be
@@ -77,10 +79,12 @@ pub fn conv2d(
     if suits && !gates && n * ((h + 1) / 2) * ((w + 1) / 2) >= FEW_TILES {
         return winograd((x, weight, bias), false, epilogue, [n, outputs, h, w]);
     }
-    let (Ok(step), Ok(margin)) = (usize::try_from(stride), usize::try_from(padding)) else {
-        return Err(TchError::Kind(format!("stride {stride}, padding {padding}; expected no negative number")));
-    };
-    let side = |length: i64, kernel: i64| (length + 2 * padding - kernel).div_euclid(stride.max(1)) + 1;
+    if !(1..=MOST).contains(&stride) || !(0..=MOST).contains(&padding) {
+        let got = format!("stride {stride}, padding {padding}");
+        return Err(TchError::Kind(format!("{got}; expected a stride of 1 to {MOST} and a padding of 0 to {MOST}")));
+    }
+    let (step, margin) = (stride as usize, padding as usize);
+    let side = |length: i64, kernel: i64| (length + 2 * padding - kernel).div_euclid(stride) + 1;
     let steps = Steps { stride: step, top: margin, left: margin };
     product((x, weight, bias), steps, epilogue, |[n, _, h, w]| [n, outputs, side(h, kh), side(w, kw)])
 }
@@ -102,6 +106,9 @@ pub fn conv2d_upsampled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> R
 /// [`TchError`] if the tensors do not fit together, or if [`multiplies`] is false.
 pub fn conv2d_positions(x: &Tensor, sums: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
     check(&[x, sums])?;
+    if sums.size4()?.0 % 4 != 0 || sums.size().get(2..) != Some(&[2, 2]) {
+        return Err(unfit("the sums of a kernel", sums, "[4 · outputs, inputs, 2, 2]"));
+    }
     let ((n, _, h, w), outputs) = (x.size4()?, sums.size4()?.0 / 4);
     let out = Tensor::f_empty([n, 2 * h, 2 * w, outputs], (x.kind(), Device::Cpu))?.f_permute([0, 3, 1, 2])?;
     let pairs = out.f_unflatten(3, [w, 2])?.f_unflatten(2, [h, 2])?; // [n, outputs, h, 2, w, 2]
@@ -122,7 +129,7 @@ fn adjacent(x: &Tensor) -> Result<Tensor, TchError> {
         _ => {}
     }
     let cells = x.f_permute([0, 2, 3, 1])?;
-    let cells = if odd { cells.f_constant_pad_nd([0, 1])? } else { cells.f_contiguous()? };
+    let cells = if odd { cells.f_constant_pad_nd([0, 1])?.f_contiguous()? } else { cells.f_contiguous()? };
     cells.f_permute([0, 3, 1, 2])
 }
 
@@ -144,20 +151,43 @@ fn fit(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<(), TchErro
     }
 }
 
-/// Returns the tensor for a result of the given shape and the kind of `x`, and what happens to the sums.
-fn destination<'a>(x: &Tensor, epilogue: &'a Epilogue<'a>, shape: [i64; 4]) -> Result<(Tensor, Finish<'a>), TchError> {
+/// Returns the tensor for a result of the given shape, and what happens to the sums.
+fn destination<'a>(
+    (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
+    epilogue: &'a Epilogue<'a>,
+    shape: [i64; 4],
+) -> Result<(Tensor, Finish<'a>), TchError> {
     let [n, outputs, h, w] = shape;
     let new = || Tensor::f_empty([n, h, w, outputs], (x.kind(), Device::Cpu))?.f_permute([0, 3, 1, 2]);
     let checked = |y: &'a Tensor| match y.size() == shape && adds_to(y, x) {
         true => Ok(y),
         false => Err(unfit("the tensor of the epilogue", y, &format!("{shape:?} in the layout channels last"))),
     };
+    let changed = |y: &'a Tensor| {
+        checked(y)?;
+        if [Some(x), Some(weight), bias].into_iter().flatten().any(|read| overlap(read, y)) {
+            return Err(unfit("the tensor of the epilogue", y, "memory of its own, because it is changed in place"));
+        }
+        let _ = y.f_narrow(0, 0, 0)?.f_zero_()?; // tells libtorch that the tensor changes, for its gradients
+        Ok(y.shallow_clone())
+    };
     Ok(match epilogue {
         Epilogue::Store => (new()?, Finish::Store),
         Epilogue::Add(with) => (new()?, Finish::Add(Cells::of(checked(with)?)?)),
-        Epilogue::AddTo(onto) => (checked(onto)?.shallow_clone(), Finish::Add(Cells::of(onto)?)),
-        Epilogue::Gate(values) => (checked(values)?.shallow_clone(), Finish::Gate),
+        Epilogue::AddTo(onto) => (changed(onto)?, Finish::Add(Cells::of(onto)?)),
+        Epilogue::Gate(values) => (changed(values)?, Finish::Gate),
     })
+}
+
+/// Returns true if two tensors may share memory.
+fn overlap(a: &Tensor, b: &Tensor) -> bool {
+    let range = |x: &Tensor| {
+        let last: i64 = x.size().iter().zip(x.stride()).map(|(&size, stride)| (size - 1).max(0) * stride).sum();
+        let start = x.data_ptr() as usize;
+        start..start + (last as usize + 1) * x.kind().elt_size_in_bytes()
+    };
+    let (a, b) = (range(a), range(b));
+    a.start < b.end && b.start < a.end
 }
 
 /// Computes a convolution by products; `shape` makes the shape of the result from the input's.
@@ -172,7 +202,8 @@ fn product(
     if h < 1 || w < 1 {
         return Err(unfit("the picture", x, "one that is as large as the kernel"));
     }
-    let (out, finish) = destination(x, &epilogue, [n, weight.size4()?.0, h, w])?;
+    fit(x, weight, bias)?;
+    let (out, finish) = destination((x, weight, bias), &epilogue, [n, weight.size4()?.0, h, w])?;
     into((x, weight, bias), steps, &out, finish)?;
     Ok(out)
 }
@@ -216,7 +247,7 @@ fn winograd(
         return Err(unfit("the kernel", weight, "3×3, f32"));
     }
     let x = adjacent(x)?;
-    let (out, finish) = destination(&x, &epilogue, shape)?;
+    let (out, finish) = destination((&x, weight, bias), &epilogue, shape)?;
     let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
     let tensors = (Cells::of(&x)?, Kernel::of(weight)?, bias);
     let with = match finish {

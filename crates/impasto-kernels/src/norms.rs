@@ -21,15 +21,18 @@ pub fn normalizes(x: &Tensor) -> bool {
 pub fn group_norm(
     x: &Tensor,
     groups: i64,
-    (weight, bias): (&Tensor, &Tensor),
+    (weight_of, bias_of): (&Tensor, &Tensor),
     eps: f64,
     silu: bool,
 ) -> Result<Tensor, TchError> {
     check(&[x])?;
     let (n, channels, h, w) = x.size4()?;
     let numbers = |x: &Tensor| Vec::<f32>::try_from(x.f_to_kind(Kind::Float)?);
-    let (weight, bias) = (numbers(weight)?, numbers(bias)?);
+    let (weight, bias) = (numbers(weight_of)?, numbers(bias_of)?);
     let count = channels as usize;
+    if [weight_of, bias_of].iter().any(|x| x.requires_grad()) {
+        return Err(unfit("the norm's weight or bias", weight_of, "tensors without gradients"));
+    }
     if groups < 1 || channels % groups != 0 || weight.len() != count || bias.len() != count {
         return Err(unfit("the picture", x, &format!("{} channels, in groups of equal size", weight.len())));
     }

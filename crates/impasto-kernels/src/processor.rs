@@ -28,10 +28,14 @@ pub(crate) fn has_kind(kind: Kind) -> bool {
 /// Returns true if all tensors have the same kind, one that the kernels compute, and are on the CPU without gradients.
 pub(crate) fn suit(tensors: &[&Tensor]) -> bool {
     let kind = |x: &Tensor| x.f_kind().ok();
+    if !tensors.iter().all(|x| x.defined()) {
+        return false;
+    }
     let Some(common) = tensors.first().and_then(|x| kind(x)).filter(|kind| has_kind(*kind)) else { return false };
     let suits = |x: &&Tensor| {
         let plain = x.device() == Device::Cpu && !x.requires_grad() && !x.is_sparse() && !x.is_mkldnn();
-        plain && x.numel() > 0 && kind(x) == Some(common)
+        // Tensors of zeros may have no memory, and views may be negative without a change of their numbers.
+        plain && x.numel() > 0 && kind(x) == Some(common) && !x.data_ptr().is_null() && !x.f_is_neg().unwrap_or(true)
     };
     tensors.iter().all(suits) && parallel::available()
 }

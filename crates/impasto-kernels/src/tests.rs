@@ -258,6 +258,49 @@ fn group_norm_keeps_digits_beside_a_large_mean() -> Result<(), tch::TchError> {
 }
 
 #[test]
+fn memory_that_is_read_is_not_changed_in_place() -> Result<(), tch::TchError> {
+    let x = random(&[600, 32], Kind::Float);
+    let weight = arranged(&random(&[32, 32], Kind::Float), Kind::Float)?;
+    if !multiplies(&x, &weight) {
+        return Ok(());
+    }
+    for epilogue in [Epilogue::AddTo(x.shallow_clone()), Epilogue::Gate(x.shallow_clone())] {
+        assert!(linear(&x, &weight, None, epilogue).is_err());
+    }
+    let rows = random(&[1200, 32], Kind::Float);
+    let (first, second) = (rows.narrow(0, 0, 600), rows.narrow(0, 600, 600));
+    let _ = linear(&first, &weight, None, Epilogue::AddTo(second.shallow_clone()))?;
+    // A tensor that a gradient needs is known to have changed.
+    let factor = random(&[600, 32], Kind::Float).set_requires_grad(true);
+    let product = &second * &factor;
+    let _ = linear(&first, &weight, None, Epilogue::AddTo(second))?;
+    assert!(product.sum(Kind::Float).f_backward().is_err(), "the product's factor was changed");
+    Ok(())
+}
+
+#[test]
+fn pictures_of_one_channel_are_computed() -> Result<(), tch::TchError> {
+    for kind in KINDS {
+        let x = random(&[1, 1, 9, 7], kind);
+        let kernel = arranged(&random(&[4, 1, 3, 3], kind), kind)?;
+        if multiplies(&x, &kernel) {
+            let exact = double(&x).conv2d(&double(&kernel), None::<Tensor>, [1, 1], [1, 1], [1, 1], 1);
+            close(&conv2d(&x, &kernel, None, (1, 1), Epilogue::Store)?, &exact, "one channel");
+            let (x, weight) = (random(&[1, 5], kind).transpose(0, 1), arranged(&random(&[3, 1], kind), kind)?);
+            let exact = double(&x).linear(&double(&weight), None::<Tensor>);
+            close(&linear(&x, &weight, None, Epilogue::Store)?, &exact, "one column");
+            for (stride, padding) in [(0, 1), (1, -1), (1, i64::MAX)] {
+                assert!(
+                    conv2d(&random(&[1, 1, 9, 7], kind), &kernel, None, (stride, padding), Epilogue::Store).is_err()
+                );
+            }
+            assert!(conv2d_positions(&random(&[1, 1, 9, 7], kind), &kernel, None).is_err(), "a kernel, not sums");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn tensors_with_gradients_are_refused() -> Result<(), tch::TchError> {
     let x = random(&[1, 2, 8, 16], Kind::Float);
     let learns = x.copy().set_requires_grad(true);
