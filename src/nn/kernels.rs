@@ -262,18 +262,33 @@ pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: 
 
 /// Returns the 2×2 kernels of the four positions, concatenated to [4·outputs, inputs, 2, 2], in the layout of `weight`.
 fn positions(weight: &Tensor) -> Result<Tensor> {
-    let (outputs, inputs, ..) = weight.size4()?;
-    // [position, cell, row of the kernel]: 1 if the row of the 3×3 kernel falls on the cell (first or second). Columns
-    // have the same table.
-    let falls = Tensor::from_slice(&[1f32, 0., 0., 0., 1., 1., 1., 1., 0., 0., 0., 1.]).f_reshape([2, 2, 3])?;
-    let f32 = weight.f_to_kind(Kind::Float)?; // the sums are rounded once
-    let sums = |axes| Tensor::f_einsum(axes, &[&falls, &falls, &f32], None::<i64>);
-    let kernels = if weight.is_contiguous() {
-        sums("ray,sbx,oiyx->rsoiab")?.f_reshape([4 * outputs, inputs, 2, 2])?
+    let ((outputs, inputs, ..), on) = (weight.size4()?, (weight.f_kind()?, weight.device()));
+    let kernels = if weight.stride().first() == Some(&1) {
+        Tensor::f_empty([inputs, 2, 2, 4 * outputs], on)?.f_permute([3, 0, 1, 2])?
+    } else if weight.is_contiguous() {
+        Tensor::f_empty([4 * outputs, inputs, 2, 2], on)?
     } else {
-        sums("ray,sbx,oiyx->rsoabi")?.f_reshape([4 * outputs, 2, 2, inputs])?.f_permute([0, 3, 1, 2])?
+        Tensor::f_empty([4 * outputs, 2, 2, inputs], on)?.f_permute([0, 3, 1, 2])?
     };
-    Ok(kernels.f_to_kind(weight.f_kind()?)?)
+    // The rows of a 3×3 kernel that fall on each of two cells, for the first position and for the second. Columns fall
+    // in the same way. Sums are f32, so that they are rounded once.
+    let falls = |x: &Tensor| -> Result<[Tensor; 4]> {
+        let [a, b, c] = [x.f_select(2, 0)?, x.f_select(2, 1)?, x.f_select(2, 2)?];
+        Ok([a.shallow_clone(), b.f_add(&c)?, a.f_add(&b)?, c])
+    };
+    // Few inputs at a time, so that the sums stay in the processor's cache.
+    for first in (0..inputs).step_by(32) {
+        let count = 32.min(inputs - first);
+        let some = weight.f_narrow(1, first, count)?.f_to_kind(Kind::Float)?;
+        for (row, rows) in (0..).zip(falls(&some)?) {
+            for (column, sums) in (0..).zip(falls(&rows)?) {
+                let position = 2 * (row / 2) + column / 2;
+                let kernel = kernels.f_narrow(0, position * outputs, outputs)?.f_narrow(1, first, count)?;
+                kernel.f_select(2, row % 2)?.f_select(2, column % 2)?.f_copy_(&sums)?;
+            }
+        }
+    }
+    Ok(kernels)
 }
 
 /// Multiplies [rows, inputs] → [rows, outputs] with oneDNN, which reads `weight` without rearranging it. For bf16,
@@ -391,6 +406,21 @@ mod tests {
             let ours = doubled(&half[0], &half[1], Some(&half[2]), &OnceCell::new())?;
             let [x, weight, bias] = half.map(|x| x.to_kind(Kind::Float));
             rounded(&ours, &plain(&x, &weight, Some(&bias))?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn doubled_equals_upsampling_for_arranged_weights() -> Result<()> {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let x = Tensor::randn([2, 40, 9, 7], CPU).to_kind(kind);
+            let weight = (Tensor::randn([24, 40, 3, 3], CPU) / 19.0).to_kind(kind);
+            let arranged = impasto_kernels::arranged(&weight, kind)?;
+            let [exact, weight] = [&x, &weight].map(|x| x.to_kind(Kind::Float));
+            let repeated = exact.f_upsample_nearest2d([18, 14], None::<f64>, None::<f64>)?;
+            let plain = repeated.f_conv2d(&weight, None::<&Tensor>, 1, 1, 1, 1)?;
+            let ours = doubled(&x, &arranged, None, &OnceCell::new())?;
+            if kind == Kind::Float { close(&ours, &plain) } else { rounded(&ours, &plain) }
         }
         Ok(())
     }

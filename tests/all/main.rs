@@ -18,6 +18,7 @@ mod documents;
 mod embedded_model;
 mod exact_color;
 mod first_use;
+mod half_precision;
 mod hook_seams;
 #[cfg(feature = "hub")]
 mod hub;
