@@ -100,10 +100,7 @@ impl<'a> Job<'a> {
 
     /// Runs all parts on libtorch's threads. `part` calls [`part`](Self::part) with the instructions enabled.
     pub(crate) fn run(&self, part: impl Fn(usize, &mut Scratch) + Sync) {
-        parallel::each(self.pairs * self.shares, |parts| {
-            let mut scratch = Scratch::default();
-            parts.for_each(|index| part(index, &mut scratch));
-        });
+        parallel::each_with(self.pairs * self.shares, part);
     }
 
     /// Runs one part.

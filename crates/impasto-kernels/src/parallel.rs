@@ -48,6 +48,14 @@ extern "C" fn take<W: Fn(&mut dyn Iterator<Item = usize>) + Sync>(data: *mut c_v
     (shared.work)(&mut items);
 }
 
+/// Calls `part` for each of `0..parts` on libtorch's threads, with memory of the thread.
+pub(crate) fn each_with<S: Default>(parts: usize, part: impl Fn(usize, &mut S) + Sync) {
+    each(parts, |parts| {
+        let mut scratch = S::default();
+        parts.for_each(|index| part(index, &mut scratch));
+    });
+}
+
 /// Calls `work` once on each of libtorch's threads. Each call takes items of `0..items` from its iterator until none
 /// are left.
 pub(crate) fn each<W: Fn(&mut dyn Iterator<Item = usize>) + Sync>(items: usize, work: W) {

@@ -93,10 +93,7 @@ impl<'a, N: Number> Product<'a, N> {
     pub(crate) fn run(&self, part: impl Fn(usize, &mut Scratch) + Sync) {
         let all = self.out.pictures * self.out.height * self.out.width;
         let parts = all.div_ceil(self.rows) * self.kernel.outputs.div_ceil(COLUMNS);
-        parallel::each(parts, |parts| {
-            let mut scratch = Scratch::default();
-            parts.for_each(|index| part(index, &mut scratch));
-        });
+        parallel::each_with(parts, part);
     }
 
     /// Runs one part: some rows, of up to 128 columns.

@@ -83,10 +83,7 @@ impl<'a> Winograd<'a> {
     /// Runs all parts on libtorch's threads. `part` calls [`part`](Self::part) with the instructions enabled.
     pub(crate) fn run(&self, part: impl Fn(usize, &mut Scratch) + Sync) {
         let parts = self.tiles().2.div_ceil(TILES) * self.kernel.outputs.div_ceil(COLUMNS);
-        parallel::each(parts, |parts| {
-            let mut scratch = Scratch::default();
-            parts.for_each(|index| part(index, &mut scratch));
-        });
+        parallel::each_with(parts, part);
     }
 
     /// Runs one part: up to 64 tiles, of up to 64 columns.
