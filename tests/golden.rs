@@ -151,7 +151,7 @@ fn distance(name: &str, got: &Tensor, want: &Wanted) -> Result<Distance> {
     if conformance::kind() != Kind::Float {
         let [got, want] = [got, tensor].map(|x| x.to_device(Device::Cpu).to_kind(Kind::Double));
         let error = ((got - &want).norm() / want.norm()).f_double_value(&[])?;
-        let tolerance = if name.starts_with("probs") { HALF_OF_PROBS } else { HALF };
+        let tolerance = if name.starts_with("probs.") { HALF_OF_PROBS } else { HALF };
         let far = || format!("off by {error:.4} of its norm, expected {tolerance} at most");
         return if error <= tolerance { Ok(Distance { error, tolerance }) } else { Err(far().into()) };
     }
