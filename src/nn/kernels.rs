@@ -16,7 +16,7 @@
 //! `docs/decisions/0015-kernels-by-shape.md` has the measurements behind the thresholds here.
 
 use super::onednn;
-use crate::attention::add_repeated;
+use crate::attention::{add_repeated, repeated};
 use crate::error::Result;
 use crate::weights::{dense, is_packed, packed};
 use impasto_kernels::Epilogue;
@@ -84,12 +84,21 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     Ok(y.f_reshape(shape)?)
 }
 
+/// Computes [`linear`]. If `impasto-kernels` computes it, the result is f32.
+pub(super) fn linear_unrounded(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if multiplies(x, weight, bias) {
+        return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::StoreF32)?);
+    }
+    linear(x, weight, bias)
+}
+
 /// Adds x·Wᵀ + b to `onto`. If `onto` has fewer rows, they are repeated.
 pub(super) fn linear_onto(onto: Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let onto = repeated(&onto, x.size().first().copied().unwrap_or_default())?;
     if suits_epilogue(&onto, x) && multiplies(x, weight, bias) {
         return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::AddTo(onto))?);
     }
-    add_repeated(linear(x, weight, bias)?, &onto)
+    Ok(linear(x, weight, bias)?.f_add_(&onto)?)
 }
 
 /// Computes x·Wᵀ + b + `with`. If `with` has fewer rows, they are repeated.
@@ -110,7 +119,8 @@ pub(super) fn linear_gate(mut values: Tensor, x: &Tensor, weight: &Tensor, bias:
 
 /// Returns true if `y` has a row for each row of `x`, and can take part in an epilogue of `impasto-kernels`.
 fn suits_epilogue(y: &Tensor, x: &Tensor) -> bool {
-    y.size().first() == x.size().first() && y.is_contiguous() && !y.requires_grad() && y.kind() == x.kind()
+    let alike = y.kind() == x.kind() || y.kind() == Kind::Float;
+    y.size().first() == x.size().first() && y.is_contiguous() && !y.requires_grad() && alike
 }
 
 /// Computes a convolution: [b, inputs, h, w] → [b, outputs, h', w'].
@@ -159,6 +169,14 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
     let y = product(&columns, &weight.f_reshape([outputs, depth])?, bias)?;
     let picture = y.f_reshape([b, -1, outputs])?.f_transpose(1, 2)?.f_contiguous()?;
     Ok(picture.f_reshape([b, outputs, side(h), side(w)])?)
+}
+
+/// Computes [`conv2d`]. If `impasto-kernels` computes it, the result is f32.
+pub(super) fn conv2d_unrounded(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) -> Result<Tensor> {
+    if multiplies(x, weight, bias) {
+        return Ok(impasto_kernels::conv2d(x, weight, bias, (conv.stride, conv.padding), Epilogue::StoreF32)?);
+    }
+    conv2d(x, weight, bias, conv)
 }
 
 /// Adds a convolution of `x` to `onto`, [b, outputs, h', w'], in place.

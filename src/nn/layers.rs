@@ -24,8 +24,14 @@ impl Linear {
         kernels::linear(x, &self.weight.get()?, self.bias.as_ref())
     }
 
+    /// Applies the layer as [`forward`](Self::forward) does. Where `impasto-kernels` computes it, the result is f32 and
+    /// not rounded to bf16.
+    pub(super) fn forward_unrounded(&self, x: &Tensor) -> Result<Tensor> {
+        kernels::linear_unrounded(x, &self.weight.get()?, self.bias.as_ref())
+    }
+
     /// Adds the layer of `x`, [b, .., inputs], to `onto`, [n, .., outputs], in place if both have the same rows. If n
-    /// is less than b, the rows of `onto` are repeated.
+    /// is less than b, the rows of `onto` are repeated. The sum has the kind of `onto`, which may be f32 beside bf16.
     pub(super) fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
         kernels::linear_onto(onto, x, &self.weight.get()?, self.bias.as_ref())
     }
@@ -135,13 +141,18 @@ impl Conv2d {
     }
 
     /// Applies the convolution and adds `more`, [1 or b, outputs], to every cell. A single row for the whole batch
-    /// takes no extra time, because the row is added to the bias.
+    /// takes no extra time, because the row is added to the bias. Where `impasto-kernels` computes the layer, the
+    /// result is f32 and not rounded to bf16.
     pub(crate) fn forward_plus(&self, x: &Tensor, more: &Tensor) -> Result<Tensor> {
+        let (weight, conv) = (self.weight.get()?, self.conv);
         match (&self.bias, more.size2()?) {
             (Some(bias), (1, outputs)) => {
-                kernels::conv2d(x, &self.weight.get()?, Some(&more.f_reshape([outputs])?.f_add(bias)?), self.conv)
+                kernels::conv2d_unrounded(x, &weight, Some(&more.f_reshape([outputs])?.f_add(bias)?), conv)
             }
-            _ => Ok(self.forward(x)?.f_add_(&more.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?),
+            (bias, _) => {
+                let mut y = kernels::conv2d_unrounded(x, &weight, bias.as_ref(), conv)?;
+                Ok(y.f_add_(&more.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?)
+            }
         }
     }
 }
@@ -156,17 +167,18 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// Normalises [b, channels, ..]; the shape stays.
+    /// Normalises [b, channels, ..]; the shape stays. The result has the kind of the weights.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if self.normalizes(x) {
             return Ok(impasto_kernels::group_norm(x, self.groups, (&self.weight, &self.bias), self.eps, false)?);
         }
+        let x = x.f_to_kind(self.weight.f_kind()?)?;
         Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?)
     }
 
     /// Returns true if `impasto-kernels` computes the norm.
     fn normalizes(&self, x: &Tensor) -> bool {
-        impasto_kernels::normalizes(x) && !self.weight.requires_grad() && !self.bias.requires_grad()
+        impasto_kernels::normalizes(x, &self.weight) && !self.weight.requires_grad() && !self.bias.requires_grad()
     }
 
     /// Splits the norm into one for the first `channels` channels and one for the others. Returns `None` if a group
@@ -202,11 +214,15 @@ pub(crate) struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Normalises [.., width]; the shape stays.
+    /// Normalises [.., width]; the shape stays. The result has the kind of the weights.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if impasto_kernels::normalizes_rows(x) && !self.weight.requires_grad() && !self.bias.requires_grad() {
+        if impasto_kernels::normalizes_rows(x, &self.weight)
+            && !self.weight.requires_grad()
+            && !self.bias.requires_grad()
+        {
             return Ok(impasto_kernels::layer_norm(x, (&self.weight, &self.bias), self.eps)?);
         }
+        let x = x.f_to_kind(self.weight.f_kind()?)?;
         Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?)
     }
 }

@@ -78,10 +78,12 @@ impl Transformer {
     /// Applies the transformer to `x`, [n, channels, h, w], and `context`, [b, tokens, width] → [b, channels, h, w]. If
     /// n is less than b, the rows of `x` are [`repeated`] from the first cross-attention on.
     pub(super) fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
-        let mut h = self.proj_in.forward(&cells(&self.norm.forward(x)?)?)?; // [n, h·w, channels]
+        // The blocks add to f32, so that sums are rounded once, at the end.
+        let mut h = self.proj_in.forward_unrounded(&cells(&self.norm.forward(x)?)?)?; // [n, h·w, channels]
         for block in &self.transformer_blocks {
             h = block.forward(h, context, tap)?;
         }
+        h = h.f_to_kind(x.kind())?;
         if channels_last(x) {
             return picture(&self.proj_out.forward_sum(&h, &cells(x)?)?, x);
         }

@@ -167,9 +167,10 @@ impl GroupNorm<'_> {
     /// Normalises a part.
     ///
     /// # Safety
-    /// The caller has the instructions of AVX-512 and of `N` enabled. The numbers of both pictures are of type `N`.
+    /// The caller has the instructions of AVX-512, `N` and `O` enabled. The numbers of the picture are of type `N`,
+    /// those of the result of type `O`.
     #[inline(always)]
-    pub(crate) unsafe fn apply<N: Number>(&self, index: usize, factors: &[Channels]) {
+    pub(crate) unsafe fn apply<N: Number, O: Number>(&self, index: usize, factors: &[Channels]) {
         let (cells, parts) = self.parts();
         let (picture, first) = (index / parts, index % parts * CELLS);
         let Some((factors, offsets)) = factors.get(picture) else { return };
@@ -177,14 +178,14 @@ impl GroupNorm<'_> {
             let (row, column) = (cell / self.x.width, cell % self.x.width);
             // SAFETY: the caller's promise; there is a factor and an offset for each channel.
             unsafe {
-                let (from, to) = (self.x.cell::<N>(picture, row, column), self.out.cell::<N>(picture, row, column));
+                let (from, to) = (self.x.cell::<N>(picture, row, column), self.out.cell::<O>(picture, row, column));
                 for channel in (0..self.channels).step_by(LANES) {
                     let some = lanes(channel, self.channels);
                     let factor = _mm512_maskz_loadu_ps(some, factors.as_ptr().add(channel));
                     let offset = _mm512_maskz_loadu_ps(some, offsets.as_ptr().add(channel));
                     let y = _mm512_fmadd_ps(N::load(from.add(channel), some), factor, offset);
                     let y = if self.silu { silu(y) } else { y };
-                    N::store(y, to.add(channel), some);
+                    O::store(y, to.add(channel), some);
                 }
             }
         }

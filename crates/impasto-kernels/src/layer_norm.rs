@@ -36,15 +36,16 @@ impl LayerNorm {
     /// Normalises the rows of a part.
     ///
     /// # Safety
-    /// The caller has the instructions of AVX-512 and of `N` enabled. All numbers are of type `N`.
+    /// The caller has the instructions of AVX-512, `N` and `O` enabled. The numbers of the rows are of type `N`, those
+    /// of weight, bias and result of type `O`.
     #[inline(always)]
-    pub(crate) unsafe fn part<N: Number>(&self, index: usize) {
-        let (weight, bias) = (self.weight.cast::<N>(), self.bias.cast::<N>());
+    pub(crate) unsafe fn part<N: Number, O: Number>(&self, index: usize) {
+        let (weight, bias) = (self.weight.cast::<O>(), self.bias.cast::<O>());
         let first = index * ROWS;
         for row in first..self.rows.min(first + ROWS) {
             // SAFETY: the caller's promise; each row has `width` numbers.
             unsafe {
-                let (from, to) = (self.x.cast::<N>().add(row * self.width), self.out.cast::<N>().add(row * self.width));
+                let (from, to) = (self.x.cast::<N>().add(row * self.width), self.out.cast::<O>().add(row * self.width));
                 let share = (self.width as f32).recip();
                 let mut sum = _mm512_setzero_ps();
                 for at in (0..self.width).step_by(LANES) {
@@ -62,8 +63,8 @@ impl LayerNorm {
                 for at in (0..self.width).step_by(LANES) {
                     let some = lanes(at, self.width);
                     let apart = _mm512_sub_ps(N::load(from.add(at), some), mean);
-                    let factor = _mm512_mul_ps(scale, N::load(weight.add(at), some));
-                    N::store(_mm512_fmadd_ps(apart, factor, N::load(bias.add(at), some)), to.add(at), some);
+                    let factor = _mm512_mul_ps(scale, O::load(weight.add(at), some));
+                    O::store(_mm512_fmadd_ps(apart, factor, O::load(bias.add(at), some)), to.add(at), some);
                 }
             }
         }

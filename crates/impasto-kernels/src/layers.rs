@@ -3,7 +3,7 @@
 use crate::avx512::Bf16;
 use crate::cells::{Cells, Kernel};
 use crate::epilogue::Epilogue;
-use crate::processor::{check, suit, unfit};
+use crate::processor::{check, suit, suit_mixed, unfit};
 use crate::product::{self, Finish, Product, Steps};
 use crate::winograd::{self, Winograd};
 use tch::{Device, Kind, TchError, Tensor};
@@ -15,11 +15,12 @@ const MOST: i64 = 1 << 20;
 /// Fewest input channels for which Winograd's algorithm pays.
 const FEW_CHANNELS: i64 = 16;
 
-/// Returns true if the kernels can add layers of `x` to the picture `onto`, [n, outputs, h, w], in place.
+/// Returns true if the kernels can add layers of `x` to the picture `onto`, [n, outputs, h, w], in place. `onto` is
+/// f32, or of the kind of `x`.
 #[must_use]
 pub fn adds_to(onto: &Tensor, x: &Tensor) -> bool {
     let last = |onto: &Tensor| Ok::<_, TchError>(onto.f_permute([0, 2, 3, 1])?.is_contiguous());
-    suit(&[x, onto]) && onto.dim() == 4 && last(onto).unwrap_or(false)
+    suit_mixed(x, onto) && onto.dim() == 4 && last(onto).unwrap_or(false)
 }
 
 /// Returns true if the kernels compute a layer of this input and weight. The weight has to be
@@ -48,6 +49,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epil
     let other;
     let epilogue = match epilogue {
         Epilogue::Store => Epilogue::Store,
+        Epilogue::StoreF32 => Epilogue::StoreF32,
         Epilogue::Add(with) => {
             other = own(with)?;
             Epilogue::Add(&other)
@@ -158,7 +160,7 @@ fn destination<'a>(
     shape: [i64; 4],
 ) -> Result<(Tensor, Finish<'a>), TchError> {
     let [n, outputs, h, w] = shape;
-    let new = || Tensor::f_empty([n, h, w, outputs], (x.kind(), Device::Cpu))?.f_permute([0, 3, 1, 2]);
+    let new = |kind| Tensor::f_empty([n, h, w, outputs], (kind, Device::Cpu))?.f_permute([0, 3, 1, 2]);
     let checked = |y: &'a Tensor| match y.size() == shape && adds_to(y, x) {
         true => Ok(y),
         false => Err(unfit("the tensor of the epilogue", y, &format!("{shape:?} in the layout channels last"))),
@@ -172,8 +174,9 @@ fn destination<'a>(
         Ok(y.shallow_clone())
     };
     Ok(match epilogue {
-        Epilogue::Store => (new()?, Finish::Store),
-        Epilogue::Add(with) => (new()?, Finish::Add(Cells::of(checked(with)?)?)),
+        Epilogue::Store => (new(x.kind())?, Finish::Store),
+        Epilogue::StoreF32 => (new(Kind::Float)?, Finish::Store),
+        Epilogue::Add(with) => (new(with.kind())?, Finish::Add(Cells::of(checked(with)?)?)),
         Epilogue::AddTo(onto) => (changed(onto)?, Finish::Add(Cells::of(onto)?)),
         Epilogue::Gate(values) => (changed(values)?, Finish::Gate),
     })
@@ -208,7 +211,8 @@ fn product(
     Ok(out)
 }
 
-/// Computes a convolution by products into `out`, which has adjacent channels.
+/// Computes a convolution by products into `out`, which has adjacent channels. `out` and the cells of `finish` are f32,
+/// or of the kind of `x`.
 fn into(
     (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
     steps: Steps,
@@ -217,17 +221,21 @@ fn into(
 ) -> Result<(), TchError> {
     fit(x, weight, bias)?;
     let x = adjacent(x)?;
-    let (cells, kernel, out) = (Cells::of(&x)?, Kernel::of(weight)?, Cells::of(out)?);
+    let (cells, kernel, to) = (Cells::of(&x)?, Kernel::of(weight)?, Cells::of(out)?);
     match x.f_kind()? {
         Kind::BFloat16 => {
             let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
-            let product = Product::<Bf16>::new((cells, kernel, bias), steps, out, finish);
-            // SAFETY: `fit` has found the instructions for the kind, which is that of all tensors.
-            product.run(|index, scratch| unsafe { bf16(&product, index, scratch) });
+            let product = Product::<Bf16>::new((cells, kernel, bias), steps, to, finish);
+            match out.f_kind()? {
+                // SAFETY: `fit` has found the instructions for the kind of the factors. The result's kind is named.
+                Kind::Float => product.run(|index, scratch| unsafe { bf16_to_f32(&product, index, scratch) }),
+                // SAFETY: as above.
+                _ => product.run(|index, scratch| unsafe { bf16(&product, index, scratch) }),
+            }
         }
         _ => {
             let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
-            let product = Product::<f32>::new((cells, kernel, bias), steps, out, finish);
+            let product = Product::<f32>::new((cells, kernel, bias), steps, to, finish);
             // SAFETY: as above.
             product.run(|index, scratch| unsafe { f32(&product, index, scratch) });
         }
@@ -264,13 +272,19 @@ fn winograd(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
 unsafe fn f32(product: &Product<'_, f32>, index: usize, scratch: &mut product::Scratch) {
     // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { product.part(index, scratch) }
+    unsafe { product.part::<f32>(index, scratch) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
 unsafe fn bf16(product: &Product<'_, Bf16>, index: usize, scratch: &mut product::Scratch) {
     // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { product.part(index, scratch) }
+    unsafe { product.part::<Bf16>(index, scratch) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
+unsafe fn bf16_to_f32(product: &Product<'_, Bf16>, index: usize, scratch: &mut product::Scratch) {
+    // SAFETY: the instructions are enabled here; the caller knows the kinds of the tensors.
+    unsafe { product.part::<f32>(index, scratch) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]

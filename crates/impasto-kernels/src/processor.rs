@@ -40,6 +40,11 @@ pub(crate) fn suit(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(suits) && parallel::available()
 }
 
+/// Returns true if all tensors [`suit`] by themselves, and `other` is f32 or of the kind of `tensor`.
+pub(crate) fn suit_mixed(tensor: &Tensor, other: &Tensor) -> bool {
+    suit(&[tensor]) && suit(&[other]) && (other.kind() == tensor.kind() || other.kind() == Kind::Float)
+}
+
 /// Returns an error that says what was wrong and what was expected.
 pub(crate) fn unfit(what: &str, got: &Tensor, expected: &str) -> TchError {
     TchError::Kind(format!("{what} is {:?} {:?}; expected {expected}", got.f_kind(), got.size()))

@@ -99,9 +99,10 @@ impl<'a, N: Number> Product<'a, N> {
     /// Runs one part: some rows, of up to 128 columns.
     ///
     /// # Safety
-    /// The caller has the instructions of AVX-512 and of `N` enabled. All numbers are of type `N`.
+    /// The caller has the instructions of AVX-512, `N` and `O` enabled. All numbers are of type `N`, except those of
+    /// the result and of the cells of [`Finish`], which are of type `O`.
     #[inline(always)]
-    pub(crate) unsafe fn part(&self, index: usize, scratch: &mut Scratch) {
+    pub(crate) unsafe fn part<O: Number>(&self, index: usize, scratch: &mut Scratch) {
         let Self { kernel, .. } = self;
         let groups = kernel.outputs.div_ceil(COLUMNS);
         let (first, column) = (index / groups * self.rows, index % groups * COLUMNS);
@@ -138,7 +139,7 @@ impl<'a, N: Number> Product<'a, N> {
             }
             for (row, place) in scratch.places.iter().enumerate() {
                 let sums = sums.add(row / ROWS * ROWS * COLUMNS + row % ROWS * PANEL);
-                self.finish(*place, (column, columns), sums);
+                self.finish::<O>(*place, (column, columns), sums);
             }
         }
     }
@@ -232,10 +233,15 @@ impl<'a, N: Number> Product<'a, N> {
 
     /// Adds the bias to the sums of a row, and finishes and writes the result.
     #[inline(always)]
-    unsafe fn finish(&self, [picture, row, x]: [usize; 3], (column, columns): (usize, usize), sums: *const f32) {
+    unsafe fn finish<O: Number>(
+        &self,
+        [picture, row, x]: [usize; 3],
+        (column, columns): (usize, usize),
+        sums: *const f32,
+    ) {
         // SAFETY: the row has a cell, with room for the columns. Sums of the panels lie 8 rows apart.
         unsafe {
-            let out = self.out.cell::<N>(picture, row, x).add(column);
+            let out = self.out.cell::<O>(picture, row, x).add(column);
             for at in (0..columns).step_by(LANES) {
                 let (panel, lane, lanes) = (at / PANEL, at % PANEL, lanes(at, columns));
                 let mut y = _mm512_loadu_ps(sums.add(panel * ROWS * PANEL + lane));
@@ -245,12 +251,12 @@ impl<'a, N: Number> Product<'a, N> {
                 match self.finish {
                     Finish::Store => {}
                     Finish::Add(cells) => {
-                        let with = cells.cell::<N>(picture, row, x).add(column + at);
-                        y = _mm512_add_ps(y, N::load(with, lanes));
+                        let with = cells.cell::<O>(picture, row, x).add(column + at);
+                        y = _mm512_add_ps(y, O::load(with, lanes));
                     }
-                    Finish::Gate => y = _mm512_mul_ps(N::load(out.add(at), lanes), gelu(y)),
+                    Finish::Gate => y = _mm512_mul_ps(O::load(out.add(at), lanes), gelu(y)),
                 }
-                N::store(y, out.add(at), lanes);
+                O::store(y, out.add(at), lanes);
             }
         }
     }

@@ -112,7 +112,15 @@ fn linear_equals_libtorch_in_double() -> Result<(), tch::TchError> {
         let gated = linear(&x, &weight, Some(&bias), Epilogue::Gate(values.shallow_clone()))?;
         assert_eq!(gated.data_ptr(), values.data_ptr(), "in place");
         close(&gated, &(exact.gelu("none") * double(&onto)), &format!("{what}, gate"));
+        let unrounded = linear(&x, &weight, Some(&bias), Epilogue::StoreF32)?;
+        assert_eq!(
+            (unrounded.kind(), unrounded.to_kind(kind)),
+            (Kind::Float, linear(&x, &weight, Some(&bias), Epilogue::Store)?)
+        );
+        close(&unrounded, &exact, &format!("{what}, in f32"));
         let exact = exact + double(&onto);
+        let sum = linear(&x, &weight, Some(&bias), Epilogue::AddTo(onto.to_kind(Kind::Float).copy()))?;
+        close(&sum, &exact, &format!("{what}, added to f32"));
         let sum = linear(&x, &weight, Some(&bias), Epilogue::Add(&onto))?;
         assert_ne!(sum.data_ptr(), onto.data_ptr());
         close(&sum, &exact, &what);
@@ -160,6 +168,11 @@ fn convolution_equals_libtorch_in_double() -> Result<(), tch::TchError> {
             y,
             "{what}, channels last"
         );
+        let unrounded = conv2d(&x, &kernel, Some(&bias), (stride, padding), Epilogue::StoreF32)?;
+        close(&unrounded, &want, &format!("{what}, in f32"));
+        assert_eq!((unrounded.kind(), unrounded.to_kind(kind)), (Kind::Float, y.shallow_clone()), "{what}");
+        let sum = conv2d(&x, &kernel, Some(&bias), (stride, padding), Epilogue::AddTo(unrounded))?;
+        close(&sum, &(&want * 2.0), &format!("{what}, added to f32"));
         let sum = conv2d(&x, &kernel, Some(&bias), (stride, padding), Epilogue::AddTo(y.copy()))?;
         close(&sum, &(double(&y) + &want), &what);
         assert_eq!(conv2d(&x, &kernel, Some(&bias), (stride, padding), Epilogue::Add(&y))?, sum, "{what}, a new sum");
@@ -202,7 +215,7 @@ fn norms_equal_libtorch_in_double() -> Result<(), tch::TchError> {
         // A mean far from 0 loses bits of the squares.
         let x = (random(&[2, h, w, channels], Kind::Float) * 0.5 + 3.0).to_kind(kind).permute([0, 3, 1, 2]);
         let (weight, bias) = (random(&[channels], kind), random(&[channels], kind));
-        if !normalizes(&x) {
+        if !normalizes(&x, &weight) {
             assert!(group_norm(&x, groups, (&weight, &bias), 1e-5, false).is_err());
             continue;
         }
@@ -210,7 +223,9 @@ fn norms_equal_libtorch_in_double() -> Result<(), tch::TchError> {
         let norm = |silu| group_norm(&x, groups, (&weight, &bias), 1e-5, silu);
         close(&norm(false)?, &exact, &format!("{kind:?}, {channels} channels"));
         close(&norm(true)?, &exact.silu(), &format!("{kind:?}, {channels} channels, SiLU"));
-        assert!(!normalizes(&x.contiguous()) || channels == 1 || h * w == 1, "channels are not adjacent");
+        let f32 = group_norm(&x.to_kind(Kind::Float), groups, (&weight, &bias), 1e-5, false)?;
+        assert_eq!(f32, norm(false)?, "the same numbers in f32");
+        assert!(!normalizes(&x.contiguous(), &weight) || channels == 1 || h * w == 1, "channels are not adjacent");
     }
     Ok(())
 }
@@ -232,12 +247,16 @@ fn layer_norm_equals_libtorch_in_double() -> Result<(), tch::TchError> {
     for (kind, width) in KINDS.into_iter().flat_map(|kind| [320, 33, 1].map(|width| (kind, width))) {
         let x = random(&[3, 11, width], kind) + 3;
         let (weight, bias) = (random(&[width], kind), random(&[width], kind));
-        if !normalizes_rows(&x) {
+        if !normalizes_rows(&x, &weight) {
             assert!(layer_norm(&x, (&weight, &bias), 1e-5).is_err());
             continue;
         }
         let exact = double(&x).layer_norm([width], Some(double(&weight)), Some(double(&bias)), 1e-5, false);
         close(&layer_norm(&x, (&weight, &bias), 1e-5)?, &exact, &format!("{kind:?}, {width} columns"));
+        assert_eq!(
+            layer_norm(&x.to_kind(Kind::Float), (&weight, &bias), 1e-5)?,
+            layer_norm(&x, (&weight, &bias), 1e-5)?
+        );
         assert!(layer_norm(&x, (&weight, &bias.narrow(0, 0, 0)), 1e-5).is_err());
         assert!(width == 1 || layer_norm(&x.transpose(0, 2), (&weight, &bias), 1e-5).is_err(), "not contiguous");
     }
@@ -248,7 +267,7 @@ fn layer_norm_equals_libtorch_in_double() -> Result<(), tch::TchError> {
 fn group_norm_keeps_digits_beside_a_large_mean() -> Result<(), tch::TchError> {
     let x = random(&[1, 20, 20, 32], Kind::Float).permute([0, 3, 1, 2]) + 1000;
     let (weight, bias) = (random(&[32], Kind::Float), random(&[32], Kind::Float));
-    if normalizes(&x) {
+    if normalizes(&x, &weight) {
         let exact = double(&x).group_norm(8, Some(double(&weight)), Some(double(&bias)), 1e-5, false);
         let ours = group_norm(&x, 8, (&weight, &bias), 1e-5, false)?;
         // The numbers themselves have an error of 6e-8 · 1000.
@@ -337,6 +356,17 @@ fn results_are_equal_for_any_number_of_threads() -> Result<(), tch::TchError> {
 }
 
 #[test]
+fn tensors_whose_memory_differs_are_refused() -> Result<(), tch::TchError> {
+    let (x, weight) = (random(&[9, 16], Kind::Float), arranged(&random(&[4, 16], Kind::Float), Kind::Float)?);
+    let negative = x.f_internal_neg_view()?;
+    let zeros = Tensor::f_internal_efficientzerotensor([9, 16], (Kind::Float, Device::Cpu))?;
+    for other in [negative, zeros, x.narrow(0, 0, 0)] {
+        assert!(!multiplies(&other, &weight) && linear(&other, &weight, None, Epilogue::Store).is_err());
+    }
+    Ok(())
+}
+
+#[test]
 fn tensors_that_do_not_fit_are_errors() -> Result<(), tch::TchError> {
     let (x, weight) = (random(&[2, 8, 6, 6], Kind::Float), arranged(&random(&[4, 8, 3, 3], Kind::Float), Kind::Float)?);
     assert!(!multiplies(&x.to_kind(Kind::Half), &weight), "f16");
@@ -358,6 +388,10 @@ fn tensors_that_do_not_fit_are_errors() -> Result<(), tch::TchError> {
                 .contains("as large as the kernel")
         );
         let (keys, values) = (random(&[1, 2, 9, 4], Kind::Float), random(&[1, 2, 8, 4], Kind::Float));
+        let bf16 = random(&[2, 6, 6, 4], Kind::BFloat16).permute([0, 3, 1, 2]);
+        assert!(
+            message(conv2d(&x, &weight, None, (1, 1), Epilogue::Add(&bf16))).contains("the tensor of the epilogue")
+        );
         let error = attend(&keys, &keys, &values, None, false).expect_err("8 values for 9 keys").to_string();
         assert!(error.contains("[1, 2, 9, c]"), "{error}");
     }
