@@ -117,6 +117,7 @@ pub fn conv2d_positions(x: &Tensor, sums: &Tensor, bias: Option<&Tensor>) -> Res
     for (position, (row, column)) in (0..).zip([(0, 0), (0, 1), (1, 0), (1, 1)]) {
         let kernel = sums.f_narrow(0, position * outputs, outputs)?;
         let to = pairs.f_select(3, row)?.f_select(4, column)?;
+        fit(x, &kernel, bias)?;
         let steps = Steps { stride: 1, top: 1 - row as usize, left: 1 - column as usize };
         into((x, &kernel, bias), steps, &to, Finish::Store)?;
     }
@@ -211,15 +212,14 @@ fn product(
     Ok(out)
 }
 
-/// Computes a convolution by products into `out`, which has adjacent channels. `out` and the cells of `finish` are f32,
-/// or of the kind of `x`.
+/// Computes a convolution by products into `out`, which has adjacent channels. The tensors [`fit`]; `out` and the cells
+/// of `finish` are f32, or of the kind of `x`.
 fn into(
     (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
     steps: Steps,
     out: &Tensor,
     finish: Finish<'_>,
 ) -> Result<(), TchError> {
-    fit(x, weight, bias)?;
     let x = adjacent(x)?;
     let (cells, kernel, to) = (Cells::of(&x)?, Kernel::of(weight)?, Cells::of(out)?);
     match x.f_kind()? {

@@ -63,6 +63,8 @@ mod layers;
 #[cfg(kernels)]
 mod norms;
 #[cfg(kernels)]
+mod panels;
+#[cfg(kernels)]
 mod parallel;
 #[cfg(kernels)]
 mod processor;

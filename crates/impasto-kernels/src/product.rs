@@ -4,16 +4,13 @@
 //! channel at each place (row and column) of the kernel. Rows of the factors are read where they are in the picture.
 //! Kernels are copied in blocks that stay in the cache, into panels that vectors read one after the other.
 
-use crate::avx512::{Ahead, LANES, Number, ROWS, gelu, lanes, load, store, tile, zeros};
+use crate::avx512::{Ahead, LANES, Number, ROWS, gelu, lanes};
 use crate::cells::{Cells, Kernel};
+use crate::panels::{PANEL, add_tiles, width};
 use crate::parallel;
 use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_storeu_si512};
 
-/// Vectors of a panel.
-const VECTORS: usize = 2;
-/// Columns of a panel.
-const PANEL: usize = VECTORS * LANES;
-/// Columns of a part. Longer pieces of memory are read faster.
+/// Most columns of a part. Longer pieces of memory are read faster.
 const COLUMNS: usize = 128;
 /// Words of a block of the kernel, for each column: 128 kB for all columns.
 const DEPTH: usize = 256;
@@ -63,9 +60,9 @@ unsafe impl<N> Sync for Product<'_, N> {}
 /// Memory of one thread.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// A block of the kernel: panels of [words, 32 columns].
+    /// A block of the kernel: panels of [words, columns].
     kernel: Vec<u32>,
-    /// Sums of a part: tiles of 8 rows, each with 4 panels of [8, 32 columns].
+    /// Sums of a part: tiles of 8 rows, each with room for 4 panels of [8, 32 columns].
     sums: Vec<f32>,
     /// Zeros, in place of cells beyond the picture.
     zeros: Vec<u32>,
@@ -129,17 +126,14 @@ impl<'a, N: Number> Product<'a, N> {
                 for at in 0..tiles {
                     let places = scratch.places.get(at * ROWS..).unwrap_or_default();
                     let from = self.cells(places, place, input, scratch.zeros.as_ptr());
-                    for panel in 0..panels {
-                        let to = sums.add((at * ROWS * COLUMNS) + panel * ROWS * PANEL);
-                        let before = if block == 0 { zeros() } else { load::<VECTORS>(to) };
-                        let b = scratch.kernel.as_ptr().add(panel * words * PANEL);
-                        store(tile::<N, VECTORS>(before, from, b, words, &mut ahead), to);
-                    }
+                    let panels = (scratch.kernel.as_ptr(), words * PANEL);
+                    let to = sums.add(at * ROWS * COLUMNS);
+                    add_tiles::<N>(block == 0, from, panels, (words, columns), &mut ahead, to);
                 }
             }
             for (row, place) in scratch.places.iter().enumerate() {
-                let sums = sums.add(row / ROWS * ROWS * COLUMNS + row % ROWS * PANEL);
-                self.finish::<O>(*place, (column, columns), sums);
+                let tile = sums.add(row / ROWS * ROWS * COLUMNS);
+                self.finish::<O>(*place, (column, columns), (tile, row % ROWS));
             }
         }
     }
@@ -195,12 +189,13 @@ impl<'a, N: Number> Product<'a, N> {
                 let (first, second) = (first.wrapping_add(at), second.wrapping_add(at));
                 // SAFETY: both rows have `columns` numbers, or are zeros; the panel has a row for the word.
                 unsafe {
-                    let to = scratch.kernel.as_mut_ptr().add((panel * words + word) * PANEL);
+                    let width = width(at, columns);
+                    let to = scratch.kernel.as_mut_ptr().add(panel * words * PANEL + word * width);
                     if at + PANEL <= columns {
                         N::store_words(first, second, to);
                         continue;
                     }
-                    for lane in [0, LANES] {
+                    for lane in (0..width).step_by(LANES) {
                         let some = lanes(at + lane, columns);
                         let numbers = N::words(first.wrapping_add(lane), second.wrapping_add(lane), some);
                         _mm512_storeu_si512(to.add(lane).cast(), numbers);
@@ -231,20 +226,21 @@ impl<'a, N: Number> Product<'a, N> {
         )
     }
 
-    /// Adds the bias to the sums of a row, and finishes and writes the result.
+    /// Adds the bias to the sums of a row of a tile, and finishes and writes the result.
     #[inline(always)]
     unsafe fn finish<O: Number>(
         &self,
         [picture, row, x]: [usize; 3],
         (column, columns): (usize, usize),
-        sums: *const f32,
+        (tile, of_tile): (*const f32, usize),
     ) {
         // SAFETY: the row has a cell, with room for the columns. Sums of the panels lie 8 rows apart.
         unsafe {
             let out = self.out.cell::<O>(picture, row, x).add(column);
             for at in (0..columns).step_by(LANES) {
                 let (panel, lane, lanes) = (at / PANEL, at % PANEL, lanes(at, columns));
-                let mut y = _mm512_loadu_ps(sums.add(panel * ROWS * PANEL + lane));
+                let sums = tile.add(panel * ROWS * PANEL + of_tile * width(at, columns));
+                let mut y = _mm512_loadu_ps(sums.add(lane));
                 if let Some(bias) = self.bias {
                     y = _mm512_add_ps(y, N::load(bias.add(column + at), lanes));
                 }

@@ -9,18 +9,16 @@
 // See the head of avx512.rs.
 #![allow(clippy::needless_range_loop)]
 
-use crate::avx512::{Ahead, LANES, Number, ROWS, lanes, load, store, tile, zeros};
+use crate::avx512::{Ahead, LANES, Number, ROWS, lanes};
 use crate::cells::{Cells, Kernel};
+use crate::panels::{PANEL, add_tiles, width};
 use crate::parallel;
 use std::arch::x86_64::{
     __m512, _mm512_add_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     _mm512_sub_ps,
 };
 
-/// Vectors and columns of a panel.
-const VECTORS: usize = 2;
-const PANEL: usize = VECTORS * LANES;
-/// Columns of a part of the work.
+/// Most columns of a part of the work.
 const COLUMNS: usize = 64;
 /// Input channels of a block of the kernel.
 const DEPTH: usize = 32;
@@ -56,9 +54,9 @@ pub(crate) struct Scratch {
     tiles: Option<usize>,
     /// Transformed cells: [16, tiles, inputs].
     cells: Vec<f32>,
-    /// A transformed block of the kernel: 16 times panels of [channels, 32 columns].
+    /// A transformed block of the kernel: 16 times panels of [channels, columns].
     kernel: Vec<f32>,
-    /// Sums: [16, tiles / 8, 2 panels, 8, 32 columns].
+    /// Sums: [16, tiles / 8, 2 panels], each with room for [8, 32 columns].
     sums: Vec<f32>,
 }
 
@@ -80,10 +78,17 @@ impl<'a> Winograd<'a> {
         (rows, columns, self.out.pictures * rows * columns)
     }
 
+    /// Number of groups of columns, and columns of a group.
+    #[inline(always)]
+    fn groups(&self) -> (usize, usize) {
+        let groups = self.kernel.outputs.div_ceil(COLUMNS);
+        let columns = self.kernel.outputs.div_ceil(groups).next_multiple_of(LANES);
+        (self.kernel.outputs.div_ceil(columns), columns)
+    }
+
     /// Runs all parts on libtorch's threads. `part` calls [`part`](Self::part) with the instructions enabled.
     pub(crate) fn run(&self, part: impl Fn(usize, &mut Scratch) + Sync) {
-        let parts = self.tiles().2.div_ceil(TILES) * self.kernel.outputs.div_ceil(COLUMNS);
-        parallel::each_with(parts, part);
+        parallel::each_with(self.tiles().2.div_ceil(TILES) * self.groups().0, part);
     }
 
     /// Runs one part: up to 64 tiles, of up to 64 columns.
@@ -93,10 +98,10 @@ impl<'a> Winograd<'a> {
     #[inline(always)]
     pub(crate) unsafe fn part(&self, index: usize, scratch: &mut Scratch) {
         let Self { kernel, .. } = self;
-        let groups = kernel.outputs.div_ceil(COLUMNS);
-        let (first, column) = (index / groups * TILES, index % groups * COLUMNS);
+        let (groups, columns) = self.groups();
+        let (first, column) = (index / groups * TILES, index % groups * columns);
         let count = TILES.min(self.tiles().2 - first);
-        let columns = COLUMNS.min(kernel.outputs - column);
+        let columns = columns.min(kernel.outputs - column);
         let (rows, panels) = (count.div_ceil(ROWS), columns.div_ceil(PANEL));
         scratch.kernel.resize(PRODUCTS * BLOCK, 0.0);
         scratch.sums.resize(PRODUCTS * rows * ROWS * COLUMNS, 0.0);
@@ -125,12 +130,9 @@ impl<'a> Winograd<'a> {
                         for (row, from) in from.iter_mut().enumerate() {
                             *from = cells.add(row * kernel.inputs).cast();
                         }
-                        for panel in 0..panels {
-                            let to = scratch.sums.as_mut_ptr().add(Self::sums(product, rows, row, panel));
-                            let before = if input == 0 { zeros() } else { load::<VECTORS>(to) };
-                            let b = scratch.kernel.as_ptr().add(product * BLOCK + panel * DEPTH * PANEL);
-                            store(tile::<f32, VECTORS>(before, from, b.cast(), depth, &mut ahead), to);
-                        }
+                        let block = (scratch.kernel.as_ptr().add(product * BLOCK).cast(), DEPTH * PANEL);
+                        let to = scratch.sums.as_mut_ptr().add(Self::sums(product, rows, row, 0));
+                        add_tiles::<f32>(input == 0, from, block, (depth, columns), &mut ahead, to);
                     }
                 }
             }
@@ -236,7 +238,7 @@ impl<'a> Winograd<'a> {
                             rows[y][x] = column[y];
                         }
                     }
-                    let to = to.add((at / PANEL * DEPTH + channel) * PANEL + at % PANEL);
+                    let to = to.add(at / PANEL * DEPTH * PANEL + channel * width(at, columns) + at % PANEL);
                     for y in 0..4 {
                         let row = Self::interpolate(rows[y]);
                         for x in 0..4 {
@@ -289,7 +291,8 @@ impl<'a> Winograd<'a> {
                 let mut m = [[_mm512_setzero_ps(); 4]; 4];
                 for product in self.products() {
                     let sums = sums.add(Self::sums(product, rows, place / ROWS, at / PANEL));
-                    m[product / 4][product % 4] = _mm512_loadu_ps(sums.add(place % ROWS * PANEL + at % PANEL));
+                    let at = place % ROWS * width(at, columns) + at % PANEL;
+                    m[product / 4][product % 4] = _mm512_loadu_ps(sums.add(at));
                 }
                 let mut half = [[_mm512_setzero_ps(); 4]; 2]; // Aᵀ·m
                 for x in 0..4 {
