@@ -124,4 +124,15 @@ mod tests {
         assert!(map.expand((48, 48))?.allclose(expanded, 1e-4, 2e-5, false));
         Ok(())
     }
+
+    #[test]
+    fn mask_has_the_cells_above_the_threshold() -> Result<()> {
+        let map = HeatMap::new("eyes", &Tensor::from_slice(&[2f32, 4.0, 5.0, 6.0]).reshape([2, 2]))?;
+        let above = |threshold| Ok::<_, Error>(Vec::<bool>::try_from(map.mask(threshold)?.flatten(0, -1)).unwrap());
+        assert_eq!(above(0.4)?, [false, true, true, true]);
+        assert_eq!(above(0.8)?, [false, false, false, true]);
+        let error = map.mask(1.0).unwrap_err().to_string();
+        assert!(error.contains("threshold is 1; expected 0 or more and less than 1"), "{error}");
+        Ok(())
+    }
 }
