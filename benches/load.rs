@@ -1,6 +1,7 @@
-//! Time and peak memory of loading: `cargo bench --bench load [-- tiny|small|large] [--rounds N]`.
+//! Time and peak memory of loading, and time of the first step:
+//! `cargo bench --bench load [-- tiny|small|large|first] [--rounds N]`.
 //!
-//! Without a name, all groups but `large` run. The time of loading is compared with the time to read the same bytes and
+//! Without a name, `tiny` and `small` run. The time of loading is compared with the time to read the same bytes and
 //! to convert them by libtorch.
 //!
 //! `small` and `large` are diffusers folders of random f16 weights in a temporary folder, with a small VAE and text
@@ -12,17 +13,25 @@
 //!   model's do.
 //! * `load`: calls `Model::load_with`. The ratio is to the floor of the same round.
 //! * `peak`: most resident memory while loading, less the resident memory before, as a multiple of the model's bytes.
+//!
+//! `first` has the time of the first step of a model of `large`, and of the first step of a copy (`Model::share`), as
+//! ratios to the first steps of later runs of the same model. The steps have two branches, 32×32 latents and two
+//! threads. Layers that keep sums of their weights make them in the first step.
 
 mod support;
 
+use impasto::diffusion::solver::Euler;
+use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
+use impasto::sampler::{Sampler, Start};
 use impasto::weights::Header;
-use impasto::{LoadOptions, Model, Pipeline, Result, Source};
+use impasto::{Grid, LoadOptions, Model, Pipeline, Result, Source};
 use serde_json::json;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
+use support::PROMPT;
 use support::figures::Figure;
 use support::folder::{TINY, weights_file, write_folder};
 use support::process::resident;
@@ -42,6 +51,7 @@ fn main() -> Result<()> {
             "make small" => make(Path::new(folder), 4),
             "make large" => make(Path::new(folder), 1),
             "floor" => measured(|| floor(Path::new(folder), kind)),
+            "first" => first(Path::new(folder), kind),
             _ => measured(|| {
                 let options = LoadOptions { precision: kind.into(), ..LoadOptions::default() };
                 let begun = Instant::now();
@@ -54,7 +64,8 @@ fn main() -> Result<()> {
     }
     let rounds = after("--rounds").and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
     let named = |group: &str| arguments.iter().any(|argument| argument == group);
-    let wanted = |group: &str| named(group) || (group != "large" && !["tiny", "small", "large"].into_iter().any(named));
+    let any = ["tiny", "small", "large", "first"].into_iter().any(named);
+    let wanted = |group: &str| named(group) || (!any && ["tiny", "small"].contains(&group));
     if wanted("tiny") {
         tiny(rounds)?;
     }
@@ -63,6 +74,13 @@ fn main() -> Result<()> {
         work(&format!("make {group}"), folder.path(), "f32");
         for kind in ["f32", "bf16"] {
             compare(group, folder.path(), kind, rounds);
+        }
+    }
+    if wanted("first") {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        work("make large", folder.path(), "f32");
+        for kind in ["f32", "bf16"] {
+            first_steps(folder.path(), kind, rounds);
         }
     }
     Ok(())
@@ -111,6 +129,39 @@ fn compare(group: &str, folder: &Path, kind: &str, rounds: usize) {
         let interval = (measure == "ratio").then_some(interval);
         Figure { bench: "load", group, row: kind, measure, value, interval, rounds }.record();
     }
+}
+
+/// Measures the first steps of models in processes of their own, and prints the medians of their ratios to later steps.
+fn first_steps(folder: &Path, kind: &str, rounds: usize) {
+    let times: Vec<Vec<f64>> = (0..rounds).map(|_| work("first", folder, kind)).collect();
+    for (at, row) in ["loaded", "copy"].into_iter().enumerate() {
+        let ratios: Vec<f64> = times.iter().map(|times| times[at] / times[2]).collect();
+        let (interval @ (low, high), ratio) = (bootstrap(&ratios), median(ratios));
+        println!("first step, {kind}, {row:<6} {ratio:.3} [{low:.3}, {high:.3}] of a later step");
+        let row = &format!("{row} {kind}");
+        Figure { bench: "load", group: "first", row, measure: "ratio", value: ratio, interval: Some(interval), rounds }
+            .record();
+    }
+}
+
+/// Prints the seconds of the first step of a model, of the first step of its copy, and of later runs' first steps.
+fn first(folder: &Path, kind: Kind) -> Result<()> {
+    tch::set_num_threads(2);
+    let step = |model: &Model| -> Result<f64> {
+        let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Leading)?;
+        let start = Start::new(PROMPT, Grid::new(32, 32), Noise::shared(7));
+        let mut run = Sampler::new(schedule, Euler).start(model, start)?;
+        let begun = Instant::now();
+        run.step()?;
+        Ok(begun.elapsed().as_secs_f64())
+    };
+    step(&Model::load(&Source::embedded())?)?; // starts libtorch and its threads
+    let options = LoadOptions { precision: kind.into(), ..LoadOptions::default() };
+    let model = Model::load_with(&Source::dir(folder), options)?;
+    let (loaded, copy) = (step(&model)?, step(&model.share()?)?);
+    let later = median((0..5).map(|_| step(&model)).collect::<Result<_>>()?);
+    println!("{loaded} {copy} {later}");
+    Ok(())
 }
 
 /// Starts a process for some work and returns the numbers that the process prints.

@@ -39,7 +39,9 @@ impl Model {
     /// [`Error::Torch`](crate::error::Error::Torch) only, such as out of memory.
     pub fn share(&self) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
-        self.remade(self.shared(), &BTreeMap::new(), None, Vec::new())
+        let parts = self.shared();
+        let unet = self.unet.again(&self.weights(&parts, "unet", self.kind))?;
+        self.remade(parts, unet, &BTreeMap::new(), None, Vec::new())
     }
 
     /// Returns this model with LoRAs merged in, all at once. Tensors that the LoRAs do not change are shared, and this
@@ -51,7 +53,8 @@ impl Model {
         let _no_grad = tch::no_grad_guard();
         let mut parts = self.shared();
         let notes = Lora::merge(loras, &mut parts)?;
-        self.remade(parts, &BTreeMap::new(), None, notes)
+        let unet = UNet::new(&self.weights(&parts, "unet", self.kind), &self.unet_config)?;
+        self.remade(parts, unet, &BTreeMap::new(), None, notes)
     }
 
     /// Returns this model with a learned word (a textual inversion embedding). The word becomes as many tokens as the
@@ -73,26 +76,31 @@ impl Model {
         if rows.is_empty() {
             return Err(embedding.misfit(&self.text_encoders.widths()));
         }
-        self.remade(parts, &rows, Some(embedding), Vec::new())
+        let unet = self.unet.again(&self.weights(&parts, "unet", self.kind))?;
+        self.remade(parts, unet, &rows, Some(embedding), Vec::new())
     }
 
     fn shared(&self) -> Parts {
         self.parts.iter().map(|(part, tensors)| (part.clone(), share(tensors))).collect()
     }
 
-    /// Rebuilds the model with other tensors, and optionally with a `learned` word. `rows` are the token ids of that
-    /// word, for each text encoder that has it.
+    /// Returns the tensors of one part as weights of this model.
+    fn weights(&self, parts: &Parts, part: &str, kind: Kind) -> Weights {
+        let tensors = parts.get(part).map(share).unwrap_or_default();
+        Weights::new(part, tensors, kind, self.device).offloaded(self.offload)
+    }
+
+    /// Rebuilds the model with other tensors, with the UNet made from them, and optionally with a `learned` word.
+    /// `rows` are the token ids of that word, for each text encoder that has it.
     fn remade(
         &self,
         parts: Parts,
+        unet: UNet,
         rows: &BTreeMap<String, Range<i64>>,
         learned: Option<&Embedding>,
         notes: Vec<String>,
     ) -> Result<Self> {
-        let weights = |part: &str, kind: Kind| {
-            let tensors = parts.get(part).map(share).unwrap_or_default();
-            Weights::new(part, tensors, kind, self.device).offloaded(self.offload)
-        };
+        let weights = |part: &str, kind: Kind| self.weights(&parts, part, kind);
         let text_encoders = self.text_encoders.map(|TextEncoder { part, tokenizer, tower }| {
             let (mut config, mut tokenizer) = (tower.config().clone(), tokenizer.clone());
             if let (Some(learned), Some(rows)) = (learned, rows.get(part)) {
@@ -102,10 +110,9 @@ impl Model {
             let tower = ClipText::new(&weights(part, self.kind), &config)?;
             Ok(TextEncoder { part: part.clone(), tokenizer, tower })
         })?;
-        let unet = UNet::new(&weights("unet", self.kind), &self.unet_config)?;
         let remade = |own: &Colorizer| own.remade(&self.unet_config, |part| weights(part, self.kind));
         let colorizer = self.colorizer.as_ref().map(remade).transpose()?.flatten();
-        let vae = self.vae.remade(&weights("vae", self.vae_kind))?;
+        let vae = self.vae.again(&weights("vae", self.vae_kind))?;
         let preview = self.preview.as_ref().map(|tiny| Taesd::new(&weights(PREVIEW, self.kind), tiny.config()));
         let preview = preview.transpose()?;
         let mut reading = self.reading.clone();
@@ -137,5 +144,19 @@ impl Model {
             latent_colors: OnceCell::new(),
             flats: RefCell::default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Source;
+
+    #[test]
+    fn only_copies_with_equal_weights_share_sums() -> Result<()> {
+        let model = Model::load(&Source::embedded())?;
+        assert!(model.share()?.unet.shares_sums(&model.unet));
+        assert!(!model.with_lora(&[])?.unet.shares_sums(&model.unet));
+        Ok(())
     }
 }

@@ -97,9 +97,13 @@ impl Autoencoder {
         Ok(Self { network, config: config.clone(), options: (w.kind(), w.device()), tiling })
     }
 
-    /// Rebuilds the autoencoder with other weights.
-    pub(super) fn remade(&self, w: &Weights) -> Result<Self> {
-        Self::new(w, &self.config, self.tiling)
+    /// Builds the autoencoder again from `w`, whose tensors are this autoencoder's.
+    pub(super) fn again(&self, w: &Weights) -> Result<Self> {
+        let network = match &self.network {
+            Network::Vae(vae) => Network::Vae(Box::new(vae.again(w)?)),
+            Network::Tiny(taesd) => Network::Tiny(Box::new(Taesd::new(w, taesd.config())?)),
+        };
+        Ok(Self { network, config: self.config.clone(), options: self.options, tiling: self.tiling })
     }
 
     pub(super) const fn config(&self) -> &AutoencoderConfig {

@@ -20,7 +20,7 @@ use crate::attention::{add_repeated, repeated};
 use crate::error::Result;
 use crate::weights::{dense, is_packed, packed};
 use impasto_kernels::Epilogue;
-use std::cell::OnceCell;
+use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 /// Kernel side, stride and padding of a convolution.
@@ -226,42 +226,57 @@ fn factors(x: &Tensor, weight: &Tensor, conv: Conv) -> Result<Option<(Tensor, Te
     Ok(Some((weight, x.f_flatten(2, 3)?)))
 }
 
+/// Sums of a kernel's weights for [`doubled`], made by the first call that needs them. Clones share the sums, also
+/// between threads.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sums(Arc<Mutex<Option<Tensor>>>);
+
+impl Sums {
+    fn get_or_make(&self, make: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+        let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*sums {
+            Some(sums) => Ok(sums.shallow_clone()),
+            None => Ok(sums.insert(make()?).shallow_clone()),
+        }
+    }
+
+    /// Returns true if both are clones of the same sums.
+    #[cfg(test)]
+    pub(super) fn are_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// Computes a 3×3 convolution after nearest-neighbor upsampling by two: [b, inputs, h, w] → [b, outputs, 2h, 2w].
 ///
 /// The nine upsampled cells under the kernel are copies of only four different cells. Each of the four positions in a
 /// 2×2 block of results is therefore a 2×2 convolution of the original cells, with sums of the kernel's weights. This
-/// takes 4/9 of the products. `sums` caches the sums from their first use on.
-pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: &OnceCell<Tensor>) -> Result<Tensor> {
+/// takes 4/9 of the products. `sums` keeps the sums from their first use on.
+pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: &Sums) -> Result<Tensor> {
     let ((b, inputs, h, w), outputs) = (x.size4()?, weight.size4()?.0);
     if multiplies(x, weight, bias) {
-        return match (weight.f_kind()?, sums.get()) {
-            (Kind::Float, _) => Ok(impasto_kernels::conv2d_upsampled(x, weight, bias)?),
-            (_, Some(sums)) => Ok(impasto_kernels::conv2d_positions(x, sums, bias)?),
-            (_, None) => {
-                let made = impasto_kernels::arranged(&positions(weight)?, weight.f_kind()?)?;
-                Ok(impasto_kernels::conv2d_positions(x, sums.get_or_init(|| made), bias)?)
-            }
-        };
+        let kind = weight.f_kind()?;
+        if kind == Kind::Float {
+            return Ok(impasto_kernels::conv2d_upsampled(x, weight, bias)?);
+        }
+        let sums = sums.get_or_make(|| Ok(impasto_kernels::arranged(&positions(weight)?, kind)?))?;
+        return Ok(impasto_kernels::conv2d_positions(x, &sums, bias)?);
     }
     let pays = b * h * w >= FEW_CELLS && of_a_thread(b * h * w * 16 * inputs * outputs) >= WORTH_A_CALL;
     let Some(kind) = suits_onednn(x, weight).filter(|_| pays) else {
         let repeated = x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?;
         return conv2d(&repeated, weight, bias, Conv::SAME);
     };
-    let kernels = match sums.get() {
-        Some(kernels) => kernels,
-        None => {
-            let made = positions(&dense(weight)?)?;
-            let made = if is_packed(weight) { packed(made, 1)? } else { made };
-            sums.get_or_init(|| made)
-        }
-    };
+    let kernels = sums.get_or_make(|| {
+        let made = positions(&dense(weight)?)?;
+        if is_packed(weight) { packed(made, 1) } else { Ok(made) }
+    })?;
     let bias = bias.map(|bias| Tensor::f_cat(&[bias; 4], 0)).transpose()?;
     let conv = Conv { kernel: 2, stride: 1, padding: 1 };
-    let cells = if is_packed(kernels) {
-        conv2d(x, kernels, bias.as_ref(), conv)?
+    let cells = if is_packed(&kernels) {
+        conv2d(x, &kernels, bias.as_ref(), conv)?
     } else {
-        x.f_conv2d(kernels, bias.as_ref(), [1, 1], [1, 1], [1, 1], 1)?
+        x.f_conv2d(&kernels, bias.as_ref(), [1, 1], [1, 1], [1, 1], 1)?
     }; // [b, 4·outputs, h + 1, w + 1]
     let cells = cells.f_unflatten(1, [2, 2, outputs])?;
     // The result has the layout of the weights, so the destination gets the same layout.
@@ -417,11 +432,11 @@ mod tests {
                 repeated.f_conv2d(weight, bias, 1, 1, 1, 1)
             };
             for bias in [None, Some(&bias)] {
-                close(&doubled(&x, &weight, bias, &OnceCell::new())?, &plain(&x, &weight, bias)?);
+                close(&doubled(&x, &weight, bias, &Sums::default())?, &plain(&x, &weight, bias)?);
             }
 
             let half = [&x, &weight, &bias].map(|x| x.to_kind(Kind::BFloat16));
-            let ours = doubled(&half[0], &half[1], Some(&half[2]), &OnceCell::new())?;
+            let ours = doubled(&half[0], &half[1], Some(&half[2]), &Sums::default())?;
             let [x, weight, bias] = half.map(|x| x.to_kind(Kind::Float));
             rounded(&ours, &plain(&x, &weight, Some(&bias))?);
         }
@@ -437,7 +452,7 @@ mod tests {
             let [exact, weight] = [&x, &weight].map(|x| x.to_kind(Kind::Float));
             let repeated = exact.f_upsample_nearest2d([18, 14], None::<f64>, None::<f64>)?;
             let plain = repeated.f_conv2d(&weight, None::<&Tensor>, 1, 1, 1, 1)?;
-            let ours = doubled(&x, &arranged, None, &OnceCell::new())?;
+            let ours = doubled(&x, &arranged, None, &Sums::default())?;
             if kind == Kind::Float { close(&ours, &plain) } else { rounded(&ours, &plain) }
         }
         Ok(())
@@ -447,18 +462,18 @@ mod tests {
     fn sums_are_cached_and_channels_stay_last() -> Result<()> {
         let last = |x: Tensor| x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
         let weight = Tensor::randn([256, 256, 3, 3], CPU) / 48.0; // large enough for any number of threads
-        let sums = OnceCell::new();
+        let sums = Sums::default();
         for batch in [1, 2] {
             let x = Tensor::randn([batch, 256, 32, 24], CPU);
             let repeated = x.f_upsample_nearest2d([64, 48], None::<f64>, None::<f64>)?;
             let plain = repeated.f_conv2d(&weight, None::<&Tensor>, 1, 1, 1, 1)?;
             close(&doubled(&x, &weight, None, &sums)?, &plain);
-            let wide = doubled(&last(x), &last(weight.shallow_clone()), None, &OnceCell::new())?;
+            let wide = doubled(&last(x), &last(weight.shallow_clone()), None, &Sums::default())?;
             close(&wide, &plain);
             // Later layers recognise channels last only by strides that include the batch's.
             assert_eq!(wide.stride(), [256 * 64 * 48, 1, 256 * 48, 256]);
         }
-        assert_eq!(sums.get().map(Tensor::size), Some(vec![4 * 256, 256, 2, 2]));
+        assert_eq!(sums.get_or_make(|| panic!("kept"))?.size(), [4 * 256, 256, 2, 2]);
         Ok(())
     }
 
@@ -480,7 +495,7 @@ mod tests {
                     assert!(ours.is_contiguous());
                     close(&ours, &plain);
                     close(
-                        &doubled(x, &kernel, bias, &OnceCell::new())?,
+                        &doubled(x, &kernel, bias, &Sums::default())?,
                         &repeated.f_conv2d(&weight, bias, 1, 1, 1, 1)?,
                     );
                 }
@@ -489,7 +504,7 @@ mod tests {
             let kernel = packed(half[1].copy(), 1)?;
             let [ours, doubled] = [
                 conv2d(&half[0], &kernel, Some(&half[2]), Conv::SAME)?,
-                doubled(&half[0], &kernel, Some(&half[2]), &OnceCell::new())?,
+                doubled(&half[0], &kernel, Some(&half[2]), &Sums::default())?,
             ];
             let [x, weight, bias] = half.map(|x| x.to_kind(Kind::Float));
             rounded(&ours, &x.f_conv2d(&weight, Some(&bias), 1, 1, 1, 1)?);
@@ -507,7 +522,7 @@ mod tests {
             let x = Tensor::ones([1, 64, 32, 32], CPU).set_requires_grad(true);
             let bias = Tensor::zeros([64], CPU).set_requires_grad(true);
             let y = match doubles {
-                true => doubled(&x, weight, Some(&bias), &OnceCell::new())?,
+                true => doubled(&x, weight, Some(&bias), &Sums::default())?,
                 false => conv2d(&x, weight, Some(&bias), Conv::SAME)?,
             };
             y.square().sum(Kind::Float).backward();
@@ -560,7 +575,7 @@ mod tests {
         assert_eq!(weight.grad(), Tensor::full([256, 64], 600.0, CPU));
         let cells = Tensor::ones([1, 64, 32, 32], CPU);
         let weight = Tensor::randn([64, 64, 3, 3], CPU).set_requires_grad(true);
-        doubled(&cells, &weight, None, &OnceCell::new())?.sum(Kind::Float).backward();
+        doubled(&cells, &weight, None, &Sums::default())?.sum(Kind::Float).backward();
         let middle = weight.grad().select(2, 1).select(2, 1);
         assert_eq!(middle, Tensor::full([64, 64], 4096.0, CPU), "every one of 64 × 64 cells");
         Ok(())

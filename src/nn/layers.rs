@@ -5,10 +5,9 @@
 
 pub use super::kernels::Conv;
 
-use super::kernels;
+use super::kernels::{self, Sums};
 use crate::error::{Error, Result};
 use crate::weights::{Weight, Weights, dense, of_layer};
-use std::cell::OnceCell;
 use tch::Tensor;
 
 /// A linear layer, x·Wᵀ + b over the last axis.
@@ -88,8 +87,8 @@ pub struct Conv2d {
     weight: Weight,
     bias: Option<Tensor>,
     conv: Conv,
-    /// Kernel sums that [`Conv2d::forward_doubled`] caches.
-    sums: OnceCell<Tensor>,
+    /// Kernel sums that [`Conv2d::forward_doubled`] keeps.
+    pub(super) sums: Sums,
 }
 
 impl Conv2d {
@@ -99,8 +98,8 @@ impl Conv2d {
     }
 
     /// Applies the convolution after nearest-neighbor upsampling by two: [b, inputs, h, w] → [b, outputs, 2h, 2w]. On a
-    /// CPU, large layers cache sums of the weights from the first call on, unless the weights are offloaded. The cache
-    /// takes 16/9 of the weights' memory.
+    /// CPU, large layers keep sums of the weights from the first call on, unless the weights are offloaded. The sums
+    /// take 16/9 of the weights' memory.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the convolution is not [`Conv::SAME`].
@@ -113,7 +112,7 @@ impl Conv2d {
             ));
         }
         // Sums of an offloaded kernel would stay in memory, so they are made anew at each call.
-        let anew = OnceCell::new();
+        let anew = Sums::default();
         let sums = if self.weight.is_offloaded() { &anew } else { &self.sums };
         kernels::doubled(x, &self.weight.get()?, self.bias.as_ref(), sums)
     }
@@ -135,7 +134,7 @@ impl Conv2d {
         let others = weight.size4()?.1 - inputs;
         let part = |start, length, bias| -> Result<Self> {
             let weight = Weight::held(weight.f_narrow(1, start, length)?);
-            Ok(Self { weight, bias, conv: self.conv, sums: OnceCell::new() })
+            Ok(Self { weight, bias, conv: self.conv, sums: Sums::default() })
         };
         Ok([part(0, inputs, self.bias.as_ref().map(Tensor::shallow_clone))?, part(inputs, others, None)?])
     }
@@ -267,7 +266,7 @@ impl Weights {
     pub(crate) fn conv2d_without_bias(&self, inputs: i64, outputs: i64, conv: Conv) -> Result<Conv2d> {
         let w = if conv.stride == 1 { self.clone() } else { self.unpacked() };
         let weight = w.weight("weight", &[outputs, inputs, conv.kernel, conv.kernel])?;
-        Ok(Conv2d { weight, bias: None, conv, sums: OnceCell::new() })
+        Ok(Conv2d { weight, bias: None, conv, sums: Sums::default() })
     }
 
     /// A group norm; `groups` divides `channels`.

@@ -140,6 +140,16 @@ impl Upsample {
         Ok(Self { conv: w.at("conv").conv2d(channels, channels, Conv::SAME)? })
     }
 
+    /// Keeps sums of weights together with `other`, whose weights are equal.
+    pub(super) fn share_sums(&mut self, other: &Self) {
+        self.conv.sums = other.conv.sums.clone();
+    }
+
+    #[cfg(test)]
+    pub(super) fn shares_sums(&self, other: &Self) -> bool {
+        self.conv.sums.are_shared_with(&other.conv.sums)
+    }
+
     /// Upsamples to `size`, (rows, columns).
     pub(super) fn forward(&self, x: &Tensor, size: (i64, i64)) -> Result<Tensor> {
         let (_, _, h, w) = x.size4()?;

@@ -182,6 +182,18 @@ impl Vae {
         Ok(vae)
     }
 
+    /// Builds the network again from `w`, whose tensors are this network's. Both networks share the sums of weights
+    /// that layers keep.
+    pub(crate) fn again(&self, w: &Weights) -> Result<Self> {
+        let mut vae = Self::new(w, &self.config)?;
+        for ((_, mine), (_, others)) in vae.decoder.up_blocks.iter_mut().zip(&self.decoder.up_blocks) {
+            if let (Some(mine), Some(others)) = (mine, others) {
+                mine.share_sums(others);
+            }
+        }
+        Ok(vae)
+    }
+
     /// Returns the configuration of the network.
     pub(crate) fn config(&self) -> &VaeConfig {
         &self.config
@@ -409,6 +421,18 @@ mod tests {
 
     fn tiny() -> VaeConfig {
         VaeConfig { block_out_channels: vec![8, 16], norm_num_groups: 4, ..VaeConfig::default() }
+    }
+
+    #[test]
+    fn a_vae_built_again_shares_sums_of_weights() -> Result<()> {
+        let w = Weights::random(5, Kind::Float, Device::Cpu);
+        let vae = Vae::new(&w, &tiny())?;
+        let again = vae.again(&w)?;
+        let [Some(mine), Some(others)] = [&again, &vae].map(|vae| vae.decoder.up_blocks[0].1.as_ref()) else {
+            panic!("the first block has an upsampling layer")
+        };
+        assert!(mine.shares_sums(others));
+        Ok(())
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl MidBlock {
 pub(super) struct UpBlock {
     resnets: Vec<Resnet>,
     attentions: Vec<Transformer>,
-    upsamplers: Option<Upsample>,
+    pub(super) upsamplers: Option<Upsample>,
 }
 
 impl UpBlock {

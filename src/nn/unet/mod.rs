@@ -66,6 +66,28 @@ impl UNet {
         Ok(unet)
     }
 
+    /// Builds the network again from `w`, whose tensors are this network's. Both networks share the sums of weights
+    /// that layers keep.
+    pub(crate) fn again(&self, w: &Weights) -> Result<Self> {
+        let mut unet = Self::new(w, self.config())?;
+        for (mine, others) in unet.up_blocks.iter_mut().zip(&self.up_blocks) {
+            if let (Some(mine), Some(others)) = (&mut mine.upsamplers, &others.upsamplers) {
+                mine.share_sums(others);
+            }
+        }
+        Ok(unet)
+    }
+
+    /// Returns true if the networks share the sums of weights of all upsampling layers.
+    #[cfg(test)]
+    pub(crate) fn shares_sums(&self, other: &Self) -> bool {
+        let mut pairs = self.up_blocks.iter().zip(&other.up_blocks);
+        pairs.all(|(mine, others)| match (&mine.upsamplers, &others.upsamplers) {
+            (Some(mine), Some(others)) => mine.shares_sums(others),
+            (mine, others) => mine.is_none() && others.is_none(),
+        })
+    }
+
     /// Returns the configuration of the network.
     pub fn config(&self) -> &UnetConfig {
         self.contracting.config()
