@@ -92,35 +92,37 @@ pub(super) fn linear_unrounded(x: &Tensor, weight: &Tensor, bias: Option<&Tensor
     linear(x, weight, bias)
 }
 
-/// Adds x·Wᵀ + b to `onto`. If `onto` has fewer rows, they are repeated.
+/// Adds x·Wᵀ + b to `onto`. If `onto` has fewer rows, they are repeated. If `impasto-kernels` computes the layer, the
+/// sum has the kind of `onto`, otherwise that of `x`.
 pub(super) fn linear_onto(onto: Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let onto = repeated(&onto, x.size().first().copied().unwrap_or_default())?;
-    if suits_epilogue(&onto, x) && multiplies(x, weight, bias) {
+    if suits_epilogue(&onto, x)? && multiplies(x, weight, bias) {
+        let onto = repeated(&onto, x.size().first().copied().unwrap_or_default())?;
         return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::AddTo(onto))?);
     }
-    Ok(linear(x, weight, bias)?.f_add_(&onto)?)
+    add_repeated(linear(x, weight, bias)?, &onto)
 }
 
 /// Computes x·Wᵀ + b + `with`. If `with` has fewer rows, they are repeated.
 pub(super) fn linear_sum(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, with: &Tensor) -> Result<Tensor> {
-    if suits_epilogue(with, x) && multiplies(x, weight, bias) {
-        return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::Add(with))?);
+    if suits_epilogue(with, x)? && multiplies(x, weight, bias) {
+        let with = repeated(with, x.size().first().copied().unwrap_or_default())?;
+        return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::Add(&with))?);
     }
     add_repeated(linear(x, weight, bias)?, with)
 }
 
 /// Multiplies `values` by the GELU of x·Wᵀ + b.
 pub(super) fn linear_gate(mut values: Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if suits_epilogue(&values, x) && multiplies(x, weight, bias) {
+    if suits_epilogue(&values, x)? && multiplies(x, weight, bias) {
         return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::Gate(values))?);
     }
     Ok(values.f_mul_(&linear(x, weight, bias)?.f_gelu_("none")?)?)
 }
 
-/// Returns true if `y` has a row for each row of `x`, and can take part in an epilogue of `impasto-kernels`.
-fn suits_epilogue(y: &Tensor, x: &Tensor) -> bool {
-    let alike = y.kind() == x.kind() || y.kind() == Kind::Float;
-    y.size().first() == x.size().first() && y.is_contiguous() && !y.requires_grad() && alike
+/// Returns true if `y` can take part in an epilogue of `impasto-kernels`, once its rows are as many as those of `x`.
+fn suits_epilogue(y: &Tensor, x: &Tensor) -> Result<bool> {
+    let kind = y.f_kind()?;
+    Ok(y.is_contiguous() && !y.requires_grad() && (kind == Kind::Float || kind == x.f_kind()?))
 }
 
 /// Computes a convolution: [b, inputs, h, w] → [b, outputs, h', w'].
@@ -455,6 +457,38 @@ mod tests {
             let ours = doubled(&x, &arranged, None, &Sums::default())?;
             if kind == Kind::Float { close(&ours, &plain) } else { rounded(&ours, &plain) }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn sums_in_bf16_networks_stay_f32_on_the_kernels() -> Result<()> {
+        let bf16 = |shape: &[i64]| Tensor::randn(shape, CPU).to_kind(Kind::BFloat16);
+        let float = |x: &Tensor| x.to_kind(Kind::Float);
+        let (x, weight, bias) = (bf16(&[4, 6, 32]), bf16(&[16, 32]) / 6.0, bf16(&[16]));
+        let arranged = impasto_kernels::arranged(&weight, Kind::BFloat16)?;
+        if !multiplies(&x, &arranged, Some(&bias)) {
+            return Ok(());
+        }
+        let fine = |ours: &Tensor, exact: &Tensor| {
+            assert_eq!(ours.kind(), Kind::Float);
+            close(ours, exact);
+        };
+        let exact = float(&x).linear(&float(&weight), Some(float(&bias)));
+        fine(&linear_unrounded(&x, &arranged, Some(&bias))?, &exact);
+        for rows in [4, 2] {
+            let onto = Tensor::randn([rows, 6, 16], CPU);
+            let sum = repeated(&onto, 4)? + &exact;
+            fine(&linear_sum(&x, &arranged, Some(&bias), &onto)?, &sum);
+            fine(&linear_onto(onto, &x, &arranged, Some(&bias))?, &sum);
+        }
+        // A sum with fewer rows is rounded as if the rows were repeated before.
+        let few = bf16(&[2, 6, 16]);
+        let whole = linear_sum(&x, &arranged, Some(&bias), &few.repeat([2, 1, 1]))?;
+        assert_eq!(linear_sum(&x, &arranged, Some(&bias), &few)?, whole);
+        let (picture, kernel) = (bf16(&[2, 32, 5, 7]), bf16(&[16, 32, 3, 3]) / 17.0);
+        let exact = float(&picture).conv2d(&float(&kernel), Some(float(&bias)), [1, 1], [1, 1], [1, 1], 1);
+        let kernel = impasto_kernels::arranged(&kernel, Kind::BFloat16)?;
+        fine(&conv2d_unrounded(&picture, &kernel, Some(&bias), Conv::SAME)?, &exact);
         Ok(())
     }
 

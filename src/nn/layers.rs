@@ -30,7 +30,8 @@ impl Linear {
     }
 
     /// Adds the layer of `x`, [b, .., inputs], to `onto`, [n, .., outputs], in place if both have the same rows. If n
-    /// is less than b, the rows of `onto` are repeated. The sum has the kind of `onto`, which may be f32 beside bf16.
+    /// is less than b, the rows of `onto` are repeated. `onto` may be f32 beside a bf16 layer. The sum then is f32 if
+    /// `impasto-kernels` computes the layer, otherwise bf16.
     pub(super) fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
         kernels::linear_onto(onto, x, &self.weight.get()?, self.bias.as_ref())
     }
@@ -177,7 +178,7 @@ impl GroupNorm {
 
     /// Returns true if `impasto-kernels` computes the norm.
     fn normalizes(&self, x: &Tensor) -> bool {
-        impasto_kernels::normalizes(x, &self.weight) && !self.weight.requires_grad() && !self.bias.requires_grad()
+        impasto_kernels::normalizes(x, (&self.weight, &self.bias))
     }
 
     /// Splits the norm into one for the first `channels` channels and one for the others. Returns `None` if a group
@@ -215,10 +216,7 @@ pub(crate) struct LayerNorm {
 impl LayerNorm {
     /// Normalises [.., width]; the shape stays. The result has the kind of the weights.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if impasto_kernels::normalizes_rows(x, &self.weight)
-            && !self.weight.requires_grad()
-            && !self.bias.requires_grad()
-        {
+        if impasto_kernels::normalizes_rows(x, (&self.weight, &self.bias)) {
             return Ok(impasto_kernels::layer_norm(x, (&self.weight, &self.bias), self.eps)?);
         }
         let x = x.f_to_kind(self.weight.f_kind()?)?;

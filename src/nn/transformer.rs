@@ -78,12 +78,12 @@ impl Transformer {
     /// Applies the transformer to `x`, [n, channels, h, w], and `context`, [b, tokens, width] → [b, channels, h, w]. If
     /// n is less than b, the rows of `x` are [`repeated`] from the first cross-attention on.
     pub(super) fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
-        // The blocks add to f32, so that sums are rounded once, at the end.
+        // In bf16 on impasto's kernels, `h` is f32, and the blocks add to it without rounding.
         let mut h = self.proj_in.forward_unrounded(&cells(&self.norm.forward(x)?)?)?; // [n, h·w, channels]
         for block in &self.transformer_blocks {
             h = block.forward(h, context, tap)?;
         }
-        h = h.f_to_kind(x.kind())?;
+        h = h.f_to_kind(x.f_kind()?)?;
         if channels_last(x) {
             return picture(&self.proj_out.forward_sum(&h, &cells(x)?)?, x);
         }

@@ -88,7 +88,7 @@ pub fn conv2d_positions(_: &Tensor, _: &Tensor, _: Option<&Tensor>) -> Result<Te
 
 /// Returns false.
 #[must_use]
-pub fn normalizes(_: &Tensor, _: &Tensor) -> bool {
+pub fn normalizes(_: &Tensor, _: (&Tensor, &Tensor)) -> bool {
     false
 }
 
@@ -99,7 +99,7 @@ pub fn group_norm(_: &Tensor, _: i64, _: (&Tensor, &Tensor), _: f64, _: bool) ->
 
 /// Returns false.
 #[must_use]
-pub fn normalizes_rows(_: &Tensor, _: &Tensor) -> bool {
+pub fn normalizes_rows(_: &Tensor, _: (&Tensor, &Tensor)) -> bool {
     false
 }
 

@@ -5,7 +5,8 @@ use tch::Tensor;
 /// The last step of a layer: it decides where the result goes, and which other tensor takes part.
 ///
 /// A tensor of an epilogue has the shape of the result. It is contiguous beside a linear layer, and in the layout
-/// *channels last* beside a convolution. It is f32, or of the kind of the layer's input. The result has its kind.
+/// *channels last* beside a convolution. It is f32, or of the kind of the layer's input. The result has the kind of
+/// that tensor.
 #[derive(Debug, Default)]
 pub enum Epilogue<'a> {
     /// The result becomes a new tensor.

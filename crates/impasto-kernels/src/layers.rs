@@ -164,7 +164,11 @@ fn destination<'a>(
     let new = |kind| Tensor::f_empty([n, h, w, outputs], (kind, Device::Cpu))?.f_permute([0, 3, 1, 2]);
     let checked = |y: &'a Tensor| match y.size() == shape && adds_to(y, x) {
         true => Ok(y),
-        false => Err(unfit("the tensor of the epilogue", y, &format!("{shape:?} in the layout channels last"))),
+        false => {
+            let expected =
+                format!("{shape:?} in the layout channels last, f32 or {:?}, without gradients", x.f_kind()?);
+            Err(unfit("the tensor of the epilogue", y, &expected))
+        }
     };
     let changed = |y: &'a Tensor| {
         checked(y)?;
@@ -177,7 +181,7 @@ fn destination<'a>(
     Ok(match epilogue {
         Epilogue::Store => (new(x.kind())?, Finish::Store),
         Epilogue::StoreF32 => (new(Kind::Float)?, Finish::Store),
-        Epilogue::Add(with) => (new(with.kind())?, Finish::Add(Cells::of(checked(with)?)?)),
+        Epilogue::Add(with) => (new(checked(with)?.f_kind()?)?, Finish::Add(Cells::of(with)?)),
         Epilogue::AddTo(onto) => (changed(onto)?, Finish::Add(Cells::of(onto)?)),
         Epilogue::Gate(values) => (changed(values)?, Finish::Gate),
     })

@@ -1,4 +1,4 @@
-//! Attention, linear layers, convolutions and group norms for [`tch`]'s tensors, in AVX-512.
+//! Attention, linear layers, convolutions and norms for [`tch`]'s tensors, in AVX-512.
 //!
 //! libtorch multiplies matrices with MKL, which uses AVX-512 on Intel's processors only, and which multiplies bf16 as
 //! f32 on processors without AMX. The kernels of this crate use AVX-512 on every processor that has it. They run on

@@ -4,14 +4,14 @@ use crate::avx512::Bf16;
 use crate::cells::Cells;
 use crate::group_norm::{Channels, GroupNorm};
 use crate::layer_norm::LayerNorm;
-use crate::processor::{suit, suit_mixed, unfit};
+use crate::processor::{check, suit, suit_mixed, unfit};
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Returns true if the kernels compute a norm of the picture `x`, [n, channels, h, w], with this weight. The channels
-/// have to be adjacent. `x` is f32, or of the kind of the weight.
+/// Returns true if the kernels compute a norm of the picture `x`, [n, channels, h, w], with this weight and bias. The
+/// channels have to be adjacent. `x` is f32, or of the kind of weight and bias.
 #[must_use]
-pub fn normalizes(x: &Tensor, weight: &Tensor) -> bool {
-    suit_mixed(weight, x) && x.dim() == 4 && x.stride().get(1) == Some(&1)
+pub fn normalizes(x: &Tensor, (weight, bias): (&Tensor, &Tensor)) -> bool {
+    suit(&[weight, bias]) && suit_mixed(weight, x) && x.dim() == 4 && x.stride().get(1) == Some(&1)
 }
 
 /// Normalises groups of channels over each picture: [n, channels, h, w] with adjacent channels; the shape stays. With
@@ -27,9 +27,10 @@ pub fn group_norm(
     eps: f64,
     silu: bool,
 ) -> Result<Tensor, TchError> {
-    if !normalizes(x, weight) || !suit(&[weight, bias]) {
-        let expected = "on a CPU with AVX-512, without gradients, f32 or of the kind of the norm's weight and bias";
-        return Err(unfit("the picture", x, expected));
+    check(&[weight, bias])?;
+    if !normalizes(x, (weight, bias)) {
+        let expected = format!("[n, channels, h, w] with adjacent channels, {}", of_kind(weight)?);
+        return Err(unfit("the picture", x, &expected));
     }
     let (n, channels, h, w) = x.size4()?;
     let out = Tensor::f_empty([n, h, w, channels], (weight.kind(), Device::Cpu))?.f_permute([0, 3, 1, 2])?;
@@ -59,11 +60,16 @@ pub fn group_norm(
     Ok(out)
 }
 
-/// Returns true if the kernels compute a norm of the rows `x`, [.., width], with this weight. `x` is f32, or of the
-/// kind of the weight.
+/// Describes the kinds that a tensor beside this weight may have.
+fn of_kind(weight: &Tensor) -> Result<String, TchError> {
+    Ok(format!("f32 or {:?}, on the CPU without gradients", weight.f_kind()?))
+}
+
+/// Returns true if the kernels compute a norm of the rows `x`, [.., width], with this weight and bias. `x` is f32, or
+/// of the kind of weight and bias.
 #[must_use]
-pub fn normalizes_rows(x: &Tensor, weight: &Tensor) -> bool {
-    suit_mixed(weight, x) && x.dim() > 0 && x.is_contiguous()
+pub fn normalizes_rows(x: &Tensor, (weight, bias): (&Tensor, &Tensor)) -> bool {
+    suit(&[weight, bias]) && suit_mixed(weight, x) && x.dim() > 0 && x.is_contiguous()
 }
 
 /// Normalises each row: [.., width]; the shape stays. `weight` and `bias` have one number for each column. The result
@@ -72,10 +78,11 @@ pub fn normalizes_rows(x: &Tensor, weight: &Tensor) -> bool {
 /// # Errors
 /// [`TchError`] if the tensors do not fit together, or if [`normalizes_rows`] is false.
 pub fn layer_norm(x: &Tensor, (weight, bias): (&Tensor, &Tensor), eps: f64) -> Result<Tensor, TchError> {
+    check(&[weight, bias])?;
     let width = x.size().last().copied().unwrap_or_default();
-    let fits = normalizes_rows(x, weight) && suit(&[weight, bias]);
-    if !fits || weight.size() != [width] || bias.size() != [width] {
-        return Err(unfit("the rows", x, &format!("{:?} columns, contiguous", weight.size())));
+    if !normalizes_rows(x, (weight, bias)) || weight.size() != [width] || bias.size() != [width] {
+        let expected = format!("{:?} columns, contiguous, {}", weight.size(), of_kind(weight)?);
+        return Err(unfit("the rows", x, &expected));
     }
     let (weight, bias) = (weight.f_contiguous()?, bias.f_contiguous()?);
     let out = Tensor::f_empty(x.size(), (weight.kind(), Device::Cpu))?;

@@ -18,7 +18,7 @@ pub(crate) fn width(at: usize, columns: usize) -> usize {
 #[cold]
 fn seldom() {}
 
-/// Adds a tile of each panel to the sums `to`, or stores it there if it is the first. Panels of the kernel are [steps,
+/// Adds a tile of each panel to the sums `to`; if `first`, the tiles replace the sums. Panels of the kernel are [steps,
 /// width] words, `stride` words apart; those of the sums are [8, width], and lie 8 · 32 apart.
 ///
 /// # Safety

@@ -40,7 +40,7 @@ pub(crate) fn suit(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(suits) && parallel::available()
 }
 
-/// Returns true if all tensors [`suit`] by themselves, and `other` is f32 or of the kind of `tensor`.
+/// Returns true if both tensors [`suit`] by themselves, and `other` is f32 or of the kind of `tensor`.
 pub(crate) fn suit_mixed(tensor: &Tensor, other: &Tensor) -> bool {
     suit(&[tensor]) && suit(&[other]) && (other.kind() == tensor.kind() || other.kind() == Kind::Float)
 }

@@ -215,7 +215,7 @@ fn norms_equal_libtorch_in_double() -> Result<(), tch::TchError> {
         // A mean far from 0 loses bits of the squares.
         let x = (random(&[2, h, w, channels], Kind::Float) * 0.5 + 3.0).to_kind(kind).permute([0, 3, 1, 2]);
         let (weight, bias) = (random(&[channels], kind), random(&[channels], kind));
-        if !normalizes(&x, &weight) {
+        if !normalizes(&x, (&weight, &bias)) {
             assert!(group_norm(&x, groups, (&weight, &bias), 1e-5, false).is_err());
             continue;
         }
@@ -223,9 +223,70 @@ fn norms_equal_libtorch_in_double() -> Result<(), tch::TchError> {
         let norm = |silu| group_norm(&x, groups, (&weight, &bias), 1e-5, silu);
         close(&norm(false)?, &exact, &format!("{kind:?}, {channels} channels"));
         close(&norm(true)?, &exact.silu(), &format!("{kind:?}, {channels} channels, SiLU"));
-        let f32 = group_norm(&x.to_kind(Kind::Float), groups, (&weight, &bias), 1e-5, false)?;
-        assert_eq!(f32, norm(false)?, "the same numbers in f32");
-        assert!(!normalizes(&x.contiguous(), &weight) || channels == 1 || h * w == 1, "channels are not adjacent");
+        // Rounded to bf16, these numbers would be off by far more than the result's rounding: their mean is 100 times
+        // their deviation.
+        let x = (random(&[2, h, w, channels], Kind::Float) + 100.0).permute([0, 3, 1, 2]);
+        let exact = double(&x).group_norm(groups, Some(double(&weight)), Some(double(&bias)), 1e-5, false);
+        let y = group_norm(&x, groups, (&weight, &bias), 1e-5, false)?;
+        assert_eq!(y.kind(), kind);
+        close(&y, &exact, &format!("{kind:?}, {channels} channels, of f32"));
+        let apart = !normalizes(&x.contiguous(), (&weight, &bias));
+        assert!(apart || channels == 1 || h * w == 1, "channels are not adjacent");
+    }
+    Ok(())
+}
+
+#[test]
+fn norms_of_other_kinds_are_errors() -> Result<(), tch::TchError> {
+    let (f32, bf16) = (random(&[8], Kind::Float), random(&[8], Kind::BFloat16));
+    let x = random(&[2, 3, 4, 8], Kind::Float);
+    let learns = f32.copy().set_requires_grad(true);
+    // A bias of another kind, a picture that would lose digits, and gradients.
+    for (x, weight, bias) in [
+        (&x, &f32, &bf16),
+        (&x, &bf16, &f32),
+        (&x.to_kind(Kind::BFloat16), &f32, &f32),
+        (&x, &f32, &learns),
+        (&x.copy().set_requires_grad(true), &f32, &f32),
+    ] {
+        assert!(!normalizes_rows(x, (weight, bias)) && layer_norm(x, (weight, bias), 1e-5).is_err());
+        let picture = x.permute([0, 3, 1, 2]);
+        assert!(!normalizes(&picture, (weight, bias)) && group_norm(&picture, 2, (weight, bias), 1e-5, false).is_err());
+    }
+    Ok(())
+}
+
+#[test]
+fn epilogues_beside_bf16_layers_may_be_f32() -> Result<(), tch::TchError> {
+    let x = random(&[2, 8, 6, 6], Kind::BFloat16);
+    let kernel = arranged(&(random(&[4, 8, 3, 3], Kind::BFloat16) / 8), Kind::BFloat16)?;
+    let rows = x.permute([0, 2, 3, 1]).contiguous();
+    let weight = arranged(&(random(&[4, 8], Kind::BFloat16) / 3), Kind::BFloat16)?;
+    if !multiplies(&x, &kernel) {
+        return Ok(());
+    }
+    let other = random(&[2, 6, 6, 4], Kind::Float);
+    let picture = || other.copy().permute([0, 3, 1, 2]);
+    let convolved = double(&x).conv2d(&double(&kernel), None::<Tensor>, [1, 1], [1, 1], [1, 1], 1);
+    let product = double(&rows).linear(&double(&weight), None::<Tensor>);
+    for (got, want, what) in [
+        (conv2d(&x, &kernel, None, (1, 1), Epilogue::Add(&picture()))?, double(&picture()) + &convolved, "add"),
+        (
+            conv2d(&x, &kernel, None, (1, 1), Epilogue::Gate(picture()))?,
+            double(&picture()) * convolved.gelu("none"),
+            "gate",
+        ),
+        (linear(&rows, &weight, None, Epilogue::Add(&other))?, double(&other) + &product, "add rows"),
+        (linear(&rows, &weight, None, Epilogue::AddTo(other.copy()))?, double(&other) + &product, "add to rows"),
+        (
+            linear(&rows, &weight, None, Epilogue::Gate(other.copy()))?,
+            double(&other) * product.gelu("none"),
+            "gate rows",
+        ),
+    ] {
+        assert_eq!(got.kind(), Kind::Float, "{what}");
+        let apart = (double(&got) - want).abs().max().double_value(&[]);
+        assert!(apart < 1e-5, "{what}: {apart}; bf16 would round by .004");
     }
     Ok(())
 }
@@ -247,16 +308,18 @@ fn layer_norm_equals_libtorch_in_double() -> Result<(), tch::TchError> {
     for (kind, width) in KINDS.into_iter().flat_map(|kind| [320, 33, 1].map(|width| (kind, width))) {
         let x = random(&[3, 11, width], kind) + 3;
         let (weight, bias) = (random(&[width], kind), random(&[width], kind));
-        if !normalizes_rows(&x, &weight) {
+        if !normalizes_rows(&x, (&weight, &bias)) {
             assert!(layer_norm(&x, (&weight, &bias), 1e-5).is_err());
             continue;
         }
         let exact = double(&x).layer_norm([width], Some(double(&weight)), Some(double(&bias)), 1e-5, false);
         close(&layer_norm(&x, (&weight, &bias), 1e-5)?, &exact, &format!("{kind:?}, {width} columns"));
-        assert_eq!(
-            layer_norm(&x.to_kind(Kind::Float), (&weight, &bias), 1e-5)?,
-            layer_norm(&x, (&weight, &bias), 1e-5)?
-        );
+        // Rounded to bf16, these numbers would be off by far more than the result's rounding.
+        let fine = random(&[3, 11, width], Kind::Float) + 100.0;
+        let exact = double(&fine).layer_norm([width], Some(double(&weight)), Some(double(&bias)), 1e-5, false);
+        let y = layer_norm(&fine, (&weight, &bias), 1e-5)?;
+        assert_eq!(y.kind(), kind);
+        close(&y, &exact, &format!("{kind:?}, {width} columns of f32"));
         assert!(layer_norm(&x, (&weight, &bias.narrow(0, 0, 0)), 1e-5).is_err());
         assert!(width == 1 || layer_norm(&x.transpose(0, 2), (&weight, &bias), 1e-5).is_err(), "not contiguous");
     }
@@ -267,7 +330,7 @@ fn layer_norm_equals_libtorch_in_double() -> Result<(), tch::TchError> {
 fn group_norm_keeps_digits_beside_a_large_mean() -> Result<(), tch::TchError> {
     let x = random(&[1, 20, 20, 32], Kind::Float).permute([0, 3, 1, 2]) + 1000;
     let (weight, bias) = (random(&[32], Kind::Float), random(&[32], Kind::Float));
-    if normalizes(&x, &weight) {
+    if normalizes(&x, (&weight, &bias)) {
         let exact = double(&x).group_norm(8, Some(double(&weight)), Some(double(&bias)), 1e-5, false);
         let ours = group_norm(&x, 8, (&weight, &bias), 1e-5, false)?;
         // The numbers themselves have an error of 6e-8 · 1000.
@@ -390,7 +453,11 @@ fn tensors_that_do_not_fit_are_errors() -> Result<(), tch::TchError> {
         let (keys, values) = (random(&[1, 2, 9, 4], Kind::Float), random(&[1, 2, 8, 4], Kind::Float));
         let bf16 = random(&[2, 6, 6, 4], Kind::BFloat16).permute([0, 3, 1, 2]);
         assert!(
-            message(conv2d(&x, &weight, None, (1, 1), Epilogue::Add(&bf16))).contains("the tensor of the epilogue")
+            message(conv2d(&x, &weight, None, (1, 1), Epilogue::Add(&bf16))).contains("channels last, f32 or Float")
+        );
+        let nothing = Tensor::new();
+        assert!(
+            message(conv2d(&x, &weight, None, (1, 1), Epilogue::Add(&nothing))).contains("the tensor of the epilogue")
         );
         let error = attend(&keys, &keys, &values, None, false).expect_err("8 values for 9 keys").to_string();
         assert!(error.contains("[1, 2, 9, c]"), "{error}");
