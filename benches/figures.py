@@ -6,10 +6,11 @@
     python3 benches/figures.py write             the tables, from the newest file of results
     python3 benches/figures.py check             fails if a table differs from the newest file of results
 
-A run of `measure` writes one file, `benches/results/DATE-COMMIT.csv`: every figure with the bench, group, row, unit,
-95 % interval, rounds and threads, below a comment with the commit, machine and libtorch version. PART is a name of
-`PARTS`; without one, all are measured, so that a page never mixes machines. `--peers` names a Python that has PyTorch
-and diffusers (`benches/peers/step.py` says how to make one).
+A run of `measure` writes one file, `benches/results/DATE-TIME-COMMIT.csv`: every figure with the bench, group, row,
+unit, 95 % interval, rounds and threads, below a comment with the commit, machine and versions. PART is a name of
+`PARTS`; without one, all are measured. With PARTs, the figures of the other parts are kept from the newest file, and a
+comment for each run names the parts that it measured. `--peers` names a Python that has PyTorch and diffusers
+(`benches/peers/step.py` says how to make one).
 """
 import argparse
 import csv
@@ -36,15 +37,16 @@ PARTS = {
     "scale": [*BENCH, "scale", "--", "--rounds", "ROUNDS", "--plot", "docs/images/scale.svg"],
     "start": [*BENCH, "load", "--", "tiny", "--rounds", "ROUNDS"],
     "load": [*BENCH, "load", "--", "large", "--rounds", "ROUNDS"],
+    "first": [*BENCH, "load", "--", "first", "--rounds", "ROUNDS"],
     "memory": [*BENCH, "memory"],
     "step f32": ["PEERS", "benches/peers/step.py", "--threads", "1", "--rounds", "ROUNDS"],
     "step bf16": ["PEERS", "benches/peers/step.py", "--kind", "bf16", "--threads", "1", "--rounds", "ROUNDS"],
     "compiled f32": ["PEERS", "benches/peers/step.py", "--compiled", "--threads", "2", "--rounds", "ROUNDS"],
     "compiled bf16": ["PEERS", "benches/peers/step.py", "--compiled", "--kind", "bf16", "--threads", "2", "--rounds", "ROUNDS"],
-    "picture": ["PEERS", "benches/peers/picture.py", "--threads", "1", "--rounds", "ROUNDS"],
-    "full sd15": ["PEERS", "benches/peers/full_size.py", "--rounds", "2"],
-    "full sdxl": ["PEERS", "benches/peers/full_size.py", "--model", "sdxl", "--side", "1024", "--kind", "bf16", "--rounds", "1"],
-    "picture on two threads": ["PEERS", "benches/peers/picture.py", "--threads", "2", "--rounds", "ROUNDS"],
+    "picture": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "1", "--rounds", "30"],
+    "picture on two threads": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "2", "--rounds", "30"],
+    "full sd15": ["PEERS", "benches/peers/full_size.py", "--rounds", "3"],
+    "full sdxl": ["PEERS", "benches/peers/full_size.py", "--model", "sdxl", "--side", "1024", "--kind", "bf16", "--rounds", "2"],
 }
 # The labels of the page for the rows of the benches.
 GUIDANCE = {
@@ -94,6 +96,15 @@ def machine():
     return f"{os.cpu_count()} cores of {name.group(1).strip() if name else 'a processor'}" + "".join(f", {one}" for one in has)
 
 
+def versions(peers):
+    """The versions of libtorch and of the libraries in the Python `peers`."""
+    names = ("diffusers", "transformers", "openvino") if peers else ()
+    ask = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    run = [peers or sys.executable, "-c", ask, *names]
+    found = subprocess.run(run, check=True, capture_output=True, text=True).stdout.split()
+    return "".join(f"; {name} {number}" for name, number in zip(("libtorch", *names), ("2.11.0", *found)))
+
+
 def measure(args):
     """Runs the benches and keeps their figures as a new file of results."""
     unknown = [part for part in args.parts if part not in PARTS]
@@ -104,7 +115,8 @@ def measure(args):
         sys.exit("--peers is missing; expected a Python that has diffusers; give it, or name only the parts without diffusers")
     git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
     commit = git("rev-parse", "--short=8", "HEAD")
-    date = datetime.date.today().isoformat()
+    time = datetime.datetime.now().strftime("%Y-%m-%dT%H%M")
+    kept = Figures() if args.parts else None
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "figures.csv"
         for part in parts:
@@ -113,11 +125,22 @@ def measure(args):
             print("+", " ".join(command), flush=True)
             subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "IMPASTO_FIGURES": str(file)})
         RESULTS.mkdir(exist_ok=True)
-        target = RESULTS / f"{date}-{commit}.csv"
-        about = f"# {date}; commit {commit}; {machine()}; libtorch 2.11.0\n"
-        whole = about + ",".join(COLUMNS) + "\n" + file.read_text()
+        target = RESULTS / f"{time}-{commit}.csv"
+        measured = list(csv.DictReader(file.read_text().splitlines(), COLUMNS))
+        runs = {f"{time[:10]}; commit {commit}; {machine()}{versions(args.peers)}": parts}
+        rows = measured
+        if kept:
+            part = lambda row: (row["bench"], row["group"], row["threads"])
+            again = {part(row) for row in measured}
+            rows = [row for row in kept.rows if part(row) not in again] + measured
+            left = {run: [part for part in old if part not in parts] for run, old in kept.runs.items()}
+            runs.update({run: old for run, old in left.items() if old})
         unfinished = target.with_suffix(".part")
-        unfinished.write_text(whole)
+        with open(unfinished, "w", newline="") as out:
+            out.writelines(f"# {', '.join(parts)}: {run}\n" for run, parts in runs.items())
+            table = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
         unfinished.replace(target)
         print(target.relative_to(ROOT))
 
@@ -126,13 +149,15 @@ class Figures:
     """The newest file of results."""
 
     def __init__(self):
-        files = sorted(RESULTS.glob("????-??-??-*.csv"))
+        files = sorted(RESULTS.glob("????-??-??*.csv"))
         if not files:
             sys.exit(f"no results are in {RESULTS}; make them with `make figures`")
         self.file = files[-1]
-        about, *lines = self.file.read_text().splitlines()
-        self.about = about.removeprefix("# ")
-        self.rows = list(csv.DictReader(lines))
+        lines = self.file.read_text().splitlines()
+        self.runs = {}  # the parts of each run
+        for parts, run in (line.removeprefix("# ").split(": ", 1) for line in lines if line.startswith("#")):
+            self.runs[run] = parts.split(", ")
+        self.rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
     def find(self, bench, group, row, measure, threads=None):
         for found in self.rows:
@@ -178,12 +203,16 @@ def tables(f):
         compiled.append([kind, "impasto", of("impasto none", "ms", form=".0f"), "1"])
         for who in ("OpenVINO", "torch.compile", "diffusers"):
             compiled.append([kind, who, of(f"{who} none", "ms", form=".0f"), of("impasto none", f"ratio to {who}")])
-        compiled.append([kind, "impasto, reading attention", of("impasto daam", "ms", form=".0f"), "1"])
-        compiled.append([kind, "diffusers, reading attention", of("diffusers daam", "ms", form=".0f"), of("impasto daam", "ratio to diffusers")])
+        for row, label in (("daam", "reading attention"), ("paint", "painting")):
+            compiled.append([kind, f"impasto, {label}", of(f"impasto {row}", "ms", form=".0f"), "1"])
+            compiled.append([kind, f"diffusers, {label}", of(f"diffusers {row}", "ms", form=".0f"), of(f"impasto {row}", "ratio to diffusers")])
     pictures = []
     for threads in (1, 2):
-        seconds = [f.number("picture", "embedded", who, "s", form=".2f", interval=False, threads=threads) for who in ("impasto", "diffusers")]
-        pictures.append([str(threads), *seconds, f.number("picture", "embedded", "impasto", "ratio to diffusers", threads=threads)])
+        of = lambda row, measure, **options: f.number("picture", "embedded", row, measure, threads=threads, **options)
+        pictures.append([str(threads), "impasto", of("impasto", "s", form=".3f"), "1", ""])
+        for who in ("OpenVINO", "torch.compile", "diffusers"):
+            ratio, apart = of("impasto", f"ratio to {who}"), of(who, "largest difference", form=".0f")
+            pictures.append([str(threads), who, of(who, "s", form=".3f"), ratio, apart])
     full = []
     for group, label in (("sd15 512 f32", "SD 1.5, 512×512, f32"), ("sdxl 1024 bf16", "SDXL, 1024×1024, bf16")):
         for row, name in (("diffusers", "diffusers"), ("impasto", "impasto"), ("offload", "impasto, offloaded")):
@@ -202,6 +231,8 @@ def tables(f):
         seconds = [f.number("load", "large", kind, measure, form=".2f") + " s" for measure in ("floor s", "s")]
         shares = [f.number("load", "large", kind, measure) for measure in ("ratio", "peak", "peak of process")]
         load.append([kind, *seconds, *shares])
+    first = [[label, *(f.number("load", "first", f"{row} {kind}", "ratio") for kind in ("f32", "bf16"))]
+             for row, label in (("loaded", "the loaded model"), ("copy", "its copy (`Model::share`)"))]
     run = [[label, *(f.number("memory", "run", row, measure, form=".0f") + " MiB" for measure in ("MiB", "MiB above the model"))]
            for row, label in (("none", "bare"), ("all", "two forces, painting, `Daam` of all words"))]
     vae = []
@@ -214,17 +245,18 @@ def tables(f):
     many = [[label, *(f.number("memory", "many", row, measure, form=".1f") + " MiB" for measure in ("MiB after a tenth", "MiB after all"))]
             for row, label in (("as it is", "glibc's defaults"), ("MALLOC_ARENA_MAX", "`MALLOC_ARENA_MAX=1`"))]
     return {
-        "machine": f"Measured: {f.about}.",
+        "machine": "\n".join(f"* Measured {run}: {', '.join(parts)}." for run, parts in f.runs.items()),
         "cost": table(["guidance method", f"embedded model ({step('tiny')} ms a step)", f"SD-1.5-sized ({step('sd15')} ms a step)"], cost),
         "colorizer": table(["run of the embedded colorizer", "ratio"], color),
         "precision": table(["precision", "ms a step", "ratio"], kinds),
         "step": table(["precision", "work", "impasto, ms", "diffusers, ms", "ratio"], peers),
         "compiled": table(["precision", "library", "ms", "impasto's time as a share"], compiled),
-        "picture": table(["threads", "impasto, s", "diffusers, s", "ratio"], pictures),
+        "picture": table(["threads", "library", "s", "impasto's time as a share", "largest difference of the pictures"], pictures),
         "full": table(["model", "library", "load", "step", "decode", "peak", "without mapped files"], full),
         "scale": table(["grows", "measured"], growth),
         "start": table(["work", "time"], start),
         "load": table(["to", "floor", "load", "ratio", "peak, of the model's bytes", "peak of the process"], load),
+        "first": table(["first step of", "f32", "bf16"], first),
         "run": table(["run of an SD-1.5-sized network, 512×512", "peak of the process", "above the model"], run),
         "vae": table(["work of a VAE of SD 1.5's size", "f32, memory", "bf16, memory", "f32, time", "bf16, time"], vae),
         "many": table(["memory allocator", "after 20 runs", "after 200 runs"], many),

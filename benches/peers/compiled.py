@@ -1,4 +1,4 @@
-"""A UNet of diffusers, compiled for the CPU by torch.compile or by OpenVINO."""
+"""A UNet of diffusers, compiled by torch.compile or, for the CPU, by OpenVINO."""
 import torch
 
 PEERS = ("torch.compile", "OpenVINO")
@@ -7,7 +7,7 @@ PEERS = ("torch.compile", "OpenVINO")
 def compiled(peer, unet, inputs, kind, threads):
     """A function of latents, timestep and context, as fast as `peer` makes it: weights frozen, shapes fixed.
 
-    `unet` is f32 and on the CPU, `inputs` is an example of the three arguments, `kind` is the precision to compute in.
+    `unet` is f32, `inputs` is an example of the three arguments, on the same device. `kind` is the precision to compute in.
     torch.compile changes `unet` to `kind`. OpenVINO keeps its inputs and outputs in f32 and `unet` as it is.
     """
     return (torch_compile if peer == "torch.compile" else openvino)(unet, inputs, kind, threads)

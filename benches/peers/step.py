@@ -6,8 +6,8 @@
         [--latents 32] [--compiled] [--device cuda]
 
 The peer is diffusers in eager mode. With `--compiled` there are two more, which compute the bare step only, because a
-compiled network has no attention to read: torch.compile (freezing, fixed shapes; a C++ compiler must be there) and
-OpenVINO (latency hint, precision hint).
+compiled network has no attention to read: torch.compile (freezing, fixed shapes; a C++ compiler must be there) and, on
+a CPU, OpenVINO (latency hint, precision hint).
 
 On diffusers' side, both rows with guidance are attention processors. `daam` computes every cross-attention's
 probabilities and sums the conditional half's maps per token, like the DAAM package. `paint` adds
@@ -83,9 +83,10 @@ def main():
     # Each peer has a network of its own, and all have the same weights in memory. OpenVINO reads them in f32, so it comes
     # first.
     calls = {}
-    for peer in PEERS[::-1] if args.compiled else ():
-        own = copy.deepcopy(unet, {id(weight): weight for weight in unet.parameters()})
-        calls[peer] = compiled(peer, own, inputs, kind, args.threads)
+    peers = PEERS[::-1] if args.device == "cpu" else ("torch.compile",)
+    for peer in peers if args.compiled else ():
+        own = copy.deepcopy(unet, {id(weight): weight for weight in unet.parameters()}).to(args.device)
+        calls[peer] = compiled(peer, own, [x.to(args.device) for x in inputs], kind, args.threads)
     unet = unet.to(args.device, kind)
     options = dict(dtype=unet.dtype, device=unet.device)
     x, context = (inputs[i].to(**options) for i in (0, 2))
@@ -110,9 +111,11 @@ def main():
             unet(x, torch.tensor(500), context)
             return clock() - begun
 
+    given = [x.to(args.device) for x in inputs]
+
     def bare(peer):
         begun = clock()
-        calls[peer](*inputs)
+        calls[peer](*given)
         return clock() - begun
 
     bench = ["cargo", "bench", "--quiet", "--bench", "peer"]

@@ -1,10 +1,11 @@
-//! Kernels beside libtorch's operations, in turns, for the layers of SD 1.5 at 256×256 pixels.
+//! Kernels beside libtorch's operations, in turns, for layers and two blocks of SD 1.5 at 256×256 pixels.
 //!
-//! `cargo bench -p impasto-kernels [-- --threads N] [--rounds N]`
+//! `cargo bench -p impasto-kernels --bench kernels [-- --threads N] [--rounds N]`
 //!
 //! Weights are many and used in turns, so that they come from memory as in a network. The last column is the kernels'
 //! time as a share of libtorch's.
 
+use impasto_kernels::Epilogue;
 use std::time::Instant;
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -60,14 +61,82 @@ fn main() -> Result<(), TchError> {
             let bias = random(&[outputs], kind);
             let padding = kernel / 2;
             let plain = |i: usize| x.f_conv2d(&weights[i], Some(&bias), [1, 1], [padding, padding], [1, 1], 1);
-            let ours = |i: usize| {
-                impasto_kernels::conv2d(&x, &arranged[i], Some(&bias), (1, padding), impasto_kernels::Epilogue::Store)
-            };
+            let ours = |i: usize| impasto_kernels::conv2d(&x, &arranged[i], Some(&bias), (1, padding), Epilogue::Store);
             let name = format!("{kind:?} convolution {kernel}×{kernel}, {inputs} to {outputs}, {side}×{side}");
             compare(&name, weights.len(), rounds, [Box::new(plain), Box::new(ours)])?;
         }
+        feed_forward(kind, rounds)?;
+        residual_block(kind, rounds)?;
     }
     Ok(())
+}
+
+/// Times a transformer's feed-forward layer of 320 channels: a linear layer, a gate by GELU, and a linear layer.
+fn feed_forward(kind: Kind, rounds: i32) -> Result<(), TchError> {
+    let x = random(&[2, 1024, 320], kind);
+    let layers = |inputs: i64, outputs: i64| Layers::new(&[outputs, inputs], kind);
+    let (joined, values, gate, last) = (layers(320, 2560)?, layers(320, 1280)?, layers(320, 1280)?, layers(1280, 320)?);
+    if !impasto_kernels::multiplies(&x, &values.arranged[0]) {
+        return Ok(());
+    }
+    let plain = |i: usize| {
+        let halves = x.f_linear(&joined.weights[i], Some(&joined.bias))?.f_chunk(2, -1)?;
+        halves[1].f_gelu("none")?.f_mul(&halves[0])?.f_linear(&last.weights[i], Some(&last.bias))
+    };
+    let ours = |i: usize| {
+        let y = impasto_kernels::linear(&x, &values.arranged[i], Some(&values.bias), Epilogue::Store)?;
+        let y = impasto_kernels::linear(&x, &gate.arranged[i], Some(&gate.bias), Epilogue::Gate(y))?;
+        impasto_kernels::linear(&y, &last.arranged[i], Some(&last.bias), Epilogue::Store)
+    };
+    compare(&format!("{kind:?} feed-forward layer, 320, 32×32"), COPIES, rounds, [Box::new(plain), Box::new(ours)])
+}
+
+/// Times a residual block of 320 channels: twice a norm, SiLU and a 3×3 convolution, a row added to all cells, and the
+/// sum.
+fn residual_block(kind: Kind, rounds: i32) -> Result<(), TchError> {
+    let x = random(&[2, 32, 32, 320], kind).permute([0, 3, 1, 2]);
+    let (scale, offset, row) = (random(&[320], kind), random(&[320], kind), random(&[320], kind));
+    let [first, second] = [Layers::new(&[320, 320, 3, 3], kind)?, Layers::new(&[320, 320, 3, 3], kind)?];
+    if !impasto_kernels::multiplies(&x, &first.arranged[0]) {
+        return Ok(());
+    }
+    let cells = row.f_reshape([1, 320, 1, 1])?;
+    let plain = |i: usize| {
+        let norm = |x: &Tensor| x.f_group_norm(32, Some(&scale), Some(&offset), 1e-5, false)?.f_silu_();
+        let y = norm(&x)?.f_conv2d(&first.weights[i], Some(&first.bias), 1, 1, 1, 1)?.f_add_(&cells)?;
+        norm(&y)?.f_conv2d(&second.weights[i], Some(&second.bias), 1, 1, 1, 1)?.f_add_(&x)
+    };
+    let bias = first.bias.f_add(&row)?;
+    let ours = |i: usize| {
+        let norm = |x: &Tensor| impasto_kernels::group_norm(x, 32, (&scale, &offset), 1e-5, true);
+        let y = impasto_kernels::conv2d(&norm(&x)?, &first.arranged[i], Some(&bias), (1, 1), Epilogue::StoreF32)?;
+        impasto_kernels::conv2d(&norm(&y)?, &second.arranged[i], Some(&second.bias), (1, 1), Epilogue::Add(&x))
+    };
+    compare(&format!("{kind:?} residual block, 320, 32×32"), COPIES, rounds, [Box::new(plain), Box::new(ours)])
+}
+
+/// Copies of a block's weights.
+const COPIES: usize = 12;
+
+/// Copies of a layer's weights in both layouts, and a bias.
+struct Layers {
+    weights: Vec<Tensor>,
+    arranged: Vec<Tensor>,
+    bias: Tensor,
+}
+
+impl Layers {
+    fn new(shape: &[i64], kind: Kind) -> Result<Self, TchError> {
+        let inputs: i64 = shape[1..].iter().product();
+        let weights: Vec<Tensor> = (0..COPIES).map(|_| random(shape, kind) / (inputs as f64).sqrt()).collect();
+        let arranged = weights.iter().map(|x| impasto_kernels::arranged(x, kind)).collect::<Result<_, _>>()?;
+        // libtorch's convolutions are fastest with this layout.
+        let weights = match shape.len() {
+            4 => weights.iter().map(|x| x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])).collect(),
+            _ => weights,
+        };
+        Ok(Self { weights, arranged, bias: random(&shape[..1], kind) })
+    }
 }
 
 fn random(shape: &[i64], kind: Kind) -> Tensor {
