@@ -117,7 +117,9 @@ fn linear_equals_libtorch_in_double() -> Result<(), tch::TchError> {
         let values = onto.copy();
         let gated = linear(&x, &weight, Some(&bias), Epilogue::Gate(values.shallow_clone()))?;
         assert_eq!(gated.data_ptr(), values.data_ptr(), "in place");
-        let (want, scale) = (exact.gelu("none") * double(&onto), &exact * double(&onto));
+        let want = exact.gelu("none") * double(&onto);
+        // Only a few numbers can all be in the left tail.
+        let scale = if rows * outputs > 9 { want.shallow_clone() } else { &exact * double(&onto) };
         close_beside(&gated, &want, &scale, &format!("{what}, gate"));
         let unrounded = linear(&x, &weight, Some(&bias), Epilogue::StoreF32)?;
         assert_eq!(
@@ -184,8 +186,7 @@ fn convolution_equals_libtorch_in_double() -> Result<(), tch::TchError> {
         close(&sum, &(double(&y) + &want), &what);
         assert_eq!(conv2d(&x, &kernel, Some(&bias), (stride, padding), Epilogue::Add(&y))?, sum, "{what}, a new sum");
         let gated = conv2d(&x, &kernel, Some(&bias), (stride, padding), Epilogue::Gate(y.copy()))?;
-        let (gate, scale) = (double(&y) * want.gelu("none"), double(&y) * &want);
-        close_beside(&gated, &gate, &scale, &format!("{what}, gate"));
+        close(&gated, &(double(&y) * want.gelu("none")), &format!("{what}, gate"));
         if side == 3 && stride == 1 && kind == Kind::Float {
             let repeated = x.upsample_nearest2d([2 * h, 2 * w], None, None);
             close(&conv2d_upsampled(&x, &kernel, Some(&bias))?, &exact(&repeated, 1, 1), &what);
