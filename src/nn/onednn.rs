@@ -46,3 +46,61 @@ fn module() -> Result<&'static CModule> {
     let module = CModule::load_data(&mut include_bytes!("onednn/convolution.pt").as_slice())?;
     Ok(MODULE.get_or_init(|| module))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Conv, layers};
+    use super::*;
+    use crate::weights::Weights;
+    use std::process::Command;
+    use tch::{Device, Kind};
+
+    /// Variable that makes the test below the child process, which runs the layers.
+    const CHILD: &str = "IMPASTO_TEST_RUNS_LAYERS";
+    /// Line between the two calls of the layers.
+    const SECOND: &str = "second call";
+
+    /// Runs layers of SD 1.5's size twice. With AVX2, oneDNN's layout of these kernels depends on the picture's size.
+    fn run_layers() -> Result<()> {
+        let w = Weights::random(1, Kind::Float, Device::Cpu).packed();
+        let convs = [(640, 640, 32), (1920, 1280, 8), (1280, 1280, 4)].map(|(inputs, outputs, side)| {
+            let conv = w.at(format!("{inputs} {outputs}")).conv2d(inputs, outputs, Conv::SAME);
+            conv.map(|conv| (conv, Tensor::ones([2, inputs, side, side], (Kind::Float, Device::Cpu))))
+        });
+        let convs = convs.into_iter().collect::<Result<Vec<_>>>()?;
+        let linear: layers::Linear = w.at("linear").linear(1280, 5120)?;
+        let rows = Tensor::ones([2, 64, 1280], (Kind::Float, Device::Cpu));
+        for call in ["first call", SECOND] {
+            println!("{call}");
+            for (conv, x) in &convs {
+                conv.forward(x)?;
+                conv.forward_doubled(x)?;
+            }
+            linear.forward(&rows)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn second_call_turns_no_kernel_around() -> Result<()> {
+        if std::env::var_os(CHILD).is_some() {
+            return run_layers();
+        }
+        let program = std::env::current_exe().expect("this program");
+        for isa in ["AVX2", "DEFAULT"] {
+            let output = Command::new(&program)
+                .args(["nn::onednn::tests::second_call_turns_no_kernel_around", "--exact", "--nocapture"])
+                .envs([(CHILD, "1"), ("ONEDNN_VERBOSE", "profile_exec"), ("ONEDNN_MAX_CPU_ISA", isa)])
+                .env("IMPASTO_KERNELS", "off")
+                .output()
+                .expect("the child runs");
+            let printed = String::from_utf8_lossy(&output.stdout);
+            let (_, second) = printed.split_once(SECOND).unwrap_or_else(|| panic!("{printed}"));
+            assert!(second.contains("onednn_verbose") && second.contains("convolution"), "{second}");
+            // oneDNN's unvectorised reorder takes up to 30 times as long as the layer itself.
+            let slow: Vec<&str> = second.lines().filter(|line| line.contains("reorder,simple")).collect();
+            assert!(slow.is_empty(), "{isa}: {}", slow.join("\n"));
+        }
+        Ok(())
+    }
+}

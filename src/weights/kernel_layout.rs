@@ -1,6 +1,7 @@
 //! [`KernelLayout`]: the layout in memory of a network's kernels.
 
 use crate::error::Result;
+use std::sync::LazyLock;
 use tch::{Device, Kind, Tensor};
 
 /// Layout in memory of the kernels of convolutions, [outputs, inputs, h, w]. Layouts other than
@@ -12,13 +13,28 @@ pub(super) enum KernelLayout {
     Plain,
     /// Channels last. Convolutions and norms then keep pictures in that layout too.
     ChannelsLast,
-    /// Large kernels of stride 1 are [`packed`].
+    /// Large kernels of stride 1 are [`packed`], if oneDNN reads them in one layout for all pictures.
     Packed,
 }
 
 /// Number of weights from which a kernel is packed. For smaller kernels, oneDNN's rearrangement at every call takes a
 /// few percent of the convolution (measured: `docs/decisions/0015-kernels-by-shape.md`).
 const WORTH_PACKING: usize = 640 * 640 * 9;
+
+/// True if oneDNN reads a kernel in the same layout for every size of the picture, as it does with AVX-512.
+///
+/// With AVX2, the layout depends on the picture's size. oneDNN converts a kernel that is packed for another size at
+/// every call, one number after the other, which takes up to 30 times as long as the convolution. The variable
+/// `ONEDNN_MAX_CPU_ISA` makes oneDNN treat any processor as an older one.
+static HAS_ONE_LAYOUT: LazyLock<bool> = LazyLock::new(|| {
+    #[cfg(target_arch = "x86_64")]
+    let has_avx512 = std::arch::is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has_avx512 = false;
+    let older =
+        |isa: String| ["SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"].contains(&isa.to_uppercase().as_str());
+    has_avx512 && !std::env::var("ONEDNN_MAX_CPU_ISA").is_ok_and(older)
+});
 
 impl KernelLayout {
     /// Returns a tensor of a network on `device` in this layout. Tensors that are not kernels stay as they are.
@@ -28,7 +44,9 @@ impl KernelLayout {
         }
         match self {
             Self::ChannelsLast => Ok(tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?),
-            Self::Packed if tensor.size().ends_with(&[3, 3]) && tensor.numel() >= WORTH_PACKING => packed(tensor, 1),
+            Self::Packed if *HAS_ONE_LAYOUT && tensor.size().ends_with(&[3, 3]) && tensor.numel() >= WORTH_PACKING => {
+                packed(tensor, 1)
+            }
             Self::Plain | Self::Packed => Ok(tensor),
         }
     }
@@ -46,8 +64,8 @@ pub(crate) fn of_layer(weight: &Tensor, kind: Kind, device: Device) -> Result<Te
 }
 
 /// Returns the kernel of a convolution of stride 1 in the layout in which oneDNN reads it, with the same numbers.
-/// Otherwise oneDNN rearranges the kernel at every call, which takes up to half of a convolution's time. The layout
-/// depends neither on the size of the picture nor on the batch.
+/// Otherwise oneDNN rearranges the kernel at every call, which takes up to half of a convolution's time. The layout is
+/// that for large pictures. With AVX-512 it suits every size; see [`HAS_ONE_LAYOUT`].
 ///
 /// A kernel is returned as it is if it requires a gradient, or if oneDNN has no such layout for it on this processor.
 pub(crate) fn packed(kernel: Tensor, padding: i64) -> Result<Tensor> {
@@ -94,7 +112,7 @@ mod tests {
         let kernel = |kind, sizes: [i64; 4]| Tensor::ones(sizes, (kind, Device::Cpu));
         let large = || kernel(Kind::Float, [640, 640, 3, 3]);
         let is = |tensor: Tensor| KernelLayout::Packed.of(tensor, Device::Cpu).map(|tensor| is_packed(&tensor));
-        assert_eq!(is(large())?, tch::utils::has_mkldnn());
+        assert_eq!(is(large())?, tch::utils::has_mkldnn() && *HAS_ONE_LAYOUT);
         for other in [
             kernel(Kind::Float, [640, 639, 3, 3]),
             kernel(Kind::Float, [2560, 2560, 1, 1]),

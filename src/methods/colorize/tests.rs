@@ -538,7 +538,9 @@ fn reference_is_read_only_in_its_windows() -> Result<()> {
         let outputs = model.run(colors, Cfg(4.0), schedule)?;
         for (index, on) in case["reference_on"].as_array().unwrap().iter().take(times.len()).enumerate() {
             let [cond, uncond] = [Branch::Cond, Branch::Uncond].map(|branch| &outputs[&(branch, index)]);
-            assert_eq!(cond != uncond, on.as_bool().unwrap(), "t = {}", times[index]);
+            // Rows of a batch with equal inputs may differ by rounding.
+            let apart = ((cond - uncond).norm() / cond.norm()).double_value(&[]);
+            assert!(if on.as_bool().unwrap() { apart > 1e-3 } else { apart < 1e-5 }, "t = {}: {apart}", times[index]);
         }
     }
     Ok(())
