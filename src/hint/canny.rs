@@ -42,6 +42,8 @@ impl Default for Canny {
 const TAN: i64 = 13573;
 /// Largest width and height of a picture in pixels.
 const LARGEST: u32 = 16384;
+/// Largest number of pixels of a picture.
+const MOST_PIXELS: u64 = 8192 * 8192;
 
 /// State of a pixel while edges are followed.
 #[derive(Clone, Copy, PartialEq)]
@@ -57,18 +59,19 @@ impl Canny {
     ///
     /// # Errors
     /// [`Error::Parameter`] for a threshold that is negative or not a number, and for a picture without pixels or with
-    /// a side above 16384 pixels.
+    /// a side above 16384 pixels or more than 67 million pixels (8192×8192).
     pub fn edges(self, picture: &Raster) -> Result<Sketch> {
         let Size { width, height } = picture.size();
-        if width == 0 || height == 0 || width > LARGEST || height > LARGEST {
-            let expected = format!("sides of 1 to {LARGEST} pixels; resize the picture first");
+        let is_large = width > LARGEST || height > LARGEST || u64::from(width) * u64::from(height) > MOST_PIXELS;
+        if width == 0 || height == 0 || is_large {
+            let expected =
+                format!("sides of 1 to {LARGEST} pixels and at most 8192×8192 pixels; resize the picture first");
             return Err(Error::parameter("the picture's size", picture.size(), expected));
         }
         let (low, high) = self.thresholds()?;
         let (w, h) = (width as usize, height as usize);
         let gradients = Gradients::of(picture, self.l2);
         let mut pixels = vec![Pixel::None; w * h];
-        let mut begun = Vec::new();
         for y in 0..h {
             for x in 0..w {
                 let size = gradients.size(x as i64, y as i64);
@@ -78,18 +81,21 @@ impl Canny {
                 if let Some(pixel) = pixels.get_mut(y * w + x) {
                     *pixel = if size > high { Pixel::Edge } else { Pixel::Weak };
                 }
-                begun.extend((size > high).then_some((x, y)));
             }
         }
         // Weak pixels that touch an edge become edges.
-        while let Some((x, y)) = begun.pop() {
-            for next_y in y.saturating_sub(1)..(y + 2).min(h) {
-                for next_x in x.saturating_sub(1)..(x + 2).min(w) {
-                    if let Some(pixel) = pixels.get_mut(next_y * w + next_x)
-                        && *pixel == Pixel::Weak
-                    {
-                        *pixel = Pixel::Edge;
-                        begun.push((next_x, next_y));
+        let mut reached = Vec::new();
+        for edge in 0..pixels.len() {
+            reached.extend((pixels.get(edge) == Some(&Pixel::Edge)).then_some((edge % w, edge / w)));
+            while let Some((x, y)) = reached.pop() {
+                for next_y in y.saturating_sub(1)..(y + 2).min(h) {
+                    for next_x in x.saturating_sub(1)..(x + 2).min(w) {
+                        if let Some(pixel) = pixels.get_mut(next_y * w + next_x)
+                            && *pixel == Pixel::Weak
+                        {
+                            *pixel = Pixel::Edge;
+                            reached.push((next_x, next_y));
+                        }
                     }
                 }
             }
@@ -123,8 +129,9 @@ impl Sketch {
 struct Gradients {
     width: i64,
     height: i64,
-    /// Size, dx and dy of each pixel's gradient.
-    pixels: Vec<(i64, i64, i64)>,
+    /// dx and dy of each pixel's gradient, in −1020..=1020.
+    pixels: Vec<(i16, i16)>,
+    l2: bool,
 }
 
 impl Gradients {
@@ -140,19 +147,21 @@ impl Gradients {
             let at = |dx: i64, dy: i64| value(x + dx, y + dy, channel);
             let dx = at(1, -1) - at(-1, -1) + 2 * (at(1, 0) - at(-1, 0)) + at(1, 1) - at(-1, 1);
             let dy = at(-1, 1) - at(-1, -1) + 2 * (at(0, 1) - at(0, -1)) + at(1, 1) - at(1, -1);
-            (if l2 { dx * dx + dy * dy } else { dx.abs() + dy.abs() }, dx, dy)
+            (dx as i16, dy as i16)
         };
         // Among equal gradients, the first channel is used.
         let largest = |x, y| {
             let [red, green, blue] = [0, 1, 2].map(|channel| gradient(x, y, channel));
-            let two = if green.0 > red.0 { green } else { red };
-            if blue.0 > two.0 { blue } else { two }
+            let two = if length(green, l2) > length(red, l2) { green } else { red };
+            if length(blue, l2) > length(two, l2) { blue } else { two }
         };
-        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| largest(x, y)).collect();
-        Self { width, height, pixels }
+        let mut pixels = Vec::with_capacity(bytes.len() / 3);
+        (0..height).for_each(|y| pixels.extend((0..width).map(|x| largest(x, y))));
+        Self { width, height, pixels, l2 }
     }
 
-    fn get(&self, x: i64, y: i64) -> (i64, i64, i64) {
+    /// Returns dx and dy; 0 outside of the picture.
+    fn get(&self, x: i64, y: i64) -> (i16, i16) {
         let inside = (0..self.width).contains(&x) && (0..self.height).contains(&y);
         let pixel = inside.then(|| self.pixels.get((y * self.width + x) as usize)).flatten();
         pixel.copied().unwrap_or_default()
@@ -160,13 +169,14 @@ impl Gradients {
 
     /// Returns the size of a gradient; 0 outside of the picture.
     fn size(&self, x: i64, y: i64) -> i64 {
-        self.get(x, y).0
+        length(self.get(x, y), self.l2)
     }
 
     /// Returns true if the pixel's gradient is the largest across the edge. Of two equal neighbors, the left or upper
     /// one counts as larger; of two equal diagonal neighbors, neither one is the largest.
     fn is_ridge(&self, x: i64, y: i64) -> bool {
-        let (size, dx, dy) = self.get(x, y);
+        let ((dx, dy), size) = (self.get(x, y), self.size(x, y));
+        let (dx, dy) = (i64::from(dx), i64::from(dy));
         let (flat, steep) = (dx.abs() * TAN, dy.abs() << 15);
         if steep < flat {
             return size > self.size(x - 1, y) && size >= self.size(x + 1, y);
@@ -177,4 +187,10 @@ impl Gradients {
         let side = if (dx ^ dy) < 0 { -1 } else { 1 };
         size > self.size(x - side, y - 1) && size > self.size(x + side, y + 1)
     }
+}
+
+/// Returns the size of a gradient: |dx| + |dy|, or the square of the Euclidean length if `l2` is set.
+fn length((dx, dy): (i16, i16), l2: bool) -> i64 {
+    let (dx, dy) = (i64::from(dx), i64::from(dy));
+    if l2 { dx * dx + dy * dy } else { dx.abs() + dy.abs() }
 }

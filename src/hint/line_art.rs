@@ -13,6 +13,10 @@ const INK: f64 = 8.0;
 const LEAST: f64 = 16.0;
 /// Brightness of lines of usual ink in the result, in 0..=255.
 const USUAL: f64 = 127.0;
+/// Largest number of pixels of a picture whose lines are drawn.
+const MOST_PIXELS: u64 = 8192 * 8192;
+/// Number of values that are blurred at once, which stay in a processor's cache.
+const BLOCK: i64 = 1 << 16;
 
 /// Converts dark ink on light paper to light lines on black, in shades of gray.
 ///
@@ -36,11 +40,9 @@ const USUAL: f64 = 127.0;
 /// Source: "standard" line art of the Stable Diffusion web UI's ControlNet extension, which ColorizeDiffusion offers
 /// too.
 pub fn standard_line_art(drawing: &Raster) -> Result<Raster> {
-    let picture = channels(drawing)?;
-    let darker = blurred(&picture, &gaussian(BLUR, usual_reach(BLUR)))?
-        .f_sub(&picture)?
-        .f_amin([0i64], false)?
-        .f_clamp(0.0, 255.0)?;
+    let taps = gaussian(BLUR, usual_reach(BLUR));
+    let darker = of_channels(drawing, |channel| Ok(blurred(channel, &taps)?.f_sub(channel)?), Tensor::f_minimum)?;
+    let darker = darker.f_clamp(0.0, 255.0)?;
     let ink = darker.f_masked_select(&darker.f_gt(INK)?)?;
     let usual = match ink.numel() as i64 {
         0 => LEAST,
@@ -111,23 +113,44 @@ impl LineArt {
                 "0 or more, and larger for ink than for paper; .01 and .04 are usual",
             ));
         }
-        let picture_255 = channels(picture)?;
-        let blur = |deviation: f64| blurred(&picture_255, &gaussian(deviation, usual_reach(deviation)));
-        let fine = blur(self.width)?;
-        let contrast = blur(RATIO * self.width)?.f_sub(&fine)?.f_amax([0i64], false)?;
+        let taps = |deviation: f64| gaussian(deviation, usual_reach(deviation));
+        let (fine, coarse) = (taps(self.width), taps(RATIO * self.width));
+        let difference = |channel: &Tensor| Ok(blurred(channel, &coarse)?.f_sub(&blurred(channel, &fine)?)?);
+        let contrast = of_channels(picture, difference, Tensor::f_maximum)?;
         let ink = contrast.f_div_scalar(255.0)?.f_sub_scalar(self.paper)?.f_div_scalar(self.ink - self.paper)?;
         gray(&ink.f_clamp(0.0, 1.0)?.f_mul_scalar(-255.0)?.f_add_scalar(255.0)?, picture)
     }
 }
 
-/// Returns the channels of a picture, [3, 1, h, w] f64 in 0..=255.
+/// Joins what `one` makes of each channel, from [1, 1, h, w] to [1, 1, h, w]. One channel after the other takes a third
+/// of the memory.
+fn of_channels<E>(
+    picture: &Raster,
+    one: impl Fn(&Tensor) -> Result<Tensor>,
+    join: impl Fn(&Tensor, &Tensor) -> std::result::Result<Tensor, E>,
+) -> Result<Tensor>
+where
+    Error: From<E>,
+{
+    let channels = channels(picture)?;
+    let of = |channel: i64| one(&channels.f_narrow(0, channel, 1)?.f_to_kind(Kind::Double)?);
+    (1..3).try_fold(of(0)?, |joined, channel| Ok(join(&joined, &of(channel)?)?))
+}
+
+/// Returns the channels of a picture, [3, 1, h, w] u8.
+///
+/// # Errors
+/// [`Error::Parameter`] for a picture without pixels, or of more than 67 million pixels.
 pub(super) fn channels(picture: &Raster) -> Result<Tensor> {
     let size = picture.size();
+    if u64::from(size.width) * u64::from(size.height) > MOST_PIXELS {
+        return Err(Error::parameter("picture", format!("{size} pixels"), "at most 8192×8192 pixels; make it smaller"));
+    }
     if size.width == 0 || size.height == 0 {
         return Err(Error::parameter("picture", format!("{size} pixels"), "a picture with at least one pixel"));
     }
     let bytes = Tensor::f_from_data_size(picture.bytes(), &[size.height.into(), size.width.into(), 3], Kind::Uint8)?;
-    Ok(bytes.f_permute([2, 0, 1])?.f_to_kind(Kind::Double)?.f_unsqueeze(1)?)
+    Ok(bytes.f_permute([2, 0, 1])?.f_unsqueeze(1)?)
 }
 
 /// Converts shades of gray, [1, h, w] in 0..=255, to a picture of the size of `like`.
@@ -164,7 +187,18 @@ fn blurred_along(x: &Tensor, axis: i64, taps: &[f64]) -> Result<Tensor> {
     };
     let index: Vec<i64> = (-reach..length + reach).map(mirrored).collect();
     let padded = x.f_index_select(axis, &Tensor::f_from_slice(&index)?)?;
-    let shape = if axis == 2 { [1, 1, -1, 1] } else { [1, 1, 1, -1] };
-    let kernel = Tensor::f_from_slice(taps)?.f_view(shape)?;
-    Ok(padded.f_conv2d(&kernel, None::<Tensor>, [1, 1], [0, 0], [1, 1], 1)?)
+    // libtorch's convolution of f64 would copy every value once for each weight.
+    let sum = x.f_zeros_like()?;
+    let (n, _, h, w) = x.size4()?;
+    let rows = (BLOCK / (n * w).max(1)).max(1);
+    for start in (0..h).step_by(rows as usize) {
+        let count = rows.min(h - start);
+        let mut block = sum.f_narrow(2, start, count)?;
+        for (tap, at) in taps.iter().zip(0..) {
+            let (row, column) = if axis == 2 { (start + at, 0) } else { (start, at) };
+            let shifted = padded.f_narrow(2, row, count)?.f_narrow(3, column, w)?;
+            drop(block.f_add_(&shifted.f_mul_scalar(*tap)?)?);
+        }
+    }
+    Ok(sum)
 }

@@ -138,7 +138,7 @@ impl SketchKeras {
             (exact.round() as u32).max(2) * MULTIPLE
         };
         let picture = picture.resize((side(size.width), side(size.height)), Filter::Bicubic)?;
-        let x = channels(&picture)?;
+        let x = channels(&picture)?.f_to_kind(Kind::Double)?;
         let contrast = x.f_sub(&blurred_bytes(&x)?)?;
         let most = contrast.f_max()?.f_double_value(&[])?;
         if most <= 0.0 {

@@ -1,7 +1,8 @@
 //! [`Strokes`]: strokes of color.
 
-use crate::color::Rgb;
+use crate::color::{Lab, Rgb};
 use crate::error::{Error, Result};
+use crate::mask::{LabelMap, Region};
 use crate::raster::Layer;
 use crate::size::Size;
 use ndarray::Array2;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// CIEDE2000 difference below which two colors of strokes count as the same.
@@ -17,6 +19,8 @@ const SAME: f64 = 1.0;
 const LEAST_PIXELS: usize = 8;
 /// Largest number of colors in a layer of strokes; each color may become a color force.
 const MOST_COLORS: usize = 64;
+/// Largest number of pixels of a layer whose colors are found.
+const MOST_PIXELS: u64 = 8192 * 8192;
 
 /// Strokes of color on a transparent layer: painted by code, or opened from a file with alpha.
 ///
@@ -103,36 +107,41 @@ impl Strokes {
         self
     }
 
-    /// Returns the colors of the strokes, each with a map of its pixels. The color with the most pixels is the first.
+    /// Returns the colors of the strokes, each with the region of its pixels. The color with the most pixels is the
+    /// first. All regions together take one byte for each pixel of the layer.
     ///
-    /// A map is rows × columns: 1 in pixels of the color with an alpha of at least 128, and 0 elsewhere. Colors of
-    /// fewer than 8 pixels, such as those of soft edges, count as the nearest of the other colors. The same
-    /// holds for colors at a CIEDE2000 difference below 1 from a color with more pixels, because browsers round the
-    /// colors of transparent pixels by one.
+    /// A region has the pixels of its color with an alpha of at least 128. Colors of fewer than 8 pixels, such as those
+    /// of soft edges, count as the nearest of the other colors. The same holds for colors at a CIEDE2000 difference
+    /// below 1 from a color with more pixels, because browsers round the colors of transparent pixels by one.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if there are no strokes, or more than 64 colors of 8 pixels or more.
-    pub fn colors(&self) -> Result<Vec<(Rgb, Array2<f32>)>> {
+    /// [`Error::Parameter`] if there are no strokes, more than 64 colors of 8 pixels or more, or more than 67 million
+    /// pixels (8192×8192).
+    pub fn colors(&self) -> Result<Vec<(Rgb, Region)>> {
         let Size { width, height } = self.layer.size();
-        let pixels = || (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        if u64::from(width) * u64::from(height) > MOST_PIXELS {
+            let expected = "at most 8192×8192 pixels; make the layer smaller, such as the picture's own size";
+            return Err(Error::parameter("strokes", format!("a layer of {width}×{height} pixels"), expected));
+        }
         let painted = || {
-            pixels().filter_map(|(x, y)| match self.layer.pixel(x, y) {
-                Some((color, 128..)) => Some(((x, y), color)),
+            self.layer.bytes().chunks_exact(4).map(|pixel| match *pixel {
+                [red, green, blue, alpha] if alpha >= 128 => Some(Rgb(red, green, blue)),
                 _ => None,
             })
         };
         let mut counts: HashMap<Rgb, usize> = HashMap::new();
-        painted().for_each(|(_, color)| *counts.entry(color).or_default() += 1);
+        painted().flatten().for_each(|color| *counts.entry(color).or_default() += 1);
         let mut counts: Vec<(Rgb, usize)> = counts.into_iter().collect();
         // Colors with equal counts are sorted by channel values, so that the order is always the same.
         counts.sort_by_key(|(Rgb(r, g, b), count)| (Reverse(*count), *r, *g, *b));
-        let mut kept: Vec<(Rgb, usize)> = Vec::new();
-        for (color, count) in counts {
-            if !kept.is_empty() && (count < LEAST_PIXELS || kept.len() > MOST_COLORS) {
+        let mut kept: Vec<(Rgb, Lab)> = Vec::new();
+        for (color, count) in &counts {
+            if !kept.is_empty() && (*count < LEAST_PIXELS || kept.len() > MOST_COLORS) {
                 break;
             }
-            if kept.iter().all(|(larger, _)| larger.delta_e(color) >= SAME) {
-                kept.push((color, count));
+            let lab = color.lab();
+            if kept.iter().all(|(_, larger)| larger.delta_e(lab) >= SAME) {
+                kept.push((*color, lab));
             }
         }
         if kept.is_empty() || kept.len() > MOST_COLORS {
@@ -141,19 +150,19 @@ impl Strokes {
             let more = if kept.is_empty() { "" } else { " or more" };
             return Err(Error::parameter("strokes", format!("painted in {}{more} colors", kept.len()), expected));
         }
-        let mut maps = vec![Array2::zeros((height as usize, width as usize)); kept.len()];
-        let mut nearest: HashMap<Rgb, usize> = kept.iter().enumerate().map(|(at, (color, _))| (*color, at)).collect();
-        for ((x, y), color) in painted() {
-            let at = *nearest.entry(color).or_insert_with(|| {
-                let distance = |(_, (one, _)): &(usize, &(Rgb, usize))| one.delta_e(color);
-                let all = kept.iter().enumerate();
-                all.min_by(|a, b| distance(a).total_cmp(&distance(b))).map_or(0, |(at, _)| at)
-            });
-            if let Some(pixel) = maps.get_mut(at).and_then(|map| map.get_mut((y as usize, x as usize))) {
-                *pixel = 1.0;
-            }
-        }
-        Ok(kept.into_iter().map(|(color, _)| color).zip(maps).collect())
+        // Noise has as many colors as pixels, so their nearest color is found by the plain distance in Lab.
+        let nearest = |color: Rgb| {
+            let Lab { l, a, b } = color.lab();
+            let distance = |lab: &Lab| (lab.l - l).powi(2) + (lab.a - a).powi(2) + (lab.b - b).powi(2);
+            let all = kept.iter().zip(1u8..);
+            all.min_by(|((_, one), _), ((_, two), _)| distance(one).total_cmp(&distance(two)))
+                .map_or(0, |(_, label)| label)
+        };
+        let labels: HashMap<Rgb, u8> = counts.iter().map(|(color, _)| (*color, nearest(*color))).collect();
+        let labels = painted().map(|color| color.and_then(|color| labels.get(&color).copied()).unwrap_or_default());
+        let labels = Array2::from_shape_vec((height as usize, width as usize), labels.collect());
+        let regions = Arc::new(LabelMap::new(labels.map_err(Error::custom)?)).regions();
+        Ok(kept.into_iter().map(|(color, _)| color).zip(regions).collect())
     }
 
     /// Returns the strokes before any blur.
@@ -215,6 +224,7 @@ fn blurred(x: &Tensor, sigma: f64) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::Grid;
 
     #[test]
     fn soft_edges_count_as_the_nearest_color() -> Result<()> {
@@ -226,8 +236,9 @@ mod tests {
         (0..16).for_each(|x| strokes.layer.set(x, 0, Rgb(199, 0, 1), 130)); // no visible difference
         let colors = strokes.colors()?;
         assert_eq!(colors.iter().map(|(color, _)| *color).collect::<Vec<_>>(), [Rgb(200, 0, 0), Rgb(0, 0, 200)]);
-        assert_eq!((colors[0].1[(4, 15)], colors[1].1[(12, 15)]), (1.0, 1.0));
-        assert_eq!(colors.iter().map(|(_, map)| map[(15, 15)]).sum::<f32>(), 0.0);
+        let pixels = |color: usize| colors[color].1.for_images(Grid::new(16, 16), 1);
+        let at = |color: usize, y, x| pixels(color).map(|pixels| pixels.double_value(&[0, 0, y, x]));
+        assert_eq!([at(0, 4, 15)?, at(1, 12, 15)?, at(0, 15, 15)?, at(1, 15, 15)?], [1.0, 1.0, 0.0, 0.0]);
         assert!(Strokes::new((4, 4)).colors().unwrap_err().to_string().contains("in 0 colors"));
         let mut many = Strokes::new((64, 64));
         for i in 0..65u8 {

@@ -2,7 +2,9 @@
 //! box, a union of regions, or one of these for each image.
 
 mod alike;
+mod distance;
 mod guided_filter;
+mod label_map;
 mod otsu;
 mod region;
 mod resample;
@@ -11,6 +13,8 @@ pub use region::Region;
 pub use resample::Resample;
 
 pub(crate) use alike::alike;
+pub(crate) use distance::distances;
 pub(crate) use guided_filter::{covered, outlined};
+pub(crate) use label_map::LabelMap;
 pub(crate) use otsu::otsu;
 pub(crate) use region::has_images;

@@ -2,6 +2,7 @@
 
 use super::Resample;
 use super::guided_filter::outlined;
+use super::label_map::{self, LabelMap};
 use crate::error::{Error, Result};
 use crate::raster::Raster;
 use crate::recipe;
@@ -9,6 +10,7 @@ use crate::step::Grid;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// A fixed region of the picture: saliency that the user draws. A region needs no hooks and no calls of the network.
@@ -35,6 +37,12 @@ pub struct Region {
 enum Shape {
     /// Values in 0..=1, and their name in errors.
     Drawn(#[serde(with = "recipe::plane")] Array2<f32>, #[serde(skip, default = "mask")] &'static str),
+    /// Pixels of one label.
+    Label {
+        #[serde(with = "label_map")]
+        map: Arc<LabelMap>,
+        label: u8,
+    },
     /// Box in shares of the picture.
     Rect { x: Range<f64>, y: Range<f64> },
     /// Union of shapes: the largest value counts.
@@ -128,6 +136,28 @@ impl Region {
         Self::of(Shape::Drawn(values, what))
     }
 
+    /// Creates the region of a label.
+    pub(super) const fn labelled(map: Arc<LabelMap>, label: u8) -> Self {
+        Self::of(Shape::Label { map, label })
+    }
+
+    /// Returns the label map and the label of the region; `None` if the region has no label.
+    pub(crate) const fn label_map(&self) -> Option<(&Arc<LabelMap>, u8)> {
+        match &self.shape {
+            Shape::Label { map, label } => Some((map, *label)),
+            _ => None,
+        }
+    }
+
+    /// Returns the other regions of the region's label map.
+    pub(crate) fn other_labels(&self) -> Vec<Self> {
+        let all = self.label_map().map(|(map, own)| (Arc::clone(map).regions(), own));
+        let others = |(regions, own): (Vec<Self>, u8)| {
+            regions.into_iter().zip(1..).filter(move |(_, label)| *label != own).map(|(region, _)| region)
+        };
+        all.into_iter().flat_map(others).collect()
+    }
+
     /// Returns the drawn values, rows × columns in 0..=1; `None` if the region is no drawing.
     pub const fn values(&self) -> Option<&Array2<f32>> {
         match &self.shape {
@@ -195,6 +225,10 @@ impl Shape {
                 Some(bad) => Err(Error::parameter(what, bad, "values in 0..=1")),
                 None => Ok(()),
             },
+            Self::Label { map, label } if (1..=map.count()).contains(label) => Ok(()),
+            Self::Label { map, label } => {
+                Err(Error::parameter("label", label, format!("a label of the map, 1 to {}", map.count())))
+            }
             Self::Rect { x, y } => {
                 let fits = |side: &Range<f64>| 0.0 <= side.start && side.start < side.end && side.end <= 1.0;
                 if fits(x) && fits(y) {
@@ -218,7 +252,7 @@ impl Shape {
     /// Returns true if the shape differs from image to image.
     fn differs(&self) -> bool {
         match self {
-            Self::Drawn(..) | Self::Rect { .. } => false,
+            Self::Drawn(..) | Self::Label { .. } | Self::Rect { .. } => false,
             Self::Any(shapes) => shapes.iter().any(Self::differs),
             Self::Each(_) => true,
         }
@@ -227,15 +261,8 @@ impl Shape {
     /// Checks that every drawing has the latent's aspect, within 1 %.
     fn fits(&self, latent: Grid) -> Result<()> {
         match self {
-            Self::Drawn(values, what) => {
-                let (rows, columns) = (values.nrows() as i64, values.ncols() as i64);
-                let aspect = (rows * latent.w) as f64 / (columns * latent.h).max(1) as f64;
-                if (0.99..=1.01).contains(&aspect) {
-                    return Ok(());
-                }
-                let expected = format!("{} rows × {} columns, or another size of the same aspect", latent.h, latent.w);
-                Err(Error::Shape { what, got: vec![rows, columns], expected })
-            }
+            Self::Drawn(values, what) => has_aspect(values.dim(), latent, what),
+            Self::Label { map, .. } => has_aspect(map.dim(), latent, mask()),
             Self::Rect { .. } => Ok(()),
             Self::Any(shapes) | Self::Each(shapes) => shapes.iter().try_for_each(|shape| shape.fits(latent)),
         }
@@ -249,6 +276,10 @@ impl Shape {
                 let flat: Vec<f32> = values.iter().copied().collect();
                 resample.apply(&Tensor::f_from_slice(&flat)?.f_reshape([1, 1, rows, columns])?, grid)
             }
+            Self::Label { map, label } if resample == Resample::Area => {
+                Ok(map.cells(grid)?.f_narrow(0, i64::from(*label) - 1, 1)?)
+            }
+            Self::Label { map, label } => resample.apply(&map.pixels(*label)?, grid),
             Self::Rect { x, y } => {
                 let (down, across) = (resample.interval(y, grid.h), resample.interval(x, grid.w));
                 let side = |covered: &[f32], shape: [i64; 4]| Tensor::f_from_slice(covered)?.f_reshape(shape);
@@ -265,6 +296,17 @@ impl Shape {
             }
         }
     }
+}
+
+/// Checks that a drawing of rows × columns has the latent's aspect, within 1 %.
+fn has_aspect((rows, columns): (usize, usize), latent: Grid, what: &'static str) -> Result<()> {
+    let (rows, columns) = (rows as i64, columns as i64);
+    let aspect = (rows * latent.w) as f64 / (columns * latent.h).max(1) as f64;
+    if (0.99..=1.01).contains(&aspect) {
+        return Ok(());
+    }
+    let expected = format!("{} rows × {} columns, or another size of the same aspect", latent.h, latent.w);
+    Err(Error::Shape { what, got: vec![rows, columns], expected })
 }
 
 /// Checks that `map`, [n, …], has one row for all images, or one row for each image. `name` is what a message calls the

@@ -3,6 +3,7 @@
 use super::config::RequestConfig;
 use super::infotext::Infotext;
 use super::recipe::{FORMAT, PngRecipe, RunRecipe};
+use super::stored::Stored;
 use super::{Pipeline, Request};
 use crate::conditioning::Codec;
 use crate::diffusion::SchedulerFamily;
@@ -114,17 +115,24 @@ impl<'p> Request<'p> {
     /// - parts of the run that the request came from, if they cannot be repeated;
     /// - a size that takes much longer than the model's own;
     /// - words that the embedded model does not know;
+    /// - guidance methods whose maps or pictures are too large for a PNG, so that the saved picture does not repeat them;
     /// - pictures and drawings for ControlNets that have another size than the picture.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a size that no picture can have, or a prompt that cannot be read.
     pub fn notes(&self) -> Result<Vec<String>> {
+        self.doubts(&self.stored())
+    }
+
+    /// Returns the notes of a request whose methods are stored in this way.
+    pub(super) fn doubts(&self, stored: &Stored) -> Result<Vec<String>> {
         let (grid, cell) = (self.grid()?, self.model.cell());
         let size = Size::new((grid.w * cell) as u32, (grid.h * cell) as u32);
         let resized = self.controls.iter().filter_map(|control| control.resized(size));
         let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?];
         let without = self.kept_controls.iter().map(|_| NO_NET.to_owned());
-        Ok(self.notes.iter().cloned().chain(without).chain(doubts.into_iter().flatten()).chain(resized).collect())
+        let doubts = doubts.into_iter().flatten().chain(stored.too_large.iter().cloned());
+        Ok(self.notes.iter().cloned().chain(without).chain(doubts).chain(resized).collect())
     }
 
     /// Returns a warning about a size that is far beyond the model's own.
@@ -148,20 +156,11 @@ impl<'p> Request<'p> {
         )))
     }
 
-    /// Returns the recipe that repeats this request. If no seed is set, this function draws one.
-    pub(super) fn recipe(&self) -> Result<RunRecipe> {
-        let mut missing = Vec::new();
-        let mut told = |recipe: Result<Recipe>| match recipe {
-            Ok(recipe) => Some(recipe),
-            Err(error) => {
-                missing.push(error.to_string());
-                None
-            }
-        };
-        let attached = self.attached.iter().map(|guidance| guidance.recipe());
-        let controls = self.controls.iter().filter_map(|control| told(control.recipe())).collect();
-        let guidances = attached.chain(self.guidances.iter().map(|guidance| guidance.recipe()));
-        let guidances = guidances.filter_map(&mut told).collect();
+    /// Returns the recipe that repeats this request, whose methods are stored in this way. If no seed is set, this
+    /// function draws one.
+    pub(super) fn recipe(&self, stored: Stored) -> Result<RunRecipe> {
+        let Stored { guidances, controls, mut missing, .. } = stored;
+        let mut told = |recipe: Result<Recipe>| recipe.map_err(|error| missing.push(error.to_string())).ok();
         let solver = self.solver.as_ref().and_then(|solver| told(solver.recipe()));
         let combine = self.combine.as_ref().and_then(|combine| told(combine.recipe()));
         let named = |solver: &dyn Solver| (solver.name(), solver.family());

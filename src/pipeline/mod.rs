@@ -10,6 +10,7 @@ mod preview;
 mod recipe;
 mod reference;
 mod request;
+mod stored;
 
 pub use crate::recipe::KeptPictures;
 pub use color_words::ColorWords;

@@ -7,7 +7,7 @@ use crate::diffusion::solver::{self, solver_label, spacing_label};
 use crate::error::{Error, Result};
 use crate::model::Identity;
 use crate::raster::Raster;
-use crate::recipe::{KeptPictures, Recipe, STRUCTURE, UNPACKED, complete, structure, thin, unpacked};
+use crate::recipe::{Extent, KeptPictures, Recipe, STRUCTURE, TEXT, UNPACKED, complete, structure, thin};
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -61,7 +61,7 @@ pub struct RunRecipe {
 /// Version of the recipe format that is written and read.
 pub(super) const FORMAT: u32 = 1;
 /// Largest number of guidance methods, and of ControlNets, in a recipe that is read. Each one takes time at every step.
-const MOST_GUIDANCES: usize = 256;
+pub(super) const MOST_GUIDANCES: usize = 256;
 /// Keyword of the recipe's JSON in a PNG file.
 const OWN: &str = "impasto";
 /// Keyword of the AUTOMATIC1111 web UI's text in a PNG file.
@@ -141,7 +141,7 @@ impl RunRecipe {
     /// Returns the bytes of a PNG with this recipe and other texts, as [`Output::png`](super::Output::png) does.
     ///
     /// # Errors
-    /// The errors of [`Raster::to_png`] and [`texts`](Self::texts).
+    /// The errors of [`Raster::to_png`].
     pub(super) fn png(&self, picture: &Raster, kept: KeptPictures, texts: &[(&str, &str)]) -> Result<Vec<u8>> {
         let (infotext, own) = self.texts("PNG", kept)?;
         let recipe = [(PARAMETERS, infotext.as_str()), (OWN, own.as_str())];
@@ -149,25 +149,15 @@ impl RunRecipe {
     }
 
     /// Returns the AUTOMATIC1111 web UI's text and the recipe's JSON. Errors name `file`.
-    ///
-    /// # Errors
-    /// [`Error::Parameter`] if the recipe unpacks to more bytes than are read again.
     fn texts(&self, file: &str, kept: KeptPictures) -> Result<(String, String)> {
         let malformed = |error: serde_json::Error| Error::Malformed { file: file.into(), problem: error.to_string() };
-        let mut settings = serde_json::to_value(self).map_err(malformed)?;
-        if kept == KeptPictures::Thumbnails {
-            thin(&mut settings)?;
-        }
-        let bytes = unpacked(&settings);
-        if bytes > UNPACKED {
-            let most = UNPACKED >> 20;
-            let expected =
-                format!("maps and pictures of at most {most} MiB; use Raster::save to write the picture alone");
-            return Err(Error::parameter("recipe", format!("{bytes} bytes"), expected));
-        }
         let own = match kept {
             KeptPictures::Whole => serde_json::to_string(self).map_err(malformed)?,
-            KeptPictures::Thumbnails => settings.to_string(),
+            KeptPictures::Thumbnails => {
+                let mut settings = serde_json::to_value(self).map_err(malformed)?;
+                thin(&mut settings)?;
+                settings.to_string()
+            }
         };
         Ok((self.infotext().to_string(), own))
     }
@@ -215,11 +205,11 @@ impl PngRecipe {
                 let hint = "the file has only a thumbnail; give the picture to `Request::from_png_with`";
                 return Err(Error::MissingFile { file, place, hint });
             }
-            if unpacked(&own) > UNPACKED {
-                let most = UNPACKED >> 20;
+            if !Extent::of(&own).fits() {
+                let [most, text] = [UNPACKED, TEXT].map(|bytes| bytes >> 20);
                 return Err(malformed(format!(
-                    "the recipe's maps and pictures unpack to more than {most} MiB; expected at most {most} MiB; use a \
-                     file that Output::save wrote"
+                    "the recipe's maps and pictures are too large; expected at most {most} MiB, or {text} MiB as text; \
+                     use a file that Output::save wrote"
                 )));
             }
             let recipe: RunRecipe = serde_json::from_value(own).map_err(broken)?;

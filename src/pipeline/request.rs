@@ -103,7 +103,9 @@ impl<'p> Request<'p> {
     /// - The errors of [`Controlled::new`] for ControlNets.
     /// - The errors of guidance methods, with the method's name.
     pub fn run(mut self) -> Result<Output> {
-        let (mut recipe, begun, doubts) = (self.recipe()?, Instant::now(), self.notes()?);
+        let (stored, begun) = (self.stored(), Instant::now());
+        let doubts = self.doubts(&stored)?;
+        let mut recipe = self.recipe(stored)?;
         let (prompt, colors) = self.understood()?;
         if colors.len() > MOST_COLORS {
             let expected =

@@ -3,7 +3,7 @@
 mod packed;
 mod thumbnails;
 
-pub(crate) use packed::{UNPACKED, plane, tensor};
+pub(crate) use packed::{PackedBytes, UNPACKED, plane, tensor};
 pub use thumbnails::KeptPictures;
 pub(crate) use thumbnails::{complete, thin};
 
@@ -12,6 +12,7 @@ use crate::raster;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Name and settings from which a value of this crate is created again. Numbers keep every bit.
 ///
@@ -68,6 +69,9 @@ impl Recipe {
     }
 }
 
+/// Limit in bytes of all texts in the settings of a file, which leaves room for other texts in a PNG.
+pub(crate) const TEXT: u64 = 192 << 20;
+
 /// Limit in bytes of a file's JSON, without the strings in it. Each of these bytes may become a value of 32 bytes or
 /// more. The recipe of a run has a few thousand.
 pub(crate) const STRUCTURE: usize = 1 << 21;
@@ -84,15 +88,52 @@ pub(crate) fn structure(json: &str) -> usize {
     json.as_bytes().iter().copied().filter(outside).count()
 }
 
-/// Returns the number of bytes to which pictures and packed values among settings unpack, as their headers and shapes
-/// say. A value that unpacks to more is refused later.
-pub(crate) fn unpacked(settings: &Value) -> u64 {
-    let all = |values: &mut dyn Iterator<Item = &Value>| values.map(unpacked).fold(0, u64::saturating_add);
-    match settings {
-        Value::String(text) => raster::unpacked(text),
-        Value::Array(values) => all(&mut values.iter()),
-        Value::Object(fields) => packed::unpacked(fields).saturating_add(all(&mut fields.values())),
-        _ => 0,
+/// The size of settings in a file, as the headers of pictures and the shapes of packed values say. Values that unpack to
+/// more are refused later.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extent<'v> {
+    /// Bytes of all texts, which hold the pictures and packed values.
+    text: u64,
+    /// Bytes to which pictures and packed values unpack.
+    unpacked: u64,
+    /// Label maps that are counted, because equal ones are unpacked once.
+    label_maps: HashSet<&'v str>,
+}
+
+impl<'v> Extent<'v> {
+    /// Returns the size of some settings.
+    pub(crate) fn of(settings: &'v Value) -> Self {
+        Self::default().with(settings)
+    }
+
+    /// Returns the size with further settings.
+    pub(crate) fn with(&self, settings: &'v Value) -> Self {
+        let mut extent = self.clone();
+        extent.add(settings);
+        extent
+    }
+
+    /// Adds the size of further settings.
+    fn add(&mut self, settings: &'v Value) {
+        match settings {
+            Value::String(text) => {
+                self.text += text.len() as u64;
+                self.unpacked = self.unpacked.saturating_add(raster::unpacked(text));
+            }
+            Value::Array(values) => values.iter().for_each(|value| self.add(value)),
+            Value::Object(fields) => {
+                let is_known = packed::label_map(fields).is_some_and(|labels| !self.label_maps.insert(labels));
+                let own = if is_known { 0 } else { packed::unpacked(fields) };
+                self.unpacked = self.unpacked.saturating_add(own);
+                fields.values().for_each(|value| self.add(value));
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns true if a file can hold settings of this size.
+    pub(crate) const fn fits(&self) -> bool {
+        self.unpacked <= UNPACKED && self.text <= TEXT
     }
 }
 
@@ -135,8 +176,13 @@ mod tests {
     fn unpacked_size_is_known_before_unpacking() {
         let tensor = packed::Packed::of(&Tensor::zeros([3, 5], (Kind::Float, Device::Cpu))).unwrap();
         let settings = json!({ "maps": [&tensor, { "deeper": &tensor }], "picture": Raster::flat(Rgb(1, 2, 3), (30, 70)), "x": 1.5 });
+        let unpacked = |settings: &Value| Extent::of(settings).unpacked;
         assert_eq!(unpacked(&settings), 2 * 4 * 15 + 3 * 70 * 30);
         assert_eq!(unpacked(&json!({ "shape": [i64::MAX, 8], "values": "" })), u64::MAX);
         assert_eq!(unpacked(&json!(["data:image/png;base64,AAAA", "shape", null, { "shape": 7, "values": "" }])), 0);
+        let labels = |bytes| json!({ "shape": [300, 200], "bytes": bytes });
+        assert_eq!(unpacked(&json!([labels("AA"), { "deeper": labels("AA") }, labels("BB")])), 2 * 300 * 200);
+        let letters = "x".repeat(1 << 20);
+        assert!(Extent::of(&json!(vec![&letters; 192])).fits() && !Extent::of(&json!(vec![&letters; 193])).fits());
     }
 }

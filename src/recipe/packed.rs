@@ -27,14 +27,12 @@ impl Packed {
     /// # Errors
     /// [`Error::Malformed`] for a tensor that is too large to be read again.
     pub(super) fn of(tensor: &Tensor) -> Result<Self> {
-        if bytes(&tensor.size()).is_none() {
+        if bytes(&tensor.size(), 4).is_none() {
             return Err(unfit(&tensor.size()));
         }
         let flat = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_flatten(0, -1)?.f_contiguous()?;
         let bytes: Vec<u8> = Vec::<f32>::try_from(&flat)?.into_iter().flat_map(f32::to_le_bytes).collect();
-        let mut packer = ZlibEncoder::new(Vec::new(), Compression::fast());
-        let packed = packer.write_all(&bytes).and_then(|()| packer.finish()).map_err(|error| malformed(&error))?;
-        Ok(Self { shape: tensor.size(), values: BASE64_STANDARD.encode(packed) })
+        Ok(Self { shape: tensor.size(), values: pack(&bytes)? })
     }
 
     /// Unpacks the tensor, f32 on the CPU.
@@ -42,40 +40,86 @@ impl Packed {
     /// # Errors
     /// [`Error::Malformed`] if the number of values does not fit the shape.
     pub(super) fn tensor(&self) -> Result<Tensor> {
-        let length = bytes(&self.shape).ok_or_else(|| unfit(&self.shape))?;
-        let packed = BASE64_STANDARD.decode(&self.values).map_err(|error| malformed(&error))?;
-        let mut bytes = Vec::new();
-        // One byte beyond the expected length is read, so that surplus values are noticed.
-        let read = ZlibDecoder::new(packed.as_slice()).take(length.saturating_add(1)).read_to_end(&mut bytes);
-        read.map_err(|error| malformed(&error))?;
-        if bytes.len() as u64 != length {
-            let problem = format!(
-                "the values of shape {:?} have {} bytes; expected {length}; use a file that has not been edited",
-                self.shape,
-                bytes.len()
-            );
-            return Err(malformed(&problem));
-        }
+        let length = bytes(&self.shape, 4).ok_or_else(|| unfit(&self.shape))?;
+        let bytes = unpack(&self.values, &self.shape, length)?;
         let (chunks, _) = bytes.as_chunks::<4>();
         let values: Vec<f32> = chunks.iter().copied().map(f32::from_le_bytes).collect();
         Ok(Tensor::f_from_slice(&values)?.f_reshape(self.shape.as_slice())?)
     }
 }
 
-/// Returns the number of bytes of an f32 tensor of this shape; `None` for more than [`UNPACKED`], because a short text
-/// may unpack to any number of zeros.
-fn bytes(shape: &[i64]) -> Option<u64> {
-    let bytes = shape.iter().try_fold(4u64, |bytes, side| bytes.checked_mul(u64::try_from(*side).ok()?));
+/// Bytes of a plane, compressed (zlib) and written in base64.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PackedBytes {
+    /// Rows and columns.
+    shape: (usize, usize),
+    bytes: String,
+}
+
+impl PackedBytes {
+    /// Packs the bytes of rows × columns.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the bytes cannot be compressed.
+    pub(crate) fn of(bytes: &[u8], shape: (usize, usize)) -> Result<Self> {
+        Ok(Self { shape, bytes: pack(bytes)? })
+    }
+
+    /// Unpacks the bytes; also returns rows and columns.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the number of bytes does not fit the shape.
+    pub(crate) fn unpack(&self) -> Result<(Vec<u8>, (usize, usize))> {
+        let shape = [self.shape.0, self.shape.1].map(|side| i64::try_from(side).unwrap_or(i64::MAX));
+        let length = bytes(&shape, 1).ok_or_else(|| unfit(&shape))?;
+        Ok((unpack(&self.bytes, &shape, length)?, self.shape))
+    }
+}
+
+/// Compresses bytes and writes them in base64.
+fn pack(bytes: &[u8]) -> Result<String> {
+    let mut packer = ZlibEncoder::new(Vec::new(), Compression::fast());
+    let packed = packer.write_all(bytes).and_then(|()| packer.finish()).map_err(|error| malformed(&error))?;
+    Ok(BASE64_STANDARD.encode(packed))
+}
+
+/// Returns the `length` bytes that [`pack`] has packed.
+fn unpack(packed: &str, shape: &[i64], length: u64) -> Result<Vec<u8>> {
+    let packed = BASE64_STANDARD.decode(packed).map_err(|error| malformed(&error))?;
+    let mut bytes = Vec::new();
+    // One byte beyond the expected length is read, so that surplus values are noticed.
+    let read = ZlibDecoder::new(packed.as_slice()).take(length.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|error| malformed(&error))?;
+    if bytes.len() as u64 == length {
+        return Ok(bytes);
+    }
+    let got = bytes.len();
+    Err(malformed(&format!(
+        "the values of shape {shape:?} have {got} bytes; expected {length}; use a file that has not been edited"
+    )))
+}
+
+/// Returns the number of bytes of an array of this shape, whose elements have `each` bytes; `None` for more than
+/// [`UNPACKED`], because a short text may unpack to any number of zeros.
+fn bytes(shape: &[i64], each: u64) -> Option<u64> {
+    let bytes = shape.iter().try_fold(each, |bytes, side| bytes.checked_mul(u64::try_from(*side).ok()?));
     bytes.filter(|bytes| *bytes <= UNPACKED)
 }
 
 /// Returns the number of bytes to which packed values in `fields` unpack, as their shape says; 0 if `fields` are not
 /// packed values.
 pub(super) fn unpacked(fields: &Map<String, Value>) -> u64 {
-    match (fields.get("shape").map(Vec::<i64>::deserialize), fields.get("values")) {
-        (Some(Ok(shape)), Some(Value::String(_))) => bytes(&shape).unwrap_or(u64::MAX),
+    let packed = |field: &str| fields.get(field).is_some_and(Value::is_string);
+    match fields.get("shape").map(Vec::<i64>::deserialize) {
+        Some(Ok(shape)) if packed("values") => bytes(&shape, 4).unwrap_or(u64::MAX),
+        Some(Ok(shape)) if packed("bytes") => bytes(&shape, 1).unwrap_or(u64::MAX),
         _ => 0,
     }
+}
+
+/// Returns the packed labels of a label map; `None` if `fields` are not a label map.
+pub(super) fn label_map(fields: &Map<String, Value>) -> Option<&str> {
+    fields.get("bytes").filter(|_| fields.contains_key("shape"))?.as_str()
 }
 
 /// Returns the error for a shape that is negative or too large.

@@ -1,7 +1,7 @@
 //! [`Adherence`]: a measure of how closely a picture follows the drawing that it was painted from.
 
 use impasto::hint::{Canny, Drawing, Sketch};
-use impasto::{Raster, Result, Rgb, Size};
+use impasto::{Grid, Raster, Result, Rgb, Size};
 
 /// Distance in pixels within which a painted edge counts as an edge of the drawing.
 const TOLERANCE: u32 = 1;
@@ -36,12 +36,13 @@ impl Adherence {
         } else {
             drawing.strokes.colors()?
         };
-        for (color, place) in colors {
-            let under: Vec<(u32, u32)> = place
-                .indexed_iter()
-                .filter(|(_, inside)| **inside > 0.5)
-                .map(|((y, x), _)| (x as u32, y as u32))
-                .collect();
+        let Size { width, height } = layer.size();
+        for (color, region) in colors {
+            let inside = region.for_images(Grid::new(height.into(), width.into()), 1)?;
+            let inside = Vec::<f32>::try_from(&inside.f_flatten(0, -1)?)?;
+            let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+            let under: Vec<(u32, u32)> =
+                places.zip(&inside).filter(|(_, inside)| **inside > 0.5).map(|(place, _)| place).collect();
             strokes.extend(under.iter().filter_map(|&(x, y)| painted.pixel(x, y)).map(|got| got.delta_e(color)));
             let object = grown(original, color, under);
             if object.len() >= LEAST {

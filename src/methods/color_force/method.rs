@@ -13,7 +13,6 @@ use crate::hint::Strokes;
 use crate::mask::Region;
 use crate::saliency::{Daam, Differential, Occurrence, Recorded, Reference, Saliency, Spread};
 use crate::window::Window;
-use ndarray::Array2;
 use std::fmt;
 use tch::Tensor;
 
@@ -140,15 +139,12 @@ impl ColorForce {
     /// # Errors
     /// The errors of [`Strokes::colors`].
     pub fn painted(strokes: &Strokes) -> Result<Vec<Self>> {
-        let (colors, places): (Vec<Rgb>, Vec<Array2<f32>>) = strokes.colors()?.into_iter().unzip();
-        let regions: Vec<Region> = places.into_iter().map(Region::new).collect();
-        let force = |(own, (color, region)): (usize, (Rgb, &Region))| {
-            let others = regions.iter().enumerate().filter(|(at, _)| *at != own).map(|(_, other)| other.clone());
-            let under = Spread::of(region.clone()).among(others);
+        let force = |(color, region): (Rgb, Region)| {
+            let under = Spread::of(region).among_drawing();
             let force = Self::exact(format!("stroke {color}"), color).saliency(under).saliency_cutoff(STROKE_CUTOFF);
             force.tune(|options| options.alike = true)
         };
-        Ok(colors.into_iter().zip(&regions).enumerate().map(force).collect())
+        Ok(strokes.colors()?.into_iter().map(force).collect())
     }
 
     /// Forces `phrase` to the color that it has in a reference, and keeps the texture. The force is

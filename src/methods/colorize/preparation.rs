@@ -39,7 +39,13 @@ pub(super) fn sketch(drawing: &Raster, ink: Ink, within: Size) -> Result<Tensor>
     }
     let (size, (left, above)) = placement(drawing.size(), within);
     let lines = match ink {
-        Ink::Uneven => standard_line_art(drawing)?.resize(size, Filter::Bicubic)?,
+        Ink::Uneven => {
+            // The time grows with the drawing's pixels, and a large scan has no more lines for it.
+            let most = Size::new(2 * size.width, 2 * size.height);
+            let is_large = drawing.size().width > most.width;
+            let small = is_large.then(|| drawing.resize(most, Filter::Box)).transpose()?;
+            standard_line_art(small.as_ref().unwrap_or(drawing))?.resize(size, Filter::Bicubic)?
+        }
         Ink::Dark | Ink::Light => drawing.resize(size, Filter::Bicubic)?,
     };
     let lines = lines.to_tensor(Device::Cpu)?;

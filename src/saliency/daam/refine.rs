@@ -164,7 +164,7 @@ impl Refining {
     }
 
     /// Returns the refined map of the phrase, [n, 1, h, w] in 0..=1 on `to`; `None` before the first step. `map`, [n,
-    /// 1, h, w], is the phrase's own map. `change`, [n, 1, H, W], shows where the prediction changes with the phrase;
+    /// 1, h, w], is the phrase's own map; without competition, `map` may have several channels, and so has the result. `change`, [n, 1, H, W], shows where the prediction changes with the phrase;
     /// `None` if the change was not measured.
     pub(super) fn map(&self, map: &Tensor, change: Option<&Tensor>, to: Grid) -> Result<Option<Tensor>> {
         if let Refine::Contrast { beta, .. } = self.how {
@@ -195,12 +195,13 @@ impl Refining {
 }
 
 impl Refine {
-    /// Refines `map`, [n, 1, h, w], by the self-attention of `grid`, [n, cells, attended], and resizes the result to
-    /// `to`.
-    fn apply(self, map: &Tensor, attention: &Tensor, grid: Grid, to: Grid) -> Result<Tensor> {
-        let Self::SelfAttention { power } = self else { return resized(map, to) };
-        let map = Normalize::MinMax.apply(&attend(&resized(map, grid)?, attention, power)?)?;
-        Ok(resized(&map, to)?.f_clamp(0.0, 1.0)?)
+    /// Refines `maps`, [n, channels, h, w], by the self-attention of `grid`, [n, cells, attended], and resizes the result
+    /// to `to`. Each channel is a map of its own.
+    fn apply(self, maps: &Tensor, attention: &Tensor, grid: Grid, to: Grid) -> Result<Tensor> {
+        let Self::SelfAttention { power } = self else { return resized(maps, to) };
+        let maps = attend(&resized(maps, grid)?, attention, power)?;
+        let each = Normalize::MinMax.apply(&maps.f_reshape([-1, 1, grid.h, grid.w])?)?;
+        Ok(resized(&each.f_reshape(maps.size())?, to)?.f_clamp(0.0, 1.0)?)
     }
 }
 

@@ -7,14 +7,14 @@ use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
 use crate::error::Result;
 use crate::guidance::{Guidance, Setup};
-use crate::mask::Region;
+use crate::mask::{Region, distances};
 use crate::recipe::Recipe;
 use crate::saliency::Saliency;
 use crate::step::{Grid, Step};
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Distance from a region at which the region's claim to a cell is halved, in shares of the map's larger side.
 const NEAR: f64 = 0.25;
@@ -41,12 +41,34 @@ const NEAR: f64 = 0.25;
 #[must_use]
 pub struct Spread {
     region: Region,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    rivals: Vec<Region>,
+    #[serde(default)]
+    rivals: Rivals,
     power: u32,
     recorder: Recorder,
     #[serde(skip)]
-    run: Option<(Refining, Grid)>,
+    run: Option<Spreading>,
+}
+
+/// The regions that compete with a spread region for cells.
+#[derive(Serialize, Deserialize)]
+enum Rivals {
+    Regions(Vec<Region>),
+    /// The other regions of the region's label map, which a recipe then holds only once.
+    OtherLabels,
+}
+
+impl Default for Rivals {
+    fn default() -> Self {
+        Self::Regions(Vec::new())
+    }
+}
+
+/// The state of a run.
+struct Spreading {
+    refining: Refining,
+    grid: Grid,
+    /// Rivals at latent resolution, [n, rivals, h, w]; `None` if there are none.
+    rivals: Option<Tensor>,
 }
 
 impl fmt::Debug for Spread {
@@ -59,7 +81,7 @@ impl Spread {
     /// Spreads `region` by four powers of self-attention.
     pub fn of(region: Region) -> Self {
         let recorder = Recorder { window: Window::timesteps(0..=850), or_whole_run: true, ..Recorder::default() };
-        Self { region, rivals: Vec::new(), power: 4, recorder, run: None }
+        Self { region, rivals: Rivals::default(), power: 4, recorder, run: None }
     }
 
     /// Names other drawn regions, which compete for cells:
@@ -71,8 +93,23 @@ impl Spread {
     /// In cells of other regions the map is 0. A cell to which two regions have an equal claim stays with both. By
     /// default there are no other regions, and the region keeps every cell that it reaches.
     pub fn among(mut self, rivals: impl IntoIterator<Item = Region>) -> Self {
-        self.rivals = rivals.into_iter().collect();
+        self.rivals = Rivals::Regions(rivals.into_iter().collect());
         self
+    }
+
+    /// Makes the other regions of the same drawing compete, as [`among`](Self::among) does. The regions of a drawing
+    /// are those that [`Strokes::colors`](crate::hint::Strokes::colors) returns together. A recipe holds the drawing
+    /// once, and not once for each region.
+    pub fn among_drawing(mut self) -> Self {
+        self.rivals = Rivals::OtherLabels;
+        self
+    }
+
+    fn rivals(&self) -> Vec<Region> {
+        match &self.rivals {
+            Rivals::Regions(regions) => regions.clone(),
+            Rivals::OtherLabels => self.region.other_labels(),
+        }
     }
 
     /// Sets the power p of self-attention, 0..=8: the number of times that the region spreads from cell to cell. A
@@ -85,7 +122,7 @@ impl Spread {
 
 impl CrossAttentionHook for Spread {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        let looks = self.run.as_ref().is_some_and(|(refining, _)| refining.looks_at(site));
+        let looks = self.run.as_ref().is_some_and(|run| run.refining.looks_at(site));
         if looks && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
     }
 
@@ -94,24 +131,28 @@ impl CrossAttentionHook for Spread {
     }
 
     fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
-        self.run.as_mut().map_or(Ok(()), |(refining, _)| refining.add(at, probs))
+        self.run.as_mut().map_or(Ok(()), |run| run.refining.add(at, probs))
     }
 }
 
 impl Guidance for Spread {
     fn check(&self) -> Result<()> {
         self.region.check()?;
-        self.rivals.iter().try_for_each(Region::check)?;
+        if let Rivals::Regions(regions) = &self.rivals {
+            regions.iter().try_for_each(Region::check)?;
+        }
         Refine::SelfAttention { power: self.power }.check()
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.region.begin(setup)?;
-        self.rivals.iter_mut().try_for_each(|rival| rival.begin(setup))?;
+        let rivals = self.rivals().into_iter().map(|rival| rival.for_images(setup.grid, setup.images));
+        let rivals = rivals.collect::<Result<Vec<_>>>()?;
+        let joined = (!rivals.is_empty()).then(|| Tensor::f_cat(&rivals, 1)?.f_to_device(setup.device)).transpose()?;
         self.recorder.begin(setup.schedule);
         let refine = Refine::SelfAttention { power: self.power };
         let refining = Refining::new(refine, setup, Accumulate::Mean, &self.recorder, Default::default())?;
-        self.run = Some((refining, setup.grid));
+        self.run = Some(Spreading { refining, grid: setup.grid, rivals: joined });
         Ok(())
     }
 
@@ -131,18 +172,14 @@ impl Guidance for Spread {
 impl Saliency for Spread {
     fn map(&self) -> Result<Option<Tensor>> {
         let Some(region) = self.region.map()? else { return Ok(None) };
-        let Some((refining, grid)) = &self.run else { return Ok(Some(region)) };
-        let spread = |region: &Tensor| refining.map(region, None, *grid);
+        let Some(Spreading { refining, grid, rivals }) = &self.run else { return Ok(Some(region)) };
+        let spread = |regions: &Tensor| refining.map(regions, None, *grid);
         let Some(own) = spread(&region)? else { return Ok(Some(region)) };
         // Cells that the region covers by half or more are always found, even where the region's spread is weak.
         let found = own.f_maximum(&region)?.f_add(&covered(&region)?)?.f_clamp_max(1.0)?;
-        let claim = claim(&own, &region)?;
-        let mut kept = claim.f_ones_like()?;
-        for rival in &self.rivals {
-            let Some(region) = rival.map()? else { continue };
-            let Some(reached) = spread(&region)? else { continue };
-            kept = kept.f_mul(&claim.f_ge_tensor(&self::claim(&reached, &region)?)?)?;
-        }
+        let Some(rivals) = rivals else { return Ok(Some(found)) };
+        let Some(reached) = spread(rivals)? else { return Ok(Some(found)) };
+        let kept = claim(&own, &region)?.f_ge_tensor(&claim(&reached, rivals)?)?.f_all_dim(1, true)?;
         Ok(Some(found.f_mul(&kept)?))
     }
 }
@@ -152,21 +189,18 @@ fn covered(region: &Tensor) -> Result<Tensor> {
     Ok(region.f_ge(0.5)?.f_to_kind(Kind::Float)?)
 }
 
-/// Returns how strongly a region claims each cell, [n, 1, h, w], at least 0. `reached` is the map of the spread region,
-/// and `region` is the drawn region. Several strokes on one object
-/// reach equally far, so the nearest stroke gets a cell. The drawn region is added, so that a thin stroke keeps its own
-/// cells.
-fn claim(reached: &Tensor, region: &Tensor) -> Result<Tensor> {
-    let (n, _, h, w) = region.size4()?;
-    let mut nearness = Vec::new();
-    for image in 0..n {
-        let drawn = region.f_narrow(0, image, 1)?.f_reshape([h, w])?;
-        // If no cell is covered by half, the best covered cell counts.
-        let places = drawn.f_ge_tensor(&drawn.f_max()?.f_clamp_max(0.5)?)?.f_nonzero()?.f_to_kind(Kind::Float)?;
-        let cells = drawn.f_ones_like()?.f_nonzero()?.f_to_kind(Kind::Float)?;
-        let distance = Tensor::f_cdist(&cells, &places, 2.0, None)?.f_amin([1i64].as_slice(), false)?;
-        let half = NEAR * h.max(w) as f64;
-        nearness.push(distance.f_div_scalar(half)?.f_add_scalar(1.0)?.f_reciprocal()?.f_reshape([1, 1, h, w])?);
-    }
-    Ok(reached.f_mul(&Tensor::f_cat(&nearness, 0)?)?.f_add(region)?)
+/// Returns how strongly regions claim each cell, [n, regions, h, w], at least 0. `reached` has the maps of the spread
+/// regions, and `drawn` has the regions. Several strokes on one object reach equally far, so the nearest stroke gets a
+/// cell. The drawn region is added, so that a thin stroke keeps its own cells.
+fn claim(reached: &Tensor, drawn: &Tensor) -> Result<Tensor> {
+    let (n, regions, h, w) = drawn.size4()?;
+    // If no cell is covered by half, the best covered cell counts.
+    let places = drawn.f_ge_tensor(&drawn.f_amax([2i64, 3], true)?.f_clamp_max(0.5)?)?;
+    let places = Vec::<bool>::try_from(&places.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
+    let distances: Vec<f64> =
+        places.chunks((h * w).max(1) as usize).flat_map(|places| distances(places, Grid::new(h, w))).collect();
+    let distances = Tensor::f_from_slice(&distances)?.f_to_kind(Kind::Float)?.f_to_device(drawn.device())?;
+    let half = NEAR * h.max(w) as f64;
+    let nearness = distances.f_div_scalar(half)?.f_add_scalar(1.0)?.f_reciprocal()?;
+    Ok(reached.f_mul(&nearness.f_reshape([n, regions, h, w])?)?.f_add(drawn)?)
 }

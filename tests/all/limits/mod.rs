@@ -3,7 +3,9 @@
 #[path = "../../../fuzz/src/lib.rs"]
 mod targets;
 
+mod drawings;
 mod files;
+mod strokes;
 
 use std::path::{Path, PathBuf};
 
