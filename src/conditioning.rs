@@ -243,7 +243,8 @@ pub trait Codec {
     /// [`Error::MissingFile`] without a tower, as by default; [`Error::Parameter`] for a picture without pixels.
     fn vision(&self, _picture: &Raster, _view: View) -> Result<Vision> {
         let (file, place) = ("the image encoder".into(), "this model".into());
-        Err(Error::MissingFile { file, place, hint: "use a model with an image encoder, or implement `Codec::vision`" })
+        let hint = "use a model with an image encoder, or implement `Codec::vision`".into();
+        Err(Error::MissingFile { file, place, hint })
     }
 
     /// Encodes a whole text to a unit vector, f32, in the space of a picture's tokens ([`Codec::vision`]), with as many
@@ -253,11 +254,8 @@ pub trait Codec {
     /// [`Error::MissingFile`] without a text encoder that has a projection, as by default.
     fn text_vector(&self, _text: &str) -> Result<Tensor> {
         let (file, place) = ("the text encoder".into(), "this model".into());
-        Err(Error::MissingFile {
-            file,
-            place,
-            hint: "use a model whose text encoder has a projection, or implement `Codec::text_vector`",
-        })
+        let hint = "use a model whose text encoder has a projection, or implement `Codec::text_vector`".into();
+        Err(Error::MissingFile { file, place, hint })
     }
 
     /// Computes the features that a sketch adds in the network's downsampling half. The sketch is
@@ -269,7 +267,7 @@ pub trait Codec {
     fn sketch(&self, _sketch: &Tensor) -> Result<Vec<Tensor>> {
         let (file, place) = ("the sketch encoder".into(), "this model".into());
         let hint = "use a model that reads sketches, such as ColorizeDiffusion; with other models, use a ControlNet";
-        Err(Error::MissingFile { file, place, hint })
+        Err(Error::MissingFile { file, place, hint: hint.into() })
     }
 
     /// Marks tokens of a reference, [1, tokens, width], as tokens of one part of the picture, for a model that

@@ -2,7 +2,7 @@
 
 use crate::branch::Branch;
 use crate::color::Rgb;
-use std::borrow::Cow;
+use crate::wording::{Note, Remedy, Wording};
 use std::path::PathBuf;
 use tch::Tensor;
 
@@ -33,7 +33,17 @@ pub enum Error {
         /// Checkpoint that was searched.
         place: String,
         /// Advice for the user.
-        hint: &'static str,
+        hint: Note,
+    },
+    /// A file is of another kind than its place needs, such as a LoRA in place of a model.
+    #[error("{file}: the file is {contents}; {remedy}")]
+    OtherKind {
+        /// The file.
+        file: String,
+        /// Description of the contents.
+        contents: String,
+        /// The right use of such a file.
+        remedy: Remedy,
     },
     /// The content of a file does not fit its name.
     #[error("{file}: {problem}")]
@@ -49,7 +59,7 @@ pub enum Error {
         /// `owner/name`.
         repository: String,
         /// Description of the fault, and advice.
-        problem: String,
+        problem: Note,
     },
     /// A configuration asks for something this crate does not support, or contradicts itself.
     #[error("{file}: {field} is {value}; {expected}")]
@@ -61,7 +71,7 @@ pub enum Error {
         /// Value of the field.
         value: String,
         /// Values that would be accepted.
-        expected: String,
+        expected: Note,
     },
     /// Weights do not fit the model; every problem is listed.
     #[error("{0}")]
@@ -83,7 +93,7 @@ pub enum Error {
         /// Value that was given.
         value: String,
         /// Valid range, and usual values.
-        expected: Cow<'static, str>,
+        expected: Note,
     },
     /// A tensor has the wrong shape.
     #[error("{what} has shape {got:?}; expected {expected}")]
@@ -98,7 +108,8 @@ pub enum Error {
     /// A number that must be finite is infinite or NaN.
     #[error(
         "{what} is not finite at step {step}; usual causes are an overflow in half precision and a broken checkpoint; \
-         use f32, or another checkpoint"
+         {}",
+        Remedy::PrecisionOrModel
     )]
     NonFinite {
         /// Name of the number or tensor.
@@ -131,11 +142,7 @@ pub enum Error {
     #[error("the phrase has no letter or digit; use words of the prompt")]
     EmptyPhrase,
     /// Colors that phrases were assigned to do not occur in the painted map.
-    #[error(
-        "{}; set `tolerance` if the map has smooth edges; the map's colors are {}",
-        not_in_map(missing, palette),
-        mixed(palette)
-    )]
+    #[error("{}; the map's colors are {}; {}", not_in_map(missing, palette), mixed(palette), Remedy::Tolerance)]
     ColorNotInMap {
         /// All colors that are missing.
         missing: Vec<MissingColor>,
@@ -181,7 +188,7 @@ pub enum Error {
     NoMaps(&'static str),
 
     /// A guidance method failed; the source says why.
-    #[error("{name} failed in {phase}{}: {source}", when(*step))]
+    #[error("{name}: {source}")]
     Guidance {
         /// Name of the guidance method.
         name: &'static str,
@@ -246,6 +253,44 @@ impl Error {
         }
     }
 
+    /// Returns the way out that the error offers, apart from a value in the expected range.
+    pub fn remedy(&self) -> Option<Remedy> {
+        match self {
+            Self::MissingFile { hint: note, .. }
+            | Self::Hub { problem: note, .. }
+            | Self::Config { expected: note, .. }
+            | Self::Parameter { expected: note, .. } => note.remedy,
+            Self::OtherKind { remedy, .. } => Some(*remedy),
+            Self::NonFinite { .. } => Some(Remedy::PrecisionOrModel),
+            Self::ColorNotInMap { .. } => Some(Remedy::Tolerance),
+            Self::Guidance { source, .. } | Self::Hook { source, .. } => source.remedy(),
+            _ => None,
+        }
+    }
+
+    /// Returns the message in the words of a program. See [`Wording`] for an example. The message leaves out the site
+    /// and the step at which a hook failed.
+    pub fn worded(&self, words: &dyn Wording) -> String {
+        match self {
+            Self::Guidance { name, source, .. } => format!("{}: {}", words.name(name), source.worded(words)),
+            Self::Hook { source, .. } => source.worded(words),
+            Self::Parameter { name, value, expected } => {
+                format!("{} is {value}; expected {}", words.name(name), expected.worded(words))
+            }
+            Self::UnknownSolver { name, nearest } => {
+                let (solver, name) = (words.name("solver"), shortened(name));
+                format!("{solver} \"{name}\" is not known; {}", did_you_mean_solver(nearest))
+            }
+            _ => {
+                // Every message with a remedy ends with it.
+                let (message, remedy) = (self.to_string(), self.remedy());
+                let text = remedy.and_then(|remedy| message.strip_suffix(&format!("; {remedy}")));
+                Note { remedy: remedy.filter(|_| text.is_some()), ..Note::from(text.unwrap_or(&message).to_owned()) }
+                    .worded(words)
+            }
+        }
+    }
+
     /// Creates an error of your own, for hooks, guidance methods and callbacks. The new error has the message of
     /// `error`, and [`source`](std::error::Error::source) returns `error` itself. A run wraps the error with the place
     /// where it happened.
@@ -273,11 +318,7 @@ impl Error {
     /// let error = impasto::Error::parameter("glow", 7, "0..=1; .3 is usual");
     /// assert_eq!(error.to_string(), "glow is 7; expected 0..=1; .3 is usual");
     /// ```
-    pub fn parameter(
-        name: &'static str,
-        value: impl std::fmt::Display,
-        expected: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn parameter(name: &'static str, value: impl std::fmt::Display, expected: impl Into<Note>) -> Self {
         Self::Parameter { name, value: value.to_string(), expected: expected.into() }
     }
 }
@@ -338,11 +379,6 @@ fn first_line(error: &tch::TchError) -> String {
 fn quoted(words: &[String]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     quoted.join(", ")
-}
-
-/// Formats ` at step 3` for the step at which a guidance method failed; empty for `None`.
-fn when(step: Option<usize>) -> String {
-    step.map_or_else(String::new, |step| format!(" at step {step}"))
 }
 
 /// Returns true if a tensor has neither infinities nor NaNs. If the sum of all elements is finite, so is each element.

@@ -124,6 +124,7 @@
 //! | choose a sampling method | [`diffusion::solver`], [`pipeline::Request::solver_named`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
 //! | steer a run yourself | [`guidance::Guidance`] |
+//! | print errors and notes in the words of your program | [`wording::Wording`] |
 //! | take one step at a time | [`sampler::Sampler`] |
 //! | write the loop yourself | [`Model`], [`diffusion`] |
 //! | try your guidance method without a model | [`testing::ToyModel`] |
@@ -170,6 +171,7 @@ pub mod text;
 pub mod vision;
 pub mod weights;
 mod window;
+pub mod wording;
 
 /// Crates with types that appear in this crate's interface, re-exported in the versions that this crate uses.
 pub use {image, ndarray, tch};

@@ -86,8 +86,7 @@ impl Noise {
     pub(crate) fn of_image(self, image: usize) -> Result<Self> {
         let generators = match self.generators {
             Generators::Shared(_) => {
-                let expected =
-                    "a seed for each image, because best_of repeats the chosen image alone; use Noise::seeded";
+                let expected = "a seed for each image, because best_of repeats the chosen image alone";
                 return Err(Error::parameter("noise", "one generator for the whole batch", expected));
             }
             Generators::Counted { first, images } => match images.into_iter().nth(image) {

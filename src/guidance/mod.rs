@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::recipe::Recipe;
 use crate::step::{Grid, Step};
+use crate::wording::Note;
 use std::collections::BTreeMap;
 use std::fmt;
 use tch::{Device, Tensor};
@@ -289,8 +290,9 @@ pub trait Guidance: Send {
         Ok(())
     }
 
-    /// Returns messages about the run for the user: warnings and findings, in whole sentences.
-    fn notes(&self) -> Vec<String> {
+    /// Returns messages about the run for the user: warnings and findings, in whole sentences. A run sets
+    /// [`Note::origin`] to the method's name.
+    fn notes(&self) -> Vec<Note> {
         Vec::new()
     }
 
@@ -370,7 +372,7 @@ macro_rules! forward_guidance {
             fn decoded(&mut self, picture: &Tensor) -> Result<()> {
                 (**self).decoded(picture)
             }
-            fn notes(&self) -> Vec<String> {
+            fn notes(&self) -> Vec<Note> {
                 (**self).notes()
             }
             fn report(&self) -> Result<Option<Report>> {

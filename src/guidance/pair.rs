@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::prompt::Prompt;
 use crate::recipe::Recipe;
 use crate::step::Step;
+use crate::wording::Note;
 use tch::Tensor;
 
 /// Name in recipes of two guidance methods that run as one.
@@ -75,7 +76,7 @@ impl<A: Guidance, B: Guidance> Guidance for (A, B) {
         self.0.decoded(picture)?;
         self.1.decoded(picture)
     }
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         [self.0.notes(), self.1.notes()].concat()
     }
     fn report(&self) -> Result<Option<Report>> {

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::mask::otsu;
 use crate::raster::{Filter, Raster};
 use crate::size::Size;
+use crate::wording::Remedy;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -55,8 +56,7 @@ impl Sketch {
         let most = light.iter().max().copied().unwrap_or_default();
         if most - least < LEAST_CONTRAST {
             let value = format!("of lightness {least} to {most} on a scale of 0 to 255");
-            let expected =
-                format!("ink and paper that differ by {LEAST_CONTRAST} or more; use Sketch::blank for an empty sheet");
+            let expected = Remedy::BlankSketch.after(format!("ink and paper that differ by {LEAST_CONTRAST} or more"));
             return Err(Error::parameter("line art", value, expected));
         }
         let shares: Vec<f64> = light.iter().map(|value| f64::from(*value) / 255.0).collect();

@@ -8,6 +8,7 @@ use crate::guidance::{Guidance, Plan, Setup};
 use crate::recipe::{self, Recipe};
 use crate::step::Step;
 use crate::window::Window;
+use crate::wording::{Note, Remedy};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::Tensor;
@@ -148,16 +149,10 @@ impl Guidance for PerturbedAttention {
         Ok(())
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         let idle = self.run.as_ref().is_some_and(|run| !run.acts);
-        idle.then(|| {
-            format!(
-                "no step of this run is in the window ({}), so the method did nothing; widen the window",
-                self.window
-            )
-        })
-        .into_iter()
-        .collect()
+        let told = || format!("no step of this run is in the window ({}), so the method did nothing", self.window);
+        idle.then(|| Remedy::Window.after(told())).into_iter().collect()
     }
 
     fn recipe(&self) -> Result<Recipe> {

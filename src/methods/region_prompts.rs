@@ -13,6 +13,7 @@ use crate::methods::{ImageGuidance, PaintWithWords};
 use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::window::Window;
+use crate::wording::Note;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::Tensor;
@@ -65,7 +66,7 @@ pub struct RegionPrompts {
     #[serde(skip)]
     paints: Vec<PaintWithWords>,
     #[serde(skip)]
-    notes: Vec<String>,
+    notes: Vec<Note>,
 }
 
 impl fmt::Debug for RegionPrompts {
@@ -193,9 +194,9 @@ impl RegionPrompts {
             // In a model with two text encoders, both read the region's prompt.
             let conditioning = setup.codec.text_pair(prompt, prompt)?;
             if let Some(cut) = setup.codec.prompt_pair(prompt, prompt)?.cut() {
-                self.notes.push(format!(
+                self.notes.push(Note::from(format!(
                     "\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\"; shorten the prompt"
-                ));
+                )));
             }
             let (branch, mine) = match part.guide {
                 Some(_) => (setup.add_alone("region", prompt, conditioning)?, vec![*part]),
@@ -209,9 +210,9 @@ impl RegionPrompts {
             }
             let mask = part.region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?;
             if mask.f_max()?.f_double_value(&[])? == 0.0 {
-                self.notes.push(format!(
+                self.notes.push(Note::from(format!(
                     "the region of \"{prompt}\" covers no cell, so the prompt has no effect; enlarge the region"
-                ));
+                )));
             }
             self.run.push(Placed { branch, weight: mask.f_mul_scalar(part.strength)? });
         }
@@ -295,7 +296,7 @@ impl Guidance for RegionPrompts {
         Ok(())
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         let guides = self.parts.iter().filter_map(|part| part.guide.as_ref());
         let paints = self.paints.iter().flat_map(|paint| paint.notes());
         self.notes.iter().cloned().chain(paints).chain(guides.flat_map(|guide| guide.notes())).collect()

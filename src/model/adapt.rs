@@ -6,6 +6,7 @@ use super::{Model, PREVIEW, hex};
 use crate::error::Result;
 use crate::nn::{ClipText, Taesd, UNet};
 use crate::weights::{Embedding, Lora, Parts, Weights, share};
+use crate::wording::Note;
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -137,7 +138,7 @@ impl Model {
             kind: self.kind,
             vae_kind: self.vae_kind,
             offload: self.offload,
-            notes: self.notes.iter().cloned().chain(notes).collect(),
+            notes: self.notes.iter().cloned().chain(notes.into_iter().map(Note::from)).collect(),
             reading,
             fingerprint: OnceCell::new(),
             preview,

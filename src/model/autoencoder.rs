@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::nn::{Cell, ConfigFile, Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
 use crate::weights::Weights;
+use crate::wording::{Note, Remedy};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -145,15 +146,15 @@ impl Autoencoder {
     }
 
     /// Returns a note about the tiles in which a latent of `h` × `w` cells is decoded; `None` if it is decoded whole.
-    pub(super) fn tiles_told(&self, h: i64, w: i64) -> Option<String> {
+    pub(super) fn tiles_told(&self, h: i64, w: i64) -> Option<Note> {
         let [_, cell] = self.config.cells(self.options.0);
         let (rows, columns) = self.tiling.tile(h, w, cell.bytes)?;
         let (width, height) = (columns * cell.factor, rows * cell.factor);
         let whole = (h * w) as f64 * cell.bytes / f64::from(1 << 30);
-        Some(format!(
+        Some(Remedy::WholeDecoding.after(format!(
             "the picture was decoded in blended tiles of {width}×{height} pixels, because decoding it whole would have \
-             taken about {whole:.1} GiB; `Tiling::whole()` turns tiles off"
-        ))
+             taken about {whole:.1} GiB"
+        )))
     }
 
     fn decode_whole(&self, latent: &Tensor) -> Result<Tensor> {

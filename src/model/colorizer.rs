@@ -4,6 +4,7 @@ use super::configured::configured;
 use crate::error::Result;
 use crate::nn::{ConfigFile, ReferenceEncoder, ReferenceTokens, SketchEncoder, SketchEncoderConfig, UnetConfig};
 use crate::weights::{Checkpoint, Parts, Weights};
+use crate::wording::Note;
 use tch::{Device, Kind};
 
 /// Networks of a colorizer, which is a model that colors sketches. The UNet of a colorizer reads no words.
@@ -32,7 +33,7 @@ impl Colorizer {
         unet: &UnetConfig,
         (kind, device): (Kind, Device),
         parts: &mut Parts,
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Note>,
     ) -> Result<Option<Self>> {
         let has = |part: &str| main.has(&format!("{part}/config.json"));
         if !has(SKETCH)? {
@@ -48,7 +49,7 @@ impl Colorizer {
         let colorizer = Self::of(&config, unet, weights.each_ref().map(Option::as_ref))?;
         for (part, weights) in names.into_iter().zip(&weights) {
             if let Some(weights) = weights {
-                notes.extend(weights.report().notes());
+                notes.extend(weights.report().notes().into_iter().map(Note::from));
                 parts.insert(part.into(), weights.handed_out());
             }
         }

@@ -20,6 +20,7 @@ use crate::step::{Grid, Step};
 use crate::vision::{View, Vision};
 use crate::weights::{Checkpoint, Source};
 use crate::window::Window;
+use crate::wording::Remedy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -217,12 +218,11 @@ impl<'c> Control<'c> {
         let channels = self.net.config().conditioning_channels;
         match (&self.hint, hint.size().as_slice()) {
             (Hint::Picture(_), _) if channels != 3 => {
-                let expected = "3, for a picture as the hint; pass other hints as a tensor to `Control::new`";
+                let expected = Remedy::TensorHint.after("3, for a picture as the hint");
                 return Err(Error::parameter("conditioning_channels", channels, expected));
             }
             (Hint::Drawing(_), _) if channels != 5 => {
-                let expected = "5, for lines and strokes of color; for a ControlNet with 3 channels, pass the lines \
-                                with `Control::picture(&net, &sketch.raster())`";
+                let expected = Remedy::PictureHint.after("5, for lines and strokes of color");
                 return Err(Error::parameter("conditioning_channels", channels, expected));
             }
             (_, &[_, c, _, _]) if c == channels => {}
@@ -489,7 +489,7 @@ fn fits(config: &ControlNetConfig, model: &Model, file: &str) -> Result<()> {
     let (net, unet) = (&config.unet, &model.unet_config);
     let misfit = |field: &str, value: String, expected: String| {
         let expected = format!("expected {expected}, as in the model; this ControlNet is for another model");
-        Err(Error::Config { file: file.into(), field: field.into(), value, expected })
+        Err(Error::Config { file: file.into(), field: field.into(), value, expected: expected.into() })
     };
     let per_level = |of: fn(&crate::nn::unet::Level) -> i64| -> Result<[Vec<i64>; 2]> {
         Ok([net.levels()?.iter().map(of).collect(), unet.levels()?.iter().map(of).collect()])

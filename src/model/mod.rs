@@ -32,6 +32,7 @@ use crate::step::{Grid, Step};
 use crate::text::TextOptions;
 use crate::vision::{View, Vision};
 use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Weights, dense};
+use crate::wording::{Note, Remedy};
 use autoencoder::{Autoencoder, AutoencoderConfig};
 use colorizer::Colorizer;
 use configured::configured;
@@ -118,7 +119,7 @@ pub struct Model {
     vae_kind: Kind,
     /// True if the networks' matrices and kernels stay in their files; see [`LoadOptions::offload`].
     offload: bool,
-    notes: Vec<String>,
+    notes: Vec<Note>,
     /// Settings for reading prompts and pictures and for decoding, as text. The fingerprint includes them, because
     /// pictures depend on these settings, too.
     reading: String,
@@ -188,7 +189,7 @@ impl Model {
         );
         let mut notes = Vec::new();
         if kind == Kind::BFloat16 && device == Device::Cpu && !precision::cpu_is_faster_in_bf16() {
-            notes.push("this CPU is not faster in bf16 than in f32; load the model in f32".to_owned());
+            notes.push(Remedy::Precision.after("this CPU is not faster in bf16 than in f32"));
         }
         let mut parts = Parts::new();
 
@@ -207,13 +208,13 @@ impl Model {
             let wanted = wanted && (colorizer.is_none() || place.has(&format!("{part}/config.json"))?);
             if wanted {
                 let w = text_encoders.load(part, place, &main, kind, device)?;
-                notes.extend(w.report().notes());
+                notes.extend(w.report().notes().into_iter().map(Note::from));
                 parts.insert(part.into(), w.handed_out());
             }
         }
         let w = main.weights("unet", kind, device)?;
         let unet = UNet::new(&w, &unet_config)?;
-        notes.extend(w.report().notes());
+        notes.extend(w.report().notes().into_iter().map(Note::from));
         parts.insert("unet".into(), w.handed_out());
         let place = vae.as_ref().unwrap_or(&main);
         let vae_config = configured(place, "vae", AutoencoderConfig::from_json)?;
@@ -225,15 +226,14 @@ impl Model {
             None => kind,
         };
         let w = place.weights("vae", vae_kind, device)?;
-        notes.extend(place.notes().into_iter().filter(|_| options.vae.is_some()));
+        notes.extend(place.notes().into_iter().filter(|_| options.vae.is_some()).map(Note::from));
         let vae = Autoencoder::new(&w, &vae_config, options.tiling)?;
-        notes.extend(w.report().notes());
+        notes.extend(w.report().notes().into_iter().map(Note::from));
         parts.insert("vae".into(), w.handed_out());
         let scale = vae_config.scale().filter(|scale| options.vae.is_some() && xl != (*scale < 0.15));
         if let Some(scale) = scale {
-            notes.push(format!(
-                "the VAE {place} scales latents by {scale}, which does not fit {family}; use a VAE of that family"
-            ));
+            let problem = format!("the VAE {place} scales latents by {scale}, which does not fit {family}");
+            notes.push(Note::from(format!("{problem}; use a VAE of that family")));
         }
         text_encoders.check()?;
         fits(&unet_config, vae_config.latent_channels(), &text_encoders, colorizer.as_ref())
@@ -244,7 +244,7 @@ impl Model {
             None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),
         };
         if options.prediction.is_none() {
-            notes.extend(main.prediction()?.map(|because| format!("prediction type: {because}")));
+            notes.extend(main.prediction()?.map(|because| Note::from(format!("prediction type: {because}"))));
         }
         scheduler.prediction_type = options.prediction.unwrap_or(scheduler.prediction_type);
         if let Some(zero_snr) = options.zero_snr {
@@ -276,7 +276,7 @@ impl Model {
         });
         let preview = preview.transpose()?;
         let places = [Some(&main), text_encoder.as_ref(), text_encoder_2.as_ref()];
-        notes.extend(places.into_iter().flatten().flat_map(Checkpoint::notes));
+        notes.extend(places.into_iter().flatten().flat_map(Checkpoint::notes).map(Note::from));
         Ok(Self {
             name: source.name(),
             text_encoders,
@@ -415,13 +415,13 @@ impl Model {
     }
 
     /// Returns a note if a picture of `grid`'s size is decoded in tiles; `None` if the picture is decoded whole.
-    pub(crate) fn tiles_told(&self, grid: Grid) -> Option<String> {
+    pub(crate) fn tiles_told(&self, grid: Grid) -> Option<Note> {
         self.vae.tiles_told(grid.h, grid.w)
     }
 
     /// Returns a warning with the words of a prompt that the embedded model does not know; `None` if there are none,
     /// and for other models.
-    pub(crate) fn doubts_of(&self, prompt: &str) -> Result<Option<String>> {
+    pub(crate) fn doubts_of(&self, prompt: &str) -> Result<Option<Note>> {
         const SHOWN: usize = 8;
         if self.name != Source::Embedded.name() {
             return Ok(None);
@@ -434,15 +434,14 @@ impl Model {
         if spelled.len() > SHOWN {
             shown.push(format!("{} more", spelled.len() - SHOWN));
         }
-        Ok(Some(format!(
-            "the embedded model does not know {}; its vocabulary has about fifty words (docs/tiny-model.md); for \
-             pictures of other things, set another checkpoint with `Builder::source`",
+        Ok(Some(Remedy::Model.after(format!(
+            "the embedded model does not know {}; its vocabulary has about fifty words (docs/tiny-model.md)",
             shown.join(", ")
-        )))
+        ))))
     }
 
     /// Returns remarks from loading, in sentences.
-    pub fn notes(&self) -> &[String] {
+    pub fn notes(&self) -> &[Note] {
         &self.notes
     }
 }
@@ -457,7 +456,8 @@ fn open_taesd(source: &Source, channels: i64, kind: Kind, device: Device, in_mem
             file: checkpoint.name("vae/config.json"),
             field: "latent_channels".into(),
             value: config.latent_channels.to_string(),
-            expected: format!("expected {channels}, as in the model; use a tiny autoencoder for this model's family"),
+            expected: format!("expected {channels}, as in the model; use a tiny autoencoder for this model's family")
+                .into(),
         });
     }
     let w = checkpoint.weights("vae", kind, device)?;
@@ -522,7 +522,8 @@ struct Misfit {
 impl Misfit {
     fn of(self, checkpoint: &Checkpoint) -> Error {
         let Self { field, value, expected } = self;
-        Error::Config { file: checkpoint.name("unet/config.json"), field: field.into(), value, expected }
+        let (file, expected) = (checkpoint.name("unet/config.json"), expected.into());
+        Error::Config { file, field: field.into(), value, expected }
     }
 }
 
@@ -615,13 +616,15 @@ impl Codec for Model {
         if self.patches_are_words {
             return self.text_encoders.last_word(text, self.device);
         }
-        let missing = |file: &str, hint| Error::MissingFile { file: file.into(), place: self.name.clone(), hint };
-        let hint = "add the text encoder that was trained with the vision tower, with `LoadOptions::text_encoder`";
+        let missing = |file: &str| {
+            let hint = Remedy::TextEncoder.after("a vision tower works with the text encoder of its training");
+            Error::MissingFile { file: file.into(), place: self.name.clone(), hint }
+        };
         let Some(pooled) = self.text_encoders.pooled(text, self.device)? else {
-            return Err(missing("the text encoder", hint));
+            return Err(missing("the text encoder"));
         };
         let Some(projection) = self.vision.text_projection()? else {
-            return Err(missing("text_projection.weight of the text encoder", hint));
+            return Err(missing("text_projection.weight of the text encoder"));
         };
         let vector = projection.f_to_device(self.device)?.f_matmul(&pooled)?;
         Ok(vector.f_div(&vector.f_norm()?)?)
@@ -632,7 +635,7 @@ impl Codec for Model {
         let Some(colorizer) = &self.colorizer else {
             let (file, place) = ("the sketch encoder".into(), self.name.clone());
             let hint = "only models such as ColorizeDiffusion read sketches; use a ControlNet with this model";
-            return Err(Error::MissingFile { file, place, hint });
+            return Err(Error::MissingFile { file, place, hint: hint.into() });
         };
         let features = colorizer.sketch.forward(sketch)?;
         features.iter().map(|x| Ok(x.f_to_kind(Kind::Float)?)).collect()

@@ -42,8 +42,12 @@ impl Precision {
             Self::Kind(kind @ (Kind::Float | Kind::BFloat16)) => Ok(kind),
             Self::Kind(Kind::Half) if device.is_cuda() || device == Device::Mps => Ok(Kind::Half),
             Self::Kind(kind) => {
-                let value = format!("{kind:?} on {device:?}");
-                Err(Error::parameter(name, value, "Float or BFloat16; Half on a GPU only (CPUs compute it slowly)"))
+                let kind = match kind {
+                    Kind::Half => "f16".into(),
+                    other => format!("{other:?}"),
+                };
+                let (value, expected) = (format!("{kind} on {}", name_of(device)), "f32 or bf16; f16 on a GPU only");
+                Err(Error::parameter(name, value, expected))
             }
         }
     }
@@ -54,22 +58,28 @@ impl Precision {
 /// # Errors
 /// [`Error::Parameter`] with the devices that this libtorch has instead.
 pub(super) fn check_device(device: Device) -> Result<()> {
-    let missing = |expected: &'static str| Err(Error::parameter("device", format!("{device:?}"), expected));
+    let missing = |expected: &'static str| Err(Error::parameter("device", name_of(device), expected));
     match device {
         Device::Cuda(_) if !tch::utils::has_cuda() => missing(
-            "Device::Cpu, because this libtorch is built without CUDA or finds no GPU; for a libtorch with CUDA, see \
-             Set-up in the README (LIBTORCH_USE_PYTORCH=1, or PyTorch's archive)",
+            "cpu, because this libtorch is built without CUDA or finds no GPU; for a libtorch with CUDA, see Set-up in \
+             the README (LIBTORCH_USE_PYTORCH=1, or PyTorch's archive)",
         ),
         Device::Cuda(index) if index as i64 >= tch::Cuda::device_count() => {
             let count = tch::Cuda::device_count();
-            let expected = format!("Device::Cuda(0) to Device::Cuda({}), the GPUs of this machine", count - 1);
-            Err(Error::parameter("device", format!("{device:?}"), expected))
+            let expected = format!("cuda:0 to cuda:{}, the GPUs of this machine", count - 1);
+            Err(Error::parameter("device", name_of(device), expected))
         }
-        Device::Mps if !tch::utils::has_mps() => {
-            missing("Device::Cpu, because this libtorch has no MPS (Apple silicon)")
-        }
-        Device::Vulkan => missing("Device::Cpu, Device::Cuda or Device::Mps"),
+        Device::Mps if !tch::utils::has_mps() => missing("cpu, because this libtorch has no MPS (Apple silicon)"),
+        Device::Vulkan => missing("cpu, cuda or mps"),
         _ => Ok(()),
+    }
+}
+
+/// Returns PyTorch's name of a device, such as `cuda:0`.
+fn name_of(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        other => format!("{other:?}").to_lowercase(),
     }
 }
 
@@ -136,7 +146,7 @@ mod tests {
         assert_eq!(on(Precision::Fastest, Device::Mps).unwrap(), Kind::Float);
         assert_eq!(on(Kind::BFloat16.into(), Device::Cuda(0)).unwrap(), Kind::BFloat16);
         let message = on(Kind::Half.into(), Device::Cpu).unwrap_err().to_string();
-        assert!(message.contains("precision is Half on Cpu; expected Float or BFloat16"), "{message}");
+        assert!(message.contains("precision is f16 on cpu; expected f32 or bf16"), "{message}");
         assert!(on(Kind::Int64.into(), Device::Cuda(0)).is_err());
     }
 }

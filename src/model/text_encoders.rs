@@ -7,6 +7,7 @@ use crate::nn::{ClipText, ClipTextConfig, ConfigFile};
 use crate::prompt::Prompt;
 use crate::text::{Chunks, LENGTH, TextOptions, Tokenizer};
 use crate::weights::{Checkpoint, Weights};
+use crate::wording::Remedy;
 use tch::{Device, Kind, Tensor};
 
 /// One text encoder, or the two of SDXL.
@@ -106,9 +107,10 @@ impl TextEncoders {
     pub(super) fn prompt(&self, [first, second]: [&str; 2]) -> Result<Prompt> {
         let read = |encoder: &TextEncoder, text| Ok(encoder.chunks(text, self.options)?.prompt);
         match self.encoders.as_slice() {
-            [] => Err(Error::Tokenizer(
-                "the model has no text encoder to read a prompt; set one with `LoadOptions::text_encoder`".into(),
-            )),
+            [] => {
+                let expected = Remedy::TextEncoder.after("a text encoder, which reads the prompt");
+                Err(Error::parameter("the text encoder", "missing", expected))
+            }
             [_] if first != second => Err(one_encoder(second)),
             [encoder, other] if first != second => Ok(read(encoder, first)?.beside(read(other, second)?)),
             [encoder, ..] => read(encoder, first),
@@ -234,7 +236,7 @@ pub(super) fn tokenizer(checkpoint: &Checkpoint, folder: &str) -> Result<Tokeniz
         _ => Err(Error::MissingFile {
             file: format!("{folder}/tokenizer.json (or vocab.json and merges.txt)"),
             place: checkpoint.to_string(),
-            hint: "copy the tokenizer from another model of the same family",
+            hint: "copy the tokenizer from another model of the same family".into(),
         }),
     }
 }

@@ -10,6 +10,7 @@ use crate::micro_conditioning::MicroConditioning;
 use crate::nn::AddedConditions;
 use crate::nn::time::Sinusoids;
 use crate::step::Step;
+use crate::wording::Remedy;
 use tch::{Device, Kind, Tensor};
 
 /// Stacked network inputs of several branches.
@@ -49,7 +50,7 @@ impl Model {
         let alike = !self.inpaints() && added.is_none() && !x.requires_grad() && one(&latents);
         let (features, same) = features(inputs)?;
         if self.colorizes() && features.is_empty() {
-            let expected = "a sketch, because this model colors sketches; add the guidance method `Colorize`";
+            let expected = Remedy::Sketch.after("a sketch, because this model colors sketches");
             return Err(Error::parameter("sketch", "missing", expected));
         }
         let distinct = latents.first().filter(|_| alike && same).unwrap_or(&&x).size4()?.0;

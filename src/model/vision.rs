@@ -54,7 +54,7 @@ impl VisionTower {
         let Loaded { file, tower, processor, text_projection } = self.loaded()?;
         let width = tower.config().projection_dim;
         let refused = |field: &str, value: String, expected: String| {
-            Err(Error::Config { file: file.clone(), field: field.into(), value, expected })
+            Err(Error::Config { file: file.clone(), field: field.into(), value, expected: expected.into() })
         };
         let Some(encoder) = widths.iter().position(|own| *own == width) else {
             let expected = format!("expected the width of the text encoder's states, {widths:?}");

@@ -2,6 +2,7 @@
 //! are ignored.
 
 use crate::error::{Error, Result};
+use crate::wording::Note;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -64,7 +65,7 @@ pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str, fixed: &[Fixed])
                 value: value.to_string(),
                 expected: match allowed {
                     [] => "this value is not implemented; expected null".into(),
-                    some => format!("only {} is implemented", some.join(" or ")),
+                    some => format!("only {} is implemented", some.join(" or ")).into(),
                 },
             });
         }
@@ -73,7 +74,7 @@ pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str, fixed: &[Fixed])
 }
 
 /// The error for a contradiction or an impossible value in a configuration.
-pub(super) fn refused(config: &str, field: &str, value: impl std::fmt::Debug, expected: impl Into<String>) -> Error {
+pub(super) fn refused(config: &str, field: &str, value: impl std::fmt::Debug, expected: impl Into<Note>) -> Error {
     Error::Config { file: config.into(), field: field.into(), value: format!("{value:?}"), expected: expected.into() }
 }
 

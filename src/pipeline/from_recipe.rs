@@ -6,8 +6,8 @@ use super::recipe::{FORMAT, PngRecipe, RunRecipe};
 use super::stored::Stored;
 use super::{Pipeline, Request};
 use crate::conditioning::Codec;
-use crate::diffusion::SchedulerFamily;
 use crate::diffusion::solver::{self, Solver};
+use crate::diffusion::{SchedulerFamily, Strength};
 use crate::error::{Error, Result};
 use crate::guidance::{Picture, Report};
 use crate::model::{Control, hex};
@@ -15,13 +15,15 @@ use crate::nn::ControlNet;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::size::Size;
+use crate::wording::{Note, Remedy};
 use sha2::{Digest, Sha256};
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
-/// Note about a hint whose ControlNet was not given.
-const NO_NET: &str =
-    "the run used a ControlNet; the file has the hint, scale and window; attach the network with Request::net";
+/// Returns a note about a hint whose ControlNet was not given.
+fn no_net() -> Note {
+    Remedy::Net.after("the run used a ControlNet; the file has the hint, scale and window")
+}
 
 impl<'p> Request<'p> {
     /// Creates a request that repeats the run of a picture, from its PNG file. [`Request::notes`] says which parts
@@ -94,7 +96,7 @@ impl<'p> Request<'p> {
     /// [`Error::Parameter`] if every hint of the file already has its net; [`Error::Malformed`] for a broken recipe.
     pub fn net(mut self, net: &'p ControlNet) -> Result<Self> {
         let kept = self.kept_controls.pop_front().ok_or_else(|| {
-            let expected = "one network for each hint in the file; attach other networks with Request::control";
+            let expected = Remedy::Control.after("one network for each hint in the file");
             Error::parameter("net", "one network too many", expected)
         })?;
         self.controls.push(Control::again(net, kept)?);
@@ -120,23 +122,23 @@ impl<'p> Request<'p> {
     ///
     /// # Errors
     /// [`Error::Parameter`] for a size that no picture can have, or a prompt that cannot be read.
-    pub fn notes(&self) -> Result<Vec<String>> {
+    pub fn notes(&self) -> Result<Vec<Note>> {
         self.doubts(&self.stored())
     }
 
     /// Returns the notes of a request whose methods are stored in this way.
-    pub(super) fn doubts(&self, stored: &Stored) -> Result<Vec<String>> {
+    pub(super) fn doubts(&self, stored: &Stored) -> Result<Vec<Note>> {
         let (grid, cell) = (self.grid()?, self.model.cell());
         let size = Size::new((grid.w * cell) as u32, (grid.h * cell) as u32);
-        let resized = self.controls.iter().filter_map(|control| control.resized(size));
+        let resized = self.controls.iter().filter_map(|control| control.resized(size)).map(Note::from);
         let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?];
-        let without = self.kept_controls.iter().map(|_| NO_NET.to_owned());
+        let without = self.kept_controls.iter().map(|_| no_net());
         let doubts = doubts.into_iter().flatten().chain(stored.too_large.iter().cloned());
         Ok(self.notes.iter().cloned().chain(without).chain(doubts).chain(resized).collect())
     }
 
     /// Returns a warning about a size that is far beyond the model's own.
-    fn doubts_of_size(&self) -> Result<Option<String>> {
+    fn doubts_of_size(&self) -> Result<Option<Note>> {
         /// Ratio of the picture's pixels to those of the model's own size. Above this ratio, a note warns of long steps
         /// and repeated objects.
         const MUCH: f64 = 4.0;
@@ -146,21 +148,21 @@ impl<'p> Request<'p> {
         if times <= MUCH {
             return Ok(None);
         }
-        Ok(Some(format!(
+        Ok(Some(Remedy::Enlarge.after(format!(
             "{width}×{height} has {times:.0} times the pixels of {}×{}, this model's own size; a step takes at least \
-             {times:.0} times as long, the step's self-attention up to {:.0} times, and things tend to repeat; it is \
-             quicker and better to enlarge a picture of the model's own size and repaint it with Request::start",
+             {times:.0} times as long, the step's self-attention up to {:.0} times, and things tend to repeat",
             own.width,
             own.height,
             times * times
-        )))
+        ))))
     }
 
     /// Returns the recipe that repeats this request, whose methods are stored in this way. If no seed is set, this
     /// function draws one.
     pub(super) fn recipe(&self, stored: Stored) -> Result<RunRecipe> {
         let Stored { guidances, controls, mut missing, .. } = stored;
-        let mut told = |recipe: Result<Recipe>| recipe.map_err(|error| missing.push(error.to_string())).ok();
+        let mut told =
+            |recipe: Result<Recipe>| recipe.map_err(|error| missing.push(Note::from(error.to_string()))).ok();
         let solver = self.solver.as_ref().and_then(|solver| told(solver.recipe()));
         let combine = self.combine.as_ref().and_then(|combine| told(combine.recipe()));
         let named = |solver: &dyn Solver| (solver.name(), solver.family());
@@ -174,21 +176,20 @@ impl<'p> Request<'p> {
             format!("{} pixels (SHA-256 of its bytes {digest}…)", picture.size())
         };
         if let Some((picture, strength)) = self.picture {
-            missing.push(format!(
-                "the run began with a picture of {}; give the picture to Request::start with {strength:?}",
-                shown(picture)
-            ));
+            let strength = match strength {
+                Strength::Portion(share) => format!("strength {share}"),
+                Strength::FullSteps(share) => format!("strength {share} in full steps"),
+            };
+            let began = format!("the run began with a picture of {}, at {strength}", shown(picture));
+            missing.push(Remedy::Start.after(began));
         }
-        missing.extend(
-            self.mask.map(|mask| format!("the run had a mask of {}; give the mask to Request::mask", shown(mask))),
-        );
+        missing.extend(self.mask.map(|mask| Remedy::Mask.after(format!("the run had a mask of {}", shown(mask)))));
         if let Some((_, share)) = self.resumed {
-            missing.push(format!(
-                "the run continued another run's latents; give the latents to Request::resume with the share {share}"
-            ));
+            let continued = format!("the run continued another run's latents from the share {share}");
+            missing.push(Remedy::Resume.after(continued));
         }
         // If a repeated run lacks a ControlNet, its own recipe also notes that the ControlNet is missing.
-        missing.extend(self.kept_controls.iter().map(|_| NO_NET.to_owned()));
+        missing.extend(self.kept_controls.iter().map(|_| no_net()));
         let grid = self.grid()?;
         let [height, width] = [grid.h, grid.w].map(|cells| (cells * self.model.cell()) as u32);
         let scale = self.config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
@@ -226,29 +227,23 @@ impl<'p> Request<'p> {
             solver::by_name(name)?;
         }
         self.config = recipe.config;
-        self.solver = self.made(recipe.solver, Recipe::solver, "solver")?;
-        self.combine = self.made(recipe.combine, Recipe::combine, "combine")?;
+        self.solver = self.made(recipe.solver, Recipe::solver)?;
+        self.combine = self.made(recipe.combine, Recipe::combine)?;
         for guidance in recipe.guidances {
-            if let Some(made) = self.made(Some(guidance), Recipe::guidance, "guide")? {
+            if let Some(made) = self.made(Some(guidance), Recipe::guidance)? {
                 self.guidances.push(made);
             }
         }
         Ok(self)
     }
 
-    /// Creates the value that a recipe describes. For a value from outside this crate, adds a note that names the
-    /// setter to use.
-    fn made<T>(
-        &mut self,
-        recipe: Option<Recipe>,
-        make: fn(&Recipe) -> Result<T>,
-        setter: &'static str,
-    ) -> Result<Option<T>> {
+    /// Creates the value that a recipe describes. For a value from outside this crate, adds a note with its settings.
+    fn made<T>(&mut self, recipe: Option<Recipe>, make: fn(&Recipe) -> Result<T>) -> Result<Option<T>> {
         let Some(recipe) = recipe else { return Ok(None) };
         match make(&recipe) {
             Err(error @ Error::NotRepeatable { .. }) => {
-                let settings = &recipe.settings;
-                self.notes.push(format!("{error}; add your own with Request::{setter}; the settings were {settings}"));
+                let told = format!("{error}; the settings were {}", recipe.settings);
+                self.notes.push(Remedy::OwnPart.after(told));
                 Ok(None)
             }
             made => made.map(Some),
@@ -260,10 +255,10 @@ impl<'p> Request<'p> {
         let (here, there) = (self.model.identity()?, &recipe.model);
         if here.fingerprint != there.fingerprint {
             let (name, print) = (&there.name, &there.fingerprint);
-            self.notes.push(format!(
+            self.notes.push(Note::from(format!(
                 "the picture was made with {name} ({print}); the model here has other weights, another kind of \
                  number or other settings"
-            ));
+            )));
         }
         let rounding = [
             ("the device", &there.device, &here.device),
@@ -272,7 +267,8 @@ impl<'p> Request<'p> {
             ("the number of libtorch's threads", &recipe.threads.to_string(), &tch::get_num_threads().to_string()),
         ];
         for (what, then, now) in rounding.into_iter().filter(|(_, then, now)| then != now) {
-            self.notes.push(format!("{what} was {then} for the picture and is {now} here; bits may differ"));
+            let told = format!("{what} was {then} for the picture and is {now} here; bits may differ");
+            self.notes.push(told.into());
         }
         Ok(())
     }
@@ -295,7 +291,7 @@ impl<'p> Request<'p> {
                 "Sampler" => {
                     let known = solver::by_name(value);
                     if let Err(error) = &known {
-                        self.notes.push(format!("{error} (the checkpoint's own sampler is used)"));
+                        self.notes.push(format!("{error} (the checkpoint's own sampler is used)").into());
                     }
                     self.config.solver_named = known.ok().map(|_| value.clone());
                     true
@@ -325,20 +321,17 @@ impl<'p> Request<'p> {
             }
         }
         if let Some(model) = info.field("Model") {
-            self.notes.push(format!("the picture was made with the model {model}; check that this model is the same"));
+            let told = format!("the picture was made with the model {model}; check that this model is the same");
+            self.notes.push(told.into());
         }
         if info.field("RNG") != Some("CPU") {
             self.notes.push("the picture's noise may be a GPU's; the same seed then gives other noise here".into());
         }
         if info.prompt.contains("<lora:") || info.prompt.contains("<hypernet:") {
-            self.notes.push(
-                "networks in the prompt, such as <lora:…>, are read as text; load them with Model::with_lora and \
-                 Builder::model"
-                    .into(),
-            );
+            self.notes.push(Remedy::Lora.after("networks in the prompt, such as <lora:…>, are read as text"));
         }
         if !unread.is_empty() {
-            self.notes.push(format!("settings of the file that are not repeated: {}", unread.join("; ")));
+            self.notes.push(format!("settings of the file that are not repeated: {}", unread.join("; ")).into());
         }
         self
     }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::guidance::Report;
 use crate::raster::Raster;
 use crate::recipe::KeptPictures;
+use crate::wording::Note;
 use serde::{Serialize, Serializer};
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub struct Output {
     /// Seed of the first image; `None` if the request sets its own noise.
     pub seed: Option<u64>,
     /// Remarks of the model and the guidance methods, each with its origin. The library never prints.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     /// Maps, curves and colors that the guidance methods report.
     pub reports: Vec<Report>,
     /// Times of the parts of the run.

@@ -9,6 +9,7 @@ use crate::model::Identity;
 use crate::raster::Raster;
 use crate::recipe::{Extent, KeptPictures, Recipe, STRUCTURE, TEXT, UNPACKED, complete, structure, thin};
 use crate::size::Size;
+use crate::wording::{Note, Remedy};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -54,8 +55,8 @@ pub struct RunRecipe {
     /// [`Request::net`](super::Request::net) supplies the nets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<Recipe>,
-    /// Parts of the run that no file can hold, in sentences.
-    pub missing: Vec<String>,
+    /// Parts of the run that no file can hold.
+    pub missing: Vec<Note>,
 }
 
 /// Version of the recipe format that is written and read.
@@ -187,7 +188,7 @@ impl PngRecipe {
                 let most = STRUCTURE >> 20;
                 return Err(malformed(format!(
                     "the recipe has more than {most} MiB of JSON beside pictures and maps; expected at most {most} MiB; \
-                     use a file that Output::save wrote"
+                     use a file that impasto wrote"
                 )));
             }
             let mut own: Value = serde_json::from_str(own).map_err(broken)?;
@@ -202,14 +203,14 @@ impl PngRecipe {
             let missing = complete(&mut own, pictures)?;
             if !missing.is_empty() {
                 let (file, place) = (format!("the picture {}", missing.join(", ")), path.display().to_string());
-                let hint = "the file has only a thumbnail; give the picture to `Request::from_png_with`";
+                let hint = Remedy::FullPicture.after("the file has only a thumbnail");
                 return Err(Error::MissingFile { file, place, hint });
             }
             if !Extent::of(&own).fits() {
                 let [most, text] = [UNPACKED, TEXT].map(|bytes| bytes >> 20);
                 return Err(malformed(format!(
                     "the recipe's maps and pictures are too large; expected at most {most} MiB, or {text} MiB as text; \
-                     use a file that Output::save wrote"
+                     use a file that impasto wrote"
                 )));
             }
             let recipe: RunRecipe = serde_json::from_value(own).map_err(broken)?;
@@ -225,7 +226,7 @@ impl PngRecipe {
         let parameters = text(PARAMETERS).map(|text| Self::Infotext(Infotext::parse(text)));
         parameters.ok_or_else(|| {
             malformed(format!(
-                "the file has no recipe; expected a text \"{OWN}\" or \"{PARAMETERS}\"; save pictures with Output::save"
+                "the file has no recipe; expected a text \"{OWN}\" or \"{PARAMETERS}\"; use a file that impasto wrote"
             ))
         })
     }

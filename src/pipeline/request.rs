@@ -20,6 +20,7 @@ use crate::saliency::Occurrence;
 use crate::sampler::{CancelToken, Origin, Progress, Run, Sampler, Start};
 use crate::size::Size;
 use crate::step::Grid;
+use crate::wording::Note;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -78,7 +79,7 @@ pub struct Request<'p> {
     on_step: Option<Callback<'p>>,
     on_preview: Option<(usize, Show<'p>)>,
     /// Notes on parts of the repeated run that cannot be repeated.
-    pub(super) notes: Vec<String>,
+    pub(super) notes: Vec<Note>,
 }
 
 impl fmt::Debug for Request<'_> {
@@ -475,7 +476,7 @@ impl<'p> Request<'p> {
         grid: Grid,
         model: &'m Controlled<'p>,
         first_pass: impl FnMut(&Run<'p, 'm>, &Progress) -> Result<()>,
-    ) -> Result<(Run<'p, 'm>, Option<String>)> {
+    ) -> Result<(Run<'p, 'm>, Option<Note>)> {
         let (solver, schedule, note) = self.sampling()?;
         let scale = self.config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
         let embeds = self.model.embeds_guidance();
@@ -504,7 +505,7 @@ impl<'p> Request<'p> {
         let mask = self.mask.map(|mask| light(&sized(mask, size, Filter::Nearest)?)).transpose()?;
         let origin = match (left, &picture) {
             (Some(_), Some(_)) => {
-                let expected = "no picture to start from; call Request::resume or Request::start, not both";
+                let expected = "no picture to start from; begin with one or the other";
                 return Err(Error::parameter("resume", "another request's latents", expected));
             }
             (Some(latents), None) => Origin::Unfinished(latents),
@@ -529,7 +530,7 @@ impl<'p> Request<'p> {
     }
 
     /// Returns the solver, the noise schedule, and a note if the spacing is ignored.
-    fn sampling(&mut self) -> Result<(Box<dyn Solver>, Schedule, Option<String>)> {
+    fn sampling(&mut self) -> Result<(Box<dyn Solver>, Schedule, Option<Note>)> {
         let (steps, run) = match self.picture {
             Some((_, strength)) => strength.steps(self.config.steps)?,
             None => (self.config.steps, self.config.steps),
@@ -556,7 +557,7 @@ impl<'p> Request<'p> {
         let name = solver.name();
         let note = ignored
             .map(|spacing| format!("the solver {name} has its own timesteps, so the spacing {spacing:?} is ignored"));
-        Ok((solver, schedule, note))
+        Ok((solver, schedule, note.map(Note::from)))
     }
 
     pub(super) fn grid(&self) -> Result<Grid> {

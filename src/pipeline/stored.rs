@@ -4,6 +4,7 @@ use super::Request;
 use super::recipe::MOST_GUIDANCES;
 use crate::error::Result;
 use crate::recipe::{Extent, Recipe, TEXT, UNPACKED};
+use crate::wording::Note;
 
 /// The guidance methods and ControlNets of a request, in the form in which a PNG holds them.
 #[derive(Debug)]
@@ -11,9 +12,9 @@ pub(super) struct Stored {
     pub guidances: Vec<Recipe>,
     pub controls: Vec<Recipe>,
     /// Sentences about the methods that no file can hold.
-    pub missing: Vec<String>,
+    pub missing: Vec<Note>,
     /// The sentences of `missing` about methods with too large maps or pictures.
-    pub too_large: Vec<String>,
+    pub too_large: Vec<Note>,
 }
 
 impl Request<'_> {
@@ -25,7 +26,7 @@ impl Request<'_> {
         let guidances = told(attached.chain(self.guidances.iter().map(|guidance| guidance.recipe())), &mut missing);
         let controls = told(self.controls.iter().map(|control| control.recipe()), &mut missing);
         let fits = fitting(&guidances, &controls);
-        let too_large: Vec<String> = guidances.iter().chain(&controls).zip(&fits).filter_map(sentence).collect();
+        let too_large: Vec<Note> = guidances.iter().chain(&controls).zip(&fits).filter_map(sentence).collect();
         missing.extend(too_large.iter().cloned());
         let mut fits = fits.into_iter();
         let [guidances, controls] = [guidances, controls].map(|recipes| {
@@ -36,8 +37,8 @@ impl Request<'_> {
 }
 
 /// Returns the recipes, and adds the errors of the others to `missing`.
-fn told(recipes: impl Iterator<Item = Result<Recipe>>, missing: &mut Vec<String>) -> Vec<Recipe> {
-    recipes.filter_map(|recipe| recipe.map_err(|error| missing.push(error.to_string())).ok()).collect()
+fn told(recipes: impl Iterator<Item = Result<Recipe>>, missing: &mut Vec<Note>) -> Vec<Recipe> {
+    recipes.filter_map(|recipe| recipe.map_err(|error| missing.push(error.to_string().into())).ok()).collect()
 }
 
 /// Returns for each guidance method, then for each ControlNet, whether a PNG holds it beside those before it.
@@ -55,7 +56,7 @@ fn fitting<'r>(guidances: &'r [Recipe], controls: &'r [Recipe]) -> Vec<bool> {
 }
 
 /// Returns a sentence about a method that does not fit.
-fn sentence((recipe, fits): (&Recipe, &bool)) -> Option<String> {
+fn sentence((recipe, fits): (&Recipe, &bool)) -> Option<Note> {
     let [most, text] = [UNPACKED, TEXT].map(|bytes| bytes >> 20);
     (!fits).then(|| {
         format!(
@@ -63,5 +64,6 @@ fn sentence((recipe, fits): (&Recipe, &bool)) -> Option<String> {
              MiB ({text} MiB as text); use smaller or fewer maps and pictures",
             recipe.name
         )
+        .into()
     })
 }

@@ -208,7 +208,7 @@ fn function(rest: &str, ahead: &mut Cursor<'_>) -> Result<Option<Rgb>> {
     };
     match csscolorparser::parse(written).ok().filter(|_| written.len() <= LONGEST_FUNCTION) {
         None => bad("a color of CSS such as rgb(255, 215, 0), hsl(51, 100%, 50%) or oklch(0.88 0.18 95)"),
-        Some(color) if color.a < 1.0 => bad("an opaque color; set the strength on a ColorForce instead"),
+        Some(color) if color.a < 1.0 => bad("an opaque color; leave out the alpha"),
         Some(color) => {
             let [red, green, blue, _] = color.to_rgba8();
             Ok(Some(Rgb(red, green, blue)))

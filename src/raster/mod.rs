@@ -28,6 +28,7 @@ pub use layer::Layer;
 pub use resample::Filter;
 
 use crate::size::Size;
+use crate::wording::Remedy;
 use ndarray::Array3;
 use resample::resample;
 use std::io::{BufRead, BufReader, Cursor, Seek};
@@ -137,11 +138,8 @@ impl Raster {
         };
         let picture = picture.f_reshape([3, h, w])?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
         if picture.f_isnan()?.f_any()?.f_int64_value(&[])? != 0 {
-            return Err(Error::parameter(
-                "picture",
-                "not a number in some pixels",
-                "a number in every pixel; decode in f32 with LoadOptions::vae_precision",
-            ));
+            let expected = Remedy::VaePrecision.after("a number in every pixel");
+            return Err(Error::parameter("picture", "not a number in some pixels", expected));
         }
         let unit = picture.f_div_scalar(2)?.f_add_scalar(0.5)?.f_clamp(0, 1)?;
         let rows = unit.f_mul_scalar(255)?.f_round()?.f_to_kind(Kind::Uint8)?.f_permute([1, 2, 0])?.f_contiguous()?;

@@ -4,6 +4,7 @@ use super::{Layer, Raster, decode};
 use crate::error::{Error, Result};
 use crate::files::{self, write_whole};
 use crate::size::Size;
+use crate::wording::Remedy;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use image::{DynamicImage, ImageFormat, ImageReader};
@@ -50,7 +51,7 @@ impl Raster {
     /// The errors of [`to_png`](Self::to_png); [`Error::Parameter`] if `path` does not end in .png; [`Error::Io`].
     pub(crate) fn save_with_texts(&self, path: &Path, texts: &[(&str, &str)]) -> Result<()> {
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
-            let expected = "a name that ends in .png, as only PNG holds texts; for other formats use Raster::save";
+            let expected = Remedy::PictureAlone.after("a name that ends in .png, as only PNG holds texts");
             return Err(Error::parameter("path", path.display(), expected));
         }
         write_whole(path, &self.to_png(texts)?)
@@ -160,7 +161,7 @@ fn check(texts: &[(&str, &str)], longest: usize) -> Result<()> {
     }
     let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
     if bytes > longest {
-        let expected = format!("at most {} MiB in all; use Raster::save to write the picture alone", longest >> 20);
+        let expected = Remedy::PictureAlone.after(format!("at most {} MiB in all", longest >> 20));
         return Err(Error::parameter("texts", format!("{bytes} bytes"), expected));
     }
     Ok(())

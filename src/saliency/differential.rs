@@ -8,6 +8,7 @@ use crate::recipe::Recipe;
 use crate::saliency::is_flat;
 use crate::saliency::{Normalize, Saliency};
 use crate::step::Step;
+use crate::wording::Note;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -124,13 +125,13 @@ impl Guidance for Differential {
         Ok(())
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         let flat = self.run.as_ref().and_then(|run| run.map.as_ref()).is_some_and(|(_, flat)| *flat);
         let note = || {
-            format!(
+            Note::from(format!(
                 "\"{} {}\" changes nothing, because the difference is the same everywhere; use another word",
                 self.word, self.phrase
-            )
+            ))
         };
         flat.then(note).into_iter().collect()
     }

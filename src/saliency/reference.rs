@@ -86,7 +86,7 @@ impl Reference {
         let (_, region) = found.ok_or_else(|| {
             let known: Vec<String> = self.things.iter().map(|(known, _)| format!("{known:?}")).collect();
             let expected = format!(
-                "a phrase that the reference was read for ({}); name the phrase in Pipeline::reference",
+                "a phrase that the reference was read for ({}); name the phrase when the reference is read",
                 known.join(", ")
             );
             Error::parameter("phrase", format!("{phrase:?}"), expected)

@@ -36,6 +36,7 @@ use crate::error::{Error, Result, is_finite};
 use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
 use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
+use crate::wording::{Note, Remedy};
 use calls::{each, keeps};
 use evaluation::Evaluation;
 use paired::Paired;
@@ -145,8 +146,7 @@ impl<'g> Sampler<'g> {
         let all = self.schedule.steps().count();
         let Some(until) = self.guidances.iter().filter_map(|guidance| guidance.first_pass()).reduce(f64::min) else {
             if candidates > 1 {
-                let expected =
-                    "1 without a guidance method that ranks pictures; add such a method, for example ColorForce::exact";
+                let expected = Remedy::ExactColor.after("1 without a guidance method that ranks pictures");
                 return Err(Error::parameter("best_of", candidates, expected));
             }
             return self.begin(model, start, Pass { index: 0, count: 1, before: 0, total: all, candidate: None });
@@ -188,9 +188,9 @@ impl<'g> Sampler<'g> {
         let mut notes = Vec::new();
         for (name, tokens) in [("prompt", &tokens), ("negative prompt", &against.prompt(negative)?)] {
             if let Some(cut) = tokens.cut() {
-                notes.push(format!(
+                notes.push(Note::from(format!(
                     "the {name} is too long for the text encoder, which does not see \"{cut}\"; shorten the {name}"
-                ));
+                )));
             }
         }
         let own = |branch, role, prompt: &str, codec: &Paired<'_>| -> Result<(BranchInfo, Conditioning)> {
@@ -328,7 +328,7 @@ pub struct Run<'g, 'm> {
     kept: Option<Kept>,
     state: State,
     pass: Pass,
-    notes: Vec<String>,
+    notes: Vec<Note>,
 }
 
 impl fmt::Debug for Run<'_, '_> {
@@ -491,10 +491,10 @@ impl Run<'_, '_> {
         })
     }
 
-    /// Returns the notes of the run and of its guidance methods. A method's notes begin with its name.
-    pub fn notes(&self) -> Vec<String> {
+    /// Returns the notes of the run and of its guidance methods. The origin of a method's notes is the method's name.
+    pub fn notes(&self) -> Vec<Note> {
         let guidances = self.sampler.guidances.iter();
-        let told = guidances.flat_map(|g| g.notes().into_iter().map(|note| format!("{}: {note}", g.name())));
+        let told = guidances.flat_map(|g| g.notes().into_iter().map(|note| Note { origin: Some(g.name()), ..note }));
         self.notes.iter().cloned().chain(told).collect()
     }
 

@@ -5,6 +5,7 @@ use crate::diffusion::{Denoiser, Noise, Schedule, rescale_level};
 use crate::error::{Error, Result};
 use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
+use crate::wording::Remedy;
 use tch::{Device, Kind, Tensor};
 
 /// The prompt, the noise and the optional picture that a run starts from. Fields are set by struct update:
@@ -138,7 +139,7 @@ impl<'a> Start<'a> {
         }
         let mask = mask.map(|mask| Mask::new(mask, grid, model, images)).transpose()?;
         if mask.is_some() && matches!(origin, Origin::Noise) {
-            let expected = "a picture to repaint; start from Origin::Picture";
+            let expected = Remedy::Start.after("a picture to repaint");
             return Err(Error::parameter("mask", "given without a picture", expected));
         }
         let whole = schedule.steps().next().is_none_or(|first| first.before == 0);
@@ -247,7 +248,7 @@ impl Mask {
         noise: &mut Noise,
     ) -> Result<Tensor> {
         let Origin::Picture(picture) = origin else {
-            let expected = "a picture, because this network reads the masked picture; start from Origin::Picture";
+            let expected = Remedy::Start.after("a picture, because this network reads the masked picture");
             return Err(Error::parameter("start", "a latent with a mask", expected));
         };
         let stays = self.pixels.f_logical_not()?.f_to_kind(Kind::Float)?.f_to_device(picture.device())?;

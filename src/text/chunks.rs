@@ -3,6 +3,7 @@
 use super::tokenizer::{LENGTH, Tokenizer, check_length};
 use crate::error::{Error, Result};
 use crate::prompt::{Piece, Prompt, Written, parse};
+use crate::wording::Remedy;
 use std::ops::Range;
 
 /// Number of tokens of a chunk without its start and end.
@@ -91,8 +92,7 @@ impl Tokenizer {
         let chunks = packing.finish();
         if chunks.len() > MOST_CHUNKS {
             let (value, most) = (format!("a text of {} chunks of {CONTENT} tokens", chunks.len()), MOST_CHUNKS);
-            let expected =
-                format!("at most {most} chunks; describe the picture in fewer words, or choose `Long::Truncate`");
+            let expected = Remedy::ShorterPrompt.after(format!("at most {most} chunks"));
             return Err(Error::parameter("prompt", value, expected));
         }
         let placed = chunks.iter().enumerate().flat_map(|(chunk, tokens)| {

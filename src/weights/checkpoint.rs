@@ -7,6 +7,7 @@ use super::source::{EmbeddedFile, Source, colorizer, tiny};
 use super::{Tensors, Weights, parse_safetensors, read_safetensors};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::wording::{Note, Remedy};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -281,8 +282,8 @@ impl Checkpoint {
     }
 
     /// The error for a missing file.
-    pub(crate) fn missing(&self, file: &str, hint: &'static str) -> Error {
-        Error::MissingFile { file: file.into(), place: self.to_string(), hint }
+    pub(crate) fn missing(&self, file: &str, hint: impl Into<Note>) -> Error {
+        Error::MissingFile { file: file.into(), place: self.to_string(), hint: hint.into() }
     }
 
     /// The error for a missing part.
@@ -316,35 +317,35 @@ impl std::fmt::Display for Checkpoint {
 }
 
 /// Returns advice on how to supply a part that a checkpoint lacks.
-pub(crate) fn way(part: &str) -> &'static str {
+pub(crate) fn way(part: &str) -> Note {
+    let without = "the checkpoint was written without this part";
     match part {
-        "vae" => "the checkpoint was written without this part; add it with `vae(source)`",
-        "text_encoder" => "the checkpoint was written without this part; add it with `text_encoder(source)`",
-        "text_encoder_2" => "the checkpoint was written without this part; add it with `text_encoder_2(source)`",
-        "image_encoder" => {
-            "add the vision tower that was trained with the text encoder, with `image_encoder(source)`: for SD 1.x a \
-             folder of openai/clip-vit-large-patch14, for ColorizeDiffusion one of \
-             laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-        }
+        "vae" => Remedy::Vae.after(without),
+        "text_encoder" => Remedy::TextEncoder.after(without),
+        "text_encoder_2" => Remedy::SecondTextEncoder.after(without),
+        "image_encoder" => Remedy::ImageEncoder.after(
+            "for SD 1.x it is in a folder of openai/clip-vit-large-patch14, for ColorizeDiffusion in one of \
+             laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        ),
         "unet" => {
             "name a complete model as diffusers writes it: model_index.json, unet/, vae/, text_encoder/, tokenizer/"
+                .into()
         }
-        _ => "a complete folder of diffusers has this file",
+        _ => "a complete folder of diffusers has this file".into(),
     }
 }
 
 /// The error for a file that is not a model.
 fn misused(file: &str, contents: Contents) -> Error {
-    let way = match contents {
-        Contents::Lora { .. } => "load a model, and add this file with `Model::with_lora`",
-        Contents::TextualInversion { .. } => "load a model, and add this file with `Model::with_embedding`",
-        Contents::ControlNet { .. } => "load a model, and load this file with `Model::controlnet`",
-        Contents::Model { .. } | Contents::Colorizer | Contents::Vae | Contents::TextEncoder { .. } => {
-            "load it as a model or as a part of one"
-        }
-        _ => "name the file of a model",
+    let remedy = match contents {
+        Contents::Lora { .. } => Remedy::Lora,
+        Contents::TextualInversion { .. } => Remedy::Embedding,
+        Contents::ControlNet { .. } => Remedy::ControlNet,
+        Contents::Vae | Contents::Taesd => Remedy::Vae,
+        Contents::TextEncoder { .. } => Remedy::TextEncoder,
+        Contents::Model { .. } | Contents::Colorizer => Remedy::Model,
     };
-    Error::Malformed { file: file.into(), problem: format!("the file is {contents}; {way}") }
+    Error::OtherKind { file: file.into(), contents: contents.to_string(), remedy }
 }
 
 /// Returns a note if the architecture in a file's metadata contradicts the shapes of its tensors.

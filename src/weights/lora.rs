@@ -191,12 +191,12 @@ impl Lora {
         let mut changes = BTreeMap::<(&str, &str), Vec<(&Self, &str, &Module)>>::new();
         for lora in loras {
             if let Some(scale) = [Some(lora.scale), lora.text_scale].into_iter().flatten().find(|x| !x.is_finite()) {
-                return Err(Error::parameter("scale", scale, "a finite number; 0 to 1 is usual"));
+                return Err(Error::parameter("the LoRA's scale", scale, "a finite number; 0 to 1 is usual"));
             }
             lora.check_context(parts)?;
             if !lora.words.is_empty() {
                 let words = lora.words.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-                let way = "load these words from separate files with `Model::with_embedding`";
+                let way = "load these words from separate files, as embeddings";
                 notes.push(format!("{}: the LoRA's learned words are not loaded ({words}); {way}", lora.file));
             }
             let mut unmatched = Vec::new();

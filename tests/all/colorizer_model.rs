@@ -223,7 +223,7 @@ fn colorizer_notes_inputs_that_are_not_read() -> Result<()> {
     let unread =
         pipeline.request("").negative("hat").steps(2).guide(colors(&both).window(Window::timesteps(0..=0))).run()?;
     for said in ["the negative prompt was not read", "no step of this run reads the reference"] {
-        assert!(unread.notes.iter().any(|note| note.contains(said)), "{:?}", unread.notes);
+        assert!(unread.notes.iter().any(|note| note.text.contains(said)), "{:?}", unread.notes);
     }
     Ok(())
 }

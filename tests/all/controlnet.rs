@@ -11,6 +11,7 @@ use impasto::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, UNe
 use impasto::pipeline::Request;
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::weights::Weights;
+use impasto::wording::{Note, Remedy};
 use impasto::{Branch, Codec, Control, Error, Grid, Model, Pipeline, Raster, Result, Rgb, Source, Step, Window};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -366,10 +367,11 @@ fn drawing_is_shown_at_the_size_of_the_picture() -> Result<()> {
     let shown = run(&mut pipeline, Control::drawing(&five, &drawing))?;
     let by_hand = run(&mut pipeline, Control::new(&five, &packed))?;
     assert_eq!(shown.image(0)?, by_hand.image(0)?);
-    let notes = shown.notes.join("; ");
+    let told = |notes: &[Note]| notes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let notes = told(&shown.notes);
     assert!(notes.contains("the ControlNet's sketch of 96×128 pixels is resized to the picture's 96×64"), "{notes}");
     assert!(notes.contains("layer of strokes of 64×64"), "{notes}");
-    assert!(!by_hand.notes.join("; ").contains("resized to"));
+    assert!(!told(&by_hand.notes).contains("resized to"));
     let error = run(&mut pipeline, Control::drawing(&three, &drawing)).expect_err("three channels").to_string();
     assert!(
         error.contains("conditioning_channels is 3") && error.contains("expected 5, for lines and strokes of color"),
@@ -393,15 +395,11 @@ fn run_with_a_hint_is_repeated_from_its_png() -> Result<()> {
 
     let without = Request::from_png(&mut pipeline, &path)?;
     let notes = without.notes()?;
-    assert_eq!(
-        notes.iter().filter(|note| note.contains("attach the network with Request::net")).count(),
-        2,
-        "{notes:?}"
-    );
+    assert_eq!(notes.iter().filter(|note| note.remedy == Some(Remedy::Net)).count(), 2, "{notes:?}");
     assert!(without.run()?.image(0)? != output.image(0)?);
 
     let again = Request::from_png(&mut pipeline, &path)?.net(&five)?.net(&three)?;
-    assert!(!again.notes()?.join(";").contains("attach the network"));
+    assert!(again.notes()?.iter().all(|note| note.remedy != Some(Remedy::Net)));
     let repeated = again.run()?;
     assert!(repeated.image(0)? == output.image(0)?, "the repeated picture is another one");
     assert_eq!(repeated.recipe().controls, output.recipe().controls);
@@ -413,7 +411,9 @@ fn run_with_a_hint_is_repeated_from_its_png() -> Result<()> {
     let packed = drawing.hint((96, 64))?;
     let request = pipeline.request("a red boat").size((96, 64)).steps(2).control(Control::new(&five, &packed));
     request.run()?.save(0, &path)?;
-    let notes = Request::from_png(&mut pipeline, &path)?.notes()?.join("; ");
-    assert!(notes.contains("a ControlNet with scale 1") && notes.contains("a tensor as its hint"), "{notes}");
+    let notes = Request::from_png(&mut pipeline, &path)?.notes()?;
+    let told =
+        |note: &Note| note.text.contains("a ControlNet with scale 1") && note.text.contains("a tensor as its hint");
+    assert!(notes.iter().any(told), "{notes:?}");
     Ok(())
 }

@@ -463,7 +463,7 @@ fn force_window_includes_its_end_timesteps() -> Result<()> {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 28, Spacing::Leading)?;
     let sampler = Sampler::new(schedule, Euler).guide(&mut never);
     let run = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?;
-    assert!(run.notes().iter().any(|note| note.contains("nothing was forced")), "{:?}", run.notes());
+    assert!(run.notes().iter().any(|note| note.text.contains("nothing was forced")), "{:?}", run.notes());
     Ok(())
 }
 

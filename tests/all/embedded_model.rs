@@ -10,6 +10,7 @@ use impasto::saliency::{Daam, Occurrence};
 use impasto::sampler::CancelToken;
 use impasto::text::{TextOptions, Tokenizer};
 use impasto::weights::Weights;
+use impasto::wording::Note;
 use impasto::{Codec, Error, LoadOptions, Model, Pipeline, Result, Rgb, Size, Source, Window};
 use ndarray::Array2;
 use std::ops::ControlFlow;
@@ -35,7 +36,7 @@ fn undecided_force_is_not_reported_as_met() -> Result<()> {
 fn force_in_a_region_needs_no_word() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let left = Array2::from_shape_fn((16, 16), |(_, column)| if column < 4 { 1.0 } else { 0.0 });
-    let mut painted = |force: fn(&'static str, Rgb) -> ColorForce| -> Result<(PaintedColor, Vec<String>)> {
+    let mut painted = |force: fn(&'static str, Rgb) -> ColorForce| -> Result<(PaintedColor, Vec<Note>)> {
         let mut force = force("the left edge", Rgb(60, 179, 113)).saliency(Region::new(left.clone()));
         let output = pipeline.request("a red house, ground, sky").seed(1).guide(&mut force).run()?;
         Ok((force.details()?.painted[0], output.notes.to_vec()))
@@ -47,7 +48,7 @@ fn force_in_a_region_needs_no_word() -> Result<()> {
     assert_eq!((forced.area, exact.area), (0.25, 0.25));
     let distances = [plain, forced, exact].map(|painted| painted.delta_e);
     assert!(distances[1] < distances[0] && distances[2] < 1.0 && distances[0] > 20.0, "{distances:?}");
-    assert!(notes.iter().any(|note| note.contains("color_var is 5")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.text.contains("color_var is 5")), "{notes:?}");
     Ok(())
 }
 
@@ -180,15 +181,15 @@ fn methods_find_words_at_the_end_of_long_prompts() -> Result<()> {
     // The negative prompt is one chunk, the prompt two.
     let request = pipeline.request(&long).negative("a car").steps(2).guide(&mut force).guide(&mut words);
     let output = request.guide(&mut daam).guide(paint).run()?;
-    assert!(output.notes.iter().all(|note| !note.contains("too long")), "{:?}", output.notes);
+    assert!(output.notes.iter().all(|note| !note.text.contains("too long")), "{:?}", output.notes);
     words.heat_map("shirt", 0)?; // a word of the second chunk
     let apart = (output.image(0)?, pipeline.request(&long).negative("a car").steps(2).run()?);
     assert_ne!(apart.0, apart.1.image(0)?);
 
     let mut pipeline = Pipeline::builder().tune(|options| options.text = TextOptions::PLAIN).build()?;
     let output = pipeline.request(&long).steps(1).run()?;
-    let note = output.notes.iter().find(|note| note.contains("too long")).expect("a note");
-    assert!(note.contains("eyes, shirt"), "{note}");
+    let note = output.notes.iter().find(|note| note.text.contains("too long")).expect("a note");
+    assert!(note.text.contains("eyes, shirt"), "{note}");
     Ok(())
 }
 

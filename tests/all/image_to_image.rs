@@ -278,7 +278,7 @@ fn request_takes_picture_size_and_sampler_names() {
 
     let output =
         pipeline.request("a red boat").seed(1).steps(2).size((64, 64)).solver_named("LCM Karras").run().unwrap();
-    let notes = output.notes.join("; ");
+    let notes = output.notes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     assert!(notes.contains("the solver Lcm has its own timesteps, so the spacing Karras is ignored"), "{notes}");
     let error = pipeline.request("a red boat").solver_named("Eular").run().unwrap_err().to_string();
     assert!(error.contains("did you mean \"Euler\""), "{error}");

@@ -24,6 +24,7 @@ const VOCABULARY: &[&str] = &[
     "reference",
     "sheet",
     "vision",
+    "wording",
 ];
 
 /// Each layer's modules, and the layers it may use, from the bottom up.

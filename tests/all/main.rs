@@ -40,3 +40,4 @@ mod sdxl;
 mod sketch_keras;
 mod surface;
 mod tiling;
+mod wording;

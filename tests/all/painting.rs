@@ -15,6 +15,7 @@ use impasto::methods::paint_with_words::{PaintWarning, Palette, WeightFn};
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
+use impasto::wording::Remedy;
 use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Step, Window};
 use ndarray::Array2;
 use serde_json::Value;
@@ -351,7 +352,9 @@ fn varied_prompt_is_painted_at_its_own_tokens() -> Result<()> {
     let moved = of(&mut broken, Branch::Extra(0))?;
     assert_eq!(moved.narrow(1, 5, 3).abs().max().double_value(&[]), 0.0, "the broken phrase is left alone");
     assert!(apart(&moved.narrow(1, 10, 2), &own.narrow(1, 9, 2)) == 0.0, "the others are painted");
-    assert!(broken.notes().iter().any(|note| note.contains("\"red boat\" is not in") && note.contains("varied")));
+    assert!(
+        broken.notes().iter().any(|note| note.text.contains("\"red boat\" is not in") && note.text.contains("varied"))
+    );
 
     let mut other = begun(PROMPT, Branch::Uncond)?;
     assert_eq!(
@@ -419,7 +422,7 @@ fn paint_that_cannot_act_keeps_every_bit() -> Result<()> {
     }
     let mut closed = toy_paint().window(Window::sigmas(0.0..=1e-6));
     assert_eq!(latent(toy().guide(&mut closed))?, plain, "a window without a step");
-    assert!(closed.notes()[0].contains("no step of the schedule is in the window (sigmas 0..=0.000001)"));
+    assert!(closed.notes()[0].text.contains("no step of the schedule is in the window (sigmas 0..=0.000001)"));
     assert!(closed.details()?.steps.is_empty());
     assert!(apart(&idle(toy_paint())?, &plain) > 1e-2);
     Ok(())
@@ -577,7 +580,8 @@ fn doubts_about_a_map_are_notes() -> Result<()> {
     let mut paint = PaintWithWords::new(&thin).color(RED, "eyes", 1.0);
     let _ = latent(toy().guide(&mut paint))?;
     assert!(matches!(paint.details()?.warnings[..], [PaintWarning::Thin { .. }]));
-    assert!(paint.notes()[0].contains("20 % of any cell") && paint.notes()[0].contains("Resample::Cover"));
+    let note = &paint.notes()[0];
+    assert!(note.text.contains("20 % of any cell") && note.remedy == Some(Remedy::LargerArea), "{note}");
 
     // Pixels differ slightly from each other, as in a JPEG file.
     let mut noisy = Raster::flat(RED, (60, 80));
@@ -588,10 +592,7 @@ fn doubts_about_a_map_are_notes() -> Result<()> {
     (0..600).for_each(|i| noisy.set(i % 60, i / 60 * 2 + 1, Rgb(7, 7, 7)));
     let mut paint = PaintWithWords::new(&noisy).color(RED, "eyes", 1.0);
     let _ = latent(toy().guide(&mut paint))?;
-    assert!(
-        paint.notes()[0].contains("belongs to no area; if the map's edges are smooth, set tolerance"),
-        "{:?}",
-        paint.notes()
-    );
+    let note = &paint.notes()[0];
+    assert!(note.text.ends_with("belongs to no area") && note.remedy == Some(Remedy::Tolerance), "{note}");
     Ok(())
 }

@@ -5,6 +5,7 @@ use impasto::mask::Region;
 use impasto::methods::{ColorForce, ReferenceColor};
 use impasto::saliency::{Daam, Reference};
 use impasto::sampler::Batching;
+use impasto::wording::Note;
 use impasto::{Branch, Output, Pipeline, Raster, Result, Rgb, Window};
 use tch::Tensor;
 
@@ -37,7 +38,8 @@ fn nothing_changes_without_strength_or_window() -> Result<()> {
     for colors in idle {
         let output = run(&mut pipeline, 3, Some(colors))?;
         assert_eq!(output.latents, bare.latents);
-        let said = output.notes.iter().any(|note| note.contains("ReferenceColor") && note.contains("did nothing"));
+        let said = |note: &Note| note.origin == Some("ReferenceColor") && note.text.contains("did nothing");
+        let said = output.notes.iter().any(said);
         assert!(said, "{:?}", output.notes);
     }
     assert_ne!(run(&mut pipeline, 3, Some(ReferenceColor::new(&flat)))?.latents, bare.latents);

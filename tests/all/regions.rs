@@ -475,7 +475,7 @@ fn idle_region_prompts_keep_every_bit() -> Result<()> {
     assert_eq!((report.pictures.len(), report.data[0]["prompt"].as_str()), (1, Some("blue hair")));
     let mut long = RegionPrompts::default().add(left(), "one two three four five six seven eight nine", 1.0);
     let _ = run(toy().guide(&mut long), girl(1))?;
-    assert!(long.notes()[0].contains("does not see \"nine\""), "{:?}", long.notes());
+    assert!(long.notes()[0].text.contains("does not see \"nine\""), "{:?}", long.notes());
     Ok(())
 }
 

@@ -334,9 +334,9 @@ fn empty_negative_prompt_is_not_guided() -> Result<()> {
     let guide = |negative| ImageGuidance::text("a house").pooled(0.5).on_negative(negative);
     let mut both = guide(true);
     assert_eq!(run("", &mut both)?, run("", &mut guide(false))?);
-    assert!(both.notes()[0].contains("reads an empty prompt as zeros"), "{:?}", both.notes());
+    assert!(both.notes()[0].text.contains("reads an empty prompt as zeros"), "{:?}", both.notes());
     assert_ne!(run("hat", &mut both)?, run("hat", &mut guide(false))?);
-    assert!(both.notes().iter().all(|note| !note.contains("zeros")), "{:?}", both.notes());
+    assert!(both.notes().iter().all(|note| !note.text.contains("zeros")), "{:?}", both.notes());
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use impasto::diffusion::Noise;
 use impasto::nn::Tiling;
+use impasto::wording::Note;
 use impasto::{Codec, LoadOptions, Model, Pipeline, Raster, Result, Rgb, Source};
 use tch::{Device, Kind, Tensor};
 
@@ -84,13 +85,13 @@ fn picture_above_the_limit_is_blended_seamlessly() -> Result<()> {
 
 #[test]
 fn tiles_are_noted() -> Result<()> {
-    let notes = |tiling: Tiling| -> Result<Vec<String>> {
+    let notes = |tiling: Tiling| -> Result<Vec<Note>> {
         let mut pipeline = Pipeline::builder().tune(|options| options.tiling = tiling).build()?;
         let output = pipeline.request("a red boat").seed(7).steps(1).size((192, 128)).run()?;
         Ok(output.notes.to_vec())
     };
     assert_eq!(notes(Tiling::default())?, notes(Tiling::whole())?);
     let told = notes(Tiling::above(BYTES * 16 * 16))?;
-    assert!(told.iter().any(|note| note.contains("decoded in blended tiles of 112×128 pixels")), "{told:?}");
+    assert!(told.iter().any(|note| note.text.contains("decoded in blended tiles of 112×128 pixels")), "{told:?}");
     Ok(())
 }

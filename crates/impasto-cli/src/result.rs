@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use impasto::guidance::Swatch;
 use impasto::pipeline::Output;
+use impasto::wording::Note;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::Path;
@@ -25,7 +26,7 @@ pub struct Finished<'o> {
     /// Colors that were asked for and painted, with their CIEDE2000 differences.
     pub colors: Vec<&'o Swatch>,
     /// Remarks of the model and the guidance methods.
-    pub notes: &'o [String],
+    pub notes: &'o [Note],
 }
 
 impl<'o> Finished<'o> {

@@ -235,20 +235,20 @@ fn notes(output: &Output) -> Markup {
 fn again(output: &Output) -> Result<Markup> {
     let recipe = output.recipe();
     let pretty = serde_json::to_string_pretty(recipe).map_err(|error| malformed(&error))?;
+    let notes: Vec<String> = output.notes.iter().map(ToString::to_string).collect();
     let run = serde_json::json!({
-        "recipe": recipe, "notes": &output.notes, "timing": &output.timing, "reports": &output.reports,
+        "recipe": recipe, "notes": notes, "timing": &output.timing, "reports": &output.reports,
     });
     Ok(html! {
         section {
             h2 { "Repeat this run" }
             @if recipe.missing.is_empty() {
                 p {
-                    "The recipe below repeats this run. Every picture that "
-                    code { "Output::save" } " writes contains the recipe."
+                    "The recipe below repeats this run. Every picture that impasto saves contains the recipe."
                 }
             } @else {
                 p { "The recipe below repeats this run, except for:" }
-                ul { @for what in &recipe.missing { li { (what) } } }
+                ul { @for what in &recipe.missing { li { (what.text) } } }
             }
             details { summary { "settings for other programs (infotext)" } pre { (recipe.infotext()) } }
             details { summary { "recipe (JSON)" } pre { (pretty) } }

@@ -5,6 +5,7 @@ use impasto::mask::Region;
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::pipeline::{Output, Pipeline};
 use impasto::saliency::Daam;
+use impasto::wording::Note;
 use impasto::{Raster, Result, Rgb};
 use ndarray::Array2;
 use serde_json::Value;
@@ -31,7 +32,7 @@ impl Guidance for Mine {
         };
         Ok(Some(report))
     }
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         vec!["the <sea> is rough".into()]
     }
     fn name(&self) -> &'static str {

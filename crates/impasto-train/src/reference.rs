@@ -324,7 +324,8 @@ fn tower() -> Result<Tensors> {
 }
 
 fn bytes(file: &str) -> Result<&'static [u8]> {
-    let (place, hint) = ("impasto-tiny".into(), "the published crate contains this file");
+    let place = "impasto-tiny".into();
+    let hint = "the published crate contains this file".into();
     impasto_tiny::file(file).ok_or_else(|| Error::MissingFile { file: file.into(), place, hint })
 }
 

@@ -6,6 +6,7 @@ use super::prediction::Prediction;
 use super::spacing::SchedulerFamily;
 use super::training_schedule::TrainingSchedule;
 use crate::error::{Error, Result};
+use crate::wording::Note;
 use serde::{Deserialize, Serialize};
 
 /// The file's name in a checkpoint.
@@ -204,7 +205,7 @@ impl SchedulerConfig {
 }
 
 /// The error for a field value that this crate does not support.
-pub(super) fn refused(field: &str, value: &str, expected: &str) -> Error {
+pub(super) fn refused(field: &str, value: &str, expected: impl Into<Note>) -> Error {
     Error::Config { file: FILE.into(), field: field.into(), value: value.into(), expected: expected.into() }
 }
 

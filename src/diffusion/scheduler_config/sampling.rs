@@ -9,6 +9,7 @@ use crate::diffusion::spacing::{
 };
 use crate::diffusion::training_schedule::TrainingSchedule;
 use crate::error::{Error, Result};
+use crate::wording::Remedy;
 use serde_json::{Map, Value};
 
 impl SchedulerConfig {
@@ -43,8 +44,7 @@ impl SchedulerConfig {
     /// [`Error::Config`] if this crate has no solver for the class, or if an option of the solver is not supported.
     pub fn solver(&self) -> Result<Box<dyn Solver>> {
         self.supported()?;
-        let expected =
-            "expected the class of a known solver; choose a solver, for instance Euler or EulerAncestral::default()";
+        let expected = Remedy::Solver.after("expected the class of a known solver");
         let class = self.class().ok_or_else(|| refused("_class_name", &self.class_name, expected))?;
         (class.solver)(self)
     }
@@ -71,7 +71,7 @@ impl SchedulerConfig {
             (Some((first, ..)), Some((second, ..))) => Err(refused(
                 second,
                 "true",
-                &format!("expected false, because {first} is true too; set only one of them"),
+                format!("expected false, because {first} is true too; set only one of them"),
             )),
         }
     }
@@ -167,17 +167,10 @@ impl SchedulerConfig {
         let flag = |value: bool| value.then(|| "true".to_owned());
         let (missed, expected) = self.class().and_then(|class| class.misses).unzip();
         let expected = expected.unwrap_or_default();
+        let unclipped = "expected false, because latents have no fixed range";
         let refusals = [
-            (
-                "clip_sample",
-                flag(self.clip_sample),
-                "expected false, because latents have no fixed range; or choose a solver",
-            ),
-            (
-                "thresholding",
-                flag(self.thresholding),
-                "expected false, because latents have no fixed range; or choose a solver",
-            ),
+            ("clip_sample", flag(self.clip_sample), unclipped),
+            ("thresholding", flag(self.thresholding), unclipped),
             ("use_flow_sigmas", flag(self.use_flow_sigmas), "expected false"),
             ("interpolation_type", text(&self.interpolation_type, "linear"), "expected linear"),
             ("timestep_type", text(&self.timestep_type, "discrete"), "expected discrete"),
@@ -191,7 +184,7 @@ impl SchedulerConfig {
             ("sigma_max", number(self.sigma_max), "expected null"),
         ];
         match refusals.into_iter().find_map(|(field, value, expected)| Some((field, value?, expected))) {
-            Some((field, value, expected)) => Err(refused(field, &value, expected)),
+            Some((field, value, expected)) => Err(refused(field, &value, Remedy::Solver.after(expected))),
             None => Ok(()),
         }
     }

@@ -7,6 +7,7 @@ use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::step::Step;
+use crate::wording::Remedy;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -58,7 +59,7 @@ impl Deis {
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         match (config.algorithm_type.as_deref(), config.solver_type.as_deref()) {
             (Some(other), _) if !["deis", "dpmsolver", "dpmsolver++"].contains(&other) => {
-                Err(refused("algorithm_type", other, "expected deis; or choose a solver"))
+                Err(refused("algorithm_type", other, Remedy::Solver.after("expected deis")))
             }
             (_, Some(other)) if !["logrho", "midpoint", "heun", "bh1", "bh2"].contains(&other) => {
                 Err(refused("solver_type", other, "expected logrho"))

@@ -7,6 +7,7 @@ use crate::diffusion::transition::Transition;
 use crate::error::Result;
 use crate::recipe::Recipe;
 use crate::step::Step;
+use crate::wording::Remedy;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -27,7 +28,7 @@ impl Pndm {
     /// Creates PLMS with the settings of `scheduler_config.json`.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if !config.skip_prk_steps {
-            return Err(refused("skip_prk_steps", "false", "expected true; or choose a solver"));
+            return Err(refused("skip_prk_steps", "false", Remedy::Solver.after("expected true")));
         }
         Ok(Box::new(Self::default()))
     }

@@ -7,6 +7,7 @@ use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::step::Step;
+use crate::wording::Remedy;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -86,7 +87,7 @@ impl Singlestep {
     /// last step that ends at 0.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if let Some(other) = config.algorithm_type.as_deref().filter(|algorithm| *algorithm != "dpmsolver++") {
-            return Err(refused("algorithm_type", other, "expected dpmsolver++; or choose a solver"));
+            return Err(refused("algorithm_type", other, Remedy::Solver.after("expected dpmsolver++")));
         }
         Ok(Box::new(Self {
             order: config.order()?,

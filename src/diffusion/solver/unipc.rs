@@ -7,6 +7,7 @@ use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::step::Step;
+use crate::wording::Remedy;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -103,7 +104,7 @@ impl UniPc {
     /// Creates UniPC with the settings of `scheduler_config.json`.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if !config.predict_x0 {
-            return Err(refused("predict_x0", "false", "expected true; or choose a solver"));
+            return Err(refused("predict_x0", "false", Remedy::Solver.after("expected true")));
         }
         let bh2 = match config.solver_type.as_deref() {
             Some("bh1") => false,

@@ -23,6 +23,7 @@ use crate::saliency::is_flat;
 use crate::saliency::{Competition, Saliency};
 use crate::step::Step;
 use crate::window::Window;
+use crate::wording::Note;
 use tch::{Kind, Tensor};
 
 impl ColorForce {
@@ -376,10 +377,11 @@ impl Guidance for ColorForce {
         }
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         let phrase = &self.settings.phrase;
-        let own = self.run.iter().flat_map(|run| run.trace.warnings());
-        own.map(|warning| format!("\"{phrase}\": {warning}")).chain(self.saliency.notes()).collect()
+        let own = self.run.iter().flat_map(|run| run.trace.warnings()).map(|warning| warning.note());
+        let own = own.map(|note| Note { text: format!("\"{phrase}\": {}", note.text).into(), ..note });
+        own.chain(self.saliency.notes()).collect()
     }
 
     fn report(&self) -> Result<Option<Report>> {

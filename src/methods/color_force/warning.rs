@@ -1,20 +1,20 @@
 //! Warnings about a force, as sentences.
 
 use crate::window::Window;
+use crate::wording::{Note, Remedy};
 use serde::Serialize;
+use std::fmt;
 
 /// A warning about a force, which is no error. The `Display` text is a sentence.
-#[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub enum ColorWarning {
     /// No step of the schedule is inside the window.
-    #[error("no step of the schedule is in the window ({window}), so nothing was forced; widen the window")]
     NeverActive {
         /// The window.
         window: Window,
     },
     /// No map can reach the cutoff.
-    #[error("saliency_cutoff is {cutoff}, but this saliency reaches {range} at most; lower saliency_cutoff")]
     CutoffOutOfReach {
         /// The cutoff.
         cutoff: f64,
@@ -22,27 +22,21 @@ pub enum ColorWarning {
         range: f64,
     },
     /// `color_var` is far from the values that are known to work.
-    #[error(
-        "color_var is {color_var}; expected 10 to 200; smaller values give solid blocks, larger values little effect"
-    )]
     UnusualVariance {
         /// The variance.
         color_var: f64,
     },
     /// The VAE cannot show the color.
-    #[error("the VAE shows this color no closer than CIEDE2000 {delta_e:.1}; choose another color if that is too far")]
     ColorNotRepresentable {
         /// CIEDE2000 between the color and the color after encoding and decoding by the VAE.
         delta_e: f64,
     },
     /// The saliency had no map when one was needed.
-    #[error("the saliency had no map at timestep {timestep:.0}; widen the saliency's window")]
     NoSaliency {
         /// Training timestep.
         timestep: f64,
     },
     /// The mask was empty: no cell that may be forced reached the cutoff.
-    #[error("image {image}: the mask was empty in {steps} of {of} forced steps; lower saliency_cutoff")]
     EmptyMask {
         /// Index in the batch.
         image: usize,
@@ -52,10 +46,6 @@ pub enum ColorWarning {
         of: usize,
     },
     /// The mask covers most of the picture.
-    #[error(
-        "image {image}: the mask covers more than 80 % of the picture in {steps} of {of} forced steps; raise \
-         saliency_cutoff"
-    )]
     LargeMask {
         /// Index in the batch.
         image: usize,
@@ -65,30 +55,20 @@ pub enum ColorWarning {
         of: usize,
     },
     /// An automatic cutoff was moved because it would have left almost nothing or almost everything.
-    #[error("the automatic cutoff was moved so that the mask covers .1 % to 70 % of the picture; look at the masks")]
     AreaClamped,
     /// The protected objects cover most of the forced region.
-    #[error("more than half of the mask is protected and was not forced; look at the masks")]
     MostlyProtected,
     /// Feedback cannot measure colors with this VAE.
-    #[error(
-        "feedback does not work with this VAE, because colors are measured with an error of CIEDE2000 \
-         {delta_e:.1}; set feedback to None"
-    )]
     FeedbackBlind {
         /// Root-mean-square CIEDE2000 over 64 colors.
         delta_e: f64,
     },
     /// The color got worse as the force grew.
-    #[error(
-        "image {image}: the color got worse as the force grew, so feedback returned to the best force; look at the mask"
-    )]
     FeedbackDiverged {
         /// Index in the batch.
         image: usize,
     },
     /// The force did not reach the color.
-    #[error("image {image}: the color came no closer than CIEDE2000 {delta_e:.1}; look at the mask")]
     NotConverged {
         /// Index in the batch.
         image: usize,
@@ -96,12 +76,6 @@ pub enum ColorWarning {
         delta_e: f64,
     },
     /// The region has the color asked for on the whole, but other colors too.
-    #[error(
-        "image {image}: the region has other colors too; the mean is CIEDE2000 {mean_delta_e:.1} off; {:.0} % of the \
-         region and {:.0} % of the worst piece are near the color asked for; look at the mask",
-        100.0 * coverage,
-        100.0 * least_covered
-    )]
     Uneven {
         /// Index in the batch.
         image: usize,
@@ -114,11 +88,6 @@ pub enum ColorWarning {
         least_covered: f64,
     },
     /// The mask covers only a part of its object.
-    #[error(
-        "image {image}: pixels of the old color beside the region are {:.0} % of the region's pixels, so the mask \
-         covers only a part of the thing; look at the mask, or name the thing's parts with except()",
-        100.0 * remainder
-    )]
     Cut {
         /// Index in the batch.
         image: usize,
@@ -126,11 +95,6 @@ pub enum ColorWarning {
         remainder: f64,
     },
     /// The map hardly locates the object.
-    #[error(
-        "image {image}: the maps hardly tell the thing apart ({undecided:.1} undecided cells for each cell of the \
-         region), so another thing may have been forced; look at the mask, try best_of(4), or name the thing's rivals \
-         with among()"
-    )]
     Undecided {
         /// Index in the batch.
         image: usize,
@@ -138,7 +102,6 @@ pub enum ColorWarning {
         undecided: f64,
     },
     /// The saliency is the same everywhere and reaches the cutoff nowhere.
-    #[error("the saliency is the same everywhere in {steps} of {of} forced steps; use another phrase or saliency")]
     FlatSaliency {
         /// Number of forced steps in which the saliency was the same everywhere.
         steps: usize,
@@ -146,3 +109,75 @@ pub enum ColorWarning {
         of: usize,
     },
 }
+
+impl ColorWarning {
+    /// Returns the warning as a note: the sentence, and what the user can do.
+    pub(super) fn note(&self) -> Note {
+        match self {
+            Self::NeverActive { window } => {
+                let problem = format!("no step of the schedule is in the window ({window}), so nothing was forced");
+                Remedy::Window.after(problem)
+            }
+            Self::CutoffOutOfReach { cutoff, range } => Remedy::LowerCutoff
+                .after(format!("saliency_cutoff is {cutoff}, but this saliency reaches {range} at most")),
+            Self::UnusualVariance { color_var } => format!(
+                "color_var is {color_var}; expected 10 to 200; smaller values give solid blocks, larger values little \
+                 effect"
+            )
+            .into(),
+            Self::ColorNotRepresentable { delta_e } => {
+                Remedy::Color.after(format!("the VAE shows this color no closer than CIEDE2000 {delta_e:.1}"))
+            }
+            Self::NoSaliency { timestep } => {
+                Remedy::Window.after(format!("the saliency had no map at timestep {timestep:.0} in its own window"))
+            }
+            Self::EmptyMask { image, steps, of } => {
+                Remedy::LowerCutoff.after(format!("image {image}: the mask was empty in {steps} of {of} forced steps"))
+            }
+            Self::LargeMask { image, steps, of } => Remedy::RaiseCutoff.after(format!(
+                "image {image}: the mask covers more than 80 % of the picture in {steps} of {of} forced steps"
+            )),
+            Self::AreaClamped => Remedy::LookAtMask
+                .after("the automatic cutoff was moved so that the mask covers .1 % to 70 % of the picture"),
+            Self::MostlyProtected => {
+                Remedy::LookAtMask.after("more than half of the mask is protected and was not forced")
+            }
+            Self::FeedbackBlind { delta_e } => Remedy::NoFeedback.after(format!(
+                "feedback does not work with this VAE, because colors are measured with an error of CIEDE2000 \
+                 {delta_e:.1}"
+            )),
+            Self::FeedbackDiverged { image } => Remedy::LookAtMask.after(format!(
+                "image {image}: the color got worse as the force grew, so feedback returned to the best force"
+            )),
+            Self::NotConverged { image, delta_e } => {
+                Remedy::LookAtMask.after(format!("image {image}: the color came no closer than CIEDE2000 {delta_e:.1}"))
+            }
+            Self::Uneven { image, mean_delta_e, coverage, least_covered } => Remedy::LookAtMask.after(format!(
+                "image {image}: the region has other colors too; the mean is CIEDE2000 {mean_delta_e:.1} off; {:.0} % \
+                 of the region and {:.0} % of the worst piece are near the color asked for",
+                100.0 * coverage,
+                100.0 * least_covered
+            )),
+            Self::Cut { image, remainder } => Remedy::MaskOrParts.after(format!(
+                "image {image}: pixels of the old color beside the region are {:.0} % of the region's pixels, so the \
+                 mask covers only a part of the thing",
+                100.0 * remainder
+            )),
+            Self::Undecided { image, undecided } => Remedy::MaskOrRivals.after(format!(
+                "image {image}: the maps hardly tell the thing apart ({undecided:.1} undecided cells for each cell of \
+                 the region), so another thing may have been forced"
+            )),
+            Self::FlatSaliency { steps, of } => {
+                Remedy::Phrase.after(format!("the saliency is the same everywhere in {steps} of {of} forced steps"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for ColorWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.note().fmt(f)
+    }
+}
+
+impl std::error::Error for ColorWarning {}

@@ -29,6 +29,7 @@ use crate::reference::ReferenceFeatures;
 use crate::size::Size;
 use crate::step::Step;
 use crate::window::Window;
+use crate::wording::Note;
 use attention::Scaling;
 use injection::Injecting;
 use reading::{Read, Reading, pieces, shown};
@@ -321,18 +322,19 @@ impl Guidance for Colorize {
         injecting.chain([&mut run.scaling as &mut dyn CrossAttentionHook]).collect()
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         let Some(run) = &self.run else { return Vec::new() };
         let never = !run.acts && self.reference.is_some();
         let never = never.then(|| {
-            format!(
+            Note::from(format!(
                 "no step of this run reads the reference in the window ({}); widen the window or shorten the pause",
                 self.window
-            )
+            ))
         });
         let negative = run.negative.then(|| {
-            "the negative prompt was not read, because this model reads no words; leave the negative prompt empty"
-                .to_owned()
+            Note::from(
+                "the negative prompt was not read, because this model reads no words; leave the negative prompt empty",
+            )
         });
         never.into_iter().chain(negative).collect()
     }

@@ -279,14 +279,14 @@ fn published_layout_is_loaded_as_a_colorizer() -> Result<()> {
     for version in ["v15", "v2"] {
         let model = load_version(version, "newer.safetensors", &[])?;
         assert!(model.colorizes() && model.share()?.colorizes());
-        assert!(!model.notes().iter().any(|note| note.contains("not used")), "{version}: {:?}", model.notes());
+        assert!(!model.notes().iter().any(|note| note.text.contains("not used")), "{version}: {:?}", model.notes());
     }
     let model = load("mult.safetensors", &["betas", "posterior_variance"])?;
     assert!(model.colorizes());
     assert_eq!((model.defaults().width, model.defaults().guidance_scale), (512, 4.0));
     assert_eq!(model.prediction(), Prediction::V);
-    assert!(model.notes().iter().any(|note| note.contains("CC BY-NC-SA")), "{:?}", model.notes());
-    assert!(!model.notes().iter().any(|note| note.contains("not used")), "{:?}", model.notes());
+    assert!(model.notes().iter().any(|note| note.text.contains("CC BY-NC-SA")), "{:?}", model.notes());
+    assert!(!model.notes().iter().any(|note| note.text.contains("not used")), "{:?}", model.notes());
     assert_eq!(load("mult_eps.safetensors", &[])?.prediction(), Prediction::Epsilon);
     let (sketch, reference) = pictures();
     let mut pipeline = Pipeline::builder().model(model).build()?;

@@ -21,6 +21,7 @@ use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::vision::View;
 use crate::window::Window;
+use crate::wording::{Note, Remedy};
 use concepts::Concepts;
 use guide::{Encoded, Guide};
 pub(super) use params::inside;
@@ -411,14 +412,12 @@ impl Guidance for ImageGuidance {
         conditioning.during(steps, |part| run.edit(&of, &prompt.words(), part))
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         let Some(run) = &self.run else { return Vec::new() };
         let mut notes = Vec::new();
         if run.steps.is_empty() {
-            notes.push(format!(
-                "no step of this run is in the window ({}), so the method did nothing; widen the window",
-                self.window
-            ));
+            let idle = format!("no step of this run is in the window ({}), so the method did nothing", self.window);
+            notes.push(Remedy::Window.after(idle));
         } else if run.report.as_ref().is_some_and(|report| report.prompts.iter().all(GuidedPrompt::is_still)) {
             notes.push("the guide moved nothing, because every weight is 0; raise a weight".into());
         }
@@ -429,9 +428,9 @@ impl Guidance for ImageGuidance {
         }
         if !run.replaced.is_empty() {
             let words = run.replaced.join(", ");
-            notes.push(format!(
+            notes.push(Note::from(format!(
                 "the guide replaced tokens of {words}; attention to these words shows where the guide's features appear"
-            ));
+            )));
         }
         notes
     }

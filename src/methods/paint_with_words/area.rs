@@ -89,7 +89,7 @@ impl Area {
             return Err(Error::EmptyPhrase);
         }
         let usual = [
-            ("strength", self.strength, "-10..=10; .2 to 2 is usual, a value below 0 keeps the phrase away"),
+            ("the area's strength", self.strength, "-10..=10; .2 to 2 is usual, a value below 0 keeps the phrase away"),
             (
                 "outside",
                 self.outside,

@@ -33,6 +33,7 @@ use crate::recipe::Recipe;
 use crate::size::Size;
 use crate::step::{Grid, Step};
 use crate::window::Window;
+use crate::wording::{Note, Remedy};
 use canvas::Canvas;
 use report::Trace;
 use std::fmt;
@@ -368,8 +369,8 @@ impl Guidance for PaintWithWords {
         Ok(())
     }
 
-    fn notes(&self) -> Vec<String> {
-        self.run.iter().flat_map(|run| &run.trace.warnings).map(ToString::to_string).collect()
+    fn notes(&self) -> Vec<Note> {
+        self.run.iter().flat_map(|run| &run.trace.warnings).map(PaintWarning::note).collect()
     }
 
     fn report(&self) -> Result<Option<Report>> {
@@ -393,7 +394,7 @@ impl Guidance for PaintWithWords {
 /// empty.
 fn find(prompt: &Prompt, area: &Area, branch: &BranchInfo) -> Result<Vec<TokenSpan>> {
     if branch.branch == Branch::Uncond && area.negative && branch.prompt.trim().is_empty() {
-        let expected = format!("a negative prompt that contains \"{}\"; set one with Request::negative", area.phrase);
+        let expected = Remedy::NegativePrompt.after(format!("a negative prompt that contains \"{}\"", area.phrase));
         return Err(Error::parameter("negative prompt", "empty", expected));
     }
     Ok(TokenSpan::union(prompt.find(&area.phrase)?))

@@ -11,7 +11,9 @@ use crate::error::{Error, Result};
 use crate::guidance::{Curve, Picture, Report};
 use crate::prompt::TokenSpan;
 use crate::window::Window;
+use crate::wording::{Note, Remedy};
 use serde::Serialize;
+use std::fmt;
 use tch::{Kind, Tensor};
 
 /// Report of a painting's areas and effects in one run.
@@ -66,21 +68,15 @@ pub struct PaintedStep {
 }
 
 /// A warning about a painting that is valid but doubtful. The `Display` text is a sentence.
-#[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub enum PaintWarning {
     /// No step of the schedule is inside the window.
-    #[error("no step of the schedule is in the window ({window}), so the paint did nothing; widen the window")]
     NeverActive {
         /// The window.
         window: Window,
     },
     /// An area covers less than a quarter of every cell.
-    #[error(
-        "the area of \"{phrase}\" covers at most {:.0} % of any cell, so the effect is weak; paint a larger area or use \
-         Resample::Cover",
-        100.0 * largest_cell
-    )]
     Thin {
         /// Phrase that the area stands for.
         phrase: String,
@@ -88,10 +84,6 @@ pub enum PaintWarning {
         largest_cell: f64,
     },
     /// More than half of the map belongs to no area, in more than 64 colors.
-    #[error(
-        "{:.0} % of the map, in {colors} colors, belongs to no area; if the map's edges are smooth, set tolerance",
-        100.0 * share
-    )]
     ManyColors {
         /// Share of the map that belongs to no area.
         share: f64,
@@ -99,10 +91,8 @@ pub enum PaintWarning {
         colors: usize,
     },
     /// The negative prompt is painted, but was never evaluated.
-    #[error("the negative prompt was never evaluated, so its areas did nothing; use a guidance scale above 1")]
     NoNegative,
     /// A branch that varies the prompt does not contain a phrase.
-    #[error("\"{phrase}\" is not in \"{prompt}\", so the phrase is not painted in the branch \"{role}\"")]
     NotInBranch {
         /// The phrase.
         phrase: String,
@@ -112,6 +102,39 @@ pub enum PaintWarning {
         role: &'static str,
     },
 }
+
+impl PaintWarning {
+    /// Returns the warning as a note: the sentence, and what the user can do.
+    pub(super) fn note(&self) -> Note {
+        match self {
+            Self::NeverActive { window } => {
+                let problem = format!("no step of the schedule is in the window ({window}), so the paint did nothing");
+                Remedy::Window.after(problem)
+            }
+            Self::Thin { phrase, largest_cell } => Remedy::LargerArea.after(format!(
+                "the area of \"{phrase}\" covers at most {:.0} % of any cell, so the effect is weak",
+                100.0 * largest_cell
+            )),
+            Self::ManyColors { share, colors } => Remedy::Tolerance
+                .after(format!("{:.0} % of the map, in {colors} colors, belongs to no area", 100.0 * share)),
+            Self::NoNegative => {
+                "the negative prompt was never evaluated, so its areas did nothing; use a guidance scale above 1".into()
+            }
+            Self::NotInBranch { phrase, prompt, role } => {
+                format!("\"{phrase}\" is not in \"{prompt}\", so the phrase is not painted in the branch \"{role}\"")
+                    .into()
+            }
+        }
+    }
+}
+
+impl fmt::Display for PaintWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.note().fmt(f)
+    }
+}
+
+impl std::error::Error for PaintWarning {}
 
 /// Records of one run.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use crate::mask::Resample;
 use crate::mask::has_images;
 use crate::prompt::TokenSpan;
 use crate::step::Grid;
+use crate::wording::Remedy;
 use std::collections::{BTreeMap, HashMap};
 use tch::{Device, Kind, Tensor};
 
@@ -77,7 +78,7 @@ impl Weights {
             largest = largest.max(mask.f_max()?.f_double_value(&[])?);
         }
         if largest == 0.0 {
-            let expected = "paint that reaches at least one cell; use Resample::Cover to keep thin strokes";
+            let expected = Remedy::LargerArea.after("paint that reaches at least one cell");
             return Err(Error::parameter("paint", "nothing at any attention site", expected));
         }
         let brushes = canvas.areas.iter().map(|area| Brush { strength: area.strength, outside: area.outside });

@@ -14,6 +14,7 @@ use crate::recipe::{self, Recipe};
 use crate::saliency::{Daam, Reference, Saliency};
 use crate::step::Step;
 use crate::window::Window;
+use crate::wording::{Note, Remedy};
 use join::{Join, Pair};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -332,26 +333,21 @@ impl Guidance for ReferenceColor {
         self.looks().try_for_each(|look| look.transition(step, transition))
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         let Some(run) = &self.run else { return Vec::new() };
         if self.strength == 0.0 && self.statistics == 0.0 {
             return vec!["strength and statistics are 0, so the method did nothing; raise one of them".into()];
         }
         if !run.acts {
-            return vec![format!(
-                "no step of this run is in the window ({}), so the method did nothing; widen the window",
-                self.window
-            )];
+            let idle = format!("no step of this run is in the window ({}), so the method did nothing", self.window);
+            return vec![Remedy::Window.after(idle)];
         }
         let lost = |part: &Part| match &part.here {
             Here::Phrase { phrase, look } => {
                 let map = look.map().ok().flatten()?;
                 let found = map.f_ge(PART).and_then(|part| part.f_any()?.f_int64_value(&[])).ok()?;
-                (found == 0).then(|| {
-                    format!(
-                        "\"{phrase}\" was not found in the picture, so the phrase took no colors; use another phrase"
-                    )
-                })
+                let lost = || format!("\"{phrase}\" was not found in the picture, so the phrase took no colors");
+                (found == 0).then(|| Remedy::Phrase.after(lost()))
             }
             Here::Region(_) => None,
         };

@@ -30,6 +30,7 @@ use crate::recipe::Recipe;
 use crate::saliency::{Competition, Differential, Normalize, Saliency, is_flat};
 use crate::step::Step;
 use crate::window::Window;
+use crate::wording::{Note, Remedy};
 use compete::Roles;
 use recording::{Merge, Recorder, Recording, Subjects};
 use refine::Refining;
@@ -315,11 +316,12 @@ impl Guidance for Daam {
         vec![self]
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         let map = self.run.as_ref().and_then(|run| run.maps.mean().ok()?);
         match map.map(|map| is_flat(&map.f_narrow(1, PHRASE as i64, 1)?)) {
             Some(Ok(true)) => {
-                vec![format!("the attention to \"{}\" is the same everywhere; use another phrase", self.phrase)]
+                let flat = format!("the attention to \"{}\" is the same everywhere", self.phrase);
+                vec![Remedy::Phrase.after(flat)]
             }
             _ => Vec::new(),
         }

@@ -128,7 +128,7 @@ impl Refining {
         let levels = || setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.halvings);
         let is_small = |halvings: &u32| setup.grid.halved(*halvings).cells() <= CELLS;
         let halvings = levels().filter(is_small).min().or(levels().max()).ok_or_else(|| {
-            let expected = "Refine::Off, because this network has no self-attention";
+            let expected = "off, because this network has no self-attention";
             Error::parameter("refine", format!("{how:?}"), expected)
         })?;
         let pooled = (halvings..32).find(is_small).unwrap_or(halvings);

@@ -4,6 +4,7 @@ use super::repository::{Hub, is_inside};
 use crate::error::{Error, Result};
 use crate::weights::checkpoint::{STEMS, VARIANTS, shards};
 use crate::weights::source::Source;
+use crate::wording::Remedy;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -82,8 +83,10 @@ impl Choice {
                 "the repository has neither model_index.json nor a .safetensors file; name a repository with either",
             )),
             [file] => Ok(Self::File((*file).into())),
-            several => Err(hub
-                .error(format!("the repository has several files; name one with `Hub::file`: {}", several.join(", ")))),
+            several => {
+                let problem = format!("the repository has several files: {}", several.join(", "));
+                Err(hub.error(Remedy::RepositoryFile.after(problem)))
+            }
         }
     }
 

@@ -17,6 +17,7 @@ pub use repository::Hub;
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::wording::Remedy;
 use choice::Choice;
 use download::{Client, Progress};
 use repository::{is_inside, is_plain};
@@ -61,9 +62,8 @@ impl Hub {
         let progress: &mut Progress<'_> = &mut progress;
         self.check()?;
         let settings = Settings::of(self, |name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-        let cache = settings
-            .cache
-            .ok_or_else(|| self.error("there is no home folder for the cache; name a folder with `cache`"))?;
+        let cache =
+            settings.cache.ok_or_else(|| self.error(Remedy::Cache.after("there is no home folder for the cache")))?;
         let repo = hf_hub::Repo::with_revision(self.repository.clone(), hf_hub::RepoType::Model, self.revision.clone());
         let folder = cache.join(repo.folder_name());
         let cached = hf_hub::Cache::new(cache).repo(repo);

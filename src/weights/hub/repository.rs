@@ -1,6 +1,7 @@
 //! A repository, and the settings to reach it.
 
 use crate::error::Error;
+use crate::wording::Note;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -69,7 +70,7 @@ impl Hub {
     }
 
     /// The error for this repository.
-    pub(crate) fn error(&self, problem: impl Into<String>) -> Error {
+    pub(crate) fn error(&self, problem: impl Into<Note>) -> Error {
         Error::Hub { repository: self.repository.clone(), problem: problem.into() }
     }
 }

@@ -74,7 +74,10 @@ fn painted_colors_name_their_image() -> Result<()> {
     drop(run);
     let painted = force.details()?.painted;
     assert_eq!(painted.iter().map(|painted| painted.image).collect::<Vec<_>>(), [1]);
-    assert!(notes.iter().any(|note| note.contains("\"second\": image 0: the mask was empty in 6 of 6")), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.text.contains("\"second\": image 0: the mask was empty in 6 of 6")),
+        "{notes:?}"
+    );
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use impasto::methods::ColorForce;
 use impasto::saliency::{Competition, Saliency};
 use impasto::sampler::Sampler;
 use impasto::testing::ToyModel;
+use impasto::wording::Note;
 use impasto::{BranchInfo, Codec, Conditioning, Prompt, Recipe, Result, Step, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -100,7 +101,7 @@ impl Guidance for Diary {
         self.note("decoded");
         Ok(())
     }
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         self.note("notes");
         Vec::new()
     }

@@ -54,8 +54,10 @@ fn latent_of_wrong_shape_or_nan_is_an_error() -> Result<()> {
             "Cut"
         }
     }
-    let message = latent(sampler().guide(Cut)).expect_err("another shape").to_string();
-    assert!(message.contains("Cut failed in transition at step 0") && message.contains("[1, 4, 4, 6]"), "{message}");
+    let error = latent(sampler().guide(Cut)).expect_err("another shape");
+    assert!(matches!(error, Error::Guidance { phase: "transition", step: Some(0), .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(message.starts_with("Cut: ") && message.contains("[1, 4, 4, 6]"), "{message}");
 
     struct Break;
     impl Guidance for Break {

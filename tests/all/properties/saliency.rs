@@ -54,7 +54,7 @@ fn daam_that_sees_nothing_is_an_error_or_a_note() -> Result<()> {
     let model = ToyModel::new(3)?;
     let mut run = sampler().guide(blind).start(&model, start(1))?;
     let _ = run.finish()?;
-    assert!(run.notes().iter().any(|note| note.contains("no map")), "{:?}", run.notes());
+    assert!(run.notes().iter().any(|note| note.text.contains("no map")), "{:?}", run.notes());
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Infotext of the AUTOMATIC1111 web UI and similar programs, read from their pictures and written to this crate's
 //! pictures.
 
-use super::{Folder, PORTRAIT};
+use super::{Folder, PORTRAIT, told};
 use impasto::Result;
 use impasto::diffusion::Spacing;
 use impasto::pipeline::{Pipeline, Request};
@@ -17,7 +17,7 @@ fn infotext_of_other_programs_is_followed() -> Result<()> {
                  Lora hashes: \"a: 1, b: 2\", Version: v1.9.0";
     let path = folder.told(&[("parameters", words)]);
     let request = Request::from_png(&mut pipeline, &path)?;
-    let notes = request.notes()?.join("\n");
+    let notes = told(&request.notes()?);
     assert!(notes.contains("not repeated: Clip skip 2; Hires upscale 2; Lora hashes a: 1, b: 2"), "{notes}");
     assert!(notes.contains("the model tiny") && !notes.contains("GPU") && !notes.contains("lora:"), "{notes}");
     let output = request.run()?;
@@ -28,7 +28,7 @@ fn infotext_of_other_programs_is_followed() -> Result<()> {
 
     let words = "a boat <lora:sea:0.8>\nSteps: many, Sampler: DPM fast, Seed: 1, Size: large";
     let request = Request::from_png(&mut pipeline, folder.told(&[("parameters", words)]))?;
-    let notes = request.notes()?.join("\n");
+    let notes = told(&request.notes()?);
     for told in ["\"DPM fast\" is not known", "a GPU's", "lora", "not repeated: Steps many; Size large"] {
         assert!(notes.contains(told), "{told} in {notes}");
     }
@@ -54,13 +54,14 @@ fn infotext_has_schedule_type_and_clip_skip() -> Result<()> {
     let mut pipeline = Pipeline::builder().tune(|options| options.text = text).build()?;
     let output = pipeline.request(PORTRAIT).seed(3).steps(3).solver_named("DPM++ 2M Karras").run()?;
     let info = output.recipe().infotext();
-    let told = ["Sampler", "Schedule type", "Clip skip"].map(|name| info.field(name));
-    assert_eq!(told, [Some("DPM++ 2M"), Some("Karras"), Some("2")]);
+    let fields = ["Sampler", "Schedule type", "Clip skip"].map(|name| info.field(name));
+    assert_eq!(fields, [Some("DPM++ 2M"), Some("Karras"), Some("2")]);
     let path = folder.told(&[("parameters", &info.to_string())]);
     let request = Request::from_png(&mut pipeline, &path)?;
-    assert!(request.notes()?.iter().all(|note| !note.contains("not repeated")), "{:?}", request.notes()?);
+    assert!(request.notes()?.iter().all(|note| !note.text.contains("not repeated")), "{:?}", request.notes()?);
     assert_eq!(request.run()?.images, output.images);
-    let notes = Request::from_png(&mut Pipeline::builder().build()?, &path)?.notes()?.join("; ");
+    let notes = Request::from_png(&mut Pipeline::builder().build()?, &path)?.notes()?;
+    let notes = told(&notes);
     assert!(notes.contains("not repeated: Clip skip 2"), "{notes}");
 
     let mut recipe = pipeline.request(PORTRAIT).seed(3).steps(3).run()?.recipe().clone();

@@ -1,6 +1,6 @@
 //! Notes about parts of a run that its picture cannot repeat: functions, types of users, start pictures, other models.
 
-use super::{Folder, GOLD, PORTRAIT, again, paint};
+use super::{Folder, GOLD, PORTRAIT, again, paint, told};
 use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::{Euler, Eval, Solver};
 use impasto::diffusion::{Predictions, Transition};
@@ -11,6 +11,7 @@ use impasto::pipeline::{Pipeline, Request};
 use impasto::saliency::Daam;
 use impasto::text::TextOptions;
 use impasto::weights::Embedding;
+use impasto::wording::Remedy;
 use impasto::{Branch, Error, LoadOptions, Model, Raster, Recipe, Result, Rgb, Source, Step};
 use tch::{Device, Kind, Tensor};
 
@@ -97,7 +98,7 @@ fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
     for (asked, named) in cases {
         let output = asked(pipeline.request(PORTRAIT).seed(7).steps(2)).guide(Daam::of("hair")).run()?;
         let (notes, twice) = again(&mut pipeline, &output, 0)?;
-        assert!(notes.len() == 1 && notes[0].contains(named), "{notes:?}");
+        assert!(notes.len() == 1 && notes[0].text.contains(named), "{notes:?}");
         assert_eq!(twice.notes.iter().filter(|note| **note == notes[0]).count(), 1, "the output has the same note");
         assert_eq!(twice.reports.len(), 1, "all other parts are repeated");
     }
@@ -105,7 +106,7 @@ fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
     // its run.
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Told(0.25)).run()?;
     let (notes, _) = again(&mut pipeline, &output, 0)?;
-    assert!(notes.len() == 1 && notes[0].contains("Told") && notes[0].contains("0.25"), "{notes:?}");
+    assert!(notes.len() == 1 && notes[0].text.contains("Told") && notes[0].text.contains("0.25"), "{notes:?}");
     let folder = Folder::new();
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Tint).run()?;
     output.save(0, folder.file("tint.png"))?;
@@ -124,11 +125,11 @@ fn start_picture_is_asked_for_in_the_notes() -> Result<()> {
     let folder = Folder::new();
     output.save(0, folder.file("repainted.png"))?;
     let request = Request::from_png(&mut pipeline, folder.file("repainted.png"))?;
-    let notes = request.notes()?.join("\n");
-    assert!(
-        notes.contains("a picture of 256×256 pixels (SHA-256") && notes.contains("Request::start with Portion(0.6)"),
-        "{notes}"
-    );
+    let remedies: Vec<Option<Remedy>> = request.notes()?.iter().map(|note| note.remedy).collect();
+    assert_eq!(remedies, [Some(Remedy::Start), Some(Remedy::Mask)]);
+    let notes = told(&request.notes()?);
+    assert!(notes.contains("a picture of 256×256 pixels (SHA-256") && notes.contains("at strength 0.6"), "{notes}");
+    assert!(notes.contains("give the picture to `Request::start`"), "{notes}");
     assert!(notes.contains("the run had a mask of 256×256"), "{notes}");
     assert_eq!(request.start(&boat, 0.6).mask(&mask).run()?.image(0)?, output.image(0)?);
     Ok(())
@@ -145,7 +146,7 @@ fn other_model_is_noted() -> Result<()> {
     let text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
     let (notes, _) = again(&mut Pipeline::builder().tune(|options| options.text = text).build()?, &output, 0)?;
     let told = "the picture was made with the embedded model (";
-    assert!(notes.iter().any(|note| note.starts_with(told) && note.contains("other settings")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.text.starts_with(told) && note.text.contains("other settings")), "{notes:?}");
     Ok(())
 }
 

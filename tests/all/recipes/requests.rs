@@ -72,7 +72,7 @@ fn picture_of_a_batch_repeats_the_batch() -> Result<()> {
         let request = pipeline.request(PORTRAIT).seed(7).steps(2).images(2).tune(|config| config.batching = batching);
         let output = request.guide(ColorForce::exact("eyes", GOLD)).run()?;
         let (notes, twice) = again(&mut pipeline, &output, 1)?;
-        assert_eq!(notes, [""; 0]);
+        assert!(notes.is_empty(), "{notes:?}");
         assert_same(&output, &twice);
         let folder = Folder::new();
         output.save(1, folder.file("second.png"))?;
