@@ -3,9 +3,10 @@
 use crate::failure::Failure;
 use crate::files;
 use crate::interrupt;
-use crate::loading::Loading;
+use crate::loading::{Loading, source};
 use crate::progress::Bar;
 use crate::result::Finished;
+use crate::wording;
 use clap::Args;
 use impasto::nn::ControlNet;
 use impasto::pipeline::{Infotext, Request};
@@ -87,10 +88,10 @@ impl Recipe {
     /// Loads the model that made the picture, unless the options name another, and the parts that the PNG lacks.
     pub fn load(&self, file: &Path, loading: &Loading) -> Result<Loaded, Failure> {
         let told = Told::by(file)?;
-        let source = if loading.model.is_some() { Source::embedded() } else { told.source(file)? };
-        let pipeline = loading.pipeline(source)?;
+        let otherwise = if loading.model.is_some() { Source::embedded() } else { told.source(file)? };
+        let pipeline = loading.pipeline(otherwise)?;
         let net = |name: &String| -> Result<ControlNet, Failure> {
-            Ok(pipeline.model().controlnet(&name.parse::<Source>()?)?)
+            Ok(pipeline.model().controlnet(&source("--net", name)?)?)
         };
         let nets = self.net.iter().map(net).collect::<Result<_, _>>()?;
         let pictures = self.picture.iter().map(Raster::open).collect::<impasto::Result<_>>()?;
@@ -172,7 +173,7 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
         Err(Error::Cancelled) => {
             return Err(Failure::Interrupted("interrupted; nothing was written; to go on, repeat the command".into()));
         }
-        output => output?,
+        output => wording::worded(output?),
     };
     let before = if unchanged { Some(Raster::open(&arguments.file)?) } else { None };
     output.save(image, &arguments.output)?;

@@ -1,12 +1,13 @@
 //! [`Failure`]: the end of a command that did not finish.
 
+use crate::wording::Terminal;
 use std::io;
 
 /// The end of a command that did not finish, with its exit status.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// An error of the library.
-    #[error(transparent)]
+    #[error("{}", .0.worded(&Terminal))]
     Library(#[from] impasto::Error),
     /// An error of this program, in one sentence.
     #[error("{0}")]

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::files::texts;
+use crate::wording::Terminal;
 use clap::Args;
 use impasto::weights::{Contents, Header, SingleFile};
 use impasto::{Raster, Result};
@@ -21,7 +22,7 @@ pub fn info(arguments: &Info) -> std::result::Result<(), Failure> {
     for file in arguments.paths.iter().flat_map(|path| files(path)) {
         let described = if is_png(&file) { describe_png(&file) } else { describe_weights(&file) };
         if let Err(error) = described {
-            eprintln!("{error}"); // The error names the file.
+            eprintln!("{}", error.worded(&Terminal)); // The error names the file.
             failed = true;
         }
     }
@@ -67,7 +68,7 @@ fn describe_weights(path: &Path) -> Result<()> {
     let contents = match file.contents() {
         Ok(contents) => contents,
         Err(error) => {
-            println!("  {}", error.to_string().trim_start_matches(&header.file).trim_start_matches(": "));
+            println!("  {}", error.worded(&Terminal).trim_start_matches(&header.file).trim_start_matches(": "));
             return Ok(());
         }
     };

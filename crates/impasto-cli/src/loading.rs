@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::values::Weighted;
 use clap::{Args, ValueEnum};
 use impasto::weights::{Embedding, Lora};
-use impasto::{Model, Pipeline, Precision, Source};
+use impasto::{Error, Model, Pipeline, Precision, Source};
 use std::path::PathBuf;
 use tch::{Cuda, Device, Kind};
 
@@ -66,9 +66,9 @@ impl Loading {
         if let Some(threads) = self.threads {
             tch::set_num_threads(i32::from(threads));
         }
-        let source = self.model.as_deref().map_or(Ok(otherwise), str::parse)?;
-        let vae = self.vae.as_deref().map(str::parse).transpose()?;
-        let mut model = Model::load_with(&source, self.options(vae))?;
+        let main = self.model.as_deref().map_or(Ok(otherwise), |model| source("--model", model))?;
+        let vae = self.vae.as_deref().map(|vae| source("--vae", vae)).transpose()?;
+        let mut model = Model::load_with(&main, self.options(vae))?;
         if !self.lora.is_empty() {
             let open = |lora: &Weighted| Ok(Lora::open(&lora.file)?.scale(lora.strength));
             model = model.with_lora(&self.lora.iter().map(open).collect::<impasto::Result<Vec<_>>>()?)?;
@@ -87,6 +87,14 @@ impl Loading {
             ..impasto::LoadOptions::default()
         }
     }
+}
+
+/// Returns the source that an option names. Errors name the option.
+pub fn source(option: &'static str, text: &str) -> impasto::Result<Source> {
+    text.parse().map_err(|error| match error {
+        Error::Parameter { value, expected, .. } => Error::Parameter { name: option, value, expected },
+        other => other,
+    })
 }
 
 /// Reads the name of a device.

@@ -6,6 +6,7 @@ use crate::files;
 use crate::interrupt;
 use crate::loading::Loading;
 use crate::progress::Bar;
+use crate::wording;
 use clap::Args;
 use impasto::saliency::Daam;
 use impasto::{Error, Raster};
@@ -60,7 +61,7 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
     bar.finish();
     let output = match output {
         Err(Error::Cancelled) => return Err(Failure::Interrupted("interrupted; nothing was written".into())),
-        output => output?,
+        output => wording::worded(output?),
     };
     let picture = output.image(image)?;
     let maps = if phrases.is_empty() {

@@ -25,6 +25,7 @@ mod progress;
 mod result;
 mod studio;
 mod values;
+mod wording;
 
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};

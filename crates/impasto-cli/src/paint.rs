@@ -8,6 +8,7 @@ use crate::painting::Painting;
 use crate::pictures::{Nets, Pictures};
 use crate::progress::Bar;
 use crate::result::Finished;
+use crate::wording;
 use clap::Args;
 use impasto::sampler::CancelToken;
 use impasto::{Error, Pipeline, Source};
@@ -146,7 +147,7 @@ impl Paint {
             bar.finish();
             let output = match output {
                 Err(Error::Cancelled) => return Err(interrupted(image, images, seed)),
-                output => output?,
+                output => wording::worded(output?),
             };
             first = first.or(output.seed);
             let mark = Mark { line: job.line.filter(|_| several), seed: output.seed.filter(|_| images > 1) };

@@ -1,11 +1,12 @@
 //! Pictures and ControlNets that a painting follows.
 
 use crate::failure::Failure;
+use crate::loading::source;
 use crate::painting::{EMBEDDED, Painting};
 use crate::values::Hint;
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::nn::ControlNet;
-use impasto::{Control, Pipeline, Raster, Source};
+use impasto::{Control, Pipeline, Raster};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -75,7 +76,7 @@ impl Nets {
     pub fn load(&mut self, painting: &Painting, pipeline: &Pipeline) -> Result<(), Failure> {
         for control in &painting.control {
             if !self.0.contains_key(&control.net) {
-                let net = pipeline.model().controlnet(&control.net.parse::<Source>()?)?;
+                let net = pipeline.model().controlnet(&source("the NET of --control", &control.net)?)?;
                 self.0.insert(control.net.clone(), net);
             }
         }

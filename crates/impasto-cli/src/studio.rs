@@ -5,7 +5,7 @@ use crate::interrupt;
 use crate::loading::Loading;
 use clap::Args;
 use impasto::Source;
-use impasto_studio::{Options, Studio};
+use impasto_studio::{Options, Studio, StudioError};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -41,7 +41,10 @@ pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
     let runtime = runtime.map_err(|error| Failure::Message(format!("the server cannot start: {error}")))?;
     runtime.block_on(async {
         let bound = Studio::bind(pipeline, options).await;
-        let studio = bound.map_err(|error| Failure::Message(error.to_string()))?;
+        let studio = bound.map_err(|error| match error {
+            StudioError::Model(error) => Failure::Library(error),
+            other => Failure::Message(other.to_string()),
+        })?;
         let query = if arguments.token.is_some() { "?token=TOKEN" } else { "" };
         println!("http://{}/{query}", studio.address());
         eprintln!("Ctrl-C ends the studio.");
