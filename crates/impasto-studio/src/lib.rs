@@ -35,6 +35,7 @@ mod queue;
 mod refusal;
 mod request;
 mod server;
+mod wording;
 mod worker;
 
 pub use options::Options;

@@ -2,6 +2,7 @@
 
 use crate::queue::{Event, Finished, Queue};
 use crate::request::{Area, JobRequest, KEYWORD};
+use crate::wording::Page;
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
@@ -192,7 +193,7 @@ fn finished(id: u64, asked: &JobRequest, output: &Output, words: Option<&WordMap
         "colors": colors.collect::<Vec<Value>>(),
         "words": maps,
         "reports": reports.collect::<Vec<Value>>(),
-        "notes": output.notes,
+        "notes": output.notes.iter().map(|note| note.worded(&Page)).collect::<Vec<_>>(),
         "seconds": output.timing.total().as_secs_f64(),
     });
     Ok(Finished { pictures, result })

@@ -1,11 +1,13 @@
 //! [`JobRequest`]: a request for pictures, as JSON.
 
 use crate::options::Options;
+use crate::wording::Page;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use impasto::Raster;
 use impasto::pipeline::Infotext;
 use impasto::raster::Layer;
+use impasto::wording::Wording;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -133,11 +135,11 @@ impl JobRequest {
             if (least..=most).contains(&value) {
                 Ok(())
             } else {
-                Err(format!("{field} is {value}; expected {least} to {most}"))
+                Err(format!("{} is {value}; expected {least} to {most}", Page.name(field)))
             }
         };
         let short = |field: &str, text: &str, most: usize| {
-            let length = text.len();
+            let (field, length) = (Page.name(field), text.len());
             if length <= most { Ok(()) } else { Err(format!("{field} has {length} bytes; expected at most {most}")) }
         };
         short("prompt", &self.prompt, LONGEST_PROMPT)?;
@@ -151,7 +153,7 @@ impl JobRequest {
             within(field, side.unwrap_or(1) as usize, 1, options.side as usize)?;
         }
         if self.seed.is_some_and(|seed| seed > LARGEST_SEED) {
-            return Err(format!("seed is above {LARGEST_SEED}; expected a seed that JavaScript can hold"));
+            return Err(format!("Seed is above {LARGEST_SEED}; expected a seed that JavaScript can hold"));
         }
         for Area { phrase, .. } in &self.areas {
             short("phrase", phrase, LONGEST_NAME)?;
@@ -166,10 +168,10 @@ impl JobRequest {
             }
         }
         if self.mask.is_some() && self.start.is_none() {
-            return Err("mask is given without start; give the picture to repaint as start".into());
+            return Err("Mask is given without Start picture; give the picture to repaint".into());
         }
         if self.width.is_some() != self.height.is_some() {
-            return Err("only one of width and height is given; give both or neither".into());
+            return Err("only one of Width and Height is given; give both or neither".into());
         }
         Ok(())
     }
@@ -230,15 +232,15 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_named() {
-        assert_eq!(refused(r#"{"images": 9}"#), "images is 9; expected 1 to 4");
-        assert_eq!(refused(r#"{"steps": 0}"#), "steps is 0; expected 1 to 150");
-        assert!(refused(r#"{"width": 4096, "height": 64}"#).contains("width is 4096"));
+        assert_eq!(refused(r#"{"images": 9}"#), "Pictures is 9; expected 1 to 4");
+        assert_eq!(refused(r#"{"steps": 0}"#), "Steps is 0; expected 1 to 150");
+        assert!(refused(r#"{"width": 4096, "height": 64}"#).contains("Width is 4096"));
         assert!(refused(r#"{"width": 64}"#).contains("give both"));
         assert!(refused(r#"{"seed": 9007199254740992}"#).contains("JavaScript"));
         let long = format!(r#"{{"prompt": "{}"}}"#, "a".repeat(5000));
-        assert!(refused(&long).contains("prompt has 5000 bytes"));
+        assert!(refused(&long).contains("Prompt has 5000 bytes"));
         let mask = JobRequest { mask: Some(Raster::flat(Rgb(0, 0, 0), (8, 8))), ..JobRequest::default() };
-        assert!(mask.check(&Options::default()).unwrap_err().contains("start"));
+        assert!(mask.check(&Options::default()).unwrap_err().contains("Start picture"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::options::Options;
 use crate::painting::Painter;
 use crate::queue::{Event, Queue, Taken};
+use crate::wording::Page;
 use impasto::{Error, Pipeline, Result};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -22,7 +23,7 @@ pub fn start(pipeline: Pipeline, queue: Arc<Queue>, options: &Options) -> Result
                 let event = match painter.paint(id, &request, &token, limit, &queue) {
                     Ok(finished) => Event::Finished(Arc::new(finished)),
                     Err(Error::Cancelled) => Event::Cancelled,
-                    Err(error) => Event::Failed(error.to_string().into()),
+                    Err(error) => Event::Failed(error.worded(&Page).into()),
                 };
                 queue.metrics.worked(begun.elapsed());
                 queue.tell(id, event);

@@ -26,7 +26,7 @@ fn wrong_bodies_are_explained() {
         ("", 400, "EOF"),
         ("{\"prompt\": ", 400, "EOF"),
         ("{\"promt\": \"a boat\"}", 400, "unknown field `promt`"),
-        ("{\"images\": 99}", 400, "images is 99; expected 1 to 4"),
+        ("{\"images\": 99}", 400, "Pictures is 99; expected 1 to 4"),
         ("{\"images\": -1}", 400, "expected usize"),
         ("{\"mask\": \"data:image/png;base64,AAAA\"}", 400, "mask"),
         ("{\"start\": \"/etc/passwd\"}", 400, "data URL"),

@@ -1,0 +1,169 @@
+//! [`Page`]: errors and notes in the words of the page, with its labels in place of the library's settings.
+
+use impasto::wording::{Remedy, Wording};
+
+/// The words of the page.
+pub struct Page;
+
+impl Wording for Page {
+    fn name<'n>(&self, name: &'n str) -> &'n str {
+        match name {
+            "prompt" => "Prompt",
+            "negative" | "negative prompt" => "Negative prompt",
+            "images" => "Pictures",
+            "steps" => "Steps",
+            "sampler" | "solver" => "Sampler",
+            "guidance_scale" | "guidance scale" => "Guidance scale",
+            "width" => "Width",
+            "height" => "Height",
+            "start" => "Start picture",
+            "strength" => "Strength of the start picture",
+            "mask" => "Mask",
+            "line_art" | "line art" | "sketch" => "Line art",
+            "strokes" => "Strokes",
+            "areas" | "number of areas" => "Number of areas",
+            "paint" => "What the areas cover",
+            "the area's strength" => "Strength of the area",
+            "reference" => "Reference",
+            "ColorForce" => "Exact color",
+            "PaintWithWords" => "Areas",
+            "ReferenceColor" => "Reference",
+            "Colorize" => "Line art",
+            "Daam::words" => "Maps of words",
+            name => name,
+        }
+    }
+
+    fn remedy(&self, remedy: Remedy) -> Option<&'static str> {
+        Some(match remedy {
+            Remedy::Model => "the program's option --model chooses another model",
+            Remedy::Precision | Remedy::VaePrecision => "start the studio with --precision f32",
+            Remedy::PrecisionOrModel => "start the studio with --precision f32 or another --model",
+            Remedy::Vae | Remedy::NoFeedback => "start the studio with another VAE (--vae)",
+            Remedy::TextEncoder | Remedy::SecondTextEncoder | Remedy::ImageEncoder => {
+                "start the studio with a model that has this part (--model)"
+            }
+            Remedy::ShorterPrompt => "describe the picture in fewer words",
+            Remedy::NegativePrompt => "fill in the negative prompt",
+            Remedy::Solver => "choose a sampler",
+            Remedy::Start => "drop a start picture",
+            Remedy::Mask => "paint a mask",
+            Remedy::Enlarge => "paint a smaller picture, enlarge it, and use it as the start picture",
+            Remedy::FullPicture | Remedy::PictureAlone => "use smaller pictures",
+            Remedy::Sketch => "draw line art",
+            Remedy::BlankSketch => "draw dark lines, or clear the layer of line art",
+            Remedy::ExactColor => "give a word an exact color",
+            Remedy::LargerArea => "paint a larger area",
+            Remedy::Window => "raise the strength of the start picture, or the steps",
+            Remedy::LowerCutoff | Remedy::RaiseCutoff | Remedy::Phrase => "try other words, or another seed",
+            Remedy::LookAtMask => "click the color in the report to see its mask",
+            Remedy::MaskOrParts | Remedy::MaskOrRivals => {
+                "click the color in the report to see its mask, and try another seed"
+            }
+            Remedy::Color => "choose another color if that is too far",
+            // The page has no setting for the others.
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use crate::painting::Painter;
+    use crate::queue::Queue;
+    use crate::request::JobRequest;
+    use impasto::raster::Layer;
+    use impasto::sampler::CancelToken;
+    use impasto::{Pipeline, Raster, Rgb, Size, Source};
+    use serde_json::{Value, json};
+    use std::time::Duration;
+
+    #[test]
+    fn remedies_name_nothing_of_the_library() {
+        let mut without = Vec::new();
+        for remedy in Remedy::ALL {
+            match Page.remedy(*remedy) {
+                Some(words) => assert!(!words.contains("::") && !words.contains('`'), "{words}"),
+                None => without.push(*remedy),
+            }
+        }
+        let elsewhere = [
+            Remedy::WholeDecoding,
+            Remedy::Lora,
+            Remedy::Embedding,
+            Remedy::ControlNet,
+            Remedy::RepositoryFile,
+            Remedy::Cache,
+            Remedy::Resume,
+            Remedy::Net,
+            Remedy::Control,
+            Remedy::TensorHint,
+            Remedy::PictureHint,
+            Remedy::OwnPart,
+            Remedy::Tolerance,
+        ];
+        assert_eq!(without, elsewhere, "a remedy without words");
+    }
+
+    fn painter(source: Source) -> Painter {
+        Painter::new(Pipeline::builder().source(source).build().unwrap()).unwrap()
+    }
+
+    /// Returns the message of a request that fails.
+    fn message(painter: &mut Painter, request: Value) -> String {
+        let (options, token) = (Options::default(), CancelToken::new());
+        let request = match JobRequest::read(request, &options) {
+            Err(refusal) => return refusal,
+            Ok(request) => request,
+        };
+        match painter.paint(1, &request, &token, Duration::MAX, &Queue::new(&options)) {
+            Err(error) => error.worded(&Page),
+            Ok(_) => panic!("{request:?} is accepted"),
+        }
+    }
+
+    /// Fields that the library takes as they are, or that only the queue reads.
+    const NEVER_REFUSED: [&str; 5] = ["seed", "exact_strokes", "mask", "reference", "live"];
+
+    #[test]
+    fn errors_name_the_field_that_caused_them() {
+        let url = |color| Raster::flat(color, (64, 64)).data_url().unwrap();
+        let (white, red) = (url(Rgb(255, 255, 255)), url(Rgb(255, 0, 0)));
+        let area = |strength: f64| json!([{ "phrase": "boat", "strength": strength, "mask": white }]);
+        let strokes = serde_json::to_value(Layer::new(Size::new(64, 64))).unwrap();
+        let long = "a ".repeat(2500);
+        let cases: [(&str, Value, &str); 12] = [
+            ("prompt", json!({ "prompt": long }), "Prompt has 5000 bytes"),
+            ("negative", json!({ "negative": long }), "Negative prompt has 5000 bytes"),
+            ("images", json!({ "images": 9 }), "Pictures is 9; expected 1 to 4"),
+            ("steps", json!({ "steps": 0 }), "Steps is 0; expected 1 to 150"),
+            ("sampler", json!({ "sampler": "Eulr" }), "Sampler \"Eulr\" is not known"),
+            ("guidance_scale", json!({ "guidance_scale": -1 }), "Guidance scale is -1"),
+            ("width", json!({ "width": 100, "height": 64 }), "Width is 100"),
+            ("height", json!({ "width": 64, "height": 100 }), "Height is 100"),
+            ("strokes", json!({ "strokes": strokes }), "Strokes is painted in 0 colors"),
+            ("areas", json!({ "areas": area(99.0) }), "Areas: Strength of the area is 99"),
+            ("start", json!({ "start": red, "strength": 0 }), "Strength of the start picture is 0"),
+            ("strength", json!({ "start": red, "strength": 7 }), "Strength of the start picture is 7"),
+        ];
+        let mut tested: Vec<&str> = NEVER_REFUSED.into();
+        let mut painter = painter(Source::embedded());
+        for (field, change, expected) in cases {
+            let mut request = json!({ "prompt": "a boat", "seed": 7 });
+            request.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            let message = message(&mut painter, request);
+            assert!(message.contains(expected), "{field}: {message}");
+            tested.push(field);
+        }
+        let message = message(&mut self::painter(Source::embedded_colorizer()), json!({}));
+        assert!(message.starts_with("Line art is missing"), "{message}");
+        tested.push("line_art");
+        let fields = serde_json::to_value(JobRequest::default()).unwrap();
+        let forgotten: Vec<&String> =
+            fields.as_object().unwrap().keys().filter(|field| !tested.contains(&field.as_str())).collect();
+        assert!(forgotten.is_empty(), "fields without a case: {forgotten:?}");
+    }
+}
