@@ -25,7 +25,8 @@
  * @property {string | null} reference
  * @property {string | null} live
  * @typedef {{url: string, seed: number, width: number, height: number}} Painted
- * @typedef {{label: string, image: number | null, asked: string, painted: string, delta_e: number}} Color
+ * @typedef {{label: string, image: number | null, asked: string, painted: string, delta_e: number,
+ *   mask: string | null}} Color
  * @typedef {{word: string, image: number, map: string}} Word
  * @typedef {{name: string, data: unknown}} Report
  * @typedef {{pictures: Painted[], colors: Color[], words: Word[], reports: Report[], notes: string[], seconds: number}}

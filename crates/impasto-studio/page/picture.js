@@ -3,7 +3,7 @@ import { beginDrag } from "./pictures.js";
 
 /** @typedef {import("./history.js").Entry} Entry */
 
-/** The picture: unfinished while it forms, then finished with the map of a word over it. */
+/** The picture: unfinished while it forms, then finished with the map of a word or the mask of a color over it. */
 export class PictureView {
   #frame = byId("frame", HTMLElement);
   #image = byId("picture", HTMLImageElement);
@@ -54,11 +54,27 @@ export class PictureView {
     // The words of the maps are lowercase and have no hyphens.
     const parts = word?.toLowerCase().split(/[^\p{L}\p{N}]+/u) ?? [];
     const found = result?.words.find((map) => map.image === image && parts.includes(map.word.toLowerCase()));
-    if (found && this.#isFinished) {
-      this.#map.src = found.map;
-      this.#map.dataset.word = found.word;
+    this.#lay(found?.map, found?.word);
+  }
+
+  /**
+   * Lays the mask of a color over the finished picture: the picture stays bright where the color was forced.
+   * @param {import("./api.js").Color | null} color color of the picture's report, or null for no mask
+   */
+  lay(color) {
+    this.#lay(color?.mask, color?.label);
+  }
+
+  /**
+   * @param {string | null} [url] data URL of a gray picture, white where the picture stays bright
+   * @param {string} [of] the word or the label
+   */
+  #lay(url, of) {
+    if (url && of && this.#isFinished) {
+      this.#map.src = url;
+      this.#map.dataset.of = of;
     } else {
-      delete this.#map.dataset.word; // fades out
+      delete this.#map.dataset.of; // fades out
     }
   }
 

@@ -1,4 +1,4 @@
-import { byId, copyOf, create, within } from "./dom.js";
+import { byId, copyOf, create, press, within } from "./dom.js";
 
 /**
  * @typedef {import("./api.js").Color} Color
@@ -37,17 +37,49 @@ export function summaryOf(entry) {
 /**
  * Shows the report of a picture: colors, notes, and the figures of color forces.
  * @param {Entry} entry
+ * @param {(color: Color | null) => void} lay called to lay the mask of a color over the picture, or to take it away
  */
-export function showReport(entry) {
+export function showReport(entry, lay) {
   const { seed, result } = entry;
   const colors = colorsOf(entry);
+  lay(null);
   const seconds = `${Number(result.seconds.toFixed(result.seconds < 10 ? 1 : 0))} s`;
   const without = colors.length > 0 ? "" : ". No colors were asked for.";
   byId("summary", HTMLElement).textContent = `Seed ${seed}, ${seconds}${without}`;
-  byId("report", HTMLElement).replaceChildren(...colors.map(colorItem));
+  byId("report", HTMLElement).replaceChildren(...colorItems(colors, lay));
   byId("notes", HTMLElement).replaceChildren(...result.notes.map((note) => create("li", {}, note)));
   const forces = result.reports.filter(({ name }) => name.startsWith("ColorForce"));
-  byId("competitors", HTMLElement).replaceChildren(...forces.map(({ name, data }) => figures(name, data)));
+  byId("figures", HTMLElement).replaceChildren(...forces.length > 0 ? [figures(forces)] : []);
+}
+
+/**
+ * Returns an item for each color. The mask of a color lies over the picture while the pointer or the focus is on the
+ * item; a click lets the mask stay.
+ * @param {Color[]} colors
+ * @param {(color: Color | null) => void} lay
+ */
+function colorItems(colors, lay) {
+  /** @type {Color | null} the color whose mask stays */
+  let pinned = null;
+  /** @type {[HTMLButtonElement, Color][]} */
+  const buttons = [];
+  return colors.map((color) => {
+    const item = colorItem(color);
+    const button = within(item, "button", HTMLButtonElement);
+    button.disabled = color.mask === null;
+    buttons.push([button, color]);
+    item.addEventListener("pointerenter", () => lay(color));
+    button.addEventListener("focus", () => lay(color));
+    for (const [target, event] of [[item, "pointerleave"], [button, "blur"]]) {
+      target.addEventListener(event, () => lay(pinned));
+    }
+    button.addEventListener("click", () => {
+      pinned = pinned === color ? null : color;
+      for (const [other, of] of buttons) press(other, of === pinned);
+      lay(pinned);
+    });
+    return item;
+  });
 }
 
 /** @param {Color} color */
@@ -57,7 +89,7 @@ function colorItem({ label, asked, painted, delta_e: deltaE }) {
   item.dataset.deltaE = rounded(deltaE);
   const swatches = item.querySelectorAll("i");
   [asked, painted].forEach((color, index) => swatches[index].style.setProperty("--color", color));
-  within(item, "b", HTMLElement).textContent = label;
+  within(item, "button", HTMLElement).textContent = label;
   within(item, ".values", HTMLElement).textContent = `asked ${asked}, painted ${painted}`;
   within(item, ".delta", HTMLElement).textContent = `ΔE ${rounded(deltaE)}`;
   const remark = within(item, ".remark", HTMLElement);
@@ -69,13 +101,14 @@ function colorItem({ label, asked, painted, delta_e: deltaE }) {
 }
 
 /**
- * Returns the figures of a guidance method, such as the words that competed with a phrase.
- * @param {string} name
- * @param {unknown} data
+ * Returns the figures of guidance methods, such as the words that competed with a phrase, for readers of JSON.
+ * @param {import("./api.js").Report[]} reports
  */
-function figures(name, data) {
+function figures(reports) {
   const isShort = (/** @type {unknown} */ value) => (JSON.stringify(value) ?? "").length <= SHORT;
-  const entries = Object.entries(data ?? {}).filter(([, value]) => isShort(value));
-  const text = JSON.stringify(Object.fromEntries(entries), null, 2);
-  return create("details", {}, create("summary", {}, name), create("pre", {}, text));
+  const short = (/** @type {unknown} */ data) => Object.fromEntries(
+    Object.entries(data ?? {}).filter(([, value]) => isShort(value)),
+  );
+  const text = JSON.stringify(Object.fromEntries(reports.map(({ name, data }) => [name, short(data)])), null, 2);
+  return create("details", {}, create("summary", {}, "data"), create("pre", {}, text));
 }

@@ -234,7 +234,7 @@ class Studio {
   #show(entry) {
     this.#picture.show(entry);
     this.#history.mark(entry);
-    showReport(entry);
+    showReport(entry, (color) => this.#picture.lay(color));
   }
 
   /** Shows the current state of the drawing in every part of the page. */

@@ -3,6 +3,7 @@
 use crate::queue::{Event, Finished, Queue};
 use crate::request::{Area, JobRequest, KEYWORD};
 use crate::wording::Page;
+use impasto::guidance::{Picture, Report};
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
@@ -158,6 +159,18 @@ fn region(mask: &Raster) -> Region {
     }))
 }
 
+/// Returns the mean over the run of the maps that a report has of an image, in gray; `None` without maps.
+fn mean_map(report: &Report, image: Option<usize>) -> Result<Option<Raster>> {
+    let maps = report.pictures.iter().filter(|picture| picture.is_map() && picture.image == image);
+    let maps = maps.map(Picture::raster).collect::<Result<Vec<_>>>()?;
+    let Some(size) = maps.first().map(Raster::size) else { return Ok(None) };
+    let mut sums = vec![0; size.width as usize * size.height as usize * 3];
+    for map in &maps {
+        sums.iter_mut().zip(map.bytes()).for_each(|(sum, byte)| *sum += usize::from(*byte));
+    }
+    Raster::from_bytes(sums.into_iter().map(|sum| (sum / maps.len()) as u8).collect(), size).map(Some)
+}
+
 /// Describes a run as the API shows it.
 fn finished(id: u64, asked: &JobRequest, output: &Output, words: Option<&WordMaps>) -> Result<Finished> {
     // Each file holds the request for its picture alone, with the picture's own seed.
@@ -178,19 +191,23 @@ fn finished(id: u64, asked: &JobRequest, output: &Output, words: Option<&WordMap
             maps.push(json!({ "word": map.label, "image": index, "map": map.raster()?.data_url()? }));
         }
     }
-    let colors = output.reports.iter().flat_map(|report| &report.swatches).map(|swatch| {
-        json!({
+    let mut colors = Vec::new();
+    for (report, swatch) in
+        output.reports.iter().flat_map(|report| report.swatches.iter().map(move |one| (report, one)))
+    {
+        colors.push(json!({
             "label": swatch.label,
             "image": swatch.image,
             "asked": swatch.asked.to_string(),
             "painted": swatch.painted.to_string(),
             "delta_e": swatch.delta_e,
-        })
-    });
+            "mask": mean_map(report, swatch.image)?.map(|mask| mask.data_url()).transpose()?,
+        }));
+    }
     let reports = output.reports.iter().map(|report| json!({ "name": report.name, "data": report.data }));
     let result = json!({
         "pictures": painted,
-        "colors": colors.collect::<Vec<Value>>(),
+        "colors": colors,
         "words": maps,
         "reports": reports.collect::<Vec<Value>>(),
         "notes": output.notes.iter().map(|note| note.worded(&Page)).collect::<Vec<_>>(),

@@ -239,6 +239,21 @@ async fn painted(page: &Page) {
     page.until("return document.querySelector('#picture').naturalWidth === 256").await;
     page.screenshot("studio").await;
 
+    // The report lays the mask of the color over the picture, and its figures are data.
+    let mask = "document.querySelector('#map').dataset.of ?? null";
+    assert_eq!(page.script(&format!("return {mask}")).await, json!(null));
+    page.click("#report .mask").await;
+    assert_eq!(page.script(&format!("return {mask}")).await, "eyes");
+    page.click("#prompt").await;
+    assert_eq!(page.script(&format!("return {mask}")).await, "eyes", "a click lets the mask stay");
+    page.until("return getComputedStyle(document.querySelector('#map')).opacity === '0.88'").await;
+    page.screenshot("studio_mask").await;
+    page.click("#report .mask").await;
+    page.click("#prompt").await;
+    page.until(&format!("return {mask} === null")).await;
+    let summaries = "return [...document.querySelectorAll('#figures > details:not([open]) > summary')]";
+    assert_eq!(page.script(&format!("{summaries}.map(one => one.textContent)")).await, json!(["data"]));
+
     // The finished PNG restores everything.
     let png = page
         .client
