@@ -88,7 +88,7 @@ fn best_of_error_names_the_problem() -> Result<()> {
     let error = said(&|start| Start { best_of: 2, ..start }, false);
     assert_eq!(
         error,
-        "best_of is 2; expected 1 without a guidance method that ranks pictures; add such a method, for example ColorForce::exact"
+        "best_of is 2; expected 1 without a guidance method that ranks pictures; add such a method, for example `ColorForce::exact`"
     );
     let error = said(&|start| Start { best_of: 0, ..start }, true);
     assert_eq!(error, "best_of is 0; expected 1 to 1024 first passes");

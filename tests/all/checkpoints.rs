@@ -347,7 +347,7 @@ fn single_file_runs_and_pruned_file_takes_other_vae() -> Result<()> {
     write(&pruned, &tensors);
     write(&vae, &parts["vae"]);
     let message = Model::load(&Source::file(&pruned)).map(drop).expect_err("no VAE").to_string();
-    assert!(message.contains("the VAE is missing in") && message.contains("vae(source)"), "{message}");
+    assert!(message.contains("the VAE is missing in") && message.contains("`LoadOptions::vae`"), "{message}");
     let same = Pipeline::builder()
         .source(Source::file(&pruned))
         .tune(|options| options.vae = Some(Source::file(&vae)))
@@ -505,7 +505,7 @@ fn cpu_refuses_f16_and_computes_in_bf16_when_asked() -> Result<()> {
     let message = half(LoadOptions { precision: Kind::Half.into(), ..LoadOptions::default() });
     assert!(message.contains("precision is f16 on cpu; expected f32 or bf16"), "{message}");
     let message = half(LoadOptions { vae_precision: Some(Kind::Half.into()), ..LoadOptions::default() });
-    assert!(message.contains("vae_precision is Half on Cpu"), "{message}");
+    assert!(message.contains("vae_precision is f16 on cpu; expected f32 or bf16"), "{message}");
     let plain = Model::load(&Source::embedded())?; // the embedded files are f16
     assert!(plain.tensors("unet")?.expect("a UNet").values().all(|x| x.kind() == Kind::Float));
     let mut pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
@@ -520,8 +520,8 @@ fn missing_part_error_names_part_and_way_out() -> Result<()> {
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     for (missing, words) in [
         ("unet", "unet/config.json is missing in"),
-        ("vae", "add it with `vae(source)`"),
-        ("text_encoder", "add it with `text_encoder(source)`"),
+        ("vae", "add a VAE with `LoadOptions::vae`"),
+        ("text_encoder", "add a text encoder with `LoadOptions::text_encoder`"),
         ("tokenizer", "tokenizer/tokenizer.json (or vocab.json and merges.txt) is missing in"),
     ] {
         let folder = tempfile::tempdir().expect("a folder");

@@ -449,7 +449,7 @@ fn image_encoder_can_come_from_another_folder() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     copy(&tiny, folder.path(), &["image_encoder", "feature_extractor"]);
     let error = Model::load(&Source::dir(folder.path()))?.vision(&picture(), View::default()).unwrap_err().to_string();
-    assert!(error.contains("image_encoder") && error.contains("`image_encoder(source)`"), "{error}");
+    assert!(error.contains("image_encoder") && error.contains("`LoadOptions::image_encoder`"), "{error}");
 
     let source = Source::dir(tiny.join("image_encoder"));
     let pipeline = Pipeline::builder()

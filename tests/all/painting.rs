@@ -552,7 +552,7 @@ fn bad_input_names_the_value_and_the_way_out() {
             "color #fa0a00 is not in the map; the nearest color is #ff0000 (100 % of the map), at an RGB distance of \
              11.2",
             "color #0000ff is not in the map",
-            "set `tolerance`",
+            "set `PaintOptions::tolerance`",
             "the map's colors are #ff0000 (100 %)",
         ],
     );

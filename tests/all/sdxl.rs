@@ -395,7 +395,7 @@ fn picture_guides_the_encoder_of_its_width() -> Result<()> {
     let mut without = Pipeline::builder().source(Source::dir(folder.path())).build()?;
     let error = without.request(FIRST).guide(ImageGuidance::new(&picture)).run().unwrap_err().to_string();
     assert!(
-        error.contains("image_encoder/config.json is missing") && error.contains("`image_encoder(source)`"),
+        error.contains("image_encoder/config.json is missing") && error.contains("`LoadOptions::image_encoder`"),
         "{error}"
     );
     Ok(())
