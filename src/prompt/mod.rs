@@ -8,6 +8,7 @@ mod words;
 
 pub use colors::{PromptColor, colors};
 pub use grammar::{Piece, parse};
+pub(crate) use words::folded;
 
 use crate::error::{Error, Result};
 use cursor::looked;
@@ -15,7 +16,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Range;
-use words::{Word, is_unspaced, nearest, uninflected, words};
+use words::{Word, is_unspaced, letters, nearest, uninflected, words};
 
 /// Largest number of bytes of a prompt, some twenty times as many as people write. The limit keeps an untrusted text,
 /// such as a text inside a PNG file, from using up time and memory.
@@ -160,6 +161,9 @@ impl Prompt {
     /// Finds every place of `phrase` at word boundaries, ignoring case, as spans of the context. A place that reaches
     /// from one chunk into the next is two spans. Places in the prompt of a second text encoder are included.
     ///
+    /// A space, a hyphen and an underscore between words count as equal, and so do all kinds of apostrophes. Composed
+    /// and decomposed accents are equal, and characters without width do not count.
+    ///
     /// A phrase that is nowhere in the prompt as whole words is found with an ending of up to two letters ("eye" in
     /// "eyes", not in "eyelash"). In scripts without spaces, a phrase is found anywhere, at the tokens that it touches.
     ///
@@ -213,18 +217,18 @@ impl Prompt {
     pub(crate) fn places(&self, phrase: &str) -> Result<Vec<Range<usize>>> {
         let (wanted, present) = (words(phrase), words(&self.text));
         let Some(last) = wanted.last() else { return Err(Error::EmptyPhrase) };
-        let at_words = |present: &[Word]| -> Vec<Range<usize>> {
-            let bytes = |at: usize| Some(present.get(at)?.bytes.start..present.get(at + wanted.len() - 1)?.bytes.end);
-            words::places(&wanted, present).into_iter().filter_map(bytes).collect()
+        let places_of = |wanted: &[Word], present: &[Word]| -> Vec<Range<usize>> {
+            let last = wanted.len().saturating_sub(1);
+            let bytes = |at: usize| Some(present.get(at)?.bytes.start..present.get(at + last)?.bytes.end);
+            words::places(wanted, present).into_iter().filter_map(bytes).collect()
         };
-        let mut places = at_words(&present);
+        let mut places = places_of(&wanted, &present);
         if places.is_empty() && is_unspaced(phrase) {
             // Words of these scripts have no visible ends, so any place counts, at the tokens that it touches.
-            let letters = phrase.trim();
-            places = self.text.match_indices(letters).map(|(at, _)| at..at + letters.len()).collect();
+            places = places_of(&letters(phrase.trim()), &letters(&self.text));
         }
         if places.is_empty() {
-            places = at_words(&uninflected(&present, &last.lower));
+            places = places_of(&wanted, &uninflected(&present, &last.lower));
         }
         if places.is_empty() {
             let (phrase, prompt) = (phrase.to_owned(), self.text.clone());
@@ -283,6 +287,55 @@ mod tests {
     }
 
     #[test]
+    fn phrase_is_found_in_other_spellings() {
+        let same = [
+            ("1girl, blue_eyes, hair", "blue eyes"),
+            ("1girl, blue-eyes, hair", "blue eyes"),
+            ("1girl, blue eyes, hair", "blue_eyes"),
+            ("an ice-cream, sky", "ice cream"),
+            ("an ice cream, sky", "ice\u{2011}cream"),
+            ("a cat’s eyes", "cat's eyes"),
+            ("a catʼs eyes", "cat‘s eyes"),
+            ("a caf\u{e9}, sky", "cafe\u{301}"),
+            ("a cafe\u{301}, sky", "CAF\u{c9}"),
+            ("1girl, ey\u{200b}es, hair", "eyes"),
+            ("1girl, eyes\u{feff}, hair", "eyes"),
+            ("1girl, heart\u{fe0f}, hair", "heart"),
+            ("1girl, blue\u{a0}eyes", "blue eyes"),
+            ("か\u{3099}ある猫", "\u{304c}ある"),
+        ];
+        for (text, phrase) in same {
+            let prompt = prompt(text, usize::MAX);
+            assert_eq!(prompt.places(phrase).unwrap().len(), 1, "{phrase:?} in {text:?}");
+        }
+        // Words between which a comma stands are apart.
+        assert!(prompt("hair, bow", usize::MAX).places("hair bow").is_err());
+    }
+
+    #[test]
+    fn suggested_phrase_is_found() {
+        let texts = [
+            ("rock'n'roll, guitar", "rock n roll"),
+            ("an ice cream, sky", "icecream"),
+            ("an icecream, sky", "ice cream"),
+            ("a girl's eyes", "girls eyes"),
+            ("blue\u{200b}eyes, hair", "blue eyes"),
+            ("hair, bow", "hair bow"),
+            ("a caf\u{e9}, sky", "kafé"),
+            ("and/or, this", "and or"),
+            ("hair, bow", "a long hair bow"),
+        ];
+        for (text, phrase) in texts {
+            let prompt = prompt(text, usize::MAX);
+            let Err(Error::PhraseNotFound { nearest, .. }) = prompt.find(phrase) else { panic!("{phrase} in {text}") };
+            assert!(!nearest.is_empty(), "{phrase} in {text}");
+            for near in nearest {
+                assert!(prompt.find(&near).is_ok(), "{near:?} was suggested for {phrase:?} in {text:?}");
+            }
+        }
+    }
+
+    #[test]
     fn find_ignores_case_but_not_word_boundaries() -> Result<()> {
         let prompt = prompt("Eyelash and EYES, hair bow, hair", 75);
         assert_eq!(prompt.find("eyes")?, [TokenSpan { start: 3, end: 4 }]);
@@ -298,16 +351,18 @@ mod tests {
 
     #[test]
     fn words_are_found_for_every_letter_of_unicode() {
-        let letters = (0..=u32::from(char::MAX)).filter_map(char::from_u32).filter(|letter| letter.is_alphanumeric());
+        // The letter ʼ is read as an apostrophe.
+        let is_letter = |letter: &char| letter.is_alphanumeric() && *letter != 'ʼ';
+        let letters = (0..=u32::from(char::MAX)).filter_map(char::from_u32).filter(is_letter);
         let mut count = 0;
         for letter in letters {
             let prompt = prompt(&format!("{letter}, {letter}x, x{letter}"), 75);
             for (word, spans) in prompt.words() {
                 assert_eq!(prompt.find(&word).unwrap(), spans, "{letter} ({:x}) as {word:?}", u32::from(letter));
             }
-            assert!(
-                prompt.find(&letter.to_string()).is_ok() && prompt.find(&letter.to_lowercase().to_string()).is_ok()
-            );
+            for phrase in [letter.to_string(), letter.to_lowercase().to_string()] {
+                assert!(prompt.find(&phrase).is_ok(), "{phrase} ({:x})", u32::from(letter));
+            }
             count += 1;
         }
         assert!(count > 100_000, "{count}");

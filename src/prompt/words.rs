@@ -3,31 +3,82 @@
 use super::cursor::{Cursor, looked};
 use std::collections::HashSet;
 use std::ops::Range;
+use tokenizers::NormalizedString;
 
 /// A run of letters and digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
     pub bytes: Range<usize>,
-    /// The word's letters and digits in lower case. Marks that lower case adds, as for `İ`, are left out.
+    /// The word's letters and digits in lower case and in composed form (NFC). Marks that lower case adds, as for `İ`,
+    /// are left out.
     pub lower: String,
-    /// Characters other than letters, digits and spaces, between the previous word and this word.
+    /// Characters other than letters, digits, spaces, hyphens and underscores, between the previous word and this word.
+    /// All kinds of apostrophes are `'`.
     pub gap: String,
+}
+
+/// Returns true for a character without width, which programs insert to control line breaks and ligatures.
+const fn is_invisible(letter: char) -> bool {
+    matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+}
+
+/// Returns true for a mark that combines with the letter before it, such as the accent of a decomposed (NFD) `é`.
+const fn is_mark(letter: char) -> bool {
+    matches!(letter, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}'
+        | '\u{3099}' | '\u{309a}' | '\u{fe20}'..='\u{fe2f}')
+}
+
+/// Returns true for the characters that stand for an apostrophe. Unicode counts the modifier `ʼ` as a letter.
+const fn is_apostrophe(letter: char) -> bool {
+    matches!(letter, '\'' | '’' | '‘' | 'ʼ' | '＇')
+}
+
+fn is_letter(letter: char) -> bool {
+    letter.is_alphanumeric() && !is_apostrophe(letter)
+}
+
+/// Returns a text as texts are compared: in lower case, in composed form (NFC), and without invisible characters.
+pub(crate) fn folded(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    let mut text = NormalizedString::from(text);
+    text.nfc().get().chars().filter(|letter| !is_invisible(*letter)).collect::<String>().to_lowercase()
 }
 
 /// The words of a text, in order.
 pub(super) fn words(text: &str) -> Vec<Word> {
     let (mut cursor, mut words) = (Cursor::new(text), Vec::new());
     loop {
-        let gap = cursor.take_while(|letter| !letter.is_alphanumeric());
+        let gap = cursor.take_while(|letter| !is_letter(letter));
         let start = cursor.at();
-        let word = cursor.take_while(char::is_alphanumeric);
+        let word = cursor.take_while(|letter| is_letter(letter) || is_mark(letter) || is_invisible(letter));
         if word.is_empty() {
             return words;
         }
-        let lower = word.to_lowercase().chars().filter(|letter| letter.is_alphanumeric()).collect();
-        let gap = gap.chars().filter(|letter| !letter.is_whitespace()).collect();
-        words.push(Word { bytes: start..cursor.at(), lower, gap });
+        let end = start + word.trim_end_matches(is_invisible).len();
+        let lower = folded(word).chars().filter(|letter| letter.is_alphanumeric()).collect();
+        let joins =
+            |letter: &char| letter.is_whitespace() || is_invisible(*letter) || "-_\u{2010}\u{2011}".contains(*letter);
+        let gap = gap.chars().filter(|letter| !joins(letter));
+        let gap = gap.map(|letter| if is_apostrophe(letter) { '\'' } else { letter }).collect();
+        words.push(Word { bytes: start..end, lower, gap });
     }
+}
+
+/// The characters of a text as words, for scripts that write words without spaces. A mark belongs to its letter.
+pub(super) fn letters(text: &str) -> Vec<Word> {
+    let (mut cursor, mut letters) = (Cursor::new(text), Vec::<Word>::new());
+    while let Some(letter) = cursor.next() {
+        let start = cursor.at() - letter.len_utf8();
+        cursor.take_while(is_mark);
+        if !is_invisible(letter) {
+            let bytes = start..cursor.at();
+            let lower = folded(text.get(bytes.clone()).unwrap_or_default());
+            letters.push(Word { bytes, lower, gap: String::new() });
+        }
+    }
+    letters
 }
 
 /// Every place where the words `wanted` stand among those `present`, as the index of the first. The gaps between words
@@ -100,23 +151,41 @@ const MOST_LETTERS: usize = 80;
 /// Largest number of texts that a phrase is compared with.
 const MOST_COMPARED: usize = 1000;
 
-/// Up to three runs of `count` words, the most similar to the phrase first; none for a long phrase.
+/// Up to three runs of about `count` words, the most similar to the phrase first; none for a long phrase. A search for
+/// such a run finds it.
 pub(super) fn nearest(phrase: &str, count: usize, present: &[Word]) -> Vec<String> {
-    let phrase = phrase.to_lowercase();
+    let phrase = folded(phrase);
     let length = phrase.chars().count();
     if length > MOST_LETTERS {
         return Vec::new();
     }
-    let candidates: HashSet<String> = present
-        .windows(count.min(present.len()).max(1))
+    // One word may be written as two, such as "icecream" and "ice cream".
+    let count = count.min(present.len());
+    let counts = [count, count.saturating_sub(1), count + 1].into_iter().filter(|count| *count > 0);
+    let windows = counts.flat_map(|count| present.windows(count));
+    let candidates: HashSet<String> = windows
         .filter(|window| window.iter().map(|word| word.lower.len()).sum::<usize>() <= 4 * MOST_LETTERS)
         .take(MOST_COMPARED)
-        .map(|window| window.iter().map(|word| word.lower.as_str()).collect::<Vec<_>>().join(" "))
+        .map(written)
         .collect();
     let distance = |candidate: String| (strsim::damerau_levenshtein(&phrase, &candidate), candidate);
     let mut ranked: Vec<(usize, String)> = candidates.into_iter().map(distance).collect();
     ranked.sort();
     ranked.into_iter().take(3).map(|(_, word)| word).collect()
+}
+
+/// Returns words with the gaps between them as one writes them: "rock'n'roll", "hair, bow".
+fn written(words: &[Word]) -> String {
+    let mut text = String::new();
+    for (nth, word) in words.iter().enumerate() {
+        match word.gap.as_str() {
+            _ if nth == 0 => {}
+            gap @ ("'" | "/" | ".") => text.push_str(gap),
+            gap => text.extend([gap, " "]),
+        }
+        text.push_str(&word.lower);
+    }
+    text
 }
 
 #[cfg(test)]

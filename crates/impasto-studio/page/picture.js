@@ -51,8 +51,8 @@ export class PictureView {
    */
   look(word) {
     const { image, result } = this.entry ?? {};
-    // The words of the maps are lowercase and have no hyphens.
-    const parts = word?.toLowerCase().split(/[^\p{L}\p{N}]+/u) ?? [];
+    // The words of the maps are lowercase, with composed accents, and have no hyphens and no invisible characters.
+    const parts = word?.normalize("NFC").replace(/\p{Cf}/gu, "").toLowerCase().split(/[^\p{L}\p{N}]+/u) ?? [];
     const found = result?.words.find((map) => map.image === image && parts.includes(map.word.toLowerCase()));
     this.#lay(found?.map, found?.word);
   }

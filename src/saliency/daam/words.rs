@@ -8,7 +8,7 @@ use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Report, Setup};
-use crate::prompt::TokenSpan;
+use crate::prompt::{TokenSpan, folded};
 use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::window::Window;
@@ -81,7 +81,7 @@ impl WordMaps {
     /// The errors of [`WordMaps::heat_maps`]; [`Error::PhraseNotFound`] if the prompt has no such word.
     pub fn heat_map(&self, word: &str, image: usize) -> Result<HeatMap> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("Daam::words"))?;
-        let wanted = word.to_lowercase();
+        let wanted = folded(word);
         let labels = &run.subjects.labels;
         let subject = labels.iter().position(|label| *label == wanted).ok_or_else(|| Error::PhraseNotFound {
             phrase: word.into(),
