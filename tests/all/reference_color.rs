@@ -1,12 +1,14 @@
 //! Pictures in the colors of another picture. The yardstick's judge measures how near the colors come.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
+use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, ReferenceColor};
 use impasto::saliency::{Daam, Reference};
 use impasto::sampler::Batching;
 use impasto::wording::Note;
-use impasto::{Branch, Output, Pipeline, Raster, Result, Rgb, Window};
+use impasto::{Branch, BranchInfo, Codec, Conditioning, Output, Pipeline, Raster, Result, Rgb, Window};
+use std::collections::BTreeMap;
 use tch::Tensor;
 
 const PROMPT: &str = "1girl, eyes, hair, shirt, background";
@@ -26,6 +28,35 @@ fn run(pipeline: &mut Pipeline, steps: usize, colors: Option<ReferenceColor>) ->
 /// The color in a corner, where portraits have their background.
 fn corner(picture: &Raster) -> Rgb {
     picture.pixel(12, 12).expect("a pixel")
+}
+
+/// Contexts of the branches by their roles.
+#[derive(Default)]
+struct Contexts(BTreeMap<&'static str, Tensor>);
+
+impl Guidance for Contexts {
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
+        self.0.insert(branch.role, conditioning.context.shallow_clone());
+        Ok(())
+    }
+}
+
+#[test]
+fn default_description_keeps_the_prompts_markup() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let flat = Raster::flat(BLUE, (64, 64));
+    for prompt in ["1girl, (red:1.5) hair", r"1girl, \(red\) hair", "1girl BREAK red hair"] {
+        let mut contexts = Contexts::default();
+        let request = pipeline.request(prompt).seed(7).steps(1).guide(ReferenceColor::new(&flat)).guide(&mut contexts);
+        let _ = request.run()?;
+        assert_eq!(contexts.0["reference"], contexts.0["cond"], "{prompt}");
+    }
+    let mut contexts = Contexts::default();
+    let described = ReferenceColor::new(&flat).described("1girl, (blue:1.5) hair");
+    let _ = pipeline.request("1girl").seed(7).steps(1).guide(described).guide(&mut contexts).run()?;
+    let own = pipeline.model().text("1girl, (blue:1.5) hair")?.context;
+    assert_eq!(contexts.0["reference"], own);
+    Ok(())
 }
 
 #[test]

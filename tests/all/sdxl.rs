@@ -5,7 +5,7 @@ use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::image_guidance::{GuidanceParams, Space};
 use impasto::methods::paint_with_words::{Area, WeightFn};
-use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompts};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, ReferenceColor, RegionPrompts};
 use impasto::nn::{
     ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile, UNet, UnetConfig, Vae, VaeConfig,
 };
@@ -17,6 +17,7 @@ use impasto::{
     Branch, BranchInfo, Codec, Conditioning, Error, MicroConditioning, Model, Pipeline, Raster, Result, Rgb, Source,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -130,6 +131,27 @@ fn second_prompt_acts_and_methods_find_its_words() -> Result<()> {
     let mut tiny = Pipeline::builder().build()?;
     let message = tiny.request(FIRST).second_prompt(SECOND).steps(1).run().unwrap_err().to_string();
     assert!(message.contains("second prompt is \"a red boat, eyes, sky\"; expected no second prompt"), "{message}");
+    Ok(())
+}
+
+/// The pooled texts of the branches by their roles; the last encoder, which reads the second prompt, makes them.
+#[derive(Default)]
+struct Pooled(BTreeMap<&'static str, Tensor>);
+
+impl Guidance for Pooled {
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
+        self.0.extend(conditioning.pooled.as_ref().map(|pooled| (branch.role, pooled.shallow_clone())));
+        Ok(())
+    }
+}
+
+#[test]
+fn second_prompt_describes_a_reference_too() -> Result<()> {
+    let (mut pipeline, mut pooled) = (load(false)?, Pooled::default());
+    let reference = ReferenceColor::new(&Raster::flat(Rgb(70, 130, 180), (64, 64)));
+    let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(1).size((64, 64));
+    let _ = request.guide(reference).guide(&mut pooled).run()?;
+    assert_eq!(pooled.0["reference"], pooled.0["cond"]);
     Ok(())
 }
 

@@ -275,8 +275,10 @@ impl Guidance for ReferenceColor {
             }
         }
         self.looks().try_for_each(|look| look.begin(setup))?;
-        let description = self.described.as_deref().unwrap_or(setup.prompt.text()).to_owned();
-        let conditioning = setup.codec.text_pair(&description, &description)?;
+        let (description, conditioning) = match &self.described {
+            Some(own) => (own.clone(), setup.codec.text_pair(own, own)?),
+            None => setup.conditioned(Branch::Cond)?,
+        };
         let branch = setup.add_alone("reference", &description, conditioning)?;
         let (grid, cell) = (setup.grid, setup.codec.cell());
         let picture = self.picture.resize(((grid.w * cell) as u32, (grid.h * cell) as u32), Filter::Lanczos)?;
