@@ -27,14 +27,18 @@ use crate::wording::Note;
 use tch::{Kind, Tensor};
 
 impl ColorForce {
-    /// Returns the saliency of the force and the saliencies of the protected objects. The list is empty if the run
-    /// already has the maps of these saliencies.
+    /// Returns the saliency of the force and the saliencies of the protected objects.
+    fn saliencies(&mut self) -> Vec<&mut (dyn Saliency + 'static)> {
+        let protected = self.protected.iter_mut().map(|protected| &mut *protected.saliency);
+        std::iter::once(&mut *self.saliency).chain(protected).collect()
+    }
+
+    /// Returns the [`saliencies`](Self::saliencies) that look at the run: none if the run already has their maps.
     fn looking(&mut self) -> Vec<&mut (dyn Saliency + 'static)> {
         if self.run.as_ref().is_some_and(|run| matches!(run.source, MapSource::Kept(..))) {
             return Vec::new();
         }
-        let protected = self.protected.iter_mut().map(|protected| &mut *protected.saliency);
-        std::iter::once(&mut *self.saliency).chain(protected).collect()
+        self.saliencies()
     }
 
     /// Returns the maps of a first pass; `None` if the saliency has no map. With `image`, the maps are those of this
@@ -283,7 +287,8 @@ impl Guidance for ColorForce {
 
     fn prompt(&mut self, prompt: &Prompt, codec: &dyn Codec) -> Result<Option<Prompt>> {
         let mut replaced = None;
-        for saliency in self.looking() {
+        // Before `begin`, the state is that of an earlier run, so it does not say whether the saliencies look.
+        for saliency in self.saliencies() {
             replaced = saliency.prompt(replaced.as_ref().unwrap_or(prompt), codec)?.or(replaced);
         }
         Ok(replaced)
@@ -381,7 +386,8 @@ impl Guidance for ColorForce {
         let phrase = &self.settings.phrase;
         let own = self.run.iter().flat_map(|run| run.trace.warnings()).map(|warning| warning.note());
         let own = own.map(|note| Note { text: format!("\"{phrase}\": {}", note.text).into(), ..note });
-        own.chain(self.saliency.notes()).collect()
+        let protected = self.protected.iter().flat_map(|protected| protected.saliency.notes());
+        own.chain(self.saliency.notes()).chain(protected).collect()
     }
 
     fn report(&self) -> Result<Option<Report>> {

@@ -1,6 +1,6 @@
 //! Laws of color forces: masks, windows, strength, and the order of several forces.
 
-use super::{GOLD, Twice, apart, latent, latents, sampler, schedule, start};
+use super::{GOLD, GRID, Twice, apart, latent, latents, sampler, schedule, start};
 use impasto::diffusion::solver::{Euler, EulerAncestral};
 use impasto::diffusion::{Schedule, SpacingOptions, TrainingSchedule};
 use impasto::guidance::Guidance;
@@ -10,8 +10,11 @@ use impasto::methods::color_force::{ForceTarget, Overlap};
 use impasto::saliency::Saliency;
 use impasto::sampler::Sampler;
 use impasto::testing::ToyModel;
-use impasto::{Result, Rgb, Window};
+use impasto::wording::Note;
+use impasto::{Codec, Prompt, Result, Rgb, Window};
 use ndarray::Array2;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Kind, Tensor};
 
 #[test]
@@ -144,5 +147,39 @@ fn forces_in_any_order_give_one_picture() -> Result<()> {
             assert!(apart(&one, &other) < 1e-6 * scale.max(1.0), "{overlap:?} {target:?}: {}", apart(&one, &other));
         }
     }
+    Ok(())
+}
+
+/// A saliency of the whole picture that counts how often a run shows it the prompt.
+#[derive(Clone, Default)]
+struct Everywhere(Arc<AtomicUsize>);
+
+impl Guidance for Everywhere {
+    fn prompt(&mut self, _: &Prompt, _: &dyn Codec) -> Result<Option<Prompt>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(None)
+    }
+    fn notes(&self) -> Vec<Note> {
+        vec!["looked everywhere".into()]
+    }
+}
+
+impl Saliency for Everywhere {
+    fn map(&self) -> Result<Option<Tensor>> {
+        Ok(Some(Tensor::ones([1, 1, GRID.h, GRID.w], (Kind::Float, tch::Device::Cpu))))
+    }
+}
+
+#[test]
+fn reused_force_asks_all_its_saliencies() -> Result<()> {
+    let (own, protected) = (Everywhere::default(), Everywhere::default());
+    let mut force = ColorForce::exact("eyes", GOLD).saliency(own.clone()).protect_where("hair", protected.clone(), 0.5);
+    for runs in 1..=2 {
+        let _ = latent(sampler().guide(&mut force))?;
+        let shown = [&own, &protected].map(|saliency| saliency.0.load(Ordering::Relaxed));
+        assert_eq!(shown, [2 * runs; 2], "two passes of each run show the prompt");
+    }
+    let notes = force.notes();
+    assert_eq!(notes.iter().filter(|note| note.text == "looked everywhere").count(), 2, "{notes:?}");
     Ok(())
 }
