@@ -58,7 +58,7 @@ impl Evaluation<'_, '_> {
         self.combine.branches(&self.step).into_iter().for_each(|branch| plan.evaluate(branch));
         let (step, shape) = (self.step, x.size());
         each(self.guidances, ("plan", Some(step.index)), |guidance| guidance.plan(&step, &mut plan))?;
-        let mut predictions = self.predictions(&plan.into_rows(), x)?;
+        let mut predictions = self.predictions(&plan.into_rows()?, x)?;
         each(self.guidances, ("predicted", Some(step.index)), |guidance| guidance.predicted(&step, &mut predictions))?;
         let combined = self.combine.combine(&step, &predictions)?;
         keeps("the combined x0", &combined, &shape)?;

@@ -179,6 +179,14 @@ fn later_branch_reads_data_of_an_earlier_branch() -> Result<()> {
 }
 
 #[test]
+fn branch_requested_at_two_latents_is_an_error() -> Result<()> {
+    // Both methods share the branch, and each brings a latent of its own.
+    let message = latent(sampler().guide(Inject::default()).guide(Inject::default())).expect_err("two latents");
+    assert!(message.to_string().contains("given twice for Extra(0); expected one latent for each branch"), "{message}");
+    Ok(())
+}
+
+#[test]
 fn unevaluated_branch_error_names_the_method() -> Result<()> {
     struct Curious;
     impl Guidance for Curious {
