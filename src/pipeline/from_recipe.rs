@@ -118,6 +118,7 @@ impl<'p> Request<'p> {
     /// - a size that takes much longer than the model's own;
     /// - words that the embedded model does not know;
     /// - guidance methods whose maps or pictures are too large for a PNG, so that the saved picture does not repeat them;
+    /// - a guidance scale that another combination of the branches ignores;
     /// - pictures and drawings for ControlNets that have another size than the picture.
     ///
     /// # Errors
@@ -131,10 +132,19 @@ impl<'p> Request<'p> {
         let (grid, cell) = (self.grid()?, self.model.cell());
         let size = Size::new((grid.w * cell) as u32, (grid.h * cell) as u32);
         let resized = self.controls.iter().filter_map(|control| control.resized(size)).map(Note::from);
-        let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?];
+        let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?, self.idle_scale()];
         let without = self.kept_controls.iter().map(|_| no_net());
         let doubts = doubts.into_iter().flatten().chain(stored.too_large.iter().cloned());
         Ok(self.notes.iter().cloned().chain(without).chain(doubts).chain(resized).collect())
+    }
+
+    /// Returns a note if a guidance scale is set that the request's own combination of the branches does not use.
+    fn idle_scale(&self) -> Option<Note> {
+        let scaled = self.config.guidance_scale.is_some() && !self.model.embeds_guidance();
+        let set = scaled || self.config.guidance_rescale != 0.0;
+        let idle =
+            "guidance scale and rescale have no effect, because the request combines the branches in another way";
+        (set && self.combine.is_some()).then(|| idle.into())
     }
 
     /// Returns a warning about a size that is far beyond the model's own.
@@ -197,7 +207,12 @@ impl<'p> Request<'p> {
         let config = RequestConfig {
             size: Some(Size::new(width, height)),
             seed: if self.config.noise.is_none() { Some(drawn()) } else { None },
-            guidance_scale: Some(scale),
+            // Another combination does not use the default scale.
+            guidance_scale: if self.combine.is_none() || self.model.embeds_guidance() {
+                Some(scale)
+            } else {
+                self.config.guidance_scale
+            },
             ..self.config.clone()
         };
         Ok(RunRecipe {

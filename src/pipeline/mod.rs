@@ -23,7 +23,7 @@ pub use request::Request;
 
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
-use crate::error::{Result, blame};
+use crate::error::{Error, Result, blame};
 use crate::guidance::{Guidance, HookOnly};
 use crate::methods::ColorForce;
 use crate::model::{LoadOptions, Model, Precision};
@@ -56,7 +56,7 @@ impl fmt::Debug for Pipeline {
 impl Pipeline {
     /// Returns a builder with the embedded model on the CPU and nothing attached.
     pub fn builder() -> Builder {
-        Builder { source: Source::Embedded, model: None, options: LoadOptions::default(), guidances: Vec::new() }
+        Builder { source: None, model: None, options: LoadOptions::default(), guidances: Vec::new() }
     }
 
     /// Creates a request for pictures of `prompt`, to be refined and then run.
@@ -73,7 +73,8 @@ impl Pipeline {
 /// Builder of a [`Pipeline`]. Setters cannot fail; [`Builder::build`] reports invalid settings.
 #[must_use]
 pub struct Builder {
-    source: Source,
+    /// Source of the checkpoint; `None`: the embedded model.
+    source: Option<Source>,
     model: Option<Model>,
     options: LoadOptions,
     guidances: Vec<Box<dyn Guidance>>,
@@ -94,12 +95,22 @@ impl Builder {
     /// Checks the attached guidance methods, then loads the model.
     ///
     /// # Errors
-    /// Errors of the guidance methods, with the method's name; errors of [`Model::load`].
+    /// - [`Error::Parameter`] if a loaded model is given and also a source, a device or another setting for loading.
+    /// - The errors of the guidance methods, with the method's name; the errors of [`Model::load`].
     pub fn build(self) -> Result<Pipeline> {
         for guidance in &self.guidances {
             blame(guidance.check(), guidance.name(), "check", None)?;
         }
-        let model = self.model.map_or_else(|| Model::load_with(&self.source, self.options), Ok)?;
+        let loads = self.source.is_some() || self.options != LoadOptions::default();
+        let model = match self.model {
+            Some(_) if loads => {
+                let expected = "no source, device, precision or other setting for loading; set these where the model \
+                                is loaded";
+                return Err(Error::parameter("model", "loaded already", expected));
+            }
+            Some(model) => model,
+            None => Model::load_with(&self.source.unwrap_or_else(Source::embedded), self.options)?,
+        };
         Ok(Pipeline { model, guidances: self.guidances })
     }
 }
@@ -108,12 +119,12 @@ impl Builder {
 impl Builder {
     /// Sets the source of the checkpoint. Default: the embedded model.
     pub fn source(mut self, source: Source) -> Self {
-        self.source = source;
+        self.source = Some(source);
         self
     }
 
-    /// Sets a model that is already loaded, for example with a LoRA. The builder's settings for loading are then
-    /// ignored.
+    /// Sets a model that is already loaded, for example with a LoRA. The builder's settings for loading must then keep
+    /// their defaults.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {

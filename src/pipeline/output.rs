@@ -84,7 +84,10 @@ impl Output {
     /// [`Error::Parameter`] if the batch has no picture at `index`.
     pub fn image(&self, index: usize) -> Result<&Raster> {
         self.images.get(index).ok_or_else(|| {
-            let expected = format!("an index below {}, the number of images in the batch", self.images.len());
+            let expected = match self.images.len() {
+                0 => "no index, because a run that ends early makes latents and no images".into(),
+                images => format!("an index below {images}, the number of images in the batch"),
+            };
             Error::parameter("image", index, expected)
         })
     }

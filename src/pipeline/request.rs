@@ -318,9 +318,10 @@ impl<'p> Request<'p> {
     }
 
     /// Sets the classifier-free guidance scale, 0 or more; 1 or less means no guidance. A network that embeds the scale
-    /// (LCM) reads the scale as an input instead, and has no negative prompt.
+    /// (LCM) reads the scale as an input instead, and has no negative prompt. With another combination
+    /// ([`combine`](Self::combine)) the scale has no effect, and a note says so.
     pub fn guidance_scale(mut self, scale: f64) -> Self {
-        (self.config.guidance_scale, self.combine) = (Some(scale), None);
+        self.config.guidance_scale = Some(scale);
         self
     }
 

@@ -1,7 +1,7 @@
 //! First use of the crate: progress, threads, custom errors, and notes about requests with an unexpected result.
 
 use impasto::diffusion::{NoiseKind, solver};
-use impasto::guidance::{Guidance, Setup};
+use impasto::guidance::{Cfg, Guidance, Setup};
 use impasto::methods::ColorForce;
 use impasto::model::Controlled;
 use impasto::pipeline::{Builder, Output, Pipeline, Preview, Request, RunRecipe, Timing};
@@ -325,4 +325,41 @@ fn controlled_model_has_the_models_channels() -> Result<()> {
 fn preview_can_be_named_as_a_type() {
     fn shows(_: impl FnMut(&Preview<'_>) -> Result<()>) {}
     shows(|preview| preview.pictures().map(drop));
+}
+
+#[test]
+fn settings_for_loading_beside_a_model_are_refused() -> Result<()> {
+    let builder = || Ok::<_, Error>(Pipeline::builder().model(Model::load(&Source::embedded())?));
+    builder()?.device(Device::Cpu).build()?; // the default
+    for builder in [
+        builder()?.source(Source::embedded_colorizer()),
+        builder()?.precision(tch::Kind::BFloat16),
+        builder()?.tune(|options| options.in_memory = true),
+    ] {
+        let message = builder.build().expect_err("two models").to_string();
+        assert!(message.starts_with("model is loaded already; expected no source"), "{message}");
+    }
+    Ok(())
+}
+
+#[test]
+fn run_that_ends_early_says_that_it_has_no_images() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let output = pipeline.request("a red boat").steps(2).until(0.5).run()?;
+    let message = output.image(0).expect_err("no image").to_string();
+    assert_eq!(message, "image is 0; expected no index, because a run that ends early makes latents and no images");
+    Ok(())
+}
+
+#[test]
+fn combination_stays_and_an_unused_scale_is_noted() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let alone = pipeline.request("a red boat").seed(7).steps(2).combine(Cfg(1.0)).run()?;
+    assert_eq!(alone.recipe().config.guidance_scale, None, "the run used no scale");
+    let request = pipeline.request("a red boat").seed(7).steps(2).combine(Cfg(1.0)).guidance_scale(5.0);
+    let notes = request.notes()?;
+    assert!(notes.len() == 1 && notes[0].text.starts_with("guidance scale and rescale have no effect"), "{notes:?}");
+    assert_eq!(request.run()?.images, alone.images);
+    assert_ne!(pipeline.request("a red boat").seed(7).steps(2).guidance_scale(5.0).run()?.images, alone.images);
+    Ok(())
 }
