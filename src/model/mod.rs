@@ -72,6 +72,23 @@ struct OwnDefaults {
 #[serde(default)]
 struct ModelIndex {
     force_zeros_for_empty_prompt: Option<bool>,
+    /// Class of the pipeline in diffusers.
+    #[serde(rename = "_class_name")]
+    class: Option<String>,
+}
+
+impl ModelIndex {
+    /// Names the class of the pipeline in the error of a UNet that cannot be made, if the class is of another family.
+    fn blame(&self, checkpoint: &Checkpoint, error: Error) -> Error {
+        let is_own = |class: &&String| class.starts_with("StableDiffusion") && !class.starts_with("StableDiffusion3");
+        let Some(class) = self.class.as_ref().filter(|class| !is_own(class)) else { return error };
+        let contents = match error {
+            Error::MissingFile { .. } => format!("of {class}, which has no UNet and is not supported"),
+            Error::Config { .. } => format!("of {class}, which may be another family ({error})"),
+            _ => return error,
+        };
+        Error::OtherKind { file: checkpoint.name("model_index.json"), contents, remedy: Remedy::Model }
+    }
 }
 
 /// A loaded checkpoint: text encoder, UNet and VAE. A model is immutable; runs borrow it.
@@ -165,7 +182,9 @@ impl Model {
         let reading = Reading { family, variant: options.variant.clone(), averages, in_memory, offload };
         let home = (source.clone(), reading.clone());
         let main = Checkpoint::open(source, reading)?;
-        let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
+        let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
+        let unet_config =
+            configured(&main, "unet", UnetConfig::from_json).map_err(|error| index.blame(&main, error))?;
         let xl = unet_config.addition_embed_type.is_some();
         // A part from another source is read as a part of the same model family.
         let usual = if xl { ModelFamily::Sdxl } else { ModelFamily::Sd1 };
@@ -192,8 +211,6 @@ impl Model {
             notes.push(Remedy::Precision.after("this CPU is not faster in bf16 than in f32"));
         }
         let mut parts = Parts::new();
-
-        let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
         let base = match main.family() {
             Some(family) => family == ModelFamily::Sdxl,
             None => xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?), // not the refiner

@@ -665,3 +665,29 @@ fn lora_given_as_vae_or_text_encoder_is_named() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn model_index_of_another_family_is_named() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |file: &str, text: &str| {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    let error = || Model::load(&Source::dir(folder.path())).expect_err("another family").to_string();
+    write(
+        "model_index.json",
+        r#"{ "_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"] }"#,
+    );
+    assert!(error().contains("of FluxPipeline, which has no UNet and is not supported; set another"), "{}", error());
+    write(
+        "model_index.json",
+        r#"{ "_class_name": "KandinskyV22Pipeline", "unet": ["diffusers", "UNet2DConditionModel"] }"#,
+    );
+    write("unet/config.json", r#"{ "addition_embed_type": "image" }"#);
+    assert!(error().contains("KandinskyV22Pipeline") && error().contains("addition_embed_type"), "{}", error());
+    // Classes of this crate's families are no explanation.
+    write("model_index.json", r#"{ "_class_name": "StableDiffusionPipeline" }"#);
+    assert!(!error().contains("StableDiffusionPipeline") && error().contains("addition_embed_type"), "{}", error());
+    Ok(())
+}

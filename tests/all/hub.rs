@@ -320,6 +320,20 @@ fn download_is_whole_from_an_unreliable_server() -> Result<()> {
 }
 
 #[test]
+fn repository_of_another_family_is_not_downloaded() {
+    let index =
+        br#"{ "_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"] }"#.to_vec();
+    let mut files = one_file();
+    files.insert("model_index.json".into(), index);
+    let large = files.remove("one.safetensors").expect("the file");
+    files.insert("transformer/diffusion_pytorch_model.safetensors".into(), large);
+    let (server, cache) = (Server::start(files, Mode::Fine), tempfile::tempdir().expect("a folder"));
+    let error = server.hub(cache.path()).fetch(None).expect_err("no UNet").to_string();
+    assert!(error.contains("the repository is of FluxPipeline, which has no UNet"), "{error}");
+    assert_eq!(server.requests("transformer"), [""; 0]);
+}
+
+#[test]
 fn a_download_goes_on_where_another_process_stopped() -> Result<()> {
     let whole = one_file()["one.safetensors"].clone();
     for mode in [Mode::Fine, Mode::NoRanges] {

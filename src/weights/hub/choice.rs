@@ -52,6 +52,11 @@ impl Choice {
             let parts: Map<String, Value> = serde_json::from_slice(&read(index)?).map_err(|error| {
                 Error::Malformed { file: format!("{index} of {}", hub.repository), problem: error.to_string() }
             })?;
+            let has_unet = parts.get("unet").is_some_and(|part| !part.is_null());
+            if let Some(class) = parts.get("_class_name").and_then(Value::as_str).filter(|_| !has_unet) {
+                let problem = format!("the repository is of {class}, which has no UNet and is not supported");
+                return Err(hub.error(Remedy::Model.after(problem)));
+            }
             let used = |value: &Value| value.as_array().is_some_and(|pair| pair.iter().all(Value::is_string));
             let parts: Vec<&String> = parts
                 .iter()
