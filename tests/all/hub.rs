@@ -49,6 +49,8 @@ enum Mode {
     SlowBody,
     /// The repository was renamed. The hub redirects the old name to a path on the same host.
     Renamed,
+    /// The hub redirects its first answer to an address, in which `PORT` is the server's.
+    Elsewhere(&'static str),
 }
 
 struct Server {
@@ -151,6 +153,9 @@ fn answer(
     let json = |value: serde_json::Value| value.to_string().into_bytes();
     if mode == Mode::Renamed && path.contains("owner/name") {
         return send(307, &[("Location", path.replace("owner/name", "owner/renamed"))], b"", 0);
+    }
+    if let Mode::Elsewhere(place) = mode {
+        return send(307, &[("Location", place.replace("PORT", &port.to_string()))], b"", 0);
     }
     let path = path.replace("owner/renamed", "owner/name");
 
@@ -331,6 +336,28 @@ fn repository_of_another_family_is_not_downloaded() {
     let error = server.hub(cache.path()).fetch(None).expect_err("no UNet").to_string();
     assert!(error.contains("the repository is of FluxPipeline, which has no UNet"), "{error}");
     assert_eq!(server.requests("transformer"), [""; 0]);
+}
+
+#[test]
+fn redirect_with_a_user_name_is_refused() {
+    for place in [
+        "http://127.0.0.1@localhost:PORT/cdn/one.safetensors",
+        "http://127.0.0.1:PORT@localhost:PORT/cdn/one.safetensors",
+        "http://user:word@localhost:PORT/",
+        "//user@localhost:PORT/",
+    ] {
+        let (server, cache) =
+            (Server::start(one_file(), Mode::Elsewhere(place)), tempfile::tempdir().expect("a folder"));
+        let error = server.hub(cache.path()).fetch(None).expect_err(place).to_string();
+        assert!(error.contains("has a user name or a password"), "{place}: {error}");
+        assert_eq!(server.requests("localhost"), [""; 0], "{place}");
+    }
+    // A location without a host stays on the host.
+    let (server, cache) =
+        (Server::start(one_file(), Mode::Elsewhere("@localhost:PORT/")), tempfile::tempdir().unwrap());
+    assert!(server.hub(cache.path()).fetch(None).is_err());
+    let requests = server.requests("");
+    assert!(requests.len() > 1 && requests.iter().all(|line| line.starts_with("GET 127.0.0.1")), "{requests:#?}");
 }
 
 #[test]

@@ -157,7 +157,7 @@ impl<'h> Client<'h> {
             let files_of = entries.into_iter().filter(|entry| entry.kind == "file" && is_inside(&entry.path));
             files.extend(files_of.map(|entry| (entry.path, entry.size)));
             match next {
-                Some(next) => url = self.absolute(&url, &next),
+                Some(next) => url = self.absolute(&url, &next)?,
                 None => break,
             }
         }
@@ -202,14 +202,15 @@ impl<'h> Client<'h> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
             let response = self.request("HEAD", &url, None).map_err(|stop| self.told(stop))?;
-            let location = response.header("location").map(str::to_owned);
             // A redirect within the hub means a renamed repository; a redirect elsewhere leads to the content.
-            if let (300..=399, Some(location)) = (response.status(), &location)
+            if let (300..=399, Some(location)) = (response.status(), response.header("location"))
                 && response.header("x-linked-etag").is_none()
-                && self.absolute(&url, location).starts_with(&format!("{}/", self.endpoint))
             {
-                url = self.absolute(&url, location);
-                continue;
+                let there = self.absolute(&url, location)?;
+                if there.starts_with(&format!("{}/", self.endpoint)) {
+                    url = there;
+                    continue;
+                }
             }
             let header = |name: &str| response.header(name).map(str::to_owned);
             if header("x-repo-commit").is_none() {
@@ -362,7 +363,7 @@ impl<'h> Client<'h> {
         for _ in 0..REDIRECTS {
             let response = self.request(method, &url, from)?;
             match (response.status(), response.header("location")) {
-                (300..=399, Some(location)) => url = self.absolute(&url, location),
+                (300..=399, Some(location)) => url = self.absolute(&url, location).map_err(Stop::Error)?,
                 _ => return Ok(response),
             }
         }
@@ -434,14 +435,28 @@ impl<'h> Client<'h> {
         }
     }
 
-    /// Returns the full address of a redirect, which may omit the host.
-    fn absolute(&self, url: &str, location: &str) -> String {
-        if location.contains("://") {
-            return location.to_owned();
+    /// Returns the full address that a redirect or a link leads to. `location` may omit the host.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] for an address with a user name or a password, which a request would send as credentials.
+    fn absolute(&self, url: &str, location: &str) -> Result<String> {
+        // The host stays as the endpoint spells it, because only addresses below the endpoint get the token.
+        if location.starts_with('/') && !location.starts_with("//") {
+            let host = url
+                .split_once("://")
+                .map_or(0, |(scheme, rest)| scheme.len() + 3 + rest.find('/').unwrap_or(rest.len()));
+            return Ok(format!("{}{location}", url.get(..host).unwrap_or(&self.endpoint)));
         }
-        let host =
-            url.split_once("://").map_or(0, |(scheme, rest)| scheme.len() + 3 + rest.find('/').unwrap_or(rest.len()));
-        format!("{}{location}", url.get(..host).unwrap_or(&self.endpoint))
+        let refused = |what: &str| {
+            self.hub.error(format!("{url} leads to an address that {what}; use another endpoint or a folder"))
+        };
+        let base = self.agent.get(url).request_url().map_err(|_| refused("cannot be read"))?;
+        let there = base.as_url().join(location).map_err(|_| refused("cannot be read"))?;
+        let with_user = !there.username().is_empty() || there.password().is_some();
+        if with_user && there.authority() != base.as_url().authority() {
+            return Err(refused("has a user name or a password"));
+        }
+        Ok(there.into())
     }
 }
 
