@@ -55,7 +55,7 @@ fn picture_of_64_stroke_colors_is_saved_and_repeated() -> Result<()> {
     });
     assert!(work.bytes_max < 16 * pixels, "{} bytes for {pixels} pixels", work.bytes_max);
     let output = output.expect("painted");
-    assert!(output.notes.iter().all(|note| !note.contains("will not repeat")), "{:?}", output.notes);
+    assert!(output.notes.iter().all(|note| !note.text.contains("will not repeat")), "{:?}", output.notes);
     let again = Request::from_png(&mut pipeline, &path)?.run()?;
     assert_eq!(again.image(0)?, output.image(0)?);
     Ok(())
