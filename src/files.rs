@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,12 +67,24 @@ pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
     String::from_utf8(read(path, most)?).map_err(malformed)
 }
 
+/// A function that writes bytes to a file: [`write_whole`] or [`write_new`].
+pub(crate) type Write = fn(&Path, &[u8]) -> Result<()>;
+
 /// Writes a file completely or not at all; see [`write_whole_with`].
 ///
 /// # Errors
 /// The errors of [`write_whole_with`].
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_whole_with(path, |part, mut file| file.write_all(bytes).map_err(|source| Error::io(part, source)))
+    write_part(path, |part, mut file| file.write_all(bytes).map_err(|source| Error::io(part, source)), rename)
+}
+
+/// Writes a file as [`write_whole`] does, but never replaces a file.
+///
+/// # Errors
+/// The errors of [`write_whole_with`]; [`Error::Io`] with [`AlreadyExists`](io::ErrorKind::AlreadyExists) if a file has
+/// the name already.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_part(path, |part, mut file| file.write_all(bytes).map_err(|source| Error::io(part, source)), name_new)
 }
 
 /// Writes a file completely or not at all. `write` gets the path and handle of a temporary file in the same folder,
@@ -83,6 +95,15 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::Io`] if the folder does not exist or the file cannot be written; other errors of `write` unchanged.
 pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path, &File) -> Result<()>) -> Result<()> {
+    write_part(path, write, rename)
+}
+
+/// Writes a temporary file, which `name` then gives the name `path`.
+fn write_part(
+    path: &Path,
+    write: impl FnOnce(&Path, &File) -> Result<()>,
+    name: fn(&Path, &Path) -> io::Result<()>,
+) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
         let missing = io::Error::new(io::ErrorKind::NotFound, "this folder does not exist; create it first");
@@ -91,9 +112,8 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path, &File) -> 
     remove_stale(folder);
     let (part, file) = create_part(folder).map_err(|source| Error::io(path, source))?;
     let at = |source| Error::io(path, source);
-    let written = write(&part, &file)
-        .and_then(|()| file.sync_all().map_err(at))
-        .and_then(|()| fs::rename(&part, path).map_err(at));
+    let written =
+        write(&part, &file).and_then(|()| file.sync_all().map_err(at)).and_then(|()| name(&part, path).map_err(at));
     written.map_err(|error| {
         fs::remove_file(&part).ok(); // if this fails too, the first error says more
         match error {
@@ -101,6 +121,29 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path, &File) -> 
             other => other,
         }
     })
+}
+
+/// Gives a temporary file its name, and replaces a file that has the name already.
+fn rename(part: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(part, path)
+}
+
+/// Gives a temporary file its name, unless a file has the name already.
+fn name_new(part: &Path, path: &Path) -> io::Result<()> {
+    let taken = || {
+        let problem = "a file has this name already and stays unchanged; give another name";
+        io::Error::new(io::ErrorKind::AlreadyExists, problem)
+    };
+    match fs::hard_link(part, path) {
+        Ok(()) => {
+            fs::remove_file(part).ok(); // the next write removes a leftover
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
+        // Some file systems have no hard links. There another process can take the name between these two calls.
+        Err(_) if fs::symlink_metadata(path).is_ok() => Err(taken()),
+        Err(_) => fs::rename(part, path),
+    }
 }
 
 const PART_START: &str = ".impasto-";
@@ -182,6 +225,31 @@ mod tests {
         let error = write_whole_with(&path, full).unwrap_err();
         assert!(matches!(&error, Error::Io { path: named, .. } if *named == path), "{error}");
         assert_eq!((names(folder.path()), fs::read(&path).unwrap()), (vec!["a".into()], b"old".to_vec()));
+    }
+
+    #[test]
+    fn new_file_replaces_no_other() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_new(&path, b"first")?;
+        let error = write_new(&path, b"second").unwrap_err();
+        assert!(matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists), "{error}");
+        assert_eq!((names(folder.path()), fs::read(&path).unwrap()), (vec!["a".into()], b"first".to_vec()));
+        Ok(())
+    }
+
+    #[test]
+    fn new_file_of_many_writers_has_one_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let write = |writer: u8| write_new(&path, &[writer; 1000]).is_ok();
+        let written = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..8).map(|writer| scope.spawn(move || write(writer))).collect();
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Vec<bool>>()
+        });
+        let content = fs::read(&path).unwrap();
+        let winner = written.iter().position(|written| *written).unwrap();
+        assert_eq!((written.iter().filter(|written| **written).count(), content), (1, vec![winner as u8; 1000]));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::recipe::RunRecipe;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::guidance::Report;
 use crate::raster::Raster;
 use crate::recipe::KeptPictures;
@@ -112,6 +113,15 @@ impl Output {
         self.save_with(index, path, KeptPictures::Whole)
     }
 
+    /// Saves one picture as [`save`](Self::save) does, but never replaces a file.
+    ///
+    /// # Errors
+    /// The errors of [`save`](Self::save); [`Error::Io`] with [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) if a
+    /// file has the name `path` already.
+    pub fn save_new(&self, index: usize, path: impl AsRef<Path>) -> Result<()> {
+        self.save_by(files::write_new, index, path.as_ref(), KeptPictures::Whole)
+    }
+
     /// Saves one picture as [`save`](Self::save) does. With [`KeptPictures::Thumbnails`], pictures that steered the run
     /// (references, sketches, hints) are kept as a hash and a thumbnail.
     /// [`Request::from_png_with`](super::Request::from_png_with) then needs the full pictures.
@@ -136,8 +146,12 @@ impl Output {
     /// # Errors
     /// The errors of [`save`](Self::save).
     pub fn save_with(&self, index: usize, path: impl AsRef<Path>, pictures: KeptPictures) -> Result<()> {
+        self.save_by(files::write_whole, index, path.as_ref(), pictures)
+    }
+
+    fn save_by(&self, write: files::Write, index: usize, path: &Path, pictures: KeptPictures) -> Result<()> {
         let recipe = RunRecipe { image: index, ..self.recipe.clone() };
-        recipe.save(self.image(index)?, path.as_ref(), pictures)
+        recipe.save(self.image(index)?, path, pictures, write)
     }
 
     /// Returns the bytes of the file that [`save_with`](Self::save_with) writes, with additional `texts`, which are

@@ -5,6 +5,7 @@ use super::infotext::Infotext;
 use crate::diffusion::Spacing;
 use crate::diffusion::solver::{self, solver_label, spacing_label};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::Identity;
 use crate::raster::Raster;
 use crate::recipe::{Extent, KeptPictures, Recipe, STRUCTURE, TEXT, UNPACKED, complete, structure, thin};
@@ -130,13 +131,13 @@ impl RunRecipe {
         self.config.spacing.or_else(named).or_else(own)
     }
 
-    /// Saves a picture with this recipe, as [`Output::save`](super::Output::save) does.
+    /// Saves a picture with this recipe by `write`, as [`Output::save`](super::Output::save) does.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if `path` does not end in .png; [`Error::Io`]; the errors of [`png`](Self::png).
-    pub(super) fn save(&self, picture: &Raster, path: &Path, kept: KeptPictures) -> Result<()> {
+    /// [`Error::Parameter`] if `path` does not end in .png; the errors of `write` and of [`png`](Self::png).
+    pub(super) fn save(&self, picture: &Raster, path: &Path, kept: KeptPictures, write: files::Write) -> Result<()> {
         let (infotext, own) = self.texts(&path.display().to_string(), kept)?;
-        picture.save_with_texts(path, &[(PARAMETERS, &infotext), (OWN, &own)])
+        picture.save_with_texts(path, &[(PARAMETERS, &infotext), (OWN, &own)], write)
     }
 
     /// Returns the bytes of a PNG with this recipe and other texts, as [`Output::png`](super::Output::png) does.

@@ -18,7 +18,7 @@ pub(crate) use self::png::{embedded_picture, unpacked};
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
-use crate::files::{self, write_whole};
+use crate::files::{self, write_new, write_whole};
 use image::codecs::jpeg::JpegEncoder;
 use image::error::{DecodingError, ImageFormatHint};
 use image::{
@@ -186,7 +186,20 @@ impl Raster {
     /// [`Error::Parameter`] for another extension, [`Error::Io`] if the folder is missing or cannot be written to,
     /// [`Error::Image`] if the format cannot hold the picture.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
+        write_whole(path.as_ref(), &self.encoded(path.as_ref())?)
+    }
+
+    /// Saves as [`save`](Self::save) does, but never replaces a file.
+    ///
+    /// # Errors
+    /// The errors of [`save`](Self::save); [`Error::Io`] with [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) if a
+    /// file has the name `path` already.
+    pub fn save_new(&self, path: impl AsRef<Path>) -> Result<()> {
+        write_new(path.as_ref(), &self.encoded(path.as_ref())?)
+    }
+
+    /// Returns the bytes of a file of the format that the extension of `path` names.
+    fn encoded(&self, path: &Path) -> Result<Vec<u8>> {
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
         let mut bytes = Cursor::new(Vec::new());
         let encoded = match extension.as_deref() {
@@ -198,7 +211,7 @@ impl Raster {
             }
         };
         encoded.map_err(|source| Error::Image { path: path.into(), source })?;
-        write_whole(path, bytes.get_ref())
+        Ok(bytes.into_inner())
     }
 
     /// Returns width and height in pixels.
@@ -400,6 +413,17 @@ mod tests {
         slope(4, 4).save(&path)?;
         assert_eq!(Raster::open(&path)?, slope(4, 4));
         assert_eq!(names(folder.path()), ["a.png"]);
+        Ok(())
+    }
+
+    #[test]
+    fn save_of_a_new_file_keeps_an_old_one() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        slope(4, 4).save_new(&path)?;
+        let error = slope(8, 8).save_new(&path).expect_err("taken").to_string();
+        assert!(error.contains("a file has this name already and stays unchanged"), "{error}");
+        assert_eq!((Raster::open(&path)?, names(folder.path())), (slope(4, 4), vec!["a.png".into()]));
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Layer, Raster, decode};
 use crate::error::{Error, Result};
-use crate::files::{self, write_whole};
+use crate::files;
 use crate::size::Size;
 use crate::wording::Remedy;
 use base64::Engine;
@@ -45,16 +45,16 @@ impl Raster {
         self.png(texts)
     }
 
-    /// Writes the bytes of [`to_png`](Self::to_png) to a file, completely or not at all.
+    /// Writes the bytes of [`to_png`](Self::to_png) to a file by `write`, such as [`files::write_whole`].
     ///
     /// # Errors
-    /// The errors of [`to_png`](Self::to_png); [`Error::Parameter`] if `path` does not end in .png; [`Error::Io`].
-    pub(crate) fn save_with_texts(&self, path: &Path, texts: &[(&str, &str)]) -> Result<()> {
+    /// The errors of [`to_png`](Self::to_png) and `write`; [`Error::Parameter`] if `path` does not end in .png.
+    pub(crate) fn save_with_texts(&self, path: &Path, texts: &[(&str, &str)], write: files::Write) -> Result<()> {
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
             let expected = Remedy::PictureAlone.after("a name that ends in .png, as only PNG holds texts");
             return Err(Error::parameter("path", path.display(), expected));
         }
-        write_whole(path, &self.to_png(texts)?)
+        write(path, &self.to_png(texts)?)
     }
 
     /// Returns the texts of a PNG with their keywords, in no particular order. `png` are the bytes of the file.
@@ -258,7 +258,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.PNG");
         let long = "猫 ".repeat(20_000);
-        picture().save_with_texts(&path, &[("parameters", "1girl, naïve\nSteps: 28"), ("long", &long)])?;
+        picture().save_with_texts(
+            &path,
+            &[("parameters", "1girl, naïve\nSteps: 28"), ("long", &long)],
+            files::write_whole,
+        )?;
         let mut texts = Raster::texts(&std::fs::read(&path).unwrap())?;
         texts.sort();
         let own = |text: (&str, &str)| (text.0.to_owned(), text.1.to_owned());
@@ -273,19 +277,19 @@ mod tests {
         let path = folder.path().join("a.png");
         for (letter, chunk) in [("é", b"zTXt"), ("猫", b"iTXt")] {
             let long = letter.repeat(PLAIN / letter.len() + 8);
-            picture().save_with_texts(&path, &[("long", &long), ("short", "x")])?;
+            picture().save_with_texts(&path, &[("long", &long), ("short", "x")], files::write_whole)?;
             let bytes = std::fs::read(&path).unwrap();
             assert!(bytes.len() < PLAIN / 8 && bytes.windows(4).any(|name| name == chunk));
             assert!(Raster::texts_under(&path, &["long"])? == [("long".to_owned(), long)]);
         }
         let long = "x".repeat(PLAIN);
         // This text is stored uncompressed, and is longer than the decoder's default limit.
-        picture().save_with_texts(&path, &[("long", &long)])?;
+        picture().save_with_texts(&path, &[("long", &long)], files::write_whole)?;
         assert!(within(&path, LONGEST, |_| true)? == [("long".to_owned(), long)]);
 
         let texts = [("a", "1234"), ("b", "猫")];
         assert!(check(&texts, 7).is_ok() && matches!(check(&texts, 6), Err(Error::Parameter { .. })));
-        picture().save_with_texts(&path, &texts)?;
+        picture().save_with_texts(&path, &texts, files::write_whole)?;
         assert_eq!(within(&path, 7, |_| true)?.len(), 2);
         assert!(matches!(within(&path, 6, |_| true), Err(Error::Malformed { .. })));
         Ok(())
@@ -323,10 +327,13 @@ mod tests {
             assert!(matches!(Raster::texts(&whole[..cut]), Err(Error::Malformed { .. })), "{cut}");
             assert!(matches!(Raster::texts_under(&path, &["a"]), Err(Error::Malformed { .. })), "{cut}");
         }
-        let error = picture().save_with_texts(&folder.path().join("a.jpg"), &[]).expect_err("no PNG").to_string();
+        let error = picture()
+            .save_with_texts(&folder.path().join("a.jpg"), &[], files::write_whole)
+            .expect_err("no PNG")
+            .to_string();
         assert!(error.contains(".png"), "{error}");
         for keyword in ["", "a\0b", "猫", &"k".repeat(80)] {
-            let error = picture().save_with_texts(&path, &[(keyword, "text")]);
+            let error = picture().save_with_texts(&path, &[(keyword, "text")], files::write_whole);
             assert!(matches!(error, Err(Error::Parameter { .. })), "{keyword}");
         }
         Ok(())

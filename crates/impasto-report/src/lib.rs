@@ -37,6 +37,7 @@ use impasto::pipeline::Output;
 use impasto::{Error, Result};
 use std::io::Write;
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// Writes the [`page`] of a run to a file. The file is written completely or not at all.
 ///
@@ -46,17 +47,33 @@ pub fn save(output: &Output, path: impl AsRef<Path>) -> Result<()> {
     write_whole(page(output)?.as_bytes(), path.as_ref())
 }
 
+/// Writes the [`page`] of a run as [`save`] does, but never replaces a file.
+///
+/// # Errors
+/// The errors of [`page`]; [`Error::Io`], of the kind [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) if a file
+/// has the name `path` already.
+pub fn save_new(output: &Output, path: impl AsRef<Path>) -> Result<()> {
+    let (page, path) = (page(output)?, path.as_ref());
+    let written = || Ok(part(page.as_bytes(), path)?.persist_noclobber(path)?);
+    written().map(drop).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
 /// Writes a file completely or not at all.
 fn write_whole(bytes: &[u8], path: &Path) -> Result<()> {
+    let written = || Ok(part(bytes, path)?.persist(path)?);
+    written().map(drop).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+/// Writes a temporary file into the folder of `path`.
+fn part(bytes: &[u8], path: &Path) -> std::io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let written = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".report").tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    written().map_err(|source| Error::Io { path: path.to_owned(), source })
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // the umask applies, as to any file
+    let mut file = builder.prefix(".report").tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
 }
 
 /// Compiles the code of the README.

@@ -79,6 +79,23 @@ fn elements(page: &str) -> Vec<String> {
 }
 
 #[test]
+fn new_page_replaces_no_file() -> Result<()> {
+    let output = Pipeline::builder().build()?.request(PORTRAIT).size((64, 64)).steps(1).run()?;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [path, plain] = ["report.html", "plain.html"].map(|name| folder.path().join(name));
+    std::fs::write(&plain, "kept").expect("a file");
+    let error = impasto_report::save_new(&output, &plain).unwrap_err();
+    let taken = |source: &std::io::Error| source.kind() == std::io::ErrorKind::AlreadyExists;
+    assert!(matches!(&error, impasto::Error::Io { source, .. } if taken(source)), "{error}");
+    assert_eq!(std::fs::read_to_string(&plain).expect("it is there"), "kept");
+    impasto_report::save_new(&output, &path)?;
+    // The page has the permissions of any other new file.
+    let rights = |path| std::fs::metadata(path).expect("it is there").permissions();
+    assert_eq!(rights(&path), rights(&plain));
+    Ok(())
+}
+
+#[test]
 fn page_loads_nothing_and_shows_every_piece() -> Result<()> {
     for images in [1, 2] {
         let output = output(images, 6)?;
