@@ -55,7 +55,7 @@ pub(crate) fn read_if_there(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Reads a UTF-8 text as [`read`] does.
+/// Reads a UTF-8 text as [`read`] does. A byte-order mark before the text is left out.
 ///
 /// # Errors
 /// The errors of [`read`]; [`Error::Malformed`] if the text is not UTF-8.
@@ -64,7 +64,8 @@ pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
         file: path.display().to_string(),
         problem: format!("the text is not UTF-8 ({}); save the file as UTF-8", error.utf8_error()),
     };
-    String::from_utf8(read(path, most)?).map_err(malformed)
+    let text = String::from_utf8(read(path, most)?).map_err(malformed)?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// A function that writes bytes to a file: [`write_whole`] or [`write_new`].
@@ -261,6 +262,14 @@ mod tests {
         let error = read_text(&path, 100).unwrap_err().to_string();
         assert!(error.contains("config.json: the file has more than 100 bytes, the limit"), "{error}");
         assert!(read(folder.path(), 100).unwrap_err().to_string().contains("is a folder; expected a regular file"));
+    }
+
+    #[test]
+    fn byte_order_mark_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("composition.json");
+        fs::write(&path, "\u{feff}{}").unwrap();
+        assert_eq!(read_text(&path, 100).unwrap(), "{}");
     }
 
     #[test]
