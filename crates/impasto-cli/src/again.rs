@@ -1,5 +1,6 @@
 //! `impasto again`: the run of a PNG, repeated or changed.
 
+use crate::console;
 use crate::failure::Failure;
 use crate::files;
 use crate::interrupt;
@@ -183,9 +184,9 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
     Finished::new(&arguments.output, &output, image)?.print(arguments.json)?;
     match before {
         Some(before) if before == *output.image(image)? => {
-            eprintln!("  equal to {} in every pixel", arguments.file.display())
+            console::tell(format_args!("  equal to {} in every pixel", arguments.file.display()));
         }
-        Some(_) => eprintln!("  differs from {}; the notes say why", arguments.file.display()),
+        Some(_) => console::tell(format_args!("  differs from {}; the notes say why", arguments.file.display())),
         None => {}
     }
     Ok(())

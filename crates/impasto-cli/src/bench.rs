@@ -1,5 +1,6 @@
 //! `impasto bench`: how long a model takes on this machine.
 
+use crate::console::print;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
@@ -77,14 +78,12 @@ pub fn bench(arguments: &Bench) -> Result<(), Failure> {
         threads: tch::get_num_threads(),
     };
     if arguments.json {
-        println!("{}", serde_json::to_string(&measured).map_err(|error| Failure::Message(error.to_string()))?);
-        return Ok(());
+        return print(serde_json::to_string(&measured).map_err(|error| Failure::Message(error.to_string()))?);
     }
     let Measured { load, text, step, decode, picture, steps, size, threads } = measured;
-    println!("load    {load:.3} s");
-    println!("text    {text:.3} s");
-    println!("step    {step:.3} s");
-    println!("decode  {decode:.3} s");
-    println!("picture {picture:.3} s ({size}, {steps} steps, {threads} threads)");
-    Ok(())
+    print(format_args!("load    {load:.3} s"))?;
+    print(format_args!("text    {text:.3} s"))?;
+    print(format_args!("step    {step:.3} s"))?;
+    print(format_args!("decode  {decode:.3} s"))?;
+    print(format_args!("picture {picture:.3} s ({size}, {steps} steps, {threads} threads)"))
 }

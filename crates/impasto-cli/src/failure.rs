@@ -15,17 +15,24 @@ pub enum Failure {
     /// Ctrl-C; the text says how to go on.
     #[error("{0}")]
     Interrupted(String),
+    /// The reader of the standard output wants no more, as `head` after its last line. The program ends without a word.
+    #[error("the standard output is closed")]
+    Closed,
 }
 
 impl Failure {
-    /// Returns the failure for an error of the standard output, such as a closed pipe.
+    /// Returns the failure for an error of the standard output.
     pub fn output(error: io::Error) -> Self {
-        Self::Message(format!("cannot write to the standard output: {error}"))
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Message(format!("cannot write to the standard output: {error}")),
+        }
     }
 
     /// The exit status of the program.
     pub const fn status(&self) -> u8 {
         match self {
+            Self::Closed => 0,
             Self::Interrupted(_) => 130,
             Self::Library(_) | Self::Message(_) => 1,
         }

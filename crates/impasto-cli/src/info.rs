@@ -1,11 +1,12 @@
 //! `impasto info`: descriptions of models, files of weights, and PNGs with a recipe.
 
+use crate::console::{self, print};
 use crate::failure::Failure;
 use crate::files::texts;
 use crate::wording::Terminal;
 use clap::Args;
+use impasto::Raster;
 use impasto::weights::{Contents, Header, SingleFile};
-use impasto::{Raster, Result};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `impasto info`.
@@ -17,13 +18,16 @@ pub struct Info {
 }
 
 /// Describes each path without loading a model.
-pub fn info(arguments: &Info) -> std::result::Result<(), Failure> {
+pub fn info(arguments: &Info) -> Result<(), Failure> {
     let mut failed = false;
     for file in arguments.paths.iter().flat_map(|path| files(path)) {
-        let described = if is_png(&file) { describe_png(&file) } else { describe_weights(&file) };
-        if let Err(error) = described {
-            eprintln!("{}", error.worded(&Terminal)); // The error names the file.
-            failed = true;
+        match if is_png(&file) { describe_png(&file) } else { describe_weights(&file) } {
+            Ok(()) => {}
+            Err(Failure::Closed) => return Err(Failure::Closed),
+            Err(failure) => {
+                console::tell(failure); // The message names the file.
+                failed = true;
+            }
         }
     }
     if failed { Err(Failure::Message("some files could not be described".into())) } else { Ok(()) }
@@ -46,44 +50,42 @@ fn files(path: &Path) -> Vec<PathBuf> {
 }
 
 /// Prints the size of a PNG, and the text about its run that other programs read too.
-fn describe_png(path: &Path) -> Result<()> {
+fn describe_png(path: &Path) -> Result<(), Failure> {
     let texts = texts(path)?;
-    println!("{}: {}", path.display(), Raster::open(path)?.size());
+    print(format_args!("{}: {}", path.display(), Raster::open(path)?.size()))?;
     match texts.iter().find(|(keyword, _)| keyword == "parameters") {
-        Some((_, text)) => text.lines().for_each(|line| println!("  {line}")),
-        None => println!("  has no recipe"),
+        Some((_, text)) => text.lines().try_for_each(|line| print(format_args!("  {line}"))),
+        None => print("  has no recipe"),
     }
-    Ok(())
 }
 
 /// Prints the kind of a file of weights, its parts and its metadata.
-fn describe_weights(path: &Path) -> Result<()> {
+fn describe_weights(path: &Path) -> Result<(), Failure> {
     let file = SingleFile::open(path)?;
     let header = file.header();
-    println!("{}: {}", header.file, numbers(header));
+    print(format_args!("{}: {}", header.file, numbers(header)))?;
     if let Some(class) = class(path) {
-        println!("  is a part of a model's folder: {class}");
-        return Ok(());
+        return print(format_args!("  is a part of a model's folder: {class}"));
     }
     let contents = match file.contents() {
         Ok(contents) => contents,
         Err(error) => {
-            println!("  {}", error.worded(&Terminal).trim_start_matches(&header.file).trim_start_matches(": "));
-            return Ok(());
+            let error = error.worded(&Terminal);
+            return print(format_args!("  {}", error.trim_start_matches(&header.file).trim_start_matches(": ")));
         }
     };
-    println!("  is {contents}");
+    print(format_args!("  is {contents}"))?;
     if let Contents::Model { .. } = contents {
-        println!("  prediction: {}", file.prediction()?.because);
+        print(format_args!("  prediction: {}", file.prediction()?.because))?;
         for part in ["unet", "vae", "text_encoder", "text_encoder_2"] {
             match file.part(part)? {
-                Some(tensors) => println!("  {part}: {}", numbers(&Header::of(part, &tensors))),
-                None => println!("  {part}: none"),
+                Some(tensors) => print(format_args!("  {part}: {}", numbers(&Header::of(part, &tensors))))?,
+                None => print(format_args!("  {part}: none"))?,
             }
         }
     }
     for (name, value) in &header.metadata {
-        println!("  {name}: {}", value.chars().take(100).collect::<String>());
+        print(format_args!("  {name}: {}", value.chars().take(100).collect::<String>()))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `impasto look`: where in a PNG's picture the model attends to each word of the prompt.
 
 use crate::again::Recipe;
+use crate::console;
 use crate::failure::Failure;
 use crate::files;
 use crate::interrupt;
@@ -78,9 +79,8 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
         .iter()
         .fold(Sheet::new(columns).add("picture", picture), |sheet, (phrase, overlay)| sheet.add(phrase, overlay));
     sheet.draw()?.save(&file)?;
-    println!("{}", file.display());
     for note in &output.notes {
-        eprintln!("  note: {note}");
+        console::tell(format_args!("  note: {note}"));
     }
-    Ok(())
+    console::print(file.display())
 }

@@ -8,9 +8,14 @@
 //!
 //! The exit status is 0 after success, 1 after an error, 2 for a wrong command line, and 130 after Ctrl-C.
 
+// The program prints through `console` alone, and does not panic; its tests may.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
+
 mod again;
 mod arguments;
 mod bench;
+mod console;
 mod failure;
 mod files;
 mod info;
@@ -30,14 +35,23 @@ mod wording;
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};
 use failure::Failure;
-use std::io;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    let ended = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments.command),
+        Err(error) if error.use_stderr() => {
+            console::tell(error.render().to_string().trim_end());
+            return ExitCode::from(2);
+        }
+        Err(help) => console::print(help.render().to_string().trim_end()),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("impasto: {failure}");
+            if !matches!(failure, Failure::Closed) {
+                console::tell(format_args!("impasto: {failure}"));
+            }
             ExitCode::from(failure.status())
         }
     }
@@ -53,13 +67,36 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Studio(arguments) => studio::studio(&arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "impasto", &mut io::stdout());
-            Ok(())
+            let mut script = Vec::new(); // `generate` panics if it cannot write
+            clap_complete::generate(shell, &mut Arguments::command(), "impasto", &mut script);
+            console::print(String::from_utf8_lossy(&script).trim_end())
         }
         Command::Man { folder: None } => {
-            clap_mangen::Man::new(Arguments::command()).render(&mut io::stdout()).map_err(Failure::output)
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Arguments::command()).render(&mut page).map_err(Failure::output)?;
+            console::print(String::from_utf8_lossy(&page).trim_end())
         }
         Command::Man { folder: Some(folder) } => clap_mangen::generate_to(Arguments::command(), &folder)
             .map_err(|error| Failure::Message(format!("{}: {error}", folder.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum;
+
+    #[test]
+    fn generated_texts_have_nothing_to_escape() {
+        let mut texts: Vec<Vec<u8>> = vec![Vec::new()];
+        clap_mangen::Man::new(Arguments::command()).render(&mut texts[0]).unwrap();
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "impasto", &mut script);
+            texts.push(script);
+        }
+        for text in texts.into_iter().map(|text| String::from_utf8(text).unwrap()) {
+            assert_eq!(console::escaped(&text), text);
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! `impasto models`: the models in the cache of the Hugging Face hub.
 
+use crate::console;
 use crate::failure::Failure;
 use clap::Args;
 use impasto::weights::CachedModel;
-use std::io::{self, Write};
 
 /// Arguments of `impasto models`.
 #[derive(Args, Debug)]
@@ -16,7 +16,6 @@ pub struct Models {
 /// Lists the models.
 pub fn models(arguments: &Models) -> Result<(), Failure> {
     let models = CachedModel::all()?;
-    let mut out = io::stdout().lock();
     for model in &models {
         let line = if arguments.json {
             serde_json::to_string(model).map_err(|error| Failure::Message(error.to_string()))?
@@ -24,10 +23,11 @@ pub fn models(arguments: &Models) -> Result<(), Failure> {
             let size = format!("{:.2} GB", model.bytes as f64 / 1e9);
             format!("{:<50} {size:>10}  {}", model.repository, model.kind)
         };
-        writeln!(out, "{line}").map_err(Failure::output)?;
+        console::print(line)?;
     }
     if models.is_empty() && !arguments.json {
-        eprintln!("the cache has no models; `impasto paint --model OWNER/NAME …` fetches one; `embedded` is built in");
+        let fetch = "`impasto paint --model OWNER/NAME …` fetches one; `embedded` is built in";
+        console::tell(format_args!("the cache has no models; {fetch}"));
     }
     Ok(())
 }

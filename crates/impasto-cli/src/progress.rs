@@ -1,5 +1,6 @@
 //! A progress bar on the standard error, for terminals only.
 
+use crate::console;
 use impasto::Result;
 use impasto::pipeline::Preview;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -26,7 +27,8 @@ impl Bar {
             && let Some(picture) = preview.pictures()?.first()
         {
             picture.save(file)?;
-            self.0.set_prefix(format!("(preview {} in {})", picture.size(), file.display()));
+            let file = console::escaped(&file.display().to_string());
+            self.0.set_prefix(format!("(preview {} in {file})", picture.size()));
         }
         Ok(())
     }

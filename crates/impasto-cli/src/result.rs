@@ -1,18 +1,18 @@
 //! [`Finished`]: a line about a finished picture, for people or as JSON for programs.
 
+use crate::console;
 use crate::failure::Failure;
 use impasto::guidance::Swatch;
 use impasto::pipeline::Output;
 use impasto::wording::Note;
 use serde::Serialize;
-use std::io::{self, Write};
 use std::path::Path;
 
 /// A finished picture.
 #[derive(Debug, Serialize)]
 pub struct Finished<'o> {
-    /// The file that was written.
-    pub file: &'o Path,
+    /// Name of the file that was written.
+    pub file: String,
     /// Prompt of the picture.
     pub prompt: &'o str,
     /// Seed of the picture.
@@ -36,7 +36,7 @@ impl<'o> Finished<'o> {
         let config = &output.recipe().config;
         let of_image = |swatch: &&Swatch| swatch.image.is_none_or(|of| of == image);
         Ok(Self {
-            file,
+            file: file.display().to_string(),
             prompt: &config.prompt,
             seed: output.seed.map(|seed| seed.wrapping_add(image as u64)),
             width: picture.size().width,
@@ -49,21 +49,25 @@ impl<'o> Finished<'o> {
 
     /// Prints the picture: its file on the standard output; seed, size, time, colors and notes on the standard error.
     /// With `json`, one line of JSON on the standard output has everything.
+    ///
+    /// A closed standard output is no failure, because the picture itself is written.
     pub fn print(&self, json: bool) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        if json {
-            let line = serde_json::to_string(self).map_err(|error| Failure::Message(error.to_string()))?;
-            return writeln!(out, "{line}").map_err(Failure::output);
+        let line = if json {
+            serde_json::to_string(self).map_err(|error| Failure::Message(error.to_string()))?
+        } else {
+            self.file.clone()
+        };
+        let printed = console::print(line);
+        if !json {
+            let seed = self.seed.map_or_else(String::new, |seed| format!("seed {seed}, "));
+            console::tell(format_args!("  {seed}{}×{}, {:.1} s", self.width, self.height, self.seconds));
+            for Swatch { label, asked, painted, delta_e, .. } in &self.colors {
+                console::tell(format_args!("  {label}: asked {asked}, painted {painted}, ΔE {delta_e:.1}"));
+            }
+            for note in self.notes {
+                console::tell(format_args!("  note: {note}"));
+            }
         }
-        writeln!(out, "{}", self.file.display()).map_err(Failure::output)?;
-        let seed = self.seed.map_or_else(String::new, |seed| format!("seed {seed}, "));
-        eprintln!("  {seed}{}×{}, {:.1} s", self.width, self.height, self.seconds);
-        for Swatch { label, asked, painted, delta_e, .. } in &self.colors {
-            eprintln!("  {label}: asked {asked}, painted {painted}, ΔE {delta_e:.1}");
-        }
-        for note in self.notes {
-            eprintln!("  note: {note}");
-        }
-        Ok(())
+        if let Err(Failure::Closed) = printed { Ok(()) } else { printed }
     }
 }

@@ -1,5 +1,6 @@
 //! `impasto studio`: the server of the studio, a page for painting in the browser.
 
+use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
@@ -46,8 +47,11 @@ pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
             other => Failure::Message(other.to_string()),
         })?;
         let query = if arguments.token.is_some() { "?token=TOKEN" } else { "" };
-        println!("http://{}/{query}", studio.address());
-        eprintln!("Ctrl-C ends the studio.");
+        match console::print(format_args!("http://{}/{query}", studio.address())) {
+            Ok(()) | Err(Failure::Closed) => {} // The studio serves its page without a reader of the address, too.
+            Err(failure) => return Err(failure),
+        }
+        console::tell("Ctrl-C ends the studio.");
         studio
             .serve(async {
                 while !interrupted.is_cancelled() {

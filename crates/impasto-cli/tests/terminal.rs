@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "terminal/hostile.rs"]
+mod hostile;
+
 use impasto::{Raster, Rgb};
 use serde_json::Value;
 use std::io::Write;

@@ -1,0 +1,113 @@
+//! Closed pipes, full disks, and files that were made to harm.
+
+use super::{impasto, text};
+use impasto::{Raster, Rgb};
+use std::fs;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+/// Writes a small PNG with the text that other programs read.
+fn png(folder: &Path, name: &str, parameters: &str) {
+    let bytes = Raster::flat(Rgb(9, 9, 9), (64, 64)).to_png(&[("parameters", parameters)]).unwrap();
+    fs::write(folder.join(name), bytes).unwrap();
+}
+
+/// Writes a file of weights with one tensor and the given header.
+fn weights(folder: &Path, name: &str, header: &str) {
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(folder.join(name), [&length[..], header.as_bytes(), &[0; 4]].concat()).unwrap();
+}
+
+const ONE: &str = r#"{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}"#;
+/// Text of a run that the embedded model repeats in an instant.
+const TEXT: &str = "a boat\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, Model: the embedded model, RNG: CPU";
+
+#[test]
+fn closed_pipe_ends_commands_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    png(folder.path(), "a.png", TEXT);
+    for arguments in [
+        &["info", "a.png"][..],
+        &["completions", "bash"],
+        &["completions", "zsh"],
+        &["man"],
+        &["models", "--json"],
+        &["bench", "--rounds", "1", "--steps", "1", "--size", "64"],
+        &["--help"],
+        &["look", "a.png"],
+        &["again", "a.png"],
+        &["paint", "a boat", "--steps", "1", "--size", "64", "--images", "2", "--seed", "7", "--json"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = impasto(folder.path(), arguments).stdout(writer).output().unwrap();
+        let told = text(&output.stderr);
+        assert!(output.status.success() && !told.contains("panicked"), "{arguments:?}: {told}");
+    }
+    for name in ["impasto-7.png", "impasto-8.png", "impasto.png", "a-look.png"] {
+        assert!(folder.path().join(name).exists(), "{name}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn full_disk_behind_an_output_is_an_error_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    png(folder.path(), "a.png", TEXT);
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for arguments in [&["info", "a.png"][..], &["completions", "bash"], &["man"], &["--help"]] {
+        let output = impasto(folder.path(), arguments).stdout(full()).output().unwrap();
+        let told = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && told.contains("cannot write to the standard output"), "{told}");
+        assert!(impasto(folder.path(), arguments).stderr(full()).output().unwrap().status.success(), "{arguments:?}");
+    }
+    let paint = ["paint", "a zyzzyva", "--steps", "1", "--size", "64", "--seed", "7", "-o", "b.png"];
+    assert!(impasto(folder.path(), &paint).stderr(full()).output().unwrap().status.success());
+    assert!(folder.path().join("b.png").exists());
+    assert_eq!(impasto(folder.path(), &["info", "none"]).stderr(full()).output().unwrap().status.code(), Some(1));
+}
+
+#[test]
+fn control_characters_of_files_are_escaped() {
+    let folder = tempfile::tempdir().unwrap();
+    let evil = "a\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}";
+    png(folder.path(), "evil.png", &format!("{evil}\nSteps: 1, Sampler: {evil}, Seed: 1, Size: 64x64, Model: {evil}"));
+    png(folder.path(), "own.png", &TEXT.replace("a boat", evil));
+    let name = serde_json::to_string(evil).unwrap();
+    weights(folder.path(), "evil.safetensors", &format!(r#"{{"__metadata__": {{{name}: {name}}}, {}"#, &ONE[1..]));
+    fs::write(folder.path().join("lines.jsonl"), format!("{{\"{evil}\": 1}}")).unwrap();
+    let outputs = [
+        &["info", "evil.png", "evil.safetensors", evil][..],
+        &["again", "evil.png"],
+        &["again", "own.png", "--json"],
+        &["look", "own.png"],
+        &["paint", "--prompts", "lines.jsonl"],
+        &["paint", evil, "--sampler", evil],
+        &["paint", &format!("--{evil}")],
+        &["paint", evil, "--steps", "1", "--size", "64", "-o", &format!("{evil}.png"), "--json"],
+    ]
+    .map(|arguments| impasto(folder.path(), arguments).output().unwrap());
+    let mut escaped = 0;
+    for Output { stdout, stderr, .. } in &outputs {
+        for told in [text(stdout), text(stderr)] {
+            assert!(!told.contains(|c: char| c == '\u{202e}' || c.is_control() && c != '\n' && c != '\t'), "{told:?}");
+            escaped += usize::from(told.contains("\\u001b"));
+        }
+    }
+    assert!(escaped >= outputs.len() - 1, "{escaped} texts have escapes");
+}
+
+#[cfg(unix)]
+#[test]
+fn studio_serves_without_a_reader_of_its_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = impasto(folder.path(), &["studio", "--address", "127.0.0.1:0"]);
+    let mut child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.take().unwrap()), &mut told).unwrap();
+    assert_eq!(told, "Ctrl-C ends the studio.\n");
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(child.wait().unwrap().success());
+}
