@@ -2,56 +2,120 @@
 
 use crate::console::{self, print};
 use crate::failure::Failure;
-use crate::files::texts;
+use crate::files;
 use crate::wording::Terminal;
 use clap::Args;
 use impasto::Raster;
 use impasto::weights::{Contents, Header, SingleFile};
+use std::collections::HashSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `impasto info`.
 #[derive(Args, Debug)]
 pub struct Info {
-    /// Folders of models, .safetensors files, or PNGs.
+    /// Folders of models or pictures, .safetensors files, or PNGs.
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 }
 
+/// Largest number of entries of a folder and the folders below that are looked at.
+const MOST_ENTRIES: usize = 100_000;
+/// Largest size of a `config.json` in bytes.
+const LARGEST_CONFIG: u64 = 1 << 20;
+/// Largest number of metadata entries of a file of weights that are printed, and of characters of each.
+const MOST_METADATA: usize = 100;
+
 /// Describes each path without loading a model.
 pub fn info(arguments: &Info) -> Result<(), Failure> {
     let mut failed = false;
-    for file in arguments.paths.iter().flat_map(|path| files(path)) {
-        match if is_png(&file) { describe_png(&file) } else { describe_weights(&file) } {
-            Ok(()) => {}
-            Err(Failure::Closed) => return Err(Failure::Closed),
-            Err(failure) => {
-                console::tell(failure); // The message names the file.
-                failed = true;
+    for path in &arguments.paths {
+        let Found { files, faults, .. } = if path.is_dir() { Found::below(path) } else { Found::file(path) };
+        let described = files.iter().map(|file| describe(file));
+        for failure in described.filter_map(Result::err).chain(faults.into_iter().map(Failure::Message)) {
+            if matches!(failure, Failure::Closed) {
+                return Err(failure);
             }
+            console::tell(failure); // The message names the file.
+            failed = true;
         }
     }
     if failed { Err(Failure::Message("some files could not be described".into())) } else { Ok(()) }
 }
 
-fn is_png(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
+/// The files that are described, and the faults of their folders.
+#[derive(Default)]
+struct Found {
+    files: Vec<PathBuf>,
+    /// The last pickled checkpoint, which is not described.
+    pickle: Option<PathBuf>,
+    faults: Vec<String>,
 }
 
-/// Returns the file itself, or all safetensors files below a folder.
-fn files(path: &Path) -> Vec<PathBuf> {
-    if !path.is_dir() {
-        return vec![path.into()];
+impl Found {
+    fn file(path: &Path) -> Self {
+        Self { files: vec![path.into()], ..Self::default() }
     }
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut inside: Vec<PathBuf> = entries.flat_map(|entry| files(&entry)).collect();
-    inside.retain(|file| file.extension().is_some_and(|extension| extension == "safetensors"));
-    inside.sort();
-    inside
+
+    /// Searches a folder and the folders below. Each folder is searched once, because links may lead back to it.
+    fn below(top: &Path) -> Self {
+        let (mut found, mut folders) = (Self::default(), vec![top.to_owned()]);
+        let (mut searched, mut left) = (HashSet::new(), MOST_ENTRIES);
+        while let Some(folder) = folders.pop() {
+            match folder.canonicalize().and_then(|place| Ok((searched.insert(place), fs::read_dir(&folder)?))) {
+                Ok((false, _)) => {}
+                Ok((true, entries)) => {
+                    for path in entries.flatten().map(|entry| entry.path()).take(left) {
+                        left -= 1;
+                        if path.is_dir() { folders.push(path) } else { found.add(path) }
+                    }
+                }
+                Err(error) => found.faults.push(format!("{}: {error}", folder.display())),
+            }
+        }
+        found.files.sort();
+        found.faults.extend(found.doubts(top, left));
+        found
+    }
+
+    fn add(&mut self, file: PathBuf) {
+        match file.extension().map(|extension| extension.to_ascii_lowercase()) {
+            Some(extension) if extension == "safetensors" || extension == "png" => self.files.push(file),
+            Some(extension) if ["ckpt", "bin", "pt", "pth"].iter().any(|known| extension == *known) => {
+                self.pickle = Some(file);
+            }
+            _ => {}
+        }
+    }
+
+    /// Says why fewer files were found than a user may expect; `left` is the number of entries below the limit.
+    fn doubts(&self, top: &Path, left: usize) -> Option<String> {
+        let top = top.display();
+        match &self.pickle {
+            _ if left == 0 => {
+                Some(format!("{top}: only the first {MOST_ENTRIES} entries were searched; give a smaller folder"))
+            }
+            _ if !self.files.is_empty() || !self.faults.is_empty() => None,
+            Some(pickle) => Some(format!(
+                "{top}: the folder has no .safetensors file; {} is a pickled checkpoint, which can run code when it is \
+                 opened; convert the checkpoint to .safetensors",
+                pickle.display()
+            )),
+            None => Some(format!(
+                "{top}: the folder has no .safetensors file and no PNG; give the folder of a model or of pictures"
+            )),
+        }
+    }
+}
+
+fn describe(file: &Path) -> Result<(), Failure> {
+    let is_png = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    if is_png { describe_png(file) } else { describe_weights(file) }
 }
 
 /// Prints the size of a PNG, and the text about its run that other programs read too.
 fn describe_png(path: &Path) -> Result<(), Failure> {
-    let texts = texts(path)?;
+    let texts = files::texts(path)?;
     print(format_args!("{}: {}", path.display(), Raster::open(path)?.size()))?;
     match texts.iter().find(|(keyword, _)| keyword == "parameters") {
         Some((_, text)) => text.lines().try_for_each(|line| print(format_args!("  {line}"))),
@@ -84,15 +148,20 @@ fn describe_weights(path: &Path) -> Result<(), Failure> {
             }
         }
     }
-    for (name, value) in &header.metadata {
-        print(format_args!("  {name}: {}", value.chars().take(100).collect::<String>()))?;
+    for (name, value) in header.metadata.iter().take(MOST_METADATA) {
+        let entry: String =
+            name.chars().take(MOST_METADATA).chain(": ".chars()).chain(value.chars().take(MOST_METADATA)).collect();
+        print(format_args!("  {}", entry.replace('\n', " ")))?;
     }
-    Ok(())
+    match header.metadata.len().saturating_sub(MOST_METADATA) {
+        0 => Ok(()),
+        more => print(format_args!("  and {more} more entries")),
+    }
 }
 
 /// Returns the class in the `config.json` beside a file, such as `UNet2DConditionModel`.
 fn class(path: &Path) -> Option<String> {
-    let text = std::fs::read(path.with_file_name("config.json")).ok()?;
+    let text = files::read(&path.with_file_name("config.json"), LARGEST_CONFIG).ok()?;
     let config: serde_json::Value = serde_json::from_slice(&text).ok()?;
     let class = config.get("_class_name").or_else(|| config.get("architectures")?.get(0))?;
     class.as_str().map(str::to_owned)

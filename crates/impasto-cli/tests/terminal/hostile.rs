@@ -1,6 +1,6 @@
 //! Closed pipes, full disks, and files that were made to harm.
 
-use super::{impasto, text};
+use super::{failure, impasto, run, text};
 use impasto::{Raster, Rgb};
 use std::fs;
 use std::path::Path;
@@ -95,6 +95,49 @@ fn control_characters_of_files_are_escaped() {
         }
     }
     assert!(escaped >= outputs.len() - 1, "{escaped} texts have escapes");
+}
+
+#[cfg(unix)]
+#[test]
+fn info_opens_regular_files_and_each_folder_once() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("loop/inner")).unwrap();
+    weights(folder.path(), "loop/inner/a.safetensors", ONE);
+    png(folder.path(), "loop/b.png", TEXT);
+    for (to, link) in [(".", "loop/one"), (".", "loop/two"), ("..", "loop/inner/up"), ("inner", "loop/same")] {
+        symlink(to, at(link)).unwrap();
+    }
+    let told = text(&run(folder.path(), &["info", "loop"]).stdout);
+    assert_eq!((told.matches("a.safetensors").count(), told.matches("b.png").count()), (1, 1), "{told}");
+
+    for (name, config) in [("fifo", None), ("zero", Some("/dev/zero"))] {
+        fs::create_dir(at(name)).unwrap();
+        weights(folder.path(), &format!("{name}/a.safetensors"), ONE);
+        let place = at(name).join("config.json");
+        match config {
+            Some(device) => symlink(device, place).unwrap(),
+            None => assert!(std::process::Command::new("mkfifo").arg(place).status().unwrap().success()),
+        }
+        let told = text(&run(folder.path(), &["info", name]).stdout);
+        assert!(told.contains("a.safetensors: 1 tensors"), "{told}");
+    }
+    for path in ["fifo/config.json", "zero/config.json", "/dev/zero"] {
+        assert!(failure(folder.path(), &["info", path], 1).contains("expected a regular file"));
+    }
+    symlink("/dev/zero", at("zero.png")).unwrap();
+    assert!(failure(folder.path(), &["info", "zero.png"], 1).contains("expected a regular file"));
+}
+
+#[test]
+fn info_says_that_a_folder_has_nothing_to_describe() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    let told = || failure(folder.path(), &["info", "folder"], 1);
+    assert!(told().contains("folder: the folder has no .safetensors file and no PNG"), "{}", told());
+    fs::write(folder.path().join("folder/model.ckpt"), "a pickle").unwrap();
+    assert!(told().contains("model.ckpt is a pickled checkpoint"), "{}", told());
 }
 
 #[cfg(unix)]
