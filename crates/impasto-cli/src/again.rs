@@ -7,6 +7,7 @@ use crate::interrupt;
 use crate::loading::{Loading, source};
 use crate::progress::Bar;
 use crate::result::Finished;
+use crate::values::Seed;
 use crate::wording;
 use clap::Args;
 use impasto::nn::ControlNet;
@@ -57,19 +58,19 @@ pub struct Changes {
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
     /// Another negative prompt.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", alias = "negative-prompt")]
     negative: Option<String>,
-    /// Another seed.
-    #[arg(long)]
-    seed: Option<u64>,
+    /// Another seed; -1 is a random seed.
+    #[arg(long, allow_negative_numbers = true)]
+    seed: Option<Seed>,
     /// Another number of steps.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     steps: Option<usize>,
     /// Another sampler.
     #[arg(long, value_name = "NAME")]
     sampler: Option<String>,
     /// Another classifier-free guidance scale.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", aliases = ["cfg", "cfg-scale", "guidance-scale"], allow_negative_numbers = true)]
     scale: Option<f64>,
     /// Another size.
     #[arg(long, value_name = "WIDTHxHEIGHT")]
@@ -159,7 +160,11 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
     let request = request.tune(|config| {
         config.prompt = changes.prompt.unwrap_or_else(|| std::mem::take(&mut config.prompt));
         config.negative = changes.negative.unwrap_or_else(|| std::mem::take(&mut config.negative));
-        config.seed = changes.seed.or(config.seed);
+        config.seed = match changes.seed {
+            Some(Seed::Number(seed)) => Some(seed),
+            Some(Seed::Random) => None,
+            None => config.seed,
+        };
         config.steps = changes.steps.unwrap_or(config.steps);
         config.guidance_scale = changes.scale.or(config.guidance_scale);
         config.size = changes.size.or(config.size);

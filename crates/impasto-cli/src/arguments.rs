@@ -7,7 +7,8 @@ use crate::look::Look;
 use crate::models::Models;
 use crate::paint::Paint;
 use crate::studio::StudioArguments;
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -15,12 +16,46 @@ use std::path::PathBuf;
 ///
 /// Without --model, a tiny embedded model paints portraits and simple scenes of 256×256 pixels, offline.
 ///
-/// The exit status is 0 after success, 1 after an error, 2 for a wrong command line, and 130 after Ctrl-C.
+/// The exit status is 0 after success, 1 after an error, 2 for a wrong command line, and 130 after Ctrl-C. The studio
+/// ends with 0 after Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "impasto", version, arg_required_else_help = true)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Options of other programs that have no alias here: the options, an option that does the same, and a tip.
+const OF_OTHERS: [(&[&str], &str, &str); 5] = [
+    (&["--width", "--height", "-W", "-H"], "size", "--size WIDTHxHEIGHT sets the size"),
+    (&["-s"], "steps", "--steps NUMBER sets the number of steps, --seed NUMBER the seed"),
+    (&["-n"], "images", "--images NUMBER sets the number of pictures, --negative TEXT the negative prompt"),
+    (&["--batch-count", "--batch-size", "--n-iter", "-b"], "images", "--images NUMBER sets the number of pictures"),
+    (&["--prompt", "-p"], "prompts", "the prompt has no option: impasto paint \"a red boat\""),
+];
+
+impl Arguments {
+    /// Reads the command line. The error for an option of another program says what to use instead.
+    pub fn read() -> Result<Self, clap::Error> {
+        Self::try_parse().map_err(|mut error| {
+            if let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg)
+                && let Some(tip) = tip(option).filter(|_| error.kind() == ErrorKind::UnknownArgument)
+            {
+                error.remove(ContextKind::SuggestedArg);
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+            }
+            error
+        })
+    }
+}
+
+/// Returns what to use in place of an option of another program, if the present command has an option for that.
+fn tip(option: &str) -> Option<&'static str> {
+    let command = Arguments::command();
+    let command = command.find_subcommand(std::env::args_os().nth(1)?)?;
+    let has = |long: &str| command.get_arguments().any(|argument| argument.get_long() == Some(long));
+    let (.., tip) = OF_OTHERS.iter().find(|(options, long, _)| options.contains(&option) && has(long))?;
+    Some(tip)
 }
 
 /// The command to carry out.
@@ -45,7 +80,8 @@ pub enum Command {
         /// The shell that the completions are for.
         shell: Shell,
     },
-    /// Prints the man page, or writes a page for each command into a folder: impasto man ~/.local/share/man/man1
+    /// Prints the man page, or writes a page for each command into a folder, where a page of
+    /// the same name is replaced: impasto man ~/.local/share/man/man1
     Man {
         /// Folder for the man pages. Without a folder, the main page is printed.
         folder: Option<PathBuf>,

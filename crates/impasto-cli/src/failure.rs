@@ -1,6 +1,7 @@
 //! [`Failure`]: the end of a command that did not finish.
 
 use crate::wording::Terminal;
+use impasto::Error;
 use std::io;
 
 /// The end of a command that did not finish, with its exit status.
@@ -8,11 +9,14 @@ use std::io;
 pub enum Failure {
     /// An error of the library.
     #[error("{}", .0.worded(&Terminal))]
-    Library(#[from] impasto::Error),
+    Library(Error),
     /// An error of this program, in one sentence.
     #[error("{0}")]
     Message(String),
-    /// Ctrl-C; the text says how to go on.
+    /// A mistake in the command line, in one sentence.
+    #[error("{0}")]
+    CommandLine(String),
+    /// Ctrl-C; the text may say how to go on.
     #[error("{0}")]
     Interrupted(String),
     /// The reader of the standard output wants no more, as `head` after its last line. The program ends without a word.
@@ -33,14 +37,37 @@ impl Failure {
     pub const fn status(&self) -> u8 {
         match self {
             Self::Closed => 0,
-            Self::Interrupted(_) => 130,
             Self::Library(_) | Self::Message(_) => 1,
+            Self::CommandLine(_) => 2,
+            Self::Interrupted(_) => 130,
         }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        if error.is_cancelled() { Self::Interrupted("interrupted".into()) } else { Self::Library(error) }
     }
 }
 
 impl From<String> for Failure {
     fn from(text: String) -> Self {
         Self::Message(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_status_tells_how_a_command_ended() {
+        let inside = Error::Guidance { name: "Daam", phase: "begin", step: None, source: Error::Cancelled.into() };
+        for cancelled in [Error::Cancelled, inside] {
+            assert_eq!(Failure::from(cancelled).status(), 130);
+        }
+        assert_eq!(Failure::from(Error::custom("no light")).status(), 1);
+        assert_eq!(Failure::output(io::ErrorKind::BrokenPipe.into()).status(), 0);
+        assert_eq!(Failure::output(io::ErrorKind::StorageFull.into()).status(), 1);
     }
 }

@@ -47,7 +47,9 @@ pub fn in_a_folder(file: &Path) -> std::result::Result<(), Failure> {
 pub fn png(file: &Path) -> std::result::Result<(), Failure> {
     if !file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
         let file = file.display();
-        return Err(Failure::Message(format!("{file} is not the name of a PNG; expected a name that ends in .png")));
+        return Err(Failure::CommandLine(format!(
+            "{file} is not the name of a PNG; expected a name that ends in .png"
+        )));
     }
     in_a_folder(file)
 }

@@ -27,7 +27,7 @@ pub struct Look {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Opacity of the overlays, 0 to 1.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.7)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.7, allow_negative_numbers = true)]
     opacity: f64,
     #[command(flatten)]
     recipe: Recipe,
@@ -40,6 +40,10 @@ const COLUMNS: usize = 4;
 
 /// Draws a sheet of the picture and an overlay for each phrase.
 pub fn look(arguments: &Look) -> Result<(), Failure> {
+    let opacity = arguments.opacity;
+    if !(0.0..=1.0).contains(&opacity) {
+        return Err(Failure::CommandLine(format!("--opacity is {opacity}; expected 0 to 1")));
+    }
     let file = arguments.output.clone().unwrap_or_else(|| {
         let stem = arguments.file.file_stem().unwrap_or_default().to_string_lossy();
         arguments.file.with_file_name(format!("{stem}-look.png"))
@@ -72,7 +76,7 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
     };
     let overlays: Vec<(String, Raster)> = maps
         .iter()
-        .map(|map| Ok((map.label.clone(), map.overlay(picture, arguments.opacity)?)))
+        .map(|map| Ok((map.label.clone(), map.overlay(picture, opacity)?)))
         .collect::<impasto::Result<_>>()?;
     let columns = (overlays.len() + 1).min(COLUMNS);
     let sheet = overlays

@@ -33,16 +33,16 @@ mod values;
 mod wording;
 
 use arguments::{Arguments, Command};
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use failure::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let ended = match Arguments::try_parse() {
+    let ended = match Arguments::read() {
         Ok(arguments) => run(arguments.command),
         Err(error) if error.use_stderr() => {
             console::tell(error.render().to_string().trim_end());
-            return ExitCode::from(2);
+            return ExitCode::from(Failure::CommandLine(String::new()).status());
         }
         Err(help) => console::print(help.render().to_string().trim_end()),
     };

@@ -8,6 +8,7 @@ use crate::painting::Painting;
 use crate::pictures::{Nets, Pictures};
 use crate::progress::Bar;
 use crate::result::Finished;
+use crate::values::Seed;
 use crate::wording;
 use clap::Args;
 use impasto::sampler::CancelToken;
@@ -105,19 +106,24 @@ impl Job {
 impl Paint {
     fn jobs(&self) -> Result<Vec<Job>, Failure> {
         let Some(file) = &self.prompts else {
-            self.painting.check()?;
+            self.painting.check().map_err(Failure::CommandLine)?;
             return Ok(vec![Job { line: None, painting: self.painting.clone() }]);
         };
         let text = read(file)?;
         let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
         let lines = lines.filter(|(number, line)| *number >= self.from_line && !line.trim().is_empty());
-        lines
+        let jobs: Vec<Job> = lines
             .map(|(number, line)| {
                 let painting = self.painting.with_line(line).and_then(|painting| painting.check().map(|()| painting));
                 let painting = painting.map_err(|fault| format!("{}, line {number}: {fault}", file.display()))?;
                 Ok(Job { line: Some(number), painting })
             })
-            .collect()
+            .collect::<Result<_, Failure>>()?;
+        if jobs.is_empty() {
+            let problem = "the file has no prompts; expected a line such as {\"prompt\": \"a red boat\"}";
+            return Err(Failure::Message(format!("{}: {problem}", file.display())));
+        }
+        Ok(jobs)
     }
 
     /// Paints the pictures of one job, each as a run of its own, so that Ctrl-C keeps all that are finished.
@@ -131,12 +137,10 @@ impl Paint {
     ) -> Result<(), Failure> {
         let painting = &job.painting;
         let pictures = Pictures::open(painting, nets)?;
-        let images = painting.images.unwrap_or(1);
-        // A search for the best seed uses up as many seeds as it compares.
-        let seeds = painting.best_of.unwrap_or(1).max(1) as u64;
-        let mut first = painting.seed;
+        let images = painting.images();
+        let first = painting.seed.unwrap_or(Seed::Random).number();
         for image in 0..images {
-            let seed = first.map(|first| first.wrapping_add(image * seeds));
+            let seed = first.wrapping_add(image * painting.seeds_each());
             let bar = Bar::new(&label(job, image, images));
             let preview = self.preview.as_deref();
             let request = painting
@@ -149,7 +153,6 @@ impl Paint {
                 Err(Error::Cancelled) => return Err(interrupted(image, images, seed)),
                 output => wording::worded(output?),
             };
-            first = first.or(output.seed);
             let mark = Mark { line: job.line.filter(|_| several), seed: output.seed.filter(|_| images > 1) };
             let file = mark.on(&self.output);
             output.save(0, &file)?;
@@ -190,28 +193,30 @@ fn label(job: &Job, image: u64, images: u64) -> String {
 }
 
 /// Says how to go on after Ctrl-C.
-fn interrupted(done: u64, images: u64, seed: Option<u64>) -> Failure {
+fn interrupted(done: u64, images: u64, seed: u64) -> Failure {
     let left = images - done;
-    let again = match seed {
-        Some(seed) if images > 1 => format!("repeat the command with --seed {seed} --images {left}"),
-        _ => "repeat the command".into(),
+    let again = match images {
+        1 => "repeat the command".into(),
+        _ => format!("repeat the command with --seed {seed} --images {left}"),
     };
     Failure::Interrupted(format!("interrupted after {done} of {images} pictures; to go on, {again}"))
 }
 
-/// Reads a file of prompts, or the standard input.
+/// Reads a file of prompts, or the standard input. A byte-order mark before the text is left out.
 fn read(file: &Path) -> Result<String, Failure> {
-    let fault = |error: io::Error| Failure::Message(format!("{}: {error}", file.display()));
-    let mut text = String::new();
+    let fault = |problem: String| Failure::Message(format!("{}: {problem}", file.display()));
+    let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
-        io::stdin().take(LARGEST + 1).read_to_string(&mut text)
+        io::stdin().take(LARGEST + 1).read_to_end(&mut bytes)
     } else {
-        fs::File::open(file).map_err(fault)?.take(LARGEST + 1).read_to_string(&mut text)
+        fs::File::open(file).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
     };
-    if read.map_err(fault)? as u64 > LARGEST {
-        return Err(fault(io::Error::other("the file has more than 64 MiB; divide it into several files")));
+    if read.map_err(|error| fault(error.to_string()))? as u64 > LARGEST {
+        return Err(fault("the file has more than 64 MiB; divide it into several files".into()));
     }
-    Ok(text)
+    let text = String::from_utf8(bytes);
+    let text = text.map_err(|error| fault(format!("the text is not UTF-8 ({error}); save the file as UTF-8")))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 #[cfg(test)]
@@ -225,5 +230,14 @@ mod tests {
         assert_eq!(on(None, Some(8)), "folder/out-8.png");
         assert_eq!(on(Some(3), Some(8)), "folder/out-3-8.png");
         assert_eq!(Mark { line: Some(1), seed: None }.on(Path::new("out")).display().to_string(), "out-1");
+    }
+    #[test]
+    fn file_of_prompts_may_begin_with_a_byte_order_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lines.jsonl");
+        fs::write(&file, "\u{feff}{}").unwrap();
+        assert_eq!(read(&file).unwrap(), "{}");
+        fs::write(&file, b"\xff\xfe{\0}\0").unwrap();
+        assert!(read(&file).unwrap_err().to_string().contains("save the file as UTF-8"));
     }
 }

@@ -2,14 +2,17 @@
 
 use crate::failure::Failure;
 use crate::pictures::{Nets, Pictures};
-use crate::values::{Area, Force, Hint};
+use crate::values::{Area, Force, Hint, Seed};
 use clap::Args;
+use impasto::diffusion::solver;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
 use impasto::model::Guess;
 use impasto::pipeline::Request;
 use impasto::{Pipeline, Size};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// The settings of a picture. A missing setting has its default.
@@ -20,25 +23,25 @@ pub struct Painting {
     #[arg(value_name = "PROMPT")]
     pub prompt: Option<String>,
     /// Description of what the picture should not show.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", alias = "negative-prompt")]
     pub negative: Option<String>,
-    /// Seed of the first picture. The default is a random seed, which is printed.
-    #[arg(long)]
-    pub seed: Option<u64>,
+    /// Seed of the first picture. The default, or -1, is a random seed, which is printed.
+    #[arg(long, allow_negative_numbers = true)]
+    pub seed: Option<Seed>,
     /// Number of pictures. Each takes the next seed, or with --best-of the next seeds.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub images: Option<u64>,
     /// Number of seeds that are compared for each picture; the best one is finished.
-    #[arg(long, value_name = "NUMBER")]
-    pub best_of: Option<usize>,
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub best_of: Option<u64>,
     /// Number of steps, 1 to 1000.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub steps: Option<usize>,
     /// Sampler by its name in diffusers, the AUTOMATIC1111 web UI or ComfyUI, such as "DPM++ 2M Karras".
     #[arg(long, value_name = "NAME")]
     pub sampler: Option<String>,
     /// Classifier-free guidance scale, 0 or more.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", aliases = ["cfg", "cfg-scale", "guidance-scale"], allow_negative_numbers = true)]
     pub scale: Option<f64>,
     /// Size in pixels.
     #[arg(long, value_name = "WIDTHxHEIGHT")]
@@ -54,12 +57,16 @@ pub struct Painting {
     /// A color of the map, and the phrase that is painted there. May be given several times.
     #[arg(long, value_name = "COLOR=PHRASE[:STRENGTH]", help_heading = "Colors and places")]
     pub area: Vec<Area>,
+    /// Largest distance in RGB, 0 to 100, between a color of the map and the color of its --area. The default is 0; 30
+    /// suits maps with smooth edges and maps in JPEG files.
+    #[arg(long, value_name = "DISTANCE", allow_negative_numbers = true, help_heading = "Colors and places")]
+    pub tolerance: Option<f64>,
 
     /// A picture to start from.
     #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
     pub start: Option<PathBuf>,
     /// Share of the run that changes the picture to start from, above 0 and up to 1. The default is 0.6.
-    #[arg(long, value_name = "SHARE", help_heading = "Pictures to follow")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Pictures to follow")]
     pub strength: Option<f64>,
     /// A mask, white where the picture to start from is repainted.
     #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
@@ -78,6 +85,8 @@ pub struct Painting {
     pub sketch: Option<PathBuf>,
 }
 
+/// Largest number of seeds of a command: the number of pictures, or with --best-of the number of compared seeds.
+const MOST_SEEDS: u64 = 100_000;
 /// Default share of a run that changes the picture to start from.
 const STRENGTH: f64 = 0.6;
 /// Name of the embedded ControlNet.
@@ -100,21 +109,35 @@ impl Painting {
         serde_json::from_value(whole).map_err(|error| error.to_string())
     }
 
-    /// Checks that each setting has the other setting that it needs, such as areas their map. Also checks that there is
-    /// a prompt and at least one picture.
+    /// Checks that each setting is in its range and has the other setting that it needs, such as areas their map. Also
+    /// checks that there is a prompt.
     pub fn check(&self) -> Result<(), String> {
+        check_range("images", self.images, 1..=MOST_SEEDS, "1 to 100000")?;
+        check_range("best-of", self.best_of, 1..=1024, "1 to 1024; 4 to 16 is usual")?;
+        check_range("steps", self.steps, 1..=1000, "1 to 1000; 20 to 50 is usual")?;
+        check_range("scale", self.scale, 0.0..=f64::MAX, "0 or more; 7.5 is usual")?;
+        check_range("tolerance", self.tolerance, 0.0..=100.0, "0 to 100; 30 also accepts smooth edges")?;
+        check_range("strength", self.strength, f64::MIN_POSITIVE..=1.0, "more than 0, up to 1; 0.5 to 0.8 is usual")?;
+        for side in self.size.iter().flat_map(|size| [size.width, size.height]) {
+            if side % 8 != 0 || !(8..=4096).contains(&side) {
+                return Err(format!(
+                    "size has {side} pixels; expected a multiple of 8 from 8 to 4096, such as 512x768"
+                ));
+            }
+        }
+        if let Some(sampler) = &self.sampler {
+            solver::by_name(sampler).map_err(|error| error.to_string())?;
+        }
         let needs = [
             ("map", self.map.is_some(), "area", !self.area.is_empty()),
             ("area", !self.area.is_empty(), "map", self.map.is_some()),
+            ("tolerance", self.tolerance.is_some(), "map", self.map.is_some()),
             ("strength", self.strength.is_some(), "start", self.start.is_some()),
             ("mask", self.mask.is_some(), "start", self.start.is_some()),
             ("strokes", self.strokes.is_some(), "control", !self.control.is_empty()),
         ];
         if let Some((name, _, other, _)) = needs.iter().find(|(_, given, _, there)| *given && !there) {
             return Err(format!("{name} is given without {other}; add {other}"));
-        }
-        if self.images == Some(0) {
-            return Err("images is 0; expected 1 or more".into());
         }
         if self.prompt.is_none() && self.sketch.is_none() {
             return Err(
@@ -124,32 +147,44 @@ impl Painting {
         Ok(())
     }
 
-    /// Returns the request for the picture of `seed`; `None` is a random seed.
+    /// Returns the number of pictures.
+    pub fn images(&self) -> u64 {
+        self.images.unwrap_or(1)
+    }
+
+    /// Returns the number of seeds that each picture takes. A search for the best seed takes as many as it compares.
+    pub fn seeds_each(&self) -> u64 {
+        self.best_of.unwrap_or(1)
+    }
+
+    /// Returns the request for the picture of `seed`.
     pub fn request<'p>(
         &self,
         pipeline: &'p mut Pipeline,
         pictures: &'p Pictures,
         nets: &'p Nets,
-        seed: Option<u64>,
+        seed: u64,
     ) -> Result<Request<'p>, Failure> {
         let colorizes = pipeline.model().colorizes();
         let mut request = pipeline.request(self.prompt.clone().unwrap_or_default()).tune(|config| {
-            config.seed = seed;
+            config.seed = Some(seed);
             config.negative = self.negative.clone().unwrap_or_default();
             config.solver_named = self.sampler.clone();
             config.guidance_scale = self.scale;
             config.size = self.size;
             config.steps = self.steps.unwrap_or(config.steps);
-            config.best_of = self.best_of.unwrap_or(config.best_of);
+            config.best_of = self.seeds_each() as usize;
         });
         for Force { phrase, color } in &self.force {
             request = request.guide(ColorForce::exact(phrase, *color));
         }
         if let Some(map) = &pictures.map {
-            let areas = self.area.iter();
-            request = request.guide(areas.fold(PaintWithWords::new(map), |paint, Area { color, phrase, strength }| {
-                paint.color(*color, phrase, *strength)
-            }));
+            let paint = PaintWithWords::new(map).tune(|options| options.tolerance = self.tolerance.unwrap_or_default());
+            request = request.guide(
+                self.area
+                    .iter()
+                    .fold(paint, |paint, Area { color, phrase, strength }| paint.color(*color, phrase, *strength)),
+            );
         }
         if let Some(start) = &pictures.start {
             request = request.start(start, self.strength.unwrap_or(STRENGTH));
@@ -182,6 +217,19 @@ impl Painting {
     }
 }
 
+/// Checks that a setting is in its range, which `expected` describes.
+fn check_range<N: Display + PartialOrd>(
+    name: &str,
+    value: Option<N>,
+    range: RangeInclusive<N>,
+    expected: &str,
+) -> Result<(), String> {
+    match value {
+        Some(value) if !range.contains(&value) => Err(format!("{name} is {value}; expected {expected}")),
+        _ => Ok(()),
+    }
+}
+
 /// A size as text in a file of prompts.
 mod size {
     use impasto::Size;
@@ -204,11 +252,16 @@ mod tests {
 
     #[test]
     fn line_replaces_settings_and_keeps_others() {
-        let command = Painting { steps: Some(20), seed: Some(7), size: Some((256, 128).into()), ..Painting::default() };
+        let command = Painting {
+            steps: Some(20),
+            seed: Some(Seed::Number(7)),
+            size: Some((256, 128).into()),
+            ..Painting::default()
+        };
         let line = r#"{"prompt": "1girl, eyes", "seed": 9, "force": ["eyes=gold"], "best-of": 2}"#;
         let painting = command.with_line(line).unwrap();
         assert_eq!(painting.prompt.as_deref(), Some("1girl, eyes"));
-        assert_eq!((painting.seed, painting.steps, painting.best_of), (Some(9), Some(20), Some(2)));
+        assert_eq!((painting.seed, painting.steps, painting.best_of), (Some(Seed::Number(9)), Some(20), Some(2)));
         assert_eq!(painting.size, Some((256, 128).into()));
         assert_eq!(painting.force, ["eyes=gold".parse().unwrap()]);
     }
@@ -222,7 +275,12 @@ mod tests {
         let unused = |line| Painting::default().with_line(line).unwrap().check().unwrap_err();
         assert_eq!(unused(r#"{"prompt": "a", "area": ["red=a"]}"#), "area is given without map; add map");
         assert_eq!(unused(r#"{"prompt": "a", "mask": "m.png"}"#), "mask is given without start; add start");
-        assert!(unused(r#"{"prompt": "a", "images": 0}"#).contains("1 or more"));
+        assert_eq!(unused(r#"{"prompt": "a", "tolerance": 9}"#), "tolerance is given without map; add map");
+        assert!(unused(r#"{"prompt": "a", "images": 0}"#).contains("images is 0; expected 1 to 100000"));
+        assert!(unused(r#"{"prompt": "a", "steps": 1001}"#).contains("expected 1 to 1000"));
+        assert!(unused(r#"{"prompt": "a", "scale": -1}"#).contains("0 or more"));
+        assert!(unused(r#"{"prompt": "a", "size": "65x64"}"#).contains("size has 65 pixels"));
+        assert!(unused(r#"{"prompt": "a", "sampler": "Eulr"}"#).contains("Euler"));
         assert!(unused("{}").contains("no prompt is given"));
         assert!(error(r#"["a red boat"]"#).contains("expected a JSON object"));
     }

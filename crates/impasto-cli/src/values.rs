@@ -3,8 +3,28 @@
 use impasto::Rgb;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::str::FromStr;
+
+/// A seed, or `-1` for a random one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "i128", into = "i128")]
+pub enum Seed {
+    Random,
+    Number(u64),
+}
+
+impl Seed {
+    /// Returns the number, or draws one.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Number(number) => number,
+            // Short numbers are easier to copy.
+            Self::Random => RandomState::new().hash_one("seed") >> 32,
+        }
+    }
+}
 
 /// A phrase of the prompt and the exact color of the thing that it names: `PHRASE=COLOR`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,9 +68,13 @@ fn pair<'t>(text: &'t str, expected: &str) -> Result<(&'t str, &'t str), String>
 }
 
 /// Splits a number after the last `:` off a text. A text without a number stays whole, such as a Windows path.
-fn numbered(text: &str) -> (&str, Option<f64>) {
-    let numbered = text.rsplit_once(':').and_then(|(rest, number)| Some((rest, number.trim().parse().ok()?)));
-    numbered.map_or((text, None), |(rest, number)| (rest.trim_end(), Some(number)))
+fn numbered(text: &str) -> Result<(&str, Option<f64>), String> {
+    let numbered = text.rsplit_once(':').and_then(|(rest, number)| Some((rest, number.trim().parse::<f64>().ok()?)));
+    match numbered {
+        Some((_, number)) if !number.is_finite() => Err(format!("`{text}` ends in {number}; expected a finite number")),
+        Some((rest, number)) => Ok((rest.trim_end(), Some(number))),
+        None => Ok((text, None)),
+    }
 }
 
 fn color(text: &str) -> Result<Rgb, String> {
@@ -60,6 +84,36 @@ fn color(text: &str) -> Result<Rgb, String> {
 /// Returns `:NUMBER`, or nothing without a number.
 fn told(number: Option<f64>) -> String {
     number.map_or_else(String::new, |number| format!(":{number}"))
+}
+
+impl TryFrom<i128> for Seed {
+    type Error = String;
+
+    fn try_from(number: i128) -> Result<Self, String> {
+        match u64::try_from(number) {
+            Ok(number) => Ok(Self::Number(number)),
+            Err(_) if number == -1 => Ok(Self::Random),
+            Err(_) => Err(format!("the seed is {number}; expected 0 to {}, or -1 for a random seed", u64::MAX)),
+        }
+    }
+}
+
+impl From<Seed> for i128 {
+    fn from(seed: Seed) -> Self {
+        match seed {
+            Seed::Random => -1,
+            Seed::Number(number) => number.into(),
+        }
+    }
+}
+
+impl FromStr for Seed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number: Result<i128, _> = text.trim().parse();
+        number.map_err(|_| "expected a whole number, or -1 for a random seed".to_owned())?.try_into()
+    }
 }
 
 impl FromStr for Force {
@@ -76,7 +130,7 @@ impl FromStr for Area {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (left, right) = pair(text, "COLOR=PHRASE or COLOR=PHRASE:STRENGTH, such as red=house:1.5")?;
-        let (phrase, strength) = numbered(right);
+        let (phrase, strength) = numbered(right)?;
         Ok(Self { color: color(left)?, phrase: phrase.into(), strength: strength.unwrap_or(1.0) })
     }
 }
@@ -86,7 +140,7 @@ impl FromStr for Hint {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (net, right) = pair(text, "NET=PICTURE or NET=PICTURE:SCALE, such as canny.safetensors=edges.png:0.8")?;
-        let (picture, scale) = numbered(right);
+        let (picture, scale) = numbered(right)?;
         Ok(Self { net: net.into(), picture: picture.into(), scale })
     }
 }
@@ -95,7 +149,7 @@ impl FromStr for Weighted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (file, strength) = numbered(text);
+        let (file, strength) = numbered(text)?;
         Ok(Self { file: file.into(), strength: strength.unwrap_or(1.0) })
     }
 }
@@ -154,6 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn seed_of_minus_one_is_random() {
+        assert_eq!("-1".parse(), Ok(Seed::Random));
+        assert_eq!(serde_json::from_str::<Seed>("-1").unwrap(), Seed::Random);
+        for text in ["0", "18446744073709551615"] {
+            assert_eq!(text.parse(), Ok(Seed::Number(text.parse().unwrap())));
+            assert_eq!(serde_json::to_value(text.parse::<Seed>().unwrap()).unwrap().to_string(), text);
+            assert_eq!(serde_json::from_str::<Seed>(text).unwrap(), text.parse().unwrap());
+        }
+        for text in ["-2", "18446744073709551616"] {
+            assert!(text.parse::<Seed>().unwrap_err().contains("or -1 for a random seed"), "{text}");
+        }
+        assert!("x".parse::<Seed>().unwrap_err().contains("a whole number"));
+        assert_ne!(Seed::Random.number(), Seed::Random.number());
+    }
+
+    #[test]
     fn broken_values_name_the_expected_form() {
         for text in ["eyes", "=gold", "eyes="] {
             assert!(text.parse::<Force>().unwrap_err().contains("PHRASE=COLOR"), "{text}");
@@ -161,5 +231,7 @@ mod tests {
         assert!("eyes=shiny".parse::<Force>().unwrap_err().contains("shiny"));
         assert!("house".parse::<Area>().unwrap_err().contains("COLOR=PHRASE"));
         assert!("hint.png".parse::<Hint>().unwrap_err().contains("NET=PICTURE"));
+        assert!("canny=hint.png:nan".parse::<Hint>().unwrap_err().contains("expected a finite number"));
+        assert!("ink.safetensors:inf".parse::<Weighted>().unwrap_err().contains("expected a finite number"));
     }
 }

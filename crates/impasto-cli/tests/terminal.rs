@@ -100,6 +100,8 @@ fn file_of_prompts_is_checked_before_it_is_painted() {
     let message = failure(folder.path(), &["paint", "--prompts", "broken.jsonl", "-o", "no.png"], 1);
     assert!(message.contains("broken.jsonl, line 4: unknown field `promt`"), "{message}");
     assert!(!folder.path().join("no-1.png").exists());
+    std::fs::write(folder.path().join("empty.jsonl"), "\n\n").unwrap();
+    assert!(failure(folder.path(), &["paint", "--prompts", "empty.jsonl"], 1).contains("the file has no prompts"));
 }
 
 #[test]
@@ -129,6 +131,9 @@ fn map_and_areas_place_things() {
     assert!(painted != plain);
     let message = failure(folder.path(), &[&arguments[..], &["--area", "green=house"]].concat(), 1);
     assert!(message.contains("not in the map"), "{message}");
+    let near = [&arguments[..], &["--area", "#f00a0a=house", "--area", "blue=sky", "-o", "near.png"]].concat();
+    assert!(failure(folder.path(), &near, 1).contains("color #f00a0a is not in the map"));
+    run(folder.path(), &[&near[..], &["--tolerance", "30"]].concat());
 }
 
 #[test]
@@ -154,9 +159,12 @@ fn drawing_steers_by_the_embedded_controlnet() {
 fn mistakes_are_named_with_the_way_out() {
     let folder = tempfile::tempdir().unwrap();
     let message = |arguments: &[&str], status| failure(folder.path(), arguments, status);
-    assert!(message(&["paint"], 1).contains("no prompt is given"));
-    assert!(message(&["paint", "a boat", "--area", "red=boat"], 1).contains("area is given without map"));
-    assert!(message(&["paint", "a boat", "-o", "boat.jpg"], 1).contains("ends in .png"));
+    assert!(message(&["paint"], 2).contains("no prompt is given"));
+    assert!(message(&["paint", "a boat", "--area", "red=boat"], 2).contains("area is given without map"));
+    assert!(message(&["paint", "a boat", "--steps", "0"], 2).contains("steps is 0; expected 1 to 1000"));
+    assert!(message(&["paint", "a boat", "--scale", "-1"], 2).contains("scale is -1; expected 0 or more"));
+    assert!(message(&["paint", "a boat", "-o", "boat.jpg"], 2).contains("ends in .png"));
+    assert!(message(&["look", "missing.png", "--opacity", "nan"], 2).contains("expected 0 to 1"));
     assert!(message(&["paint", "a boat", "-o", "none/boat.png"], 1).contains("none: this folder does not exist"));
     assert!(message(&["paint", "a boat", "--report", "none/a.html"], 1).contains("create it first"));
     assert!(message(&["paint", "a boat", "--force", "boat"], 2).contains("PHRASE=COLOR"));
@@ -165,7 +173,7 @@ fn mistakes_are_named_with_the_way_out() {
     assert!(message(&["paint", "a boat", "--model", "nowhere"], 1).contains("embedded-colorizer"));
     assert!(message(&["paint", "a boat", "--model", "owner/name"], 1).contains("hf download owner/name"));
     assert!(message(&["paint", "a boat", "--force", "house=red"], 1).contains("\"house\" is not in the prompt"));
-    assert!(message(&["paint", "a boat", "--sampler", "Eulr"], 1).contains("Euler"));
+    assert!(message(&["paint", "a boat", "--sampler", "Eulr"], 2).contains("Euler"));
     assert!(message(&["again", "missing.png"], 1).contains("missing.png"));
     assert!(message(&["again", "missing.png", "--report", "none/a.html"], 1).contains("create it first"));
     assert!(message(&["look", "missing.png", "-o", "none/look.png"], 1).contains("create it first"));
@@ -194,6 +202,27 @@ fn ctrl_c_keeps_pictures_and_says_how_to_go_on() {
     assert!(message.contains(&format!("interrupted after {finished} of 50 pictures")), "{message}");
     assert!(message.contains(&format!("--seed {next} --images {left}")), "{message}");
     Raster::open(folder.path().join("out-8.png")).unwrap();
+}
+
+#[test]
+fn options_of_other_programs_work_or_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["paint", "a red boat", "--size", "64", "--steps", "1", "--json"];
+    let painted = |more: &[&str]| json_lines(&run(folder.path(), &[&arguments[..], more].concat())).remove(0);
+    assert_ne!(painted(&["--seed", "-1"])["seed"], painted(&["--seed", "-1"])["seed"]);
+    let file = painted(&["--cfg", "3.5", "--negative-prompt", "blurry"])["file"].as_str().unwrap().to_owned();
+    let told = text(&run(folder.path(), &["info", &file]).stdout);
+    assert!(told.contains("CFG scale: 3.5") && told.contains("Negative prompt: blurry"), "{told}");
+    for (more, tip) in [
+        (&["--width", "64"][..], "--size WIDTHxHEIGHT"),
+        (&["-H64"], "--size WIDTHxHEIGHT"),
+        (&["-s", "20"], "--steps NUMBER sets the number of steps"),
+        (&["-n", "2"], "--images NUMBER"),
+        (&["--prompt", "a boat"], "impasto paint \"a red boat\""),
+    ] {
+        let message = failure(folder.path(), &[&arguments[..], more].concat(), 2);
+        assert!(message.contains(tip) && !message.contains("a similar argument"), "{message}");
+    }
 }
 
 #[test]
