@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::files;
 use crate::interrupt;
 use crate::loading::{Loading, source};
+use crate::outputs::{self, Named, OutputFile};
 use crate::progress::Bar;
 use crate::result::Finished;
 use crate::values::Seed;
@@ -12,7 +13,7 @@ use crate::wording;
 use clap::Args;
 use impasto::nn::ControlNet;
 use impasto::pipeline::{Infotext, Request};
-use impasto::{Error, Pipeline, Raster, Size, Source};
+use impasto::{Pipeline, Raster, Size, Source};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -22,9 +23,13 @@ pub struct Again {
     /// A PNG that impasto wrote, or a PNG with the text that the AUTOMATIC1111 web UI writes.
     #[arg(value_name = "PNG")]
     file: PathBuf,
-    /// File of the new picture.
-    #[arg(short, long, value_name = "FILE", default_value = "impasto.png")]
-    output: PathBuf,
+    /// File of the new picture, or a folder for the picture. The default is the PNG's name with `-again` added, and with
+    /// a count if a file has that name.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replaces files that exist already. The PNG itself is never replaced.
+    #[arg(long)]
+    overwrite: bool,
     #[command(flatten)]
     recipe: Recipe,
     #[command(flatten)]
@@ -87,6 +92,14 @@ pub struct Loaded {
 }
 
 impl Recipe {
+    /// Returns the files that the run reads: the PNG and the parts that the PNG lacks.
+    pub fn files(&self, file: &Path, loading: &Loading) -> Vec<Named> {
+        let pictures = self.picture.iter().map(|picture| Named::new("--picture", picture));
+        let nets = self.net.iter().map(|net| Named::new("--net", net)).filter(|net| net.file.exists());
+        let png = std::iter::once(Named::new("the PNG", file));
+        png.chain(pictures).chain(nets).chain(loading.files()).collect()
+    }
+
     /// Loads the model that made the picture, unless the options name another, and the parts that the PNG lacks.
     pub fn load(&self, file: &Path, loading: &Loading) -> Result<Loaded, Failure> {
         let told = Told::by(file)?;
@@ -147,17 +160,17 @@ impl Told {
 
 /// Repeats the run of a PNG.
 pub fn again(arguments: &Again) -> Result<(), Failure> {
-    files::png(&arguments.output)?;
-    if let Some(report) = &arguments.report {
-        files::in_a_folder(report)?;
-    }
+    let Again { file, recipe, loading, overwrite, .. } = arguments;
+    let output_file = OutputFile::new(arguments.output.as_deref(), outputs::beside(file, "-again"), *overwrite);
+    let report_file = arguments.report.as_ref().map(|report| OutputFile::given("--report", report, *overwrite));
+    outputs::check_extension(&output_file.named, &["png"])?;
+    let written: Vec<OutputFile> = [Some(output_file.clone()), report_file.clone()].into_iter().flatten().collect();
+    outputs::check(&written, &recipe.files(file, loading))?;
     let token = interrupt::token()?;
-    let mut loaded = arguments.recipe.load(&arguments.file, &arguments.loading)?;
+    let mut loaded = recipe.load(file, loading)?;
     let (image, changes) = (loaded.image, arguments.changes.clone());
     let unchanged = changes == Changes::default();
-    let bar = Bar::new("picture");
-    let request = loaded.request(&arguments.file)?.cancel(&token).on_preview(1, |shown| bar.show(shown, None));
-    let request = request.tune(|config| {
+    let request = loaded.request(file)?.cancel(&token).tune(|config| {
         config.prompt = changes.prompt.unwrap_or_else(|| std::mem::take(&mut config.prompt));
         config.negative = changes.negative.unwrap_or_else(|| std::mem::take(&mut config.negative));
         config.seed = match changes.seed {
@@ -173,25 +186,21 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
         Some(sampler) => request.solver_named(sampler),
         None => request,
     };
-    let output = request.run();
+    let bar = Bar::new("picture");
+    let output = request.on_preview(1, |shown| bar.show(shown, None)).run();
     bar.finish();
-    let output = match output {
-        Err(Error::Cancelled) => {
-            return Err(Failure::Interrupted("interrupted; nothing was written; to go on, repeat the command".into()));
-        }
-        output => wording::worded(output?),
-    };
-    let before = if unchanged { Some(Raster::open(&arguments.file)?) } else { None };
-    output.save(image, &arguments.output)?;
-    if let Some(report) = &arguments.report {
-        impasto_report::save(&output, report)?;
+    let output = wording::worded(output?);
+    let before = if unchanged { Some(Raster::open(file)?) } else { None };
+    let saved = output_file.save(|file| output.save(image, file), |file| output.save_new(image, file))?;
+    if let Some(report) = &report_file {
+        report.save(|file| impasto_report::save(&output, file), |file| impasto_report::save_new(&output, file))?;
     }
-    Finished::new(&arguments.output, &output, image)?.print(arguments.json)?;
+    Finished::new(&saved, &output, image)?.print(arguments.json)?;
     match before {
         Some(before) if before == *output.image(image)? => {
-            console::tell(format_args!("  equal to {} in every pixel", arguments.file.display()));
+            console::tell(format_args!("  equal to {} in every pixel", file.display()));
         }
-        Some(_) => console::tell(format_args!("  differs from {}; the notes say why", arguments.file.display())),
+        Some(_) => console::tell(format_args!("  differs from {}; the notes say why", file.display())),
         None => {}
     }
     Ok(())

@@ -33,6 +33,15 @@ impl Failure {
         }
     }
 
+    /// Adds how to go on to a failure that ends a run.
+    pub fn with_advice(self, advice: &str) -> Self {
+        match self {
+            Self::Interrupted(text) => Self::Interrupted(format!("{text}; {advice}")),
+            Self::Library(_) | Self::Message(_) => Self::Message(format!("{self}; {advice}")),
+            Self::CommandLine(_) | Self::Closed => self,
+        }
+    }
+
     /// The exit status of the program.
     pub const fn status(&self) -> u8 {
         match self {

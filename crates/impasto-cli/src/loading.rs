@@ -1,6 +1,7 @@
 //! Options that choose the model and the way it computes.
 
 use crate::failure::Failure;
+use crate::outputs::Named;
 use crate::values::Weighted;
 use clap::{Args, ValueEnum};
 use impasto::weights::{Embedding, Lora};
@@ -77,6 +78,16 @@ impl Loading {
             model = model.with_embedding(&Embedding::open(file)?)?;
         }
         Ok(Pipeline::builder().model(model).build()?)
+    }
+
+    /// Returns the files that the options name.
+    pub fn files(&self) -> impl Iterator<Item = Named> {
+        let sources = self.model.iter().map(|model| Named::new("--model", model));
+        let sources = sources.chain(self.vae.iter().map(|vae| Named::new("--vae", vae)));
+        // Other sources are embedded or repositories.
+        let files = sources.filter(|source| source.file.exists());
+        let loras = self.lora.iter().map(|lora| Named::new("--lora", &lora.file));
+        files.chain(loras).chain(self.embedding.iter().map(|file| Named::new("--embedding", file)))
     }
 
     fn options(&self, vae: Option<Source>) -> impasto::LoadOptions {

@@ -3,14 +3,14 @@
 use crate::again::Recipe;
 use crate::console;
 use crate::failure::Failure;
-use crate::files;
 use crate::interrupt;
 use crate::loading::Loading;
+use crate::outputs::{self, OutputFile};
 use crate::progress::Bar;
 use crate::wording;
 use clap::Args;
+use impasto::Raster;
 use impasto::saliency::Daam;
-use impasto::{Error, Raster};
 use impasto_report::Sheet;
 use std::path::PathBuf;
 
@@ -23,9 +23,13 @@ pub struct Look {
     /// Phrases of the prompt. Without one, every word of the prompt is shown.
     #[arg(value_name = "PHRASE")]
     phrases: Vec<String>,
-    /// File of the sheet. The default is the PNG's name with `-look` added.
+    /// File of the sheet, or a folder for the sheet. The default is the PNG's name with `-look` added, and with a count
+    /// if a file has that name.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replaces a file that exists already. The PNG itself is never replaced.
+    #[arg(long)]
+    overwrite: bool,
     /// Opacity of the overlays, 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.7, allow_negative_numbers = true)]
     opacity: f64,
@@ -40,34 +44,29 @@ const COLUMNS: usize = 4;
 
 /// Draws a sheet of the picture and an overlay for each phrase.
 pub fn look(arguments: &Look) -> Result<(), Failure> {
-    let opacity = arguments.opacity;
-    if !(0.0..=1.0).contains(&opacity) {
+    let Look { file, recipe, loading, opacity, .. } = arguments;
+    if !(0.0..=1.0).contains(opacity) {
         return Err(Failure::CommandLine(format!("--opacity is {opacity}; expected 0 to 1")));
     }
-    let file = arguments.output.clone().unwrap_or_else(|| {
-        let stem = arguments.file.file_stem().unwrap_or_default().to_string_lossy();
-        arguments.file.with_file_name(format!("{stem}-look.png"))
-    });
-    files::in_a_folder(&file)?;
+    let sheet_file = OutputFile::new(arguments.output.as_deref(), outputs::beside(file, "-look"), arguments.overwrite);
+    outputs::check_extension(&sheet_file.named, &outputs::PICTURES)?;
+    outputs::check(std::slice::from_ref(&sheet_file), &recipe.files(file, loading))?;
     let token = interrupt::token()?;
-    let mut loaded = arguments.recipe.load(&arguments.file, &arguments.loading)?;
+    let mut loaded = recipe.load(file, loading)?;
     let image = loaded.image;
     let mut words = Daam::words();
     let mut phrases: Vec<Daam> = arguments.phrases.iter().map(Daam::of).collect();
-    let bar = Bar::new("picture");
-    let mut request = loaded.request(&arguments.file)?.cancel(&token).on_preview(1, |shown| bar.show(shown, None));
+    let mut request = loaded.request(file)?.cancel(&token);
     if phrases.is_empty() {
         request = request.guide(&mut words);
     }
     for phrase in &mut phrases {
         request = request.guide(phrase);
     }
-    let output = request.run();
+    let bar = Bar::new("picture");
+    let output = request.on_preview(1, |shown| bar.show(shown, None)).run();
     bar.finish();
-    let output = match output {
-        Err(Error::Cancelled) => return Err(Failure::Interrupted("interrupted; nothing was written".into())),
-        output => wording::worded(output?),
-    };
+    let output = wording::worded(output?);
     let picture = output.image(image)?;
     let maps = if phrases.is_empty() {
         words.heat_maps(image)?
@@ -76,15 +75,16 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
     };
     let overlays: Vec<(String, Raster)> = maps
         .iter()
-        .map(|map| Ok((map.label.clone(), map.overlay(picture, opacity)?)))
+        .map(|map| Ok((map.label.clone(), map.overlay(picture, *opacity)?)))
         .collect::<impasto::Result<_>>()?;
     let columns = (overlays.len() + 1).min(COLUMNS);
     let sheet = overlays
         .iter()
-        .fold(Sheet::new(columns).add("picture", picture), |sheet, (phrase, overlay)| sheet.add(phrase, overlay));
-    sheet.draw()?.save(&file)?;
+        .fold(Sheet::new(columns).add("picture", picture), |sheet, (phrase, overlay)| sheet.add(phrase, overlay))
+        .draw()?;
+    let saved = sheet_file.save(|file| sheet.save(file), |file| sheet.save_new(file))?;
     for note in &output.notes {
         console::tell(format_args!("  note: {note}"));
     }
-    console::print(file.display())
+    console::print(saved.display())
 }

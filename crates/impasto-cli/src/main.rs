@@ -23,6 +23,7 @@ mod interrupt;
 mod loading;
 mod look;
 mod models;
+mod outputs;
 mod paint;
 mod painting;
 mod pictures;

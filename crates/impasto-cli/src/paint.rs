@@ -1,10 +1,10 @@
 //! `impasto paint`: pictures of a prompt, or of a file of prompts.
 
 use crate::failure::Failure;
-use crate::files;
 use crate::interrupt;
 use crate::loading::Loading;
-use crate::painting::Painting;
+use crate::outputs::{self, Named, OutputFile, marked};
+use crate::painting::{MOST_SEEDS, Painting};
 use crate::pictures::{Nets, Pictures};
 use crate::progress::Bar;
 use crate::result::Finished;
@@ -12,7 +12,7 @@ use crate::values::Seed;
 use crate::wording;
 use clap::Args;
 use impasto::sampler::CancelToken;
-use impasto::{Error, Pipeline, Source};
+use impasto::{Pipeline, Source};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ Examples:
   impasto paint \"1girl, #ffd700 eyes, hair\" -o eyes.png --seed 7
   impasto paint \"a house, sky, ground\" --map map.png --area red=house:1.5 --area blue=sky
   impasto paint \"1girl, hair, shirt\" --control embedded=lines.png --strokes strokes.png
-  impasto paint --prompts prompts.jsonl -o pictures/out.png --json
+  impasto paint --prompts prompts.jsonl -o pictures --json
 
 A line of --prompts is a JSON object whose keys are the options without dashes in front:
   {\"prompt\": \"1girl, eyes\", \"seed\": 7, \"best-of\": 4, \"force\": [\"eyes=gold\"]}
@@ -33,24 +33,28 @@ pub struct Paint {
     #[command(flatten)]
     painting: Painting,
     /// File of the picture, a PNG that `impasto again` can repeat. Of several pictures, each has its line and seed in
-    /// the name.
-    #[arg(short, long, value_name = "FILE", default_value = "impasto.png", help_heading = "Output")]
-    output: PathBuf,
+    /// the name. The default is `impasto-SEED.png`, in a folder if a folder is given, and with a count if a file has
+    /// that name.
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    output: Option<PathBuf>,
     /// Writes an HTML page with the pictures, masks, colors and times of the run.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     /// Writes the unfinished picture to a file after every step.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     preview: Option<PathBuf>,
+    /// Replaces files that exist already. Files that the command reads are never replaced.
+    #[arg(long, help_heading = "Output")]
+    overwrite: bool,
     /// Prints a line of JSON for each picture.
     #[arg(long, help_heading = "Output")]
     json: bool,
     /// A file of prompts, one JSON object a line; `-` is the standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt", help_heading = "Several prompts")]
     prompts: Option<PathBuf>,
-    /// Line of --prompts to begin with, counted from 1.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "prompts", help_heading = "Several prompts")]
-    from_line: usize,
+    /// Number of pictures to leave out, because an interrupted command painted them. The others keep their names.
+    #[arg(long, value_name = "NUMBER", help_heading = "Output")]
+    skip: Option<u64>,
     #[command(flatten)]
     loading: Loading,
 }
@@ -60,146 +64,225 @@ const LARGEST: u64 = 64 << 20;
 
 /// A painting, and the line of the file of prompts that it is from.
 struct Job {
-    line: Option<usize>,
+    line: Option<u64>,
     painting: Painting,
+    /// Seed of the first picture. A random seed is drawn before the run, because names and advice contain the seed.
+    seed: u64,
+}
+
+/// A picture of a job.
+#[derive(Clone, Copy)]
+struct Picture {
+    /// Index in the job.
+    image: u64,
+    /// Seed of the picture, or the first seed of the search for the best one.
+    seed: u64,
+}
+
+/// Parts that all pictures of a command share.
+struct Session {
+    pipeline: Pipeline,
+    nets: Nets,
+    token: CancelToken,
+    /// Number of pictures that are finished or left out.
+    done: u64,
 }
 
 /// Paints everything that the arguments ask for.
 pub fn paint(arguments: &Paint) -> Result<(), Failure> {
     // Every line is read before the first picture, so that a mistake in the last line does not cost an hour.
     let jobs = arguments.jobs()?;
-    files::png(&arguments.output)?;
-    for file in [&arguments.report, &arguments.preview].into_iter().flatten() {
-        files::in_a_folder(file)?;
-    }
+    let names = Names::new(arguments, jobs.len())?;
+    names.check(arguments, &jobs)?;
+    let all = jobs.iter().map(|job| job.painting.images()).sum();
     let token = interrupt::token()?;
-    let mut pipeline = arguments.loading.pipeline(Source::embedded())?;
-    let mut nets = Nets::default();
-    let several = jobs.len() > 1;
-    for (index, job) in jobs.iter().enumerate() {
-        nets.load(&job.painting, &pipeline).map_err(|failure| job.at(failure))?;
-        let done = arguments.paint_all(job, several, &mut pipeline, &nets, &token);
-        done.map_err(|failure| match (failure, job.line) {
-            (Failure::Interrupted(text), Some(line)) => {
-                let rest = jobs.len() - index;
-                Failure::Interrupted(format!(
-                    "{text}; {rest} lines are left: repeat the command with --from-line {line}"
-                ))
-            }
-            (Failure::Interrupted(text), None) => Failure::Interrupted(text),
-            (failure, _) => job.at(failure),
+    let pipeline = arguments.loading.pipeline(Source::embedded())?;
+    let mut session = Session { pipeline, nets: Nets::default(), token, done: 0 };
+    for job in &jobs {
+        let painted = arguments.paint_job(job, &names, &mut session);
+        painted.map_err(|failure| {
+            let failure = job.at(failure);
+            let leaves_pictures = matches!(failure, Failure::Interrupted(_)) || (1..all).contains(&session.done);
+            if leaves_pictures { failure.with_advice(&arguments.advice(&jobs, session.done, all)) } else { failure }
         })?;
     }
     Ok(())
 }
 
 impl Job {
-    /// Adds the number of the job's line to a failure.
+    /// Adds the number of the job's line to an error.
     fn at(&self, failure: Failure) -> Failure {
-        match self.line {
-            Some(line) => Failure::Message(format!("line {line}: {failure}")),
-            None => failure,
+        match (failure, self.line) {
+            (failure @ (Failure::Library(_) | Failure::Message(_)), Some(line)) => {
+                Failure::Message(format!("line {line}: {failure}"))
+            }
+            (failure, _) => failure,
         }
+    }
+
+    /// Returns the job's pictures that are painted after `skip` pictures were left out.
+    fn pictures(&self, skip: u64) -> impl Iterator<Item = Picture> {
+        let seeds = self.painting.seeds_each();
+        let picture = move |image| Picture { image, seed: self.seed.wrapping_add(image * seeds) };
+        (skip..self.painting.images()).map(picture)
+    }
+
+    /// Returns the label of a picture's progress bar.
+    fn label(&self, image: u64) -> String {
+        let images = self.painting.images();
+        let line = self.line.map_or_else(String::new, |line| format!("line {line} "));
+        if images > 1 { format!("{line}picture {} of {images}", image + 1) } else { format!("{line}picture") }
     }
 }
 
 impl Paint {
     fn jobs(&self) -> Result<Vec<Job>, Failure> {
+        let job = |line, painting: Painting| {
+            let seed = painting.seed.unwrap_or(Seed::Random).number();
+            Job { line, painting, seed }
+        };
         let Some(file) = &self.prompts else {
             self.painting.check().map_err(Failure::CommandLine)?;
-            return Ok(vec![Job { line: None, painting: self.painting.clone() }]);
+            return self.within_limits(vec![job(None, self.painting.clone())]);
         };
         let text = read(file)?;
-        let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
-        let lines = lines.filter(|(number, line)| *number >= self.from_line && !line.trim().is_empty());
-        let jobs: Vec<Job> = lines
-            .map(|(number, line)| {
-                let painting = self.painting.with_line(line).and_then(|painting| painting.check().map(|()| painting));
-                let painting = painting.map_err(|fault| format!("{}, line {number}: {fault}", file.display()))?;
-                Ok(Job { line: Some(number), painting })
-            })
-            .collect::<Result<_, Failure>>()?;
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        let read = |(number, line): (u64, &str)| {
+            let painting = self.painting.with_line(line).and_then(|painting| painting.check().map(|()| painting));
+            let painting = painting.map_err(|fault| format!("{}, line {number}: {fault}", file.display()))?;
+            Ok(job(Some(number), painting))
+        };
+        let jobs = lines.map(read).collect::<Result<Vec<_>, Failure>>()?;
         if jobs.is_empty() {
             let problem = "the file has no prompts; expected a line such as {\"prompt\": \"a red boat\"}";
             return Err(Failure::Message(format!("{}: {problem}", file.display())));
         }
-        Ok(jobs)
+        self.within_limits(jobs)
+    }
+
+    /// Checks the number of pictures, and the number of those that are left out.
+    fn within_limits(&self, jobs: Vec<Job>) -> Result<Vec<Job>, Failure> {
+        let sum = |number: fn(&Painting) -> u64| jobs.iter().map(|job| number(&job.painting)).sum::<u64>();
+        let (seeds, images) = (sum(|painting| painting.images() * painting.seeds_each()), sum(Painting::images));
+        if seeds > MOST_SEEDS {
+            let problem = format!("the pictures take {seeds} seeds; expected at most {MOST_SEEDS}; divide the command");
+            return Err(Failure::CommandLine(problem));
+        }
+        match self.skip {
+            Some(skip) if skip >= images => {
+                let problem =
+                    format!("--skip is {skip}, but the command has {images} pictures; expected a smaller number");
+                Err(Failure::CommandLine(problem))
+            }
+            _ => Ok(jobs),
+        }
     }
 
     /// Paints the pictures of one job, each as a run of its own, so that Ctrl-C keeps all that are finished.
-    fn paint_all(
-        &self,
-        job: &Job,
-        several: bool,
-        pipeline: &mut Pipeline,
-        nets: &Nets,
-        token: &CancelToken,
-    ) -> Result<(), Failure> {
+    fn paint_job(&self, job: &Job, names: &Names, session: &mut Session) -> Result<(), Failure> {
         let painting = &job.painting;
+        let skipped = self.skip.unwrap_or_default().saturating_sub(session.done).min(painting.images());
+        session.done += skipped;
+        if skipped == painting.images() {
+            return Ok(());
+        }
+        let Session { pipeline, nets, token, done } = session;
+        nets.load(painting, pipeline)?;
         let pictures = Pictures::open(painting, nets)?;
-        let images = painting.images();
-        let first = painting.seed.unwrap_or(Seed::Random).number();
-        for image in 0..images {
-            let seed = first.wrapping_add(image * painting.seeds_each());
-            let bar = Bar::new(&label(job, image, images));
-            let preview = self.preview.as_deref();
-            let request = painting
-                .request(pipeline, &pictures, nets, seed)?
-                .cancel(token)
-                .on_preview(1, |shown| bar.show(shown, preview));
-            let output = request.run();
+        for picture in job.pictures(skipped) {
+            let request = painting.request(pipeline, &pictures, nets, picture.seed)?.cancel(token);
+            let bar = Bar::new(&job.label(picture.image));
+            let output = request.on_preview(1, |shown| bar.show(shown, self.preview.as_deref())).run();
             bar.finish();
-            let output = match output {
-                Err(Error::Cancelled) => return Err(interrupted(image, images, seed)),
-                output => wording::worded(output?),
-            };
-            let mark = Mark { line: job.line.filter(|_| several), seed: output.seed.filter(|_| images > 1) };
-            let file = mark.on(&self.output);
-            output.save(0, &file)?;
-            if let Some(report) = &self.report {
-                impasto_report::save(&output, mark.on(report))?;
+            let output = wording::worded(output?);
+            let seed = output.seed.unwrap_or(picture.seed);
+            let file = names.picture(job, seed);
+            let file = file.save(|file| output.save(0, file), |file| output.save_new(0, file))?;
+            *done += 1;
+            if let Some(report) = names.report(job, seed) {
+                report
+                    .save(|file| impasto_report::save(&output, file), |file| impasto_report::save_new(&output, file))?;
             }
             Finished::new(&file, &output, 0)?.print(self.json)?;
         }
         Ok(())
     }
-}
 
-/// The part of a file name that distinguishes a picture from the others of the same command.
-struct Mark {
-    line: Option<usize>,
-    seed: Option<u64>,
-}
-
-impl Mark {
-    /// Returns `FILE-LINE-SEED.EXTENSION`.
-    fn on(&self, file: &Path) -> PathBuf {
-        let mut stem = file.file_stem().unwrap_or_default().to_os_string();
-        for number in [self.line.map(|line| line as u64), self.seed].into_iter().flatten() {
-            stem.push(format!("-{number}"));
-        }
-        if let Some(extension) = file.extension() {
-            stem.push(".");
-            stem.push(extension);
-        }
-        file.with_file_name(stem)
+    /// Says how to go on when `done` of `all` pictures are finished.
+    fn advice(&self, jobs: &[Job], done: u64, all: u64) -> String {
+        let is_random = |job: &Job| matches!(job.painting.seed, None | Some(Seed::Random));
+        let drawn = jobs.iter().find(|job| is_random(job));
+        let seed = drawn.filter(|job| job.line.is_none()).map(|job| format!(" --seed {}", job.seed));
+        // With --skip, the preview of the interrupted command may be replaced.
+        let skip = (done > 0 || self.preview.is_some()).then(|| format!(" --skip {done}"));
+        let options: String = [seed, skip].into_iter().flatten().collect();
+        let with = if options.is_empty() { "" } else { " with" };
+        let other =
+            if drawn.is_some_and(|job| job.line.is_some()) { "; lines without a seed take new ones" } else { "" };
+        format!("{done} of {all} pictures are finished; to go on, repeat the command{with}{options}{other}")
     }
 }
 
-/// The label of a picture's progress bar.
-fn label(job: &Job, image: u64, images: u64) -> String {
-    let line = job.line.map_or_else(String::new, |line| format!("line {line} "));
-    if images > 1 { format!("{line}picture {} of {images}", image + 1) } else { format!("{line}picture") }
+/// Names of the files of a command.
+struct Names {
+    output: OutputFile,
+    report: Option<OutputFile>,
+    /// Whether the names contain the line, because the command has several.
+    has_line: bool,
+    /// Whether the name of a single picture contains the seed, because the program chose the name.
+    has_seed: bool,
 }
 
-/// Says how to go on after Ctrl-C.
-fn interrupted(done: u64, images: u64, seed: u64) -> Failure {
-    let left = images - done;
-    let again = match images {
-        1 => "repeat the command".into(),
-        _ => format!("repeat the command with --seed {seed} --images {left}"),
-    };
-    Failure::Interrupted(format!("interrupted after {done} of {images} pictures; to go on, {again}"))
+impl Names {
+    fn new(arguments: &Paint, lines: usize) -> Result<Self, Failure> {
+        let Paint { output, report, overwrite, .. } = arguments;
+        let names = Self {
+            output: OutputFile::new(output.as_deref(), "impasto.png".into(), *overwrite),
+            report: report.as_ref().map(|report| OutputFile::given("--report", report, *overwrite)),
+            has_line: lines > 1,
+            has_seed: output.as_deref().is_none_or(Path::is_dir),
+        };
+        outputs::check_extension(&names.output.named, &["png"])?;
+        Ok(names)
+    }
+
+    /// Returns the file of a picture: `FILE-LINE-SEED.png`.
+    fn picture(&self, job: &Job, seed: u64) -> OutputFile {
+        self.marked(&self.output, job, Some(seed).filter(|_| self.has_seed || job.painting.images() > 1))
+    }
+
+    /// Returns the file of a picture's report: `FILE-LINE-SEED.html`.
+    fn report(&self, job: &Job, seed: u64) -> Option<OutputFile> {
+        let seed = Some(seed).filter(|_| job.painting.images() > 1);
+        self.report.as_ref().map(|report| self.marked(report, job, seed))
+    }
+
+    fn marked(&self, base: &OutputFile, job: &Job, seed: Option<u64>) -> OutputFile {
+        let line = job.line.filter(|_| self.has_line);
+        base.at(marked(&base.named.file, &line.into_iter().chain(seed).collect::<Vec<_>>()))
+    }
+
+    /// Checks all files that the command reads and writes. A picture with --best-of may get each of several names.
+    fn check(&self, arguments: &Paint, jobs: &[Job]) -> Result<(), Failure> {
+        let Paint { preview, prompts, skip, overwrite, loading, .. } = arguments;
+        let (mut left_out, mut written) = (skip.unwrap_or_default(), Vec::new());
+        for job in jobs {
+            let seeds = job.pictures(left_out).flat_map(|picture| {
+                (0..job.painting.seeds_each()).map(move |candidate| picture.seed.wrapping_add(candidate))
+            });
+            let files = |seed| std::iter::once(self.picture(job, seed)).chain(self.report(job, seed));
+            written.extend(seeds.flat_map(files));
+            left_out = left_out.saturating_sub(job.painting.images());
+        }
+        if let Some(preview) = preview {
+            let preview = OutputFile::given("--preview", preview, *overwrite || skip.is_some());
+            outputs::check_extension(&preview.named, &outputs::PICTURES)?;
+            written.push(preview);
+        }
+        let prompts = prompts.iter().filter(|file| **file != Path::new("-")).map(|file| Named::new("--prompts", file));
+        let paintings = jobs.iter().flat_map(|job| job.painting.files());
+        outputs::check(&written, &paintings.chain(prompts).chain(loading.files()).collect::<Vec<_>>())
+    }
 }
 
 /// Reads a file of prompts, or the standard input. A byte-order mark before the text is left out.
@@ -222,22 +305,63 @@ fn read(file: &Path) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::{Arguments, Command};
+    use clap::Parser;
+
+    fn paint(arguments: &[&str]) -> Box<Paint> {
+        let parsed = Arguments::try_parse_from([&["impasto", "paint"], arguments].concat()).unwrap();
+        let Command::Paint(paint) = parsed.command else { panic!("another command") };
+        paint
+    }
+
+    fn names(arguments: &[&str]) -> Vec<String> {
+        let paint = paint(arguments);
+        let jobs = paint.jobs().unwrap();
+        let names = Names::new(&paint, jobs.len()).unwrap();
+        let pictures = jobs.iter().flat_map(|job| job.pictures(0).map(move |picture| (job, picture.seed)));
+        pictures.map(|(job, seed)| names.picture(job, seed).named.file.display().to_string()).collect()
+    }
 
     #[test]
-    fn several_pictures_have_line_and_seed_in_their_names() {
-        let on = |line, seed| Mark { line, seed }.on(Path::new("folder/out.png")).display().to_string();
-        assert_eq!(on(None, None), "folder/out.png");
-        assert_eq!(on(None, Some(8)), "folder/out-8.png");
-        assert_eq!(on(Some(3), Some(8)), "folder/out-3-8.png");
-        assert_eq!(Mark { line: Some(1), seed: None }.on(Path::new("out")).display().to_string(), "out-1");
-    }
-    #[test]
-    fn file_of_prompts_may_begin_with_a_byte_order_mark() {
+    fn names_contain_what_distinguishes_pictures() {
+        assert_eq!(names(&["a", "--seed", "7"]), ["impasto-7.png"]);
+        assert_eq!(names(&["a", "--seed", "7", "-o", "out.png"]), ["out.png"]);
+        assert_eq!(names(&["a", "--seed", "7", "--images", "2", "-o", "out.png"]), ["out-7.png", "out-8.png"]);
+        assert_eq!(
+            names(&["a", "--seed", "7", "--images", "2", "--best-of", "4"]),
+            ["impasto-7.png", "impasto-11.png"]
+        );
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("lines.jsonl");
-        fs::write(&file, "\u{feff}{}").unwrap();
-        assert_eq!(read(&file).unwrap(), "{}");
-        fs::write(&file, b"\xff\xfe{\0}\0").unwrap();
-        assert!(read(&file).unwrap_err().to_string().contains("save the file as UTF-8"));
+        let lines = folder.path().join("lines.jsonl").display().to_string();
+        std::fs::write(&lines, "\u{feff}{\"prompt\": \"a\"}\n{\"prompt\": \"b\", \"images\": 2}").unwrap();
+        let file = ["--prompts", &lines, "--seed", "7"];
+        assert_eq!(names(&file), ["impasto-1-7.png", "impasto-2-7.png", "impasto-2-8.png"]);
+        assert_eq!(names(&[&file[..], &["-o", "out.png"]].concat()), ["out-1.png", "out-2-7.png", "out-2-8.png"]);
+        let inside = names(&["a", "--seed", "7", "-o", &folder.path().display().to_string()]);
+        assert_eq!(inside, [folder.path().join("impasto-7.png").display().to_string()]);
+    }
+
+    #[test]
+    fn advice_names_the_seed_and_the_finished_pictures() {
+        let advice = |arguments: &[&str], done| {
+            let paint = paint(arguments);
+            paint.advice(&paint.jobs().unwrap(), done, 5)
+        };
+        assert!(advice(&["a", "--seed", "7"], 0).ends_with("to go on, repeat the command"));
+        let several = advice(&["a", "--seed", "7", "--images", "5"], 2);
+        assert_eq!(several, "2 of 5 pictures are finished; to go on, repeat the command with --skip 2");
+        assert!(advice(&["a", "--seed", "7", "--preview", "p.png"], 0).ends_with("with --skip 0"));
+        let drawn = advice(&["a"], 2);
+        assert!(drawn.contains("with --seed ") && drawn.ends_with(" --skip 2"), "{drawn}");
+    }
+
+    #[test]
+    fn number_of_seeds_and_skipped_pictures_is_limited() {
+        let fault = |arguments: &[&str]| paint(arguments).jobs().err().unwrap().to_string();
+        assert!(
+            fault(&["a", "--images", "1000", "--best-of", "1000"]).contains("1000000 seeds; expected at most 100000")
+        );
+        assert!(fault(&["a", "--images", "3", "--skip", "3"]).contains("the command has 3 pictures"));
+        assert!(paint(&["a", "--images", "3", "--skip", "2"]).jobs().is_ok());
     }
 }

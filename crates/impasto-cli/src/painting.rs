@@ -1,6 +1,7 @@
 //! [`Painting`]: the settings of a picture, from the command line or a line of a file of prompts.
 
 use crate::failure::Failure;
+use crate::outputs::Named;
 use crate::pictures::{Nets, Pictures};
 use crate::values::{Area, Force, Hint, Seed};
 use clap::Args;
@@ -86,7 +87,7 @@ pub struct Painting {
 }
 
 /// Largest number of seeds of a command: the number of pictures, or with --best-of the number of compared seeds.
-const MOST_SEEDS: u64 = 100_000;
+pub const MOST_SEEDS: u64 = 100_000;
 /// Default share of a run that changes the picture to start from.
 const STRENGTH: f64 = 0.6;
 /// Name of the embedded ControlNet.
@@ -155,6 +156,23 @@ impl Painting {
     /// Returns the number of seeds that each picture takes. A search for the best seed takes as many as it compares.
     pub fn seeds_each(&self) -> u64 {
         self.best_of.unwrap_or(1)
+    }
+
+    /// Returns the pictures and files of ControlNets that the painting reads.
+    pub fn files(&self) -> Vec<Named> {
+        let pictures = [
+            ("--map", &self.map),
+            ("--start", &self.start),
+            ("--mask", &self.mask),
+            ("--strokes", &self.strokes),
+            ("--reference", &self.reference),
+            ("--sketch", &self.sketch),
+        ];
+        let named = pictures.into_iter().filter_map(|(option, file)| Some(Named::new(option, file.as_ref()?)));
+        let hints = self.control.iter().map(|hint| Named::new("--control", &hint.picture));
+        // Other nets are embedded or repositories.
+        let nets = self.control.iter().map(|hint| Named::new("--control", &hint.net)).filter(|net| net.file.exists());
+        named.chain(hints).chain(nets).collect()
     }
 
     /// Returns the request for the picture of `seed`.

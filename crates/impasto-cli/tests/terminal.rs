@@ -4,13 +4,14 @@
 
 #[path = "terminal/hostile.rs"]
 mod hostile;
+#[path = "terminal/outputs.rs"]
+mod outputs;
 
 use impasto::{Raster, Rgb};
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
 fn impasto(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_impasto"));
@@ -68,7 +69,7 @@ fn json_has_seed_size_and_colors() {
     let arguments = ["paint", "1girl, hair", "--force", "hair=teal", "--steps", "8", "--seed", "3", "--json"];
     let lines = json_lines(&run(folder.path(), &arguments));
     let [line] = &lines[..] else { panic!("one picture") };
-    assert_eq!((&line["file"], &line["seed"], &line["width"]), (&"impasto.png".into(), &3.into(), &256.into()));
+    assert_eq!((&line["file"], &line["seed"], &line["width"]), (&"impasto-3.png".into(), &3.into(), &256.into()));
     assert_eq!(line["colors"][0]["asked"], "#008080");
     assert!(line["colors"][0]["delta_e"].as_f64().unwrap() < 3.0, "{line}");
 }
@@ -92,7 +93,7 @@ fn file_of_prompts_is_checked_before_it_is_painted() {
     let painted = json_lines(&run(folder.path(), &arguments));
     assert_eq!(
         painted.iter().map(|line| line["file"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["impasto-1.png", "impasto-3.png"]
+        ["impasto-1-7.png", "impasto-3-9.png"]
     );
     assert_eq!((&painted[0]["seed"], &painted[1]["seed"], &painted[1]["width"]), (&7.into(), &9.into(), &128.into()));
 
@@ -127,7 +128,7 @@ fn map_and_areas_place_things() {
     let plain = ["paint", "a house, sky", "--seed", "7", "--steps", "4", "-o", "plain.png"];
     run(folder.path(), &[&arguments[..], &["--area", "red=house:1.5", "--area", "blue=sky"]].concat());
     run(folder.path(), &plain);
-    let [painted, plain] = ["impasto.png", "plain.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
+    let [painted, plain] = ["impasto-7.png", "plain.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
     assert!(painted != plain);
     let message = failure(folder.path(), &[&arguments[..], &["--area", "green=house"]].concat(), 1);
     assert!(message.contains("not in the map"), "{message}");
@@ -147,7 +148,7 @@ fn drawing_steers_by_the_embedded_controlnet() {
     let arguments = ["paint", "a house", "--seed", "7", "--steps", "2", "--control", "embedded=lines.png:0.9"];
     run(folder.path(), &arguments);
     run(folder.path(), &["paint", "a house", "--seed", "7", "--steps", "2", "-o", "plain.png"]);
-    let [drawn, plain] = ["impasto.png", "plain.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
+    let [drawn, plain] = ["impasto-7.png", "plain.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
     assert!(drawn != plain);
     let colored = ["paint", "--model", "embedded-colorizer", "--sketch", "lines.png", "--reference", "plain.png"];
     run(folder.path(), &[&colored[..], &["--seed", "7", "--steps", "2", "-o", "colored.png"]].concat());
@@ -164,7 +165,10 @@ fn mistakes_are_named_with_the_way_out() {
     assert!(message(&["paint", "a boat", "--steps", "0"], 2).contains("steps is 0; expected 1 to 1000"));
     assert!(message(&["paint", "a boat", "--scale", "-1"], 2).contains("scale is -1; expected 0 or more"));
     assert!(message(&["paint", "a boat", "-o", "boat.jpg"], 2).contains("ends in .png"));
+    assert!(message(&["paint", "a boat", "--preview", "boat.bmp"], 2).contains("ends in .png or .jpg"));
+    assert!(message(&["look", "missing.png", "-o", "look.bmp"], 2).contains("ends in .png or .jpg"));
     assert!(message(&["look", "missing.png", "--opacity", "nan"], 2).contains("expected 0 to 1"));
+    assert!(message(&["paint", "a boat", "--start", "none.png"], 1).contains("none.png"));
     assert!(message(&["paint", "a boat", "-o", "none/boat.png"], 1).contains("none: this folder does not exist"));
     assert!(message(&["paint", "a boat", "--report", "none/a.html"], 1).contains("create it first"));
     assert!(message(&["paint", "a boat", "--force", "boat"], 2).contains("PHRASE=COLOR"));
@@ -179,29 +183,6 @@ fn mistakes_are_named_with_the_way_out() {
     assert!(message(&["look", "missing.png", "-o", "none/look.png"], 1).contains("create it first"));
     Raster::flat(Rgb(0, 0, 0), (8, 8)).save(folder.path().join("bare.png")).unwrap();
     assert!(message(&["again", "bare.png"], 1).contains("has no recipe"));
-}
-
-#[cfg(unix)]
-#[test]
-fn ctrl_c_keeps_pictures_and_says_how_to_go_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let arguments = ["paint", "a red boat", "--seed", "7", "--images", "50", "--steps", "4", "-o", "out.png"];
-    let child = impasto(folder.path(), &arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    for _ in 0..600 {
-        if folder.path().join("out-8.png").exists() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    let message = text(&output.stderr);
-    let finished = std::fs::read_dir(folder.path()).unwrap().count();
-    let (next, left) = (7 + finished, 50 - finished);
-    assert!(message.contains(&format!("interrupted after {finished} of 50 pictures")), "{message}");
-    assert!(message.contains(&format!("--seed {next} --images {left}")), "{message}");
-    Raster::open(folder.path().join("out-8.png")).unwrap();
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn closed_pipe_ends_commands_without_a_word() {
         let told = text(&output.stderr);
         assert!(output.status.success() && !told.contains("panicked"), "{arguments:?}: {told}");
     }
-    for name in ["impasto-7.png", "impasto-8.png", "impasto.png", "a-look.png"] {
+    for name in ["impasto-7.png", "impasto-8.png", "a-again.png", "a-look.png"] {
         assert!(folder.path().join(name).exists(), "{name}");
     }
 }
