@@ -13,6 +13,7 @@ use crate::wording;
 use clap::Args;
 use impasto::nn::ControlNet;
 use impasto::pipeline::{Infotext, Request};
+use impasto::weights::Hub;
 use impasto::{Pipeline, Raster, Size, Source};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -144,19 +145,31 @@ impl Told {
         Ok(Self { model, image: image.map_or(0, |InBatch { image }| image) })
     }
 
-    /// Returns the source of the model. A name that does not say where the model is gives an error.
+    /// Returns the source of the model. A PNG may come from a stranger, so its text opens only the embedded models and
+    /// repositories that are in the cache of the hub, and sends no request. Other names give an error.
     fn source(&self, file: &Path) -> Result<Source, Failure> {
-        match self.model.as_deref() {
-            None => Ok(Source::embedded()), // A file without a recipe is refused later, with the reason.
-            Some(name) if name == Source::embedded().to_string() => Ok(Source::embedded()),
-            Some(name) if name == Source::embedded_colorizer().to_string() => Ok(Source::embedded_colorizer()),
-            Some(name) => name.parse().map_err(|_| {
-                let file = file.display();
-                Failure::Message(format!("{file} was made with the model {name}; name its folder or file with --model"))
-            }),
+        let Some(name) = self.model.as_deref() else {
+            return Ok(Source::embedded()); // A file without a recipe is refused later, with the reason.
+        };
+        let embedded = [(Source::embedded(), "embedded"), (Source::embedded_colorizer(), "embedded-colorizer")];
+        let named = |(source, short): &(Source, &str)| name == *short || name == source.to_string();
+        if let Some((source, _)) = embedded.into_iter().find(named) {
+            return Ok(source);
         }
+        let hub = Hub { offline: Some(true), ..Hub::new(name) };
+        if hub.fetch(None).is_ok() {
+            return Ok(hub.into());
+        }
+        let (file, name) = (file.display(), name.chars().take(LONGEST_NAME).collect::<String>());
+        Err(Failure::Message(format!(
+            "{file} was made with the model \"{name}\"; expected an embedded model or a repository in the cache of the \
+             hub, because the text of a PNG opens and fetches nothing else; name the model with --model"
+        )))
     }
 }
+
+/// Largest number of characters of a model's name in a message.
+const LONGEST_NAME: usize = 100;
 
 /// Repeats the run of a PNG.
 pub fn again(arguments: &Again) -> Result<(), Failure> {

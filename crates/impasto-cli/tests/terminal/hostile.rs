@@ -3,6 +3,7 @@
 use super::{failure, impasto, run, text};
 use impasto::{Raster, Rgb};
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -138,6 +139,43 @@ fn info_says_that_a_folder_has_nothing_to_describe() {
     assert!(told().contains("folder: the folder has no .safetensors file and no PNG"), "{}", told());
     fs::write(folder.path().join("folder/model.ckpt"), "a pickle").unwrap();
     assert!(told().contains("model.ckpt is a pickled checkpoint"), "{}", told());
+}
+
+#[test]
+fn model_of_a_png_is_neither_fetched_nor_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let hub = format!("http://{}", listener.local_addr().unwrap());
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    for model in ["attacker/model", "/etc", "/etc/passwd", "..", "../etc", "folder", "a/..", "owner/name?x=1", "sd15"] {
+        png(folder.path(), "a.png", &TEXT.replace("the embedded model", model));
+        for command in ["again", "look"] {
+            let mut command = impasto(folder.path(), &[command, "a.png"]);
+            let output = command.env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", &hub).env("HF_TOKEN", "secret");
+            let output = output.output().unwrap();
+            let told = text(&output.stderr);
+            assert!(output.status.code() == Some(1) && told.contains("--model") && told.contains(model), "{told}");
+        }
+    }
+    assert!(listener.accept().is_err(), "the hub was asked");
+}
+
+#[cfg(unix)]
+#[test]
+fn model_of_a_png_in_the_cache_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = folder.path().join("hub/models--owner--name");
+    fs::create_dir_all(repository.join("snapshots")).unwrap();
+    fs::create_dir_all(repository.join("refs")).unwrap();
+    fs::write(repository.join("refs/main"), "abc").unwrap();
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../impasto-tiny/model").canonicalize().unwrap();
+    std::os::unix::fs::symlink(tiny, repository.join("snapshots/abc")).unwrap();
+    let small = ["--steps", "1", "--size", "64", "--seed", "7", "-o", "a.png"];
+    run(folder.path(), &[&["paint", "a boat", "--model", "owner/name"][..], &small].concat());
+    let mut again = impasto(folder.path(), &["again", "a.png"]);
+    let output = again.env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", "http://127.0.0.1:9").output().unwrap();
+    assert!(text(&output.stderr).contains("equal to a.png in every pixel"), "{}", text(&output.stderr));
 }
 
 #[cfg(unix)]
