@@ -187,7 +187,7 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
         config.prompt = changes.prompt.unwrap_or_else(|| std::mem::take(&mut config.prompt));
         config.negative = changes.negative.unwrap_or_else(|| std::mem::take(&mut config.negative));
         config.seed = match changes.seed {
-            Some(Seed::Number(seed)) => Some(seed),
+            Some(Seed::Number(seed)) => Some(seed.wrapping_sub(image as u64)), // the seed of the batch's first picture
             Some(Seed::Random) => None,
             None => config.seed,
         };

@@ -7,7 +7,7 @@ mod hostile;
 #[path = "terminal/outputs.rs"]
 mod outputs;
 
-use impasto::{Raster, Rgb};
+use impasto::{Pipeline, Raster, Rgb};
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
@@ -204,6 +204,21 @@ fn options_of_other_programs_work_or_are_explained() {
         let message = failure(folder.path(), &[&arguments[..], more].concat(), 2);
         assert!(message.contains(tip) && !message.contains("a similar argument"), "{message}");
     }
+}
+
+#[test]
+fn seed_of_again_is_that_of_the_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pipeline = Pipeline::builder().build().unwrap();
+    let output = pipeline.request("a red boat").size((64, 64)).seed(7).images(3).steps(1).run().unwrap();
+    output.save(2, folder.path().join("third.png")).unwrap();
+    let again = json_lines(&run(folder.path(), &["again", "third.png", "--seed", "20", "--json"]));
+    assert_eq!((&again[0]["seed"], &again[0]["file"]), (&20.into(), &"third-again.png".into()));
+    let told = text(&run(folder.path(), &["info", "third-again.png"]).stdout);
+    assert!(told.contains("Seed: 20,"), "{told}");
+    // The first picture of the batch has a seed below 0, and so the seeds go round.
+    let again = json_lines(&run(folder.path(), &["again", "third.png", "--seed", "1", "--json"]));
+    assert_eq!(again[0]["seed"], 1);
 }
 
 #[test]
