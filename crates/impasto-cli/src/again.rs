@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::files;
 use crate::interrupt;
 use crate::loading::{Loading, source};
+use crate::notes::Notes;
 use crate::outputs::{self, Named, OutputFile};
 use crate::progress::Bar;
 use crate::result::Finished;
@@ -116,6 +117,11 @@ impl Recipe {
 }
 
 impl Loaded {
+    /// Returns remarks from loading the model.
+    pub fn notes(&self) -> &[String] {
+        self.pipeline.model().notes()
+    }
+
     /// Returns the request that repeats the run of `file`.
     pub fn request(&mut self, file: &Path) -> Result<Request<'_>, Failure> {
         let request = Request::from_png_with(&mut self.pipeline, file, &self.pictures)?;
@@ -180,7 +186,8 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
     let written: Vec<OutputFile> = [Some(output_file.clone()), report_file.clone()].into_iter().flatten().collect();
     outputs::check(&written, &recipe.files(file, loading))?;
     let token = interrupt::token()?;
-    let mut loaded = recipe.load(file, loading)?;
+    let (mut loaded, mut notes) = (recipe.load(file, loading)?, Notes::default());
+    notes.tell_before("", loaded.notes());
     let (image, changes) = (loaded.image, arguments.changes.clone());
     let unchanged = changes == Changes::default();
     let request = loaded.request(file)?.cancel(&token).tune(|config| {
@@ -199,6 +206,7 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
         Some(sampler) => request.solver_named(sampler),
         None => request,
     };
+    notes.tell_before("", &request.notes()?);
     let bar = Bar::new("picture");
     let output = request.on_preview(1, |shown| bar.show(shown, None)).run();
     bar.finish();
@@ -208,7 +216,7 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
     if let Some(report) = &report_file {
         report.save(|file| impasto_report::save(&output, file), |file| impasto_report::save_new(&output, file))?;
     }
-    Finished::new(&saved, &output, image)?.print(arguments.json)?;
+    Finished::new(&saved, &output, image)?.print(arguments.json, &notes)?;
     match before {
         Some(before) if before == *output.image(image)? => {
             console::tell(format_args!("  equal to {} in every pixel", file.display()));

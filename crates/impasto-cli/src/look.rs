@@ -5,6 +5,7 @@ use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
+use crate::notes::Notes;
 use crate::outputs::{self, OutputFile};
 use crate::progress::Bar;
 use crate::wording;
@@ -52,7 +53,8 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
     outputs::check_extension(&sheet_file.named, &outputs::PICTURES)?;
     outputs::check(std::slice::from_ref(&sheet_file), &recipe.files(file, loading))?;
     let token = interrupt::token()?;
-    let mut loaded = recipe.load(file, loading)?;
+    let (mut loaded, mut notes) = (recipe.load(file, loading)?, Notes::default());
+    notes.tell_before("", loaded.notes());
     let image = loaded.image;
     let mut words = Daam::words();
     let mut phrases: Vec<Daam> = arguments.phrases.iter().map(Daam::of).collect();
@@ -63,6 +65,7 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
     for phrase in &mut phrases {
         request = request.guide(phrase);
     }
+    notes.tell_before("", &request.notes()?);
     let bar = Bar::new("picture");
     let output = request.on_preview(1, |shown| bar.show(shown, None)).run();
     bar.finish();
@@ -83,8 +86,6 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
         .fold(Sheet::new(columns).add("picture", picture), |sheet, (phrase, overlay)| sheet.add(phrase, overlay))
         .draw()?;
     let saved = sheet_file.save(|file| sheet.save(file), |file| sheet.save_new(file))?;
-    for note in &output.notes {
-        console::tell(format_args!("  note: {note}"));
-    }
+    notes.tell_after(&output.notes);
     console::print(saved.display())
 }

@@ -23,6 +23,7 @@ mod interrupt;
 mod loading;
 mod look;
 mod models;
+mod notes;
 mod outputs;
 mod paint;
 mod painting;

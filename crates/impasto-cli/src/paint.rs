@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
+use crate::notes::Notes;
 use crate::outputs::{self, Named, OutputFile, marked};
 use crate::painting::{MOST_SEEDS, Painting};
 use crate::pictures::{Nets, Pictures};
@@ -83,6 +84,7 @@ struct Picture {
 struct Session {
     pipeline: Pipeline,
     nets: Nets,
+    notes: Notes,
     token: CancelToken,
     /// Number of pictures that are finished or left out.
     done: u64,
@@ -97,7 +99,8 @@ pub fn paint(arguments: &Paint) -> Result<(), Failure> {
     let all = jobs.iter().map(|job| job.painting.images()).sum();
     let token = interrupt::token()?;
     let pipeline = arguments.loading.pipeline(Source::embedded())?;
-    let mut session = Session { pipeline, nets: Nets::default(), token, done: 0 };
+    let mut session = Session { pipeline, nets: Nets::default(), notes: Notes::default(), token, done: 0 };
+    session.notes.tell_before("", session.pipeline.model().notes());
     for job in &jobs {
         let painted = arguments.paint_job(job, &names, &mut session);
         painted.map_err(|failure| {
@@ -186,11 +189,13 @@ impl Paint {
         if skipped == painting.images() {
             return Ok(());
         }
-        let Session { pipeline, nets, token, done } = session;
+        let Session { pipeline, nets, notes, token, done } = session;
         nets.load(painting, pipeline)?;
         let pictures = Pictures::open(painting, nets)?;
+        let line = job.line.map_or_else(String::new, |line| format!("line {line}: "));
         for picture in job.pictures(skipped) {
             let request = painting.request(pipeline, &pictures, nets, picture.seed)?.cancel(token);
+            notes.tell_before(&line, &request.notes()?);
             let bar = Bar::new(&job.label(picture.image));
             let output = request.on_preview(1, |shown| bar.show(shown, self.preview.as_deref())).run();
             bar.finish();
@@ -203,7 +208,7 @@ impl Paint {
                 report
                     .save(|file| impasto_report::save(&output, file), |file| impasto_report::save_new(&output, file))?;
             }
-            Finished::new(&file, &output, 0)?.print(self.json)?;
+            Finished::new(&file, &output, 0)?.print(self.json, notes)?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use crate::console;
 use crate::failure::Failure;
+use crate::notes::Notes;
 use impasto::guidance::Swatch;
 use impasto::pipeline::Output;
 use impasto::wording::Note;
@@ -51,7 +52,7 @@ impl<'o> Finished<'o> {
     /// With `json`, one line of JSON on the standard output has everything.
     ///
     /// A closed standard output is no failure, because the picture itself is written.
-    pub fn print(&self, json: bool) -> Result<(), Failure> {
+    pub fn print(&self, json: bool, notes: &Notes) -> Result<(), Failure> {
         let line = if json {
             serde_json::to_string(self).map_err(|error| Failure::Message(error.to_string()))?
         } else {
@@ -64,9 +65,7 @@ impl<'o> Finished<'o> {
             for Swatch { label, asked, painted, delta_e, .. } in &self.colors {
                 console::tell(format_args!("  {label}: asked {asked}, painted {painted}, ΔE {delta_e:.1}"));
             }
-            for note in self.notes {
-                console::tell(format_args!("  note: {note}"));
-            }
+            notes.tell_after(self.notes);
         }
         if let Err(Failure::Closed) = printed { Ok(()) } else { printed }
     }

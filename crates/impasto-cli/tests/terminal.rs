@@ -207,6 +207,20 @@ fn options_of_other_programs_work_or_are_explained() {
 }
 
 #[test]
+fn notes_are_told_once_and_before_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["paint", "a red zyzzyva", "--seed", "7", "--images", "2", "--size", "64", "--steps", "1"];
+    let told = text(&run(folder.path(), &arguments).stderr);
+    let notes: Vec<usize> = told.match_indices("zyzzyva").map(|(at, _)| at).collect();
+    let [note] = notes[..] else { panic!("one note: {told}") };
+    assert!(told[..note].contains("note: ") && note < told.find("seed 7").unwrap(), "{told}");
+    for command in ["again", "look"] {
+        let told = text(&run(folder.path(), &[command, "impasto-7.png"]).stderr);
+        assert_eq!(told.matches("zyzzyva").count(), 1, "{told}");
+    }
+}
+
+#[test]
 fn seed_of_again_is_that_of_the_picture() {
     let folder = tempfile::tempdir().unwrap();
     let mut pipeline = Pipeline::builder().build().unwrap();
