@@ -15,6 +15,7 @@ use clap::Args;
 use impasto::nn::ControlNet;
 use impasto::pipeline::{Infotext, Request};
 use impasto::weights::Hub;
+use impasto::wording::Note;
 use impasto::{Pipeline, Raster, Size, Source};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -118,7 +119,7 @@ impl Recipe {
 
 impl Loaded {
     /// Returns remarks from loading the model.
-    pub fn notes(&self) -> &[String] {
+    pub fn notes(&self) -> &[Note] {
         self.pipeline.model().notes()
     }
 

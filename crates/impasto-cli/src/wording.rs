@@ -75,7 +75,7 @@ impl Wording for Terminal {
             Remedy::Sketch => "give one with --sketch",
             Remedy::BlankSketch => "draw dark lines on white paper",
             Remedy::ExactColor => "give an exact color, such as --force eyes=gold",
-            Remedy::Tolerance => "save the map as PNG, in flat colors without smooth edges",
+            Remedy::Tolerance => "set --tolerance 30, or save the map as PNG in flat colors",
             Remedy::LargerArea => "paint a larger area",
             Remedy::Window => "raise --strength or --steps",
             Remedy::LowerCutoff | Remedy::RaiseCutoff | Remedy::Phrase => "use another phrase, or another --seed",
@@ -154,7 +154,7 @@ mod tests {
             let (mut pipeline, mut nets) = (loading.pipeline(Source::embedded())?, Nets::default());
             nets.load(&painting, &pipeline)?;
             let pictures = Pictures::open(&painting, &nets)?;
-            Ok(painting.request(&mut pipeline, &pictures, &nets, Some(7))?.run()?)
+            Ok(painting.request(&mut pipeline, &pictures, &nets, 7)?.run()?)
         };
         match run() {
             Ok(_) => panic!("{options:?} succeeded"),
