@@ -56,7 +56,7 @@ impl fmt::Debug for Pipeline {
 impl Pipeline {
     /// Returns a builder with the embedded model on the CPU and nothing attached.
     pub fn builder() -> Builder {
-        Builder { source: None, model: None, options: LoadOptions::default(), guidances: Vec::new() }
+        Builder { source: None, model: None, options: None, guidances: Vec::new() }
     }
 
     /// Creates a request for pictures of `prompt`, to be refined and then run.
@@ -76,7 +76,8 @@ pub struct Builder {
     /// Source of the checkpoint; `None`: the embedded model.
     source: Option<Source>,
     model: Option<Model>,
-    options: LoadOptions,
+    /// Settings for loading; `None` if none was set.
+    options: Option<LoadOptions>,
     guidances: Vec<Box<dyn Guidance>>,
 }
 
@@ -101,15 +102,16 @@ impl Builder {
         for guidance in &self.guidances {
             blame(guidance.check(), guidance.name(), "check", None)?;
         }
-        let loads = self.source.is_some() || self.options != LoadOptions::default();
-        let model = match self.model {
-            Some(_) if loads => {
+        let model = match (self.model, self.source, self.options) {
+            (Some(model), None, None) => model,
+            (Some(_), ..) => {
                 let expected = "no source, device, precision or other setting for loading; set these where the model \
                                 is loaded";
                 return Err(Error::parameter("model", "loaded already", expected));
             }
-            Some(model) => model,
-            None => Model::load_with(&self.source.unwrap_or_else(Source::embedded), self.options)?,
+            (None, source, options) => {
+                Model::load_with(&source.unwrap_or_else(Source::embedded), options.unwrap_or_default())?
+            }
         };
         Ok(Pipeline { model, guidances: self.guidances })
     }
@@ -123,8 +125,8 @@ impl Builder {
         self
     }
 
-    /// Sets a model that is already loaded, for example with a LoRA. The builder's settings for loading must then keep
-    /// their defaults.
+    /// Sets a model that is already loaded, for example with a LoRA. The builder then takes no source, no device and no
+    /// other setting for loading.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -153,7 +155,7 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     pub fn tune(mut self, change: impl FnOnce(&mut LoadOptions)) -> Self {
-        change(&mut self.options);
+        change(self.options.get_or_insert_default());
         self
     }
 }
@@ -161,16 +163,14 @@ impl Builder {
 /// # Device and precision
 impl Builder {
     /// Sets the device that the model runs on. Default: the CPU.
-    pub fn device(mut self, device: Device) -> Self {
-        self.options.device = device;
-        self
+    pub fn device(self, device: Device) -> Self {
+        self.tune(|options| options.device = device)
     }
 
     /// Sets the precision of the computation: [`Precision::Fastest`] or a `tch::Kind`. Default: f16 on CUDA, f32
     /// elsewhere.
-    pub fn precision(mut self, precision: impl Into<Precision>) -> Self {
-        self.options.precision = precision.into();
-        self
+    pub fn precision(self, precision: impl Into<Precision>) -> Self {
+        self.tune(|options| options.precision = precision.into())
     }
 }
 

@@ -330,8 +330,8 @@ fn preview_can_be_named_as_a_type() {
 #[test]
 fn settings_for_loading_beside_a_model_are_refused() -> Result<()> {
     let builder = || Ok::<_, Error>(Pipeline::builder().model(Model::load(&Source::embedded())?));
-    builder()?.device(Device::Cpu).build()?; // the default
     for builder in [
+        builder()?.device(Device::Cpu),
         builder()?.source(Source::embedded_colorizer()),
         builder()?.precision(tch::Kind::BFloat16),
         builder()?.tune(|options| options.in_memory = true),
