@@ -17,6 +17,9 @@ use tch::{Device, Kind, TchError, Tensor};
 /// Tensors by their name in the checkpoint.
 pub type Tensors = BTreeMap<String, Tensor>;
 
+/// The tensors of a model's networks, by part: `unet`, `text_encoder`, `text_encoder_2`, `vae`.
+pub type Parts = BTreeMap<String, Tensors>;
+
 /// Longest header that is read, in bytes; the format's own limit.
 const LONGEST_HEADER: u64 = 100_000_000;
 /// Number of bytes, at the start of a file, that hold the length of its header.

@@ -37,12 +37,12 @@ pub use checkpoint::read_folder;
 pub(crate) use checkpoint::{Checkpoint, Reading, way};
 pub use embedding::Embedding;
 pub use family::ModelFamily;
-pub use file::{Header, Stored, Tensors, parse_safetensors, read_safetensors, write_safetensors};
+pub use file::{Header, Parts, Stored, Tensors, parse_safetensors, read_safetensors, write_safetensors};
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::{CachedModel, Download, Hub};
 pub(crate) use kernel_layout::{dense, is_packed, of_layer, packed};
-pub use lora::{Lora, Parts};
+pub use lora::Lora;
 pub use recognize::Contents;
 pub use report::{LoadReport, Misshapen, Named};
 pub use single::{Evidence, SingleFile};

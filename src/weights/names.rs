@@ -243,6 +243,20 @@ pub(super) fn open_clip(name: &str) -> Vec<(String, Storage)> {
     }
 }
 
+/// Returns transformers' path of a layer inside OpenCLIP's transformer, both with `_` for `.`; `None` if there is none.
+pub(super) fn open_clip_joined(path: &str) -> Option<String> {
+    let (layer, inside) = path.strip_prefix("resblocks_")?.split_once('_')?;
+    let inside = match inside {
+        "ln_1" => "layer_norm1",
+        "ln_2" => "layer_norm2",
+        "mlp_c_fc" => "mlp_fc1",
+        "mlp_c_proj" => "mlp_fc2",
+        // Trainers name the three parts of `in_proj` as transformers does.
+        _ => return Some(format!("text_model_encoder_layers_{layer}_self_{inside}")),
+    };
+    Some(format!("text_model_encoder_layers_{layer}_{inside}"))
+}
+
 /// Returns the tensors whose names begin with `prefix`, under the names that `rename` gives for the rest of the name.
 /// Tensors without a new name are left out.
 pub(super) fn renamed<I: IntoIterator<Item = (String, Storage)>>(

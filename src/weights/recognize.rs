@@ -2,6 +2,7 @@
 
 use super::family::ModelFamily;
 use super::file::Header;
+use super::lora::module::adapts;
 use crate::error::{Error, Result};
 use std::fmt;
 
@@ -97,16 +98,6 @@ const OTHER_MODELS: &[Sign] = &[
     (|name| name == "edm_vpred.sigma_max", "CosXL"),
     (|name| name == "scaled_fp8" || name.ends_with(".scale_weight"), "a model in scaled fp8"),
 ];
-
-/// Returns true if a tensor of that name belongs to a LoRA or a related adapter.
-fn adapts(name: &str) -> bool {
-    let ends = [".lora_down.weight", ".lora.down.weight", "_lora.down.weight", ".lora_linear_layer.down.weight"];
-    ends.iter().any(|end| name.ends_with(end))
-        || [".lora_A", ".hada_w1_a", ".lokr_w1", ".oft_", ".diff"].iter().any(|part| match name.split_once(part) {
-            Some((_, rest)) => *part != ".diff" || rest.is_empty() || rest == "_b",
-            None => false,
-        })
-}
 
 impl Contents {
     /// Recognizes a file by the names and shapes of its tensors.

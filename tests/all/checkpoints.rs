@@ -37,10 +37,10 @@ fn stand_in(shape: &[i64]) -> Tensor {
     Tensor::arange(rows, (Kind::Float, Device::Cpu)).reshape(column).expand(shape, false)
 }
 
-type Rows = Vec<(String, Vec<i64>, String, Vec<i64>, String)>;
+pub(super) type Rows = Vec<(String, Vec<i64>, String, Vec<i64>, String)>;
 
 /// Rows of a model's key map by part: name and shape in a single file, name and shape in diffusers, and the operation.
-fn key_map(kind: &str) -> BTreeMap<String, Rows> {
+pub(super) fn key_map(kind: &str) -> BTreeMap<String, Rows> {
     serde_json::from_value(golden(&format!("keymap_{kind}.json.gz"))).expect("parts of rows")
 }
 

@@ -26,6 +26,7 @@ mod image_guidance;
 mod image_to_image;
 mod layering;
 mod limits;
+mod lora;
 mod offload;
 mod painting;
 mod painting_combined;
