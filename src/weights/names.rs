@@ -5,8 +5,39 @@
 
 use super::Tensors;
 use crate::error::Result;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
+
+/// Prefix of a UNet's tensor names in single files; some files omit the prefix.
+pub(super) const UNET: &str = "model.diffusion_model.";
+
+/// Prefixes that training programs and converters leave before tensor names: the names of dictionaries, and of modules
+/// around a network.
+const WRAPPERS: [&str; 6] = ["state_dict.", "module.", "_orig_mod.", "model.", "diffusion_model.", "unet."];
+
+/// Returns a tensor's name without [`WRAPPERS`]. The prefix [`UNET`] stays, because it tells a UNet from other networks
+/// of the file.
+pub(super) fn unwrapped(mut name: &str) -> &str {
+    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper))
+        && !name.starts_with(UNET)
+    {
+        name = rest;
+    }
+    name
+}
+
+/// Returns the entries of a file by their [unwrapped] names. An entry keeps its own name if another entry has the
+/// unwrapped one.
+pub(super) fn unwrap_all<T>(entries: BTreeMap<String, T>) -> BTreeMap<String, T> {
+    let (wrapped, mut plain): (BTreeMap<_, _>, _) =
+        entries.into_iter().partition(|(name, _)| unwrapped(name).len() < name.len());
+    for (name, entry) in wrapped {
+        let short = unwrapped(&name);
+        let name = if plain.contains_key(short) { name } else { short.to_owned() };
+        plain.insert(name, entry);
+    }
+    plain
+}
 
 /// Form in which a single file stores a tensor of diffusers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

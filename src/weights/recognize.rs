@@ -3,6 +3,7 @@
 use super::family::ModelFamily;
 use super::file::Header;
 use super::lora::module::adapts;
+use super::names::{self, UNET};
 use crate::error::{Error, Result};
 use std::fmt;
 
@@ -66,9 +67,6 @@ impl fmt::Display for Contents {
     }
 }
 
-/// Prefix of a UNet's tensor names in single files; some files omit the prefix.
-pub(super) const UNET: &str = "model.diffusion_model.";
-
 /// Prefix of the tensor names of ColorizeDiffusion's sketch encoder.
 pub(super) const SKETCH_ENCODER: &str = "control_encoder.";
 
@@ -110,7 +108,8 @@ impl Contents {
         let refuse = |problem: String| Error::Malformed { file: header.file.clone(), problem };
         let is = |what: &str| refuse(format!("the file is {what}, which is not supported"));
         let names = || header.tensors.keys().map(String::as_str);
-        let first = |signs: &[Sign]| signs.iter().find(|(test, _)| names().any(test)).map(|(_, what)| *what);
+        let bare = || names().map(|name| name.strip_prefix(UNET).unwrap_or(name));
+        let first = |signs: &[Sign]| signs.iter().find(|(test, _)| bare().any(test)).map(|(_, what)| *what);
         if header.tensors.is_empty() {
             return Err(refuse("the file has no tensors".into()));
         }
@@ -155,6 +154,7 @@ impl Contents {
     /// Recognizes a LoRA; `None` if the LoRA is for a model that this crate does not run.
     fn adapter(header: &Header) -> Option<Self> {
         let foreign = |name: &str| {
+            let name = names::unwrapped(name);
             ["transformer.", "lora_transformer_"].iter().any(|start| name.starts_with(start))
                 || name.contains("double_blocks")
                 || name.contains("joint_blocks")
@@ -207,7 +207,8 @@ impl Contents {
             _ => {}
         }
         let ends = ["embeddings.token_embedding.weight", "model.token_embedding.weight"];
-        let table = header.tensors.iter().find(|(name, _)| ends.iter().any(|end| name.ends_with(end)));
+        let is_table = |name: &str| name == "token_embedding.weight" || ends.iter().any(|end| name.ends_with(end));
+        let table = header.tensors.iter().find(|(name, _)| is_table(name));
         table.and_then(|(_, stored)| Some(Ok(Self::TextEncoder { width: *stored.shape.get(1)? })))
     }
 }

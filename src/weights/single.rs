@@ -3,8 +3,8 @@
 
 use super::family::{Heads, ModelFamily};
 use super::file::{Header, read_safetensors};
-use super::names::{self, Layout, Storage, renamed};
-use super::recognize::{Contents, SKETCH_ENCODER, UNET};
+use super::names::{self, Layout, Storage, UNET, renamed, unwrap_all};
+use super::recognize::{Contents, SKETCH_ENCODER};
 use super::{Tensors, share, vocabulary};
 use crate::error::{Error, Result};
 use crate::files;
@@ -62,7 +62,7 @@ const TEXT: [(&str, bool); 7] = [
     ("conditioner.embedders.0.model.", true),
     ("conditioner.embedders.1.model.", true),
     ("", false),
-    ("model.", true),
+    ("", true),
 ];
 
 /// Standard deviation of one layer's biases above which an SD 2.x model is taken to predict v. The threshold is
@@ -86,19 +86,21 @@ impl SingleFile {
     }
 
     fn new(header: Header, place: Place) -> Self {
+        let header = Header { tensors: unwrap_all(header.tensors), ..header };
         let layout = Layout::of(header.tensors.keys().map(String::as_str));
         Self { header, place, layout, beside: None }
     }
 
-    /// Returns all tensors under the names that they have in the file.
+    /// Returns all tensors under the names of the [`header`](Self::header).
     fn tensors(&self) -> Result<Tensors> {
-        match &self.place {
-            Place::File(path) => read_safetensors(path),
-            Place::Memory(tensors) => Ok(share(tensors)),
-        }
+        Ok(unwrap_all(match &self.place {
+            Place::File(path) => read_safetensors(path)?,
+            Place::Memory(tensors) => share(tensors),
+        }))
     }
 
-    /// Returns the names, shapes and metadata of the file.
+    /// Returns the names, shapes and metadata of the file. Names are without prefixes that training programs and
+    /// converters leave, such as `state_dict.` and `module.`
     pub const fn header(&self) -> &Header {
         &self.header
     }

@@ -9,7 +9,7 @@ use impasto::nn::{UNet, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Contents, Embedding, Lora, ModelFamily, Parts, SingleFile, Tensors, Weights};
 use impasto::{Codec, Error, LoadOptions, Model, Pipeline, Result, Source};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -122,6 +122,86 @@ fn files_are_recognized_by_names_and_shapes() {
             assert_eq!(evidence.zero_snr, case["zero_snr"] == true, "{name}");
         }
     }
+}
+
+/// Prefixes that training programs and converters leave before tensor names.
+const WRAPPERS: [&str; 7] =
+    ["state_dict.", "model.", "diffusion_model.", "module.", "_orig_mod.", "unet.", "state_dict.model."];
+
+/// Returns the tensors by names with a wrapper.
+fn wrap(tensors: &Tensors, wrapper: &str) -> Tensors {
+    tensors.iter().map(|(name, x)| (format!("{wrapper}{name}"), x.shallow_clone())).collect()
+}
+
+#[test]
+fn wrapped_names_are_recognized_as_what_they_are() {
+    for case in golden("recognition.json")["cases"].as_array().expect("cases") {
+        let names = case["names"].as_object().expect("names");
+        let contents = |wrapper: &str| {
+            let tensors = names.iter().map(|(name, value)| (format!("{wrapper}{name}"), stand_in(&shape(value))));
+            SingleFile::of("it", tensors.collect()).contents().map_err(|error| error.to_string())
+        };
+        let bare = contents("");
+        for wrapper in WRAPPERS {
+            let what = format!("{}: {}", case["name"], case["kind"]);
+            match (&bare, contents(wrapper)) {
+                (Ok(bare), got) => assert_eq!(got.as_ref(), Ok(bare), "{wrapper} {what}"),
+                // A file that is no Stable Diffusion file at all is described by its names.
+                (Err(bare), Err(got)) => assert!(got == *bare || got.contains("include"), "{wrapper} {what}: {got}"),
+                (Err(bare), Ok(got)) => panic!("{wrapper} {what}: {got} instead of {bare}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn wrapped_parts_are_those_of_the_bare_file() -> Result<()> {
+    for kind in ["sd15", "sd21", "sdxl", "controlnet_sd15"] {
+        let map = key_map(kind);
+        let tensors = file_of(map.values());
+        let bare = SingleFile::of(kind, wrap(&tensors, ""));
+        for wrapper in WRAPPERS {
+            let wrapped = SingleFile::of(kind, wrap(&tensors, wrapper));
+            assert_eq!(wrapped.contents()?, bare.contents()?, "{kind} in {wrapper}");
+            for part in map.keys() {
+                let [got, want] = [wrapped.part(part)?, bare.part(part)?].map(|tensors| tensors.expect("the part"));
+                assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>(), "{kind} in {wrapper}");
+                assert!(got.iter().all(|(name, x)| x.data_ptr() == want[name].data_ptr()), "{kind} in {wrapper}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn parts_without_own_prefix_are_read_in_wrappers() -> Result<()> {
+    for (kind, part) in [("sd15", "unet"), ("sd15", "vae"), ("sd15", "text_encoder"), ("sd21", "text_encoder")] {
+        let rows = &key_map(kind)[part];
+        let prefixes = [
+            "model.diffusion_model.",
+            "first_stage_model.",
+            "cond_stage_model.transformer.",
+            "cond_stage_model.model.",
+        ];
+        let bare =
+            |name: &str| prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).expect("a prefix").to_owned();
+        for wrapper in WRAPPERS.into_iter().chain([""]) {
+            let tensors = rows.iter().map(|(name, shape, ..)| (format!("{wrapper}{}", bare(name)), stand_in(shape)));
+            let file = SingleFile::of(kind, tensors.collect());
+            let contents = file.contents()?.to_string();
+            let (want, width) =
+                (["a SD 1.x model", "a VAE", "a text encoder"], if kind == "sd15" { 768 } else { 1024 });
+            let want = match part {
+                "unet" => want[0].to_owned(),
+                "vae" => want[1].to_owned(),
+                _ => format!("{} of width {width}", want[2]),
+            };
+            assert_eq!(contents, want, "{kind} {part} in {wrapper}");
+            let names: BTreeSet<String> = file.part(part)?.expect("the part").into_keys().collect();
+            assert_eq!(names, rows.iter().map(|row| row.2.clone()).collect(), "{kind} {part} in {wrapper}");
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -354,6 +434,12 @@ fn single_file_runs_and_pruned_file_takes_other_vae() -> Result<()> {
         .build()?;
     let x = Tensor::ones([1, 4, 4, 4], (Kind::Float, Device::Cpu));
     assert_eq!(same.model().decode(&x)?, pipeline.model().decode(&x)?);
+    let wrapped = folder.path().join("wrapped.safetensors");
+    write(&wrapped, &wrap(&small_model()?.0, "state_dict."));
+    assert_eq!(Model::load(&Source::file(&wrapped))?.decode(&x)?, pipeline.model().decode(&x)?);
+    write(&wrapped, &wrap(&parts["vae"], "model."));
+    let other = LoadOptions { vae: Some(Source::file(&wrapped)), ..LoadOptions::default() };
+    assert_eq!(Model::load_with(&Source::file(&pruned), other)?.decode(&x)?, pipeline.model().decode(&x)?);
     let wrong = Source::dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model"));
     let wrong = Model::load_with(&wrong, LoadOptions { vae: Some(Source::file(&vae)), ..LoadOptions::default() })?;
     assert_eq!(wrong.tensors("vae")?.expect("a VAE").len(), parts["vae"].len(), "of another width than the tiny one's");
