@@ -78,7 +78,7 @@ impl Model {
             return Err(embedding.misfit(&self.text_encoders.widths()));
         }
         let unet = self.unet.again(&self.weights(&parts, "unet", self.kind))?;
-        self.remade(parts, unet, &rows, Some(embedding), Vec::new())
+        self.remade(parts, unet, &rows, Some(embedding), embedding.note().into_iter().collect())
     }
 
     fn shared(&self) -> Parts {

@@ -3,7 +3,8 @@
 use super::Tensors;
 use super::family::ModelFamily;
 use super::file::{Header, read_safetensors};
-use super::recognize::Contents;
+use super::names::unwrap_all;
+use super::recognize::{Contents, OUTPUTS, ROWS, ROWS_OF_XL};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
@@ -14,7 +15,8 @@ use tch::{Device, Kind, Tensor};
 /// word's spelling in prompts.
 ///
 /// Files of stable-diffusion-webui (`emb_params`, the word is the file's name), of diffusers (the word is the tensor's
-/// name) and of SDXL (`clip_l`, `clip_g`) are supported.
+/// name) and of SDXL (`clip_l`, `clip_g`) are supported. OneTrainer's output embeddings (`clip_l_out`), which replace
+/// states that a text encoder returns, are not supported: a note or an error names them.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -32,6 +34,8 @@ pub struct Embedding {
     word: String,
     /// Rows for each text encoder that the word was made for, [n, width].
     vectors: Vec<Tensor>,
+    /// Names of the file's output embeddings, which are not used.
+    outputs: Vec<&'static str>,
 }
 
 /// Names of a text encoder's token table, with and without the prefix `text_model.`
@@ -45,37 +49,42 @@ impl Embedding {
     /// embedding.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let header = Header::open(path)?;
-        let tensors = read_safetensors(path)?;
+        let tensors = unwrap_all(read_safetensors(path)?);
+        let header = Header::of(path.display().to_string(), &tensors);
+        let malformed = |problem: String| Error::Malformed { file: header.file.clone(), problem };
+        let outputs: Vec<_> = OUTPUTS.into_iter().filter(|name| tensors.contains_key(*name)).collect();
         let named = |name: &str| tensors.get(name).map(Tensor::shallow_clone);
-        let known: Vec<Tensor> = ["emb_params", "clip_l", "clip_g"].into_iter().filter_map(named).collect();
+        let known: Vec<Tensor> = ROWS.into_iter().chain(ROWS_OF_XL).filter_map(named).collect();
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let (word, vectors) = match (known.is_empty(), tensors.len()) {
             (false, _) => (stem, known),
+            (true, _) if !outputs.is_empty() => {
+                return Err(malformed(format!(
+                    "the file is an embedding of a text encoder's outputs ({}), which is not supported; train the word \
+                     without OneTrainer's option for output embeddings",
+                    outputs.join(", ")
+                )));
+            }
             (true, 1) => tensors.into_iter().fold((stem, Vec::new()), |_, (name, x)| (name, vec![x])),
             _ => (stem, Vec::new()),
         };
         let table = |x: &Tensor| match x.size().as_slice() {
             [_] => Ok(x.f_unsqueeze(0)?),
             [1..=75, _] => Ok(x.shallow_clone()),
-            got => {
-                let problem = format!("the embedding has shape {got:?}; expected [width] or [1 to 75, width]");
-                Err(Error::Malformed { file: header.file.clone(), problem })
-            }
+            got => Err(malformed(format!("the embedding has shape {got:?}; expected [width] or [1 to 75, width]"))),
         };
         let vectors: Vec<Tensor> = vectors.iter().map(table).collect::<Result<_>>()?;
         let same = vectors.windows(2).all(|pair| matches!(pair, [a, b] if a.size().first() == b.size().first()));
         if vectors.is_empty() || !same || vectors.iter().any(|x| !x.is_floating_point()) {
-            let problem = match Contents::of(&header) {
+            return Err(malformed(match Contents::of(&header) {
                 Ok(contents) => format!("the file is {contents}, not an embedding of a word"),
                 Err(_) => {
                     "the file is not an embedding of a word; expected a tensor [n, width], or tensors clip_l and clip_g"
                         .into()
                 }
-            };
-            return Err(Error::Malformed { file: header.file, problem });
+            }));
         }
-        Ok(Self { file: header.file, word, vectors })
+        Ok(Self { file: header.file, word, vectors, outputs })
     }
 
     /// Changes the word that stands for the embedding in prompts.
@@ -87,6 +96,18 @@ impl Embedding {
     /// Returns the word that stands for the embedding in prompts. Upper and lower case letters count as the same.
     pub fn word(&self) -> &str {
         &self.word
+    }
+
+    /// Returns a note if the file also has output embeddings, which are not used.
+    pub(crate) fn note(&self) -> Option<String> {
+        let outputs = self.outputs.join(", ");
+        (!outputs.is_empty()).then(|| {
+            format!(
+                "{}: the embedding's vectors for a text encoder's outputs are not used ({outputs}), only those for its \
+                 inputs",
+                self.file
+            )
+        })
     }
 
     /// Returns the width of the rows for each text encoder that the word was made for.

@@ -70,6 +70,15 @@ impl fmt::Display for Contents {
 /// Prefix of the tensor names of ColorizeDiffusion's sketch encoder.
 pub(super) const SKETCH_ENCODER: &str = "control_encoder.";
 
+/// Names of an embedding's tensor, other than the word itself. OneTrainer writes `emp_params`.
+pub(super) const ROWS: [&str; 3] = ["emb_params", "emp_params", "string_to_param.*"];
+
+/// Names of an embedding's tensors for SDXL's two text encoders.
+pub(super) const ROWS_OF_XL: [&str; 2] = ["clip_l", "clip_g"];
+
+/// Names of OneTrainer's output embeddings, which replace states that a text encoder returns.
+pub(super) const OUTPUTS: [&str; 4] = ["clip_l_out", "clip_g_out", "emb_params_out", "emp_params_out"];
+
 /// A test of tensor names, and the contents of a file in which a name passes the test.
 type Sign = (fn(&str) -> bool, &'static str);
 
@@ -81,6 +90,7 @@ const OTHERS: &[Sign] = &[
     (|name| name == "task_embedding" || name.starts_with("control_add_embedding."), "a ControlNet union"),
     (|name| name.starts_with("ip_adapter.") || name.starts_with("image_proj."), "an IP-Adapter"),
     (|name| name.contains(".motion_modules."), "an AnimateDiff motion module"),
+    (|name| OUTPUTS.contains(&name), "an embedding of a text encoder's outputs"),
 ];
 
 /// Signs of models that this crate cannot use; tested only after a file was not recognized as a ControlNet.
@@ -182,11 +192,14 @@ impl Contents {
             [n, width] if (1..=75).contains(&n) => Some((n, width)),
             _ => None,
         };
-        if let Some(shape) = header.shape("clip_l").or_else(|| header.shape("clip_g")) {
+        if let Some(shape) = ROWS_OF_XL.iter().find_map(|name| header.shape(name)) {
             return vectors(shape).map(|(vectors, _)| Self::TextualInversion { family: ModelFamily::Sdxl, vectors });
         }
-        let only = || header.tensors.values().next().filter(|_| header.tensors.len() == 1).map(|only| &*only.shape);
-        let (vectors, width) = vectors(header.shape("emb_params").or_else(only)?)?;
+        let only = || match header.tensors.first_key_value() {
+            Some((name, only)) if header.tensors.len() == 1 && !OUTPUTS.contains(&name.as_str()) => Some(&*only.shape),
+            _ => None,
+        };
+        let (vectors, width) = vectors(ROWS.iter().find_map(|name| header.shape(name)).or_else(only)?)?;
         Some(Self::TextualInversion { family: ModelFamily::of_context(width).filter(|_| width != 2048)?, vectors })
     }
 

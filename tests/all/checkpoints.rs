@@ -505,6 +505,44 @@ fn learned_word_has_as_many_tokens_as_file_rows() -> Result<()> {
 }
 
 #[test]
+fn word_is_the_files_name_or_the_tensors_name() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("zzqx.safetensors");
+    let wrapped = ["state_dict.emb_params", "state_dict.<cat-toy>"];
+    for tensor in ["emb_params", "emp_params", "string_to_param.*", "clip_l", "<cat-toy>"].into_iter().chain(wrapped) {
+        write(&path, &Tensors::from([(tensor.to_owned(), Tensor::ones([2, 768], (Kind::Float, Device::Cpu)))]));
+        let word = if tensor.ends_with("<cat-toy>") { "<cat-toy>" } else { "zzqx" };
+        assert_eq!(Embedding::open(&path)?.word(), word, "{tensor}");
+        assert!(matches!(SingleFile::open(&path)?.contents()?, Contents::TextualInversion { vectors: 2, .. }));
+    }
+    Ok(())
+}
+
+#[test]
+fn output_embedding_is_told() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = Model::load(&Source::embedded())?;
+    let width = model.tensors("text_encoder")?.expect("a text encoder")["text_model.embeddings.token_embedding.weight"]
+        .size()[1];
+    let path = folder.path().join("zzqx.safetensors");
+    let open = |names: &[&str]| {
+        let rows = || Tensor::ones([2, width], (Kind::Float, Device::Cpu));
+        write(&path, &names.iter().map(|name| ((*name).to_owned(), rows())).collect());
+        Embedding::open(&path)
+    };
+    let learned = model.with_embedding(&open(&["clip_l", "clip_g", "clip_l_out", "clip_g_out"])?)?;
+    assert!(learned.notes().iter().any(|note| note.contains("are not used (clip_l_out, clip_g_out)")));
+    assert!(model.with_embedding(&open(&["clip_l", "clip_g"])?)?.notes().is_empty());
+    for names in [&["clip_l_out", "clip_g_out"][..], &["emp_params_out"], &["clip_l_out"]] {
+        let message = open(names).unwrap_err().to_string();
+        assert!(message.contains(&format!("a text encoder's outputs ({})", names.join(", "))), "{message}");
+        let message = SingleFile::open(&path)?.contents().unwrap_err().to_string();
+        assert!(message.contains("is an embedding of a text encoder's outputs, which is not supported"), "{message}");
+    }
+    Ok(())
+}
+
+#[test]
 fn taesd_replaces_the_vae_in_every_layout() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let random = Weights::random(5, Kind::Float, Device::Cpu);
