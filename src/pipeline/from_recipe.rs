@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::guidance::{Picture, Report};
 use crate::model::{Control, hex};
 use crate::nn::ControlNet;
+use crate::prompt::unread;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::size::Size;
@@ -119,6 +120,7 @@ impl<'p> Request<'p> {
     /// - words that the embedded model does not know;
     /// - guidance methods whose maps or pictures are too large for a PNG, so that the saved picture does not repeat them;
     /// - a guidance scale that another combination of the branches ignores;
+    /// - syntax of the web UI that is read as text: `<lora:ink:0.8>`, `AND`, `[red:blue:0.5]`;
     /// - pictures and drawings for ControlNets that have another size than the picture.
     ///
     /// # Errors
@@ -134,7 +136,7 @@ impl<'p> Request<'p> {
         let resized = self.controls.iter().filter_map(|control| control.resized(size)).map(Note::from);
         let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?, self.idle_scale()];
         let without = self.kept_controls.iter().map(|_| no_net());
-        let doubts = doubts.into_iter().flatten().chain(stored.too_large.iter().cloned());
+        let doubts = doubts.into_iter().flatten().chain(self.unread()).chain(stored.too_large.iter().cloned());
         Ok(self.notes.iter().cloned().chain(without).chain(doubts).chain(resized).collect())
     }
 
@@ -145,6 +147,19 @@ impl<'p> Request<'p> {
         let idle =
             "guidance scale and rescale have no effect, because the request combines the branches in another way";
         (set && self.combine.is_some()).then(|| idle.into())
+    }
+
+    /// Returns notes about syntax in the prompts that is read as text, each note once.
+    fn unread(&self) -> Vec<Note> {
+        let RequestConfig { prompt, second_prompt, negative, second_negative, .. } = &self.config;
+        let seconds = [second_prompt, second_negative].into_iter().flatten();
+        let mut notes: Vec<Note> = Vec::new();
+        for note in [prompt, negative].into_iter().chain(seconds).flat_map(|prompt| unread(prompt)) {
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+        notes
     }
 
     /// Returns a warning about a size that is far beyond the model's own.
@@ -341,9 +356,6 @@ impl<'p> Request<'p> {
         }
         if info.field("RNG") != Some("CPU") {
             self.notes.push("the picture's noise may be a GPU's; the same seed then gives other noise here".into());
-        }
-        if info.prompt.contains("<lora:") || info.prompt.contains("<hypernet:") {
-            self.notes.push(Remedy::Lora.after("networks in the prompt, such as <lora:…>, are read as text"));
         }
         if !unread.is_empty() {
             self.notes.push(format!("settings of the file that are not repeated: {}", unread.join("; ")).into());

@@ -4,10 +4,12 @@ mod colors;
 pub(crate) mod cursor;
 mod grammar;
 mod things;
+mod unread;
 mod words;
 
 pub use colors::{PromptColor, colors};
 pub use grammar::{Piece, parse};
+pub(crate) use unread::unread;
 pub(crate) use words::folded;
 
 use crate::error::{Error, Result};

@@ -222,6 +222,22 @@ fn words_unknown_to_the_embedded_model_are_one_note() -> Result<()> {
 }
 
 #[test]
+fn syntax_of_the_web_ui_is_noted_as_text() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let request =
+        pipeline.request("1girl, [red:blue:0.5] hair <lora:ink:0.8> AND eyes").negative("<lora:ink:0.8>").steps(1);
+    let notes = request.notes()?.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    for told in
+        ["such as <lora:ink:0.8>, are read as text", "AND in the prompt is read as a word", "[red:blue:0.5], are"]
+    {
+        assert_eq!(notes.matches(told).count(), 1, "{told} in {notes}");
+    }
+    assert!(request.run()?.notes.iter().any(|note| note.text.contains("<lora:ink:0.8>")));
+    assert!(pipeline.request("1girl, (red hair:1.2), [eyes]").notes()?.is_empty());
+    Ok(())
+}
+
+#[test]
 fn size_far_beyond_the_models_own_is_noted() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let notes = pipeline.request("1girl").size((4096, 4096)).notes()?;
