@@ -189,7 +189,21 @@ impl Conditioning {
     }
 }
 
-/// The parts of a model that a guidance method can use: tokenizer, text encoder, and the VAE in both directions.
+/// The parts of a model that a guidance method can use: tokenizer, text encoder, and the VAE in both directions. A
+/// [`Model`](crate::Model) is a codec; guidance methods get one in
+/// [`Setup::codec`](crate::guidance::Setup::codec).
+///
+/// ```
+/// use impasto::testing::ToyModel;
+/// use impasto::{Codec, Grid, Rgb};
+///
+/// let codec = ToyModel::new(1)?;
+/// assert_eq!(codec.prompt("a red boat")?.find("boat")?[0].len(), 1); // tokens of a phrase
+/// assert_eq!(codec.text("a red boat")?.context.size()[0], 1); // [1, tokens, width]
+/// let teal = codec.flat(Rgb(0, 128, 128), Grid::new(8, 12))?; // latent of a color, [1, 4, 8, 12]
+/// assert_eq!(codec.decode(&teal)?.size(), [1, 3, 8, 12]); // one pixel per cell in this codec
+/// # Ok::<(), impasto::Error>(())
+/// ```
 pub trait Codec {
     /// Returns the prompt with its tokens, in which phrases can be looked up.
     fn prompt(&self, text: &str) -> Result<Prompt>;

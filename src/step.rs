@@ -1,6 +1,14 @@
 //! Position in a run: its steps, and the grids of latents and attention sites.
 
-/// Rows and columns of a latent or of an attention site.
+/// Rows and columns of a latent or of an attention site. The fields have the names of the tensor's axes, [.., h, w].
+///
+/// ```
+/// use impasto::Grid;
+///
+/// let grid = Grid::new(24, 32); // the latent of a picture that is 256 pixels wide and 192 high
+/// assert_eq!((grid.h, grid.w, grid.cells()), (24, 32, 768));
+/// assert_eq!(grid.halved(1), Grid { h: 12, w: 16 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grid {
     /// Rows.

@@ -2,6 +2,34 @@
 //!
 //! The model's pictures show nothing, but the model has everything that a guidance method reads: branches, sites, a
 //! schedule, a codec.
+//!
+//! ```
+//! use impasto::diffusion::{Denoised, Noise, Schedule, Spacing, TrainingSchedule, solver::Euler};
+//! use impasto::guidance::Guidance;
+//! use impasto::sampler::{Sampler, Start};
+//! use impasto::testing::ToyModel;
+//! use impasto::{Grid, Result, Step};
+//!
+//! /// The guidance method to test: keeps every number of the clean picture in -1..=1.
+//! struct Clamp;
+//!
+//! impl Guidance for Clamp {
+//!     fn denoised(&mut self, _: &Step, denoised: &mut Denoised) -> Result<()> {
+//!         denoised.x0 = denoised.x0.f_clamp(-1.0, 1.0)?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let model = ToyModel::new(1)?;
+//! let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Leading)?;
+//! let start = Start::new("a red boat", Grid::new(8, 8), Noise::seeded(7));
+//! let mut run = Sampler::new(schedule, Euler).guide(Clamp).start(&model, start)?;
+//! while run.step()?.is_some() {}
+//! // Euler's last step ends at the clean picture, up to rounding.
+//! assert!(run.latent().abs().max().double_value(&[]) < 1.001);
+//! # Ok(()) }
+//! ```
 
 use crate::attention::{AttentionSite, Place, SiteKind, Tap};
 use crate::conditioning::{Codec, Conditioning};

@@ -157,7 +157,30 @@ bitflags::bitflags! {
 /// which the hook is called.
 ///
 /// Hooks are called per branch with that branch's rows (`n` of them, see [`At::images`]), phase by phase. Within a
-/// phase hooks are called in attach order. The module documentation has a complete example.
+/// phase hooks are called in attach order.
+///
+/// ```
+/// use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
+/// use impasto::{Branch, Pipeline, Result};
+/// use tch::Tensor;
+///
+/// /// Sharpens the attention to the prompt, so that every cell attends to fewer words.
+/// struct Sharpen(f64);
+///
+/// impl CrossAttentionHook for Sharpen {
+///     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+///         if site.is_cross() && branch == Branch::Cond { Interest::SCORES } else { Interest::NONE }
+///     }
+///     fn scores(&mut self, _: &At, scores: &mut Tensor) -> Result<()> {
+///         *scores = scores.f_mul_scalar(self.0)?;
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// Pipeline::builder().build()?.request("a red boat").seed(7).steps(2).hook(Sharpen(1.2)).run()?;
+/// # Ok(()) }
+/// ```
 #[allow(unused_variables)]
 pub trait CrossAttentionHook: Send {
     /// Returns the phases in which the hook is called at `site` in `branch`. Called once per site and branch in a run.

@@ -9,6 +9,25 @@ use crate::step::Step;
 use tch::{Device, Tensor};
 
 /// Predicts clean pictures (x0) from noisy latents: a model, a test's fake, or a model with ControlNets.
+///
+/// ```
+/// use impasto::attention::{AttentionSite, Tap};
+/// use impasto::diffusion::{Denoiser, Input, Predictions};
+/// use impasto::{Result, Step};
+///
+/// /// A model that takes every latent for a gray picture with noise.
+/// struct Gray;
+///
+/// impl Denoiser for Gray {
+///     fn sites(&self) -> &[AttentionSite] {
+///         &[]
+///     }
+///     fn denoise(&self, step: &Step, inputs: &[Input], _: &mut Tap) -> Result<Predictions> {
+///         let x0 = inputs.iter().map(|input| Ok(input.x.f_zeros_like()?)).collect::<Result<Vec<_>>>()?;
+///         Ok(Predictions::new(step, inputs, x0))
+///     }
+/// }
+/// ```
 pub trait Denoiser {
     /// Every attention site, in order of [`AttentionSite::index`]: first the UNet's sites, then the sites of
     /// ControlNets.

@@ -9,6 +9,31 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// Way to combine the predictions of several branches into one.
+///
+/// ```
+/// use impasto::diffusion::Predictions;
+/// use impasto::guidance::Combine;
+/// use impasto::{Branch, Pipeline, Result, Step};
+/// use tch::Tensor;
+///
+/// /// Classifier-free guidance whose scale falls from 9 to 3 during the run.
+/// struct Falling;
+///
+/// impl Combine for Falling {
+///     fn branches(&self, _: &Step) -> Vec<Branch> {
+///         vec![Branch::Uncond, Branch::Cond]
+///     }
+///     fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor> {
+///         let scale = 9.0 - 6.0 * step.index as f64 / step.count as f64;
+///         let (cond, uncond) = (predictions.x0(Branch::Cond)?, predictions.x0(Branch::Uncond)?);
+///         Ok(uncond.f_lerp(cond, scale)?) // uncond + scale·(cond − uncond)
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// Pipeline::builder().build()?.request("a red boat").seed(7).steps(2).combine(Falling).run()?;
+/// # Ok(()) }
+/// ```
 pub trait Combine: Send {
     /// Validates the settings, and finds the branches to combine by their role. Called before the first step.
     fn begin(&mut self, branches: &[BranchInfo]) -> Result<()> {

@@ -228,6 +228,33 @@ impl Plan {
 /// 4. per evaluation: `plan`, the hooks, `predicted`, `denoised`
 /// 5. per step: `transition`
 /// 6. after the last step of a whole run: `finish` and, if the picture is decoded, `decoded`
+///
+/// ```
+/// use impasto::diffusion::Transition;
+/// use impasto::guidance::{Guidance, Setup};
+/// use impasto::{Pipeline, Result, Step};
+///
+/// /// Measures the contrast of the predicted clean picture at every step.
+/// #[derive(Default)]
+/// struct Contrast(Vec<f64>);
+///
+/// impl Guidance for Contrast {
+///     fn begin(&mut self, _: &mut Setup) -> Result<()> {
+///         self.0.clear();
+///         Ok(())
+///     }
+///     fn transition(&mut self, _: &Step, transition: &mut Transition) -> Result<()> {
+///         self.0.push(transition.x0.f_std(true)?.f_double_value(&[])?);
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let mut contrast = Contrast::default();
+/// Pipeline::builder().build()?.request("a red boat").seed(7).steps(3).guide(&mut contrast).run()?;
+/// assert_eq!(contrast.0.len(), 3);
+/// # Ok(()) }
+/// ```
 #[allow(unused_variables)]
 pub trait Guidance: Send {
     /// Checks the settings, and returns an error if no run can use them. Called when a pipeline is built and before

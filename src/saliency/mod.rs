@@ -24,8 +24,49 @@ use tch::Tensor;
 
 /// A guidance method that also gives a map of where something is in the picture. A method that takes a saliency accepts
 /// any type of saliency. The pair `(a, b)` is a saliency too: its map is the sum of the maps of `a` and `b`.
+///
+/// Such a method calls the saliency's phases before its own and then reads [`map`](Self::map).
+/// [`ColorForce`](crate::methods::ColorForce) reads the map
+/// - once per step of its window, in `transition`;
+/// - once per evaluation, in `denoised`, with `ForceTarget::Denoised`;
+/// - once, at the end of the first pass, if the force has a first pass. The map then serves the whole second pass.
+///
+/// ```
+/// use impasto::diffusion::Denoised;
+/// use impasto::guidance::{Guidance, Setup};
+/// use impasto::methods::ColorForce;
+/// use impasto::saliency::Saliency;
+/// use impasto::{Pipeline, Result, Rgb, Step};
+/// use tch::Tensor;
+///
+/// /// Finds cells by the first channel of the latent, which is mostly brightness.
+/// #[derive(Default)]
+/// struct Bright(Option<Tensor>);
+///
+/// impl Guidance for Bright {
+///     fn begin(&mut self, _: &mut Setup) -> Result<()> {
+///         self.0 = None;
+///         Ok(())
+///     }
+///     fn denoised(&mut self, _: &Step, denoised: &mut Denoised) -> Result<()> {
+///         self.0 = Some(denoised.x0.f_narrow(1, 0, 1)?.f_sigmoid()?); // [n, 1, h, w] in 0..=1
+///         Ok(())
+///     }
+/// }
+///
+/// impl Saliency for Bright {
+///     fn map(&self) -> Result<Option<Tensor>> {
+///         Ok(self.0.as_ref().map(Tensor::shallow_clone))
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let mut light = ColorForce::published("light", Rgb(255, 200, 120)).saliency(Bright::default()).saliency_cutoff(0.7);
+/// Pipeline::builder().build()?.request("a red boat, sky").seed(7).steps(4).guide(&mut light).run()?;
+/// # Ok(()) }
+/// ```
 pub trait Saliency: Guidance {
-    /// Returns the map, [n, 1, h, w] f32 in 0..=`range()` at latent resolution; `None` before the first map.
+    /// Returns the map, [n, 1, h, w] f32 in 0..=`range()` at latent resolution; `None` before the first map of a run.
     fn map(&self) -> Result<Option<Tensor>>;
 
     /// Returns the largest value that a map can have.

@@ -18,6 +18,10 @@ struct Surface {
     items: usize,
     /// Number of names of each module that is public up to the root.
     names: BTreeMap<String, usize>,
+    /// Number of public traits.
+    traits: usize,
+    /// Public traits whose own documentation has no example that is compiled.
+    bare_traits: Vec<String>,
 }
 
 const fn is_public(visibility: &Visibility) -> bool {
@@ -48,6 +52,18 @@ fn counted(item: &Item) -> Option<(&[syn::Attribute], &Visibility)> {
     })
 }
 
+/// Returns true if documentation has a block of code that `cargo test` compiles.
+fn has_example(attributes: &[syn::Attribute]) -> bool {
+    let line = |attribute: &syn::Attribute| match &attribute.meta.require_name_value().ok()?.value {
+        syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
+        _ => None,
+    };
+    let docs = attributes.iter().filter(|attribute| attribute.path().is_ident("doc")).filter_map(line);
+    let text = docs.collect::<Vec<_>>().join("\n");
+    let mut fences = text.lines().filter_map(|line| line.trim().strip_prefix("```")).step_by(2);
+    fences.any(|kind| ["", "rust", "no_run", "should_panic"].contains(&kind))
+}
+
 impl Surface {
     /// Reads a crate from its root, `lib.rs`. Modules that are compiled for tests alone are left out.
     fn read(root: &Path) -> Self {
@@ -74,6 +90,14 @@ impl Surface {
                 }
                 Item::Mod(item) if !is_test(&item.attrs) => self.below(item, folder, module, open),
                 item => {
+                    if let Item::Trait(item) = item
+                        && is_public(&item.vis)
+                        && !is_test(&item.attrs)
+                    {
+                        self.traits += 1;
+                        let bare = (!has_example(&item.attrs)).then(|| format!("{module}::{}", item.ident));
+                        self.bare_traits.extend(bare);
+                    }
                     let public = counted(item).is_some_and(|(attrs, vis)| is_public(vis) && !is_test(attrs));
                     self.items += usize::from(public);
                     names += usize::from(public);
@@ -134,6 +158,33 @@ fn public_items_and_names_stay_few() {
     assert!(surface.items > 500 && surface.names.len() > 15, "{}: {:?}", surface.items, surface.names);
     let excess = surface.excess(MOST_ITEMS, MOST_NAMES);
     assert!(excess.is_empty(), "\n{}", excess.join("\n"));
+}
+
+#[test]
+fn every_public_trait_has_a_compiled_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crates = fs::read_dir(root.join("crates")).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let roots = crates.chain([root.to_owned()]).map(|folder| folder.join("src/lib.rs")).filter(|root| root.is_file());
+    let surfaces: Vec<Surface> = roots.map(|root| Surface::read(&root)).collect();
+    assert!(surfaces.len() > 5 && surfaces.iter().map(|surface| surface.traits).sum::<usize>() >= 13);
+    let bare: Vec<&String> = surfaces.iter().flat_map(|surface| &surface.bare_traits).collect();
+    assert!(bare.is_empty(), "add an example to the documentation of each of these traits: {bare:?}");
+}
+
+#[test]
+fn trait_without_a_compiled_example_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let example = |kind: &str| format!("/// Text.\n/// ```{kind}\n/// let x = 1;\n/// ```\n");
+    let [plain, text, slow] = ["", "text", "no_run"].map(example);
+    let inner = format!("mod inner {{ pub trait A {{}} {text} pub trait B {{}} trait Own {{}} }}");
+    let tests = "#[cfg(test)] mod tests { pub trait C {} }";
+    let traits = format!("{plain} pub trait D {{}} {slow} pub trait E {{}} {text}{plain} pub trait F {{}}");
+    fs::write(folder.path().join("lib.rs"), format!("{inner} {tests} {traits}")).expect("written");
+    let surface = Surface::read(&folder.path().join("lib.rs"));
+    assert_eq!(
+        (surface.traits, surface.bare_traits),
+        (5, ["A", "B"].map(|name| format!("impasto::inner::{name}")).into())
+    );
 }
 
 #[test]

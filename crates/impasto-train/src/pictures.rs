@@ -6,6 +6,24 @@ use impasto::{Raster, Result};
 use tch::Tensor;
 
 /// A numbered sequence of pictures with captions.
+///
+/// ```
+/// use impasto::{Raster, Result, Rgb, Size};
+/// use impasto_train::{Pictures, Sample};
+///
+/// /// Flat pictures in shades of red, without an end.
+/// struct Reds;
+///
+/// impl Pictures for Reds {
+///     fn sample(&self, number: u64) -> Result<Sample> {
+///         let picture = Raster::flat(Rgb((number % 256) as u8, 0, 0), Size::new(64, 64));
+///         Ok(Sample { picture, caption: "a red picture".into(), latent: None })
+///     }
+/// }
+///
+/// assert_eq!(Reds.sample(300)?.picture.pixel(0, 0), Some(Rgb(44, 0, 0)));
+/// # Ok::<(), impasto::Error>(())
+/// ```
 pub trait Pictures: Send + Sync {
     /// Returns the sample of a number. Every number has a sample, and always the same one.
     ///

@@ -12,6 +12,36 @@ use tch::Tensor;
 ///
 /// Every worker has a task of its own, in its own thread. All randomness comes from the [`Shard`], so that a training
 /// step depends only on its number and the weights. A training run can therefore be resumed.
+///
+/// ```
+/// use impasto::{Raster, Result};
+/// use impasto_train::{Loss, Parameters, Shard, Task};
+/// use tch::{Device, Kind, Tensor};
+///
+/// /// Learns the matrix that doubles a vector.
+/// struct Double;
+///
+/// impl Task for Double {
+///     fn loss(&self, parameters: &Parameters, shard: &Shard) -> Result<Loss> {
+///         let x = shard.noise().draw(&[16, 4])?;
+///         let matrix = parameters.weights("", Kind::Float).tensor("matrix", &[4, 4])?;
+///         let total = x.f_matmul(&matrix)?.f_sub(&x.f_mul_scalar(2.0)?)?.f_square()?.f_mean(Kind::Float)?;
+///         Ok(Loss { total, parts: Vec::new() })
+///     }
+///     fn evaluate(&self, _: &Parameters) -> Result<Vec<(&'static str, f64)>> {
+///         Ok(Vec::new())
+///     }
+///     fn sheet(&self, _: &Parameters) -> Result<Option<Raster>> {
+///         Ok(None)
+///     }
+/// }
+///
+/// let matrix = Tensor::eye(4, (Kind::Float, Device::Cpu)) * 2.0;
+/// let parameters = Parameters::new(&[("matrix".to_owned(), matrix)].into(), Device::Cpu)?;
+/// let shard = Shard { seed: 1, step: 0, part: 0, parts: 1, progress: 0.0 };
+/// assert_eq!(Double.loss(&parameters, &shard)?.total.double_value(&[]), 0.0);
+/// # Ok::<(), impasto::Error>(())
+/// ```
 pub trait Task {
     /// Returns the loss of a shard of a batch, a scalar that gradients flow back from, with figures for the journal.
     ///

@@ -72,7 +72,32 @@ pub struct Own {
 }
 
 /// Makes pictures.
+///
+/// ```
+/// use impasto_yardstick::guides::Guide;
+/// use impasto_yardstick::metrics::Picture;
+/// use impasto_yardstick::runner::{Failure, Generator, Request, Shot};
+/// use impasto::Rgb;
+/// use ndarray::Array2;
+///
+/// /// Paints every picture in the first color that was asked for.
+/// struct Flat;
+///
+/// impl Generator for Flat {
+///     fn make(&mut self, request: &Request<'_>) -> Result<Shot, Failure> {
+///         let color = request.asked.first().map_or(Rgb(128, 128, 128), |asked| asked.rgb);
+///         Ok(Shot { picture: Array2::from_elem((64, 64), color), ..Shot::default() })
+///     }
+///     fn drawing(&mut self, _: &Guide) -> Result<Picture, Failure> {
+///         Err("this generator draws no guides".into())
+///     }
+///     fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure> {
+///         Ok(if a == b { 1.0 } else { 0.0 })
+///     }
+/// }
+/// ```
 pub trait Generator {
+    /// Makes the picture of a request.
     fn make(&mut self, request: &Request<'_>) -> Result<Shot, Failure>;
 
     /// Returns the seed to use: the request's seed, or the seed that a method finds by a search.

@@ -82,7 +82,31 @@ use crate::recipe::Recipe;
 use crate::step::Step;
 use tch::Tensor;
 
-/// The requests that a solver can make inside a step, as often as needed.
+/// The requests that a solver can make inside a step, as often as needed. The sampler implements this trait; an
+/// implementation of your own tests a solver without a model:
+///
+/// ```
+/// use impasto::diffusion::solver::{Euler, Eval, Solver};
+/// use impasto::{Result, Step};
+/// use tch::{Device, Kind, Tensor};
+///
+/// /// A model that takes every latent for a gray picture with noise.
+/// struct Gray;
+///
+/// impl Eval for Gray {
+///     fn x0(&mut self, x: &Tensor, _sigma: f64) -> Result<Tensor> {
+///         Ok(x.f_zeros_like()?)
+///     }
+///     fn noise(&mut self) -> Result<Tensor> {
+///         Ok(Tensor::f_randn([1, 4, 8, 8], (Kind::Float, Device::Cpu))?)
+///     }
+/// }
+///
+/// let (x, step) = (Tensor::ones([1, 4, 8, 8], (Kind::Float, Device::Cpu)), Step::new(0, 2, 10.0, 5.0, 900.0));
+/// let next = Euler.step(&step, &x, &mut Gray)?;
+/// assert_eq!(next.mean, x * 0.5); // half of the noise is left
+/// # Ok::<(), impasto::Error>(())
+/// ```
 pub trait Eval {
     /// Calls the model: returns the clean picture for latent `x` at noise level `sigma`, combined from all branches.
     fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor>;
@@ -103,6 +127,31 @@ pub trait Eval {
 /// A solver with a memory of earlier steps stores the model's predictions, and clears the memory in [`Solver::reset`].
 /// A solver that starts again from an earlier latent, such as [`UniPc`] and [`Singlestep`], must add later edits of its
 /// mean again. Without this, the solver would undo pulls and masks.
+///
+/// ```
+/// use impasto::diffusion::Transition;
+/// use impasto::diffusion::solver::{Eval, Solver, euler_step};
+/// use impasto::{Pipeline, Result, Step};
+/// use tch::Tensor;
+///
+/// /// A straight line from the latent toward the predicted clean picture.
+/// struct Line;
+///
+/// impl Solver for Line {
+///     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+///         let x0 = eval.x0(x, step.from)?;
+///         let mean = euler_step(x, &x0, step.from, step.to)?;
+///         Ok(Transition::new(mean, 0.0, step.to, x.shallow_clone(), x0))
+///     }
+///     fn name(&self) -> &'static str {
+///         "Line"
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// Pipeline::builder().build()?.request("a red boat").seed(7).steps(2).solver(Line).run()?;
+/// # Ok(()) }
+/// ```
 pub trait Solver: Send {
     /// Forgets earlier steps; called at the start of a run.
     fn reset(&mut self) {}

@@ -22,6 +22,28 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Finds the parts of a picture.
+///
+/// ```
+/// use impasto_yardstick::judge::{Judge, Seen, View, class};
+/// use impasto_yardstick::runner::Failure;
+/// use ndarray::Array2;
+///
+/// /// Takes dark pixels for hair, and all others for background.
+/// struct Dark;
+///
+/// impl Judge for Dark {
+///     fn look(&mut self, view: &View<'_>) -> Result<Option<Seen>, Failure> {
+///         let hair = class("hair", view.phrases);
+///         let labels = view.picture.map(|pixel| if pixel.0 < 64 { hair } else { 0 });
+///         Ok(Some(Seen { labels, sure: [(hair, 0.5)].into() }))
+///     }
+/// }
+///
+/// let picture = Array2::from_elem((4, 4), impasto::Rgb(20, 10, 10));
+/// let seen = Dark.look(&View { picture: &picture, phrases: &["hair".to_owned()], attention: &[] })?;
+/// assert!(seen.is_some_and(|seen| seen.labels.iter().all(|label| *label != 0)));
+/// # Ok::<(), Failure>(())
+/// ```
 pub trait Judge {
     /// Finds the parts of a picture. `None` means that the parts are not known yet: the picture waits, and nothing is
     /// recorded.
