@@ -531,7 +531,7 @@ fn output_embedding_is_told() -> Result<()> {
         Embedding::open(&path)
     };
     let learned = model.with_embedding(&open(&["clip_l", "clip_g", "clip_l_out", "clip_g_out"])?)?;
-    assert!(learned.notes().iter().any(|note| note.contains("are not used (clip_l_out, clip_g_out)")));
+    assert!(learned.notes().iter().any(|note| note.text.contains("are not used (clip_l_out, clip_g_out)")));
     assert!(model.with_embedding(&open(&["clip_l", "clip_g"])?)?.notes().is_empty());
     for names in [&["clip_l_out", "clip_g_out"][..], &["emp_params_out"], &["clip_l_out"]] {
         let message = open(names).unwrap_err().to_string();

@@ -228,7 +228,7 @@ fn trained_norms_and_half_pairs_reach_the_model() -> Result<()> {
         let name = format!("{norm}.{kind}");
         assert_eq!(after?.expect("a UNet")[&name], &before?.expect("a UNet")[&name] + 1.0);
     }
-    let notes = inked.notes().join("\n");
+    let notes = inked.notes().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let told = format!("{halves} of the LoRA's {} modules are incomplete and not used", halves + 1);
     assert!(notes.contains(&told) && notes.contains("has an up matrix, but no down matrix"), "{notes}");
     Ok(())
