@@ -68,7 +68,10 @@ impl Checkpoint {
     pub(crate) fn open(source: &Source, reading: Reading) -> Result<Self> {
         #[cfg(feature = "hub")]
         if let Source::Hub(hub) = source {
-            return Self::open(&hub.fetch(reading.variant.as_deref())?, reading);
+            let (source, note) = hub.fetched(reading.variant.as_deref(), &mut |_| {})?;
+            let checkpoint = Self::open(&source, reading)?;
+            checkpoint.notes.borrow_mut().extend(note);
+            return Ok(checkpoint);
         }
         let mut notes = Vec::new();
         let place = match source {

@@ -264,8 +264,8 @@ fn blobs(cache: &Path) -> Vec<String> {
     files.into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-#[test]
-fn model_from_a_hub_equals_the_embedded_model() -> Result<()> {
+/// The embedded model's files, and a file that no model needs.
+fn model_files() -> BTreeMap<String, Vec<u8>> {
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     let mut files = BTreeMap::from([("README.md".to_owned(), b"not needed".to_vec())]);
     for part in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
@@ -276,7 +276,12 @@ fn model_from_a_hub_equals_the_embedded_model() -> Result<()> {
             files.insert(path, std::fs::read(entry.path()).expect("a file"));
         }
     }
-    let (server, cache) = (Server::start(files, Mode::Fine), tempfile::tempdir().expect("a folder"));
+    files
+}
+
+#[test]
+fn model_from_a_hub_equals_the_embedded_model() -> Result<()> {
+    let (server, cache) = (Server::start(model_files(), Mode::Fine), tempfile::tempdir().expect("a folder"));
     let hub = server.hub(cache.path());
     let text = |model: &Model| model.text("a red boat").map(|text| text.context);
     let model = Model::load(&hub.clone().into())?;
@@ -304,6 +309,39 @@ fn model_from_a_hub_equals_the_embedded_model() -> Result<()> {
         message.contains("revision v2 is not in the cache") && message.contains("hf download owner/name"),
         "{message}"
     );
+    Ok(())
+}
+
+#[test]
+fn model_in_the_cache_needs_no_network() -> Result<()> {
+    let (server, cache) = (Server::start(model_files(), Mode::Fine), tempfile::tempdir().expect("a folder"));
+    server.hub(cache.path()).fetch(None)?;
+    let busy = Server::start(model_files(), Mode::Busy);
+    // Nothing listens at port 9, and a busy hub answers no request.
+    let away = Hub { endpoint: Some("http://127.0.0.1:9".into()), ..server.hub(cache.path()) };
+    for hub in [away.clone(), busy.hub(cache.path())] {
+        let notes = Model::load(&hub.into())?.notes().join("; ");
+        let says = |words: &str| notes.contains(words);
+        assert!(says("the hub cannot be reached") && says("in the cache") && says("HF_HUB_OFFLINE"), "{notes}");
+    }
+    assert!(!Model::load(&server.hub(cache.path()).into())?.notes().join("; ").contains("cannot be reached"));
+
+    let snapshot = cache.path().join(format!("models--owner--name/snapshots/{COMMIT}"));
+    let fails = |removed: &str, missing: &str| {
+        let path = snapshot.join(removed);
+        let content = std::fs::read(&path).expect("a file");
+        std::fs::remove_file(&path).expect("removed");
+        let message = away.fetch(None).unwrap_err().to_string();
+        assert!(message.contains(missing) && message.contains("cannot be reached"), "{message}");
+        let offline = Hub { offline: Some(true), ..away.clone() };
+        let message = offline.fetch(None).unwrap_err().to_string();
+        assert!(message.contains(missing) && message.contains("HF_HUB_OFFLINE"), "{message}");
+        std::fs::write(&path, content).expect("written");
+    };
+    fails("unet/diffusion_pytorch_model.safetensors", "unet/*.safetensors is not in the cache");
+    fails("scheduler/scheduler_config.json", "scheduler/* is not in the cache");
+    let message = Hub { revision: "v2".into(), ..away }.fetch(None).unwrap_err().to_string();
+    assert!(message.contains("revision v2 is not in the cache, and the hub cannot be reached"), "{message}");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::weights::single::SingleFile;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -78,6 +79,16 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 fn newest(repository: &Path) -> Option<PathBuf> {
     let snapshots = fs::read_dir(repository.join("snapshots")).ok()?.flatten().map(|entry| entry.path());
     snapshots.filter(|path| path.is_dir()).max_by_key(|path| fs::metadata(path).and_then(|found| found.modified()).ok())
+}
+
+/// Returns the files of a snapshot that are there whole, with their sizes in bytes.
+pub(super) fn files_of(snapshot: &Path) -> Result<BTreeMap<String, u64>> {
+    let named = |path: PathBuf| {
+        let kind = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+        let parts = path.strip_prefix(snapshot).ok()?.iter().map(|part| part.to_str());
+        Some((parts.collect::<Option<Vec<_>>>()?.join("/"), kind.len()))
+    };
+    Ok(below(snapshot)?.into_iter().filter_map(named).collect())
 }
 
 /// Returns all files below a folder. Links to folders are not followed, because they may form a circle.

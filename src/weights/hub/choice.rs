@@ -11,12 +11,18 @@ use std::path::Path;
 
 /// The files to fetch: files of a diffusers folder, or one single file.
 pub(super) enum Choice {
-    Folder(Vec<String>),
+    Folder {
+        files: Vec<String>,
+        /// Folders of the parts of a model; the empty name for the repository itself.
+        parts: Vec<String>,
+    },
     File(String),
 }
 
 /// Parts that this crate does not read.
 const IGNORED: [&str; 2] = ["safety_checker", "feature_extractor"];
+/// Parts that a model can do without.
+const OPTIONAL: [&str; 1] = ["image_encoder"];
 /// Names of a part's configuration and tokenizer files.
 const SMALL: [&str; 8] = [
     "config.json",
@@ -58,13 +64,11 @@ impl Choice {
                 return Err(hub.error(Remedy::Model.after(problem)));
             }
             let used = |value: &Value| value.as_array().is_some_and(|pair| pair.iter().all(Value::is_string));
-            let parts: Vec<&String> = parts
-                .iter()
-                .filter(|(part, value)| used(value) && !IGNORED.contains(&part.as_str()) && is_inside(part))
-                .map(|(part, _)| part)
-                .collect();
+            let parts = parts.into_iter().filter(|(part, value)| used(value) && is_inside(part));
+            let parts = parts.map(|(part, _)| part).filter(|part| !IGNORED.contains(&part.as_str()));
+            let parts: Vec<String> = parts.collect();
             let (mut files, mut varied) = (vec![index.to_owned()], false);
-            for part in parts {
+            for part in &parts {
                 let start = format!("{part}/");
                 let (chosen, other) = weights(hub, listed, &start, variant, &mut read)?;
                 varied |= other;
@@ -76,12 +80,12 @@ impl Choice {
                      converted on loading",
                     weight_names(listed, "").join(", ")
                 ))),
-                _ => Ok(Self::Folder(files)),
+                _ => Ok(Self::Folder { files, parts }),
             };
         }
         if listed.contains_key("config.json") {
             let chosen = weights(hub, listed, "", variant, &mut read)?.0;
-            return Ok(Self::Folder(small(listed, "").chain(chosen).collect()));
+            return Ok(Self::Folder { files: small(listed, "").chain(chosen).collect(), parts: vec![String::new()] });
         }
         match singles(listed).as_slice() {
             [] => Err(hub.error(
@@ -97,15 +101,37 @@ impl Choice {
 
     pub(super) fn files(&self) -> &[String] {
         match self {
-            Self::Folder(files) => files,
+            Self::Folder { files, .. } => files,
             Self::File(file) => std::slice::from_ref(file),
         }
+    }
+
+    /// Returns what is missing among the files that are there: a file, the weights of a network
+    /// (`unet/*.safetensors`) or a whole part (`scheduler/*`). `None` if nothing is missing.
+    pub(super) fn missing(&self, there: &BTreeMap<String, u64>) -> Option<String> {
+        let (files, parts) = match self {
+            Self::Folder { files, parts } => (files, parts.as_slice()),
+            Self::File(_) => return None,
+        };
+        let file = files.iter().find(|file| !there.contains_key(*file)).cloned();
+        file.or_else(|| {
+            parts.iter().filter(|part| !OPTIONAL.contains(&part.as_str())).find_map(|part| {
+                let start = if part.is_empty() { String::new() } else { format!("{part}/") };
+                let own = || files.iter().filter_map(|file| file.strip_prefix(&start));
+                if own().next().is_none() {
+                    return Some(format!("{start}*"));
+                }
+                let is_network = there.contains_key(&format!("{start}config.json"));
+                let has_weights = || own().any(|file| file.ends_with(".safetensors"));
+                (is_network && !has_weights()).then(|| format!("{start}*.safetensors"))
+            })
+        })
     }
 
     /// Returns the source of the chosen files in the cache.
     pub(super) fn source(&self, snapshot: &Path) -> Source {
         match self {
-            Self::Folder(_) => Source::Dir(snapshot.into()),
+            Self::Folder { .. } => Source::Dir(snapshot.into()),
             Self::File(file) => Source::File(snapshot.join(file)),
         }
     }

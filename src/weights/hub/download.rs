@@ -123,12 +123,11 @@ impl<'h> Client<'h> {
     }
 
     /// Requests a path below the endpoint and parses the answer as JSON.
-    pub(super) fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let answer = self.follow("GET", &format!("{}/{path}", self.endpoint), None);
-        self.parsed(answer.map_err(|stop| self.told(stop))?)
+    pub(super) fn json<T: DeserializeOwned>(&self, path: &str) -> std::result::Result<T, Stop> {
+        self.parsed(self.follow("GET", &format!("{}/{path}", self.endpoint), None)?)
     }
 
-    fn parsed<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
+    fn parsed<T: DeserializeOwned>(&self, response: Response) -> std::result::Result<T, Stop> {
         let url = response.get_url().to_owned();
         let mut text = Vec::new();
         let collect = |bytes: &[u8]| {
@@ -136,19 +135,19 @@ impl<'h> Client<'h> {
             Ok(())
         };
         self.read(response, LONGEST, collect).map_err(|stop| match stop {
-            Stop::Again(problem) => self.hub.error(format!("{url}: {problem}")),
-            Stop::Error(error) => error,
+            Stop::Again(problem) => Stop::Again(format!("{url}: {problem}")),
+            stop => stop,
         })?;
-        serde_json::from_slice(&text)
-            .map_err(|error| self.hub.error(format!("{url} did not answer like a Hugging Face hub: {error}")))
+        let foreign = |error| self.hub.error(format!("{url} did not answer like a Hugging Face hub: {error}"));
+        serde_json::from_slice(&text).map_err(|error| Stop::Error(foreign(error)))
     }
 
     /// Lists all files of a commit with their sizes.
-    pub(super) fn list(&self, commit: &str) -> Result<BTreeMap<String, u64>> {
+    pub(super) fn list(&self, commit: &str) -> std::result::Result<BTreeMap<String, u64>, Stop> {
         let mut url = format!("{}/api/models/{}/tree/{commit}?recursive=true", self.endpoint, self.hub.repository);
         let mut files = BTreeMap::new();
         for _ in 0..PAGES {
-            let response = self.follow("GET", &url, None).map_err(|stop| self.told(stop))?;
+            let response = self.follow("GET", &url, None)?;
             let next = response.header("link").and_then(|link| {
                 let (address, _) = link.split(',').find(|link| link.contains("rel=\"next\""))?.split_once('>')?;
                 Some(address.trim().trim_start_matches('<').to_owned())
@@ -461,8 +460,8 @@ impl<'h> Client<'h> {
 }
 
 /// Reason why a request or a download ended.
-enum Stop {
-    /// A problem that another attempt may solve.
+pub(super) enum Stop {
+    /// A problem that another attempt may solve, such as a network that is down.
     Again(String),
     Error(Error),
 }

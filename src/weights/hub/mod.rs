@@ -19,10 +19,11 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::wording::Remedy;
 use choice::Choice;
-use download::{Client, Progress};
+use download::{Client, Progress, Stop};
 use repository::{is_inside, is_plain};
 use serde::Deserialize;
 use settings::Settings;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The hub's answer about a revision.
@@ -34,6 +35,9 @@ struct Revision {
 impl Hub {
     /// Fetches the needed files that are not in the cache yet, and returns their folder or file in the cache. `variant`
     /// means the same as in `LoadOptions`. Loading a model from a hub calls this method.
+    ///
+    /// If the hub cannot be reached and the cache has all files, this method returns those in the cache. The notes of a
+    /// model then say so.
     ///
     /// # Errors
     /// [`Error::Hub`] with the hub's answer and what to do; [`Error::Io`]. A file that differs from the hub's
@@ -59,7 +63,16 @@ impl Hub {
     /// # Errors
     /// The errors of [`fetch`](Self::fetch).
     pub fn fetch_with(&self, variant: Option<&str>, mut progress: impl FnMut(&Download)) -> Result<Source> {
-        let progress: &mut Progress<'_> = &mut progress;
+        Ok(self.fetched(variant, &mut progress)?.0)
+    }
+
+    /// Fetches as [`fetch_with`](Self::fetch_with) does. Also returns a note if the hub could not be reached and the
+    /// files are those in the cache.
+    pub(crate) fn fetched(
+        &self,
+        variant: Option<&str>,
+        progress: &mut Progress<'_>,
+    ) -> Result<(Source, Option<String>)> {
         self.check()?;
         let settings = Settings::of(self, |name| std::env::var(name).ok().filter(|value| !value.is_empty()));
         let cache =
@@ -68,17 +81,23 @@ impl Hub {
         let folder = cache.join(repo.folder_name());
         let cached = hf_hub::Cache::new(cache).repo(repo);
         if settings.offline {
-            return self.cached(&folder);
+            let way = "and downloads are disabled (HF_HUB_OFFLINE or `Hub::offline`)";
+            return Ok((self.cached(&folder, way)?, None));
         }
         let client = Client::new(self, settings.endpoint, settings.token, folder.clone());
-        let revision = self.revision.replace('/', "%2F");
-        let Revision { sha } = client.json(&format!("api/models/{}/revision/{revision}", self.repository))?;
-        if !is_plain(&sha) {
-            return Err(self.error(format!(
-                "the hub answered with the commit \"{sha}\", which is not valid; use another endpoint or a folder"
-            )));
-        }
-        let listed = client.list(&sha)?;
+        let (sha, listed) = match self.listed(&client) {
+            Ok(listed) => listed,
+            Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Again(problem)) => {
+                let source = self.cached(&folder, &format!("and the hub cannot be reached ({problem})"))?;
+                let note = format!(
+                    "the hub cannot be reached ({problem}); the model is the copy of {} in the cache; set \
+                     HF_HUB_OFFLINE=1 to use the cache without a request",
+                    self.repository
+                );
+                return Ok((source, Some(note)));
+            }
+        };
         let snapshot = folder.join("snapshots").join(&sha);
         let choice = Choice::of(self, &listed, variant, |file| {
             client.fetch(&sha, file, listed.get(file).copied(), progress)?;
@@ -90,38 +109,45 @@ impl Hub {
         if self.revision != sha {
             cached.create_ref(&sha).map_err(|error| Error::io(folder.join("refs"), error))?;
         }
-        Ok(choice.source(&snapshot))
+        Ok((choice.source(&snapshot), None))
     }
 
-    /// Returns the source that is in the cache already, without any request.
-    fn cached(&self, folder: &Path) -> Result<Source> {
+    /// Asks the hub for the commit of the revision, and for the commit's files with their sizes.
+    fn listed(&self, client: &Client<'_>) -> std::result::Result<(String, BTreeMap<String, u64>), Stop> {
+        let revision = self.revision.replace('/', "%2F");
+        let Revision { sha } = client.json(&format!("api/models/{}/revision/{revision}", self.repository))?;
+        if !is_plain(&sha) {
+            return Err(Stop::Error(self.error(format!(
+                "the hub answered with the commit \"{sha}\", which is not valid; use another endpoint or a folder"
+            ))));
+        }
+        let listed = client.list(&sha)?;
+        Ok((sha, listed))
+    }
+
+    /// Returns the source that is in the cache already, without any request. `reason` says in an error why nothing is
+    /// downloaded.
+    fn cached(&self, folder: &Path, reason: &str) -> Result<Source> {
+        let missing = |what: String| {
+            let command = format!("hf download {} --revision {}", self.repository, self.revision);
+            self.error(format!("{what} is not in the cache, {reason}; run `{command}` with a network"))
+        };
         let commit = files::read_text(&folder.join("refs").join(&self.revision), files::LARGEST_CONFIG);
         let commit = commit.map_or_else(|_| self.revision.clone(), |commit| commit.trim().to_owned());
         let snapshot = folder.join("snapshots").join(&commit);
-        let missing = |what: String| {
-            let command = format!("hf download {} --revision {}", self.repository, self.revision);
-            Err(self
-                .error(format!("{what} is not in the cache, and downloads are disabled (offline); run `{command}`")))
-        };
         if !is_plain(&commit) || !snapshot.is_dir() {
-            return missing(format!("revision {}", self.revision));
+            return Err(missing(format!("revision {}", self.revision)));
         }
-        let names = std::fs::read_dir(&snapshot).map_err(|error| Error::io(&snapshot, error))?;
-        let single = || {
-            let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-            let mut files = names.filter(|name| name.ends_with(".safetensors"));
-            files.next().filter(|_| files.next().is_none())
-        };
-        match &self.file {
-            Some(file) if snapshot.join(file).is_file() => Ok(Source::File(snapshot.join(file))),
-            Some(file) => missing(file.clone()),
-            None if ["model_index.json", "config.json"].iter().any(|file| snapshot.join(file).is_file()) => {
-                Ok(Source::Dir(snapshot))
-            }
-            None => match single() {
-                Some(file) => Ok(Source::File(snapshot.join(file))),
-                None => missing("model_index.json".into()),
-            },
+        let listed = cache::files_of(&snapshot)?;
+        if let Some(file) = self.file.as_ref().filter(|file| !listed.contains_key(*file)) {
+            return Err(missing(file.clone()));
+        }
+        // The variant is chosen when the model is loaded. Any weights of a part count.
+        let read = |file: &str| files::read(&snapshot.join(file), files::LARGEST_TEXT);
+        let choice = Choice::of(self, &listed, None, read)?;
+        match choice.missing(&listed) {
+            Some(what) => Err(missing(what)),
+            None => Ok(choice.source(&snapshot)),
         }
     }
 
