@@ -142,12 +142,20 @@ pub enum Error {
     #[error("the phrase has no letter or digit; use words of the prompt")]
     EmptyPhrase,
     /// Colors that phrases were assigned to do not occur in the painted map.
-    #[error("{}; the map's colors are {}; {}", not_in_map(missing, palette), mixed(palette), Remedy::Tolerance)]
+    #[error(
+        "{}{}; the map's colors are {}; {}",
+        not_in_map(missing, palette),
+        tolerance.map(|tolerance| format!(", but nearly, within a tolerance of {tolerance}")).unwrap_or_default(),
+        mixed(palette),
+        Remedy::Tolerance
+    )]
     ColorNotInMap {
         /// All colors that are missing.
         missing: Vec<MissingColor>,
         /// The map's colors, each with its share of the map in 0..=1, the most frequent first; a message shows twelve.
         palette: Vec<(Rgb, f64)>,
+        /// Tolerance at which the map's colors near a missing color count as that color; `None` if none is near.
+        tolerance: Option<f64>,
     },
     /// A text could not be tokenized, or a tokenizer's files are invalid.
     #[error("tokenizer: {0}")]

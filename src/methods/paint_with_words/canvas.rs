@@ -16,6 +16,10 @@ use tch::Tensor;
 const MOST_AREAS: usize = 128;
 /// Largest number of colors of a map; smoothed edges and JPEG files have thousands.
 const MOST_COLORS: usize = 1 << 16;
+/// Largest distance in RGB at which the noise of JPEG files moves most colors.
+const NEAR: f64 = 32.0;
+/// Smallest share of a map that is worth a note.
+const LEAST_SHARE: f64 = 0.01;
 
 /// The maps, if any, and the areas painted on them.
 #[derive(Debug, Default)]
@@ -89,6 +93,17 @@ impl Canvas {
         self.palette().colors().iter().filter(|entry| self.owner(entry.color).is_none()).copied().collect()
     }
 
+    /// Returns the share of the maps whose colors belong to no area but are near an area's color, and the tolerance at
+    /// which they belong to the area; `None` for a share that does not matter.
+    pub(super) fn nearly_used(&self) -> Option<(f64, f64)> {
+        let apart =
+            |pixel| self.areas.iter().filter_map(Area::rgb).map(|color| distance(color, pixel)).min_by(f64::total_cmp);
+        let unused = self.unused().into_iter().filter_map(|entry| Some((entry.share, apart(entry.color)?)));
+        let near = unused.filter(|(_, apart)| *apart <= NEAR);
+        let (share, tolerance) = near.fold((0.0, 0.0), |(sum, most), (share, apart)| (sum + share, apart.max(most)));
+        (share >= LEAST_SHARE).then(|| (share, tolerance.ceil()))
+    }
+
     /// Checks that the painting is complete and all numbers are in range.
     pub(super) fn check(&self) -> Result<()> {
         if self.areas.is_empty() {
@@ -155,7 +170,8 @@ impl Canvas {
             return Ok(());
         }
         let palette = palette.colors().iter().map(|entry| (entry.color, entry.share)).collect();
-        Err(Error::ColorNotInMap { missing, palette })
+        let tolerance = self.nearly_used().map(|(_, tolerance)| tolerance);
+        Err(Error::ColorNotInMap { missing, palette, tolerance })
     }
 }
 

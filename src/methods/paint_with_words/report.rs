@@ -90,6 +90,18 @@ pub enum PaintWarning {
         /// Number of colors that belong to no area.
         colors: usize,
     },
+    /// A part of the map is near an area's color without belonging to an area.
+    #[error(
+        "{:.0} % of the map belongs to no area but is near an area's color, as after saving the map as JPEG; set a \
+         tolerance of {tolerance}",
+        100.0 * share
+    )]
+    NearColors {
+        /// Share of the map whose colors are near an area's color and belong to no area.
+        share: f64,
+        /// Tolerance at which these colors belong to areas.
+        tolerance: f64,
+    },
     /// The negative prompt is painted, but was never evaluated.
     NoNegative,
     /// A branch that varies the prompt does not contain a phrase.
@@ -189,6 +201,7 @@ impl Trace {
         if share > 0.5 && unused.len() > 64 {
             warnings.push(PaintWarning::ManyColors { share, colors: unused.len() });
         }
+        warnings.extend(canvas.nearly_used().map(|(share, tolerance)| PaintWarning::NearColors { share, tolerance }));
         let branch = if areas.iter().all(|area| area.negative) { Branch::Uncond } else { Branch::Cond };
         Ok(Self { images, areas, branch, unused, steps: Vec::new(), warnings })
     }
