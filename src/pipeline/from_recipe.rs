@@ -117,6 +117,7 @@ impl<'p> Request<'p> {
     /// [`Output::notes`](super::Output::notes) repeats them. Warnings concern
     /// - parts of the run that the request came from, if they cannot be repeated;
     /// - a size that takes much longer than the model's own;
+    /// - transparent parts of the picture to start from and of the mask, and a mask of nothing or everything;
     /// - words that the embedded model does not know;
     /// - guidance methods whose maps or pictures are too large for a PNG, so that the saved picture does not repeat them;
     /// - a guidance scale that another combination of the branches ignores;
@@ -136,7 +137,8 @@ impl<'p> Request<'p> {
         let resized = self.controls.iter().filter_map(|control| control.resized(size)).map(Note::from);
         let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?, self.idle_scale()];
         let without = self.kept_controls.iter().map(|_| no_net());
-        let doubts = doubts.into_iter().flatten().chain(self.unread()).chain(stored.too_large.iter().cloned());
+        let doubts = doubts.into_iter().flatten().chain(self.doubts_of_pictures(size)?);
+        let doubts = doubts.chain(self.unread()).chain(stored.too_large.iter().cloned());
         Ok(self.notes.iter().cloned().chain(without).chain(doubts).chain(resized).collect())
     }
 

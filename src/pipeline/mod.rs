@@ -6,6 +6,7 @@ mod embedded_scale;
 mod from_recipe;
 mod infotext;
 mod output;
+mod pictures;
 mod preview;
 mod recipe;
 mod reference;

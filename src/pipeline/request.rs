@@ -353,7 +353,8 @@ impl<'p> Request<'p> {
     /// Sets the mask for inpainting. The picture given to [`start`](Self::start) is repainted only where `mask` is
     /// lighter than mid-gray. A checkpoint made for inpainting (nine input channels) sees the mask and the picture.
     /// With other checkpoints, the area outside the mask is restored after every step. At strength 1 nothing of the old
-    /// picture is left inside the mask.
+    /// picture is left inside the mask. [`Layer::mask`](crate::raster::Layer::mask) reads masks whose shape is in their
+    /// transparency.
     pub fn mask(mut self, mask: &'p Raster) -> Self {
         self.mask = Some(mask);
         self
@@ -644,7 +645,7 @@ fn known_colors(model: &Model) -> Result<Vec<(&'static str, Rgb)>> {
 }
 
 /// Converts a picture to a tensor of a given size.
-fn sized(picture: &Raster, size: Size, filter: Filter) -> Result<Tensor> {
+pub(super) fn sized(picture: &Raster, size: Size, filter: Filter) -> Result<Tensor> {
     if picture.size() == size {
         return picture.to_tensor(Device::Cpu);
     }
@@ -652,7 +653,7 @@ fn sized(picture: &Raster, size: Size, filter: Filter) -> Result<Tensor> {
 }
 
 /// Returns the luma of a picture's pixels, [1, 3, H, W] in -1..=1 → [1, 1, H, W] in 0..=1.
-fn light(picture: &Tensor) -> Result<Tensor> {
+pub(super) fn light(picture: &Tensor) -> Result<Tensor> {
     // The luma of ITU-R 601, as in Pillow's mode "L".
     let weights = Tensor::f_from_slice(&[0.299f32, 0.587, 0.114])?.f_reshape([1, 3, 1, 1])?;
     let luma = picture.f_mul(&weights)?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;

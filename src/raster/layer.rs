@@ -1,6 +1,7 @@
 //! [`Layer`]: a picture with alpha.
 
-use super::{Raster, decode_file, mixed};
+use super::transparency::{masked, over};
+use super::{Raster, decode_file};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
@@ -107,16 +108,32 @@ impl Layer {
         }
     }
 
+    /// Returns the layer as a mask, white inside the mask, for [`Request::mask`](crate::pipeline::Request::mask). Notes
+    /// of the request say which of these readings was taken:
+    ///
+    /// - opaque everywhere, or in black and white: the white parts;
+    /// - in one color, such as white: the opaque parts;
+    /// - in black alone, or a picture with a hole, as ComfyUI and GIMP write masks: the transparent parts.
+    ///
+    /// ```
+    /// use impasto::Rgb;
+    /// use impasto::raster::Layer;
+    /// let mut brush = Layer::new((4, 4));
+    /// brush.set(1, 2, Rgb(255, 255, 255), 255);
+    /// let mask = brush.mask();
+    /// assert_eq!((mask.pixel(1, 2), mask.pixel(0, 0)), (Some(Rgb(255, 255, 255)), Some(Rgb(0, 0, 0))));
+    /// ```
+    ///
+    /// Source: ComfyUI's `LoadImage`, whose mask is 1 − alpha.
+    pub fn mask(&self) -> Raster {
+        let (pixels, transparency) = masked(&self.0);
+        Raster { pixels, transparency }
+    }
+
     /// Returns the layer mixed with a background of one color. The transformers library puts transparent pictures on
     /// white before CLIP reads them: `Layer::open(path)?.on(Rgb(255, 255, 255))`.
     pub fn on(&self, background: Rgb) -> Raster {
-        let mut picture = Raster::flat(background, self.size());
-        for (below, image::Rgba([red, green, blue, alpha])) in picture.0.pixels_mut().zip(self.0.pixels()) {
-            for (below, above) in below.0.iter_mut().zip([red, green, blue]) {
-                *below = mixed(*above, *below, *alpha);
-            }
-        }
-        picture
+        over(&self.0, background).into()
     }
 }
 

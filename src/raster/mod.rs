@@ -14,6 +14,7 @@ mod layer;
 mod png;
 mod resample;
 
+mod transparency;
 pub(crate) use self::png::{embedded_picture, unpacked};
 
 use crate::color::Rgb;
@@ -26,6 +27,7 @@ use image::{
 };
 pub use layer::Layer;
 pub use resample::Filter;
+pub(crate) use transparency::Transparency;
 
 use crate::size::Size;
 use crate::wording::Remedy;
@@ -36,46 +38,60 @@ use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
+use transparency::flattened;
 /// Quality of JPEG files, 1..=100; 95 shows no blocks in flat colors.
 const JPEG_QUALITY: u8 = 95;
 
 /// An RGB picture of 8 bits per channel.
 ///
 /// A [`Size`] is given as width, then height; a part of a picture is given as rows, then columns. A pixel is at `x`,
-/// `y` from the upper left corner.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Raster(RgbImage);
+/// `y` from the upper left corner. Pictures are equal if all pixels are equal.
+#[derive(Clone)]
+pub struct Raster {
+    pixels: RgbImage,
+    /// The treatment of transparency when the picture was opened, for notes.
+    pub(crate) transparency: Transparency,
+}
+
+impl PartialEq for Raster {
+    fn eq(&self, other: &Self) -> bool {
+        self.pixels == other.pixels
+    }
+}
+
+impl Eq for Raster {}
 
 impl From<RgbImage> for Raster {
-    fn from(picture: RgbImage) -> Self {
-        Self(picture)
+    fn from(pixels: RgbImage) -> Self {
+        Self { pixels, transparency: Transparency::None }
     }
 }
 
 impl From<Raster> for RgbImage {
     fn from(picture: Raster) -> Self {
-        picture.0
+        picture.pixels
     }
 }
 
-/// Conversion of any picture to 8 bits of red, green and blue. Transparency is dropped, as in [`Raster::open`];
-/// [`Layer::on`] mixes colors with a background instead.
+/// Conversion of any picture to 8 bits of red, green and blue. Transparent parts become white, as in [`Raster::open`];
+/// [`Layer::on`] puts another color behind them.
 impl From<DynamicImage> for Raster {
     fn from(picture: DynamicImage) -> Self {
-        Self(picture.into_rgb8())
+        let (pixels, transparency) = flattened(picture);
+        Self { pixels, transparency }
     }
 }
 
 impl From<Raster> for DynamicImage {
     fn from(picture: Raster) -> Self {
-        Self::ImageRgb8(picture.0)
+        Self::ImageRgb8(picture.pixels)
     }
 }
 
 /// Conversion to an array of rows × columns × 3 (red, green, blue).
 impl From<&Raster> for Array3<u8> {
     fn from(picture: &Raster) -> Self {
-        let [width, height] = [picture.0.width(), picture.0.height()].map(|side| side as usize);
+        let [width, height] = [picture.pixels.width(), picture.pixels.height()].map(|side| side as usize);
         let pixel = |(y, x, channel): (usize, usize, usize)| {
             picture.bytes().get(3 * (y * width + x) + channel).copied().unwrap_or_default()
         };
@@ -104,7 +120,7 @@ impl Raster {
     /// Creates a picture of one color.
     pub fn flat(color: Rgb, size: impl Into<Size>) -> Self {
         let size = size.into();
-        Self(RgbImage::from_pixel(size.width, size.height, image::Rgb([color.0, color.1, color.2])))
+        RgbImage::from_pixel(size.width, size.height, image::Rgb([color.0, color.1, color.2])).into()
     }
 
     /// Creates a picture from `bytes`, 3 per pixel (red, green, blue) and row by row.
@@ -118,7 +134,7 @@ impl Raster {
         let fits = bytes.len() as u64 == 3 * u64::from(h) * u64::from(w);
         let picture = fits.then(|| RgbImage::from_raw(w, h, bytes)).flatten();
         let expected = || format!("3 bytes for each pixel of {h} rows and {w} columns");
-        picture.map(Self).ok_or_else(|| Error::Shape { what: "the picture's bytes", got, expected: expected() })
+        picture.map(Self::from).ok_or_else(|| Error::Shape { what: "the picture's bytes", got, expected: expected() })
     }
 
     /// Creates a picture from a tensor in -1..=1, [3, H, W] or [1, 3, H, W], of any kind and on any device. Values
@@ -161,21 +177,23 @@ impl Raster {
     pub fn to_tensor(&self, device: Device) -> Result<Tensor> {
         let Size { width, height } = self.size();
         let size = [1, i64::from(height), i64::from(width), 3];
-        let bytes = Tensor::f_from_data_size(self.0.as_raw(), &size, Kind::Uint8)?.f_to_device(device)?;
+        let bytes = Tensor::f_from_data_size(self.pixels.as_raw(), &size, Kind::Uint8)?.f_to_device(device)?;
         let unit = bytes.f_permute([0, 3, 1, 2])?.f_contiguous()?.f_to_kind(Kind::Float)?.f_div_scalar(255)?;
         Ok(unit.f_mul_scalar(2)?.f_sub_scalar(1)?)
     }
 
     /// Opens a PNG, JPEG or WebP file and turns it upright by the orientation in its metadata. The format is recognized
-    /// by the content, not by the file's name. Transparency is ignored; [`Layer::open`] keeps it. For an animation, the
-    /// first frame is read.
+    /// by the content, not by the file's name. For an animation, the first frame is read.
+    ///
+    /// Transparent parts become white; if all other parts are white, black. [`Layer::open`] keeps transparency, and
+    /// [`Layer::mask`] reads the shape of a mask from it.
     ///
     /// # Errors
     /// - [`Error::Io`] if the file cannot be read or is no regular file.
     /// - [`Error::Image`] if the file cannot be decoded, or decoding takes more than 512 MiB. For a file shorter than
     ///   32 kB the limit is 16,384 bytes per byte of the file, but at least 16 MiB.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(Self(decode_file(path.as_ref())?.into_rgb8()))
+        Ok(decode_file(path.as_ref())?.into())
     }
 
     /// Saves as PNG, JPEG (quality 95) or WebP (lossless), by the extension of `path`.
@@ -203,9 +221,11 @@ impl Raster {
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
         let mut bytes = Cursor::new(Vec::new());
         let encoded = match extension.as_deref() {
-            Some("png") => self.0.write_to(&mut bytes, ImageFormat::Png),
-            Some("jpg" | "jpeg") => self.0.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)),
-            Some("webp") => self.0.write_to(&mut bytes, ImageFormat::WebP),
+            Some("png") => self.pixels.write_to(&mut bytes, ImageFormat::Png),
+            Some("jpg" | "jpeg") => {
+                self.pixels.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY))
+            }
+            Some("webp") => self.pixels.write_to(&mut bytes, ImageFormat::WebP),
             _ => {
                 return Err(Error::parameter("path", path.display(), "a name that ends in .png, .jpg, .jpeg or .webp"));
             }
@@ -216,22 +236,22 @@ impl Raster {
 
     /// Returns width and height in pixels.
     pub fn size(&self) -> Size {
-        Size::new(self.0.width(), self.0.height())
+        Size::new(self.pixels.width(), self.pixels.height())
     }
 
     /// Returns red, green and blue of every pixel, row by row.
     pub fn bytes(&self) -> &[u8] {
-        self.0.as_raw()
+        self.pixels.as_raw()
     }
 
     /// Returns the color `x` columns from the left and `y` rows from the top; `None` outside the picture.
     pub fn pixel(&self, x: u32, y: u32) -> Option<Rgb> {
-        self.0.get_pixel_checked(x, y).map(|&image::Rgb([red, green, blue])| Rgb(red, green, blue))
+        self.pixels.get_pixel_checked(x, y).map(|&image::Rgb([red, green, blue])| Rgb(red, green, blue))
     }
 
     /// Sets the color of one pixel. Outside the picture, nothing happens.
     pub fn set(&mut self, x: u32, y: u32, color: Rgb) {
-        if let Some(pixel) = self.0.get_pixel_mut_checked(x, y) {
+        if let Some(pixel) = self.pixels.get_pixel_mut_checked(x, y) {
             *pixel = image::Rgb([color.0, color.1, color.2]);
         }
     }
@@ -269,17 +289,18 @@ impl Raster {
     /// # Errors
     /// [`Error::Parameter`] if the part is empty or reaches beyond the picture.
     pub fn crop(&self, rows: Range<u32>, columns: Range<u32>) -> Result<Self> {
-        if rows.is_empty() || columns.is_empty() || rows.end > self.0.height() || columns.end > self.0.width() {
+        if rows.is_empty() || columns.is_empty() || rows.end > self.pixels.height() || columns.end > self.pixels.width()
+        {
             let value = format!("rows {rows:?}, columns {columns:?} of {self:?}");
             return Err(Error::parameter("crop", value, "rows and columns inside the picture, at least one of each"));
         }
         let (w, h) = (columns.end - columns.start, rows.end - rows.start);
-        Ok(Self(imageops::crop_imm(&self.0, columns.start, rows.start, w, h).to_image()))
+        Ok(imageops::crop_imm(&self.pixels, columns.start, rows.start, w, h).to_image().into())
     }
 
     /// Draws `other` with its upper left corner at (`x`, `y`). Pixels beyond the picture are left out.
     pub fn paste(&mut self, other: &Self, x: u32, y: u32) {
-        imageops::replace(&mut self.0, &other.0, x.into(), y.into());
+        imageops::replace(&mut self.pixels, &other.pixels, x.into(), y.into());
     }
 }
 
@@ -288,12 +309,6 @@ impl std::fmt::Debug for Raster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Raster({})", self.size())
     }
-}
-
-/// Mixes two channel values: (above·α + below·(255 − α))/255, rounded to nearest.
-fn mixed(above: u8, below: u8, alpha: u8) -> u8 {
-    let (above, below, alpha) = (u32::from(above), u32::from(below), u32::from(alpha));
-    ((above * alpha + below * (255 - alpha) + 127) / 255) as u8
 }
 
 /// Limit in bytes of a picture's file, and of the memory to decode it, including its pixels as RGB. The limit is needed
@@ -460,7 +475,6 @@ mod tests {
         let path = folder.path().join("a.png");
         let pixel = |alpha: u32| image::Rgba([200, 100, 0, [0, 51, 255][alpha as usize]]);
         image::RgbaImage::from_fn(3, 1, |x, _| pixel(x)).save(&path).unwrap();
-        assert_eq!(Raster::open(&path)?.bytes(), [200, 100, 0].repeat(3));
         let white = Layer::open(&path)?.on(Rgb(255, 255, 255));
         assert_eq!(white.bytes(), [255, 255, 255, 244, 224, 204, 200, 100, 0]); // a fifth: 255 − 55/5, 155/5, 255/5
         assert_eq!(Layer::open(&path)?.on(Rgb(0, 10, 9)).bytes()[..6], [0, 10, 9, 40, 28, 7]);
@@ -477,6 +491,7 @@ mod tests {
         let part = picture.crop(1..4, 2..7)?;
         assert_eq!(part.size(), Size::new(5, 3));
         assert_eq!((part.pixel(0, 0), part.pixel(5, 0)), (picture.pixel(2, 1), None));
+        assert_eq!(Raster::open(&path)?, white);
         assert!(picture.crop(0..7, 0..8).is_err() && picture.crop(3..3, 0..8).is_err());
 
         let large = picture.resize((16, 12), Filter::Nearest)?;

@@ -124,7 +124,7 @@ impl Raster {
     /// Returns the bytes of the picture as a PNG file with `texts`.
     pub(crate) fn png(&self, texts: &[(&str, &str)]) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let mut info = png::Info::with_size(self.0.width(), self.0.height());
+        let mut info = png::Info::with_size(self.pixels.width(), self.pixels.height());
         (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
         for (keyword, text) in texts {
             let compressed = text.len() > PLAIN;
@@ -174,7 +174,7 @@ fn latin1(text: &str) -> bool {
 /// Returns the picture in a data URL; `None` if `url` has no picture, or a picture with transparency.
 pub(crate) fn embedded_picture(url: &str) -> Option<Raster> {
     match embedded(url) {
-        Ok(DynamicImage::ImageRgb8(picture)) => Some(Raster(picture)),
+        Ok(DynamicImage::ImageRgb8(picture)) => Some(picture.into()),
         _ => None,
     }
 }
@@ -209,7 +209,7 @@ impl Serialize for Raster {
 
 impl<'de> Deserialize<'de> for Raster {
     fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-        Ok(Self(embedded(&Cow::<str>::deserialize(from)?).map_err(de::Error::custom)?.into_rgb8()))
+        Ok(embedded(&Cow::<str>::deserialize(from)?).map_err(de::Error::custom)?.into())
     }
 }
 

@@ -41,4 +41,5 @@ mod sdxl;
 mod sketch_keras;
 mod surface;
 mod tiling;
+mod transparency;
 mod wording;

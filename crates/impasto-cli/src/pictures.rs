@@ -6,6 +6,7 @@ use crate::painting::{EMBEDDED, Painting};
 use crate::values::Hint;
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::nn::ControlNet;
+use impasto::raster::Layer;
 use impasto::{Control, Pipeline, Raster};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -49,7 +50,7 @@ impl Pictures {
         Ok(Self {
             map: open(&painting.map)?,
             start: open(&painting.start)?,
-            mask: open(&painting.mask)?,
+            mask: painting.mask.as_ref().map(|path| Ok::<_, Failure>(Layer::open(path)?.mask())).transpose()?,
             reference: open(&painting.reference)?,
             sketch: open(&painting.sketch)?,
             hints: hints.collect::<Result<_, _>>()?,

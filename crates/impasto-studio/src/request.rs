@@ -8,7 +8,7 @@ use impasto::Raster;
 use impasto::pipeline::Infotext;
 use impasto::raster::Layer;
 use impasto::wording::Wording;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// A request for pictures. Every field may be missing. Pictures are data URLs of PNG.
@@ -45,7 +45,8 @@ pub struct JobRequest {
     pub start: Option<Raster>,
     /// Share of the run that changes the picture to start from, above 0 and up to 1.
     pub strength: f64,
-    /// Mask, white where the picture to start from is repainted.
+    /// Mask, white where the picture to start from is repainted. The shape may also be in the transparency.
+    #[serde(deserialize_with = "mask_if_given")]
     pub mask: Option<Raster>,
     /// Picture from which the colors are taken.
     pub reference: Option<Raster>,
@@ -62,8 +63,19 @@ pub struct Area {
     /// Strength, 0 to 10.
     #[serde(default = "usual")]
     pub strength: f64,
-    /// Mask, white where the phrase is painted.
+    /// Mask, white where the phrase is painted. The shape may also be in the transparency.
+    #[serde(deserialize_with = "mask")]
     pub mask: Raster,
+}
+
+/// Reads a mask, whose shape may be in its transparency.
+fn mask<'de, D: Deserializer<'de>>(from: D) -> Result<Raster, D::Error> {
+    Layer::deserialize(from).map(|layer| layer.mask())
+}
+
+/// Reads a mask as [`mask`] does, or null.
+fn mask_if_given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Raster>, D::Error> {
+    Option::<Layer>::deserialize(from).map(|layer| layer.map(|layer| layer.mask()))
 }
 
 const fn usual() -> f64 {
@@ -262,6 +274,22 @@ mod tests {
     }
 
     #[test]
+    #[test]
+    fn masks_in_alpha_are_read_as_masks() {
+        let mut brush = Layer::new((2, 1));
+        brush.set(0, 0, Rgb(255, 255, 255), 255);
+        brush.set(1, 0, Rgb(255, 255, 255), 0);
+        let url = serde_json::to_string(&brush).unwrap();
+        let json = format!(r#"{{"start": {url}, "mask": {url}, "areas": [{{"phrase": "a", "mask": {url}}}]}}"#);
+        let request = JobRequest::read(serde_json::from_str(&json).unwrap(), &Options::default()).unwrap();
+        for mask in [request.mask.as_ref().unwrap(), &request.areas[0].mask] {
+            assert_eq!(mask.bytes(), [255, 255, 255, 0, 0, 0]);
+        }
+        // A request in a PNG keeps the mask that was read.
+        let json = serde_json::to_value(&request).unwrap();
+        assert_eq!(JobRequest::read(json, &Options::default()).unwrap(), request);
+    }
+
     fn request_survives_in_a_png() {
         let picture = Raster::flat(Rgb(9, 9, 9), (8, 8));
         let area = Area { phrase: "house".into(), strength: 1.5, mask: picture.clone() };

@@ -91,11 +91,6 @@ pub enum PaintWarning {
         colors: usize,
     },
     /// A part of the map is near an area's color without belonging to an area.
-    #[error(
-        "{:.0} % of the map belongs to no area but is near an area's color, as after saving the map as JPEG; set a \
-         tolerance of {tolerance}",
-        100.0 * share
-    )]
     NearColors {
         /// Share of the map whose colors are near an area's color and belong to no area.
         share: f64,
@@ -129,6 +124,12 @@ impl PaintWarning {
             )),
             Self::ManyColors { share, colors } => Remedy::Tolerance
                 .after(format!("{:.0} % of the map, in {colors} colors, belongs to no area", 100.0 * share)),
+            Self::NearColors { share, tolerance } => format!(
+                "{:.0} % of the map belongs to no area but is near an area's color, as after saving the map as JPEG; set a \
+                 tolerance of {tolerance}",
+                100.0 * share
+            )
+            .into(),
             Self::NoNegative => {
                 "the negative prompt was never evaluated, so its areas did nothing; use a guidance scale above 1".into()
             }

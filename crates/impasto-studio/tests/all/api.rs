@@ -51,6 +51,18 @@ fn job_tells_its_steps_and_has_exact_colors() {
 }
 
 #[test]
+fn transparency_of_start_and_mask_is_noted() {
+    let studio = Running::start(Options::default());
+    let mut brush = Layer::new((64, 64));
+    (0..32).for_each(|x| (0..64).for_each(|y| brush.set(x, y, Rgb(255, 255, 255), 255)));
+    let brush = serde_json::to_value(&brush).unwrap();
+    let request = json!({ "prompt": "a boat", "steps": 2, "start": brush, "mask": brush, "width": 64, "height": 64 });
+    let notes = studio.ended(studio.submit(&request))["result"]["notes"].to_string();
+    let says = |words: &str| notes.contains(words);
+    assert!(says("opaque parts are repainted") && says("picture to start from became black"), "{notes}");
+}
+
+#[test]
 fn drawn_layers_reach_the_run() {
     let studio = Running::start(Options::default());
     let url = |picture: &Raster| picture.data_url().unwrap();
