@@ -10,12 +10,14 @@
 //! # Ok::<(), impasto::Error>(())
 //! ```
 
+mod exif;
 mod layer;
 mod png;
 mod resample;
-
 mod transparency;
+
 pub(crate) use self::png::{embedded_picture, unpacked};
+pub(crate) use transparency::Transparency;
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -27,7 +29,6 @@ use image::{
 };
 pub use layer::Layer;
 pub use resample::Filter;
-pub(crate) use transparency::Transparency;
 
 use crate::size::Size;
 use crate::wording::Remedy;
@@ -37,8 +38,8 @@ use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
 use transparency::flattened;
+
 /// Quality of JPEG files, 1..=100; 95 shows no blocks in flat colors.
 const JPEG_QUALITY: u8 = 95;
 
@@ -324,26 +325,40 @@ const DENSEST: u64 = 1 << 14;
 fn decode_file(path: &Path) -> Result<DynamicImage> {
     let file = files::open(path)?;
     let length = file.metadata().map_err(|source| Error::io(path, source))?.len();
-    if length > LARGEST {
-        let problem =
-            format!("the file has {length} bytes; expected at most {} MiB; make the picture smaller", LARGEST >> 20);
-        return Err(Error::Malformed { file: path.display().to_string(), problem });
-    }
+    check_length(path, length)?;
     let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
     decode(reader.map_err(|source| Error::io(path, source))?, length)
         .map_err(|source| Error::Image { path: path.into(), source })
 }
 
+/// Checks the length in bytes of a picture's file.
+fn check_length(path: &Path, length: u64) -> Result<()> {
+    if length <= LARGEST {
+        return Ok(());
+    }
+    let problem =
+        format!("the file has {length} bytes; expected at most {} MiB; make the picture smaller", LARGEST >> 20);
+    Err(Error::Malformed { file: path.display().to_string(), problem })
+}
+
+/// Returns the decoder of a picture whose file has `length` bytes, and the number of bytes that decoding may take.
+fn decoder<'r>(
+    mut reader: ImageReader<impl BufRead + Seek + 'r>,
+    length: u64,
+) -> ImageResult<(impl ImageDecoder + 'r, u64)> {
+    let most = length.saturating_mul(DENSEST).clamp(SMALL, LARGEST);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(most);
+    reader.limits(limits); // limits decoders' memory beside the pixels
+    Ok((reader.into_decoder()?, most))
+}
+
 /// Decodes a picture whose file has `length` bytes, and turns it upright. Decoding takes at most [`LARGEST`] bytes, and
 /// fewer for a short file. A header of a hundred bytes may claim a huge picture, and decoders allocate memory for that
 /// picture before they find the file too short.
-fn decode(mut reader: ImageReader<impl BufRead + Seek>, length: u64) -> ImageResult<DynamicImage> {
-    let most = length.saturating_mul(DENSEST).clamp(SMALL, LARGEST);
+fn decode(reader: ImageReader<impl BufRead + Seek>, length: u64) -> ImageResult<DynamicImage> {
     let format = reader.format().map_or(ImageFormatHint::Unknown, ImageFormatHint::Exact);
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(most);
-    reader.limits(limits); // limits decoders' memory beside the pixels; pixels are counted below
-    let mut decoder = reader.into_decoder()?;
+    let (mut decoder, most) = decoder(reader, length)?;
     let (width, height) = decoder.dimensions();
     let bytes = decoder.total_bytes().max(3 * u64::from(width) * u64::from(height));
     if bytes > most {
@@ -476,6 +491,7 @@ mod tests {
         let pixel = |alpha: u32| image::Rgba([200, 100, 0, [0, 51, 255][alpha as usize]]);
         image::RgbaImage::from_fn(3, 1, |x, _| pixel(x)).save(&path).unwrap();
         let white = Layer::open(&path)?.on(Rgb(255, 255, 255));
+        assert_eq!(Raster::open(&path)?, white);
         assert_eq!(white.bytes(), [255, 255, 255, 244, 224, 204, 200, 100, 0]); // a fifth: 255 − 55/5, 155/5, 255/5
         assert_eq!(Layer::open(&path)?.on(Rgb(0, 10, 9)).bytes()[..6], [0, 10, 9, 40, 28, 7]);
 
@@ -491,7 +507,6 @@ mod tests {
         let part = picture.crop(1..4, 2..7)?;
         assert_eq!(part.size(), Size::new(5, 3));
         assert_eq!((part.pixel(0, 0), part.pixel(5, 0)), (picture.pixel(2, 1), None));
-        assert_eq!(Raster::open(&path)?, white);
         assert!(picture.crop(0..7, 0..8).is_err() && picture.crop(3..3, 0..8).is_err());
 
         let large = picture.resize((16, 12), Filter::Nearest)?;

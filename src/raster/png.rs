@@ -1,17 +1,17 @@
-//! Texts in PNG files, and pictures stored in texts as data URLs.
+//! Texts in picture files, and pictures stored in texts as data URLs.
 
-use super::{Layer, Raster, decode};
+use super::{Layer, Raster, check_length, decode, decoder, exif};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::size::Size;
 use crate::wording::Remedy;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use image::{DynamicImage, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use png::text_metadata::{ITXtChunk, TEXtChunk, ZTXtChunk};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::borrow::Cow;
-use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::io::{BufRead, BufReader, Cursor, Seek, SeekFrom};
 use std::path::Path;
 
 /// Limit in bytes of all texts of a file together, as UTF-8, because a few compressed bytes may unpack to gigabytes.
@@ -57,12 +57,14 @@ impl Raster {
         write(path, &self.to_png(texts)?)
     }
 
-    /// Returns the texts of a PNG with their keywords, in no particular order. `png` are the bytes of the file.
+    /// Returns the texts of a PNG, JPEG or WebP with their keywords, in no particular order. `file` are the bytes of
+    /// the file. Texts in EXIF metadata have the names of their tags as keywords: `ImageDescription`, `Make`, `Model`,
+    /// `Software`, `UserComment`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if the bytes are not a PNG, are broken, or have texts of more than 256 MiB in all.
-    pub fn texts(png: &[u8]) -> Result<Vec<(String, String)>> {
-        Self::texts_within(Path::new("PNG"), Cursor::new(png), LONGEST, |_| true)
+    /// [`Error::Malformed`] if the bytes are no such file, are broken, or have texts of more than 256 MiB in all.
+    pub fn texts(file: &[u8]) -> Result<Vec<(String, String)>> {
+        Self::texts_within(Path::new("picture"), Cursor::new(file), LONGEST, |_| true)
     }
 
     /// Returns the texts under `keywords`. Other texts are not decompressed.
@@ -70,27 +72,54 @@ impl Raster {
         Self::texts_within(path, BufReader::new(files::open(path)?), LONGEST, |keyword| keywords.contains(&keyword))
     }
 
-    /// Returns the texts with `wanted` keywords from the PNG in `file`. These texts may have `left` bytes in all.
+    /// Returns the texts with `wanted` keywords from the picture in `file`. These texts may have `left` bytes in all.
     /// Errors name `path`.
     fn texts_within(
+        path: &Path,
+        mut file: impl BufRead + Seek,
+        left: usize,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, String)>> {
+        let at = |error| Error::io(path, error);
+        let length = file.seek(SeekFrom::End(0)).map_err(at)?;
+        file.rewind().map_err(at)?;
+        let reader = ImageReader::new(file).with_guessed_format().map_err(at)?;
+        match reader.format() {
+            Some(ImageFormat::Png) => Self::texts_of_png(path, reader.into_inner(), left, wanted),
+            Some(ImageFormat::Jpeg | ImageFormat::WebP) => {
+                check_length(path, length)?; // the decoder of JPEG reads the whole file
+                let exif = decoder(reader, length).and_then(|(mut decoder, _)| decoder.exif_metadata());
+                let exif = exif.map_err(|error| malformed(path, error))?.unwrap_or_default();
+                let texts = exif::texts(&exif).into_iter().filter(|(name, _)| wanted(name));
+                Ok(texts.map(|(name, text)| (name.to_owned(), text)).collect())
+            }
+            _ => Err(malformed(
+                path,
+                "the file is no picture; expected a PNG, JPEG or WebP; check that the path is right",
+            )),
+        }
+    }
+
+    /// Returns the texts of a PNG; see [`texts_within`](Self::texts_within).
+    fn texts_of_png(
         path: &Path,
         file: impl BufRead + Seek,
         mut left: usize,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<(String, String)>> {
-        let malformed = |problem: png::DecodingError| match problem {
+        let broken = |problem: png::DecodingError| match problem {
             png::DecodingError::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
                 Error::io(path, error)
             }
-            problem => Error::Malformed { file: path.display().to_string(), problem: problem.to_string() },
+            problem => malformed(path, problem),
         };
         // The decoder counts a chunk when it reads the chunk and again when it stores the text, and its buffers grow by
         // doubling.
         let limits = png::Limits { bytes: 3 * left.max(PLAIN) };
         let mut decoder = png::Decoder::new_with_limits(file, limits);
         decoder.set_ignore_iccp_chunk(true); // color profiles are compressed, too
-        let mut reader = decoder.read_info().map_err(malformed)?;
-        reader.finish().map_err(malformed)?; // texts may stand after the pixels
+        let mut reader = decoder.read_info().map_err(broken)?;
+        reader.finish().map_err(broken)?; // texts may stand after the pixels
         let info = reader.info();
         let mut texts: Vec<(String, String)> = Vec::new();
         let too_long = || {
@@ -98,23 +127,28 @@ impl Raster {
                 "the file's texts have more than {0} MiB in all; expected at most {0} MiB; remove texts from the file",
                 LONGEST >> 20
             );
-            Error::Malformed { file: path.display().to_string(), problem }
+            malformed(path, problem)
         };
+        let exif = info.exif_metadata.as_deref().map(exif::texts).unwrap_or_default();
+        for (name, text) in exif.into_iter().filter(|(name, _)| wanted(name)) {
+            left = left.checked_sub(text.len()).ok_or_else(too_long)?;
+            texts.push((name.to_owned(), text));
+        }
         for TEXtChunk { keyword, text } in info.uncompressed_latin1_text.iter().filter(|chunk| wanted(&chunk.keyword)) {
             left = left.checked_sub(text.len()).ok_or_else(too_long)?;
             texts.push((keyword.clone(), text.clone()));
         }
         for chunk in info.compressed_latin1_text.iter().filter(|chunk| wanted(&chunk.keyword)) {
             let mut chunk: ZTXtChunk = chunk.clone();
-            chunk.decompress_text_with_limit(left).map_err(malformed)?;
-            let text = chunk.get_text().map_err(malformed)?;
+            chunk.decompress_text_with_limit(left).map_err(broken)?;
+            let text = chunk.get_text().map_err(broken)?;
             left = left.checked_sub(text.len()).ok_or_else(too_long)?;
             texts.push((chunk.keyword, text));
         }
         for chunk in info.utf8_text.iter().filter(|chunk| wanted(&chunk.keyword)) {
             let mut chunk: ITXtChunk = chunk.clone();
-            chunk.decompress_text_with_limit(left).map_err(malformed)?;
-            let text = chunk.get_text().map_err(malformed)?;
+            chunk.decompress_text_with_limit(left).map_err(broken)?;
+            let text = chunk.get_text().map_err(broken)?;
             left = left.checked_sub(text.len()).ok_or_else(too_long)?;
             texts.push((chunk.keyword, text));
         }
@@ -151,6 +185,11 @@ impl Raster {
     pub fn data_url(&self) -> Result<String> {
         Ok(DATA_URL.to_owned() + &BASE64_STANDARD.encode(self.png(&[])?))
     }
+}
+
+/// Returns the error for a file that cannot be read.
+fn malformed(path: &Path, problem: impl ToString) -> Error {
+    Error::Malformed { file: path.display().to_string(), problem: problem.to_string() }
 }
 
 /// Checks that a PNG file can hold these texts, of at most `longest` bytes in all.
@@ -335,6 +374,28 @@ mod tests {
         for keyword in ["", "a\0b", "猫", &"k".repeat(80)] {
             let error = picture().save_with_texts(&path, &[(keyword, "text")], files::write_whole);
             assert!(matches!(error, Err(Error::Parameter { .. })), "{keyword}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn exif_of_every_format_is_read() -> Result<()> {
+        use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, webp::WebPEncoder};
+        use image::{ExtendedColorType, ImageEncoder};
+        fn write(mut encoder: impl ImageEncoder) {
+            // One entry: 6 letters under the tag of the user comment, which begin at byte 26.
+            let exif = b"II*\0\x08\0\0\0\x01\0\x86\x92\x02\0\x06\0\0\0\x1a\0\0\0\0\0\0\0a cat\0";
+            encoder.set_exif_metadata(exif.to_vec()).unwrap();
+            encoder.write_image(picture().bytes(), 16, 8, ExtendedColorType::Rgb8).unwrap();
+        }
+        let mut files = [Vec::new(), Vec::new(), Vec::new()];
+        let [png, jpeg, webp] = &mut files;
+        write(PngEncoder::new(png));
+        write(JpegEncoder::new(jpeg));
+        write(WebPEncoder::new_lossless(webp));
+        for file in files {
+            assert_eq!(Raster::texts(&file)?, [("UserComment".to_owned(), "a cat".to_owned())]);
+            assert!(Raster::texts(&file[..20]).is_err());
         }
         Ok(())
     }
