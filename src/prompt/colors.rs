@@ -43,9 +43,12 @@ const NAME: &str = "color in the prompt";
 /// right.
 ///
 /// A color is one of
-/// - `#rgb` or `#rrggbb`;
+/// - `#rgb` or `#rrggbb`, unless the digits spell a word;
 /// - a function of CSS such as `rgb(…)`, `hsl(…)` or `oklch(…)`;
-/// - the name of a color in braces.
+/// - the name of a color in braces, or `{#rgb}` and `{#rrggbb}`.
+///
+/// Digits spell a word if they are letters alone: three that are not all equal (`#fab`), or an English word of six
+/// (`#decade`). `#fff` and `#ffaacc` are colors, and so is `{#fab}`.
 ///
 /// A backslash before a color makes the color plain text. A color applies to the 1 to 8 words after it, up to
 /// punctuation, `BREAK` or the next color. Other places of the same words stay without the color. `word` returns the
@@ -128,7 +131,10 @@ fn color<'p>(cursor: &mut Cursor<'p>) -> Result<Option<(&'p str, Rgb)>> {
     let (rest, begin) = (cursor.rest(), cursor.at());
     let mut ahead = cursor.clone();
     let color = match ahead.next() {
-        Some('#') => hexadecimal(ahead.take_while(char::is_alphanumeric))?,
+        Some('#') => match ahead.take_while(char::is_alphanumeric) {
+            digits if is_word(digits) => None,
+            digits => hexadecimal(digits)?,
+        },
         Some('{') => {
             let name = ahead.take_while(|letter| !"{}".contains(letter));
             if ahead.take("}") { named(name)? } else { None }
@@ -139,6 +145,22 @@ fn color<'p>(cursor: &mut Cursor<'p>) -> Result<Option<(&'p str, Rgb)>> {
     let Some(color) = color else { return Ok(None) };
     *cursor = ahead;
     Ok(Some((rest.get(..cursor.at() - begin).unwrap_or_default(), color)))
+}
+
+/// Words of six letters that could be the digits of a color.
+const SIX_LETTERS: [&str; 9] =
+    ["accede", "beaded", "bedded", "dabbed", "decade", "deeded", "deface", "efface", "facade"];
+
+/// Returns true for digits of a color that spell a word: `fab`, `cafe`, `decade`. Six letters are rarely a word, and
+/// often a light color that a color picker chose.
+fn is_word(digits: &str) -> bool {
+    let is_letter = |digit: u8| matches!(digit, b'a'..=b'f' | b'A'..=b'F');
+    let Some(first) = digits.bytes().next().filter(|_| digits.bytes().all(is_letter)) else { return false };
+    match digits.len() {
+        _ if digits.bytes().all(|digit| digit.eq_ignore_ascii_case(&first)) => false,
+        6 => SIX_LETTERS.iter().any(|word| word.eq_ignore_ascii_case(digits)),
+        _ => true,
+    }
 }
 
 /// Reads the digits of a color after its `#`, such as `ffd700`. Hashtags and small numbers ("the #1 fan") are no
@@ -199,7 +221,12 @@ fn function(rest: &str, ahead: &mut Cursor<'_>) -> Result<Option<Rgb>> {
     if !ahead.take("(") || !rest.get(..name).is_some_and(is_function) {
         return Ok(None);
     }
-    let inside = ahead.take_while(|letter| letter != ')').len();
+    let mut left = LONGEST_FUNCTION;
+    let inside = ahead.take_while(|letter| {
+        left = left.saturating_sub(1);
+        left > 0 && letter != ')'
+    });
+    let inside = inside.len();
     let closed = usize::from(ahead.take(")"));
     let written = rest.get(..name + 1 + inside + closed).unwrap_or_default();
     let bad = |expected: &'static str| {
@@ -310,6 +337,7 @@ mod tests {
             "{nothing} here",
             "{{masterpiece}}, {best quality}",
             "#1st place, #sunset, #nofilter",
+            "#fab fanart, #ADD, #bad hands, a #cafe, #faded, the #decade, #Facade, #effaced",
             r"\#ffd70 eyes, \{hotpinc} hair",
             "{",
             "#",
@@ -318,6 +346,24 @@ mod tests {
         ] {
             assert_eq!(read(prompt)?, (prompt.to_owned(), vec![]));
         }
+        Ok(())
+    }
+
+    #[test]
+    fn letters_are_colors_where_they_are_no_word() -> Result<()> {
+        let white = Rgb(255, 255, 255);
+        for (written, color) in [
+            ("#fff", white),
+            ("#FFF", white),
+            ("#ffffff", white),
+            ("#ffaacc", Rgb(255, 170, 204)),
+            ("#ffeeda", Rgb(255, 238, 218)),
+            ("{#fab}", Rgb(255, 170, 187)),
+            ("{#decade}", Rgb(222, 202, 222)),
+        ] {
+            assert_eq!(read(&format!("{written} eyes"))?.1, [(color, "eyes".to_owned())], "{written}");
+        }
+        assert!(read("#ffff eyes").is_err(), "a mistyped color");
         Ok(())
     }
 

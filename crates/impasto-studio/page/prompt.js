@@ -13,13 +13,18 @@ import { byId, create, moveByArrows } from "./dom.js";
  * @property {string | null} phraseColor the color of the phrase that the word belongs to
  */
 
+/** Digits of a color that spell no word, as the library reads them: `#fab` and `#decade` are words. */
+const DIGITS =
+  String.raw`(?:(?!accede|beaded|bedded|dabbed|decade|deeded|deface|efface|facade)[0-9a-f]{6}` +
+  String.raw`|(?=[a-f]*\d|(?<letter>[a-f])\k<letter>{2})[0-9a-f]{3})`;
+
 /**
  * The parts of a prompt, in the order in which they are searched for: colors (`#ffd700`, `{gold}`, `oklch(…)`), markup
  * such as `<lora:…>` and the `:1.2` of a weight, words, and characters that end a phrase.
  */
 const TOKEN = new RegExp(
   [
-    String.raw`(?<color>(?<![\p{L}\p{N}\\#])(?:#(?:[0-9a-f]{6}|[0-9a-f]{3})(?![\p{L}\p{N}])|\{[^{}]*\}` +
+    String.raw`(?<color>(?<![\p{L}\p{N}\\#])(?:#${DIGITS}(?![\p{L}\p{N}])|\{[^{}]*\}` +
       String.raw`|(?:rgba?|hsla?|hwb|oklch|oklab|lch|lab)\([^()]*\)))`,
     String.raw`<[^<>]*>|:\s*[\d.]+(?=\s*\))`,
     String.raw`(?<word>[\p{L}\p{N}]+(?:[-'’_][\p{L}\p{N}]+)*)`,
