@@ -120,20 +120,36 @@ pub fn prompt_colors(data: &[u8]) {
     }
 }
 
-/// The web UI's text beside a picture.
+/// The web UI's text beside a picture; or a keyword, a zero byte and the text of another program.
 pub fn infotext(data: &[u8]) {
-    let info = Infotext::parse(&String::from_utf8_lossy(data));
-    let _ = Infotext::parse(&info.to_string());
+    let (keyword, text) = keyword(data);
+    let info = Infotext::of(&[(keyword.unwrap_or("parameters").to_owned(), text.clone())]);
+    let info = info.unwrap_or_else(|| Infotext::parse(&text));
+    let _ = (Infotext::parse(&info.to_string()), info.sampler());
+    if !info.field("Version").is_some_and(|version| version.starts_with("impasto")) {
+        let colors = colors(&info.prompt, |_| String::new());
+        assert!(colors.is_ok_and(|(_, found)| found.is_empty()), "other programs know no exact colors");
+    }
 }
 
-/// The recipe inside a PNG file; or, if it begins as one, the file itself.
+/// Splits an input at its first zero byte, before which a keyword stands.
+fn keyword(data: &[u8]) -> (Option<&str>, String) {
+    let at = data.iter().position(|byte| *byte == 0);
+    let keyword = at.and_then(|at| std::str::from_utf8(&data[..at]).ok()).filter(|word| (1..80).contains(&word.len()));
+    let text = if keyword.is_some() { &data[at.map_or(0, |at| at + 1)..] } else { data };
+    (keyword, String::from_utf8_lossy(text).into_owned())
+}
+
+/// The recipe inside a PNG file, behind its keyword and a zero byte if it is another program's; or, if it begins as a
+/// picture, the file itself.
 pub fn recipe(data: &[u8]) {
     let file = tempfile::Builder::new().suffix(".png").tempfile().expect("a temporary file");
-    if data.starts_with(b"\x89PNG") {
+    if [&b"\x89PNG"[..], b"\xff\xd8\xff", b"RIFF"].iter().any(|start| data.starts_with(start)) {
         std::fs::write(file.path(), data).expect("written");
     } else {
-        let text = String::from_utf8_lossy(data);
-        let keyword = if text.starts_with('{') { "impasto" } else { "parameters" };
+        let (named, text) = keyword(data);
+        let latin = named.filter(|word| word.is_ascii());
+        let keyword = latin.unwrap_or(if text.starts_with('{') { "impasto" } else { "parameters" });
         let picture = Raster::flat(Rgb(1, 2, 3), (8, 8));
         let png = picture.to_png(&[(keyword, &text)]).expect("a PNG");
         std::fs::write(file.path(), png).expect("written");

@@ -1,7 +1,6 @@
 //! Conversion of a request to a recipe, and [`Request::from_png`], which repeats the run of a saved picture.
 
 use super::config::RequestConfig;
-use super::infotext::Infotext;
 use super::recipe::{FORMAT, PngRecipe, RunRecipe};
 use super::stored::Stored;
 use super::{Pipeline, Request};
@@ -27,12 +26,13 @@ fn no_net() -> Note {
 }
 
 impl<'p> Request<'p> {
-    /// Creates a request that repeats the run of a picture, from its PNG file. [`Request::notes`] says which parts
-    /// cannot be repeated.
+    /// Creates a request that repeats the run of a picture, from its PNG, JPEG or WebP file. [`Request::notes`] says
+    /// which parts cannot be repeated.
     ///
-    /// - A file of [`Output::save`](super::Output::save) repeats the run bit for bit on the same machine with the same
+    /// - A PNG of [`Output::save`](super::Output::save) repeats the run bit for bit on the same machine with the same
     ///   libtorch.
-    /// - A file of the AUTOMATIC1111 web UI or a similar program repeats the run as far as its text describes the run.
+    /// - A file of another program repeats the run as far as its text describes the run. The known texts are those of
+    ///   [`Infotext::of`](super::Infotext::of). Exact colors in such a prompt are plain text.
     ///
     /// The file of one picture in a batch repeats the whole batch, because the bits of a picture may depend on the
     /// other pictures. Image i of that batch is image i of the output. `images(1).seed(seed + i)` makes image i alone,
@@ -58,7 +58,7 @@ impl<'p> Request<'p> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Malformed`] if the file is not a PNG, or if its recipe is missing or broken;
+    /// [`Error::Io`]; [`Error::Malformed`] if the file is no picture, or if its recipe is missing or broken;
     /// [`Error::UnknownSolver`].
     pub fn from_png(pipeline: &'p mut Pipeline, path: impl AsRef<Path>) -> Result<Self> {
         Self::from_png_with(pipeline, path, &[])
@@ -75,7 +75,7 @@ impl<'p> Request<'p> {
         let bare = Self::new(&pipeline.model, &mut [], String::new());
         match PngRecipe::by(path.as_ref(), pictures)? {
             PngRecipe::Recipe(recipe) => bare.following(*recipe),
-            PngRecipe::Infotext(info) => Ok(bare.in_words(&info)),
+            PngRecipe::Infotext(info) => Ok(bare.told_by(&info)),
         }
     }
 
@@ -118,7 +118,7 @@ impl<'p> Request<'p> {
     /// - parts of the run that the request came from, if they cannot be repeated;
     /// - a size that takes much longer than the model's own;
     /// - transparent parts of the picture to start from and of the mask, and a mask of nothing or everything;
-    /// - words that the embedded model does not know;
+    /// - words that the embedded model does not know, and words that could be meant as settings or colors;
     /// - guidance methods whose maps or pictures are too large for a PNG, so that the saved picture does not repeat them;
     /// - a guidance scale that another combination of the branches ignores;
     /// - syntax of the web UI that is read as text: `<lora:ink:0.8>`, `AND`, `[red:blue:0.5]`;
@@ -137,7 +137,7 @@ impl<'p> Request<'p> {
         let resized = self.controls.iter().filter_map(|control| control.resized(size)).map(Note::from);
         let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?, self.idle_scale()];
         let without = self.kept_controls.iter().map(|_| no_net());
-        let doubts = doubts.into_iter().flatten().chain(self.doubts_of_pictures(size)?);
+        let doubts = doubts.into_iter().flatten().chain(self.doubts_of_words()).chain(self.doubts_of_pictures(size)?);
         let doubts = doubts.chain(self.unread()).chain(stored.too_large.iter().cloned());
         Ok(self.notes.iter().cloned().chain(without).chain(doubts).chain(resized).collect())
     }
@@ -303,65 +303,5 @@ impl<'p> Request<'p> {
             self.notes.push(told.into());
         }
         Ok(())
-    }
-
-    fn in_words(mut self, info: &Infotext) -> Self {
-        self.config.prompt = info.prompt.clone();
-        self.config.negative = info.negative.clone();
-        let (mut schedule, mut variation) = (None, (None, None));
-        let mut unread = Vec::new();
-        for (name, value) in &info.fields {
-            let read = match name.as_str() {
-                "Steps" => value.parse().map(|steps| self.config.steps = steps).is_ok(),
-                "CFG scale" => value.parse().map(|scale| self.config.guidance_scale = Some(scale)).is_ok(),
-                "Seed" => value.parse().map(|seed| self.config.seed = Some(seed)).is_ok(),
-                "Size" => {
-                    let sides = value.split_once('x').and_then(|(w, h)| w.parse().ok().zip(h.parse().ok()));
-                    self.config.size = sides.map(|(width, height)| Size::new(width, height)).or(self.config.size);
-                    sides.is_some()
-                }
-                "Sampler" => {
-                    let known = solver::by_name(value);
-                    if let Err(error) = &known {
-                        self.notes.push(format!("{error} (the checkpoint's own sampler is used)").into());
-                    }
-                    self.config.solver_named = known.ok().map(|_| value.clone());
-                    true
-                }
-                "Schedule type" => {
-                    schedule = Some(value);
-                    true
-                }
-                "Variation seed" => value.parse().map(|seed| variation.0 = Some(seed)).is_ok(),
-                "Variation seed strength" => value.parse().map(|strength| variation.1 = Some(strength)).is_ok(),
-                "Clip skip" => value.parse() == Ok(self.model.text_options().clip_skip.unwrap_or(1)),
-                "RNG" | "Model" | "Model hash" | "Version" => true,
-                _ => false,
-            };
-            if !read {
-                unread.push(format!("{name} {value}"));
-            }
-        }
-        if let (Some(seed), Some(strength)) = variation {
-            self.config.variation = Some((seed, strength));
-        }
-        if let (Some(schedule), Some(sampler)) = (schedule, &self.config.solver_named) {
-            let both = format!("{sampler} {schedule}");
-            match solver::by_name(&both) {
-                Ok(_) => self.config.solver_named = Some(both),
-                Err(_) => unread.push(format!("Schedule type {schedule}")),
-            }
-        }
-        if let Some(model) = info.field("Model") {
-            let told = format!("the picture was made with the model {model}; check that this model is the same");
-            self.notes.push(told.into());
-        }
-        if info.field("RNG") != Some("CPU") {
-            self.notes.push("the picture's noise may be a GPU's; the same seed then gives other noise here".into());
-        }
-        if !unread.is_empty() {
-            self.notes.push(format!("settings of the file that are not repeated: {}", unread.join("; ")).into());
-        }
-        self
     }
 }

@@ -1,6 +1,9 @@
 //! [`Infotext`]: the text about a run that the AUTOMATIC1111 web UI writes into its pictures.
 
+use crate::diffusion::Spacing;
+use crate::diffusion::solver::{self, solver_label, spacing_label};
 use crate::prompt::cursor::Cursor;
+use crate::prompt::without_colors;
 use std::fmt;
 
 /// Text about a run that the AUTOMATIC1111 web UI writes into a PNG under `parameters`. The text consists of the
@@ -20,35 +23,111 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Infotext {
-    /// The prompt, which may have several lines.
+    /// The prompt, which may have several lines. Other programs know no exact colors, so a backslash before a color in
+    /// their texts makes the color plain text: `\#fab fanart`.
     pub prompt: String,
     /// The negative prompt; empty if there is none.
     pub negative: String,
     /// Names and values of the fields, in their order in the text.
     pub fields: Vec<(String, String)>,
+    /// The program that wrote the text.
+    pub(super) program: Program,
 }
 
 /// Smallest number of fields in a line of fields. A last line with fewer fields belongs to the prompt.
 const LEAST: usize = 3;
 const NEGATIVE: &str = "Negative prompt:";
+/// Beginning of the line of fields.
+const STEPS: &str = "Steps:";
+/// Labels of the texts that the extension "dynamic prompts" writes after the line of fields. Such a text may have
+/// several lines.
+const TEMPLATES: [&str; 2] = ["Template", "Negative Template"];
+/// Beginning of the fields that the web UI writes after an upscaling.
+const POSTPROCESS: &str = "Postprocess";
+
+/// The part of a text that a line belongs to.
+enum Part {
+    Prompt,
+    Negative,
+    After,
+}
+
+/// A program whose texts are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Program {
+    /// This crate.
+    Impasto,
+    /// The AUTOMATIC1111 web UI, its forks, and programs that write the same text.
+    #[default]
+    WebUi,
+    Fooocus,
+    InvokeAi,
+    NovelAi,
+    SwarmUi,
+    ComfyUi,
+}
 
 impl Infotext {
-    /// Parses a text in the web UI's format. Parsing never fails: a text without a line of fields is a prompt.
-    pub fn parse(text: &str) -> Self {
-        let mut lines: Vec<&str> = text.trim().lines().collect();
-        let fields = lines.last().map(|line| fields(line)).filter(|fields| fields.len() >= LEAST);
-        if fields.is_some() {
-            lines.pop();
-        }
-        let (mut prompt, mut negative, mut is_negative) = (Vec::new(), Vec::new(), false);
-        for line in lines {
-            let line = line.trim();
+    /// Parses a text in the web UI's format. The line of fields is the last one that begins with the steps, or else the
+    /// last line of all. Lines after it become fields, too.
+    pub(super) fn of_web_ui(text: &str) -> Self {
+        let lines: Vec<&str> = text.trim().lines().map(str::trim).collect();
+        let begins = |line: &str| line.starts_with(STEPS);
+        let told = |(at, line): (usize, &&str)| Some((at, fields(line))).filter(|(_, fields)| fields.len() >= LEAST);
+        let in_order = || lines.iter().enumerate();
+        let (at, fields) = in_order()
+            .rev()
+            .filter(|(_, line)| begins(line))
+            .find_map(told)
+            .or_else(|| in_order().next_back().filter(|(_, line)| !begins(line)).and_then(told))
+            .unzip();
+        let (mut info, mut part) = (Self::default(), Part::Prompt);
+        let (mut prompt, mut negative) = (Vec::new(), Vec::new());
+        info.fields = fields.unwrap_or_default();
+        for (index, line) in in_order() {
+            if at == Some(index) {
+                part = Part::After;
+                continue;
+            }
             let rest = line.strip_prefix(NEGATIVE);
-            is_negative |= rest.is_some();
-            let part = if is_negative { &mut negative } else { &mut prompt };
-            part.push(rest.unwrap_or(line).trim());
+            if rest.is_some() {
+                part = Part::Negative;
+            }
+            match part {
+                Part::Prompt => prompt.push(*line),
+                Part::Negative => negative.push(rest.unwrap_or(line).trim()),
+                Part::After => info.add_line(line),
+            }
         }
-        Self { prompt: prompt.join("\n"), negative: negative.join("\n"), fields: fields.unwrap_or_default() }
+        let version = info.field("Version").unwrap_or_default();
+        info.program = match version {
+            version if version.starts_with("impasto") => Program::Impasto,
+            version if version.starts_with("Fooocus") => Program::Fooocus,
+            _ => Program::WebUi,
+        };
+        (info.prompt, info.negative) = (prompt.join("\n"), negative.join("\n"));
+        if info.program != Program::Impasto {
+            info.prompt = without_colors(&info.prompt);
+        }
+        info
+    }
+
+    /// Adds a line that stands after the line of fields.
+    fn add_line(&mut self, line: &str) {
+        let label = TEMPLATES.iter().find_map(|name| Some((*name, line.strip_prefix(*name)?.strip_prefix(':')?)));
+        let template = self.fields.last_mut().filter(|(name, _)| TEMPLATES.contains(&name.as_str()));
+        match (label, template) {
+            (Some((name, text)), _) => self.push(name, text.trim()),
+            (None, Some((_, text))) if !line.starts_with(POSTPROCESS) => {
+                text.push('\n');
+                text.push_str(line);
+            }
+            _ if line.is_empty() => {}
+            _ => match fields(line) {
+                more if more.is_empty() => self.push("Text after the settings", line),
+                more => self.fields.extend(more),
+            },
+        }
     }
 
     /// Returns the value of the field `name`; `None` if the text has no such field.
@@ -56,10 +135,71 @@ impl Infotext {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Returns the sampler with the spacing of its noise levels, as a name for
+    /// [`Request::solver_named`](super::Request::solver_named); `None` if the text names no sampler.
+    ///
+    /// The schedule type "Automatic" means the spacing that the web UI chooses for the sampler. Without a schedule
+    /// type, the web UI spaces timesteps evenly.
+    ///
+    /// ```
+    /// use impasto::pipeline::Infotext;
+    ///
+    /// let sampler = |fields: &str| Infotext::parse(&format!("a cat\nSteps: 28, {fields}, Seed: 7")).sampler();
+    /// assert_eq!(sampler("Sampler: DPM++ 2M, Schedule type: Automatic").as_deref(), Some("DPM++ 2M Karras"));
+    /// assert_eq!(sampler("Sampler: Euler a, CFG scale: 7").as_deref(), Some("Euler a Normal"));
+    /// ```
+    ///
+    /// Source: `modules/sd_samplers_kdiffusion.py` and `sd_samplers_timesteps.py` of stable-diffusion-webui 1.9.
+    pub fn sampler(&self) -> Option<String> {
+        let sampler = self.field("Sampler")?;
+        let schedule = self.schedule();
+        let whole = |schedule: &str| Some(format!("{sampler} {schedule}")).filter(|name| solver::by_name(name).is_ok());
+        let told = schedule.filter(|schedule| !is_automatic(schedule)).and_then(whole);
+        let spacing = || match self.program {
+            Program::WebUi => web_ui_spacing(sampler, schedule.is_some()),
+            _ => None, // the checkpoint's own
+        };
+        let usual = || spacing().map(|spacing| format!("{sampler} {}", spacing_label(spacing)));
+        Some(told.or_else(usual).unwrap_or_else(|| sampler.to_owned()))
+    }
+
+    /// Returns the name of the spacing of noise levels.
+    pub(super) fn schedule(&self) -> Option<&str> {
+        self.field("Schedule type").or_else(|| self.field("Scheduler")) // Fooocus' name in a text of this format
+    }
+
     /// Adds a field.
     pub(super) fn push(&mut self, name: &str, value: impl fmt::Display) {
         self.fields.push((name.into(), value.to_string()));
     }
+}
+
+/// Returns true for the schedule type that leaves the choice to the sampler.
+pub(super) const fn is_automatic(schedule: &str) -> bool {
+    schedule.eq_ignore_ascii_case("Automatic")
+}
+
+/// Returns the spacing of a sampler in the web UI, with the schedule type "Automatic" or, in older texts, without a
+/// schedule type. `None` for a spacing in the sampler's own name, and for samplers with their own timesteps.
+fn web_ui_spacing(sampler: &str, is_automatic: bool) -> Option<Spacing> {
+    let (solver, None) = solver::by_name(sampler).ok()? else { return None };
+    match solver_label(solver.name()) {
+        "LCM" | "TCD" => None,
+        "DDIM" | "PLMS" => Some(Spacing::Leading),
+        "UniPC" | "Uni PC bh2" => Some(Spacing::Linspace),
+        "DPM++ 2M" | "DPM++ SDE" | "DPM++ 2S a" | "DPM2" | "DPM2 a" if is_automatic => Some(Spacing::Karras),
+        "DPM++ 2M SDE" | "DPM++ 2M SDE Heun" | "DPM++ 3M SDE" if is_automatic => Some(Spacing::Exponential),
+        _ => Some(Spacing::Normal),
+    }
+}
+
+/// Returns true if a prompt contains the settings of a run, as after pasting a whole text of the web UI.
+pub(super) fn has_settings(prompt: &str) -> bool {
+    prompt.match_indices(STEPS).any(|(at, _)| {
+        let rest = prompt.get(at + STEPS.len()..).unwrap_or_default().trim_start();
+        let after = rest.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        after.len() < rest.len() && after.trim_start_matches([',', ' ']).starts_with("Sampler:")
+    })
 }
 
 impl fmt::Display for Infotext {
@@ -177,6 +317,85 @@ mod tests {
         assert_eq!(info.prompt, "a house,\nby the sea\n\nBREAK red roof");
         assert_eq!(info.negative, "people,\ncars");
         assert_eq!(info.fields.len(), 3);
+    }
+
+    #[test]
+    fn lines_after_the_fields_are_fields() {
+        let text = "1girl\nNegative prompt: hat\nSteps: 12, Sampler: Euler a, Seed: 77, Version: v1.5.1\n";
+        let info = Infotext::of_web_ui(&format!(
+            "{text}Template: 1girl, {{gold|blue}} eyes\nNegative Template: hat,\n\nred: x"
+        ));
+        assert_eq!((info.prompt.as_str(), info.negative.as_str(), info.fields.len()), ("1girl", "hat", 6));
+        assert_eq!((field(&info, "Seed"), field(&info, "Template")), ("77", "1girl, {gold|blue} eyes"));
+        assert_eq!(field(&info, "Negative Template"), "hat,\n\nred: x");
+        let info = Infotext::of_web_ui(&format!(
+            "{text}\nPostprocess upscale by: 4, Postprocess upscaler: R-ESRGAN\nSeed: 1, a: b"
+        ));
+        assert_eq!((info.negative.as_str(), field(&info, "Postprocess upscale by")), ("hat", "4"));
+        assert_eq!(field(&info, "Seed"), "77");
+        let info = Infotext::of_web_ui(&format!("{text}Template: x\ny\nPostprocess upscale by: 4\nmade by hand"));
+        assert_eq!((field(&info, "Template"), field(&info, "Postprocess upscale by")), ("x\ny", "4"));
+        assert_eq!(field(&info, "Text after the settings"), "made by hand");
+        let info = Infotext::of_web_ui("1girl\nSteps: 12, Sampler: Euler a, Seed: 77\nNegative prompt: hat,\nbow");
+        assert_eq!((info.prompt.as_str(), info.negative.as_str()), ("1girl", "hat,\nbow"));
+        // A word before a colon makes no line of fields.
+        let info = Infotext::of_web_ui("Steps: 1, a: b, c: d\nSteps: 12, Sampler: Euler a, Seed: 77\nhat");
+        assert_eq!((info.prompt.as_str(), field(&info, "Steps")), ("Steps: 1, a: b, c: d", "12"));
+    }
+
+    #[test]
+    fn automatic_schedule_is_the_samplers_own() {
+        let sampler = |fields: &str| {
+            Infotext::of_web_ui(&format!("a cat\nSteps: 12, {fields}, Seed: 77")).sampler().unwrap_or_default()
+        };
+        // The table of stable-diffusion-webui 1.9 and 1.10.
+        for (name, spacing) in [
+            ("DPM++ 2M", "Karras"),
+            ("DPM++ SDE", "Karras"),
+            ("DPM++ 2S a", "Karras"),
+            ("DPM2", "Karras"),
+            ("DPM2 a", "Karras"),
+            ("DPM++ 2M SDE", "Exponential"),
+            ("DPM++ 2M SDE Heun", "Exponential"),
+            ("DPM++ 3M SDE", "Exponential"),
+            ("Euler", "Normal"),
+            ("Euler a", "Normal"),
+            ("LMS", "Normal"),
+            ("Heun", "Normal"),
+            ("DDIM", "Leading"),
+            ("PLMS", "Leading"),
+        ] {
+            assert_eq!(sampler(&format!("Sampler: {name}, Schedule type: Automatic")), format!("{name} {spacing}"));
+            // Older versions have no field, and all samplers of k-diffusion had the same spacing.
+            let old = if spacing == "Leading" { "Leading" } else { "Normal" };
+            assert_eq!(sampler(&format!("Sampler: {name}")), format!("{name} {old}"));
+        }
+        assert_eq!(sampler("Sampler: LCM, Schedule type: Automatic"), "LCM");
+        for told in ["DPM++ 2M Karras", "DPM++ 2M SDE Exponential"] {
+            assert_eq!(sampler(&format!("Sampler: {told}")), told);
+            assert_eq!(sampler(&format!("Sampler: {told}, Schedule type: Automatic")), told);
+        }
+        assert_eq!(sampler("Sampler: Euler a, Schedule type: SGM Uniform"), "Euler a SGM Uniform");
+        assert_eq!(sampler("Sampler: DPM fast, Schedule type: Automatic"), "DPM fast");
+        assert_eq!(sampler("Sampler: Euler, Version: impasto 0.1.0"), "Euler");
+        assert_eq!(sampler("Size: 8x8"), "");
+    }
+
+    #[test]
+    fn colors_of_other_programs_are_plain_text() {
+        let text = |version: &str| format!("#f00 hat\nSteps: 12, Seed: 77, Version: {version}");
+        assert_eq!(Infotext::of_web_ui(&text("v1.9.3")).prompt, r"\#f00 hat");
+        assert_eq!(Infotext::of_web_ui(&text("impasto 0.1.0")).prompt, "#f00 hat");
+    }
+
+    #[test]
+    fn pasted_settings_are_found() {
+        for pasted in ["a cat Steps: 20, Sampler: Euler a, CFG scale: 7", "x,Steps:9,Sampler: DDIM"] {
+            assert!(has_settings(pasted), "{pasted}");
+        }
+        for prompt in ["a cat on Steps: stone", "Steps: 20, stairs", "Sampler: Euler", "Steps: Sampler:"] {
+            assert!(!has_settings(prompt), "{prompt}");
+        }
     }
 
     #[test]

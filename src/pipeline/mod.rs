@@ -3,6 +3,8 @@
 mod color_words;
 mod config;
 mod embedded_scale;
+mod foreign;
+mod from_infotext;
 mod from_recipe;
 mod infotext;
 mod output;

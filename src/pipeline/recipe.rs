@@ -1,7 +1,8 @@
 //! [`RunRecipe`]: the settings that repeat a run, for files.
 
 use super::config::RequestConfig;
-use super::infotext::Infotext;
+use super::foreign::{KEYWORDS, PARAMETERS};
+use super::infotext::{Infotext, Program};
 use crate::diffusion::Spacing;
 use crate::diffusion::solver::{self, solver_label, spacing_label};
 use crate::error::{Error, Result};
@@ -66,10 +67,8 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) const MOST_GUIDANCES: usize = 256;
 /// Keyword of the recipe's JSON in a PNG file.
 const OWN: &str = "impasto";
-/// Keyword of the AUTOMATIC1111 web UI's text in a PNG file.
-const PARAMETERS: &str = "parameters";
 
-/// Description of a run in a PNG file.
+/// Description of a run in a picture's file.
 pub(super) enum PngRecipe {
     Recipe(Box<RunRecipe>),
     Infotext(Infotext),
@@ -90,8 +89,12 @@ impl RunRecipe {
     /// Returns the run as a text of the AUTOMATIC1111 web UI, as far as such a text can describe the run.
     pub fn infotext(&self) -> Infotext {
         let config = &self.config;
-        let mut info =
-            Infotext { prompt: config.prompt.clone(), negative: config.negative.clone(), ..Infotext::default() };
+        let mut info = Infotext {
+            prompt: config.prompt.clone(),
+            negative: config.negative.clone(),
+            program: Program::Impasto,
+            ..Infotext::default()
+        };
         info.push("Steps", config.steps);
         info.push("Sampler", solver_label(&self.solver_name));
         if let Some(spacing) = self.told_spacing() {
@@ -166,16 +169,16 @@ impl RunRecipe {
 }
 
 impl PngRecipe {
-    /// Reads the description of a run from a PNG file. Thumbnails in the description are replaced by the full pictures
-    /// among `pictures`.
+    /// Reads the description of a run from a picture's file. Thumbnails in the description are replaced by the full
+    /// pictures among `pictures`.
     ///
     /// # Errors
     /// - [`Error::Io`].
-    /// - [`Error::Malformed`] if the file is not a PNG, or if its description of the run is missing or cannot be read.
+    /// - [`Error::Malformed`] if the file is no picture, or if its description of the run is missing or cannot be read.
     /// - [`Error::MissingFile`] if the full picture of a thumbnail is not among `pictures`.
     pub(super) fn by(path: &Path, pictures: &[Raster]) -> Result<Self> {
         let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
-        let texts = Raster::texts_under(path, &[OWN, PARAMETERS])?;
+        let texts = Raster::texts_under(path, &[&[OWN], KEYWORDS.as_slice()].concat())?;
         let text = |keyword| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
         if let Some(own) = text(OWN) {
             // The version is read first, because a recipe of another format may have any fields.
@@ -224,10 +227,11 @@ impl PngRecipe {
             }
             return Ok(Self::Recipe(Box::new(recipe)));
         }
-        let parameters = text(PARAMETERS).map(|text| Self::Infotext(Infotext::parse(text)));
-        parameters.ok_or_else(|| {
+        let info = Infotext::of(&texts).map(Self::Infotext);
+        info.ok_or_else(|| {
             malformed(format!(
-                "the file has no recipe; expected a text \"{OWN}\" or \"{PARAMETERS}\"; use a file that impasto wrote"
+                "the file has no recipe; expected a text \"{OWN}\" or \"{PARAMETERS}\", or the text of another known \
+                 program; use a file that impasto wrote"
             ))
         })
     }

@@ -163,6 +163,42 @@ fn is_word(digits: &str) -> bool {
     }
 }
 
+/// Returns the word that begins here and could be a color, such as `#fab`. Words in braces are colors.
+fn hex_word<'p>(cursor: &Cursor<'p>) -> Option<&'p str> {
+    let rest = cursor.rest();
+    let mut ahead = cursor.clone();
+    if !is_boundary(cursor) || cursor.before() == Some('{') || !ahead.take("#") {
+        return None;
+    }
+    let digits = ahead.take_while(char::is_alphanumeric);
+    rest.get(..=digits.len()).filter(|_| matches!(digits.len(), 3 | 6) && is_word(digits))
+}
+
+/// Returns the words of a prompt that could be colors, such as `#fab`.
+pub(crate) fn hex_words(prompt: &str) -> Vec<&str> {
+    let (mut words, mut cursor) = (Vec::new(), Cursor::new(prompt));
+    while cursor.peek().is_some() {
+        words.extend(hex_word(&cursor));
+        cursor.next();
+    }
+    words
+}
+
+/// Returns a prompt of another program with a backslash before each text that [`colors`] would read as a color or
+/// refuse as a mistyped one, and before each word that could be a color.
+pub(crate) fn without_colors(prompt: &str) -> String {
+    let (mut text, mut cursor) = (String::new(), Cursor::new(prompt));
+    while let Some(letter) = cursor.peek() {
+        let is_color = || is_boundary(&cursor) && !matches!(color(&mut cursor.clone()), Ok(None));
+        if is_color() || hex_word(&cursor).is_some() {
+            text.push('\\');
+        }
+        text.push(letter);
+        cursor.next();
+    }
+    text
+}
+
 /// Reads the digits of a color after its `#`, such as `ffd700`. Hashtags and small numbers ("the #1 fan") are no
 /// colors.
 fn hexadecimal(digits: &str) -> Result<Option<Rgb>> {
@@ -364,6 +400,25 @@ mod tests {
             assert_eq!(read(&format!("{written} eyes"))?.1, [(color, "eyes".to_owned())], "{written}");
         }
         assert!(read("#ffff eyes").is_err(), "a mistyped color");
+        let prompt = r"#fab eyes, {#bad} hair, #decade, #cafe, \#add, x#fee, #fff hat, (#Ace:1.2)";
+        assert_eq!(hex_words(prompt), ["#fab", "#decade", "#Ace"]);
+        Ok(())
+    }
+
+    #[test]
+    fn prompts_without_colors_are_plain_text() -> Result<()> {
+        for (prompt, text) in [
+            ("#fab fanart, {red} dress, #f00 hat", r"\#fab fanart, \{red} dress, \#f00 hat"),
+            ("rgb(1, 2, 3) a, ({teal} shirt:1.2), {#bad} b", r"\rgb(1, 2, 3) a, (\{teal} shirt:1.2), \{#bad} b"),
+            ("#ffd70 eyes, {hotpinc} hair, rgb(12", r"\#ffd70 eyes, \{hotpinc} hair, \rgb(12"),
+            ("{{masterpiece}}, {a|b}, ##fff, #1", "{{masterpiece}}, {a|b}, ##fff, #1"),
+            (r"\#f00 hat", r"\#f00 hat"),
+        ] {
+            let plain = without_colors(prompt);
+            assert_eq!(plain, text);
+            assert_eq!(read(&plain)?, (plain.clone(), vec![]));
+            assert_eq!(without_colors(&plain), plain);
+        }
         Ok(())
     }
 
@@ -451,5 +506,7 @@ mod tests {
         ];
         assert_linear("colors", &pieces, |text| drop(colors(text, |_| String::new())));
         assert_linear("colors", &pieces, |text| drop(colors(text, |_| "red".into())));
+        assert_linear("hex_words", &pieces, |text| drop(hex_words(text)));
+        assert_linear("without_colors", &pieces, |text| drop(without_colors(text)));
     }
 }

@@ -8,6 +8,7 @@ mod unread;
 mod words;
 
 pub use colors::{PromptColor, colors};
+pub(crate) use colors::{hex_words, without_colors};
 pub use grammar::{Piece, parse};
 pub(crate) use unread::unread;
 pub(crate) use words::folded;

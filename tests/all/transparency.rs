@@ -46,7 +46,7 @@ fn repainted(start: &Raster, mask: Option<&Raster>) -> Result<(Raster, String)> 
         Some(mask) => request.mask(mask).run()?,
         None => request.run()?,
     };
-    Ok((output.image(0)?.clone(), output.notes.join("\n")))
+    Ok((output.image(0)?.clone(), output.notes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
 #[test]

@@ -23,7 +23,8 @@ use std::path::{Path, PathBuf};
 /// Arguments of `impasto again`.
 #[derive(Args, Debug)]
 pub struct Again {
-    /// A PNG that impasto wrote, or a PNG with the text that the AUTOMATIC1111 web UI writes.
+    /// A PNG that impasto wrote, or a picture with the text of the AUTOMATIC1111 web UI, ComfyUI, Fooocus, InvokeAI,
+    /// NovelAI or SwarmUI.
     #[arg(value_name = "PNG")]
     file: PathBuf,
     /// File of the new picture, or a folder for the picture. The default is the PNG's name with `-again` added, and with
@@ -147,7 +148,7 @@ impl Told {
         }
         let texts = files::texts(file)?;
         let text = |keyword| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
-        let model = text("parameters").and_then(|text| Infotext::parse(text).field("Model").map(str::to_owned));
+        let model = Infotext::of(&texts).and_then(|info| info.field("Model").map(str::to_owned));
         let image = text("impasto").and_then(|text| serde_json::from_str::<InBatch>(text).ok());
         Ok(Self { model, image: image.map_or(0, |InBatch { image }| image) })
     }

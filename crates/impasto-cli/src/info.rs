@@ -1,4 +1,4 @@
-//! `impasto info`: descriptions of models, files of weights, and PNGs with a recipe.
+//! `impasto info`: descriptions of models, files of weights, and pictures with a recipe.
 
 use crate::console::{self, print};
 use crate::failure::Failure;
@@ -6,6 +6,7 @@ use crate::files;
 use crate::wording::Terminal;
 use clap::Args;
 use impasto::Raster;
+use impasto::pipeline::Infotext;
 use impasto::weights::{Contents, Header, SingleFile};
 use std::collections::HashSet;
 use std::fs;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `impasto info`.
 #[derive(Args, Debug)]
 pub struct Info {
-    /// Folders of models or pictures, .safetensors files, or PNGs.
+    /// Folders of models or pictures, .safetensors files, or pictures.
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 }
@@ -80,7 +81,8 @@ impl Found {
 
     fn add(&mut self, file: PathBuf) {
         match file.extension().map(|extension| extension.to_ascii_lowercase()) {
-            Some(extension) if extension == "safetensors" || extension == "png" => self.files.push(file),
+            _ if is_picture(&file) => self.files.push(file),
+            Some(extension) if extension == "safetensors" => self.files.push(file),
             Some(extension) if ["ckpt", "bin", "pt", "pth"].iter().any(|known| extension == *known) => {
                 self.pickle = Some(file);
             }
@@ -102,23 +104,27 @@ impl Found {
                 pickle.display()
             )),
             None => Some(format!(
-                "{top}: the folder has no .safetensors file and no PNG; give the folder of a model or of pictures"
+                "{top}: the folder has no .safetensors file and no picture; give the folder of a model or of pictures"
             )),
         }
     }
 }
 
 fn describe(file: &Path) -> Result<(), Failure> {
-    let is_png = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-    if is_png { describe_png(file) } else { describe_weights(file) }
+    if is_picture(file) { describe_picture(file) } else { describe_weights(file) }
 }
 
-/// Prints the size of a PNG, and the text about its run that other programs read too.
-fn describe_png(path: &Path) -> Result<(), Failure> {
+fn is_picture(path: &Path) -> bool {
+    let is = |known: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(known));
+    ["png", "jpg", "jpeg", "webp"].into_iter().any(is)
+}
+
+/// Prints the size of a picture, and the text about its run in the form that other programs read too.
+fn describe_picture(path: &Path) -> Result<(), Failure> {
     let texts = files::texts(path)?;
     print(format_args!("{}: {}", path.display(), Raster::open(path)?.size()))?;
-    match texts.iter().find(|(keyword, _)| keyword == "parameters") {
-        Some((_, text)) => text.lines().try_for_each(|line| print(format_args!("  {line}"))),
+    match Infotext::of(&texts) {
+        Some(info) => info.to_string().lines().try_for_each(|line| print(format_args!("  {line}"))),
         None => print("  has no recipe"),
     }
 }

@@ -7,6 +7,7 @@ mod hostile;
 #[path = "terminal/outputs.rs"]
 mod outputs;
 
+use impasto::raster::Layer;
 use impasto::{Pipeline, Raster, Rgb};
 use serde_json::Value;
 use std::io::Write;
@@ -154,6 +155,28 @@ fn drawing_steers_by_the_embedded_controlnet() {
     run(folder.path(), &[&colored[..], &["--seed", "7", "--steps", "2", "-o", "colored.png"]].concat());
     let message = failure(folder.path(), &["paint", "a house", "--sketch", "lines.png"], 1);
     assert!(message.contains("--model embedded-colorizer"), "{message}");
+}
+
+#[test]
+fn picture_of_another_program_repeats_its_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let jpeg = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/recipe/exif.jpg");
+    assert!(text(&run(folder.path(), &["info", jpeg]).stdout).contains("Sampler: Euler a"));
+    let again = run(folder.path(), &["again", jpeg, "--model", "embedded", "--steps", "1", "--json"]);
+    let line = &json_lines(&again)[0];
+    assert_eq!((&line["prompt"], &line["seed"]), (&"1girl, gold eyes, red hair".into(), &77.into()));
+}
+
+#[test]
+fn mask_in_alpha_repaints_its_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    Raster::flat(Rgb(90, 130, 60), (64, 64)).save(folder.path().join("start.png")).unwrap();
+    let mut hole = Layer::new((64, 64));
+    (0..64).for_each(|x| (0..32).for_each(|y| hole.set(x, y, Rgb(0, 0, 0), 255)));
+    hole.save(folder.path().join("mask.png")).unwrap();
+    let arguments = ["paint", "a boat", "--start", "start.png", "--mask", "mask.png", "--steps", "2", "--json"];
+    let line = &json_lines(&run(folder.path(), &arguments))[0];
+    assert!(line["notes"][0].as_str().unwrap().contains("transparent parts are repainted"), "{line}");
 }
 
 #[test]

@@ -97,15 +97,19 @@ export async function getPicture(url) {
   return (await call(url)).blob();
 }
 
+/** Types of pictures that may hold a request. */
+const WITH_RECIPE = ["image/png", "image/jpeg", "image/webp"];
+
 /**
- * Reads the request out of a PNG. Returns null for a PNG without one.
- * @param {Blob} png
+ * Reads the request out of a picture. Returns null for a picture without one.
+ * @param {Blob} picture
  * @returns {Promise<Partial<Request> | null>}
  */
-export async function readRecipe(png) {
+export async function readRecipe(picture) {
+  if (!WITH_RECIPE.includes(picture.type)) return null;
   try {
-    const headers = { "content-type": "image/png" };
-    return await (await call("/api/recipes", { method: "POST", headers, body: png })).json();
+    const headers = { "content-type": picture.type };
+    return await (await call("/api/recipes", { method: "POST", headers, body: picture })).json();
   } catch (error) {
     if (error instanceof Refusal && error.status === 400) return null;
     throw error;

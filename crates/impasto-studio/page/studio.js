@@ -273,12 +273,12 @@ class Studio {
   }
 
   /**
-   * Opens a picture. A PNG with a recipe restores the page; for any other picture the user is asked.
+   * Opens a picture. A picture with a recipe restores the page; for any other picture the user is asked.
    * @param {Blob} file
    */
   async #open(file) {
     this.#messages.clear();
-    const recipe = file.type === "image/png" ? await readRecipe(file) : null;
+    const recipe = await readRecipe(file);
     if (!recipe) return this.#use(file);
     await this.#restore(recipe, file);
   }

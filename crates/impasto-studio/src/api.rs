@@ -179,8 +179,12 @@ async fn recipe(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<JobRequest>, Refusal> {
-    if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != "image/png") {
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body has another type; expected image/png"));
+    if headers
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|kind| !["image/png", "image/jpeg", "image/webp"].iter().any(|known| kind == known))
+    {
+        let sentence = "the body has another type; expected image/png, image/jpeg or image/webp";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, sentence));
     }
     let png = body.map_err(|rejection| unread(&rejection, &shared.options))?;
     JobRequest::from_png(&png, &shared.options).map(Json).map_err(Refusal::wrong)

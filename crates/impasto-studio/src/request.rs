@@ -188,11 +188,11 @@ impl JobRequest {
         Ok(())
     }
 
-    /// Reads a request from the texts of a PNG: from the studio's own text, or else from that of the AUTOMATIC1111 web
-    /// UI.
+    /// Reads a request from the texts of a PNG, JPEG or WebP: from the studio's own text, or else from that of another
+    /// program.
     ///
     /// # Errors
-    /// A sentence that says why the PNG holds no request.
+    /// A sentence that says why the picture holds no request.
     pub(crate) fn from_png(png: &[u8], options: &Options) -> Result<Self, String> {
         let texts = Raster::texts(png).map_err(|error| error.to_string())?;
         let text = |keyword: &str| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
@@ -202,15 +202,16 @@ impl JobRequest {
                 .and_then(|json| Self::read(json, options))
                 .map_err(|error| format!("the PNG's request cannot be read: {error}"));
         }
-        let Some(parameters) = text("parameters") else {
-            return Err("the PNG has no recipe; expected a PNG from the studio, impasto or A1111".into());
+        let Some(info) = Infotext::of(&texts) else {
+            return Err(
+                "the picture has no recipe; expected a picture from the studio, impasto or a known program".into()
+            );
         };
-        let info = Infotext::parse(parameters);
         let size = info.field("Size").and_then(|size| size.parse::<impasto::Size>().ok());
         Ok(Self {
             seed: info.field("Seed").and_then(|seed| seed.parse().ok()),
             steps: info.field("Steps").and_then(|steps| steps.parse().ok()),
-            sampler: info.field("Sampler").map(str::to_owned),
+            sampler: info.sampler(),
             guidance_scale: info.field("CFG scale").and_then(|scale| scale.parse().ok()),
             width: size.map(|size| size.width),
             height: size.map(|size| size.height),
@@ -274,7 +275,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn masks_in_alpha_are_read_as_masks() {
         let mut brush = Layer::new((2, 1));
         brush.set(0, 0, Rgb(255, 255, 255), 255);
@@ -290,6 +290,7 @@ mod tests {
         assert_eq!(JobRequest::read(json, &Options::default()).unwrap(), request);
     }
 
+    #[test]
     fn request_survives_in_a_png() {
         let picture = Raster::flat(Rgb(9, 9, 9), (8, 8));
         let area = Area { phrase: "house".into(), strength: 1.5, mask: picture.clone() };
@@ -305,6 +306,13 @@ mod tests {
         let other = picture.to_png(&[("parameters", "a boat\nSteps: 9, Seed: 3, Size: 64x32")]).unwrap();
         let read = JobRequest::from_png(&other, &Options::default()).unwrap();
         assert_eq!((read.prompt.as_str(), read.steps, read.seed, read.width), ("a boat", Some(9), Some(3), Some(64)));
+        let automatic = "a {red} boat\nSteps: 9, Sampler: DPM++ 2M, Schedule type: Automatic";
+        let fooocus = r#"{"prompt": "a {red} boat", "steps": 9, "sampler": "dpmpp_2m", "scheduler": "karras"}"#;
+        for (words, sampler) in [(automatic, "DPM++ 2M Karras"), (fooocus, "dpmpp_2m karras")] {
+            let other = picture.to_png(&[("parameters", words)]).unwrap();
+            let read = JobRequest::from_png(&other, &Options::default()).unwrap();
+            assert_eq!((read.prompt.as_str(), read.sampler.as_deref()), (r"a \{red} boat", Some(sampler)));
+        }
         let refused = |png: &[u8]| JobRequest::from_png(png, &Options::default()).unwrap_err();
         assert!(refused(&picture.to_png(&[]).unwrap()).contains("no recipe"));
         assert!(!refused(b"no picture").is_empty());

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// Spacing names that may follow a solver's name. `None` leaves the spacing open. The first match counts, so "sgm
 /// uniform" comes before "uniform".
-const SPACINGS: [(&str, Option<Spacing>); 21] = [
+const SPACINGS: [(&str, Option<Spacing>); 22] = [
     ("karras", Some(Spacing::Karras)),
     ("ka", Some(Spacing::Karras)),
     ("exponential", Some(Spacing::Exponential)),
@@ -15,6 +15,7 @@ const SPACINGS: [(&str, Option<Spacing>); 21] = [
     ("sgm uniform", Some(Spacing::SgmUniform)),
     ("sgmuniform", Some(Spacing::SgmUniform)),
     ("ddim uniform", Some(Spacing::DdimUniform)),
+    ("ddim", Some(Spacing::DdimUniform)),
     ("normal", Some(Spacing::Normal)),
     ("uniform", Some(Spacing::Normal)),
     ("simple", Some(Spacing::Simple)),
@@ -178,6 +179,7 @@ mod tests {
             assert_eq!(by_name(class).unwrap().0.name(), name);
         }
         assert_eq!(by_name("dpmpp_2m ays_sdxl").unwrap().1, Some(Spacing::AlignYourStepsXl));
+        assert_eq!(by_name("Euler a DDIM").unwrap().1, Some(Spacing::DdimUniform));
         let (solver, spacing) = by_name("EulerAncestralDiscreteScheduler").unwrap();
         assert_eq!((solver.name(), spacing), ("EulerAncestral", None));
         assert_eq!(by_name("Euler a Automatic").unwrap().1, None);

@@ -1,11 +1,23 @@
 //! Infotext of the AUTOMATIC1111 web UI and similar programs, read from their pictures and written to this crate's
 //! pictures.
 
-use super::{Folder, PORTRAIT, told};
-use impasto::Result;
+use super::{Folder, GOLD, PORTRAIT, told};
+use image::codecs::{jpeg::JpegEncoder, webp::WebPEncoder};
+use image::{ExtendedColorType, ImageEncoder};
 use impasto::diffusion::Spacing;
-use impasto::pipeline::{Pipeline, Request};
+use impasto::pipeline::{Output, Pipeline, Request};
 use impasto::text::TextOptions;
+use impasto::{Raster, Result, Size};
+use std::path::Path;
+
+/// Repeats the run of a file. Returns the notes before the run, and its output.
+fn repeated(path: &Path) -> Result<(String, Output)> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let request = Request::from_png(&mut pipeline, path)?;
+    assert_eq!(request.colors()?, []);
+    let notes = told(&request.notes()?);
+    Ok((notes, request.run()?))
+}
 
 #[test]
 fn infotext_of_other_programs_is_followed() -> Result<()> {
@@ -69,5 +81,142 @@ fn infotext_has_schedule_type_and_clip_skip() -> Result<()> {
         recipe.checkpoint_spacing = Some(own);
         assert_eq!(recipe.infotext().field("Schedule type"), told);
     }
+    Ok(())
+}
+
+#[test]
+fn lines_after_the_fields_change_no_setting() -> Result<()> {
+    let folder = Folder::new();
+    let words = "1girl, gold eyes\nNegative prompt: hat\nSteps: 2, Sampler: Euler a, CFG scale: 6, Seed: 77, Size: 64x64, \
+                 Version: v1.5.1\nPostprocess upscale by: 4, Seed: 1\nTemplate: 1girl, {gold|blue} eyes\nNegative Template: hat, glasses";
+    let (notes, output) = repeated(&folder.told(&[("parameters", words)]))?;
+    let config = &output.recipe().config;
+    assert_eq!((config.prompt.as_str(), config.negative.as_str()), ("1girl, gold eyes", "hat"));
+    assert_eq!((config.steps, config.seed, config.size), (2, Some(77), Some(Size::new(64, 64))));
+    let unread = "Postprocess upscale by 4; Seed 1; Template 1girl, {gold|blue} eyes; Negative Template hat, glasses";
+    assert!(notes.contains(&format!("not repeated: {unread}")), "{notes}");
+    Ok(())
+}
+
+#[test]
+fn schedule_of_the_web_ui_is_followed() -> Result<()> {
+    let folder = Folder::new();
+    for (sampler, want) in [
+        ("DPM++ 2M, Schedule type: Automatic", "DPM++ 2M Karras"),
+        ("Euler a, Schedule type: Automatic", "Euler a Normal"),
+        ("DPM++ 2M", "DPM++ 2M Normal"),
+    ] {
+        let words = format!("1girl\nSteps: 3, Sampler: {sampler}, CFG scale: 6, Seed: 77, Size: 64x64, RNG: CPU");
+        let (notes, output) = repeated(&folder.told(&[("parameters", &words)]))?;
+        assert_eq!(notes, "");
+        let mut pipeline = Pipeline::builder().build()?;
+        let request = pipeline.request("1girl").steps(3).solver_named(want).guidance_scale(6.0).seed(77).size((64, 64));
+        assert_eq!(output.images, request.run()?.images, "{sampler}");
+    }
+    Ok(())
+}
+
+#[test]
+fn colors_of_other_programs_are_words() -> Result<()> {
+    let folder = Folder::new();
+    let words =
+        "1girl, #fab fanart, {red} dress, #ffd700 hair\nSteps: 1, Sampler: Euler a, Seed: 77, Size: 64x64, RNG: CPU";
+    let (_, output) = repeated(&folder.told(&[("parameters", words)]))?;
+    assert_eq!(output.recipe().config.prompt, r"1girl, \#fab fanart, \{red} dress, \#ffd700 hair");
+    // The text that this crate writes has exact colors.
+    let words = words.to_owned() + ", Version: impasto 0.1.0";
+    let mut pipeline = Pipeline::builder().build()?;
+    let request = Request::from_png(&mut pipeline, folder.told(&[("parameters", &words)]))?;
+    assert_eq!(request.colors()?.len(), 2);
+    let notes = told(&request.notes()?);
+    assert!(notes.contains("#fab in the prompt is read as a word") && notes.contains("write {#fab}"), "{notes}");
+    Ok(())
+}
+
+#[test]
+fn settings_of_other_programs_are_followed() -> Result<()> {
+    let folder = Folder::new();
+    let fooocus = r#"{"prompt": "1girl, gold eyes", "negative_prompt": "hat", "steps": 2, "seed": "77",
+        "resolution": "(64, 64)", "sampler": "euler", "scheduler": "karras", "styles": "['Fooocus V2']"}"#;
+    let swarm = r#"{"sui_image_params": {"prompt": "1girl, gold eyes", "negativeprompt": "hat", "steps": 2, "seed": 77,
+        "width": 64, "height": 64, "sampler": "euler", "scheduler": "karras", "styles": "a"}}"#;
+    let novel = r#"{"prompt": "1girl, gold eyes", "uc": "hat", "steps": 2, "seed": 77, "width": 64, "height": 64,
+        "sampler": "k_euler", "noise_schedule": "karras", "styles": "a"}"#;
+    let invoke = r#"{"positive_prompt": "1girl, gold eyes", "negative_prompt": "hat", "steps": 2, "seed": 77, "width": 64,
+        "height": 64, "scheduler": "euler_k", "styles": "a"}"#;
+    let comfy = r#"{"3": {"class_type": "KSampler", "inputs": {"seed": 77, "steps": 2, "sampler_name": "euler",
+        "scheduler": "karras", "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0], "model": ["8", 0]}},
+        "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64}},
+        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "1girl, gold eyes"}},
+        "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "hat"}},
+        "8": {"class_type": "LoraLoaderModelOnly", "inputs": {"lora_name": "styles", "strength_model": 1}}}"#;
+    let mut pipeline = Pipeline::builder().build()?;
+    let request = pipeline.request("1girl, gold eyes").negative("hat").steps(2).seed(77).size((64, 64));
+    let want = request.solver_named("Euler Karras").run()?;
+    for (program, keyword, text) in [
+        ("Fooocus", "parameters", fooocus),
+        ("SwarmUI", "parameters", swarm),
+        ("NovelAI", "Comment", novel),
+        ("InvokeAI", "invokeai_metadata", invoke),
+        ("ComfyUI", "prompt", comfy),
+    ] {
+        let (notes, output) = repeated(&folder.told(&[(keyword, text)]))?;
+        assert_eq!(output.images, want.images, "{program}");
+        assert!(notes.contains(program) && notes.contains("not repeated: ") && notes.contains("styles"), "{notes}");
+    }
+    Ok(())
+}
+
+#[test]
+fn text_in_exif_is_followed() -> Result<()> {
+    let folder = Folder::new();
+    let words = "1girl, gold eyes\nSteps: 2, Sampler: Euler a, Seed: 77, Size: 64x64";
+    let comment: Vec<u8> =
+        b"UNICODE\0".iter().copied().chain(words.encode_utf16().flat_map(u16::to_be_bytes)).collect();
+    // The list of tags begins at byte 8 and has one entry: the list for the comment, at byte 26, with one entry, too.
+    let mut exif = b"MM\0*\0\0\0\x08\0\x01\x87\x69\0\x04\0\0\0\x01\0\0\0\x1a\0\0\0\0".to_vec();
+    exif.extend(b"\0\x01\x92\x86\0\x07");
+    exif.extend((comment.len() as u32).to_be_bytes());
+    exif.extend(b"\0\0\0\x2c\0\0\0\0");
+    exif.extend(comment);
+    let picture = Raster::flat(GOLD, (8, 8));
+    let write = |name: &str, encoder: &mut dyn FnMut(&mut Vec<u8>, Vec<u8>)| {
+        let mut bytes = Vec::new();
+        encoder(&mut bytes, exif.clone());
+        let path = folder.file(name);
+        std::fs::write(&path, bytes).expect("written");
+        path
+    };
+    fn encode(mut encoder: impl ImageEncoder, exif: Vec<u8>, picture: &Raster) {
+        encoder.set_exif_metadata(exif).expect("a place for metadata");
+        encoder.write_image(picture.bytes(), 8, 8, ExtendedColorType::Rgb8).expect("written");
+    }
+    let files = [
+        write("a.jpg", &mut |bytes, exif| encode(JpegEncoder::new(bytes), exif, &picture)),
+        write("a.webp", &mut |bytes, exif| encode(WebPEncoder::new_lossless(bytes), exif, &picture)),
+    ];
+    for path in files {
+        let (_, output) = repeated(&path)?;
+        let config = &output.recipe().config;
+        assert_eq!((config.prompt.as_str(), config.steps, config.seed), ("1girl, gold eyes", 2, Some(77)));
+    }
+    let mut pipeline = Pipeline::builder().build()?;
+    picture.save(folder.file("plain.jpg"))?;
+    let error = Request::from_png(&mut pipeline, folder.file("plain.jpg")).map(drop).expect_err("no text").to_string();
+    assert!(error.contains("the file has no recipe"), "{error}");
+    std::fs::write(folder.file("text.png"), "a cat").expect("written");
+    let error =
+        Request::from_png(&mut pipeline, folder.file("text.png")).map(drop).expect_err("no picture").to_string();
+    assert!(error.contains("expected a PNG, JPEG or WebP"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn settings_in_a_prompt_get_a_note() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let notes = told(&pipeline.request("a cat Steps: 20, Sampler: Euler a, CFG scale: 7").notes()?);
+    assert!(notes.contains("the prompt contains the settings of a run"), "{notes}");
+    let notes = told(&pipeline.request("a cat").negative("dog\nSteps: 20, Sampler: Euler a").notes()?);
+    assert!(notes.contains("the negative prompt contains the settings of a run"), "{notes}");
     Ok(())
 }

@@ -51,6 +51,16 @@ fn job_tells_its_steps_and_has_exact_colors() {
 }
 
 #[test]
+fn recipe_of_a_jpeg_is_restored() {
+    let studio = Running::start(Options::default());
+    let jpeg = include_bytes!("../../../../fuzz/corpus/recipe/exif.jpg");
+    let restored = studio.post("/api/recipes", "image/jpeg", jpeg).json();
+    assert_eq!(restored["prompt"], "1girl, gold eyes, red hair");
+    assert_eq!((&restored["seed"], &restored["steps"], &restored["width"]), (&json!(77), &json!(12), &json!(256)));
+    assert_eq!(restored["sampler"], "Euler a Normal");
+}
+
+#[test]
 fn transparency_of_start_and_mask_is_noted() {
     let studio = Running::start(Options::default());
     let mut brush = Layer::new((64, 64));

@@ -38,7 +38,8 @@ fn wrong_bodies_are_explained() {
     let large = json(&format!("{{\"prompt\": \"{}\"}}", "a".repeat(200_000)));
     assert_eq!(large.status, 413, "{large:?}");
     assert_eq!(studio.post("/api/jobs", "text/plain", b"{}").status, 415);
-    assert_eq!(studio.post("/api/recipes", "image/jpeg", b"x").status, 415);
+    assert_eq!(studio.post("/api/recipes", "image/gif", b"x").status, 415);
+    assert!(studio.post("/api/recipes", "image/jpeg", b"x").error().contains("no picture"));
     let bare = Raster::flat(impasto::Rgb(0, 0, 0), (8, 8)).to_png(&[]).unwrap();
     assert!(studio.post("/api/recipes", "image/png", &bare).error().contains("no recipe"));
     assert!(json(&"[".repeat(50_000)).status == 400);
