@@ -324,3 +324,14 @@ fn embedded_clip_matches_pictures_to_captions() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn prompt_without_words_has_no_word_maps() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    for prompt in ["", " ,", "!!!"] {
+        let mut words = Daam::words();
+        let output = pipeline.request(prompt).size((64, 64)).steps(2).guide(&mut words).run()?;
+        assert!(output.images.len() == 1 && words.heat_maps(0)?.is_empty(), "{prompt:?}");
+    }
+    Ok(())
+}

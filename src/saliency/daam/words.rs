@@ -44,7 +44,7 @@ impl fmt::Debug for WordMaps {
 }
 
 impl Daam {
-    /// Creates a recorder of the attention to every word of the prompt.
+    /// Creates a recorder of the attention to every word of the prompt. A prompt without words has no maps.
     pub fn words() -> WordMaps {
         WordMaps::default()
     }
@@ -98,7 +98,8 @@ impl CrossAttentionHook for WordMaps {
     }
 
     fn active(&self, step: &Step) -> bool {
-        self.recorder.active(step)
+        let is_wordless = self.run.as_ref().is_some_and(|run| run.subjects.labels.is_empty());
+        !is_wordless && self.recorder.active(step)
     }
 
     fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
@@ -116,9 +117,6 @@ impl Guidance for WordMaps {
         self.run = None;
         self.recorder.check_sites(setup.sites)?;
         let words = setup.prompt.words();
-        if words.is_empty() {
-            return Err(Error::EmptyPhrase);
-        }
         let subjects = words.into_iter().map(|(word, spans)| (word, TokenSpan::union(spans), Merge::Mean)).collect();
         let subjects = Subjects::new(subjects, setup.device)?;
         self.run = Some(Recording::new(setup.grid, setup.images, subjects, Accumulate::Mean, false));
