@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::guidance::Guidance;
 use crate::guidance::Picture;
+use crate::json;
 use crate::mask::Region;
 use crate::methods::image_guidance::GuidanceParams;
 use crate::methods::paint_with_words::tinted;
@@ -153,7 +154,7 @@ impl Composition {
 
     fn read(text: &str, file: &str) -> Result<Self> {
         let malformed = |error: serde_json::Error| Error::Malformed { file: file.into(), problem: error.to_string() };
-        let composition: Self = serde_json::from_str(text).map_err(malformed)?;
+        let composition: Self = json::parse(text).map_err(malformed)?;
         composition.check()?;
         Ok(composition)
     }

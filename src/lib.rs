@@ -151,6 +151,7 @@ mod error;
 mod files;
 pub mod guidance;
 pub mod hint;
+pub mod json;
 mod latent_colors;
 pub mod mask;
 pub mod methods;

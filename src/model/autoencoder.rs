@@ -1,6 +1,7 @@
 //! The autoencoder between pictures and latents: a VAE or a tiny autoencoder.
 
 use crate::error::Result;
+use crate::json;
 use crate::nn::{Cell, ConfigFile, Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
 use crate::weights::Weights;
 use crate::wording::{Note, Remedy};
@@ -22,7 +23,7 @@ impl AutoencoderConfig {
         struct Class {
             _class_name: Option<String>,
         }
-        let class: Class = serde_json::from_str(text).unwrap_or_default(); // the parsers below report errors
+        let class: Class = json::parse(text).unwrap_or_default(); // the parsers below report errors
         match class._class_name.as_deref() {
             Some("AutoencoderTiny") => TaesdConfig::from_json(file, text).map(Self::Tiny),
             _ => VaeConfig::from_json(file, text).map(Self::Vae),

@@ -2,6 +2,7 @@
 //! are ignored.
 
 use crate::error::{Error, Result};
+use crate::json;
 use crate::wording::Note;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -54,7 +55,7 @@ pub trait ConfigFile: Sized {
 /// Parses the configuration `text`; `file` names the text in error messages.
 pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str, fixed: &[Fixed]) -> Result<T> {
     let malformed = |error: serde_json::Error| Error::Malformed { file: file.into(), problem: error.to_string() };
-    let json: Value = serde_json::from_str(text).map_err(malformed)?;
+    let json: Value = json::parse(text).map_err(malformed)?;
     for (field, allowed) in fixed {
         let value = json.get(field).unwrap_or(&Value::Null);
         let accepted = |value: &Value| value.is_null() || allowed.contains(&&*value.to_string());

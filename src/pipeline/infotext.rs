@@ -2,6 +2,7 @@
 
 use crate::diffusion::Spacing;
 use crate::diffusion::solver::{self, solver_label, spacing_label};
+use crate::json;
 use crate::prompt::cursor::Cursor;
 use crate::prompt::without_colors;
 use std::fmt;
@@ -222,7 +223,7 @@ fn quoted(value: &str) -> String {
 /// Returns the fields of a line: every match of `\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)`.
 fn fields(line: &str) -> Vec<(String, String)> {
     let (mut fields, mut cursor) = (Vec::new(), Cursor::new(line));
-    while cursor.peek().is_some() {
+    while cursor.peek().is_some() && fields.len() < MOST_FIELDS {
         cursor.take_while(char::is_whitespace); // consumed here, so that no space is read again
         match field(cursor.clone()) {
             Some((name, value, after)) => {
@@ -235,6 +236,8 @@ fn fields(line: &str) -> Vec<(String, String)> {
     fields
 }
 
+/// Largest number of fields that are read. Texts of the web UI with many extensions have some sixty.
+const MOST_FIELDS: usize = 1024;
 /// Upper bound of the number of letters in a field's name.
 const LONGEST_NAME: usize = 64;
 
@@ -274,7 +277,7 @@ fn in_quotes(cursor: &mut Cursor<'_>) -> Option<String> {
     });
     let is_whole = cursor.take("\"") && (cursor.take(",") || cursor.peek().is_none());
     let quoted = text.get(..inside.len() + 2).filter(|_| is_whole)?; // both quotes
-    Some(serde_json::from_str(quoted).unwrap_or_else(|_| quoted.to_owned()))
+    Some(json::parse(quoted).unwrap_or_else(|_| quoted.to_owned()))
 }
 
 #[cfg(test)]
@@ -307,6 +310,12 @@ mod tests {
             let line = format!("a\nSteps: 2, Seed: 1, Size: 8x8, {text}");
             assert!(Infotext::parse(&line).fields.len() >= 3);
         });
+    }
+
+    #[test]
+    fn number_of_fields_is_bounded() {
+        let info = Infotext::parse(&format!("a cat\n{}", "aa: b,".repeat(100_000)));
+        assert_eq!((info.prompt.as_str(), info.fields.len()), ("a cat", MOST_FIELDS));
     }
 
     #[test]

@@ -7,9 +7,10 @@ use crate::diffusion::Spacing;
 use crate::diffusion::solver::{self, solver_label, spacing_label};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::json;
 use crate::model::Identity;
 use crate::raster::Raster;
-use crate::recipe::{Extent, KeptPictures, Recipe, STRUCTURE, TEXT, UNPACKED, complete, structure, thin};
+use crate::recipe::{Extent, KeptPictures, Recipe, TEXT, UNPACKED, complete, thin};
 use crate::size::Size;
 use crate::wording::{Note, Remedy};
 use serde::{Deserialize, Serialize};
@@ -188,14 +189,7 @@ impl PngRecipe {
             }
             let broken =
                 |error: serde_json::Error| malformed(format!("the recipe in the file cannot be read: {error}"));
-            if structure(own) > STRUCTURE {
-                let most = STRUCTURE >> 20;
-                return Err(malformed(format!(
-                    "the recipe has more than {most} MiB of JSON beside pictures and maps; expected at most {most} MiB; \
-                     use a file that impasto wrote"
-                )));
-            }
-            let mut own: Value = serde_json::from_str(own).map_err(broken)?;
+            let mut own: Value = json::parse(own).map_err(broken)?;
             let Form { format } = Form::deserialize(&own).map_err(broken)?;
             if format != FORMAT {
                 let problem = format!(

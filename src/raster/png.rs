@@ -67,7 +67,15 @@ impl Raster {
         Self::texts_within(Path::new("picture"), Cursor::new(file), LONGEST, |_| true)
     }
 
-    /// Returns the texts under `keywords`. Other texts are not decompressed.
+    /// Returns the texts under `keywords`, which may have `most` bytes in all. Other texts are not decompressed.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the bytes are not a PNG, are broken, or have longer texts under `keywords`.
+    pub fn texts_named(png: &[u8], keywords: &[&str], most: usize) -> Result<Vec<(String, String)>> {
+        Self::texts_within(Path::new("PNG"), Cursor::new(png), most, |keyword| keywords.contains(&keyword))
+    }
+
+    /// Returns the texts under `keywords` in a file. Other texts are not decompressed.
     pub(crate) fn texts_under(path: &Path, keywords: &[&str]) -> Result<Vec<(String, String)>> {
         Self::texts_within(path, BufReader::new(files::open(path)?), LONGEST, |keyword| keywords.contains(&keyword))
     }
@@ -122,10 +130,11 @@ impl Raster {
         reader.finish().map_err(broken)?; // texts may stand after the pixels
         let info = reader.info();
         let mut texts: Vec<(String, String)> = Vec::new();
+        let most = left;
         let too_long = || {
             let problem = format!(
-                "the file's texts have more than {0} MiB in all; expected at most {0} MiB; remove texts from the file",
-                LONGEST >> 20
+                "the file's texts have more than {most} bytes in all; expected at most {most} bytes; remove texts from \
+                 the file"
             );
             malformed(path, problem)
         };
@@ -351,6 +360,9 @@ mod tests {
         assert_eq!(within(&path, 3000, |_| true)?.len(), 3);
         assert!(matches!(within(&path, 2999, |_| true), Err(Error::Malformed { .. })));
         assert_eq!(within(&path, 1000, |keyword| keyword == "impasto")?.len(), 1);
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(Raster::texts_named(&bytes, &["impasto"], 1000)?.len(), 1);
+        assert!(matches!(Raster::texts_named(&bytes, &["impasto"], 999), Err(Error::Malformed { .. })));
         Ok(())
     }
 

@@ -72,22 +72,6 @@ impl Recipe {
 /// Limit in bytes of all texts in the settings of a file, which leaves room for other texts in a PNG.
 pub(crate) const TEXT: u64 = 192 << 20;
 
-/// Limit in bytes of a file's JSON, without the strings in it. Each of these bytes may become a value of 32 bytes or
-/// more. The recipe of a run has a few thousand.
-pub(crate) const STRUCTURE: usize = 1 << 21;
-
-/// Returns the number of bytes of a JSON text outside of its strings.
-pub(crate) fn structure(json: &str) -> usize {
-    let (mut inside, mut escaped) = (false, false);
-    let outside = |byte: &u8| {
-        let ends = *byte == b'"' && !escaped;
-        escaped = inside && *byte == b'\\' && !escaped;
-        inside ^= ends;
-        !inside
-    };
-    json.as_bytes().iter().copied().filter(outside).count()
-}
-
 /// The size of settings in a file, as the headers of pictures and the shapes of packed values say. Values that unpack to
 /// more are refused later.
 #[derive(Clone, Debug, Default)]
@@ -163,14 +147,6 @@ mod tests {
     use crate::raster::Raster;
     use serde_json::json;
     use tch::{Device, Kind, Tensor};
-
-    #[test]
-    fn structure_counts_bytes_outside_of_strings() {
-        let counts = [("", 0), ("[1,2]", 5), (r#"{"a":"bcd"}"#, 5), (r#"["a\"]","\\"]"#, 5), (r#"["a"#, 1)];
-        for (json, count) in counts {
-            assert_eq!(structure(json), count, "{json}");
-        }
-    }
 
     #[test]
     fn unpacked_size_is_known_before_unpacking() {

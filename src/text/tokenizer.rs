@@ -1,6 +1,7 @@
 //! The tokenizer: splits text into tokens.
 
 use crate::error::{Error, Result};
+use crate::json;
 use crate::prompt::LONGEST;
 use crate::weights::vocabulary;
 use serde_json::{Value, json};
@@ -406,7 +407,7 @@ fn check_merges(vocab: &HashMap<String, u32>, merges: &[&str], added: HashSet<&s
 }
 
 fn parse<T: serde::de::DeserializeOwned>(file: &str, content: &[u8]) -> Result<T> {
-    serde_json::from_slice(content).map_err(|error| unreadable(file, &error))
+    json::parse(content).map_err(|error| unreadable(file, &error))
 }
 
 fn unreadable(file: &str, error: &dyn std::error::Error) -> Error {

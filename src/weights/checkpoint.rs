@@ -7,6 +7,7 @@ use super::source::{EmbeddedFile, Source, colorizer, tiny};
 use super::{Tensors, Weights, parse_safetensors, read_safetensors};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::json;
 use crate::wording::{Note, Remedy};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -203,7 +204,7 @@ impl Checkpoint {
     /// Reads and parses a JSON file; `None` if there is no such file.
     pub(crate) fn json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
         let Some(bytes) = self.read(file)? else { return Ok(None) };
-        let parsed = serde_json::from_slice(&bytes);
+        let parsed = json::parse(&bytes);
         parsed.map(Some).map_err(|error| Error::Malformed { file: self.name(file), problem: error.to_string() })
     }
 
@@ -381,7 +382,7 @@ impl Index {
     /// Parses `text`, the contents of `path`, and checks that the listed files are in the same folder.
     fn parse(path: &Path, text: &[u8]) -> Result<Self> {
         let malformed = |problem: String| Error::Malformed { file: path.display().to_string(), problem };
-        let index: Self = serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
+        let index: Self = json::parse(text).map_err(|error| malformed(error.to_string()))?;
         for file in index.weight_map.values() {
             let inside: Vec<Component<'_>> = Path::new(file).components().collect();
             if !matches!(inside.as_slice(), [Component::Normal(_)]) {

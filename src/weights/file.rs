@@ -5,6 +5,7 @@
 use super::kernel_layout::dense;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::json;
 use safetensors::SafeTensorError;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -248,8 +249,8 @@ impl<'de> Deserialize<'de> for Fields {
 /// Returns the tensors that `header` lists, in the order of their bytes, and the metadata. The bytes of the tensors
 /// must fill the file from byte `start` to its length `total`, without gaps.
 fn entries(header: &[u8], start: u64, total: u64) -> Checked<(Vec<Entry>, BTreeMap<String, String>)> {
-    let Fields(fields) = serde_json::from_slice(header)
-        .map_err(|error| format!("the file's header is not valid safetensors JSON: {error}"))?;
+    let Fields(fields) =
+        json::parse(header).map_err(|error| format!("the file's header is not valid safetensors JSON: {error}"))?;
     let mut metadata = BTreeMap::new();
     let mut written = Vec::with_capacity(fields.len());
     for (name, value) in fields {

@@ -10,6 +10,7 @@ use syn::visit::{self, Visit};
 const VOCABULARY: &[&str] = &[
     "error",
     "files",
+    "json",
     "branch",
     "step",
     "prompt",

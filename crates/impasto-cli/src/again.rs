@@ -149,7 +149,7 @@ impl Told {
         let texts = files::texts(file)?;
         let text = |keyword| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
         let model = Infotext::of(&texts).and_then(|info| info.field("Model").map(str::to_owned));
-        let image = text("impasto").and_then(|text| serde_json::from_str::<InBatch>(text).ok());
+        let image = text("impasto").and_then(|text| impasto::json::parse::<InBatch>(text).ok());
         Ok(Self { model, image: image.map_or(0, |InBatch { image }| image) })
     }
 

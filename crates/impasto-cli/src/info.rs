@@ -168,7 +168,7 @@ fn describe_weights(path: &Path) -> Result<(), Failure> {
 /// Returns the class in the `config.json` beside a file, such as `UNet2DConditionModel`.
 fn class(path: &Path) -> Option<String> {
     let text = files::read(&path.with_file_name("config.json"), LARGEST_CONFIG).ok()?;
-    let config: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let config: serde_json::Value = impasto::json::parse(&text).ok()?;
     let class = config.get("_class_name").or_else(|| config.get("architectures")?.get(0))?;
     class.as_str().map(str::to_owned)
 }

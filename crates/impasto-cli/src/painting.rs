@@ -99,7 +99,7 @@ const EMBEDDED_SCALE: f64 = 0.7;
 impl Painting {
     /// Returns this painting with the settings of a line of JSON in place of its own.
     pub fn with_line(&self, line: &str) -> Result<Self, String> {
-        let own: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        let own: Value = impasto::json::parse(line).map_err(|error| error.to_string())?;
         let Value::Object(own) = own else {
             return Err(format!("expected a JSON object such as {{\"prompt\": \"a red boat\"}}, found {own}"));
         };

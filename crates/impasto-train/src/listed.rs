@@ -282,7 +282,7 @@ fn lines(path: &Path) -> Result<Vec<Entry>> {
     let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
     let filled = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let entry = |(number, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|error| Error::Malformed {
+        impasto::json::parse(line).map_err(|error| Error::Malformed {
             file: format!("{}, line {}", path.display(), number + 1),
             problem: format!("{error}; expected a line such as {{\"picture\": \"cat.png\", \"caption\": \"a cat\"}}"),
         })

@@ -9,6 +9,7 @@ use crate::diffusion::spacing::{
 };
 use crate::diffusion::training_schedule::TrainingSchedule;
 use crate::error::{Error, Result};
+use crate::json;
 use crate::wording::Remedy;
 use serde_json::{Map, Value};
 
@@ -21,10 +22,10 @@ impl SchedulerConfig {
         let malformed = |source: serde_json::Error| Error::Malformed { file: FILE.into(), problem: source.to_string() };
         // Python writes -Infinity for `lambda_min_clipped`, which is not JSON.
         let text = text.replace("-Infinity", "null");
-        let mut fields: Map<String, Value> = serde_json::from_str(&text).map_err(malformed)?;
+        let mut fields: Map<String, Value> = json::parse(&text).map_err(malformed)?;
         let name = fields.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
         if let Some(class) = class(&name) {
-            let defaults: Map<String, Value> = serde_json::from_str(class.defaults).map_err(malformed)?;
+            let defaults: Map<String, Value> = json::parse(class.defaults).map_err(malformed)?;
             defaults.into_iter().for_each(|(field, default)| _ = fields.entry(field).or_insert(default));
         }
         serde_json::from_value(fields.into()).map_err(malformed)

@@ -4,6 +4,7 @@ use super::repository::Hub;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::json;
 use crate::weights::single::SingleFile;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -116,7 +117,7 @@ fn kind(snapshot: &Path, files: &[PathBuf]) -> String {
     }
     let class = |file: &str| {
         let text = files::read_text(&snapshot.join(file), files::LARGEST_CONFIG).ok()?;
-        let class: Class = serde_json::from_str(&text).ok()?;
+        let class: Class = json::parse(&text).ok()?;
         class.name.or_else(|| class.architectures?.into_iter().next())
     };
     let single = || {

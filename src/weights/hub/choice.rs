@@ -2,6 +2,7 @@
 
 use super::repository::{Hub, is_inside};
 use crate::error::{Error, Result};
+use crate::json;
 use crate::weights::checkpoint::{STEMS, VARIANTS, shards};
 use crate::weights::source::Source;
 use crate::wording::Remedy;
@@ -55,8 +56,9 @@ impl Choice {
         }
         let index = "model_index.json";
         if listed.contains_key(index) {
-            let parts: Map<String, Value> = serde_json::from_slice(&read(index)?).map_err(|error| {
-                Error::Malformed { file: format!("{index} of {}", hub.repository), problem: error.to_string() }
+            let parts: Map<String, Value> = json::parse(read(index)?).map_err(|error| Error::Malformed {
+                file: format!("{index} of {}", hub.repository),
+                problem: error.to_string(),
             })?;
             let has_unet = parts.get("unet").is_some_and(|part| !part.is_null());
             if let Some(class) = parts.get("_class_name").and_then(Value::as_str).filter(|_| !has_unet) {

@@ -2,6 +2,7 @@
 
 use super::repository::{Hub, is_inside, is_plain};
 use crate::error::{Error, Result};
+use crate::json;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha1::Sha1;
@@ -139,7 +140,7 @@ impl<'h> Client<'h> {
             stop => stop,
         })?;
         let foreign = |error| self.hub.error(format!("{url} did not answer like a Hugging Face hub: {error}"));
-        serde_json::from_slice(&text).map_err(|error| Stop::Error(foreign(error)))
+        json::parse(&text).map_err(|error| Stop::Error(foreign(error)))
     }
 
     /// Lists all files of a commit with their sizes.

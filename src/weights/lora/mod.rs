@@ -12,6 +12,7 @@ use super::recognize::Contents;
 use super::{Parts, Tensors};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::json;
 use module::{Delta, Flaw, Module, Pieces, bare};
 use paths::Paths;
 use serde_json::Value;
@@ -122,7 +123,7 @@ impl Lora {
             )));
         }
         let adapter = header.metadata.get("lora_adapter_metadata");
-        let adapter = adapter.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
+        let adapter = adapter.and_then(|text| json::parse(text).ok()).unwrap_or(Value::Null);
         Ok(Self { file: header.file, modules, flawed, strange, family, adapter, words, scale: 1.0, text_scale: None })
     }
 
@@ -405,7 +406,7 @@ fn matches(pattern: &str, key: &str, path: &str) -> bool {
 /// Reads PEFT's `adapter_config.json`; returns `Null` if there is none.
 fn beside(config: &Path) -> Result<Value> {
     let Some(json) = files::read_if_there(config, files::LARGEST_CONFIG)? else { return Ok(Value::Null) };
-    serde_json::from_slice(&json).map_err(|error| Error::Malformed {
+    json::parse(&json).map_err(|error| Error::Malformed {
         file: config.display().to_string(),
         problem: format!("the file is not a valid adapter configuration: {error}"),
     })
