@@ -1,7 +1,7 @@
 //! [`RunRecipe`]: the settings that repeat a run, for files.
 
 use super::config::RequestConfig;
-use super::foreign::{KEYWORDS, PARAMETERS};
+use super::foreign::PARAMETERS;
 use super::infotext::{Infotext, Program};
 use crate::diffusion::Spacing;
 use crate::diffusion::solver::{self, solver_label, spacing_label};
@@ -179,7 +179,7 @@ impl PngRecipe {
     /// - [`Error::MissingFile`] if the full picture of a thumbnail is not among `pictures`.
     pub(super) fn by(path: &Path, pictures: &[Raster]) -> Result<Self> {
         let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
-        let texts = Raster::texts_under(path, &[&[OWN], KEYWORDS.as_slice()].concat())?;
+        let texts = Raster::texts_under(path, &[&[OWN], Infotext::KEYWORDS].concat())?;
         let text = |keyword| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
         if let Some(own) = text(OWN) {
             // The version is read first, because a recipe of another format may have any fields.

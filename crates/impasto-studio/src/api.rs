@@ -2,25 +2,28 @@
 
 use crate::options::Options;
 use crate::painting;
-use crate::queue::{Event, NotAccepted, Queue};
+use crate::places::Place;
+use crate::queue::{Description, Event, NotAccepted, Queue, Submission};
 use crate::refusal::Refusal;
 use crate::request::JobRequest;
+use crate::work::Work;
 use crate::{OPENAPI, page};
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, JsonRejection};
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use futures_util::{Stream, StreamExt, stream};
 use impasto::diffusion::solver;
 use impasto::{Codec, Model};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Semaphore;
 use tokio_stream::wrappers::WatchStream;
 
 /// The state that every handler sees.
@@ -31,13 +34,30 @@ pub struct Shared {
     pub model: Value,
     /// False once the worker has ended.
     pub alive: Arc<AtomicBool>,
+    pub work: Work,
+    /// A permit for each stream of events that may be open at once.
+    pub streams: Arc<Semaphore>,
+}
+
+/// The numbers in a path.
+struct InPath<T>(T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        Path::from_request_parts(parts, state).await.map(|Path(numbers)| Self(numbers)).map_err(|_| {
+            let sentence = format!("{} has no valid number; expected a path such as /api/jobs/1", parts.uri.path());
+            Refusal::new(StatusCode::NOT_FOUND, sentence)
+        })
+    }
 }
 
 /// Returns the routes. The server adds the limits and the guard.
 pub fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/api/model", get(model))
-        .route("/api/jobs", post(submit))
+        .route("/api/jobs", get(jobs).post(submit))
         .route("/api/jobs/{id}", get(job).delete(cancel))
         .route("/api/jobs/{id}/events", get(events))
         .route("/api/jobs/{id}/pictures/{index}", get(picture))
@@ -80,78 +100,114 @@ async fn model(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(shared.model.clone())
 }
 
-async fn submit(
-    State(shared): State<Arc<Shared>>,
-    body: Result<Json<Value>, JsonRejection>,
-) -> Result<Response, Refusal> {
-    let Json(body) = body.map_err(|rejection| match rejection {
-        JsonRejection::BytesRejection(rejection) => unread(&rejection, &shared.options),
-        JsonRejection::MissingJsonContentType(_) => {
-            Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body has another type; expected application/json")
-        }
-        fault => Refusal::wrong(fault.body_text()),
-    })?;
-    let request = JobRequest::read(body, &shared.options).map_err(Refusal::wrong)?;
+/// Checks the type that a request gives its body.
+fn expect_type(headers: &HeaderMap, expected: &[&str]) -> Result<(), Refusal> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()?.split(';').next());
+    if given.is_some_and(|given| expected.iter().any(|expected| given.trim().eq_ignore_ascii_case(expected))) {
+        return Ok(());
+    }
+    let sentence = format!("the body has another type; expected {}", expected.join(" or "));
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, sentence))
+}
+
+async fn submit(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {
+    expect_type(request.headers(), &["application/json"])?;
+    let body = shared.work.read(request, shared.options.body).await?;
+    let options = shared.options.clone();
+    let check = move || {
+        let JobRequest { prompt, live, .. } = JobRequest::parse(&body.bytes, &options).map_err(Refusal::wrong)?;
+        Ok(Submission { json: body.bytes, prompt, live })
+    };
+    let submission = shared.work.run(check).await?;
     if !shared.alive.load(Ordering::Relaxed) {
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has ended; restart the studio"));
     }
-    let accepted = shared.queue.submit(request).map_err(|reason| match reason {
+    let accepted = shared.queue.submit(submission).map_err(|reason| match reason {
         NotAccepted::Full(waiting) => {
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, format!("{waiting} jobs wait already; try again in a second"))
         }
+        NotAccepted::Large(bytes) => Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("the requests that wait have {bytes} bytes; try again when a job has ended, or send less"),
+        ),
         NotAccepted::Closed => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the studio is being closed"),
     })?;
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 
-/// Returns the refusal for a body that could not be read.
-fn unread(rejection: &BytesRejection, options: &Options) -> Refusal {
-    match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large(options.body),
-        status => Refusal::new(status, rejection.body_text()),
-    }
+async fn jobs(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(shared.queue.jobs().iter().map(state).collect())
 }
 
-async fn job(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Result<Json<Value>, Refusal> {
-    shared.queue.event(id).map(|event| Json(state(id, &event))).ok_or_else(|| Refusal::no_job(id))
+async fn job(State(shared): State<Arc<Shared>>, InPath(id): InPath<u64>) -> Result<Json<Value>, Refusal> {
+    shared.queue.job(id).map(|job| Json(with_result(&job))).ok_or_else(|| Refusal::no_job(id))
 }
 
 /// Describes a job.
-fn state(id: u64, event: &Event) -> Value {
-    match event {
-        Event::Queued { position } => json!({ "id": id, "state": "queued", "position": position }),
-        Event::Started | Event::Step { .. } => json!({ "id": id, "state": "running" }),
-        Event::Finished(finished) => json!({ "id": id, "state": "finished", "result": finished.result }),
-        Event::Failed(error) => json!({ "id": id, "state": "failed", "error": **error }),
-        Event::Cancelled => json!({ "id": id, "state": "cancelled" }),
+fn state(job: &Description) -> Value {
+    let (state, detail) = match &job.event {
+        Event::Queued { position } => ("queued", Some(("position", json!(position)))),
+        Event::Started | Event::Step { .. } => ("running", None),
+        Event::Finished(_) => ("finished", None),
+        Event::Failed(error) => ("failed", Some(("error", json!(**error)))),
+        Event::Cancelled => ("cancelled", None),
+    };
+    let mut described = json!({
+        "id": job.id,
+        "state": state,
+        "prompt": *job.prompt,
+        "live": job.live.as_deref(),
+        "followed": job.is_followed,
+    });
+    if let (Some((name, detail)), Some(fields)) = (detail, described.as_object_mut()) {
+        fields.insert(name.into(), detail);
     }
+    described
 }
 
-async fn cancel(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Result<StatusCode, Refusal> {
+/// Describes a job with its result, if it is finished.
+fn with_result(job: &Description) -> Value {
+    let mut described = state(job);
+    if let (Event::Finished(finished), Some(fields)) = (&job.event, described.as_object_mut()) {
+        fields.insert("result".into(), finished.result.clone());
+    }
+    described
+}
+
+async fn cancel(State(shared): State<Arc<Shared>>, InPath(id): InPath<u64>) -> Result<StatusCode, Refusal> {
     if shared.queue.cancel(id) { Ok(StatusCode::NO_CONTENT) } else { Err(Refusal::no_job(id)) }
 }
 
 async fn events(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<u64>,
+    Extension(place): Extension<Arc<Place>>,
+    InPath(id): InPath<u64>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Refusal> {
-    let events = shared.queue.events(id).ok_or_else(|| Refusal::no_job(id))?;
+    let permit = Arc::clone(&shared.streams).try_acquire_owned().map_err(|_| {
+        let sentence = "too many clients listen to events; close another page, or ask for /api/jobs/{id} instead";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+    })?;
+    let listener = shared.queue.listen(id).ok_or_else(|| Refusal::no_job(id))?;
+    let kept = (permit, place.keep());
+    let events = WatchStream::new(listener.events.clone());
     // The stream ends after the last event of the job.
-    let told = WatchStream::new(events).flat_map(move |event| {
+    let told = events.flat_map(move |event| {
+        let _ = &kept;
         let end = event.is_last().then_some(None);
-        stream::iter([Some(message(id, &event))].into_iter().chain(end))
+        let described = listener.describe(event);
+        stream::iter([Some(message(&described))].into_iter().chain(end))
     });
     let told = told.take_while(|event| std::future::ready(event.is_some()));
     Ok(Sse::new(told.filter_map(|event| std::future::ready(event.map(Ok)))).keep_alive(KeepAlive::default()))
 }
 
 /// An event of a job as the page receives it.
-fn message(id: u64, event: &Event) -> sse::Event {
-    let (name, data) = match event {
+fn message(job: &Description) -> sse::Event {
+    let (name, data) = match &job.event {
         Event::Queued { position } => ("queued", json!({ "position": position })),
         Event::Started => ("started", json!({})),
         Event::Step { done, total, picture } => ("step", json!({ "done": done, "total": total, "picture": **picture })),
-        Event::Finished(_) => ("finished", state(id, event)),
+        Event::Finished(_) => ("finished", with_result(job)),
         Event::Failed(error) => ("failed", json!({ "error": **error })),
         Event::Cancelled => ("cancelled", json!({})),
     };
@@ -160,34 +216,33 @@ fn message(id: u64, event: &Event) -> sse::Event {
 
 async fn picture(
     State(shared): State<Arc<Shared>>,
-    Path((id, index)): Path<(u64, usize)>,
+    InPath((id, index)): InPath<(u64, usize)>,
 ) -> Result<Response, Refusal> {
-    let Some(Event::Finished(finished)) = shared.queue.event(id) else { return Err(Refusal::no_job(id)) };
-    let missing = || {
-        let count = finished.pictures.len();
-        Refusal::new(
-            StatusCode::NOT_FOUND,
-            format!("job {id} has no picture {index}; it has {count} pictures, counted from 0"),
-        )
+    let Some(Event::Finished(finished)) = shared.queue.job(id).map(|job| job.event) else {
+        return Err(Refusal::no_job(id));
     };
-    let png = finished.pictures.get(index).ok_or_else(missing)?.clone();
+    let encode = move || {
+        let count = finished.count;
+        let png = finished.png(index).map_err(|error| {
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the picture cannot be written: {error}"))
+        })?;
+        let sentence = || format!("job {id} has no picture {index}; it has {count} pictures, counted from 0");
+        png.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, sentence()))
+    };
+    let png = shared.work.run(encode).await?;
     Ok(([(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")], png).into_response())
 }
 
-async fn recipe(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<JobRequest>, Refusal> {
-    if headers
-        .get(header::CONTENT_TYPE)
-        .is_none_or(|kind| !["image/png", "image/jpeg", "image/webp"].iter().any(|known| kind == known))
-    {
-        let sentence = "the body has another type; expected image/png, image/jpeg or image/webp";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, sentence));
-    }
-    let png = body.map_err(|rejection| unread(&rejection, &shared.options))?;
-    JobRequest::from_png(&png, &shared.options).map(Json).map_err(Refusal::wrong)
+async fn recipe(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {
+    expect_type(request.headers(), &["image/png", "image/jpeg", "image/webp"])?;
+    let body = shared.work.read(request, shared.options.file()).await?;
+    let options = shared.options.clone();
+    let read = move || {
+        let request = JobRequest::from_png(&body.bytes, &options).map_err(Refusal::wrong)?;
+        serde_json::to_vec(&request).map_err(|error| Refusal::wrong(error.to_string()))
+    };
+    let json = shared.work.run(read).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {

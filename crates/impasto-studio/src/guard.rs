@@ -1,5 +1,6 @@
 //! The checks before any handler: the right host, no foreign page, and the token.
 
+use crate::places::Place;
 use crate::refusal::Refusal;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -19,10 +20,13 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Returns true if `host` is a name of the loopback interface with the server's port. A page of another site that
-    /// had its name resolved to this machine (DNS rebinding) sends its own name here.
+    /// Returns true if `host` is the server's own address, or a name of the loopback interface with the server's port.
+    /// A page of another site that had its name resolved to this machine (DNS rebinding) sends its own name here.
     fn is_own(&self, host: &str) -> bool {
         let port = self.address.port();
+        if host.parse() == Ok(self.address) {
+            return true;
+        }
         let (name, given) = match host.rsplit_once(':') {
             Some((name, digits)) if !digits.ends_with(']') => (name, digits.parse().ok()),
             _ => (host, Some(80)),
@@ -47,13 +51,15 @@ fn equal(a: &str, b: &str) -> bool {
 
 /// Refuses requests for other hosts, from pages of other sites, and without the token.
 pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let place = request.extensions().get::<Arc<Place>>();
+    place.inspect(|place| place.begin());
     let headers = request.headers();
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let host = text(header::HOST).unwrap_or_default();
     // With a token, any host name is allowed: a foreign page under its own name has no cookie with the token.
     if guard.token.is_none() && !guard.is_own(host) {
-        let port = guard.address.port();
-        let sentence = format!("the host is \"{host}\"; expected 127.0.0.1:{port} or localhost:{port}");
+        let (address, port) = (guard.address, guard.address.port());
+        let sentence = format!("the host is \"{host}\"; expected {address} or localhost:{port}");
         return Refusal::new(StatusCode::FORBIDDEN, sentence).into_response();
     }
     let foreign = text(header::ORIGIN)
@@ -79,6 +85,7 @@ pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next
         let sentence = "the token is missing or wrong; open /?token=TOKEN, or send Authorization: Bearer TOKEN";
         return Refusal::new(StatusCode::UNAUTHORIZED, sentence).into_response();
     }
+    place.inspect(|place| place.allow());
     next.run(request).await
 }
 
@@ -97,6 +104,15 @@ mod tests {
             ["", "evil.example", "evil.example:7860", "localhost", "localhost:80", "127.0.0.1.evil:7860", "[::1]"]
         {
             assert!(!guard.is_own(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn any_loopback_address_that_is_bound_is_own() {
+        for address in ["127.0.0.2:7860", "[::1]:7860", "127.255.0.1:80"] {
+            let guard = Guard { address: address.parse().unwrap(), token: None };
+            assert!(guard.is_own(address), "{address}");
+            assert!(!guard.is_own("127.0.0.3:7860") && !guard.is_own("127.0.0.2.evil:7860"), "{address}");
         }
     }
 

@@ -26,16 +26,21 @@
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 mod api;
+mod connection;
+mod embedded;
+mod finished;
 mod guard;
 mod metrics;
 mod options;
 mod page;
 mod painting;
+mod places;
 mod queue;
 mod refusal;
 mod request;
 mod server;
 mod wording;
+mod work;
 mod worker;
 
 pub use options::Options;

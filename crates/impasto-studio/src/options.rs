@@ -15,6 +15,12 @@ pub struct Options {
     pub queue: usize,
     /// Number of ended jobs whose results are kept. Default: 32.
     pub kept: usize,
+    /// Largest size in bytes of all requests that wait and all results that are kept. Results are forgotten for new
+    /// ones, the oldest first, and requests beyond this size are refused with status 429. Default: 512 MiB.
+    pub memory: usize,
+    /// Time after which a job is cancelled whose listeners have all left, such as the only page that showed the job.
+    /// A job without any listener from the start runs to its end. `None`: every job does. Default: 10 s.
+    pub abandoned: Option<Duration>,
     /// Largest size of a request in bytes. Default: 16 MiB.
     pub body: usize,
     /// Largest width and height of a picture in pixels. Default: 1024.
@@ -23,9 +29,10 @@ pub struct Options {
     pub steps: usize,
     /// Largest number of pictures of a request. Default: 4.
     pub images: usize,
-    /// Largest number of open connections; further ones wait to be accepted. Default: 256.
+    /// Largest number of open connections; one address may open half of them, and a quarter may listen to events.
+    /// Beyond that, the connection that has waited longest without the token is closed for a new one. Default: 256.
     pub connections: usize,
-    /// Time in which a request must have arrived. Default: 30 s.
+    /// Time in which a request must have arrived, and in which a client must take a part of its answer. Default: 30 s.
     pub arrival: Duration,
     /// Time after which a run ends with an error. Default: 10 minutes.
     pub run: Duration,
@@ -38,6 +45,8 @@ impl Default for Options {
             token: None,
             queue: 16,
             kept: 32,
+            memory: 512 << 20,
+            abandoned: Some(Duration::from_secs(10)),
             body: 16 << 20,
             side: 1024,
             steps: 150,
@@ -46,5 +55,13 @@ impl Default for Options {
             arrival: Duration::from_secs(30),
             run: Duration::from_secs(600),
         }
+    }
+}
+
+impl Options {
+    /// Largest size in bytes of a PNG whose request is read. A PNG of the studio holds its request, the run's recipe,
+    /// and a picture.
+    pub(crate) const fn file(&self) -> usize {
+        3 * self.body + 4 * (self.side as usize).pow(2)
     }
 }

@@ -1,20 +1,17 @@
-//! [`Painter`]: the run of a request, and its result as the API shows it.
+//! [`Painter`]: the run of a request.
 
-use crate::queue::{Event, Finished, Queue};
-use crate::request::{Area, JobRequest, KEYWORD};
-use crate::wording::Page;
-use impasto::guidance::{Picture, Report};
+use crate::finished::Finished;
+use crate::queue::{Event, Queue};
+use crate::request::{Area, JobRequest};
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
 use impasto::model::Guess;
 use impasto::nn::ControlNet;
-use impasto::pipeline::{KeptPictures, Output};
 use impasto::raster::Layer;
-use impasto::saliency::{Daam, WordMaps};
+use impasto::saliency::Daam;
 use impasto::sampler::CancelToken;
 use impasto::{Control, Error, Model, Pipeline, Raster, Result, Size, Source};
-use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// A pipeline, and the ControlNet that follows line art and strokes on its model.
@@ -113,7 +110,7 @@ impl Painter {
             request = request.guide(force);
         }
         let output = request.run()?;
-        finished(id, asked, &output, (!colorizes).then_some(&words))
+        Finished::of(id, asked, output, (!colorizes).then_some(&words))
     }
 
     /// Returns the drawing that the ControlNet follows: the line art with all strokes, or the strokes alone if they are
@@ -157,61 +154,4 @@ fn region(mask: &Raster) -> Region {
     Region::new(impasto::ndarray::Array2::from_shape_fn((height, width), |(y, x)| {
         f32::from(u8::from(mask.pixel(x as u32, y as u32).is_some_and(|pixel| pixel.1 >= WHITE)))
     }))
-}
-
-/// Returns the mean over the run of the maps that a report has of an image, in gray; `None` without maps.
-fn mean_map(report: &Report, image: Option<usize>) -> Result<Option<Raster>> {
-    let maps = report.pictures.iter().filter(|picture| picture.is_map() && picture.image == image);
-    let maps = maps.map(Picture::raster).collect::<Result<Vec<_>>>()?;
-    let Some(size) = maps.first().map(Raster::size) else { return Ok(None) };
-    let mut sums = vec![0; size.width as usize * size.height as usize * 3];
-    for map in &maps {
-        sums.iter_mut().zip(map.bytes()).for_each(|(sum, byte)| *sum += usize::from(*byte));
-    }
-    Raster::from_bytes(sums.into_iter().map(|sum| (sum / maps.len()) as u8).collect(), size).map(Some)
-}
-
-/// Describes a run as the API shows it.
-fn finished(id: u64, asked: &JobRequest, output: &Output, words: Option<&WordMaps>) -> Result<Finished> {
-    // Each file holds the request for its picture alone, with the picture's own seed.
-    let mut own = JobRequest { images: 1, live: None, ..asked.clone() };
-    let mut pictures = Vec::new();
-    let (mut painted, mut maps) = (Vec::new(), Vec::new());
-    for (index, picture) in output.images.iter().enumerate() {
-        own.seed = output.seed.map(|seed| seed.wrapping_add(index as u64));
-        let own = serde_json::to_string(&own).map_err(Error::custom)?;
-        pictures.push(output.png(index, KeptPictures::Whole, &[(KEYWORD, &own)])?);
-        painted.push(json!({
-            "url": format!("/api/jobs/{id}/pictures/{index}"),
-            "seed": output.seed.map(|seed| seed.wrapping_add(index as u64)),
-            "width": picture.size().width,
-            "height": picture.size().height,
-        }));
-        for map in words.map(|words| words.heat_maps(index)).transpose()?.unwrap_or_default() {
-            maps.push(json!({ "word": map.label, "image": index, "map": map.raster()?.data_url()? }));
-        }
-    }
-    let mut colors = Vec::new();
-    for (report, swatch) in
-        output.reports.iter().flat_map(|report| report.swatches.iter().map(move |one| (report, one)))
-    {
-        colors.push(json!({
-            "label": swatch.label,
-            "image": swatch.image,
-            "asked": swatch.asked.to_string(),
-            "painted": swatch.painted.to_string(),
-            "delta_e": swatch.delta_e,
-            "mask": mean_map(report, swatch.image)?.map(|mask| mask.data_url()).transpose()?,
-        }));
-    }
-    let reports = output.reports.iter().map(|report| json!({ "name": report.name, "data": report.data }));
-    let result = json!({
-        "pictures": painted,
-        "colors": colors,
-        "words": maps,
-        "reports": reports.collect::<Vec<Value>>(),
-        "notes": output.notes.iter().map(|note| note.worded(&Page)).collect::<Vec<_>>(),
-        "seconds": output.timing.total().as_secs_f64(),
-    });
-    Ok(Finished { pictures, result })
 }

@@ -1,12 +1,13 @@
 //! [`Queue`]: the jobs that wait, run, and have ended.
 
+use crate::finished::Finished;
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::request::JobRequest;
 use impasto::sampler::CancelToken;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The newest event of a job. Clones are cheap.
@@ -33,29 +34,88 @@ impl Event {
     }
 }
 
-/// The pictures and the report of a job.
-#[derive(Debug)]
-pub struct Finished {
-    /// The pictures as PNG files.
-    pub pictures: Vec<Vec<u8>>,
-    /// The result as the API shows it.
-    pub result: serde_json::Value,
+/// A request for a job, which was checked.
+#[derive(Debug, Default)]
+pub struct Submission {
+    /// The request as JSON. Its pictures take much less memory than their pixels.
+    pub json: Vec<u8>,
+    pub prompt: String,
+    pub live: Option<String>,
 }
 
 /// A job that the worker takes.
 pub struct Taken {
     pub id: u64,
-    pub request: Box<JobRequest>,
+    pub json: Vec<u8>,
     pub token: CancelToken,
 }
 
 /// A job in the queue.
 struct Job {
     /// The request, until the worker takes it.
-    request: Option<Box<JobRequest>>,
-    live: Option<String>,
+    json: Vec<u8>,
+    prompt: Arc<str>,
+    live: Option<Arc<str>>,
     token: CancelToken,
     event: watch::Sender<Event>,
+    /// Memory in bytes of the request, and then of the result.
+    bytes: usize,
+    listeners: Listeners,
+}
+
+/// The listeners to a job's events.
+enum Listeners {
+    /// The job never had any.
+    None,
+    /// The job has this number of listeners.
+    Some(usize),
+    /// The last listener left at this time.
+    Left(Instant),
+}
+
+/// A job as the API describes it.
+pub struct Description {
+    pub id: u64,
+    pub prompt: Arc<str>,
+    pub live: Option<Arc<str>>,
+    /// True if the job has, or had, listeners to its events.
+    pub is_followed: bool,
+    pub event: Event,
+}
+
+impl Job {
+    fn describe(&self, id: u64) -> Description {
+        Description {
+            id,
+            prompt: Arc::clone(&self.prompt),
+            live: self.live.clone(),
+            is_followed: !matches!(self.listeners, Listeners::None),
+            event: self.event.borrow().clone(),
+        }
+    }
+}
+
+/// A listener to the events of a job, until the value is dropped.
+pub struct Listener {
+    queue: Arc<Queue>,
+    id: u64,
+    prompt: Arc<str>,
+    live: Option<Arc<str>>,
+    pub events: watch::Receiver<Event>,
+}
+
+impl Listener {
+    /// Describes the job at an event, even if the queue has forgotten the job.
+    pub fn describe(&self, event: Event) -> Description {
+        let (prompt, live) = (Arc::clone(&self.prompt), self.live.clone());
+        Description { id: self.id, prompt, live, is_followed: true, event }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.queue.leave(self.id);
+    }
 }
 
 #[derive(Default)]
@@ -69,12 +129,20 @@ struct State {
     closed: bool,
 }
 
+impl State {
+    /// Returns the memory of all requests and results, in bytes.
+    fn bytes(&self) -> usize {
+        self.jobs.values().map(|job| job.bytes).sum()
+    }
+}
+
 /// The jobs of a studio. Handlers add jobs and the worker takes them, one after the other.
 pub struct Queue {
     state: Mutex<State>,
     added: Condvar,
     most_waiting: usize,
     kept: usize,
+    memory: usize,
     pub metrics: Metrics,
 }
 
@@ -90,6 +158,8 @@ pub struct Accepted {
 pub enum NotAccepted {
     /// The queue is full with this number of jobs.
     Full(usize),
+    /// The requests that wait take so much memory, in bytes, that there is no room for another.
+    Large(usize),
     /// The studio ends.
     Closed,
 }
@@ -101,6 +171,7 @@ impl Queue {
             added: Condvar::new(),
             most_waiting: options.queue,
             kept: options.kept,
+            memory: options.memory,
             metrics: Metrics::default(),
         }
     }
@@ -111,27 +182,33 @@ impl Queue {
     }
 
     /// Adds a job. A job of a live view cancels the earlier ones of the same view.
-    pub fn submit(&self, request: JobRequest) -> Result<Accepted, NotAccepted> {
+    pub fn submit(&self, Submission { json, prompt, live }: Submission) -> Result<Accepted, NotAccepted> {
         let mut state = self.state();
         if state.closed {
             return Err(NotAccepted::Closed);
         }
-        if let Some(live) = &request.live {
-            let same = state.jobs.iter().filter(|(_, job)| job.live.as_ref() == Some(live)).map(|(id, _)| *id);
-            for id in same.collect::<Vec<_>>() {
-                self.cancel_in(&mut state, id);
-            }
-        }
-        if state.waiting.len() >= self.most_waiting {
+        let live: Option<Arc<str>> = live.map(Into::into);
+        let is_same = |job: &Job| live.is_some() && job.live == live;
+        let same: Vec<u64> = state.jobs.iter().filter(|(_, job)| is_same(job)).map(|(id, _)| *id).collect();
+        let staying = state.waiting.iter().filter(|id| !same.contains(id));
+        let (count, bytes) = staying
+            .filter_map(|id| state.jobs.get(id))
+            .fold((0, 0), |(count, bytes), job| (count + 1, bytes + job.bytes));
+        // A job that is refused cancels no other one.
+        if count >= self.most_waiting || bytes + json.len() > self.memory {
             self.metrics.refused.add(1);
-            return Err(NotAccepted::Full(state.waiting.len()));
+            return Err(if count >= self.most_waiting { NotAccepted::Full(count) } else { NotAccepted::Large(bytes) });
+        }
+        for id in same {
+            self.cancel_in(&mut state, id);
         }
         state.last_id += 1;
         let (id, position) = (state.last_id, state.waiting.len() + usize::from(state.running.is_some()));
         let event = watch::Sender::new(Event::Queued { position });
-        let live = request.live.clone();
-        state.jobs.insert(id, Job { request: Some(Box::new(request)), live, token: CancelToken::new(), event });
+        let (bytes, prompt, token, listeners) = (json.len(), prompt.into(), CancelToken::new(), Listeners::None);
+        state.jobs.insert(id, Job { json, prompt, live, token, event, bytes, listeners });
         state.waiting.push_back(id);
+        self.forget(&mut state);
         self.metrics.accepted.add(1);
         self.added.notify_one();
         Ok(Accepted { id, position })
@@ -147,11 +224,9 @@ impl Queue {
             if let Some(id) = state.waiting.pop_front() {
                 state.running = Some(id);
                 Self::tell_positions(&state);
-                if let Some(job) = state.jobs.get_mut(&id)
-                    && let Some(request) = job.request.take()
-                {
+                if let Some(job) = state.jobs.get_mut(&id) {
                     job.event.send_replace(Event::Started);
-                    return Some(Taken { id, request, token: job.token.clone() });
+                    return Some(Taken { id, json: std::mem::take(&mut job.json), token: job.token.clone() });
                 }
             }
             state = self.added.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -165,7 +240,12 @@ impl Queue {
         if last {
             self.count(&event);
         }
-        if let Some(job) = state.jobs.get(&id) {
+        if let Some(job) = state.jobs.get_mut(&id) {
+            if let Event::Finished(finished) = &event {
+                job.bytes = finished.bytes;
+            } else if last {
+                job.bytes = 0;
+            }
             job.event.send_replace(event);
         }
         if last {
@@ -190,7 +270,7 @@ impl Queue {
         if let Some(at) = state.waiting.iter().position(|waiting| *waiting == id) {
             state.waiting.remove(at);
             if let Some(job) = state.jobs.get_mut(&id) {
-                job.request = None;
+                (job.json, job.bytes) = (Vec::new(), 0);
                 job.event.send_replace(Event::Cancelled);
             }
             self.metrics.cancelled.add(1);
@@ -199,10 +279,16 @@ impl Queue {
         }
     }
 
-    /// Forgets the oldest ended jobs beyond those that are kept.
+    /// Adds a job to those that have ended.
     fn end(&self, state: &mut State, id: u64) {
         state.ended.push_back(id);
-        while state.ended.len() > self.kept {
+        self.forget(state);
+    }
+
+    /// Forgets the oldest ended jobs beyond the number and the memory of those that are kept. The latest result stays
+    /// in any case.
+    fn forget(&self, state: &mut State) {
+        while state.ended.len() > self.kept || (state.ended.len() > 1 && state.bytes() > self.memory) {
             if let Some(oldest) = state.ended.pop_front() {
                 state.jobs.remove(&oldest);
             }
@@ -226,19 +312,51 @@ impl Queue {
         }
     }
 
-    /// Returns the events of a job from the present one on.
-    pub fn events(&self, id: u64) -> Option<watch::Receiver<Event>> {
-        self.state().jobs.get(&id).map(|job| job.event.subscribe())
+    /// Returns a listener to the events of a job from the present one on; `None` if no job has the number.
+    pub fn listen(self: &Arc<Self>, id: u64) -> Option<Listener> {
+        let mut state = self.state();
+        let job = state.jobs.get_mut(&id)?;
+        let before = if let Listeners::Some(count) = job.listeners { count } else { 0 };
+        job.listeners = Listeners::Some(before + 1);
+        let (prompt, live, events) = (Arc::clone(&job.prompt), job.live.clone(), job.event.subscribe());
+        Some(Listener { queue: Arc::clone(self), id, prompt, live, events })
     }
 
-    /// Returns true if someone listens to the events of a job.
+    /// Notes that a listener has left.
+    fn leave(&self, id: u64) {
+        let mut state = self.state();
+        let Some(Job { listeners, .. }) = state.jobs.get_mut(&id) else { return };
+        *listeners = match listeners {
+            Listeners::Some(count @ 2..) => Listeners::Some(*count - 1),
+            _ => Listeners::Left(Instant::now()),
+        };
+    }
+
+    /// Returns true if a client listens to the events of a job.
     pub fn is_watched(&self, id: u64) -> bool {
-        self.state().jobs.get(&id).is_some_and(|job| job.event.receiver_count() > 0)
+        self.state().jobs.get(&id).is_some_and(|job| matches!(job.listeners, Listeners::Some(_)))
     }
 
-    /// Returns the newest event of a job.
-    pub fn event(&self, id: u64) -> Option<Event> {
-        self.state().jobs.get(&id).map(|job| job.event.borrow().clone())
+    /// Cancels the jobs whose last listener left at least `time` ago.
+    pub fn cancel_abandoned(&self, time: Duration) {
+        let mut state = self.state();
+        let ids: Vec<u64> = state.waiting.iter().copied().chain(state.running).collect();
+        for id in ids {
+            let Some(Job { listeners: Listeners::Left(left), .. }) = state.jobs.get(&id) else { continue };
+            if left.elapsed() >= time {
+                self.cancel_in(&mut state, id);
+            }
+        }
+    }
+
+    /// Describes a job; `None` if no job has the number.
+    pub fn job(&self, id: u64) -> Option<Description> {
+        self.state().jobs.get(&id).map(|job| job.describe(id))
+    }
+
+    /// Describes all jobs, the oldest first.
+    pub fn jobs(&self) -> Vec<Description> {
+        self.state().jobs.iter().map(|(id, job)| job.describe(*id)).collect()
     }
 
     /// Returns the number of waiting jobs, and whether one runs.
@@ -268,15 +386,19 @@ mod tests {
         Queue::new(&Options { queue, kept, ..Options::default() })
     }
 
-    fn live(name: &str) -> JobRequest {
-        JobRequest { live: Some(name.into()), ..JobRequest::default() }
+    fn live(name: &str) -> Submission {
+        Submission { live: Some(name.into()), ..Submission::default() }
+    }
+
+    fn event(queue: &Queue, id: u64) -> Option<Event> {
+        queue.job(id).map(|job| job.event)
     }
 
     #[test]
     fn full_queue_refuses_and_keeps_waiting_jobs() {
         let queue = queue(2, 8);
-        let ids: Vec<u64> = (0..2).map(|_| queue.submit(JobRequest::default()).unwrap().id).collect();
-        assert_eq!(queue.submit(JobRequest::default()).unwrap_err(), NotAccepted::Full(2));
+        let ids: Vec<u64> = (0..2).map(|_| queue.submit(Submission::default()).unwrap().id).collect();
+        assert_eq!(queue.submit(Submission::default()).unwrap_err(), NotAccepted::Full(2));
         assert_eq!([queue.take().unwrap().id, queue.take().unwrap().id], ids[..]);
     }
 
@@ -289,7 +411,7 @@ mod tests {
         assert!(running.id == first && running.token.is_cancelled());
         let third = queue.submit(live("view")).unwrap().id;
         let other = queue.submit(live("other")).unwrap().id;
-        assert!(matches!(queue.event(second), Some(Event::Cancelled)));
+        assert!(matches!(event(&queue, second), Some(Event::Cancelled)));
         queue.tell(first, Event::Cancelled);
         assert_eq!([queue.take().unwrap().id, queue.take().unwrap().id], [third, other]);
     }
@@ -297,14 +419,14 @@ mod tests {
     #[test]
     fn position_counts_the_jobs_before() {
         let queue = queue(4, 8);
-        let [a, b, c] = [(); 3].map(|()| queue.submit(JobRequest::default()).unwrap());
+        let [a, b, c] = [(); 3].map(|()| queue.submit(Submission::default()).unwrap());
         assert_eq!([a.position, b.position, c.position], [0, 1, 2]);
         assert_eq!(queue.take().unwrap().id, a.id);
         queue.cancel(b.id);
-        let Some(Event::Queued { position }) = queue.event(c.id) else { panic!("waits") };
+        let Some(Event::Queued { position }) = event(&queue, c.id) else { panic!("waits") };
         assert_eq!(position, 1);
         queue.tell(a.id, Event::Failed("no".into()));
-        let Some(Event::Queued { position }) = queue.event(c.id) else { panic!("waits") };
+        let Some(Event::Queued { position }) = event(&queue, c.id) else { panic!("waits") };
         assert_eq!(position, 0);
     }
 
@@ -312,23 +434,74 @@ mod tests {
     fn only_the_latest_results_are_kept() {
         let queue = queue(4, 2);
         let ids = [(); 3].map(|()| {
-            let id = queue.submit(JobRequest::default()).unwrap().id;
+            let id = queue.submit(Submission::default()).unwrap().id;
             queue.take().unwrap();
             queue.tell(id, Event::Cancelled);
             id
         });
-        assert_eq!(ids.map(|id| queue.event(id).is_some()), [false, true, true]);
+        assert_eq!(ids.map(|id| event(&queue, id).is_some()), [false, true, true]);
     }
 
     #[test]
     fn closed_queue_ends_every_job() {
         let queue = queue(4, 8);
-        let [running, waiting] = [(); 2].map(|()| queue.submit(JobRequest::default()).unwrap().id);
+        let [running, waiting] = [(); 2].map(|()| queue.submit(Submission::default()).unwrap().id);
         let taken = queue.take().unwrap();
         queue.close();
         assert!(taken.id == running && taken.token.is_cancelled());
-        assert!(matches!(queue.event(waiting), Some(Event::Cancelled)));
+        assert!(matches!(event(&queue, waiting), Some(Event::Cancelled)));
         assert!(queue.take().is_none());
-        assert_eq!(queue.submit(JobRequest::default()).unwrap_err(), NotAccepted::Closed);
+        assert_eq!(queue.submit(Submission::default()).unwrap_err(), NotAccepted::Closed);
+    }
+
+    #[test]
+    fn refused_live_request_cancels_nothing() {
+        let queue = queue(1, 8);
+        let running = queue.submit(live("view")).unwrap();
+        let token = queue.take().unwrap().token;
+        let other = queue.submit(live("other")).unwrap();
+        assert_eq!(queue.submit(live("view")).unwrap_err(), NotAccepted::Full(1));
+        assert!(!token.is_cancelled() && matches!(event(&queue, running.id), Some(Event::Started)));
+        // A request takes the place of its own view's job, even if the queue is full.
+        assert!(queue.submit(live("other")).is_ok());
+        assert!(matches!(event(&queue, other.id), Some(Event::Cancelled)));
+    }
+
+    #[test]
+    fn waiting_requests_are_bounded_in_bytes() {
+        let queue = Queue::new(&Options { memory: 100, ..Options::default() });
+        let large = || Submission { json: vec![b' '; 40], ..Submission::default() };
+        let first = queue.submit(large()).unwrap();
+        queue.submit(large()).unwrap();
+        assert_eq!(queue.submit(large()).unwrap_err(), NotAccepted::Large(80));
+        assert_eq!(queue.take().unwrap().json.len(), 40);
+        assert!(queue.submit(large()).is_ok(), "{} bytes wait", queue.state().bytes());
+        queue.tell(first.id, Event::Cancelled);
+        assert_eq!(queue.state().bytes(), 80);
+    }
+
+    #[test]
+    fn job_without_listeners_is_cancelled_after_a_while() {
+        let queue = Arc::new(queue(8, 8));
+        let [left, never, followed] = [(); 3].map(|()| queue.submit(Submission::default()).unwrap().id);
+        let token = queue.take().unwrap().token;
+        let [first, second] = [(); 2].map(|()| queue.listen(left).unwrap());
+        let follower = queue.listen(followed).unwrap();
+        drop(first);
+        queue.cancel_abandoned(Duration::ZERO);
+        assert!(!token.is_cancelled() && queue.is_watched(left));
+        drop(second);
+        queue.cancel_abandoned(Duration::from_secs(60));
+        assert!(!token.is_cancelled() && queue.job(left).unwrap().is_followed);
+        // A listener who returns in time keeps the job.
+        drop(queue.listen(left));
+        let returned = queue.listen(left).unwrap();
+        queue.cancel_abandoned(Duration::ZERO);
+        assert!(!token.is_cancelled());
+        drop((returned, follower));
+        queue.cancel_abandoned(Duration::ZERO);
+        assert!(token.is_cancelled());
+        let ended = [never, followed].map(|id| event(&queue, id).unwrap().is_last());
+        assert_eq!(ended, [false, true], "a job that never had listeners runs to its end");
     }
 }

@@ -12,9 +12,19 @@ pub struct Refusal {
     sentence: String,
 }
 
+/// Number of letters at the start and at the end of a sentence that are always shown.
+const SHOWN: (usize, usize) = (150, 350);
+
 impl Refusal {
+    /// Refuses a request. The middle of a long sentence is left out, because it quotes the request.
     pub fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
-        Self { status, sentence: sentence.into() }
+        let mut sentence = sentence.into();
+        let cut = |number: usize| sentence.char_indices().nth(number).map(|(at, _)| at);
+        if let (Some(start), Some(_)) = (cut(SHOWN.0), cut(SHOWN.0 + SHOWN.1)) {
+            let end = sentence.char_indices().rev().nth(SHOWN.1 - 1).map_or(0, |(at, _)| at);
+            sentence.replace_range(start..end, "…");
+        }
+        Self { status, sentence }
     }
 
     /// The request is wrong.
@@ -40,5 +50,21 @@ impl IntoResponse for Refusal {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_quote_few_letters() {
+        let long = Refusal::wrong(format!("unknown field `{}`, expected `prompt`", "猫".repeat(1 << 20))).sentence;
+        assert!(long.starts_with("unknown field `猫") && long.ends_with("猫`, expected `prompt`"), "{long}");
+        assert_eq!(long.chars().count(), 501);
+        for length in [0, 500] {
+            let sentence = "é".repeat(length);
+            assert_eq!(Refusal::wrong(sentence.clone()).sentence, sentence);
+        }
     }
 }

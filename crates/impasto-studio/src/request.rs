@@ -1,5 +1,6 @@
 //! [`JobRequest`]: a request for pictures, as JSON.
 
+use crate::embedded::{KEYWORD, RECIPE, take_pictures};
 use crate::options::Options;
 use crate::wording::Page;
 use base64::Engine;
@@ -119,6 +120,14 @@ impl Default for JobRequest {
 }
 
 impl JobRequest {
+    /// Parses the JSON text of a request, as [`read`](Self::read) does.
+    ///
+    /// # Errors
+    /// The errors of [`read`](Self::read); a sentence about a text that is no JSON, or has too many values.
+    pub(crate) fn parse(text: &[u8], options: &Options) -> Result<Self, String> {
+        Self::read(impasto::json::parse(text).map_err(|error| error.to_string())?, options)
+    }
+
     /// Reads a request. The sizes of its pictures are checked in their headers first, because a small PNG may decode
     /// to a large picture.
     ///
@@ -150,14 +159,7 @@ impl JobRequest {
                 Err(format!("{} is {value}; expected {least} to {most}", Page.name(field)))
             }
         };
-        let short = |field: &str, text: &str, most: usize| {
-            let (field, length) = (Page.name(field), text.len());
-            if length <= most { Ok(()) } else { Err(format!("{field} has {length} bytes; expected at most {most}")) }
-        };
-        short("prompt", &self.prompt, LONGEST_PROMPT)?;
-        short("negative", &self.negative, LONGEST_PROMPT)?;
-        short("sampler", self.sampler.as_deref().unwrap_or_default(), LONGEST_NAME)?;
-        short("live", self.live.as_deref().unwrap_or_default(), LONGEST_NAME / 4)?;
+        self.check_texts()?;
         within("images", self.images, 1, options.images)?;
         within("steps", self.steps.unwrap_or(1), 1, options.steps)?;
         within("areas", self.areas.len(), 0, MOST_AREAS)?;
@@ -166,9 +168,6 @@ impl JobRequest {
         }
         if self.seed.is_some_and(|seed| seed > LARGEST_SEED) {
             return Err(format!("Seed is above {LARGEST_SEED}; expected a seed that JavaScript can hold"));
-        }
-        for Area { phrase, .. } in &self.areas {
-            short("phrase", phrase, LONGEST_NAME)?;
         }
         let pictures = [&self.line_art, &self.start, &self.mask, &self.reference].into_iter().flatten();
         let sizes = pictures.map(Raster::size).chain(self.areas.iter().map(|area| area.mask.size()));
@@ -188,19 +187,43 @@ impl JobRequest {
         Ok(())
     }
 
+    /// Checks the lengths of the request's texts.
+    ///
+    /// # Errors
+    /// A sentence that names the field, its length, and what is expected.
+    fn check_texts(&self) -> Result<(), String> {
+        let name = |name: &Option<String>| name.as_ref().map_or(0, String::len);
+        let fields = [
+            ("prompt", self.prompt.len(), LONGEST_PROMPT),
+            ("negative", self.negative.len(), LONGEST_PROMPT),
+            ("sampler", name(&self.sampler), LONGEST_NAME),
+            ("live", name(&self.live), LONGEST_NAME / 4),
+        ];
+        let phrases = self.areas.iter().map(|area| ("phrase", area.phrase.len(), LONGEST_NAME));
+        match fields.into_iter().chain(phrases).find(|(_, length, most)| length > most) {
+            Some((field, length, most)) => {
+                Err(format!("{} has {length} bytes; expected at most {most}", Page.name(field)))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Reads a request from the texts of a PNG, JPEG or WebP: from the studio's own text, or else from that of another
     /// program.
     ///
     /// # Errors
-    /// A sentence that says why the picture holds no request.
-    pub(crate) fn from_png(png: &[u8], options: &Options) -> Result<Self, String> {
-        let texts = Raster::texts(png).map_err(|error| error.to_string())?;
+    /// A sentence that says why the picture holds no request within the limits of `options`.
+    pub fn from_png(png: &[u8], options: &Options) -> Result<Self, String> {
+        let keywords = [&[KEYWORD, RECIPE], Infotext::KEYWORDS].concat();
+        let texts = Raster::texts_named(png, &keywords, options.file()).map_err(|error| error.to_string())?;
         let text = |keyword: &str| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
         if let Some(own) = text(KEYWORD) {
-            let read = serde_json::from_str(own).map_err(|error| error.to_string());
-            return read
-                .and_then(|json| Self::read(json, options))
-                .map_err(|error| format!("the PNG's request cannot be read: {error}"));
+            let read = || {
+                let mut json = impasto::json::parse(own).map_err(|error| error.to_string())?;
+                take_pictures(&mut json, text(RECIPE))?;
+                Self::read(json, options)
+            };
+            return read().map_err(|error| format!("the PNG's request cannot be read: {error}"));
         }
         let Some(info) = Infotext::of(&texts) else {
             return Err(
@@ -208,7 +231,7 @@ impl JobRequest {
             );
         };
         let size = info.field("Size").and_then(|size| size.parse::<impasto::Size>().ok());
-        Ok(Self {
+        let request = Self {
             seed: info.field("Seed").and_then(|seed| seed.parse().ok()),
             steps: info.field("Steps").and_then(|steps| steps.parse().ok()),
             sampler: info.sampler(),
@@ -218,7 +241,9 @@ impl JobRequest {
             prompt: info.prompt,
             negative: info.negative,
             ..Self::default()
-        })
+        };
+        request.check_texts()?;
+        Ok(request)
     }
 }
 
@@ -229,9 +254,6 @@ fn header_size(url: &str) -> Option<(u32, u32)> {
     let number = |at: usize| Some(u32::from_be_bytes(head.get(at..at + 4)?.try_into().ok()?));
     number(16).zip(number(20))
 }
-
-/// Keyword of the text in a PNG that holds a request.
-pub(crate) const KEYWORD: &str = "impasto-studio";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]

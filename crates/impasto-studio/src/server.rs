@@ -1,17 +1,19 @@
 //! [`Studio`]: the server.
 
 use crate::api::{self, Shared};
+use crate::connection::Connection;
 use crate::guard::{self, Guard};
 use crate::options::Options;
+use crate::places::{Places, Taken};
 use crate::queue::Queue;
 use crate::refusal::Refusal;
+use crate::work::Work;
 use crate::worker;
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -21,14 +23,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tower_http::timeout::TimeoutLayer;
+use tokio::time::MissedTickBehavior;
 
 /// Time that open connections have to end after the studio was told to end.
 const LAST: Duration = Duration::from_secs(5);
+/// Time in which the first request of a connection must begin to be answered.
+const FIRST: Duration = Duration::from_secs(5);
 /// Pause after the system could not accept a connection, for example for lack of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
+/// Time between two looks for room for a connection.
+const TURN: Duration = Duration::from_millis(1);
+/// Time between two checks for jobs whose listeners have left.
+const CHECK: Duration = Duration::from_millis(500);
 
 /// An error of a studio.
 #[derive(Debug, thiserror::Error)]
@@ -47,23 +55,12 @@ pub enum StudioError {
     Model(impasto::Error),
 }
 
-/// Refuses a request that announces more than `limit` bytes.
-///
-/// The body is read and dropped first, up to some multiple of the limit. A client that sends its whole request before
-/// it reads the answer would otherwise see a broken connection in place of the reason.
-async fn refuse_large(State(limit): State<usize>, request: Request, next: Next) -> Response {
-    const DROPPED: usize = 8;
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_none_or(|length: usize| length <= limit) {
-        return next.run(request).await;
-    }
-    let (mut body, mut left) = (request.into_body().into_data_stream(), limit.saturating_mul(DROPPED));
-    while let Some(Ok(chunk)) = body.next().await
-        && left > 0
-    {
-        left = left.saturating_sub(chunk.len());
-    }
-    Refusal::too_large(limit).into_response()
+/// Refuses a request that has not arrived, or has not been answered, in time.
+async fn refuse_late(State(arrival): State<Duration>, request: Request, next: Next) -> Response {
+    tokio::time::timeout(arrival, next.run(request)).await.unwrap_or_else(|_| {
+        let sentence = format!("the request took longer than {arrival:?}; send it again, or send less");
+        Refusal::new(StatusCode::REQUEST_TIMEOUT, sentence).into_response()
+    })
 }
 
 /// A studio that is bound to its address and has its model.
@@ -72,8 +69,9 @@ pub struct Studio {
     address: SocketAddr,
     queue: Arc<Queue>,
     router: Router,
-    connections: usize,
+    places: Arc<Places>,
     arrival: Duration,
+    abandoned: Option<Duration>,
 }
 
 impl std::fmt::Debug for Studio {
@@ -114,14 +112,14 @@ impl Studio {
             watched.close();
         });
         let guard = Arc::new(Guard { address, token: options.token.clone() });
-        let (body, arrival, connections) = (options.body, options.arrival, options.connections);
-        let shared = Arc::new(Shared { queue: Arc::clone(&queue), options, model, alive });
+        let (places, arrival, abandoned) = (Places::new(options.connections), options.arrival, options.abandoned);
+        let streams = Arc::new(Semaphore::new((options.connections / 4).max(1)));
+        let work = Work::new(&options);
+        let shared = Arc::new(Shared { queue: Arc::clone(&queue), options, model, alive, work, streams });
         let router = api::routes(shared)
-            .layer(DefaultBodyLimit::max(body))
-            .layer(middleware::from_fn_with_state(body, refuse_large))
-            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, arrival))
+            .layer(middleware::from_fn_with_state(arrival, refuse_late))
             .layer(middleware::from_fn_with_state(guard, guard::check));
-        Ok(Self { listener, address, queue, router, connections, arrival })
+        Ok(Self { listener, address, queue, router, places, arrival, abandoned })
     }
 
     /// Returns the address that the studio is bound to.
@@ -132,37 +130,63 @@ impl Studio {
     /// Answers requests until `end`. Then waiting jobs are cancelled, a running job ends at its next step, and open
     /// connections have five seconds to end.
     pub async fn serve(self, end: impl Future<Output = ()> + Send) {
-        let slots = Arc::new(Semaphore::new(self.connections));
         let graceful = GracefulShutdown::new();
         let mut end = std::pin::pin!(end);
+        let mut checks = tokio::time::interval(CHECK);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // A connection waits in the system's queue until another one has ended.
-            let accepted = async {
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                (self.listener.accept().await, slot)
-            };
-            let (accepted, slot) = tokio::select! {
-                accepted = accepted => accepted,
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = checks.tick() => {
+                    self.abandoned.inspect(|time| self.queue.cancel_abandoned(*time));
+                    continue;
+                }
                 () = &mut end => break,
             };
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, client)) = accepted else {
+                self.places.make_room();
                 tokio::time::sleep(BREATH).await;
                 continue;
             };
-            let service = TowerToHyperService::new(self.router.clone());
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(self.arrival)
-                .serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection);
-            tokio::spawn(async move {
-                // A connection that was cut off is no fault of the studio.
-                let _ = connection.await;
-                drop(slot);
-            });
+            while !self.places.have_room(client.ip()) {
+                tokio::time::sleep(TURN).await;
+            }
+            if let Some(taken) = self.places.take(client.ip()) {
+                tokio::spawn(self.answer(stream, taken, &graceful));
+            }
         }
         self.queue.close();
         let _ = tokio::time::timeout(LAST, graceful.shutdown()).await;
+    }
+
+    /// Answers the requests of a connection, until the connection ends or must make room for another.
+    fn answer(
+        &self,
+        stream: TcpStream,
+        taken: Taken,
+        graceful: &GracefulShutdown,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let service = TowerToHyperService::new(self.router.clone().layer(Extension(Arc::clone(&taken.place))));
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.arrival)
+            .serve_connection(TokioIo::new(Connection::new(stream, self.arrival)), service);
+        let connection = graceful.watch(connection);
+        let first = self.arrival.min(FIRST);
+        async move {
+            let silent = async {
+                tokio::time::sleep(first).await;
+                if taken.place.has_begun() {
+                    std::future::pending().await
+                }
+            };
+            // A connection that was cut off is no fault of the studio.
+            tokio::select! {
+                _ = connection => {}
+                () = taken.place.ended() => {}
+                () = silent => {}
+            }
+        }
     }
 }
 

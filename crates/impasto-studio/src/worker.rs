@@ -1,10 +1,14 @@
 //! The thread that owns the pipeline and runs one job after the other.
 
+use crate::finished::Finished;
 use crate::options::Options;
 use crate::painting::Painter;
 use crate::queue::{Event, Queue, Taken};
+use crate::request::JobRequest;
 use crate::wording::Page;
 use impasto::{Error, Pipeline, Result};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -14,20 +18,74 @@ use std::time::Instant;
 /// # Errors
 /// The errors of loading the model's ControlNet; an error of the operating system if it cannot start a thread.
 pub fn start(pipeline: Pipeline, queue: Arc<Queue>, options: &Options) -> Result<JoinHandle<()>> {
-    let (mut painter, limit) = (Painter::new(pipeline)?, options.run);
+    let (mut painter, options) = (Painter::new(pipeline)?, options.clone());
     std::thread::Builder::new()
         .name("impasto-worker".into())
         .spawn(move || {
-            while let Some(Taken { id, request, token }) = queue.take() {
-                let begun = Instant::now();
-                let event = match painter.paint(id, &request, &token, limit, &queue) {
-                    Ok(finished) => Event::Finished(Arc::new(finished)),
-                    Err(Error::Cancelled) => Event::Cancelled,
-                    Err(error) => Event::Failed(error.worded(&Page).into()),
-                };
-                queue.metrics.worked(begun.elapsed());
-                queue.tell(id, event);
-            }
+            work(&queue, |Taken { id, json, token }| {
+                let request = JobRequest::parse(&json, &options).map_err(Error::custom)?;
+                drop(json);
+                painter.paint(id, &request, &token, options.run, &queue)
+            });
         })
         .map_err(Error::custom)
+}
+
+/// Paints the jobs of the queue, one after the other, until the queue is closed.
+fn work(queue: &Queue, mut paint: impl FnMut(Taken) -> Result<Finished>) {
+    while let Some(taken) = queue.take() {
+        let (id, begun) = (taken.id, Instant::now());
+        // A fault of the program ends one job. The state of a run is in the run's own values, which a panic drops, and
+        // every guidance method begins a run afresh; the model only has caches, which are written as a whole.
+        let event = match catch_unwind(AssertUnwindSafe(|| paint(taken))) {
+            Ok(Ok(finished)) => Event::Finished(Arc::new(finished)),
+            Ok(Err(error)) if error.is_cancelled() => Event::Cancelled,
+            Ok(Err(error)) => Event::Failed(error.worded(&Page).into()),
+            Err(panic) => Event::Failed(describe(&*panic).into()),
+        };
+        queue.metrics.worked(begun.elapsed());
+        queue.tell(id, event);
+    }
+}
+
+/// Describes a panic for the user.
+fn describe(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text: String = text.unwrap_or("an unknown fault").chars().take(200).collect();
+    format!("the studio has a fault and could not finish this job ({text}); please report the fault with the request")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::queue::Submission;
+
+    #[test]
+    fn panic_fails_one_job_and_the_next_one_runs() {
+        let queue = Arc::new(Queue::new(&Options::default()));
+        let ids = [(); 4].map(|()| queue.submit(Submission::default()).unwrap().id);
+        let mut count = 0;
+        work(&queue, |_| {
+            count += 1;
+            match count {
+                1 => panic!("no paint"),
+                2 => std::panic::panic_any(7),
+                3 => Err(Error::Cancelled),
+                _ => {
+                    queue.close();
+                    Err(Error::custom("no canvas"))
+                }
+            }
+        });
+        let told = |id| match queue.job(id).unwrap().event {
+            Event::Failed(sentence) => sentence.to_string(),
+            event => format!("{event:?}"),
+        };
+        let [first, second, third, fourth] = ids.map(told);
+        assert!(first.contains("(no paint); please report"), "{first}");
+        assert!(second.contains("(an unknown fault)"), "{second}");
+        assert_eq!((third.as_str(), fourth.as_str()), ("Cancelled", "no canvas"));
+        assert_eq!(queue.load(), (0, false));
+    }
 }

@@ -17,23 +17,24 @@ pub(super) const PARAMETERS: &str = "parameters";
 const USER_COMMENT: &str = "UserComment";
 /// Keyword of ComfyUI's graph in a PNG file, and its label in EXIF metadata.
 const PROMPT: &str = "prompt";
-/// Keywords of all texts that are read.
-pub(super) const KEYWORDS: [&str; 12] = [
-    PARAMETERS,
-    USER_COMMENT,
-    PROMPT,
-    invoke_ai::METADATA,
-    invoke_ai::OLD_METADATA,
-    novel_ai::COMMENT,
-    novel_ai::DESCRIPTION,
-    novel_ai::SOFTWARE,
-    novel_ai::SOURCE,
-    "ImageDescription",
-    "Make",
-    "Model",
-];
 
 impl Infotext {
+    /// Keywords of all texts that [`Infotext::of`] reads.
+    pub const KEYWORDS: &[&str] = &[
+        PARAMETERS,
+        USER_COMMENT,
+        PROMPT,
+        invoke_ai::METADATA,
+        invoke_ai::OLD_METADATA,
+        novel_ai::COMMENT,
+        novel_ai::DESCRIPTION,
+        novel_ai::SOFTWARE,
+        novel_ai::SOURCE,
+        "ImageDescription",
+        "Make",
+        "Model",
+    ];
+
     /// Reads the text about a run among the texts of a picture ([`Raster::texts`](crate::Raster::texts)), as far as the
     /// text describes the run. `None` if no text is known.
     ///

@@ -65,7 +65,7 @@ fn sources(folder: PathBuf) -> Vec<PathBuf> {
 #[test]
 fn json_is_parsed_within_limits_everywhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = ["src", "crates/impasto-cli/src", "crates/impasto-report/src"];
+    let folders = ["src", "crates/impasto-cli/src", "crates/impasto-studio/src", "crates/impasto-report/src"];
     for path in folders.into_iter().flat_map(|folder| sources(root.join(folder))) {
         if path.ends_with("src/json.rs") || path.ends_with("tests.rs") {
             continue;

@@ -163,3 +163,97 @@ fn studio_ends_while_a_job_runs() {
     assert!(begun.elapsed() < Duration::from_secs(6));
     assert!(listener.join().unwrap().contains("event: cancelled"));
 }
+
+#[test]
+fn request_without_words_is_painted() {
+    let studio = Running::start(Options::default());
+    let picture = Raster::flat(Rgb(255, 0, 0), (64, 64)).data_url().unwrap();
+    for more in [
+        json!({}),
+        json!({ "prompt": " ," }),
+        json!({ "prompt": "!!!" }),
+        json!({ "reference": picture }),
+        json!({ "line_art": picture }),
+        json!({ "start": picture }),
+    ] {
+        let mut request = json!({ "steps": 2, "width": 64, "height": 64 });
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let job = studio.ended(studio.submit(&request));
+        assert!(job["state"] == "finished" && job["result"]["words"] == json!([]), "{more}: {job}");
+    }
+}
+
+#[test]
+fn jobs_are_listed_without_results() {
+    let studio = Running::start(Options::default());
+    let [first, second] = ["a boat", "a house"].map(|prompt| {
+        studio.submit(&json!({ "prompt": prompt, "steps": 1, "width": 64, "height": 64, "live": prompt }))
+    });
+    events(&studio, second);
+    let list = studio.get("/api/jobs").json();
+    let job = |id: u64, prompt: &str, followed: bool| json!({ "id": id, "state": "finished", "prompt": prompt, "live": prompt, "followed": followed });
+    assert_eq!(list, json!([job(first, "a boat", false), job(second, "a house", true)]));
+}
+
+#[test]
+fn abandoned_job_is_cancelled() {
+    let studio = Running::start(Options { abandoned: Some(Duration::from_secs(1)), ..Options::default() });
+    let long = json!({ "prompt": "a boat", "steps": 150, "width": 64, "height": 64, "images": 4 });
+    let [alone, waiting] = [(); 2].map(|()| studio.submit(&long));
+    // A listener comes and leaves.
+    let mut stream = std::net::TcpStream::connect(studio.address).unwrap();
+    let head = format!("GET /api/jobs/{waiting}/events HTTP/1.1\r\nHost: {}\r\n\r\n", studio.address);
+    std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+    BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+    drop(stream);
+    assert_eq!(studio.ended(waiting)["state"], "cancelled");
+    assert_eq!(studio.ended(alone)["state"], "finished", "a job that never had listeners runs to its end");
+}
+
+/// Returns a square picture of noise, which takes as much memory encoded as decoded.
+fn noise(side: u32) -> String {
+    let mut dice = 1u64;
+    let bytes = std::iter::repeat_with(|| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (dice >> 56) as u8
+    });
+    let count = 3 * side as usize * side as usize;
+    Raster::from_bytes(bytes.take(count).collect(), (side, side)).unwrap().data_url().unwrap()
+}
+
+#[test]
+fn results_are_bounded_and_hold_pictures_once() {
+    const MEMORY: usize = 2 << 20;
+    let studio = Running::start(Options { memory: MEMORY, ..Options::default() });
+    let url = noise(300);
+    let request = json!({ "prompt": "a", "reference": url, "images": 4, "width": 64, "height": 64, "steps": 1 });
+    let ids: Vec<u64> = (0..8)
+        .map(|_| {
+            let id = studio.submit(&request);
+            assert_eq!(studio.ended(id)["state"], "finished");
+            id
+        })
+        .collect();
+    let kept = studio.get("/api/jobs").json().as_array().unwrap().len();
+    assert!((3..=6).contains(&kept), "{kept} results of {} bytes are kept in {MEMORY} bytes", url.len());
+    assert_eq!(studio.get(&format!("/api/jobs/{}", ids[0])).status, 404);
+    for index in 0..4 {
+        let png = studio.get(&format!("/api/jobs/{}/pictures/{index}", ids[7])).body;
+        assert!(png.len() < url.len() * 5 / 4, "{} bytes for a reference of {}", png.len(), url.len());
+        let restored = studio.post("/api/recipes", "image/png", &png).json();
+        assert!(restored["reference"] == url && restored["images"] == 1, "picture {index} restores its request");
+    }
+}
+
+#[test]
+fn own_file_is_read_even_if_larger_than_a_request() {
+    const BODY: usize = 70_000;
+    let studio = Running::start(Options { body: BODY, side: 256, ..Options::default() });
+    let url = noise(128);
+    let job = studio.ended(studio.submit(&json!({ "prompt": "a", "start": url, "steps": 4 })));
+    let png = studio.get(job["result"]["pictures"][0]["url"].as_str().unwrap()).body;
+    assert!(png.len() > BODY, "{} bytes", png.len());
+    assert_eq!(studio.post("/api/recipes", "image/png", &png).json()["start"], url);
+    assert_eq!(studio.post("/api/jobs", "application/json", &[b' '; BODY + 1]).status, 413);
+    assert_eq!(studio.post("/api/recipes", "image/png", &[b' '; 600_000]).status, 413);
+}

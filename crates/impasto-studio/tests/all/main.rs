@@ -7,3 +7,4 @@ mod load;
 mod refusals;
 mod running;
 mod schema;
+mod strangers;

@@ -46,13 +46,57 @@ fn wrong_bodies_are_explained() {
 }
 
 #[test]
+fn refusals_quote_few_letters() {
+    let studio = Running::start(Options::default());
+    let long = "x".repeat(10 << 20);
+    for body in
+        [json!({ "seed": long }), json!({ &long: 1 }), json!({ "mask": long }), json!({ "areas": [{ &long: 1 }] })]
+    {
+        let answer = studio.post("/api/jobs", "application/json", body.to_string().as_bytes());
+        assert!(answer.status == 400 && answer.body.len() < 1000, "{}: {} bytes", answer.status, answer.body.len());
+    }
+    let host = "h".repeat(5000);
+    let answer = raw(&studio, &format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.len() < 1000, "{answer}");
+    let path = format!("/{}", "p".repeat(5000));
+    assert!(studio.get(&path).error().len() < 1000);
+}
+
+#[test]
+fn late_request_is_told() {
+    let studio = Running::start(Options { arrival: Duration::from_millis(500), ..Options::default() });
+    let answer = raw(
+        &studio,
+        &format!(
+            "POST /api/jobs HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{{",
+            studio.address
+        ),
+    );
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("{\"error\":\"the request took longer"), "{answer}");
+}
+
+#[test]
+fn any_loopback_address_can_be_bound() {
+    let studio = Running::start(Options { address: ([127, 0, 0, 2], 0).into(), ..Options::default() });
+    assert_eq!(studio.get("/api/health").status, 200);
+    let other = raw(&studio, "GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    assert!(other.starts_with("HTTP/1.1 403") && other.contains(&studio.address.to_string()), "{other}");
+}
+
+#[test]
 fn unknown_jobs_paths_and_methods_are_explained() {
     let studio = Running::start(Options::default());
     assert!(studio.get("/api/jobs/99").error().contains("job 99 is not known"));
     assert_eq!(studio.get("/api/jobs/99/events").status, 404);
     assert_eq!(studio.delete("/api/jobs/99").status, 404);
     assert_eq!(studio.get("/../Cargo.toml").status, 404);
-    assert_eq!(studio.get("/api/jobs").status, 405);
+    assert_eq!(studio.delete("/api/jobs").status, 405);
+    for path in
+        ["/api/jobs/x", "/api/jobs/-1", "/api/jobs/99999999999999999999", "/api/jobs/%ff", "/api/jobs/1/pictures/x"]
+    {
+        let answer = studio.get(path);
+        assert!(answer.status == 404 && answer.error().contains("has no valid number"), "{path}: {answer:?}");
+    }
     let id = studio.submit(&json!({ "prompt": "a boat", "steps": 1 }));
     studio.ended(id);
     assert!(studio.get(&format!("/api/jobs/{id}/pictures/1")).error().contains("1 pictures"));

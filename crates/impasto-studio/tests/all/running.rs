@@ -41,7 +41,7 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
                 let pipeline = Pipeline::builder().build().unwrap();
-                let free = Options { address: ([127, 0, 0, 1], 0).into(), ..options };
+                let free = Options { address: (options.address.ip(), 0).into(), ..options };
                 let studio = Studio::bind(pipeline, free).await.unwrap();
                 tell.send(studio.address()).unwrap();
                 studio

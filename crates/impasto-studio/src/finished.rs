@@ -1,0 +1,121 @@
+//! [`Finished`]: the pictures and the report of a job.
+
+use crate::embedded::{KEYWORD, share_pictures};
+use crate::request::JobRequest;
+use crate::wording::Page;
+use impasto::guidance::{Picture, Report};
+use impasto::pipeline::{KeptPictures, Output};
+use impasto::saliency::WordMaps;
+use impasto::{Error, Raster, Result};
+use serde_json::{Map, Value, json};
+use std::sync::{Mutex, PoisonError};
+
+/// The pictures and the report of a job. The pictures share one request and one recipe in memory. Each file gets both
+/// when a client asks for it.
+#[derive(Debug)]
+pub struct Finished {
+    output: Mutex<Output>,
+    /// Fields of the request that made one picture, except its seed.
+    request: Map<String, Value>,
+    /// The result as the API shows it.
+    pub result: Value,
+    /// Memory that the pictures, the request and the result take, in bytes.
+    pub bytes: usize,
+    /// Number of pictures.
+    pub count: usize,
+}
+
+impl Finished {
+    /// Describes the run of a request, with the maps of the prompt's words if there are any.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if the recipe is too large for a file; the errors of the maps.
+    pub fn of(id: u64, asked: &JobRequest, mut output: Output, words: Option<&WordMaps>) -> Result<Self> {
+        let result = describe(id, &output, words)?;
+        output.reports = Vec::new(); // the result has what the API shows of them
+        // Each file holds the request for its picture alone.
+        let Value::Object(mut request) = serde_json::to_value(asked).map_err(Error::custom)? else {
+            return Err(Error::custom("a request is no JSON object; please report this fault"));
+        };
+        request.insert("images".into(), 1.into());
+        request.insert("live".into(), Value::Null);
+        share_pictures(&mut request, &serde_json::to_value(output.recipe()).map_err(Error::custom)?);
+        let pixels: usize = output.images.iter().map(|picture| picture.bytes().len()).sum();
+        let count = output.images.len();
+        let mut finished = Self { output: Mutex::new(output), request, result, bytes: 0, count };
+        // Encoding the first picture shows that there is a file for it, and how much memory its texts take.
+        let file = finished.png(0)?.map_or(0, |png| png.len());
+        finished.bytes = file + pixels + finished.result.to_string().len();
+        Ok(finished)
+    }
+
+    /// Returns a picture as PNG, with the recipe of its run and the request that made the picture. `None` if there is
+    /// no picture at `index`.
+    ///
+    /// # Errors
+    /// The errors of [`Output::png`].
+    pub fn png(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        if index >= self.count {
+            return Ok(None);
+        }
+        let output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut request = self.request.clone();
+        request.insert("seed".into(), seed(&output, index).into());
+        let text = serde_json::to_string(&request).map_err(Error::custom)?;
+        output.png(index, KeptPictures::Whole, &[(KEYWORD, &text)]).map(Some)
+    }
+}
+
+/// Returns the seed of a picture.
+fn seed(output: &Output, index: usize) -> Option<u64> {
+    output.seed.map(|seed| seed.wrapping_add(index as u64))
+}
+
+/// Describes a run as the API shows it.
+fn describe(id: u64, output: &Output, words: Option<&WordMaps>) -> Result<Value> {
+    let (mut painted, mut maps) = (Vec::new(), Vec::new());
+    for (index, picture) in output.images.iter().enumerate() {
+        painted.push(json!({
+            "url": format!("/api/jobs/{id}/pictures/{index}"),
+            "seed": seed(output, index),
+            "width": picture.size().width,
+            "height": picture.size().height,
+        }));
+        for map in words.map(|words| words.heat_maps(index)).transpose()?.unwrap_or_default() {
+            maps.push(json!({ "word": map.label, "image": index, "map": map.raster()?.data_url()? }));
+        }
+    }
+    let mut colors = Vec::new();
+    let swatches = output.reports.iter().flat_map(|report| report.swatches.iter().map(move |swatch| (report, swatch)));
+    for (report, swatch) in swatches {
+        colors.push(json!({
+            "label": swatch.label,
+            "image": swatch.image,
+            "asked": swatch.asked.to_string(),
+            "painted": swatch.painted.to_string(),
+            "delta_e": swatch.delta_e,
+            "mask": mean_map(report, swatch.image)?.map(|mask| mask.data_url()).transpose()?,
+        }));
+    }
+    let reports = output.reports.iter().map(|report| json!({ "name": report.name, "data": report.data }));
+    Ok(json!({
+        "pictures": painted,
+        "colors": colors,
+        "words": maps,
+        "reports": reports.collect::<Vec<Value>>(),
+        "notes": output.notes.iter().map(|note| note.worded(&Page)).collect::<Vec<_>>(),
+        "seconds": output.timing.total().as_secs_f64(),
+    }))
+}
+
+/// Returns the mean over the run of the maps that a report has of an image, in gray; `None` without maps.
+fn mean_map(report: &Report, image: Option<usize>) -> Result<Option<Raster>> {
+    let maps = report.pictures.iter().filter(|picture| picture.is_map() && picture.image == image);
+    let maps = maps.map(Picture::raster).collect::<Result<Vec<_>>>()?;
+    let Some(size) = maps.first().map(Raster::size) else { return Ok(None) };
+    let mut sums = vec![0; size.width as usize * size.height as usize * 3];
+    for map in &maps {
+        sums.iter_mut().zip(map.bytes()).for_each(|(sum, byte)| *sum += usize::from(*byte));
+    }
+    Raster::from_bytes(sums.into_iter().map(|sum| (sum / maps.len()) as u8).collect(), size).map(Some)
+}
