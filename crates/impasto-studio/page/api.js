@@ -31,8 +31,8 @@
  * @typedef {{name: string, data: unknown}} Report
  * @typedef {{pictures: Painted[], colors: Color[], words: Word[], reports: Report[], notes: string[], seconds: number}}
  *   Result
- * @typedef {{id: number, state: "queued" | "running" | "finished" | "failed" | "cancelled", position?: number,
- *   error?: string, result?: Result}} Job
+ * @typedef {{id: number, state: "queued" | "running" | "finished" | "failed" | "cancelled", prompt: string,
+ *   live: string | null, followed: boolean, position?: number, error?: string, result?: Result}} Job
  */
 
 /** A refusal by the server. The message is the sentence that the server sent. */
@@ -77,6 +77,14 @@ export async function submit(request) {
 }
 
 /**
+ * Returns the jobs that the server knows, the oldest first, without their results.
+ * @returns {Promise<Job[]>}
+ */
+export async function getJobs() {
+  return (await call("/api/jobs")).json();
+}
+
+/**
  * @param {number} id
  * @returns {Promise<Job>}
  */
@@ -101,7 +109,8 @@ export async function getPicture(url) {
 const WITH_RECIPE = ["image/png", "image/jpeg", "image/webp"];
 
 /**
- * Reads the request out of a picture. Returns null for a picture without one.
+ * Reads the request out of a picture. Returns null for a picture without one, and for one that is too large to be
+ * searched.
  * @param {Blob} picture
  * @returns {Promise<Partial<Request> | null>}
  */
@@ -111,7 +120,7 @@ export async function readRecipe(picture) {
     const headers = { "content-type": picture.type };
     return await (await call("/api/recipes", { method: "POST", headers, body: picture })).json();
   } catch (error) {
-    if (error instanceof Refusal && error.status === 400) return null;
+    if (error instanceof Refusal && [400, 413].includes(error.status)) return null;
     throw error;
   }
 }

@@ -4,11 +4,12 @@ import { beginDrag } from "./pictures.js";
 /**
  * A finished picture.
  * @typedef {object} Entry
- * @property {Blob} png
+ * @property {Blob} png the picture with the request that repeats it
  * @property {string} url blob URL of the PNG
  * @property {number} seed
  * @property {number} image index of the picture in its result
- * @property {import("./api.js").Request} request the request that repeats this picture
+ * @property {string} prompt
+ * @property {string | null} live name of the live view that painted the picture
  * @property {import("./api.js").Result} result
  */
 
@@ -18,8 +19,8 @@ const MOST = 40;
 /** The strip of finished pictures. It keeps their PNGs, because the server keeps only the PNGs of its latest jobs. */
 export class History {
   #list = byId("history", HTMLUListElement);
-  /** @type {Map<string, {entry: Entry, item: HTMLLIElement}>} by blob URL, newest last */
-  #entries = new Map();
+  /** @type {{entry: Entry, item: HTMLLIElement}[]} newest first */
+  #shown = [];
   #show;
 
   /** @param {(entry: Entry) => void} show shows a picture that the user has chosen */
@@ -28,19 +29,32 @@ export class History {
     moveByArrows(this.#list);
   }
 
+  get isFull() {
+    return this.#shown.length >= MOST;
+  }
+
   /**
    * Adds the pictures of a run, the first one in front. A live view's pictures replace its earlier ones.
    * @param {Entry[]} entries
    */
   add(entries) {
-    const live = entries[0]?.request.live;
-    for (const { entry } of live ? this.#entries.values() : []) if (entry.request.live === live) this.#remove(entry);
-    for (const entry of [...entries].reverse()) {
-      const item = this.#item(entry);
-      this.#entries.set(entry.url, { entry, item });
-      this.#list.prepend(item);
-    }
-    for (const { entry } of [...this.#entries.values()].slice(0, -MOST)) this.#remove(entry);
+    const live = entries[0]?.live;
+    if (live) this.#remove(({ live: other }) => other === live);
+    const added = entries.map((entry) => ({ entry, item: this.#item(entry) }));
+    this.#list.prepend(...added.map(({ item }) => item));
+    this.#shown.unshift(...added);
+    this.#forget();
+  }
+
+  /**
+   * Adds the pictures of a run that ended before all others.
+   * @param {Entry[]} entries
+   */
+  addOlder(entries) {
+    const added = entries.map((entry) => ({ entry, item: this.#item(entry) }));
+    this.#list.append(...added.map(({ item }) => item));
+    this.#shown.push(...added);
+    this.#forget();
   }
 
   /**
@@ -48,7 +62,7 @@ export class History {
    * @param {Entry} shown
    */
   mark(shown) {
-    for (const { entry, item } of this.#entries.values()) {
+    for (const { entry, item } of this.#shown) {
       if (item.firstElementChild) press(item.firstElementChild, entry === shown);
     }
   }
@@ -58,14 +72,23 @@ export class History {
    * @param {string} url the picture's blob URL
    */
   png(url) {
-    return this.#entries.get(url)?.entry.png;
+    return this.#shown.find(({ entry }) => entry.url === url)?.entry.png;
   }
 
-  /** @param {Entry} entry */
-  #remove(entry) {
-    this.#entries.get(entry.url)?.item.remove();
-    this.#entries.delete(entry.url);
-    URL.revokeObjectURL(entry.url);
+  /** Removes the oldest pictures beyond those that are kept. */
+  #forget() {
+    const oldest = this.#shown.slice(MOST).map(({ entry }) => entry);
+    this.#remove((entry) => oldest.includes(entry));
+  }
+
+  /** @param {(entry: Entry) => boolean} isRemoved */
+  #remove(isRemoved) {
+    this.#shown = this.#shown.filter(({ entry, item }) => {
+      if (!isRemoved(entry)) return true;
+      item.remove();
+      URL.revokeObjectURL(entry.url);
+      return false;
+    });
   }
 
   /** @param {Entry} entry */

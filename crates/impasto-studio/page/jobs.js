@@ -2,7 +2,7 @@ import { cancelJob, getJob, Refusal, submit } from "./api.js";
 
 /**
  * @typedef {import("./api.js").Request} Request
- * @typedef {import("./api.js").Result} Result
+ * @typedef {import("./api.js").Job} Job
  *
  * Callbacks that a painter calls about the newest request. Exactly one of `finished`, `failed` and `cancelled` ends a
  * request, unless a newer request takes its place.
@@ -10,7 +10,7 @@ import { cancelJob, getJob, Refusal, submit } from "./api.js";
  * @property {(position: number) => void} queued
  * @property {() => void} started
  * @property {(done: number, total: number, picture: string) => void} step
- * @property {(result: Result, request: Request) => void} finished
+ * @property {(job: Job) => void} finished called with a job that has a result
  * @property {() => void} disconnected called when the connection is lost; the browser connects again
  * @property {(error: string) => void} failed
  * @property {() => void} cancelled
@@ -21,7 +21,7 @@ export class Painter {
   #listener;
   /** @type {Request | null} the request that is sent as soon as the server has answered the one before */
   #next = null;
-  /** @type {Request | null} the newest request, until it ends */
+  /** @type {Pick<Request, "live"> | null} the newest request, until it ends */
   #request = null;
   /** @type {number | null} job of the newest request, once it is accepted */
   #id = null;
@@ -51,14 +51,24 @@ export class Painter {
    * @param {Request} request
    */
   async paint(request) {
-    // Jobs of one live view are cancelled by the server. Any other request would wait for the former job.
-    if (this.#id !== null && !request.live) cancelJob(this.#id).catch(() => {});
+    // Any other request would wait for the former job.
+    if (this.#id !== null && !replaces(request, this.#request)) cancelJob(this.#id).catch(() => {});
     this.#leave();
     this.#request = this.#next = request;
     if (this.#isPosting) return;
     this.#isPosting = true;
     while (this.#next) await this.#send(this.#next);
     this.#isPosting = false;
+  }
+
+  /**
+   * Follows a job that was submitted before, for example by this page before a reload.
+   * @param {Job} job
+   */
+  attach({ id, live }) {
+    this.#leave();
+    this.#request = { live };
+    this.#follow(id);
   }
 
   /** Cancels the newest request. */
@@ -79,22 +89,18 @@ export class Painter {
     try {
       const { id, position } = await submit(request);
       if (this.#request !== request) {
-        // Jobs of one live view are cancelled by the server.
-        if (!this.#request?.live) await cancelJob(id);
+        if (!replaces(this.#request, request)) await cancelJob(id);
         return;
       }
       this.#listener.queued(position);
-      this.#follow(id, request);
+      this.#follow(id);
     } catch (error) {
       if (this.#request === request) this.#fail(error);
     }
   }
 
-  /**
-   * @param {number} id
-   * @param {Request} request
-   */
-  #follow(id, request) {
+  /** @param {number} id */
+  #follow(id) {
     const events = new EventSource(`/api/jobs/${id}/events`);
     this.#id = id;
     this.#events = events;
@@ -103,26 +109,26 @@ export class Painter {
     on("queued", ({ position }) => this.#listener.queued(position));
     on("started", () => this.#listener.started());
     on("step", ({ done, total, picture }) => this.#listener.step(done, total, picture));
-    on("finished", ({ result }) => this.#end(() => this.#listener.finished(result, request)));
+    on("finished", (job) => this.#end(() => this.#listener.finished(job)));
     on("failed", ({ error }) => this.#end(() => this.#listener.failed(error)));
     on("cancelled", () => this.#end(() => this.#listener.cancelled()));
     // The browser itself connects again. It gives up only if the server refuses.
     events.addEventListener("error", () => {
       if (events.readyState === EventSource.CONNECTING) this.#listener.disconnected();
-      else if (this.#events === events) this.#ask(id, request);
+      else if (this.#events === events) this.#ask(id);
     });
   }
 
   /**
    * Asks the server how a job ended, after its events can no longer be received.
    * @param {number} id
-   * @param {Request} request
    */
-  async #ask(id, request) {
+  async #ask(id) {
     try {
-      const { result, error, state } = await getJob(id);
+      const job = await getJob(id);
       if (this.#id !== id) return;
-      if (result) this.#end(() => this.#listener.finished(result, request));
+      const { result, error, state } = job;
+      if (result) this.#end(() => this.#listener.finished(job));
       else if (state === "cancelled") this.#end(() => this.#listener.cancelled());
       else this.#fail(new Refusal(0, error ?? "The connection to the server was lost. Paint again."));
     } catch (error) {
@@ -149,4 +155,13 @@ export class Painter {
   #fail(error) {
     this.#end(() => this.#listener.failed(error instanceof Error ? error.message : String(error)));
   }
+}
+
+/**
+ * Returns true if the server cancels the former request for the newer one, because both are of one live view.
+ * @param {Pick<Request, "live"> | null} newer
+ * @param {Pick<Request, "live"> | null} former
+ */
+function replaces(newer, former) {
+  return Boolean(newer?.live) && newer?.live === former?.live;
 }

@@ -34,7 +34,7 @@ export class PictureView {
   /** @param {Entry} entry */
   show(entry) {
     this.entry = entry;
-    this.#put(entry.url, `Picture of seed ${entry.seed}: ${entry.request.prompt}`);
+    this.#put(entry.url, `Picture of seed ${entry.seed}: ${entry.prompt}`);
     this.#isFinished = true;
     this.#actions.hidden = false;
     Object.assign(this.#download, { href: entry.url, download: `impasto-${entry.seed}.png` });

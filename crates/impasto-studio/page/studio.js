@@ -1,6 +1,6 @@
 /** The page of impasto studio: connects its parts, which each have a file. */
 
-import { getModel, getPicture, readRecipe } from "./api.js";
+import { getJob, getJobs, getModel, getPicture, readRecipe } from "./api.js";
 import { AreaPanel } from "./areas.js";
 import { CanvasView } from "./canvas.js";
 import { ColorPopover } from "./color.js";
@@ -22,7 +22,7 @@ import { Toolbar } from "./toolbar.js";
 /**
  * @typedef {import("./api.js").Model} Model
  * @typedef {import("./api.js").Request} Request
- * @typedef {import("./api.js").Result} Result
+ * @typedef {import("./api.js").Job} Job
  * @typedef {import("./history.js").Entry} Entry
  */
 
@@ -46,7 +46,7 @@ class Studio {
       if (picture) this.#picture.preview(picture);
     },
     disconnected: () => this.#run.disconnected(),
-    finished: (result, request) => this.#finish(result, request),
+    finished: (job) => this.#finish(job),
     failed: (error) => {
       this.#messages.fail(error);
       this.#end("failed");
@@ -119,9 +119,9 @@ class Studio {
     this.#attempt(this.#begin());
   }
 
-  /** Asks the server for the model, and lets the user paint. */
+  /** Asks the server for the model and its jobs, and lets the user paint. */
   async #begin() {
-    const model = await getModel();
+    const [model, jobs] = await Promise.all([getModel(), getJobs()]);
     this.#side = model.limits.side;
     byId("model", HTMLElement).textContent = model.colorizes ? `${model.name} (colors line art)` : model.name;
     this.#toolbar.followsLineArt = model.draws || model.colorizes;
@@ -130,6 +130,42 @@ class Studio {
     if (draft) await this.#put(JSON.parse(draft));
     addEventListener("pagehide", () => this.#keepDraft());
     this.#run.end("", "");
+    this.#rejoin(jobs);
+    await this.#recall(jobs);
+  }
+
+  /**
+   * Follows the latest job that a page has followed and that has not ended, as after a reload. The jobs of other
+   * programs are left to them: the server cancels a job that its last listener leaves.
+   * @param {Job[]} jobs
+   */
+  #rejoin(jobs) {
+    const isOpen = (/** @type {Job} */ { state }) => state === "queued" || state === "running";
+    const job = jobs.findLast((job) => job.followed && isOpen(job));
+    if (!job) return;
+    this.#run.begin(job.live !== null);
+    this.#painter.attach(job);
+  }
+
+  /**
+   * Puts the pictures that the server keeps into the history, the newest first.
+   * @param {Job[]} jobs
+   */
+  async #recall(jobs) {
+    const views = new Set();
+    for (const { id, state, live } of [...jobs].reverse()) {
+      if (this.#history.isFull) return;
+      // Only the newest picture of a live view is kept.
+      if (state !== "finished" || (live && views.has(live))) continue;
+      views.add(live);
+      try {
+        const entries = await entriesOf(await getJob(id));
+        this.#history.addOlder(entries);
+        if (!this.#picture.entry) this.#show(entries[0]);
+      } catch {
+        return; // The server forgets the oldest jobs for new ones.
+      }
+    }
   }
 
   /** Keeps the page's request until the tab is closed. */
@@ -198,21 +234,16 @@ class Studio {
 
   /**
    * Fetches the pictures of a run before the server forgets them, and shows the first one.
-   * @param {Result} result
-   * @param {Request} request
+   * @param {Job} job
    */
-  async #finish(result, request) {
+  async #finish(job) {
     try {
-      const entries = await Promise.all(result.pictures.map(async ({ url, seed }, image) => {
-        const png = await getPicture(url);
-        const own = { ...request, seed, images: 1 };
-        return { png, url: URL.createObjectURL(png), seed, image, request: own, result };
-      }));
+      const entries = await entriesOf(job);
       this.#history.add(entries);
       // If another run has begun, the pictures of this run are in the history only.
       if (this.#painter.isBusy) return;
       this.#show(entries[0]);
-      this.#end(`finished in ${Number(result.seconds.toFixed(1))} s`, summaryOf(entries[0]));
+      this.#end(`finished in ${Number(entries[0].result.seconds.toFixed(1))} s`, summaryOf(entries[0]));
     } catch (error) {
       this.#messages.fail(error);
       if (!this.#painter.isBusy) this.#end("failed");
@@ -285,8 +316,7 @@ class Studio {
 
   /** Restores the settings of the picture that is shown. */
   #restoreShown() {
-    const { entry } = this.#picture;
-    if (entry) this.#attempt(this.#restore(entry.request, entry.png));
+    if (this.#picture.entry) this.#attempt(this.#open(this.#picture.entry.png));
   }
 
   /**
@@ -351,6 +381,19 @@ class Studio {
   #attempt(work) {
     work.catch((error) => this.#messages.fail(error));
   }
+}
+
+/**
+ * Fetches the pictures of a finished job.
+ * @param {Job} job
+ * @returns {Promise<Entry[]>}
+ */
+async function entriesOf({ result, prompt, live }) {
+  if (!result) return [];
+  return Promise.all(result.pictures.map(async ({ url, seed }, image) => {
+    const png = await getPicture(url);
+    return { png, url: URL.createObjectURL(png), seed, image, prompt, live, result };
+  }));
 }
 
 /**

@@ -47,6 +47,8 @@ fn main() {
         trial("picture_is_painted_restored_and_cancelled", || run(painted)),
         trial("strokes_color_what_they_lie_on", || run(stroked)),
         trial("live_view_follows_the_prompt", || run(live)),
+        trial("reload_keeps_pictures_and_the_run", || run(reloaded)),
+        trial("closed_page_ends_its_run", || run(closed)),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -76,7 +78,11 @@ struct Page {
 fn run(test: impl AsyncFn(&Page)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let options = Options { address: ([127, 0, 0, 1], 0).into(), ..Options::default() };
+        let options = Options {
+            address: ([127, 0, 0, 1], 0).into(),
+            abandoned: Some(Duration::from_secs(5)),
+            ..Options::default()
+        };
         let studio = Studio::bind(Pipeline::builder().build().unwrap(), options).await.unwrap();
         let url = format!("http://{}/", studio.address());
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
@@ -308,4 +314,71 @@ async fn live(page: &Page) {
     let before = page.find("#picture").await.prop("src").await.unwrap().unwrap();
     page.find("#prompt").await.send_keys(", hat").await.unwrap();
     page.until(&format!("return document.querySelector('#picture').src !== {before:?}")).await;
+}
+
+async fn reloaded(page: &Page) {
+    let pictures = "return document.querySelectorAll('#history [data-seed]').length";
+    page.fill("#prompt", "1girl, #ffd700 eyes, hair").await;
+    page.fill("#seed", "7").await;
+    page.fill("#steps", "14").await;
+    page.paint().await;
+    let report = "return document.querySelector('#report [data-label=\"eyes\"] .delta')?.textContent";
+    let difference = page.script(report).await;
+    assert!(difference.as_str().unwrap().starts_with("ΔE"), "{difference}");
+
+    // After a run: the picture, its report and its settings are there again.
+    page.client.refresh().await.unwrap();
+    page.until(&format!("{pictures} === 1")).await;
+    page.until("return document.querySelector('#picture').naturalWidth === 256").await;
+    assert_eq!(page.script(report).await, difference);
+    page.fill("#prompt", "a boat").await;
+    page.click("#restore").await;
+    page.until("return document.querySelector('#prompt').value.includes('#ffd700 eyes')").await;
+
+    // During a run: its progress and its picture come to the new page.
+    page.fill("#prompt", PROMPT).await;
+    page.fill("#steps", "150").await;
+    page.click("#paint").await;
+    let runs = "return document.querySelector('#progress').value > 0";
+    page.until(runs).await;
+    page.client.refresh().await.unwrap();
+    page.until(runs).await;
+    assert_eq!(page.script("return document.querySelector('#paint').disabled").await, true);
+    page.until(&format!("{pictures} === 2")).await;
+    page.until("return !document.querySelector('#paint').disabled").await;
+    let shown = page.find("#picture").await.prop("alt").await.unwrap().unwrap();
+    assert!(shown.ends_with(PROMPT), "{shown}");
+
+    // The new page can also end the run, and another page in between changes nothing.
+    page.click("#paint").await;
+    page.until(runs).await;
+    page.client.goto("about:blank").await.unwrap();
+    page.client.back().await.unwrap();
+    page.until(runs).await;
+    page.click("#cancel").await;
+    page.until("return document.querySelector('#progress-text').textContent === 'cancelled'").await;
+    page.until(&format!("{pictures} === 2")).await;
+}
+
+async fn closed(page: &Page) {
+    page.fill("#prompt", PROMPT).await;
+    page.fill("#steps", "150").await;
+    page.find("#images").await.select_by_value("4").await.unwrap();
+    page.click("#paint").await;
+    page.until("return document.querySelector('#progress').value > 0").await;
+    let url = page.client.current_url().await.unwrap();
+    page.client.goto("about:blank").await.unwrap();
+    let job = url.join("api/jobs/1").unwrap().to_string();
+    let state = tokio::task::spawn_blocking(move || {
+        let begun = Instant::now();
+        loop {
+            let job: serde_json::Value =
+                serde_json::from_str(&ureq::get(&job).call().unwrap().into_string().unwrap()).unwrap();
+            if job["state"] != "running" || begun.elapsed() > PATIENCE {
+                break job["state"].clone();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    assert_eq!(state.await.unwrap(), "cancelled");
 }
