@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod api;
+mod limits;
 mod load;
 mod refusals;
 mod running;
