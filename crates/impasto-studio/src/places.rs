@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Time in which a new connection may send its request, before the connection can end for another.
-const GRACE: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_millis(50);
 
 /// The open connections of a studio. Connections that wait without the token, or without work, give their places to new
 /// ones.
