@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
@@ -31,6 +31,8 @@ use tokio::time::MissedTickBehavior;
 const LAST: Duration = Duration::from_secs(5);
 /// Time in which the first request of a connection must begin to be answered.
 const FIRST: Duration = Duration::from_secs(5);
+/// Number of clients that the system lets wait to be accepted. Further ones have to try again after a second.
+const QUEUE: u32 = 4096;
 /// Pause after the system could not accept a connection, for example for lack of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
 /// Time between two looks for room for a connection.
@@ -61,6 +63,16 @@ async fn refuse_late(State(arrival): State<Duration>, request: Request, next: Ne
         let sentence = format!("the request took longer than {arrival:?}; send it again, or send less");
         Refusal::new(StatusCode::REQUEST_TIMEOUT, sentence).into_response()
     })
+}
+
+/// Listens at an address, with a queue for clients that come while all connections are taken.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As `TcpListener::bind` does: the address can be bound again at once after a restart.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 /// A studio that is bound to its address and has its model.
@@ -97,8 +109,7 @@ impl Studio {
         {
             return Err(StudioError::Token);
         }
-        let bound = TcpListener::bind(options.address).await;
-        let listener = bound.map_err(|error| StudioError::Bind(options.address, error))?;
+        let listener = listen(options.address).map_err(|error| StudioError::Bind(options.address, error))?;
         let address = listener.local_addr().map_err(|error| StudioError::Bind(options.address, error))?;
         let model = api::describe(pipeline.model(), &options).map_err(StudioError::Model)?;
         let queue = Arc::new(Queue::new(&options));
