@@ -1,8 +1,9 @@
 //! Attention of tensors.
 
-use crate::avx512::Bf16;
-use crate::job::{Job, Rows, Scratch, Sink, Source};
-use crate::processor::{check, suit, unfit};
+use crate::dispatch::run;
+use crate::job::{Job, Rows, Sink, Source};
+use crate::number::{Bf16, Number};
+use crate::tensors::{check, suit, unfit};
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Results of an attention call.
@@ -36,7 +37,12 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, keep: b
     }
     let bias = bias.map(|bias| adjacent(&bias.f_expand(shape, false)?)).transpose()?;
     let bias = bias.as_ref().map(Rows::of).transpose()?;
-    values(shape, Source::Product { q: Rows::of(&q)?, k: Rows::of(&k)?, d, bias }, v, keep)
+    match v.f_kind()? {
+        Kind::BFloat16 => {
+            values::<Bf16>(shape, Source::Product { q: Rows::of(&q)?, k: Rows::of(&k)?, d, bias }, v, keep)
+        }
+        _ => values::<f32>(shape, Source::Product { q: Rows::of(&q)?, k: Rows::of(&k)?, d, bias }, v, keep),
+    }
 }
 
 /// Computes the scores q·kᵀ/√d, f32 [n, heads, queries, tokens].
@@ -48,8 +54,10 @@ pub fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor, TchError> {
     let (shape, d) = shape(q, k)?;
     let (q, k) = (adjacent(q)?, adjacent(k)?);
     let scores = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
-    let source = Source::Product { q: Rows::of(&q)?, k: Rows::of(&k)?, d, bias: None };
-    run(q.f_kind()?, &Job::new(shape, source, Sink::Scores(Rows::of(&scores)?)));
+    match q.f_kind()? {
+        Kind::BFloat16 => product::<Bf16>(shape, (&q, &k, d), &scores)?,
+        _ => product::<f32>(shape, (&q, &k, d), &scores)?,
+    }
     Ok(scores)
 }
 
@@ -72,7 +80,11 @@ pub fn weigh(scores: &Tensor, v: &Tensor, keep: bool) -> Result<Attention, TchEr
         return Err(unfit("the scores", scores, "f32"));
     }
     let scores = adjacent(scores)?;
-    values([n, heads, queries, tokens], Source::Scores(Rows::of(&scores)?), v, keep)
+    let shape = [n, heads, queries, tokens];
+    match v.f_kind()? {
+        Kind::BFloat16 => values::<Bf16>(shape, Source::Scores(Rows::of(&scores)?), v, keep),
+        _ => values::<f32>(shape, Source::Scores(Rows::of(&scores)?), v, keep),
+    }
 }
 
 /// Returns [n, heads, queries, tokens], and the width of queries and keys.
@@ -92,14 +104,21 @@ fn adjacent(x: &Tensor) -> Result<Tensor, TchError> {
     if x.stride().last() == Some(&1) { Ok(x.shallow_clone()) } else { x.f_contiguous() }
 }
 
-/// Computes the softmax of scores, and the values weighted by it.
-fn values(shape: [i64; 4], source: Source<'_>, v: &Tensor, keep: bool) -> Result<Attention, TchError> {
+/// Computes scores of queries and keys of width d.
+fn product<N: Number>(shape: [i64; 4], (q, k, d): (&Tensor, &Tensor, usize), scores: &Tensor) -> Result<(), TchError> {
+    let source = Source::Product { q: Rows::<N>::of(q)?, k: Rows::of(k)?, d, bias: None };
+    // SAFETY: `shape` has found that queries and keys fit together; the scores have the shape.
+    unsafe { run(&Job::new(shape, source, Sink::Scores(Rows::of(scores)?))) }
+}
+
+/// Computes the softmax of scores, and the values weighted by it. The source has the shape.
+fn values<N: Number>(shape: [i64; 4], source: Source<'_, N>, v: &Tensor, keep: bool) -> Result<Attention, TchError> {
     let ([n, heads, queries, tokens], (.., c)) = (shape, v.size4()?);
     if v.size() != [n, heads, tokens, c] {
         return Err(unfit("the values", v, &format!("[{n}, {heads}, {tokens}, c], as the keys have")));
     }
-    let (v, kind) = (adjacent(v)?, v.f_kind()?);
-    let output = Tensor::f_empty([n, queries, heads, c], (kind, Device::Cpu))?;
+    let v = adjacent(v)?;
+    let output = Tensor::f_empty([n, queries, heads, c], (N::KIND, Device::Cpu))?;
     let by_head = output.f_transpose(1, 2)?;
     let probabilities = keep.then(|| Tensor::f_empty(shape, (Kind::Float, Device::Cpu))).transpose()?;
     let sink = Sink::Values {
@@ -108,28 +127,7 @@ fn values(shape: [i64; 4], source: Source<'_>, v: &Tensor, keep: bool) -> Result
         output: Rows::of(&by_head)?,
         probabilities: probabilities.as_ref().map(Rows::of).transpose()?,
     };
-    run(kind, &Job::new(shape, source, sink));
+    // SAFETY: the values have the tokens of the shape, which the source has, too.
+    unsafe { run(&Job::new(shape, source, sink))? };
     Ok(Attention { output: output.f_flatten(2, 3)?, probabilities })
-}
-
-/// Runs a job whose factors have the given kind.
-fn run(kind: Kind, job: &Job<'_>) {
-    match kind {
-        // SAFETY: `check` has found the instructions for the kind, which is that of the rows.
-        Kind::BFloat16 => job.run(|index, scratch| unsafe { bf16(job, index, scratch) }),
-        // SAFETY: as above.
-        _ => job.run(|index, scratch| unsafe { f32(job, index, scratch) }),
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-unsafe fn f32(job: &Job<'_>, index: usize, scratch: &mut Scratch) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the rows.
-    unsafe { job.part::<f32>(index, scratch) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
-unsafe fn bf16(job: &Job<'_>, index: usize, scratch: &mut Scratch) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the rows.
-    unsafe { job.part::<Bf16>(index, scratch) }
 }

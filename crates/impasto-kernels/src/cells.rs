@@ -1,13 +1,13 @@
 //! Pictures and kernels in memory, as the products read and write them.
 
-use std::ffi::c_void;
+use crate::number::{Number, numbers};
 use std::marker::PhantomData;
 use tch::{TchError, Tensor};
 
 /// A picture of shape [n, channels, h, w] with adjacent channels, which threads read or write.
 #[derive(Clone, Copy)]
-pub(crate) struct Cells<'a> {
-    data: *mut c_void,
+pub(crate) struct Cells<'a, N> {
+    data: *mut N,
     /// Numbers from one picture, row and cell to the next.
     strides: [usize; 3],
     pub(crate) pictures: usize,
@@ -17,17 +17,17 @@ pub(crate) struct Cells<'a> {
 }
 
 // SAFETY: a thread reads cells, or writes cells that no other thread reads or writes.
-unsafe impl Send for Cells<'_> {}
+unsafe impl<N: Number> Send for Cells<'_, N> {}
 // SAFETY: as above.
-unsafe impl Sync for Cells<'_> {}
+unsafe impl<N: Number> Sync for Cells<'_, N> {}
 
 /// Returns lengths or strides as `usize`.
 fn lengths<const D: usize>(lengths: &[i64]) -> Option<[usize; D]> {
     lengths.iter().map(|&length| usize::try_from(length).ok()).collect::<Option<Vec<_>>>()?.try_into().ok()
 }
 
-impl<'a> Cells<'a> {
-    /// Reads the shape of a tensor [n, channels, h, w].
+impl<'a, N: Number> Cells<'a, N> {
+    /// Reads the shape of a tensor [n, channels, h, w] of numbers `N`.
     pub(crate) fn of(tensor: &'a Tensor) -> Result<Self, TchError> {
         let (sizes, strides) = (tensor.size(), tensor.stride());
         match (lengths(&sizes), lengths(&strides)) {
@@ -35,7 +35,7 @@ impl<'a> Cells<'a> {
                 if channel == 1 || channels == 1 =>
             {
                 Ok(Self {
-                    data: tensor.data_ptr(),
+                    data: numbers(tensor)?,
                     strides: [picture, row, cell],
                     pictures,
                     height,
@@ -52,17 +52,17 @@ impl<'a> Cells<'a> {
 
     /// Returns the first channel of a cell: picture, row, column.
     #[inline(always)]
-    pub(crate) unsafe fn cell<T>(&self, picture: usize, row: usize, column: usize) -> *mut T {
+    pub(crate) unsafe fn cell(&self, picture: usize, row: usize, column: usize) -> *mut N {
         let [of_picture, of_row, of_cell] = self.strides;
-        // SAFETY: the caller asks for a cell of the picture, whose numbers have the type T.
-        unsafe { self.data.cast::<T>().add(picture * of_picture + row * of_row + column * of_cell) }
+        // SAFETY: the caller asks for a cell of the picture.
+        unsafe { self.data.add(picture * of_picture + row * of_row + column * of_cell) }
     }
 }
 
 /// A kernel of shape [outputs, inputs, kh, kw] with adjacent outputs, which threads read.
 #[derive(Clone, Copy)]
-pub(crate) struct Kernel<'a> {
-    data: *const c_void,
+pub(crate) struct Kernel<'a, N> {
+    data: *const N,
     /// Numbers from one input, row and column of the kernel to the next.
     strides: [usize; 3],
     pub(crate) outputs: usize,
@@ -73,17 +73,17 @@ pub(crate) struct Kernel<'a> {
 }
 
 // SAFETY: threads only read.
-unsafe impl Send for Kernel<'_> {}
+unsafe impl<N: Number> Send for Kernel<'_, N> {}
 // SAFETY: as above.
-unsafe impl Sync for Kernel<'_> {}
+unsafe impl<N: Number> Sync for Kernel<'_, N> {}
 
-impl<'a> Kernel<'a> {
-    /// Reads the shape of a tensor [outputs, inputs, kh, kw].
+impl<'a, N: Number> Kernel<'a, N> {
+    /// Reads the shape of a tensor [outputs, inputs, kh, kw] of numbers `N`.
     pub(crate) fn of(tensor: &'a Tensor) -> Result<Self, TchError> {
         let (sizes, strides) = (tensor.size(), tensor.stride());
         match (lengths(&sizes), lengths(&strides)) {
             (Some([outputs, inputs, height, width]), Some([1, input, row, column])) => Ok(Self {
-                data: tensor.data_ptr(),
+                data: numbers(tensor)?,
                 strides: [input, row, column],
                 outputs,
                 inputs,
@@ -107,8 +107,8 @@ impl<'a> Kernel<'a> {
     /// Returns the first output of an input at a row and a column of the kernel. The address is computed without a
     /// check, and may be read only where the kernel has such a number.
     #[inline(always)]
-    pub(crate) fn number<T>(&self, input: usize, row: usize, column: usize) -> *const T {
+    pub(crate) fn number(&self, input: usize, row: usize, column: usize) -> *const N {
         let [of_input, of_row, of_column] = self.strides;
-        self.data.cast::<T>().wrapping_add(input * of_input + row * of_row + column * of_column)
+        self.data.wrapping_add(input * of_input + row * of_row + column * of_column)
     }
 }

@@ -1,11 +1,12 @@
 //! Linear layers and convolutions of tensors.
 
-use crate::avx512::Bf16;
 use crate::cells::{Cells, Kernel};
+use crate::dispatch::run;
 use crate::epilogue::Epilogue;
-use crate::processor::{check, suit, suit_mixed, unfit};
-use crate::product::{self, Finish, Product, Steps};
-use crate::winograd::{self, Winograd};
+use crate::number::{Bf16, Number, numbers};
+use crate::product::{Finish, Product, Steps};
+use crate::tensors::{check, suit, suit_mixed, unfit};
+use crate::winograd::Winograd;
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Fewest tiles of 2×2 cells for which Winograd's algorithm pays. With fewer, reading the kernel takes the time.
@@ -159,7 +160,7 @@ fn destination<'a>(
     (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
     epilogue: &'a Epilogue<'a>,
     shape: [i64; 4],
-) -> Result<(Tensor, Finish<'a>), TchError> {
+) -> Result<(Tensor, Finish<&'a Tensor>), TchError> {
     let [n, outputs, h, w] = shape;
     let new = |kind| Tensor::f_empty([n, h, w, outputs], (kind, Device::Cpu))?.f_permute([0, 3, 1, 2]);
     let checked = |y: &'a Tensor| match y.size() == shape && adds_to(y, x) {
@@ -181,8 +182,8 @@ fn destination<'a>(
     Ok(match epilogue {
         Epilogue::Store => (new(x.kind())?, Finish::Store),
         Epilogue::StoreF32 => (new(Kind::Float)?, Finish::Store),
-        Epilogue::Add(with) => (new(checked(with)?.f_kind()?)?, Finish::Add(Cells::of(with)?)),
-        Epilogue::AddTo(onto) => (changed(onto)?, Finish::Add(Cells::of(onto)?)),
+        Epilogue::Add(with) => (new(checked(with)?.f_kind()?)?, Finish::Add(*with)),
+        Epilogue::AddTo(onto) => (changed(onto)?, Finish::Add(onto)),
         Epilogue::Gate(values) => (changed(values)?, Finish::Gate),
     })
 }
@@ -216,35 +217,39 @@ fn product(
     Ok(out)
 }
 
-/// Computes a convolution by products into `out`, which has adjacent channels. The tensors [`fit`]; `out` and the cells
-/// of `finish` are f32, or of the kind of `x`.
+/// Computes a convolution by products into `out`, which has adjacent channels. The tensors [`fit`]; `out` and the
+/// tensor of `finish` are f32, or of the kind of `x`.
 fn into(
     (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
     steps: Steps,
     out: &Tensor,
-    finish: Finish<'_>,
+    finish: Finish<&Tensor>,
 ) -> Result<(), TchError> {
     let x = adjacent(x)?;
-    let (cells, kernel, to) = (Cells::of(&x)?, Kernel::of(weight)?, Cells::of(out)?);
-    match x.f_kind()? {
-        Kind::BFloat16 => {
-            let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
-            let product = Product::<Bf16>::new((cells, kernel, bias), steps, to, finish);
-            match out.f_kind()? {
-                // SAFETY: `fit` has found the instructions for the kind of the factors. The result's kind is named.
-                Kind::Float => product.run(|index, scratch| unsafe { bf16_to_f32(&product, index, scratch) }),
-                // SAFETY: as above.
-                _ => product.run(|index, scratch| unsafe { bf16(&product, index, scratch) }),
-            }
-        }
-        _ => {
-            let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
-            let product = Product::<f32>::new((cells, kernel, bias), steps, to, finish);
-            // SAFETY: as above.
-            product.run(|index, scratch| unsafe { f32(&product, index, scratch) });
-        }
+    match (x.f_kind()?, out.f_kind()?) {
+        (Kind::BFloat16, Kind::BFloat16) => multiply::<Bf16, Bf16>((&x, weight, bias), steps, out, finish),
+        (Kind::BFloat16, _) => multiply::<Bf16, f32>((&x, weight, bias), steps, out, finish),
+        _ => multiply::<f32, f32>((&x, weight, bias), steps, out, finish),
     }
-    Ok(())
+}
+
+/// Computes a convolution of numbers `N` by products into `out`, of numbers `O`.
+fn multiply<N: Number, O: Number>(
+    (x, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
+    steps: Steps,
+    out: &Tensor,
+    finish: Finish<&Tensor>,
+) -> Result<(), TchError> {
+    let finish = match finish {
+        Finish::Store => Finish::Store,
+        Finish::Add(with) => Finish::Add(Cells::of(with)?),
+        Finish::Gate => Finish::Gate,
+    };
+    let bias = bias.map(numbers::<N>).transpose()?.map(<*mut N>::cast_const);
+    let tensors = (Cells::<N>::of(x)?, Kernel::of(weight)?, bias);
+    let product = Product::<N, O>::new(tensors, steps, Cells::of(out)?, finish);
+    // SAFETY: `fit` has found that input, weight and bias fit together, and `destination` has made the result to fit.
+    unsafe { run(&product) }
 }
 
 /// Computes a 3×3 convolution by Winograd's algorithm, of the picture or of the upsampled picture.
@@ -260,39 +265,14 @@ fn winograd(
     }
     let x = adjacent(x)?;
     let (out, finish) = destination((&x, weight, bias), &epilogue, shape)?;
-    let bias = bias.map(|bias| bias.data_ptr().cast_const().cast());
-    let tensors = (Cells::of(&x)?, Kernel::of(weight)?, bias);
     let with = match finish {
         Finish::Store => None,
-        Finish::Add(cells) => Some(cells),
+        Finish::Add(with) => Some(Cells::of(with)?),
         Finish::Gate => return Err(unfit("the epilogue of a kernel", weight, "none that gates")),
     };
-    let winograd = Winograd::new(tensors, upsampled, Cells::of(&out)?, with);
-    // SAFETY: `fit` has found the instructions for f32, which is the kind of all tensors.
-    winograd.run(|index, scratch| unsafe { tiles(&winograd, index, scratch) });
+    let bias = bias.map(numbers::<f32>).transpose()?.map(<*mut f32>::cast_const);
+    let tensors = (Cells::of(&x)?, Kernel::of(weight)?, bias);
+    // SAFETY: `fit` has found that input, weight and bias fit together, and `destination` has made the result to fit.
+    unsafe { run(&Winograd::new(tensors, upsampled, Cells::of(&out)?, with))? };
     Ok(out)
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-unsafe fn f32(product: &Product<'_, f32>, index: usize, scratch: &mut product::Scratch) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { product.part::<f32>(index, scratch) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
-unsafe fn bf16(product: &Product<'_, Bf16>, index: usize, scratch: &mut product::Scratch) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { product.part::<Bf16>(index, scratch) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
-unsafe fn bf16_to_f32(product: &Product<'_, Bf16>, index: usize, scratch: &mut product::Scratch) {
-    // SAFETY: the instructions are enabled here; the caller knows the kinds of the tensors.
-    unsafe { product.part::<f32>(index, scratch) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-unsafe fn tiles(winograd: &Winograd<'_>, index: usize, scratch: &mut winograd::Scratch) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { winograd.part(index, scratch) }
 }

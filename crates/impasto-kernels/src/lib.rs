@@ -2,7 +2,7 @@
 //!
 //! libtorch multiplies matrices with MKL, which uses AVX-512 on Intel's processors only, and which multiplies bf16 as
 //! f32 on processors without AMX. The kernels of this crate use AVX-512 on every processor that has it. They run on
-//! libtorch's own threads.
+//! libtorch's own threads. All algorithms are written once, for any instruction set.
 //!
 //! [`attends`] and [`multiplies`] say whether the kernels can compute given tensors. They need
 //!
@@ -17,6 +17,15 @@
 //! debug-assertions = false
 //! overflow-checks = false
 //! ```
+//!
+//! [`in_use`] says which instruction set computes. The environment variable `IMPASTO_KERNELS` chooses another one:
+//!
+//! | value | who computes |
+//! |---|---|
+//! | none | the best of the processor's sets, or libtorch |
+//! | `off` | libtorch |
+//! | `scalar` | the kernels, without vector instructions: slow, for tests on any processor and system |
+//! | `avx512` | the kernels in AVX-512, also in debug builds, and for bf16 beside AMX |
 //!
 //! # Equal bits
 //!
@@ -40,52 +49,35 @@
 //! ```
 
 #![warn(missing_docs, missing_debug_implementations, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Loops over vectors count; the documentation of `Simd` says why.
+#![allow(clippy::needless_range_loop)]
 
-#[cfg(kernels)]
 mod arrange;
-#[cfg(kernels)]
 mod attention;
-#[cfg(kernels)]
-mod avx512;
-#[cfg(kernels)]
 mod cells;
-#[cfg(not(kernels))]
-mod elsewhere;
+mod dispatch;
 mod epilogue;
-#[cfg(kernels)]
+mod functions;
 mod group_norm;
-#[cfg(kernels)]
+mod instruction_set;
+mod isa;
 mod job;
-#[cfg(kernels)]
 mod layer_norm;
-#[cfg(kernels)]
 mod layers;
-#[cfg(kernels)]
 mod norms;
-#[cfg(kernels)]
+mod number;
 mod panels;
-#[cfg(kernels)]
 mod parallel;
-#[cfg(kernels)]
-mod processor;
-#[cfg(kernels)]
 mod product;
+mod tensors;
 #[cfg(test)]
 mod tests;
-#[cfg(kernels)]
+mod tile;
 mod winograd;
 
-#[cfg(kernels)]
 pub use arrange::{arranged, arranges};
-#[cfg(kernels)]
 pub use attention::{Attention, attend, attends, scores, weigh, weighs};
-#[cfg(not(kernels))]
-pub use elsewhere::{
-    Attention, adds_to, arranged, arranges, attend, attends, conv2d, conv2d_positions, conv2d_upsampled, group_norm,
-    layer_norm, linear, multiplies, normalizes, normalizes_rows, scores, weigh, weighs,
-};
 pub use epilogue::Epilogue;
-#[cfg(kernels)]
+pub use instruction_set::{InstructionSet, InvalidChoice, in_use};
 pub use layers::{adds_to, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies};
-#[cfg(kernels)]
 pub use norms::{group_norm, layer_norm, normalizes, normalizes_rows};

@@ -1,10 +1,11 @@
 //! Norms of tensors.
 
-use crate::avx512::Bf16;
 use crate::cells::Cells;
-use crate::group_norm::{Channels, GroupNorm};
+use crate::dispatch::run;
+use crate::group_norm::GroupNorm;
 use crate::layer_norm::LayerNorm;
-use crate::processor::{check, suit, suit_mixed, unfit};
+use crate::number::{Bf16, Number, numbers};
+use crate::tensors::{check, suit, suit_mixed, unfit};
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Returns true if the kernels compute a norm of the picture `x`, [n, channels, h, w], with this weight and bias. The
@@ -41,23 +42,24 @@ pub fn group_norm(
         return Err(unfit("the picture", x, &format!("{} channels, in groups of equal size", weight.len())));
     }
     let groups = groups as usize;
-    let norm = GroupNorm { x: Cells::of(x)?, out: Cells::of(&out)?, channels: count, groups, eps, silu };
-    let moments = match x.kind() {
-        // SAFETY: `normalizes` has found the instructions for the kinds of both pictures, which are named here.
-        Kind::BFloat16 => norm.moments(|index, channels| unsafe { moments_bf16(&norm, index, channels) }),
-        // SAFETY: as above.
-        _ => norm.moments(|index, channels| unsafe { moments_f32(&norm, index, channels) }),
-    };
-    let factors = norm.factors(&moments, &weight, &bias);
+    let settings = (count, groups, eps, silu);
     match (x.kind(), out.kind()) {
-        // SAFETY: as above.
-        (Kind::BFloat16, _) => norm.run(|index| unsafe { norm_bf16(&norm, index, &factors) }),
-        // SAFETY: as above.
-        (_, Kind::BFloat16) => norm.run(|index| unsafe { norm_f32_to_bf16(&norm, index, &factors) }),
-        // SAFETY: as above.
-        _ => norm.run(|index| unsafe { norm_f32(&norm, index, &factors) }),
+        (Kind::BFloat16, _) => normalize::<Bf16, Bf16>((x, &out), settings, (&weight, &bias))?,
+        (_, Kind::BFloat16) => normalize::<f32, Bf16>((x, &out), settings, (&weight, &bias))?,
+        _ => normalize::<f32, f32>((x, &out), settings, (&weight, &bias))?,
     }
     Ok(out)
+}
+
+/// Normalises groups of channels of `x` into `out`, which has the same shape.
+fn normalize<N: Number, O: Number>(
+    (x, out): (&Tensor, &Tensor),
+    (channels, groups, eps, silu): (usize, usize, f64, bool),
+    (weight, bias): (&[f32], &[f32]),
+) -> Result<(), TchError> {
+    let norm = GroupNorm::<N, O> { x: Cells::of(x)?, out: Cells::of(out)?, channels, groups, eps, silu };
+    // SAFETY: both pictures have the same shape, with these channels in whole groups.
+    unsafe { norm.run(weight, bias) }
 }
 
 /// Describes the kinds that a tensor beside this weight may have.
@@ -86,70 +88,30 @@ pub fn layer_norm(x: &Tensor, (weight, bias): (&Tensor, &Tensor), eps: f64) -> R
     }
     let (weight, bias) = (weight.f_contiguous()?, bias.f_contiguous()?);
     let out = Tensor::f_empty(x.size(), (weight.kind(), Device::Cpu))?;
-    let norm = LayerNorm {
-        x: x.data_ptr(),
-        weight: weight.data_ptr(),
-        bias: bias.data_ptr(),
-        out: out.data_ptr(),
-        width: width as usize,
-        rows: x.numel() / width as usize,
-        eps: eps as f32,
-    };
+    let tensors = (x, &weight, &bias, &out);
     match (x.kind(), out.kind()) {
-        // SAFETY: `normalizes_rows` has found the instructions for the kinds of all tensors, which are named here.
-        (Kind::BFloat16, _) => norm.run(|index| unsafe { rows_bf16(&norm, index) }),
-        // SAFETY: as above.
-        (_, Kind::BFloat16) => norm.run(|index| unsafe { rows_f32_to_bf16(&norm, index) }),
-        // SAFETY: as above.
-        _ => norm.run(|index| unsafe { rows_f32(&norm, index) }),
+        (Kind::BFloat16, _) => normalize_rows::<Bf16, Bf16>(tensors, eps)?,
+        (_, Kind::BFloat16) => normalize_rows::<f32, Bf16>(tensors, eps)?,
+        _ => normalize_rows::<f32, f32>(tensors, eps)?,
     }
     Ok(out)
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-unsafe fn moments_f32(norm: &GroupNorm<'_>, index: usize, channels: &mut Channels) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { norm.part::<f32>(index, channels) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
-unsafe fn moments_bf16(norm: &GroupNorm<'_>, index: usize, channels: &mut Channels) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { norm.part::<Bf16>(index, channels) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-unsafe fn norm_f32(norm: &GroupNorm<'_>, index: usize, factors: &[Channels]) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { norm.apply::<f32, f32>(index, factors) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
-unsafe fn norm_bf16(norm: &GroupNorm<'_>, index: usize, factors: &[Channels]) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { norm.apply::<Bf16, Bf16>(index, factors) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
-unsafe fn norm_f32_to_bf16(norm: &GroupNorm<'_>, index: usize, factors: &[Channels]) {
-    // SAFETY: the instructions are enabled here; the caller knows the kinds of the tensors.
-    unsafe { norm.apply::<f32, Bf16>(index, factors) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-unsafe fn rows_f32(norm: &LayerNorm, index: usize) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { norm.part::<f32, f32>(index) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
-unsafe fn rows_bf16(norm: &LayerNorm, index: usize) {
-    // SAFETY: the instructions are enabled here; the caller knows the kind of the tensors.
-    unsafe { norm.part::<Bf16, Bf16>(index) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")]
-unsafe fn rows_f32_to_bf16(norm: &LayerNorm, index: usize) {
-    // SAFETY: the instructions are enabled here; the caller knows the kinds of the tensors.
-    unsafe { norm.part::<f32, Bf16>(index) }
+/// Normalises the rows of `x` into `out`, which has the same shape. All tensors are contiguous.
+fn normalize_rows<N: Number, O: Number>(
+    (x, weight, bias, out): (&Tensor, &Tensor, &Tensor, &Tensor),
+    eps: f64,
+) -> Result<(), TchError> {
+    let width = weight.numel();
+    let norm = LayerNorm::<N, O> {
+        x: numbers(x)?,
+        weight: numbers(weight)?,
+        bias: numbers(bias)?,
+        out: numbers(out)?,
+        width,
+        rows: x.numel() / width,
+        eps: eps as f32,
+    };
+    // SAFETY: `layer_norm` has found that the tensors fit together.
+    unsafe { run(&norm) }
 }

@@ -1,17 +1,23 @@
-//! Panels: groups of a kernel's columns, with which tiles of a product are computed. A panel has 32 columns, or 16 if
-//! it is the last one and needs no more.
+//! Panels: groups of a kernel's columns, with which tiles of a product are computed. A panel has two vectors of
+//! columns, or one if it is the last one and needs no more.
 
-use crate::avx512::{Ahead, LANES, Number, ROWS, load, store, tile, zeros};
+use crate::isa::{Simd, TALLEST};
+use crate::number::Number;
+use crate::tile::{Ahead, load, store, tile, zeros};
 
 /// Vectors of a panel, unless it is a narrow one.
 const VECTORS: usize = 2;
+
 /// Columns of a panel, unless it is a narrow one.
-pub(crate) const PANEL: usize = VECTORS * LANES;
+#[inline(always)]
+pub(crate) const fn panel<S: Simd>() -> usize {
+    VECTORS * S::LANES
+}
 
 /// Returns the columns of the panel that has column `at` of `columns` columns.
 #[inline(always)]
-pub(crate) fn width(at: usize, columns: usize) -> usize {
-    if columns - at / PANEL * PANEL > LANES { PANEL } else { LANES }
+pub(crate) fn width<S: Simd>(at: usize, columns: usize) -> usize {
+    if columns - at / panel::<S>() * panel::<S>() > S::LANES { panel::<S>() } else { S::LANES }
 }
 
 /// Tells the compiler that a branch is seldom taken, so that it optimizes the other one.
@@ -19,32 +25,33 @@ pub(crate) fn width(at: usize, columns: usize) -> usize {
 fn seldom() {}
 
 /// Adds a tile of each panel to the sums `to`; if `first`, the tiles replace the sums. Panels of the kernel are [steps,
-/// width] words, `stride` words apart; those of the sums are [8, width], and lie 8 · 32 apart.
+/// width] words, `stride` words apart; those of the sums are [`S::ROWS`, width], with room for whole panels.
 ///
 /// # Safety
 /// The conditions of [`tile`], with memory for the sums.
 #[inline(always)]
-pub(crate) unsafe fn add_tiles<N: Number>(
+pub(crate) unsafe fn add_tiles<S: Simd, N: Number>(
+    simd: S,
     first: bool,
-    rows: [*const u32; ROWS],
+    rows: [*const u32; TALLEST],
     (kernel, stride): (*const u32, usize),
     (steps, columns): (usize, usize),
     ahead: &mut Ahead,
     to: *mut f32,
 ) {
-    let wide = (columns + LANES - 1) / PANEL;
+    let wide = (columns + S::LANES - 1) / panel::<S>();
     // SAFETY: the caller's promise.
     unsafe {
-        for panel in 0..wide {
-            let (panel, to) = (kernel.add(panel * stride), to.add(panel * ROWS * PANEL));
-            let before = if first { zeros() } else { load::<VECTORS>(to) };
-            store(tile::<N, VECTORS>(before, rows, panel, steps, ahead), to);
+        for at in 0..wide {
+            let (kernel, to) = (kernel.add(at * stride), to.add(at * S::ROWS * panel::<S>()));
+            let before = if first { zeros(simd) } else { load::<S, VECTORS>(simd, to) };
+            store(simd, tile::<S, N, VECTORS>(simd, before, rows, kernel, steps, ahead), to);
         }
-        if wide * PANEL < columns {
+        if wide * panel::<S>() < columns {
             seldom();
-            let (panel, to) = (kernel.add(wide * stride), to.add(wide * ROWS * PANEL));
-            let before = if first { zeros() } else { load::<1>(to) };
-            store(tile::<N, 1>(before, rows, panel, steps, ahead), to);
+            let (kernel, to) = (kernel.add(wide * stride), to.add(wide * S::ROWS * panel::<S>()));
+            let before = if first { zeros(simd) } else { load::<S, 1>(simd, to) };
+            store(simd, tile::<S, N, 1>(simd, before, rows, kernel, steps, ahead), to);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Work shared among libtorch's own threads.
 
 use std::ffi::c_void;
+#[cfg(target_os = "linux")]
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 type Region = unsafe extern "C" fn(body: extern "C" fn(*mut c_void), data: *mut c_void, threads: u32, flags: u32);
 
 /// Returns the entry of the OpenMP library that this process has loaded, which is libtorch's; `None` if there is none.
+#[cfg(target_os = "linux")]
 fn region() -> Option<Region> {
     static REGION: OnceLock<Option<Region>> = OnceLock::new();
     *REGION.get_or_init(|| {
@@ -18,6 +20,12 @@ fn region() -> Option<Region> {
             (!found.is_null()).then(|| std::mem::transmute::<*mut c_void, Region>(found))
         }
     })
+}
+
+/// Returns `None`: the library of other systems has other entries.
+#[cfg(not(target_os = "linux"))]
+fn region() -> Option<Region> {
+    None
 }
 
 /// Returns the number of libtorch's threads.

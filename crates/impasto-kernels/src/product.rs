@@ -4,11 +4,14 @@
 //! channel at each place (row and column) of the kernel. Rows of the factors are read where they are in the picture.
 //! Kernels are copied in blocks that stay in the cache, into panels that vectors read one after the other.
 
-use crate::avx512::{Ahead, LANES, Number, ROWS, gelu, lanes};
 use crate::cells::{Cells, Kernel};
-use crate::panels::{PANEL, add_tiles, width};
+use crate::functions::gelu;
+use crate::isa::{Simd, TALLEST, Work, joint};
+use crate::number::Number;
+use crate::panels::{add_tiles, panel, width};
 use crate::parallel;
-use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_storeu_si512};
+use crate::tile::Ahead;
+use tch::Kind;
 
 /// Most columns of a part. Longer pieces of memory are read faster.
 const COLUMNS: usize = 128;
@@ -31,38 +34,38 @@ pub(crate) struct Steps {
 
 /// The step from the sums of a product to the numbers that are stored.
 #[derive(Clone, Copy)]
-pub(crate) enum Finish<'a> {
+pub(crate) enum Finish<T> {
     Store,
     /// The numbers of these cells are added. The cells may be those of the result.
-    Add(Cells<'a>),
+    Add(T),
     /// The numbers of the result's cells are multiplied by the GELU of the sums.
     Gate,
 }
 
 /// A convolution, whose parts are done in any order, by any threads.
-pub(crate) struct Product<'a, N> {
-    x: Cells<'a>,
-    kernel: Kernel<'a>,
+pub(crate) struct Product<'a, N, O> {
+    x: Cells<'a, N>,
+    kernel: Kernel<'a, N>,
     steps: Steps,
     /// One number for each output.
     bias: Option<*const N>,
-    out: Cells<'a>,
-    finish: Finish<'a>,
+    out: Cells<'a, O>,
+    finish: Finish<Cells<'a, O>>,
     /// Rows of a part.
     rows: usize,
 }
 
 // SAFETY: threads only read the bias.
-unsafe impl<N> Send for Product<'_, N> {}
+unsafe impl<N: Number, O: Number> Send for Product<'_, N, O> {}
 // SAFETY: as above.
-unsafe impl<N> Sync for Product<'_, N> {}
+unsafe impl<N: Number, O: Number> Sync for Product<'_, N, O> {}
 
 /// Memory of one thread.
 #[derive(Default)]
 pub(crate) struct Scratch {
     /// A block of the kernel: panels of [words, columns].
     kernel: Vec<u32>,
-    /// Sums of a part: tiles of 8 rows, each with room for 4 panels of [8, 32 columns].
+    /// Sums of a part: tiles of `S::ROWS` rows, each with room for panels of [`S::ROWS`, columns].
     sums: Vec<f32>,
     /// Zeros, in place of cells beyond the picture.
     zeros: Vec<u32>,
@@ -70,12 +73,12 @@ pub(crate) struct Scratch {
     places: Vec<[usize; 3]>,
 }
 
-impl<'a, N: Number> Product<'a, N> {
+impl<'a, N: Number, O: Number> Product<'a, N, O> {
     pub(crate) fn new(
-        (x, kernel, bias): (Cells<'a>, Kernel<'a>, Option<*const N>),
+        (x, kernel, bias): (Cells<'a, N>, Kernel<'a, N>, Option<*const N>),
         steps: Steps,
-        out: Cells<'a>,
-        finish: Finish<'a>,
+        out: Cells<'a, O>,
+        finish: Finish<Cells<'a, O>>,
     ) -> Self {
         let all = out.pictures * out.height * out.width;
         let groups = kernel.outputs.div_ceil(COLUMNS);
@@ -86,58 +89,6 @@ impl<'a, N: Number> Product<'a, N> {
         Self { x, kernel, steps, bias, out, finish, rows }
     }
 
-    /// Runs all parts on libtorch's threads. `part` calls [`part`](Self::part) with the instructions enabled.
-    pub(crate) fn run(&self, part: impl Fn(usize, &mut Scratch) + Sync) {
-        let all = self.out.pictures * self.out.height * self.out.width;
-        let parts = all.div_ceil(self.rows) * self.kernel.outputs.div_ceil(COLUMNS);
-        parallel::each_with(parts, part);
-    }
-
-    /// Runs one part: some rows, of up to 128 columns.
-    ///
-    /// # Safety
-    /// The caller has the instructions of AVX-512, `N` and `O` enabled. All numbers are of type `N`, except those of
-    /// the result and of the cells of [`Finish`], which are of type `O`.
-    #[inline(always)]
-    pub(crate) unsafe fn part<O: Number>(&self, index: usize, scratch: &mut Scratch) {
-        let Self { kernel, .. } = self;
-        let groups = kernel.outputs.div_ceil(COLUMNS);
-        let (first, column) = (index / groups * self.rows, index % groups * COLUMNS);
-        let all = self.out.pictures * self.out.height * self.out.width;
-        let (rows, columns) = (self.rows.min(all - first), COLUMNS.min(kernel.outputs - column));
-        let (tiles, panels) = (rows.div_ceil(ROWS), columns.div_ceil(PANEL));
-        scratch.kernel.resize(DEPTH * COLUMNS, 0);
-        scratch.sums.resize(tiles * ROWS * COLUMNS, 0.0);
-        scratch.zeros.resize(kernel.inputs.max(COLUMNS), 0);
-        scratch.places.clear();
-        scratch.places.extend((first..first + rows).map(|row| self.place(row)));
-        let sums = scratch.sums.as_mut_ptr();
-        let depth = DEPTH * N::PER_WORD;
-        let blocks = kernel.inputs.div_ceil(depth);
-        // SAFETY: the caller's promise; scratch memory has the sizes that the functions ask for.
-        unsafe {
-            for block in 0..kernel.height * kernel.width * blocks {
-                let (place, input) = (block / blocks, block % blocks * depth);
-                let place = (place / kernel.width, place % kernel.width);
-                let inputs = depth.min(kernel.inputs - input);
-                let words = inputs.div_ceil(N::PER_WORD);
-                self.pack((input, inputs), place, (column, columns), scratch);
-                let mut ahead = self.ahead(block + 1, column, columns, tiles * panels * words.div_ceil(Ahead::STEPS));
-                for at in 0..tiles {
-                    let places = scratch.places.get(at * ROWS..).unwrap_or_default();
-                    let from = self.cells(places, place, input, scratch.zeros.as_ptr());
-                    let panels = (scratch.kernel.as_ptr(), words * PANEL);
-                    let to = sums.add(at * ROWS * COLUMNS);
-                    add_tiles::<N>(block == 0, from, panels, (words, columns), &mut ahead, to);
-                }
-            }
-            for (row, place) in scratch.places.iter().enumerate() {
-                let tile = sums.add(row / ROWS * ROWS * COLUMNS);
-                self.finish::<O>(*place, (column, columns), (tile, row % ROWS));
-            }
-        }
-    }
-
     /// Returns the picture, row and column of a row of the product.
     #[inline(always)]
     fn place(&self, row: usize) -> [usize; 3] {
@@ -145,7 +96,7 @@ impl<'a, N: Number> Product<'a, N> {
         [row / (self.out.height * self.out.width), cell / self.out.width, cell % self.out.width]
     }
 
-    /// Returns the cells under a place of the kernel, from channel `input` on, for the first 8 of the places of rows.
+    /// Returns the cells under a place of the kernel, from channel `input` on, for the first of the places of rows.
     /// Cells beyond the picture, and rows beyond the last one, are zeros.
     #[inline(always)]
     unsafe fn cells(
@@ -154,14 +105,14 @@ impl<'a, N: Number> Product<'a, N> {
         (down, right): (usize, usize),
         input: usize,
         zeros: *const u32,
-    ) -> [*const u32; ROWS] {
-        let mut cells = [zeros; ROWS];
+    ) -> [*const u32; TALLEST] {
+        let mut cells = [zeros; TALLEST];
         for (cell, [picture, y, x]) in cells.iter_mut().zip(places) {
             let y = (y * self.steps.stride + down).wrapping_sub(self.steps.top);
             let x = (x * self.steps.stride + right).wrapping_sub(self.steps.left);
             if y < self.x.height && x < self.x.width {
                 // SAFETY: the cell is one of the picture.
-                *cell = unsafe { self.x.cell::<N>(*picture, y, x).add(input).cast() };
+                *cell = unsafe { self.x.cell(*picture, y, x).add(input).cast() };
             }
         }
         cells
@@ -169,8 +120,9 @@ impl<'a, N: Number> Product<'a, N> {
 
     /// Copies a block of the kernel into panels.
     #[inline(always)]
-    unsafe fn pack(
+    unsafe fn pack<S: Simd>(
         &self,
+        simd: S,
         (input, inputs): (usize, usize),
         place: (usize, usize),
         (column, columns): (usize, usize),
@@ -179,26 +131,26 @@ impl<'a, N: Number> Product<'a, N> {
         let words = inputs.div_ceil(N::PER_WORD);
         for word in 0..words {
             let input = input + word * N::PER_WORD;
-            let first = self.kernel.number::<N>(input, place.0, place.1).wrapping_add(column);
+            let first = self.kernel.number(input, place.0, place.1).wrapping_add(column);
             let second = match input + N::PER_WORD <= self.kernel.inputs {
                 true => first.wrapping_add((N::PER_WORD - 1) * self.kernel.input_stride()),
                 false => scratch.zeros.as_ptr().cast(),
             };
-            for panel in 0..columns.div_ceil(PANEL) {
-                let at = panel * PANEL;
+            for index in 0..columns.div_ceil(panel::<S>()) {
+                let at = index * panel::<S>();
                 let (first, second) = (first.wrapping_add(at), second.wrapping_add(at));
                 // SAFETY: both rows have `columns` numbers, or are zeros; the panel has a row for the word.
                 unsafe {
-                    let width = width(at, columns);
-                    let to = scratch.kernel.as_mut_ptr().add(panel * words * PANEL + word * width);
-                    if at + PANEL <= columns {
-                        N::store_words(first, second, to);
+                    let width = width::<S>(at, columns);
+                    let to = scratch.kernel.as_mut_ptr().add(index * words * panel::<S>() + word * width);
+                    if at + panel::<S>() <= columns {
+                        N::store_words(simd, first, second, to);
                         continue;
                     }
-                    for lane in (0..width).step_by(LANES) {
-                        let some = lanes(at + lane, columns);
-                        let numbers = N::words(first.wrapping_add(lane), second.wrapping_add(lane), some);
-                        _mm512_storeu_si512(to.add(lane).cast(), numbers);
+                    for lane in (0..width).step_by(S::LANES) {
+                        let some = simd.lanes(at + lane, columns);
+                        let numbers = N::load_words(simd, first.wrapping_add(lane), second.wrapping_add(lane), some);
+                        simd.store(numbers, to.add(lane).cast());
                     }
                 }
             }
@@ -215,7 +167,7 @@ impl<'a, N: Number> Product<'a, N> {
         if place >= kernel.height * kernel.width {
             return Ahead::nothing();
         }
-        let at = kernel.number::<N>(input, place / kernel.width, place % kernel.width).wrapping_add(column);
+        let at = kernel.number(input, place / kernel.width, place % kernel.width).wrapping_add(column);
         let bytes = size_of::<N>();
         Ahead::rows(
             at.cast(),
@@ -228,31 +180,83 @@ impl<'a, N: Number> Product<'a, N> {
 
     /// Adds the bias to the sums of a row of a tile, and finishes and writes the result.
     #[inline(always)]
-    unsafe fn finish<O: Number>(
+    unsafe fn finish<S: Simd>(
         &self,
+        simd: S,
         [picture, row, x]: [usize; 3],
         (column, columns): (usize, usize),
         (tile, of_tile): (*const f32, usize),
     ) {
-        // SAFETY: the row has a cell, with room for the columns. Sums of the panels lie 8 rows apart.
+        // SAFETY: the row has a cell, with room for the columns. Sums of the panels lie `S::ROWS` rows apart.
         unsafe {
-            let out = self.out.cell::<O>(picture, row, x).add(column);
-            for at in (0..columns).step_by(LANES) {
-                let (panel, lane, lanes) = (at / PANEL, at % PANEL, lanes(at, columns));
-                let sums = tile.add(panel * ROWS * PANEL + of_tile * width(at, columns));
-                let mut y = _mm512_loadu_ps(sums.add(lane));
+            let out = self.out.cell(picture, row, x).add(column);
+            for at in (0..columns).step_by(S::LANES) {
+                let (panel, lane, lanes) = (panel::<S>(), at % panel::<S>(), simd.lanes(at, columns));
+                let sums = tile.add(at / panel * S::ROWS * panel + of_tile * width::<S>(at, columns));
+                let mut y = simd.load(sums.add(lane));
                 if let Some(bias) = self.bias {
-                    y = _mm512_add_ps(y, N::load(bias.add(column + at), lanes));
+                    y = simd.add(y, N::load(simd, bias.add(column + at), lanes));
                 }
                 match self.finish {
                     Finish::Store => {}
                     Finish::Add(cells) => {
-                        let with = cells.cell::<O>(picture, row, x).add(column + at);
-                        y = _mm512_add_ps(y, O::load(with, lanes));
+                        let with = cells.cell(picture, row, x).add(column + at);
+                        y = simd.add(y, O::load(simd, with, lanes));
                     }
-                    Finish::Gate => y = _mm512_mul_ps(O::load(out.add(at), lanes), gelu(y)),
+                    Finish::Gate => y = simd.mul(O::load(simd, out.add(at), lanes), gelu(simd, y)),
                 }
-                O::store(y, out.add(at), lanes);
+                O::store(simd, y, out.add(at), lanes);
+            }
+        }
+    }
+}
+
+impl<N: Number, O: Number> Work for Product<'_, N, O> {
+    const KIND: Kind = joint(N::KIND, O::KIND);
+    type Scratch = Scratch;
+
+    fn parts(&self) -> usize {
+        let all = self.out.pictures * self.out.height * self.out.width;
+        all.div_ceil(self.rows) * self.kernel.outputs.div_ceil(COLUMNS)
+    }
+
+    /// Computes one part: some rows, of up to 128 columns.
+    #[inline(always)]
+    unsafe fn part<S: Simd>(&self, simd: S, index: usize, scratch: &mut Scratch) {
+        let Self { kernel, .. } = self;
+        let groups = kernel.outputs.div_ceil(COLUMNS);
+        let (first, column) = (index / groups * self.rows, index % groups * COLUMNS);
+        let all = self.out.pictures * self.out.height * self.out.width;
+        let (rows, columns) = (self.rows.min(all - first), COLUMNS.min(kernel.outputs - column));
+        let (tiles, panels) = (rows.div_ceil(S::ROWS), columns.div_ceil(panel::<S>()));
+        scratch.kernel.resize(DEPTH * COLUMNS, 0);
+        scratch.sums.resize(tiles * S::ROWS * COLUMNS, 0.0);
+        scratch.zeros.resize(kernel.inputs.max(COLUMNS), 0);
+        scratch.places.clear();
+        scratch.places.extend((first..first + rows).map(|row| self.place(row)));
+        let sums = scratch.sums.as_mut_ptr();
+        let depth = DEPTH * N::PER_WORD;
+        let blocks = kernel.inputs.div_ceil(depth);
+        // SAFETY: the caller's promise; scratch memory has the sizes that the functions ask for.
+        unsafe {
+            for block in 0..kernel.height * kernel.width * blocks {
+                let (place, input) = (block / blocks, block % blocks * depth);
+                let place = (place / kernel.width, place % kernel.width);
+                let inputs = depth.min(kernel.inputs - input);
+                let words = inputs.div_ceil(N::PER_WORD);
+                self.pack(simd, (input, inputs), place, (column, columns), scratch);
+                let mut ahead = self.ahead(block + 1, column, columns, tiles * panels * words.div_ceil(Ahead::STEPS));
+                for at in 0..tiles {
+                    let places = scratch.places.get(at * S::ROWS..).unwrap_or_default();
+                    let from = self.cells(places, place, input, scratch.zeros.as_ptr());
+                    let panels = (scratch.kernel.as_ptr(), words * panel::<S>());
+                    let to = sums.add(at * S::ROWS * COLUMNS);
+                    add_tiles::<S, N>(simd, block == 0, from, panels, (words, columns), &mut ahead, to);
+                }
+            }
+            for (row, place) in scratch.places.iter().enumerate() {
+                let tile = sums.add(row / S::ROWS * S::ROWS * COLUMNS);
+                self.finish(simd, *place, (column, columns), (tile, row % S::ROWS));
             }
         }
     }

@@ -6,17 +6,12 @@
 //!
 //! Source: Lavin and Gray (2015), "Fast Algorithms for Convolutional Neural Networks" (arXiv 1509.09308).
 
-// See the head of avx512.rs.
-#![allow(clippy::needless_range_loop)]
-
-use crate::avx512::{Ahead, LANES, Number, ROWS, lanes};
 use crate::cells::{Cells, Kernel};
-use crate::panels::{PANEL, add_tiles, width};
-use crate::parallel;
-use std::arch::x86_64::{
-    __m512, _mm512_add_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
-    _mm512_sub_ps,
-};
+use crate::isa::{LONGEST, Simd, TALLEST, Work};
+use crate::number::{Floats, Number};
+use crate::panels::{add_tiles, panel, width};
+use crate::tile::Ahead;
+use tch::Kind;
 
 /// Most columns of a part of the work.
 const COLUMNS: usize = 64;
@@ -24,7 +19,7 @@ const COLUMNS: usize = 64;
 const DEPTH: usize = 32;
 /// Floats from one product's block of the kernel to the next. A power of two would put all 16 in the same places of a
 /// cache.
-const BLOCK: usize = DEPTH * COLUMNS + LANES;
+const BLOCK: usize = DEPTH * COLUMNS + LONGEST;
 /// Tiles of a part of the work.
 const TILES: usize = 64;
 /// Products of a tile.
@@ -32,14 +27,14 @@ const PRODUCTS: usize = 16;
 
 /// A convolution, whose parts are done in any order, by any threads.
 pub(crate) struct Winograd<'a> {
-    x: Cells<'a>,
+    x: Cells<'a, f32>,
     /// True if the picture is upsampled by two, by repeating cells.
     upsampled: bool,
-    kernel: Kernel<'a>,
+    kernel: Kernel<'a, f32>,
     bias: Option<*const f32>,
-    out: Cells<'a>,
+    out: Cells<'a, f32>,
     /// Cells that are added to the result, which may be the result's.
-    with: Option<Cells<'a>>,
+    with: Option<Cells<'a, f32>>,
 }
 
 // SAFETY: threads only read the bias.
@@ -56,17 +51,17 @@ pub(crate) struct Scratch {
     cells: Vec<f32>,
     /// A transformed block of the kernel: 16 times panels of [channels, columns].
     kernel: Vec<f32>,
-    /// Sums: [16, tiles / 8, 2 panels], each with room for [8, 32 columns].
+    /// Sums: [16, tiles / `S::ROWS`, panels], each with room for [`S::ROWS`, columns of a panel].
     sums: Vec<f32>,
 }
 
 impl<'a> Winograd<'a> {
     /// `with` is added to the result; it may be `out`.
     pub(crate) fn new(
-        (x, kernel, bias): (Cells<'a>, Kernel<'a>, Option<*const f32>),
+        (x, kernel, bias): (Cells<'a, f32>, Kernel<'a, f32>, Option<*const f32>),
         upsampled: bool,
-        out: Cells<'a>,
-        with: Option<Cells<'a>>,
+        out: Cells<'a, f32>,
+        with: Option<Cells<'a, f32>>,
     ) -> Self {
         Self { x, upsampled, kernel, bias, out, with }
     }
@@ -82,64 +77,8 @@ impl<'a> Winograd<'a> {
     #[inline(always)]
     fn groups(&self) -> (usize, usize) {
         let groups = self.kernel.outputs.div_ceil(COLUMNS);
-        let columns = self.kernel.outputs.div_ceil(groups).next_multiple_of(LANES);
+        let columns = self.kernel.outputs.div_ceil(groups).next_multiple_of(LONGEST);
         (self.kernel.outputs.div_ceil(columns), columns)
-    }
-
-    /// Runs all parts on libtorch's threads. `part` calls [`part`](Self::part) with the instructions enabled.
-    pub(crate) fn run(&self, part: impl Fn(usize, &mut Scratch) + Sync) {
-        parallel::each_with(self.tiles().2.div_ceil(TILES) * self.groups().0, part);
-    }
-
-    /// Runs one part: up to 64 tiles, of up to 64 columns.
-    ///
-    /// # Safety
-    /// The caller has the instructions of AVX-512 enabled. All numbers are f32.
-    #[inline(always)]
-    pub(crate) unsafe fn part(&self, index: usize, scratch: &mut Scratch) {
-        let Self { kernel, .. } = self;
-        let (groups, columns) = self.groups();
-        let (first, column) = (index / groups * TILES, index % groups * columns);
-        let count = TILES.min(self.tiles().2 - first);
-        let columns = columns.min(kernel.outputs - column);
-        let (rows, panels) = (count.div_ceil(ROWS), columns.div_ceil(PANEL));
-        scratch.kernel.resize(PRODUCTS * BLOCK, 0.0);
-        scratch.sums.resize(PRODUCTS * rows * ROWS * COLUMNS, 0.0);
-        // SAFETY: the caller's promise; scratch memory has the sizes that the functions ask for.
-        unsafe {
-            if scratch.tiles != Some(first) {
-                scratch.cells.resize(PRODUCTS * rows * ROWS * kernel.inputs, 0.0);
-                for tile in 0..count {
-                    self.transform_cells(
-                        first + tile,
-                        scratch.cells.as_mut_ptr().add(tile * kernel.inputs),
-                        rows * ROWS,
-                    );
-                }
-                scratch.tiles = Some(first);
-            }
-            for input in (0..kernel.inputs).step_by(DEPTH) {
-                let depth = DEPTH.min(kernel.inputs - input);
-                self.transform_kernel((input, depth), (column, columns), scratch.kernel.as_mut_ptr());
-                let portions = self.products().count() * rows * panels * depth.div_ceil(Ahead::STEPS);
-                let mut ahead = self.ahead(input + DEPTH, (column, columns), portions);
-                for product in self.products() {
-                    for row in 0..rows {
-                        let cells = scratch.cells.as_ptr().add(((product * rows + row) * ROWS) * kernel.inputs + input);
-                        let mut from = [cells.cast::<u32>(); ROWS];
-                        for (row, from) in from.iter_mut().enumerate() {
-                            *from = cells.add(row * kernel.inputs).cast();
-                        }
-                        let block = (scratch.kernel.as_ptr().add(product * BLOCK).cast(), DEPTH * PANEL);
-                        let to = scratch.sums.as_mut_ptr().add(Self::sums(product, rows, row, 0));
-                        add_tiles::<f32>(input == 0, from, block, (depth, columns), &mut ahead, to);
-                    }
-                }
-            }
-            for tile in 0..count {
-                self.finish(first + tile, (tile, rows), (column, columns), scratch.sums.as_ptr());
-            }
-        }
     }
 
     /// Returns the products that are not zero.
@@ -149,10 +88,10 @@ impl<'a> Winograd<'a> {
         (0..PRODUCTS).filter(move |product| !upsampled || (product / 4 != 2 && product % 4 != 2))
     }
 
-    /// Returns the place of a tile of sums.
+    /// Returns the place of a tile of sums, of a panel.
     #[inline(always)]
-    fn sums(product: usize, rows: usize, row: usize, panel: usize) -> usize {
-        ((product * rows + row) * (COLUMNS / PANEL) + panel) * ROWS * PANEL
+    fn sums<S: Simd>(product: usize, rows: usize, row: usize, at: usize) -> usize {
+        ((product * rows + row) * (COLUMNS / panel::<S>()) + at) * S::ROWS * panel::<S>()
     }
 
     /// Returns the picture, row and column of a tile's first cell.
@@ -165,7 +104,7 @@ impl<'a> Winograd<'a> {
 
     /// Transforms the cells d under a tile to Bᵀ·d·B, for each channel. Products lie `tiles` rows of channels apart.
     #[inline(always)]
-    unsafe fn transform_cells(&self, tile: usize, to: *mut f32, tiles: usize) {
+    unsafe fn transform_cells<S: Simd>(&self, simd: S, tile: usize, to: *mut f32, tiles: usize) {
         let (picture, top, left) = self.place(tile);
         let Self { x: cells, kernel, .. } = self;
         let halvings = usize::from(self.upsampled);
@@ -180,28 +119,28 @@ impl<'a> Winograd<'a> {
                     }
                 }
             }
-            for channel in (0..kernel.inputs).step_by(LANES) {
-                let some = lanes(channel, kernel.inputs);
-                let mut d = [[_mm512_setzero_ps(); 4]; 4];
+            for channel in (0..kernel.inputs).step_by(S::LANES) {
+                let some = simd.lanes(channel, kernel.inputs);
+                let mut d = [[simd.splat(0.0); 4]; 4];
                 for y in 0..4 {
                     for x in 0..4 {
                         if let Some(cell) = under[y][x] {
-                            d[y][x] = f32::load(cell.add(channel), some);
+                            d[y][x] = f32::load(simd, cell.add(channel), some);
                         }
                     }
                 }
-                let mut rows = [[_mm512_setzero_ps(); 4]; 4]; // Bᵀ·d
+                let mut rows = [[simd.splat(0.0); 4]; 4]; // Bᵀ·d
                 for x in 0..4 {
-                    let column = Self::spread([d[0][x], d[1][x], d[2][x], d[3][x]]);
+                    let column = Self::spread(simd, [d[0][x], d[1][x], d[2][x], d[3][x]]);
                     for y in 0..4 {
                         rows[y][x] = column[y];
                     }
                 }
                 for y in 0..4 {
-                    let row = Self::spread(rows[y]);
+                    let row = Self::spread(simd, rows[y]);
                     for x in 0..4 {
                         let to = to.add((y * 4 + x) * tiles * kernel.inputs + channel);
-                        f32::store(row[x], to, some);
+                        f32::store(simd, row[x], to, some);
                     }
                 }
             }
@@ -210,15 +149,15 @@ impl<'a> Winograd<'a> {
 
     /// Multiplies by Bᵀ.
     #[inline(always)]
-    unsafe fn spread([a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
-        // SAFETY: the caller has the instructions enabled.
-        unsafe { [_mm512_sub_ps(a, c), _mm512_add_ps(b, c), _mm512_sub_ps(c, b), _mm512_sub_ps(b, d)] }
+    fn spread<S: Simd>(simd: S, [a, b, c, d]: [S::F32s; 4]) -> [S::F32s; 4] {
+        [simd.sub(a, c), simd.add(b, c), simd.sub(c, b), simd.sub(b, d)]
     }
 
     /// Transforms a block g of the kernel to G·g·Gᵀ, for each input and output.
     #[inline(always)]
-    unsafe fn transform_kernel(
+    unsafe fn transform_kernel<S: Simd>(
         &self,
+        simd: S,
         (input, inputs): (usize, usize),
         (column, columns): (usize, usize),
         to: *mut f32,
@@ -226,23 +165,29 @@ impl<'a> Winograd<'a> {
         // SAFETY: only numbers of the kernel are read; the block has room for the results.
         unsafe {
             for channel in 0..inputs {
-                for at in (0..columns).step_by(LANES) {
-                    let some = lanes(at, columns);
-                    let mut rows = [[_mm512_setzero_ps(); 3]; 4]; // G·g
+                for at in (0..columns).step_by(S::LANES) {
+                    let some = simd.lanes(at, columns);
+                    let mut rows = [[simd.splat(0.0); 3]; 4]; // G·g
                     for x in 0..3 {
-                        let number = |y| self.kernel.number::<f32>(input + channel, y, x).wrapping_add(column + at);
-                        let column =
-                            [f32::load(number(0), some), f32::load(number(1), some), f32::load(number(2), some)];
-                        let column = Self::interpolate(column);
+                        let number = |y| self.kernel.number(input + channel, y, x).wrapping_add(column + at);
+                        let mut column = [simd.splat(0.0); 3];
+                        for y in 0..3 {
+                            column[y] = f32::load(simd, number(y), some);
+                        }
+                        let column = Self::interpolate(simd, column);
                         for y in 0..4 {
                             rows[y][x] = column[y];
                         }
                     }
-                    let to = to.add(at / PANEL * DEPTH * PANEL + channel * width(at, columns) + at % PANEL);
+                    let to = to.add(
+                        at / panel::<S>() * DEPTH * panel::<S>()
+                            + channel * width::<S>(at, columns)
+                            + at % panel::<S>(),
+                    );
                     for y in 0..4 {
-                        let row = Self::interpolate(rows[y]);
+                        let row = Self::interpolate(simd, rows[y]);
                         for x in 0..4 {
-                            _mm512_storeu_ps(to.add((y * 4 + x) * BLOCK), row[x]);
+                            simd.store(row[x], to.add((y * 4 + x) * BLOCK));
                         }
                     }
                 }
@@ -252,13 +197,10 @@ impl<'a> Winograd<'a> {
 
     /// Multiplies by G.
     #[inline(always)]
-    unsafe fn interpolate([a, b, c]: [__m512; 3]) -> [__m512; 4] {
-        // SAFETY: the caller has the instructions enabled.
-        unsafe {
-            let half = _mm512_set1_ps(0.5);
-            let (outer, middle) = (_mm512_mul_ps(half, _mm512_add_ps(a, c)), _mm512_mul_ps(half, b));
-            [a, _mm512_add_ps(outer, middle), _mm512_sub_ps(outer, middle), c]
-        }
+    fn interpolate<S: Simd>(simd: S, [a, b, c]: [S::F32s; 3]) -> [S::F32s; 4] {
+        let half = simd.splat(0.5);
+        let (outer, middle) = (simd.mul(half, simd.add(a, c)), simd.mul(half, b));
+        [a, simd.add(outer, middle), simd.sub(outer, middle), c]
     }
 
     /// Returns the memory of a block of the kernel; of no size after the last one.
@@ -269,15 +211,16 @@ impl<'a> Winograd<'a> {
             return Ahead::nothing();
         }
         // Numbers of an input lie together: 9 rows of outputs.
-        let at = kernel.number::<f32>(input, 0, 0).wrapping_add(column);
+        let at = kernel.number(input, 0, 0).wrapping_add(column);
         let rows = 9 * DEPTH.min(kernel.inputs - input);
         Ahead::rows(at.cast(), kernel.outputs * size_of::<f32>(), columns * size_of::<f32>(), rows, portions)
     }
 
     /// Transforms a tile's sums m to Aᵀ·m·A, adds the bias, and writes the cells.
     #[inline(always)]
-    unsafe fn finish(
+    unsafe fn finish<S: Simd>(
         &self,
+        simd: S,
         tile: usize,
         (place, rows): (usize, usize),
         (column, columns): (usize, usize),
@@ -286,37 +229,37 @@ impl<'a> Winograd<'a> {
         let (picture, top, left) = self.place(tile);
         // SAFETY: sums of all products that are not zero are there; only cells of the result are written.
         unsafe {
-            for at in (0..columns).step_by(LANES) {
-                let some = lanes(at, columns);
-                let mut m = [[_mm512_setzero_ps(); 4]; 4];
+            for at in (0..columns).step_by(S::LANES) {
+                let some = simd.lanes(at, columns);
+                let mut m = [[simd.splat(0.0); 4]; 4];
                 for product in self.products() {
-                    let sums = sums.add(Self::sums(product, rows, place / ROWS, at / PANEL));
-                    let at = place % ROWS * width(at, columns) + at % PANEL;
-                    m[product / 4][product % 4] = _mm512_loadu_ps(sums.add(at));
+                    let sums = sums.add(Self::sums::<S>(product, rows, place / S::ROWS, at / panel::<S>()));
+                    let at = place % S::ROWS * width::<S>(at, columns) + at % panel::<S>();
+                    m[product / 4][product % 4] = simd.load(sums.add(at));
                 }
-                let mut half = [[_mm512_setzero_ps(); 4]; 2]; // Aᵀ·m
+                let mut half = [[simd.splat(0.0); 4]; 2]; // Aᵀ·m
                 for x in 0..4 {
-                    let column = Self::gather([m[0][x], m[1][x], m[2][x], m[3][x]]);
+                    let column = Self::gather(simd, [m[0][x], m[1][x], m[2][x], m[3][x]]);
                     for y in 0..2 {
                         half[y][x] = column[y];
                     }
                 }
                 let bias = match self.bias {
-                    Some(bias) => f32::load(bias.add(column + at), some),
-                    None => _mm512_setzero_ps(),
+                    Some(bias) => f32::load(simd, bias.add(column + at), some),
+                    None => simd.splat(0.0),
                 };
                 for y in 0..2 {
-                    let row = Self::gather(half[y]);
+                    let row = Self::gather(simd, half[y]);
                     for x in 0..2 {
-                        let mut number = _mm512_add_ps(row[x], bias);
+                        let mut number = simd.add(row[x], bias);
                         let (y, x) = (top + y, left + x);
                         if y < self.out.height && x < self.out.width {
                             if let Some(with) = self.with {
-                                let with = with.cell::<f32>(picture, y, x).add(column + at);
-                                number = _mm512_add_ps(number, f32::load(with, some));
+                                let with = with.cell(picture, y, x).add(column + at);
+                                number = simd.add(number, f32::load(simd, with, some));
                             }
-                            let to = self.out.cell::<f32>(picture, y, x).add(column + at);
-                            f32::store(number, to, some);
+                            let to = self.out.cell(picture, y, x).add(column + at);
+                            f32::store(simd, number, to, some);
                         }
                     }
                 }
@@ -326,8 +269,66 @@ impl<'a> Winograd<'a> {
 
     /// Multiplies by Aᵀ.
     #[inline(always)]
-    unsafe fn gather([a, b, c, d]: [__m512; 4]) -> [__m512; 2] {
-        // SAFETY: the caller has the instructions enabled.
-        unsafe { [_mm512_add_ps(_mm512_add_ps(a, b), c), _mm512_sub_ps(_mm512_sub_ps(b, c), d)] }
+    fn gather<S: Simd>(simd: S, [a, b, c, d]: [S::F32s; 4]) -> [S::F32s; 2] {
+        [simd.add(simd.add(a, b), c), simd.sub(simd.sub(b, c), d)]
+    }
+}
+
+impl Work for Winograd<'_> {
+    const KIND: Kind = Kind::Float;
+    type Scratch = Scratch;
+
+    fn parts(&self) -> usize {
+        self.tiles().2.div_ceil(TILES) * self.groups().0
+    }
+
+    /// Computes one part: up to 64 tiles, of up to 64 columns.
+    #[inline(always)]
+    unsafe fn part<S: Simd>(&self, simd: S, index: usize, scratch: &mut Scratch) {
+        let Self { kernel, .. } = self;
+        let (groups, columns) = self.groups();
+        let (first, column) = (index / groups * TILES, index % groups * columns);
+        let count = TILES.min(self.tiles().2 - first);
+        let columns = columns.min(kernel.outputs - column);
+        let (rows, panels) = (count.div_ceil(S::ROWS), columns.div_ceil(panel::<S>()));
+        scratch.kernel.resize(PRODUCTS * BLOCK, 0.0);
+        scratch.sums.resize(PRODUCTS * rows * S::ROWS * COLUMNS, 0.0);
+        // SAFETY: the caller's promise; scratch memory has the sizes that the functions ask for.
+        unsafe {
+            if scratch.tiles != Some(first) {
+                scratch.cells.resize(PRODUCTS * rows * S::ROWS * kernel.inputs, 0.0);
+                for tile in 0..count {
+                    self.transform_cells(
+                        simd,
+                        first + tile,
+                        scratch.cells.as_mut_ptr().add(tile * kernel.inputs),
+                        rows * S::ROWS,
+                    );
+                }
+                scratch.tiles = Some(first);
+            }
+            for input in (0..kernel.inputs).step_by(DEPTH) {
+                let depth = DEPTH.min(kernel.inputs - input);
+                self.transform_kernel(simd, (input, depth), (column, columns), scratch.kernel.as_mut_ptr());
+                let portions = self.products().count() * rows * panels * depth.div_ceil(Ahead::STEPS);
+                let mut ahead = self.ahead(input + DEPTH, (column, columns), portions);
+                for product in self.products() {
+                    for row in 0..rows {
+                        let cells =
+                            scratch.cells.as_ptr().add(((product * rows + row) * S::ROWS) * kernel.inputs + input);
+                        let mut from = [cells.cast::<u32>(); TALLEST];
+                        for (row, from) in from.iter_mut().enumerate().take(S::ROWS) {
+                            *from = cells.add(row * kernel.inputs).cast();
+                        }
+                        let block = (scratch.kernel.as_ptr().add(product * BLOCK).cast(), DEPTH * panel::<S>());
+                        let to = scratch.sums.as_mut_ptr().add(Self::sums::<S>(product, rows, row, 0));
+                        add_tiles::<S, f32>(simd, input == 0, from, block, (depth, columns), &mut ahead, to);
+                    }
+                }
+            }
+            for tile in 0..count {
+                self.finish(simd, first + tile, (tile, rows), (column, columns), scratch.sums.as_ptr());
+            }
+        }
     }
 }

@@ -1,0 +1,31 @@
+//! Dispatch: the parts of a work run on libtorch's threads, with the instructions of a set.
+
+use crate::instruction_set::{InstructionSet, set_for};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::avx512;
+use crate::isa::{Work, scalar::Scalar};
+use crate::parallel;
+use tch::TchError;
+
+/// Runs all parts of a work.
+///
+/// # Safety
+/// The tensors of the work fit together.
+///
+/// # Errors
+/// [`TchError`] if no instruction set computes the work's kind.
+pub(crate) unsafe fn run<W: Work>(work: &W) -> Result<(), TchError> {
+    match set_for(W::KIND) {
+        #[cfg(target_arch = "x86_64")]
+        Some(InstructionSet::Avx512) => parallel::each_with(work.parts(), |index, scratch| {
+            // SAFETY: the caller's promise; `set_for` has found the instructions.
+            unsafe { avx512::part(work, index, scratch) }
+        }),
+        Some(InstructionSet::Scalar) => parallel::each_with(work.parts(), |index, scratch| {
+            // SAFETY: the caller's promise; the set has no instructions of its own.
+            unsafe { work.part(Scalar, index, scratch) }
+        }),
+        _ => return Err(TchError::Kind(format!("no kernels compute {:?} here; expected a call of libtorch", W::KIND))),
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Instruction sets of processors. The kernels are generic over [`Simd`], so that a set is one file of this folder.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+pub(crate) mod scalar;
+
+use tch::Kind;
+
+/// Floats of the longest vector of any instruction set.
+pub(crate) const LONGEST: usize = 16;
+/// Rows of the tallest tile of any instruction set.
+pub(crate) const TALLEST: usize = 8;
+
+/// An instruction set: vectors of f32, and the operations of one processor on them.
+///
+/// A value exists only where the processor has the instructions; rounding to bf16 and multiplying bf16 also need those
+/// for bf16. Pointers point to as many numbers as a function's comment says. These are the conditions of `unsafe` here.
+///
+/// Functions that take a vector are inlined into a caller that has the instructions enabled. Loops over vectors count
+/// instead of iterating over arrays: an iterator that takes an array has a destructor; a call of it, where the
+/// compiler does not inline it, keeps all vectors in memory instead of registers.
+///
+/// The names are those of the crate `pulp`.
+pub(crate) trait Simd: Copy {
+    /// Floats of a vector; a divisor of [`LONGEST`].
+    const LANES: usize;
+    /// Rows of a tile, at most [`TALLEST`].
+    const ROWS: usize;
+    /// Vectors of the widest panel: 2 or 3. The sums of a tile, the columns and a row fit in the registers.
+    const WIDEST: usize;
+
+    /// A vector.
+    type F32s: Copy;
+    /// Some lanes of a vector.
+    type Mask: Copy;
+
+    /// Returns the lanes of the vector at `at` that hold numbers of a row of `len`.
+    fn lanes(self, at: usize, len: usize) -> Self::Mask;
+    /// Returns true if a mask has all lanes.
+    fn all(self, lanes: Self::Mask) -> bool;
+
+    /// Loads a vector.
+    unsafe fn load(self, from: *const f32) -> Self::F32s;
+    /// Loads some lanes. The other lanes are those of `others`, and nothing is read for them.
+    unsafe fn load_or(self, others: Self::F32s, from: *const f32, lanes: Self::Mask) -> Self::F32s;
+    /// Stores a vector.
+    unsafe fn store(self, x: Self::F32s, to: *mut f32);
+    /// Stores some lanes.
+    unsafe fn store_lanes(self, x: Self::F32s, to: *mut f32, lanes: Self::Mask);
+    /// Fetches a cache line that will be read soon. Any address is allowed.
+    fn prefetch(self, line: *const u8);
+
+    /// Loads some lanes of numbers in half precision. The other lanes are zero, and nothing is read for them.
+    unsafe fn load_f16(self, from: *const u16, lanes: Self::Mask) -> Self::F32s;
+    /// Loads some lanes of bf16. The other lanes are zero, and nothing is read for them.
+    unsafe fn load_bf16(self, from: *const u16, lanes: Self::Mask) -> Self::F32s;
+    /// Rounds to bf16 and stores some lanes.
+    unsafe fn store_bf16(self, x: Self::F32s, to: *mut u16, lanes: Self::Mask);
+    /// Loads bf16 of two rows as words of two, in some lanes. The other lanes are zero, and nothing is read for them.
+    unsafe fn load_bf16_words(self, first: *const u16, second: *const u16, lanes: Self::Mask) -> Self::F32s;
+    /// Stores 2 · [`LANES`](Self::LANES) bf16 of each of two rows as words of two.
+    unsafe fn store_bf16_words(self, first: *const u16, second: *const u16, to: *mut u32);
+    /// Rounds `len` floats to bf16 in the same memory, from its start; `len` is a multiple of 2 ·
+    /// [`LANES`](Self::LANES).
+    unsafe fn round_to_bf16(self, floats: *mut f32, len: usize);
+    /// Adds the products of two bf16 of `a` and `b` to each lane of `sums`.
+    unsafe fn mul_add_bf16(self, a: Self::F32s, b: Self::F32s, sums: Self::F32s) -> Self::F32s;
+
+    /// A vector of the same number in each lane.
+    fn splat(self, x: f32) -> Self::F32s;
+    /// a + b.
+    fn add(self, a: Self::F32s, b: Self::F32s) -> Self::F32s;
+    /// a − b.
+    fn sub(self, a: Self::F32s, b: Self::F32s) -> Self::F32s;
+    /// a · b.
+    fn mul(self, a: Self::F32s, b: Self::F32s) -> Self::F32s;
+    /// a / b.
+    fn div(self, a: Self::F32s, b: Self::F32s) -> Self::F32s;
+    /// a · b + c, rounded once.
+    fn mul_add(self, a: Self::F32s, b: Self::F32s, c: Self::F32s) -> Self::F32s;
+    /// c − a · b, rounded once.
+    fn neg_mul_add(self, a: Self::F32s, b: Self::F32s, c: Self::F32s) -> Self::F32s;
+    /// The smaller number; `b` if one is NaN.
+    fn min(self, a: Self::F32s, b: Self::F32s) -> Self::F32s;
+    /// The larger number; `b` if one is NaN.
+    fn max(self, a: Self::F32s, b: Self::F32s) -> Self::F32s;
+    /// |x|.
+    fn abs(self, x: Self::F32s) -> Self::F32s;
+    /// The nearest integer; of two, the even one.
+    fn round(self, x: Self::F32s) -> Self::F32s;
+    /// x · 2ⁿ, rounded once, of integers n from −150 to 128.
+    fn scale_by_power_of_two(self, x: Self::F32s, n: Self::F32s) -> Self::F32s;
+    /// The lanes where a ≥ b.
+    fn greater_than_or_equal(self, a: Self::F32s, b: Self::F32s) -> Self::Mask;
+    /// The lanes of `a`, and elsewhere those of `b`.
+    fn select(self, lanes: Self::Mask, a: Self::F32s, b: Self::F32s) -> Self::F32s;
+    /// The sum of the lanes, halves first: of 0 and 8, of 1 and 9, ….
+    fn reduce_sum(self, x: Self::F32s) -> f32;
+    /// The largest lane.
+    fn reduce_max(self, x: Self::F32s) -> f32;
+    /// Transposes the first [`LANES`](Self::LANES) vectors.
+    fn transpose(self, block: &mut [Self::F32s; LONGEST]);
+}
+
+/// Work on tensors, whose parts are done in any order, by any threads. It is written once for all instruction sets.
+pub(crate) trait Work: Sync {
+    /// The kind of numbers whose instructions the parts need: bf16 if any of the numbers are, otherwise f32.
+    const KIND: Kind;
+    /// Memory of one thread.
+    type Scratch: Default;
+
+    /// Returns the number of parts.
+    fn parts(&self) -> usize;
+
+    /// Runs one part.
+    ///
+    /// # Safety
+    /// The caller has the instructions of `S` enabled, and those for [`KIND`](Self::KIND). The tensors fit together.
+    unsafe fn part<S: Simd>(&self, simd: S, index: usize, scratch: &mut Self::Scratch);
+}
+
+/// Returns the kind of the instructions for numbers of two kinds, as a [`Work::KIND`].
+pub(crate) const fn joint(one: Kind, other: Kind) -> Kind {
+    match (one, other) {
+        (Kind::BFloat16, _) | (_, Kind::BFloat16) => Kind::BFloat16,
+        _ => Kind::Float,
+    }
+}
