@@ -56,10 +56,15 @@ impl Precision {
 /// Checks that the device is available.
 ///
 /// # Errors
-/// [`Error::Parameter`] with the devices that this libtorch has instead.
+/// [`Error::Parameter`] with the devices that this libtorch has instead; on the CPU, if `IMPASTO_KERNELS` names no
+/// instruction set of this processor.
 pub(super) fn check_device(device: Device) -> Result<()> {
     let missing = |expected: &'static str| Err(Error::parameter("device", name_of(device), expected));
     match device {
+        Device::Cpu => match impasto_kernels::in_use() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::parameter("IMPASTO_KERNELS", error.value, error.expected)),
+        },
         Device::Cuda(_) if !tch::utils::has_cuda() => missing(
             "cpu, because this libtorch is built without CUDA or finds no GPU; for a libtorch with CUDA, see Set-up in \
              the README (LIBTORCH_USE_PYTORCH=1, or PyTorch's archive)",

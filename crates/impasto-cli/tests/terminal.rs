@@ -76,6 +76,18 @@ fn json_has_seed_size_and_colors() {
 }
 
 #[test]
+fn kernels_are_those_that_the_variable_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let paint = |kernels| {
+        let arguments = ["paint", "1girl", "--seed", "3", "--steps", "1", "-o", "a.png"];
+        impasto(folder.path(), &arguments).env("IMPASTO_KERNELS", kernels).output().unwrap()
+    };
+    assert!(paint("off").status.success());
+    let message = text(&paint("avx1024").stderr);
+    assert!(message.contains("IMPASTO_KERNELS is avx1024; expected off, scalar, avx512"), "{message}");
+}
+
+#[test]
 fn several_images_have_seeds_in_their_names() {
     let folder = tempfile::tempdir().unwrap();
     run(folder.path(), &["paint", "a red boat", "--seed", "7", "--images", "2", "--steps", "2", "-o", "out.png"]);
