@@ -8,12 +8,15 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeSet, HashMap};
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
 /// File name extensions of pictures.
@@ -28,13 +31,18 @@ const LOADERS: usize = 4;
 const LARGEST: u64 = 64 << 20;
 /// Time after which the loader gives up on a server that sends nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Time after which a picture that could not be read is tried again. Servers and network drives fail for a while.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// Reads the picture of a file.
+type Open = dyn Fn(&Path) -> Result<Raster> + Send + Sync;
 
 /// Pictures of a folder or a list, in an order that a seed shuffles. After all pictures have been used, the order is
 /// shuffled anew.
 ///
-/// Each picture is scaled and cut to one size around its middle. Background threads load pictures ahead, and fetch
-/// pictures that are named by a URL into a cache folder. A picture that cannot be read is skipped, and the next picture
-/// takes its place.
+/// Each picture is cut around its middle and scaled to one size. Background threads load pictures ahead, and fetch
+/// pictures that are named by a URL into a cache folder. A picture that cannot be read is skipped for a minute, and the
+/// next picture takes its place.
 #[derive(Debug)]
 pub struct Listed {
     shelf: Arc<Shelf>,
@@ -50,7 +58,6 @@ struct Entry {
 }
 
 /// State that the loaders and the training share.
-#[derive(Debug)]
 struct Shelf {
     entries: Vec<Entry>,
     /// Folder that paths are relative to.
@@ -58,6 +65,8 @@ struct Shelf {
     cache: PathBuf,
     size: Size,
     seed: u64,
+    open: Box<Open>,
+    retry: Duration,
     state: Mutex<State>,
     changed: Condvar,
     /// Locks that are held while a picture is fetched or read, one for each entry. Several loaders may want the same
@@ -73,8 +82,9 @@ struct State {
     wanted: u64,
     /// First number that no loader has taken.
     taken: u64,
-    /// Entries that cannot be read; `reason` is the problem of the first of them.
-    bad: BTreeSet<usize>,
+    /// Entries that could not be read when they were tried last, and the time of that; `reason` is the problem of the
+    /// first of them.
+    bad: BTreeMap<usize, Instant>,
     reason: Option<String>,
     /// Number of a round, and the order of the entries in this round.
     order: Option<(u64, Arc<Vec<usize>>)>,
@@ -92,12 +102,16 @@ impl Listed {
     /// * A folder without a list. All its pictures are used, each with the caption in the text file of the same name
     ///   (`cat.txt` beside `cat.png`), or without a caption.
     ///
-    /// Pictures are scaled and cut to `size`. Pictures from URLs are kept in the folder `cache`.
+    /// Pictures are cut and scaled to `size`. Pictures from URLs are kept in the folder `cache`.
     ///
     /// # Errors
     /// [`Error::Io`] if `path` cannot be read; [`Error::Malformed`] with the number of a line that is no such entry;
     /// [`Error::Parameter`] if there are no pictures.
     pub fn open(path: &Path, cache: &Path, size: Size, seed: u64) -> Result<Self> {
+        Self::open_with(path, cache, size, seed, Box::new(|path| Raster::open(path)), RETRY)
+    }
+
+    fn open_with(path: &Path, cache: &Path, size: Size, seed: u64, open: Box<Open>, retry: Duration) -> Result<Self> {
         let is_folder = path.is_dir();
         let list = if is_folder { path.join(METADATA) } else { path.to_owned() };
         let base = list.parent().unwrap_or(Path::new(".")).to_owned();
@@ -109,7 +123,8 @@ impl Listed {
         fs::create_dir_all(cache).map_err(|source| Error::Io { path: cache.into(), source })?;
         let busy = entries.iter().map(|_| Mutex::default()).collect();
         let (state, changed) = (Mutex::default(), Condvar::new());
-        let shelf = Arc::new(Shelf { entries, base, cache: cache.into(), size, seed, state, changed, busy });
+        let shelf =
+            Arc::new(Shelf { entries, base, cache: cache.into(), size, seed, open, retry, state, changed, busy });
         for _ in 0..LOADERS {
             let shelf = shelf.clone();
             std::thread::spawn(move || shelf.load());
@@ -204,14 +219,20 @@ impl Shelf {
         for &index in order.iter().cycle().skip(place).take(count) {
             let (Some(entry), Some(busy)) = (self.entries.get(index), self.busy.get(index)) else { continue };
             let _alone = busy.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.state().bad.contains(&index) {
+            if self.state().bad.get(&index).is_some_and(|tried| tried.elapsed() < self.retry) {
                 continue;
             }
-            match self.read(entry) {
-                Ok(picture) => return Ok(Sample { picture, caption: entry.caption.clone(), latent: None }),
+            // A decoder that panics must not end its loader: the training would wait for the sample without end.
+            let picture = catch_unwind(AssertUnwindSafe(|| self.read(entry)))
+                .unwrap_or_else(|panic| Err(Error::custom(format!("reading panicked: {}", message(&*panic)))));
+            match picture {
+                Ok(picture) => {
+                    self.state().bad.remove(&index);
+                    return Ok(Sample { picture, caption: entry.caption.clone(), latent: None });
+                }
                 Err(error) => {
                     let mut state = self.state();
-                    state.bad.insert(index);
+                    state.bad.insert(index, Instant::now());
                     state.reason.get_or_insert_with(|| format!("{}: {error}", entry.picture));
                 }
             }
@@ -244,14 +265,18 @@ impl Shelf {
             }
             None => self.base.join(&entry.picture),
         };
-        let picture = Raster::open(path)?;
-        let (own, Size { width, height }) = (picture.size(), self.size);
-        // The scaled picture covers the size; the longer side is cut off at both ends.
-        let scale = (f64::from(width) / f64::from(own.width)).max(f64::from(height) / f64::from(own.height));
-        let side = |own: u32, wanted: u32| ((f64::from(own) * scale).round() as u32).max(wanted);
-        let scaled = picture.resize((side(own.width, width), side(own.height, height)), Filter::Lanczos)?;
-        let (x, y) = ((scaled.size().width - width) / 2, (scaled.size().height - height) / 2);
-        scaled.crop(y..y + height, x..x + width)
+        let picture = (self.open)(&path)?;
+        // The longer side is cut off at both ends before the rest is scaled: a picture of 1×60000 pixels, scaled as a
+        // whole, would have gigabytes.
+        let (own, size) = (picture.size(), self.size);
+        let side = |own: u32, across: u32, wanted: u32, wanted_across: u32| {
+            let fitting = u64::from(across) * u64::from(wanted) / u64::from(wanted_across.max(1));
+            own.min(fitting.max(1) as u32)
+        };
+        let width = side(own.width, own.height, size.width, size.height);
+        let height = side(own.height, own.width, size.height, size.width);
+        let (x, y) = ((own.width - width) / 2, (own.height - height) / 2);
+        picture.crop(y..y + height, x..x + width)?.resize(size, Filter::Lanczos)
     }
 
     /// Fetches the picture at a URL into the cache, unless the cache has it, and returns its path.
@@ -275,6 +300,18 @@ impl Shelf {
         part.persist(&path).map_err(|error| at(error.error))?;
         Ok(path)
     }
+}
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shelf").field("entries", &self.entries).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+/// Returns the message of a panic.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 /// Reads the entries of a file of JSON lines.
@@ -306,4 +343,83 @@ fn beside(folder: &Path) -> Result<Vec<Entry>> {
     }
     entries.sort_by(|a, b| a.picture.cmp(&b.picture));
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impasto::Rgb;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Opens a list of two pictures of 16×24, `0.png` and `1.png`, which `open` reads.
+    fn listed(retry: Duration, open: impl Fn(&Path) -> Result<Raster> + Send + Sync + 'static) -> Listed {
+        sized(Size::new(16, 24), retry, open)
+    }
+
+    fn sized(size: Size, retry: Duration, open: impl Fn(&Path) -> Result<Raster> + Send + Sync + 'static) -> Listed {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list.jsonl");
+        fs::write(
+            &list,
+            "{\"picture\": \"0.png\", \"caption\": \"0\"}\n{\"picture\": \"1.png\", \"caption\": \"1\"}\n",
+        )
+        .unwrap();
+        Listed::open_with(&list, &folder.path().join("cache"), size, 7, Box::new(open), retry).unwrap()
+    }
+
+    fn picture() -> Raster {
+        Raster::flat(Rgb(9, 9, 9), (16, 24))
+    }
+
+    #[test]
+    fn picture_that_failed_once_comes_back() {
+        let failures = AtomicUsize::new(0);
+        let listed = listed(Duration::ZERO, move |path| {
+            match path.ends_with("1.png") && failures.fetch_add(1, Ordering::Relaxed) < 2 {
+                true => Err(Error::custom("the server is busy")),
+                false => Ok(picture()),
+            }
+        });
+        let captions: Vec<String> = (0..40).map(|number| listed.sample(number).unwrap().caption).collect();
+        assert!(captions.iter().any(|caption| caption == "1"), "{captions:?}");
+        assert_eq!(listed.skipped(), Some(0));
+        assert!(listed.problem().unwrap().contains("the server is busy"));
+    }
+
+    #[test]
+    fn picture_that_failed_waits_for_its_retry() {
+        let tried = Arc::new(AtomicUsize::new(0));
+        let counted = tried.clone();
+        let listed = listed(RETRY, move |path| match path.ends_with("1.png") {
+            true => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Err(Error::custom("the server is busy"))
+            }
+            false => Ok(picture()),
+        });
+        assert!((0..40).all(|number| listed.sample(number).unwrap().caption == "0"));
+        assert_eq!((tried.load(Ordering::Relaxed), listed.skipped()), (1, Some(1)));
+    }
+
+    #[test]
+    fn picture_whose_decoder_panics_is_skipped() {
+        let listed = listed(RETRY, |path| match path.ends_with("1.png") {
+            true => panic!("index out of bounds"),
+            false => Ok(picture()),
+        });
+        assert!((0..8).all(|number| listed.sample(number).unwrap().caption == "0"));
+        assert_eq!(listed.skipped(), Some(1));
+        let problem = listed.problem().unwrap();
+        assert!(problem.contains("1.png: ") && problem.contains("index out of bounds"), "{problem}");
+    }
+
+    #[test]
+    fn long_picture_is_cut_before_it_is_scaled() {
+        // Scaled as a whole, each would have 15 billion pixels.
+        for (own, scaled) in [((1, 60_000), (512, 64)), ((60_000, 1), (64, 512))] {
+            let size = Size::new(scaled.0, scaled.1);
+            let listed = sized(size, RETRY, move |_| Ok(Raster::flat(Rgb(9, 9, 9), own)));
+            assert_eq!(listed.sample(0).unwrap().picture, Raster::flat(Rgb(9, 9, 9), scaled));
+        }
+    }
 }
