@@ -312,6 +312,11 @@ fn model_from_a_hub_equals_the_embedded_model() -> Result<()> {
     Ok(())
 }
 
+/// Returns the notes of a model in one text.
+fn told(model: &Model) -> String {
+    model.notes().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 #[test]
 fn model_in_the_cache_needs_no_network() -> Result<()> {
     let (server, cache) = (Server::start(model_files(), Mode::Fine), tempfile::tempdir().expect("a folder"));
@@ -320,11 +325,11 @@ fn model_in_the_cache_needs_no_network() -> Result<()> {
     // Nothing listens at port 9, and a busy hub answers no request.
     let away = Hub { endpoint: Some("http://127.0.0.1:9".into()), ..server.hub(cache.path()) };
     for hub in [away.clone(), busy.hub(cache.path())] {
-        let notes = Model::load(&hub.into())?.notes().join("; ");
+        let notes = told(&Model::load(&hub.into())?);
         let says = |words: &str| notes.contains(words);
         assert!(says("the hub cannot be reached") && says("in the cache") && says("HF_HUB_OFFLINE"), "{notes}");
     }
-    assert!(!Model::load(&server.hub(cache.path()).into())?.notes().join("; ").contains("cannot be reached"));
+    assert!(!told(&Model::load(&server.hub(cache.path()).into())?).contains("cannot be reached"));
 
     let snapshot = cache.path().join(format!("models--owner--name/snapshots/{COMMIT}"));
     let fails = |removed: &str, missing: &str| {

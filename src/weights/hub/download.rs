@@ -157,7 +157,7 @@ impl<'h> Client<'h> {
             let files_of = entries.into_iter().filter(|entry| entry.kind == "file" && is_inside(&entry.path));
             files.extend(files_of.map(|entry| (entry.path, entry.size)));
             match next {
-                Some(next) => url = self.absolute(&url, &next)?,
+                Some(next) => url = self.absolute(&url, &next).map_err(Stop::Error)?,
                 None => break,
             }
         }
