@@ -52,6 +52,7 @@ mod tests {
     use super::super::{Conv, layers};
     use super::*;
     use crate::weights::Weights;
+    use std::io::Write;
     use std::process::Command;
     use tch::{Device, Kind};
 
@@ -71,7 +72,7 @@ mod tests {
         let linear: layers::Linear = w.at("linear").linear(1280, 5120)?;
         let rows = Tensor::ones([2, 64, 1280], (Kind::Float, Device::Cpu));
         for call in ["first call", SECOND] {
-            println!("{call}");
+            writeln!(std::io::stdout(), "{call}").expect("standard output");
             for (conv, x) in &convs {
                 drop(conv.forward(x)?);
                 drop(conv.forward_doubled(x)?);
