@@ -3,12 +3,15 @@
 //! Cases are the folders with a `case.json` in `tests/golden` and in the folders that the environment variable
 //! `IMPASTO_FIXTURES` lists (separated as in `PATH`). `tests/golden/README.md` describes them.
 //!
-//! Arguments are those of `cargo test`; `--nocapture` also prints how near each case came to its tolerance. Two
-//! environment variables change the run:
+//! Arguments are those of `cargo test`; `--nocapture` also prints how near each case came to its tolerance. Each case
+//! says by which path the CPU computes: the instruction set of impasto's kernels, or libtorch. Environment variables
+//! change the run:
 //!
 //! * `IMPASTO_DEVICE` (`cpu`, `cuda`, `cuda:1`, `mps`) is the device of networks.
 //! * `IMPASTO_KIND` (`bf16`, and on a GPU `f16`) is the kind in which the cases of networks are computed. Each output
 //!   is then compared as a whole, within [`HALF`] or [`HALF_OF_PROBS`].
+//! * `IMPASTO_KERNELS` (`off`, `scalar`, `avx512`) is the path. `ONEDNN_MAX_CPU_ISA` (`AVX2`) makes oneDNN compute as
+//!   on an older processor.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -42,6 +45,7 @@ fn main() -> Result<ExitCode> {
         conformance::choose_kind(&name)?;
     }
     let tells = arguments.nocapture;
+    let path = path()?;
     let trial = |(name, dir): (String, PathBuf)| {
         Trial::ignorable_test(name.clone(), move || match tch::no_grad(|| run(&dir)) {
             Ok(Verdict::Passed(nearest)) => {
@@ -53,9 +57,17 @@ fn main() -> Result<ExitCode> {
             Ok(Verdict::Skipped(why)) => Ok(Completion::ignored_with(why)),
             Err(error) => Err(error.to_string().into()),
         })
+        .with_kind(path.clone())
     };
     let trials = discover(std::iter::once(own).chain(roots))?.into_iter().map(trial).collect();
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+/// Returns the path by which the CPU computes.
+fn path() -> Result<String> {
+    let kernels = impasto_kernels::in_use().map_err(|error| error.to_string())?;
+    let isa = std::env::var("ONEDNN_MAX_CPU_ISA").map(|isa| format!(" on {isa}")).unwrap_or_default();
+    Ok(kernels.map_or_else(|| format!("libtorch{isa}"), |set| format!("kernels {}", set.name())))
 }
 
 enum Verdict {

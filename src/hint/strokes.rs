@@ -161,7 +161,7 @@ impl Strokes {
         let labels: HashMap<Rgb, u8> = counts.iter().map(|(color, _)| (*color, nearest(*color))).collect();
         let labels = painted().map(|color| color.and_then(|color| labels.get(&color).copied()).unwrap_or_default());
         let labels = Array2::from_shape_vec((height as usize, width as usize), labels.collect());
-        let regions = Arc::new(LabelMap::new(labels.map_err(Error::custom)?)).regions();
+        let regions = Region::of_labels(&Arc::new(LabelMap::new(labels.map_err(Error::custom)?)));
         Ok(kept.into_iter().map(|(color, _)| color).zip(regions).collect())
     }
 

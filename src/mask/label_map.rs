@@ -1,6 +1,5 @@
 //! [`LabelMap`]: several regions of a picture in one plane.
 
-use super::Region;
 use crate::error::Result;
 use crate::recipe::PackedBytes;
 use crate::step::Grid;
@@ -33,11 +32,6 @@ impl LabelMap {
     pub(crate) fn new(labels: Array2<u8>) -> Self {
         let regions = labels.iter().copied().max().unwrap_or_default();
         Self { labels, regions, cells: Mutex::new(None), packed: OnceLock::new() }
-    }
-
-    /// Returns the regions of the labels from 1 to the largest one, in this order.
-    pub(crate) fn regions(self: Arc<Self>) -> Vec<Region> {
-        (1..=self.regions).map(|label| Region::labelled(Arc::clone(&self), label)).collect()
     }
 
     /// Returns the number of regions, which is the largest label.
@@ -105,7 +99,8 @@ impl LabelMap {
 /// Returns the cells that each of `pixels` pixels overlaps, where `cells` cells divide the same length. A number is the
 /// share of the cell that the pixel covers.
 fn overlaps(pixels: usize, cells: usize) -> Vec<Vec<(usize, f64)>> {
-    // In units of 1/(pixels·cells) of the length, pixel k is k·cells..(k + 1)·cells and cell i is i·pixels..(i + 1)·pixels.
+    // In units of 1/(pixels·cells) of the length, pixel k is k·cells..(k + 1)·cells, and cell i is
+    // i·pixels..(i + 1)·pixels.
     let of_pixel = |k: usize| {
         let (start, end) = (k * cells, (k + 1) * cells);
         let first = start / pixels.max(1);
@@ -145,7 +140,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> std::result::Re
 
 #[cfg(test)]
 mod tests {
-    use super::super::Resample;
+    use super::super::{Region, Resample};
     use super::*;
 
     fn map(rows: usize, columns: usize) -> Arc<LabelMap> {
@@ -156,7 +151,7 @@ mod tests {
     fn cells_of_all_regions_equal_those_of_planes() -> Result<()> {
         for (rows, columns) in [(32, 48), (5, 7), (90, 31)] {
             let (map, grid) = (map(rows, columns), Grid::new(8, 12));
-            for (region, label) in map.clone().regions().iter().zip(1..) {
+            for (region, label) in Region::of_labels(&map).iter().zip(1..) {
                 let plane = Resample::Area.apply(&map.pixels(label)?, grid)?;
                 let apart = (region.resampled(grid, Resample::Area)? - plane).abs().max().double_value(&[]);
                 assert!(apart < 1e-6, "{rows}×{columns}, label {label}: {apart}");
@@ -167,7 +162,7 @@ mod tests {
 
     #[test]
     fn regions_of_a_drawing_share_one_map_when_read() {
-        let regions = map(40, 40).regions();
+        let regions = Region::of_labels(&map(40, 40));
         let written: Vec<String> = regions.iter().map(|region| serde_json::to_string(region).unwrap()).collect();
         drop(regions);
         let read: Vec<Region> = written.iter().map(|region| serde_json::from_str(region).unwrap()).collect();

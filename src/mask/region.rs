@@ -136,9 +136,9 @@ impl Region {
         Self::of(Shape::Drawn(values, what))
     }
 
-    /// Creates the region of a label.
-    pub(super) const fn labelled(map: Arc<LabelMap>, label: u8) -> Self {
-        Self::of(Shape::Label { map, label })
+    /// Creates the regions of a map's labels, in the order of the labels.
+    pub(crate) fn of_labels(map: &Arc<LabelMap>) -> Vec<Self> {
+        (1..=map.count()).map(|label| Self::of(Shape::Label { map: Arc::clone(map), label })).collect()
     }
 
     /// Returns the label map and the label of the region; `None` if the region has no label.
@@ -151,7 +151,7 @@ impl Region {
 
     /// Returns the other regions of the region's label map.
     pub(crate) fn other_labels(&self) -> Vec<Self> {
-        let all = self.label_map().map(|(map, own)| (Arc::clone(map).regions(), own));
+        let all = self.label_map().map(|(map, own)| (Self::of_labels(map), own));
         let others = |(regions, own): (Vec<Self>, u8)| {
             regions.into_iter().zip(1..).filter(move |(_, label)| *label != own).map(|(region, _)| region)
         };

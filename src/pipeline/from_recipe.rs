@@ -119,7 +119,8 @@ impl<'p> Request<'p> {
     /// - a size that takes much longer than the model's own;
     /// - transparent parts of the picture to start from and of the mask, and a mask of nothing or everything;
     /// - words that the embedded model does not know, and words that could be meant as settings or colors;
-    /// - guidance methods whose maps or pictures are too large for a PNG, so that the saved picture does not repeat them;
+    /// - guidance methods whose maps or pictures are too large for a PNG, so that the saved picture does not repeat
+    ///   them;
     /// - a guidance scale that another combination of the branches ignores;
     /// - syntax of the web UI that is read as text: `<lora:ink:0.8>`, `AND`, `[red:blue:0.5]`;
     /// - pictures and drawings for ControlNets that have another size than the picture.

@@ -71,12 +71,12 @@ const fn mask_note(mask: &Raster) -> Option<&'static str> {
              these parts white to repaint them",
         ),
         Transparency::OverWhite => Some(
-            "the mask was opened as a picture, so its transparent parts are white and repainted; Layer::open and \
-             Layer::mask read the shape of a mask from its transparency",
+            "the mask was opened as a picture, so its transparent parts are white and repainted; open the mask \
+             as a layer to read its shape from its transparency",
         ),
         Transparency::OverBlack => Some(
-            "the mask was opened as a picture, so its transparent parts are black and stay; Layer::open and Layer::mask \
-             read the shape of a mask from its transparency",
+            "the mask was opened as a picture, so its transparent parts are black and stay; open the mask as a \
+             layer to read its shape from its transparency",
         ),
     }
 }

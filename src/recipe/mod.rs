@@ -72,8 +72,8 @@ impl Recipe {
 /// Limit in bytes of all texts in the settings of a file, which leaves room for other texts in a PNG.
 pub(crate) const TEXT: u64 = 192 << 20;
 
-/// The size of settings in a file, as the headers of pictures and the shapes of packed values say. Values that unpack to
-/// more are refused later.
+/// The size of settings in a file, as the headers of pictures and the shapes of packed values say. Values that unpack
+/// to more are refused later.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Extent<'v> {
     /// Bytes of all texts, which hold the pictures and packed values.

@@ -154,9 +154,9 @@ impl Weights {
         Self { layout: KernelLayout::ChannelsLast, offload: false, ..self.clone() }
     }
 
-    /// Returns a view that packs the large 3×3 kernels of convolutions of stride 1, on a CPU with AVX-512 only. A packed
-    /// kernel stays in the layout in which oneDNN reads it; otherwise oneDNN rearranges a kernel at every call. The
-    /// numbers stay equal. A repeated request returns the packed kernel again, so networks that share their weights
+    /// Returns a view that packs the large 3×3 kernels of convolutions of stride 1, on a CPU with AVX-512 only. A
+    /// packed kernel stays in the layout in which oneDNN reads it; otherwise oneDNN rearranges a kernel at every call.
+    /// The numbers stay equal. A repeated request returns the packed kernel again, so networks that share their weights
     /// pack them once.
     ///
     /// Most of libtorch's operations refuse packed tensors, so use this view with [`Weights::conv2d`], which packs no

@@ -39,7 +39,21 @@ mod remedy;
 pub use note::Note;
 pub use remedy::Remedy;
 
-/// The words of a program for the settings and remedies that messages name. See the [module](self) for an example.
+/// The words of a program for the settings and remedies that messages name.
+///
+/// ```
+/// use impasto::wording::{Remedy, Wording};
+///
+/// struct Page;
+///
+/// impl Wording for Page {
+///     fn remedy(&self, remedy: Remedy) -> Option<&'static str> {
+///         (remedy == Remedy::Vae).then_some("choose a VAE below the model")
+///     }
+/// }
+/// let error = impasto::Error::parameter("steps", 0, "1 or more");
+/// assert_eq!(error.worded(&Page), "steps is 0; expected 1 or more");
+/// ```
 pub trait Wording {
     /// Returns the program's name of a setting, a part or a guidance method that this crate calls `name`, such as
     /// `guidance scale` or `ColorForce`. The default is `name` itself.

@@ -68,7 +68,7 @@ fn masks_in_alpha_repaint_their_shape() -> Result<()> {
     }
     let opened = Raster::open(folder.halves("mask.png", (BLACK, 0), (BLACK, 255)))?;
     let (_, notes) = repainted(&start, Some(&opened))?;
-    assert!(notes.contains("opened as a picture") && notes.contains("Layer::mask"), "{notes}");
+    assert!(notes.contains("opened as a picture") && notes.contains("open the mask as a layer"), "{notes}");
     Ok(())
 }
 

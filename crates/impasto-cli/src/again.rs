@@ -27,8 +27,8 @@ pub struct Again {
     /// NovelAI or SwarmUI.
     #[arg(value_name = "PNG")]
     file: PathBuf,
-    /// File of the new picture, or a folder for the picture. The default is the PNG's name with `-again` added, and with
-    /// a count if a file has that name.
+    /// File of the new picture, or a folder for the picture. The default is the PNG's name with `-again` added, and
+    /// with a count if a file has that name.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Replaces files that exist already. The PNG itself is never replaced.

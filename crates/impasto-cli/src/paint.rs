@@ -232,9 +232,9 @@ impl Paint {
 struct Names {
     output: OutputFile,
     report: Option<OutputFile>,
-    /// Whether the names contain the line, because the command has several.
+    /// True if the names contain the line, because the command has several lines.
     has_line: bool,
-    /// Whether the name of a single picture contains the seed, because the program chose the name.
+    /// True if the name of a single picture contains the seed, because the program chose the name.
     has_seed: bool,
 }
 

@@ -79,7 +79,7 @@ fn json_has_seed_size_and_colors() {
 fn kernels_are_those_that_the_variable_names() {
     let folder = tempfile::tempdir().unwrap();
     let paint = |kernels| {
-        let arguments = ["paint", "1girl", "--seed", "3", "--steps", "1", "-o", "a.png"];
+        let arguments = ["paint", "1girl", "--seed", "3", "--steps", "1", "-o", "a.png", "--overwrite"];
         impasto(folder.path(), &arguments).env("IMPASTO_KERNELS", kernels).output().unwrap()
     };
     assert!(paint("off").status.success());
@@ -174,7 +174,8 @@ fn picture_of_another_program_repeats_its_text() {
     let folder = tempfile::tempdir().unwrap();
     let jpeg = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/recipe/exif.jpg");
     assert!(text(&run(folder.path(), &["info", jpeg]).stdout).contains("Sampler: Euler a"));
-    let again = run(folder.path(), &["again", jpeg, "--model", "embedded", "--steps", "1", "--json"]);
+    let again =
+        run(folder.path(), &["again", jpeg, "--model", "embedded", "--steps", "1", "-o", "again.png", "--json"]);
     let line = &json_lines(&again)[0];
     assert_eq!((&line["prompt"], &line["seed"]), (&"1girl, gold eyes, red hair".into(), &77.into()));
 }

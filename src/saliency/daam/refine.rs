@@ -164,8 +164,9 @@ impl Refining {
     }
 
     /// Returns the refined map of the phrase, [n, 1, h, w] in 0..=1 on `to`; `None` before the first step. `map`, [n,
-    /// 1, h, w], is the phrase's own map; without competition, `map` may have several channels, and so has the result. `change`, [n, 1, H, W], shows where the prediction changes with the phrase;
-    /// `None` if the change was not measured.
+    /// 1, h, w], is the phrase's own map; without competition, `map` may have several channels, and so has the result.
+    /// `change`, [n, 1, H, W], shows where the prediction changes with the phrase; `None` if the change was not
+    /// measured.
     pub(super) fn map(&self, map: &Tensor, change: Option<&Tensor>, to: Grid) -> Result<Option<Tensor>> {
         if let Refine::Contrast { beta, .. } = self.how {
             return self.contest(change)?.map(|contest| contest.ahead(beta, to)).transpose();
@@ -195,8 +196,8 @@ impl Refining {
 }
 
 impl Refine {
-    /// Refines `maps`, [n, channels, h, w], by the self-attention of `grid`, [n, cells, attended], and resizes the result
-    /// to `to`. Each channel is a map of its own.
+    /// Refines `maps`, [n, channels, h, w], by the self-attention of `grid`, [n, cells, attended], and resizes the
+    /// result to `to`. Each channel is a map of its own.
     fn apply(self, maps: &Tensor, attention: &Tensor, grid: Grid, to: Grid) -> Result<Tensor> {
         let Self::SelfAttention { power } = self else { return resized(maps, to) };
         let maps = attend(&resized(maps, grid)?, attention, power)?;

@@ -81,7 +81,7 @@ impl Hub {
         let folder = cache.join(repo.folder_name());
         let cached = hf_hub::Cache::new(cache).repo(repo);
         if settings.offline {
-            let way = "and downloads are disabled (HF_HUB_OFFLINE or `Hub::offline`)";
+            let way = "and downloads are disabled (by HF_HUB_OFFLINE or by the program)";
             return Ok((self.cached(&folder, way)?, None));
         }
         let client = Client::new(self, settings.endpoint, settings.token, folder.clone());

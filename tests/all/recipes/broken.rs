@@ -30,7 +30,7 @@ fn broken_recipe_error_names_the_problem() -> Result<()> {
         (changed("/guidances/0/settings", serde_json::json!({ "phrase": 7 })), "recipe of Daam: invalid type"),
         (changed("/guidances/0", serde_json::json!({ "name": "PaintWithWords" })), "recipe of PaintWithWords"),
         (changed("/combine", serde_json::json!({ "name": "Cfg", "settings": [] })), "recipe of Cfg"),
-        (changed("/combine", serde_json::json!([zeros, zeros, zeros])), "unpack to more than 512 MiB"),
+        (changed("/combine", serde_json::json!([zeros, zeros, zeros])), "too large; expected at most 512 MiB"),
     ];
     for (written, problem) in cases {
         let path = folder.told(&[("impasto", &written)]);
