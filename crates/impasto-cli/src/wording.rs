@@ -21,6 +21,7 @@ impl Wording for Terminal {
             "size" => "--size",
             "paint" => "the paint of --area",
             "map" => "--map",
+            "tolerance" => "--tolerance",
             "number of areas" => "the number of --area",
             "the area's strength" => "the STRENGTH of --area",
             "start" => "--start",
@@ -163,7 +164,8 @@ mod tests {
     }
 
     /// Options that the library takes as they are, apart from files that cannot be read.
-    const NEVER_REFUSED: [&str; 8] = ["seed", "images", "mask", "reference", "lora", "embedding", "threads", "map"];
+    const NEVER_REFUSED: [&str; 9] =
+        ["seed", "images", "mask", "reference", "lora", "embedding", "threads", "map", "control"];
 
     #[test]
     fn errors_name_the_option_that_caused_them() {
@@ -189,7 +191,7 @@ mod tests {
             ("area", &["--map", &red, "--area", "red=boat:99"], "the STRENGTH of --area is 99"),
             ("start", &["--start", &red, "--strength", "0"], "--strength is 0"),
             ("strength", &["--start", &red, "--strength", "7"], "--strength is 7"),
-            ("control", &["--control", &format!("embedded={red}:nan")], "the SCALE of --control is NaN"),
+            ("tolerance", &["--map", &red, "--area", "red=boat", "--tolerance=-1"], "--tolerance is -1"),
             ("strokes", &["--control", &format!("embedded={red}"), "--strokes", &white], "--strokes is"),
             ("sketch", &["--model", "embedded-colorizer"], "--sketch is missing; expected a sketch"),
             ("model", &["--model", "nowhere"], "--model is nowhere"),
