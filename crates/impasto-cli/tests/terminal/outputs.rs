@@ -4,6 +4,7 @@ use super::{failure, impasto, json_lines, run, text};
 use impasto::{Raster, Rgb};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -14,10 +15,15 @@ fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [arguments, more].concat()
 }
 
-/// Returns the names and contents of a folder's files.
+/// Returns the names and contents of a folder's files. A running program may rename a file that it writes before the
+/// file is read here; such files are left out.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+    let read = |entry: fs::DirEntry| match fs::read(entry.path()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        bytes => Some((entry.file_name().into_string().unwrap(), bytes.unwrap())),
+    };
+    entries.filter_map(read).collect()
 }
 
 #[test]
