@@ -7,8 +7,8 @@ use impasto_studio::{JobRequest, Options};
 /// pixels of its pictures.
 const MOST: u64 = 96 << 20;
 
-/// A PNG; or, if it does not begin as one, the text that a PNG holds: a request of the studio, or else a text of the web
-/// UI. A zero byte separates a request from the recipe beside it.
+/// A PNG; or, if it does not begin as one, the text that a PNG holds: a request of the studio, or else a text of the
+/// web UI. A zero byte separates a request from the recipe beside it.
 pub fn request(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (first, recipe) = text.split_once('\0').unwrap_or((&text, "{}"));
