@@ -43,6 +43,8 @@ PARTS = {
     "step bf16": ["PEERS", "benches/peers/step.py", "--kind", "bf16", "--threads", "1", "--rounds", "ROUNDS"],
     "compiled f32": ["PEERS", "benches/peers/step.py", "--compiled", "--threads", "2", "--rounds", "ROUNDS"],
     "compiled bf16": ["PEERS", "benches/peers/step.py", "--compiled", "--kind", "bf16", "--threads", "2", "--rounds", "ROUNDS"],
+    "without AVX-512": ["env", "IMPASTO_KERNELS=off", "ONEDNN_MAX_CPU_ISA=AVX2", "ATEN_CPU_CAPABILITY=avx2",
+                        "PEERS", "benches/peers/step.py", "--compiled", "--threads", "1", "--rounds", "ROUNDS"],
     "picture": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "1", "--rounds", "30"],
     "picture on two threads": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "2", "--rounds", "30"],
     "full sd15": ["PEERS", "benches/peers/full_size.py", "--rounds", "3"],
@@ -111,7 +113,7 @@ def measure(args):
     if unknown:
         sys.exit(f"PART is {unknown[0]!r}; expected one of {', '.join(PARTS)}")
     parts = args.parts or list(PARTS)
-    if args.peers is None and any(PARTS[part][0] == "PEERS" for part in parts):
+    if args.peers is None and any("PEERS" in PARTS[part] for part in parts):
         sys.exit("--peers is missing; expected a Python that has diffusers; give it, or name only the parts without diffusers")
     git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
     commit = git("rev-parse", "--short=8", "HEAD")
@@ -195,6 +197,11 @@ def tables(f):
             of = lambda row, measure, **options: f.number("step", kind, row, measure, threads=1, **options)
             ms = [of(f"{who} {row}", "ms", form=".0f", interval=False) for who in ("impasto", "diffusers")]
             peers.append([kind, label, *ms, of(f"impasto {row}", "ratio to diffusers")])
+    older = []
+    of = lambda row, measure, **options: f.number("step", "f32 without AVX-512", row, measure, threads=1, **options)
+    older.append(["impasto", of("impasto none", "ms", form=".0f"), "1"])
+    for who in ("OpenVINO", "torch.compile", "diffusers"):
+        older.append([who, of(f"{who} none", "ms", form=".0f"), of("impasto none", f"ratio to {who}")])
     compiled = []
     for kind in ("f32", "bf16"):
         if f.find("step", kind, "OpenVINO none", "ms", threads=2) is None:
@@ -251,6 +258,7 @@ def tables(f):
         "precision": table(["precision", "ms a step", "ratio"], kinds),
         "step": table(["precision", "work", "impasto, ms", "diffusers, ms", "ratio"], peers),
         "compiled": table(["precision", "library", "ms", "impasto's time as a share"], compiled),
+        "older": table(["library", "ms", "impasto's time as a share"], older),
         "picture": table(["threads", "library", "s", "impasto's time as a share", "largest difference of the pictures"], pictures),
         "full": table(["model", "library", "load", "step", "decode", "peak", "without mapped files"], full),
         "scale": table(["grows", "measured"], growth),

@@ -14,6 +14,9 @@ probabilities and sums the conditional half's maps per token, like the DAAM pack
 `w * ln(1 + sigma) * max(scores)` to the conditional half's scores, like paint-with-words-sd. Weights are random
 (`sd15`) or the embedded model's (`tiny`). Latents are 32x32 on a CPU and 64x64 on a GPU, unless `--latents` says
 otherwise. Every ratio is the median over rounds of a ratio within a round.
+
+`env IMPASTO_KERNELS=off ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2` before the command makes a processor with
+AVX-512 compute as one with AVX2. Figures of such a run are kept apart.
 """
 import argparse
 import copy
@@ -142,6 +145,8 @@ def main():
     ours.stdin.close()
     print(f"{args.unet}, {args.threads} threads, {args.rounds} rounds in turns; median milliseconds, ratio to the same library's bare step:")
     group = args.kind if args.unet == "sd15" else args.unet
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        group += " without AVX-512"
     for who in ("diffusers", *calls, "impasto"):
         for row in ROWS if who not in calls else ROWS[:1]:
             ms = 1e3 * statistics.median(times[who, row] for times in rounds)

@@ -56,8 +56,8 @@ impl Precision {
 /// Checks that the device is available.
 ///
 /// # Errors
-/// [`Error::Parameter`] with the devices that this libtorch has instead; on the CPU, if `IMPASTO_KERNELS` names no
-/// instruction set of this processor.
+/// [`Error::Parameter`] with the devices that this libtorch has instead. For the CPU, the same error if the environment
+/// variable `IMPASTO_KERNELS` names no instruction set of this processor.
 pub(super) fn check_device(device: Device) -> Result<()> {
     let missing = |expected: &'static str| Err(Error::parameter("device", name_of(device), expected));
     match device {

@@ -366,8 +366,8 @@ mod tests {
 
     /// Checks an f32 result, whose numbers are sums of `terms` random numbers, against the exact one in f64.
     ///
-    /// Each addition rounds its sum by up to 2⁻²⁴. Added one after the other, `terms` numbers are off by about
-    /// 2⁻²⁴·√(terms / 6) of the result's norm. No order that a library chooses adds more, so 2⁻²⁴·√terms is a bound.
+    /// Each addition rounds its sum by up to 2⁻²⁴ of it. Added one after the other, `terms` numbers are off by about
+    /// 2⁻²⁴·√(terms / 6) of the result's norm. Other orders round less. The bound 2⁻²⁴·√terms is 2.4 times as much.
     fn close(ours: &Tensor, exact: &Tensor, terms: i64) {
         assert_eq!((ours.kind(), ours.size(), exact.kind()), (Kind::Float, exact.size(), Kind::Double));
         let apart = ((double(ours) - exact).norm() / exact.norm()).double_value(&[]);
@@ -476,7 +476,9 @@ mod tests {
         let (x, weight, bias) = (bf16(&[4, 6, 32]), bf16(&[16, 32]) / 6.0, bf16(&[16]));
         let arranged = impasto_kernels::arranged(&weight, Kind::BFloat16)?;
         if !multiplies(&x, &arranged, Some(&bias)) {
-            return Ok(());
+            let named = std::env::var("IMPASTO_KERNELS").unwrap_or_default();
+            assert_ne!(named, "scalar", "the scalar kernels compute bf16 on every processor");
+            return Ok(()); // libtorch computes bf16 here
         }
         let exact = double(&x).linear(&double(&weight), Some(double(&bias)));
         close(&linear_unrounded(&x, &arranged, Some(&bias))?, &exact, 33);

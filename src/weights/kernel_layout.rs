@@ -21,19 +21,24 @@ pub(super) enum KernelLayout {
 /// few percent of the convolution (measured: `docs/decisions/0015-kernels-by-shape.md`).
 const WORTH_PACKING: usize = 640 * 640 * 9;
 
-/// True if oneDNN reads a kernel in the same layout for every size of the picture, as it does with AVX-512.
+/// True if oneDNN reads a kernel in the same layout for every size of the picture, as it does with AVX-512. oneDNN means
+/// four of the extensions of AVX-512.
 ///
 /// With AVX2, the layout depends on the picture's size. oneDNN converts a kernel that is packed for another size at
 /// every call, one number after the other, which takes up to 30 times as long as the convolution. The variable
-/// `ONEDNN_MAX_CPU_ISA` makes oneDNN treat any processor as an older one.
+/// `ONEDNN_MAX_CPU_ISA`, formerly `DNNL_MAX_CPU_ISA`, makes oneDNN treat any processor as an older one.
 static HAS_ONE_LAYOUT: LazyLock<bool> = LazyLock::new(|| {
     #[cfg(target_arch = "x86_64")]
-    let has_avx512 = std::arch::is_x86_feature_detected!("avx512f");
+    let has_avx512 = {
+        use std::arch::is_x86_feature_detected as has;
+        has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq")
+    };
     #[cfg(not(target_arch = "x86_64"))]
     let has_avx512 = false;
     let older =
         |isa: String| ["SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"].contains(&isa.to_uppercase().as_str());
-    has_avx512 && !std::env::var("ONEDNN_MAX_CPU_ISA").is_ok_and(older)
+    let variable = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"].into_iter().find_map(|name| std::env::var(name).ok());
+    has_avx512 && !variable.is_some_and(older)
 });
 
 impl KernelLayout {

@@ -21,7 +21,9 @@ const WIDTH: usize = 120;
 fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    let mut folders: Vec<_> = ["src", "tests", "benches", "examples", "crates", "fuzz/src", "fuzz/fuzz_targets"].map(|name| root.join(name)).into();
+    let mut folders: Vec<_> = ["src", "tests", "benches", "examples", "crates", "fuzz/src", "fuzz/fuzz_targets"]
+        .map(|name| root.join(name))
+        .into();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {

@@ -4,7 +4,6 @@ use crate::dispatch::run;
 use crate::instruction_set::set_for;
 use crate::isa::{LONGEST, Simd, Work};
 use crate::number::{Bf16, F16, Floats, Number, numbers};
-use crate::parallel;
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Columns of a part of the work.
@@ -31,7 +30,7 @@ pub fn arranged(weight: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
     shape.rotate_left(1);
     let plain = weight.device() == Device::Cpu && weight.is_contiguous() && !weight.requires_grad();
     let from = weight.f_kind()?;
-    let suits = plain && arranges(kind) && parallel::available() && weight.numel() > 0;
+    let suits = plain && arranges(kind) && weight.numel() > 0;
     if !suits || ![Kind::Float, Kind::BFloat16, Kind::Half].contains(&from) {
         // A transposition of a matrix, for which libtorch has a fast copy.
         let rows = weight.f_to_kind(kind)?.f_flatten(1, -1)?.f_transpose(0, 1)?.f_contiguous()?;

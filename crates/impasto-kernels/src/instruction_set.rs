@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::isa::avx512;
+use crate::parallel;
 use std::env;
 use std::fmt;
 use std::sync::OnceLock;
@@ -22,7 +23,7 @@ pub enum InstructionSet {
 
 impl InstructionSet {
     /// All instruction sets.
-    pub const ALL: [Self; 2] = [Self::Scalar, Self::Avx512];
+    pub const ALL: &[Self] = &[Self::Scalar, Self::Avx512];
 
     /// Returns the name of the set in the variable `IMPASTO_KERNELS`.
     #[must_use]
@@ -63,7 +64,8 @@ impl fmt::Display for InvalidChoice {
 
 impl std::error::Error for InvalidChoice {}
 
-/// Returns the instruction set of the kernels in this process; `None` if libtorch computes instead.
+/// Returns the instruction set with which the kernels of this process compute f32; `None` if libtorch computes instead.
+/// Numbers in bf16 use the same set or libtorch, which computes bf16 on processors with AMX.
 ///
 /// The environment variable `IMPASTO_KERNELS` chooses: `off` for libtorch, `scalar` or `avx512` for a set. Without the
 /// variable, kernels need Linux, AVX-512 and an optimized build. The variable is read once.
@@ -72,7 +74,7 @@ impl std::error::Error for InvalidChoice {}
 /// [`InvalidChoice`] if the variable has another value, or names a set that this processor lacks. libtorch computes
 /// then.
 pub fn in_use() -> Result<Option<InstructionSet>, InvalidChoice> {
-    Ok(choice()?.set(Kind::Float))
+    choice().map(|choice| choice.set(Kind::Float)).map_err(InvalidChoice::clone)
 }
 
 /// Returns the set that computes numbers of a kind; `None` if there is none.
@@ -99,9 +101,10 @@ impl Choice {
 
     /// Chooses the sets that are faster than libtorch on this processor.
     fn best() -> Self {
-        // Without optimization, kernels take a hundred times as long as libtorch.
+        // Without optimization, kernels take a hundred times as long as libtorch. On one thread, they are slower than
+        // libtorch on several.
         #[cfg(target_arch = "x86_64")]
-        if cfg!(all(optimized, target_os = "linux")) {
+        if cfg!(optimized) && parallel::is_shared() {
             let all = Self::one(InstructionSet::Avx512);
             // libtorch multiplies bf16 by AMX, which is faster than AVX-512.
             return if avx512::has_amx() { Self { bf16: None, ..all } } else { all };
@@ -115,11 +118,14 @@ impl Choice {
             let expected = format!("{expected}; unset {VARIABLE} to use the best kernels of this processor");
             Err(InvalidChoice { value: value.to_owned(), expected })
         };
-        match InstructionSet::ALL.into_iter().find(|set| set.name() == value) {
+        match InstructionSet::ALL.iter().find(|set| set.name() == value) {
             None if value.is_empty() => Ok(Self::best()),
             None if value == "off" => Ok(Self::OFF),
-            None => invalid(format!("off, {}", InstructionSet::ALL.map(InstructionSet::name).join(", "))),
-            Some(set) => match set.lacking(Kind::Float).as_slice() {
+            None => {
+                let names: Vec<&str> = InstructionSet::ALL.iter().map(|set| set.name()).collect();
+                invalid(format!("off, {}", names.join(", ")))
+            }
+            Some(&set) => match set.lacking(Kind::Float).as_slice() {
                 [] => Ok(Self::one(set)),
                 lacking => invalid(format!("instructions of this processor, which lacks {}", lacking.join(", "))),
             },
@@ -136,13 +142,14 @@ impl Choice {
 }
 
 /// Returns the choice of this process; in a test, that of the test's thread.
-fn choice() -> Result<Choice, InvalidChoice> {
+fn choice() -> Result<Choice, &'static InvalidChoice> {
     static CHOICE: OnceLock<Result<Choice, InvalidChoice>> = OnceLock::new();
     #[cfg(test)]
     if let Some(choice) = tested::CHOICE.get() {
         return Ok(choice);
     }
-    CHOICE.get_or_init(|| Choice::by_name(&env::var_os(VARIABLE).unwrap_or_default().to_string_lossy())).clone()
+    let by_variable = || Choice::by_name(&env::var_os(VARIABLE).unwrap_or_default().to_string_lossy());
+    CHOICE.get_or_init(by_variable).as_ref().copied()
 }
 
 #[cfg(test)]
@@ -152,12 +159,20 @@ pub(crate) mod tested {
 
     thread_local!(pub(super) static CHOICE: Cell<Option<Choice>> = const { Cell::new(None) });
 
+    /// The end of a choice, also for a test that panics: the thread may run other tests.
+    struct Ends;
+
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            CHOICE.set(None);
+        }
+    }
+
     /// Runs a test on this thread with kernels of a choice.
     pub(crate) fn with<T>(choice: Choice, test: impl FnOnce() -> T) -> T {
         CHOICE.set(Some(choice));
-        let result = test();
-        CHOICE.set(None);
-        result
+        let _ends = Ends;
+        test()
     }
 }
 
@@ -179,9 +194,8 @@ mod tests {
             let set = Choice::best().set(kind);
             assert!(set.is_none_or(|set| set != InstructionSet::Scalar && set.lacking(kind).is_empty()), "{set:?}");
         }
-        if !InstructionSet::Avx512.lacking(Kind::Float).is_empty() {
-            assert_eq!(Choice::best(), Choice::OFF);
-        }
+        let best = (cfg!(all(avx512, optimized)) && parallel::is_shared()).then_some(InstructionSet::Avx512);
+        assert_eq!(Choice::best().set(Kind::Float), best);
     }
 
     #[test]
@@ -192,7 +206,7 @@ mod tests {
 
     #[test]
     fn set_that_the_processor_lacks_is_an_error() {
-        for set in InstructionSet::ALL {
+        for &set in InstructionSet::ALL {
             let (lacking, choice) = (set.lacking(Kind::Float), Choice::by_name(set.name()));
             match lacking.first() {
                 None => assert_eq!(choice.unwrap().set(Kind::Float), Some(set)),

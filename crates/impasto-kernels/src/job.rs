@@ -219,6 +219,7 @@ impl<N: Number> Work for Job<'_, N> {
 
 /// Divides columns into panels: first column and number of vectors of each.
 fn panels<S: Simd>(columns: usize) -> impl Iterator<Item = (usize, usize)> {
+    const { assert!(matches!(S::WIDEST, 2 | 3), "products are written for panels of 1 to 3 vectors") };
     (0..columns).step_by(S::WIDEST * S::LANES).map(move |at| (at, (columns - at).div_ceil(S::LANES).min(S::WIDEST)))
 }
 

@@ -6,7 +6,7 @@
 //!
 //! [`attends`] and [`multiplies`] say whether the kernels can compute given tensors. They need
 //!
-//! - Linux on x86-64, a processor with AVX-512, and for bf16 its extension for bf16,
+//! - a processor with AVX-512, and for bf16 its extension for bf16; Linux,
 //! - tensors on the CPU, f32 or bf16, without gradients,
 //! - weights that are [`arranged`],
 //! - a build of this crate with `opt-level` 2 or 3. In a debug build, add this to the Cargo.toml of your workspace:
@@ -24,7 +24,7 @@
 //! |---|---|
 //! | none | the best of the processor's sets, or libtorch |
 //! | `off` | libtorch |
-//! | `scalar` | the kernels, without vector instructions: slow, for tests on any processor and system |
+//! | `scalar` | the kernels without vector instructions, for tests on any processor and system; slow |
 //! | `avx512` | the kernels in AVX-512, also in debug builds, and for bf16 beside AMX |
 //!
 //! # Equal bits

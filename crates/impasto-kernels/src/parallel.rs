@@ -33,9 +33,9 @@ pub(crate) fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1)
 }
 
-/// Returns true if work can be shared among as many threads as libtorch uses.
-pub(crate) fn available() -> bool {
-    threads() == 1 || region().is_some()
+/// Returns true if work can be shared among libtorch's threads. Otherwise one thread does all of it.
+pub(crate) fn is_shared() -> bool {
+    region().is_some()
 }
 
 /// The work of a parallel region.

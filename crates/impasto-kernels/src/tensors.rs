@@ -1,7 +1,6 @@
 //! Tensors that the kernels compute.
 
 use crate::instruction_set::set_for;
-use crate::parallel;
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Returns true if all tensors have the same kind, one that the kernels compute, and are on the CPU without gradients.
@@ -18,7 +17,7 @@ pub(crate) fn suit(tensors: &[&Tensor]) -> bool {
         // Tensors of zeros may have no memory, and views may be negative without a change of their numbers.
         plain && x.numel() > 0 && kind(x) == Some(common) && !x.data_ptr().is_null() && !x.f_is_neg().unwrap_or(true)
     };
-    tensors.iter().all(suits) && parallel::available()
+    tensors.iter().all(suits)
 }
 
 /// Returns true if both tensors [`suit`] by themselves, and `other` is f32 or of the kind of `tensor`.

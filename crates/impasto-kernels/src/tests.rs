@@ -372,23 +372,17 @@ fn memory_that_is_read_is_not_changed_in_place(kind: Kind) -> Result<(), TchErro
 }
 
 fn pictures_of_one_channel_are_computed(kind: Kind) -> Result<(), TchError> {
-    {
-        let x = random(&[1, 1, 9, 7], kind);
-        let kernel = arranged(&random(&[4, 1, 3, 3], kind), kind)?;
-        {
-            let exact = double(&x).conv2d(&double(&kernel), None::<Tensor>, [1, 1], [1, 1], [1, 1], 1);
-            close(&conv2d(&x, &kernel, None, (1, 1), Epilogue::Store)?, &exact, "one channel");
-            let (x, weight) = (random(&[1, 5], kind).transpose(0, 1), arranged(&random(&[3, 1], kind), kind)?);
-            let exact = double(&x).linear(&double(&weight), None::<Tensor>);
-            close(&linear(&x, &weight, None, Epilogue::Store)?, &exact, "one column");
-            for (stride, padding) in [(0, 1), (1, -1), (1, i64::MAX)] {
-                assert!(
-                    conv2d(&random(&[1, 1, 9, 7], kind), &kernel, None, (stride, padding), Epilogue::Store).is_err()
-                );
-            }
-            assert!(conv2d_positions(&random(&[1, 1, 9, 7], kind), &kernel, None).is_err(), "a kernel, not sums");
-        }
+    let x = random(&[1, 1, 9, 7], kind);
+    let kernel = arranged(&random(&[4, 1, 3, 3], kind), kind)?;
+    let exact = double(&x).conv2d(&double(&kernel), None::<Tensor>, [1, 1], [1, 1], [1, 1], 1);
+    close(&conv2d(&x, &kernel, None, (1, 1), Epilogue::Store)?, &exact, "one channel");
+    for (stride, padding) in [(0, 1), (1, -1), (1, i64::MAX)] {
+        assert!(conv2d(&x, &kernel, None, (stride, padding), Epilogue::Store).is_err());
     }
+    assert!(conv2d_positions(&x, &kernel, None).is_err(), "a kernel, not sums");
+    let (rows, weight) = (random(&[1, 5], kind).transpose(0, 1), arranged(&random(&[3, 1], kind), kind)?);
+    let exact = double(&rows).linear(&double(&weight), None::<Tensor>);
+    close(&linear(&rows, &weight, None, Epilogue::Store)?, &exact, "one column");
     Ok(())
 }
 
@@ -437,33 +431,22 @@ fn tensors_that_do_not_fit_are_errors(kind: Kind) -> Result<(), TchError> {
     assert!(!multiplies(&x.set_requires_grad(true), &weight), "gradients flow through libtorch alone");
     assert!(!multiplies(&x, &weight.contiguous()), "a weight in the order of its axes");
     let x = x.detach();
-    {
-        let message = |result: Result<Tensor, TchError>| result.expect_err("it does not fit").to_string();
-        let cut = x.narrow(1, 0, 7);
-        assert!(message(conv2d(&cut, &weight, None, (1, 1), Epilogue::Store)).contains("expected 8 channels"));
-        let bias = random(&[5], kind);
-        assert!(message(conv2d(&x, &weight, Some(&bias), (1, 1), Epilogue::Store)).contains("the bias"));
-        let onto = random(&[2, 4, 6, 5], Kind::Float);
-        assert!(
-            message(conv2d(&x, &weight, None, (1, 1), Epilogue::AddTo(onto))).contains("the tensor of the epilogue")
-        );
-        assert!(
-            message(conv2d(&x.narrow(2, 0, 2), &weight, None, (1, 0), Epilogue::Store))
-                .contains("as large as the kernel")
-        );
-        let (keys, values) = (random(&[1, 2, 9, 4], kind), random(&[1, 2, 8, 4], kind));
-        let f16 = random(&[2, 6, 6, 4], Kind::Half).permute([0, 3, 1, 2]);
-        assert!(
-            message(conv2d(&x, &weight, None, (1, 1), Epilogue::Add(&f16)))
-                .contains(&format!("channels last, f32 or {kind:?}"))
-        );
-        let nothing = Tensor::new();
-        assert!(
-            message(conv2d(&x, &weight, None, (1, 1), Epilogue::Add(&nothing))).contains("the tensor of the epilogue")
-        );
-        let error = attend(&keys, &keys, &values, None, false).expect_err("8 values for 9 keys").to_string();
-        assert!(error.contains("[1, 2, 9, c]"), "{error}");
-    }
+    let message = |result: Result<Tensor, TchError>| result.expect_err("it does not fit").to_string();
+    let convolve = |x: &Tensor, bias: Option<&Tensor>, padding, epilogue: Epilogue<'_>| {
+        message(conv2d(x, &weight, bias, (1, padding), epilogue))
+    };
+    assert!(convolve(&x.narrow(1, 0, 7), None, 1, Epilogue::Store).contains("expected 8 channels"));
+    assert!(convolve(&x, Some(&random(&[5], kind)), 1, Epilogue::Store).contains("the bias"));
+    assert!(convolve(&x.narrow(2, 0, 2), None, 0, Epilogue::Store).contains("as large as the kernel"));
+    let narrow = random(&[2, 4, 6, 5], Kind::Float);
+    assert!(convolve(&x, None, 1, Epilogue::AddTo(narrow)).contains("the tensor of the epilogue"));
+    assert!(convolve(&x, None, 1, Epilogue::Add(&Tensor::new())).contains("the tensor of the epilogue"));
+    let f16 = random(&[2, 6, 6, 4], Kind::Half).permute([0, 3, 1, 2]);
+    let expected = format!("channels last, f32 or {kind:?}");
+    assert!(convolve(&x, None, 1, Epilogue::Add(&f16)).contains(&expected));
+    let (keys, values) = (random(&[1, 2, 9, 4], kind), random(&[1, 2, 8, 4], kind));
+    let error = attend(&keys, &keys, &values, None, false).expect_err("8 values for 9 keys").to_string();
+    assert!(error.contains("[1, 2, 9, c]"), "{error}");
     Ok(())
 }
 
@@ -499,7 +482,9 @@ fn intrinsics_stand_in_files_of_instruction_sets() {
     for file in std::fs::read_dir(source).expect("the crate has sources") {
         let path = file.expect("a file").path();
         let text = if path.is_file() { std::fs::read_to_string(&path).expect("a text") } else { String::new() };
-        for word in [concat!("std::", "arch"), concat!("target", "_feature")] {
+        for word in
+            [concat!("std::", "arch"), concat!("core::", "arch"), concat!("target", "_feature"), concat!("_", "mm")]
+        {
             assert!(!text.contains(word), "{} has {word}, which belongs to a file of isa/", path.display());
         }
     }

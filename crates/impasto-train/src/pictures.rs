@@ -25,7 +25,8 @@ use tch::Tensor;
 /// # Ok::<(), impasto::Error>(())
 /// ```
 pub trait Pictures: Send + Sync {
-    /// Returns the sample of a number. Every number has a sample, and always the same one.
+    /// Returns the sample of a number. Every number has a sample. It is the same at each call, except where a picture
+    /// that could not be read was replaced by another one.
     ///
     /// # Errors
     /// Any error that prevents the sample; the training ends with this error.

@@ -1,4 +1,5 @@
-//! Instruction sets of processors. The kernels are generic over [`Simd`], so that a set is one file of this folder.
+//! Instruction sets of processors. Each set is one file with an implementation of [`Simd`], over which the kernels are
+//! generic.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
@@ -92,7 +93,7 @@ pub(crate) trait Simd: Copy {
     fn scale_by_power_of_two(self, x: Self::F32s, n: Self::F32s) -> Self::F32s;
     /// The lanes where a ≥ b.
     fn greater_than_or_equal(self, a: Self::F32s, b: Self::F32s) -> Self::Mask;
-    /// The lanes of `a`, and elsewhere those of `b`.
+    /// Lanes of `a` where the mask has them, and lanes of `b` elsewhere.
     fn select(self, lanes: Self::Mask, a: Self::F32s, b: Self::F32s) -> Self::F32s;
     /// The sum of the lanes, halves first: of 0 and 8, of 1 and 9, ….
     fn reduce_sum(self, x: Self::F32s) -> f32;
