@@ -21,8 +21,8 @@ pub(super) enum KernelLayout {
 /// few percent of the convolution (measured: `docs/decisions/0015-kernels-by-shape.md`).
 const WORTH_PACKING: usize = 640 * 640 * 9;
 
-/// True if oneDNN reads a kernel in the same layout for every size of the picture, as it does with AVX-512. oneDNN means
-/// four of the extensions of AVX-512.
+/// True if oneDNN reads a kernel in the same layout for every size of the picture, as it does with AVX-512. By AVX-512
+/// oneDNN means four of its extensions.
 ///
 /// With AVX2, the layout depends on the picture's size. oneDNN converts a kernel that is packed for another size at
 /// every call, one number after the other, which takes up to 30 times as long as the convolution. The variable
