@@ -1,10 +1,11 @@
 //! Parsing of JSON that strangers wrote, within a limit of memory.
 
 use serde::de::{DeserializeOwned, Error};
+use serde_json::Value;
 
 /// Limit in bytes of the memory that the values of a text take beside the letters of strings. The recipe of a run takes
 /// some hundred kilobytes, and CLIP's `tokenizer.json` takes up to 30 MB.
-const MOST: usize = 1 << 26;
+pub(crate) const MOST: usize = 1 << 26;
 /// Memory of a value in a list that grows, or of a field in an object, on a machine of 64 bits.
 const VALUE: usize = 128;
 /// Memory of the first values of a list, and of the first fields of an object.
@@ -61,8 +62,19 @@ fn memory(text: &[u8]) -> usize {
     bytes
 }
 
+/// Returns the memory that [`parse`] counts for a value itself, without the values inside, in bytes.
+pub(crate) fn own_memory(value: &Value) -> usize {
+    let rest = |count: usize| VALUE * count.saturating_sub(1);
+    match value {
+        Value::String(_) => STRING,
+        Value::Array(values) => LIST + rest(values.len()),
+        Value::Object(fields) => OBJECT + rest(fields.len()) + STRING * fields.len(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
 /// Cuts the middle out of a long message, which quotes the text.
-fn shortened(error: serde_json::Error) -> serde_json::Error {
+pub(crate) fn shortened(error: serde_json::Error) -> serde_json::Error {
     let message = error.to_string();
     let start = message.char_indices().nth(SHOWN.0).map_or(message.len(), |(at, _)| at);
     let end = message.char_indices().rev().nth(SHOWN.1 - 1).map_or(0, |(at, _)| at);
@@ -75,7 +87,6 @@ fn shortened(error: serde_json::Error) -> serde_json::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
     #[test]
     fn memory_counts_values_outside_of_strings() {
@@ -88,6 +99,17 @@ mod tests {
         ];
         for (json, count) in counts {
             assert_eq!(memory(json.as_bytes()), count, "{json}");
+        }
+        for json in ["[1,[2,\"a\"],[],null]", r#"{"a":{"b":[1.5,true],"c":"d,[{"},"e":{}}"#] {
+            fn whole(value: &Value) -> usize {
+                let inside = match value {
+                    Value::Array(values) => values.iter().map(whole).sum(),
+                    Value::Object(fields) => fields.values().map(whole).sum(),
+                    _ => 0,
+                };
+                own_memory(value) + inside
+            }
+            assert_eq!(whole(&serde_json::from_str(json).unwrap()), memory(json.as_bytes()), "{json}");
         }
     }
 

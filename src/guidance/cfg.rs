@@ -132,11 +132,20 @@ pub struct RescaledCfg {
     pub rescale: f64,
 }
 
+/// Checks that a rescale is in its range.
+///
+/// # Errors
+/// [`Error::Parameter`] for a number outside 0..=1.
+pub(crate) fn check_rescale(rescale: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&rescale) {
+        return Ok(());
+    }
+    Err(Error::parameter("guidance rescale", rescale, "0 (none) to 1; 0.7 is usual"))
+}
+
 impl Combine for RescaledCfg {
     fn begin(&mut self, branches: &[BranchInfo]) -> Result<()> {
-        if !(0.0..=1.0).contains(&self.rescale) {
-            return Err(Error::parameter("guidance rescale", self.rescale, "0 (none) to 1; 0.7 is usual"));
-        }
+        check_rescale(self.rescale)?;
         Cfg(self.scale).begin(branches)
     }
 

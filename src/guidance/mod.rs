@@ -9,8 +9,8 @@ mod cfg;
 mod pair;
 mod report;
 
-pub(crate) use cfg::WITHOUT_SKETCH;
 pub use cfg::{Cfg, Combine, DualCfg, RescaledCfg};
+pub(crate) use cfg::{WITHOUT_SKETCH, check_rescale};
 pub(crate) use pair::SUM;
 pub use report::{Curve, Picture, Report, Strip, Swatch};
 

@@ -1,17 +1,15 @@
 //! Conversion of an [`Infotext`] to a request, for [`Request::from_png`].
 
 use super::Request;
-use super::infotext::{Infotext, Program, has_settings, is_automatic};
-use crate::diffusion::solver;
+use super::infotext::{Infotext, Program, has_settings};
+use crate::diffusion::solver::{self, spacing_label};
 use crate::prompt::hex_words;
 use crate::size::Size;
-use crate::wording::Note;
+use crate::wording::{Note, QUOTED, shortened};
 use std::collections::HashSet;
 
 /// Largest number of fields in a note.
 const MOST_FIELDS: usize = 24;
-/// Largest number of letters of a field's value in a note.
-const LONGEST_VALUE: usize = 60;
 
 impl Request<'_> {
     /// Sets what a text says about a run. Notes tell what the text leaves open, and which settings are not repeated.
@@ -28,7 +26,9 @@ impl Request<'_> {
                 "Seed" => value.parse().map(|seed| self.config.seed = Some(seed)).is_ok(),
                 "Size" => value.parse().map(|size: Size| self.config.size = Some(size)).is_ok(),
                 "Sampler" => true, // below, together with the schedule type
-                "Schedule type" | "Scheduler" => is_read(info, value),
+                "Schedule type" | "Scheduler" => {
+                    info.field("Sampler").is_some_and(|name| solver::by_name(name).is_ok())
+                }
                 "Variation seed" => value.parse().map(|seed| variation.0 = Some(seed)).is_ok(),
                 "Variation seed strength" => value.parse().map(|strength| variation.1 = Some(strength)).is_ok(),
                 "Clip skip" => value.parse() == Ok(self.model.text_options().clip_skip.unwrap_or(1)),
@@ -43,7 +43,8 @@ impl Request<'_> {
         if let (Some(seed), Some(strength)) = variation {
             self.config.variation = Some((seed, strength));
         }
-        if let Some(sampler) = info.sampler() {
+        if let Some(sampler) = info.sampler().map(|sampler| shortened(&sampler, QUOTED)) {
+            self.notes.extend(info.unknown_schedule().map(|schedule| Note::from(schedule_note(schedule, &sampler))));
             match solver::by_name(&sampler) {
                 Ok(_) => self.config.solver_named = Some(sampler),
                 Err(error) => {
@@ -53,6 +54,7 @@ impl Request<'_> {
         }
         self.notes.extend(program_note(info.program).map(Note::from));
         if let Some(model) = info.field("Model") {
+            let model = shortened(model, QUOTED);
             let told = format!("the picture was made with the model {model}; check that this model is the same");
             self.notes.push(told.into());
         }
@@ -85,12 +87,12 @@ impl Request<'_> {
     }
 }
 
-/// Returns true if the spacing of a text is known: by its name, or as the sampler's choice.
-fn is_read(info: &Infotext, schedule: &str) -> bool {
-    let named =
-        || info.field("Sampler").is_some_and(|sampler| solver::by_name(&format!("{sampler} {schedule}")).is_ok());
-    let in_sampler = || info.field("Sampler").is_some_and(|sampler| sampler.ends_with(schedule));
-    is_automatic(schedule) || named() || in_sampler()
+/// Returns a note on a schedule type that is not known; `sampler` is the sampler in its place.
+fn schedule_note(schedule: &str, sampler: &str) -> String {
+    let spacing = solver::by_name(sampler).ok().and_then(|(_, spacing)| spacing);
+    let instead =
+        spacing.map_or_else(|| "the checkpoint's own".to_owned(), |spacing| spacing_label(spacing).to_owned());
+    format!("the schedule type {} is not known; the spacing in its place is {instead}", shortened(schedule, QUOTED))
 }
 
 /// Returns a note on the differences between another program and this crate.
@@ -121,17 +123,11 @@ const fn program_note(program: Program) -> Option<&'static str> {
 
 /// Returns a note on the fields that are not repeated.
 fn unread_note(fields: &[(&str, &str)]) -> Option<String> {
+    let short = |text| shortened(text, QUOTED);
     let shown = fields.iter().take(MOST_FIELDS).map(|(name, value)| format!("{} {}", short(name), short(value)));
     let mut shown = shown.collect::<Vec<_>>().join("; ");
     if let Some(more) = fields.len().checked_sub(MOST_FIELDS).filter(|more| *more > 0) {
         shown += &format!("; {more} more");
     }
     (!fields.is_empty()).then(|| format!("settings of the file that are not repeated: {shown}"))
-}
-
-/// Returns the beginning of a text in one line.
-fn short(text: &str) -> String {
-    let line = || text.split_whitespace().flat_map(|word| word.chars().chain([' ']));
-    let start: String = line().take(LONGEST_VALUE).collect();
-    if line().nth(LONGEST_VALUE).is_some() { format!("{}…", start.trim_end()) } else { start.trim_end().to_owned() }
 }

@@ -2,7 +2,7 @@
 
 use super::config::RequestConfig;
 use super::recipe::{FORMAT, PngRecipe, RunRecipe};
-use super::stored::Stored;
+use super::stored::{Stored, readable};
 use super::{Pipeline, Request};
 use crate::conditioning::Codec;
 use crate::diffusion::solver::{self, Solver};
@@ -15,8 +15,9 @@ use crate::prompt::unread;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::size::Size;
-use crate::wording::{Note, Remedy};
+use crate::wording::{LONG_QUOTE, Note, QUOTED, Remedy, shortened};
 use sha2::{Digest, Sha256};
+use std::cell::OnceCell;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
@@ -101,6 +102,7 @@ impl<'p> Request<'p> {
             Error::parameter("net", "one network too many", expected)
         })?;
         self.controls.push(Control::again(net, kept)?);
+        self.stored = OnceCell::new();
         Ok(self)
     }
 
@@ -119,8 +121,7 @@ impl<'p> Request<'p> {
     /// - a size that takes much longer than the model's own;
     /// - transparent parts of the picture to start from and of the mask, and a mask of nothing or everything;
     /// - words that the embedded model does not know, and words that could be meant as settings or colors;
-    /// - guidance methods whose maps or pictures are too large for a PNG, so that the saved picture does not repeat
-    ///   them;
+    /// - guidance methods and other parts that are too large for a PNG, so that the saved picture does not repeat them;
     /// - a guidance scale that another combination of the branches ignores;
     /// - syntax of the web UI that is read as text: `<lora:ink:0.8>`, `AND`, `[red:blue:0.5]`;
     /// - pictures and drawings for ControlNets that have another size than the picture.
@@ -128,10 +129,23 @@ impl<'p> Request<'p> {
     /// # Errors
     /// [`Error::Parameter`] for a size that no picture can have, or a prompt that cannot be read.
     pub fn notes(&self) -> Result<Vec<Note>> {
-        self.doubts(&self.stored())
+        self.doubts(self.stored.get_or_init(|| self.store()))
     }
 
-    /// Returns the notes of a request whose methods are stored in this way.
+    /// Returns the parts as a PNG can hold them. The sizes are known before the run, so that no picture is painted and
+    /// then cannot be read again.
+    pub(super) fn store(&self) -> Stored {
+        let attached = self.attached.iter().map(|guidance| guidance.recipe());
+        Stored::of([
+            self.config.noise.iter().map(|noise| Recipe::of("the noise", noise)).collect(),
+            self.solver.iter().map(|solver| readable(solver.recipe()?, Recipe::solver)).collect(),
+            self.combine.iter().map(|combine| readable(combine.recipe()?, Recipe::combine)).collect(),
+            attached.chain(self.guidances.iter().map(|guidance| guidance.recipe())).collect(),
+            self.controls.iter().map(|control| control.recipe()).collect(),
+        ])
+    }
+
+    /// Returns the notes of a request whose parts are stored in this way.
     pub(super) fn doubts(&self, stored: &Stored) -> Result<Vec<Note>> {
         let (grid, cell) = (self.grid()?, self.model.cell());
         let size = Size::new((grid.w * cell) as u32, (grid.h * cell) as u32);
@@ -185,14 +199,10 @@ impl<'p> Request<'p> {
         ))))
     }
 
-    /// Returns the recipe that repeats this request, whose methods are stored in this way. If no seed is set, this
+    /// Returns the recipe that repeats this request, whose parts are stored in this way. If no seed is set, this
     /// function draws one.
     pub(super) fn recipe(&self, stored: Stored) -> Result<RunRecipe> {
-        let Stored { guidances, controls, mut missing, .. } = stored;
-        let mut told =
-            |recipe: Result<Recipe>| recipe.map_err(|error| missing.push(Note::from(error.to_string()))).ok();
-        let solver = self.solver.as_ref().and_then(|solver| told(solver.recipe()));
-        let combine = self.combine.as_ref().and_then(|combine| told(combine.recipe()));
+        let Stored { noise, solver, combine, guidances, controls, mut missing, .. } = stored;
         let named = |solver: &dyn Solver| (solver.name(), solver.family());
         let (solver_name, family) = match (&self.solver, &self.config.solver_named) {
             (Some(solver), _) => named(&**solver),
@@ -225,6 +235,9 @@ impl<'p> Request<'p> {
         let config = RequestConfig {
             size: Some(Size::new(width, height)),
             seed: if self.config.noise.is_none() { Some(drawn()) } else { None },
+            noise: self.config.noise.clone().filter(|_| noise),
+            // The request ignores a name beside a solver.
+            solver_named: self.config.solver_named.clone().filter(|_| self.solver.is_none()),
             // Another combination does not use the default scale.
             guidance_scale: if self.combine.is_none() || self.model.embeds_guidance() {
                 Some(scale)
@@ -275,7 +288,8 @@ impl<'p> Request<'p> {
         let Some(recipe) = recipe else { return Ok(None) };
         match make(&recipe) {
             Err(error @ Error::NotRepeatable { .. }) => {
-                let told = format!("{error}; the settings were {}", recipe.settings);
+                let settings = shortened(&recipe.settings.to_string(), LONG_QUOTE);
+                let told = format!("{error}; the settings were {settings}");
                 self.notes.push(Remedy::OwnPart.after(told));
                 Ok(None)
             }
@@ -287,7 +301,7 @@ impl<'p> Request<'p> {
     fn compare(&mut self, recipe: &RunRecipe) -> Result<()> {
         let (here, there) = (self.model.identity()?, &recipe.model);
         if here.fingerprint != there.fingerprint {
-            let (name, print) = (&there.name, &there.fingerprint);
+            let [name, print] = [&there.name, &there.fingerprint].map(|text| shortened(text, QUOTED));
             self.notes.push(Note::from(format!(
                 "the picture was made with {name} ({print}); the model here has other weights, another kind of \
                  number or other settings"
@@ -300,6 +314,7 @@ impl<'p> Request<'p> {
             ("the number of libtorch's threads", &recipe.threads.to_string(), &tch::get_num_threads().to_string()),
         ];
         for (what, then, now) in rounding.into_iter().filter(|(_, then, now)| then != now) {
+            let then = shortened(then, QUOTED);
             let told = format!("{what} was {then} for the picture and is {now} here; bits may differ");
             self.notes.push(told.into());
         }

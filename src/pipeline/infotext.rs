@@ -74,7 +74,9 @@ impl Infotext {
     pub(super) fn of_web_ui(text: &str) -> Self {
         let lines: Vec<&str> = text.trim().lines().map(str::trim).collect();
         let begins = |line: &str| line.starts_with(STEPS);
-        let told = |(at, line): (usize, &&str)| Some((at, fields(line))).filter(|(_, fields)| fields.len() >= LEAST);
+        let told = |(at, line): (usize, &&str)| {
+            Some((at, fields(line, MOST_FIELDS))).filter(|(_, fields)| fields.len() >= LEAST)
+        };
         let in_order = || lines.iter().enumerate();
         let (at, fields) = in_order()
             .rev()
@@ -116,15 +118,16 @@ impl Infotext {
     /// Adds a line that stands after the line of fields.
     fn add_line(&mut self, line: &str) {
         let label = TEMPLATES.iter().find_map(|name| Some((*name, line.strip_prefix(*name)?.strip_prefix(':')?)));
+        let left = MOST_FIELDS - self.fields.len().min(MOST_FIELDS);
         let template = self.fields.last_mut().filter(|(name, _)| TEMPLATES.contains(&name.as_str()));
         match (label, template) {
-            (Some((name, text)), _) => self.push(name, text.trim()),
             (None, Some((_, text))) if !line.starts_with(POSTPROCESS) => {
                 text.push('\n');
                 text.push_str(line);
             }
-            _ if line.is_empty() => {}
-            _ => match fields(line) {
+            _ if line.is_empty() || left == 0 => {}
+            (Some((name, text)), _) => self.push(name, text.trim()),
+            _ => match fields(line, left) {
                 more if more.is_empty() => self.push("Text after the settings", line),
                 more => self.fields.extend(more),
             },
@@ -139,8 +142,9 @@ impl Infotext {
     /// Returns the sampler with the spacing of its noise levels, as a name for
     /// [`Request::solver_named`](super::Request::solver_named); `None` if the text names no sampler.
     ///
-    /// The schedule type "Automatic" means the spacing that the web UI chooses for the sampler. Without a schedule
-    /// type, the web UI spaces timesteps evenly.
+    /// The schedule type "Automatic" means the spacing that the web UI chooses for the sampler. An unknown schedule
+    /// type has the same meaning. Without a schedule type, the web UI spaces timesteps evenly. DDIM, PLMS and UniPC
+    /// ignore the schedule type in the web UI.
     ///
     /// ```
     /// use impasto::pipeline::Infotext;
@@ -155,7 +159,7 @@ impl Infotext {
         let sampler = self.field("Sampler")?;
         let schedule = self.schedule();
         let whole = |schedule: &str| Some(format!("{sampler} {schedule}")).filter(|name| solver::by_name(name).is_ok());
-        let told = schedule.filter(|schedule| !is_automatic(schedule)).and_then(whole);
+        let told = schedule.filter(|schedule| !is_automatic(schedule) && !self.ignores_schedule()).and_then(whole);
         let spacing = || match self.program {
             Program::WebUi => web_ui_spacing(sampler, schedule.is_some()),
             _ => None, // the checkpoint's own
@@ -165,8 +169,25 @@ impl Infotext {
     }
 
     /// Returns the name of the spacing of noise levels.
-    pub(super) fn schedule(&self) -> Option<&str> {
+    fn schedule(&self) -> Option<&str> {
         self.field("Schedule type").or_else(|| self.field("Scheduler")) // Fooocus' name in a text of this format
+    }
+
+    /// Returns true if the program ignores the schedule type of the sampler.
+    fn ignores_schedule(&self) -> bool {
+        let timed = |sampler| solver::by_name(sampler).is_ok_and(|(solver, _)| has_timesteps(solver.name()));
+        self.program == Program::WebUi && self.field("Sampler").is_some_and(timed)
+    }
+
+    /// Returns the schedule type if the sampler is known and the schedule type is not.
+    pub(super) fn unknown_schedule(&self) -> Option<&str> {
+        let (schedule, sampler) = (self.schedule()?, self.field("Sampler")?);
+        let (_, named) = solver::by_name(sampler).ok()?;
+        let is_known = is_automatic(schedule)
+            || self.ignores_schedule()
+            || solver::by_name(&format!("{sampler} {schedule}")).is_ok()
+            || named.is_some() && sampler.ends_with(schedule);
+        Some(schedule).filter(|_| !is_known)
     }
 
     /// Adds a field.
@@ -176,8 +197,13 @@ impl Infotext {
 }
 
 /// Returns true for the schedule type that leaves the choice to the sampler.
-pub(super) const fn is_automatic(schedule: &str) -> bool {
+const fn is_automatic(schedule: &str) -> bool {
     schedule.eq_ignore_ascii_case("Automatic")
+}
+
+/// Returns true for a solver that has its own timesteps in the web UI.
+fn has_timesteps(solver: &str) -> bool {
+    ["DDIM", "PLMS", "UniPC", "Uni PC bh2"].contains(&solver_label(solver))
 }
 
 /// Returns the spacing of a sampler in the web UI, with the schedule type "Automatic" or, in older texts, without a
@@ -220,10 +246,11 @@ fn quoted(value: &str) -> String {
     if value.contains([',', '\n', ':']) { serde_json::Value::from(value).to_string() } else { value.into() }
 }
 
-/// Returns the fields of a line: every match of `\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)`.
-fn fields(line: &str) -> Vec<(String, String)> {
+/// Returns the first `most` fields of a line: every match of
+/// `\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)`.
+fn fields(line: &str, most: usize) -> Vec<(String, String)> {
     let (mut fields, mut cursor) = (Vec::new(), Cursor::new(line));
-    while cursor.peek().is_some() && fields.len() < MOST_FIELDS {
+    while cursor.peek().is_some() && fields.len() < most {
         cursor.take_while(char::is_whitespace); // consumed here, so that no space is read again
         match field(cursor.clone()) {
             Some((name, value, after)) => {
@@ -236,7 +263,7 @@ fn fields(line: &str) -> Vec<(String, String)> {
     fields
 }
 
-/// Largest number of fields that are read. Texts of the web UI with many extensions have some sixty.
+/// Largest number of fields of a text that are read. Texts of the web UI with many extensions have some sixty.
 const MOST_FIELDS: usize = 1024;
 /// Upper bound of the number of letters in a field's name.
 const LONGEST_NAME: usize = 64;
@@ -314,8 +341,15 @@ mod tests {
 
     #[test]
     fn number_of_fields_is_bounded() {
-        let info = Infotext::parse(&format!("a cat\n{}", "aa: b,".repeat(100_000)));
-        assert_eq!((info.prompt.as_str(), info.fields.len()), ("a cat", MOST_FIELDS));
+        let (in_a_line, settings) = ("aa: b,".repeat(100_000), "a cat\nSteps: 1, Seed: 2, Size: 8x8");
+        for more in ["\naa: b, cc: d".repeat(2_000), "\nTemplate: x".repeat(2_000), "\nabc".repeat(2_000)] {
+            for text in
+                [format!("a cat\n{in_a_line}"), format!("{settings}{more}"), format!("{settings}, {in_a_line}{more}")]
+            {
+                let info = Infotext::parse(&text);
+                assert_eq!((info.prompt.as_str(), info.fields.len()), ("a cat", MOST_FIELDS));
+            }
+        }
     }
 
     #[test]
@@ -379,6 +413,12 @@ mod tests {
             let old = if spacing == "Leading" { "Leading" } else { "Normal" };
             assert_eq!(sampler(&format!("Sampler: {name}")), format!("{name} {old}"));
         }
+        // These samplers ignore the schedule type.
+        for (name, spacing) in [("DDIM", "Leading"), ("PLMS", "Leading"), ("UniPC", "Linspace")] {
+            assert_eq!(sampler(&format!("Sampler: {name}, Schedule type: Karras")), format!("{name} {spacing}"));
+        }
+        assert_eq!(sampler("Sampler: UniPC, Schedule type: Karras, Version: impasto 0.1.0"), "UniPC Karras");
+        assert_eq!(sampler("Sampler: DPM++ 2M, Schedule type: Turbo"), "DPM++ 2M Karras");
         assert_eq!(sampler("Sampler: LCM, Schedule type: Automatic"), "LCM");
         for told in ["DPM++ 2M Karras", "DPM++ 2M SDE Exponential"] {
             assert_eq!(sampler(&format!("Sampler: {told}")), told);

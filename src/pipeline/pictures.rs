@@ -21,10 +21,10 @@ impl Request<'_> {
 
     /// Returns a note on a mask that repaints nothing or everything.
     fn extent_note(&self, mask: &Raster, size: Size) -> Result<Option<&'static str>> {
-        let mask = light(&sized(mask, size, Filter::Nearest)?)?;
         // A cell of the latent is repainted if its first pixel is.
         let cell = self.model.cell();
-        let repainted = mask.f_slice(2, None, None, cell)?.f_slice(3, None, None, cell)?.f_ge(0.5)?;
+        let first = sized(mask, size, Filter::Nearest)?.f_slice(2, None, None, cell)?.f_slice(3, None, None, cell)?;
+        let repainted = light(&first)?.f_ge(0.5)?;
         let is = |found: Tensor| -> Result<bool> { Ok(found.f_int64_value(&[])? != 0) };
         Ok(match (is(repainted.f_any()?)?, is(repainted.f_all()?)?) {
             (false, _) => Some(

@@ -66,6 +66,8 @@ pub struct RunRecipe {
 pub(super) const FORMAT: u32 = 1;
 /// Largest number of guidance methods, and of ControlNets, in a recipe that is read. Each one takes time at every step.
 pub(super) const MOST_GUIDANCES: usize = 256;
+/// Largest number of missing pictures that an error names.
+const MOST_NAMED: usize = 8;
 /// Keyword of the recipe's JSON in a PNG file.
 const OWN: &str = "impasto";
 
@@ -188,7 +190,7 @@ impl PngRecipe {
                 format: u32,
             }
             let broken =
-                |error: serde_json::Error| malformed(format!("the recipe in the file cannot be read: {error}"));
+                |error| malformed(format!("the recipe in the file cannot be read: {}", json::shortened(error)));
             let mut own: Value = json::parse(own).map_err(broken)?;
             let Form { format } = Form::deserialize(&own).map_err(broken)?;
             if format != FORMAT {
@@ -198,8 +200,10 @@ impl PngRecipe {
                 );
                 return Err(malformed(problem));
             }
-            let missing = complete(&mut own, pictures)?;
+            let mut missing = complete(&mut own, pictures)?;
             if !missing.is_empty() {
+                let more = missing.split_off(missing.len().min(MOST_NAMED)).len();
+                missing.extend((more > 0).then(|| format!("{more} more")));
                 let (file, place) = (format!("the picture {}", missing.join(", ")), path.display().to_string());
                 let hint = Remedy::FullPicture.after("the file has only a thumbnail");
                 return Err(Error::MissingFile { file, place, hint });

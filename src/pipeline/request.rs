@@ -3,6 +3,7 @@
 use super::color_words::ColorWords;
 use super::config::RequestConfig;
 use super::embedded_scale::EmbeddedScale;
+use super::stored::Stored;
 use super::{Output, Preview, Timing};
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
@@ -10,7 +11,7 @@ use crate::conditioning::Codec;
 use crate::diffusion::solver::{self, Solver};
 use crate::diffusion::{Noise, Schedule, SchedulerFamily, Strength};
 use crate::error::{Error, Result};
-use crate::guidance::{Combine, Guidance, HookOnly, RescaledCfg};
+use crate::guidance::{Combine, Guidance, HookOnly, RescaledCfg, check_rescale};
 use crate::methods::ColorForce;
 use crate::model::{Control, Controlled, Model};
 use crate::prompt::{PromptColor, colors};
@@ -21,6 +22,7 @@ use crate::sampler::{CancelToken, Origin, Progress, Run, Sampler, Start};
 use crate::size::Size;
 use crate::step::Grid;
 use crate::wording::Note;
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -75,6 +77,8 @@ pub struct Request<'p> {
     pub(super) controls: Vec<Control<'p>>,
     /// Hints of the repeated run that still lack their ControlNet.
     pub(super) kept_controls: VecDeque<Recipe>,
+    /// The parts of this request as a PNG holds them, once they are known. A change of a part empties the cell.
+    pub(super) stored: OnceCell<Stored>,
     cancel: CancelToken,
     on_step: Option<Callback<'p>>,
     on_preview: Option<(usize, Show<'p>)>,
@@ -104,7 +108,8 @@ impl<'p> Request<'p> {
     /// - The errors of [`Controlled::new`] for ControlNets.
     /// - The errors of guidance methods, with the method's name.
     pub fn run(mut self) -> Result<Output> {
-        let (stored, begun) = (self.stored(), Instant::now());
+        let stored = self.stored.take().unwrap_or_else(|| self.store());
+        let begun = Instant::now();
         let doubts = self.doubts(&stored)?;
         let mut recipe = self.recipe(stored)?;
         let (prompt, colors) = self.understood()?;
@@ -181,6 +186,7 @@ impl<'p> Request<'p> {
             resumed: None,
             controls: Vec::new(),
             kept_controls: VecDeque::new(),
+            stored: OnceCell::new(),
             cancel: CancelToken::default(),
             on_step: None,
             on_preview: None,
@@ -307,6 +313,7 @@ impl<'p> Request<'p> {
     pub fn solver(mut self, solver: impl Solver + 'static) -> Self {
         self.solver = Some(Box::new(solver));
         self.config.solver_named = None;
+        self.stored = OnceCell::new();
         self
     }
 
@@ -314,6 +321,7 @@ impl<'p> Request<'p> {
     /// [`solver::by_name`]. A spacing in the name is used, too, unless [`spacing`](RequestConfig::spacing) is set.
     pub fn solver_named(mut self, name: impl Into<String>) -> Self {
         (self.solver, self.config.solver_named) = (None, Some(name.into()));
+        self.stored = OnceCell::new();
         self
     }
 
@@ -328,6 +336,7 @@ impl<'p> Request<'p> {
     /// Sets another combination of the branches, in place of classifier-free guidance with a scale.
     pub fn combine(mut self, combine: impl Combine + 'static) -> Self {
         self.combine = Some(Box::new(combine));
+        self.stored = OnceCell::new();
         self
     }
 }
@@ -394,6 +403,7 @@ impl<'p> Request<'p> {
     /// Attaches a guidance method to this request: a value, or `&mut value` to read it after the run.
     pub fn guide(mut self, guidance: impl Guidance + 'p) -> Self {
         self.guidances.push(Box::new(guidance));
+        self.stored = OnceCell::new();
         self
     }
 
@@ -412,6 +422,7 @@ impl<'p> Request<'p> {
     /// ControlNet are resized to the size of the request's pictures. See [`Control`] for an example.
     pub fn control(mut self, control: Control<'p>) -> Self {
         self.controls.push(control);
+        self.stored = OnceCell::new();
         self
     }
 }
@@ -466,6 +477,7 @@ impl<'p> Request<'p> {
     /// ```
     pub fn tune(mut self, change: impl FnOnce(&mut RequestConfig)) -> Self {
         change(&mut self.config);
+        self.stored = OnceCell::new();
         self
     }
 }
@@ -480,6 +492,8 @@ impl<'p> Request<'p> {
         first_pass: impl FnMut(&Run<'p, 'm>, &Progress) -> Result<()>,
     ) -> Result<(Run<'p, 'm>, Option<Note>)> {
         let (solver, schedule, note) = self.sampling()?;
+        // Another combination of the branches ignores the rescale, but the file of a picture still holds it.
+        check_rescale(self.config.guidance_rescale)?;
         let scale = self.config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
         let embeds = self.model.embeds_guidance();
         let combine = self.combine.unwrap_or_else(|| {

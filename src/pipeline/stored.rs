@@ -1,67 +1,81 @@
-//! [`Stored`]: the guidance methods and ControlNets of a request, as a PNG can hold them.
+//! [`Stored`]: the solver, noise, guidance methods and ControlNets of a request, as a PNG can hold them.
 
-use super::Request;
 use super::recipe::MOST_GUIDANCES;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::json;
 use crate::recipe::{Extent, Recipe, TEXT, UNPACKED};
 use crate::wording::Note;
 
-/// The guidance methods and ControlNets of a request, in the form in which a PNG holds them.
+/// The parts of a request that describe themselves by recipes, in the form in which a PNG holds them.
 #[derive(Debug)]
 pub(super) struct Stored {
+    /// True if the PNG holds the noise that the request sets.
+    pub noise: bool,
+    pub solver: Option<Recipe>,
+    pub combine: Option<Recipe>,
     pub guidances: Vec<Recipe>,
     pub controls: Vec<Recipe>,
-    /// Sentences about the methods that no file can hold.
+    /// Sentences about the parts that no file can hold.
     pub missing: Vec<Note>,
-    /// The sentences of `missing` about methods with too large maps or pictures.
+    /// The sentences of `missing` about parts that are too large.
     pub too_large: Vec<Note>,
 }
 
-impl Request<'_> {
-    /// Returns the guidance methods and ControlNets as a PNG can hold them. The sizes are known before the run, so that
-    /// no picture is painted and then cannot be saved.
-    pub(super) fn stored(&self) -> Stored {
+impl Stored {
+    /// Returns the parts of a request as a PNG can hold them: the noise, the solver, the combination of the branches,
+    /// the guidance methods and the ControlNets.
+    pub(super) fn of(parts: [Vec<Result<Recipe>>; 5]) -> Self {
         let mut missing = Vec::new();
-        let attached = self.attached.iter().map(|guidance| guidance.recipe());
-        let guidances = told(attached.chain(self.guidances.iter().map(|guidance| guidance.recipe())), &mut missing);
-        let controls = told(self.controls.iter().map(|control| control.recipe()), &mut missing);
-        let fits = fitting(&guidances, &controls);
-        let too_large: Vec<Note> = guidances.iter().chain(&controls).zip(&fits).filter_map(sentence).collect();
+        let parts = parts.map(|recipes| told(recipes, &mut missing));
+        let fits = fitting(&parts);
+        let too_large: Vec<Note> = parts.iter().flatten().zip(&fits).filter_map(sentence).collect();
         missing.extend(too_large.iter().cloned());
         let mut fits = fits.into_iter();
-        let [guidances, controls] = [guidances, controls].map(|recipes| {
+        let [noise, solver, combine, guidances, controls] = parts.map(|recipes| -> Vec<Recipe> {
             recipes.into_iter().zip(fits.by_ref()).filter_map(|(recipe, fits)| fits.then_some(recipe)).collect()
         });
-        Stored { guidances, controls, missing, too_large }
+        let [solver, combine] = [solver, combine].map(|recipes| recipes.into_iter().next());
+        Self { noise: !noise.is_empty(), solver, combine, guidances, controls, missing, too_large }
+    }
+}
+
+/// Returns a recipe if `make` can read it, or if its value is from outside this crate. Numbers that are not finite
+/// cannot be read.
+pub(super) fn readable<T>(recipe: Recipe, make: fn(&Recipe) -> Result<T>) -> Result<Recipe> {
+    match make(&recipe) {
+        Ok(_) | Err(Error::NotRepeatable { .. }) => Ok(recipe),
+        Err(error) => Err(error),
     }
 }
 
 /// Returns the recipes, and adds the errors of the others to `missing`.
-fn told(recipes: impl Iterator<Item = Result<Recipe>>, missing: &mut Vec<Note>) -> Vec<Recipe> {
-    recipes.filter_map(|recipe| recipe.map_err(|error| missing.push(error.to_string().into())).ok()).collect()
+fn told(recipes: Vec<Result<Recipe>>, missing: &mut Vec<Note>) -> Vec<Recipe> {
+    let told = |recipe: Result<Recipe>| recipe.map_err(|error| missing.push(error.to_string().into())).ok();
+    recipes.into_iter().filter_map(told).collect()
 }
 
-/// Returns for each guidance method, then for each ControlNet, whether a PNG holds it beside those before it.
-fn fitting<'r>(guidances: &'r [Recipe], controls: &'r [Recipe]) -> Vec<bool> {
-    let mut extent = Extent::default();
-    let fits = |(index, recipe): (usize, &'r Recipe)| {
+/// Returns for each recipe of each kind whether a PNG holds it beside those before it.
+fn fitting(parts: &[Vec<Recipe>]) -> Vec<bool> {
+    let mut extent = Extent::of_plain_settings();
+    let mut fits = Vec::new();
+    for (index, recipe) in parts.iter().flat_map(|recipes| recipes.iter().enumerate()) {
         let with = extent.with(&recipe.settings);
-        let fits = with.fits() && index < MOST_GUIDANCES;
-        if fits {
+        let is_held = with.fits() && index < MOST_GUIDANCES;
+        if is_held {
             extent = with;
         }
-        fits
-    };
-    guidances.iter().enumerate().chain(controls.iter().enumerate()).map(fits).collect()
+        fits.push(is_held);
+    }
+    fits
 }
 
-/// Returns a sentence about a method that does not fit.
+/// Returns a sentence about a part that does not fit.
 fn sentence((recipe, fits): (&Recipe, &bool)) -> Option<Note> {
-    let [most, text] = [UNPACKED, TEXT].map(|bytes| bytes >> 20);
+    let [most, text, values] = [UNPACKED, TEXT, json::MOST as u64].map(|bytes| bytes >> 20);
     (!fits).then(|| {
         format!(
-            "the saved picture will not repeat {}: a PNG holds {MOST_GUIDANCES} methods, and maps and pictures of {most} \
-             MiB ({text} MiB as text); use smaller or fewer maps and pictures",
+            "the saved picture will not repeat {}: a PNG holds {MOST_GUIDANCES} methods, maps and pictures of {most} \
+             MiB ({text} MiB as text), and other settings of {values} MiB; use smaller or fewer of them",
             recipe.name
         )
         .into()

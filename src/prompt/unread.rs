@@ -1,6 +1,9 @@
 //! Syntax of the AUTOMATIC1111 web UI that this crate reads as text.
 
-use crate::wording::{Note, Remedy};
+use crate::wording::{Note, QUOTED, Remedy, shortened};
+
+/// Kinds of networks that tags in a prompt add, and true for those that this crate can add in another way.
+const NETWORKS: [(&str, bool); 3] = [("lora", true), ("lyco", true), ("hypernet", false)];
 
 /// Returns notes about syntax of the web UI in a prompt that is read as text, one for each kind: networks
 /// (`<lora:ink:0.8>`), combined prompts (`AND`) and schedules of words (`[red:blue:0.5]`, `[red|blue]`).
@@ -8,8 +11,10 @@ use crate::wording::{Note, Remedy};
 /// Source: stable-diffusion-webui's `extra_networks.py` and `prompt_parser.py`.
 pub(crate) fn unread(prompt: &str) -> Vec<Note> {
     let mut notes = Vec::new();
-    if let Some(network) = network(prompt) {
-        notes.push(Remedy::Lora.after(format!("networks in the prompt, such as <{network}>, are read as text")));
+    if let Some((network, is_addable)) = network(prompt) {
+        let network = shortened(network, QUOTED);
+        let remedy = Some(Remedy::Lora).filter(|_| is_addable);
+        notes.push(Note { remedy, ..format!("networks in the prompt, such as <{network}>, are read as text").into() });
     }
     if combines(prompt) {
         notes.push(
@@ -19,6 +24,7 @@ pub(crate) fn unread(prompt: &str) -> Vec<Note> {
         );
     }
     if let Some(schedule) = schedule(prompt) {
+        let schedule = shortened(schedule, QUOTED);
         notes.push(format!("schedules in the prompt, such as {schedule}, are read as text of a smaller weight").into());
     }
     notes
@@ -28,14 +34,15 @@ const fn is_word(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || letter == '_'
 }
 
-/// Returns the inside of the first tag of a network, such as `lora:ink:0.8`.
-fn network(prompt: &str) -> Option<&str> {
+/// Returns the inside of the first tag of a network, such as `lora:ink:0.8`, and true if this crate can add the network
+/// in another way.
+fn network(prompt: &str) -> Option<(&str, bool)> {
     let inside = prompt.split('<').skip(1).filter_map(|rest| Some(rest.split_once('>')?.0));
-    let is_tag = |inside: &&str| match inside.split_once(':') {
-        Some((kind, name)) => !kind.is_empty() && kind.chars().all(is_word) && !name.is_empty(),
-        None => false,
+    let tag = |inside: &str| {
+        let (kind, _) = inside.split_once(':').filter(|(_, name)| !name.is_empty())?;
+        NETWORKS.iter().find(|(known, _)| *known == kind).map(|(_, is_addable)| *is_addable)
     };
-    inside.into_iter().find(is_tag)
+    inside.into_iter().find_map(|inside| Some((inside, tag(inside)?)))
 }
 
 /// Returns true if the prompt has `AND` as a whole word.
@@ -63,8 +70,8 @@ fn schedule(prompt: &str) -> Option<&str> {
         match letter {
             '\\' => drop(letters.next()),
             '(' | '[' => open.push(Open { letter, start: at, colon: None, bar: false }),
-            ':' => open.iter_mut().last().into_iter().for_each(|open| open.colon = Some(at + 1)),
-            '|' => open.iter_mut().last().into_iter().for_each(|open| open.bar = true),
+            ':' => open.last_mut().into_iter().for_each(|open| open.colon = Some(at + 1)),
+            '|' => open.last_mut().into_iter().for_each(|open| open.bar = true),
             ')' | ']' => {
                 let Some(Open { letter: '[', start, colon, bar }) = open.pop().filter(|_| letter == ']') else {
                     continue;
@@ -86,10 +93,10 @@ mod tests {
 
     #[test]
     fn networks_and_words_are_found() {
-        assert_eq!(network("a boat <lora:ink:0.8>, sea"), Some("lora:ink:0.8"));
-        assert_eq!(network("a < b > c, <:3>, <b>, <lora:>, <hypernet:x>"), Some("hypernet:x"));
-        assert_eq!(network("<<<lora:a b>"), Some("lora:a b"));
-        assert_eq!(network("a <- b, <cat-toy>"), None);
+        assert_eq!(network("a boat <lora:ink:0.8>, sea"), Some(("lora:ink:0.8", true)));
+        assert_eq!(network("a < b > c, <:3>, <b>, <lora:>, <hypernet:x>"), Some(("hypernet:x", false)));
+        assert_eq!(network("<<<lyco:a b>"), Some(("lyco:a b", true)));
+        assert_eq!(network("a <- b, <cat-toy>, <b:c>, <region:x>"), None);
         assert!(["a AND b", "AND", "a,AND:1.2", "a\nAND b"].iter().all(|prompt| combines(prompt)));
         assert!(["a and b", "BAND", "ANDROID", "SAND AND_B"].iter().all(|prompt| !combines(prompt)));
     }
@@ -119,6 +126,9 @@ mod tests {
         let told = ["<lora:ink:1>", "AND", "[sea:sky:0.5]"];
         assert!(notes.iter().zip(told).all(|(note, told)| note.text.contains(told)), "{notes:?}");
         assert_eq!(notes[0].remedy, Some(Remedy::Lora));
+        assert_eq!(unread("<hypernet:ink:1>")[0].remedy, None, "a hypernetwork cannot be added");
         assert_eq!(unread("a (red:1.2) boat, [sea], #ffd700 sand"), []);
+        let notes = unread(&format!("<lora:{0}> AND [{0}|{0}]", "a ".repeat(10_000)));
+        assert!(notes.iter().all(|note| note.text.chars().count() < 200), "{notes:?}");
     }
 }

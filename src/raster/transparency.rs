@@ -6,7 +6,7 @@ use image::{DynamicImage, RgbImage, Rgba, RgbaImage};
 /// The treatment of transparency when a picture was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Transparency {
-    /// No pixel was transparent.
+    /// No pixel was visibly transparent.
     #[default]
     None,
     /// Transparent parts became white.
@@ -21,6 +21,9 @@ pub(crate) enum Transparency {
     TransparentOffMask,
 }
 
+/// Smallest alpha that counts as opaque. Programs that resize pictures leave an alpha of 254 where it was 255, and no
+/// eye sees the background through such a pixel.
+const OPAQUE: u8 = 250;
 const WHITE: Rgb = Rgb(255, 255, 255);
 const BLACK: Rgb = Rgb(0, 0, 0);
 /// Smallest channel value of a color that is lost on white.
@@ -58,7 +61,7 @@ pub(super) fn flattened(picture: DynamicImage) -> (RgbImage, Transparency) {
     let seen = Seen::of(&picture);
     let is_light = seen.count > 0 && seen.least.iter().all(|value| *value >= LIGHTEST);
     let (background, transparency) = match seen.lowest {
-        255 => (WHITE, Transparency::None),
+        OPAQUE.. => (WHITE, Transparency::None),
         _ if is_light => (BLACK, Transparency::OverBlack),
         _ => (WHITE, Transparency::OverWhite),
     };
@@ -72,7 +75,7 @@ pub(super) fn masked(picture: &RgbaImage) -> (RgbImage, Transparency) {
     let is_plain = seen.least.iter().zip(seen.most).all(|(least, most)| most.saturating_sub(*least) <= SAME);
     let is_dark = seen.most.iter().all(|value| *value <= DARKEST);
     let transparency = match (is_shape, is_plain, seen.is_gray) {
-        (false, ..) if seen.lowest == 255 => Transparency::None,
+        (false, ..) if seen.lowest >= OPAQUE => Transparency::None,
         (false, ..) | (true, false, true) => Transparency::TransparentOffMask,
         // A hole: in black, as ComfyUI and GIMP write masks, or in the picture itself.
         (true, true, true) if is_dark => Transparency::TransparentInMask,
@@ -155,6 +158,7 @@ mod tests {
         assert_eq!(opened([[0; 3]; 3], [0, 51, 255]), (vec![255, 204, 0], Transparency::OverWhite));
         assert_eq!(opened([[0; 3]; 3], [0; 3]), (vec![255; 3], Transparency::OverWhite));
         assert_eq!(opened([[0; 3], [7; 3], [255; 3]], [255; 3]), (vec![0, 7, 255], Transparency::None));
+        assert_eq!(opened([[0; 3], [7; 3], [255; 3]], [254, 253, 255]), (vec![1, 9, 255], Transparency::None));
         let (least, most) = (RgbaImage::new(0, 0), DynamicImage::ImageLuma8(image::GrayImage::new(1, 1)));
         assert_eq!(red(flattened(least.into())), (vec![], Transparency::None));
         assert_eq!(red(flattened(most)), (vec![0], Transparency::None));
@@ -186,6 +190,8 @@ mod tests {
     fn masks_with_colors_keep_their_meaning() {
         let opaque = masked(&picture([[0; 3], [90; 3], [255; 3]], [255; 3]));
         assert_eq!(red(opaque), (vec![0, 90, 255], Transparency::None));
+        let nearly_opaque = masked(&picture([[0; 3], [90; 3], [255; 3]], [254; 3]));
+        assert_eq!(red(nearly_opaque), (vec![0, 90, 254], Transparency::None));
         let black_and_white = masked(&picture([[255; 3], [0; 3], [255; 3]], [0, 255, 255]));
         assert_eq!(red(black_and_white), (vec![0, 0, 255], Transparency::TransparentOffMask));
         let picture_with_a_hole = masked(&picture([[0; 3], [30, 90, 200], [200, 90, 30]], [0, 255, 255]));

@@ -8,7 +8,9 @@ pub use thumbnails::KeptPictures;
 pub(crate) use thumbnails::{complete, thin};
 
 use crate::error::{Error, Result};
+use crate::json;
 use crate::raster;
+use crate::wording::{QUOTED, shortened};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -60,17 +62,21 @@ impl Recipe {
     pub(crate) fn into_read<T: DeserializeOwned>(self) -> Result<T> {
         let name = self.name;
         serde_json::from_value(self.settings)
+            .map_err(json::shortened)
             .map_err(|error| Error::Malformed { file: format!("recipe of {name}"), problem: error.to_string() })
     }
 
     /// Returns the error for a name that this crate does not know. `what` is the expected kind of value.
     pub(crate) fn unknown(&self, what: &str) -> Error {
-        Error::NotRepeatable { what: format!("{}, which is no {what} of this crate,", self.name) }
+        let name = shortened(&self.name, QUOTED);
+        Error::NotRepeatable { what: format!("{name}, which is no {what} of this crate,") }
     }
 }
 
 /// Limit in bytes of all texts in the settings of a file, which leaves room for other texts in a PNG.
 pub(crate) const TEXT: u64 = 192 << 20;
+/// Room in bytes for the plain settings and the notes of a run beside its methods, as text and as values.
+const ROOM: usize = 4 << 20;
 
 /// The size of settings in a file, as the headers of pictures and the shapes of packed values say. Values that unpack
 /// to more are refused later.
@@ -80,6 +86,8 @@ pub(crate) struct Extent<'v> {
     text: u64,
     /// Bytes to which pictures and packed values unpack.
     unpacked: u64,
+    /// Bytes of memory that the values take, as [`json::parse`] counts them.
+    values: usize,
     /// Label maps that are counted, because equal ones are unpacked once.
     label_maps: HashSet<&'v str>,
 }
@@ -88,6 +96,11 @@ impl<'v> Extent<'v> {
     /// Returns the size of some settings.
     pub(crate) fn of(settings: &'v Value) -> Self {
         Self::default().with(settings)
+    }
+
+    /// Returns the largest size of a run's settings without its methods.
+    pub(crate) fn of_plain_settings() -> Self {
+        Self { text: ROOM as u64, values: ROOM, ..Self::default() }
     }
 
     /// Returns the size with further settings.
@@ -99,6 +112,7 @@ impl<'v> Extent<'v> {
 
     /// Adds the size of further settings.
     fn add(&mut self, settings: &'v Value) {
+        self.values = self.values.saturating_add(json::own_memory(settings));
         match settings {
             Value::String(text) => {
                 self.text += text.len() as u64;
@@ -115,9 +129,9 @@ impl<'v> Extent<'v> {
         }
     }
 
-    /// Returns true if a file can hold settings of this size.
+    /// Returns true if settings of this size can be read from a file.
     pub(crate) const fn fits(&self) -> bool {
-        self.unpacked <= UNPACKED && self.text <= TEXT
+        self.unpacked <= UNPACKED && self.text <= TEXT && self.values <= json::MOST
     }
 }
 
@@ -160,5 +174,6 @@ mod tests {
         assert_eq!(unpacked(&json!([labels("AA"), { "deeper": labels("AA") }, labels("BB")])), 2 * 300 * 200);
         let letters = "x".repeat(1 << 20);
         assert!(Extent::of(&json!(vec![&letters; 192])).fits() && !Extent::of(&json!(vec![&letters; 193])).fits());
+        assert!(Extent::of(&json!(vec![0; 500_000])).fits() && !Extent::of(&json!(vec![0; 600_000])).fits());
     }
 }

@@ -4,6 +4,7 @@
 use crate::error::Result;
 use crate::raster::{self, Filter, Raster};
 use crate::size::Size;
+use crate::wording::{QUOTED, shortened};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -13,6 +14,9 @@ use std::collections::HashMap;
 const PREFIX: &str = "picture sha256:";
 /// Longer side of a thumbnail in pixels. A picture of this side or smaller is kept whole.
 const SIDE: u32 = 96;
+
+/// Number of a hash's letters in messages.
+const SHOWN: usize = 12;
 
 /// Form in which a saved recipe keeps the pictures that steered its run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,8 +76,8 @@ pub(crate) fn complete(settings: &mut Value, pictures: &[Raster]) -> Result<Vec<
         match known.get(hash) {
             Some(picture) => *text = picture.data_url()?,
             None => {
-                let size = rest.split(' ').next().unwrap_or_default().replace('x', "×");
-                missing.push(format!("sha256:{} of {size} pixels", hash.get(..12).unwrap_or(hash)));
+                let size = shortened(rest.split(' ').next().unwrap_or_default(), QUOTED).replace('x', "×");
+                missing.push(format!("sha256:{} of {size} pixels", shortened(hash, SHOWN)));
             }
         }
         Ok(())

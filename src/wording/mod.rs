@@ -37,6 +37,7 @@ mod note;
 mod remedy;
 
 pub use note::Note;
+pub(crate) use note::{LONG_QUOTE, QUOTED, shortened};
 pub use remedy::Remedy;
 
 /// The words of a program for the settings and remedies that messages name.

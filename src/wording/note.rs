@@ -6,6 +6,13 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::fmt;
 
+/// Largest number of letters of a text that a note quotes.
+pub(crate) const QUOTED: usize = 60;
+/// Largest number of letters of a quoted text that the note is about, such as the unread end of a prompt.
+pub(crate) const LONG_QUOTE: usize = 400;
+/// Largest number of letters of a note that is read from a file.
+const LONGEST: usize = 1000;
+
 /// A text for a reader, with the guidance method that it is from and a way out of what it tells. The `Display` text is
 /// in the words of this library; [`Note::worded`] uses those of another program.
 ///
@@ -28,6 +35,17 @@ impl Note {
         let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
         format!("{origin}{}{remedy}", self.text)
     }
+}
+
+/// Returns the beginning of a text in one line, of at most `most` letters.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    let line = || {
+        let words = text.split_whitespace().enumerate();
+        words.flat_map(|(index, word)| (index > 0).then_some(' ').into_iter().chain(word.chars()))
+    };
+    let start: String = line().take(most).collect();
+    let ellipsis = if line().nth(most).is_some() { "…" } else { "" };
+    format!("{}{ellipsis}", start.trim_end())
 }
 
 impl Remedy {
@@ -60,7 +78,7 @@ impl Serialize for Note {
 }
 
 impl<'de> Deserialize<'de> for Note {
-    /// Reads a string or an object. A remedy that this version does not know is left out.
+    /// Reads a string or an object. A remedy that this version does not know is left out, and a long text is cut.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -68,16 +86,28 @@ impl<'de> Deserialize<'de> for Note {
             Text(String),
             Whole { text: String, remedy: Value },
         }
-        Ok(match Form::deserialize(from)? {
-            Form::Text(text) => text.into(),
-            Form::Whole { text, remedy } => Self { remedy: Remedy::deserialize(remedy).ok(), ..text.into() },
-        })
+        let (text, remedy) = match Form::deserialize(from)? {
+            Form::Text(text) => (text, None),
+            Form::Whole { text, remedy } => (text, Remedy::deserialize(remedy).ok()),
+        };
+        Ok(Self { remedy, ..shortened(&text, LONGEST).into() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quoted_text_is_shortened_to_one_line() {
+        for (text, short) in
+            [("a  red\nboat ", "a red boat"), ("a red boats", "a red boat…"), ("", ""), ("äöüäöüäöüäö", "äöüäöüäöüä…")]
+        {
+            assert_eq!(shortened(text, 10), short);
+        }
+        let read = serde_json::from_value::<Note>(json!("a ".repeat(1 << 20))).expect("a note");
+        assert!(read.text.chars().count() <= LONGEST + 1);
+    }
 
     #[test]
     fn note_survives_in_a_file() {

@@ -345,6 +345,17 @@ fn model_in_the_cache_needs_no_network() -> Result<()> {
     };
     fails("unet/diffusion_pytorch_model.safetensors", "unet/*.safetensors is not in the cache");
     fails("scheduler/scheduler_config.json", "scheduler/* is not in the cache");
+    fails("model_index.json", "model_index.json is not in the cache");
+    let message = away.fetch(Some("fp16")).unwrap_err().to_string();
+    assert!(message.contains("variant fp16 is not in the cache, and the hub cannot be reached"), "{message}");
+    std::fs::copy(
+        snapshot.join("vae/diffusion_pytorch_model.safetensors"),
+        snapshot.join("vae/diffusion_pytorch_model.fp16.safetensors"),
+    )
+    .expect("copied");
+    away.fetch(Some("fp16"))?;
+    let message = server.hub(cache.path()).fetch(Some("bf16")).unwrap_err().to_string();
+    assert!(message.contains("the repository has no bf16 files; its weights are"), "{message}");
     let message = Hub { revision: "v2".into(), ..away }.fetch(None).unwrap_err().to_string();
     assert!(message.contains("revision v2 is not in the cache, and the hub cannot be reached"), "{message}");
     Ok(())

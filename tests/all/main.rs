@@ -38,6 +38,7 @@ mod reference_color;
 mod regions;
 mod reports;
 mod sdxl;
+mod shipped;
 mod sketch_keras;
 mod surface;
 mod tiling;

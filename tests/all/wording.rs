@@ -1,8 +1,9 @@
 //! Messages in the words of a program, and remedies as values.
 
+use super::shipped::shipped;
 use impasto::wording::{Note, Remedy, Wording};
 use impasto::{Error, Pipeline, Raster, Result, Rgb, Source};
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{TokenStream, TokenTree};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -44,20 +45,18 @@ const CALLERS: &[&str] = &[
     "Transition",
 ];
 
-/// Returns the string literals of a file outside of attributes, comments and tests.
+/// Returns the string literals of code outside of attributes and comments.
 fn literals(tokens: TokenStream, found: &mut Vec<String>) {
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
         match token {
-            // An attribute may hold documentation, or mark a module of tests.
+            // An attribute may hold documentation.
             TokenTree::Punct(mark) if mark.as_char() == '#' => {
                 tokens.next_if(|token| matches!(token, TokenTree::Punct(mark) if mark.as_char() == '!'));
                 let Some(TokenTree::Group(attribute)) = tokens.next() else { continue };
                 let attribute = attribute.stream();
-                match attribute.to_string().replace(' ', "").as_str() {
-                    "cfg(test)" => drop(tokens.by_ref().find(is_body)),
-                    text if text.starts_with("error(") => literals(attribute, found),
-                    _ => {}
+                if attribute.to_string().replace(' ', "").starts_with("error(") {
+                    literals(attribute, found);
                 }
             }
             TokenTree::Group(group) => literals(group.stream(), found),
@@ -67,10 +66,6 @@ fn literals(tokens: TokenStream, found: &mut Vec<String>) {
             _ => {}
         }
     }
-}
-
-fn is_body(token: &TokenTree) -> bool {
-    matches!(token, TokenTree::Group(body) if body.delimiter() == Delimiter::Brace)
 }
 
 /// Returns the names of the library in a text, such as `Request` in "give the picture to Request::start".
@@ -105,7 +100,7 @@ fn messages_name_the_library_only_in_remedies() {
     let mut all = Vec::new();
     for file in sources() {
         let mut found = Vec::new();
-        literals(fs::read_to_string(&file).expect("a file").parse().expect("tokens"), &mut found);
+        literals(shipped(fs::read_to_string(&file).expect("a file").parse().expect("tokens")), &mut found);
         for text in found.iter().filter(|text| text.contains(' ')) {
             let foreign = owners(text).into_iter().find(|name| !CALLERS.contains(name));
             all.extend(foreign.map(|name| format!("{}: {name} in {text:?}", file.display())));
@@ -119,7 +114,7 @@ fn owners_are_found_in_messages() {
     assert_eq!(owners("give the picture to Request::start, or to `Origin::Picture`"), ["Request", "Origin"]);
     assert_eq!(owners("a path such as std::fs, or a::B; C :: d"), [""; 0]);
     let mut found = Vec::new();
-    let code = "#[doc = \"no A::b\"] #[error(\"yes\")] fn f() { g(\"C::d\") } #[cfg(test)] mod tests { const X: &str = \"E::f\"; } const Y: &str = \"Z\";";
+    let code = "#[doc = \"no A::b\"] #[error(\"yes\")] fn f() { g(\"C::d\") } const Y: &str = \"Z\";";
     literals(code.parse().expect("tokens"), &mut found);
     assert_eq!(found, ["yes", "C::d", "Z"]);
 }

@@ -94,11 +94,12 @@ impl Canvas {
     }
 
     /// Returns the share of the maps whose colors belong to no area but are near an area's color, and the tolerance at
-    /// which they belong to the area; `None` for a share that does not matter.
-    pub(super) fn nearly_used(&self) -> Option<(f64, f64)> {
+    /// which they belong to the area; `None` for a share that does not matter. `unused` are all colors that belong to
+    /// no area.
+    pub(super) fn nearly_used(&self, unused: &[ColorShare]) -> Option<(f64, f64)> {
         let apart =
             |pixel| self.areas.iter().filter_map(Area::rgb).map(|color| distance(color, pixel)).min_by(f64::total_cmp);
-        let unused = self.unused().into_iter().filter_map(|entry| Some((entry.share, apart(entry.color)?)));
+        let unused = unused.iter().filter_map(|entry| Some((entry.share, apart(entry.color)?)));
         let near = unused.filter(|(_, apart)| *apart <= NEAR);
         let (share, tolerance) = near.fold((0.0, 0.0), |(sum, most), (share, apart)| (sum + share, apart.max(most)));
         (share >= LEAST_SHARE).then(|| (share, tolerance.ceil()))
@@ -170,7 +171,7 @@ impl Canvas {
             return Ok(());
         }
         let palette = palette.colors().iter().map(|entry| (entry.color, entry.share)).collect();
-        let tolerance = self.nearly_used().map(|(_, tolerance)| tolerance);
+        let tolerance = self.nearly_used(&self.unused()).map(|(_, tolerance)| tolerance);
         Err(Error::ColorNotInMap { missing, palette, tolerance })
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::guidance::{Curve, Picture, Report};
 use crate::prompt::TokenSpan;
 use crate::window::Window;
-use crate::wording::{Note, Remedy};
+use crate::wording::{Note, QUOTED, Remedy, shortened};
 use serde::Serialize;
 use std::fmt;
 use tch::{Kind, Tensor};
@@ -119,7 +119,8 @@ impl PaintWarning {
                 Remedy::Window.after(problem)
             }
             Self::Thin { phrase, largest_cell } => Remedy::LargerArea.after(format!(
-                "the area of \"{phrase}\" covers at most {:.0} % of any cell, so the effect is weak",
+                "the area of \"{}\" covers at most {:.0} % of any cell, so the effect is weak",
+                shortened(phrase, QUOTED),
                 100.0 * largest_cell
             )),
             Self::ManyColors { share, colors } => Remedy::Tolerance
@@ -134,6 +135,7 @@ impl PaintWarning {
                 "the negative prompt was never evaluated, so its areas did nothing; use a guidance scale above 1".into()
             }
             Self::NotInBranch { phrase, prompt, role } => {
+                let [phrase, prompt] = [phrase, prompt].map(|text| shortened(text, QUOTED));
                 format!("\"{phrase}\" is not in \"{prompt}\", so the phrase is not painted in the branch \"{role}\"")
                     .into()
             }
@@ -202,7 +204,9 @@ impl Trace {
         if share > 0.5 && unused.len() > 64 {
             warnings.push(PaintWarning::ManyColors { share, colors: unused.len() });
         }
-        warnings.extend(canvas.nearly_used().map(|(share, tolerance)| PaintWarning::NearColors { share, tolerance }));
+        warnings.extend(
+            canvas.nearly_used(&unused).map(|(share, tolerance)| PaintWarning::NearColors { share, tolerance }),
+        );
         let branch = if areas.iter().all(|area| area.negative) { Branch::Uncond } else { Branch::Cond };
         Ok(Self { images, areas, branch, unused, steps: Vec::new(), warnings })
     }
@@ -253,7 +257,8 @@ impl Trace {
     /// Creates the report for files: figures as JSON, and the mask of every area on the finest grid
     /// ([areas, 1 or n, h, w]) as a picture.
     pub(super) fn summary(&self, masks: &Tensor) -> Result<Report> {
-        let data = serde_json::to_value(self.report()?)
+        let told = self.report()?;
+        let data = serde_json::to_value(&told)
             .map_err(|error| Error::Malformed { file: "paint report".into(), problem: error.to_string() })?;
         let phrases: Vec<String> = self.areas.iter().map(|area| format!("\"{}\"", area.phrase)).collect();
         let mut report = Report { data, ..Report::new(format!("PaintWithWords {}", phrases.join(", "))) };
@@ -266,10 +271,9 @@ impl Trace {
                 report.pictures.push(if count == 1 { picture } else { picture.image(image as usize) });
             }
         }
-        let steps = self.report()?.steps;
         for image in 0..self.images as usize {
             let added = |step: &PaintedStep| Some((step.index, *step.per_weight.get(image)?));
-            let points: Vec<(usize, f64)> = steps.iter().filter_map(added).collect();
+            let points: Vec<(usize, f64)> = told.steps.iter().filter_map(added).collect();
             if !points.is_empty() {
                 let curve = Curve::new("added to the scores by a weight of 1", points);
                 report.curves.push(Curve { image: Some(image), ..curve });

@@ -2,6 +2,7 @@
 
 use super::settings::{Settings, text};
 use crate::pipeline::infotext::{Infotext, Program};
+use crate::prompt::LONGEST;
 use serde_json::{Map, Value};
 use std::collections::{HashSet, VecDeque};
 
@@ -11,6 +12,26 @@ pub(super) const CLASS: &str = "class_type";
 const MOST_SAMPLERS: usize = 64;
 /// Largest number of nodes that are looked at on the way to a value.
 const LONGEST_WAY: usize = 256;
+/// Largest number of bytes of a setting. Many nodes may link to one long text.
+const LONGEST_SETTING: usize = 1024;
+/// Inputs of the nodes that are samplers: the settings themselves, or links to nodes for parts of the settings.
+const SAMPLERS: [&[&str]; 3] =
+    [&["sampler_name", "steps", "positive"], &["sampler", "sigmas", "positive"], &["sampler", "sigmas", "guider"]];
+/// Inputs of a sampler that lead to the nodes for parts of its settings.
+const PARTS: [&str; 4] = ["noise", "guider", "sampler", "sigmas"];
+/// Class of the guider without classifier-free guidance.
+const BASIC_GUIDER: &str = "BasicGuider";
+/// Classes of the nodes for parts of a sampler's settings whose inputs are all read.
+const READ: [&str; 8] = [
+    "RandomNoise",
+    BASIC_GUIDER,
+    "CFGGuider",
+    "KSamplerSelect",
+    "BasicScheduler",
+    "KarrasScheduler",
+    "ExponentialScheduler",
+    "Reroute",
+];
 /// Inputs that may hold the text of a node.
 const TEXTS: [&str; 4] = ["text", "text_g", "prompt", "string"];
 /// Inputs that may hold the value of a node for one value.
@@ -31,46 +52,71 @@ pub(super) fn schedule(name: &str) -> String {
 ///
 /// Of several samplers, the first one that starts from an empty latent counts.
 ///
-/// Source: `nodes.py` and `comfy/samplers.py` of ComfyUI.
+/// Source: `nodes.py`, `comfy/samplers.py` and `comfy_extras/nodes_custom_sampler.py` of ComfyUI.
 pub(super) fn read(graph: Map<String, Value>) -> Option<Infotext> {
     let graph = Graph(graph);
     let samplers = graph.samplers();
     let first = samplers.iter().find(|node| graph.empty_latent(**node).is_some());
     let node = *first.or_else(|| samplers.first())?;
-    let positive = graph.texts(node.input("positive")?, "negative");
+    // A sampler without a node for a part has the values of the part itself.
+    let part = |name| graph.way(node, name).last().copied().unwrap_or(node);
+    let [noise, guider, solver, sigmas] = PARTS.map(part);
+    let positive = graph.texts(guider.first(&["positive", "conditioning"])?, "negative");
     let (encoder, _) = positive.first()?;
     let mut settings = Settings::new(Program::ComfyUi, Map::new());
     settings.prompt(&joined(&positive));
-    let negative = node.input("negative").map(|link| graph.texts(link, "positive"));
+    let negative = guider.input("negative").map(|link| graph.texts(link, "positive"));
     settings.negative(joined(&negative.unwrap_or_default()));
-    settings.add("Steps", graph.value(node, &["steps"]));
-    settings.add("Sampler", graph.value(node, &["sampler_name"]));
-    settings.add("Schedule type", graph.value(node, &["scheduler"]).map(|name| schedule(&name)));
-    settings.add("CFG scale", graph.value(node, &["cfg"]));
-    settings.add("Seed", graph.value(node, &["seed", "noise_seed"]));
+    settings.add("Steps", graph.value(sigmas, &["steps"]));
+    settings.add("Sampler", graph.value(solver, &["sampler_name"]));
+    // The class of a node with one spacing names the spacing.
+    let spacing = graph.value(sigmas, &["scheduler"]);
+    let spacing = spacing.or_else(|| sigmas.class.strip_suffix("Scheduler").map(str::to_owned));
+    settings.add("Schedule type", spacing.map(|name| schedule(&name)));
+    let scale = graph.value(guider, &["cfg"]);
+    settings.add("CFG scale", scale.or_else(|| (guider.class == BASIC_GUIDER).then(|| "1".to_owned())));
+    settings.add("Seed", graph.value(noise, &["seed", "noise_seed"]));
     let latent = graph.empty_latent(node);
     let side = |name| graph.value(latent?, &[name]);
     settings.add("Size", side("width").zip(side("height")).map(|(width, height)| format!("{width}x{height}")));
-    let way = graph.way(node, "model");
+    let way = graph.way(guider, "model");
     settings.add("Model", way.iter().find_map(|node| graph.value(*node, &["ckpt_name", "unet_name"])));
     let layer = graph.way(*encoder, "clip").into_iter().find_map(|node| graph.value(node, &["stop_at_clip_layer"]));
     settings.add("Clip skip", layer.map(|layer| layer.trim_start_matches('-').to_owned()));
-    settings.add("Denoising strength", graph.value(node, &["denoise"]).filter(|share| share != "1"));
+    settings.add("Denoising strength", graph.value(sigmas, &["denoise"]).filter(|share| share != "1"));
     settings.add("RNG", Some("CPU".into()));
     for node in way {
         let strength = graph.value(node, &["strength_model"]).unwrap_or_default();
         settings.add("LoRA", graph.value(node, &["lora_name"]).map(|name| format!("{name} {strength}")));
     }
-    for name in ["start_at_step", "end_at_step", "add_noise"] {
+    for name in ["start_at_step", "end_at_step"] {
         settings.add(name, graph.value(node, &[name]));
+    }
+    let is_off = |switch: &String| ["disable", "false"].contains(&switch.as_str());
+    settings.add("add_noise", graph.value(node, &["add_noise"]).filter(is_off));
+    for name in ["sigma_max", "sigma_min", "rho"] {
+        settings.add(name, graph.value(sigmas, &[name]));
+    }
+    for part in PARTS {
+        for node in graph.way(node, part).into_iter().filter(|node| !READ.contains(&node.class)) {
+            settings.add(part, Some(node.class.chars().take(LONGEST_SETTING).collect()));
+        }
     }
     settings.add("Other samplers", (samplers.len() > 1).then(|| (samplers.len() - 1).to_string()));
     Some(settings.finish())
 }
 
-/// Joins the texts of several nodes.
-fn joined(texts: &[(Node<'_>, String)]) -> String {
-    texts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", ")
+/// Joins the texts of several nodes, up to the first text that makes the prompt too long to be read.
+fn joined(texts: &[(Node<'_>, &str)]) -> String {
+    let mut joined = String::new();
+    for (index, (_, text)) in texts.iter().enumerate() {
+        if joined.len() > LONGEST {
+            break;
+        }
+        joined.push_str(if index > 0 { ", " } else { "" });
+        joined.push_str(text);
+    }
+    joined
 }
 
 /// Nodes by their ids.
@@ -113,24 +159,31 @@ impl Graph {
 
     /// Returns the sampler nodes, in the order of their ids.
     fn samplers(&self) -> Vec<Node<'_>> {
-        let inputs = ["sampler_name", "steps", "positive"];
-        let is_sampler = |node: &Node<'_>| inputs.iter().all(|name| node.inputs.contains_key(*name));
+        let has = |node: &Node<'_>, inputs: &[&str]| inputs.iter().all(|name| node.inputs.contains_key(*name));
+        let is_sampler = |node: &Node<'_>| SAMPLERS.iter().any(|inputs| has(node, inputs));
         let nodes = self.0.keys().filter_map(|id| self.node(id)).filter(is_sampler);
         let mut samplers: Vec<Node<'_>> = nodes.take(MOST_SAMPLERS).collect();
         samplers.sort_by_key(|node| (node.id.len(), node.id));
         samplers
     }
 
-    /// Returns the value of the first of these inputs that is there. A link leads to a node that holds the value.
-    fn value(&self, node: Node<'_>, names: &[&str]) -> Option<String> {
+    /// Returns the value of the first of these inputs that is there: a text, a number or a truth value. A link leads to
+    /// a node that holds the value.
+    fn found<'g>(&'g self, node: Node<'g>, names: &[&str]) -> Option<&'g Value> {
         let mut input = node.first(names)?;
         for _ in 0..LONGEST_WAY {
             input = match input {
-                Value::String(_) | Value::Number(_) => return Some(text(input.clone())),
+                Value::String(_) | Value::Number(_) | Value::Bool(_) => return Some(input),
                 link => self.linked(link)?.first(&VALUES)?,
             };
         }
         None
+    }
+
+    /// Returns a value as [`found`](Self::found) does, as text; `None` for a text that is too long for a setting.
+    fn value(&self, node: Node<'_>, names: &[&str]) -> Option<String> {
+        let is_setting = |value: &&Value| value.as_str().is_none_or(|text| text.len() <= LONGEST_SETTING);
+        self.found(node, names).filter(is_setting).cloned().map(text)
     }
 
     /// Returns the nodes to which the input `name` leads, one after the other.
@@ -138,7 +191,8 @@ impl Graph {
         // The only input of a node without a name for it, such as `Reroute`, is the empty one.
         let next = |node: &Node<'_>| self.linked(node.first(&[name, ""])?);
         let first = from.input(name).and_then(|link| self.linked(link));
-        std::iter::successors(first, next).take(LONGEST_WAY).collect()
+        let mut seen = HashSet::new();
+        std::iter::successors(first, next).take(LONGEST_WAY).take_while(|node| seen.insert(node.id)).collect()
     }
 
     /// Returns the node of the empty latent that a sampler starts from; `None` if it starts from a picture or from the
@@ -151,14 +205,14 @@ impl Graph {
 
     /// Returns the nodes that hold the texts of a conditioning, with their texts. Links of the input `other` are not
     /// followed.
-    fn texts(&self, conditioning: &Value, other: &str) -> Vec<(Node<'_>, String)> {
+    fn texts(&self, conditioning: &Value, other: &str) -> Vec<(Node<'_>, &str)> {
         let (mut texts, mut seen) = (Vec::new(), HashSet::new());
         let mut open: VecDeque<Node<'_>> = self.linked(conditioning).into_iter().collect();
         while let Some(node) = open.pop_front().filter(|_| seen.len() < LONGEST_WAY) {
             if !seen.insert(node.id) || node.class == ERASER {
                 continue;
             }
-            match self.value(node, &TEXTS) {
+            match self.found(node, &TEXTS).and_then(Value::as_str) {
                 Some(text) => texts.push((node, text)),
                 None => {
                     let follows = |name: &str| name != other && !OTHERS.contains(&name);

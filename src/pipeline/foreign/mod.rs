@@ -259,6 +259,50 @@ mod tests {
     }
 
     #[test]
+    fn sampler_of_parts_is_read() {
+        let graph = r##"{
+            "1": {"class_type": "SamplerCustomAdvanced", "inputs": {"noise": ["2", 0], "guider": ["3", 0], "sampler": ["4", 0],
+                "sigmas": ["5", 0], "latent_image": ["6", 0]}},
+            "2": {"class_type": "RandomNoise", "inputs": {"noise_seed": 77}},
+            "3": {"class_type": "CFGGuider", "inputs": {"cfg": 5.5, "model": ["8", 0], "positive": ["9", 0], "negative": ["10", 0]}},
+            "4": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "dpmpp_2m"}},
+            "5": {"class_type": "BasicScheduler", "inputs": {"scheduler": "sgm_uniform", "steps": 20, "denoise": 0.5, "model": ["8", 0]}},
+            "6": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 768, "batch_size": 1}},
+            "8": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd15.safetensors"}},
+            "9": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["8", 1]}},
+            "10": {"class_type": "CLIPTextEncode", "inputs": {"text": "dog", "clip": ["8", 1]}}
+        }"##;
+        assert_eq!(
+            told(&[("prompt", graph)]),
+            "a cat\nNegative prompt: dog\nSteps: 20, Sampler: dpmpp_2m, Schedule type: sgm_uniform, CFG scale: 5.5, \
+             Seed: 77, Size: 512x768, Model: sd15.safetensors, Denoising strength: 0.5, RNG: CPU"
+        );
+        // Parts that are not read become fields.
+        let other = graph
+            .replace(r#""CFGGuider", "inputs": {"cfg": 5.5, "#, r#""BasicGuider", "inputs": {"#)
+            .replace(r#""positive": ["9", 0], "negative": ["10", 0]"#, r#""conditioning": ["9", 0]"#)
+            .replace(
+                r#""KSamplerSelect", "inputs": {"sampler_name": "dpmpp_2m"}"#,
+                r#""SamplerLMS", "inputs": {"order": 4}"#,
+            )
+            .replace(r#""sigmas": ["5", 0]"#, r#""sigmas": ["11", 0]"#)
+            .replace(
+                r#""BasicScheduler", "inputs": {"scheduler": "sgm_uniform", "#,
+                r#""KarrasScheduler", "inputs": {"rho": 7.0, "#,
+            )
+            .replacen('{', r#"{"11": {"class_type": "SplitSigmas", "inputs": {"sigmas": ["5", 0], "step": 9}}, "#, 1);
+        assert_eq!(
+            told(&[("prompt", &other)]),
+            "a cat\nSteps: 20, Schedule type: Karras, CFG scale: 1, Seed: 77, Size: 512x768, Model: sd15.safetensors, \
+             Denoising strength: 0.5, RNG: CPU, rho: 7, sampler: SamplerLMS, sigmas: SplitSigmas"
+        );
+        let own = r#""add_noise": false, "noise_seed": 7, "cfg": 8.0, "positive": ["9", 0], "negative": ["10", 0]"#;
+        let custom = graph.replace(r#""noise": ["2", 0], "guider": ["3", 0]"#, own);
+        assert!(told(&[("prompt", &custom)]).contains("CFG scale: 8, Seed: 7, Size: 512x768"));
+        assert!(told(&[("prompt", &custom)]).ends_with("add_noise: false"));
+    }
+
+    #[test]
     fn circles_in_a_graph_end() {
         let circle = r#"{
             "1": {"class_type": "KSampler", "inputs": {"seed": ["1", 0], "steps": ["2", 0], "sampler_name": ["2", 0],

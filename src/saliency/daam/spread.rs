@@ -41,7 +41,7 @@ const NEAR: f64 = 0.25;
 #[must_use]
 pub struct Spread {
     region: Region,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Rivals::is_empty")]
     rivals: Rivals,
     power: u32,
     recorder: Recorder,
@@ -51,10 +51,23 @@ pub struct Spread {
 
 /// The regions that compete with a spread region for cells.
 #[derive(Serialize, Deserialize)]
+#[serde(untagged)]
 enum Rivals {
     Regions(Vec<Region>),
-    /// The other regions of the region's label map, which a recipe then holds only once.
+    Named(NamedRivals),
+}
+
+/// Regions that a recipe names, and does not hold again.
+#[derive(Serialize, Deserialize)]
+enum NamedRivals {
+    /// The other regions of the region's label map.
     OtherLabels,
+}
+
+impl Rivals {
+    const fn is_empty(&self) -> bool {
+        matches!(self, Self::Regions(regions) if regions.is_empty())
+    }
 }
 
 impl Default for Rivals {
@@ -101,14 +114,14 @@ impl Spread {
     /// are those that [`Strokes::colors`](crate::hint::Strokes::colors) returns together. A recipe holds the drawing
     /// once, and not once for each region.
     pub fn among_drawing(mut self) -> Self {
-        self.rivals = Rivals::OtherLabels;
+        self.rivals = Rivals::Named(NamedRivals::OtherLabels);
         self
     }
 
     fn rivals(&self) -> Vec<Region> {
         match &self.rivals {
             Rivals::Regions(regions) => regions.clone(),
-            Rivals::OtherLabels => self.region.other_labels(),
+            Rivals::Named(NamedRivals::OtherLabels) => self.region.other_labels(),
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) enum Choice {
         files: Vec<String>,
         /// Folders of the parts of a model; the empty name for the repository itself.
         parts: Vec<String>,
+        /// True if some weights are those of the requested variant.
+        varied: bool,
     },
     File(String),
 }
@@ -76,18 +78,12 @@ impl Choice {
                 varied |= other;
                 files.extend(small(listed, &start).chain(chosen));
             }
-            return match variant {
-                Some(variant) if !varied => Err(hub.error(format!(
-                    "the repository has no {variant} files; its weights are {}; name no variant, because weights are \
-                     converted on loading",
-                    weight_names(listed, "").join(", ")
-                ))),
-                _ => Ok(Self::Folder { files, parts }),
-            };
+            return Ok(Self::Folder { files, parts, varied });
         }
         if listed.contains_key("config.json") {
-            let chosen = weights(hub, listed, "", variant, &mut read)?.0;
-            return Ok(Self::Folder { files: small(listed, "").chain(chosen).collect(), parts: vec![String::new()] });
+            let (chosen, varied) = weights(hub, listed, "", variant, &mut read)?;
+            let files = small(listed, "").chain(chosen).collect();
+            return Ok(Self::Folder { files, parts: vec![String::new()], varied });
         }
         match singles(listed).as_slice() {
             [] => Err(hub.error(
@@ -108,11 +104,16 @@ impl Choice {
         }
     }
 
+    /// Returns true for a folder without weights of the requested variant.
+    pub(super) const fn is_unvaried(&self) -> bool {
+        matches!(self, Self::Folder { varied: false, .. })
+    }
+
     /// Returns what is missing among the files that are there: a file, the weights of a network
     /// (`unet/*.safetensors`) or a whole part (`scheduler/*`). `None` if nothing is missing.
     pub(super) fn missing(&self, there: &BTreeMap<String, u64>) -> Option<String> {
         let (files, parts) = match self {
-            Self::Folder { files, parts } => (files, parts.as_slice()),
+            Self::Folder { files, parts, .. } => (files, parts.as_slice()),
             Self::File(_) => return None,
         };
         let file = files.iter().find(|file| !there.contains_key(*file)).cloned();
@@ -151,7 +152,7 @@ fn small<'l>(listed: &'l BTreeMap<String, u64>, start: &'l str) -> impl Iterator
 }
 
 /// Lists the weights at `start`, by names without `start`.
-fn weight_names<'l>(listed: &'l BTreeMap<String, u64>, start: &str) -> Vec<&'l str> {
+pub(super) fn weight_names<'l>(listed: &'l BTreeMap<String, u64>, start: &str) -> Vec<&'l str> {
     let inside = listed.keys().filter_map(|file| file.strip_prefix(start));
     inside.filter(|name| name.ends_with(".safetensors")).collect()
 }
@@ -230,11 +231,6 @@ mod tests {
         assert_eq!(choose(&FOLDER, None, hub()).unwrap(), wanted);
         let half = choose(&FOLDER, Some("fp16"), hub()).unwrap();
         assert!(half.contains(&FOLDER[4].to_owned()) && half.contains(&FOLDER[7].to_owned()) && half.len() == 6);
-        let message = choose(&FOLDER, Some("bf16"), hub()).unwrap_err().to_string();
-        assert!(
-            message.contains("owner/name: the repository has no bf16 files") && message.contains("vae/diffusion"),
-            "{message}"
-        );
         let single = choose(&FOLDER, None, Hub { file: Some("model.safetensors".into()), ..hub() }).unwrap();
         assert_eq!(single, ["model.safetensors"]);
         assert!(

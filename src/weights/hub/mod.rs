@@ -18,7 +18,7 @@ use super::source::Source;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::wording::Remedy;
-use choice::Choice;
+use choice::{Choice, weight_names};
 use download::{Client, Progress, Stop};
 use repository::{is_inside, is_plain};
 use serde::Deserialize;
@@ -82,14 +82,14 @@ impl Hub {
         let cached = hf_hub::Cache::new(cache).repo(repo);
         if settings.offline {
             let way = "and downloads are disabled (by HF_HUB_OFFLINE or by the program)";
-            return Ok((self.cached(&folder, way)?, None));
+            return Ok((self.cached(&folder, variant, way)?, None));
         }
         let client = Client::new(self, settings.endpoint, settings.token, folder.clone());
         let (sha, listed) = match self.listed(&client) {
             Ok(listed) => listed,
             Err(Stop::Error(error)) => return Err(error),
             Err(Stop::Again(problem)) => {
-                let source = self.cached(&folder, &format!("and the hub cannot be reached ({problem})"))?;
+                let source = self.cached(&folder, variant, &format!("and the hub cannot be reached ({problem})"))?;
                 let note = format!(
                     "the hub cannot be reached ({problem}); the model is the copy of {} in the cache; set \
                      HF_HUB_OFFLINE=1 to use the cache without a request",
@@ -103,6 +103,13 @@ impl Hub {
             client.fetch(&sha, file, listed.get(file).copied(), progress)?;
             files::read(&snapshot.join(file), files::LARGEST_TEXT)
         })?;
+        if let Some(variant) = variant.filter(|_| choice.is_unvaried()) {
+            return Err(self.error(format!(
+                "the repository has no {variant} files; its weights are {}; name no variant, because weights are \
+                 converted on loading",
+                weight_names(&listed, "").join(", ")
+            )));
+        }
         for file in choice.files() {
             client.fetch(&sha, file, listed.get(file).copied(), progress)?;
         }
@@ -127,7 +134,7 @@ impl Hub {
 
     /// Returns the source that is in the cache already, without any request. `reason` says in an error why nothing is
     /// downloaded.
-    fn cached(&self, folder: &Path, reason: &str) -> Result<Source> {
+    fn cached(&self, folder: &Path, variant: Option<&str>, reason: &str) -> Result<Source> {
         let missing = |what: String| {
             let command = format!("hf download {} --revision {}", self.repository, self.revision);
             self.error(format!("{what} is not in the cache, {reason}; run `{command}` with a network"))
@@ -142,9 +149,15 @@ impl Hub {
         if let Some(file) = self.file.as_ref().filter(|file| !listed.contains_key(*file)) {
             return Err(missing(file.clone()));
         }
-        // The variant is chosen when the model is loaded. Any weights of a part count.
+        // The first file of a download is at the root.
+        if listed.keys().all(|file| file.contains('/')) && self.file.is_none() {
+            return Err(missing("model_index.json".into()));
+        }
         let read = |file: &str| files::read(&snapshot.join(file), files::LARGEST_TEXT);
-        let choice = Choice::of(self, &listed, None, read)?;
+        let choice = Choice::of(self, &listed, variant, read)?;
+        if let Some(variant) = variant.filter(|_| choice.is_unvaried()) {
+            return Err(missing(format!("variant {variant}")));
+        }
         match choice.missing(&listed) {
             Some(what) => Err(missing(what)),
             None => Ok(choice.source(&snapshot)),

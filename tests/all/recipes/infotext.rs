@@ -117,6 +117,34 @@ fn schedule_of_the_web_ui_is_followed() -> Result<()> {
 }
 
 #[test]
+fn unknown_schedule_type_has_a_note() -> Result<()> {
+    let folder = Folder::new();
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut notes = |fields: &str| -> Result<String> {
+        let words = format!("1girl\nSteps: 3, {fields}, Seed: 77, Size: 64x64, RNG: CPU");
+        Ok(told(&Request::from_png(&mut pipeline, folder.told(&[("parameters", &words)]))?.notes()?))
+    };
+    for (fields, want) in [
+        (
+            "Sampler: DPM++ 2M, Schedule type: Turbo",
+            "the schedule type Turbo is not known; the spacing in its place is Karras",
+        ),
+        (
+            "Sampler: Euler, Schedule type: Mine, Version: Fooocus v2.5.5",
+            "the schedule type Mine is not known; the spacing in its place is the checkpoint's own",
+        ),
+        ("Sampler: DPM fast, Schedule type: Karras", "not repeated: Schedule type Karras"),
+    ] {
+        let notes = notes(fields)?;
+        assert!(notes.contains(want), "{fields}: {notes}");
+    }
+    assert_eq!(notes("Sampler: DDIM, Schedule type: Karras")?, "");
+    let long = notes(&format!("Sampler: {0}, Schedule type: {0}, Model: {0}", "a ".repeat(10_000)))?;
+    assert!(long.chars().count() < 1000, "{long}");
+    Ok(())
+}
+
+#[test]
 fn colors_of_other_programs_are_words() -> Result<()> {
     let folder = Folder::new();
     let words =

@@ -5,7 +5,7 @@
 use super::{GOLD, PORTRAIT, again, assert_same, paint, repeats};
 use impasto::compat::PackageDaam;
 use impasto::diffusion::NoiseEdges;
-use impasto::guidance::DualCfg;
+use impasto::guidance::{DualCfg, Guidance};
 use impasto::mask::Region;
 use impasto::methods::color_force::{Cutoff, Feedback, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture};
 use impasto::methods::colorize::{FigureAndGround, Injection, Ink, Manipulation, ReferenceScales};
@@ -19,6 +19,7 @@ use impasto::saliency::{Accumulate, Daam, Differential, Reference, Spread};
 use impasto::vision::{Crop, View};
 use impasto::{Raster, Result, Rgb, Source, Window};
 use ndarray::Array2;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -83,6 +84,21 @@ fn spread_of_a_region_repeats() -> Result<()> {
         let under = Spread::of(Region::rect(0.3..0.5, 0.2..0.4)).power(2).among([Region::rect(0.6..0.8, 0.2..0.4)]);
         r.guide(ColorForce::published("a stroke", Rgb(255, 99, 71)).saliency(under).saliency_cutoff(0.5))
     })
+}
+
+#[test]
+fn spread_among_a_list_of_regions_is_read() -> Result<()> {
+    let recipe = Spread::of(Region::rect(0.3..0.5, 0.2..0.4)).among([Region::rect(0.6..0.8, 0.2..0.4)]).recipe()?;
+    // The form of the first files: a list, which is left out if it is empty.
+    assert_eq!(recipe.settings["rivals"].as_array().map(Vec::len), Some(1), "{}", recipe.settings);
+    for (rivals, want) in [(recipe.settings["rivals"].clone(), true), (json!([]), false), (json!("OtherLabels"), true)]
+    {
+        let mut read = recipe.clone();
+        read.settings["rivals"] = rivals.clone();
+        let written = read.guidance()?.recipe()?.settings;
+        assert_eq!(written.get("rivals"), want.then_some(&rivals));
+    }
+    Ok(())
 }
 
 #[test]

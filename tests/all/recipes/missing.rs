@@ -2,8 +2,8 @@
 
 use super::{Folder, GOLD, PORTRAIT, again, paint, told};
 use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
-use impasto::diffusion::solver::{Euler, Eval, Solver};
-use impasto::diffusion::{Predictions, Transition};
+use impasto::diffusion::solver::{DpmppSde, Euler, Eval, Solver};
+use impasto::diffusion::{Noise, Predictions, Transition};
 use impasto::guidance::{Cfg, Combine, Guidance};
 use impasto::methods::ColorForce;
 use impasto::methods::color_force::StepVariance;
@@ -13,6 +13,8 @@ use impasto::text::TextOptions;
 use impasto::weights::Embedding;
 use impasto::wording::Remedy;
 use impasto::{Branch, Error, LoadOptions, Model, Raster, Recipe, Result, Rgb, Source, Step};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Device, Kind, Tensor};
 
 /// A guidance method that the crate does not know.
@@ -34,6 +36,48 @@ struct Told(f64);
 impl Guidance for Told {
     fn recipe(&self) -> Result<Recipe> {
         Recipe::of("Told", &self.0)
+    }
+}
+
+/// A part of a run that the crate does not know, with more numbers than a recipe may have. It counts the recipes that
+/// it writes.
+#[derive(Clone, Default)]
+struct Many(Arc<AtomicUsize>);
+
+impl Many {
+    fn told(&self) -> Result<Recipe> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Recipe::of("Many", &vec![0; 600_000])
+    }
+}
+
+impl Guidance for Many {
+    fn recipe(&self) -> Result<Recipe> {
+        self.told()
+    }
+}
+
+impl Solver for Many {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        Euler.step(step, x, eval)
+    }
+    fn name(&self) -> &'static str {
+        "Many"
+    }
+    fn recipe(&self) -> Result<Recipe> {
+        self.told()
+    }
+}
+
+impl Combine for Many {
+    fn branches(&self, step: &Step) -> Vec<Branch> {
+        Cfg(2.0).branches(step)
+    }
+    fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor> {
+        Cfg(2.0).combine(step, predictions)
+    }
+    fn recipe(&self) -> Result<Recipe> {
+        self.told()
     }
 }
 
@@ -112,6 +156,64 @@ fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
     output.save(0, folder.file("tint.png"))?;
     let twice = Request::from_png(&mut pipeline, folder.file("tint.png"))?.guide(Tint).run()?;
     assert_eq!(twice.image(0)?, output.image(0)?);
+    Ok(())
+}
+
+#[test]
+fn parts_that_are_too_large_are_noted_and_left_out() -> Result<()> {
+    type Asked = fn(Request<'_>) -> Request<'_>;
+    let cases: [Asked; 4] = [
+        |r| r.guide(Many::default()),
+        |r| r.solver(Many::default()),
+        |r| r.combine(Many::default()),
+        |r| r.guide(Told(0.5)).guide(Many::default()).guide(Many::default()),
+    ];
+    let mut pipeline = Pipeline::builder().build()?;
+    let expected = "the saved picture will not repeat Many: a PNG holds";
+    for asked in cases {
+        let request = asked(pipeline.request(PORTRAIT).seed(7).steps(2));
+        assert!(told(&request.notes()?).contains(expected), "{:?}", request.notes()?);
+        let output = request.run()?;
+        assert!(told(&output.notes).contains(expected), "{:?}", output.notes);
+        let (notes, _) = again(&mut pipeline, &output, 0)?;
+        assert!(told(&notes).contains(expected), "{notes:?}");
+    }
+    let seeds: Vec<u64> = (0..1024).collect();
+    let noisy = pipeline.request(PORTRAIT).images(1024).tune(|config| config.noise = Some(Noise::seeds(&seeds)));
+    assert!(told(&noisy.notes()?).contains("will not repeat the noise: a PNG holds"), "{:?}", noisy.notes()?);
+    let quiet = noisy.tune(|config| config.noise = Some(Noise::seeded(7)));
+    assert!(!told(&quiet.notes()?).contains("the noise"), "{:?}", quiet.notes()?);
+    Ok(())
+}
+
+#[test]
+fn recipes_are_written_once_for_notes_and_run() -> Result<()> {
+    let (many, mut pipeline) = (Many::default(), Pipeline::builder().build()?);
+    let written = || many.0.load(Ordering::Relaxed);
+    let request = pipeline.request(PORTRAIT).seed(7).steps(1).guide(many.clone());
+    assert_eq!((request.notes()?.len(), request.notes()?.len(), written()), (1, 1, 1));
+    let request = request.guide(many.clone());
+    assert_eq!((request.notes()?.len(), written()), (2, 3), "another method");
+    request.run()?;
+    assert_eq!(written(), 3);
+    Ok(())
+}
+
+#[test]
+fn settings_that_no_file_can_hold_are_noted() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let request = pipeline.request(PORTRAIT).seed(7).steps(2).solver(DpmppSde { r: f64::NAN, ..DpmppSde::default() });
+    if let Ok(output) = request.run() {
+        let (notes, _) = again(&mut pipeline, &output, 0)?;
+        assert!(told(&notes).contains("recipe of DpmppSde"), "{notes:?}");
+    }
+    // The request ignores the name of another solver.
+    let request = pipeline.request(PORTRAIT).seed(7).steps(2).solver(Euler);
+    let output = request.tune(|config| config.solver_named = Some("Mine".into())).run()?;
+    again(&mut pipeline, &output, 0)?;
+    let request = pipeline.request(PORTRAIT).seed(7).steps(2).combine(Cfg(2.0));
+    let error = request.tune(|config| config.guidance_rescale = f64::NAN).run().map(drop).expect_err("not a number");
+    assert!(error.to_string().starts_with("guidance rescale is NaN"), "{error}");
     Ok(())
 }
 
