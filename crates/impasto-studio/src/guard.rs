@@ -85,8 +85,10 @@ pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next
         let sentence = "the token is missing or wrong; open /?token=TOKEN, or send Authorization: Bearer TOKEN";
         return Refusal::new(StatusCode::UNAUTHORIZED, sentence).into_response();
     }
-    place.inspect(|place| place.allow());
-    next.run(request).await
+    let busy = place.map(|place| Arc::clone(place).allow());
+    let response = next.run(request).await;
+    drop(busy);
+    response
 }
 
 #[cfg(test)]

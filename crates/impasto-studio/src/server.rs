@@ -33,10 +33,8 @@ const LAST: Duration = Duration::from_secs(5);
 const FIRST: Duration = Duration::from_secs(5);
 /// Number of clients that the system lets wait to be accepted. Further ones have to try again after a second.
 const QUEUE: u32 = 4096;
-/// Pause after the system could not accept a connection, for example for lack of file descriptors.
+/// Pause after the system could not accept a connection for lack of file descriptors or memory.
 const BREATH: Duration = Duration::from_millis(100);
-/// Time between two looks for room for a connection.
-const TURN: Duration = Duration::from_millis(1);
 /// Time between two checks for jobs whose listeners have left.
 const CHECK: Duration = Duration::from_millis(500);
 
@@ -73,6 +71,13 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(QUEUE)
+}
+
+/// Returns true if a connection failed before it was accepted by a fault of its client. Any other failure is for lack of
+/// file descriptors or memory.
+fn is_of_client(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 /// A studio that is bound to its address and has its model.
@@ -154,14 +159,16 @@ impl Studio {
                 }
                 () = &mut end => break,
             };
-            let Ok((stream, client)) = accepted else {
-                self.places.make_room();
-                tokio::time::sleep(BREATH).await;
-                continue;
+            let (stream, client) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_client(&error) => continue,
+                Err(_) => {
+                    self.places.make_room();
+                    tokio::time::sleep(BREATH).await;
+                    continue;
+                }
             };
-            while !self.places.have_room(client.ip()) {
-                tokio::time::sleep(TURN).await;
-            }
+            self.places.wait_for_room(client.ip()).await;
             if let Some(taken) = self.places.take(client.ip()) {
                 tokio::spawn(self.answer(stream, taken, &graceful));
             }
