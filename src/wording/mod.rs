@@ -35,9 +35,11 @@
 
 mod note;
 mod remedy;
+mod shortened;
 
 pub use note::Note;
 pub use remedy::Remedy;
+pub use shortened::shortened;
 
 /// The words of a program for the settings and remedies that messages name.
 ///
