@@ -18,8 +18,8 @@ const ENTRY: usize = 12;
 /// Number of entries of one tag that are read.
 const MOST_TRIES: usize = 2;
 
-/// Returns the texts with `wanted` names among EXIF metadata. Their names are those of their tags. Broken entries are left
-/// out. `None` if the texts have more than `left` bytes in all, because many entries may name the same bytes.
+/// Returns the texts with `wanted` names among EXIF metadata. The names are those of tags. Broken entries are left out.
+/// `None` if the texts have more than `left` bytes in all, because many entries may name the same bytes.
 ///
 /// Source: "Exchangeable image file format for digital still cameras" (CIPA DC-008), sections 4.6.2 and 4.6.6.
 pub(super) fn texts(
