@@ -6,6 +6,7 @@ use crate::places::Place;
 use crate::queue::{Description, Event, NotAccepted, Queue, Submission};
 use crate::refusal::Refusal;
 use crate::request::JobRequest;
+use crate::wording::Page;
 use crate::work::Work;
 use crate::{OPENAPI, page};
 use axum::extract::{FromRequestParts, Path, Request, State};
@@ -222,9 +223,10 @@ async fn picture(
         return Err(Refusal::no_job(id));
     };
     let encode = move || {
-        let count = finished.count;
+        let count = finished.count();
         let png = finished.png(index).map_err(|error| {
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the picture cannot be written: {error}"))
+            let sentence = format!("the picture cannot be written: {}", error.worded(&Page));
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, sentence)
         })?;
         let sentence = || format!("job {id} has no picture {index}; it has {count} pictures, counted from 0");
         png.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, sentence()))

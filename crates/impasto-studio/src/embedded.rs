@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 pub const KEYWORD: &str = "impasto-studio";
 /// Keyword of the text in a PNG that holds the run's recipe.
 pub const RECIPE: &str = "impasto";
+/// Keyword of the text in a PNG that describes the run to other programs.
+pub const INFOTEXT: &str = "parameters";
 /// Beginning of a picture's place in the recipe, which is a JSON pointer (RFC 6901).
 const PLACE: &str = "recipe:";
 /// Beginning of a picture among the strings of a request or a recipe.
