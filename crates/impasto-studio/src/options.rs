@@ -62,6 +62,7 @@ impl Options {
     /// Largest size in bytes of a PNG whose request is read. A PNG of the studio holds its request, the run's recipe,
     /// and a picture.
     pub(crate) const fn file(&self) -> usize {
-        3 * self.body + 4 * (self.side as usize).pow(2)
+        let pixels = (self.side as usize).saturating_pow(2);
+        self.body.saturating_mul(3).saturating_add(pixels.saturating_mul(4))
     }
 }

@@ -31,6 +31,8 @@ use tokio::time::MissedTickBehavior;
 const LAST: Duration = Duration::from_secs(5);
 /// Time in which the first request of a connection must begin to be answered.
 const FIRST: Duration = Duration::from_secs(5);
+/// Upper bound of [`Options::arrival`]. The server adds the time to the present one, which may not overflow.
+const LONGEST_ARRIVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Number of clients that the system lets wait to be accepted. Further ones have to try again after a second.
 const QUEUE: u32 = 4096;
 /// Pause after the system could not accept a connection for lack of file descriptors or memory.
@@ -73,8 +75,8 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(QUEUE)
 }
 
-/// Returns true if a connection failed before it was accepted by a fault of its client. Any other failure is for lack of
-/// file descriptors or memory.
+/// Returns true if a client broke its connection off before the connection was accepted. Any other failure is for lack
+/// of file descriptors or memory.
 fn is_of_client(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
@@ -128,8 +130,9 @@ impl Studio {
             watched.close();
         });
         let guard = Arc::new(Guard { address, token: options.token.clone() });
-        let (places, arrival, abandoned) = (Places::new(options.connections), options.arrival, options.abandoned);
-        let streams = Arc::new(Semaphore::new((options.connections / 4).max(1)));
+        let (places, abandoned) = (Places::new(options.connections), options.abandoned);
+        let arrival = options.arrival.min(LONGEST_ARRIVAL);
+        let streams = Arc::new(Semaphore::new((options.connections / 4).clamp(1, Semaphore::MAX_PERMITS)));
         let work = Work::new(&options);
         let shared = Arc::new(Shared { queue: Arc::clone(&queue), options, model, alive, work, streams });
         let router = api::routes(shared)
