@@ -124,13 +124,18 @@ async fn submit(State(shared): State<Arc<Shared>>, request: Request) -> Result<R
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has ended; restart the studio"));
     }
     let accepted = shared.queue.submit(submission).map_err(|reason| match reason {
-        NotAccepted::Full(waiting) => {
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, format!("{waiting} jobs wait already; try again in a second"))
-        }
-        NotAccepted::Large(bytes) => Refusal::new(
+        NotAccepted::Full { most } => Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
-            format!("the requests that wait have {bytes} bytes; try again when a job has ended, or send less"),
+            format!("{most} jobs wait; expected fewer before another one; try again when a job has ended"),
         ),
+        NotAccepted::Large { bytes, most } => Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!(
+                "the requests that wait have {bytes} bytes; expected at most {most} with this one; try again when a job \
+                 has ended, or send less"
+            ),
+        ),
+        NotAccepted::TooLarge { most } => Refusal::too_large(most),
         NotAccepted::Closed => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the studio is being closed"),
     })?;
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
@@ -158,7 +163,6 @@ fn state(job: &Description) -> Value {
         "state": state,
         "prompt": *job.prompt,
         "live": job.live.as_deref(),
-        "followed": job.is_followed,
     });
     if let (Some((name, detail)), Some(fields)) = (detail, described.as_object_mut()) {
         fields.insert(name.into(), detail);

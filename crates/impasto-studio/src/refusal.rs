@@ -31,7 +31,13 @@ impl Refusal {
 
     /// No job has the number `id`.
     pub fn no_job(id: u64) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("job {id} is not known; only the latest jobs are kept"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            format!(
+                "job {id} is not known; the studio forgets the oldest jobs when there are many, or large ones; submit the \
+                 request again"
+            ),
+        )
     }
 }
 

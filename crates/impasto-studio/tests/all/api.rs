@@ -191,8 +191,8 @@ fn jobs_are_listed_without_results() {
     });
     events(&studio, second);
     let list = studio.get("/api/jobs").json();
-    let job = |id: u64, prompt: &str, followed: bool| json!({ "id": id, "state": "finished", "prompt": prompt, "live": prompt, "followed": followed });
-    assert_eq!(list, json!([job(first, "a boat", false), job(second, "a house", true)]));
+    let job = |id: u64, prompt: &str| json!({ "id": id, "state": "finished", "prompt": prompt, "live": prompt });
+    assert_eq!(list, json!([job(first, "a boat"), job(second, "a house")]));
 }
 
 #[test]
@@ -208,6 +208,23 @@ fn abandoned_job_is_cancelled() {
     drop(stream);
     assert_eq!(studio.ended(waiting)["state"], "cancelled");
     assert_eq!(studio.ended(alone)["state"], "finished", "a job that never had listeners runs to its end");
+}
+
+#[test]
+fn latest_result_stays_beside_cancelled_jobs() {
+    let studio = Running::start(Options { memory: 1000, kept: 2, ..Options::default() });
+    let result = studio.submit(&json!({ "prompt": "a boat", "steps": 1, "width": 64, "height": 64 }));
+    assert_eq!(studio.ended(result)["state"], "finished");
+    for _ in 0..3 {
+        let id = studio.submit(&json!({ "prompt": "a boat", "steps": 150 }));
+        studio.delete(&format!("/api/jobs/{id}"));
+        assert_eq!(studio.ended(id)["state"], "cancelled");
+    }
+    assert_eq!(studio.get(&format!("/api/jobs/{result}/pictures/0")).status, 200);
+    assert_eq!(studio.get("/api/jobs").json().as_array().unwrap().len(), 2);
+    let large =
+        studio.post("/api/jobs", "application/json", json!({ "prompt": "a".repeat(1000) }).to_string().as_bytes());
+    assert!(large.status == 413 && large.error().contains("at most 1000 bytes"), "{large:?}");
 }
 
 /// Returns a square picture of noise, which takes as much memory encoded as decoded.
