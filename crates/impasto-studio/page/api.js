@@ -32,7 +32,8 @@
  * @typedef {{pictures: Painted[], colors: Color[], words: Word[], reports: Report[], notes: string[], seconds: number}}
  *   Result
  * @typedef {{id: number, state: "queued" | "running" | "finished" | "failed" | "cancelled", prompt: string,
- *   live: string | null, followed: boolean, position?: number, error?: string, result?: Result}} Job
+ *   live: string | null, position?: number, error?: string, result?: Result}} Job
+ * @typedef {{request: Partial<Request>, notes: string[]}} Restored
  */
 
 /** A refusal by the server. The message is the sentence that the server sent. */
