@@ -113,7 +113,7 @@ const WITH_RECIPE = ["image/png", "image/jpeg", "image/webp"];
  * Reads the request out of a picture. Returns null for a picture without one, and for one that is too large to be
  * searched.
  * @param {Blob} picture
- * @returns {Promise<Partial<Request> | null>}
+ * @returns {Promise<Restored | null>}
  */
 export async function readRecipe(picture) {
   if (!WITH_RECIPE.includes(picture.type)) return null;

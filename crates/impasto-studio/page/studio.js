@@ -316,9 +316,9 @@ class Studio {
    */
   async #open(file) {
     this.#messages.clear();
-    const recipe = await readRecipe(file);
-    if (!recipe) return this.#use(file);
-    await this.#restore(recipe, file);
+    const restored = await readRecipe(file);
+    if (!restored) return this.#use(file);
+    await this.#restore(restored, file);
   }
 
   /** Restores the settings of the picture that is shown. */
@@ -327,14 +327,14 @@ class Studio {
   }
 
   /**
-   * Shows a request in the page, and offers to undo that.
-   * @param {Partial<Request>} request
+   * Shows a picture's request in the page, with notes on what the request lacks, and offers to undo that.
+   * @param {import("./api.js").Restored} restored
    * @param {Blob} picture the picture that the request comes from
    */
-  async #restore(request, picture) {
+  async #restore({ request, notes }, picture) {
     const before = this.#request();
     await this.#put(request);
-    this.#messages.tell("The settings of the picture are restored.", {
+    this.#messages.tell(["The settings of the picture are restored.", ...notes.map(sentence)].join(" "), {
       Undo: () => this.#attempt(this.#put(before)),
       "Use the picture instead…": () => this.#attempt(this.#put(before).then(() => this.#use(picture))),
     });
@@ -388,6 +388,14 @@ class Studio {
   #attempt(work) {
     work.catch((error) => this.#messages.fail(error));
   }
+}
+
+/**
+ * Returns a note as a sentence.
+ * @param {string} note
+ */
+function sentence(note) {
+  return `${note.charAt(0).toUpperCase()}${note.slice(1)}.`;
 }
 
 /**

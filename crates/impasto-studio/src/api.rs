@@ -244,8 +244,8 @@ async fn recipe(State(shared): State<Arc<Shared>>, request: Request) -> Result<R
     let body = shared.work.read(request, shared.options.file()).await?;
     let options = shared.options.clone();
     let read = move || {
-        let request = JobRequest::from_png(&body.bytes, &options).map_err(Refusal::wrong)?;
-        serde_json::to_vec(&request).map_err(|error| Refusal::wrong(error.to_string()))
+        let restored = JobRequest::from_picture(&body.bytes, &options).map_err(Refusal::wrong)?;
+        serde_json::to_vec(&restored).map_err(|error| Refusal::wrong(error.to_string()))
     };
     let json = shared.work.run(read).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
