@@ -1,4 +1,4 @@
-//! What is fuzzed: each function takes any bytes and must end soon, without a panic and without much memory.
+//! The fuzz targets: each function takes any bytes and must end soon, without a panic and without much memory.
 //!
 //! `cargo fuzz run <name>` runs one of them (with a nightly compiler); `tests/all/limits` runs them all on mutations of
 //! `corpus/`. The target of the studio is in `request.rs`, and the studio's tests run it.
