@@ -32,9 +32,9 @@ impl Infotext {
     pub fn notes(&self, is_repeated: impl Fn(&str) -> bool) -> Vec<Note> {
         let unknown = self.sampler().and_then(|sampler| solver::by_name(&sampler).err());
         let unknown = unknown.map(|error| format!("{error} (the checkpoint's own sampler is used)"));
-        let model = self
-            .field("Model")
-            .map(|model| format!("the picture was made with the model {model}; check that this model is the same"));
+        let model = self.field("Model").map(|model| {
+            format!("the picture was made with the model {}; check that this model is the same", short(model))
+        });
         let noise = (self.field("RNG") != Some("CPU"))
             .then_some("the picture's noise may be a GPU's; the same seed then gives other noise here");
         let mut seen = HashSet::new();

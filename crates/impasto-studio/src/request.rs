@@ -390,6 +390,11 @@ mod tests {
         let Restored { request, notes } = JobRequest::from_picture(&other, &Options::default()).unwrap();
         assert_eq!((request.steps, request.sampler, request.seed), (Some(9), None, None));
         assert!(notes[0].contains("Unheard") && notes[1].ends_with(": Seed -1; Hires upscale 2"), "{notes:?}");
+        let long =
+            format!("a boat\nSteps: 9, Seed: 1, RNG: CPU, Model: {}, Other: {}", "猫".repeat(9999), "x".repeat(9999));
+        let other = picture.to_png(&[("parameters", &long)]).unwrap();
+        let Restored { notes, .. } = JobRequest::from_picture(&other, &Options::default()).unwrap();
+        assert!(notes.len() == 2 && notes.iter().all(|note| note.chars().count() < 200), "{notes:?}");
         let refused = |png: &[u8]| JobRequest::from_picture(png, &Options::default()).unwrap_err();
         assert!(refused(&picture.to_png(&[]).unwrap()).contains("no recipe"));
         assert!(!refused(b"no picture").is_empty());
