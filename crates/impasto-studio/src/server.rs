@@ -75,11 +75,13 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(QUEUE)
 }
 
-/// Returns true if a client broke its connection off before the connection was accepted. Any other failure is for lack
+/// Returns true if a client or its network broke a connection off before it was accepted. Other failures are for a lack
 /// of file descriptors or memory.
 fn is_of_client(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+    use std::io::ErrorKind as Kind;
+    let broken = matches!(error.kind(), Kind::ConnectionAborted | Kind::ConnectionRefused | Kind::ConnectionReset);
+    let unreachable = matches!(error.kind(), Kind::HostUnreachable | Kind::NetworkDown | Kind::NetworkUnreachable);
+    broken || unreachable || error.kind() == Kind::Interrupted
 }
 
 /// A studio that is bound to its address and has its model.

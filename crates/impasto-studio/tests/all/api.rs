@@ -228,6 +228,28 @@ fn latest_result_stays_beside_cancelled_jobs() {
     assert!(large.status == 413 && large.error().contains("at most 1000 bytes"), "{large:?}");
 }
 
+#[test]
+fn largest_limits_are_no_limits() {
+    let studio = Running::start(Options {
+        queue: usize::MAX,
+        kept: usize::MAX,
+        memory: usize::MAX,
+        abandoned: Some(Duration::MAX),
+        body: usize::MAX,
+        side: u32::MAX,
+        steps: usize::MAX,
+        images: usize::MAX,
+        connections: usize::MAX,
+        arrival: Duration::MAX,
+        run: Duration::MAX,
+        ..Options::default()
+    });
+    let id = studio.submit(&json!({ "prompt": "a boat", "steps": 1, "width": 64, "height": 64 }));
+    assert_eq!(events(&studio, id).last().unwrap().0, "finished");
+    let png = studio.get(&format!("/api/jobs/{id}/pictures/0")).body;
+    assert_eq!(studio.post("/api/recipes", "image/png", &png).json()["request"]["prompt"], "a boat");
+}
+
 /// Returns a square picture of noise, which takes as much memory encoded as decoded.
 fn noise(side: u32) -> String {
     let mut dice = 1u64;
