@@ -1,7 +1,9 @@
 //! Parsing of JSON that strangers wrote, within a limit of memory.
 
+use crate::wording::shortened;
 use serde::de::{DeserializeOwned, Error};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Limit in bytes of the memory that the values of a text take beside the letters of strings. The recipe of a run takes
 /// some hundred kilobytes, and CLIP's `tokenizer.json` takes up to 30 MB.
@@ -13,8 +15,6 @@ const LIST: usize = 128;
 const OBJECT: usize = 640;
 /// Least memory of a string that is not empty.
 const STRING: usize = 32;
-/// Number of letters at the start and at the end of a long error message that are kept.
-const SHOWN: (usize, usize) = (120, 300);
 
 /// Parses a JSON text as [`serde_json::from_slice`] does, but refuses a text of too many values.
 ///
@@ -31,14 +31,14 @@ const SHOWN: (usize, usize) = (120, 300);
 /// ```
 ///
 /// # Errors
-/// The errors of [`serde_json::from_slice`], and an error for a text of too many values. Messages have at most 420
-/// letters, however long the values are that they quote.
+/// The errors of [`serde_json::from_slice`], and an error for a text of too many values. Messages are
+/// [`shortened`], however long the values are that they quote.
 pub fn parse<T: DeserializeOwned>(text: impl AsRef<[u8]>) -> serde_json::Result<T> {
     let text = text.as_ref();
     if memory(text) > MOST {
         return Err(Error::custom("the text has too many values; expected values of at most 64 MiB; remove some"));
     }
-    serde_json::from_slice(text).map_err(shortened)
+    serde_json::from_slice(text).map_err(short_error)
 }
 
 /// Returns an upper bound of the memory that the values of a JSON text take beside the letters of strings, in bytes.
@@ -74,13 +74,10 @@ pub(crate) fn own_memory(value: &Value) -> usize {
 }
 
 /// Cuts the middle out of a long message, which quotes the text.
-pub(crate) fn shortened(error: serde_json::Error) -> serde_json::Error {
-    let message = error.to_string();
-    let start = message.char_indices().nth(SHOWN.0).map_or(message.len(), |(at, _)| at);
-    let end = message.char_indices().rev().nth(SHOWN.1 - 1).map_or(0, |(at, _)| at);
-    match (message.get(..start), message.get(end..)) {
-        (Some(first), Some(last)) if start < end => Error::custom(format_args!("{first}…{last}")),
-        _ => error,
+pub(crate) fn short_error(error: serde_json::Error) -> serde_json::Error {
+    match shortened(&error.to_string()) {
+        Cow::Owned(message) => Error::custom(message),
+        Cow::Borrowed(_) => error,
     }
 }
 
@@ -123,7 +120,7 @@ mod tests {
             field: u8,
         }
         let message = parse::<Known>(&json).unwrap_err().to_string();
-        assert!(message.chars().count() < 425 && message.contains("expected `field`"), "{message}");
+        assert!(message.chars().count() < 510 && message.contains("expected `field`"), "{message}");
         let short = parse::<Value>("[1,]").unwrap_err();
         assert!(short.line() == 1 && short.to_string().contains("trailing comma"), "{short}");
     }

@@ -13,7 +13,7 @@ use crate::methods::{ImageGuidance, PaintWithWords};
 use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::window::Window;
-use crate::wording::{LONG_QUOTE, Note, QUOTED, shortened};
+use crate::wording::{LONG_QUOTE, Note, QUOTED, excerpt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::Tensor;
@@ -194,7 +194,7 @@ impl RegionPrompts {
             // In a model with two text encoders, both read the region's prompt.
             let conditioning = setup.codec.text_pair(prompt, prompt)?;
             if let Some(cut) = setup.codec.prompt_pair(prompt, prompt)?.cut() {
-                let (prompt, cut) = (shortened(prompt, QUOTED), shortened(cut, LONG_QUOTE));
+                let (prompt, cut) = (excerpt(prompt, QUOTED), excerpt(cut, LONG_QUOTE));
                 self.notes.push(Note::from(format!(
                     "\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\"; shorten the prompt"
                 )));
@@ -211,7 +211,7 @@ impl RegionPrompts {
             }
             let mask = part.region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?;
             if mask.f_max()?.f_double_value(&[])? == 0.0 {
-                let prompt = shortened(prompt, QUOTED);
+                let prompt = excerpt(prompt, QUOTED);
                 self.notes.push(Note::from(format!(
                     "the region of \"{prompt}\" covers no cell, so the prompt has no effect; enlarge the region"
                 )));

@@ -32,7 +32,7 @@ use crate::step::{Grid, Step};
 use crate::text::TextOptions;
 use crate::vision::{View, Vision};
 use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Weights, dense};
-use crate::wording::{Note, QUOTED, Remedy, shortened};
+use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use autoencoder::{Autoencoder, AutoencoderConfig};
 use colorizer::Colorizer;
 use configured::configured;
@@ -447,7 +447,7 @@ impl Model {
         if spelled.is_empty() {
             return Ok(None);
         }
-        let quoted = |word: &String| format!("\"{}\"", shortened(word, QUOTED));
+        let quoted = |word: &String| format!("\"{}\"", excerpt(word, QUOTED));
         let mut shown: Vec<String> = spelled.iter().take(SHOWN).map(quoted).collect();
         if spelled.len() > SHOWN {
             shown.push(format!("{} more", spelled.len() - SHOWN));

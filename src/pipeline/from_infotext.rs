@@ -5,63 +5,93 @@ use super::infotext::{Infotext, Program, has_settings};
 use crate::diffusion::solver::{self, spacing_label};
 use crate::prompt::hex_words;
 use crate::size::Size;
-use crate::wording::{Note, QUOTED, shortened};
+use crate::wording::{Note, QUOTED, excerpt};
 use std::collections::HashSet;
+use std::str::FromStr;
 
 /// Largest number of fields in a note.
 const MOST_FIELDS: usize = 24;
 
-impl Request<'_> {
-    /// Sets what a text says about a run. Notes tell what the text leaves open, and which settings are not repeated.
-    pub(super) fn told_by(mut self, info: &Infotext) -> Self {
-        self.config.prompt = info.prompt.clone();
-        self.config.negative = info.negative.clone();
-        let mut variation = (None, None);
-        let (mut unread, mut seen) = (Vec::new(), HashSet::new());
-        for (name, value) in &info.fields {
-            let read = match name.as_str() {
+impl Infotext {
+    /// Returns notes on the differences between the run that the text describes and a repeated run: an unknown sampler,
+    /// the program, the model, the noise, and fields that are not repeated.
+    ///
+    /// `is_repeated` returns true for the name of a field that the caller repeats. It is not asked about the sampler,
+    /// the spacing and the model.
+    ///
+    /// ```
+    /// use impasto::pipeline::Infotext;
+    ///
+    /// let info = Infotext::parse("a cat\nSteps: 28, Sampler: Euler a, Seed: 7, Face restoration: GFPGAN, RNG: CPU");
+    /// let notes = info.notes(|name| ["Steps", "Seed"].contains(&name));
+    /// assert_eq!(notes.len(), 1);
+    /// assert_eq!(notes[0].to_string(), "settings of the file that are not repeated: Face restoration GFPGAN");
+    /// ```
+    pub fn notes(&self, is_repeated: impl Fn(&str) -> bool) -> Vec<Note> {
+        let sampler = self.sampler();
+        let unknown = sampler.as_ref().and_then(|sampler| solver::by_name(sampler).err());
+        let unknown = unknown.map(|error| format!("{error} (the checkpoint's own sampler is used)"));
+        let schedule = self.unknown_schedule().zip(sampler.as_deref());
+        let schedule = schedule.map(|(schedule, sampler)| schedule_note(schedule, sampler));
+        let model = self.field("Model").map(|model| {
+            format!("the picture was made with the model {}; check that this model is the same", excerpt(model, QUOTED))
+        });
+        let noise = (self.field("RNG") != Some("CPU"))
+            .then_some("the picture's noise may be a GPU's; the same seed then gives other noise here");
+        let mut seen = HashSet::new();
+        let mut unread = Vec::new();
+        for (name, value) in &self.fields {
+            let is_told = match name.as_str() {
                 name if !seen.insert(name) => false, // the first of several fields counts
-                "Steps" => value.parse().map(|steps| self.config.steps = steps).is_ok(),
-                "CFG scale" => value.parse().map(|scale| self.config.guidance_scale = Some(scale)).is_ok(),
-                "Seed" => value.parse().map(|seed| self.config.seed = Some(seed)).is_ok(),
-                "Size" => value.parse().map(|size: Size| self.config.size = Some(size)).is_ok(),
-                "Sampler" => true, // below, together with the schedule type
                 "Schedule type" | "Scheduler" => {
-                    info.field("Sampler").is_some_and(|name| solver::by_name(name).is_ok())
+                    self.field("Sampler").is_some_and(|name| solver::by_name(name).is_ok())
                 }
-                "Variation seed" => value.parse().map(|seed| variation.0 = Some(seed)).is_ok(),
-                "Variation seed strength" => value.parse().map(|strength| variation.1 = Some(strength)).is_ok(),
-                "Clip skip" => value.parse() == Ok(self.model.text_options().clip_skip.unwrap_or(1)),
-                "RNG" | "Model" | "Model hash" | "Version" => true,
-                "Raw prompt" | "Raw negative prompt" => info.program == Program::Fooocus,
-                _ => false,
+                "Sampler" | "RNG" | "Model" | "Model hash" | "Version" => true,
+                "Raw prompt" | "Raw negative prompt" => self.program == Program::Fooocus,
+                name => is_repeated(name),
             };
-            if !read {
+            if !is_told {
                 unread.push((name.as_str(), value.as_str()));
             }
         }
-        if let (Some(seed), Some(strength)) = variation {
-            self.config.variation = Some((seed, strength));
-        }
-        if let Some(sampler) = info.sampler().map(|sampler| shortened(&sampler, QUOTED)) {
-            self.notes.extend(info.unknown_schedule().map(|schedule| Note::from(schedule_note(schedule, &sampler))));
-            match solver::by_name(&sampler) {
-                Ok(_) => self.config.solver_named = Some(sampler),
-                Err(error) => {
-                    self.notes.push(format!("{error} (the checkpoint's own sampler is used)").into());
-                }
-            }
-        }
-        self.notes.extend(program_note(info.program).map(Note::from));
-        if let Some(model) = info.field("Model") {
-            let model = shortened(model, QUOTED);
-            let told = format!("the picture was made with the model {model}; check that this model is the same");
-            self.notes.push(told.into());
-        }
-        if info.field("RNG") != Some("CPU") {
-            self.notes.push("the picture's noise may be a GPU's; the same seed then gives other noise here".into());
-        }
-        self.notes.extend(unread_note(&unread).map(Note::from));
+        let program = program_note(self.program).map(Note::from);
+        let notes = [unknown.map(Note::from), schedule.map(Note::from), program, model.map(Note::from)];
+        let rest = [noise.map(Note::from), unread_note(&unread).map(Note::from)];
+        notes.into_iter().chain(rest).flatten().collect()
+    }
+
+    /// Returns the value of the field `name`; `None` if the text has no such field, or none with a value of this type.
+    fn value<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.field(name)?.parse().ok()
+    }
+}
+
+impl Request<'_> {
+    /// Sets what a text says about a run. Notes tell what the text leaves open, and which settings are not repeated.
+    pub(super) fn told_by(mut self, info: &Infotext) -> Self {
+        let steps = info.value("Steps");
+        let (seed, strength) = (info.value("Variation seed"), info.value("Variation seed strength"));
+        let layer = self.model.text_options().clip_skip.unwrap_or(1);
+        let config = &mut self.config;
+        config.prompt = info.prompt.clone();
+        config.negative = info.negative.clone();
+        config.steps = steps.unwrap_or(config.steps);
+        config.guidance_scale = info.value("CFG scale").or(config.guidance_scale);
+        config.seed = info.value("Seed").or(config.seed);
+        config.size = info.value("Size").or(config.size);
+        config.variation = seed.zip(strength).or(config.variation);
+        let sampler = info.sampler().filter(|sampler| solver::by_name(sampler).is_ok());
+        config.solver_named = sampler.or(config.solver_named.take());
+        self.notes.extend(info.notes(|name| match name {
+            "Steps" => steps.is_some(),
+            "CFG scale" => info.value::<f64>(name).is_some(),
+            "Seed" => info.value::<u64>(name).is_some(),
+            "Size" => info.value::<Size>(name).is_some(),
+            "Variation seed" => seed.is_some(),
+            "Variation seed strength" => strength.is_some(),
+            "Clip skip" => info.value(name) == Some(layer),
+            _ => false,
+        }));
         self
     }
 
@@ -92,7 +122,7 @@ fn schedule_note(schedule: &str, sampler: &str) -> String {
     let spacing = solver::by_name(sampler).ok().and_then(|(_, spacing)| spacing);
     let instead =
         spacing.map_or_else(|| "the checkpoint's own".to_owned(), |spacing| spacing_label(spacing).to_owned());
-    format!("the schedule type {} is not known; the spacing in its place is {instead}", shortened(schedule, QUOTED))
+    format!("the schedule type {} is not known; the spacing in its place is {instead}", excerpt(schedule, QUOTED))
 }
 
 /// Returns a note on the differences between another program and this crate.
@@ -123,7 +153,7 @@ const fn program_note(program: Program) -> Option<&'static str> {
 
 /// Returns a note on the fields that are not repeated.
 fn unread_note(fields: &[(&str, &str)]) -> Option<String> {
-    let short = |text| shortened(text, QUOTED);
+    let short = |text| excerpt(text, QUOTED);
     let shown = fields.iter().take(MOST_FIELDS).map(|(name, value)| format!("{} {}", short(name), short(value)));
     let mut shown = shown.collect::<Vec<_>>().join("; ");
     if let Some(more) = fields.len().checked_sub(MOST_FIELDS).filter(|more| *more > 0) {

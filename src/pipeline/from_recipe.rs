@@ -15,7 +15,7 @@ use crate::prompt::unread;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::size::Size;
-use crate::wording::{LONG_QUOTE, Note, QUOTED, Remedy, shortened};
+use crate::wording::{LONG_QUOTE, Note, QUOTED, Remedy, excerpt};
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
 use std::hash::{BuildHasher, RandomState};
@@ -288,7 +288,7 @@ impl<'p> Request<'p> {
         let Some(recipe) = recipe else { return Ok(None) };
         match make(&recipe) {
             Err(error @ Error::NotRepeatable { .. }) => {
-                let settings = shortened(&recipe.settings.to_string(), LONG_QUOTE);
+                let settings = excerpt(&recipe.settings.to_string(), LONG_QUOTE);
                 let told = format!("{error}; the settings were {settings}");
                 self.notes.push(Remedy::OwnPart.after(told));
                 Ok(None)
@@ -301,7 +301,7 @@ impl<'p> Request<'p> {
     fn compare(&mut self, recipe: &RunRecipe) -> Result<()> {
         let (here, there) = (self.model.identity()?, &recipe.model);
         if here.fingerprint != there.fingerprint {
-            let [name, print] = [&there.name, &there.fingerprint].map(|text| shortened(text, QUOTED));
+            let [name, print] = [&there.name, &there.fingerprint].map(|text| excerpt(text, QUOTED));
             self.notes.push(Note::from(format!(
                 "the picture was made with {name} ({print}); the model here has other weights, another kind of \
                  number or other settings"
@@ -314,7 +314,7 @@ impl<'p> Request<'p> {
             ("the number of libtorch's threads", &recipe.threads.to_string(), &tch::get_num_threads().to_string()),
         ];
         for (what, then, now) in rounding.into_iter().filter(|(_, then, now)| then != now) {
-            let then = shortened(then, QUOTED);
+            let then = excerpt(then, QUOTED);
             let told = format!("{what} was {then} for the picture and is {now} here; bits may differ");
             self.notes.push(told.into());
         }

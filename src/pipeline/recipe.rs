@@ -190,7 +190,7 @@ impl PngRecipe {
                 format: u32,
             }
             let broken =
-                |error| malformed(format!("the recipe in the file cannot be read: {}", json::shortened(error)));
+                |error| malformed(format!("the recipe in the file cannot be read: {}", json::short_error(error)));
             let mut own: Value = json::parse(own).map_err(broken)?;
             let Form { format } = Form::deserialize(&own).map_err(broken)?;
             if format != FORMAT {

@@ -1,6 +1,6 @@
 //! Syntax of the AUTOMATIC1111 web UI that this crate reads as text.
 
-use crate::wording::{Note, QUOTED, Remedy, shortened};
+use crate::wording::{Note, QUOTED, Remedy, excerpt};
 
 /// Kinds of networks that tags in a prompt add, and true for those that this crate can add in another way.
 const NETWORKS: [(&str, bool); 3] = [("lora", true), ("lyco", true), ("hypernet", false)];
@@ -12,7 +12,7 @@ const NETWORKS: [(&str, bool); 3] = [("lora", true), ("lyco", true), ("hypernet"
 pub(crate) fn unread(prompt: &str) -> Vec<Note> {
     let mut notes = Vec::new();
     if let Some((network, is_addable)) = network(prompt) {
-        let network = shortened(network, QUOTED);
+        let network = excerpt(network, QUOTED);
         let remedy = Some(Remedy::Lora).filter(|_| is_addable);
         notes.push(Note { remedy, ..format!("networks in the prompt, such as <{network}>, are read as text").into() });
     }
@@ -24,7 +24,7 @@ pub(crate) fn unread(prompt: &str) -> Vec<Note> {
         );
     }
     if let Some(schedule) = schedule(prompt) {
-        let schedule = shortened(schedule, QUOTED);
+        let schedule = excerpt(schedule, QUOTED);
         notes.push(format!("schedules in the prompt, such as {schedule}, are read as text of a smaller weight").into());
     }
     notes

@@ -18,25 +18,38 @@ const ENTRY: usize = 12;
 /// Number of entries of one tag that are read.
 const MOST_TRIES: usize = 2;
 
-/// Returns the texts among EXIF metadata with the names of their tags. Broken entries are left out.
+/// Returns the texts with `wanted` names among EXIF metadata. The names are those of tags. Broken entries are left out.
+/// `None` if the texts have more than `left` bytes in all, because many entries may name the same bytes.
 ///
 /// Source: "Exchangeable image file format for digital still cameras" (CIPA DC-008), sections 4.6.2 and 4.6.6.
-pub(super) fn texts(exif: &[u8]) -> Vec<(&'static str, String)> {
+pub(super) fn texts(
+    exif: &[u8],
+    mut left: usize,
+    wanted: impl Fn(&str) -> bool,
+) -> Option<Vec<(&'static str, String)>> {
     let bytes = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
     let is_big_endian = match bytes.get(..4) {
         Some(b"MM\0*") => true,
         Some(b"II*\0") => false,
-        _ => return Vec::new(),
+        _ => return Some(Vec::new()),
     };
     let tiff = Tiff { bytes, is_big_endian };
     let mut entries = tiff.list(tiff.number(4));
     let inner = entries.iter().find(|entry| entry.tag == EXIF_LIST).and_then(|entry| tiff.number(entry.at + 8));
     entries.extend(tiff.list(inner));
-    let text = |(tag, name): &(u16, &'static str)| {
-        let texts = entries.iter().filter(|entry| entry.tag == *tag).filter_map(|entry| tiff.text(entry));
-        Some((*name, texts.take(MOST_TRIES).find(|text| !text.is_empty())?))
-    };
-    TAGS.iter().filter_map(text).collect()
+    let mut texts = Vec::new();
+    for (tag, name) in TAGS.into_iter().filter(|(_, name)| wanted(name)) {
+        let values = entries.iter().filter(|entry| entry.tag == tag).filter_map(|entry| tiff.value(entry));
+        for value in values.take(MOST_TRIES) {
+            let text = (value.len() <= left).then(|| tiff.text(tag, value))?;
+            left = left.checked_sub(text.len())?;
+            if !text.is_empty() {
+                texts.push((name, text));
+                break;
+            }
+        }
+    }
+    Some(texts)
 }
 
 /// Metadata in the layout of TIFF: lists of tags with their values.
@@ -71,18 +84,22 @@ impl Tiff<'_> {
         places.map_while(|at| Some(Entry { tag: self.short(at)?, at })).collect()
     }
 
-    /// Returns the text of an entry; `None` if its values are no bytes, or are not in the metadata.
-    fn text(&self, entry: &Entry) -> Option<String> {
+    /// Returns the bytes of an entry; `None` if its values are no bytes, or are not in the metadata.
+    fn value(&self, entry: &Entry) -> Option<&[u8]> {
         let (kind, count) = (self.short(entry.at + 2)?, self.number(entry.at + 4)?);
         let is_bytes = matches!(kind, 1 | 2 | 7); // bytes, ASCII, undefined
         let place = if count <= 4 { entry.at + 8 } else { self.number(entry.at + 8)? };
-        let bytes = self.bytes.get(place..place.checked_add(count)?).filter(|_| is_bytes)?;
+        self.bytes.get(place..place.checked_add(count)?).filter(|_| is_bytes)
+    }
+
+    /// Decodes the text of a tag.
+    fn text(&self, tag: u16, bytes: &[u8]) -> String {
         let text = match bytes.split_first_chunk::<8>() {
-            Some((b"UNICODE\0", text)) if entry.tag == USER_COMMENT => self.utf16(text),
-            Some((b"ASCII\0\0\0" | [0, ..], text)) if entry.tag == USER_COMMENT => String::from_utf8_lossy(text).into(),
+            Some((b"UNICODE\0", text)) if tag == USER_COMMENT => self.utf16(text),
+            Some((b"ASCII\0\0\0" | [0, ..], text)) if tag == USER_COMMENT => String::from_utf8_lossy(text).into(),
             _ => String::from_utf8_lossy(bytes).into_owned(),
         };
-        Some(text.trim_matches('\0').to_owned())
+        text.trim_matches('\0').to_owned()
     }
 
     /// Decodes UTF-16. Programs disagree about the order of the bytes, so the text decides: most letters of a run's
@@ -127,6 +144,11 @@ mod tests {
         bytes
     }
 
+    /// Returns all texts.
+    fn texts(exif: &[u8]) -> Vec<(&'static str, String)> {
+        super::texts(exif, usize::MAX, |_| true).expect("short texts")
+    }
+
     /// Returns the user comment among the texts.
     fn comment(exif: &[u8]) -> Option<String> {
         texts(exif).into_iter().find_map(|(name, text)| (name == "UserComment").then_some(text))
@@ -166,5 +188,25 @@ mod tests {
         circle[30..34].copy_from_slice(&[0, 0, 0, 8]); // the inner list is the outer list
         assert_eq!(texts(&circle), [("Model", "sd".to_owned())]);
         assert_eq!(texts(b"PNG"), []);
+    }
+
+    #[test]
+    fn entries_of_the_same_bytes_count_each() {
+        // Two tags name all of the metadata behind the list of tags.
+        let long = [0xff; 600];
+        let mut bytes = b"II*\0\x08\0\0\0\x02\0".to_vec();
+        for tag in [0x010f_u16, 0x0110] {
+            bytes.extend(
+                [&tag.to_le_bytes()[..], &2u16.to_le_bytes(), &600u32.to_le_bytes(), &34u32.to_le_bytes()].concat(),
+            );
+        }
+        bytes.extend(long);
+        let within = |left: usize, name: &str| super::texts(&bytes, left, |known| name.contains(known));
+        // Each byte becomes a letter of three bytes, which stands for one that cannot be read.
+        assert_eq!(within(3600, "Make Model").map(|texts| texts.len()), Some(2));
+        assert_eq!(within(3599, "Make Model"), None);
+        assert_eq!(within(1800, "Model").map(|texts| texts.len()), Some(1));
+        assert_eq!(within(599, "Model"), None);
+        assert_eq!(within(0, "Software"), Some(Vec::new()));
     }
 }

@@ -67,12 +67,14 @@ impl Raster {
         Self::texts_within(Path::new("picture"), Cursor::new(file), LONGEST, |_| true)
     }
 
-    /// Returns the texts under `keywords`, which may have `most` bytes in all. Other texts are not decompressed.
+    /// Returns the texts of a PNG, JPEG or WebP under `keywords`, as [`texts`](Self::texts) does. The texts may have
+    /// `most` bytes in all. Other texts are not decompressed.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if the bytes are not a PNG, are broken, or have longer texts under `keywords`.
-    pub fn texts_named(png: &[u8], keywords: &[&str], most: usize) -> Result<Vec<(String, String)>> {
-        Self::texts_within(Path::new("PNG"), Cursor::new(png), most, |keyword| keywords.contains(&keyword))
+    /// [`Error::Malformed`] if the bytes are no such file, are broken, or have longer texts under `keywords`.
+    pub fn texts_named(file: &[u8], keywords: &[&str], most: usize) -> Result<Vec<(String, String)>> {
+        let most = most.min(LONGEST);
+        Self::texts_within(Path::new("picture"), Cursor::new(file), most, |keyword| keywords.contains(&keyword))
     }
 
     /// Returns the texts under `keywords` in a file. Other texts are not decompressed.
@@ -98,8 +100,8 @@ impl Raster {
                 check_length(path, length)?; // the decoder of JPEG reads the whole file
                 let exif = decoder(reader, length).and_then(|(mut decoder, _)| decoder.exif_metadata());
                 let exif = exif.map_err(|error| malformed(path, error))?.unwrap_or_default();
-                let texts = exif::texts(&exif).into_iter().filter(|(name, _)| wanted(name));
-                Ok(texts.map(|(name, text)| (name.to_owned(), text)).collect())
+                let texts = exif::texts(&exif, left, wanted).ok_or_else(|| too_long(path, left))?;
+                Ok(texts.into_iter().map(|(name, text)| (name.to_owned(), text)).collect())
             }
             _ => Err(malformed(
                 path,
@@ -116,13 +118,7 @@ impl Raster {
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<(String, String)>> {
         let most = left;
-        let too_long = || {
-            let problem = format!(
-                "the file's texts are broken or have more than {most} bytes in all; expected at most {most} bytes; \
-                 remove texts from the file"
-            );
-            malformed(path, problem)
-        };
+        let too_long = || too_long(path, most);
         let broken = |problem: png::DecodingError| match problem {
             png::DecodingError::LimitsExceeded => too_long(),
             png::DecodingError::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
@@ -139,8 +135,8 @@ impl Raster {
         reader.finish().map_err(broken)?; // texts may stand after the pixels
         let info = reader.info();
         let mut texts: Vec<(String, String)> = Vec::new();
-        let exif = info.exif_metadata.as_deref().map(exif::texts).unwrap_or_default();
-        for (name, text) in exif.into_iter().filter(|(name, _)| wanted(name)) {
+        let exif = info.exif_metadata.as_deref().unwrap_or_default();
+        for (name, text) in exif::texts(exif, left, &wanted).ok_or_else(too_long)? {
             left = left.checked_sub(text.len()).ok_or_else(too_long)?;
             texts.push((name.to_owned(), text));
         }
@@ -200,6 +196,15 @@ impl Raster {
 /// Returns the error for a file that cannot be read.
 fn malformed(path: &Path, problem: impl ToString) -> Error {
     Error::Malformed { file: path.display().to_string(), problem: problem.to_string() }
+}
+
+/// Returns the error for a file whose texts have more than `most` bytes.
+fn too_long(path: &Path, most: usize) -> Error {
+    let problem = format!(
+        "the file's texts are broken or have more than {most} bytes in all; expected at most {most} bytes; remove texts \
+         from the file"
+    );
+    malformed(path, problem)
 }
 
 /// Checks that a PNG file can hold these texts, of at most `longest` bytes in all.
@@ -409,6 +414,10 @@ mod tests {
         write(WebPEncoder::new_lossless(webp));
         for file in files {
             assert_eq!(Raster::texts(&file)?, [("UserComment".to_owned(), "a cat".to_owned())]);
+            let named = |keyword: &str, most: usize| Raster::texts_named(&file, &[keyword], most);
+            assert_eq!((named("UserComment", 6)?.len(), named("Model", 0)?.len()), (1, 0));
+            let error = named("UserComment", 5).unwrap_err().to_string();
+            assert!(error.starts_with("picture") && error.contains("more than 5 bytes in all"), "{error}");
             assert!(Raster::texts(&file[..20]).is_err());
         }
         Ok(())

@@ -10,7 +10,7 @@ pub(crate) use thumbnails::{complete, thin};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::raster;
-use crate::wording::{QUOTED, shortened};
+use crate::wording::{QUOTED, excerpt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -62,13 +62,13 @@ impl Recipe {
     pub(crate) fn into_read<T: DeserializeOwned>(self) -> Result<T> {
         let name = self.name;
         serde_json::from_value(self.settings)
-            .map_err(json::shortened)
+            .map_err(json::short_error)
             .map_err(|error| Error::Malformed { file: format!("recipe of {name}"), problem: error.to_string() })
     }
 
     /// Returns the error for a name that this crate does not know. `what` is the expected kind of value.
     pub(crate) fn unknown(&self, what: &str) -> Error {
-        let name = shortened(&self.name, QUOTED);
+        let name = excerpt(&self.name, QUOTED);
         Error::NotRepeatable { what: format!("{name}, which is no {what} of this crate,") }
     }
 }

@@ -4,7 +4,7 @@
 use crate::error::Result;
 use crate::raster::{self, Filter, Raster};
 use crate::size::Size;
-use crate::wording::{QUOTED, shortened};
+use crate::wording::{QUOTED, excerpt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -76,8 +76,8 @@ pub(crate) fn complete(settings: &mut Value, pictures: &[Raster]) -> Result<Vec<
         match known.get(hash) {
             Some(picture) => *text = picture.data_url()?,
             None => {
-                let size = shortened(rest.split(' ').next().unwrap_or_default(), QUOTED).replace('x', "×");
-                missing.push(format!("sha256:{} of {size} pixels", shortened(hash, SHOWN)));
+                let size = excerpt(rest.split(' ').next().unwrap_or_default(), QUOTED).replace('x', "×");
+                missing.push(format!("sha256:{} of {size} pixels", excerpt(hash, SHOWN)));
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use crate::recipe::Recipe;
 use crate::saliency::is_flat;
 use crate::saliency::{Normalize, Saliency};
 use crate::step::Step;
-use crate::wording::{Note, QUOTED, shortened};
+use crate::wording::{Note, QUOTED, excerpt};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -128,7 +128,7 @@ impl Guidance for Differential {
     fn notes(&self) -> Vec<Note> {
         let flat = self.run.as_ref().and_then(|run| run.map.as_ref()).is_some_and(|(_, flat)| *flat);
         let note = || {
-            let [word, phrase] = [&self.word, &self.phrase].map(|text| shortened(text, QUOTED));
+            let [word, phrase] = [&self.word, &self.phrase].map(|text| excerpt(text, QUOTED));
             Note::from(format!(
                 "\"{word} {phrase}\" changes nothing, because the difference is the same everywhere; use another word"
             ))

@@ -36,7 +36,7 @@ use crate::error::{Error, Result, is_finite};
 use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
 use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
-use crate::wording::{LONG_QUOTE, Note, Remedy, shortened};
+use crate::wording::{LONG_QUOTE, Note, Remedy, excerpt};
 use calls::{each, keeps};
 use evaluation::Evaluation;
 use paired::Paired;
@@ -188,7 +188,7 @@ impl<'g> Sampler<'g> {
         let mut notes = Vec::new();
         for (name, tokens) in [("prompt", &tokens), ("negative prompt", &against.prompt(negative)?)] {
             if let Some(cut) = tokens.cut() {
-                let cut = shortened(cut, LONG_QUOTE);
+                let cut = excerpt(cut, LONG_QUOTE);
                 notes.push(Note::from(format!(
                     "the {name} is too long for the text encoder, which does not see \"{cut}\"; shorten the {name}"
                 )));

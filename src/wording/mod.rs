@@ -35,10 +35,12 @@
 
 mod note;
 mod remedy;
+mod shortened;
 
 pub use note::Note;
-pub(crate) use note::{LONG_QUOTE, QUOTED, shortened};
+pub(crate) use note::{LONG_QUOTE, QUOTED, excerpt};
 pub use remedy::Remedy;
+pub use shortened::shortened;
 
 /// The words of a program for the settings and remedies that messages name.
 ///

@@ -38,7 +38,7 @@ impl Note {
 }
 
 /// Returns the beginning of a text in one line, of at most `most` letters.
-pub(crate) fn shortened(text: &str, most: usize) -> String {
+pub(crate) fn excerpt(text: &str, most: usize) -> String {
     let line = || {
         let words = text.split_whitespace().enumerate();
         words.flat_map(|(index, word)| (index > 0).then_some(' ').into_iter().chain(word.chars()))
@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for Note {
             Form::Text(text) => (text, None),
             Form::Whole { text, remedy } => (text, Remedy::deserialize(remedy).ok()),
         };
-        Ok(Self { remedy, ..shortened(&text, LONGEST).into() })
+        Ok(Self { remedy, ..excerpt(&text, LONGEST).into() })
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
         for (text, short) in
             [("a  red\nboat ", "a red boat"), ("a red boats", "a red boat…"), ("", ""), ("äöüäöüäöüäö", "äöüäöüäöüä…")]
         {
-            assert_eq!(shortened(text, 10), short);
+            assert_eq!(excerpt(text, 10), short);
         }
         let read = serde_json::from_value::<Note>(json!("a ".repeat(1 << 20))).expect("a note");
         assert!(read.text.chars().count() <= LONGEST + 1);

@@ -32,7 +32,8 @@
  * @typedef {{pictures: Painted[], colors: Color[], words: Word[], reports: Report[], notes: string[], seconds: number}}
  *   Result
  * @typedef {{id: number, state: "queued" | "running" | "finished" | "failed" | "cancelled", prompt: string,
- *   live: string | null, followed: boolean, position?: number, error?: string, result?: Result}} Job
+ *   live: string | null, position?: number, error?: string, result?: Result}} Job
+ * @typedef {{request: Partial<Request>, notes: string[]}} Restored
  */
 
 /** A refusal by the server. The message is the sentence that the server sent. */
@@ -112,7 +113,7 @@ const WITH_RECIPE = ["image/png", "image/jpeg", "image/webp"];
  * Reads the request out of a picture. Returns null for a picture without one, and for one that is too large to be
  * searched.
  * @param {Blob} picture
- * @returns {Promise<Partial<Request> | null>}
+ * @returns {Promise<Restored | null>}
  */
 export async function readRecipe(picture) {
   if (!WITH_RECIPE.includes(picture.type)) return null;

@@ -39,6 +39,11 @@ export class Painter {
     return this.#request !== null;
   }
 
+  /** Job of the newest request, once it is accepted and until it ends. */
+  get job() {
+    return this.#id;
+  }
+
   /** True while the newest request is of a live view. */
   get isLive() {
     return Boolean(this.#request?.live);
@@ -62,7 +67,7 @@ export class Painter {
   }
 
   /**
-   * Follows a job that was submitted before, for example by this page before a reload.
+   * Follows a job that this page has submitted before a reload.
    * @param {Job} job
    */
   attach({ id, live }) {

@@ -14,6 +14,10 @@ export class PictureView {
   /** @type {Entry | null} the finished picture that is shown, or that was shown before the unfinished one */
   entry = null;
   #isFinished = false;
+  /** @type {string | null} the word of the prompt whose map is asked for */
+  #word = null;
+  /** @type {import("./api.js").Color | null} the color of the report whose mask is asked for */
+  #color = null;
 
   constructor() {
     this.#image.addEventListener("load", () => {
@@ -28,7 +32,7 @@ export class PictureView {
   preview(url) {
     this.#put(url, "The unfinished picture");
     this.#isFinished = false;
-    this.look(null);
+    this.#lay();
   }
 
   /** @param {Entry} entry */
@@ -38,6 +42,7 @@ export class PictureView {
     this.#isFinished = true;
     this.#actions.hidden = false;
     Object.assign(this.#download, { href: entry.url, download: `impasto-${entry.seed}.png` });
+    this.#lay();
   }
 
   /** Shows the finished picture again, if there was one before the unfinished one. */
@@ -50,11 +55,8 @@ export class PictureView {
    * @param {string | null} word word of the prompt, or null for no map
    */
   look(word) {
-    const { image, result } = this.entry ?? {};
-    // The words of the maps are lowercase, with composed accents, and have no hyphens and no invisible characters.
-    const parts = word?.normalize("NFC").replace(/\p{Cf}/gu, "").toLowerCase().split(/[^\p{L}\p{N}]+/u) ?? [];
-    const found = result?.words.find((map) => map.image === image && parts.includes(map.word.toLowerCase()));
-    this.#lay(found?.map, found?.word);
+    this.#word = word;
+    this.#lay();
   }
 
   /**
@@ -62,20 +64,31 @@ export class PictureView {
    * @param {import("./api.js").Color | null} color color of the picture's report, or null for no mask
    */
   lay(color) {
-    this.#lay(color?.mask, color?.label);
+    this.#color = color;
+    this.#lay();
   }
 
-  /**
-   * @param {string | null} [url] data URL of a gray picture, white where the picture stays bright
-   * @param {string} [of] the word or the label
-   */
-  #lay(url, of) {
+  /** Lays what is asked for over the finished picture: a word's map, or else a color's mask. */
+  #lay() {
+    const word = this.#mapOf(this.#word);
+    const [url, of] = word ? [word.map, word.word] : [this.#color?.mask, this.#color?.label];
     if (url && of && this.#isFinished) {
       this.#map.src = url;
       this.#map.dataset.of = of;
     } else {
       delete this.#map.dataset.of; // fades out
     }
+  }
+
+  /**
+   * Returns the picture's map of a word of the prompt.
+   * @param {string | null} word
+   */
+  #mapOf(word) {
+    const { image, result } = this.entry ?? {};
+    // The words of the maps are lowercase, with composed accents, and have no hyphens and no invisible characters.
+    const parts = word?.normalize("NFC").replace(/\p{Cf}/gu, "").toLowerCase().split(/[^\p{L}\p{N}]+/u) ?? [];
+    return result?.words.find((map) => map.image === image && parts.includes(map.word.toLowerCase()));
   }
 
   /**

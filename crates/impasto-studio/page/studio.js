@@ -26,8 +26,11 @@ import { Toolbar } from "./toolbar.js";
  * @typedef {import("./history.js").Entry} Entry
  */
 
-/** Key of the request that a reload of the page restores. */
-const DRAFT = "impasto-studio-draft";
+/**
+ * Key of what a reload of the page restores.
+ * @typedef {{request: Request, job: number | null}} Draft the page's request, and the job that it follows
+ */
+const DRAFT = "impasto-studio";
 /** Request without pictures. */
 const NO_PICTURES = { line_art: null, strokes: null, areas: [], start: null, mask: null, reference: null };
 /** Pause in typing, in milliseconds, after which a live view is painted. */
@@ -126,22 +129,23 @@ class Studio {
     byId("model", HTMLElement).textContent = model.colorizes ? `${model.name} (colors line art)` : model.name;
     this.#toolbar.followsLineArt = model.draws || model.colorizes;
     this.#settings.setModel(model);
-    const draft = sessionStorage.getItem(DRAFT);
-    if (draft) await this.#put(JSON.parse(draft));
+    /** @type {Draft | null} */
+    const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "null");
+    if (draft) await this.#put(draft.request);
     addEventListener("pagehide", () => this.#keepDraft());
     this.#run.end("", "");
-    this.#rejoin(jobs);
+    if (draft) this.#rejoin(jobs, draft.job);
     await this.#recall(jobs);
   }
 
   /**
-   * Follows the latest job that a page has followed and that has not ended, as after a reload. The jobs of other
+   * Follows the job that this page has followed before a reload, if the job has not ended. The jobs of other pages and
    * programs are left to them: the server cancels a job that its last listener leaves.
    * @param {Job[]} jobs
+   * @param {number | null} own
    */
-  #rejoin(jobs) {
-    const isOpen = (/** @type {Job} */ { state }) => state === "queued" || state === "running";
-    const job = jobs.findLast((job) => job.followed && isOpen(job));
+  #rejoin(jobs, own) {
+    const job = jobs.find(({ id, state }) => id === own && (state === "queued" || state === "running"));
     if (!job) return;
     this.#run.begin(job.live !== null);
     this.#painter.attach(job);
@@ -168,15 +172,18 @@ class Studio {
     }
   }
 
-  /** Keeps the page's request until the tab is closed. */
+  /** Keeps the page's request and the number of its job until the tab is closed. */
   #keepDraft() {
     const request = this.#request();
-    const draft = { ...request, seed: this.#settings.isLocked ? request.seed : null };
+    const kept = { ...request, seed: this.#settings.isLocked ? request.seed : null };
+    const keep = (/** @type {Request} */ request) => {
+      sessionStorage.setItem(DRAFT, JSON.stringify({ request, job: this.#painter.job }));
+    };
     try {
-      sessionStorage.setItem(DRAFT, JSON.stringify(draft));
+      keep(kept);
     } catch {
       // Browsers store about five megabytes, which pictures can exceed.
-      sessionStorage.setItem(DRAFT, JSON.stringify({ ...draft, ...NO_PICTURES }));
+      keep({ ...kept, ...NO_PICTURES });
     }
   }
 
@@ -309,9 +316,9 @@ class Studio {
    */
   async #open(file) {
     this.#messages.clear();
-    const recipe = await readRecipe(file);
-    if (!recipe) return this.#use(file);
-    await this.#restore(recipe, file);
+    const restored = await readRecipe(file);
+    if (!restored) return this.#use(file);
+    await this.#restore(restored, file);
   }
 
   /** Restores the settings of the picture that is shown. */
@@ -320,14 +327,14 @@ class Studio {
   }
 
   /**
-   * Shows a request in the page, and offers to undo that.
-   * @param {Partial<Request>} request
+   * Shows a picture's request in the page, with notes on what the request lacks, and offers to undo that.
+   * @param {import("./api.js").Restored} restored
    * @param {Blob} picture the picture that the request comes from
    */
-  async #restore(request, picture) {
+  async #restore({ request, notes }, picture) {
     const before = this.#request();
     await this.#put(request);
-    this.#messages.tell("The settings of the picture are restored.", {
+    this.#messages.tell(["The settings of the picture are restored.", ...notes.map(sentence)].join(" "), {
       Undo: () => this.#attempt(this.#put(before)),
       "Use the picture instead…": () => this.#attempt(this.#put(before).then(() => this.#use(picture))),
     });
@@ -381,6 +388,14 @@ class Studio {
   #attempt(work) {
     work.catch((error) => this.#messages.fail(error));
   }
+}
+
+/**
+ * Returns a note as a sentence.
+ * @param {string} note
+ */
+function sentence(note) {
+  return `${note.charAt(0).toUpperCase()}${note.slice(1)}.`;
 }
 
 /**

@@ -6,6 +6,7 @@ use crate::places::Place;
 use crate::queue::{Description, Event, NotAccepted, Queue, Submission};
 use crate::refusal::Refusal;
 use crate::request::JobRequest;
+use crate::wording::Page;
 use crate::work::Work;
 use crate::{OPENAPI, page};
 use axum::extract::{FromRequestParts, Path, Request, State};
@@ -123,13 +124,18 @@ async fn submit(State(shared): State<Arc<Shared>>, request: Request) -> Result<R
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has ended; restart the studio"));
     }
     let accepted = shared.queue.submit(submission).map_err(|reason| match reason {
-        NotAccepted::Full(waiting) => {
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, format!("{waiting} jobs wait already; try again in a second"))
-        }
-        NotAccepted::Large(bytes) => Refusal::new(
+        NotAccepted::Full { most } => Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
-            format!("the requests that wait have {bytes} bytes; try again when a job has ended, or send less"),
+            format!("{most} jobs wait; expected fewer before another one; try again when a job has ended"),
         ),
+        NotAccepted::Large { bytes, most } => Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!(
+                "the requests that wait have {bytes} bytes; expected at most {most} with this one; try again when a job \
+                 has ended, or send less"
+            ),
+        ),
+        NotAccepted::TooLarge { most } => Refusal::too_large(most),
         NotAccepted::Closed => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the studio is being closed"),
     })?;
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
@@ -157,7 +163,6 @@ fn state(job: &Description) -> Value {
         "state": state,
         "prompt": *job.prompt,
         "live": job.live.as_deref(),
-        "followed": job.is_followed,
     });
     if let (Some((name, detail)), Some(fields)) = (detail, described.as_object_mut()) {
         fields.insert(name.into(), detail);
@@ -222,9 +227,10 @@ async fn picture(
         return Err(Refusal::no_job(id));
     };
     let encode = move || {
-        let count = finished.count;
+        let count = finished.count();
         let png = finished.png(index).map_err(|error| {
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the picture cannot be written: {error}"))
+            let sentence = format!("the picture cannot be written: {}", error.worded(&Page));
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, sentence)
         })?;
         let sentence = || format!("job {id} has no picture {index}; it has {count} pictures, counted from 0");
         png.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, sentence()))
@@ -238,8 +244,8 @@ async fn recipe(State(shared): State<Arc<Shared>>, request: Request) -> Result<R
     let body = shared.work.read(request, shared.options.file()).await?;
     let options = shared.options.clone();
     let read = move || {
-        let request = JobRequest::from_png(&body.bytes, &options).map_err(Refusal::wrong)?;
-        serde_json::to_vec(&request).map_err(|error| Refusal::wrong(error.to_string()))
+        let restored = JobRequest::from_picture(&body.bytes, &options).map_err(Refusal::wrong)?;
+        serde_json::to_vec(&restored).map_err(|error| Refusal::wrong(error.to_string()))
     };
     let json = shared.work.run(read).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())

@@ -6,16 +6,26 @@ use serde_json::{Map, Value};
 pub const KEYWORD: &str = "impasto-studio";
 /// Keyword of the text in a PNG that holds the run's recipe.
 pub const RECIPE: &str = "impasto";
+/// Keyword of the text in a PNG that describes the run to other programs.
+pub const INFOTEXT: &str = "parameters";
 /// Beginning of a picture's place in the recipe, which is a JSON pointer (RFC 6901).
 const PLACE: &str = "recipe:";
 /// Beginning of a picture among the strings of a request or a recipe.
 const PICTURE: &str = "data:image/png;base64,";
 
+/// Fields of a request that hold a picture. Any other field is text that a user writes, and stays as it is.
+const FIELDS: [&str; 5] = ["line_art", "strokes", "start", "mask", "reference"];
+
+/// Returns the fields of a request that hold a picture, with their names.
+fn picture_fields(request: &mut Map<String, Value>) -> impl Iterator<Item = (&String, &mut Value)> {
+    request.iter_mut().filter(|(name, _)| FIELDS.contains(&name.as_str()))
+}
+
 /// Replaces the pictures of a request that are also in `recipe` by their places there.
 pub fn share_pictures(request: &mut Map<String, Value>, recipe: &Value) {
     let mut pictures = Vec::new();
     list_pictures(recipe, String::new(), &mut pictures);
-    for field in request.values_mut() {
+    for (_, field) in picture_fields(request) {
         // Each picture is shared with one field only, as `take_pictures` takes it out of the recipe.
         if let Some(at) = pictures.iter().position(|(picture, _)| field == picture) {
             let (_, place) = pictures.swap_remove(at);
@@ -50,7 +60,7 @@ fn list_pictures<'a>(value: &'a Value, place: String, pictures: &mut Vec<(&'a st
 pub fn take_pictures(request: &mut Value, recipe: Option<&str>) -> Result<(), String> {
     // The recipe is parsed for the first picture.
     let mut parsed = None;
-    for (name, field) in request.as_object_mut().into_iter().flatten() {
+    for (name, field) in request.as_object_mut().into_iter().flat_map(picture_fields) {
         let Some(place) = field.as_str().and_then(|text| text.strip_prefix(PLACE)) else { continue };
         let recipe: &mut Value =
             parsed.get_or_insert_with(|| recipe.and_then(|text| impasto::json::parse(text).ok()).unwrap_or_default());
@@ -80,6 +90,28 @@ mod tests {
         assert!(shared["line_art"] == "recipe:/guidances/1/sketch" && shared["mask"] == c, "{shared}");
         take_pictures(&mut shared, Some(&recipe.to_string())).unwrap();
         assert_eq!(shared, request);
+    }
+
+    #[test]
+    fn texts_are_never_taken_for_pictures() {
+        let picture = format!("{PICTURE}A");
+        let recipe = json!({ "sketch": picture });
+        let request = json!({ "prompt": "recipe: two eggs", "negative": picture, "live": "recipe:/sketch" });
+        let mut shared = request.clone();
+        share_pictures(shared.as_object_mut().unwrap(), &recipe);
+        assert_eq!(shared, request);
+        take_pictures(&mut shared, Some(&recipe.to_string())).unwrap();
+        assert_eq!(shared, request);
+    }
+
+    #[test]
+    fn every_picture_of_a_request_can_be_shared() {
+        let api: Value = serde_json::from_str(crate::OPENAPI).unwrap();
+        let fields = api["components"]["schemas"]["Request"]["properties"].as_object().unwrap();
+        let pictures = fields.iter().filter(|(_, field)| field["anyOf"][0]["$ref"] == "#/components/schemas/Picture");
+        let mut known = FIELDS;
+        known.sort_unstable();
+        assert_eq!(pictures.map(|(name, _)| name).collect::<Vec<_>>(), known);
     }
 
     #[test]

@@ -1,74 +1,79 @@
 //! [`Finished`]: the pictures and the report of a job.
 
-use crate::embedded::{KEYWORD, share_pictures};
+use crate::embedded::{INFOTEXT, KEYWORD, RECIPE, share_pictures};
 use crate::request::JobRequest;
 use crate::wording::Page;
 use impasto::guidance::{Picture, Report};
-use impasto::pipeline::{KeptPictures, Output};
+use impasto::pipeline::{Output, RunRecipe};
 use impasto::saliency::WordMaps;
 use impasto::{Error, Raster, Result};
 use serde_json::{Map, Value, json};
-use std::sync::{Mutex, PoisonError};
 
 /// The pictures and the report of a job. The pictures share one request and one recipe in memory. Each file gets both
 /// when a client asks for it.
 #[derive(Debug)]
 pub struct Finished {
-    output: Mutex<Output>,
+    pictures: Vec<Raster>,
+    /// Seed of the first picture.
+    seed: Option<u64>,
+    recipe: RunRecipe,
     /// Fields of the request that made one picture, except its seed.
     request: Map<String, Value>,
     /// The result as the API shows it.
     pub result: Value,
-    /// Memory that the pictures, the request and the result take, in bytes.
+    /// Memory that the pictures, the recipe, the request and the result take, in bytes.
     pub bytes: usize,
-    /// Number of pictures.
-    pub count: usize,
 }
 
 impl Finished {
     /// Describes the run of a request, with the maps of the prompt's words if there are any.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if the recipe is too large for a file; the errors of the maps.
-    pub fn of(id: u64, asked: &JobRequest, mut output: Output, words: Option<&WordMaps>) -> Result<Self> {
+    /// The errors of the maps, and of serde.
+    pub fn of(id: u64, asked: &JobRequest, output: Output, words: Option<&WordMaps>) -> Result<Self> {
         let result = describe(id, &output, words)?;
-        output.reports = Vec::new(); // the result has what the API shows of them
         // Each file holds the request for its picture alone.
         let Value::Object(mut request) = serde_json::to_value(asked).map_err(Error::custom)? else {
             return Err(Error::custom("a request is no JSON object; please report this fault"));
         };
         request.insert("images".into(), 1.into());
         request.insert("live".into(), Value::Null);
-        share_pictures(&mut request, &serde_json::to_value(output.recipe()).map_err(Error::custom)?);
-        let pixels: usize = output.images.iter().map(|picture| picture.bytes().len()).sum();
-        let count = output.images.len();
-        let mut finished = Self { output: Mutex::new(output), request, result, bytes: 0, count };
-        // Encoding the first picture shows that there is a file for it, and how much memory its texts take.
-        let file = finished.png(0)?.map_or(0, |png| png.len());
-        finished.bytes = file + pixels + finished.result.to_string().len();
-        Ok(finished)
+        let recipe = serde_json::to_value(output.recipe()).map_err(Error::custom)?;
+        share_pictures(&mut request, &recipe);
+        let written = serde_json::to_string(&request).map_err(Error::custom)?;
+        let texts = [recipe.to_string(), written, result.to_string()].iter().map(String::len).sum::<usize>();
+        let pixels = output.images.iter().map(|picture| picture.bytes().len()).sum::<usize>();
+        let recipe = output.recipe().clone();
+        let Output { images: pictures, seed, .. } = output;
+        Ok(Self { pictures, seed, recipe, request, result, bytes: texts + pixels })
+    }
+
+    /// Returns the number of pictures.
+    pub const fn count(&self) -> usize {
+        self.pictures.len()
     }
 
     /// Returns a picture as PNG, with the recipe of its run and the request that made the picture. `None` if there is
     /// no picture at `index`.
     ///
     /// # Errors
-    /// The errors of [`Output::png`].
+    /// [`Error::Parameter`] if the texts are too large for a file.
     pub fn png(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        if index >= self.count {
-            return Ok(None);
-        }
-        let output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(picture) = self.pictures.get(index) else { return Ok(None) };
         let mut request = self.request.clone();
-        request.insert("seed".into(), seed(&output, index).into());
-        let text = serde_json::to_string(&request).map_err(Error::custom)?;
-        output.png(index, KeptPictures::Whole, &[(KEYWORD, &text)]).map(Some)
+        request.insert("seed".into(), seed(self.seed, index).into());
+        let mut recipe = self.recipe.clone();
+        recipe.image = index;
+        let request = serde_json::to_string(&request).map_err(Error::custom)?;
+        let settings = serde_json::to_string(&recipe).map_err(Error::custom)?;
+        let infotext = recipe.infotext().to_string();
+        picture.to_png(&[(INFOTEXT, &infotext), (RECIPE, &settings), (KEYWORD, &request)]).map(Some)
     }
 }
 
-/// Returns the seed of a picture.
-fn seed(output: &Output, index: usize) -> Option<u64> {
-    output.seed.map(|seed| seed.wrapping_add(index as u64))
+/// Returns the seed of a picture, from that of the first one.
+fn seed(first: Option<u64>, index: usize) -> Option<u64> {
+    first.map(|seed| seed.wrapping_add(index as u64))
 }
 
 /// Describes a run as the API shows it.
@@ -77,7 +82,7 @@ fn describe(id: u64, output: &Output, words: Option<&WordMaps>) -> Result<Value>
     for (index, picture) in output.images.iter().enumerate() {
         painted.push(json!({
             "url": format!("/api/jobs/{id}/pictures/{index}"),
-            "seed": seed(output, index),
+            "seed": seed(output.seed, index),
             "width": picture.size().width,
             "height": picture.size().height,
         }));

@@ -3,10 +3,11 @@
 use crate::places::Place;
 use crate::refusal::Refusal;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::header::{self, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Name of the cookie that holds the token.
@@ -23,15 +24,16 @@ impl Guard {
     /// Returns true if `host` is the server's own address, or a name of the loopback interface with the server's port.
     /// A page of another site that had its name resolved to this machine (DNS rebinding) sends its own name here.
     fn is_own(&self, host: &str) -> bool {
-        let port = self.address.port();
-        if host.parse() == Ok(self.address) {
-            return true;
-        }
-        let (name, given) = match host.rsplit_once(':') {
-            Some((name, digits)) if !digits.ends_with(']') => (name, digits.parse().ok()),
-            _ => (host, Some(80)),
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, port),
+            _ => (host, "80"), // browsers leave out HTTP's own port
         };
-        given == Some(port) && ["127.0.0.1", "localhost", "[::1]"].contains(&name)
+        let address = match self.address.ip() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
+        let names = ["127.0.0.1", "[::1]", "localhost", &address];
+        port == self.address.port().to_string() && names.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
     /// Returns true if the headers carry the token.
@@ -49,25 +51,52 @@ fn equal(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
 }
 
+/// Returns the value of a header; `None` without the header.
+///
+/// # Errors
+/// A refusal of a header that is given twice, of which another program may read another one, or that is no text.
+fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Refusal> {
+    let mut values = headers.get_all(&name).iter();
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (None, _) => Ok(None),
+        (Some(Ok(value)), None) => Ok(Some(value)),
+        _ => Err(Refusal::wrong(format!("the header {name} is given twice or is no text; send it once, as text"))),
+    }
+}
+
+/// Returns true if a browser says that a request comes from another page than the studio's, which is at `host`.
+fn is_foreign(headers: &HeaderMap, host: &str) -> Result<bool, Refusal> {
+    let is_page = |origin: &str| {
+        origin.split_once("://").is_some_and(|(kind, at)| ["http", "https"].contains(&kind) && at == host)
+    };
+    // A page of another port is of the same site, but not of the same origin.
+    let is_same = |site: &str| ["same-origin", "none"].contains(&site);
+    Ok(only(headers, header::ORIGIN)?.is_some_and(|origin| !is_page(origin))
+        || only(headers, HeaderName::from_static("sec-fetch-site"))?.is_some_and(|site| !is_same(site)))
+}
+
+/// Returns true if a request can do no more than to open the page, as a link on another page does. Requests for the API
+/// may have effects even if they change nothing at once: a job ends after its last listener has left.
+fn opens_page(request: &Request) -> bool {
+    let path = request.uri().path();
+    request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics"
+}
+
 /// Refuses requests for other hosts, from pages of other sites, and without the token.
-pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let place = request.extensions().get::<Arc<Place>>();
-    place.inspect(|place| place.begin());
+pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let place = request.extensions().get::<Arc<Place>>().map(Arc::clone);
+    place.as_ref().inspect(|place| place.begin());
     let headers = request.headers();
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let host = text(header::HOST).unwrap_or_default();
+    let host = only(headers, header::HOST)?.unwrap_or_default();
     // With a token, any host name is allowed: a foreign page under its own name has no cookie with the token.
     if guard.token.is_none() && !guard.is_own(host) {
         let (address, port) = (guard.address, guard.address.port());
         let sentence = format!("the host is \"{host}\"; expected {address} or localhost:{port}");
-        return Refusal::new(StatusCode::FORBIDDEN, sentence).into_response();
+        return Err(Refusal::new(StatusCode::FORBIDDEN, sentence));
     }
-    let foreign = text(header::ORIGIN)
-        .is_some_and(|origin| origin.split_once("://").is_none_or(|(_, origin)| origin != host))
-        || text(header::HeaderName::from_static("sec-fetch-site")).is_some_and(|site| site == "cross-site");
-    if foreign && request.method() != Method::GET {
+    if is_foreign(headers, host)? && !opens_page(&request) {
         let sentence = "the request comes from another site's page; open the studio's own page";
-        return Refusal::new(StatusCode::FORBIDDEN, sentence).into_response();
+        return Err(Refusal::new(StatusCode::FORBIDDEN, sentence));
     }
     if let Some(token) = &guard.token
         && !guard.has_token(headers, token)
@@ -80,13 +109,15 @@ pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next
             if let Ok(cookie) = HeaderValue::from_str(&cookie) {
                 response.headers_mut().insert(header::SET_COOKIE, cookie);
             }
-            return response;
+            return Ok(response);
         }
         let sentence = "the token is missing or wrong; open /?token=TOKEN, or send Authorization: Bearer TOKEN";
-        return Refusal::new(StatusCode::UNAUTHORIZED, sentence).into_response();
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, sentence));
     }
-    place.inspect(|place| place.allow());
-    next.run(request).await
+    let busy = place.map(Place::allow);
+    let response = next.run(request).await;
+    drop(busy);
+    Ok(response)
 }
 
 #[cfg(test)]
@@ -97,12 +128,12 @@ mod tests {
     #[test]
     fn only_names_of_the_loopback_interface_are_own() {
         let guard = Guard { address: "127.0.0.1:7860".parse().unwrap(), token: None };
-        for host in ["127.0.0.1:7860", "localhost:7860", "[::1]:7860"] {
+        for host in ["127.0.0.1:7860", "localhost:7860", "LocalHost:7860", "[::1]:7860"] {
             assert!(guard.is_own(host), "{host}");
         }
-        for host in
-            ["", "evil.example", "evil.example:7860", "localhost", "localhost:80", "127.0.0.1.evil:7860", "[::1]"]
-        {
+        let named = ["", "evil.example", "evil.example:7860", "127.0.0.1.evil:7860", "localhost.:7860", "127.1:7860"];
+        let ports = ["localhost", "localhost:80", "[::1]", "localhost:+7860", "localhost:7860:7860", "localhost:7860/"];
+        for host in named.into_iter().chain(ports) {
             assert!(!guard.is_own(host), "{host}");
         }
     }
@@ -114,6 +145,35 @@ mod tests {
             assert!(guard.is_own(address), "{address}");
             assert!(!guard.is_own("127.0.0.3:7860") && !guard.is_own("127.0.0.2.evil:7860"), "{address}");
         }
+        for (address, name) in [("127.0.0.2:80", "127.0.0.2"), ("[::1]:80", "[::1]"), ("127.0.0.2:80", "localhost")] {
+            let guard = Guard { address: address.parse().unwrap(), token: None };
+            assert!(guard.is_own(name) && !guard.is_own("127.0.0.3"), "{address}");
+        }
+    }
+
+    #[test]
+    fn only_own_page_is_not_foreign() {
+        let foreign = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            }
+            is_foreign(&headers, "localhost:7860").ok()
+        };
+        let own = "http://localhost:7860";
+        for lines in [&[][..], &[("origin", own)], &[("sec-fetch-site", "same-origin")], &[("sec-fetch-site", "none")]]
+        {
+            assert_eq!(foreign(lines), Some(false), "{lines:?}");
+        }
+        let pages = ["null", "", "http://evil.example", "http://localhost:7861", "chrome-extension://localhost:7860"];
+        for origin in pages.into_iter().chain(["file://", "http://localhost:7860.evil", "http://localhost:7860/"]) {
+            assert_eq!(foreign(&[("origin", origin)]), Some(true), "{origin}");
+        }
+        for site in ["cross-site", "same-site", "Cross-Site", "x"] {
+            assert_eq!(foreign(&[("sec-fetch-site", site)]), Some(true), "{site}");
+        }
+        assert_eq!(foreign(&[("origin", own), ("origin", "http://evil.example")]), None);
+        assert_eq!(foreign(&[("origin", "http://é")]), None);
     }
 
     #[test]

@@ -44,7 +44,7 @@ mod work;
 mod worker;
 
 pub use options::Options;
-pub use request::{Area, JobRequest};
+pub use request::{Area, JobRequest, Restored};
 pub use server::{Studio, StudioError};
 
 /// Description of the API in the OpenAPI format, version 3.1.

@@ -46,12 +46,17 @@ impl Metrics {
                 writeln!(text, "# HELP impasto_{name} {help}\n# TYPE impasto_{name} {kind}\nimpasto_{name} {value}");
         };
         put("jobs_accepted_total", "counter", "Jobs that were accepted.", self.accepted.value() as f64);
-        put("jobs_refused_total", "counter", "Jobs refused because the queue was full.", self.refused.value() as f64);
-        put("jobs_finished_total", "counter", "Jobs whose pictures were made.", self.finished.value() as f64);
+        put(
+            "jobs_refused_total",
+            "counter",
+            "Jobs refused because too many jobs or bytes waited.",
+            self.refused.value() as f64,
+        );
+        put("jobs_finished_total", "counter", "Jobs whose pictures were painted.", self.finished.value() as f64);
         put("jobs_failed_total", "counter", "Jobs that ended with an error.", self.failed.value() as f64);
         put("jobs_cancelled_total", "counter", "Jobs that were cancelled.", self.cancelled.value() as f64);
-        put("steps_total", "counter", "Steps of the sampler.", self.steps.value() as f64);
-        put("busy_seconds_total", "counter", "Time spent in jobs.", self.busy.value() as f64 / 1e6);
+        put("steps_total", "counter", "Steps that jobs took.", self.steps.value() as f64);
+        put("busy_seconds_total", "counter", "Seconds spent in jobs.", self.busy.value() as f64 / 1e6);
         put("jobs_waiting", "gauge", "Jobs that wait.", waiting as f64);
         put("jobs_running", "gauge", "Jobs that run, 0 or 1.", f64::from(u8::from(running)));
         text

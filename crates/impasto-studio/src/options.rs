@@ -13,10 +13,11 @@ pub struct Options {
     pub token: Option<String>,
     /// Largest number of jobs that wait; further ones are refused with status 429. Default: 16.
     pub queue: usize,
-    /// Number of ended jobs whose results are kept. Default: 32.
+    /// Number of ended jobs that are kept, with their results. The latest result is kept in any case. Default: 32.
     pub kept: usize,
     /// Largest size in bytes of all requests that wait and all results that are kept. Results are forgotten for new
-    /// ones, the oldest first, and requests beyond this size are refused with status 429. Default: 512 MiB.
+    /// ones, the oldest first, and requests beyond this size are refused with status 429. The latest result is kept in
+    /// any case. Default: 512 MiB.
     pub memory: usize,
     /// Time after which a job is cancelled whose listeners have all left, such as the only page that showed the job.
     /// A job without any listener from the start runs to its end. `None`: every job does. Default: 10 s.
@@ -30,7 +31,8 @@ pub struct Options {
     /// Largest number of pictures of a request. Default: 4.
     pub images: usize,
     /// Largest number of open connections; one address may open half of them, and a quarter may listen to events.
-    /// Beyond that, the connection that has waited longest without the token is closed for a new one. Default: 256.
+    /// Beyond that, a connection is closed for a new one: the oldest without the token, or else the one that is idle
+    /// longest. One in the middle of a request is closed only if all others are, too. Default: 256.
     pub connections: usize,
     /// Time in which a request must have arrived, and in which a client must take a part of its answer. Default: 30 s.
     pub arrival: Duration,
@@ -59,9 +61,10 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Largest size in bytes of a PNG whose request is read. A PNG of the studio holds its request, the run's recipe,
-    /// and a picture.
+    /// Largest size in bytes of a picture whose request is read. A PNG of the studio holds its request, the run's
+    /// recipe, and a picture.
     pub(crate) const fn file(&self) -> usize {
-        3 * self.body + 4 * (self.side as usize).pow(2)
+        let pixels = (self.side as usize).saturating_pow(2);
+        self.body.saturating_mul(3).saturating_add(pixels.saturating_mul(4))
     }
 }

@@ -8,9 +8,16 @@ use tokio::sync::Notify;
 
 /// Time in which a new connection may send its request, before the connection can end for another.
 const GRACE: Duration = Duration::from_millis(50);
+/// Time between two looks for room.
+const TURN: Duration = Duration::from_millis(1);
 
-/// The open connections of a studio. Connections that wait without the token, or without work, give their places to new
-/// ones.
+/// The open connections of a studio. Some give their places to new ones, in this order:
+///
+/// 1. connections without an allowed request, the oldest first;
+/// 2. connections without work, the one that is idle longest first;
+/// 3. connections whose request arrives or is answered, in the order of the beginnings of these requests.
+///
+/// Connections that send streams never do.
 pub struct Places {
     /// Largest number of connections, of all addresses and of one.
     most: usize,
@@ -24,8 +31,10 @@ pub struct Place {
     opened: Instant,
     /// True once a request has arrived.
     has_begun: AtomicBool,
-    /// Time of the last request that was allowed; `None` before the first.
+    /// Time at which the last allowed request began or was answered; `None` before the first.
     used: Mutex<Option<Instant>>,
+    /// True while an allowed request arrives or is answered.
+    is_busy: AtomicBool,
     /// Number of streams that the connection sends.
     streams: AtomicUsize,
     /// Tells the connection to end.
@@ -43,8 +52,15 @@ impl Place {
         self.has_begun.load(Ordering::Relaxed)
     }
 
-    /// Notes that a request was allowed.
-    pub fn allow(&self) {
+    /// Notes that a request was allowed, and that it is answered when the value is dropped.
+    pub fn allow(self: Arc<Self>) -> Busy {
+        self.use_now(true);
+        Busy(self)
+    }
+
+    /// Notes whether the connection has work from now on.
+    fn use_now(&self, is_busy: bool) {
+        self.is_busy.store(is_busy, Ordering::Relaxed);
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
@@ -59,15 +75,25 @@ impl Place {
         self.ended.notified().await;
     }
 
-    /// Returns the order in which connections end: those without an allowed request first, the oldest first.
-    fn order(&self) -> (Option<Instant>, Instant) {
-        (*self.used.lock().unwrap_or_else(PoisonError::into_inner), self.opened)
+    /// Returns the order in which connections end; see [`Places`].
+    fn order(&self) -> (bool, Option<Instant>, Instant) {
+        let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.is_busy.load(Ordering::Relaxed), used, self.opened)
     }
 
     /// Returns the time since the connection was opened, or since its last allowed request.
     fn age(&self) -> Duration {
-        let (used, opened) = self.order();
+        let (_, used, opened) = self.order();
         used.unwrap_or(opened).elapsed()
+    }
+}
+
+/// A connection whose request is being answered.
+pub struct Busy(Arc<Place>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.use_now(false);
     }
 }
 
@@ -114,8 +140,17 @@ impl Places {
         }
     }
 
+    /// Waits until a connection from `address` can take a place without the end of one that has only just opened. The
+    /// wait is short, because clients that send many requests could otherwise keep all others out.
+    pub async fn wait_for_room(&self, address: IpAddr) {
+        let begun = Instant::now();
+        while begun.elapsed() < GRACE && !self.have_room(address) {
+            tokio::time::sleep(TURN).await;
+        }
+    }
+
     /// Returns true if a connection from `address` can take a place without the end of one that has only just opened.
-    pub fn have_room(&self, address: IpAddr) -> bool {
+    fn have_room(&self, address: IpAddr) -> bool {
         let taken = self.taken();
         match self.room(&taken, network(address)) {
             Room::After(index) => taken.get(index).is_none_or(|place| place.age() >= GRACE),
@@ -137,6 +172,7 @@ impl Places {
             opened: Instant::now(),
             has_begun: AtomicBool::new(false),
             used: Mutex::default(),
+            is_busy: AtomicBool::new(false),
             streams: AtomicUsize::new(0),
             ended: Notify::new(),
         });
@@ -144,7 +180,7 @@ impl Places {
         Some(Taken { places: Arc::clone(self), place })
     }
 
-    /// Ends one connection, for example because the system has no file descriptor for another.
+    /// Ends one connection, because the system has no file descriptor or no memory for another.
     pub fn make_room(&self) {
         let mut taken = self.taken();
         if let Some(index) = first_to_end(&taken, |_| true) {
@@ -177,7 +213,7 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use std::future::Future;
@@ -195,13 +231,45 @@ mod tests {
     fn oldest_connection_without_token_ends_first() {
         let places = Places::new(8);
         let [owner, first, second] = [0, 1, 2].map(|_| places.take(OWNER.into()).unwrap());
-        owner.place.allow();
+        drop(Arc::clone(&owner.place).allow());
         let fourth = places.take(OWNER.into()).unwrap();
-        fourth.place.allow();
+        drop(Arc::clone(&fourth.place).allow());
         let _fifth = places.take(OWNER.into()).unwrap();
         assert_eq!([&owner, &first, &second, &fourth].map(is_ended), [false, true, false, false]);
         let _sixth = places.take(OWNER.into()).unwrap();
         assert_eq!([&owner, &second, &fourth].map(is_ended), [false, true, false]);
+    }
+
+    #[test]
+    fn connection_with_a_request_ends_last() {
+        let places = Places::new(4);
+        let [busy, idle] = [(); 2].map(|()| places.take(OWNER.into()).unwrap());
+        let request = Arc::clone(&busy.place).allow();
+        drop(Arc::clone(&idle.place).allow());
+        let third = places.take(OWNER.into()).unwrap();
+        assert_eq!([&busy, &idle].map(is_ended), [false, true]);
+        let also = Arc::clone(&third.place).allow();
+        drop(request);
+        let _fourth = places.take(OWNER.into()).unwrap();
+        assert_eq!([&busy, &third].map(is_ended), [true, false]);
+        drop(also);
+    }
+
+    #[tokio::test]
+    async fn wait_for_room_ends_beside_busy_clients() {
+        let places = Places::new(2);
+        let only = places.take(OWNER.into()).unwrap();
+        let uses = async {
+            loop {
+                drop(Arc::clone(&only.place).allow());
+                tokio::time::sleep(TURN).await;
+            }
+        };
+        tokio::select! {
+            () = places.wait_for_room(OWNER.into()) => {}
+            () = uses => {}
+            () = tokio::time::sleep(40 * GRACE) => panic!("the wait does not end"),
+        }
     }
 
     #[test]

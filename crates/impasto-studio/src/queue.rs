@@ -78,8 +78,6 @@ pub struct Description {
     pub id: u64,
     pub prompt: Arc<str>,
     pub live: Option<Arc<str>>,
-    /// True if the job has, or had, listeners to its events.
-    pub is_followed: bool,
     pub event: Event,
 }
 
@@ -89,7 +87,6 @@ impl Job {
             id,
             prompt: Arc::clone(&self.prompt),
             live: self.live.clone(),
-            is_followed: !matches!(self.listeners, Listeners::None),
             event: self.event.borrow().clone(),
         }
     }
@@ -108,7 +105,7 @@ impl Listener {
     /// Describes the job at an event, even if the queue has forgotten the job.
     pub fn describe(&self, event: Event) -> Description {
         let (prompt, live) = (Arc::clone(&self.prompt), self.live.clone());
-        Description { id: self.id, prompt, live, is_followed: true, event }
+        Description { id: self.id, prompt, live, event }
     }
 }
 
@@ -156,10 +153,12 @@ pub struct Accepted {
 /// The reason why a job was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAccepted {
-    /// The queue is full with this number of jobs.
-    Full(usize),
-    /// The requests that wait take so much memory, in bytes, that there is no room for another.
-    Large(usize),
+    /// The queue is full: `most` jobs wait.
+    Full { most: usize },
+    /// The requests that wait take so much memory that there is no room for another.
+    Large { bytes: usize, most: usize },
+    /// The request alone takes more than `most` bytes.
+    TooLarge { most: usize },
     /// The studio ends.
     Closed,
 }
@@ -194,10 +193,20 @@ impl Queue {
         let (count, bytes) = staying
             .filter_map(|id| state.jobs.get(id))
             .fold((0, 0), |(count, bytes), job| (count + 1, bytes + job.bytes));
+        let most = self.memory;
+        let refusal = if json.len() > most {
+            Some(NotAccepted::TooLarge { most })
+        } else if count >= self.most_waiting {
+            Some(NotAccepted::Full { most: self.most_waiting })
+        } else if bytes + json.len() > most {
+            Some(NotAccepted::Large { bytes, most })
+        } else {
+            None
+        };
         // A job that is refused cancels no other one.
-        if count >= self.most_waiting || bytes + json.len() > self.memory {
+        if let Some(refusal) = refusal {
             self.metrics.refused.add(1);
-            return Err(if count >= self.most_waiting { NotAccepted::Full(count) } else { NotAccepted::Large(bytes) });
+            return Err(refusal);
         }
         for id in same {
             self.cancel_in(&mut state, id);
@@ -288,10 +297,16 @@ impl Queue {
     /// Forgets the oldest ended jobs beyond the number and the memory of those that are kept. The latest result stays
     /// in any case.
     fn forget(&self, state: &mut State) {
-        while state.ended.len() > self.kept || (state.ended.len() > 1 && state.bytes() > self.memory) {
-            if let Some(oldest) = state.ended.pop_front() {
-                state.jobs.remove(&oldest);
-            }
+        let result =
+            |id: &&u64| state.jobs.get(id).is_some_and(|job| matches!(*job.event.borrow(), Event::Finished(_)));
+        let latest = state.ended.iter().rev().find(result).copied();
+        loop {
+            let (many, large) = (state.ended.len() > self.kept, state.bytes() > self.memory);
+            // Jobs without a result take no memory, so only their number counts.
+            let takes = |id: &u64| state.jobs.get(id).is_some_and(|job| job.bytes > 0);
+            let goes = |id: &u64| Some(*id) != latest && (many || large && takes(id));
+            let Some(oldest) = state.ended.iter().position(goes).and_then(|at| state.ended.remove(at)) else { return };
+            state.jobs.remove(&oldest);
         }
     }
 
@@ -398,7 +413,7 @@ mod tests {
     fn full_queue_refuses_and_keeps_waiting_jobs() {
         let queue = queue(2, 8);
         let ids: Vec<u64> = (0..2).map(|_| queue.submit(Submission::default()).unwrap().id).collect();
-        assert_eq!(queue.submit(Submission::default()).unwrap_err(), NotAccepted::Full(2));
+        assert_eq!(queue.submit(Submission::default()).unwrap_err(), NotAccepted::Full { most: 2 });
         assert_eq!([queue.take().unwrap().id, queue.take().unwrap().id], ids[..]);
     }
 
@@ -460,7 +475,7 @@ mod tests {
         let running = queue.submit(live("view")).unwrap();
         let token = queue.take().unwrap().token;
         let other = queue.submit(live("other")).unwrap();
-        assert_eq!(queue.submit(live("view")).unwrap_err(), NotAccepted::Full(1));
+        assert_eq!(queue.submit(live("view")).unwrap_err(), NotAccepted::Full { most: 1 });
         assert!(!token.is_cancelled() && matches!(event(&queue, running.id), Some(Event::Started)));
         // A request takes the place of its own view's job, even if the queue is full.
         assert!(queue.submit(live("other")).is_ok());
@@ -473,7 +488,9 @@ mod tests {
         let large = || Submission { json: vec![b' '; 40], ..Submission::default() };
         let first = queue.submit(large()).unwrap();
         queue.submit(large()).unwrap();
-        assert_eq!(queue.submit(large()).unwrap_err(), NotAccepted::Large(80));
+        assert_eq!(queue.submit(large()).unwrap_err(), NotAccepted::Large { bytes: 80, most: 100 });
+        let alone = Submission { json: vec![b' '; 101], ..Submission::default() };
+        assert_eq!(queue.submit(alone).unwrap_err(), NotAccepted::TooLarge { most: 100 });
         assert_eq!(queue.take().unwrap().json.len(), 40);
         assert!(queue.submit(large()).is_ok(), "{} bytes wait", queue.state().bytes());
         queue.tell(first.id, Event::Cancelled);
@@ -492,7 +509,7 @@ mod tests {
         assert!(!token.is_cancelled() && queue.is_watched(left));
         drop(second);
         queue.cancel_abandoned(Duration::from_secs(60));
-        assert!(!token.is_cancelled() && queue.job(left).unwrap().is_followed);
+        assert!(!token.is_cancelled());
         // A listener who returns in time keeps the job.
         drop(queue.listen(left));
         let returned = queue.listen(left).unwrap();

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use impasto::wording::shortened;
 use serde_json::json;
 
 /// An answer with a status of 400 or more, and a sentence that says what is wrong and what to do.
@@ -12,19 +13,10 @@ pub struct Refusal {
     sentence: String,
 }
 
-/// Number of letters at the start and at the end of a sentence that are always shown.
-const SHOWN: (usize, usize) = (150, 350);
-
 impl Refusal {
     /// Refuses a request. The middle of a long sentence is left out, because it quotes the request.
     pub fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
-        let mut sentence = sentence.into();
-        let cut = |number: usize| sentence.char_indices().nth(number).map(|(at, _)| at);
-        if let (Some(start), Some(_)) = (cut(SHOWN.0), cut(SHOWN.0 + SHOWN.1)) {
-            let end = sentence.char_indices().rev().nth(SHOWN.1 - 1).map_or(0, |(at, _)| at);
-            sentence.replace_range(start..end, "…");
-        }
-        Self { status, sentence }
+        Self { status, sentence: shortened(&sentence.into()).into_owned() }
     }
 
     /// The request is wrong.
@@ -39,7 +31,13 @@ impl Refusal {
 
     /// No job has the number `id`.
     pub fn no_job(id: u64) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("job {id} is not known; only the latest jobs are kept"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            format!(
+                "job {id} is not known; the studio forgets the oldest jobs when there are many, or large ones; submit the \
+                 request again"
+            ),
+        )
     }
 }
 
@@ -50,21 +48,5 @@ impl IntoResponse for Refusal {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sentences_quote_few_letters() {
-        let long = Refusal::wrong(format!("unknown field `{}`, expected `prompt`", "猫".repeat(1 << 20))).sentence;
-        assert!(long.starts_with("unknown field `猫") && long.ends_with("猫`, expected `prompt`"), "{long}");
-        assert_eq!(long.chars().count(), 501);
-        for length in [0, 500] {
-            let sentence = "é".repeat(length);
-            assert_eq!(Refusal::wrong(sentence.clone()).sentence, sentence);
-        }
     }
 }

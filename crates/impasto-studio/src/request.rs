@@ -5,10 +5,11 @@ use crate::options::Options;
 use crate::wording::Page;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use impasto::Raster;
+use impasto::diffusion::solver;
 use impasto::pipeline::Infotext;
 use impasto::raster::Layer;
 use impasto::wording::Wording;
+use impasto::{Raster, Size};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -138,7 +139,7 @@ impl JobRequest {
         let fields = areas.chain([&json]).filter_map(Value::as_object).flat_map(|fields| fields.values());
         let sizes = fields.filter_map(Value::as_str).filter_map(header_size);
         let pixels = sizes.fold(0u64, |sum, (width, height)| sum.saturating_add(u64::from(width) * u64::from(height)));
-        let most = MOST_PIXELS * u64::from(options.side).pow(2);
+        let most = u64::from(options.side).saturating_pow(2).saturating_mul(MOST_PIXELS);
         if pixels > most {
             return Err(format!("the pictures have {pixels} pixels together; expected at most {most}"));
         }
@@ -166,18 +167,10 @@ impl JobRequest {
         for (field, side) in [("width", self.width), ("height", self.height)] {
             within(field, side.unwrap_or(1) as usize, 1, options.side as usize)?;
         }
-        if self.seed.is_some_and(|seed| seed > LARGEST_SEED) {
-            return Err(format!("Seed is above {LARGEST_SEED}; expected a seed that JavaScript can hold"));
+        if let Some(seed) = self.seed.filter(|seed| *seed > LARGEST_SEED) {
+            return Err(format!("{} is {seed}; expected 0 to {LARGEST_SEED}", Page.name("seed")));
         }
-        let pictures = [&self.line_art, &self.start, &self.mask, &self.reference].into_iter().flatten();
-        let sizes = pictures.map(Raster::size).chain(self.areas.iter().map(|area| area.mask.size()));
-        for size in sizes.chain(self.strokes.iter().map(Layer::size)) {
-            // The sides of a picture may be twice as long as the limit for a run, because the picture is resized.
-            let most = 2 * options.side;
-            if size.width.max(size.height) > most || size.width.min(size.height) == 0 {
-                return Err(format!("a picture has {size} pixels; expected sides of 1 to {most}"));
-            }
-        }
+        self.check_pictures(options)?;
         if self.mask.is_some() && self.start.is_none() {
             return Err("Mask is given without Start picture; give the picture to repaint".into());
         }
@@ -185,6 +178,31 @@ impl JobRequest {
             return Err("only one of Width and Height is given; give both or neither".into());
         }
         Ok(())
+    }
+
+    /// Checks the sizes of the request's pictures. A side may be twice as long as the limit for a run, because pictures
+    /// are resized.
+    ///
+    /// # Errors
+    /// A sentence that names the field, its size, and what is expected.
+    fn check_pictures(&self, options: &Options) -> Result<(), String> {
+        let most = options.side.saturating_mul(2);
+        let picture = |field: &'static str, picture: &Option<Raster>| Some((field, picture.as_ref()?.size()));
+        let pictures = [
+            picture("line_art", &self.line_art),
+            self.strokes.as_ref().map(|strokes| ("strokes", strokes.size())),
+            picture("start", &self.start),
+            picture("mask", &self.mask),
+            picture("reference", &self.reference),
+        ];
+        let areas = self.areas.iter().map(|area| ("the area's mask", area.mask.size()));
+        let is_within = |size: Size| size.width.max(size.height) <= most && size.width.min(size.height) > 0;
+        match pictures.into_iter().flatten().chain(areas).find(|(_, size)| !is_within(*size)) {
+            Some((field, size)) => {
+                Err(format!("{} has {size} pixels; expected sides of 1 to {most}", Page.name(field)))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Checks the lengths of the request's texts.
@@ -199,7 +217,7 @@ impl JobRequest {
             ("sampler", name(&self.sampler), LONGEST_NAME),
             ("live", name(&self.live), LONGEST_NAME / 4),
         ];
-        let phrases = self.areas.iter().map(|area| ("phrase", area.phrase.len(), LONGEST_NAME));
+        let phrases = self.areas.iter().map(|area| ("the area's phrase", area.phrase.len(), LONGEST_NAME));
         match fields.into_iter().chain(phrases).find(|(_, length, most)| length > most) {
             Some((field, length, most)) => {
                 Err(format!("{} has {length} bytes; expected at most {most}", Page.name(field)))
@@ -209,13 +227,13 @@ impl JobRequest {
     }
 
     /// Reads a request from the texts of a PNG, JPEG or WebP: from the studio's own text, or else from that of another
-    /// program.
+    /// program. Notes tell which settings of the other program the request does not have.
     ///
     /// # Errors
     /// A sentence that says why the picture holds no request within the limits of `options`.
-    pub fn from_png(png: &[u8], options: &Options) -> Result<Self, String> {
+    pub fn from_picture(file: &[u8], options: &Options) -> Result<Restored, String> {
         let keywords = [&[KEYWORD, RECIPE], Infotext::KEYWORDS].concat();
-        let texts = Raster::texts_named(png, &keywords, options.file()).map_err(|error| error.to_string())?;
+        let texts = Raster::texts_named(file, &keywords, options.file()).map_err(|error| error.worded(&Page))?;
         let text = |keyword: &str| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
         if let Some(own) = text(KEYWORD) {
             let read = || {
@@ -223,28 +241,46 @@ impl JobRequest {
                 take_pictures(&mut json, text(RECIPE))?;
                 Self::read(json, options)
             };
-            return read().map_err(|error| format!("the PNG's request cannot be read: {error}"));
+            let request = read().map_err(|error| format!("the picture's request cannot be read: {error}"))?;
+            return Ok(Restored { request, notes: Vec::new() });
         }
         let Some(info) = Infotext::of(&texts) else {
             return Err(
                 "the picture has no recipe; expected a picture from the studio, impasto or a known program".into()
             );
         };
-        let size = info.field("Size").and_then(|size| size.parse::<impasto::Size>().ok());
+        let size = info.field("Size").and_then(|size| size.parse::<Size>().ok());
         let request = Self {
             seed: info.field("Seed").and_then(|seed| seed.parse().ok()),
             steps: info.field("Steps").and_then(|steps| steps.parse().ok()),
-            sampler: info.sampler(),
+            sampler: info.sampler().filter(|sampler| solver::by_name(sampler).is_ok()),
             guidance_scale: info.field("CFG scale").and_then(|scale| scale.parse().ok()),
             width: size.map(|size| size.width),
             height: size.map(|size| size.height),
-            prompt: info.prompt,
-            negative: info.negative,
+            prompt: info.prompt.clone(),
+            negative: info.negative.clone(),
             ..Self::default()
         };
         request.check_texts()?;
-        Ok(request)
+        let notes = info.notes(|name| match name {
+            "Seed" => request.seed.is_some(),
+            "Steps" => request.steps.is_some(),
+            "CFG scale" => request.guidance_scale.is_some(),
+            "Size" => size.is_some(),
+            _ => false,
+        });
+        let notes = notes.iter().map(|note| note.worded(&Page)).collect();
+        Ok(Restored { request, notes })
     }
+}
+
+/// A request that was read from a picture.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Restored {
+    /// The request.
+    pub request: JobRequest,
+    /// Notes on settings of another program that the request does not have.
+    pub notes: Vec<String>,
 }
 
 /// Returns width and height that the header of a PNG in a data URL gives.
@@ -271,7 +307,7 @@ mod tests {
         assert_eq!(refused(r#"{"steps": 0}"#), "Steps is 0; expected 1 to 150");
         assert!(refused(r#"{"width": 4096, "height": 64}"#).contains("Width is 4096"));
         assert!(refused(r#"{"width": 64}"#).contains("give both"));
-        assert!(refused(r#"{"seed": 9007199254740992}"#).contains("JavaScript"));
+        assert!(refused(r#"{"seed": 9007199254740992}"#).contains("Seed is 9007199254740992; expected 0 to 9"));
         let long = format!(r#"{{"prompt": "{}"}}"#, "a".repeat(5000));
         assert!(refused(&long).contains("Prompt has 5000 bytes"));
         let mask = JobRequest { mask: Some(Raster::flat(Rgb(0, 0, 0), (8, 8))), ..JobRequest::default() };
@@ -294,6 +330,17 @@ mod tests {
         assert!(refused(&format!(r#"{{"start": "{largest}", "mask": "{largest}"}}"#)).contains("pixels together"));
         assert!(refused(&format!(r#"{{"start": "{url}"}}"#)).contains("pixels together"));
         assert!(refused(&format!(r#"{{"areas": [{{"phrase": "a", "mask": "{url}"}}]}}"#)).contains("pixels together"));
+    }
+
+    #[test]
+    fn largest_limits_overflow_nowhere() {
+        let most = Options { body: usize::MAX, side: u32::MAX, images: usize::MAX, ..Options::default() };
+        assert_eq!(most.file(), usize::MAX);
+        let url = Raster::flat(Rgb(9, 9, 9), (8, 8)).data_url().unwrap();
+        let json = serde_json::json!({ "start": url, "images": 1u64 << 40 });
+        assert!(JobRequest::read(json.clone(), &most).is_ok());
+        let png = Raster::flat(Rgb(9, 9, 9), (8, 8)).to_png(&[(KEYWORD, &json.to_string())]).unwrap();
+        assert!(JobRequest::from_picture(&png, &most).is_ok());
     }
 
     #[test]
@@ -324,18 +371,31 @@ mod tests {
         };
         let text = serde_json::to_string(&request).unwrap();
         let png = picture.to_png(&[(KEYWORD, &text)]).unwrap();
-        assert_eq!(JobRequest::from_png(&png, &Options::default()).unwrap(), request);
+        assert_eq!(
+            JobRequest::from_picture(&png, &Options::default()).unwrap(),
+            Restored { request, notes: Vec::new() }
+        );
         let other = picture.to_png(&[("parameters", "a boat\nSteps: 9, Seed: 3, Size: 64x32")]).unwrap();
-        let read = JobRequest::from_png(&other, &Options::default()).unwrap();
+        let read = JobRequest::from_picture(&other, &Options::default()).unwrap().request;
         assert_eq!((read.prompt.as_str(), read.steps, read.seed, read.width), ("a boat", Some(9), Some(3), Some(64)));
         let automatic = "a {red} boat\nSteps: 9, Sampler: DPM++ 2M, Schedule type: Automatic";
         let fooocus = r#"{"prompt": "a {red} boat", "steps": 9, "sampler": "dpmpp_2m", "scheduler": "karras"}"#;
         for (words, sampler) in [(automatic, "DPM++ 2M Karras"), (fooocus, "dpmpp_2m karras")] {
             let other = picture.to_png(&[("parameters", words)]).unwrap();
-            let read = JobRequest::from_png(&other, &Options::default()).unwrap();
+            let read = JobRequest::from_picture(&other, &Options::default()).unwrap().request;
             assert_eq!((read.prompt.as_str(), read.sampler.as_deref()), (r"a \{red} boat", Some(sampler)));
         }
-        let refused = |png: &[u8]| JobRequest::from_png(png, &Options::default()).unwrap_err();
+        let lora = "a boat\nSteps: 9, Sampler: Unheard, Seed: -1, Hires upscale: 2, RNG: CPU";
+        let other = picture.to_png(&[("parameters", lora)]).unwrap();
+        let Restored { request, notes } = JobRequest::from_picture(&other, &Options::default()).unwrap();
+        assert_eq!((request.steps, request.sampler, request.seed), (Some(9), None, None));
+        assert!(notes[0].contains("Unheard") && notes[1].ends_with(": Seed -1; Hires upscale 2"), "{notes:?}");
+        let long =
+            format!("a boat\nSteps: 9, Seed: 1, RNG: CPU, Model: {}, Other: {}", "猫".repeat(9999), "x".repeat(9999));
+        let other = picture.to_png(&[("parameters", &long)]).unwrap();
+        let Restored { notes, .. } = JobRequest::from_picture(&other, &Options::default()).unwrap();
+        assert!(notes.len() == 2 && notes.iter().all(|note| note.chars().count() < 200), "{notes:?}");
+        let refused = |png: &[u8]| JobRequest::from_picture(png, &Options::default()).unwrap_err();
         assert!(refused(&picture.to_png(&[]).unwrap()).contains("no recipe"));
         assert!(!refused(b"no picture").is_empty());
     }

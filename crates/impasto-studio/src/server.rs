@@ -31,12 +31,12 @@ use tokio::time::MissedTickBehavior;
 const LAST: Duration = Duration::from_secs(5);
 /// Time in which the first request of a connection must begin to be answered.
 const FIRST: Duration = Duration::from_secs(5);
+/// Upper bound of [`Options::arrival`]. The server adds the time to the present one, which may not overflow.
+const LONGEST_ARRIVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Number of clients that the system lets wait to be accepted. Further ones have to try again after a second.
 const QUEUE: u32 = 4096;
-/// Pause after the system could not accept a connection, for example for lack of file descriptors.
+/// Pause after the system could not accept a connection for lack of file descriptors or memory.
 const BREATH: Duration = Duration::from_millis(100);
-/// Time between two looks for room for a connection.
-const TURN: Duration = Duration::from_millis(1);
 /// Time between two checks for jobs whose listeners have left.
 const CHECK: Duration = Duration::from_millis(500);
 
@@ -73,6 +73,15 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(QUEUE)
+}
+
+/// Returns true if a client or its network broke a connection off before it was accepted. Other failures are for a lack
+/// of file descriptors or memory.
+fn is_of_client(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    let broken = matches!(error.kind(), Kind::ConnectionAborted | Kind::ConnectionRefused | Kind::ConnectionReset);
+    let unreachable = matches!(error.kind(), Kind::HostUnreachable | Kind::NetworkDown | Kind::NetworkUnreachable);
+    broken || unreachable || error.kind() == Kind::Interrupted
 }
 
 /// A studio that is bound to its address and has its model.
@@ -123,8 +132,9 @@ impl Studio {
             watched.close();
         });
         let guard = Arc::new(Guard { address, token: options.token.clone() });
-        let (places, arrival, abandoned) = (Places::new(options.connections), options.arrival, options.abandoned);
-        let streams = Arc::new(Semaphore::new((options.connections / 4).max(1)));
+        let (places, abandoned) = (Places::new(options.connections), options.abandoned);
+        let arrival = options.arrival.min(LONGEST_ARRIVAL);
+        let streams = Arc::new(Semaphore::new((options.connections / 4).clamp(1, Semaphore::MAX_PERMITS)));
         let work = Work::new(&options);
         let shared = Arc::new(Shared { queue: Arc::clone(&queue), options, model, alive, work, streams });
         let router = api::routes(shared)
@@ -154,14 +164,16 @@ impl Studio {
                 }
                 () = &mut end => break,
             };
-            let Ok((stream, client)) = accepted else {
-                self.places.make_room();
-                tokio::time::sleep(BREATH).await;
-                continue;
+            let (stream, client) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_client(&error) => continue,
+                Err(_) => {
+                    self.places.make_room();
+                    tokio::time::sleep(BREATH).await;
+                    continue;
+                }
             };
-            while !self.places.have_room(client.ip()) {
-                tokio::time::sleep(TURN).await;
-            }
+            self.places.wait_for_room(client.ip()).await;
             if let Some(taken) = self.places.take(client.ip()) {
                 tokio::spawn(self.answer(stream, taken, &graceful));
             }

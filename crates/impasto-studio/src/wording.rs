@@ -17,6 +17,8 @@ impl Wording for Page {
             "width" => "Width",
             "height" => "Height",
             "start" => "Start picture",
+            "seed" => "Seed",
+            "live" => "Name of the live view",
             "strength" => "Strength of the start picture",
             "mask" => "Mask",
             "line_art" | "line art" | "sketch" => "Line art",
@@ -24,6 +26,8 @@ impl Wording for Page {
             "areas" | "number of areas" => "Number of areas",
             "paint" => "What the areas cover",
             "the area's strength" => "Strength of the area",
+            "the area's phrase" => "Phrase of the area",
+            "the area's mask" => "Mask of the area",
             "reference" => "Reference",
             "ColorForce" => "Exact color",
             "PaintWithWords" => "Areas",
@@ -125,8 +129,8 @@ mod tests {
         }
     }
 
-    /// Fields that the library takes as they are, or that only the queue reads.
-    const NEVER_REFUSED: [&str; 5] = ["seed", "exact_strokes", "mask", "reference", "live"];
+    /// The field that every value of its type is right for.
+    const NEVER_REFUSED: &str = "exact_strokes";
 
     #[test]
     fn errors_name_the_field_that_caused_them() {
@@ -135,7 +139,9 @@ mod tests {
         let area = |strength: f64| json!([{ "phrase": "boat", "strength": strength, "mask": white }]);
         let strokes = serde_json::to_value(Layer::new(Size::new(64, 64))).unwrap();
         let long = "a ".repeat(2500);
-        let cases: [(&str, Value, &str); 12] = [
+        let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
+        let phrase = json!([{ "phrase": long, "mask": white }]);
+        let cases: [(&str, Value, &str); 18] = [
             ("prompt", json!({ "prompt": long }), "Prompt has 5000 bytes"),
             ("negative", json!({ "negative": long }), "Negative prompt has 5000 bytes"),
             ("images", json!({ "images": 9 }), "Pictures is 9; expected 1 to 4"),
@@ -148,8 +154,14 @@ mod tests {
             ("areas", json!({ "areas": area(99.0) }), "Areas: Strength of the area is 99"),
             ("start", json!({ "start": red, "strength": 0 }), "Strength of the start picture is 0"),
             ("strength", json!({ "start": red, "strength": 7 }), "Strength of the start picture is 7"),
+            ("seed", json!({ "seed": 1u64 << 60 }), "Seed is 1152921504606846976"),
+            ("mask", json!({ "mask": white }), "Mask is given without Start picture"),
+            ("live", json!({ "live": long }), "Name of the live view has 5000 bytes"),
+            ("reference", json!({ "reference": large }), "Reference has 4096×1 pixels; expected sides of 1 to 2048"),
+            ("areas", json!({ "areas": phrase }), "Phrase of the area has 5000 bytes"),
+            ("areas", json!({ "areas": [{ "phrase": "boat", "mask": large }] }), "Mask of the area has 4096×1 pixels"),
         ];
-        let mut tested: Vec<&str> = NEVER_REFUSED.into();
+        let mut tested = vec![NEVER_REFUSED];
         let mut painter = painter(Source::embedded());
         for (field, change, expected) in cases {
             let mut request = json!({ "prompt": "a boat", "seed": 7 });

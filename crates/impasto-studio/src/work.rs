@@ -30,8 +30,8 @@ pub struct Body {
 
 impl Work {
     pub fn new(options: &Options) -> Self {
-        let (bodies, turns) = (FILES * options.file() / UNIT, AT_ONCE);
-        Self { bodies: Arc::new(Semaphore::new(bodies)), turns: Arc::new(Semaphore::new(turns)) }
+        let bodies = FILES.saturating_mul(options.file()).div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
+        Self { bodies: Arc::new(Semaphore::new(bodies)), turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Reads a body of at most `limit` bytes, as soon as there is memory for it.
@@ -43,7 +43,7 @@ impl Work {
         let body = request.into_body();
         let size = body.size_hint();
         let mut fits = size.lower() <= limit as u64;
-        let most = size.upper().map_or(limit, |most| limit.min(most as usize));
+        let most = size.upper().and_then(|most| usize::try_from(most).ok()).map_or(limit, |most| limit.min(most));
         let units = u32::try_from(most.div_ceil(UNIT)).unwrap_or(u32::MAX);
         let room = if fits { Arc::clone(&self.bodies).acquire_many_owned(units).await.ok() } else { None };
         let (mut bytes, mut count, mut chunks) = (Vec::new(), 0, body.into_data_stream());

@@ -6,6 +6,7 @@ use crate::painting::Painter;
 use crate::queue::{Event, Queue, Taken};
 use crate::request::JobRequest;
 use crate::wording::Page;
+use impasto::wording::shortened;
 use impasto::{Error, Pipeline, Result};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,7 +52,7 @@ fn work(queue: &Queue, mut paint: impl FnMut(Taken) -> Result<Finished>) {
 /// Describes a panic for the user.
 fn describe(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    let text: String = text.unwrap_or("an unknown fault").chars().take(200).collect();
+    let text = shortened(text.unwrap_or("an unknown fault"));
     format!("the studio has a fault and could not finish this job ({text}); please report the fault with the request")
 }
 

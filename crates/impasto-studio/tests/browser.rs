@@ -49,6 +49,7 @@ fn main() {
         trial("live_view_follows_the_prompt", || run(live)),
         trial("reload_keeps_pictures_and_the_run", || run(reloaded)),
         trial("closed_page_ends_its_run", || run(closed)),
+        trial("other_page_leaves_the_run_alone", || run(beside)),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -254,6 +255,12 @@ async fn painted(page: &Page) {
     assert_eq!(page.script(&format!("return {mask}")).await, "eyes", "a click lets the mask stay");
     page.until("return getComputedStyle(document.querySelector('#map')).opacity === '0.88'").await;
     page.screenshot("studio_mask").await;
+    let hover = |event: &str| {
+        let word = "document.querySelector(`.word[data-word='hair']`)";
+        format!("{word}.dispatchEvent(new PointerEvent('{event}')); return {mask}")
+    };
+    assert_eq!(page.script(&hover("pointerenter")).await, "hair");
+    assert_eq!(page.script(&hover("pointerleave")).await, "eyes", "the mask stays after the map of a word");
     page.click("#report .mask").await;
     page.click("#prompt").await;
     page.until(&format!("return {mask} === null")).await;
@@ -381,4 +388,26 @@ async fn closed(page: &Page) {
         }
     });
     assert_eq!(state.await.unwrap(), "cancelled");
+}
+
+async fn beside(page: &Page) {
+    page.fill("#prompt", PROMPT).await;
+    page.fill("#steps", "150").await;
+    page.find("#images").await.select_by_value("4").await.unwrap();
+    page.click("#paint").await;
+    let runs = "return document.querySelector('#progress').value > 0";
+    page.until(runs).await;
+    let (url, first) = (page.client.current_url().await.unwrap(), page.client.window().await.unwrap());
+    let second = page.client.new_window(true).await.unwrap().handle;
+    page.client.switch_to_window(second).await.unwrap();
+    page.client.goto(url.as_str()).await.unwrap();
+    page.until("return !document.querySelector('#paint').disabled").await;
+    page.client.refresh().await.unwrap();
+    page.until("return !document.querySelector('#paint').disabled").await;
+    assert_eq!(page.script("return document.querySelector('#cancel').disabled").await, true);
+    page.client.close_window().await.unwrap();
+    page.client.switch_to_window(first).await.unwrap();
+    page.until(runs).await;
+    page.click("#cancel").await;
+    page.until("return document.querySelector('#progress-text').textContent === 'cancelled'").await;
 }

@@ -23,7 +23,7 @@ use crate::saliency::is_flat;
 use crate::saliency::{Competition, Saliency};
 use crate::step::Step;
 use crate::window::Window;
-use crate::wording::{Note, QUOTED, shortened};
+use crate::wording::{Note, QUOTED, excerpt};
 use tch::{Kind, Tensor};
 
 impl ColorForce {
@@ -383,7 +383,7 @@ impl Guidance for ColorForce {
     }
 
     fn notes(&self) -> Vec<Note> {
-        let phrase = shortened(&self.settings.phrase, QUOTED);
+        let phrase = excerpt(&self.settings.phrase, QUOTED);
         let own = self.run.iter().flat_map(|run| run.trace.warnings()).map(|warning| warning.note());
         let own = own.map(|note| Note { text: format!("\"{phrase}\": {}", note.text).into(), ..note });
         let protected = self.protected.iter().flat_map(|protected| protected.saliency.notes());

@@ -21,7 +21,7 @@ use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::vision::View;
 use crate::window::Window;
-use crate::wording::{LONG_QUOTE, Note, Remedy, shortened};
+use crate::wording::{LONG_QUOTE, Note, Remedy, excerpt};
 use concepts::Concepts;
 use guide::{Encoded, Guide};
 pub(super) use params::inside;
@@ -427,7 +427,7 @@ impl Guidance for ImageGuidance {
             );
         }
         if !run.replaced.is_empty() {
-            let words = shortened(&run.replaced.join(", "), LONG_QUOTE);
+            let words = excerpt(&run.replaced.join(", "), LONG_QUOTE);
             notes.push(Note::from(format!(
                 "the guide replaced tokens of {words}; attention to these words shows where the guide's features appear"
             )));

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::guidance::{Curve, Picture, Report};
 use crate::prompt::TokenSpan;
 use crate::window::Window;
-use crate::wording::{Note, QUOTED, Remedy, shortened};
+use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use serde::Serialize;
 use std::fmt;
 use tch::{Kind, Tensor};
@@ -120,7 +120,7 @@ impl PaintWarning {
             }
             Self::Thin { phrase, largest_cell } => Remedy::LargerArea.after(format!(
                 "the area of \"{}\" covers at most {:.0} % of any cell, so the effect is weak",
-                shortened(phrase, QUOTED),
+                excerpt(phrase, QUOTED),
                 100.0 * largest_cell
             )),
             Self::ManyColors { share, colors } => Remedy::Tolerance
@@ -135,7 +135,7 @@ impl PaintWarning {
                 "the negative prompt was never evaluated, so its areas did nothing; use a guidance scale above 1".into()
             }
             Self::NotInBranch { phrase, prompt, role } => {
-                let [phrase, prompt] = [phrase, prompt].map(|text| shortened(text, QUOTED));
+                let [phrase, prompt] = [phrase, prompt].map(|text| excerpt(text, QUOTED));
                 format!("\"{phrase}\" is not in \"{prompt}\", so the phrase is not painted in the branch \"{role}\"")
                     .into()
             }

@@ -14,7 +14,7 @@ use crate::recipe::{self, Recipe};
 use crate::saliency::{Daam, Reference, Saliency};
 use crate::step::Step;
 use crate::window::Window;
-use crate::wording::{Note, QUOTED, Remedy, shortened};
+use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use join::{Join, Pair};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -348,7 +348,7 @@ impl Guidance for ReferenceColor {
             Here::Phrase { phrase, look } => {
                 let map = look.map().ok().flatten()?;
                 let found = map.f_ge(PART).and_then(|part| part.f_any()?.f_int64_value(&[])).ok()?;
-                let phrase = shortened(phrase, QUOTED);
+                let phrase = excerpt(phrase, QUOTED);
                 let lost = || format!("\"{phrase}\" was not found in the picture, so the phrase took no colors");
                 (found == 0).then(|| Remedy::Phrase.after(lost()))
             }

@@ -30,7 +30,7 @@ use crate::recipe::Recipe;
 use crate::saliency::{Competition, Differential, Normalize, Saliency, is_flat};
 use crate::step::Step;
 use crate::window::Window;
-use crate::wording::{Note, QUOTED, Remedy, shortened};
+use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use compete::Roles;
 use recording::{Merge, Recorder, Recording, Subjects};
 use refine::Refining;
@@ -320,7 +320,7 @@ impl Guidance for Daam {
         let map = self.run.as_ref().and_then(|run| run.maps.mean().ok()?);
         match map.map(|map| is_flat(&map.f_narrow(1, PHRASE as i64, 1)?)) {
             Some(Ok(true)) => {
-                let phrase = shortened(&self.phrase, QUOTED);
+                let phrase = excerpt(&self.phrase, QUOTED);
                 let flat = format!("the attention to \"{phrase}\" is the same everywhere");
                 vec![Remedy::Phrase.after(flat)]
             }

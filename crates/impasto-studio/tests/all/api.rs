@@ -39,8 +39,7 @@ fn job_tells_its_steps_and_has_exact_colors() {
     assert_eq!(studio.ended(id), *last);
 
     let png = studio.get(last["result"]["pictures"][0]["url"].as_str().unwrap()).body;
-    let restored = studio.post("/api/recipes", "image/png", &png);
-    let mut restored = restored.json();
+    let mut restored = studio.post("/api/recipes", "image/png", &png).json()["request"].take();
     assert_eq!((&restored["prompt"], &restored["seed"]), (&request["prompt"], &request["seed"]));
     let again = studio.ended(studio.submit(&restored));
     let same = studio.get(again["result"]["pictures"][0]["url"].as_str().unwrap()).body;
@@ -54,10 +53,12 @@ fn job_tells_its_steps_and_has_exact_colors() {
 fn recipe_of_a_jpeg_is_restored() {
     let studio = Running::start(Options::default());
     let jpeg = include_bytes!("../../../../fuzz/corpus/recipe/exif.jpg");
-    let restored = studio.post("/api/recipes", "image/jpeg", jpeg).json();
+    let json = studio.post("/api/recipes", "image/jpeg", jpeg).json();
+    let restored = &json["request"];
     assert_eq!(restored["prompt"], "1girl, gold eyes, red hair");
     assert_eq!((&restored["seed"], &restored["steps"], &restored["width"]), (&json!(77), &json!(12), &json!(256)));
     assert_eq!(restored["sampler"], "Euler a Normal");
+    assert!(json["notes"].to_string().contains("noise may be a GPU's"), "{}", json["notes"]);
 }
 
 #[test]
@@ -112,7 +113,7 @@ fn four_pictures_have_consecutive_seeds_and_own_maps() {
     let pictures = job["result"]["pictures"].as_array().unwrap();
     assert_eq!(pictures.iter().map(|picture| picture["seed"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 4, 5, 6]);
     let third = studio.get(pictures[2]["url"].as_str().unwrap()).body;
-    let restored = studio.post("/api/recipes", "image/png", &third).json();
+    let restored = studio.post("/api/recipes", "image/png", &third).json()["request"].take();
     assert_eq!((&restored["seed"], &restored["images"]), (&json!(5), &json!(1)));
     let words = job["result"]["words"].as_array().unwrap();
     assert!((0..4).all(|image| words.iter().any(|word| word["image"] == image && word["word"] == "hair")));
@@ -191,8 +192,8 @@ fn jobs_are_listed_without_results() {
     });
     events(&studio, second);
     let list = studio.get("/api/jobs").json();
-    let job = |id: u64, prompt: &str, followed: bool| json!({ "id": id, "state": "finished", "prompt": prompt, "live": prompt, "followed": followed });
-    assert_eq!(list, json!([job(first, "a boat", false), job(second, "a house", true)]));
+    let job = |id: u64, prompt: &str| json!({ "id": id, "state": "finished", "prompt": prompt, "live": prompt });
+    assert_eq!(list, json!([job(first, "a boat"), job(second, "a house")]));
 }
 
 #[test]
@@ -208,6 +209,45 @@ fn abandoned_job_is_cancelled() {
     drop(stream);
     assert_eq!(studio.ended(waiting)["state"], "cancelled");
     assert_eq!(studio.ended(alone)["state"], "finished", "a job that never had listeners runs to its end");
+}
+
+#[test]
+fn latest_result_stays_beside_cancelled_jobs() {
+    let studio = Running::start(Options { memory: 1000, kept: 2, ..Options::default() });
+    let result = studio.submit(&json!({ "prompt": "a boat", "steps": 1, "width": 64, "height": 64 }));
+    assert_eq!(studio.ended(result)["state"], "finished");
+    for _ in 0..3 {
+        let id = studio.submit(&json!({ "prompt": "a boat", "steps": 150 }));
+        studio.delete(&format!("/api/jobs/{id}"));
+        assert_eq!(studio.ended(id)["state"], "cancelled");
+    }
+    assert_eq!(studio.get(&format!("/api/jobs/{result}/pictures/0")).status, 200);
+    assert_eq!(studio.get("/api/jobs").json().as_array().unwrap().len(), 2);
+    let large =
+        studio.post("/api/jobs", "application/json", json!({ "prompt": "a".repeat(1000) }).to_string().as_bytes());
+    assert!(large.status == 413 && large.error().contains("at most 1000 bytes"), "{large:?}");
+}
+
+#[test]
+fn largest_limits_are_no_limits() {
+    let studio = Running::start(Options {
+        queue: usize::MAX,
+        kept: usize::MAX,
+        memory: usize::MAX,
+        abandoned: Some(Duration::MAX),
+        body: usize::MAX,
+        side: u32::MAX,
+        steps: usize::MAX,
+        images: usize::MAX,
+        connections: usize::MAX,
+        arrival: Duration::MAX,
+        run: Duration::MAX,
+        ..Options::default()
+    });
+    let id = studio.submit(&json!({ "prompt": "a boat", "steps": 1, "width": 64, "height": 64 }));
+    assert_eq!(events(&studio, id).last().unwrap().0, "finished");
+    let png = studio.get(&format!("/api/jobs/{id}/pictures/0")).body;
+    assert_eq!(studio.post("/api/recipes", "image/png", &png).json()["request"]["prompt"], "a boat");
 }
 
 /// Returns a square picture of noise, which takes as much memory encoded as decoded.
@@ -240,7 +280,7 @@ fn results_are_bounded_and_hold_pictures_once() {
     for index in 0..4 {
         let png = studio.get(&format!("/api/jobs/{}/pictures/{index}", ids[7])).body;
         assert!(png.len() < url.len() * 5 / 4, "{} bytes for a reference of {}", png.len(), url.len());
-        let restored = studio.post("/api/recipes", "image/png", &png).json();
+        let restored = studio.post("/api/recipes", "image/png", &png).json()["request"].take();
         assert!(restored["reference"] == url && restored["images"] == 1, "picture {index} restores its request");
     }
 }
@@ -253,7 +293,7 @@ fn own_file_is_read_even_if_larger_than_a_request() {
     let job = studio.ended(studio.submit(&json!({ "prompt": "a", "start": url, "steps": 4 })));
     let png = studio.get(job["result"]["pictures"][0]["url"].as_str().unwrap()).body;
     assert!(png.len() > BODY, "{} bytes", png.len());
-    assert_eq!(studio.post("/api/recipes", "image/png", &png).json()["start"], url);
+    assert_eq!(studio.post("/api/recipes", "image/png", &png).json()["request"]["start"], url);
     assert_eq!(studio.post("/api/jobs", "application/json", &[b' '; BODY + 1]).status, 413);
     assert_eq!(studio.post("/api/recipes", "image/png", &[b' '; 600_000]).status, 413);
 }

@@ -1,4 +1,4 @@
-//! Requests of strangers inside PNG files: each ends in an error or is read in little memory.
+//! Requests of strangers inside pictures: each ends in an error or is read in little memory.
 
 #[path = "../../../../fuzz/src/mutation.rs"]
 mod mutation;
@@ -13,7 +13,7 @@ use std::path::Path;
 const MUTATIONS: usize = 300;
 
 #[test]
-fn request_of_a_png_is_read_in_little_memory() {
+fn request_of_a_picture_is_read_in_little_memory() {
     let corpus = corpus(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus"), "request");
     for (_, input) in &corpus {
         request(input);

@@ -132,6 +132,17 @@ fn foreign_hosts_and_pages_are_refused() {
     assert!(post("Origin: http://evil.example\r\n").starts_with("HTTP/1.1 403"));
     assert!(post("Origin: null\r\n").starts_with("HTTP/1.1 403"));
     assert!(post("Sec-Fetch-Site: cross-site\r\n").starts_with("HTTP/1.1 403"));
+    assert!(post(&format!("Origin: http://localhost:{port}\r\nOrigin: null\r\n")).starts_with("HTTP/1.1 400"));
+    assert!(post("Host: evil.example\r\n").starts_with("HTTP/1.1 400"));
+    // A link on another page opens the studio's page, and reaches nothing else.
+    let follow = |path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nSec-Fetch-Site: cross-site\r\n");
+        raw(&studio, &format!("{head}Connection: close\r\n\r\n"))
+    };
+    assert!(follow("/").starts_with("HTTP/1.1 200"));
+    for path in ["/api/jobs", "/api/jobs/1/events", "/metrics"] {
+        assert!(follow(path).starts_with("HTTP/1.1 403"), "{path}");
+    }
 }
 
 #[test]

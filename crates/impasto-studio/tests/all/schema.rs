@@ -64,6 +64,8 @@ fn answers_fit_the_description() {
     let job = studio.ended(accepted.json()["id"].as_u64().unwrap());
     check_named("Job", &job);
     assert_eq!(job["result"]["words"][0]["word"], "1girl");
+    let png = studio.get(job["result"]["pictures"][0]["url"].as_str().unwrap()).body;
+    check_named("Restored", &studio.post("/api/recipes", "image/png", &png).json());
     let refused = studio.post("/api/jobs", "application/json", b"{");
     check_named("Error", &refused.json());
     assert_eq!(studio.get("/api/openapi.json").json(), description());

@@ -68,7 +68,8 @@ fn idle_and_refused_connections_make_room() {
 #[test]
 fn silent_connection_is_closed_early() {
     let options = Options { arrival: Duration::from_millis(300), ..Options::default() };
-    let mut silent = connect(&Running::start(options), "");
+    let studio = Running::start(options);
+    let mut silent = connect(&studio, "");
     let begun = Instant::now();
     assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
