@@ -143,18 +143,18 @@ pub enum Error {
     EmptyPhrase,
     /// Colors that phrases were assigned to do not occur in the painted map.
     #[error(
-        "{}{}; the map's colors are {}; {}",
+        "{}; the map's colors are {}; {}",
         not_in_map(missing, palette),
-        tolerance.map(|tolerance| format!(", but nearly, within a tolerance of {tolerance}")).unwrap_or_default(),
         mixed(palette),
-        Remedy::Tolerance
+        way_to_color(*tolerance)
     )]
     ColorNotInMap {
         /// All colors that are missing.
         missing: Vec<MissingColor>,
         /// The map's colors, each with its share of the map in 0..=1, the most frequent first; a message shows twelve.
         palette: Vec<(Rgb, f64)>,
-        /// Tolerance at which the map's colors near a missing color count as that color; `None` if none is near.
+        /// Tolerance at which the nearest color of the map counts as each missing color; `None` if a missing color has
+        /// no near color.
         tolerance: Option<f64>,
     },
     /// A text could not be tokenized, or a tokenizer's files are invalid.
@@ -270,7 +270,7 @@ impl Error {
             | Self::Parameter { expected: note, .. } => note.remedy,
             Self::OtherKind { remedy, .. } => Some(*remedy),
             Self::NonFinite { .. } => Some(Remedy::PrecisionOrModel),
-            Self::ColorNotInMap { .. } => Some(Remedy::Tolerance),
+            Self::ColorNotInMap { tolerance, .. } => tolerance.map(|_| Remedy::Tolerance),
             Self::Guidance { source, .. } | Self::Hook { source, .. } => source.remedy(),
             _ => None,
         }
@@ -368,6 +368,14 @@ fn not_in_map(missing: &[MissingColor], palette: &[(Rgb, f64)]) -> String {
         )
     };
     missing.iter().map(sentence).collect::<Vec<_>>().join("; ")
+}
+
+/// Formats what to do about missing colors: set a tolerance if one helps, or else use other colors.
+fn way_to_color(tolerance: Option<f64>) -> String {
+    match tolerance {
+        Some(tolerance) => format!("a tolerance of {tolerance} accepts the nearest colors; {}", Remedy::Tolerance),
+        None => "use one of these colors".into(),
+    }
 }
 
 /// Formats at most twelve colors, such as `#808080 (52 %), #ff0000 (22 %)`.

@@ -94,7 +94,7 @@ remedies! {
     /// Add a guidance method that ranks pictures, such as an exact color.
     ExactColor => "add such a method, for example `ColorForce::exact`",
     /// Accept colors of a painted map that are slightly off.
-    Tolerance => "if the map has smooth edges, set `PaintOptions::tolerance`",
+    Tolerance => "set `PaintOptions::tolerance`, or save the map as PNG in flat colors",
     /// Paint a larger area.
     LargerArea => "paint a larger area, or use `Resample::Cover`",
     /// Let a guidance method act in more steps.

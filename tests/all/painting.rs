@@ -552,9 +552,13 @@ fn bad_input_names_the_value_and_the_way_out() {
             "color #fa0a00 is not in the map; the nearest color is #ff0000 (100 % of the map), at an RGB distance of \
              11.2",
             "color #0000ff is not in the map",
-            "set `PaintOptions::tolerance`",
-            "the map's colors are #ff0000 (100 %)",
+            "the map's colors are #ff0000 (100 %); use one of these colors",
         ],
+    );
+    // The proposed tolerance accepts every missing color: the distances are 11.2 and 30.8.
+    fails(
+        map().color(Rgb(250, 10, 0), "eyes", 1.0).color(Rgb(230, 0, 18), "girl", 1.0),
+        &["; a tolerance of 31 accepts the nearest colors; set `PaintOptions::tolerance`"],
     );
     fails(PaintWithWords::default().color(RED, "eyes", 1.0), &["color is #ff0000", "PaintWithWords::new"]);
     fails(

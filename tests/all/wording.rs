@@ -150,7 +150,7 @@ fn every_error_with_a_remedy_ends_with_it() {
         Error::Config { file: file(), field: text(), value: text(), expected: hint() },
         Error::parameter("guidance scale", 1, hint()),
         Error::NonFinite { what: text(), step: 3 },
-        Error::ColorNotInMap { missing: Vec::new(), palette: Vec::new(), tolerance: None },
+        Error::ColorNotInMap { missing: Vec::new(), palette: Vec::new(), tolerance: Some(12.0) },
     ];
     for error in errors {
         let remedy = error.remedy().expect("a remedy").to_string();

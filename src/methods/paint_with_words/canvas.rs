@@ -171,7 +171,9 @@ impl Canvas {
             return Ok(());
         }
         let palette = palette.colors().iter().map(|entry| (entry.color, entry.share)).collect();
-        let tolerance = self.nearly_used(&self.unused()).map(|(_, tolerance)| tolerance);
+        let apart = missing.iter().map(|color| color.nearest.map(|(_, apart)| apart).filter(|apart| *apart <= NEAR));
+        let tolerance = apart.collect::<Option<Vec<f64>>>().and_then(|apart| apart.into_iter().reduce(f64::max));
+        let tolerance = tolerance.map(f64::ceil);
         Err(Error::ColorNotInMap { missing, palette, tolerance })
     }
 }

@@ -125,12 +125,11 @@ impl PaintWarning {
             )),
             Self::ManyColors { share, colors } => Remedy::Tolerance
                 .after(format!("{:.0} % of the map, in {colors} colors, belongs to no area", 100.0 * share)),
-            Self::NearColors { share, tolerance } => format!(
-                "{:.0} % of the map belongs to no area but is near an area's color, as after saving the map as JPEG; set a \
-                 tolerance of {tolerance}",
+            Self::NearColors { share, tolerance } => Remedy::Tolerance.after(format!(
+                "{:.0} % of the map belongs to no area but is near an area's color, as after saving the map as JPEG; a \
+                 tolerance of {tolerance} adds these parts to the areas",
                 100.0 * share
-            )
-            .into(),
+            )),
             Self::NoNegative => {
                 "the negative prompt was never evaluated, so its areas did nothing; use a guidance scale above 1".into()
             }
