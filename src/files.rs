@@ -1,4 +1,19 @@
 //! Files on disk: read within size limits, and written completely or not at all.
+//!
+//! Programs around this crate read and write their own files as this crate does:
+//!
+//! ```
+//! use impasto::files;
+//!
+//! # let folder = std::env::temp_dir().join("impasto-files");
+//! # std::fs::create_dir_all(&folder).expect("a folder");
+//! let path = folder.join("prompts.txt");
+//! files::write_whole(&path, b"a red boat")?;
+//! assert_eq!(files::read(&path, 1 << 20)?, b"a red boat");
+//! assert!(files::write_new(&path, b"a blue boat").is_err(), "the file stays");
+//! # std::fs::remove_dir_all(folder).ok();
+//! # Ok::<(), impasto::Error>(())
+//! ```
 
 use crate::error::{Error, Result};
 use std::collections::HashSet;
@@ -32,10 +47,16 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 /// Reads a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// The errors of [`open`]; [`Error::Malformed`] with the limit if the file is larger.
-pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+/// [`Error::Io`] if there is no such file, if it may not be read, or if it is a folder, a FIFO, a socket or a device;
+/// [`Error::Malformed`] with the limit if the file is larger.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    bytes(open(path)?, path, most)
+}
+
+/// Reads at most `most` bytes. Errors name `path`.
+fn bytes(file: impl Read, path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(most + 1).read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
     if bytes.len() as u64 > most {
         let problem =
             format!("the file has more than {most} bytes, the limit for such a file; check that the path is right");
@@ -60,36 +81,48 @@ pub(crate) fn read_if_there(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// The errors of [`read`]; [`Error::Malformed`] if the text is not UTF-8.
 pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
+    text(open(path)?, path, most)
+}
+
+/// Reads a UTF-8 text of at most `most` bytes from `file`, which may be a pipe. A byte-order mark before the text is
+/// left out. Errors name `path`.
+///
+/// # Errors
+/// [`Error::Io`] if reading fails; [`Error::Malformed`] if the text is longer or not UTF-8.
+pub fn text(file: impl Read, path: &Path, most: u64) -> Result<String> {
     let malformed = |error: std::string::FromUtf8Error| Error::Malformed {
         file: path.display().to_string(),
         problem: format!("the text is not UTF-8 ({}); save the file as UTF-8", error.utf8_error()),
     };
-    let text = String::from_utf8(read(path, most)?).map_err(malformed)?;
+    let text = String::from_utf8(bytes(file, path, most)?).map_err(malformed)?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// A function that writes bytes to a file: [`write_whole`] or [`write_new`].
 pub(crate) type Write = fn(&Path, &[u8]) -> Result<()>;
 
-/// Writes a file completely or not at all; see [`write_whole_with`].
+/// Writes a file completely or not at all: a temporary file in the same folder replaces `path`. After a failure the
+/// temporary file is removed.
 ///
 /// # Errors
-/// The errors of [`write_whole_with`].
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+/// [`Error::Io`] if the folder does not exist or the file cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write_part(path, |part, mut file| file.write_all(bytes).map_err(|source| Error::io(part, source)), rename)
 }
 
 /// Writes a file as [`write_whole`] does, but never replaces a file.
 ///
+/// A hard link gives the file its name. On file systems without hard links, an empty file first reserves the name. A
+/// process that is killed at this moment leaves the empty file behind.
+///
 /// # Errors
-/// The errors of [`write_whole_with`]; [`Error::Io`] with [`AlreadyExists`](io::ErrorKind::AlreadyExists) if a file has
-/// the name already.
-pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+/// The errors of [`write_whole`]; [`Error::Io`] with [`AlreadyExists`](io::ErrorKind::AlreadyExists) if a file has the
+/// name already.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     write_part(path, |part, mut file| file.write_all(bytes).map_err(|source| Error::io(part, source)), name_new)
 }
 
-/// Writes a file completely or not at all. `write` gets the path and handle of a temporary file in the same folder,
-/// which then replaces `path`. After a failure the temporary file is removed.
+/// Writes a file as [`write_whole`] does. `write` gets the path and handle of the temporary file.
 ///
 /// The first call for a folder also removes temporary files that killed processes left there.
 ///
@@ -131,20 +164,29 @@ fn rename(part: &Path, path: &Path) -> io::Result<()> {
 
 /// Gives a temporary file its name, unless a file has the name already.
 fn name_new(part: &Path, path: &Path) -> io::Result<()> {
-    let taken = || {
-        let problem = "a file has this name already and stays unchanged; give another name";
-        io::Error::new(io::ErrorKind::AlreadyExists, problem)
-    };
-    match fs::hard_link(part, path) {
+    let named = match fs::hard_link(part, path) {
         Ok(()) => {
             fs::remove_file(part).ok(); // the next write removes a leftover
             Ok(())
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
-        // Some file systems have no hard links. There another process can take the name between these two calls.
-        Err(_) if fs::symlink_metadata(path).is_ok() => Err(taken()),
-        Err(_) => fs::rename(part, path),
-    }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) => reserve_and_rename(part, path),
+    };
+    named.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            io::Error::new(error.kind(), "a file has this name already and stays unchanged; give another name")
+        }
+        _ => error,
+    })
+}
+
+/// Gives a temporary file its name as [`name_new`] does, on file systems without hard links. An empty file reserves the
+/// name until it is replaced, so that no other process can take the name.
+fn reserve_and_rename(part: &Path, path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).open(path)?;
+    fs::rename(part, path).inspect_err(|_| {
+        fs::remove_file(path).ok(); // the first error says more
+    })
 }
 
 const PART_START: &str = ".impasto-";
@@ -236,6 +278,22 @@ mod tests {
         let error = write_new(&path, b"second").unwrap_err();
         assert!(matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists), "{error}");
         assert_eq!((names(folder.path()), fs::read(&path).unwrap()), (vec!["a".into()], b"first".to_vec()));
+        Ok(())
+    }
+
+    #[test]
+    fn new_file_needs_no_hard_links() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let [part, path] = ["part", "a"].map(|name| folder.path().join(name));
+        write_whole(&part, b"first")?;
+        reserve_and_rename(&part, &path).unwrap();
+        assert_eq!((names(folder.path()), fs::read(&path).unwrap()), (vec!["a".into()], b"first".to_vec()));
+        write_whole(&part, b"second")?;
+        assert_eq!(reserve_and_rename(&part, &path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        fs::remove_file(&part).unwrap();
+        assert!(reserve_and_rename(&part, &folder.path().join("b")).is_err());
+        assert_eq!(names(folder.path()), ["a"], "the reserved name is free again");
         Ok(())
     }
 

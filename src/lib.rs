@@ -148,7 +148,7 @@ pub mod composition;
 mod conditioning;
 pub mod diffusion;
 mod error;
-mod files;
+pub mod files;
 pub mod guidance;
 pub mod hint;
 pub mod json;

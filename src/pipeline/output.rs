@@ -113,7 +113,8 @@ impl Output {
         self.save_with(index, path, KeptPictures::Whole)
     }
 
-    /// Saves one picture as [`save`](Self::save) does, but never replaces a file.
+    /// Saves one picture as [`save`](Self::save) does, but never replaces a file, as
+    /// [`files::write_new`](crate::files::write_new) explains.
     ///
     /// # Errors
     /// The errors of [`save`](Self::save); [`Error::Io`] with [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) if a

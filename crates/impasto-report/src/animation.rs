@@ -1,7 +1,6 @@
 //! Animations: several pictures in one file.
 
-use crate::write_whole;
-use impasto::{Error, Raster, Result, Size};
+use impasto::{Error, Raster, Result, Size, files};
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,7 +57,7 @@ pub fn animation(pictures: &[Raster], duration: Duration, path: impl AsRef<Path>
         Ok(bytes)
     };
     let bytes = encode().map_err(|error| Error::Io { path: path.into(), source: std::io::Error::other(error) })?;
-    write_whole(&bytes, path)
+    files::write_whole(path, &bytes)
 }
 
 #[cfg(test)]

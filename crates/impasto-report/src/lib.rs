@@ -34,46 +34,23 @@ pub use page::page;
 pub use sheet::Sheet;
 
 use impasto::pipeline::Output;
-use impasto::{Error, Result};
-use std::io::Write;
+use impasto::{Result, files};
 use std::path::Path;
-use tempfile::NamedTempFile;
 
 /// Writes the [`page`] of a run to a file. The file is written completely or not at all.
 ///
 /// # Errors
-/// The errors of [`page`]; [`Error::Io`].
+/// The errors of [`page`] and of [`files::write_whole`].
 pub fn save(output: &Output, path: impl AsRef<Path>) -> Result<()> {
-    write_whole(page(output)?.as_bytes(), path.as_ref())
+    files::write_whole(path.as_ref(), page(output)?.as_bytes())
 }
 
-/// Writes the [`page`] of a run as [`save`] does, but never replaces a file.
+/// Writes the [`page`] of a run as [`save`] does, but never replaces a file, as [`files::write_new`] explains.
 ///
 /// # Errors
-/// The errors of [`page`]; [`Error::Io`], of the kind [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) if a file
-/// has the name `path` already.
+/// The errors of [`page`] and of [`files::write_new`].
 pub fn save_new(output: &Output, path: impl AsRef<Path>) -> Result<()> {
-    let (page, path) = (page(output)?, path.as_ref());
-    let written = || Ok(part(page.as_bytes(), path)?.persist_noclobber(path)?);
-    written().map(drop).map_err(|source| Error::Io { path: path.to_owned(), source })
-}
-
-/// Writes a file completely or not at all.
-fn write_whole(bytes: &[u8], path: &Path) -> Result<()> {
-    let written = || Ok(part(bytes, path)?.persist(path)?);
-    written().map(drop).map_err(|source| Error::Io { path: path.to_owned(), source })
-}
-
-/// Writes a temporary file into the folder of `path`.
-fn part(bytes: &[u8], path: &Path) -> std::io::Result<NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // the umask applies, as to any file
-    let mut file = builder.prefix(".report").tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    Ok(file)
+    files::write_new(path.as_ref(), page(output)?.as_bytes())
 }
 
 /// Compiles the code of the README.
