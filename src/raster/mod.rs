@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, write_new, write_whole};
 use image::codecs::jpeg::JpegEncoder;
 use image::error::{DecodingError, ImageFormatHint};
+use image::metadata::Orientation;
 use image::{
     DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits, RgbImage, imageops,
 };
@@ -34,6 +35,7 @@ use crate::size::Size;
 use crate::wording::Remedy;
 use ndarray::Array3;
 use resample::resample;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::ops::Range;
 use std::path::Path;
@@ -197,6 +199,29 @@ impl Raster {
         Ok(decode_file(path.as_ref())?.into())
     }
 
+    /// Returns the size of the picture in a file, turned upright as by [`open`](Self::open). No pixel is decoded.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read or is no regular file; [`Error::Image`] if its header cannot be
+    /// decoded.
+    pub fn size_of(path: impl AsRef<Path>) -> Result<Size> {
+        let path = path.as_ref();
+        let (reader, length) = reader(path)?;
+        let upright = || -> ImageResult<Size> {
+            let (mut decoder, _) = decoder(reader, length)?;
+            let (width, height) = decoder.dimensions();
+            let lies = matches!(
+                decoder.orientation()?,
+                Orientation::Rotate90
+                    | Orientation::Rotate270
+                    | Orientation::Rotate90FlipH
+                    | Orientation::Rotate270FlipH
+            );
+            Ok(if lies { Size::new(height, width) } else { Size::new(width, height) })
+        };
+        upright().map_err(|source| Error::Image { path: path.into(), source })
+    }
+
     /// Saves as PNG, JPEG (quality 95) or WebP (lossless), by the extension of `path`.
     ///
     /// The file is written completely or not at all: a temporary file beside `path` is moved into place.
@@ -208,7 +233,8 @@ impl Raster {
         write_whole(path.as_ref(), &self.encoded(path.as_ref())?)
     }
 
-    /// Saves as [`save`](Self::save) does, but never replaces a file.
+    /// Saves as [`save`](Self::save) does, but never replaces a file, as
+    /// [`files::write_new`](crate::files::write_new) explains.
     ///
     /// # Errors
     /// The errors of [`save`](Self::save); [`Error::Io`] with [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) if a
@@ -323,12 +349,17 @@ const DENSEST: u64 = 1 << 14;
 
 /// Opens a picture and turns it upright.
 fn decode_file(path: &Path) -> Result<DynamicImage> {
+    let (reader, length) = reader(path)?;
+    decode(reader, length).map_err(|source| Error::Image { path: path.into(), source })
+}
+
+/// Opens a picture's file, and returns its length in bytes too.
+fn reader(path: &Path) -> Result<(ImageReader<BufReader<File>>, u64)> {
     let file = files::open(path)?;
     let length = file.metadata().map_err(|source| Error::io(path, source))?.len();
     check_length(path, length)?;
     let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
-    decode(reader.map_err(|source| Error::io(path, source))?, length)
-        .map_err(|source| Error::Image { path: path.into(), source })
+    Ok((reader.map_err(|source| Error::io(path, source))?, length))
 }
 
 /// Checks the length in bytes of a picture's file.
@@ -378,6 +409,7 @@ fn decode(reader: ImageReader<impl BufRead + Seek>, length: u64) -> ImageResult<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use image::ImageEncoder;
 
     fn names(folder: &Path) -> Vec<String> {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -432,6 +464,27 @@ mod tests {
         picture.save(&path)?;
         let (got, want) = (Raster::open(&path)?.to_tensor(Device::Cpu)?, picture.to_tensor(Device::Cpu)?);
         assert!((got - want).abs().mean(Kind::Float).double_value(&[]) < 0.05);
+        Ok(())
+    }
+
+    #[test]
+    fn size_of_file_is_that_of_upright_picture() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jpg");
+        // A list of one tag: the orientation.
+        let tag = |orientation: u8| {
+            [&b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0"[..], &[orientation, 0, 0, 0, 0, 0, 0]].concat()
+        };
+        for (orientation, want) in [(1, (20, 12)), (3, (20, 12)), (6, (12, 20)), (8, (12, 20))] {
+            let mut bytes = Vec::new();
+            let mut encoder = JpegEncoder::new(&mut bytes);
+            encoder.set_exif_metadata(tag(orientation)).unwrap();
+            slope(12, 20).pixels.write_with_encoder(encoder).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!((Raster::size_of(&path)?, Raster::open(&path)?.size()), (want.into(), want.into()));
+        }
+        std::fs::write(&path, "no picture").unwrap();
+        assert!(matches!(Raster::size_of(&path), Err(Error::Image { .. })));
         Ok(())
     }
 

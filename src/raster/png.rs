@@ -67,6 +67,16 @@ impl Raster {
         Self::texts_within(Path::new("picture"), Cursor::new(file), LONGEST, |_| true)
     }
 
+    /// Returns the texts of a PNG, JPEG or WebP file as [`texts`](Self::texts) does. No pixel is decoded.
+    ///
+    /// # Errors
+    /// The errors of [`texts`](Self::texts), with the name of the file; [`Error::Io`] if the file cannot be read or is
+    /// no regular file.
+    pub fn texts_of(path: impl AsRef<Path>) -> Result<Vec<(String, String)>> {
+        let path = path.as_ref();
+        Self::texts_within(path, BufReader::new(files::open(path)?), LONGEST, |_| true)
+    }
+
     /// Returns the texts of a PNG, JPEG or WebP under `keywords`, as [`texts`](Self::texts) does. The texts may have
     /// `most` bytes in all. Other texts are not decompressed.
     ///
