@@ -128,7 +128,7 @@ pub fn infotext(data: &[u8]) {
     let info = info.unwrap_or_else(|| Infotext::parse(&text));
     let _ = (Infotext::parse(&info.to_string()), info.sampler());
     if !info.field("Version").is_some_and(|version| version.starts_with("impasto")) {
-        let colors = colors(&info.prompt, |_| String::new());
+        let colors = colors(&info.request_prompt(), |_| String::new());
         assert!(colors.is_ok_and(|(_, found)| found.is_empty()), "other programs know no exact colors");
     }
 }

@@ -73,7 +73,7 @@ impl Request<'_> {
         let (seed, strength) = (info.value("Variation seed"), info.value("Variation seed strength"));
         let layer = self.model.text_options().clip_skip.unwrap_or(1);
         let config = &mut self.config;
-        config.prompt = info.prompt.clone();
+        config.prompt = info.request_prompt();
         config.negative = info.negative.clone();
         config.steps = steps.unwrap_or(config.steps);
         config.guidance_scale = info.value("CFG scale").or(config.guidance_scale);

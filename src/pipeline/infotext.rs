@@ -24,8 +24,8 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Infotext {
-    /// The prompt, which may have several lines. Other programs know no exact colors, so a backslash before a color in
-    /// their texts makes the color plain text: `\#fab fanart`.
+    /// The prompt as the program wrote it, which may have several lines. [`request_prompt`](Self::request_prompt) is
+    /// the prompt for a request.
     pub prompt: String,
     /// The negative prompt; empty if there is none.
     pub negative: String,
@@ -109,9 +109,6 @@ impl Infotext {
             _ => Program::WebUi,
         };
         (info.prompt, info.negative) = (prompt.join("\n"), negative.join("\n"));
-        if info.program != Program::Impasto {
-            info.prompt = without_colors(&info.prompt);
-        }
         info
     }
 
@@ -131,6 +128,23 @@ impl Infotext {
                 more if more.is_empty() => self.push("Text after the settings", line),
                 more => self.fields.extend(more),
             },
+        }
+    }
+
+    /// Returns the prompt for a request. Other programs know no exact colors, so a backslash before a color in their
+    /// prompts makes the color plain text.
+    ///
+    /// ```
+    /// use impasto::pipeline::Infotext;
+    ///
+    /// let info = Infotext::parse("#fab fanart\nSteps: 28, Sampler: Euler a, Seed: 7");
+    /// assert_eq!(info.prompt, "#fab fanart");
+    /// assert_eq!(info.request_prompt(), r"\#fab fanart");
+    /// ```
+    pub fn request_prompt(&self) -> String {
+        match self.program {
+            Program::Impasto => self.prompt.clone(),
+            _ => without_colors(&self.prompt),
         }
     }
 
@@ -432,9 +446,12 @@ mod tests {
 
     #[test]
     fn colors_of_other_programs_are_plain_text() {
-        let text = |version: &str| format!("#f00 hat\nSteps: 12, Seed: 77, Version: {version}");
-        assert_eq!(Infotext::of_web_ui(&text("v1.9.3")).prompt, r"\#f00 hat");
-        assert_eq!(Infotext::of_web_ui(&text("impasto 0.1.0")).prompt, "#f00 hat");
+        let read = |version: &str| {
+            let info = Infotext::of_web_ui(&format!("#f00 hat\nSteps: 12, Seed: 77, Version: {version}"));
+            (info.request_prompt(), info.prompt)
+        };
+        assert_eq!(read("v1.9.3"), (r"\#f00 hat".into(), "#f00 hat".into()));
+        assert_eq!(read("impasto 0.1.0"), ("#f00 hat".into(), "#f00 hat".into()));
     }
 
     #[test]

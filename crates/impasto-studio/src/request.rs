@@ -257,7 +257,7 @@ impl JobRequest {
             guidance_scale: info.field("CFG scale").and_then(|scale| scale.parse().ok()),
             width: size.map(|size| size.width),
             height: size.map(|size| size.height),
-            prompt: info.prompt.clone(),
+            prompt: info.request_prompt(),
             negative: info.negative.clone(),
             ..Self::default()
         };

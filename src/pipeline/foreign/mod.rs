@@ -114,7 +114,7 @@ mod tests {
             "version": "Fooocus v2.5.5"}"##;
         assert_eq!(
             told(&[("parameters", text), ("fooocus_scheme", "fooocus")]),
-            "1girl, \\#fab fanart, \\{red} dress\nNegative prompt: hat\nSteps: 30, Sampler: dpmpp_2m_sde_gpu, \
+            "1girl, #fab fanart, {red} dress\nNegative prompt: hat\nSteps: 30, Sampler: dpmpp_2m_sde_gpu, \
              Schedule type: karras, CFG scale: 4, Seed: 77, Size: 1152x896, Model: juggernautXL_v8, Model hash: aeb7e9e689, \
              Version: Fooocus v2.5.5, adm_guidance: \"(1.5, 0.8, 0.3)\", lora_combined_1: \"offset : 0.1\", \
              styles: ['Fooocus V2']"
@@ -140,7 +140,7 @@ mod tests {
             "sui_extra_data": {"date": "2025-01-25"}}"#;
         assert_eq!(
             told(&[("parameters", text)]),
-            "a \\{teal} cat\nNegative prompt: dog\nSteps: 20, Sampler: euler_ancestral, Schedule type: Beta timesteps, \
+            "a {teal} cat\nNegative prompt: dog\nSteps: 20, Sampler: euler_ancestral, Schedule type: Beta timesteps, \
              CFG scale: 7, Seed: 1234567890123, Size: 1024x832, Model: Official/sd_xl, RNG: CPU, Version: 0.9.3, \
              loras: [\"x\"]"
         );
@@ -161,7 +161,7 @@ mod tests {
             ("Source", "NovelAI Diffusion V3 0123"),
             ("Comment", comment),
         ];
-        let want = "1girl, {rain}, \\#f00 hat\nNegative prompt: lowres, bad\nSteps: 28, Sampler: k_euler_ancestral, \
+        let want = "1girl, {rain}, #f00 hat\nNegative prompt: lowres, bad\nSteps: 28, Sampler: k_euler_ancestral, \
                     Schedule type: karras, CFG scale: 5.5, Seed: 3071474384, Size: 832x1216, \
                     Model: NovelAI Diffusion V3 0123, uncond_scale: 0";
         assert_eq!(told(&texts), want);
@@ -186,7 +186,7 @@ mod tests {
             "vae": null, "loras": [], "controlnets": [{"weight": 1}], "app_version": "5.0.0"}"##;
         assert_eq!(
             told(&[("invokeai_metadata", text)]),
-            "a \\#f00 cat++\nNegative prompt: dog\nSteps: 30, Sampler: dpmpp_2m, Schedule type: Karras, CFG scale: 7.5, \
+            "a #f00 cat++\nNegative prompt: dog\nSteps: 30, Sampler: dpmpp_2m, Schedule type: Karras, CFG scale: 7.5, \
              Seed: 42, Size: 512x768, Model: Dreamshaper, Clip skip: 2, RNG: CPU, Version: 5.0.0, \
              controlnets: \"[{\\\"weight\\\":1}]\""
         );
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn comfy_ui_is_read() {
-        let want = "a cat, \\#f00 hat\nNegative prompt: dog\nSteps: 20, Sampler: dpmpp_2m, Schedule type: Beta timesteps, \
+        let want = "a cat, #f00 hat\nNegative prompt: dog\nSteps: 20, Sampler: dpmpp_2m, Schedule type: Beta timesteps, \
                     CFG scale: 8, Seed: 5, Size: 512x768, Model: sd15.safetensors, Clip skip: 2, RNG: CPU, LoRA: ink 0.8, \
                     Other samplers: 1";
         assert_eq!(told(&[("workflow", "{}"), ("prompt", GRAPH)]), want);
@@ -252,7 +252,7 @@ mod tests {
                 "22": {"class_type": "CLIPTextEncodeSDXL", "inputs": {"text_g": "red", "text_l": "r", "clip": ["4", 1]}},"#,
             1,
         );
-        assert!(told(&[("prompt", &combined)]).starts_with("a cat, \\#f00 hat, red\nNegative prompt: dog\n"));
+        assert!(told(&[("prompt", &combined)]).starts_with("a cat, #f00 hat, red\nNegative prompt: dog\n"));
         for unknown in ["a plain prompt", "{}", r#"{"1": {"class_type": "LoadImage", "inputs": {}}}"#, "{\"1\": 2}"] {
             assert_eq!(of(&[("prompt", unknown)]), None, "{unknown}");
         }

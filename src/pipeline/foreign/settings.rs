@@ -2,7 +2,6 @@
 
 use crate::json;
 use crate::pipeline::infotext::{Infotext, Program};
-use crate::prompt::without_colors;
 use serde_json::{Map, Value};
 
 /// The settings of another program that are not read yet, and the text that they become.
@@ -26,9 +25,8 @@ impl Settings {
         self.take(names).map(text)
     }
 
-    /// Sets the prompt, in which other programs know no exact colors.
     pub(super) fn prompt(&mut self, prompt: &str) {
-        self.info.prompt = without_colors(prompt);
+        self.info.prompt = prompt.into();
     }
 
     pub(super) fn negative(&mut self, negative: String) {
