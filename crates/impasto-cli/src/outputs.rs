@@ -123,8 +123,7 @@ pub fn marked(file: &Path, numbers: &[u64]) -> PathBuf {
 
 /// Checks that the name of a file ends in one of the extensions of pictures, such as `png`.
 pub fn check_extension(Named { option, file }: &Named, extensions: &[&str]) -> Result<(), Failure> {
-    let has = |known: &&str| file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(known));
-    if extensions.iter().any(has) {
+    if has_extension(file, extensions) {
         return Ok(());
     }
     let expected = extensions.iter().map(|known| format!(".{known}")).collect::<Vec<_>>().join(" or ");
@@ -132,11 +131,17 @@ pub fn check_extension(Named { option, file }: &Named, extensions: &[&str]) -> R
     Err(Failure::CommandLine(problem))
 }
 
+/// Returns true if the name of a file ends in one of the extensions, in small or capital letters.
+pub fn has_extension(file: &Path, extensions: &[&str]) -> bool {
+    file.extension().is_some_and(|extension| extensions.iter().any(|known| extension.eq_ignore_ascii_case(known)))
+}
+
 /// Checks the files of a command before its run:
 ///
 /// - inputs are there;
 /// - the folders of outputs are there and can be written to;
 /// - no output is an input or another output, under any name of the file;
+/// - no output is a file in a folder that is an input, such as the folder of a model;
 /// - no output replaces a file, unless the user allows it.
 pub fn check(outputs: &[OutputFile], inputs: &[Named]) -> Result<(), Failure> {
     let folders: BTreeSet<&Path> = outputs.iter().map(|output| folder(&output.named.file)).collect();
@@ -148,11 +153,18 @@ pub fn check(outputs: &[OutputFile], inputs: &[Named]) -> Result<(), Failure> {
     }
     let mut written = HashMap::new();
     for OutputFile { named: Named { option, file }, if_taken } in outputs {
-        let place = canonical(file);
-        // A counted name never replaces a file, and so no input.
-        let input = read.get(&place).filter(|_| *if_taken != IfTaken::Count);
-        if let Some(other) = input.copied().or_else(|| written.insert(place, *option)) {
-            let problem = format!("{} is both {other} and {option}; give {option} another file", file.display());
+        let (place, shown) = (canonical(file), file.display());
+        // A counted name and a new name replace no file, and so no input.
+        let replaces = *if_taken != IfTaken::Count && is_taken(file);
+        let input = read.get(&place).copied().filter(|_| replaces);
+        if let Some(other) = input.or_else(|| written.insert(place.clone(), *option)) {
+            let problem = format!("{shown} is both {other} and {option}; give {option} another file");
+            return Err(Failure::CommandLine(problem));
+        }
+        // A link in a folder is replaced itself, and so its own place counts, too.
+        let inside = |place: &Path| place.ancestors().find_map(|folder| read.get(folder));
+        if replaces && let Some(folder) = inside(&place).or_else(|| inside(&entry(file)?)) {
+            let problem = format!("{shown} is a file in the folder of {folder}; give {option} another file");
             return Err(Failure::CommandLine(problem));
         }
         check_name(file, option, *if_taken)?;
@@ -199,8 +211,12 @@ fn is_taken(name: &Path) -> bool {
 
 /// Returns the one path that all names of a file lead to. The file need not exist yet.
 fn canonical(file: &Path) -> PathBuf {
-    let of_new = || Some(folder(file).canonicalize().ok()?.join(file.file_name()?));
-    file.canonicalize().ok().or_else(of_new).unwrap_or_else(|| file.into())
+    file.canonicalize().ok().or_else(|| entry(file)).unwrap_or_else(|| file.into())
+}
+
+/// Returns the one path of a file's entry in its folder, which may be a link.
+fn entry(file: &Path) -> Option<PathBuf> {
+    Some(folder(file).canonicalize().ok()?.join(file.file_name()?))
 }
 
 #[cfg(test)]
@@ -257,6 +273,32 @@ mod tests {
         }
         let missing = check(&[output(path("other.png"))], &[Named::new("--map", path("none.png"))]);
         assert!(text(missing).contains("none.png"));
+    }
+
+    #[test]
+    fn files_in_the_folder_of_a_model_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("model/unet")).unwrap();
+        fs::write(path("blob"), "weights").unwrap();
+        fs::write(path("model/unet/config.json"), "{}").unwrap();
+        let input = [Named::new("--model", path("model"))];
+        let check = |name: &str| check(&[OutputFile::given("--report", path(name), true)], &input);
+        let message = text(check("model/../model/unet/config.json"));
+        assert!(message.contains("config.json is a file in the folder of --model; give --report another"), "{message}");
+        for free in ["model/new.html", "blob", "models"] {
+            assert!(check(free).is_ok(), "{free}");
+        }
+        let counted = OutputFile::new(Some(&path("model/unet")), "config.json".into(), false);
+        assert!(super::check(&[counted], &input).is_ok());
+        #[cfg(unix)]
+        {
+            // The cache of the hub has links in the folder of a model.
+            std::os::unix::fs::symlink(path("blob"), path("model/weights")).unwrap();
+            assert!(text(check("model/weights")).contains("the folder of --model"));
+            std::os::unix::fs::symlink(path("model"), path("link")).unwrap();
+            assert!(text(check("link/unet/config.json")).contains("the folder of --model"));
+        }
     }
 
     #[test]
