@@ -2,7 +2,6 @@
 
 use crate::console;
 use crate::failure::Failure;
-use crate::files;
 use crate::interrupt;
 use crate::loading::{Loading, source};
 use crate::notes::Notes;
@@ -146,7 +145,7 @@ impl Told {
         struct InBatch {
             image: usize,
         }
-        let texts = files::texts(file)?;
+        let texts = Raster::texts_of(file)?;
         let text = |keyword| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
         let model = Infotext::of(&texts).and_then(|info| info.field("Model").map(str::to_owned));
         let image = text("impasto").and_then(|text| impasto::json::parse::<InBatch>(text).ok());

@@ -2,12 +2,12 @@
 
 use crate::console::{self, print};
 use crate::failure::Failure;
-use crate::files;
+use crate::outputs;
 use crate::wording::Terminal;
 use clap::Args;
-use impasto::Raster;
 use impasto::pipeline::Infotext;
 use impasto::weights::{Contents, Header, SingleFile};
+use impasto::{Raster, files};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -115,14 +115,13 @@ fn describe(file: &Path) -> Result<(), Failure> {
 }
 
 fn is_picture(path: &Path) -> bool {
-    let is = |known: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(known));
-    ["png", "jpg", "jpeg", "webp"].into_iter().any(is)
+    outputs::has_extension(path, &outputs::PICTURES)
 }
 
-/// Prints the size of a picture, and the text about its run in the form that other programs read too.
+/// Prints the size of a picture, and the text about its run as its program wrote it.
 fn describe_picture(path: &Path) -> Result<(), Failure> {
-    let texts = files::texts(path)?;
-    print(format_args!("{}: {}", path.display(), Raster::open(path)?.size()))?;
+    let texts = Raster::texts_of(path)?;
+    print(format_args!("{}: {}", path.display(), Raster::size_of(path)?))?;
     match Infotext::of(&texts) {
         Some(info) => info.to_string().lines().try_for_each(|line| print(format_args!("  {line}"))),
         None => print("  has no recipe"),

@@ -17,7 +17,6 @@ mod arguments;
 mod bench;
 mod console;
 mod failure;
-mod files;
 mod info;
 mod interrupt;
 mod loading;

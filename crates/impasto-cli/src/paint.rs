@@ -13,8 +13,8 @@ use crate::values::Seed;
 use crate::wording;
 use clap::Args;
 use impasto::sampler::CancelToken;
-use impasto::{Pipeline, Source};
-use std::fs;
+use impasto::{Error, Pipeline, Source, files};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -290,21 +290,14 @@ impl Names {
     }
 }
 
-/// Reads a file of prompts, or the standard input. A byte-order mark before the text is left out.
+/// Reads a file of prompts, which may be a pipe, or the standard input.
 fn read(file: &Path) -> Result<String, Failure> {
-    let fault = |problem: String| Failure::Message(format!("{}: {problem}", file.display()));
-    let mut bytes = Vec::new();
-    let read = if file == Path::new("-") {
-        io::stdin().take(LARGEST + 1).read_to_end(&mut bytes)
+    let opened: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(io::stdin())
     } else {
-        fs::File::open(file).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+        Box::new(File::open(file).map_err(|source| Error::Io { path: file.into(), source })?)
     };
-    if read.map_err(|error| fault(error.to_string()))? as u64 > LARGEST {
-        return Err(fault("the file has more than 64 MiB; divide it into several files".into()));
-    }
-    let text = String::from_utf8(bytes);
-    let text = text.map_err(|error| fault(format!("the text is not UTF-8 ({error}); save the file as UTF-8")))?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    Ok(files::text(opened, file, LARGEST)?)
 }
 
 #[cfg(test)]

@@ -178,6 +178,12 @@ fn picture_of_another_program_repeats_its_text() {
         run(folder.path(), &["again", jpeg, "--model", "embedded", "--steps", "1", "-o", "again.png", "--json"]);
     let line = &json_lines(&again)[0];
     assert_eq!((&line["prompt"], &line["seed"]), (&"1girl, gold eyes, red hair".into(), &77.into()));
+    // The text is shown as its program wrote it, although its color is no exact color.
+    let png = Raster::flat(Rgb(9, 9, 9), (64, 32))
+        .to_png(&[("parameters", "#fab \\(fan art\\)\nSteps: 1, Seed: 7, Size: 64x32")]);
+    std::fs::write(folder.path().join("web.png"), png.unwrap()).unwrap();
+    let told = text(&run(folder.path(), &["info", "web.png"]).stdout);
+    assert!(told.starts_with("web.png: 64×32\n  #fab \\(fan art\\)\n"), "{told}");
 }
 
 #[test]
