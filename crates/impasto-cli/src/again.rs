@@ -6,10 +6,9 @@ use crate::interrupt;
 use crate::loading::{Loading, source};
 use crate::notes::Notes;
 use crate::outputs::{self, Named, OutputFile};
-use crate::progress::Bar;
+use crate::progress;
 use crate::result::Finished;
 use crate::values::Seed;
-use crate::wording;
 use clap::Args;
 use impasto::nn::ControlNet;
 use impasto::pipeline::{Infotext, Request};
@@ -190,7 +189,8 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
     let (mut loaded, mut notes) = (recipe.load(file, loading)?, Notes::default());
     notes.tell_before("", loaded.notes());
     let (image, changes) = (loaded.image, arguments.changes.clone());
-    let unchanged = changes == Changes::default();
+    // The picture is read now, because another program may replace its file during the run.
+    let before = if changes == Changes::default() { Some(Raster::open(file)?) } else { None };
     let request = loaded.request(file)?.cancel(&token).tune(|config| {
         config.prompt = changes.prompt.unwrap_or_else(|| std::mem::take(&mut config.prompt));
         config.negative = changes.negative.unwrap_or_else(|| std::mem::take(&mut config.negative));
@@ -208,11 +208,7 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
         None => request,
     };
     notes.tell_before("", &request.notes()?);
-    let bar = Bar::new("picture");
-    let output = request.on_preview(1, |shown| bar.show(shown, None)).run();
-    bar.finish();
-    let output = wording::worded(output?);
-    let before = if unchanged { Some(Raster::open(file)?) } else { None };
+    let output = progress::run(request, "picture", None).map_err(Failure::of_unwritten)?;
     let saved = output_file.save(|file| output.save(image, file), |file| output.save_new(image, file))?;
     if let Some(report) = &report_file {
         report.save(|file| impasto_report::save(&output, file), |file| impasto_report::save_new(&output, file))?;

@@ -42,6 +42,14 @@ impl Failure {
         }
     }
 
+    /// Adds how to go on to the interruption of a command that writes all its files after the run.
+    pub fn of_unwritten(self) -> Self {
+        match self {
+            Self::Interrupted(_) => self.with_advice("nothing was written; to go on, repeat the command"),
+            other => other,
+        }
+    }
+
     /// The exit status of the program.
     pub const fn status(&self) -> u8 {
         match self {

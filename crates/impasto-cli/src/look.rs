@@ -7,8 +7,7 @@ use crate::interrupt;
 use crate::loading::Loading;
 use crate::notes::Notes;
 use crate::outputs::{self, OutputFile};
-use crate::progress::Bar;
-use crate::wording;
+use crate::progress;
 use clap::Args;
 use impasto::Raster;
 use impasto::saliency::Daam;
@@ -66,10 +65,7 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
         request = request.guide(phrase);
     }
     notes.tell_before("", &request.notes()?);
-    let bar = Bar::new("picture");
-    let output = request.on_preview(1, |shown| bar.show(shown, None)).run();
-    bar.finish();
-    let output = wording::worded(output?);
+    let output = progress::run(request, "picture", None).map_err(Failure::of_unwritten)?;
     let picture = output.image(image)?;
     let maps = if phrases.is_empty() {
         words.heat_maps(image)?

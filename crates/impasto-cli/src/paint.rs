@@ -7,10 +7,9 @@ use crate::notes::Notes;
 use crate::outputs::{self, Named, OutputFile, marked};
 use crate::painting::{MOST_SEEDS, Painting};
 use crate::pictures::{Nets, Pictures};
-use crate::progress::Bar;
+use crate::progress;
 use crate::result::Finished;
 use crate::values::Seed;
-use crate::wording;
 use clap::Args;
 use impasto::sampler::CancelToken;
 use impasto::{Error, Pipeline, Source, files};
@@ -196,10 +195,7 @@ impl Paint {
         for picture in job.pictures(skipped) {
             let request = painting.request(pipeline, &pictures, nets, picture.seed)?.cancel(token);
             notes.tell_before(&line, &request.notes()?);
-            let bar = Bar::new(&job.label(picture.image));
-            let output = request.on_preview(1, |shown| bar.show(shown, self.preview.as_deref())).run();
-            bar.finish();
-            let output = wording::worded(output?);
+            let output = progress::run(request, &job.label(picture.image), self.preview.as_deref())?;
             let seed = output.seed.unwrap_or(picture.seed);
             let file = names.picture(job, seed);
             let file = file.save(|file| output.save(0, file), |file| output.save_new(0, file))?;

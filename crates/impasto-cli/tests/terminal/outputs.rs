@@ -204,6 +204,26 @@ fn advice_completes_a_file_of_prompts() {
     assert_advice_completes(prepare, &named, &named);
 }
 
+#[cfg(unix)]
+#[test]
+fn interrupted_repetition_says_nothing_was_written() {
+    use std::io::{BufRead, BufReader, Read};
+    let folder = tempfile::tempdir().unwrap();
+    let run = "a zyzzyva\nSteps: 1000, Sampler: Euler, Seed: 1, Size: 64x64, Model: the embedded model, RNG: CPU";
+    let png = Raster::flat(Rgb(9, 9, 9), (64, 64)).to_png(&[("parameters", run)]).unwrap();
+    fs::write(folder.path().join("a.png"), png).unwrap();
+    for command in ["again", "look"] {
+        let mut child = impasto(folder.path(), &[command, "a.png"]).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stderr, mut told) = (BufReader::new(child.stderr.take().unwrap()), String::new());
+        stderr.read_line(&mut told).unwrap(); // a note on the unknown word, just before the run
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        stderr.read_to_string(&mut told).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{told}");
+        assert!(told.ends_with("interrupted; nothing was written; to go on, repeat the command\n"), "{told}");
+        assert_eq!(contents(folder.path()).len(), 1);
+    }
+}
+
 #[test]
 fn error_after_finished_pictures_says_how_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
