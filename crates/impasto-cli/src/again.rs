@@ -187,7 +187,7 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
     outputs::check(&written, &recipe.files(file, loading))?;
     let token = interrupt::token()?;
     let (mut loaded, mut notes) = (recipe.load(file, loading)?, Notes::default());
-    notes.tell_before("", loaded.notes());
+    notes.tell_before(loaded.notes());
     let (image, changes) = (loaded.image, arguments.changes.clone());
     // The picture is read now, because another program may replace its file during the run.
     let before = if changes == Changes::default() { Some(Raster::open(file)?) } else { None };
@@ -207,7 +207,7 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
         Some(sampler) => request.solver_named(sampler),
         None => request,
     };
-    notes.tell_before("", &request.notes()?);
+    notes.tell_before(&request.notes()?);
     let output = progress::run(request, "picture", None).map_err(Failure::of_unwritten)?;
     let saved = output_file.save(|file| output.save(image, file), |file| output.save_new(image, file))?;
     if let Some(report) = &report_file {

@@ -4,6 +4,7 @@ use crate::console::print;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
+use crate::notes::Notes;
 use clap::Args;
 use impasto::pipeline::Timing;
 use impasto::{Size, Source};
@@ -52,11 +53,16 @@ pub fn bench(arguments: &Bench) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut pipeline = arguments.loading.pipeline(Source::embedded())?;
     let load = begun.elapsed().as_secs_f64();
+    let mut notes = Notes::default();
+    notes.tell_before(pipeline.model().notes());
     let mut timings: Vec<Timing> = Vec::new();
     let mut size = String::new();
     for round in 0..=arguments.rounds {
         let request = pipeline.request(&arguments.prompt).seed(u64::from(round)).steps(arguments.steps).cancel(&token);
-        let output = request.tune(|config| config.size = arguments.size).run()?;
+        let request = request.tune(|config| config.size = arguments.size);
+        notes.tell_before(&request.notes()?);
+        let output = request.run()?;
+        notes.tell_before(&output.notes); // such as a picture that was decoded in tiles
         size = output.image(0)?.size().to_string();
         if round > 0 {
             timings.push(output.timing);

@@ -53,7 +53,7 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
     outputs::check(std::slice::from_ref(&sheet_file), &recipe.files(file, loading))?;
     let token = interrupt::token()?;
     let (mut loaded, mut notes) = (recipe.load(file, loading)?, Notes::default());
-    notes.tell_before("", loaded.notes());
+    notes.tell_before(loaded.notes());
     let image = loaded.image;
     let mut words = Daam::words();
     let mut phrases: Vec<Daam> = arguments.phrases.iter().map(Daam::of).collect();
@@ -64,7 +64,7 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
     for phrase in &mut phrases {
         request = request.guide(phrase);
     }
-    notes.tell_before("", &request.notes()?);
+    notes.tell_before(&request.notes()?);
     let output = progress::run(request, "picture", None).map_err(Failure::of_unwritten)?;
     let picture = output.image(image)?;
     let maps = if phrases.is_empty() {

@@ -7,22 +7,32 @@ use std::collections::BTreeSet;
 
 /// Notes that were told before a run. They are not told again after the run.
 #[derive(Debug, Default)]
-pub struct Notes(BTreeSet<String>);
+pub struct Notes {
+    told: BTreeSet<String>,
+    /// Beginning of each note before a run, such as `line 3: `.
+    label: String,
+}
 
 impl Notes {
-    /// Tells the notes that are new, each after `label`.
-    pub fn tell_before(&mut self, label: &str, notes: &[Note]) {
+    /// Returns the notes of a part of the command, whose new notes begin with `label`. A note on another part is told
+    /// again, and a note that was told for the whole command is not.
+    pub fn of_part(&self, label: String) -> Self {
+        Self { told: self.told.clone(), label }
+    }
+
+    /// Tells the notes that are new.
+    pub fn tell_before(&mut self, notes: &[Note]) {
         for note in notes.iter().map(|note| note.worded(&Terminal)) {
-            if !self.0.contains(&note) {
-                console::tell(format_args!("{label}note: {note}"));
-                self.0.insert(note);
+            if !self.told.contains(&note) {
+                console::tell(format_args!("{}note: {note}", self.label));
+                self.told.insert(note);
             }
         }
     }
 
     /// Tells the notes of a finished picture that were not told before its run.
     pub fn tell_after(&self, notes: &[Note]) {
-        for note in notes.iter().map(|note| note.worded(&Terminal)).filter(|note| !self.0.contains(note)) {
+        for note in notes.iter().map(|note| note.worded(&Terminal)).filter(|note| !self.told.contains(note)) {
             console::tell(format_args!("  note: {note}"));
         }
     }

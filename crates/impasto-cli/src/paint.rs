@@ -99,7 +99,7 @@ pub fn paint(arguments: &Paint) -> Result<(), Failure> {
     let token = interrupt::token()?;
     let pipeline = arguments.loading.pipeline(Source::embedded())?;
     let mut session = Session { pipeline, nets: Nets::default(), notes: Notes::default(), token, done: 0 };
-    session.notes.tell_before("", session.pipeline.model().notes());
+    session.notes.tell_before(session.pipeline.model().notes());
     for job in &jobs {
         let painted = arguments.paint_job(job, &names, &mut session);
         painted.map_err(|failure| {
@@ -191,10 +191,10 @@ impl Paint {
         let Session { pipeline, nets, notes, token, done } = session;
         nets.load(painting, pipeline)?;
         let pictures = Pictures::open(painting, nets)?;
-        let line = job.line.map_or_else(String::new, |line| format!("line {line}: "));
+        let mut notes = notes.of_part(job.line.map_or_else(String::new, |line| format!("line {line}: ")));
         for picture in job.pictures(skipped) {
             let request = painting.request(pipeline, &pictures, nets, picture.seed)?.cancel(token);
-            notes.tell_before(&line, &request.notes()?);
+            notes.tell_before(&request.notes()?);
             let output = progress::run(request, &job.label(picture.image), self.preview.as_deref())?;
             let seed = output.seed.unwrap_or(picture.seed);
             let file = names.picture(job, seed);
@@ -204,7 +204,7 @@ impl Paint {
                 report
                     .save(|file| impasto_report::save(&output, file), |file| impasto_report::save_new(&output, file))?;
             }
-            Finished::new(&file, &output, 0)?.print(self.json, notes)?;
+            Finished::new(&file, &output, 0)?.print(self.json, &notes)?;
         }
         Ok(())
     }

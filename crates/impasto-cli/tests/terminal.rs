@@ -260,6 +260,16 @@ fn notes_are_told_once_and_before_the_run() {
         let told = text(&run(folder.path(), &[command, "impasto-7.png"]).stderr);
         assert_eq!(told.matches("zyzzyva").count(), 1, "{told}");
     }
+    let bench = ["bench", "--prompt", "a red zyzzyva", "--rounds", "2", "--steps", "1", "--size", "64"];
+    let told = text(&run(folder.path(), &bench).stderr);
+    assert_eq!(told.matches("zyzzyva").count(), 1, "{told}");
+    // Each line of a file of prompts has its own notes.
+    let line = "{\"prompt\": \"a zyzzyva\", \"images\": 2}\n";
+    std::fs::write(folder.path().join("lines.jsonl"), line.repeat(2)).unwrap();
+    let lines = ["paint", "--prompts", "lines.jsonl", "--steps", "1", "--size", "64"];
+    let told = text(&run(folder.path(), &lines).stderr);
+    assert_eq!(told.matches("zyzzyva").count(), 2, "{told}");
+    assert!(told.contains("line 1: note: ") && told.contains("line 2: note: "), "{told}");
 }
 
 #[test]
