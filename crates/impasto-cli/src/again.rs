@@ -1,4 +1,4 @@
-//! `impasto again`: the run of a PNG, repeated or changed.
+//! `impasto again`: the run of a picture, repeated or changed.
 
 use crate::console;
 use crate::failure::Failure;
@@ -23,13 +23,13 @@ use std::path::{Path, PathBuf};
 pub struct Again {
     /// A PNG that impasto wrote, or a picture with the text of the AUTOMATIC1111 web UI, ComfyUI, Fooocus, InvokeAI,
     /// NovelAI or SwarmUI.
-    #[arg(value_name = "PNG")]
+    #[arg(value_name = "PICTURE")]
     file: PathBuf,
-    /// File of the new picture, or a folder for the picture. The default is the PNG's name with `-again` added, and
+    /// File of the new picture, or a folder for the picture. The default is the picture's name with `-again` added, and
     /// with a count if a file has that name.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Replaces files that exist already. The PNG itself is never replaced.
+    /// Replaces files that exist already. The picture itself is never replaced.
     #[arg(long)]
     overwrite: bool,
     #[command(flatten)]
@@ -46,18 +46,18 @@ pub struct Again {
     loading: Loading,
 }
 
-/// Parts of a run that its PNG does not hold.
+/// Parts of a run that its picture does not hold.
 #[derive(Args, Clone, Debug)]
 pub struct Recipe {
     /// A ControlNet of the run. For several ControlNets, repeat the option in the order of the run.
     #[arg(long, value_name = "NET")]
     net: Vec<String>,
-    /// A picture of the run that the PNG has only as a thumbnail. May be given several times.
+    /// A picture that the run used, if the file has only its thumbnail. May be given several times.
     #[arg(long, value_name = "PICTURE")]
     picture: Vec<PathBuf>,
 }
 
-/// Settings that replace those of the PNG.
+/// Settings that replace those of the picture.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Changes")]
 pub struct Changes {
@@ -94,15 +94,15 @@ pub struct Loaded {
 }
 
 impl Recipe {
-    /// Returns the files that the run reads: the PNG and the parts that the PNG lacks.
+    /// Returns the files that the run reads: the picture and the parts that the picture lacks.
     pub fn files(&self, file: &Path, loading: &Loading) -> Vec<Named> {
         let pictures = self.picture.iter().map(|picture| Named::new("--picture", picture));
         let nets = self.net.iter().map(|net| Named::new("--net", net)).filter(|net| net.file.exists());
-        let png = std::iter::once(Named::new("the PNG", file));
-        png.chain(pictures).chain(nets).chain(loading.files()).collect()
+        let picture = std::iter::once(Named::new("the picture", file));
+        picture.chain(pictures).chain(nets).chain(loading.files()).collect()
     }
 
-    /// Loads the model that made the picture, unless the options name another, and the parts that the PNG lacks.
+    /// Loads the model that made the picture, unless the options name another, and the parts that the picture lacks.
     pub fn load(&self, file: &Path, loading: &Loading) -> Result<Loaded, Failure> {
         let told = Told::by(file)?;
         let otherwise = if loading.model.is_some() { Source::embedded() } else { told.source(file)? };
@@ -129,7 +129,7 @@ impl Loaded {
     }
 }
 
-/// Facts about a run that can be read from its PNG before the model is loaded.
+/// Facts about a run that can be read from its picture before the model is loaded.
 struct Told {
     /// Name of the model.
     model: Option<String>,
@@ -151,8 +151,8 @@ impl Told {
         Ok(Self { model, image: image.map_or(0, |InBatch { image }| image) })
     }
 
-    /// Returns the source of the model. A PNG may come from a stranger, so its text opens only the embedded models and
-    /// repositories that are in the cache of the hub, and sends no request. Other names give an error.
+    /// Returns the source of the model. A picture may come from a stranger, so its text opens only the embedded models
+    /// and repositories that are in the cache of the hub, and sends no request. Other names give an error.
     fn source(&self, file: &Path) -> Result<Source, Failure> {
         let Some(name) = self.model.as_deref() else {
             return Ok(Source::embedded()); // A file without a recipe is refused later, with the reason.
@@ -169,7 +169,7 @@ impl Told {
         let (file, name) = (file.display(), name.chars().take(LONGEST_NAME).collect::<String>());
         Err(Failure::Message(format!(
             "{file} was made with the model \"{name}\"; expected an embedded model or a repository in the cache of the \
-             hub, because the text of a PNG opens and fetches nothing else; name the model with --model"
+             hub, because the text of a picture opens and fetches nothing else; name the model with --model"
         )))
     }
 }
@@ -177,9 +177,9 @@ impl Told {
 /// Largest number of characters of a model's name in a message.
 const LONGEST_NAME: usize = 100;
 
-/// Repeats the run of a PNG.
+/// Repeats the run of a picture.
 pub fn again(arguments: &Again) -> Result<(), Failure> {
-    let Again { file, recipe, loading, overwrite, .. } = arguments;
+    let Again { file, recipe, loading, overwrite, changes, .. } = arguments;
     let output_file = OutputFile::new(arguments.output.as_deref(), outputs::beside(file, "-again"), *overwrite);
     let report_file = arguments.report.as_ref().map(|report| OutputFile::given("--report", report, *overwrite));
     outputs::check_extension(&output_file.named, &["png"])?;
@@ -188,9 +188,9 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
     let token = interrupt::token()?;
     let (mut loaded, mut notes) = (recipe.load(file, loading)?, Notes::default());
     notes.tell_before(loaded.notes());
-    let (image, changes) = (loaded.image, arguments.changes.clone());
     // The picture is read now, because another program may replace its file during the run.
-    let before = if changes == Changes::default() { Some(Raster::open(file)?) } else { None };
+    let before = if *changes == Changes::default() { Some(Raster::open(file)?) } else { None };
+    let (image, changes) = (loaded.image, changes.clone());
     let request = loaded.request(file)?.cancel(&token).tune(|config| {
         config.prompt = changes.prompt.unwrap_or_else(|| std::mem::take(&mut config.prompt));
         config.negative = changes.negative.unwrap_or_else(|| std::mem::take(&mut config.negative));

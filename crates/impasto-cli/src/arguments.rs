@@ -63,11 +63,11 @@ fn tip(option: &str) -> Option<&'static str> {
 pub enum Command {
     /// Paints pictures of a prompt, or of a file of prompts.
     Paint(Box<Paint>),
-    /// Repeats the run of a PNG, unchanged or with other settings.
+    /// Repeats the run of a picture, unchanged or with other settings.
     Again(Again),
-    /// Shows where in a PNG's picture the model attends to each word of the prompt.
+    /// Shows where in a picture the model attends to each word of the prompt.
     Look(Look),
-    /// Describes models, files of weights, and PNGs with a recipe.
+    /// Describes models, files of weights, and pictures with the settings of their run.
     Info(Info),
     /// Lists the models in the cache of the Hugging Face hub.
     Models(Models),

@@ -1,4 +1,4 @@
-//! `impasto look`: where in a PNG's picture the model attends to each word of the prompt.
+//! `impasto look`: where in a picture the model attends to each word of the prompt.
 
 use crate::again::Recipe;
 use crate::console;
@@ -17,17 +17,17 @@ use std::path::PathBuf;
 /// Arguments of `impasto look`.
 #[derive(Args, Debug)]
 pub struct Look {
-    /// A PNG with a recipe. Its run is repeated to read the attention.
-    #[arg(value_name = "PNG")]
+    /// A picture with the settings of its run, as `impasto again` reads it. The run is repeated to read the attention.
+    #[arg(value_name = "PICTURE")]
     file: PathBuf,
     /// Phrases of the prompt. Without one, every word of the prompt is shown.
     #[arg(value_name = "PHRASE")]
     phrases: Vec<String>,
-    /// File of the sheet, or a folder for the sheet. The default is the PNG's name with `-look` added, and with a count
-    /// if a file has that name.
+    /// File of the sheet, or a folder for the sheet. The default is the picture's name with `-look` added, and with a
+    /// count if a file has that name.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Replaces a file that exists already. The PNG itself is never replaced.
+    /// Replaces a file that exists already. The picture itself is never replaced.
     #[arg(long)]
     overwrite: bool,
     /// Opacity of the overlays, 0 to 1.

@@ -94,9 +94,9 @@ fn outputs_equal_to_inputs_are_refused() {
         (with(&SMALL, &["-o", "new.png", "--report", "inner/../new.png"]), "--output"),
         (with(&SMALL, &["-o", "new.png", "--preview", "new.png"]), "--output"),
         (with(&SMALL, &["-o", "new.png", "--images", "2", "--preview", "new-8.png"]), "--output"),
-        (vec!["again", "in.png", "-o", "in.png", "--overwrite"], "the PNG"),
-        (vec!["again", "in.png", "-o", "new.png", "--report", "in.png", "--overwrite"], "the PNG"),
-        (vec!["look", "in.png", "-o", "./in.png", "--overwrite"], "the PNG"),
+        (vec!["again", "in.png", "-o", "in.png", "--overwrite"], "the picture"),
+        (vec!["again", "in.png", "-o", "new.png", "--report", "in.png", "--overwrite"], "the picture"),
+        (vec!["look", "in.png", "-o", "./in.png", "--overwrite"], "the picture"),
     ] {
         let message = failure(folder.path(), &arguments, 2);
         assert!(message.contains(&format!("is both {option} and ")), "{arguments:?}: {message}");
