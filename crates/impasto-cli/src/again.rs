@@ -6,6 +6,7 @@ use crate::interrupt;
 use crate::loading::{Loading, source};
 use crate::notes::Notes;
 use crate::outputs::{self, Named, OutputFile};
+use crate::painting::Painting;
 use crate::progress;
 use crate::result::Finished;
 use crate::values::Seed;
@@ -91,6 +92,15 @@ pub struct Loaded {
     pub image: usize,
     nets: Vec<ControlNet>,
     pictures: Vec<Raster>,
+}
+
+impl Changes {
+    /// Checks that each setting is in its range.
+    fn check(&self) -> Result<(), Failure> {
+        let Self { steps, sampler, scale, size, .. } = self.clone();
+        let painting = Painting { steps, sampler, scale, size, ..Painting::default() };
+        painting.check_ranges().map_err(Failure::CommandLine)
+    }
 }
 
 impl Recipe {
@@ -180,6 +190,7 @@ const LONGEST_NAME: usize = 100;
 /// Repeats the run of a picture.
 pub fn again(arguments: &Again) -> Result<(), Failure> {
     let Again { file, recipe, loading, overwrite, changes, .. } = arguments;
+    changes.check()?;
     let output_file = OutputFile::new(arguments.output.as_deref(), outputs::beside(file, "-again"), *overwrite);
     let report_file = arguments.report.as_ref().map(|report| OutputFile::given("--report", report, *overwrite));
     outputs::check_extension(&output_file.named, &["png"])?;

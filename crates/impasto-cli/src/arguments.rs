@@ -49,10 +49,14 @@ impl Arguments {
     }
 }
 
+/// Returns the command that this process carries out; `None` if the command line names none.
+pub fn present_command() -> Option<clap::Command> {
+    Arguments::command().find_subcommand(std::env::args_os().nth(1)?).cloned()
+}
+
 /// Returns what to use in place of an option of another program, if the present command has an option for that.
 fn tip(option: &str) -> Option<&'static str> {
-    let command = Arguments::command();
-    let command = command.find_subcommand(std::env::args_os().nth(1)?)?;
+    let command = present_command()?;
     let has = |long: &str| command.get_arguments().any(|argument| argument.get_long() == Some(long));
     let (.., tip) = OF_OTHERS.iter().find(|(options, long, _)| options.contains(&option) && has(long))?;
     Some(tip)

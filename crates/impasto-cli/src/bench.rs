@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
 use crate::notes::Notes;
+use crate::painting::Painting;
 use clap::Args;
 use impasto::pipeline::Timing;
 use impasto::{Size, Source};
@@ -49,6 +50,8 @@ struct Measured {
 
 /// Measures the model.
 pub fn bench(arguments: &Bench) -> Result<(), Failure> {
+    let painting = Painting { steps: Some(arguments.steps), size: arguments.size, ..Painting::default() };
+    painting.check_ranges().map_err(Failure::CommandLine)?;
     let token = interrupt::token()?;
     let begun = Instant::now();
     let mut pipeline = arguments.loading.pipeline(Source::embedded())?;

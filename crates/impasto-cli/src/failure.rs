@@ -8,7 +8,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// An error of the library.
-    #[error("{}", .0.worded(&Terminal))]
+    #[error("{}", .0.worded(&Terminal::present()))]
     Library(Error),
     /// An error of this program, in one sentence.
     #[error("{0}")]

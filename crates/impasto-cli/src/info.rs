@@ -139,7 +139,7 @@ fn describe_weights(path: &Path) -> Result<(), Failure> {
     let contents = match file.contents() {
         Ok(contents) => contents,
         Err(error) => {
-            let error = error.worded(&Terminal);
+            let error = error.worded(&Terminal::present());
             return print(format_args!("  {}", error.trim_start_matches(&header.file).trim_start_matches(": ")));
         }
     };

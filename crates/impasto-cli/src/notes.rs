@@ -22,7 +22,8 @@ impl Notes {
 
     /// Tells the notes that are new.
     pub fn tell_before(&mut self, notes: &[Note]) {
-        for note in notes.iter().map(|note| note.worded(&Terminal)) {
+        let words = Terminal::present();
+        for note in notes.iter().map(|note| note.worded(&words)) {
             if !self.told.contains(&note) {
                 console::tell(format_args!("{}note: {note}", self.label));
                 self.told.insert(note);
@@ -32,7 +33,8 @@ impl Notes {
 
     /// Tells the notes of a finished picture that were not told before its run.
     pub fn tell_after(&self, notes: &[Note]) {
-        for note in notes.iter().map(|note| note.worded(&Terminal)).filter(|note| !self.told.contains(note)) {
+        let words = Terminal::present();
+        for note in notes.iter().map(|note| note.worded(&words)).filter(|note| !self.told.contains(note)) {
             console::tell(format_args!("  note: {note}"));
         }
     }

@@ -52,8 +52,9 @@ pub struct Paint {
     /// A file of prompts, one JSON object a line; `-` is the standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt", help_heading = "Several prompts")]
     prompts: Option<PathBuf>,
-    /// Number of pictures to leave out, because an interrupted command painted them. The others keep their names.
-    #[arg(long, value_name = "NUMBER", help_heading = "Output")]
+    /// Number of pictures to leave out, because an interrupted command painted them. The others keep their names. The
+    /// last of several numbers counts.
+    #[arg(long, value_name = "NUMBER", overrides_with = "skip", help_heading = "Output")]
     skip: Option<u64>,
     #[command(flatten)]
     loading: Loading,
@@ -345,8 +346,16 @@ mod tests {
         let several = advice(&["a", "--seed", "7", "--images", "5"], 2);
         assert_eq!(several, "2 of 5 pictures are finished; to go on, repeat the command with --skip 2");
         assert!(advice(&["a", "--seed", "7", "--preview", "p.png"], 0).ends_with("with --skip 0"));
-        let drawn = advice(&["a"], 2);
-        assert!(drawn.contains("with --seed ") && drawn.ends_with(" --skip 2"), "{drawn}");
+        for random in [&["a"][..], &["a", "--seed", "-1"]] {
+            let drawn = advice(random, 2);
+            assert!(drawn.contains("with --seed ") && drawn.ends_with(" --skip 2"), "{drawn}");
+        }
+    }
+
+    #[test]
+    fn advice_can_be_added_to_the_command() {
+        let again = paint(&["a", "--seed", "-1", "--skip", "1", "--images", "5", "--seed", "7", "--skip", "3"]);
+        assert_eq!((again.painting.seed, again.skip), (Some(Seed::Number(7)), Some(3)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::outputs::Named;
 use crate::pictures::{Nets, Pictures};
 use crate::values::{Area, Force, Hint, Seed};
+use crate::wording::Terminal;
 use clap::Args;
 use impasto::diffusion::solver;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
@@ -26,8 +27,8 @@ pub struct Painting {
     /// Description of what the picture should not show.
     #[arg(long, value_name = "TEXT", alias = "negative-prompt")]
     pub negative: Option<String>,
-    /// Seed of the first picture. The default, or -1, is a random seed, which is printed.
-    #[arg(long, allow_negative_numbers = true)]
+    /// Seed of the first picture. The default, or -1, is a random seed, which is printed. The last of several counts.
+    #[arg(long, allow_negative_numbers = true, overrides_with = "seed")]
     pub seed: Option<Seed>,
     /// Number of pictures. Each takes the next seed, or with --best-of the next seeds.
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
@@ -113,29 +114,14 @@ impl Painting {
     /// Checks that each setting is in its range and has the other setting that it needs, such as areas their map. Also
     /// checks that there is a prompt.
     pub fn check(&self) -> Result<(), String> {
-        check_range("images", self.images, 1..=MOST_SEEDS, "1 to 100000")?;
-        check_range("best-of", self.best_of, 1..=1024, "1 to 1024; 4 to 16 is usual")?;
-        check_range("steps", self.steps, 1..=1000, "1 to 1000; 20 to 50 is usual")?;
-        check_range("scale", self.scale, 0.0..=f64::MAX, "0 or more; 7.5 is usual")?;
-        check_range("tolerance", self.tolerance, 0.0..=100.0, "0 to 100; 30 also accepts smooth edges")?;
-        check_range("strength", self.strength, f64::MIN_POSITIVE..=1.0, "more than 0, up to 1; 0.5 to 0.8 is usual")?;
-        for side in self.size.iter().flat_map(|size| [size.width, size.height]) {
-            if side % 8 != 0 || !(8..=4096).contains(&side) {
-                return Err(format!(
-                    "size has {side} pixels; expected a multiple of 8 from 8 to 4096, such as 512x768"
-                ));
-            }
-        }
-        if let Some(sampler) = &self.sampler {
-            solver::by_name(sampler).map_err(|error| error.to_string())?;
-        }
+        self.check_ranges()?;
         let needs = [
-            ("map", self.map.is_some(), "area", !self.area.is_empty()),
-            ("area", !self.area.is_empty(), "map", self.map.is_some()),
-            ("tolerance", self.tolerance.is_some(), "map", self.map.is_some()),
-            ("strength", self.strength.is_some(), "start", self.start.is_some()),
-            ("mask", self.mask.is_some(), "start", self.start.is_some()),
-            ("strokes", self.strokes.is_some(), "control", !self.control.is_empty()),
+            ("--map", self.map.is_some(), "--area", !self.area.is_empty()),
+            ("--area", !self.area.is_empty(), "--map", self.map.is_some()),
+            ("--tolerance", self.tolerance.is_some(), "--map", self.map.is_some()),
+            ("--strength", self.strength.is_some(), "--start", self.start.is_some()),
+            ("--mask", self.mask.is_some(), "--start", self.start.is_some()),
+            ("--strokes", self.strokes.is_some(), "--control", !self.control.is_empty()),
         ];
         if let Some((name, _, other, _)) = needs.iter().find(|(_, given, _, there)| *given && !there) {
             return Err(format!("{name} is given without {other}; add {other}"));
@@ -146,6 +132,27 @@ impl Painting {
             );
         }
         Ok(())
+    }
+
+    /// Checks that each setting is in its range.
+    pub fn check_ranges(&self) -> Result<(), String> {
+        check_range("--images", self.images, 1..=MOST_SEEDS, "1 to 100000")?;
+        check_range("--best-of", self.best_of, 1..=1024, "1 to 1024; 4 to 16 is usual")?;
+        check_range("--steps", self.steps, 1..=1000, "1 to 1000; 20 to 50 is usual")?;
+        check_range("--scale", self.scale, 0.0..=f64::MAX, "0 or more; 7.5 is usual")?;
+        check_range("--tolerance", self.tolerance, 0.0..=100.0, "0 to 100; 30 also accepts smooth edges")?;
+        check_range("--strength", self.strength, f64::MIN_POSITIVE..=1.0, "more than 0, up to 1; 0.5 to 0.8 is usual")?;
+        for (side, name) in self.size.iter().flat_map(|size| [(size.width, "width"), (size.height, "height")]) {
+            if side % 8 != 0 || !(8..=4096).contains(&side) {
+                return Err(format!(
+                    "the {name} of --size is {side}; expected a multiple of 8 from 8 to 4096, such as 512x768"
+                ));
+            }
+        }
+        match &self.sampler {
+            Some(sampler) => solver::by_name(sampler).map(drop).map_err(|error| error.worded(&Terminal::present())),
+            None => Ok(()),
+        }
     }
 
     /// Returns the number of pictures.
@@ -235,15 +242,15 @@ impl Painting {
     }
 }
 
-/// Checks that a setting is in its range, which `expected` describes.
+/// Checks that the value of an option is in its range, which `expected` describes.
 fn check_range<N: Display + PartialOrd>(
-    name: &str,
+    option: &str,
     value: Option<N>,
     range: RangeInclusive<N>,
     expected: &str,
 ) -> Result<(), String> {
     match value {
-        Some(value) if !range.contains(&value) => Err(format!("{name} is {value}; expected {expected}")),
+        Some(value) if !range.contains(&value) => Err(format!("{option} is {value}; expected {expected}")),
         _ => Ok(()),
     }
 }
@@ -291,14 +298,15 @@ mod tests {
         assert!(error(r#"{"force": ["eyes"]}"#).contains("PHRASE=COLOR"));
         assert!(error(r#"{"size": "wide"}"#).contains("512x768"));
         let unused = |line| Painting::default().with_line(line).unwrap().check().unwrap_err();
-        assert_eq!(unused(r#"{"prompt": "a", "area": ["red=a"]}"#), "area is given without map; add map");
-        assert_eq!(unused(r#"{"prompt": "a", "mask": "m.png"}"#), "mask is given without start; add start");
-        assert_eq!(unused(r#"{"prompt": "a", "tolerance": 9}"#), "tolerance is given without map; add map");
-        assert!(unused(r#"{"prompt": "a", "images": 0}"#).contains("images is 0; expected 1 to 100000"));
-        assert!(unused(r#"{"prompt": "a", "steps": 1001}"#).contains("expected 1 to 1000"));
-        assert!(unused(r#"{"prompt": "a", "scale": -1}"#).contains("0 or more"));
-        assert!(unused(r#"{"prompt": "a", "size": "65x64"}"#).contains("size has 65 pixels"));
-        assert!(unused(r#"{"prompt": "a", "sampler": "Eulr"}"#).contains("Euler"));
+        assert_eq!(unused(r#"{"prompt": "a", "area": ["red=a"]}"#), "--area is given without --map; add --map");
+        assert_eq!(unused(r#"{"prompt": "a", "mask": "m.png"}"#), "--mask is given without --start; add --start");
+        assert_eq!(unused(r#"{"prompt": "a", "tolerance": 9}"#), "--tolerance is given without --map; add --map");
+        assert!(unused(r#"{"prompt": "a", "images": 0}"#).contains("--images is 0; expected 1 to 100000"));
+        assert!(unused(r#"{"prompt": "a", "steps": 1001}"#).contains("--steps is 1001; expected 1 to 1000"));
+        assert!(unused(r#"{"prompt": "a", "scale": -1}"#).contains("--scale is -1; expected 0 or more"));
+        assert!(unused(r#"{"prompt": "a", "size": "65x64"}"#).contains("the width of --size is 65"));
+        let sampler = unused(r#"{"prompt": "a", "sampler": "Eulr"}"#);
+        assert!(sampler.starts_with("--sampler \"Eulr\" is not known; did you mean \"Euler"), "{sampler}");
         assert!(unused("{}").contains("no prompt is given"));
         assert!(error(r#"["a red boat"]"#).contains("expected a JSON object"));
     }

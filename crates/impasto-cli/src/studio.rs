@@ -44,6 +44,7 @@ pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
         let bound = Studio::bind(pipeline, options).await;
         let studio = bound.map_err(|error| match error {
             StudioError::Model(error) => Failure::Library(error),
+            wrong @ (StudioError::NoToken(_) | StudioError::Token) => Failure::CommandLine(wrong.to_string()),
             other => Failure::Message(other.to_string()),
         })?;
         let query = if arguments.token.is_some() { "?token=TOKEN" } else { "" };

@@ -1,100 +1,133 @@
 //! [`Terminal`]: errors and notes in the words of the command line, with options in place of the library's settings.
 
+use crate::arguments::present_command;
+use clap::Command;
 use impasto::Output;
 use impasto::wording::{Note, Remedy, Wording};
 
-/// The words of the command line.
-pub struct Terminal;
+/// The words of a command. They name no option that the command lacks.
+pub struct Terminal {
+    /// `None` if the command line names no command; then the words may name all options.
+    command: Option<Command>,
+}
+
+/// The library's names of settings and parts, and those of the command line.
+const NAMES: [(&str, &str); 28] = [
+    ("prompt", "the prompt"),
+    ("second prompt", "the second prompt"),
+    ("negative prompt", "--negative"),
+    ("steps", "--steps"),
+    ("solver", "--sampler"),
+    ("best_of", "--best-of"),
+    ("guidance scale", "--scale"),
+    ("width", "the width of --size"),
+    ("height", "the height of --size"),
+    ("paint", "the paint of --area"),
+    ("map", "--map"),
+    ("number of areas", "the number of --area"),
+    ("the area's strength", "the STRENGTH of --area"),
+    ("strength", "--strength"),
+    ("conditioning_channels", "the number of channels that the NET of --control reads"),
+    ("line art", "the PICTURE of --control"),
+    ("strokes", "--strokes"),
+    ("sketch", "--sketch"),
+    ("net", "--net"),
+    ("model", "--model"),
+    ("device", "--device"),
+    ("precision", "--precision"),
+    ("ColorForce", "exact color"),
+    ("PaintWithWords", "painted areas"),
+    ("ReferenceColor", "reference"),
+    ("Colorize", "sketch"),
+    ("Daam", "maps of words"),
+    ("Daam::words", "maps of words"),
+];
+
+impl Terminal {
+    /// Returns the words of the command that this process carries out.
+    pub fn present() -> Self {
+        Self { command: present_command() }
+    }
+
+    /// Returns true if the command has every option that a text names. A text may name another command and its options.
+    fn has_options_of(&self, text: &str) -> bool {
+        let Some(command) = &self.command else { return true };
+        let has = |option: &str| command.get_arguments().any(|argument| argument.get_long() == Some(option));
+        text.contains("`impasto ") || options_in(text).all(has)
+    }
+}
+
+/// Returns the options that a text names, without their dashes.
+fn options_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-')
+        .filter_map(|part| part.strip_prefix("--"))
+}
 
 impl Wording for Terminal {
     fn name<'n>(&self, name: &'n str) -> &'n str {
-        match name {
-            "prompt" => "the prompt",
-            "second prompt" => "the second prompt",
-            "negative prompt" => "--negative",
-            "steps" => "--steps",
-            "solver" => "--sampler",
-            "best_of" => "--best-of",
-            "guidance scale" => "--scale",
-            "width" => "the width of --size",
-            "height" => "the height of --size",
-            "size" => "--size",
-            "paint" => "the paint of --area",
-            "map" => "--map",
-            "tolerance" => "--tolerance",
-            "number of areas" => "the number of --area",
-            "the area's strength" => "the STRENGTH of --area",
-            "start" => "--start",
-            "strength" => "--strength",
-            "mask" => "--mask",
-            "conditioning_channels" => "the number of channels that the NET of --control reads",
-            "the ControlNet's scale" => "the SCALE of --control",
-            "the ControlNet's hint" | "line art" => "the PICTURE of --control",
-            "strokes" => "--strokes",
-            "sketch" => "--sketch",
-            "reference" => "--reference",
-            "net" => "--net",
-            "alpha" => "--opacity",
-            "model" => "--model",
-            "the LoRA's scale" => "the STRENGTH of --lora",
-            "device" => "--device",
-            "precision" => "--precision",
-            "ColorForce" => "exact color",
-            "PaintWithWords" => "painted areas",
-            "ReferenceColor" => "reference",
-            "Colorize" => "sketch",
-            "Daam" | "Daam::words" => "maps of words",
-            name => name,
-        }
+        let words = NAMES.iter().find(|(known, _)| *known == name).map(|(_, words)| *words);
+        words.filter(|words| self.has_options_of(words)).unwrap_or(name)
     }
 
     fn remedy(&self, remedy: Remedy) -> Option<&'static str> {
-        Some(match remedy {
-            Remedy::Model => "choose another model with --model",
-            Remedy::Precision | Remedy::VaePrecision => "use --precision f32",
-            Remedy::PrecisionOrModel => "use --precision f32, or choose another model with --model",
-            Remedy::Vae => "add a VAE with --vae",
+        // The first words whose options the command has.
+        let words: &[&str] = match remedy {
+            Remedy::Model => &["choose another model with --model"],
+            Remedy::Precision | Remedy::VaePrecision => &["use --precision f32"],
+            Remedy::PrecisionOrModel => &["use --precision f32, or choose another model with --model"],
+            Remedy::Vae => &["add a VAE with --vae"],
             Remedy::TextEncoder | Remedy::SecondTextEncoder | Remedy::ImageEncoder => {
-                "choose a model that has this part with --model"
+                &["choose a model that has this part with --model"]
             }
-            Remedy::Lora => "add LoRAs with --lora",
-            Remedy::Embedding => "add embeddings of words with --embedding",
-            Remedy::ControlNet => "give ControlNets with --control NET=PICTURE",
-            Remedy::RepositoryFile => "download one of them (hf download OWNER/NAME FILE), and give its path instead",
-            Remedy::Cache => "set HF_HUB_CACHE to a folder",
-            Remedy::ShorterPrompt => "describe the picture in fewer words",
-            Remedy::NegativePrompt => "give one with --negative",
-            Remedy::Solver => "choose a sampler with --sampler",
-            Remedy::Start => "only `impasto paint` with --start and --strength can begin with it",
-            Remedy::Mask => "only `impasto paint` with --start and --mask can repaint it",
-            Remedy::Enlarge => "paint the model's own size, enlarge the picture, and repaint it with --start",
-            Remedy::Net => "give the ControlNet with --net",
-            Remedy::Control => "give one --net for each ControlNet of the run",
-            Remedy::TensorHint | Remedy::PictureHint => "choose a ControlNet that reads pictures",
-            Remedy::FullPicture => "give the picture with --picture",
-            Remedy::PictureAlone => "use smaller pictures and maps",
-            Remedy::Sketch => "give one with --sketch",
-            Remedy::BlankSketch => "draw dark lines on white paper",
-            Remedy::ExactColor => "give an exact color, such as --force eyes=gold",
-            Remedy::Tolerance => "set --tolerance 30, or save the map as PNG in flat colors",
-            Remedy::LargerArea => "paint a larger area",
-            Remedy::Window => "raise --strength or --steps",
-            Remedy::LowerCutoff | Remedy::RaiseCutoff | Remedy::Phrase => "use another phrase, or another --seed",
-            Remedy::LookAtMask => "--report shows the mask",
-            Remedy::MaskOrParts => "--report shows the mask; try another --seed",
-            Remedy::MaskOrRivals => "--report shows the mask; try --best-of 4, or another --seed",
-            Remedy::NoFeedback => "choose another VAE with --vae",
-            Remedy::Color => "choose another color if that is too far",
-            // The command line has no setting for the others.
-            _ => return None,
-        })
+            Remedy::Lora => &["add LoRAs with --lora"],
+            Remedy::Embedding => &["add embeddings of words with --embedding"],
+            Remedy::ControlNet => &["give ControlNets with --control NET=PICTURE", "give ControlNets with --net"],
+            Remedy::RepositoryFile => {
+                &["download one of them (hf download OWNER/NAME FILE), and give its path instead"]
+            }
+            Remedy::Cache => &["set HF_HUB_CACHE to a folder"],
+            Remedy::ShorterPrompt => &["describe the picture in fewer words"],
+            Remedy::NegativePrompt => &["give one with --negative"],
+            Remedy::Solver => &["choose a sampler with --sampler"],
+            Remedy::Start => &["only `impasto paint` with --start and --strength can begin with it"],
+            Remedy::Mask => &["only `impasto paint` with --start and --mask can repaint it"],
+            Remedy::Enlarge => &[
+                "paint the model's own size, enlarge the picture, and repaint it with --start",
+                "paint the model's own size, enlarge the picture, and repaint it by `impasto paint` with --start",
+            ],
+            Remedy::Net => &["give the ControlNet with --net"],
+            Remedy::Control => &["give one --net for each ControlNet of the run"],
+            Remedy::TensorHint | Remedy::PictureHint => &["choose a ControlNet that reads pictures"],
+            Remedy::FullPicture => &["give the picture with --picture"],
+            Remedy::PictureAlone => &["use smaller pictures and maps"],
+            Remedy::Sketch => &["give one with --sketch"],
+            Remedy::BlankSketch => &["draw dark lines on white paper"],
+            Remedy::ExactColor => &["give an exact color, such as --force eyes=gold"],
+            Remedy::Tolerance => &["raise --tolerance, or save the map as PNG in flat colors"],
+            Remedy::LargerArea => &["paint a larger area"],
+            Remedy::Window => &["raise --strength or --steps", "raise --steps"],
+            Remedy::LowerCutoff | Remedy::RaiseCutoff | Remedy::Phrase => {
+                &["use another phrase, or another --seed", "use another phrase"]
+            }
+            Remedy::LookAtMask => &["--report shows the mask"],
+            Remedy::MaskOrParts => &["--report shows the mask; try another --seed"],
+            Remedy::MaskOrRivals => &[
+                "--report shows the mask; try --best-of 4, or another --seed",
+                "--report shows the mask; try another --seed",
+            ],
+            Remedy::NoFeedback => &["choose another VAE with --vae"],
+            Remedy::Color => &["choose another color if that is too far"],
+            _ => &[], // The command line has no setting for the others.
+        };
+        words.iter().copied().find(|words| self.has_options_of(words))
     }
 }
 
 /// Puts the notes of a run in the words of the command line, for everything that prints or writes them.
 pub fn worded(mut output: Output) -> Output {
+    let words = Terminal::present();
     for note in &mut output.notes {
-        *note = Note::from(note.worded(&Terminal));
+        *note = Note::from(note.worded(&words));
     }
     output
 }
@@ -110,33 +143,63 @@ mod tests {
     use clap::{CommandFactory, Parser};
     use impasto::{Raster, Rgb, Source};
     use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
 
-    /// Returns the long options of all commands.
-    fn options() -> BTreeSet<String> {
-        let commands = Arguments::command();
-        let arguments = commands.get_subcommands().flat_map(clap::Command::get_arguments);
-        arguments.filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect()
-    }
+    /// Words that may name all options.
+    const ALL: Terminal = Terminal { command: None };
 
-    /// Returns the options that a text names.
-    fn named(text: &str) -> Vec<String> {
-        let parts = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
-        parts.filter(|part| part.starts_with("--")).map(str::to_owned).collect()
+    /// Returns the words of the command of this name, and the long options of the command.
+    fn command(name: &str) -> (Terminal, BTreeSet<String>) {
+        let command = Arguments::command().find_subcommand(name).unwrap().clone();
+        let options = command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect();
+        (Terminal { command: Some(command) }, options)
     }
 
     #[test]
-    fn remedies_name_only_options_that_exist() {
-        let options = options();
-        let mut without = Vec::new();
-        for remedy in Remedy::ALL {
-            let Some(words) = Terminal.remedy(*remedy) else {
-                without.push(*remedy);
-                continue;
-            };
-            assert!(!words.contains("::") && !words.replace("`impasto paint`", "").contains('`'), "{words}");
-            assert!(named(words).iter().all(|option| options.contains(option)), "{words}");
+    fn remedies_name_only_options_of_the_command() {
+        let (_, of_paint) = command("paint");
+        for name in ["paint", "again", "look", "info", "bench", "studio"] {
+            let (terminal, options) = command(name);
+            for words in Remedy::ALL.iter().filter_map(|remedy| terminal.remedy(*remedy)) {
+                assert!(!words.contains("::") && !words.replace("`impasto paint`", "").contains('`'), "{words}");
+                let options = if words.contains("`impasto paint`") { &of_paint } else { &options };
+                assert!(options_in(words).all(|option| options.contains(option)), "{name}: {words}");
+            }
         }
+        let look = command("look").0;
+        assert_eq!(
+            (look.remedy(Remedy::MaskOrRivals), look.remedy(Remedy::Phrase)),
+            (None, Some("use another phrase"))
+        );
+        assert_eq!(command("again").0.remedy(Remedy::Window), Some("raise --steps"));
+        assert_eq!((look.name("guidance scale"), ALL.name("guidance scale")), ("guidance scale", "--scale"));
+    }
+
+    #[test]
+    fn every_remedy_has_words_in_a_command() {
+        let commands = ["paint", "again"].map(|name| command(name).0);
+        let without = Remedy::ALL.iter().filter(|remedy| commands.iter().all(|words| words.remedy(**remedy).is_none()));
+        let without: Vec<Remedy> = without.copied().collect();
         assert_eq!(without, [Remedy::WholeDecoding, Remedy::Resume, Remedy::OwnPart], "a remedy without words");
+    }
+
+    #[test]
+    fn names_are_those_of_the_library() {
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src")];
+        let mut sources = String::new();
+        while let Some(folder) = folders.pop() {
+            for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+                match path.extension() {
+                    _ if path.is_dir() => folders.push(path),
+                    Some(extension) if extension == "rs" => sources.push_str(&fs::read_to_string(&path).unwrap()),
+                    _ => {}
+                }
+            }
+        }
+        let is_dead = |name: &&str| !sources.contains(&format!("\"{name}\""));
+        let dead: Vec<&str> = NAMES.iter().map(|(name, _)| *name).filter(is_dead).collect();
+        assert!(dead.is_empty(), "names that no message has: {dead:?}");
     }
 
     /// The options that reach the library.
@@ -152,6 +215,7 @@ mod tests {
     fn message(options: &[&str]) -> String {
         let Reaching { painting, loading } = Reaching::parse_from([&["impasto"], options].concat());
         let run = || -> Result<Output, Failure> {
+            painting.check().map_err(Failure::CommandLine)?;
             let (mut pipeline, mut nets) = (loading.pipeline(Source::embedded())?, Nets::default());
             nets.load(&painting, &pipeline)?;
             let pictures = Pictures::open(&painting, &nets)?;
@@ -159,13 +223,13 @@ mod tests {
         };
         match run() {
             Ok(_) => panic!("{options:?} succeeded"),
+            Err(Failure::Library(error)) => error.worded(&ALL),
             Err(failure) => failure.to_string(),
         }
     }
 
-    /// Options that the library takes as they are, apart from files that cannot be read.
-    const NEVER_REFUSED: [&str; 9] =
-        ["seed", "images", "mask", "reference", "lora", "embedding", "threads", "map", "control"];
+    /// Options that the library takes as they are, apart from files that cannot be read or are of another kind.
+    const NEVER_REFUSED: [&str; 6] = ["seed", "mask", "reference", "lora", "embedding", "threads"];
 
     #[test]
     fn errors_name_the_option_that_caused_them() {
@@ -176,11 +240,16 @@ mod tests {
             path.display().to_string()
         };
         let (white, red) = (save("white.png", Rgb(255, 255, 255)), save("red.png", Rgb(255, 0, 0)));
+        let mut many = Raster::flat(Rgb(0, 0, 0), (256, 257));
+        (0..256).for_each(|x| (0..257).for_each(|y| many.set(x, y, Rgb(x as u8, y as u8, (y >> 8) as u8))));
+        let colors = folder.path().join("many.png").display().to_string();
+        many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 19] = [
+        let cases: [(&str, &[&str], &str); 22] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("steps", &["--steps", "0"], "--steps is 0"),
+            ("images", &["--images", "0"], "--images is 0; expected 1 to 100000"),
             ("best_of", &["--best-of", "0"], "--best-of is 0"),
             ("best_of", &["--best-of", "2"], "give an exact color, such as --force"),
             ("sampler", &["--sampler", "Eulr"], "--sampler \"Eulr\" is not known"),
@@ -189,6 +258,8 @@ mod tests {
             ("force", &["--force", "hat=red"], "exact color: phrase \"hat\" is not in the prompt"),
             ("area", &["--map", &red, "--area", "green=boat"], "painted areas: color #008000 is not in the map"),
             ("area", &["--map", &red, "--area", "red=boat:99"], "the STRENGTH of --area is 99"),
+            ("map", &["--map", &colors, "--area", "black=boat"], "--map is a picture of 65792 colors"),
+            ("control", &["--control", &format!("nowhere={red}")], "the NET of --control is nowhere"),
             ("start", &["--start", &red, "--strength", "0"], "--strength is 0"),
             ("strength", &["--start", &red, "--strength", "7"], "--strength is 7"),
             ("tolerance", &["--map", &red, "--area", "red=boat", "--tolerance=-1"], "--tolerance is -1"),
@@ -219,6 +290,6 @@ mod tests {
     fn notes_are_in_the_words_of_the_command_line() {
         let note = Note { origin: Some("ColorForce"), remedy: Some(Remedy::MaskOrRivals), ..Note::from("doubt") };
         let want = "exact color: doubt; --report shows the mask; try --best-of 4, or another --seed";
-        assert_eq!(note.worded(&Terminal), want);
+        assert_eq!(note.worded(&ALL), want);
     }
 }

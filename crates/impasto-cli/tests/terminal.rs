@@ -203,9 +203,11 @@ fn mistakes_are_named_with_the_way_out() {
     let folder = tempfile::tempdir().unwrap();
     let message = |arguments: &[&str], status| failure(folder.path(), arguments, status);
     assert!(message(&["paint"], 2).contains("no prompt is given"));
-    assert!(message(&["paint", "a boat", "--area", "red=boat"], 2).contains("area is given without map"));
-    assert!(message(&["paint", "a boat", "--steps", "0"], 2).contains("steps is 0; expected 1 to 1000"));
-    assert!(message(&["paint", "a boat", "--scale", "-1"], 2).contains("scale is -1; expected 0 or more"));
+    assert!(
+        message(&["paint", "a boat", "--area", "red=boat"], 2).contains("--area is given without --map; add --map")
+    );
+    assert!(message(&["paint", "a boat", "--steps", "0"], 2).contains("--steps is 0; expected 1 to 1000"));
+    assert!(message(&["paint", "a boat", "--scale", "-1"], 2).contains("--scale is -1; expected 0 or more"));
     assert!(message(&["paint", "a boat", "-o", "boat.jpg"], 2).contains("ends in .png"));
     assert!(message(&["paint", "a boat", "--preview", "boat.bmp"], 2).contains("ends in .png or .jpg"));
     assert!(message(&["look", "missing.png", "-o", "look.bmp"], 2).contains("ends in .png or .jpg"));
@@ -219,12 +221,24 @@ fn mistakes_are_named_with_the_way_out() {
     assert!(message(&["paint", "a boat", "--model", "nowhere"], 1).contains("embedded-colorizer"));
     assert!(message(&["paint", "a boat", "--model", "owner/name"], 1).contains("hf download owner/name"));
     assert!(message(&["paint", "a boat", "--force", "house=red"], 1).contains("\"house\" is not in the prompt"));
-    assert!(message(&["paint", "a boat", "--sampler", "Eulr"], 2).contains("Euler"));
+    assert!(message(&["paint", "a boat", "--sampler", "Eulr"], 2).contains("--sampler \"Eulr\" is not known; did you"));
     assert!(message(&["again", "missing.png"], 1).contains("missing.png"));
     assert!(message(&["again", "missing.png", "--report", "none/a.html"], 1).contains("create it first"));
     assert!(message(&["look", "missing.png", "-o", "none/look.png"], 1).contains("create it first"));
     Raster::flat(Rgb(0, 0, 0), (8, 8)).save(folder.path().join("bare.png")).unwrap();
     assert!(message(&["again", "bare.png"], 1).contains("has no recipe"));
+    // Settings are checked before the picture is read and the model is loaded.
+    for (setting, fault) in [
+        (["--steps", "0"], "--steps is 0; expected 1 to 1000"),
+        (["--scale", "-1"], "--scale is -1; expected 0 or more"),
+        (["--size", "65x64"], "the width of --size is 65; expected a multiple of 8"),
+        (["--sampler", "Eulr"], "--sampler \"Eulr\" is not known; did you mean"),
+    ] {
+        assert!(message(&[&["again", "missing.png"][..], &setting].concat(), 2).contains(fault), "{fault}");
+        if setting[0] == "--steps" || setting[0] == "--size" {
+            assert!(message(&[&["bench", "--model", "missing"][..], &setting].concat(), 2).contains(fault), "{fault}");
+        }
+    }
 }
 
 #[test]

@@ -15,10 +15,10 @@ fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [arguments, more].concat()
 }
 
-/// Returns the names and contents of a folder's files. A running program may rename a file that it writes before the
-/// file is read here; such files are left out.
+/// Returns the names and contents of a folder's files, without folders. A running program may rename a file that it
+/// writes before the file is read here; such files are left out.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).filter(|entry| !entry.path().is_dir());
     let read = |entry: fs::DirEntry| match fs::read(entry.path()) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         bytes => Some((entry.file_name().into_string().unwrap(), bytes.unwrap())),
@@ -85,7 +85,7 @@ fn outputs_equal_to_inputs_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     run(folder.path(), &with(&SMALL, &["-o", "in.png"]));
     fs::create_dir(folder.path().join("inner")).unwrap();
-    let before = contents_of_files(folder.path());
+    let before = contents(folder.path());
     let start = with(&SMALL, &["--start", "in.png", "--overwrite"]);
     for (arguments, option) in [
         (with(&start, &["-o", "inner/../in.png"]), "--start"),
@@ -101,12 +101,7 @@ fn outputs_equal_to_inputs_are_refused() {
         let message = failure(folder.path(), &arguments, 2);
         assert!(message.contains(&format!("is both {option} and ")), "{arguments:?}: {message}");
     }
-    assert_eq!(contents_of_files(folder.path()), before);
-}
-
-fn contents_of_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).filter(|entry| entry.path().is_file());
-    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+    assert_eq!(contents(folder.path()), before);
 }
 
 #[test]
@@ -175,7 +170,9 @@ fn advice_after_ctrl_c_completes_the_pictures() {
     let seeded = with(&several, &["--seed", "7", "-o", "out.png", "--report", "r.html", "--preview", "p.png"]);
     assert_advice_completes(|_| {}, &seeded, &seeded);
     // A random seed, and names that the program chose.
-    assert_advice_completes(|_| {}, &several, &with(&several, &["--seed", "{seed}"]));
+    for random in [&several[..], &with(&several, &["--seed", "-1"])] {
+        assert_advice_completes(|_| {}, random, &with(&several, &["--seed", "{seed}"]));
+    }
 }
 
 #[cfg(unix)]
