@@ -34,6 +34,13 @@ fn failure(folder: &Path, arguments: &[&str], status: i32) -> String {
     text(&output.stderr)
 }
 
+/// Puts the index of the model owner/name into the cache of the hub.
+fn cache_model(folder: &Path) {
+    let snapshot = folder.join("hub/models--owner--name/snapshots/abc");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::write(snapshot.join("model_index.json"), r#"{"_class_name": "StableDiffusionPipeline"}"#).unwrap();
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -304,9 +311,7 @@ fn seed_of_again_is_that_of_the_picture() {
 #[test]
 fn models_of_the_cache_are_listed() {
     let folder = tempfile::tempdir().unwrap();
-    let snapshot = folder.path().join("hub/models--owner--name/snapshots/abc");
-    std::fs::create_dir_all(&snapshot).unwrap();
-    std::fs::write(snapshot.join("model_index.json"), r#"{"_class_name": "StableDiffusionPipeline"}"#).unwrap();
+    cache_model(folder.path());
     let listed = text(&run(folder.path(), &["models"]).stdout);
     assert!(listed.contains("owner/name") && listed.contains("StableDiffusionPipeline"), "{listed}");
     assert_eq!(json_lines(&run(folder.path(), &["models", "--json"]))[0]["repository"], "owner/name");

@@ -1,11 +1,12 @@
 //! Closed pipes, full disks, and files that were made to harm.
 
-use super::{failure, impasto, run, text};
+use super::{cache_model, failure, impasto, run, text};
 use impasto::{Raster, Rgb};
+use serde_json::{Value, json};
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
 /// Writes a small PNG with the text that other programs read.
 fn png(folder: &Path, name: &str, parameters: &str) {
@@ -13,13 +14,14 @@ fn png(folder: &Path, name: &str, parameters: &str) {
     fs::write(folder.join(name), bytes).unwrap();
 }
 
-/// Writes a file of weights with one tensor and the given header.
-fn weights(folder: &Path, name: &str, header: &str) {
+/// Writes a file of weights with the learned word of a text encoder, and the given metadata.
+fn weights(folder: &Path, name: &str, metadata: &Value) {
+    let tensor = json!({ "dtype": "F32", "shape": [1, 768], "data_offsets": [0, 3072] });
+    let header = json!({ "__metadata__": metadata, "emb_params": tensor }).to_string();
     let length = (header.len() as u64).to_le_bytes();
-    fs::write(folder.join(name), [&length[..], header.as_bytes(), &[0; 4]].concat()).unwrap();
+    fs::write(folder.join(name), [&length[..], header.as_bytes(), &[0; 3072]].concat()).unwrap();
 }
 
-const ONE: &str = r#"{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}"#;
 /// Text of a run that the embedded model repeats in an instant.
 const TEXT: &str = "a boat\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, Model: the embedded model, RNG: CPU";
 
@@ -27,6 +29,7 @@ const TEXT: &str = "a boat\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, Mode
 fn closed_pipe_ends_commands_without_a_word() {
     let folder = tempfile::tempdir().unwrap();
     png(folder.path(), "a.png", TEXT);
+    cache_model(folder.path());
     for arguments in [
         &["info", "a.png"][..],
         &["completions", "bash"],
@@ -74,28 +77,27 @@ fn control_characters_of_files_are_escaped() {
     let evil = "a\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}";
     png(folder.path(), "evil.png", &format!("{evil}\nSteps: 1, Sampler: {evil}, Seed: 1, Size: 64x64, Model: {evil}"));
     png(folder.path(), "own.png", &TEXT.replace("a boat", evil));
-    let name = serde_json::to_string(evil).unwrap();
-    weights(folder.path(), "evil.safetensors", &format!(r#"{{"__metadata__": {{{name}: {name}}}, {}"#, &ONE[1..]));
-    fs::write(folder.path().join("lines.jsonl"), format!("{{\"{evil}\": 1}}")).unwrap();
-    let outputs = [
-        &["info", "evil.png", "evil.safetensors", evil][..],
-        &["again", "evil.png"],
-        &["again", "own.png", "--json"],
-        &["look", "own.png"],
-        &["paint", "--prompts", "lines.jsonl"],
-        &["paint", evil, "--sampler", evil],
-        &["paint", &format!("--{evil}")],
-        &["paint", evil, "--steps", "1", "--size", "64", "-o", &format!("{evil}.png"), "--json"],
-    ]
-    .map(|arguments| impasto(folder.path(), arguments).output().unwrap());
-    let mut escaped = 0;
-    for Output { stdout, stderr, .. } in &outputs {
-        for told in [text(stdout), text(stderr)] {
-            assert!(!told.contains(|c: char| c == '\u{202e}' || c.is_control() && c != '\n' && c != '\t'), "{told:?}");
-            escaped += usize::from(told.contains("\\u001b"));
-        }
+    let shown = r"a\u001b]0;owned\u0007\u009b2J\u202e";
+    weights(folder.path(), "evil.safetensors", &json!({ evil: evil }));
+    fs::write(folder.path().join("lines.jsonl"), json!({ evil: 1 }).to_string()).unwrap();
+    let [metadata, written] = [format!("{shown}: {shown}"), format!(r#""file":"{shown}.png""#)];
+    for (arguments, status, expected) in [
+        (&["info", "evil.png"][..], 0, shown),
+        (&["info", "evil.safetensors"], 0, &metadata),
+        (&["info", evil], 1, shown),
+        (&["again", "evil.png"], 1, shown),
+        (&["again", "own.png", "--json"], 0, &format!(r#""prompt":"{shown}""#)),
+        (&["look", "own.png", &format!("hat {evil}")], 1, &format!("phrase \"hat {shown}\" is not in the prompt")),
+        (&["paint", "--prompts", "lines.jsonl"], 1, &format!("unknown field `{shown}`")),
+        (&["paint", evil, "--sampler", evil], 2, &format!("--sampler \"{shown}\" is not known")),
+        (&["paint", &format!("--{evil}")], 2, r"unexpected argument '--a\u009b2J\u202e'"), // clap drops the rest
+        (&["paint", evil, "--steps", "1", "--size", "64", "-o", &format!("{evil}.png"), "--json"], 0, &written),
+    ] {
+        let output = impasto(folder.path(), arguments).output().unwrap();
+        let told = text(&output.stdout) + &text(&output.stderr);
+        assert!(!told.contains(|c: char| c == '\u{202e}' || c.is_control() && c != '\n' && c != '\t'), "{told:?}");
+        assert!(output.status.code() == Some(status) && told.contains(expected), "{arguments:?}: {told}");
     }
-    assert!(escaped >= outputs.len() - 2, "{escaped} texts have escapes");
 }
 
 #[cfg(unix)]
@@ -105,7 +107,7 @@ fn info_opens_regular_files_and_each_folder_once() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir_all(at("loop/inner")).unwrap();
-    weights(folder.path(), "loop/inner/a.safetensors", ONE);
+    weights(folder.path(), "loop/inner/a.safetensors", &json!({}));
     png(folder.path(), "loop/b.png", TEXT);
     for (to, link) in [(".", "loop/one"), (".", "loop/two"), ("..", "loop/inner/up"), ("inner", "loop/same")] {
         symlink(to, at(link)).unwrap();
@@ -115,7 +117,7 @@ fn info_opens_regular_files_and_each_folder_once() {
 
     for (name, config) in [("fifo", None), ("zero", Some("/dev/zero"))] {
         fs::create_dir(at(name)).unwrap();
-        weights(folder.path(), &format!("{name}/a.safetensors"), ONE);
+        weights(folder.path(), &format!("{name}/a.safetensors"), &json!({}));
         let place = at(name).join("config.json");
         match config {
             Some(device) => symlink(device, place).unwrap(),
