@@ -5,7 +5,9 @@ mod alike;
 mod distance;
 mod guided_filter;
 mod label_map;
+mod material;
 mod otsu;
+mod pieces;
 mod region;
 mod resample;
 
@@ -16,5 +18,7 @@ pub(crate) use alike::alike;
 pub(crate) use distance::distances;
 pub(crate) use guided_filter::{covered, outlined};
 pub(crate) use label_map::LabelMap;
+pub(crate) use material::material;
 pub(crate) use otsu::otsu;
+pub(crate) use pieces::pieces;
 pub(crate) use region::has_images;

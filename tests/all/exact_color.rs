@@ -10,7 +10,7 @@ use impasto::methods::color_force::{ColorStat, ColorWarning, Cutoff, Feedback, F
 use impasto::saliency::{Daam, Occurrence, Recorded, Refine, Saliency, Spread};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, Grid, Pipeline, Result, Rgb, Step, Window};
+use impasto::{Branch, Grid, Pipeline, Raster, Result, Rgb, Step, Window};
 use ndarray::Array2;
 use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
@@ -542,5 +542,38 @@ fn spread_regions_share_no_cell_and_keep_their_own() -> Result<()> {
     for (kept, region) in apart.iter().zip([(11, 14), (17, 20)]) {
         assert!(kept.slice(2, 7, 8, 1).slice(3, region.0 + 1, region.1, 1).min().double_value(&[]) > 0.9);
     }
+    Ok(())
+}
+
+#[test]
+fn exact_eyes_keep_pupils_and_rims() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut paint = |material: Option<bool>| -> Result<Raster> {
+        let request =
+            pipeline.request("1girl, background, hair, eyes, bob, hair bow, skin, shirt").seed(5_953_227_544).steps(28);
+        let force = |material| ColorForce::exact("eyes", Rgb(255, 248, 220)).tune(|o| o.material = material);
+        Ok(material
+            .map(force)
+            .into_iter()
+            .fold(request, |request, force| request.guide(force))
+            .run()?
+            .image(0)?
+            .clone())
+    };
+    // Dark pixels around the eyes: pupils, rims and lashes.
+    let dark = |raster: &Raster| -> Vec<bool> {
+        let pixels = (100..160).flat_map(|y| (90..180).map(move |x| (x, y)));
+        pixels.map(|(x, y)| raster.pixel(x, y).is_some_and(|color| color.lab().l < 30.0)).collect()
+    };
+    let before = dark(&paint(None)?);
+    let kept = |after: Vec<bool>| {
+        let kept = before.iter().zip(after).filter(|(before, after)| **before && *after).count();
+        kept as f64 / before.iter().filter(|dark| **dark).count() as f64
+    };
+    let (whole, material) = (kept(dark(&paint(Some(false))?)), kept(dark(&paint(Some(true))?)));
+    assert!(
+        material > 0.6 && material > 1.5 * whole,
+        "{material} of the dark pixels stay, and {whole} without the rule"
+    );
     Ok(())
 }

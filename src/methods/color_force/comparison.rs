@@ -3,6 +3,7 @@
 
 use crate::color::{Lab, Rgb};
 use crate::error::Result;
+use crate::mask::pieces;
 use tch::{Kind, Tensor};
 
 /// Distance from the cutoff, as a share of a map's range, below which a cell is undecided.
@@ -80,39 +81,14 @@ pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i6
         return Ok(Comparison { remainder: 0.0, least_covered: 0.0 });
     }
     let least = (LEAST_PIECE * (area + left) as f64).max(1.0);
-    let pieces = pieces(thing, width as usize).into_iter().filter(|piece| piece.pixels as f64 >= least);
-    let least_covered = pieces.map(|piece| piece.colored as f64 / piece.pixels as f64).fold(1.0, f64::min);
+    let colored = |piece: &Vec<usize>| {
+        let colored = piece.iter().filter(|at| thing.get(**at).is_some_and(|colored| *colored == Some(true)));
+        colored.count() as f64 / piece.len() as f64
+    };
+    let pieces = pieces(thing.iter().map(Option::is_some).collect(), width as usize);
+    let pieces = pieces.iter().filter(|piece| piece.len() as f64 >= least);
+    let least_covered = pieces.map(colored).fold(1.0, f64::min);
     Ok(Comparison { remainder: left as f64 / area as f64, least_covered })
-}
-
-/// A connected piece of an object.
-struct Piece {
-    /// Number of all pixels of the piece.
-    pixels: usize,
-    /// Number of the pixels that have the color.
-    colored: usize,
-}
-
-/// Returns the connected pieces of an object; pixels that share an edge are connected. `thing` has the pixels of a
-/// picture in rows of `width`: `None` outside the object, and inside it, true for pixels that have the color.
-fn pieces(mut thing: Vec<Option<bool>>, width: usize) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    for start in 0..thing.len() {
-        let (mut piece, mut open) = (Piece { pixels: 0, colored: 0 }, vec![start]);
-        while let Some(at) = open.pop() {
-            let Some(colored) = thing.get_mut(at).and_then(Option::take) else { continue };
-            piece.pixels += 1;
-            piece.colored += usize::from(colored);
-            open.extend((at % width > 0).then(|| at - 1));
-            open.extend(((at + 1) % width > 0).then_some(at + 1));
-            open.extend(at.checked_sub(width));
-            open.push(at + width);
-        }
-        if piece.pixels > 0 {
-            pieces.push(piece);
-        }
-    }
-    pieces
 }
 
 /// Returns each image's undecided cells as a share of the cells that reach the cutoff. Cells of `map`, [n, 1, h, w],
@@ -163,16 +139,6 @@ mod tests {
         let empty = Tensor::zeros([64, 64], (Kind::Float, Device::Cpu));
         assert_eq!(compare(&before, &half, &empty, 8, gold)?, Comparison { remainder: 0.0, least_covered: 0.0 });
         Ok(())
-    }
-
-    #[test]
-    fn pieces_count_their_colored_pixels() {
-        // Rows of seven pixels hold three pieces: four pixels with the color, six pixels of which two have it, and one
-        // pixel.
-        let rows = ["11..001", "11..100", ".......", "1......"];
-        let thing = rows.iter().flat_map(|row| row.chars()).map(|at| (at != '.').then_some(at == '1')).collect();
-        let found: Vec<(usize, usize)> = pieces(thing, 7).iter().map(|piece| (piece.pixels, piece.colored)).collect();
-        assert_eq!(found, [(4, 4), (6, 2), (1, 1)]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Plan, Report, Setup};
-use crate::mask::{alike, covered, outlined};
+use crate::mask::{alike, covered, material, outlined};
 use crate::prompt::Prompt;
 use crate::recipe::Recipe;
 use crate::saliency::is_flat;
@@ -55,7 +55,7 @@ impl ColorForce {
             row.map_or_else(|| Ok(x.shallow_clone()), |row| Ok(x.f_narrow(0, row, 1)?))
         };
         let Some(found) = self.saliency.map()?.as_ref().map(of_image).transpose()? else { return Ok(None) };
-        let ForceOptions { outlines, alike: by_color, .. } = self.settings.options;
+        let ForceOptions { outlines, material, alike: by_color, .. } = self.settings.options;
         let seen = seen.filter(|_| outlines || by_color).map(of_image).transpose()?;
         let picture = seen.map(|x0| picture(&x0, codec)).transpose()?;
         let found = match &picture {
@@ -63,7 +63,7 @@ impl ColorForce {
             _ => found,
         };
         let own = match &picture {
-            Some(picture) if outlines => along_outlines(&found, picture, codec.cell())?,
+            Some(picture) if outlines => along_outlines(&found, picture, codec.cell(), material)?,
             _ => found.shallow_clone(),
         };
         let others = maps(&self.protected)?;
@@ -160,11 +160,17 @@ impl ColorForce {
 }
 
 /// Brings a map of latent cells, [n, 1, h, w], to the outlines of a picture, [n, 3, H, W]. `cell` is the side of a
-/// latent cell in pixels. If no cell of an image's new map reaches .5, the map of this image stays as it is.
-fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
-    let found = covered(&outlined(map, picture, cell)?, cell)?.f_to_device(map.device())?;
-    let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;
-    Ok(found.f_where_self(&any, map)?)
+/// latent cell in pixels. With `only_material`, a cell has the share of its pixels that are the object's material. If no
+/// cell of an image's new map reaches .5, the map of this image stays as it is.
+fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64, only_material: bool) -> Result<Tensor> {
+    let place = outlined(map, picture, cell)?;
+    let or_else = |inside: &Tensor, other: &Tensor| -> Result<Tensor> {
+        let found = covered(inside, cell)?.f_to_device(map.device())?;
+        let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;
+        Ok(found.f_where_self(&any, other)?)
+    };
+    let whole = or_else(&place, map)?;
+    if only_material { or_else(&material(&place, picture)?, &whole) } else { Ok(whole) }
 }
 
 /// Decodes a clean latent: [n, 4, h, w] → [n, 3, H, W].

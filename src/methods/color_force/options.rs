@@ -56,6 +56,13 @@ pub struct ForceOptions {
     /// half or more are forced. The measured region is brought to the outlines of the measured picture. The option
     /// costs one more decoding.
     pub outlines: bool,
+    /// Forces only cells that mostly show the object's own material in the first pass's picture. The material is the
+    /// color, in any shade, that most of each piece of the object has and that its surroundings lack.
+    ///
+    /// Pupils, rims, highlights and things that no word names, such as a mouth under "skin", are no material, so they
+    /// keep their drawing. If no cell is mostly material, the whole object is forced. The option needs `outlines`.
+    #[serde(default)]
+    pub material: bool,
     /// Lowers the first pass's map in cells with a color, in the first pass's picture, that is far from the color of
     /// the cells with the largest saliency. The map of an object of one color, such as the object under a stroke, gains
     /// precision. The map of an object of many colors changes little.
@@ -91,6 +98,7 @@ impl Default for ForceOptions {
             reference_steps: None,
             first_pass: None,
             outlines: false,
+            material: false,
             alike: false,
             trim: 0,
             flatten: false,
@@ -113,6 +121,7 @@ impl ForceOptions {
             reference_steps: Some(28),
             first_pass: Some(0.0),
             outlines: true,
+            material: true,
             trim: 3,
             flatten: true,
             stat: ColorStat::Median,
