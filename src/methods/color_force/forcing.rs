@@ -160,8 +160,11 @@ impl ColorForce {
 }
 
 /// Brings a map of latent cells, [n, 1, h, w], to the outlines of a picture, [n, 3, H, W]. `cell` is the side of a
-/// latent cell in pixels. With `only_material`, a cell has the share of its pixels that are the object's material. If no
-/// cell of an image's new map reaches .5, the map of this image stays as it is.
+/// latent cell in pixels.
+///
+/// With `only_material`, a cell of the result is the share of its pixels that are the object's material. If no cell of
+/// an image reaches .5, lines and highlights count too. If no cell reaches .5 with them, the map of this image stays as
+/// it is.
 fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64, only_material: bool) -> Result<Tensor> {
     let place = outlined(map, picture, cell)?;
     let or_else = |inside: &Tensor, other: &Tensor| -> Result<Tensor> {
