@@ -26,8 +26,9 @@ pub struct Arguments {
     /// The command to carry out.
     #[arg(value_enum, default_value_t)]
     pub command: Command,
-    /// Files of records (runs.jsonl) that `report` merges. No other command takes files.
-    #[arg(required_if_eq("command", "report"))]
+    /// Files of records (runs.jsonl) that `report` merges, or the folder of labeled pictures that `judge` reads. No
+    /// other command takes files.
+    #[arg(required_if_eq_any([("command", "report"), ("command", "judge")]))]
     pub files: Vec<PathBuf>,
 
     /// The model: `embedded`, a folder, a file, or a repository of the hub as OWNER/NAME (with the feature `hub`).
@@ -147,6 +148,8 @@ pub enum Command {
     Tune,
     /// Merges files of records and reports their figures.
     Report,
+    /// Compares the yardstick's verdicts with a person's, on a folder of pictures with a `labels.json`.
+    Judge,
     /// Lists the tasks, methods, parts and colors of a suite.
     List,
 }
@@ -199,8 +202,16 @@ impl Arguments {
 
     /// Checks options against each other, and fills in those that follow from other options.
     fn complete(&mut self) -> Result<(), String> {
-        if let (false, Some(file)) = (self.command == Command::Report, self.files.first()) {
-            return Err(format!("{}: only the command report takes files; give one command at a time", file.display()));
+        let most = match self.command {
+            Command::Report => usize::MAX,
+            Command::Judge => 1,
+            _ => 0,
+        };
+        if let Some(file) = self.files.get(most) {
+            let file = file.display();
+            return Err(format!(
+                "{file}: report takes files, judge takes one folder, other commands take none; give one command at a time"
+            ));
         }
         self.choice.check()?;
         self.wording.pool = match &self.tags_file {

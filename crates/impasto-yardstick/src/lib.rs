@@ -1,5 +1,6 @@
 //! Measures how exactly guidance hits a color and a place, what else it changes, and how certain the figures are.
 
+pub mod acceptance;
 pub mod arguments;
 pub mod calibration;
 pub mod choice;
@@ -9,6 +10,7 @@ pub mod gallery;
 pub mod generator;
 pub mod guides;
 pub mod judge;
+pub mod labeled;
 pub mod listing;
 pub mod metrics;
 pub mod placement;

@@ -8,8 +8,8 @@
 //! if some are missed, and 2 after an error.
 
 use impasto_yardstick::{
-    arguments, calibration, colors, gallery, generator, judge, listing, record, report, runner, statistics, suite,
-    summary, tuning,
+    arguments, calibration, colors, gallery, generator, judge, labeled, listing, record, report, runner, statistics,
+    suite, summary, tuning,
 };
 
 use arguments::{Arguments, Command};
@@ -17,6 +17,7 @@ use colors::{Color, Colors};
 use gallery::Gallery;
 use generator::{Real, Settings};
 use indicatif::{ProgressBar, ProgressStyle};
+use labeled::Judged;
 use record::{Made, Record, Records, of_maker};
 use runner::{Failure, Plan, Progress, Seeds};
 use std::collections::BTreeSet;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::List => suite_of(&arguments).map(|suite| list(&suite)).map(|()| true),
         Command::Calibrate => calibrate(&arguments),
         Command::Tune => tune(&arguments),
+        Command::Judge => judge_labeled(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -287,6 +289,12 @@ fn merge(arguments: &Arguments) -> Result<bool, Failure> {
     let of = |record: &Record| format!("run --split {} --suite {}", record.split, record.suite);
     let command = all.first().map(of).unwrap_or_default();
     finish(arguments, &folder, &all, About { command, ..About::default() })
+}
+
+fn judge_labeled(arguments: &Arguments) -> Result<bool, Failure> {
+    let folder = arguments.files.first().ok_or("judge: the folder is missing")?;
+    print!("{}", Judged::open(folder)?);
+    Ok(true)
 }
 
 fn list(suite: &Suite) {

@@ -100,7 +100,7 @@ pub struct Pair<'a> {
 }
 
 /// CIEDE2000 up to which a pixel has the asked color.
-const NEAR: f64 = 10.0;
+pub const NEAR: f64 = 10.0;
 /// CIEDE2000 below which a pixel has its old color.
 const OLD: f64 = 5.0;
 /// Covered share above which a component counts as whole.

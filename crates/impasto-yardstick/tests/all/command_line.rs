@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 
 #[test]
 fn command_line_mistakes_are_named() {
-    let rows: [(&[&str], &[&str]); 40] = [
+    let rows: [(&[&str], &[&str]); 42] = [
         (&["--task", "nmaed"], &["'nmaed'", "--task", "'named'"]),
         (&["--task", "imgae"], &["--task", "'image'"]),
         (&["--task", "place", "--method", "image"], &["none of the methods"]),
@@ -46,6 +46,8 @@ fn command_line_mistakes_are_named() {
         (&["--steps"], &["--steps", "a value is required"]),
         (&["run", "list"], &["list", "one command at a time"]),
         (&["report"], &["FILES"]),
+        (&["judge"], &["FILES"]),
+        (&["judge", "a", "b"], &["b", "judge takes one folder"]),
         (&["--quick=yes"], &["'yes'", "--quick"]),
     ];
     for (arguments, words) in rows {

@@ -1,11 +1,12 @@
 //! Tests of the yardstick itself: the reference's numbers, their meaning, and the bookkeeping around them.
 
 use impasto_yardstick::{
-    arguments, calibration, choice, colors, gallery, generator, guides, judge, listing, metrics, placement, record,
-    regions, report, runner, scenes, statistics, suite, summary, tuning, wording,
+    arguments, calibration, choice, colors, gallery, generator, guides, judge, labeled, listing, metrics, placement,
+    record, regions, report, runner, scenes, statistics, suite, summary, tuning, wording,
 };
 
 mod acceptance;
+mod accepted;
 mod command_line;
 mod following;
 mod judges;
