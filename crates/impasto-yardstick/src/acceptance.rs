@@ -98,7 +98,7 @@ fn inner(region: &Mask, unit: usize) -> Mask {
 }
 
 /// Finds the dominant color of a region by a mean shift, which begins at the medians. `None` if the region is empty.
-fn dominant(lab: &Array2<Lab>, region: &Mask) -> Option<Lab> {
+pub fn dominant(lab: &Array2<Lab>, region: &Mask) -> Option<Lab> {
     let pixels: Vec<[f64; 3]> = of(lab, region).map(|lab| [lab.l, lab.a, lab.b]).collect();
     if pixels.is_empty() {
         return None;

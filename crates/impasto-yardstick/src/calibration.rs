@@ -113,6 +113,7 @@ pub use drawn::run;
 
 mod drawn {
     use super::{Calibration, Row};
+    use crate::acceptance::{Acceptance, acceptance};
     use crate::edges::{self, Followed};
     use crate::generator::{Real, Settings, picture, raster};
     use crate::judge::{Evaluator, Judge, Saliency, Seen, View, class};
@@ -200,23 +201,22 @@ mod drawn {
                           forced: &Picture,
                           labels_unforced: &Labels,
                           labels_forced: &Labels|
-                 -> Option<Measure> {
+                 -> Option<(Measure, Acceptance)> {
                     let pair = Pair { unforced, forced, labels_unforced, labels_forced, unit };
                     let shown = core(&of_class(labels_unforced, class), unit).0 >= 1;
-                    shown.then(|| measure(&pair, class, target, &[]))
+                    shown.then(|| Some((measure(&pair, class, target, &[]), acceptance(&pair, class, target, &[])?)))?
                 };
-                let delta_e = |measure: &Measure| measure.painted.as_ref().map_or(f64::INFINITY, |p| p.delta_e);
-                if let Some(drawn) = of(&u, &f, &seen_u, &seen_f) {
-                    all.add("delta_e", delta_e(&drawn));
-                    all.add("retry", f64::from(u8::from(drawn.retry)));
+                if let Some((_, drawn)) = of(&u, &f, &seen_u, &seen_f) {
+                    all.add("delta_e", drawn.material);
+                    all.add("retry", f64::from(u8::from(!drawn.accepted)));
                 }
-                if let Some(known) = of(&decoded_u, &decoded_f, &truth, &truth) {
-                    all.add("delta_e decoded truth", delta_e(&known));
+                if let Some((_, known)) = of(&decoded_u, &decoded_f, &truth, &truth) {
+                    all.add("delta_e decoded truth", known.material);
                 }
-                if let Some(judged) = of(&decoded_u, &decoded_f, &seen_decoded_u, &seen_decoded_f) {
-                    all.add("delta_e decoded", delta_e(&judged));
-                    all.add("retry decoded", f64::from(u8::from(judged.retry)));
-                    judged.leak_median.into_iter().for_each(|leak| all.add("leak decoded", leak));
+                if let Some((measure, judged)) = of(&decoded_u, &decoded_f, &seen_decoded_u, &seen_decoded_f) {
+                    all.add("delta_e decoded", judged.material);
+                    all.add("retry decoded", f64::from(u8::from(!judged.accepted)));
+                    measure.leak_median.into_iter().for_each(|leak| all.add("leak decoded", leak));
                 }
             }
         }

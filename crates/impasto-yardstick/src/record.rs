@@ -1,5 +1,6 @@
 //! The record of a run: one line of JSON. The file has a whole line or none.
 
+use crate::acceptance::Acceptance;
 use crate::edges::Followed;
 use crate::guides::Guided;
 use crate::metrics::Measure;
@@ -108,6 +109,9 @@ pub struct PartFigures {
     /// Median CIEDE2000 of the pixels under the part's stroke.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under_stroke: Option<f64>,
+    /// `None` if the unforced picture has too little of the part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acceptance: Option<Acceptance>,
     #[serde(flatten)]
     pub measure: Measure,
 }
@@ -119,9 +123,19 @@ impl PartFigures {
         if self.measure.vanished { Some(0.0) } else { self.measure.whole }
     }
 
-    /// CIEDE2000 to the target; +∞ if the part vanished.
+    /// CIEDE2000 between the part's material and the target; +∞ if the part vanished.
     pub fn delta_e(&self) -> f64 {
+        self.acceptance.as_ref().map_or_else(|| self.mean_delta_e(), |acceptance| acceptance.material)
+    }
+
+    /// CIEDE2000 between the part's mean color and the target; +∞ if the part vanished.
+    pub fn mean_delta_e(&self) -> f64 {
         self.measure.painted.as_ref().map_or(f64::INFINITY, |painted| painted.delta_e)
+    }
+
+    /// True if a person would keep the picture.
+    pub fn accepted(&self) -> bool {
+        self.acceptance.as_ref().map_or(!self.measure.retry, |acceptance| acceptance.accepted)
     }
 }
 

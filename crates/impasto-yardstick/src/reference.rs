@@ -1,9 +1,10 @@
 //! Pictures in the colors of a reference: how near each part comes to the reference's part, and how much of the layout
 //! stays.
 
+use crate::acceptance::dominant;
 use crate::generator::raster;
 use crate::judge::class;
-use crate::metrics::{Picture, mean_lab, unit};
+use crate::metrics::{Picture, lab, unit};
 use crate::regions::{Labels, core, of_class};
 use crate::runner::Failure;
 use impasto::hint::{Canny, Drawing, Strokes};
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 /// Figures of how a picture took the colors of a reference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Colored {
-    /// CIEDE2000 between the mean colors of each part that both pictures show.
+    /// CIEDE2000 between the dominant colors of each part that both pictures show.
     pub parts: BTreeMap<String, f64>,
     /// F1 of the picture's edges against those of the unforced picture, within a pixel.
     pub edge_f1: f64,
@@ -35,7 +36,7 @@ pub fn colored(
 ) -> Result<Colored, Failure> {
     let color = |(picture, labels): (&Picture, &Labels), phrase: &str| {
         let (radius, inside) = core(&of_class(labels, class(phrase, phrases)), unit(picture.dim()));
-        (radius >= 1).then(|| mean_lab(picture, &inside))
+        (radius >= 1).then(|| dominant(&picture.mapv(lab), &inside))?
     };
     let both = |phrase: &String| Some((phrase.clone(), color(reference, phrase)?.delta_e(color(picture, phrase)?)));
     let edge_f1 = Adherence::measure(&raster(unforced)?, &lines(unforced)?, &raster(picture.0)?)?.edge_f1;

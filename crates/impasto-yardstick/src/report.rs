@@ -81,7 +81,7 @@ fn word(verdict: &Verdict) -> &'static str {
 /// A column of [`csv`]: its name and its value for the part that was missed most.
 type Column = (&'static str, fn(&PartFigures) -> Option<f64>);
 
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 17] = [
     ("delta_e", |part| Some(part.delta_e()).filter(|delta_e| delta_e.is_finite())),
     ("delta_e_unforced", |part| Some(part.measure.painted.as_ref()?.delta_e_unforced)),
     ("coverage", |part| Some(part.measure.painted.as_ref()?.coverage)),
@@ -91,7 +91,11 @@ const COLUMNS: [Column; 13] = [
     ("dyed", |part| part.measure.dyed),
     ("halo", |part| part.measure.halo),
     ("texture", |part| part.measure.painted.as_ref()?.texture),
-    ("retry", |part| Some(f64::from(u8::from(part.measure.retry)))),
+    ("retry", |part| Some(f64::from(u8::from(!part.accepted())))),
+    ("lines", |part| part.acceptance.as_ref()?.lines),
+    ("neighbor", |part| Some(part.acceptance.as_ref()?.neighbor)),
+    ("grown", |part| Some(part.acceptance.as_ref()?.grown)),
+    ("delta_e_mean", |part| Some(part.mean_delta_e()).filter(|delta_e| delta_e.is_finite())),
     ("vanished", |part| Some(f64::from(u8::from(part.measure.vanished)))),
     ("own_delta_e", |part| part.own_delta_e),
     ("under_stroke", |part| part.under_stroke),
@@ -278,9 +282,12 @@ pub fn table(page: &mut String, corner: &str, heads: &[&str], rows: &[(String, V
     Ok(())
 }
 
-const FIGURES: [(&str, &str); 12] = [
+const FIGURES: [(&str, &str); 15] = [
     ("ΔE", "delta_e"),
     ("ΔE p90", "delta_e_p90"),
+    ("ΔE of the mean", "delta_e_mean"),
+    ("lines kept", "lines"),
+    ("lines kept p10", "lines_p10"),
     ("within ΔE 5", "within_5"),
     ("leakage", "leak"),
     ("leakage p90", "leak_p90"),
@@ -303,8 +310,8 @@ fn methods(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     writeln!(page, "<h2>Distance to the requested color</h2>")?;
     writeln!(
         page,
-        "<p>Median CIEDE2000 between the requested color and the mean color of the part, as the judge finds the part; \
-         below, the 95 % interval. 1 is just visible side by side; above 5, a user tries again.</p>"
+        "<p>Median CIEDE2000 between the requested color and the part's material, the dominant color of the part as the \
+         judge finds it; below, the 95 % interval. 1 is just visible side by side; above 5, a user tries again.</p>"
     )?;
     let by_part = |method: &Method| {
         let figure = |part: &str| cell(summary.row("color", *method, part).and_then(|row| row.figures.get("delta_e")));
@@ -597,7 +604,12 @@ fn figures(page: &mut String, part: &PartFigures) -> Result<(), Failure> {
     let values = [
         ("ΔE", Some(part.delta_e())),
         ("ΔE before", painted.map(|painted| painted.delta_e_unforced)),
+        ("ΔE of the mean", Some(part.mean_delta_e())),
         ("own ΔE", part.own_delta_e),
+        ("lines kept", part.acceptance.as_ref().and_then(|acceptance| acceptance.lines)),
+        ("worst neighbor", part.acceptance.as_ref().map(|acceptance| acceptance.neighbor)),
+        ("grown", part.acceptance.as_ref().map(|acceptance| acceptance.grown)),
+        ("accepted", Some(f64::from(u8::from(part.accepted())))),
         ("ΔE under stroke", part.under_stroke),
         ("coverage", painted.map(|painted| painted.coverage)),
         ("leakage", part.measure.leak_median),

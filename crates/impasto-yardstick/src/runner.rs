@@ -1,5 +1,6 @@
 //! The runner of jobs: makes the pictures, has them judged, and writes the figures into records.
 
+use crate::acceptance::acceptance;
 use crate::choice::Choice;
 use crate::colors;
 use crate::edges;
@@ -444,6 +445,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
                 own_delta_e: own.and_then(|own| own.delta_e),
                 converged: own.and_then(|own| own.converged),
                 under_stroke: own.and_then(|own| own.under_stroke),
+                acceptance: acceptance(&pair, class, asked.rgb, &others),
                 measure: metrics::measure(&pair, class, asked.rgb, &others),
             });
         }

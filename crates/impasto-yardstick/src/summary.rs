@@ -117,6 +117,7 @@ impl Columns {
 }
 
 const MEDIAN: Statistic = Statistic::MEDIAN;
+const P10: Statistic = Statistic::Quantile(0.1);
 const P90: Statistic = Statistic::Quantile(0.9);
 const MEAN: Statistic = Statistic::Mean;
 
@@ -131,7 +132,16 @@ fn add_part(columns: &mut Columns, wanted: usize, part: Option<&PartFigures>) {
     let delta_e = part.map_or(f64::INFINITY, PartFigures::delta_e);
     columns.add("delta_e", wanted, Some(delta_e), &[("delta_e", MEDIAN), ("delta_e_p90", P90)]);
     columns.add("within_5", wanted, yes(delta_e <= 5.0), &[("within_5", MEAN)]);
-    columns.add("retry", wanted, yes(measure.is_none_or(|measure| measure.retry)), &[("retry", MEAN)]);
+    let mean = part.map_or(f64::INFINITY, PartFigures::mean_delta_e);
+    columns.add("mean", wanted, Some(mean), &[("delta_e_mean", MEDIAN)]);
+    let accepted = part.is_some_and(PartFigures::accepted);
+    columns.add("retry", wanted, yes(!accepted), &[("retry", MEAN)]);
+    let acceptance = part.and_then(|part| part.acceptance.as_ref());
+    let lines = acceptance.and_then(|acceptance| acceptance.lines);
+    columns.add("lines", wanted, lines, &[("lines", MEDIAN), ("lines_p10", P10)]);
+    let neighbor = acceptance.map(|acceptance| acceptance.neighbor);
+    columns.add("neighbor", wanted, neighbor, &[("neighbor_p90", P90)]);
+    columns.add("grown", wanted, acceptance.map(|acceptance| acceptance.grown), &[("grown_p90", P90)]);
     columns.add("vanished", wanted, yes(measure.is_some_and(|measure| measure.vanished)), &[("vanished", MEAN)]);
     let leak = measure.and_then(|measure| measure.leak_median);
     columns.add("leak", wanted, leak, &[("leak", MEDIAN), ("leak_p90", P90)]);
@@ -159,8 +169,7 @@ fn add_part(columns: &mut Columns, wanted: usize, part: Option<&PartFigures>) {
     columns.add("remainder", wanted, remainder, &[("remainder", MEAN), ("remainder_p90", P90)]);
     if let Some(part) = part {
         columns.add("sure", wanted, (!part.uncertain).then_some(delta_e), &[("delta_e_sure", MEDIAN)]);
-        let halved = part.whole().is_some_and(|whole| whole < 1.0);
-        let wrong = part.converged.and_then(|converged| yes(converged && (delta_e > 5.0 || halved)));
+        let wrong = part.converged.and_then(|converged| yes(converged && !part.accepted()));
         columns.add("false_converged", wanted, wrong, &[("false_converged", MEAN)]);
         let own = part.own_delta_e.filter(|_| delta_e.is_finite()).map(|own| own - delta_e);
         columns.add("own", wanted, own, &[("own_minus_judged", MEDIAN)]);
