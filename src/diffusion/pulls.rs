@@ -13,7 +13,10 @@ use tch::Tensor;
 ///
 /// Source: Color Forcing (AP-125), "How It Works": μ ← (c·μ + V·g)/(V + c) is one pull with w = V/c.
 #[derive(Debug, Default)]
-pub(crate) struct Pulls(Vec<Pull>);
+pub(crate) struct Pulls {
+    pulls: Vec<Pull>,
+    holds: Vec<Hold>,
+}
 
 #[derive(Debug)]
 struct Pull {
@@ -22,49 +25,76 @@ struct Pull {
     rank: Option<Tensor>,
 }
 
+#[derive(Debug)]
+struct Hold {
+    shift: Tensor,
+    cells: Tensor,
+}
+
 impl Pulls {
     /// Creates a collection without pulls.
     pub(crate) const fn none() -> Self {
-        Self(Vec::new())
+        Self { pulls: Vec::new(), holds: Vec::new() }
     }
 
     /// Adds a pull. `weight` is w ≥ 0 and finite (values up to 1e6 are exact enough); `shift` is w·(target − base).
     /// Both have the shape of the pulled tensor or broadcast to that shape: usually `weight` is [n, 1, h, w] and
     /// `shift` is [n, 4, h, w].
     pub(crate) fn add(&mut self, shift: Tensor, weight: Tensor) {
-        self.0.push(Pull { shift, weight, rank: None });
+        self.pulls.push(Pull { shift, weight, rank: None });
     }
 
     /// Adds a pull that competes with other ranked pulls. Among the ranked pulls with w > 0 in a cell, only the pull
     /// with the largest `rank` acts. In a tie, the pull that was added first acts. `rank` has the shape of `weight`.
     /// Pulls without rank act in addition.
     pub(crate) fn add_ranked(&mut self, shift: Tensor, weight: Tensor, rank: Tensor) {
-        self.0.push(Pull { shift, weight, rank: Some(rank) });
+        self.pulls.push(Pull { shift, weight, rank: Some(rank) });
     }
 
-    /// The mean after all pulls; the same tensor if there are no pulls.
+    /// Adds a hold, which moves the mean by `shift` = target − base in cells that nothing pulls. `cells`, [n, 1, h, w]
+    /// of booleans, are those that may be held; of several holds, the first acts in the cells that all of them have.
+    pub(crate) fn hold(&mut self, shift: Tensor, cells: Tensor) {
+        self.holds.push(Hold { shift, cells });
+    }
+
+    /// The mean after all pulls and holds; the same tensor if there are none.
     ///
     /// # Errors
     /// libtorch's error if shapes do not fit each other.
     pub(crate) fn apply(&self, mean: &Tensor) -> Result<Tensor> {
         let mut settled = self.settled()?.into_iter();
-        let Some((mut shift, mut weight)) = settled.next() else { return Ok(mean.shallow_clone()) };
+        let Some((mut shift, mut weight)) = settled.next() else { return self.held(mean) };
         for (other_shift, other_weight) in settled {
             (shift, weight) = (shift.f_add(&other_shift)?, weight.f_add(&other_weight)?);
         }
         // mean + k·(Σ shift/Σ w), k = Σ w/(1 + Σ w)
         let strength = weight.f_div(&weight.f_add_scalar(1.0)?)?;
         let moved = mean.f_add(&shift.f_div(&weight)?.f_mul(&strength)?)?;
-        Ok(moved.f_where_self(&weight.f_gt(0.0)?, mean)?)
+        let held = self.held(mean)?;
+        Ok(moved.f_where_self(&weight.f_gt(0.0)?, &held)?)
+    }
+
+    /// The mean after all holds, without pulls.
+    fn held(&self, mean: &Tensor) -> Result<Tensor> {
+        let Some(Hold { shift, .. }) = self.holds.first() else { return Ok(mean.shallow_clone()) };
+        let mut held = mean.f_add(shift)?;
+        for Hold { cells, .. } in &self.holds {
+            held = held.f_where_self(cells, mean)?;
+        }
+        Ok(held)
     }
 
     /// The (shift, weight) of every pull. Both are 0 for a ranked pull in cells where another ranked pull acts.
     fn settled(&self) -> Result<Vec<(Tensor, Tensor)>> {
-        let ranks = self.0.iter().filter_map(|pull| pull.rank.as_ref().map(|rank| (rank, &pull.weight)));
+        let ranks = self.pulls.iter().filter_map(|pull| pull.rank.as_ref().map(|rank| (rank, &pull.weight)));
         let claims = ranks.map(|(rank, weight)| Ok(rank.f_masked_fill(&weight.f_le(0.0)?, f64::NEG_INFINITY)?));
         let claims: Vec<Tensor> = claims.collect::<Result<_>>()?;
         if claims.len() < 2 {
-            return Ok(self.0.iter().map(|pull| (pull.shift.shallow_clone(), pull.weight.shallow_clone())).collect());
+            return Ok(self
+                .pulls
+                .iter()
+                .map(|pull| (pull.shift.shallow_clone(), pull.weight.shallow_clone()))
+                .collect());
         }
         let winner = Tensor::f_stack(&Tensor::f_broadcast_tensors(&claims)?, 0)?.f_argmax(0, false)?;
         let mut places = 0i64..;
@@ -75,7 +105,7 @@ impl Pulls {
                 Ok((pull.shift.f_masked_fill(&lost, 0.0)?, pull.weight.f_masked_fill(&lost, 0.0)?))
             }
         };
-        self.0.iter().map(settle).collect()
+        self.pulls.iter().map(settle).collect()
     }
 }
 
@@ -149,6 +179,19 @@ mod tests {
         pulls.add_ranked(&b * 20.0, b, row([0.9, 0.1, 0.1, 0.9, 0.5]));
         let want = row([11., 21., 11., 21., 11.]) / 3.0;
         assert!(pulls.apply(&mean).unwrap().allclose(&want, 1e-6, 1e-6, false));
+    }
+
+    #[test]
+    fn holds_act_where_all_agree_and_nothing_pulls() {
+        let row = |values: [f32; 4]| Tensor::from_slice(&values).reshape([1, 1, 1, 4]);
+        let mean = row([1.0; 4]);
+        let mut pulls = Pulls::none();
+        pulls.hold(row([4.0; 4]), row([1., 1., 1., 0.]).gt(0.0));
+        assert_eq!(pulls.apply(&mean).unwrap(), row([5., 5., 5., 1.]));
+        pulls.hold(row([9.0; 4]), row([1., 1., 0., 1.]).gt(0.0));
+        assert_eq!(pulls.apply(&mean).unwrap(), row([5., 5., 1., 1.]), "the first hold, in the cells of both");
+        pulls.add(row([0., 6., 0., 0.]), row([0., 1., 0., 0.]));
+        assert_eq!(pulls.apply(&mean).unwrap(), row([5., 4., 1., 1.]), "a pull is stronger than a hold");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub use daam::{Accumulate, Daam, DaamOptions, HeadMaps, HeatMap, Occurrence, Ref
 pub use differential::Differential;
 pub use normalize::Normalize;
 pub use recorded::Recorded;
+pub(crate) use recorded::Seen;
 pub use reference::Reference;
 
 pub(crate) use normalize::is_flat;

@@ -8,7 +8,7 @@ use crate::step::{Grid, Step};
 use crate::weights::{Tensors, read_safetensors, write_safetensors};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The maps that another guidance method used, step by step, from
 /// [`ColorForce::recorded`](crate::methods::ColorForce::recorded).
@@ -40,12 +40,33 @@ pub struct Recorded {
     #[serde(with = "tensor")]
     maps: Tensor,
     range: f64,
+    /// The content that the run of the maps held; its force takes it when it replays the maps.
+    #[serde(skip)]
+    pub(crate) seen: Option<Seen>,
     /// Maps at the size of this run, for each of its images.
     #[serde(skip)]
     replayed: Option<Tensor>,
     /// Index of this step's map.
     #[serde(skip)]
     current: Option<i64>,
+}
+
+/// Clean latents of a first pass, [n, 4, h, w] f32.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    /// The latent at the first step of a force.
+    #[serde(with = "tensor")]
+    pub first: Tensor,
+    /// The latent at the end.
+    #[serde(with = "tensor")]
+    pub last: Tensor,
+}
+
+impl Seen {
+    /// Returns the latents on a device; on their own device, they share memory.
+    pub(crate) fn on(&self, device: Device) -> Result<Self> {
+        Ok(Self { first: self.first.f_to_device(device)?, last: self.last.f_to_device(device)? })
+    }
 }
 
 impl Recorded {
@@ -57,7 +78,8 @@ impl Recorded {
     pub fn new(timesteps: Vec<f64>, maps: Tensor, range: f64) -> Result<Self> {
         match maps.size().as_slice() {
             [count, _, _, _] if *count == timesteps.len() as i64 => {
-                Ok(Self { timesteps, maps: maps.f_to_kind(Kind::Float)?, range, replayed: None, current: None })
+                let maps = maps.f_to_kind(Kind::Float)?;
+                Ok(Self { timesteps, maps, range, seen: None, replayed: None, current: None })
             }
             got => {
                 let expected = format!("[{}, n, h, w], a map for every timestep", timesteps.len());
@@ -76,7 +98,9 @@ impl Recorded {
             ("range", Tensor::f_from_slice(&[self.range])?),
             ("maps", self.maps.shallow_clone()),
         ];
-        let tensors: Tensors = named.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
+        let seen = self.seen.as_ref().map(|Seen { first, last }| [("first", first), ("last", last)]);
+        let seen = seen.into_iter().flatten().map(|(name, latent)| (name, latent.shallow_clone()));
+        let tensors: Tensors = named.into_iter().chain(seen).map(|(name, tensor)| (name.to_owned(), tensor)).collect();
         write_safetensors(&tensors, path)
     }
 
@@ -92,7 +116,9 @@ impl Recorded {
         };
         let numbers = |tensor: Tensor| -> Result<Vec<f64>> { Ok(Vec::try_from(&tensor.f_to_kind(Kind::Double)?)?) };
         let (timesteps, range) = (numbers(take("timesteps")?)?, numbers(take("range")?)?);
-        Self::new(timesteps, take("maps")?, range.first().copied().unwrap_or(1.0))
+        let maps = Self::new(timesteps, take("maps")?, range.first().copied().unwrap_or(1.0))?;
+        let seen = take("first").ok().zip(take("last").ok()).map(|(first, last)| Seen { first, last });
+        Ok(Self { seen, ..maps })
     }
 }
 

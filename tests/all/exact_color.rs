@@ -577,3 +577,35 @@ fn exact_eyes_keep_pupils_and_rims() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn cells_without_the_thing_keep_their_content() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut run = |forces: Vec<&mut ColorForce>| -> Result<Tensor> {
+        let request = pipeline.request("1girl, hair, eyes, shirt, skin, background").seed(7).steps(12);
+        Ok(forces.into_iter().fold(request, |request, force| request.guide(force)).run()?.latents)
+    };
+    let plain = run(Vec::new())?;
+    let exact = |phrase: &str, color| ColorForce::exact(phrase, color).tune(|options| options.trim = 0);
+    let (mut skin, mut hair) = (exact("skin", Rgb(30, 144, 255)), exact("hair", GOLD));
+    // The largest change in cells that have nothing of the things, and the change under the masks.
+    let changes = |forced: &Tensor, forces: &[&ColorForce]| -> Result<(f64, f64)> {
+        let changed = (forced - &plain).abs().amax([1i64].as_slice(), true);
+        let share = |force: &&ColorForce| Ok(force.saliency_maps()?.select(0, 0).unsqueeze(1));
+        let shares: Vec<Tensor> = forces.iter().map(share).collect::<Result<_>>()?;
+        let share = shares.into_iter().reduce(|a, b| a.maximum(&b)).expect("a force");
+        let inside = |cells: Tensor| changed.masked_select(&cells).max().double_value(&[]);
+        Ok((inside(share.lt(0.03)), inside(share.ge(0.5))))
+    };
+    let forced = run(vec![&mut skin])?;
+    let (held, colored) = changes(&forced, &[&skin])?;
+    assert!(held < 1e-4 && colored > 1.0, "{held} and {colored}");
+    let forced = run(vec![&mut skin, &mut hair])?;
+    let (held, colored) = changes(&forced, &[&skin, &hair])?;
+    assert!(held < 1e-4 && colored > 1.0, "two forces: {held} and {colored}");
+    // A published force acts earlier, so that the run is no longer the same.
+    let mut shirt = ColorForce::published("shirt", Rgb(0, 0, 0));
+    let (held, _) = changes(&run(vec![&mut skin, &mut shirt])?, &[&skin])?;
+    assert!(held > 0.1, "nothing is held: {held}");
+    Ok(())
+}

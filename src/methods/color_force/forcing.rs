@@ -3,10 +3,11 @@
 use super::comparison::undecided;
 use super::feedback::Controlled;
 use super::finder::Finder;
+use super::hold::Hold;
 use super::options::ForceOptions;
 use super::protect::Protected;
 use super::report::Trace;
-use super::run::{Forcing, MapSource, Maps};
+use super::run::{FirstPass, Forcing, MapSource, Maps};
 use super::settings::Settings;
 use super::trim::UNSHOWABLE;
 use super::{ColorForce, ColorWarning, Feedback, ForceTarget, ForcedStep, Overlap, Texture};
@@ -20,7 +21,7 @@ use crate::mask::{alike, covered, material, outlined};
 use crate::prompt::Prompt;
 use crate::recipe::Recipe;
 use crate::saliency::is_flat;
-use crate::saliency::{Competition, Saliency};
+use crate::saliency::{Competition, Saliency, Seen};
 use crate::step::Step;
 use crate::window::Window;
 use crate::wording::{Note, QUOTED, excerpt};
@@ -49,11 +50,7 @@ impl ColorForce {
         image: Option<i64>,
         codec: &dyn Codec,
     ) -> Result<Option<Maps>> {
-        let of_image = |x: &Tensor| -> Result<Tensor> {
-            // A map with one row serves every image.
-            let row = image.filter(|_| x.size().first() != Some(&1));
-            row.map_or_else(|| Ok(x.shallow_clone()), |row| Ok(x.f_narrow(0, row, 1)?))
-        };
+        let of_image = |x: &Tensor| of_image(x, image);
         let Some(found) = self.saliency.map()?.as_ref().map(of_image).transpose()? else { return Ok(None) };
         let ForceOptions { outlines, material, alike: by_color, .. } = self.settings.options;
         let seen = seen.filter(|_| outlines || by_color).map(of_image).transpose()?;
@@ -93,8 +90,13 @@ impl ColorForce {
     fn pull(&mut self, step: &Step, record: Option<&Tensor>) -> Result<Option<Pull>> {
         let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
         let (map, found, others) = match &mut run.source {
-            MapSource::FirstPass(seen) => {
-                *seen = record.map(Tensor::shallow_clone).or(seen.take());
+            MapSource::FirstPass(FirstPass { first, last }) => {
+                if let Some(x0) = record {
+                    if first.is_none() && self.settings.covers(step) {
+                        *first = Some(x0.shallow_clone());
+                    }
+                    *last = Some(x0.shallow_clone());
+                }
                 return Ok(None);
             }
             MapSource::Kept(Maps { own, found, others, .. }) => {
@@ -176,6 +178,12 @@ fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64, only_material: bool
     if only_material { or_else(&material(&place, picture)?, &whole) } else { Ok(whole) }
 }
 
+/// Returns the row of one image, or all rows. A tensor with one row serves every image.
+fn of_image(x: &Tensor, image: Option<i64>) -> Result<Tensor> {
+    let row = image.filter(|_| x.size().first() != Some(&1));
+    row.map_or_else(|| Ok(x.shallow_clone()), |row| Ok(x.f_narrow(0, row, 1)?))
+}
+
 /// Decodes a clean latent: [n, 4, h, w] → [n, 3, H, W].
 fn picture(x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
     // Images are decoded one by one, so that each image equals the image decoded alone, and memory for one image is
@@ -238,20 +246,24 @@ impl Guidance for ColorForce {
 
     fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
         match self.run.as_ref().map(|run| &run.source) {
-            Some(MapSource::FirstPass(Some(seen))) if self.settings.options.first_pass.is_some() => {
-                self.promises(seen, codec)
+            Some(MapSource::FirstPass(FirstPass { last: Some(last), .. }))
+                if self.settings.options.first_pass.is_some() =>
+            {
+                self.promises(last, codec)
             }
             _ => Ok(Vec::new()),
         }
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        let known = match self.run.take().map(|run| run.source) {
+        let (known, seen) = match self.run.take().map(|run| run.source) {
             // A force that asked for no first pass takes no maps from another method's first pass.
             Some(MapSource::FirstPass(seen)) if !setup.first_pass && self.settings.options.first_pass.is_some() => {
-                self.first_pass_maps(seen.as_ref(), setup.candidate, setup.codec)?
+                let maps = self.first_pass_maps(seen.last.as_ref(), setup.candidate, setup.codec)?;
+                let row = |x: Option<Tensor>| x.map(|x| of_image(&x, setup.candidate)).transpose();
+                (maps, row(seen.first)?.zip(row(seen.last)?).map(|(first, last)| Seen { first, last }))
             }
-            _ => None,
+            _ => (None, None),
         };
         self.protected.iter_mut().for_each(Protected::forget);
         let settings = &self.settings;
@@ -264,7 +276,7 @@ impl Guidance for ColorForce {
             None => {
                 self.saliency.begin(setup)?;
                 self.protected.iter_mut().try_for_each(|protected| protected.saliency.begin(setup))?;
-                if setup.first_pass { MapSource::FirstPass(None) } else { MapSource::Live }
+                if setup.first_pass { MapSource::FirstPass(FirstPass::default()) } else { MapSource::Live }
             }
         };
         let gold = settings.options.gold.latent(settings.color, setup)?;
@@ -286,7 +298,9 @@ impl Guidance for ColorForce {
             trace.warn(ColorWarning::FeedbackBlind { delta_e: misfit });
         }
         let candidate = setup.candidate;
-        self.run = Some(Forcing { gold, mask, active: false, source, levels: None, feedback, trace, candidate });
+        let seen = seen.as_ref().or(self.replayed.as_ref()).filter(|_| settings.options.material);
+        let hold = seen.map(|seen| Hold::new(seen, setup.device)).transpose()?;
+        self.run = Some(Forcing { gold, mask, active: false, source, levels: None, feedback, trace, candidate, hold });
         Ok(())
     }
 
@@ -341,6 +355,9 @@ impl Guidance for ColorForce {
             if step.eval == 0 {
                 self.observe(step, &denoised.x0, &pull.mask)?;
             }
+            if let Some(hold) = self.run.as_mut().and_then(|run| run.hold.as_mut()) {
+                hold.add_to(&mut denoised.pulls, &denoised.x0, &denoised.x0, &pull.saliency, &pull.mask)?;
+            }
             let shift = pull.shift(&denoised.x0, self.settings.options.texture)?;
             pull.add_to(&mut denoised.pulls, shift, self.settings.options.overlap);
         }
@@ -357,6 +374,9 @@ impl Guidance for ColorForce {
         {
             self.observe(step, &transition.x0, &pull.mask)?;
             let base = if target == ForceTarget::Mean { &transition.mean } else { &transition.x0 };
+            if let Some(hold) = self.run.as_mut().and_then(|run| run.hold.as_mut()) {
+                hold.add_to(&mut transition.pulls, &transition.x0, base, &pull.saliency, &pull.mask)?;
+            }
             let shift = pull.shift(base, self.settings.options.texture)?;
             pull.add_to(&mut transition.pulls, shift, self.settings.options.overlap);
         }

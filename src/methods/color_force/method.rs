@@ -2,6 +2,7 @@
 
 use super::cutoff::Cutoff;
 use super::finder::{Competition, Finder};
+use super::hold::Hold;
 use super::options::ForceOptions;
 use super::protect::Protected;
 use super::report::ColorReport;
@@ -11,10 +12,10 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::hint::Strokes;
 use crate::mask::Region;
-use crate::saliency::{Daam, Differential, Occurrence, Recorded, Reference, Saliency, Spread};
+use crate::saliency::{Daam, Differential, Occurrence, Recorded, Reference, Saliency, Seen, Spread};
 use crate::window::Window;
 use std::fmt;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Smallest saliency of a spread stroke at which a cell belongs to the object under the stroke.
 const STROKE_CUTOFF: f64 = 0.35;
@@ -50,6 +51,8 @@ pub struct ColorForce {
     /// Name of the setter that was called to choose competing words although the saliency has no competition of words.
     pub(super) misplaced: Option<&'static str>,
     pub(super) protected: Vec<Protected>,
+    /// The content that the run of replayed maps held.
+    pub(super) replayed: Option<Seen>,
     pub(super) run: Option<Forcing>,
 }
 
@@ -74,6 +77,7 @@ impl ColorForce {
             saliency: Finder::Attention(Daam::of(&phrase)),
             misplaced: None,
             protected: Vec::new(),
+            replayed: None,
             settings: Settings {
                 phrase,
                 color,
@@ -239,8 +243,9 @@ impl ColorForce {
     }
 
     /// Forces under the maps of an earlier run, in one pass. Steps without a recorded map are not forced.
-    pub fn replay(mut self, maps: Recorded) -> Self {
+    pub fn replay(mut self, mut maps: Recorded) -> Self {
         self.settings.options.first_pass = None;
+        self.replayed = maps.seen.take();
         self.saliency(maps)
     }
 }
@@ -340,8 +345,11 @@ impl ColorForce {
     /// # Errors
     /// [`Error::NoMaps`] if no step was forced.
     pub fn recorded(&self) -> Result<Recorded> {
-        let trace = &self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?.trace;
-        Recorded::new(trace.timesteps(), trace.saliency()?, self.saliency.range())
+        let run = self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?;
+        let trace = &run.trace;
+        let mut maps = Recorded::new(trace.timesteps(), trace.saliency()?, self.saliency.range())?;
+        maps.seen = run.hold.as_ref().and_then(Hold::used).map(|seen| seen.on(Device::Cpu)).transpose()?;
+        Ok(maps)
     }
 
     /// Returns the latent of the color in the last run, [1, 4, h, w] f32.

@@ -6,6 +6,7 @@ mod feedback;
 mod finder;
 mod forcing;
 mod gold;
+mod hold;
 mod measure;
 mod method;
 mod options;

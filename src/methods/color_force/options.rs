@@ -56,11 +56,16 @@ pub struct ForceOptions {
     /// half or more are forced. The measured region is brought to the outlines of the measured picture. The option
     /// costs one more decoding.
     pub outlines: bool,
-    /// Forces only cells that mostly show the object's own material in the first pass's picture. The material is the
-    /// color, in any shade, that most of each piece of the object has and that its surroundings lack.
+    /// Forces only cells that mostly show the object's own material in the first pass's picture, and holds cells that
+    /// show nothing of it.
     ///
-    /// Pupils, rims, highlights and things that no word names, such as a mouth under "skin", are no material, so they
-    /// keep their drawing. If no cell is mostly material, the whole object is forced. The option needs `outlines`.
+    /// The material is the color, in any shade, that most of each piece of the object has and that its surroundings
+    /// lack. Pupils, rims, highlights and things that no word names, such as a mouth under "skin", are no material, so
+    /// they keep their drawing. If no cell is mostly material, the whole object is forced.
+    ///
+    /// Held cells keep the first pass's content. Otherwise the model redraws a mouth, for example, because the skin
+    /// became blue. Cells are held only if the run was the same as the first pass up to the force's first step, and
+    /// never where another force acts. The option needs `outlines`.
     #[serde(default)]
     pub material: bool,
     /// Lowers the first pass's map in cells with a color, in the first pass's picture, that is far from the color of

@@ -7,7 +7,7 @@ use super::protect::Protected;
 use super::settings::Settings;
 use crate::error::Result;
 use crate::recipe::Recipe;
-use crate::saliency::Saliency;
+use crate::saliency::{Saliency, Seen};
 use serde::{Deserialize, Serialize};
 
 /// The recipe of a color force in the form in which it is written.
@@ -17,6 +17,8 @@ struct Written<'a> {
     /// Recipe of the saliency; `None` stands for the saliency that `ColorForce::published` chooses.
     saliency: Option<Recipe>,
     protected: Vec<Spared>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replayed: Option<&'a Seen>,
 }
 
 /// The recipe of a color force in the form in which it is read.
@@ -25,6 +27,8 @@ struct Read {
     settings: Settings,
     saliency: Option<Recipe>,
     protected: Vec<Spared>,
+    #[serde(default)]
+    replayed: Option<Seen>,
 }
 
 /// A protected phrase.
@@ -49,13 +53,14 @@ impl ColorForce {
                 _ => Some(self.saliency.recipe()?),
             },
             protected: self.protected.iter().map(spared).collect::<Result<_>>()?,
+            replayed: self.replayed.as_ref(),
         };
         Recipe::of("ColorForce", &written)
     }
 
     /// Makes the force that a recipe describes.
     pub(crate) fn repeated(recipe: &Recipe) -> Result<Self> {
-        let Read { settings, saliency, protected } = recipe.read()?;
+        let Read { settings, saliency, protected, replayed } = recipe.read()?;
         let mut force = Self::published(settings.phrase.clone(), settings.color);
         if let Some(saliency) = saliency {
             let saliency: Box<dyn Saliency> = saliency.saliency()?;
@@ -64,7 +69,7 @@ impl ColorForce {
         for Spared { phrase, saliency, cutoff } in protected {
             force.protected.push(Protected::new(phrase, saliency.saliency()?, cutoff));
         }
-        force.settings = settings;
+        (force.settings, force.replayed) = (settings, replayed);
         Ok(force)
     }
 }

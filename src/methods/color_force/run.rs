@@ -2,6 +2,7 @@
 
 use super::feedback::Controlled;
 use super::gold::Gold;
+use super::hold::Hold;
 use super::report::Trace;
 use tch::Tensor;
 
@@ -19,16 +20,27 @@ pub(super) struct Forcing {
     pub trace: Trace,
     /// The image of the first pass that this run continues; `None` for all images.
     pub candidate: Option<i64>,
+    /// The content of cells that have nothing of the object.
+    pub hold: Option<Hold>,
 }
 
 /// The source of a run's saliency maps.
 pub(super) enum MapSource {
     /// The saliency's map at each step.
     Live,
-    /// The saliency of a first pass, which forces nothing; holds the last clean latent, [n, 4, h, w].
-    FirstPass(Option<Tensor>),
+    /// The saliency of a first pass, which forces nothing.
+    FirstPass(FirstPass),
     /// The first pass's last maps.
     Kept(Maps),
+}
+
+/// Clean latents of a first pass, [n, 4, h, w].
+#[derive(Default)]
+pub(super) struct FirstPass {
+    /// The latent at the first step of the force's window.
+    pub first: Option<Tensor>,
+    /// The latent at the last step.
+    pub last: Option<Tensor>,
 }
 
 /// The maps that a first pass found, [n, 1, h, w] each.
