@@ -201,9 +201,14 @@ impl Prompt {
     /// The errors of [`Prompt::find`].
     pub fn with_word_before(&self, phrase: &str, word: &str) -> Result<String> {
         self.find_own(phrase)?;
+        Ok(self.with_word_at(&self.places(phrase)?, word))
+    }
+
+    /// The prompt as written, with a word inserted before some places, in bytes and in order.
+    pub(crate) fn with_word_at(&self, places: &[Range<usize>], word: &str) -> String {
         let before = self.written.as_ref().map_or(&self.text, |written| &written.text);
         let (mut text, mut copied) = (String::with_capacity(before.len()), 0);
-        for place in self.places(phrase)? {
+        for place in places {
             let at = match &self.written {
                 Some(written) => written.source.get(place.start).copied().flatten().unwrap_or(before.len()),
                 None => place.start,
@@ -213,7 +218,7 @@ impl Prompt {
             copied = at;
         }
         text.push_str(before.get(copied..).unwrap_or_default());
-        Ok(text)
+        text
     }
 
     /// The bytes of every place of `phrase`; the prompt of a second text encoder is not searched.

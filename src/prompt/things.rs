@@ -51,6 +51,17 @@ impl Prompt {
         Ok(TokenSpan::union(if read.is_empty() { all } else { read }))
     }
 
+    /// The places, in bytes, that are whole names, as in [`Prompt::thing`]; all places if none is whole.
+    pub(crate) fn whole(&self, places: Vec<Range<usize>>) -> Vec<Range<usize>> {
+        let words = words(&self.text);
+        let is_whole = |place: &&Range<usize>| {
+            let next = words.iter().find(|word| word.bytes.start >= place.end);
+            next.is_none_or(|next| is_separate(next) || FUNCTION_WORDS.contains(&next.lower.as_str()))
+        };
+        let whole: Vec<Range<usize>> = places.iter().filter(is_whole).cloned().collect();
+        if whole.is_empty() { places } else { whole }
+    }
+
     /// The words of the prompt that have no token in `own`, with their tokens, in order. A repeated word is listed once
     /// for each place. A word in a script without spaces is listed token by token.
     pub fn rivals(&self, own: &[TokenSpan]) -> Vec<(String, Vec<TokenSpan>)> {

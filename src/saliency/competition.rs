@@ -9,7 +9,7 @@ pub struct Competition {
     /// Index of the image in the batch.
     pub image: usize,
     /// Strength of the attention to the phrase: its standard deviation over the picture, as a share of the standard
-    /// deviation for the loudest word. At 1 the phrase is the loudest word. Below .01 the map is doubtful, and at
+    /// deviation for the loudest word. At 1 the phrase is the loudest word. Below .01 the attention is doubtful, and at
     /// .0001 and below it is useless.
     pub loudness: f64,
     /// Words that compete with the phrase, the loudest first.

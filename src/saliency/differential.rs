@@ -10,6 +10,7 @@ use crate::saliency::{Normalize, Saliency};
 use crate::step::Step;
 use crate::wording::{Note, QUOTED, excerpt};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use tch::{Kind, Tensor};
 
 /// Saliency of a phrase: the cells where the predicted noise changes if the prompt has one more word before the phrase.
@@ -82,6 +83,21 @@ impl Differential {
     }
 }
 
+impl Differential {
+    /// Begins a run with the word before some of the phrase's places, in bytes.
+    pub(super) fn begin_at(&mut self, places: &[Range<usize>], setup: &mut Setup<'_>) -> Result<()> {
+        self.begin_with(setup.prompt.with_word_at(places, &self.word), setup)
+    }
+
+    fn begin_with(&mut self, text: String, setup: &mut Setup<'_>) -> Result<()> {
+        self.run = None;
+        let conditioning = setup.codec.text(&text)?;
+        let branch = setup.add("differential", Branch::Cond, &text, conditioning)?;
+        self.run = Some(Varied { branch, map: None, changes: None });
+        Ok(())
+    }
+}
+
 impl Guidance for Differential {
     fn check(&self) -> Result<()> {
         if !(self.weight.is_finite() && self.weight >= 0.0) {
@@ -98,12 +114,7 @@ impl Guidance for Differential {
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        self.run = None;
-        let text = setup.prompt.with_word_before(&self.phrase, &self.word)?;
-        let conditioning = setup.codec.text(&text)?;
-        let branch = setup.add("differential", Branch::Cond, &text, conditioning)?;
-        self.run = Some(Varied { branch, map: None, changes: None });
-        Ok(())
+        self.begin_with(setup.prompt.with_word_before(&self.phrase, &self.word)?, setup)
     }
 
     fn plan(&mut self, _: &Step, plan: &mut Plan) -> Result<()> {

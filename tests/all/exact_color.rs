@@ -7,7 +7,7 @@ use impasto::guidance::{Guidance, Plan, Setup};
 use impasto::mask::Region;
 use impasto::methods::ColorForce;
 use impasto::methods::color_force::{ColorStat, ColorWarning, Cutoff, Feedback, ForceTarget, ProtectMode, Texture};
-use impasto::saliency::{Daam, Occurrence, Recorded, Refine, Saliency, Spread};
+use impasto::saliency::{Daam, Differential, Occurrence, Recorded, Refine, Saliency, Spread};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Branch, Grid, Pipeline, Raster, Result, Rgb, Step, Window};
@@ -186,10 +186,17 @@ fn protected_cells_keep_their_bits() -> Result<()> {
 fn words_are_protected_in_both_passes() -> Result<()> {
     let mut force = exact().saliency_cutoff(0.0).protect("hair").tune(|options| options.protect_grow = 0);
     let forced = latents(sampler().guide(&mut force), 1, 7)?;
-    let mut hair = exact_map(Daam::competing("hair").tune(|options| options.against = vec!["eyes".into()]))?;
+    let found = |phrase: &str, other: &str| {
+        exact_map(Daam::competing(phrase).tune(|options| {
+            options.against = vec![other.into()];
+            options.changes = ["yellow", "blue"].map(|word| Differential::of(phrase, word)).into();
+        }))
+    };
+    let (hair, eyes) = (found("hair", "eyes")?, found("eyes", "hair")?);
     let masks = force.masks()?;
-    // Nothing is forced in cells where hair is ahead.
-    hair = hair.ge(0.5).to_kind(Kind::Float).squeeze_dim(1);
+    // Nothing is forced in cells where hair is found, and more clearly than the eyes.
+    let hair = hair.ge(0.5).logical_and(&hair.ge_tensor(&eyes)).to_kind(Kind::Float).squeeze_dim(1);
+    assert!(hair.sum(Kind::Double).double_value(&[]) > 0.0);
     for step in 0..masks.size()[0] {
         assert_eq!((masks.select(0, step) * &hair).sum(Kind::Double).double_value(&[]), 0.0);
     }

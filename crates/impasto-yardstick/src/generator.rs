@@ -406,7 +406,8 @@ impl Generator for Real {
 
 /// The saliency with which `ColorForce::exact` finds a phrase.
 fn competing(phrase: &String) -> Daam {
-    Daam::competing(phrase).tune(|options| options.stand_in = Some(Differential::of(phrase, "pink")))
+    Daam::competing(phrase)
+        .tune(|options| options.changes = ["pink", "green"].map(|word| Differential::of(phrase, word)).into())
 }
 
 /// Returns the map of `look` along the picture's outlines, as `ColorForce::exact` uses it, on 64 × 64 cells.

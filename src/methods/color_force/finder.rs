@@ -47,8 +47,7 @@ pub(super) struct Competition {
 }
 
 impl Competition {
-    /// Makes `phrase` compete with every other word of the prompt. `color` is the color asked for. If the attention to
-    /// the phrase is faint, the basic color term nearest to `color` is put before the phrase ([`Differential`]).
+    /// Makes `phrase` compete with every other word of the prompt. `color` is the color asked for.
     pub(super) fn new(phrase: &str, color: Rgb, occurrence: Occurrence) -> Self {
         let (among, against, except) = (Vec::new(), Vec::new(), Vec::new());
         let mut competition = Self { occurrence, among, against, except, daam: Daam::of(phrase) };
@@ -58,15 +57,20 @@ impl Competition {
 
     /// Rebuilds the saliency from the present choice of phrases.
     pub(super) fn renew(&mut self, phrase: &str, color: Rgb) {
-        let stand_in = Differential::of(phrase, color_word(color));
-        self.daam = Daam::competing(phrase).tune(|options| {
+        self.daam = competing(phrase, color).tune(|options| {
             options.occurrence = self.occurrence;
             options.among.clone_from(&self.among);
             options.against.clone_from(&self.against);
             options.except.clone_from(&self.except);
-            options.stand_in = Some(stand_in);
         });
     }
+}
+
+/// Finds a phrase by its competition with other words, and by what changes in the prediction if the basic color terms
+/// nearest to `color` and farthest from it stand before the phrase.
+pub(super) fn competing(phrase: &str, color: Rgb) -> Daam {
+    let changes = color_words(color).map(|word| Differential::of(phrase, word));
+    Daam::competing(phrase).tune(|options| options.changes = changes.into())
 }
 
 /// The eleven basic color terms of English.
@@ -86,8 +90,21 @@ const COLOR_WORDS: [(&str, Rgb); 11] = [
     ("gray", Rgb(128, 128, 128)),
 ];
 
-/// Returns the word for the nearest of eleven basic colors.
-fn color_word(color: Rgb) -> &'static str {
-    let distance = |(_, named): &(&str, Rgb)| named.delta_e(color);
-    COLOR_WORDS.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).map_or("pink", |(word, _)| *word)
+/// Returns the words for the nearest and for the farthest of eleven basic colors.
+fn color_words(color: Rgb) -> [&'static str; 2] {
+    let mut words = COLOR_WORDS;
+    words.sort_by(|(_, a), (_, b)| a.delta_e(color).total_cmp(&b.delta_e(color)));
+    let [(nearest, _), .., (farthest, _)] = words;
+    [nearest, farthest]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn color_words_are_near_and_far() {
+        assert_eq!(color_words(Rgb(255, 215, 0)), ["yellow", "blue"]);
+        assert_eq!(color_words(Rgb(30, 30, 30)), ["black", "yellow"]);
+    }
 }

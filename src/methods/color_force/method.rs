@@ -1,7 +1,7 @@
 //! Constructors and setters of [`ColorForce`].
 
 use super::cutoff::Cutoff;
-use super::finder::{Competition, Finder};
+use super::finder::{Competition, Finder, competing};
 use super::hold::Hold;
 use super::options::ForceOptions;
 use super::protect::Protected;
@@ -289,7 +289,8 @@ impl ColorForce {
     /// saliency is larger are forced all the same, unless [`ForceOptions::protect_mode`] is `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
-        let look = Daam::competing(&phrase).tune(|options| options.against = vec![self.settings.phrase.clone()]);
+        let look = competing(&phrase, self.settings.color);
+        let look = look.tune(|options| options.against = vec![self.settings.phrase.clone()]);
         self.protected.push(Protected::new(phrase.clone(), Box::new(look), Cutoff::At(0.5)));
         if let Finder::Competition(competition) = &mut self.saliency {
             competition.against.push(phrase);

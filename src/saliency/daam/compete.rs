@@ -21,12 +21,11 @@ const SAME: f64 = 0.82;
 const OWN_PLACE: f64 = 0.5;
 /// Maximum number of words that are compared with each other, the loudest of the prompt.
 const MOST_RIVALS: usize = 255;
-/// Powers of ten by which the attention to a phrase is fainter than the attention to the prompt's loudest word: first
-/// where the attention to the phrase stops being clear, then where this attention becomes useless.
-const FAINT: (f64, f64) = (2.0, 4.0);
-/// Upper clamp for the change of the prediction, in standard deviations. The clamp keeps a few cells with a very large
-/// change from deciding the comparison.
-const MOST_CHANGE: f64 = 2.0;
+/// Share of the cells in which a phrase leads by attention that change with the phrase too: up to the first share,
+/// attention looks elsewhere and does not count; from the second share on, it counts fully.
+const AGREES: (f64, f64) = (0.4, 0.9);
+/// Largest weight of the lead by attention, relative to the lead by change.
+const MOST_TRUST: f64 = 2.0;
 
 /// Numbers of words that have a role. These words follow the phrase, in the order of the fields.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,16 +49,9 @@ pub(super) struct Contest {
 impl Contest {
     /// Creates a contest. `maps`, [n, words, h, w], are raw attention: to the phrase first, then to the words with a
     /// role, then to the other words. `attention`, [n, cells, cells], is the self-attention, by which the maps
-    /// are multiplied `power` times. `change`, [n, 1, H, W], shows where the prediction changes with the phrase. The
-    /// fainter the attention to the phrase, the more `change` replaces it.
-    pub(super) fn new(
-        maps: &Tensor,
-        attention: &Tensor,
-        power: u32,
-        change: Option<&Tensor>,
-        roles: Roles,
-    ) -> Result<Self> {
-        let (n, words, h, w) = maps.size4()?;
+    /// are multiplied `power` times.
+    pub(super) fn new(maps: &Tensor, attention: &Tensor, power: u32, roles: Roles) -> Result<Self> {
+        let (_, words, h, w) = maps.size4()?;
         let grid = Grid::new(h, w);
         let cells = |x: &Tensor| -> Result<Tensor> { Ok(x.f_flatten(2, 3)?) };
         let mean = maps.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?;
@@ -69,23 +61,8 @@ impl Contest {
             Vec::<f64>::try_from(&loudness.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
         let loudness: Vec<Vec<f64>> = flat.chunks(words.max(1) as usize).map(<[f64]>::to_vec).collect();
         let looked_at = deviations(maps)?.f_clamp_max(1.0)?;
-        let mut scores = deviations(&attend(&looked_at, attention, power)?)?;
-        if let Some(change) = change {
-            let changed = deviations(&resized(change, grid)?)?.f_clamp_max(MOST_CHANGE)?;
-            let changed = deviations(&attend(&changed, attention, power)?)?;
-            let doubts: Vec<f64> = loudness.iter().map(|words| doubt(words)).collect();
-            let doubts = Tensor::f_from_slice(&doubts)?.f_to_kind(Kind::Float)?.f_to_device(scores.device())?;
-            let doubts = doubts.f_reshape([n, 1, 1, 1])?;
-            let own = scores.f_narrow(1, 0, 1)?;
-            let own = deviations(&own.f_add(&changed.f_sub(&own)?.f_mul(&doubts)?)?)?;
-            scores = Tensor::f_cat(&[own, scores.f_narrow(1, 1, words - 1)?], 1)?;
-        }
+        let scores = deviations(&attend(&looked_at, attention, power)?)?;
         Ok(Self { scores: cells(&scores)?, grid, roles, loudness })
-    }
-
-    /// Returns true if the attention to the phrase is faint in any image.
-    pub(super) fn is_faint(&self) -> bool {
-        self.loudness.iter().any(|words| doubt(words) > 0.0)
     }
 
     /// Returns the competing and the joined words of each image. `names` are the names of all words, the phrase first.
@@ -153,11 +130,14 @@ impl Contest {
         (0..self.loudness.len()).map(sides).collect()
     }
 
-    /// Returns the logistic function of β times the phrase's lead, [n, 1, h, w] in 0..=1 on `to`. The lead is the
-    /// lesser of two differences. The first is the phrase's score less the strongest rival's score, after
+    /// Returns the logistic function of β times the phrase's lead, [n, 1, h, w] in 0..=1 on `to`. The lead by attention
+    /// is the lesser of two differences. The first is the phrase's score less the strongest rival's score, after
     /// [`handicapped`] corrected the scores. The second is the phrase's uncorrected score less the Otsu threshold of
     /// these uncorrected scores.
-    pub(super) fn ahead(&self, beta: f64, to: Grid) -> Result<Tensor> {
+    ///
+    /// `change`, [n, 1, H, W], shows where the prediction changes with another color word before the phrase. The lead
+    /// by attention is added to the lead by change ([`confirmed`]).
+    pub(super) fn ahead(&self, beta: f64, change: Option<&Tensor>, to: Grid) -> Result<Tensor> {
         let (n, words, _) = self.scores.size3()?;
         let scores = resized(&self.scores.f_reshape([n, words, self.grid.h, self.grid.w])?, to)?;
         let own = scores.f_narrow(1, 0, 1)?;
@@ -178,8 +158,33 @@ impl Contest {
             beaten.push(own.f_narrow(0, image, 1)?.f_sub(&strongest)?.f_minimum(&ahead)?);
         }
         ahead = Tensor::f_cat(&beaten, 0)?;
+        if let Some(change) = change {
+            let change = resized(change, to)?;
+            let image = |at: i64| confirmed(&ahead.f_narrow(0, at, 1)?, &change.f_narrow(0, at, 1)?);
+            ahead = Tensor::f_cat(&(0..n).map(image).collect::<Result<Vec<_>>>()?, 0)?;
+        }
         Ok(ahead.f_mul_scalar(beta)?.f_sigmoid()?)
     }
+}
+
+/// Combines the lead of a phrase by attention with the change of the prediction, [1, 1, h, w] each.
+///
+/// The lead by change is the change less its Otsu threshold, in standard deviations. Attention to a word that nothing
+/// else in the prompt competes with may look at another object: "shirt" at the hair, if no word names the hair. Change
+/// shows the object itself, but also things that follow its color. The result is a weighted mean of both leads, and the
+/// weight of attention follows from the share of its cells that change confirms ([`AGREES`]). If change is the same
+/// everywhere, attention counts alone.
+fn confirmed(ahead: &Tensor, change: &Tensor) -> Result<Tensor> {
+    let deviation = change.f_std(false)?.f_double_value(&[])?;
+    if deviation <= 1e-8 {
+        return Ok(ahead.shallow_clone());
+    }
+    let changed = change.f_sub(&floor(change)?)?.f_div_scalar(deviation)?;
+    let (own, moved) = (ahead.f_ge(0.0)?, changed.f_ge(0.0)?);
+    let count = |cells: &Tensor| cells.f_sum(Kind::Double)?.f_double_value(&[]);
+    let agrees = count(&own.f_logical_and(&moved)?)? / count(&own)?.max(1.0);
+    let trust = MOST_TRUST * ((agrees - AGREES.0) / (AGREES.1 - AGREES.0)).clamp(0.0, 1.0);
+    Ok(changed.f_add(&ahead.f_mul_scalar(trust)?)?.f_div_scalar(1.0 + trust)?)
 }
 
 /// Rivals and joined words of one image, by number. The phrase has number 0.
@@ -193,13 +198,6 @@ struct Sides {
 fn share(loudness: &[f64]) -> f64 {
     let loudest = loudness.iter().copied().fold(0.0, f64::max);
     loudness.first().map_or(0.0, |own| own / loudest.max(f64::MIN_POSITIVE))
-}
-
-/// Returns the doubt about the attention to the phrase, from 0 (clear) to 1 (useless). `loudness` has the loudness of
-/// every word, the phrase first.
-fn doubt(loudness: &[f64]) -> f64 {
-    let decades = -share(loudness).max(1e-12).log10();
-    ((decades - FAINT.0) / (FAINT.1 - FAINT.0)).clamp(0.0, 1.0)
 }
 
 /// Subtracts from every map of deviations the logarithm of the map's peak; a peak below 1 counts as 1. An object of few
@@ -264,13 +262,17 @@ mod tests {
         // A word that shows nothing: a thousandth of the shirt's map, plus a wave.
         let nothing = drawn(|y, x| 1e-3 * (1.0 - left(y, x)) + 2e-4 * ((3 * x + 5 * y) as f32).sin());
         let maps = Tensor::cat(&[&hair, &shirt, &nothing], 1);
-        let contest = Contest::new(&maps, &alone(), 1, None, Roles::default())?;
+        let contest = Contest::new(&maps, &alone(), 1, Roles::default())?;
         let told = contest.competitions(&names(&["hair", "shirt", "masterpiece"]))?;
         assert_eq!(told[0].rivals, ["shirt"]);
         assert_eq!(told[0].joined, [("masterpiece".to_owned(), "shirt".to_owned())]);
         assert_eq!(told[0].loudness, 1.0);
-        let without = Contest::new(&Tensor::cat(&[&hair, &shirt], 1), &alone(), 1, None, Roles::default())?;
-        assert_eq!(contest.ahead(1.5, GRID)?, without.ahead(1.5, GRID)?, "a word that shows nothing changes nothing");
+        let without = Contest::new(&Tensor::cat(&[&hair, &shirt], 1), &alone(), 1, Roles::default())?;
+        assert_eq!(
+            contest.ahead(1.5, None, GRID)?,
+            without.ahead(1.5, None, GRID)?,
+            "a word that shows nothing changes nothing"
+        );
         Ok(())
     }
 
@@ -285,7 +287,7 @@ mod tests {
         });
         let told = |cells: i64| -> Result<Competition> {
             let face = drawn(|y, x| if 16 * y + x < cells { 0.1 } else { 0.0 });
-            let contest = Contest::new(&Tensor::cat(&[&eyes, &face], 1), &alone(), 1, None, Roles::default())?;
+            let contest = Contest::new(&Tensor::cat(&[&eyes, &face], 1), &alone(), 1, Roles::default())?;
             Ok(contest.competitions(&names(&["eyes", "face"]))?.remove(0))
         };
         assert_eq!(told(64)?.rivals, ["face"], "33 of the face's 64 cells are outside the eyes");
@@ -297,12 +299,12 @@ mod tests {
     fn part_of_the_object_is_joined_to_the_phrase() -> Result<()> {
         let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
         let ponytail = drawn(|y, x| 0.2 * left(y, x) * if y > 1 { 1.0 } else { 0.5 });
-        let contest = Contest::new(&Tensor::cat(&[&hair, &shirt, &ponytail], 1), &alone(), 1, None, Roles::default())?;
+        let contest = Contest::new(&Tensor::cat(&[&hair, &shirt, &ponytail], 1), &alone(), 1, Roles::default())?;
         assert_eq!(
             contest.competitions(&names(&["hair", "shirt", "ponytail"]))?[0].joined,
             [("ponytail".to_owned(), "hair".to_owned())]
         );
-        assert_eq!(contest.ahead(1.5, GRID)?.ge(0.5).sum(Kind::Int64).int64_value(&[]), 128);
+        assert_eq!(contest.ahead(1.5, None, GRID)?.ge(0.5).sum(Kind::Int64).int64_value(&[]), 128);
         Ok(())
     }
 
@@ -311,12 +313,11 @@ mod tests {
         let (first, second) = (drawn(|y, x| left(y, x) * (y + 1) as f32), drawn(|y, x| left(y, x) * (y + 2) as f32));
         let maps = Tensor::cat(&[&first, &second], 1);
         let words = names(&["hat", "hat"]);
-        assert_eq!(Contest::new(&maps, &alone(), 1, None, Roles::default())?.competitions(&words)?[0].joined.len(), 1);
-        let both = Contest::new(&maps, &alone(), 1, None, Roles { certain: 1, spared: 0 })?;
+        assert_eq!(Contest::new(&maps, &alone(), 1, Roles::default())?.competitions(&words)?[0].joined.len(), 1);
+        let both = Contest::new(&maps, &alone(), 1, Roles { certain: 1, spared: 0 })?;
         assert_eq!(both.competitions(&words)?[0].rivals, ["hat"]);
-        let swapped =
-            Contest::new(&Tensor::cat(&[&second, &first], 1), &alone(), 1, None, Roles { certain: 1, spared: 0 })?;
-        let claims = |contest: &Contest| contest.ahead(1.5, GRID).unwrap().gt(0.5).to_kind(Kind::Float);
+        let swapped = Contest::new(&Tensor::cat(&[&second, &first], 1), &alone(), 1, Roles { certain: 1, spared: 0 })?;
+        let claims = |contest: &Contest| contest.ahead(1.5, None, GRID).unwrap().gt(0.5).to_kind(Kind::Float);
         assert_eq!((claims(&both) * claims(&swapped)).sum(Kind::Float).double_value(&[]), 0.0, "no cell is in both");
         Ok(())
     }
@@ -326,38 +327,37 @@ mod tests {
         let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
         let collar = drawn(|y, x| 0.1 * (1.0 - left(y, x)) * if y > 1 { 1.0 } else { 0.7 });
         let maps = Tensor::cat(&[&hair, &shirt, &collar], 1);
-        let told = Contest::new(&maps, &alone(), 1, None, Roles { certain: 0, spared: 1 })?;
+        let told = Contest::new(&maps, &alone(), 1, Roles { certain: 0, spared: 1 })?;
         let told = told.competitions(&names(&["hair", "shirt", "collar"]))?.remove(0);
         assert_eq!(told.rivals, [""; 0]);
         let joined = [("shirt", "hair"), ("collar", "shirt")].map(|(word, to)| (word.to_owned(), to.to_owned()));
         assert_eq!(told.joined, joined);
         // The louder of two words with alike maps competes, even if the fainter word is spared.
         let maps = Tensor::cat(&[&hair, &collar, &shirt], 1);
-        let told = Contest::new(&maps, &alone(), 1, None, Roles { certain: 0, spared: 1 })?;
+        let told = Contest::new(&maps, &alone(), 1, Roles { certain: 0, spared: 1 })?;
         assert_eq!(told.competitions(&names(&["hair", "collar", "shirt"]))?[0].rivals, ["shirt"]);
         Ok(())
     }
 
     #[test]
-    fn change_replaces_faint_attention() -> Result<()> {
-        let (shirt, hair) = (drawn(|y, x| 1.0 - left(y, x)), drawn(left));
-        // The word "background" gets hardly any attention, and its map differs from the change.
-        let faint = drawn(|y, x| 1e-5 * left(y, x));
-        let change = drawn(|y, x| if x < 8 && y < 8 { 0.3 } else { 0.01 });
-        let maps = Tensor::cat(&[&faint, &shirt, &hair], 1);
-        let [with, without] = [Some(&change), None].map(|change| {
-            Contest::new(&maps, &alone(), 1, change, Roles::default()).unwrap().ahead(1.5, GRID).unwrap()
-        });
-        let at = |map: &Tensor, y, x| map.double_value(&[0, 0, y, x]);
-        assert!(at(&with, 4, 4) > 0.5 && at(&with, 12, 4) < 0.5, "{} {}", at(&with, 4, 4), at(&with, 12, 4));
-        assert_ne!(with, without);
-        assert!(Contest::new(&maps, &alone(), 1, None, Roles::default())?.is_faint());
-        // The change does not alter a map of clear attention.
-        let clear = Tensor::cat(&[&hair, &shirt], 1);
-        let maps =
-            [Some(&change), None].map(|change| Contest::new(&clear, &alone(), 1, change, Roles::default()).unwrap());
-        assert!(!maps[0].is_faint());
-        assert!((maps[0].ahead(1.5, GRID)? - maps[1].ahead(1.5, GRID)?).abs().max().double_value(&[]) < 1e-5);
+    fn change_finds_what_attention_misses() -> Result<()> {
+        // Attention to the word "shirt" looks at the hair, which no word names.
+        let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
+        let contest = Contest::new(&hair, &alone(), 1, Roles::default())?;
+        let cells = |map: &Tensor, from| map.narrow(3, from, 8).ge(0.5).sum(Kind::Int64).int64_value(&[]);
+        let alone = contest.ahead(1.5, None, GRID)?;
+        assert_eq!((cells(&alone, 0), cells(&alone, 8)), (128, 0));
+        let both = contest.ahead(1.5, Some(&shirt), GRID)?;
+        assert_eq!((cells(&both, 0), cells(&both, 8)), (0, 128));
+        // Change shows a bow and the hair around it, and attention the bow alone.
+        let bow = |y, x| (7..9).contains(&y) && (3..5).contains(&x);
+        let attention = drawn(|y, x| if bow(y, x) { 1.0 } else { 0.0 });
+        let change = drawn(|y, x| if bow(y, x) { 1.0 } else { 0.8 * left(y, x) });
+        let found = Contest::new(&attention, &self::alone(), 1, Roles::default())?;
+        let found = found.ahead(1.5, Some(&change), GRID)?;
+        assert_eq!((cells(&found, 0), cells(&found, 8)), (4, 0));
+        let flat = Tensor::ones([1, 1, 16, 16], (Kind::Float, Device::Cpu));
+        assert_eq!(contest.ahead(1.5, Some(&flat), GRID)?, alone, "a flat change says nothing");
         Ok(())
     }
 
@@ -387,7 +387,7 @@ mod tests {
         });
         let person = drawn(|y, x| if x >= 8 && !bow(y, x) { 1.0 } else { 0.0 });
         let things = Tensor::cat(&[&background, &person, &drawn(|y, x| f32::from(u8::from(bow(y, x))))], 1);
-        let found = Contest::new(&things, &alone(), 1, None, Roles::default())?.ahead(1.5, GRID)?.ge(0.5);
+        let found = Contest::new(&things, &alone(), 1, Roles::default())?.ahead(1.5, None, GRID)?.ge(0.5);
         let cells = |from| found.narrow(3, from, 8).sum(Kind::Int64).int64_value(&[]);
         assert_eq!((cells(0), cells(8)), (128, 0));
         Ok(())

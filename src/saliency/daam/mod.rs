@@ -25,7 +25,7 @@ use crate::branch::Branch;
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Plan, Report, Setup};
-use crate::prompt::{Named, TokenSpan};
+use crate::prompt::{Named, Prompt, TokenSpan};
 use crate::recipe::Recipe;
 use crate::saliency::{Competition, Differential, Normalize, Saliency, is_flat};
 use crate::step::Step;
@@ -36,7 +36,7 @@ use recording::{Merge, Recorder, Recording, Subjects};
 use refine::Refining;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use tch::Tensor;
 
 /// Saliency of a phrase: the phrase's share of the cross-attention in the prompt's branch, as the mean over heads,
@@ -67,9 +67,12 @@ pub struct Daam {
     recorder: Recorder,
     #[serde(flatten)]
     options: DaamOptions,
-    /// True if the stand-in is evaluated at this step.
+    /// Steps at which a change is evaluated, by their index.
     #[serde(skip)]
-    asks: bool,
+    asks: Vec<usize>,
+    /// Number of the change that is evaluated at this step.
+    #[serde(skip)]
+    asked: Option<usize>,
     #[serde(skip)]
     run: Option<Recording>,
     #[serde(skip)]
@@ -102,7 +105,8 @@ impl Daam {
             phrase: phrase.into(),
             recorder: Recorder::default(),
             options: DaamOptions::default(),
-            asks: false,
+            asks: Vec::new(),
+            asked: None,
             run: None,
             refining: None,
         }
@@ -182,8 +186,45 @@ impl Daam {
 }
 
 impl Daam {
+    /// Returns the mean of all changes of the prediction, [n, 1, h, w]; `None` before the first.
     fn change(&self) -> Result<Option<Tensor>> {
-        self.options.stand_in.as_ref().map_or(Ok(None), Differential::change)
+        let mut all: Option<Tensor> = None;
+        for change in &self.options.changes {
+            all = match (all, change.change()?) {
+                (Some(sum), Some(one)) => Some(sum.f_add(&one)?),
+                (sum, one) => sum.or(one),
+            };
+        }
+        Ok(all)
+    }
+
+    /// Returns the places of the phrase that count: whole names, if there are any.
+    fn places(&self, prompt: &Prompt) -> Result<Vec<Range<usize>>> {
+        let chosen = self.options.occurrence.of(&self.phrase, prompt)?;
+        Ok(prompt.whole(chosen.map_or_else(|| prompt.places(&self.phrase), Ok)?))
+    }
+
+    /// Adds the branches that show where the prediction changes, and chooses the steps at which they are evaluated.
+    fn begin_changes(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        (self.asks, self.asked) = (Vec::new(), None);
+        let places = match self.places(setup.prompt) {
+            // A phrase that only a second text encoder reads cannot be varied, so its attention alone is used.
+            Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => return Ok(()),
+            places => places?,
+        };
+        for change in &mut self.options.changes {
+            change.begin_at(&places, setup)?;
+        }
+        let steps = setup.schedule.steps().filter(|step| CHANGES.contains(&step.timestep));
+        let steps: Vec<usize> = steps.map(|step| step.index).collect();
+        let count = steps.len().min(MOST_CHANGES);
+        self.asks = (0..count).filter_map(|at| steps.get(at * steps.len() / count).copied()).collect();
+        Ok(())
+    }
+
+    /// Returns the change that is evaluated at this step.
+    fn asked_change(&mut self) -> Option<&mut Differential> {
+        self.options.changes.get_mut(self.asked?)
     }
 
     /// Returns the words to tell apart: the phrase first, then the words with a role, then the other words.
@@ -217,9 +258,11 @@ impl Daam {
     }
 }
 
-/// Training timesteps at which a stand-in is evaluated. At these timesteps the picture has its shapes, but its details
-/// are undecided.
-const STANDS_IN: RangeInclusive<f64> = 400.0..=850.0;
+/// Training timesteps at which a change is evaluated. At these timesteps the picture has its shapes, but its colors can
+/// still change.
+const CHANGES: RangeInclusive<f64> = 400.0..=850.0;
+/// Maximum number of steps at which a change is evaluated. Four steps show as much as all of them.
+const MOST_CHANGES: usize = 4;
 /// Index of the phrase among the recorded subjects; its map is the mean over the phrase's tokens. For
 /// [`Normalize::TokenShare`], two more subjects follow: the sum over the phrase's tokens, and the sum over all words.
 const PHRASE: usize = 0;
@@ -252,7 +295,7 @@ impl Guidance for Daam {
         self.options.normalize.check()?;
         self.options.refine.check()?;
         self.recorder.check()?;
-        self.options.stand_in.as_ref().map_or(Ok(()), Differential::check)?;
+        self.options.changes.iter().try_for_each(Differential::check)?;
         match self.options.accumulate {
             Accumulate::Ema(beta) if !(beta > 0.0 && beta < 1.0) => {
                 Err(Error::parameter("accumulate Ema", beta, "more than 0 and less than 1; .5 is usual"))
@@ -282,34 +325,22 @@ impl Guidance for Daam {
             if let Refine::Contrast { .. } = self.options.refine { self.things(setup)? } else { Default::default() };
         let refining = || Refining::new(self.options.refine, setup, self.options.accumulate, &self.recorder, things);
         self.refining = self.options.refine.looks().then(refining).transpose()?;
-        self.asks = false;
-        match (&mut self.options.stand_in, self.options.refine) {
-            (Some(stand_in), Refine::Contrast { .. }) => match stand_in.begin(setup) {
-                // A phrase that only a second text encoder reads cannot be varied, so its attention alone is used.
-                Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => Ok(()),
-                begun => begun,
-            },
+        match self.options.refine {
+            Refine::Contrast { .. } => self.begin_changes(setup),
             _ => Ok(()),
         }
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
-        if let (Some(stand_in), Some(refining)) = (&mut self.options.stand_in, &self.refining) {
-            if step.eval == 0 {
-                self.asks = STANDS_IN.contains(&step.timestep) && refining.is_faint()?;
-            }
-            if self.asks {
-                stand_in.plan(step, plan)?;
-            }
+        if step.eval == 0 {
+            let turn = self.asks.iter().position(|index| *index == step.index);
+            self.asked = turn.and_then(|turn| turn.checked_rem(self.options.changes.len()));
         }
-        Ok(())
+        self.asked_change().map_or(Ok(()), |change| change.plan(step, plan))
     }
 
     fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
-        match &mut self.options.stand_in {
-            Some(stand_in) if self.asks => stand_in.predicted(step, predictions),
-            _ => Ok(()),
-        }
+        self.asked_change().map_or(Ok(()), |change| change.predicted(step, predictions))
     }
 
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
@@ -364,7 +395,6 @@ impl Saliency for Daam {
         self.options.normalize.apply(&map).map(Some)
     }
     fn competitions(&self) -> Result<Vec<Competition>> {
-        let change = self.change()?;
-        self.refining.as_ref().map_or(Ok(Vec::new()), |refining| refining.competitions(change.as_ref()))
+        self.refining.as_ref().map_or(Ok(Vec::new()), Refining::competitions)
     }
 }

@@ -48,7 +48,10 @@ pub enum Refine {
     /// 4. A cell's lead is the lesser of two differences. The first is the phrase's value after step 3 less the
     ///    strongest rival's value after step 3. The second is the phrase's value after step 2 less the Otsu threshold
     ///    of the phrase's map after step 2.
-    /// 5. The result is the logistic function of β times the lead.
+    /// 5. If the change of the prediction was measured ([`DaamOptions::changes`](super::DaamOptions)), the cell's lead
+    ///    becomes (d + t·lead)/(1 + t). Here d is the change less its Otsu threshold, in standard deviations. The trust
+    ///    t rises from 0 to 2 while the share of the cells with a lead of 0 or more in which d ≥ 0 rises from .4 to .9.
+    /// 6. The result is the logistic function of β times the lead.
     ///
     /// The result is .5 and more where the phrase leads, so a cutoff of .5 suits objects of any size.
     /// [`Refine::contrast`] has the usual values.
@@ -169,29 +172,24 @@ impl Refining {
     /// measured.
     pub(super) fn map(&self, map: &Tensor, change: Option<&Tensor>, to: Grid) -> Result<Option<Tensor>> {
         if let Refine::Contrast { beta, .. } = self.how {
-            return self.contest(change)?.map(|contest| contest.ahead(beta, to)).transpose();
+            return self.contest()?.map(|contest| contest.ahead(beta, change, to)).transpose();
         }
         let Some(attention) = self.attention.read()? else { return Ok(None) };
         self.how.apply(map, &attention.f_flatten(2, 3)?, self.grid, to).map(Some)
     }
 
-    /// Returns true if the attention recorded so far is faint for the phrase, compared with the prompt's loudest word.
-    pub(super) fn is_faint(&self) -> Result<bool> {
-        Ok(self.contest(None)?.is_some_and(|contest| contest.is_faint()))
-    }
-
     /// Returns the competing words of each image; empty without competition or before the first step.
-    pub(super) fn competitions(&self, change: Option<&Tensor>) -> Result<Vec<Competition>> {
-        match (self.contest(change)?, &self.things) {
+    pub(super) fn competitions(&self) -> Result<Vec<Competition>> {
+        match (self.contest()?, &self.things) {
             (Some(contest), Some(things)) => contest.competitions(&things.subjects.labels),
             _ => Ok(Vec::new()),
         }
     }
 
-    fn contest(&self, change: Option<&Tensor>) -> Result<Option<Contest>> {
+    fn contest(&self) -> Result<Option<Contest>> {
         let (Refine::Contrast { power, .. }, Some(things)) = (self.how, &self.things) else { return Ok(None) };
         let (Some(maps), Some(attention)) = (things.maps.read()?, self.attention.read()?) else { return Ok(None) };
-        Contest::new(&maps, &attention.f_flatten(2, 3)?, power, change, self.roles).map(Some)
+        Contest::new(&maps, &attention.f_flatten(2, 3)?, power, self.roles).map(Some)
     }
 }
 
