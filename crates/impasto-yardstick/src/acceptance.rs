@@ -15,8 +15,9 @@ use std::collections::BTreeSet;
 /// Figures of a part's acceptance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Acceptance {
-    /// CIEDE2000 between the target and the part's material, the dominant color of its region; +∞ if the part vanished.
-    pub material: f64,
+    /// CIEDE2000 between the target and the part's material, the dominant color of its region; `None` if the part
+    /// vanished.
+    pub material: Option<f64>,
     /// Share of the material that took the color, in the piece of the part with the smallest share.
     pub whole: f64,
     /// Share of the dark marks in and around the part that are still there; `None` without marks, and for a background,
@@ -63,7 +64,7 @@ pub fn acceptance(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Opti
     let goal = lab(target);
     let (lab_u, lab_f) = (pair.unforced.mapv(lab), pair.forced.mapv(lab));
     let (du, df) = (lab_u.mapv(|lab| lab.delta_e(goal)), lab_f.mapv(|lab| lab.delta_e(goal)));
-    let material = dominant(&lab_f, &inner(&rf, unit)).map_or(f64::INFINITY, |color| color.delta_e(goal));
+    let material = dominant(&lab_f, &inner(&rf, unit)).map(|color| color.delta_e(goal));
     let own = dominant(&lab_u, &inner(&ru, unit))?;
     let made_of = lab_u.mapv(|lab| lab.delta_e(own) <= SAME);
 
@@ -83,7 +84,7 @@ pub fn acceptance(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Opti
     let lines = if is(Class::Background) { None } else { kept(&lab_u, &lab_f, &dilate(&ru, 3 * unit), unit) };
     let least = if is(Class::Eyes) { LINES.0 } else { LINES.1 };
     let neighbor = neighbor(pair, part, others);
-    let accepted = material <= MATERIAL
+    let accepted = material.is_some_and(|material| material <= MATERIAL)
         && whole >= WHOLE
         && lines.is_none_or(|lines| lines >= least)
         && neighbor <= NEIGHBOR

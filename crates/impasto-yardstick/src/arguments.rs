@@ -3,7 +3,7 @@
 use crate::choice::Choice;
 use crate::colors::Colors;
 use crate::judge;
-use crate::suite::{Method, Task};
+use crate::suite::{self, Method, Task};
 use crate::wording::{self, Wording};
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
@@ -224,6 +224,14 @@ impl Arguments {
                 "--tags is {tags}, but there are only {known} tags; ask for fewer, or name a longer list with \
                  --tags-file"
             ));
+        }
+        let fewer = usize::from(self.wording.named) < suite::PARTS.len() || self.wording.form == wording::Form::Own;
+        if fewer && self.judge == judge::Choice::Saliency {
+            return Err(
+                "--name and --style own: --judge saliency finds only what the prompt names; choose evaluator, \
+                 masks:DIR or cmd:PROGRAM"
+                    .into(),
+            );
         }
         let listed = self.gencolorbench.is_some() || self.prompts.as_deref().is_some_and(is_csv);
         if self.judge == judge::Choice::Evaluator && (listed || self.model != "embedded") {

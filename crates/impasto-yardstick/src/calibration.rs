@@ -207,14 +207,14 @@ mod drawn {
                     shown.then(|| Some((measure(&pair, class, target, &[]), acceptance(&pair, class, target, &[])?)))?
                 };
                 if let Some((_, drawn)) = of(&u, &f, &seen_u, &seen_f) {
-                    all.add("delta_e", drawn.material);
+                    all.add("delta_e", drawn.material.unwrap_or(f64::INFINITY));
                     all.add("retry", f64::from(u8::from(!drawn.accepted)));
                 }
                 if let Some((_, known)) = of(&decoded_u, &decoded_f, &truth, &truth) {
-                    all.add("delta_e decoded truth", known.material);
+                    all.add("delta_e decoded truth", known.material.unwrap_or(f64::INFINITY));
                 }
                 if let Some((measure, judged)) = of(&decoded_u, &decoded_f, &seen_decoded_u, &seen_decoded_f) {
-                    all.add("delta_e decoded", judged.material);
+                    all.add("delta_e decoded", judged.material.unwrap_or(f64::INFINITY));
                     all.add("retry decoded", f64::from(u8::from(!judged.accepted)));
                     measure.leak_median.into_iter().for_each(|leak| all.add("leak decoded", leak));
                 }

@@ -85,8 +85,9 @@ impl fmt::Display for Judged {
             match figures {
                 Some(Acceptance { material, whole, lines, neighbor, grown, accepted }) => {
                     let lines = lines.map_or("–".into(), |lines| format!("{lines:.2}"));
+                    let material = material.map_or("vanished".into(), |material| format!("{material:.1}"));
                     let judged = if *accepted { "accepted" } else { "rejected" };
-                    write!(f, " {judged}: material {material:.1}, whole {whole:.2}, lines {lines}, ")?;
+                    write!(f, " {judged}: material {material}, whole {whole:.2}, lines {lines}, ")?;
                     write!(f, "neighbor {neighbor:.1}, grown {grown:.3}")?;
                 }
                 None => write!(f, " rejected: the unforced picture has too little of the part")?,

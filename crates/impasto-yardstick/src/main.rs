@@ -71,7 +71,7 @@ fn suite_of(arguments: &Arguments) -> Result<Suite, Failure> {
         (None, None) if !embedded => suite.listed = Some(listing::usual()?),
         (None, None) => {}
     }
-    suite = suite.worded(&arguments.wording);
+    suite.wording = arguments.wording.clone();
     if custom || matches!(arguments.colors, Some(Colors::Listed(_))) {
         suite.split = "custom".into();
     }

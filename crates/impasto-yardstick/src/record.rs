@@ -125,7 +125,8 @@ impl PartFigures {
 
     /// CIEDE2000 between the part's material and the target; +∞ if the part vanished.
     pub fn delta_e(&self) -> f64 {
-        self.acceptance.as_ref().map_or_else(|| self.mean_delta_e(), |acceptance| acceptance.material)
+        let material = |acceptance: &Acceptance| acceptance.material.unwrap_or(f64::INFINITY);
+        self.acceptance.as_ref().map_or_else(|| self.mean_delta_e(), material)
     }
 
     /// CIEDE2000 between the part's mean color and the target; +∞ if the part vanished.

@@ -4,7 +4,7 @@ use crate::choice::Choice;
 use crate::colors::{Color, PALETTE, named, nearest_name, numeric};
 use crate::guides::{Guide, STRENGTHS, Subject};
 use crate::listing::Listed;
-use crate::wording::{Form, Wording, document};
+use crate::wording::{Form, Wording, document, own};
 use clap::ValueEnum;
 use impasto::Rgb;
 use rand_xoshiro::SplitMix64;
@@ -386,8 +386,8 @@ pub struct Suite {
     pub colors: Vec<Color>,
     /// Prompts of a file, used instead of portraits and scenes.
     pub listed: Option<Vec<Listed>>,
-    /// The form of the portraits' prompts.
-    pub form: Form,
+    /// The wording of the portraits' prompts.
+    pub wording: Wording,
 }
 
 /// One question of a task. Each method that can do the task gets a job for the question.
@@ -425,17 +425,8 @@ impl Suite {
             dressed: portraits(split, number, PAIRS, Style::Dressed),
             colors: named.chain(bands).collect(),
             listed: None,
-            form: Form::Tags,
+            wording: Wording::default(),
         }
-    }
-
-    /// Returns the suite with its portraits in another wording.
-    pub fn worded(mut self, wording: &Wording) -> Self {
-        for prompts in [&mut self.plain, &mut self.dressed] {
-            prompts.iter_mut().for_each(|prompt| *prompt = wording.of(prompt));
-        }
-        self.form = wording.form;
-        self
     }
 
     /// Returns the suite with all sixteen of its colors.
@@ -492,22 +483,44 @@ impl Suite {
         jobs
     }
 
-    /// The prompts in which a color is asked for `part`.
-    fn prompts(&self, part: &str) -> Vec<String> {
-        match self.form {
-            Form::Document => document(part).into_iter().collect(),
-            _ => self.plain.clone(),
+    /// The pairs of portraits in which colors are asked for parts, in the suite's wording.
+    fn portraits(&self, i: usize, asked: &[Asked]) -> Vec<(String, u64)> {
+        let parts: Vec<&str> = asked.iter().map(|asked| asked.part.as_str()).collect();
+        match (self.wording.form, parts.as_slice()) {
+            (Form::Document | Form::Own, [part]) => self.pairs(i, &self.of_documents(part)),
+            _ => self.worded(self.pairs(i, &self.plain), &parts),
         }
     }
 
+    /// The prompts of documents that name a part.
+    fn of_documents(&self, part: &str) -> Vec<String> {
+        match self.wording.form {
+            Form::Own => own(part),
+            _ => document(part).into_iter().collect(),
+        }
+    }
+
+    fn worded(&self, mut pairs: Vec<(String, u64)>, parts: &[&str]) -> Vec<(String, u64)> {
+        pairs.iter_mut().for_each(|(prompt, _)| *prompt = self.wording.of(prompt, parts));
+        pairs
+    }
+
+    fn plain(&self, i: usize, asked: Vec<Asked>) -> Ask {
+        let pairs = self.portraits(i, &asked);
+        Ask::of(Style::Plain, asked, pairs)
+    }
+
     fn asks(&self, task: Task, i: usize, choice: &Choice) -> Vec<Ask> {
-        // Each of the document's prompts is about one part, so only these two tasks can use them.
-        if self.form == Form::Document && !matches!(task, Task::Named | Task::Numeric) {
+        // Each of the documents' prompts is about one part, so only these two tasks can use them.
+        let of_document = matches!(self.wording.form, Form::Document | Form::Own);
+        if of_document && !matches!(task, Task::Named | Task::Numeric) {
             return Vec::new();
         }
         let parts = || {
-            let chosen =
-                |part: &str| choice.parts.iter().any(|chosen| chosen == part) && !self.prompts(part).is_empty();
+            let chosen = move |part: &str| {
+                choice.parts.iter().any(|chosen| chosen == part)
+                    && (!of_document || !self.of_documents(part).is_empty())
+            };
             PARTS.iter().enumerate().filter(move |(_, part)| chosen(part))
         };
         let asked = |part: &str, color: &Color| vec![Asked { part: part.to_owned(), rgb: color.rgb }];
@@ -515,7 +528,7 @@ impl Suite {
             Task::Named | Task::Numeric => parts()
                 .flat_map(|(number, part)| self.colors_at(i + number, choice).map(move |color| (*part, color)))
                 .filter(|(_, color)| color.name.is_some() == (task == Task::Named))
-                .map(|(part, color)| Ask::of(Style::Plain, asked(part, color), self.pairs(i, &self.prompts(part))))
+                .map(|(part, color)| self.plain(i, asked(part, color)))
                 .collect(),
             Task::Binding => parts()
                 .filter(|(number, _)| choice.full || *number == i % PARTS.len())
@@ -523,14 +536,12 @@ impl Suite {
                     let color = &self.colors[(i + number) % self.colors.len()];
                     let mut pairs = self.pairs(i, &self.dressed);
                     pairs.iter_mut().for_each(|(prompt, _)| *prompt = undressed(prompt, part));
-                    Ask::of(Style::Dressed, asked(part, color), pairs)
+                    Ask::of(Style::Dressed, asked(part, color), self.worded(pairs, &[part]))
                 })
                 .collect(),
-            Task::Many => (2..=4)
-                .map(|count| Ask::of(Style::Plain, self.many(i, count, &PARTS), self.pairs(i, &self.plain)))
-                .collect(),
-            Task::Same => vec![Ask::of(Style::Plain, self.same(i, &PARTS), self.pairs(i, &self.plain))],
-            Task::Saliency => vec![Ask::of(Style::Plain, vec![], self.pairs(i, &self.plain))],
+            Task::Many => (2..=4).map(|count| self.plain(i, self.many(i, count, &PARTS))).collect(),
+            Task::Same => vec![self.plain(i, self.same(i, &PARTS))],
+            Task::Saliency => vec![self.plain(i, vec![])],
             Task::Place => {
                 let object = self.object("place", i);
                 let prompt = [format!("a {object}, ground, sky")];
@@ -581,7 +592,10 @@ impl Suite {
             _ => Subject::Scene,
         };
         let ask = match subject {
-            Subject::Portrait => Ask::of(Style::Plain, vec![], self.pairs(i, &self.plain)[..1].to_vec()),
+            Subject::Portrait => {
+                let ask = self.plain(i, vec![]);
+                Ask { pairs: ask.pairs[..1].to_vec(), ..ask }
+            }
             _ => {
                 let prompt = [format!("a {object}, ground, sky")];
                 Ask::scene(vec![], self.pairs(i, &prompt)[..1].to_vec())

@@ -1,7 +1,7 @@
-//! The wording of portraits: tags, tags among other tags that show nothing, a sentence, or the prompts of the document
-//! that describes color forcing.
+//! The wording of portraits: tags, fewer tags, tags among other tags that show nothing, a sentence, or the prompts of
+//! the document that describes color forcing.
 
-use crate::suite::{LABEL, Rng};
+use crate::suite::{LABEL, PARTS, Rng};
 use clap::{Args, ValueEnum};
 use std::path::Path;
 
@@ -15,20 +15,32 @@ pub enum Form {
     Sentence,
     /// The prompts of the document that describes color forcing, for eyes, hair bow, hair and skin.
     Document,
+    /// The prompts of impasto's own documents that name the part.
+    Own,
 }
 
 /// A wording of a suite's portraits.
-#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[derive(Args, Clone, Debug, PartialEq)]
 pub struct Wording {
     /// The form of the portraits' prompts.
     #[arg(long = "style", value_enum, default_value_t)]
     pub form: Form,
+    /// Number of the six parts that each portrait's prompt names, with the parts that are asked for among them.
+    #[arg(long = "name", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=6), default_value_t = 6)]
+    #[arg(id = "name")]
+    pub named: u8,
     /// Number of tags that are added to each portrait and show nothing.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub tags: usize,
     /// Tags from which the additional ones are drawn.
     #[arg(skip)]
     pub pool: Vec<String>,
+}
+
+impl Default for Wording {
+    fn default() -> Self {
+        Self { form: Form::default(), named: PARTS.len() as u8, tags: 0, pool: Vec::new() }
+    }
 }
 
 /// The tags that come with the yardstick.
@@ -53,18 +65,33 @@ fn parsed(text: &str) -> Vec<String> {
 impl Wording {
     /// The name of the wording, empty for a suite's own. The name keeps figures of different wordings apart.
     pub fn name(&self) -> String {
-        if self.form == Form::Tags && self.tags == 0 {
+        let all = usize::from(self.named) >= PARTS.len();
+        if self.form == Form::Tags && self.tags == 0 && all {
             return String::new();
         }
         let pool = if self.tags > 0 { self.pool.join(",") } else { String::new() };
-        format!("{:?} {} {pool}", self.form, self.tags)
+        let named = if all { String::new() } else { format!(" {} named", self.named) };
+        format!("{:?} {} {pool}{named}", self.form, self.tags)
     }
 
-    /// The prompt in this wording. The prompt determines every random choice.
-    pub fn of(&self, prompt: &str) -> String {
+    /// Removes the tags of parts that the prompt is not to name, so that `named` parts are left.
+    fn name_fewer(&self, tags: &mut Vec<&str>, asked: &[&str], prompt: &str) {
+        let mut others: Vec<&str> = PARTS.into_iter().filter(|part| !asked.contains(part)).collect();
+        Rng::new(&format!("{LABEL}/named/{prompt}")).shuffle(&mut others);
+        let kept = usize::from(self.named).saturating_sub(asked.len());
+        let dropped = &others[kept.min(others.len())..];
+        tags.retain(|tag| part_of(tag).is_none_or(|part| !dropped.contains(&part)));
+    }
+
+    /// The prompt in this wording. `asked` are the parts that it must name; without them it names all. The prompt
+    /// determines every random choice.
+    pub fn of(&self, prompt: &str, asked: &[&str]) -> String {
         let mut tags: Vec<&str> = prompt.split(", ").collect();
         let who = tags.remove(0);
         let mut rng = Rng::new(&format!("{LABEL}/wording/{prompt}"));
+        if !asked.is_empty() {
+            self.name_fewer(&mut tags, asked, prompt);
+        }
         let mut pool: Vec<&str> = self.pool.iter().map(String::as_str).filter(|tag| !tags.contains(tag)).collect();
         rng.shuffle(&mut pool);
         pool.truncate(self.tags);
@@ -78,6 +105,11 @@ impl Wording {
         }
         std::iter::once(who).chain(tags).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// The part that a tag names, as "hair" in "gold hair".
+fn part_of(tag: &str) -> Option<&'static str> {
+    PARTS.into_iter().find(|part| tag == *part || tag.strip_suffix(part).is_some_and(|before| before.ends_with(' ')))
 }
 
 /// Writes tags as a sentence. Example: "a portrait of a girl with gold eyes, skin and hair, wearing a shirt and a hair
@@ -107,6 +139,15 @@ fn sentence(who: &str, tags: &[&str], rng: &mut Rng) -> String {
         }
     }
     sentence
+}
+
+/// The prompts of impasto's own documents that name a part without a color.
+pub fn own(part: &str) -> Vec<String> {
+    let is_named = |prompt: &String| {
+        let is_sentence = prompt.starts_with("a ");
+        prompt.split(", ").any(|tag| tag == part || is_sentence && tag.contains(&format!(" {part}")))
+    };
+    parsed(include_str!("documents.txt")).into_iter().filter(is_named).collect()
 }
 
 /// The document's prompt for a part; `None` if the document does not force the part.

@@ -49,7 +49,7 @@ fn exact_color_with_its_lines_is_accepted() {
     assert!(exact.accepted, "{exact:?}");
     assert_eq!((exact.whole, exact.lines, exact.neighbor, exact.grown), (1.0, Some(1.0), 0.0, 0.0));
     let nothing = judged(|_, color| color);
-    assert!(!nothing.accepted && nothing.material > 40.0 && nothing.whole == 0.0, "{nothing:?}");
+    assert!(!nothing.accepted && nothing.material > Some(40.0) && nothing.whole == 0.0, "{nothing:?}");
 }
 
 #[test]

@@ -158,22 +158,52 @@ fn gencolorbench_keeps_its_words_for_method_word() {
 
 #[test]
 fn tags_are_added_and_parts_stay() {
-    let of_tags = |tags| Wording { form: Form::Tags, tags, pool: wording::usual_tags() };
+    let of_tags = |tags| Wording { tags, pool: wording::usual_tags(), ..Wording::default() };
     assert!(wording::usual_tags().len() >= 60);
     let prompt = "1girl, gold eyes, hair bow, hair, skin, shirt, background";
     for tags in [0, 6, 20] {
-        let worded = of_tags(tags).of(prompt);
-        assert_eq!(worded, of_tags(tags).of(prompt), "a prompt has one wording");
+        let worded = of_tags(tags).of(prompt, &[]);
+        assert_eq!(worded, of_tags(tags).of(prompt, &[]), "a prompt has one wording");
         assert_eq!(worded.split(", ").count(), 7 + tags);
         assert!(prompt.split(", ").all(|tag| worded.split(", ").any(|other| other == tag)), "{worded}");
     }
-    assert_eq!(of_tags(0).of(prompt), prompt);
+    assert_eq!(of_tags(0).of(prompt, &[]), prompt);
+}
+
+#[test]
+fn prompts_name_as_many_parts_as_asked() {
+    let suite = |named| Suite { wording: Wording { named, ..Wording::default() }, ..Suite::new("public", 2) };
+    let choice = Choice { tasks: vec![Task::Named, Task::Many], methods: vec![Method::Exact], ..Choice::default() };
+    let names = |prompt: &str, part: &str| {
+        prompt.split(", ").any(|tag| tag == part || (tag.ends_with(&format!(" {part}")) && tag != "hair bow"))
+    };
+    for (named, i) in (1..=6).flat_map(|named| (0..6).map(move |i| (named, i))) {
+        for job in suite(named).jobs(i, &choice) {
+            for (prompt, _) in &job.pairs {
+                let named_there = suite::PARTS.iter().filter(|part| names(prompt, part)).count();
+                assert!(job.asked.iter().all(|asked| names(prompt, &asked.part)), "{prompt}");
+                assert_eq!(named_there, usize::from(named).max(job.asked.len()), "{prompt}");
+            }
+        }
+    }
+    assert_ne!(suite(2).wording.name(), suite(3).wording.name());
+    assert!(parsed("run --name 2 --judge saliency".split_whitespace()).unwrap_err().to_string().contains("--name"));
+    assert!(parsed("run --name 7".split_whitespace()).unwrap_err().to_string().contains("1..=6"));
+}
+
+#[test]
+fn own_prompts_name_their_part() {
+    for part in suite::PARTS {
+        let prompts = wording::own(part);
+        assert!(prompts.len() >= 2 && prompts.iter().all(|prompt| prompt.contains(part)), "{part}: {prompts:?}");
+    }
+    assert!(!wording::own("hair").contains(&"1girl, red hair, shirt".to_owned()), "a color word would contradict");
 }
 
 #[test]
 fn sentences_name_every_part() {
-    let wording = Wording { form: Form::Sentence, tags: 0, pool: wording::usual_tags() };
-    let sentence = wording.of("1girl, gold eyes, hair bow, hair, skin, shirt, background");
+    let wording = Wording { form: Form::Sentence, ..Wording::default() };
+    let sentence = wording.of("1girl, gold eyes, hair bow, hair, skin, shirt, background", &[]);
     assert!(sentence.contains("gold eyes") && sentence.contains("a hair bow") && sentence.contains(" girl with "));
 }
 
