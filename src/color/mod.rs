@@ -18,7 +18,7 @@ use palette::white_point::D65;
 use palette::{IntoColor, LinSrgb, Srgb};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::str::FromStr;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 impl Rgb {
     /// Returns red, green and blue in linear light, each 0..=1. Means of colors are taken in linear light, because
@@ -133,6 +133,15 @@ pub fn linear_mean(pixels: &Tensor) -> Result<[f64; 3]> {
         got: pixels.size(),
         expected: "[3, number of pixels]".into(),
     })
+}
+
+/// Returns the colors of a picture, [3, H, W] in -1..=1, row by row, after rounding to 8 bits.
+pub(crate) fn labs(picture: &Tensor) -> Result<Vec<Lab>> {
+    let bytes = picture.f_add_scalar(1.0)?.f_mul_scalar(127.5)?.f_clamp(0.0, 255.0)?.f_round()?;
+    let bytes = bytes.f_to_kind(Kind::Uint8)?.f_permute([1, 2, 0])?.f_contiguous()?.f_flatten(0, -1)?;
+    let bytes = Vec::<u8>::try_from(&bytes.f_to_device(Device::Cpu)?)?;
+    let (pixels, _) = bytes.as_chunks::<3>();
+    Ok(pixels.iter().map(|[r, g, b]| Rgb(*r, *g, *b).lab()).collect())
 }
 
 #[cfg(test)]

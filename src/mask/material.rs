@@ -1,11 +1,11 @@
 //! The material of an object: its pixels without lines, highlights and things in other colors.
 
 use super::pieces::pieces;
-use crate::color::{Lab, Rgb};
+use crate::color::{Lab, labs};
 use crate::error::Result;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Side of a bin of colors, in CIELAB.
 const BIN: f64 = 6.0;
@@ -34,20 +34,11 @@ pub(crate) fn material(place: &Tensor, picture: &Tensor) -> Result<Tensor> {
     let mut found = Vec::new();
     for image in 0..n {
         let inside = place.f_select(0, image)?.f_ge(0.5)?.f_flatten(0, -1)?.f_to_device(Device::Cpu)?;
-        let colors = colors(&picture.f_select(0, image.min(pictures - 1))?)?;
+        let colors = labs(&picture.f_select(0, image.min(pictures - 1))?)?;
         let own = of_image(&Vec::<bool>::try_from(&inside)?, &colors, width as usize);
         found.push(Tensor::f_from_slice(&own)?.f_reshape([1, 1, height, width])?);
     }
     Ok(Tensor::f_cat(&found, 0)?.f_to_device(place.device())?)
-}
-
-/// Returns the colors of a picture, [3, H, W] in -1..=1, row by row.
-fn colors(picture: &Tensor) -> Result<Vec<Lab>> {
-    let bytes = picture.f_add_scalar(1.0)?.f_mul_scalar(127.5)?.f_clamp(0.0, 255.0)?.f_round()?;
-    let bytes = bytes.f_to_kind(Kind::Uint8)?.f_permute([1, 2, 0])?.f_contiguous()?.f_flatten(0, -1)?;
-    let bytes = Vec::<u8>::try_from(&bytes.f_to_device(Device::Cpu)?)?;
-    let (pixels, _) = bytes.as_chunks::<3>();
-    Ok(pixels.iter().map(|[r, g, b]| Rgb(*r, *g, *b).lab()).collect())
 }
 
 fn of_image(inside: &[bool], colors: &[Lab], width: usize) -> Vec<f32> {
@@ -140,6 +131,7 @@ impl Material {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Kind;
 
     const SKIN: [f32; 3] = [0.8, 0.5, 0.3];
     const IRIS: [f32; 3] = [-0.6, 0.0, 0.7];

@@ -109,6 +109,8 @@ remedies! {
     MaskOrParts => "look at the mask, or name the thing's parts with `ColorForce::except`",
     /// Look at the mask, compare seeds, or name the words that compete with the thing.
     MaskOrRivals => "look at the mask, try `Request::best_of`, or name the thing's rivals with `ColorForce::among`",
+    /// Compare seeds, or protect what a color force harms.
+    OtherSeed => "try `Request::best_of` or another seed, or protect a thing beside it with `ColorForce::protect`",
     /// Switch off the feedback of a color force.
     NoFeedback => "set `ForceOptions::feedback` to `None`",
     /// Force another color.

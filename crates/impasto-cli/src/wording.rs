@@ -115,6 +115,7 @@ impl Wording for Terminal {
                 "--report shows the mask; try --best-of 4, or another --seed",
                 "--report shows the mask; try another --seed",
             ],
+            Remedy::OtherSeed => &["try --best-of 4, or another --seed", "try another --seed"],
             Remedy::NoFeedback => &["choose another VAE with --vae"],
             Remedy::Color => &["choose another color if that is too far"],
             _ => &[], // The command line has no setting for the others.

@@ -60,6 +60,7 @@ impl Wording for Page {
             Remedy::LargerArea => "paint a larger area",
             Remedy::Window => "raise the strength of the start picture, or the steps",
             Remedy::LowerCutoff | Remedy::RaiseCutoff | Remedy::Phrase => "try other words, or another seed",
+            Remedy::OtherSeed => "try another seed",
             Remedy::LookAtMask => "click the color in the report to see its mask",
             Remedy::MaskOrParts | Remedy::MaskOrRivals => {
                 "click the color in the report to see its mask, and try another seed"

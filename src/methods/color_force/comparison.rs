@@ -1,7 +1,7 @@
 //! A comparison of the mask with the picture. The comparison finds pixels beside the mask that still have the object's
-//! old color, and pieces of the object that were painted only in part.
+//! old color, pieces of the object that were painted only in part, and lines that are gone.
 
-use crate::color::{Lab, Rgb};
+use crate::color::{Rgb, labs};
 use crate::error::Result;
 use crate::mask::pieces;
 use tch::{Kind, Tensor};
@@ -17,6 +17,11 @@ const UNCHANGED: f64 = 5.0;
 /// CIEDE2000 up to which a pixel has the color asked for. A pixel whose old color is this near needs no change.
 const NEAR: f64 = 10.0;
 
+/// Lightness, in CIELAB, by which a line is darker than the mean around it.
+const LINE: f64 = 7.0;
+/// Share of a line's contrast that a kept line still has.
+const LEFT: f64 = 0.5;
+
 /// Smallest share of the object that counts as a connected piece; smaller pieces are noise of the outline.
 const LEAST_PIECE: f64 = 0.1;
 
@@ -29,6 +34,8 @@ pub(super) struct Comparison {
     /// Smallest share of pixels with the color among the connected pieces of the object, such as each eye. The object
     /// is the region and its remainder. 0 for an empty region.
     pub least_covered: f64,
+    /// Share of the dark lines in and around the region that are still there. `None` without lines.
+    pub lines_kept: Option<f64>,
 }
 
 /// Compares the picture of the first pass, `before`, with the picture after the force, `after`.
@@ -36,6 +43,7 @@ pub(super) struct Comparison {
 /// `before` and `after` are [3, H, W] in -1..=1. `region`, [H, W] of 0 and 1, has the forced pixels. `cell` is the side
 /// of a latent cell in pixels. `asked` is the color asked for.
 pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i64, asked: Rgb) -> Result<Comparison> {
+    let lines_kept = lines_kept(before, after, region, cell)?;
     // Squares with a quarter of a cell's side count as one pixel, because outlines and noise are finer.
     let grain = (cell / 4).max(1);
     let small = |x: &Tensor| -> Result<Tensor> {
@@ -49,13 +57,7 @@ pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i6
     let share = window(&inside)?;
     // The mean old color of the region within reach of each pixel.
     let old = window(&before.f_mul(&inside)?)?.f_div(&share.f_clamp_min(1e-6)?)?;
-    let rows = |x: &Tensor| -> Result<Vec<Lab>> {
-        let bytes = x.f_add_scalar(1.0)?.f_mul_scalar(127.5)?.f_clamp(0.0, 255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
-        let bytes =
-            Vec::<u8>::try_from(&bytes.f_squeeze_dim(0)?.f_permute([1, 2, 0])?.f_contiguous()?.f_flatten(0, -1)?)?;
-        let (pixels, _) = bytes.as_chunks::<3>();
-        Ok(pixels.iter().map(|[r, g, b]| Rgb(*r, *g, *b).lab()).collect())
-    };
+    let rows = |x: &Tensor| labs(&x.f_squeeze_dim(0)?);
     let flat = |x: &Tensor| -> Result<Vec<f32>> { Ok(Vec::try_from(&x.f_flatten(0, -1)?.f_contiguous()?)?) };
     let (before, after, old) = (rows(&before)?, rows(&after)?, rows(&old)?);
     let (inside, share) = (flat(&inside)?, flat(&share)?);
@@ -78,7 +80,7 @@ pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i6
         }
     }
     if area == 0 {
-        return Ok(Comparison { remainder: 0.0, least_covered: 0.0 });
+        return Ok(Comparison { remainder: 0.0, least_covered: 0.0, lines_kept: None });
     }
     let least = (LEAST_PIECE * (area + left) as f64).max(1.0);
     let colored = |piece: &Vec<usize>| {
@@ -88,7 +90,37 @@ pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i6
     let pieces = pieces(thing.iter().map(Option::is_some).collect(), width as usize);
     let pieces = pieces.iter().filter(|piece| piece.len() as f64 >= least);
     let least_covered = pieces.map(colored).fold(1.0, f64::min);
-    Ok(Comparison { remainder: left as f64 / area as f64, least_covered })
+    Ok(Comparison { remainder: left as f64 / area as f64, least_covered, lines_kept })
+}
+
+/// Returns the share of the dark pixels of `before`, in the region and up to three quarters of a cell around it, that
+/// are dark in `after` too, within a pixel. `None` without dark pixels.
+///
+/// A pixel is dark if its lightness is below the mean around it. A darker tone leaves less room for contrast, so the
+/// contrast is compared as a share of the room.
+fn lines_kept(before: &Tensor, after: &Tensor, region: &Tensor, cell: i64) -> Result<Option<f64>> {
+    let unit = (cell / 4).max(1);
+    let around =
+        |x: &Tensor, radius: i64| x.f_avg_pool2d([2 * radius + 1; 2], [1, 1], [radius; 2], false, false, None::<i64>);
+    let highest = |x: &Tensor, radius: i64| x.f_max_pool2d([2 * radius + 1; 2], [1, 1], [radius; 2], [1, 1], false);
+    let (before, after) = (lightness(before)?, lightness(after)?);
+    let (tone_before, tone_after) = (around(&before, 2 * unit)?, around(&after, 2 * unit)?);
+    let contrast = before.f_sub(&tone_before)?;
+    let zone = highest(&region.f_unsqueeze(0)?.f_unsqueeze(0)?, 3 * unit)?.f_gt(0.0)?;
+    let lines = contrast.f_le(-LINE)?.f_logical_and(&zone)?;
+    let darkest = highest(&tone_after.f_sub(&after)?, 1)?;
+    let room = tone_after.f_add_scalar(16.0)?.f_div(&tone_before.f_add_scalar(16.0)?)?.f_clamp_max(1.0)?;
+    let kept = darkest.f_ge_tensor(&contrast.f_mul(&room)?.f_mul_scalar(-LEFT)?)?.f_logical_and(&lines)?;
+    let count = |pixels: &Tensor| pixels.f_sum(Kind::Double)?.f_double_value(&[]);
+    let all = count(&lines)?;
+    Ok(if all > 0.0 { Some(count(&kept)? / all) } else { None })
+}
+
+/// Returns the lightness of a picture in CIELAB, [3, H, W] in -1..=1 → [1, 1, H, W].
+fn lightness(picture: &Tensor) -> Result<Tensor> {
+    let (_, height, width) = picture.size3()?;
+    let colors: Vec<f32> = labs(picture)?.iter().map(|lab| lab.l as f32).collect();
+    Ok(Tensor::f_from_slice(&colors)?.f_reshape([1, 1, height, width])?)
 }
 
 /// Returns each image's undecided cells as a share of the cells that reach the cutoff. Cells of `map`, [n, 1, h, w],
@@ -127,7 +159,7 @@ mod tests {
         let gold = Rgb(255, 215, 0);
         let gold_on = [1.0, 0.686, -1.0];
         let whole = square(gold_on, 32);
-        let nothing = Comparison { remainder: 0.0, least_covered: 1.0 };
+        let nothing = Comparison { remainder: 0.0, least_covered: 1.0, lines_kept: None };
         assert_eq!(compare(&before, &whole, &mask(32), 8, gold)?, nothing);
         let half = before.copy();
         half.narrow(1, 16, 16).copy_(&whole.narrow(1, 16, 16));
@@ -137,7 +169,25 @@ mod tests {
         let red = Rgb(153, 64, 64);
         assert_eq!(compare(&before, &before, &mask(16), 8, red)?, nothing);
         let empty = Tensor::zeros([64, 64], (Kind::Float, Device::Cpu));
-        assert_eq!(compare(&before, &half, &empty, 8, gold)?, Comparison { remainder: 0.0, least_covered: 0.0 });
+        assert_eq!(compare(&before, &half, &empty, 8, gold)?, Comparison { least_covered: 0.0, ..nothing });
+        Ok(())
+    }
+
+    #[test]
+    fn lines_that_are_painted_over_are_lost() -> Result<()> {
+        let gold_on = [1.0, 0.686, -1.0];
+        // A dark bar in the square, three pixels wide, and another bar far away.
+        let lined = |on: [f32; 3], bars: &[i64]| {
+            let picture = square(on, 32);
+            bars.iter().for_each(|x| drop(picture.narrow(1, 20, 24).narrow(2, *x, 3).fill_(-0.95)));
+            picture
+        };
+        let before = lined([0.2, -0.5, -0.5], &[28, 58]);
+        let kept =
+            |after: &Tensor| Ok::<_, crate::Error>(compare(&before, after, &mask(32), 8, Rgb(255, 215, 0))?.lines_kept);
+        assert_eq!(kept(&lined(gold_on, &[28]))?, Some(1.0), "the other bar is too far away to count");
+        assert_eq!(kept(&lined(gold_on, &[29]))?, Some(1.0), "a bar may move by a pixel");
+        assert_eq!(kept(&lined(gold_on, &[]))?, Some(0.0));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The color of a region in a finished picture.
 
-use crate::color::{Lab, Rgb, linear_mean};
+use crate::color::{Lab, Rgb, labs, linear_mean};
 use crate::error::{Error, Result};
 use crate::mask::outlined;
 use serde::{Deserialize, Serialize};
@@ -125,15 +125,8 @@ fn area(mask: &Tensor) -> Result<f64> {
 
 /// Returns the share of pixels, [3, pixels] in -1..=1, within CIEDE2000 `delta_e` of the color `asked`.
 pub(super) fn within(pixels: &Tensor, asked: Rgb, delta_e: f64) -> Result<f64> {
-    let bytes = pixels.f_add_scalar(1.0)?.f_mul_scalar(127.5)?.f_round()?.f_to_kind(Kind::Uint8)?;
-    let bytes = Vec::<u8>::try_from(&bytes.f_transpose(0, 1)?.f_contiguous()?.f_flatten(0, -1)?)?;
     let asked = asked.lab();
-    let (mut near, mut all) = (0usize, 0usize);
-    for pixel in bytes.chunks_exact(3) {
-        if let [r, g, b] = *pixel {
-            all += 1;
-            near += usize::from(Rgb(r, g, b).lab().delta_e(asked) <= delta_e);
-        }
-    }
-    Ok(near as f64 / all.max(1) as f64)
+    let colors = labs(&pixels.f_unsqueeze(2)?)?;
+    let near = colors.iter().filter(|color| color.delta_e(asked) <= delta_e).count();
+    Ok(near as f64 / colors.len().max(1) as f64)
 }

@@ -25,6 +25,8 @@ const HALF: f64 = 0.5;
 const CUT: f64 = 0.1;
 /// Undecided cells as a share of the cells above the cutoff; a region with a larger share may belong to another object.
 const DOUBTFUL: f64 = 1.5;
+/// Smallest share of lines that are kept.
+const LINES: f64 = 0.7;
 /// CIEDE2000 above which a force without trimming has missed the color.
 const MISSED: f64 = 10.0;
 
@@ -52,6 +54,7 @@ pub struct ColorReport {
     ///   half with other colors, and the mean of two colors is a third color.
     /// - At least half of the pixels of each connected piece are within CIEDE2000 10 ([`PaintedColor::least_covered`]).
     /// - The mask does not cut its object ([`PaintedColor::remainder`]) and is decided ([`PaintedColor::undecided`]).
+    /// - At least .7 of the lines in and around the region are kept ([`PaintedColor::lines_kept`]).
     ///
     /// A force with a clean mask on the wrong object can converge too; look at the masks.
     pub converged: bool,
@@ -106,6 +109,9 @@ pub struct PaintedColor {
     /// Smallest share of pixels within CIEDE2000 10 of the color asked for among the connected pieces, such as two
     /// eyes. The pieces are those of the region and its remainder together. `None` if `remainder` is `None`.
     pub least_covered: Option<f64>,
+    /// Share of the dark lines in and around the region, such as outlines, lashes and pupils, that are still there.
+    /// `None` without lines, or without a first pass to compare with.
+    pub lines_kept: Option<f64>,
     /// Cells with a saliency near the cutoff, as a share of the cells above the cutoff. Above 1.5 the map hardly
     /// locates the object. `None` unless words competed in a first pass.
     pub undecided: Option<f64>,
@@ -124,6 +130,7 @@ impl PaintedColor {
             area,
             remainder: None,
             least_covered: None,
+            lines_kept: None,
             undecided: None,
         })
     }
@@ -136,6 +143,16 @@ impl PaintedColor {
     /// Returns true if the map hardly locates the object.
     fn is_undecided(&self) -> bool {
         self.undecided.is_some_and(|undecided| undecided > DOUBTFUL)
+    }
+
+    /// Returns true if too many lines are gone.
+    fn is_smeared(&self) -> bool {
+        self.lines_kept.is_some_and(|kept| kept < LINES)
+    }
+
+    /// Returns true if a person would keep the picture, as far as the figures tell.
+    fn is_good(&self) -> bool {
+        self.is_met() && !self.is_cut() && !self.is_undecided() && !self.is_smeared()
     }
 
     /// Returns true if the region ends within an object.
@@ -203,6 +220,11 @@ impl Trace {
         warnings.extend(doubtful.map(|one| {
             let undecided = one.undecided.unwrap_or_default();
             ColorWarning::Undecided { image: one.image, undecided }
+        }));
+        let smeared = self.painted.iter().filter(|one| one.is_smeared());
+        warnings.extend(smeared.map(|one| {
+            let kept = one.lines_kept.unwrap_or_default();
+            ColorWarning::LinesLost { image: one.image, kept }
         }));
         let uneven = self.painted.iter().filter(|one| one.delta_e <= MET && !one.is_met());
         warnings.extend(uneven.map(|one| {
@@ -276,6 +298,7 @@ impl Trace {
                 let told = compare(&before, &picture, place.inside(), self.cell, settings.color)?;
                 painted.remainder = Some(told.remainder);
                 painted.least_covered = Some(told.least_covered);
+                painted.lines_kept = told.lines_kept;
             }
             self.painted.push(painted);
         }
@@ -313,8 +336,7 @@ impl Trace {
             steps: self.steps.clone(),
             painted: self.painted.clone(),
             trimmed: self.trimmed.clone(),
-            converged: self.painted.len() == self.images as usize
-                && self.painted.iter().all(|one| one.is_met() && !one.is_cut() && !one.is_undecided()),
+            converged: self.painted.len() == self.images as usize && self.painted.iter().all(PaintedColor::is_good),
             competitions,
             warnings: self.warnings(),
         })

@@ -94,6 +94,13 @@ pub enum ColorWarning {
         /// Pixels with the old color beside the region, as a share of the region's pixels.
         remainder: f64,
     },
+    /// Lines in and around the region are gone.
+    LinesLost {
+        /// Index in the batch.
+        image: usize,
+        /// Share of the lines that are still there.
+        kept: f64,
+    },
     /// The map hardly locates the object.
     Undecided {
         /// Index in the batch.
@@ -162,6 +169,10 @@ impl ColorWarning {
                 "image {image}: pixels of the old color beside the region are {:.0} % of the region's pixels, so the \
                  mask covers only a part of the thing",
                 100.0 * remainder
+            )),
+            Self::LinesLost { image, kept } => Remedy::OtherSeed.after(format!(
+                "image {image}: only {:.0} % of the dark lines in and around the thing are still there",
+                100.0 * kept
             )),
             Self::Undecided { image, undecided } => Remedy::MaskOrRivals.after(format!(
                 "image {image}: the maps hardly tell the thing apart ({undecided:.1} undecided cells for each cell of \
