@@ -189,7 +189,7 @@ fn words_are_protected_in_both_passes() -> Result<()> {
     let found = |phrase: &str, other: &str| {
         exact_map(Daam::competing(phrase).tune(|options| {
             options.against = vec![other.into()];
-            options.changes = ["yellow", "blue"].map(|word| Differential::of(phrase, word)).into();
+            options.changes = ["red", "green", "blue"].map(|word| Differential::of(phrase, word)).into();
         }))
     };
     let (hair, eyes) = (found("hair", "eyes")?, found("eyes", "hair")?);

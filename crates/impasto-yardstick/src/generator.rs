@@ -407,7 +407,7 @@ impl Generator for Real {
 /// The saliency with which `ColorForce::exact` finds a phrase.
 fn competing(phrase: &String) -> Daam {
     Daam::competing(phrase)
-        .tune(|options| options.changes = ["pink", "green"].map(|word| Differential::of(phrase, word)).into())
+        .tune(|options| options.changes = ["red", "green", "blue"].map(|word| Differential::of(phrase, word)).into())
 }
 
 /// Returns the map of `look` along the picture's outlines, as `ColorForce::exact` uses it, on 64 × 64 cells.

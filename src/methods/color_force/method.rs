@@ -167,7 +167,7 @@ impl ColorForce {
     /// hats in the prompt, `Occurrence::Nth(1)` is the second hat.
     pub fn exact_at(phrase: impl Into<String>, color: Rgb, occurrence: Occurrence) -> Self {
         let phrase = phrase.into();
-        let competition = Competition::new(&phrase, color, occurrence);
+        let competition = Competition::new(&phrase, occurrence);
         let published = Self::published(phrase, color).color_var(0.3).saliency_cutoff(0.5);
         let force = Self { saliency: Finder::Competition(competition), ..published };
         force.window(Window::timesteps(0..=250)).tune(|options| *options = ForceOptions::exact())
@@ -229,7 +229,7 @@ impl ColorForce {
         match &mut self.saliency {
             Finder::Competition(competition) => {
                 change(competition);
-                competition.renew(&self.settings.phrase, self.settings.color);
+                competition.renew(&self.settings.phrase);
             }
             _ => self.misplaced = Some(setter),
         }
@@ -289,12 +289,12 @@ impl ColorForce {
     /// saliency is larger are forced all the same, unless [`ForceOptions::protect_mode`] is `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
-        let look = competing(&phrase, self.settings.color);
+        let look = competing(&phrase);
         let look = look.tune(|options| options.against = vec![self.settings.phrase.clone()]);
         self.protected.push(Protected::new(phrase.clone(), Box::new(look), Cutoff::At(0.5)));
         if let Finder::Competition(competition) = &mut self.saliency {
             competition.against.push(phrase);
-            competition.renew(&self.settings.phrase, self.settings.color);
+            competition.renew(&self.settings.phrase);
         }
         self
     }

@@ -46,8 +46,8 @@ pub struct DaamOptions {
     /// Changes of the prediction that confirm the attention to the phrase under [`Refine::Contrast`]: each shows where
     /// the prediction changes with one more word before the phrase. None by default.
     ///
-    /// Attention may look at an object that no word of the prompt names. With two words that are far apart, such as
-    /// "red" and "green", an object is found in any color: its prediction does not change with its own color.
+    /// Attention may look at an object that no word of the prompt names. With words that are far apart, such as
+    /// "red", "green" and "blue", an object is found in any color: it does not change with its own color.
     ///
     /// At most four steps evaluate a change, at timesteps 400 to 850, and the changes take turns. An evaluation costs
     /// half as much as a step with classifier-free guidance. The words are put before whole names alone: "hair" is not
