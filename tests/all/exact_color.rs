@@ -616,3 +616,24 @@ fn cells_without_the_thing_keep_their_content() -> Result<()> {
     assert!(held > 0.1, "nothing is held: {held}");
     Ok(())
 }
+
+#[test]
+fn things_are_found_in_prompts_that_name_little() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut mask = |prompt: &str, phrase: &str, seed| -> Result<Tensor> {
+        let mut force = ColorForce::exact(phrase, GOLD).tune(|options| options.trim = 0);
+        pipeline.request(prompt).seed(seed).steps(12).guide(&mut force).run()?;
+        Ok(force.masks()?.select(0, -1).squeeze_dim(0))
+    };
+    let count = |mask: &Tensor| mask.sum(Kind::Double).double_value(&[]);
+    for seed in 40..44 {
+        // No word names the hair, and attention to "shirt" looks at it.
+        let shirt = mask("1girl, shirt", "shirt", seed)?;
+        let low = count(&shirt.narrow(0, 20, 12)) / count(&shirt);
+        assert!(low > 0.9 && count(&shirt) > 40.0, "seed {seed}: {low} of the shirt");
+        // No word names the face around the eyes.
+        let eyes = count(&mask("1girl, eyes, hair, shirt", "eyes", seed)?);
+        assert!((20.0..80.0).contains(&eyes), "seed {seed}: the eyes have {eyes} cells");
+    }
+    Ok(())
+}
