@@ -135,8 +135,8 @@ impl Contest {
     /// [`handicapped`] corrected the scores. The second is the phrase's uncorrected score less the Otsu threshold of
     /// these uncorrected scores.
     ///
-    /// `change`, [n, 1, H, W], shows where the prediction changes with another color word before the phrase. The lead
-    /// by attention is added to the lead by change ([`confirmed`]).
+    /// `change`, [n, 1, H, W], shows where the prediction changes with a color word before the phrase. The lead is then
+    /// a weighted mean of the lead by attention and the lead by change ([`confirmed`]).
     pub(super) fn ahead(&self, beta: f64, change: Option<&Tensor>, to: Grid) -> Result<Tensor> {
         let (n, words, _) = self.scores.size3()?;
         let scores = resized(&self.scores.f_reshape([n, words, self.grid.h, self.grid.w])?, to)?;

@@ -186,7 +186,8 @@ impl Daam {
 }
 
 impl Daam {
-    /// Returns the mean of all changes of the prediction, [n, 1, h, w]; `None` before the first.
+    /// Returns the sum of the changes of the prediction, [n, 1, h, w], each the mean over its steps; `None` before the
+    /// first. A word that changes little counts little, such as "red" for a red bow.
     fn change(&self) -> Result<Option<Tensor>> {
         let mut all: Option<Tensor> = None;
         for change in &self.options.changes {
@@ -261,7 +262,7 @@ impl Daam {
 /// Training timesteps at which a change is evaluated. At these timesteps the picture has its shapes, but its colors can
 /// still change.
 const CHANGES: RangeInclusive<f64> = 400.0..=850.0;
-/// Maximum number of steps at which a change is evaluated. Four steps show as much as all of them.
+/// Maximum number of steps at which a change is evaluated, because each step with a change costs half as much again.
 const MOST_CHANGES: usize = 4;
 /// Index of the phrase among the recorded subjects; its map is the mean over the phrase's tokens. For
 /// [`Normalize::TokenShare`], two more subjects follow: the sum over the phrase's tokens, and the sum over all words.
