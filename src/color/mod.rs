@@ -107,6 +107,12 @@ impl Lab {
         Self { l, a, b }
     }
 
+    /// Returns the color in sRGB, each channel in 0..=1; channels outside are clamped.
+    pub(crate) fn to_srgb(self) -> [f64; 3] {
+        let light: LinSrgb<f64> = palette::Lab::<D65, f64>::new(self.l, self.a, self.b).into_color();
+        srgb(light.into())
+    }
+
     /// Returns the CIEDE2000 difference, in the units of [`Rgb::delta_e`].
     ///
     /// Source: Sharma, Wu, Dalal, "The CIEDE2000 Color-Difference Formula" (2005).
@@ -114,6 +120,12 @@ impl Lab {
         let palette = |lab: Self| palette::Lab::<D65, f64>::new(lab.l, lab.a, lab.b);
         palette(self).difference(palette(other))
     }
+}
+
+/// Converts linear light to sRGB, each channel in 0..=1; channels outside are clamped.
+pub(crate) fn srgb(light: [f64; 3]) -> [f64; 3] {
+    let color: Srgb<f64> = Srgb::from_linear(LinSrgb::from(light.map(|channel| channel.clamp(0.0, 1.0))));
+    color.into()
 }
 
 /// Returns the mean of pixels in linear light. `pixels` is [3, any] of sRGB in -1..=1, the range of pictures in

@@ -54,7 +54,7 @@ mod transition;
 pub use denoiser::{Denoiser, Input, Predictions};
 pub use noise::{Noise, NoiseKind};
 pub use prediction::Prediction;
-pub(crate) use pulls::Pulls;
+pub(crate) use pulls::{Pulls, Repaint};
 pub use region_noise::{NoiseEdges, region_noise};
 pub use schedule::{Schedule, rescale_level};
 pub use scheduler_config::SchedulerConfig;

@@ -15,7 +15,7 @@ use tch::Tensor;
 #[derive(Debug, Default)]
 pub(crate) struct Pulls {
     pulls: Vec<Pull>,
-    holds: Vec<Hold>,
+    repaints: Vec<Repaint>,
 }
 
 #[derive(Debug)]
@@ -25,16 +25,30 @@ struct Pull {
     rank: Option<Tensor>,
 }
 
+/// A change of content that is already there, such as the latent of a finished picture.
+///
+/// All tensors are [n, channels, h, w], or have one channel where the text says so.
 #[derive(Debug)]
-struct Hold {
-    shift: Tensor,
-    cells: Tensor,
+pub(crate) struct Repaint {
+    /// The content less the base that is pulled. All repaints of a step have the same content.
+    pub shift: Tensor,
+    /// The change of the content.
+    pub change: Tensor,
+    /// Share of each cell that changes, one channel in 0..=1.
+    pub share: Tensor,
+    /// Weight w of the pull to the changed content, one channel; 0 in cells that keep the content.
+    pub weight: Tensor,
+    /// Rank among the repaints that claim the same cell, one channel.
+    pub rank: Tensor,
 }
+
+/// Sum of the shares of a cell above which repaints contest the cell. Edges of neighboring objects overlap a little.
+const CONTESTED: f64 = 1.1;
 
 impl Pulls {
     /// Creates a collection without pulls.
     pub(crate) const fn none() -> Self {
-        Self { pulls: Vec::new(), holds: Vec::new() }
+        Self { pulls: Vec::new(), repaints: Vec::new() }
     }
 
     /// Adds a pull. `weight` is w ≥ 0 and finite (values up to 1e6 are exact enough); `shift` is w·(target − base).
@@ -51,37 +65,61 @@ impl Pulls {
         self.pulls.push(Pull { shift, weight, rank: Some(rank) });
     }
 
-    /// Adds a hold, which moves the mean by `shift` = target − base in cells that nothing pulls. `cells`, [n, 1, h, w]
-    /// of booleans, are those that may be held; of several holds, the first acts in the cells that all of them have.
-    pub(crate) fn hold(&mut self, shift: Tensor, cells: Tensor) {
-        self.holds.push(Hold { shift, cells });
+    /// Adds a repaint.
+    ///
+    /// Repaints pull together: toward the content plus the sum of their changes, with the largest of their weights.
+    /// Where their shares of a cell exceed the cell, only the repaint with the largest rank changes the cell. In images
+    /// with a repaint, cells that nothing pulls are set to the content, so that the surroundings of a changed object
+    /// stay as they were.
+    pub(crate) fn repaint(&mut self, repaint: Repaint) {
+        self.repaints.push(repaint);
     }
 
-    /// The mean after all pulls and holds; the same tensor if there are none.
+    /// The mean after all pulls and repaints; the same tensor if there are none.
     ///
     /// # Errors
     /// libtorch's error if shapes do not fit each other.
     pub(crate) fn apply(&self, mean: &Tensor) -> Result<Tensor> {
-        let mut settled = self.settled()?.into_iter();
-        let Some((mut shift, mut weight)) = settled.next() else { return self.held(mean) };
+        let repainted = self.repainted()?;
+        let mut settled = self.settled()?;
+        let mut still = mean.shallow_clone();
+        if let Some((shift, weight)) = repainted {
+            let held = weight.f_amax([1i64, 2, 3], true)?.f_gt(0.0)?;
+            still = mean.f_add(&shift)?.f_where_self(&held, mean)?;
+            settled.push((shift.f_mul(&weight)?, weight));
+        }
+        let mut settled = settled.into_iter();
+        let Some((mut shift, mut weight)) = settled.next() else { return Ok(still) };
         for (other_shift, other_weight) in settled {
             (shift, weight) = (shift.f_add(&other_shift)?, weight.f_add(&other_weight)?);
         }
         // mean + k·(Σ shift/Σ w), k = Σ w/(1 + Σ w)
         let strength = weight.f_div(&weight.f_add_scalar(1.0)?)?;
         let moved = mean.f_add(&shift.f_div(&weight)?.f_mul(&strength)?)?;
-        let held = self.held(mean)?;
-        Ok(moved.f_where_self(&weight.f_gt(0.0)?, &held)?)
+        Ok(moved.f_where_self(&weight.f_gt(0.0)?, &still)?)
     }
 
-    /// The mean after all holds, without pulls.
-    fn held(&self, mean: &Tensor) -> Result<Tensor> {
-        let Some(Hold { shift, .. }) = self.holds.first() else { return Ok(mean.shallow_clone()) };
-        let mut held = mean.f_add(shift)?;
-        for Hold { cells, .. } in &self.holds {
-            held = held.f_where_self(cells, mean)?;
+    /// The shift and the weight of all repaints together.
+    fn repainted(&self) -> Result<Option<(Tensor, Tensor)>> {
+        let Some(first) = self.repaints.first() else { return Ok(None) };
+        let mut shares = first.share.shallow_clone();
+        let mut weight = first.weight.shallow_clone();
+        for other in self.repaints.iter().skip(1) {
+            (shares, weight) = (shares.f_add(&other.share)?, weight.f_maximum(&other.weight)?);
         }
-        Ok(held)
+        let contested = shares.f_gt(CONTESTED)?;
+        let ranks: Vec<Tensor> = self
+            .repaints
+            .iter()
+            .map(|repaint| Ok(repaint.rank.f_masked_fill(&repaint.share.f_le(0.0)?, f64::NEG_INFINITY)?))
+            .collect::<Result<_>>()?;
+        let winner = Tensor::f_stack(&Tensor::f_broadcast_tensors(&ranks)?, 0)?.f_argmax(0, false)?;
+        let mut shift = first.shift.shallow_clone();
+        for (place, repaint) in (0i64..).zip(&self.repaints) {
+            let lost = winner.f_ne(place)?.f_logical_and(&contested)?;
+            shift = shift.f_add(&repaint.change.f_masked_fill(&lost, 0.0)?)?;
+        }
+        Ok(Some((shift, weight)))
     }
 
     /// The (shift, weight) of every pull. Both are 0 for a ranked pull in cells where another ranked pull acts.
@@ -182,16 +220,27 @@ mod tests {
     }
 
     #[test]
-    fn holds_act_where_all_agree_and_nothing_pulls() {
+    fn repaints_add_up_where_they_share_cells() {
         let row = |values: [f32; 4]| Tensor::from_slice(&values).reshape([1, 1, 1, 4]);
+        // The content is 5 everywhere. Both repaints share the first cell and contest the third. The last cell keeps
+        // the content.
+        let repaint = |change: f32, share: [f32; 4], rank: f32| Repaint {
+            shift: row([4.0; 4]),
+            change: row([change; 4]) * row(share).gt(0.0).to_kind(Kind::Float),
+            weight: row(share).gt(0.0).to_kind(Kind::Float) * 1e6,
+            share: row(share),
+            rank: row([rank; 4]),
+        };
         let mean = row([1.0; 4]);
         let mut pulls = Pulls::none();
-        pulls.hold(row([4.0; 4]), row([1., 1., 1., 0.]).gt(0.0));
-        assert_eq!(pulls.apply(&mean).unwrap(), row([5., 5., 5., 1.]));
-        pulls.hold(row([9.0; 4]), row([1., 1., 0., 1.]).gt(0.0));
-        assert_eq!(pulls.apply(&mean).unwrap(), row([5., 5., 1., 1.]), "the first hold, in the cells of both");
-        pulls.add(row([0., 6., 0., 0.]), row([0., 1., 0., 0.]));
-        assert_eq!(pulls.apply(&mean).unwrap(), row([5., 4., 1., 1.]), "a pull is stronger than a hold");
+        pulls.repaint(repaint(10.0, [0.5, 1.0, 1.0, 0.0], 0.2));
+        let near = |pulls: &Pulls, want: [f32; 4]| pulls.apply(&mean).unwrap().allclose(&row(want), 0.0, 1e-3, false);
+        assert!(near(&pulls, [15.0, 15.0, 15.0, 5.0]));
+        pulls.repaint(repaint(100.0, [0.5, 0.0, 1.0, 0.0], 0.9));
+        assert!(near(&pulls, [115.0, 15.0, 105.0, 5.0]));
+        let mut weak = Pulls::none();
+        weak.repaint(Repaint { weight: row([0.0, 1.0, 3.0, 0.0]), ..repaint(10.0, [0.5, 1.0, 1.0, 0.0], 0.2) });
+        assert!(near(&weak, [15.0, 8.0, 11.5, 5.0]), "a weight of w reaches w/(1 + w) of the way");
     }
 
     #[test]

@@ -8,6 +8,8 @@ const CELLS: i64 = 2;
 /// Regularization ε of the filter: differences of color count little if their variance, of channels in 0..=1, is below
 /// this value.
 const EPSILON: f64 = 1e-3;
+/// Regularization ε where a mask is feathered: all but the noise of a decoder counts.
+const FINE: f64 = 2e-4;
 /// Number of times that the map is filtered.
 const ROUNDS: usize = 2;
 
@@ -22,39 +24,77 @@ const ROUNDS: usize = 2;
 /// Source: He, Sun and Tang, "Guided Image Filtering" (ECCV 2010), 3.4, for colors; R² is ours.
 pub(crate) fn outlined(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
     let (_, _, height, width) = picture.size4()?;
-    let radius = CELLS * cell;
-    let window = |x: &Tensor| mean(x, radius);
-    let colors = picture.f_to_kind(Kind::Float)?.f_mul_scalar(0.5)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
-    let middle = window(&colors)?;
-    let channel = |x: &Tensor, i: i64| x.f_narrow(1, i, 1);
-    let covariance = |i: i64, j: i64| -> Result<Tensor> {
-        let product = channel(&colors, i)?.f_mul(&channel(&colors, j)?)?;
-        let plain = window(&product)?.f_sub(&channel(&middle, i)?.f_mul(&channel(&middle, j)?)?)?;
-        Ok(if i == j { plain.f_add_scalar(EPSILON)? } else { plain })
-    };
-    let inverse = Inverse::of([
-        covariance(0, 0)?,
-        covariance(0, 1)?,
-        covariance(0, 2)?,
-        covariance(1, 1)?,
-        covariance(1, 2)?,
-        covariance(2, 2)?,
-    ])?;
-    let over_channels = |x: &Tensor| x.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
+    let guide = Guide::new(picture, CELLS * cell, EPSILON)?;
     let map = map.f_to_kind(Kind::Float)?.f_to_device(picture.device())?;
     let mut map = map.f_upsample_bicubic2d([height, width], false, None, None)?.f_clamp(0.0, 1.0)?;
     for _ in 0..ROUNDS {
-        let share = window(&map)?;
-        let with_color = window(&colors.f_mul(&map)?)?.f_sub(&middle.f_mul(&share)?)?;
-        let a = inverse.times(&with_color)?;
-        let b = share.f_sub(&over_channels(&a.f_mul(&middle)?)?)?;
-        let found = over_channels(&window(&a)?.f_mul(&colors)?)?.f_add(&window(&b)?)?.f_clamp(0.0, 1.0)?;
+        let Filtered { map: found, explained } = guide.filter(&map)?;
         // Where the colors do not explain the map, the map stays.
-        let variance = window(&map.f_square()?)?.f_sub(&share.f_square()?)?.f_add_scalar(1e-6)?;
-        let trust = window(&over_channels(&a.f_mul(&with_color)?)?.f_div(&variance)?.f_clamp(0.0, 1.0)?)?;
-        map = map.f_add(&found.f_sub(&map)?.f_mul(&trust)?)?;
+        map = map.f_add(&found.f_sub(&map)?.f_mul(&explained)?)?;
     }
     Ok(map)
+}
+
+/// Softens the edges of a mask, [n, 1, H, W] of 0 and 1, to the shares that its pixels have in the colors of a picture,
+/// [n, 3, H, W] in -1..=1. Edges of the mask are accurate to `radius` pixels.
+///
+/// Source: He, Sun and Tang, "Guided Image Filtering" (ECCV 2010), 4: feathering.
+pub(crate) fn feathered(mask: &Tensor, picture: &Tensor, radius: i64) -> Result<Tensor> {
+    Ok(Guide::new(picture, radius, FINE)?.filter(mask)?.map)
+}
+
+/// A picture that guides a filter.
+struct Guide {
+    /// The colors in 0..=1, [n, 3, H, W].
+    colors: Tensor,
+    /// Means of the windows, [n, 3, H, W].
+    middle: Tensor,
+    /// Inverses of the windows' covariances.
+    inverse: Inverse,
+    radius: i64,
+}
+
+/// A map that was filtered, and the share of its variance that colors explain, both [n, 1, H, W] in 0..=1.
+struct Filtered {
+    map: Tensor,
+    explained: Tensor,
+}
+
+impl Guide {
+    fn new(picture: &Tensor, radius: i64, epsilon: f64) -> Result<Self> {
+        let window = |x: &Tensor| mean(x, radius);
+        let colors = picture.f_to_kind(Kind::Float)?.f_mul_scalar(0.5)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
+        let middle = window(&colors)?;
+        let channel = |x: &Tensor, i: i64| x.f_narrow(1, i, 1);
+        let covariance = |i: i64, j: i64| -> Result<Tensor> {
+            let product = channel(&colors, i)?.f_mul(&channel(&colors, j)?)?;
+            let plain = window(&product)?.f_sub(&channel(&middle, i)?.f_mul(&channel(&middle, j)?)?)?;
+            Ok(if i == j { plain.f_add_scalar(epsilon)? } else { plain })
+        };
+        let inverse = Inverse::of([
+            covariance(0, 0)?,
+            covariance(0, 1)?,
+            covariance(0, 2)?,
+            covariance(1, 1)?,
+            covariance(1, 2)?,
+            covariance(2, 2)?,
+        ])?;
+        Ok(Self { colors, middle, inverse, radius })
+    }
+
+    fn filter(&self, map: &Tensor) -> Result<Filtered> {
+        let Self { colors, middle, inverse, radius } = self;
+        let window = |x: &Tensor| mean(x, *radius);
+        let over_channels = |x: &Tensor| x.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
+        let share = window(map)?;
+        let with_color = window(&colors.f_mul(map)?)?.f_sub(&middle.f_mul(&share)?)?;
+        let a = inverse.times(&with_color)?;
+        let b = share.f_sub(&over_channels(&a.f_mul(middle)?)?)?;
+        let found = over_channels(&window(&a)?.f_mul(colors)?)?.f_add(&window(&b)?)?.f_clamp(0.0, 1.0)?;
+        let variance = window(&map.f_square()?)?.f_sub(&share.f_square()?)?.f_add_scalar(1e-6)?;
+        let explained = window(&over_channels(&a.f_mul(&with_color)?)?.f_div(&variance)?.f_clamp(0.0, 1.0)?)?;
+        Ok(Filtered { map: found, explained })
+    }
 }
 
 /// Returns the share of every cell where an outlined map, [n, 1, H, W], is 0.5 or more: [n, 1, h, w]. `cell` is the

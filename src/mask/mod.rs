@@ -2,10 +2,13 @@
 //! box, a union of regions, or one of these for each image.
 
 mod alike;
+mod blur;
 mod distance;
 mod guided_filter;
+mod histogram;
 mod label_map;
 mod material;
+mod matte;
 mod otsu;
 mod pieces;
 mod region;
@@ -15,10 +18,12 @@ pub use region::Region;
 pub use resample::Resample;
 
 pub(crate) use alike::alike;
+pub(crate) use blur::blur;
 pub(crate) use distance::distances;
 pub(crate) use guided_filter::{covered, outlined};
 pub(crate) use label_map::LabelMap;
-pub(crate) use material::material;
+pub(crate) use material::Material;
+pub(crate) use matte::Matte;
 pub(crate) use otsu::otsu;
 pub(crate) use pieces::pieces;
 pub(crate) use region::has_images;

@@ -51,21 +51,33 @@ pub struct Recorded {
     current: Option<i64>,
 }
 
-/// Clean latents of a first pass, [n, 4, h, w] f32.
+/// The findings of a first pass: clean latents, the object's map, and the protected cells.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Seen {
-    /// The latent at the first step of a force.
+    /// The clean latent at the first step of a force, [n, 4, h, w] f32.
     #[serde(with = "tensor")]
     pub first: Tensor,
-    /// The latent at the end.
+    /// The clean latent at the end, [n, 4, h, w] f32.
     #[serde(with = "tensor")]
     pub last: Tensor,
+    /// The map of the force's object, [n, 1, h, w] f32.
+    #[serde(with = "tensor")]
+    pub found: Tensor,
+    /// The protected cells, [n, 1, h, w] of 0 and 1.
+    #[serde(with = "tensor")]
+    pub spared: Tensor,
 }
 
 impl Seen {
-    /// Returns the latents on a device; on their own device, they share memory.
+    /// Returns the tensors on a device; on their own device, they share memory.
     pub(crate) fn on(&self, device: Device) -> Result<Self> {
-        Ok(Self { first: self.first.f_to_device(device)?, last: self.last.f_to_device(device)? })
+        let on = |x: &Tensor| x.f_to_device(device);
+        Ok(Self { first: on(&self.first)?, last: on(&self.last)?, found: on(&self.found)?, spared: on(&self.spared)? })
+    }
+
+    /// Returns true if the run of these tensors had this grid and this number of images.
+    pub(crate) fn fits(&self, grid: Grid, images: i64) -> bool {
+        matches!(self.last.size().as_slice(), [n, _, h, w] if (*n, *h, *w) == (images, grid.h, grid.w))
     }
 }
 
@@ -98,8 +110,10 @@ impl Recorded {
             ("range", Tensor::f_from_slice(&[self.range])?),
             ("maps", self.maps.shallow_clone()),
         ];
-        let seen = self.seen.as_ref().map(|Seen { first, last }| [("first", first), ("last", last)]);
-        let seen = seen.into_iter().flatten().map(|(name, latent)| (name, latent.shallow_clone()));
+        let seen = self.seen.iter().flat_map(|Seen { first, last, found, spared }| {
+            let named = [("first", first), ("last", last), ("found", found), ("spared", spared)];
+            named.map(|(name, tensor)| (name, tensor.shallow_clone()))
+        });
         let tensors: Tensors = named.into_iter().chain(seen).map(|(name, tensor)| (name.to_owned(), tensor)).collect();
         write_safetensors(&tensors, path)
     }
@@ -117,7 +131,11 @@ impl Recorded {
         let numbers = |tensor: Tensor| -> Result<Vec<f64>> { Ok(Vec::try_from(&tensor.f_to_kind(Kind::Double)?)?) };
         let (timesteps, range) = (numbers(take("timesteps")?)?, numbers(take("range")?)?);
         let maps = Self::new(timesteps, take("maps")?, range.first().copied().unwrap_or(1.0))?;
-        let seen = take("first").ok().zip(take("last").ok()).map(|(first, last)| Seen { first, last });
+        let (first, last, found, spared) = (take("first"), take("last"), take("found"), take("spared"));
+        let seen = match (first, last, found, spared) {
+            (Ok(first), Ok(last), Ok(found), Ok(spared)) => Some(Seen { first, last, found, spared }),
+            _ => None,
+        };
         Ok(Self { seen, ..maps })
     }
 }

@@ -595,14 +595,15 @@ fn cells_without_the_thing_keep_their_content() -> Result<()> {
     let plain = run(Vec::new())?;
     let exact = |phrase: &str, color| ColorForce::exact(phrase, color).tune(|options| options.trim = 0);
     let (mut skin, mut hair) = (exact("skin", Rgb(30, 144, 255)), exact("hair", GOLD));
-    // The largest change in cells that have nothing of the things, and the change under the masks.
+    // The largest change in cells that are not next to the things, and the change under the masks.
     let changes = |forced: &Tensor, forces: &[&ColorForce]| -> Result<(f64, f64)> {
         let changed = (forced - &plain).abs().amax([1i64].as_slice(), true);
-        let share = |force: &&ColorForce| Ok(force.saliency_maps()?.select(0, 0).unsqueeze(1));
+        let share = |force: &&ColorForce| Ok(force.masks()?.select(0, 0).unsqueeze(1));
         let shares: Vec<Tensor> = forces.iter().map(share).collect::<Result<_>>()?;
         let share = shares.into_iter().reduce(|a, b| a.maximum(&b)).expect("a force");
         let inside = |cells: Tensor| changed.masked_select(&cells).max().double_value(&[]);
-        Ok((inside(share.lt(0.03)), inside(share.ge(0.5))))
+        let near = share.ge(0.03).to_kind(Kind::Float).max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false);
+        Ok((inside(near.lt(0.5)), inside(share.ge(0.5))))
     };
     let forced = run(vec![&mut skin])?;
     let (held, colored) = changes(&forced, &[&skin])?;

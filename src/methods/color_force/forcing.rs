@@ -3,11 +3,12 @@
 use super::comparison::undecided;
 use super::feedback::Controlled;
 use super::finder::Finder;
-use super::hold::Hold;
+use super::maps::{maps, of_image, picture};
 use super::options::ForceOptions;
 use super::protect::Protected;
+use super::repainting::{Repainting, touched};
 use super::report::Trace;
-use super::run::{FirstPass, Forcing, MapSource, Maps};
+use super::run::{FirstPass, Forcing, MapSource, Maps, Material};
 use super::settings::Settings;
 use super::trim::UNSHOWABLE;
 use super::{ColorForce, ColorWarning, Feedback, ForceTarget, ForcedStep, Overlap, Texture};
@@ -17,7 +18,6 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Plan, Report, Setup};
-use crate::mask::{alike, covered, material, outlined};
 use crate::prompt::Prompt;
 use crate::recipe::Recipe;
 use crate::saliency::is_flat;
@@ -42,32 +42,6 @@ impl ColorForce {
         self.saliencies()
     }
 
-    /// Returns the maps of a first pass; `None` if the saliency has no map. With `image`, the maps are those of this
-    /// image alone, otherwise those of all images. `seen` is the last clean latent of the first pass.
-    pub(super) fn first_pass_maps(
-        &self,
-        seen: Option<&Tensor>,
-        image: Option<i64>,
-        codec: &dyn Codec,
-    ) -> Result<Option<Maps>> {
-        let of_image = |x: &Tensor| of_image(x, image);
-        let Some(found) = self.saliency.map()?.as_ref().map(of_image).transpose()? else { return Ok(None) };
-        let ForceOptions { outlines, material, alike: by_color, .. } = self.settings.options;
-        let seen = seen.filter(|_| outlines || by_color).map(of_image).transpose()?;
-        let picture = seen.map(|x0| picture(&x0, codec)).transpose()?;
-        let found = match &picture {
-            Some(picture) if by_color => alike(&found, picture)?,
-            _ => found,
-        };
-        let own = match &picture {
-            Some(picture) if outlines => along_outlines(&found, picture, codec.cell(), material)?,
-            _ => found.shallow_clone(),
-        };
-        let others = maps(&self.protected)?;
-        let others = others.iter().map(|map| map.as_ref().map(of_image).transpose()).collect::<Result<_>>()?;
-        Ok(Some(Maps { own, found, others, picture }))
-    }
-
     /// Returns the competitions of words in the images of the run.
     pub(super) fn contests(&self) -> Result<Vec<Competition>> {
         let all = self.saliency.competitions()?;
@@ -85,13 +59,13 @@ impl ColorForce {
         Ok(())
     }
 
-    /// Returns the pull of this step; `None` if nothing is forced. If `record` is the clean latent before the force,
-    /// the step is recorded. Callers pass `record` once per step.
-    fn pull(&mut self, step: &Step, record: Option<&Tensor>) -> Result<Option<Pull>> {
+    /// Returns the pull of this step; `None` if nothing is forced. `x0` is the clean latent before the force. Callers
+    /// `record` each step once.
+    fn pull(&mut self, step: &Step, x0: &Tensor, record: bool) -> Result<Option<Pull>> {
         let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
         let (map, found, others) = match &mut run.source {
             MapSource::FirstPass(FirstPass { first, last }) => {
-                if let Some(x0) = record {
+                if record {
                     if first.is_none() && self.settings.covers(step) {
                         *first = Some(x0.shallow_clone());
                     }
@@ -113,22 +87,36 @@ impl ColorForce {
             run.trace.warn(ColorWarning::NoSaliency { timestep: step.timestep });
             return Ok(None);
         };
-        let (levels, clamped) = self.settings.cutoff.levels(&map, self.saliency.range(), run.levels.as_ref())?;
-        if clamped {
-            run.trace.warn(ColorWarning::AreaClamped);
-        }
-        let mut mask = self.settings.mask(&map, &levels, run.mask.as_ref())?;
-        run.levels = Some(levels);
-        let whole = mask.shallow_clone();
-        for (protected, other) in self.protected.iter_mut().zip(&others) {
-            if let Some(other) = other {
-                let ForceOptions { protect_mode, protect_grow, .. } = self.settings.options;
-                mask = protected.spare(&mask, other, &found, protect_mode, protect_grow)?;
+        let repaints = match &mut run.repainting {
+            Some(repainting) if self.settings.options.target != ForceTarget::Mean => repainting.is_possible(x0)?,
+            _ => false,
+        };
+        let mut mask = match &run.repainting {
+            Some(repainting) if repaints => repainting.share.shallow_clone(),
+            _ => {
+                let (levels, clamped) =
+                    self.settings.cutoff.levels(&map, self.saliency.range(), run.levels.as_ref())?;
+                if clamped {
+                    run.trace.warn(ColorWarning::AreaClamped);
+                }
+                let mask = self.settings.mask(&map, &levels, run.mask.as_ref())?;
+                run.levels = Some(levels);
+                mask
             }
-        }
-        let sum = |mask: &Tensor| mask.f_sum(Kind::Double)?.f_double_value(&[]);
-        if !self.protected.is_empty() && sum(&mask)? < 0.5 * sum(&whole)? {
-            run.trace.warn(ColorWarning::MostlyProtected);
+        };
+        // A first pass's material has no protected pixels.
+        if !(repaints && matches!(run.source, MapSource::Kept(_))) {
+            let whole = mask.shallow_clone();
+            let rule = self.settings.options.protection();
+            for (protected, other) in self.protected.iter_mut().zip(&others) {
+                if let Some(other) = other {
+                    mask = protected.spare(&mask, other, &found, rule)?;
+                }
+            }
+            let sum = |mask: &Tensor| mask.f_sum(Kind::Double)?.f_double_value(&[]);
+            if !self.protected.is_empty() && sum(&mask)? < 0.5 * sum(&whole)? {
+                run.trace.warn(ColorWarning::MostlyProtected);
+            }
         }
         let variance = self.settings.variance(step)?;
         let color_vars = match &run.feedback {
@@ -138,7 +126,7 @@ impl ColorForce {
         let weights: Vec<f64> = color_vars.iter().map(|c| self.settings.weight(step, variance, *c)).collect();
         let areas = Vec::<f64>::try_from(&mask.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Double)?)?;
         let empty = areas.iter().all(|area| *area == 0.0);
-        if let Some(x0) = record {
+        if record {
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
             let (color_var, weight) = (mean(&color_vars), mean(&weights));
             let (index, timestep, flat) = (step.index, step.timestep, is_flat(&map)?);
@@ -149,53 +137,49 @@ impl ColorForce {
         if empty || weights.iter().all(|weight| *weight == 0.0) {
             return Ok(None);
         }
-        let gold = run.gold.latent.shallow_clone();
+        let cells = if repaints { touched(&mask)?.f_to_kind(Kind::Float)? } else { mask.shallow_clone() };
         let weight = match weights.as_slice() {
-            [weight] => mask.f_mul_scalar(*weight)?,
+            [weight] => cells.f_mul_scalar(*weight)?,
             each => {
                 let each = Tensor::f_from_slice(each)?.f_to_kind(Kind::Float)?.f_reshape([-1, 1, 1, 1])?;
-                mask.f_mul(&each.f_to_device(mask.device())?)?
+                cells.f_mul(&each.f_to_device(mask.device())?)?
             }
         };
-        Ok(Some(Pull { gold, weight, mask, saliency: map }))
+        let gold = run.gold.latent.shallow_clone();
+        Ok(Some(Pull { gold, weight, mask, saliency: if repaints { found } else { map }, repaints }))
     }
-}
 
-/// Brings a map of latent cells, [n, 1, h, w], to the outlines of a picture, [n, 3, H, W]. `cell` is the side of a
-/// latent cell in pixels.
-///
-/// With `only_material`, a cell of the result is the share of its pixels that are the object's material. If no cell of
-/// an image reaches .5, lines and highlights count too. If no cell reaches .5 with them, the map of this image stays as
-/// it is.
-fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64, only_material: bool) -> Result<Tensor> {
-    let place = outlined(map, picture, cell)?;
-    let or_else = |inside: &Tensor, other: &Tensor| -> Result<Tensor> {
-        let found = covered(inside, cell)?.f_to_device(map.device())?;
-        let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;
-        Ok(found.f_where_self(&any, other)?)
-    };
-    let whole = or_else(&place, map)?;
-    if only_material { or_else(&material(&place, picture)?, &whole) } else { Ok(whole) }
-}
+    /// Adds a pull on `base` to the pulls of a step.
+    fn add(&self, pull: Pull, base: &Tensor, pulls: &mut Pulls) -> Result<()> {
+        let Pull { gold, mask, weight, saliency, repaints } = pull;
+        if let Some(repainting) = self.run.as_ref().and_then(|run| run.repainting.as_ref()).filter(|_| repaints) {
+            return repainting.add_to(pulls, base, weight, saliency);
+        }
+        let shift = self.settings.options.texture.part(&gold.f_sub(base)?, &mask)?.f_mul(&weight)?;
+        match self.settings.options.overlap {
+            Overlap::Blend => pulls.add(shift, weight),
+            Overlap::Winner => pulls.add_ranked(shift, weight, saliency),
+        }
+        Ok(())
+    }
 
-/// Returns the row of one image, or all rows. A tensor with one row serves every image.
-fn of_image(x: &Tensor, image: Option<i64>) -> Result<Tensor> {
-    let row = image.filter(|_| x.size().first() != Some(&1));
-    row.map_or_else(|| Ok(x.shallow_clone()), |row| Ok(x.f_narrow(0, row, 1)?))
-}
-
-/// Decodes a clean latent: [n, 4, h, w] → [n, 3, H, W].
-fn picture(x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
-    // Images are decoded one by one, so that each image equals the image decoded alone, and memory for one image is
-    // enough.
-    let images =
-        (0..x0.size4()?.0).map(|image| codec.decode(&x0.f_narrow(0, image, 1)?)).collect::<Result<Vec<_>>>()?;
-    Ok(Tensor::f_cat(&images, 0)?)
-}
-
-/// Returns the present maps of the protected objects.
-fn maps(protected: &[Protected]) -> Result<Vec<Option<Tensor>>> {
-    protected.iter().map(|protected| protected.saliency.map()).collect()
+    /// Returns the repainting of a run that is the same as the first pass up to the force's first step.
+    fn repainting(&self, source: &MapSource, seen: Option<Seen>, setup: &Setup<'_>) -> Result<Option<Repainting>> {
+        let Settings { options: ForceOptions { material, .. }, color, .. } = &self.settings;
+        let (seen, matte, picture) = match (source, &self.replayed, seen) {
+            (MapSource::Kept(Maps { picture: Some(picture), material: Some(material), .. }), _, Some(seen)) => {
+                (seen, material.matte.shallow_clone(), picture.shallow_clone())
+            }
+            (MapSource::Live, Some(seen), _) if *material && seen.fits(setup.grid, setup.images) => {
+                let picture = picture(&seen.last.f_to_device(setup.device)?, setup.codec)?;
+                let on_device = seen.on(setup.device)?;
+                let matte = self.matte(&on_device.found, &on_device.spared, &picture, setup.codec.cell())?;
+                (on_device, matte, picture)
+            }
+            _ => return Ok(None),
+        };
+        Repainting::new(&seen, matte, &picture, *color, setup.codec, setup.device).map(Some)
+    }
 }
 
 /// The pull of a force at one step: the color's latent, the mask, the weight w of each cell, and the saliency.
@@ -204,20 +188,8 @@ struct Pull {
     mask: Tensor,
     weight: Tensor,
     saliency: Tensor,
-}
-
-impl Pull {
-    /// Returns w times the part of gold − base that `texture` applies.
-    fn shift(&self, base: &Tensor, texture: Texture) -> Result<Tensor> {
-        Ok(texture.part(&self.gold.f_sub(base)?, &self.mask)?.f_mul(&self.weight)?)
-    }
-
-    fn add_to(self, pulls: &mut Pulls, shift: Tensor, overlap: Overlap) {
-        match overlap {
-            Overlap::Blend => pulls.add(shift, self.weight),
-            Overlap::Winner => pulls.add_ranked(shift, self.weight, self.saliency),
-        }
-    }
+    /// True if the pull is toward the recolored picture instead of the color's latent.
+    repaints: bool,
 }
 
 impl Guidance for ColorForce {
@@ -261,7 +233,15 @@ impl Guidance for ColorForce {
             Some(MapSource::FirstPass(seen)) if !setup.first_pass && self.settings.options.first_pass.is_some() => {
                 let maps = self.first_pass_maps(seen.last.as_ref(), setup.candidate, setup.codec)?;
                 let row = |x: Option<Tensor>| x.map(|x| of_image(&x, setup.candidate)).transpose();
-                (maps, row(seen.first)?.zip(row(seen.last)?).map(|(first, last)| Seen { first, last }))
+                let latents = row(seen.first)?.zip(row(seen.last)?);
+                let found = maps.as_ref().and_then(|maps| Some((&maps.found, &maps.material.as_ref()?.spared)));
+                let seen = latents.zip(found).map(|((first, last), (found, spared))| Seen {
+                    first,
+                    last,
+                    found: found.shallow_clone(),
+                    spared: spared.shallow_clone(),
+                });
+                (maps, seen)
             }
             _ => (None, None),
         };
@@ -298,9 +278,16 @@ impl Guidance for ColorForce {
             trace.warn(ColorWarning::FeedbackBlind { delta_e: misfit });
         }
         let candidate = setup.candidate;
-        let seen = seen.as_ref().or(self.replayed.as_ref()).filter(|_| settings.options.material);
-        let hold = seen.map(|seen| Hold::new(seen, setup.device)).transpose()?;
-        self.run = Some(Forcing { gold, mask, active: false, source, levels: None, feedback, trace, candidate, hold });
+        if let MapSource::Kept(Maps { found, material: Some(Material { spared, .. }), .. }) = &source {
+            let own = found.f_ge_tensor(&settings.cutoff.levels(found, self.saliency.range(), None)?.0)?;
+            let count = |cells: &Tensor| cells.f_sum(Kind::Double)?.f_double_value(&[]);
+            if count(&own.f_logical_and(&spared.f_gt(0.0)?)?)? > 0.5 * count(&own)? {
+                trace.warn(ColorWarning::MostlyProtected);
+            }
+        }
+        let repainting = self.repainting(&source, seen, setup)?;
+        self.run =
+            Some(Forcing { gold, mask, active: false, source, levels: None, feedback, trace, candidate, repainting });
         Ok(())
     }
 
@@ -350,16 +337,12 @@ impl Guidance for ColorForce {
             saliency.denoised(step, denoised)?;
         }
         if self.settings.options.target == ForceTarget::Denoised
-            && let Some(pull) = self.pull(step, (step.eval == 0).then_some(&denoised.x0))?
+            && let Some(pull) = self.pull(step, &denoised.x0, step.eval == 0)?
         {
             if step.eval == 0 {
                 self.observe(step, &denoised.x0, &pull.mask)?;
             }
-            if let Some(hold) = self.run.as_mut().and_then(|run| run.hold.as_mut()) {
-                hold.add_to(&mut denoised.pulls, &denoised.x0, &denoised.x0, &pull.saliency, &pull.mask)?;
-            }
-            let shift = pull.shift(&denoised.x0, self.settings.options.texture)?;
-            pull.add_to(&mut denoised.pulls, shift, self.settings.options.overlap);
+            self.add(pull, &denoised.x0, &mut denoised.pulls)?;
         }
         Ok(())
     }
@@ -370,15 +353,11 @@ impl Guidance for ColorForce {
         }
         let target = self.settings.options.target;
         if target != ForceTarget::Denoised
-            && let Some(pull) = self.pull(step, Some(&transition.x0))?
+            && let Some(pull) = self.pull(step, &transition.x0, true)?
         {
             self.observe(step, &transition.x0, &pull.mask)?;
             let base = if target == ForceTarget::Mean { &transition.mean } else { &transition.x0 };
-            if let Some(hold) = self.run.as_mut().and_then(|run| run.hold.as_mut()) {
-                hold.add_to(&mut transition.pulls, &transition.x0, base, &pull.saliency, &pull.mask)?;
-            }
-            let shift = pull.shift(base, self.settings.options.texture)?;
-            pull.add_to(&mut transition.pulls, shift, self.settings.options.overlap);
+            self.add(pull, base, &mut transition.pulls)?;
         }
         Ok(())
     }
@@ -389,7 +368,8 @@ impl Guidance for ColorForce {
         }
         let Some(run) = &mut self.run else { return Ok(()) };
         if self.settings.options.trim > 0 && run.gold.delta_e <= UNSHOWABLE {
-            run.trace.trim(latent, &self.settings, codec)?;
+            let repainting = run.repainting.as_ref().filter(|repainting| repainting.is_used());
+            run.trace.trim(latent, &self.settings, codec, repainting)?;
         }
         run.trace.finished(latent);
         Ok(())
@@ -405,7 +385,8 @@ impl Guidance for ColorForce {
                     MapSource::Kept(maps) => maps.picture.as_ref(),
                     _ => None,
                 };
-                run.trace.measure(picture, before, &self.settings)
+                let repainting = run.repainting.as_ref().filter(|repainting| repainting.is_used());
+                run.trace.measure(picture, before, &self.settings, repainting)
             }
             None => Ok(()),
         }

@@ -97,6 +97,11 @@ impl Place {
         Ok(Self { inside: cells, border: cell })
     }
 
+    /// Places a share of each pixel, [H, W] in 0..=1.
+    pub(super) fn of_share(share: &Tensor, cell: i64) -> Result<Self> {
+        Ok(Self { inside: share.f_ge(0.5)?.f_to_kind(Kind::Float)?, border: cell / 4 })
+    }
+
     /// Returns the pixels of the place, [H, W] of 0 and 1.
     pub(super) const fn inside(&self) -> &Tensor {
         &self.inside

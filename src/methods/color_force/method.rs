@@ -2,9 +2,9 @@
 
 use super::cutoff::Cutoff;
 use super::finder::{Competition, Finder, competing};
-use super::hold::Hold;
 use super::options::ForceOptions;
 use super::protect::Protected;
+use super::repainting::Repainting;
 use super::report::ColorReport;
 use super::run::Forcing;
 use super::settings::Settings;
@@ -349,7 +349,7 @@ impl ColorForce {
         let run = self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?;
         let trace = &run.trace;
         let mut maps = Recorded::new(trace.timesteps(), trace.saliency()?, self.saliency.range())?;
-        maps.seen = run.hold.as_ref().and_then(Hold::used).map(|seen| seen.on(Device::Cpu)).transpose()?;
+        maps.seen = run.repainting.as_ref().and_then(Repainting::used).map(|seen| seen.on(Device::Cpu)).transpose()?;
         Ok(maps)
     }
 

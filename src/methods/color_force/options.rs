@@ -115,6 +115,11 @@ impl Default for ForceOptions {
 }
 
 impl ForceOptions {
+    /// Returns the rule for protected cells, and the number of cells by which they grow.
+    pub(super) const fn protection(&self) -> (ProtectMode, i64) {
+        (self.protect_mode, self.protect_grow)
+    }
+
     /// Returns the options of [`ColorForce::exact`](super::ColorForce::exact).
     #[must_use]
     pub fn exact() -> Self {

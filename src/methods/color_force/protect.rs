@@ -36,27 +36,38 @@ impl Protected {
         self.levels = None;
     }
 
-    /// Removes the protected cells, grown by `grow` cells, from `mask`. `map` is the saliency of the protected object,
-    /// and `forced` is the saliency of the force; all are [n, 1, h, w]. A cell is protected where `map` reaches its
-    /// cutoff, and with [`ProtectMode::Compete`] only if `map` is also at least `forced` there.
+    /// Removes the protected cells from `mask`, [n, 1, h, w], by a rule for [`cells`](Self::cells).
     pub(super) fn spare(
         &mut self,
         mask: &Tensor,
         map: &Tensor,
         forced: &Tensor,
-        mode: ProtectMode,
-        grow: i64,
+        rule: (ProtectMode, i64),
     ) -> Result<Tensor> {
-        let (levels, _) = self.cutoff.levels(map, self.saliency.range(), self.levels.as_ref())?;
-        let mut mine = map.f_ge_tensor(&levels)?;
-        if mode == ProtectMode::Compete {
-            mine = mine.f_logical_and(&map.f_ge_tensor(forced)?)?;
-        }
+        let (cells, levels) = self.cells(map, forced, rule)?;
         self.levels = Some(levels);
-        let mut mine = mine.f_to_kind(Kind::Float)?;
-        if grow > 0 {
-            mine = mine.f_max_pool2d([2 * grow + 1; 2], [1, 1], [grow; 2], [1, 1], false)?;
+        Ok(mask.f_mul(&cells.f_neg()?.f_add_scalar(1.0)?)?)
+    }
+
+    /// Returns the protected cells, [n, 1, h, w] of 0 and 1, and the cutoffs, [n, 1, 1, 1]. `map` is the saliency of
+    /// the protected object, and `forced` is the saliency of the force. A cell is protected where `map` reaches its
+    /// cutoff, and with [`ProtectMode::Compete`] only if `map` is also at least `forced` there. Protected cells grow by
+    /// `grow` cells.
+    pub(super) fn cells(
+        &self,
+        map: &Tensor,
+        forced: &Tensor,
+        (mode, grow): (ProtectMode, i64),
+    ) -> Result<(Tensor, Tensor)> {
+        let (levels, _) = self.cutoff.levels(map, self.saliency.range(), self.levels.as_ref())?;
+        let mut cells = map.f_ge_tensor(&levels)?;
+        if mode == ProtectMode::Compete {
+            cells = cells.f_logical_and(&map.f_ge_tensor(forced)?)?;
         }
-        Ok(mask.f_mul(&mine.f_neg()?.f_add_scalar(1.0)?)?)
+        let mut cells = cells.f_to_kind(Kind::Float)?;
+        if grow > 0 {
+            cells = cells.f_max_pool2d([2 * grow + 1; 2], [1, 1], [grow; 2], [1, 1], false)?;
+        }
+        Ok((cells, levels))
     }
 }

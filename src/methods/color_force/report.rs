@@ -3,6 +3,7 @@
 use super::comparison::compare;
 use super::gold::Gold;
 use super::measure::{ColorStat, MET, NEAR, Place, measure, within};
+use super::repainting::Repainting;
 use super::seen_color::Seen;
 use super::settings::Settings;
 use super::trim::{Trimmed, trim};
@@ -280,7 +281,13 @@ impl Trace {
 
     /// Measures the picture, [n, 3, H, W] in -1..=1, in the region.
     /// `before` is the first pass's picture, if there was one.
-    pub(super) fn measure(&mut self, picture: &Tensor, before: Option<&Tensor>, settings: &Settings) -> Result<()> {
+    pub(super) fn measure(
+        &mut self,
+        picture: &Tensor,
+        before: Option<&Tensor>,
+        settings: &Settings,
+        repainting: Option<&Repainting>,
+    ) -> Result<()> {
         self.painted.clear();
         let Some(region) = self.region()? else { return Ok(()) };
         self.seen.picture(picture)?;
@@ -288,7 +295,10 @@ impl Trace {
         for image in 0..self.images {
             let mask = region.f_select(0, image)?;
             let picture = picture.f_select(0, image)?;
-            let place = Place::of(&mask, &picture, self.cell, settings.options.outlines)?;
+            let place = match repainting {
+                Some(repainting) => Place::of_share(&repainting.share_of(image)?, self.cell)?,
+                None => Place::of(&mask, &picture, self.cell, settings.options.outlines)?,
+            };
             let Some(pixels) = place.pixels(&picture)? else { continue };
             let area = mask.f_mean(Kind::Double)?.f_double_value(&[])?;
             let mut painted = PaintedColor::new(image as usize, &pixels, area, settings.options.stat, settings.color)?;
@@ -306,16 +316,24 @@ impl Trace {
     }
 
     /// Trims every image of a finished latent, [n, 4, h, w], in the region.
-    pub(super) fn trim(&mut self, latent: &mut Tensor, settings: &Settings, codec: &dyn Codec) -> Result<()> {
+    pub(super) fn trim(
+        &mut self,
+        latent: &mut Tensor,
+        settings: &Settings,
+        codec: &dyn Codec,
+        repainting: Option<&Repainting>,
+    ) -> Result<()> {
         self.trimmed.clear();
         let Some(region) = self.region()? else { return Ok(()) };
         for image in 0..self.images {
             let mask = region.f_select(0, image)?;
-            if mask.f_sum(Kind::Double)?.f_double_value(&[])? == 0.0 {
+            if repainting.is_none() && mask.f_sum(Kind::Double)?.f_double_value(&[])? == 0.0 {
                 continue;
             }
             let one = latent.f_narrow(0, image, 1)?;
-            let (moved, trimmed) = trim(&one, &mask, image as usize, settings, codec)?;
+            let Some((moved, trimmed)) = trim(&one, &mask, image as usize, settings, codec, repainting)? else {
+                continue;
+            };
             latent.f_narrow(0, image, 1)?.f_copy_(&moved)?;
             self.trimmed.push(trimmed);
         }

@@ -2,8 +2,9 @@
 
 use super::feedback::Controlled;
 use super::gold::Gold;
-use super::hold::Hold;
+use super::repainting::Repainting;
 use super::report::Trace;
+use crate::mask::Matte;
 use tch::Tensor;
 
 /// The state of one run of a force.
@@ -20,8 +21,8 @@ pub(super) struct Forcing {
     pub trace: Trace,
     /// The image of the first pass that this run continues; `None` for all images.
     pub candidate: Option<i64>,
-    /// The content of cells that have nothing of the object.
-    pub hold: Option<Hold>,
+    /// The repainting of the first pass's picture; `None` unless only material is forced.
+    pub repainting: Option<Repainting>,
 }
 
 /// The source of a run's saliency maps.
@@ -54,4 +55,13 @@ pub(super) struct Maps {
     pub others: Vec<Option<Tensor>>,
     /// The first pass's picture, [n, 3, H, W] in -1..=1; `None` unless masks follow outlines or colors.
     pub picture: Option<Tensor>,
+    /// The object's material in the picture; `None` unless only material is forced.
+    pub material: Option<Material>,
+}
+
+/// An object's material, and the protected cells in which the object has none.
+pub(super) struct Material {
+    pub matte: Matte,
+    /// The protected cells, [n, 1, h, w] of 0 and 1.
+    pub spared: Tensor,
 }

@@ -2,11 +2,12 @@
 
 use super::gold::constant;
 use super::measure::{MET, NEAR, Place, measure, within};
+use super::repainting::Repainting;
 use super::settings::Settings;
-use super::texture::blur;
-use crate::color::Rgb;
+use crate::color::{Rgb, srgb};
 use crate::conditioning::Codec;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::mask::blur;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
@@ -32,6 +33,8 @@ pub struct Trimmed {
 pub(super) const UNSHOWABLE: f64 = 10.0;
 /// CIEDE2000 at which trimming stops, because smaller differences are not visible.
 const GOAL: f64 = 0.75;
+/// Largest offset of a recolored material, in sRGB of 0..=1.
+const FARTHEST: f64 = 0.3;
 /// Shares of the texture, tried in turn until the color is met.
 const FLATTER: [f64; 3] = [0.75, 0.5, 0.25];
 /// Share of pixels near the color below which trimming tries the first share in `FLATTER` even if the color is met.
@@ -40,11 +43,12 @@ const FLATTER: [f64; 3] = [0.75, 0.5, 0.25];
 /// has a pupil.
 const ENOUGH: f64 = 0.8;
 
-/// Trims the region `mask` ([h, w] of 0 and 1, not empty) of one image's latent, [1, 4, h, w].
+/// Trims the region `mask` ([h, w] of 0 and 1) of one image's latent, [1, 4, h, w]. With a repainting, the region is
+/// the material's pixels. `None` for a region without pixels.
 ///
 /// The set point p moves by the color error in linear light: p ← clip(p + asked − measured). The latent moves by the
-/// difference between the flat latents of the new and the old set point, under the mask blurred by one cell. In two
-/// cases these moves are tried again with less texture, and the best result counts:
+/// difference between the latents of the new and the old set point ([`Aim`]). Without a repainting, these moves are
+/// tried again with less texture in two cases, and the best result counts:
 ///
 /// - If the color is not met, three quarters, a half and a quarter of the texture are tried in turn.
 /// - If the color is met but too few of the region's pixels have it, three quarters of the texture are tried.
@@ -54,40 +58,86 @@ pub(super) fn trim(
     image: usize,
     settings: &Settings,
     codec: &dyn Codec,
-) -> Result<(Tensor, Trimmed)> {
+    repainting: Option<&Repainting>,
+) -> Result<Option<(Tensor, Trimmed)>> {
     let region = mask.f_unsqueeze(0)?.f_unsqueeze(0)?.f_to_device(latent.device())?;
     let first = decoded(latent, mask, codec)?;
-    let place = Place::of(mask, &first, codec.cell(), settings.options.outlines)?;
-    let gold = constant(settings.color, codec)?;
-    let trim = Trim { mask, soft: blur(&region, 1.0)?, place, gold, settings, codec };
-    let pixels = trim.pixels(&first)?;
+    let soft = blur(&region, 1.0)?;
+    let (aim, place) = match repainting {
+        Some(repainting) => {
+            let image = image as i64;
+            let place = Place::of_share(&repainting.share_of(image)?, codec.cell())?;
+            (Aim::Recolored { repainting, image, offset: [0.0; 3] }, place)
+        }
+        None => {
+            let place = Place::of(mask, &first, codec.cell(), settings.options.outlines)?;
+            (Aim::Flat { soft: &soft, point: settings.color.to_linear() }, place)
+        }
+    };
+    let trim = Trim { mask, start: aim.latent(codec)?, aim, place, settings, codec };
+    let Some(pixels) = trim.pixels(&first)? else { return Ok(None) };
     let before = measure(&pixels, settings.options.stat, settings.color)?.delta_e;
     let mut best = trim.approach(latent.shallow_clone(), pixels)?;
     let mut texture = 1.0;
-    let flatter = if settings.options.flatten { FLATTER.as_slice() } else { &[] };
+    let flatter = if settings.options.flatten && repainting.is_none() { FLATTER.as_slice() } else { &[] };
     for (tried, share) in flatter.iter().enumerate() {
         if best.delta_e <= MET && (tried > 0 || best.coverage >= ENOUGH) {
             break;
         }
         let flatter = flattened(latent, &region, *share)?;
-        let pixels = trim.pixels(&decoded(&flatter, mask, codec)?)?;
+        let Some(pixels) = trim.pixels(&decoded(&flatter, mask, codec)?)? else { break };
         let other = trim.approach(flatter, pixels)?;
         if other.is_better_than(&best) {
             (best, texture) = (other, *share);
         }
     }
     let Attempt { latent, delta_e: after, rounds, .. } = best;
-    Ok((latent, Trimmed { image, before, after, rounds, texture }))
+    Ok(Some((latent, Trimmed { image, before, after, rounds, texture })))
+}
+
+/// The set point of trimming, and the way in which the set point becomes a latent.
+#[derive(Clone, Copy)]
+enum Aim<'a> {
+    /// The flat latent of a color in linear light, under the mask blurred by one cell, [1, 1, h, w] in 0..=1.
+    Flat { soft: &'a Tensor, point: [f64; 3] },
+    /// The recolored picture of an image, with the material moved by an offset in sRGB.
+    Recolored { repainting: &'a Repainting, image: i64, offset: [f64; 3] },
+}
+
+impl Aim<'_> {
+    /// Moves the set point by the difference between the color asked for and the measured color, in linear light.
+    fn correct(&mut self, asked: Rgb, measured: [f64; 3]) {
+        match self {
+            Self::Flat { point, .. } => {
+                for ((point, asked), measured) in point.iter_mut().zip(asked.to_linear()).zip(measured) {
+                    *point = (*point + asked - measured).clamp(0.0, 1.0);
+                }
+            }
+            // Encoders read colors a little outside of sRGB. Without them the corners of sRGB would not be reached.
+            Self::Recolored { offset, .. } => {
+                let apart = srgb(asked.to_linear()).into_iter().zip(srgb(measured));
+                for (offset, (asked, measured)) in offset.iter_mut().zip(apart) {
+                    *offset = (*offset + asked - measured).clamp(-FARTHEST, FARTHEST);
+                }
+            }
+        }
+    }
+
+    fn latent(&self, codec: &dyn Codec) -> Result<Tensor> {
+        match self {
+            Self::Flat { soft, point } => Ok(constant(Rgb::from_linear(*point), codec)?.f_mul(soft)?),
+            Self::Recolored { repainting, image, offset } => repainting.latent(*image, *offset, codec),
+        }
+    }
 }
 
 /// The trimming of one image's region.
 struct Trim<'a> {
     mask: &'a Tensor,
-    /// The mask blurred by one cell, [1, 1, h, w] in 0..=1.
-    soft: Tensor,
+    aim: Aim<'a>,
+    /// The latent of the first set point.
+    start: Tensor,
     place: Place,
-    /// The color's latent, [1, 4, 1, 1].
-    gold: Tensor,
     settings: &'a Settings,
     codec: &'a dyn Codec,
 }
@@ -115,25 +165,22 @@ impl Attempt {
 }
 
 impl Trim<'_> {
-    /// Returns the region's pixels in a picture, [3, pixels].
-    fn pixels(&self, picture: &Tensor) -> Result<Tensor> {
-        let empty = || Error::parameter("trimmed region", "empty", "a region of at least one pixel");
-        self.place.pixels(picture)?.ok_or_else(empty)
+    /// Returns the region's pixels in a picture, [3, pixels]; `None` for a region without pixels.
+    fn pixels(&self, picture: &Tensor) -> Result<Option<Tensor>> {
+        self.place.pixels(picture)
     }
 
     /// Moves the set point and `latent` until the color is near enough, no longer improves, or all rounds are used.
     /// `pixels`, [3, pixels], are the region's pixels in the picture of `latent`.
     fn approach(&self, mut latent: Tensor, mut pixels: Tensor) -> Result<Attempt> {
         let (color, stat) = (self.settings.color, self.settings.options.stat);
-        let (mut point, mut here) = (color.to_linear(), self.gold.shallow_clone());
+        let (mut aim, mut here) = (self.aim, self.start.shallow_clone());
         let (mut now, mut rounds) = (measure(&pixels, stat, color)?, 0);
         while rounds < self.settings.options.trim && now.delta_e > GOAL {
-            for ((point, asked), measured) in point.iter_mut().zip(color.to_linear()).zip(now.light) {
-                *point = (*point + asked - measured).clamp(0.0, 1.0);
-            }
-            let there = constant(Rgb::from_linear(point), self.codec)?;
-            let moved = latent.f_add(&there.f_sub(&here)?.f_mul(&self.soft)?)?;
-            let seen = self.pixels(&decoded(&moved, self.mask, self.codec)?)?;
+            aim.correct(color, now.light);
+            let there = aim.latent(self.codec)?;
+            let moved = latent.f_add(&there.f_sub(&here)?)?;
+            let Some(seen) = self.pixels(&decoded(&moved, self.mask, self.codec)?)? else { break };
             let after = measure(&seen, stat, color)?;
             if after.delta_e >= now.delta_e {
                 break;
@@ -162,6 +209,7 @@ fn flattened(latent: &Tensor, region: &Tensor, share: f64) -> Result<Tensor> {
 mod tests {
     use super::*;
     use crate::conditioning::Conditioning;
+    use crate::error::Error;
     use crate::methods::ColorForce;
     use crate::prompt::Prompt;
     use tch::Device;
@@ -199,7 +247,7 @@ mod tests {
             options.flatten = flatten;
         });
         let mask = Tensor::ones([10, 10], (Kind::Float, Device::Cpu));
-        Ok(trim(&latent, &mask, 0, &force.settings, &Pixels)?.1)
+        Ok(trim(&latent, &mask, 0, &force.settings, &Pixels, None)?.expect("a region").1)
     }
 
     #[test]

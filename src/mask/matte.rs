@@ -1,0 +1,502 @@
+//! Matting: the pixels of an object's own material, found in a picture.
+
+use super::blur::blur;
+use super::distance::distances;
+use super::guided_filter::feathered;
+use super::histogram::{Histogram, bin};
+use super::material::{Material, Seen};
+use super::pieces::pieces;
+use crate::color::{Lab, labs};
+use crate::error::Result;
+use crate::step::Grid;
+use std::ops::RangeInclusive;
+use tch::{Device, Kind, Tensor};
+
+/// Distance from the object's place up to which connected pixels may belong to the object, in cells. What is larger is
+/// another object of the same color.
+const REACH: f64 = 1.5;
+/// Distance from the object's place up to which the surroundings' colors are compared with the object's, in cells.
+const AROUND: f64 = 4.0;
+/// Range of the probability that a pixel belongs to the object, before its color is compared. Within this range, the
+/// place is this probability.
+const PRIOR: (f64, f64) = (0.02, 0.95);
+/// Least probability with which a pixel outside of the place belongs to the object.
+const SURE: f64 = 0.85;
+/// Distance from the material, as a share of that within the place, up to which a pixel outside of the place may be the
+/// material.
+const STRICT: f64 = 0.4;
+/// Least mean of the place in a piece that is not connected with the object's other pieces.
+const APART: f64 = 0.3;
+/// Smallest area of such a piece, in cells, and largest distance in CIELAB of its color from the material.
+const PIECE: (f64, f64) = (0.5, 8.0);
+/// Smallest share of an object that a connected piece with a material of its own has.
+const LEAST_PIECE: f64 = 0.1;
+/// Share of a piece that has the object's common material, and the same for a small piece. A piece with less has a
+/// material of its own, or none.
+const COMMON: (f64, f64) = (0.25, 0.5);
+/// Smallest share of a piece that another material has, and smallest share of the pixels around in its color that the
+/// piece has.
+const ANOTHER: (f64, f64) = (0.25, 0.8);
+/// Lightness of another material. Pupils, rims and lashes are darker; the whites of eyes and highlights are lighter.
+const NO_LINE: RangeInclusive<f64> = 25.0..=85.0;
+/// Maximum number of materials of a piece.
+const MOST_MATERIALS: usize = 3;
+/// Change of lightness from pixel to pixel at which a pixel counts half in a choice of material.
+const EDGE: f64 = 4.0;
+/// Standard deviation of the Gaussian in which a material's color is averaged, as a share of the picture's shorter
+/// side. The color may change gradually.
+const GRADUAL: f64 = 1.0 / 32.0;
+/// Weight of a material's first color in that average.
+const FIRST: f64 = 0.05;
+/// Number of rounds in which a material's pixels are collected.
+const GROWTH: usize = 5;
+/// Width of an edge whose pixels have a share of the material, in pixels.
+const FRINGE: i64 = 3;
+/// Standard deviation of the Gaussian that carries a material's color to its fringe, in pixels.
+const CARRY: f64 = 2.0;
+
+/// The pixels of an object's own material.
+#[derive(Debug)]
+pub(crate) struct Matte {
+    /// Share of each pixel that is the material, [n, 1, H, W] in 0..=1 on the CPU.
+    pub share: Tensor,
+    /// The material's color at each pixel, [n, 3, H, W] in CIELAB; 0 beyond the material's fringe.
+    pub material: Tensor,
+}
+
+impl Matte {
+    /// Finds an object's material in a picture, [n or 1, 3, H, W] in -1..=1. `place`, [n, 1, H, W] in 0..=1, is the
+    /// object's place along the outlines of the picture; the object has most pixels of .5 and more. `cell` is the side
+    /// of a latent cell in pixels.
+    ///
+    /// 1. Pixels near the place are the object's if their color is more frequent in the place than around it (Bayes'
+    ///    rule with the place as prior).
+    /// 2. A material is the color that most of a connected piece of the place has and that its surroundings lack, in
+    ///    any shade. Lines, highlights and other things within the place have other colors.
+    /// 3. The object's pixels of the material that are connected with the place are the result. The material's color
+    ///    may change gradually from pixel to pixel.
+    /// 4. The edges are feathered: a pixel between two colors gets the share that the material has in it.
+    pub(crate) fn of(place: &Tensor, picture: &Tensor, cell: i64) -> Result<Self> {
+        let (n, _, height, width) = place.size4()?;
+        let pictures = picture.size4()?.0;
+        let (mut shares, mut materials) = (Vec::new(), Vec::new());
+        for image in 0..n {
+            let picture = picture.f_narrow(0, image.min(pictures - 1), 1)?.f_to_device(Device::Cpu)?;
+            let place = place.f_select(0, image)?.f_flatten(0, -1)?.f_to_device(Device::Cpu)?;
+            let place = Vec::<f32>::try_from(&place.f_to_kind(Kind::Float)?)?;
+            let mut object = Object::new(place, &picture, cell)?;
+            object.collect()?;
+            let own: Vec<f32> = object.own.iter().map(|own| f32::from(u8::from(own.is_some()))).collect();
+            let channel = |of: fn(&Lab) -> f64| object.own.iter().map(move |own| own.as_ref().map_or(0.0, of) as f32);
+            let colors: Vec<f32> =
+                channel(|lab| lab.l).chain(channel(|lab| lab.a)).chain(channel(|lab| lab.b)).collect();
+            let own = Tensor::f_from_slice(&own)?.f_reshape([1, 1, height, width])?;
+            let colors = Tensor::f_from_slice(&colors)?.f_reshape([1, 3, height, width])?;
+            let near = dilated(&own, FRINGE)?;
+            let soft = feathered(&own, &picture, FRINGE)?.f_mul(&near)?;
+            // In a picture without edges, such as noise, the filter blurs all away.
+            let sum = |x: &Tensor| x.f_sum(Kind::Double)?.f_double_value(&[]);
+            let is_there = sum(&soft.f_ge(0.5)?)? >= 0.5 * sum(&own)?;
+            shares.push(if is_there { soft } else { own.shallow_clone() });
+            let carried = blur(&colors, CARRY)?.f_div(&blur(&own, CARRY)?.f_clamp_min(1e-6)?)?.f_mul(&near)?;
+            materials.push(colors.f_where_self(&own.f_gt(0.0)?, &carried)?);
+        }
+        Ok(Self { share: Tensor::f_cat(&shares, 0)?, material: Tensor::f_cat(&materials, 0)? })
+    }
+
+    /// Returns the matte of one image.
+    pub(crate) fn image(&self, image: i64) -> Result<Self> {
+        Ok(Self { share: self.share.f_narrow(0, image, 1)?, material: self.material.f_narrow(0, image, 1)? })
+    }
+
+    /// Returns the share of each cell that is the material, [n, 1, h, w]. `cell` is the side of a cell in pixels.
+    pub(crate) fn cells(&self, cell: i64) -> Result<Tensor> {
+        Ok(self.share.f_avg_pool2d([cell; 2], [cell; 2], [0; 2], false, true, None)?)
+    }
+
+    pub(crate) fn shallow_clone(&self) -> Self {
+        Self { share: self.share.shallow_clone(), material: self.material.shallow_clone() }
+    }
+}
+
+/// An object in one picture.
+struct Object {
+    place: Vec<f32>,
+    seen: Vec<Seen>,
+    size: Grid,
+    cell: f64,
+    /// Distance of each pixel from the place, in pixels.
+    distance: Vec<f64>,
+    /// The material's color, for the pixels found so far.
+    own: Vec<Option<Lab>>,
+}
+
+impl Object {
+    fn new(place: Vec<f32>, picture: &Tensor, cell: i64) -> Result<Self> {
+        let (_, _, h, w) = picture.size4()?;
+        let size = Grid::new(h, w);
+        let colors = labs(&picture.f_squeeze_dim(0)?)?;
+        let edges = edges(&colors, size)?;
+        let weight = |edge: f32| 1.0 / (1.0 + (f64::from(edge) / EDGE).powi(2));
+        let seen =
+            colors.into_iter().zip(edges).map(|(color, edge)| Seen { color, bin: bin(&color), weight: weight(edge) });
+        let inside: Vec<bool> = place.iter().map(|place| *place >= 0.5).collect();
+        let distance = distances(&inside, size);
+        let own = vec![None; place.len()];
+        Ok(Self { seen: seen.collect(), size, cell: cell as f64, distance, own, place })
+    }
+
+    /// Finds the pixels of the object's materials.
+    fn collect(&mut self) -> Result<()> {
+        let inside: Vec<bool> = self.distance.iter().map(|distance| *distance == 0.0).collect();
+        let area = inside.iter().filter(|inside| **inside).count() as f64;
+        if area == 0.0 {
+            return Ok(());
+        }
+        let outside = self.outside();
+        let probable = self.probable();
+        let all: Vec<Seen> = self.at(inside.iter().copied()).collect();
+        let Some(common) = Material::of(&all, &outside) else { return Ok(()) };
+        for piece in pieces(inside, self.size.w as usize) {
+            let is_small = (piece.len() as f64) < LEAST_PIECE * area;
+            self.collect_piece(&piece, is_small, common, &outside, &probable)?;
+        }
+        self.collect_apart()?;
+        if !self.is_enough()? {
+            // Without a material of its own, the whole place is the object.
+            let all: Vec<usize> = (0..self.distance.len()).filter(|at| self.distance.get(*at) == Some(&0.0)).collect();
+            self.own.fill(None);
+            if let Some(color) = median(self.of(&all).into_iter().map(|seen| seen.color)) {
+                self.claim(&all, color);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns true if the material fills half of a cell somewhere.
+    fn is_enough(&self) -> Result<bool> {
+        let Grid { h, w } = self.size;
+        let own: Vec<f32> = self.own.iter().map(|own| f32::from(u8::from(own.is_some()))).collect();
+        let cell = self.cell as i64;
+        let own = Tensor::f_from_slice(&own)?.f_reshape([1, 1, h, w])?;
+        let cells = own.f_avg_pool2d([cell; 2], [cell; 2], [0; 2], false, true, None)?;
+        Ok(cells.f_max()?.f_double_value(&[])? >= 0.5)
+    }
+
+    /// Adds pieces of the object's materials that are not connected with the others.
+    fn collect_apart(&mut self) -> Result<()> {
+        let mut colors: Vec<Lab> = Vec::new();
+        for own in self.own.iter().flatten() {
+            if !colors.contains(own) {
+                colors.push(*own);
+            }
+        }
+        let least = PIECE.0 * self.cell * self.cell;
+        for color in colors {
+            let material = Material(color);
+            let free = self
+                .seen
+                .iter()
+                .zip(&self.own)
+                .map(|(seen, own)| own.is_none() && material.distance(&seen.color) <= STRICT);
+            let free = opened(&free.collect::<Vec<bool>>(), self.size, 1)?;
+            for piece in pieces(free, self.size.w as usize) {
+                let place =
+                    piece.iter().filter_map(|at| self.place.get(*at)).map(|place| f64::from(*place)).sum::<f64>();
+                let own = median(self.of(&piece).into_iter().map(|seen| seen.color));
+                let is_alike = own.is_some_and(|own| {
+                    ((own.l - color.l).powi(2) + (own.a - color.a).powi(2) + (own.b - color.b).powi(2)).sqrt()
+                        <= PIECE.1
+                });
+                if piece.len() as f64 >= least && place >= APART * piece.len() as f64 && is_alike {
+                    self.claim(&piece, color);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives pixels the color of their material, unless they have one already.
+    fn claim(&mut self, pixels: &[usize], color: Lab) {
+        for at in pixels {
+            if let Some(own) = self.own.get_mut(*at) {
+                let _ = own.get_or_insert(color);
+            }
+        }
+    }
+
+    fn collect_piece(
+        &mut self,
+        piece: &[usize],
+        is_small: bool,
+        common: Material,
+        outside: &Histogram,
+        probable: &[bool],
+    ) -> Result<()> {
+        let all = piece.len() as f64;
+        let mut rest = piece.to_vec();
+        for number in 0..MOST_MATERIALS {
+            let of_rest = || Material::of(&self.of(&rest), outside);
+            let share =
+                |material: &Material| self.of(&rest).iter().filter(|seen| material.has(&seen.color)).count() as f64;
+            let least = if is_small { COMMON.1 } else { COMMON.0 };
+            let first = (number == 0 && share(&common) >= least * all).then_some(common);
+            let Some(material) = first.or_else(|| if is_small { None } else { of_rest() }) else { break };
+            if number > 0 && !self.is_another(&material, share(&material), all) {
+                break;
+            }
+            let found = self.grown(&rest, material, probable)?;
+            let color = median(found.iter().filter_map(|at| self.seen.get(*at)).map(|seen| seen.color));
+            let Some(color) = color else { break };
+            self.claim(&found, color);
+            rest.retain(|at| self.own.get(*at).is_some_and(Option::is_none));
+            if (rest.len() as f64) < LEAST_PIECE * all {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns true if a material, of `count` pixels of a piece of `all` pixels, belongs to the object beside another
+    /// material: two bows of different colors, but not an iris and a pupil, or an iris and the skin around the eye.
+    fn is_another(&self, material: &Material, count: f64, all: f64) -> bool {
+        let around = self.seen.iter().zip(&self.distance);
+        let around = around.filter(|(_, distance)| **distance > 0.0 && **distance <= AROUND * self.cell);
+        let other = around.filter(|(seen, _)| material.has(&seen.color)).count() as f64;
+        count >= ANOTHER.0 * all && count >= ANOTHER.1 * (count + other) && NO_LINE.contains(&material.0.l)
+    }
+
+    /// Returns the pixels of a material that are connected with those of `seeds`, whose colors change gradually.
+    fn grown(&self, seeds: &[usize], material: Material, probable: &[bool]) -> Result<Vec<usize>> {
+        let Grid { h, w } = self.size;
+        let Material(first) = material;
+        let is_seed: Vec<bool> = {
+            let mut is_seed = vec![false; self.seen.len()];
+            for at in seeds {
+                let has = self.seen.get(*at).is_some_and(|seen| material.has(&seen.color));
+                is_seed.get_mut(*at).into_iter().for_each(|seed| *seed = has);
+            }
+            is_seed
+        };
+        let mut found = is_seed.clone();
+        let sigma = GRADUAL * h.min(w) as f64;
+        for _ in 0..GROWTH {
+            let of = |of: fn(&Lab) -> f64| {
+                self.seen.iter().zip(&found).map(move |(seen, found)| if *found { of(&seen.color) as f32 } else { 0.0 })
+            };
+            let planes: Vec<f32> =
+                of(|_| 1.0).chain(of(|lab| lab.l)).chain(of(|lab| lab.a)).chain(of(|lab| lab.b)).collect();
+            let near = blur(&Tensor::f_from_slice(&planes)?.f_reshape([1, 4, h, w])?, sigma)?;
+            let near = Vec::<f32>::try_from(&near.f_flatten(0, -1)?)?;
+            let mut planes = near.chunks((h * w).max(1) as usize).map(|plane| plane.iter().copied().map(f64::from));
+            let (Some(weights), Some(ls), Some(as_), Some(bs)) =
+                (planes.next(), planes.next(), planes.next(), planes.next())
+            else {
+                break;
+            };
+            let mean = |sum: f64, first: f64, weight: f64| (sum + FIRST * first) / (weight + FIRST);
+            let here = weights.zip(ls).zip(as_.zip(bs)).map(|((weight, l), (a, b))| {
+                Material(Lab { l: mean(l, first.l, weight), a: mean(a, first.a, weight), b: mean(b, first.b, weight) })
+            });
+            let alike = here.zip(&self.seen).map(|(material, seen)| material.distance(&seen.color));
+            let alike = alike.zip(&self.distance).map(|(alike, away)| alike <= if *away > 0.0 { STRICT } else { 1.0 });
+            let mut alike: Vec<bool> = alike.zip(probable).map(|(alike, probable)| alike && *probable).collect();
+            if material.is_dark() {
+                alike = opened(&alike, self.size, 2)?;
+            }
+            self.limit(&mut alike);
+            found = vec![false; self.seen.len()];
+            for piece in pieces(alike, w as usize) {
+                if piece.iter().any(|at| is_seed.get(*at).is_some_and(|seed| *seed)) {
+                    piece.iter().filter_map(|at| Some(*found.get_mut(*at)? = true)).for_each(drop);
+                }
+            }
+        }
+        Ok(found.iter().enumerate().filter_map(|(at, found)| found.then_some(at)).collect())
+    }
+
+    /// Removes pixels outside of the place that are connected with pixels beyond its reach.
+    fn limit(&self, pixels: &mut [bool]) {
+        let outside = pixels.iter().zip(&self.distance).map(|(inside, away)| *inside && *away > 0.0).collect();
+        for piece in pieces(outside, self.size.w as usize) {
+            if piece.iter().filter_map(|at| self.distance.get(*at)).any(|away| *away > REACH * self.cell) {
+                piece.iter().filter_map(|at| Some(*pixels.get_mut(*at)? = false)).for_each(drop);
+            }
+        }
+    }
+
+    /// Returns the pixels that are probably the object's, by Bayes' rule. The place is the prior; the likelihoods are the
+    /// frequencies of a pixel's color in the place and around it.
+    fn probable(&self) -> Vec<bool> {
+        let count = |is: &dyn Fn(f64) -> bool| {
+            let near = self.seen.iter().zip(&self.distance).filter(|(_, away)| is(**away));
+            Histogram::of(near.map(|(seen, _)| (seen.bin, 1.0)))
+        };
+        let inside = count(&|away| away == 0.0);
+        let around = count(&|away| away > 0.0 && away <= AROUND * self.cell);
+        let (all_inside, all_around) = (inside.sum().max(1.0), around.sum().max(1.0));
+        let (inside, around) = (inside.spread(), around.spread());
+        let pixels = self.seen.iter().zip(&self.place).zip(&self.distance);
+        pixels
+            .map(|((seen, place), away)| {
+                let prior = f64::from(*place).clamp(PRIOR.0, PRIOR.1);
+                let [inside, around] =
+                    [inside.at(seen.bin) / all_inside, around.at(seen.bin) / all_around].map(|share| share + 1e-6);
+                let odds = inside / around * prior / (1.0 - prior);
+                odds / (1.0 + odds) >= if *away > 0.0 { SURE } else { 0.5 }
+            })
+            .collect()
+    }
+
+    /// Counts the colors around the place.
+    fn outside(&self) -> Histogram {
+        let around = self.distance.iter().map(|distance| *distance > 0.0 && *distance <= AROUND * self.cell);
+        Histogram::of(self.at(around).map(|seen| (seen.bin, seen.weight))).spread()
+    }
+
+    fn at(&self, which: impl Iterator<Item = bool>) -> impl Iterator<Item = Seen> {
+        self.seen.iter().zip(which).filter_map(|(seen, inside)| inside.then_some(*seen))
+    }
+
+    fn of(&self, pixels: &[usize]) -> Vec<Seen> {
+        pixels.iter().filter_map(|at| self.seen.get(*at).copied()).collect()
+    }
+}
+
+/// Returns the median of each channel; `None` without colors.
+fn median(colors: impl Iterator<Item = Lab> + Clone) -> Option<Lab> {
+    let channel = |of: fn(&Lab) -> f64| -> Option<f64> {
+        let mut values: Vec<f64> = colors.clone().map(|lab| of(&lab)).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    };
+    Some(Lab { l: channel(|lab| lab.l)?, a: channel(|lab| lab.a)?, b: channel(|lab| lab.b)? })
+}
+
+/// Returns the change of lightness from each pixel to the next, by Sobel's filter.
+fn edges(colors: &[Lab], Grid { h, w }: Grid) -> Result<Vec<f32>> {
+    let lightness: Vec<f32> = colors.iter().map(|lab| lab.l as f32).collect();
+    let lightness = Tensor::f_from_slice(&lightness)?.f_reshape([1, 1, h, w])?.f_replication_pad2d([1; 4])?;
+    let across = Tensor::f_from_slice(&[-1f32, 0.0, 1.0, -2.0, 0.0, 2.0, -1.0, 0.0, 1.0])?.f_reshape([1, 1, 3, 3])?;
+    let along = across.f_transpose(2, 3)?;
+    let kernels = Tensor::f_cat(&[across, along], 0)?.f_mul_scalar(0.125)?;
+    let changes = lightness.f_conv2d(&kernels, None::<&Tensor>, [1, 1], [0, 0], [1, 1], 1)?;
+    let edges = changes.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?.f_sqrt()?;
+    Ok(Vec::try_from(&edges.f_flatten(0, -1)?)?)
+}
+
+/// Grows a mask, [1, 1, H, W] of 0 and 1, by some pixels.
+fn dilated(mask: &Tensor, by: i64) -> Result<Tensor> {
+    Ok(mask.f_max_pool2d([2 * by + 1; 2], [1, 1], [by; 2], [1, 1], false)?)
+}
+
+/// Removes the parts of a mask that are narrower than 2·`by` + 1 pixels: a morphological opening.
+fn opened(mask: &[bool], Grid { h, w }: Grid, by: i64) -> Result<Vec<bool>> {
+    let values: Vec<f32> = mask.iter().map(|inside| f32::from(u8::from(*inside))).collect();
+    let mask = Tensor::f_from_slice(&values)?.f_reshape([1, 1, h, w])?;
+    let not = |x: &Tensor| -> Result<Tensor> { Ok(x.f_neg()?.f_add_scalar(1.0)?) };
+    let opened = dilated(&not(&dilated(&not(&mask)?, by)?)?, by)?;
+    Ok(Vec::<f32>::try_from(&opened.f_flatten(0, -1)?)?.into_iter().map(|inside| inside > 0.5).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SKIN: [f32; 3] = [0.8, 0.5, 0.3];
+    const IRIS: [f32; 3] = [-0.6, 0.0, 0.7];
+    const BLACK: [f32; 3] = [-0.9, -0.9, -0.9];
+    const WHITE: [f32; 3] = [1.0, 1.0, 1.0];
+    /// Side of a cell in pixels.
+    const CELL: i64 = 8;
+
+    /// A picture of 96 × 96 pixels in one color.
+    fn flat(color: [f32; 3]) -> Tensor {
+        Tensor::from_slice(&color).reshape([1, 3, 1, 1]).expand([1, 3, 96, 96], false).contiguous()
+    }
+
+    /// The pixels of a disk around (`y`, `x`), [1, 1, 96, 96].
+    fn disk(y: f64, x: f64, radius: f64) -> Tensor {
+        let axis = |middle: f64| (Tensor::arange(96, (Kind::Float, Device::Cpu)) - middle).square();
+        (axis(y).unsqueeze(1) + axis(x).unsqueeze(0)).le(radius * radius).to_kind(Kind::Float).reshape([1, 1, 96, 96])
+    }
+
+    fn paint(picture: &Tensor, inside: &Tensor, color: [f32; 3]) -> Tensor {
+        flat(color).where_self(&inside.gt(0.0), picture)
+    }
+
+    /// An eye in a face: a black rim, an iris, a pupil and a highlight.
+    fn eye(picture: &Tensor, (y, x): (f64, f64), iris: [f32; 3]) -> Tensor {
+        let rings = [(14.0, BLACK), (12.0, iris), (5.0, BLACK)];
+        let eye = rings.iter().fold(picture.shallow_clone(), |all, (r, color)| paint(&all, &disk(y, x, *r), *color));
+        paint(&eye, &disk(y - 7.0, x - 6.0, 2.0), WHITE)
+    }
+
+    /// Checks that the matte has a share of .5 and more in `material`, and elsewhere nearly nowhere.
+    fn check(place: &Tensor, picture: &Tensor, material: &Tensor, what: &str) -> Result<()> {
+        let found = Matte::of(place, picture, CELL)?.share.ge(0.5).to_kind(Kind::Float);
+        let sum = |x: &Tensor| x.sum(Kind::Double).double_value(&[]);
+        let (all, hit, stray) = (sum(material), sum(&(&found * material)), sum(&(&found * (1.0 - material))));
+        assert!(hit >= 0.95 * all && stray <= 0.05 * all, "{what}: {hit} of {all} pixels found, {stray} others");
+        Ok(())
+    }
+
+    #[test]
+    fn iris_is_the_material_of_an_eye() -> Result<()> {
+        let picture = eye(&flat(SKIN), (48.0, 48.0), IRIS);
+        let iris = disk(48.0, 48.0, 12.0) - disk(48.0, 48.0, 5.0);
+        let iris = (iris - disk(41.0, 42.0, 2.0)).clamp(0.0, 1.0);
+        check(&disk(48.0, 48.0, 18.0), &picture, &iris, "a place that takes in skin around the eye")?;
+        let place = blur(&disk(48.0, 50.0, 11.0), 3.0)?;
+        check(&place, &picture, &iris, "a soft place that misses the eye's border")
+    }
+
+    #[test]
+    fn mouth_is_not_the_material_of_skin() -> Result<()> {
+        let (mouth, face) = (disk(68.0, 48.0, 7.0), disk(48.0, 48.0, 36.0));
+        let picture = paint(&paint(&flat(IRIS), &face, SKIN), &mouth, [0.7, -0.6, -0.5]);
+        check(&face, &picture, &(&face - mouth), "a face")
+    }
+
+    #[test]
+    fn shades_are_of_the_same_material() -> Result<()> {
+        let place = disk(48.0, 48.0, 28.0);
+        let picture = paint(&paint(&flat(SKIN), &place, IRIS), &disk(56.0, 48.0, 10.0), [-0.72, -0.27, 0.25]);
+        check(&place, &picture, &place, "half of the light falls on a part")
+    }
+
+    #[test]
+    fn each_piece_has_a_material_of_its_own() -> Result<()> {
+        let (left, right) = (disk(48.0, 22.0, 14.0), disk(48.0, 74.0, 14.0));
+        let picture = paint(&paint(&flat(SKIN), &left, IRIS), &right, [0.1, 0.6, -0.5]);
+        let both = left + right;
+        check(&both, &picture, &both, "two bows")?;
+        let pictures = Tensor::cat(&[flat(SKIN), picture], 0);
+        check(&both.repeat([2, 1, 1, 1]), &pictures, &both.repeat([2, 1, 1, 1]), "each image by its own picture")
+    }
+
+    #[test]
+    fn other_thing_of_the_same_color_is_left_alone() -> Result<()> {
+        let (bow, dress) = (disk(24.0, 48.0, 12.0), disk(76.0, 48.0, 18.0));
+        let picture = paint(&paint(&flat(SKIN), &bow, IRIS), &dress, IRIS);
+        check(&bow, &picture, &bow, "a bow above a dress of the same color")
+    }
+
+    #[test]
+    fn edges_are_shared() -> Result<()> {
+        let place = disk(48.0, 48.0, 24.0);
+        let soft = blur(&place, 1.0)?;
+        let picture = flat(IRIS) * &soft + flat(SKIN) * (1.0 - &soft);
+        let found = Matte::of(&place, &picture, CELL)?.share;
+        let apart = (&found - &soft).abs().max().double_value(&[]);
+        assert!(apart < 0.2, "the share of a pixel between two colors is off by {apart}");
+        Ok(())
+    }
+
+    #[test]
+    fn empty_place_has_no_material() -> Result<()> {
+        let found = Matte::of(&(disk(48.0, 48.0, 9.0) * 0.0), &flat(SKIN), CELL)?;
+        assert_eq!(found.share.abs().max().double_value(&[]), 0.0);
+        Ok(())
+    }
+}

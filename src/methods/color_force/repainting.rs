@@ -1,0 +1,117 @@
+//! Repainting: a force's pull toward the picture of a first pass in which the object is recolored.
+
+use super::recolor::recolored;
+use crate::color::Rgb;
+use crate::conditioning::Codec;
+use crate::diffusion::{Pulls, Repaint};
+use crate::error::Result;
+use crate::mask::Matte;
+use crate::saliency::Seen;
+use tch::{Device, Kind, Tensor};
+
+/// Share of a cell below which the cell has nothing of the object's material.
+const NOTHING: f64 = 0.03;
+/// Largest difference of two clean latents of one run, in latent units. A GPU may add numbers in another order.
+const SAME: f64 = 0.01;
+
+/// The state of a run's repainting.
+pub(super) struct Repainting {
+    /// The recolored picture, [n, 3, H, W] in -1..=1.
+    painted: Tensor,
+    matte: Matte,
+    /// Share of each cell that is the object's material, [n, 1, h, w].
+    pub share: Tensor,
+    /// The encoded `painted` in and next to cells that have some of the material, and 0 elsewhere, [n, 4, h, w].
+    target: Tensor,
+    /// These cells, [n, 1, h, w] of 0 and 1.
+    near: Tensor,
+    /// The change of the encoded picture by the new color, [n, 4, h, w].
+    change: Tensor,
+    seen: Seen,
+    /// True if the run was the same as the first pass at the force's first step; `None` before that step.
+    same: Option<bool>,
+}
+
+impl Repainting {
+    /// Recolors the material of `matte` in the first pass's `picture`, [n, 3, H, W] in -1..=1. `seen` is on any device.
+    pub(super) fn new(
+        seen: &Seen,
+        matte: Matte,
+        picture: &Tensor,
+        asked: Rgb,
+        codec: &dyn Codec,
+        device: Device,
+    ) -> Result<Self> {
+        let share = matte.cells(codec.cell())?.f_to_device(device)?;
+        let picture = picture.f_clamp(-1.0, 1.0)?;
+        let painted = recolored(&picture, &matte, asked)?.f_to_device(picture.device())?;
+        // Encoders also change cells far away a little, but these cells are to stay.
+        let near = touched(&share)?.f_to_kind(Kind::Float)?.f_max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false)?;
+        let target = encoded(&painted, codec)?.f_to_device(device)?.f_mul(&near)?;
+        let change = target.f_sub(&encoded(&picture, codec)?.f_to_device(device)?.f_mul(&near)?)?;
+        Ok(Self { painted, matte, share, target, near, change, seen: seen.on(device)?, same: None })
+    }
+
+    /// Returns true if the run was the same as the first pass at the force's first step, so that its content can be
+    /// repainted. `x0` is the clean latent of the present step before the force, [n, 4, h, w].
+    ///
+    /// The run differs after a force that began earlier, for example, or after maps were replayed with another seed.
+    pub(super) fn is_possible(&mut self, x0: &Tensor) -> Result<bool> {
+        let same = match self.same {
+            Some(same) => same,
+            None => is_same(x0, &self.seen.first)?,
+        };
+        self.same = Some(same);
+        Ok(same)
+    }
+
+    /// Returns what the first pass has seen, if the run repaints it.
+    pub(super) fn used(&self) -> Option<&Seen> {
+        self.is_used().then_some(&self.seen)
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.same == Some(true)
+    }
+
+    /// Adds the repaint to the pulls on `base`, the clean latent, with the force's `weight` and `rank`, [n, 1, h, w].
+    pub(super) fn add_to(&self, pulls: &mut Pulls, base: &Tensor, weight: Tensor, rank: Tensor) -> Result<()> {
+        let (share, change) = (self.share.shallow_clone(), self.change.shallow_clone());
+        pulls.repaint(Repaint { shift: self.seen.last.f_sub(base)?, change, share, weight, rank });
+        Ok(())
+    }
+
+    /// Returns the share of each pixel of an image that is the object's material, [H, W].
+    pub(super) fn share_of(&self, image: i64) -> Result<Tensor> {
+        Ok(self.matte.share.f_select(0, image)?.f_select(0, 0)?)
+    }
+
+    /// Returns the recolored picture of an image, encoded, [1, 4, h, w]; 0 in cells that keep their content. The
+    /// material is moved by an `offset` in sRGB, whose channels are in 0..=1.
+    pub(super) fn latent(&self, image: i64, offset: [f64; 3], codec: &dyn Codec) -> Result<Tensor> {
+        if offset == [0.0; 3] {
+            return Ok(self.target.f_narrow(0, image, 1)?);
+        }
+        let painted = self.painted.f_narrow(0, image, 1)?;
+        let offset = Tensor::f_from_slice(&offset)?.f_to_kind(Kind::Float)?.f_reshape([1, 3, 1, 1])?;
+        let moved = self.matte.image(image)?.share.f_mul(&offset.f_mul_scalar(2.0)?)?;
+        let latent = encoded(&painted.f_add(&moved.f_to_device(painted.device())?)?, codec)?;
+        Ok(latent.f_to_device(self.near.device())?.f_mul(&self.near.f_narrow(0, image, 1)?)?)
+    }
+}
+
+/// Returns the cells of shares, [n, 1, h, w] in 0..=1, that have some of the object's material.
+pub(super) fn touched(share: &Tensor) -> Result<Tensor> {
+    Ok(share.f_gt(NOTHING)?)
+}
+
+/// Encodes pictures one by one, so that memory for one picture is enough.
+fn encoded(pictures: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
+    let one = |image: i64| codec.encode(&pictures.f_narrow(0, image, 1)?);
+    Ok(Tensor::f_cat(&(0..pictures.size4()?.0).map(one).collect::<Result<Vec<_>>>()?, 0)?)
+}
+
+/// Returns true if two clean latents belong to the same run.
+fn is_same(x0: &Tensor, other: &Tensor) -> Result<bool> {
+    Ok(x0.size() == other.size() && x0.f_sub(other)?.f_abs()?.f_max()?.f_double_value(&[])? <= SAME)
+}
