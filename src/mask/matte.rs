@@ -7,9 +7,9 @@ use super::histogram::{Histogram, bin};
 use super::material::{Material, Seen};
 use super::pieces::pieces;
 use crate::color::{Lab, labs};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::step::Grid;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use tch::{Device, Kind, Tensor};
 
 /// Distance from the object's place up to which connected pixels may belong to the object, in cells. What is larger is
@@ -48,6 +48,8 @@ const EDGE: f64 = 4.0;
 const GRADUAL: f64 = 1.0 / 32.0;
 /// Weight of a material's first color in that average.
 const FIRST: f64 = 0.05;
+/// Width of a line, in pixels to each side of its middle. Dark parts that are narrower are no material.
+const LINE: i64 = 2;
 /// Number of rounds in which a material's pixels are collected.
 const GROWTH: usize = 5;
 /// Width of an edge whose pixels have a share of the material, in pixels.
@@ -79,29 +81,26 @@ impl Matte {
     pub(crate) fn of(place: &Tensor, picture: &Tensor, cell: i64) -> Result<Self> {
         let (n, _, height, width) = place.size4()?;
         let pictures = picture.size4()?.0;
-        let (mut shares, mut materials) = (Vec::new(), Vec::new());
+        let gradual = GRADUAL * height.min(width) as f64;
+        let float = |x: &Tensor| Ok::<_, Error>(x.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?);
+        let share = Tensor::f_zeros([n, 1, height, width], (Kind::Float, Device::Cpu))?;
+        let material = Tensor::f_zeros([n, 3, height, width], (Kind::Float, Device::Cpu))?;
         for image in 0..n {
-            let picture = picture.f_narrow(0, image.min(pictures - 1), 1)?.f_to_device(Device::Cpu)?;
-            let place = place.f_select(0, image)?.f_flatten(0, -1)?.f_to_device(Device::Cpu)?;
-            let place = Vec::<f32>::try_from(&place.f_to_kind(Kind::Float)?)?;
-            let mut object = Object::new(place, &picture, cell)?;
-            object.collect()?;
-            let own: Vec<f32> = object.own.iter().map(|own| f32::from(u8::from(own.is_some()))).collect();
-            let channel = |of: fn(&Lab) -> f64| object.own.iter().map(move |own| own.as_ref().map_or(0.0, of) as f32);
-            let colors: Vec<f32> =
-                channel(|lab| lab.l).chain(channel(|lab| lab.a)).chain(channel(|lab| lab.b)).collect();
-            let own = Tensor::f_from_slice(&own)?.f_reshape([1, 1, height, width])?;
-            let colors = Tensor::f_from_slice(&colors)?.f_reshape([1, 3, height, width])?;
-            let near = dilated(&own, FRINGE)?;
-            let soft = feathered(&own, &picture, FRINGE)?.f_mul(&near)?;
-            // In a picture without edges, such as noise, the filter blurs all away.
-            let sum = |x: &Tensor| x.f_sum(Kind::Double)?.f_double_value(&[]);
-            let is_there = sum(&soft.f_ge(0.5)?)? >= 0.5 * sum(&own)?;
-            shares.push(if is_there { soft } else { own.shallow_clone() });
-            let carried = blur(&colors, CARRY)?.f_div(&blur(&own, CARRY)?.f_clamp_min(1e-6)?)?.f_mul(&near)?;
-            materials.push(colors.f_where_self(&own.f_gt(0.0)?, &carried)?);
+            let (place, picture) =
+                (float(&place.f_narrow(0, image, 1)?)?, picture.f_narrow(0, image.min(pictures - 1), 1)?);
+            let Some((rows, columns)) = surroundings(&place, cell)? else { continue };
+            let cut = |x: &Tensor| -> Result<Tensor> {
+                Ok(x.f_narrow(2, rows.start, rows.end - rows.start)?.f_narrow(
+                    3,
+                    columns.start,
+                    columns.end - columns.start,
+                )?)
+            };
+            let found = Object::new(&cut(&place)?, &float(&cut(&picture)?)?, cell, gradual)?.matte()?;
+            cut(&share.f_narrow(0, image, 1)?)?.f_copy_(&found.share)?;
+            cut(&material.f_narrow(0, image, 1)?)?.f_copy_(&found.material)?;
         }
-        Ok(Self { share: Tensor::f_cat(&shares, 0)?, material: Tensor::f_cat(&materials, 0)? })
+        Ok(Self { share, material })
     }
 
     /// Returns the matte of one image.
@@ -121,10 +120,14 @@ impl Matte {
 
 /// An object in one picture.
 struct Object {
+    /// The picture, [1, 3, H, W] in -1..=1.
+    picture: Tensor,
     place: Vec<f32>,
     seen: Vec<Seen>,
     size: Grid,
     cell: f64,
+    /// Standard deviation of the Gaussian in which the material's color is averaged, in pixels.
+    gradual: f64,
     /// Distance of each pixel from the place, in pixels.
     distance: Vec<f64>,
     /// The material's color, for the pixels found so far.
@@ -132,7 +135,8 @@ struct Object {
 }
 
 impl Object {
-    fn new(place: Vec<f32>, picture: &Tensor, cell: i64) -> Result<Self> {
+    /// Creates an object without material. `place` is [1, 1, H, W]; `picture` is [1, 3, H, W].
+    fn new(place: &Tensor, picture: &Tensor, cell: i64, gradual: f64) -> Result<Self> {
         let (_, _, h, w) = picture.size4()?;
         let size = Grid::new(h, w);
         let colors = labs(&picture.f_squeeze_dim(0)?)?;
@@ -140,10 +144,31 @@ impl Object {
         let weight = |edge: f32| 1.0 / (1.0 + (f64::from(edge) / EDGE).powi(2));
         let seen =
             colors.into_iter().zip(edges).map(|(color, edge)| Seen { color, bin: bin(&color), weight: weight(edge) });
+        let place = Vec::<f32>::try_from(&place.f_flatten(0, -1)?)?;
         let inside: Vec<bool> = place.iter().map(|place| *place >= 0.5).collect();
         let distance = distances(&inside, size);
         let own = vec![None; place.len()];
-        Ok(Self { seen: seen.collect(), size, cell: cell as f64, distance, own, place })
+        let picture = picture.shallow_clone();
+        Ok(Self { picture, place, seen: seen.collect(), size, cell: cell as f64, gradual, distance, own })
+    }
+
+    /// Finds the material, and feathers its edges.
+    fn matte(mut self) -> Result<Matte> {
+        self.collect()?;
+        let Grid { h, w } = self.size;
+        let own: Vec<f32> = self.own.iter().map(|own| f32::from(u8::from(own.is_some()))).collect();
+        let own = Tensor::f_from_slice(&own)?.f_reshape([1, 1, h, w])?;
+        let channel = |of: fn(&Lab) -> f64| self.own.iter().map(move |own| own.as_ref().map_or(0.0, of) as f32);
+        let colors: Vec<f32> = channel(|lab| lab.l).chain(channel(|lab| lab.a)).chain(channel(|lab| lab.b)).collect();
+        let colors = Tensor::f_from_slice(&colors)?.f_reshape([1, 3, h, w])?;
+        let near = dilated(&own, FRINGE)?;
+        let soft = feathered(&own, &self.picture, FRINGE)?.f_mul(&near)?;
+        // In a picture without edges, such as noise, the filter blurs all away.
+        let sum = |x: &Tensor| x.f_sum(Kind::Double)?.f_double_value(&[]);
+        let is_there = sum(&soft.f_ge(0.5)?)? >= 0.5 * sum(&own)?;
+        let carried = blur(&colors, CARRY)?.f_div(&blur(&own, CARRY)?.f_clamp_min(1e-6)?)?.f_mul(&near)?;
+        let material = colors.f_where_self(&own.f_gt(0.0)?, &carried)?;
+        Ok(Matte { share: if is_there { soft } else { own }, material })
     }
 
     /// Finds the pixels of the object's materials.
@@ -268,51 +293,46 @@ impl Object {
 
     /// Returns the pixels of a material that are connected with those of `seeds`, whose colors change gradually.
     fn grown(&self, seeds: &[usize], material: Material, probable: &[bool]) -> Result<Vec<usize>> {
-        let Grid { h, w } = self.size;
-        let Material(first) = material;
-        let is_seed: Vec<bool> = {
-            let mut is_seed = vec![false; self.seen.len()];
-            for at in seeds {
-                let has = self.seen.get(*at).is_some_and(|seen| material.has(&seen.color));
-                is_seed.get_mut(*at).into_iter().for_each(|seed| *seed = has);
-            }
-            is_seed
-        };
+        let mut is_seed = vec![false; self.seen.len()];
+        let has = |at: &usize| self.seen.get(*at).is_some_and(|seen| material.has(&seen.color));
+        seeds.iter().filter(|at| has(at)).for_each(|at| mark(&mut is_seed, &[*at], true));
         let mut found = is_seed.clone();
-        let sigma = GRADUAL * h.min(w) as f64;
         for _ in 0..GROWTH {
-            let of = |of: fn(&Lab) -> f64| {
-                self.seen.iter().zip(&found).map(move |(seen, found)| if *found { of(&seen.color) as f32 } else { 0.0 })
-            };
-            let planes: Vec<f32> =
-                of(|_| 1.0).chain(of(|lab| lab.l)).chain(of(|lab| lab.a)).chain(of(|lab| lab.b)).collect();
-            let near = blur(&Tensor::f_from_slice(&planes)?.f_reshape([1, 4, h, w])?, sigma)?;
-            let near = Vec::<f32>::try_from(&near.f_flatten(0, -1)?)?;
-            let mut planes = near.chunks((h * w).max(1) as usize).map(|plane| plane.iter().copied().map(f64::from));
-            let (Some(weights), Some(ls), Some(as_), Some(bs)) =
-                (planes.next(), planes.next(), planes.next(), planes.next())
-            else {
-                break;
-            };
-            let mean = |sum: f64, first: f64, weight: f64| (sum + FIRST * first) / (weight + FIRST);
-            let here = weights.zip(ls).zip(as_.zip(bs)).map(|((weight, l), (a, b))| {
-                Material(Lab { l: mean(l, first.l, weight), a: mean(a, first.a, weight), b: mean(b, first.b, weight) })
+            let pixels = self.tones(&found, material)?.into_iter().zip(&self.seen).zip(&self.distance).zip(probable);
+            let alike = pixels.map(|(((tone, seen), away), probable)| {
+                *probable && tone.distance(&seen.color) <= if *away > 0.0 { STRICT } else { 1.0 }
             });
-            let alike = here.zip(&self.seen).map(|(material, seen)| material.distance(&seen.color));
-            let alike = alike.zip(&self.distance).map(|(alike, away)| alike <= if *away > 0.0 { STRICT } else { 1.0 });
-            let mut alike: Vec<bool> = alike.zip(probable).map(|(alike, probable)| alike && *probable).collect();
+            let mut alike: Vec<bool> = alike.collect();
             if material.is_dark() {
-                alike = opened(&alike, self.size, 2)?;
+                alike = opened(&alike, self.size, LINE)?;
             }
             self.limit(&mut alike);
             found = vec![false; self.seen.len()];
-            for piece in pieces(alike, w as usize) {
-                if piece.iter().any(|at| is_seed.get(*at).is_some_and(|seed| *seed)) {
-                    piece.iter().filter_map(|at| Some(*found.get_mut(*at)? = true)).for_each(drop);
-                }
-            }
+            let pieces = pieces(alike, self.size.w as usize).into_iter();
+            let is_ours = |piece: &Vec<usize>| piece.iter().any(|at| is_seed.get(*at) == Some(&true));
+            pieces.filter(is_ours).for_each(|piece| mark(&mut found, &piece, true));
         }
         Ok(found.iter().enumerate().filter_map(|(at, found)| found.then_some(at)).collect())
+    }
+
+    /// Returns the material's color near each pixel: the mean color of the pixels found near it, and a little of the
+    /// material's first color.
+    fn tones(&self, found: &[bool], Material(first): Material) -> Result<Vec<Material>> {
+        let Grid { h, w } = self.size;
+        let plane = |of: fn(&Lab) -> f64| {
+            self.seen.iter().zip(found).map(move |(seen, found)| if *found { of(&seen.color) as f32 } else { 0.0 })
+        };
+        let planes = plane(|_| 1.0).chain(plane(|lab| lab.l)).chain(plane(|lab| lab.a)).chain(plane(|lab| lab.b));
+        let planes = Tensor::f_from_slice(&planes.collect::<Vec<f32>>())?.f_reshape([1, 4, h, w])?;
+        let near = averaged(&planes, self.gradual)?.f_squeeze_dim(0)?.f_permute([1, 2, 0])?.f_contiguous()?;
+        let near = Vec::<f32>::try_from(&near.f_flatten(0, -1)?)?;
+        let (near, _) = near.as_chunks::<4>();
+        let tone = |sums: &[f32; 4]| {
+            let [weight, l, a, b] = sums.map(f64::from);
+            let mean = |sum: f64, first: f64| (sum + FIRST * first) / (weight + FIRST);
+            Material(Lab { l: mean(l, first.l), a: mean(a, first.a), b: mean(b, first.b) })
+        };
+        Ok(near.iter().map(tone).collect())
     }
 
     /// Removes pixels outside of the place that are connected with pixels beyond its reach.
@@ -320,7 +340,7 @@ impl Object {
         let outside = pixels.iter().zip(&self.distance).map(|(inside, away)| *inside && *away > 0.0).collect();
         for piece in pieces(outside, self.size.w as usize) {
             if piece.iter().filter_map(|at| self.distance.get(*at)).any(|away| *away > REACH * self.cell) {
-                piece.iter().filter_map(|at| Some(*pixels.get_mut(*at)? = false)).for_each(drop);
+                mark(pixels, &piece, false);
             }
         }
     }
@@ -363,6 +383,13 @@ impl Object {
     }
 }
 
+/// Sets the marks of some pixels.
+fn mark(marks: &mut [bool], pixels: &[usize], value: bool) {
+    for at in pixels {
+        marks.get_mut(*at).into_iter().for_each(|mark| *mark = value);
+    }
+}
+
 /// Returns the median of each channel; `None` without colors.
 fn median(colors: impl Iterator<Item = Lab> + Clone) -> Option<Lab> {
     let channel = |of: fn(&Lab) -> f64| -> Option<f64> {
@@ -383,6 +410,29 @@ fn edges(colors: &[Lab], Grid { h, w }: Grid) -> Result<Vec<f32>> {
     let changes = lightness.f_conv2d(&kernels, None::<&Tensor>, [1, 1], [0, 0], [1, 1], 1)?;
     let edges = changes.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?.f_sqrt()?;
     Ok(Vec::try_from(&edges.f_flatten(0, -1)?)?)
+}
+
+/// Averages planes, [1, n, H, W], with a Gaussian of about `sigma` pixels. Averages of squares of pixels are blurred,
+/// because wide Gaussians take much time at full size.
+fn averaged(planes: &Tensor, sigma: f64) -> Result<Tensor> {
+    let (_, _, h, w) = planes.size4()?;
+    let side = ((sigma / 2.0) as i64).clamp(1, h.min(w));
+    let small = planes.f_avg_pool2d([side; 2], [side; 2], [0; 2], true, false, None::<i64>)?;
+    Ok(blur(&small, sigma / side as f64)?.f_upsample_bilinear2d([h, w], false, None, None)?)
+}
+
+/// Returns the rows and the columns of a place, [1, 1, H, W], with its surroundings; `None` if the place is empty.
+fn surroundings(place: &Tensor, cell: i64) -> Result<Option<(Range<i64>, Range<i64>)>> {
+    let inside = place.f_ge(APART)?;
+    let (_, _, h, w) = place.size4()?;
+    let range = |dim: i64, size: i64| -> Result<Option<Range<i64>>> {
+        let found = inside.f_amax([dim], false)?.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;
+        let found = Vec::<i64>::try_from(&found)?;
+        let margin = (AROUND + 1.0) as i64 * cell;
+        let ends = found.first().zip(found.last());
+        Ok(ends.map(|(first, last)| (first - margin).max(0)..(last + 1 + margin).min(size)))
+    };
+    Ok(range(3, h)?.zip(range(2, w)?))
 }
 
 /// Grows a mask, [1, 1, H, W] of 0 and 1, by some pixels.

@@ -3,18 +3,18 @@
 /// Returns the pixels of each connected piece. `inside` has the pixels of a picture in rows of `width`. Pixels that
 /// share an edge are connected.
 pub(crate) fn pieces(mut inside: Vec<bool>, width: usize) -> Vec<Vec<usize>> {
-    let mut pieces = Vec::new();
-    for start in 0..inside.len() {
-        let (mut piece, mut open) = (Vec::new(), vec![start]);
+    let (mut pieces, mut open) = (Vec::new(), Vec::new());
+    let count = inside.len();
+    let mut take = |at: usize| inside.get_mut(at).is_some_and(std::mem::take);
+    for start in 0..count {
+        let mut piece = Vec::new();
+        open.extend(take(start).then_some(start));
         while let Some(at) = open.pop() {
-            if !inside.get_mut(at).is_some_and(std::mem::take) {
-                continue;
-            }
             piece.push(at);
-            open.extend((at % width > 0).then(|| at - 1));
-            open.extend(((at + 1) % width > 0).then_some(at + 1));
-            open.extend(at.checked_sub(width));
-            open.push(at + width);
+            let left = (at % width > 0).then(|| at - 1);
+            let right = ((at + 1) % width > 0).then_some(at + 1);
+            let near = [left, right, at.checked_sub(width), Some(at + width)];
+            open.extend(near.into_iter().flatten().filter(|at| take(*at)));
         }
         if !piece.is_empty() {
             pieces.push(piece);

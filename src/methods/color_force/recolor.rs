@@ -46,12 +46,13 @@ fn moved(color: Lab, material: Lab, asked: Lab, share: f64) -> [f64; 3] {
     let is_pure = ((share - MIXED.0) / (MIXED.1 - MIXED.0)).clamp(0.0, 1.0);
     let is_shade = is_pure * ((1.6 - Material(material).distance(&color)) / 0.6).clamp(0.0, 1.0);
     let change = |from: Lab, to: Lab| {
-        let (from, to) = (from.to_srgb(), to.to_srgb());
-        [0, 1, 2].map(|c| to[c] - from[c])
+        let ([r, g, b], [to_r, to_g, to_b]) = (from.to_srgb(), to.to_srgb());
+        [to_r - r, to_g - g, to_b - b]
     };
-    let own = change(color, shade(color, material, asked));
-    let plain = change(material, asked);
-    [0, 1, 2].map(|c| is_shade * own[c] + (1.0 - is_shade) * plain[c])
+    let mixed = |own: f64, plain: f64| is_shade * own + (1.0 - is_shade) * plain;
+    let ([r, g, b], [plain_r, plain_g, plain_b]) =
+        (change(color, shade(color, material, asked)), change(material, asked));
+    [mixed(r, plain_r), mixed(g, plain_g), mixed(b, plain_b)]
 }
 
 /// Returns `asked` in the light that falls on `color`, a shade of `material`.

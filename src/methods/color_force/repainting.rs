@@ -23,7 +23,7 @@ pub(super) struct Repainting {
     pub share: Tensor,
     /// The encoded `painted` in and next to cells that have some of the material, and 0 elsewhere, [n, 4, h, w].
     target: Tensor,
-    /// These cells, [n, 1, h, w] of 0 and 1.
+    /// The cells in which `target` is not 0, [n, 1, h, w] of 0 and 1.
     near: Tensor,
     /// The change of the encoded picture by the new color, [n, 4, h, w].
     change: Tensor,
