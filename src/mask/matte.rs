@@ -25,10 +25,15 @@ const SURE: f64 = 0.85;
 /// Distance from the material, as a share of that within the place, up to which a pixel outside of the place may be the
 /// material.
 const STRICT: f64 = 0.4;
-/// Least mean of the place in a piece that is not connected with the object's other pieces.
+/// Least mean of the place in a piece that is not connected with the object's other pieces, such as a strand of hair
+/// behind an ear.
 const APART: f64 = 0.3;
-/// Smallest area of such a piece, in cells, and largest distance in CIELAB of its color from the material.
-const PIECE: (f64, f64) = (0.5, 8.0);
+/// Distance of such a piece's pixels from the material, as a share of that within the place.
+const LOOSE: f64 = 0.9;
+/// Smallest area of such a piece, in cells.
+const PIECE: f64 = 0.3;
+/// Lightness by which a small piece may be lighter than the material.
+const LIGHTER: f64 = 4.0;
 /// Smallest share of an object that a connected piece with a material of its own has.
 const LEAST_PIECE: f64 = 0.1;
 /// Share of a piece that has the object's common material, and the same for a small piece. A piece with less has a
@@ -54,6 +59,10 @@ const LINE: i64 = 2;
 const GROWTH: usize = 5;
 /// Width of an edge whose pixels have a share of the material, in pixels.
 const FRINGE: i64 = 3;
+/// Width of the outline that a dark material keeps, in pixels.
+const RIM: i64 = 2;
+/// Standard deviation of the Gaussian that softens the edge of a dark material, in pixels.
+const SOFT: f64 = 0.7;
 /// Standard deviation of the Gaussian that carries a material's color to its fringe, in pixels.
 const CARRY: f64 = 2.0;
 
@@ -162,13 +171,26 @@ impl Object {
         let colors: Vec<f32> = channel(|lab| lab.l).chain(channel(|lab| lab.a)).chain(channel(|lab| lab.b)).collect();
         let colors = Tensor::f_from_slice(&colors)?.f_reshape([1, 3, h, w])?;
         let near = dilated(&own, FRINGE)?;
-        let soft = feathered(&own, &self.picture, FRINGE)?.f_mul(&near)?;
-        // In a picture without edges, such as noise, the filter blurs all away.
         let sum = |x: &Tensor| x.f_sum(Kind::Double)?.f_double_value(&[]);
-        let is_there = sum(&soft.f_ge(0.5)?)? >= 0.5 * sum(&own)?;
+        let dark: Vec<f32> = self
+            .own
+            .iter()
+            .map(|own| f32::from(u8::from(own.is_some_and(|color| Material(color).is_dark()))))
+            .collect();
+        let dark = Tensor::f_from_slice(&dark)?.f_reshape([1, 1, h, w])?;
+        let light = own.f_sub(&dark)?;
+        // The outline of a dark material cannot be told from the material, and stays.
+        let inner = eroded(&dark, RIM)?;
+        let inner = if sum(&inner)? >= 0.5 * sum(&dark)? { inner } else { dark };
+        let mut soft = feathered(&light, &self.picture, FRINGE)?.f_mul(&near)?;
+        // In a picture without edges, such as noise, the filter blurs all away.
+        if sum(&soft.f_ge(0.5)?)? < 0.5 * sum(&light)? {
+            soft = light;
+        }
+        let soft = soft.f_maximum(&blur(&inner, SOFT)?)?;
         let carried = blur(&colors, CARRY)?.f_div(&blur(&own, CARRY)?.f_clamp_min(1e-6)?)?.f_mul(&near)?;
         let material = colors.f_where_self(&own.f_gt(0.0)?, &carried)?;
-        Ok(Matte { share: if is_there { soft } else { own }, material })
+        Ok(Matte { share: soft, material })
     }
 
     /// Finds the pixels of the object's materials.
@@ -216,29 +238,29 @@ impl Object {
                 colors.push(*own);
             }
         }
-        let least = PIECE.0 * self.cell * self.cell;
+        let least = PIECE * self.cell * self.cell;
         for color in colors {
             let material = Material(color);
             let free = self
                 .seen
                 .iter()
                 .zip(&self.own)
-                .map(|(seen, own)| own.is_none() && material.distance(&seen.color) <= STRICT);
+                .map(|(seen, own)| own.is_none() && material.distance(&seen.color) <= LOOSE);
             let free = opened(&free.collect::<Vec<bool>>(), self.size, 1)?;
             for piece in pieces(free, self.size.w as usize) {
                 let place =
                     piece.iter().filter_map(|at| self.place.get(*at)).map(|place| f64::from(*place)).sum::<f64>();
-                let own = median(self.of(&piece).into_iter().map(|seen| seen.color));
-                let is_alike = own.is_some_and(|own| {
-                    ((own.l - color.l).powi(2) + (own.a - color.a).powi(2) + (own.b - color.b).powi(2)).sqrt()
-                        <= PIECE.1
-                });
-                if piece.len() as f64 >= least && place >= APART * piece.len() as f64 && is_alike {
+                if piece.len() as f64 >= least && place >= APART * piece.len() as f64 && !self.is_light(&piece, color) {
                     self.claim(&piece, color);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Returns true if a small piece is lighter than the material around it: a highlight, the white of an eye, or teeth.
+    fn is_light(&self, piece: &[usize], material: Lab) -> bool {
+        median(self.of(piece).into_iter().map(|seen| seen.color)).is_some_and(|own| own.l > material.l + LIGHTER)
     }
 
     /// Gives pixels the color of their material, unless they have one already.
@@ -308,9 +330,14 @@ impl Object {
             }
             self.limit(&mut alike);
             found = vec![false; self.seen.len()];
-            let pieces = pieces(alike, self.size.w as usize).into_iter();
-            let is_ours = |piece: &Vec<usize>| piece.iter().any(|at| is_seed.get(*at) == Some(&true));
-            pieces.filter(is_ours).for_each(|piece| mark(&mut found, &piece, true));
+            let pieces = pieces(alike, self.size.w as usize);
+            let largest = pieces.iter().map(Vec::len).max().unwrap_or_default() as f64;
+            let is_ours = |piece: &&Vec<usize>| {
+                let is_small = (piece.len() as f64) < LEAST_PIECE * largest;
+                piece.iter().any(|at| is_seed.get(*at) == Some(&true))
+                    && !(is_small && self.is_light(piece, material.0))
+            };
+            pieces.iter().filter(is_ours).for_each(|piece| mark(&mut found, piece, true));
         }
         Ok(found.iter().enumerate().filter_map(|(at, found)| found.then_some(at)).collect())
     }
@@ -440,12 +467,17 @@ fn dilated(mask: &Tensor, by: i64) -> Result<Tensor> {
     Ok(mask.f_max_pool2d([2 * by + 1; 2], [1, 1], [by; 2], [1, 1], false)?)
 }
 
+/// Shrinks a mask, [1, 1, H, W] of 0 and 1, by some pixels.
+fn eroded(mask: &Tensor, by: i64) -> Result<Tensor> {
+    let not = |x: &Tensor| -> Result<Tensor> { Ok(x.f_neg()?.f_add_scalar(1.0)?) };
+    not(&dilated(&not(mask)?, by)?)
+}
+
 /// Removes the parts of a mask that are narrower than 2·`by` + 1 pixels: a morphological opening.
 fn opened(mask: &[bool], Grid { h, w }: Grid, by: i64) -> Result<Vec<bool>> {
     let values: Vec<f32> = mask.iter().map(|inside| f32::from(u8::from(*inside))).collect();
     let mask = Tensor::f_from_slice(&values)?.f_reshape([1, 1, h, w])?;
-    let not = |x: &Tensor| -> Result<Tensor> { Ok(x.f_neg()?.f_add_scalar(1.0)?) };
-    let opened = dilated(&not(&dilated(&not(&mask)?, by)?)?, by)?;
+    let opened = dilated(&eroded(&mask, by)?, by)?;
     Ok(Vec::<f32>::try_from(&opened.f_flatten(0, -1)?)?.into_iter().map(|inside| inside > 0.5).collect())
 }
 

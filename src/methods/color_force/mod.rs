@@ -1,5 +1,6 @@
 //! Color forcing, which pulls the object that a phrase names toward a flat color.
 
+mod beside;
 mod comparison;
 mod cutoff;
 mod feedback;

@@ -3,6 +3,7 @@
 
 use super::ColorForce;
 use super::comparison::{compare, undecided};
+use super::recolor::recolored;
 use super::run::Maps;
 use crate::conditioning::Codec;
 use crate::error::Result;
@@ -14,8 +15,8 @@ const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.001..=0.8;
 impl ColorForce {
     /// Rates each image of a first pass, 0..=1. `seen` is the first pass's last clean latent, [n, 4, h, w].
     ///
-    /// A rating is high if the cells are decided and the mask ends where its object ends. A mask that covers almost
-    /// nothing or almost everything has rating 0.
+    /// A rating is high if the cells are decided, the mask ends where its object ends, and the object's lines will stay
+    /// in the new color. A mask that covers almost nothing or almost everything has rating 0.
     pub(super) fn promises(&self, seen: &Tensor, codec: &dyn Codec) -> Result<Vec<f64>> {
         let promise = |image: i64| match self.first_pass_maps(Some(seen), Some(image), codec)? {
             Some(maps) => self.promise(&maps, codec.cell()),
@@ -32,15 +33,22 @@ impl ColorForce {
             return Ok(0.0);
         }
         let doubt: f64 = undecided(&maps.found, &cutoff, range)?.iter().sum();
-        let cut = match &maps.picture {
+        let (cut, lines) = match &maps.picture {
             Some(picture) => {
-                let picture = picture.f_squeeze_dim(0)?;
+                let color = self.settings.color;
+                let painted = match &maps.material {
+                    Some(material) => recolored(picture, &material.matte, color)?.f_to_device(picture.device())?,
+                    None => picture.shallow_clone(),
+                };
+                let (picture, painted) = (picture.f_squeeze_dim(0)?, painted.f_squeeze_dim(0)?);
                 let (_, h, w) = picture.size3()?;
-                let region = region.f_to_device(picture.device())?.f_upsample_nearest2d([h, w], None, None)?;
-                compare(&picture, &picture, &region.f_squeeze()?, cell, self.settings.color)?.remainder
+                let region =
+                    region.f_to_device(picture.device())?.f_upsample_nearest2d([h, w], None, None)?.f_squeeze()?;
+                let lines = compare(&picture, &painted, &region, cell, color)?.lines_kept;
+                (compare(&picture, &picture, &region, cell, color)?.remainder, lines.unwrap_or(1.0))
             }
-            None => 0.0,
+            None => (0.0, 1.0),
         };
-        Ok(1.0 / ((1.0 + doubt) * (1.0 + 2.0 * cut)))
+        Ok(lines / ((1.0 + doubt) * (1.0 + 2.0 * cut)))
     }
 }

@@ -11,6 +11,8 @@ use tch::{Device, Kind, Tensor};
 
 /// Share of a cell below which the cell has nothing of the object's material.
 const NOTHING: f64 = 0.03;
+/// Difference from the first pass's clean latent above which a cell has other content, in latent units.
+const CHANGED: f64 = 0.3;
 /// Largest difference of two clean latents of one run, in latent units. A GPU may add numbers in another order.
 const SAME: f64 = 0.01;
 
@@ -28,6 +30,8 @@ pub(super) struct Repainting {
     /// The change of the encoded picture by the new color, [n, 4, h, w].
     change: Tensor,
     seen: Seen,
+    /// The cells that other methods changed, [n, 1, h, w] of 0 and 1; `None` before the second forced step.
+    others: Option<Tensor>,
     /// True if the run was the same as the first pass at the force's first step; `None` before that step.
     same: Option<bool>,
 }
@@ -49,7 +53,7 @@ impl Repainting {
         let near = touched(&share)?.f_to_kind(Kind::Float)?.f_max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false)?;
         let target = encoded(&painted, codec)?.f_to_device(device)?.f_mul(&near)?;
         let change = target.f_sub(&encoded(&picture, codec)?.f_to_device(device)?.f_mul(&near)?)?;
-        Ok(Self { painted, matte, share, target, near, change, seen: seen.on(device)?, same: None })
+        Ok(Self { painted, matte, share, target, near, change, seen: seen.on(device)?, others: None, same: None })
     }
 
     /// Returns true if the run was the same as the first pass at the force's first step, so that its content can be
@@ -58,7 +62,13 @@ impl Repainting {
     /// The run differs after a force that began earlier, for example, or after maps were replayed with another seed.
     pub(super) fn is_possible(&mut self, x0: &Tensor) -> Result<bool> {
         let same = match self.same {
-            Some(same) => same,
+            Some(same) => {
+                // Cells that nothing changes keep the first pass's content.
+                let apart = x0.f_sub(&self.seen.last)?.f_abs()?.f_amax([1i64], true)?;
+                let others = apart.f_gt(CHANGED)?.f_to_kind(Kind::Float)?.f_mul(&self.near.f_eq(0.0)?)?;
+                self.others = Some(others);
+                same
+            }
             None => is_same(x0, &self.seen.first)?,
         };
         self.same = Some(same);
@@ -84,6 +94,14 @@ impl Repainting {
     /// Returns the share of each pixel of an image that is the object's material, [H, W].
     pub(super) fn share_of(&self, image: i64) -> Result<Tensor> {
         Ok(self.matte.share.f_select(0, image)?.f_select(0, 0)?)
+    }
+
+    /// Returns the pixels of an image that other methods changed, [H, W] of 0 and 1, for a picture of H × W = `size`
+    /// pixels. `None` if the run had a single forced step.
+    pub(super) fn others(&self, image: i64, size: [i64; 2]) -> Result<Option<Tensor>> {
+        let Some(others) = &self.others else { return Ok(None) };
+        let cells = others.f_narrow(0, image, 1)?.f_to_device(Device::Cpu)?;
+        Ok(Some(cells.f_upsample_nearest2d(size, None, None)?.f_reshape(size)?))
     }
 
     /// Returns the recolored picture of an image, encoded, [1, 4, h, w]; 0 in cells that keep their content. The

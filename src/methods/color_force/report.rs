@@ -1,5 +1,6 @@
 //! The report of a color force: its forced steps, and measurements of the finished picture.
 
+use super::beside::beside;
 use super::comparison::compare;
 use super::gold::Gold;
 use super::measure::{ColorStat, MET, NEAR, Place, measure, within};
@@ -28,6 +29,10 @@ const CUT: f64 = 0.1;
 const DOUBTFUL: f64 = 1.5;
 /// Smallest share of lines that are kept.
 const LINES: f64 = 0.7;
+/// Pixels around a region that took its color, as a share of the region's pixels, above which the thing has grown.
+const GROWN: f64 = 0.105;
+/// CIEDE2000 by which another thing may change.
+const NEIGHBOR: f64 = 20.0;
 /// CIEDE2000 above which a force without trimming has missed the color.
 const MISSED: f64 = 10.0;
 
@@ -56,6 +61,8 @@ pub struct ColorReport {
     /// - At least half of the pixels of each connected piece are within CIEDE2000 10 ([`PaintedColor::least_covered`]).
     /// - The mask does not cut its object ([`PaintedColor::remainder`]) and is decided ([`PaintedColor::undecided`]).
     /// - At least .7 of the lines in and around the region are kept ([`PaintedColor::lines_kept`]).
+    /// - The color has not spread ([`PaintedColor::grown`]), and no other thing beside the region changed by more than
+    ///   CIEDE2000 20 ([`PaintedColor::worst_neighbor`]).
     ///
     /// A force with a clean mask on the wrong object can converge too; look at the masks.
     pub converged: bool,
@@ -113,6 +120,13 @@ pub struct PaintedColor {
     /// Share of the dark lines in and around the region, such as outlines, lashes and pupils, that are still there.
     /// `None` without lines, or without a first pass to compare with.
     pub lines_kept: Option<f64>,
+    /// Pixels around the region that took the color, as a share of the region's pixels. Above .105 the thing has grown.
+    /// `None` unless there was a first pass to compare with.
+    pub grown: Option<f64>,
+    /// Largest CIEDE2000 between the mean colors of another thing beside the region before and after, such as a mouth
+    /// beside skin. Another thing is a piece of one tone, a latent cell or more in area, that no other method changed.
+    /// `None` unless there was a first pass to compare with.
+    pub worst_neighbor: Option<f64>,
     /// Cells with a saliency near the cutoff, as a share of the cells above the cutoff. Above 1.5 the map hardly
     /// locates the object. `None` unless words competed in a first pass.
     pub undecided: Option<f64>,
@@ -132,6 +146,8 @@ impl PaintedColor {
             remainder: None,
             least_covered: None,
             lines_kept: None,
+            grown: None,
+            worst_neighbor: None,
             undecided: None,
         })
     }
@@ -151,9 +167,20 @@ impl PaintedColor {
         self.lines_kept.is_some_and(|kept| kept < LINES)
     }
 
+    /// Returns true if the color spread to the surroundings.
+    fn has_grown(&self) -> bool {
+        self.grown.is_some_and(|grown| grown > GROWN)
+    }
+
+    /// Returns true if another thing changed visibly.
+    fn has_changed_others(&self) -> bool {
+        self.worst_neighbor.is_some_and(|worst| worst > NEIGHBOR)
+    }
+
     /// Returns true if a person would keep the picture, as far as the figures tell.
     fn is_good(&self) -> bool {
-        self.is_met() && !self.is_cut() && !self.is_undecided() && !self.is_smeared()
+        let is_harmed = self.is_smeared() || self.has_grown() || self.has_changed_others();
+        self.is_met() && !self.is_cut() && !self.is_undecided() && !is_harmed
     }
 
     /// Returns true if the region ends within an object.
@@ -226,6 +253,16 @@ impl Trace {
         warnings.extend(smeared.map(|one| {
             let kept = one.lines_kept.unwrap_or_default();
             ColorWarning::LinesLost { image: one.image, kept }
+        }));
+        let grown = self.painted.iter().filter(|one| one.has_grown());
+        warnings.extend(grown.map(|one| {
+            let share = one.grown.unwrap_or_default();
+            ColorWarning::Grown { image: one.image, share }
+        }));
+        let changed = self.painted.iter().filter(|one| one.has_changed_others());
+        warnings.extend(changed.map(|one| {
+            let delta_e = one.worst_neighbor.unwrap_or_default();
+            ColorWarning::NeighborChanged { image: one.image, delta_e }
         }));
         let uneven = self.painted.iter().filter(|one| one.delta_e <= MET && !one.is_met());
         warnings.extend(uneven.map(|one| {
@@ -309,6 +346,11 @@ impl Trace {
                 painted.remainder = Some(told.remainder);
                 painted.least_covered = Some(told.least_covered);
                 painted.lines_kept = told.lines_kept;
+                let size = [picture.size3()?.1, picture.size3()?.2];
+                let others = repainting.map(|repainting| repainting.others(image, size)).transpose()?.flatten();
+                let beside = beside(&before, &picture, place.inside(), others.as_ref(), self.cell, settings.color)?;
+                painted.grown = Some(beside.grown);
+                painted.worst_neighbor = Some(beside.neighbor);
             }
             self.painted.push(painted);
         }

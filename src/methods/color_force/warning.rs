@@ -101,6 +101,20 @@ pub enum ColorWarning {
         /// Share of the lines that are still there.
         kept: f64,
     },
+    /// The color spread beyond the object.
+    Grown {
+        /// Index in the batch.
+        image: usize,
+        /// Pixels around the region that took the color, as a share of the region's pixels.
+        share: f64,
+    },
+    /// Another thing beside the object changed its color, or is gone.
+    NeighborChanged {
+        /// Index in the batch.
+        image: usize,
+        /// CIEDE2000 between the thing's mean colors before and after.
+        delta_e: f64,
+    },
     /// The map hardly locates the object.
     Undecided {
         /// Index in the batch.
@@ -174,6 +188,12 @@ impl ColorWarning {
                 "image {image}: only {:.0} % of the dark lines in and around the thing are still there",
                 100.0 * kept
             )),
+            Self::Grown { image, share } => Remedy::OtherSeed.after(format!(
+                "image {image}: the color spread beyond the thing, to {:.0} % of its pixels around it",
+                100.0 * share
+            )),
+            Self::NeighborChanged { image, delta_e } => Remedy::OtherSeed
+                .after(format!("image {image}: another thing beside it changed by CIEDE2000 {delta_e:.0}, or is gone")),
             Self::Undecided { image, undecided } => Remedy::MaskOrRivals.after(format!(
                 "image {image}: the maps hardly tell the thing apart ({undecided:.1} undecided cells for each cell of \
                  the region), so another thing may have been forced"
