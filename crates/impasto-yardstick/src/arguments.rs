@@ -150,6 +150,9 @@ pub enum Command {
     Report,
     /// Compares the yardstick's verdicts with a person's, on a folder of pictures with a `labels.json`.
     Judge,
+    /// Measures one part in one color by the rules of papers, on single objects on white; on the suite's portraits with
+    /// the embedded model.
+    Papers,
     /// Lists the tasks, methods, parts and colors of a suite.
     List,
 }
@@ -212,6 +215,16 @@ impl Arguments {
             return Err(format!(
                 "{file}: report takes files, judge takes one folder, other commands take none; give one command at a time"
             ));
+        }
+        if self.command == Command::Papers {
+            // The papers force one part in one color.
+            self.choice.tasks.retain(|task| matches!(task, Task::Named | Task::Numeric));
+            if self.choice.tasks.is_empty() {
+                self.choice.tasks = vec![Task::Named, Task::Numeric];
+            }
+            if self.choice.methods == Choice::default().methods {
+                self.choice.methods = vec![Method::Word, Method::Exact];
+            }
         }
         self.choice.check()?;
         self.wording.pool = match &self.tags_file {

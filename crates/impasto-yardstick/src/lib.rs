@@ -13,6 +13,7 @@ pub mod judge;
 pub mod labeled;
 pub mod listing;
 pub mod metrics;
+pub mod papers;
 pub mod placement;
 pub mod plots;
 pub mod record;

@@ -24,6 +24,11 @@ pub fn usual() -> Result<Vec<Listed>, String> {
     list("the usual prompts", include_str!("prompts.csv"))
 }
 
+/// Prompts for single objects on white, as in papers about exact colors.
+pub fn objects() -> Result<Vec<Listed>, String> {
+    list("the objects", include_str!("objects.csv"))
+}
+
 /// Reads a file of lines `prompt,phrase,other phrase,…`.
 pub fn own(file: &Path) -> Result<Vec<Listed>, String> {
     list(&file.display().to_string(), &text(file)?)

@@ -8,8 +8,8 @@
 //! if some are missed, and 2 after an error.
 
 use impasto_yardstick::{
-    arguments, calibration, colors, gallery, generator, judge, labeled, listing, record, report, runner, statistics,
-    suite, summary, tuning,
+    arguments, calibration, colors, gallery, generator, judge, labeled, listing, papers, record, report, runner,
+    statistics, suite, summary, tuning,
 };
 
 use arguments::{Arguments, Command};
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     // Workers run side by side, so each has one thread by default.
     tch::set_num_threads(arguments.threads);
     let done = match arguments.command {
-        Command::Run => run(&arguments),
+        Command::Run | Command::Papers => run(&arguments),
         Command::Report => merge(&arguments),
         Command::List => suite_of(&arguments).map(|suite| list(&suite)).map(|()| true),
         Command::Calibrate => calibrate(&arguments),
@@ -67,6 +67,9 @@ fn suite_of(arguments: &Arguments) -> Result<Suite, Failure> {
         (Some(file), _) => {
             let prompts = listing::portraits(file, &arguments.choice.parts)?;
             (suite.plain, suite.dressed) = (prompts.clone(), prompts);
+        }
+        (None, None) if !embedded && arguments.command == Command::Papers => {
+            suite.listed = Some(listing::objects()?);
         }
         (None, None) if !embedded => suite.listed = Some(listing::usual()?),
         (None, None) => {}
@@ -266,6 +269,10 @@ fn finish(arguments: &Arguments, folder: &Path, records: &[Record], about: About
     let calibration = calibration::Calibration::near(folder)?;
     let summary = Summary::new(records, about, calibration.as_ref()).ok_or("there are no records to report")?;
     report::write(folder, &summary, records)?;
+    if arguments.command == Command::Papers {
+        print!("{}", papers::Table { records, portraits: arguments.model == "embedded" });
+        return Ok(true);
+    }
     report::print(&summary, arguments.check);
     if !arguments.check {
         println!("{}", folder.join("report.html").display());

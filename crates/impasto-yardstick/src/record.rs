@@ -4,6 +4,7 @@ use crate::acceptance::Acceptance;
 use crate::edges::Followed;
 use crate::guides::Guided;
 use crate::metrics::Measure;
+use crate::papers::Papers;
 use crate::placement::Placement;
 use crate::reference::Colored;
 use crate::suite::{Method, Style, Task};
@@ -112,6 +113,9 @@ pub struct PartFigures {
     /// `None` if the unforced picture has too little of the part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acceptance: Option<Acceptance>,
+    /// Figures by the rules of papers; `None` if the part vanished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub papers: Option<Papers>,
     #[serde(flatten)]
     pub measure: Measure,
 }

@@ -7,6 +7,7 @@ use crate::edges;
 use crate::guides::{self, Guide, Guided};
 use crate::judge::{Judge, Seen, View, class};
 use crate::metrics::{self, Pair, Picture, mean_lab, mean_linear};
+use crate::papers::papers;
 use crate::placement::{inside, is_there, painted, placement};
 use crate::record::{Found, Made, Names, PartFigures, Record, Records, Status, Thing};
 use crate::reference;
@@ -446,6 +447,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
                 converged: own.and_then(|own| own.converged),
                 under_stroke: own.and_then(|own| own.under_stroke),
                 acceptance: acceptance(&pair, class, asked.rgb, &others),
+                papers: papers(pair.forced, &of_class(pair.labels_forced, class), asked.rgb),
                 measure: metrics::measure(&pair, class, asked.rgb, &others),
             });
         }

@@ -3,7 +3,9 @@
 use crate::*;
 use impasto_train::dataset::Class;
 use impasto_yardstick::acceptance::{Acceptance, acceptance};
+use impasto_yardstick::papers::papers;
 use labeled::{Answer, Judged};
+use std::path::Path;
 
 const SKIN: Rgb = Rgb(230, 180, 140);
 const BLACK: Rgb = Rgb(20, 18, 22);
@@ -92,4 +94,36 @@ fn labels_are_read_and_counted() {
     assert_eq!((all.rejected(Answer::Reject), all.rejected(Answer::Accept)), (Some(1.0), None));
     let text = all.to_string();
     assert!(text.contains("too little of the part; a test") && text.contains("sensitivity  1.00 of 1"), "{text}");
+}
+
+#[test]
+fn verdicts_agree_with_people() {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("labels");
+    let text = std::fs::read(all.join("labels.json")).expect("readable");
+    let labels: Vec<serde_json::Value> = serde_json::from_slice(&text).expect("labels");
+    assert!(labels.len() >= 100, "{}", labels.len());
+    // A fifth of them, for time; the command `judge` has all.
+    let some: Vec<_> = labels.into_iter().step_by(5).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in some.iter().filter_map(|label| label["file"].as_str()) {
+        let _ = std::fs::copy(all.join(file), folder.path().join(file)).expect("copied");
+    }
+    std::fs::write(folder.path().join("labels.json"), json!(some).to_string()).expect("written");
+    let judged = Judged::open(folder.path()).expect("readable");
+    assert!(judged.rejected(Answer::Reject) >= Some(0.85), "{judged}");
+    assert!(judged.rejected(Answer::Accept) <= Some(0.08), "{judged}");
+}
+
+#[test]
+fn papers_measure_an_object_by_their_rules() {
+    // Four fifths of the object are gold, and a fifth is black.
+    let picture = Array2::from_shape_fn((10, 10), |(y, _)| if y < 8 { GOLD } else { BLACK });
+    let object = Array2::from_elem((10, 10), true);
+    let found = papers(&picture, &object, GOLD).expect("an object");
+    assert!(found.cluster < 0.1, "the nearest cluster is gold: {found:?}");
+    assert!((5.0..30.0).contains(&found.object), "the mean is darker: {found:?}");
+    assert!(found.hue.is_some_and(|hue| hue < 5.0), "and has gold's hue: {found:?}");
+    let blue = papers(&picture, &object, BLUE).expect("an object");
+    assert!(blue.cluster > 20.0 && blue.hue > Some(90.0), "{blue:?}");
+    assert_eq!(papers(&picture, &Array2::from_elem((10, 10), false), GOLD), None);
 }
