@@ -8,8 +8,11 @@ fn main() -> Result<()> {
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
     let mut pipeline = Pipeline::builder().build()?;
     let plain = pipeline.request(prompt).steps(14).seed(2).run()?;
-    // A cutoff this low also takes cells near the skin.
-    let skin = || ColorForce::exact("skin", Rgb(0, 0, 139)).saliency_cutoff(0.03);
+    // A cutoff this low also takes cells near the skin. Without `material`, all of these cells are forced.
+    let skin = || {
+        let force = ColorForce::exact("skin", Rgb(0, 0, 139)).saliency_cutoff(0.03);
+        force.tune(|options| options.material = false)
+    };
     let bleeding = pipeline.request(prompt).steps(14).seed(2).guide(skin()).run()?;
     let protected = pipeline
         .request(prompt)

@@ -258,7 +258,7 @@ impl Object {
         Ok(())
     }
 
-    /// Returns true if a small piece is lighter than the material around it: a highlight, the white of an eye, or teeth.
+    /// Returns true if a small piece is lighter than the material: a highlight, the white of an eye, or teeth.
     fn is_light(&self, piece: &[usize], material: Lab) -> bool {
         median(self.of(piece).into_iter().map(|seen| seen.color)).is_some_and(|own| own.l > material.l + LIGHTER)
     }
@@ -372,8 +372,8 @@ impl Object {
         }
     }
 
-    /// Returns the pixels that are probably the object's, by Bayes' rule. The place is the prior; the likelihoods are the
-    /// frequencies of a pixel's color in the place and around it.
+    /// Returns the pixels that are probably the object's, by Bayes' rule. The place is the prior. The likelihoods are
+    /// the frequencies of a pixel's color in the place and around it.
     fn probable(&self) -> Vec<bool> {
         let count = |is: &dyn Fn(f64) -> bool| {
             let near = self.seen.iter().zip(&self.distance).filter(|(_, away)| is(**away));

@@ -22,9 +22,10 @@ pub(super) struct Beside {
     pub neighbor: f64,
 }
 
-/// Compares the surroundings of a region in two pictures, `before` and `after`, [3, H, W] in -1..=1. `region`, [H, W] of
-/// 0 and 1, has the forced pixels. `others`, of the same shape, has the pixels that other methods changed. `cell` is
-/// the side of a latent cell in pixels.
+/// Compares the surroundings of a region in two pictures, `before` and `after`, [3, H, W] in -1..=1.
+///
+/// `region`, [H, W] of 0 and 1, has the forced pixels. `others`, of the same shape, has the pixels that other methods
+/// changed. `cell` is the side of a latent cell in pixels.
 pub(super) fn beside(
     before: &Tensor,
     after: &Tensor,
@@ -127,7 +128,7 @@ mod tests {
     const IN_GOLD: [f32; 3] = [1.0, 0.686, -1.0];
 
     #[test]
-    fn a_thing_beside_the_region_that_takes_the_color_is_seen() -> Result<()> {
+    fn thing_beside_that_takes_the_color_is_seen() -> Result<()> {
         let before = picture(&[(SKIN, [0.6, 0.3, 0.2]), (MOUTH, RED)]);
         let clean = picture(&[(SKIN, IN_GOLD), (MOUTH, RED)]);
         let good = beside(&before, &clean, &region(SKIN), None, 8, GOLD)?;

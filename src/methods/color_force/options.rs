@@ -56,16 +56,16 @@ pub struct ForceOptions {
     /// half or more are forced. The measured region is brought to the outlines of the measured picture. The option
     /// costs one more decoding.
     pub outlines: bool,
-    /// Forces only cells that mostly show the object's own material in the first pass's picture, and holds cells that
-    /// show nothing of it.
+    /// Forces only the object's own material in the first pass's picture, pixel by pixel.
     ///
     /// The material is the color, in any shade, that most of each piece of the object has and that its surroundings
     /// lack. Pupils, rims, highlights and things that no word names, such as a mouth under "skin", are no material, so
-    /// they keep their drawing. If no cell is mostly material, the whole object is forced.
+    /// they keep their drawing. If nothing is mostly material, the whole object is forced.
     ///
-    /// Held cells keep the first pass's content. Otherwise the model redraws a mouth, for example, because the skin
-    /// became blue. Cells are held only if the run was the same as the first pass up to the force's first step, and
-    /// never where another force acts. The option needs `outlines`.
+    /// The force pulls toward the first pass's picture with the material recolored, shades included. Cells that are not
+    /// next to the material keep the first pass's content. Otherwise the model redraws a mouth, for example, because
+    /// the skin became blue. Both need a run that is the same as the first pass up to the force's first step; other
+    /// runs are pulled toward the flat color in cells that are mostly material. The option needs `outlines`.
     #[serde(default)]
     pub material: bool,
     /// Lowers the first pass's map in cells with a color, in the first pass's picture, that is far from the color of
@@ -77,9 +77,10 @@ pub struct ForceOptions {
     /// moves the region's latent by the color error. Trimming corrects the effect of the decoder and the texture on the
     /// color, which is not known before the picture is decoded.
     pub trim: usize,
-    /// Lets trimming reduce the texture by a quarter at a time where the color is not met otherwise. An example is
-    /// shaded gold: there is no brighter gold to balance the dark pixels. If the color is met but less than .8 of the
-    /// pixels are within CIEDE2000 10 of the color asked for, trimming tries one quarter less texture.
+    /// Lets trimming reduce the texture, of a force toward a flat color, by a quarter at a time where the color is not
+    /// met otherwise. An example is shaded gold: there is no brighter gold to balance the dark pixels. If the color is
+    /// met but less than .8 of the pixels are within CIEDE2000 10 of the color asked for, trimming tries one quarter
+    /// less texture.
     pub flatten: bool,
     /// The statistic that stands for the region's color in measurements.
     pub stat: ColorStat,

@@ -201,27 +201,6 @@ fn feedback_meets_what_a_weak_force_misses() -> Result<()> {
 }
 
 #[test]
-#[ignore = "the figures of docs/color-forcing.md: cargo test --release -p impasto-yardstick --test all figures_of_exact -- --ignored --nocapture"]
-fn figures_of_exact_forces() -> Result<()> {
-    println!("part | asked | median | 90th percentile | outside");
-    let rows = [
-        ("eyes", GOLD),
-        ("hair bow", Rgb(255, 105, 180)),
-        ("hair", Rgb(255, 99, 71)),
-        ("skin", Rgb(0, 0, 139)),
-        ("shirt", Rgb(0, 128, 128)),
-        ("background", Rgb(60, 179, 113)),
-    ];
-    for (part, asked) in rows {
-        let (mut missed, outside) = exactly(part, asked, 0..32)?;
-        missed.sort_by(f64::total_cmp);
-        let most = missed[missed.len() * 9 / 10];
-        println!("{part} | {asked} | {:.1} | {most:.1} | {:.1}", median(missed), median(outside));
-    }
-    Ok(())
-}
-
-#[test]
 fn prompt_colors_are_met_and_read_as_words() -> Result<()> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let prompt = "1girl, eyes, hair bow, hair, rgb(0, 0, 139) skin, #008080 shirt, background";
