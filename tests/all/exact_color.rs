@@ -619,6 +619,20 @@ fn cells_without_the_thing_keep_their_content() -> Result<()> {
 }
 
 #[test]
+fn flat_texture_paints_a_flat_color() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut spread = |texture| -> Result<f64> {
+        let mut force = ColorForce::exact("hair", GOLD).tune(|options| (options.texture, options.trim) = (texture, 0));
+        let output = pipeline.request("1girl, hair, eyes, shirt").seed(7).steps(12).guide(&mut force).run()?;
+        let inside = force.masks()?.select(0, 0).ge(0.99);
+        Ok(output.latents.select(0, 0).select(0, 0).masked_select(&inside.squeeze()).std(true).double_value(&[]))
+    };
+    let (flat, shaded) = (spread(Texture::Off)?, spread(Texture::Local(1.0 / 16.0))?);
+    assert!(flat < 0.8 * shaded, "standard deviations of {flat} and {shaded}");
+    Ok(())
+}
+
+#[test]
 fn things_are_found_in_prompts_that_name_little() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let mut mask = |prompt: &str, phrase: &str, seed| -> Result<Tensor> {

@@ -88,7 +88,7 @@ impl ColorForce {
             return Ok(None);
         };
         let repaints = match &mut run.repainting {
-            Some(repainting) if self.settings.options.target != ForceTarget::Mean => repainting.is_possible(x0)?,
+            Some(repainting) if self.settings.options.repaints() => repainting.is_possible(x0)?,
             _ => false,
         };
         let mut mask = match &run.repainting {

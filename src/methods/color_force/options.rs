@@ -64,8 +64,9 @@ pub struct ForceOptions {
     ///
     /// The force pulls toward the first pass's picture with the material recolored, shades included. Cells that are not
     /// next to the material keep the first pass's content. Otherwise the model redraws a mouth, for example, because
-    /// the skin became blue. Both need a run that is the same as the first pass up to the force's first step; other
-    /// runs are pulled toward the flat color in cells that are mostly material. The option needs `outlines`.
+    /// the skin became blue. Both need a run that is the same as the first pass up to the force's first step, and
+    /// [`Texture::Local`]; other runs are pulled toward the flat color in cells that are mostly material. The option
+    /// needs `outlines`.
     #[serde(default)]
     pub material: bool,
     /// Lowers the first pass's map in cells with a color, in the first pass's picture, that is far from the color of
@@ -116,6 +117,11 @@ impl Default for ForceOptions {
 }
 
 impl ForceOptions {
+    /// Returns true if a force may repaint the first pass's picture: its target and its texture leave that open.
+    pub(super) const fn repaints(&self) -> bool {
+        self.material && !matches!(self.target, ForceTarget::Mean) && matches!(self.texture, Texture::Local(_))
+    }
+
     /// Returns the rule for protected cells, and the number of cells by which they grow.
     pub(super) const fn protection(&self) -> (ProtectMode, i64) {
         (self.protect_mode, self.protect_grow)
