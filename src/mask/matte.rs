@@ -37,7 +37,7 @@ const LIGHTER: f64 = 4.0;
 /// Smallest share of an object that a connected piece with a material of its own has.
 const LEAST_PIECE: f64 = 0.1;
 /// Share of a piece that has the object's common material, and the same for a small piece. A piece with less has a
-/// material of its own, or none.
+/// material of its own, and a small piece with less has none.
 const COMMON: (f64, f64) = (0.25, 0.5);
 /// Smallest share of a piece that another material has, and smallest share of the pixels around in its color that the
 /// piece has.
@@ -204,10 +204,15 @@ impl Object {
         let probable = self.probable();
         let all: Vec<Seen> = self.at(inside.iter().copied()).collect();
         let Some(common) = Material::of(&all, &outside) else { return Ok(()) };
-        for piece in pieces(inside, self.size.w as usize) {
-            let is_small = (piece.len() as f64) < LEAST_PIECE * area;
-            self.collect_piece(&piece, is_small, common, &outside, &probable)?;
+        let is_small = |piece: &Vec<usize>| (piece.len() as f64) < LEAST_PIECE * area;
+        let (small, large): (Vec<_>, Vec<_>) = pieces(inside, self.size.w as usize).into_iter().partition(is_small);
+        for piece in large {
+            self.collect_piece(&piece, common, &outside, &probable)?;
         }
+        // Small pieces, which may be many, are collected together.
+        let has_common = |piece: &Vec<usize>| self.share(piece, &common) >= COMMON.1;
+        let seeds: Vec<usize> = small.into_iter().filter(has_common).flatten().collect();
+        let _ = self.collect_material(&seeds, common, &probable)?;
         self.collect_apart()?;
         if !self.is_enough()? {
             // Without a material of its own, the whole place is the object.
@@ -272,10 +277,11 @@ impl Object {
         }
     }
 
+    /// Finds the materials of a connected piece of the place. The first is the `common` material of the whole place, if
+    /// the piece has enough of it.
     fn collect_piece(
         &mut self,
         piece: &[usize],
-        is_small: bool,
         common: Material,
         outside: &Histogram,
         probable: &[bool],
@@ -283,25 +289,37 @@ impl Object {
         let all = piece.len() as f64;
         let mut rest = piece.to_vec();
         for number in 0..MOST_MATERIALS {
-            let of_rest = || Material::of(&self.of(&rest), outside);
-            let share =
-                |material: &Material| self.of(&rest).iter().filter(|seen| material.has(&seen.color)).count() as f64;
-            let least = if is_small { COMMON.1 } else { COMMON.0 };
-            let first = (number == 0 && share(&common) >= least * all).then_some(common);
-            let Some(material) = first.or_else(|| if is_small { None } else { of_rest() }) else { break };
-            if number > 0 && !self.is_another(&material, share(&material), all) {
+            let first = (number == 0 && self.share(&rest, &common) >= COMMON.0).then_some(common);
+            let Some(material) = first.or_else(|| Material::of(&self.of(&rest), outside)) else { break };
+            if number > 0 && !self.is_another(&material, self.share(&rest, &material) * rest.len() as f64, all) {
                 break;
             }
-            let found = self.grown(&rest, material, probable)?;
-            let color = median(found.iter().filter_map(|at| self.seen.get(*at)).map(|seen| seen.color));
-            let Some(color) = color else { break };
-            self.claim(&found, color);
+            if !self.collect_material(&rest, material, probable)? {
+                break;
+            }
             rest.retain(|at| self.own.get(*at).is_some_and(Option::is_none));
             if (rest.len() as f64) < LEAST_PIECE * all {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Finds the pixels of one material, from the `seeds` that have it. Returns false if there are none.
+    fn collect_material(&mut self, seeds: &[usize], material: Material, probable: &[bool]) -> Result<bool> {
+        if seeds.is_empty() {
+            return Ok(false);
+        }
+        let found = self.grown(seeds, material, probable)?;
+        let color = median(found.iter().filter_map(|at| self.seen.get(*at)).map(|seen| seen.color));
+        color.into_iter().for_each(|color| self.claim(&found, color));
+        Ok(!found.is_empty())
+    }
+
+    /// Returns the share of some pixels that have a material.
+    fn share(&self, pixels: &[usize], material: &Material) -> f64 {
+        let count = self.of(pixels).iter().filter(|seen| material.has(&seen.color)).count();
+        count as f64 / pixels.len().max(1) as f64
     }
 
     /// Returns true if a material, of `count` pixels of a piece of `all` pixels, belongs to the object beside another
