@@ -4,7 +4,6 @@ use super::comparison::undecided;
 use super::feedback::Controlled;
 use super::finder::Finder;
 use super::maps::{maps, of_image, picture};
-use super::options::ForceOptions;
 use super::protect::Protected;
 use super::repainting::{Repainting, touched};
 use super::report::Trace;
@@ -88,8 +87,8 @@ impl ColorForce {
             return Ok(None);
         };
         let repaints = match &mut run.repainting {
-            Some(repainting) if self.settings.options.repaints() => repainting.is_possible(x0)?,
-            _ => false,
+            Some(repainting) => repainting.is_possible(x0)?,
+            None => false,
         };
         let mut mask = match &run.repainting {
             Some(repainting) if repaints => repainting.share.shallow_clone(),
@@ -165,12 +164,15 @@ impl ColorForce {
 
     /// Returns the repainting of a run that is the same as the first pass up to the force's first step.
     fn repainting(&self, source: &MapSource, seen: Option<Seen>, setup: &Setup<'_>) -> Result<Option<Repainting>> {
-        let Settings { options: ForceOptions { material, .. }, color, .. } = &self.settings;
+        let Settings { options, color, .. } = &self.settings;
+        if !options.repaints() {
+            return Ok(None);
+        }
         let (seen, matte, picture) = match (source, &self.replayed, seen) {
             (MapSource::Kept(Maps { picture: Some(picture), material: Some(material), .. }), _, Some(seen)) => {
                 (seen, material.matte.shallow_clone(), picture.shallow_clone())
             }
-            (MapSource::Live, Some(seen), _) if *material && seen.fits(setup.grid, setup.images) => {
+            (MapSource::Live, Some(seen), _) if seen.fits(setup.grid, setup.images) => {
                 let picture = picture(&seen.last.f_to_device(setup.device)?, setup.codec)?;
                 let on_device = seen.on(setup.device)?;
                 let matte = self.matte(&on_device.found, &on_device.spared, &picture, setup.codec.cell())?;

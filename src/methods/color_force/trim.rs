@@ -75,7 +75,7 @@ pub(super) fn trim(
         }
     };
     let trim = Trim { mask, start: aim.latent(codec)?, aim, place, settings, codec };
-    let Some(pixels) = trim.pixels(&first)? else { return Ok(None) };
+    let Some(pixels) = trim.place.pixels(&first)? else { return Ok(None) };
     let before = measure(&pixels, settings.options.stat, settings.color)?.delta_e;
     let mut best = trim.approach(latent.shallow_clone(), pixels)?;
     let mut texture = 1.0;
@@ -85,7 +85,7 @@ pub(super) fn trim(
             break;
         }
         let flatter = flattened(latent, &region, *share)?;
-        let Some(pixels) = trim.pixels(&decoded(&flatter, mask, codec)?)? else { break };
+        let Some(pixels) = trim.place.pixels(&decoded(&flatter, mask, codec)?)? else { break };
         let other = trim.approach(flatter, pixels)?;
         if other.is_better_than(&best) {
             (best, texture) = (other, *share);
@@ -165,11 +165,6 @@ impl Attempt {
 }
 
 impl Trim<'_> {
-    /// Returns the region's pixels in a picture, [3, pixels]; `None` for a region without pixels.
-    fn pixels(&self, picture: &Tensor) -> Result<Option<Tensor>> {
-        self.place.pixels(picture)
-    }
-
     /// Moves the set point and `latent` until the color is near enough, no longer improves, or all rounds are used.
     /// `pixels`, [3, pixels], are the region's pixels in the picture of `latent`.
     fn approach(&self, mut latent: Tensor, mut pixels: Tensor) -> Result<Attempt> {
@@ -180,7 +175,7 @@ impl Trim<'_> {
             aim.correct(color, now.light);
             let there = aim.latent(self.codec)?;
             let moved = latent.f_add(&there.f_sub(&here)?)?;
-            let Some(seen) = self.pixels(&decoded(&moved, self.mask, self.codec)?)? else { break };
+            let Some(seen) = self.place.pixels(&decoded(&moved, self.mask, self.codec)?)? else { break };
             let after = measure(&seen, stat, color)?;
             if after.delta_e >= now.delta_e {
                 break;
