@@ -471,6 +471,14 @@ mod tests {
         assert!(collar.delta_e == 0.0 && collar.coverage > 0.5 && !collar.is_met(), "{collar:?}");
         let plain = painted(&[(red, 80), (Rgb(200, 20, 20), 20)], ColorStat::Median, red)?; // a crease
         assert!(plain.is_met(), "{plain:?}");
+        assert!(plain.is_good());
+        for harmed in [
+            PaintedColor { grown: Some(0.2), ..plain },
+            PaintedColor { worst_neighbor: Some(30.0), ..plain },
+            PaintedColor { lines_kept: Some(0.5), ..plain },
+        ] {
+            assert!(harmed.is_met() && !harmed.is_good(), "the color is met, and the picture is harmed: {harmed:?}");
+        }
         let halved = PaintedColor { least_covered: Some(0.4), ..plain };
         assert!(!halved.is_met(), "one of its pieces was painted in part: {halved:?}");
         Ok(())

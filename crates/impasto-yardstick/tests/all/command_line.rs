@@ -128,6 +128,15 @@ fn last_of_repeated_options_counts() {
 }
 
 #[test]
+fn papers_measure_one_part_in_one_color() {
+    let all = parsed(["papers"]).unwrap();
+    assert_eq!(all.choice.tasks, [Task::Named, Task::Numeric]);
+    assert_eq!(all.choice.methods, [Method::Word, Method::Exact]);
+    let chosen = parsed("papers --task named --method oracle".split(' ')).unwrap();
+    assert_eq!((chosen.choice.tasks, chosen.choice.methods), (vec![Task::Named], vec![Method::Oracle]));
+}
+
+#[test]
 fn report_takes_files_between_options() {
     let all = parsed("report A.jsonl --out there B.jsonl --check".split(' ')).unwrap();
     assert_eq!(all.files, [Path::new("A.jsonl"), Path::new("B.jsonl")]);
