@@ -25,5 +25,5 @@ pub(crate) use label_map::LabelMap;
 pub(crate) use material::Material;
 pub(crate) use matte::Matte;
 pub(crate) use otsu::otsu;
-pub(crate) use pieces::pieces;
+pub(crate) use pieces::{labeled_pieces, pieces};
 pub(crate) use region::has_images;

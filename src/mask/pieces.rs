@@ -2,13 +2,20 @@
 
 /// Returns the pixels of each connected piece. `inside` has the pixels of a picture in rows of `width`. Pixels that
 /// share an edge are connected.
-pub(crate) fn pieces(mut inside: Vec<bool>, width: usize) -> Vec<Vec<usize>> {
+pub(crate) fn pieces(inside: Vec<bool>, width: usize) -> Vec<Vec<usize>> {
+    labeled_pieces(inside.into_iter().map(|inside| inside.then_some(())).collect(), width)
+}
+
+/// Returns the pixels of each connected piece of one label. `labels` has the pixels of a picture in rows of `width`;
+/// pixels without a label are in no piece. The time grows with the number of pixels alone.
+pub(crate) fn labeled_pieces<T: Copy + PartialEq>(mut labels: Vec<Option<T>>, width: usize) -> Vec<Vec<usize>> {
     let (mut pieces, mut open) = (Vec::new(), Vec::new());
-    let count = inside.len();
-    let mut take = |at: usize| inside.get_mut(at).is_some_and(std::mem::take);
-    for start in 0..count {
+    for start in 0..labels.len() {
+        let Some(label) = labels.get_mut(start).and_then(Option::take) else { continue };
+        let mut take =
+            |at: usize| labels.get_mut(at).is_some_and(|other| other.take_if(|other| *other == label).is_some());
         let mut piece = Vec::new();
-        open.extend(take(start).then_some(start));
+        open.push(start);
         while let Some(at) = open.pop() {
             piece.push(at);
             let left = (at % width > 0).then(|| at - 1);
@@ -16,9 +23,7 @@ pub(crate) fn pieces(mut inside: Vec<bool>, width: usize) -> Vec<Vec<usize>> {
             let near = [left, right, at.checked_sub(width), Some(at + width)];
             open.extend(near.into_iter().flatten().filter(|at| take(*at)));
         }
-        if !piece.is_empty() {
-            pieces.push(piece);
-        }
+        pieces.push(piece);
     }
     pieces
 }
@@ -33,5 +38,11 @@ mod tests {
         let inside = rows.iter().flat_map(|row| row.chars()).map(|at| at != '.').collect();
         let sizes: Vec<usize> = pieces(inside, 7).iter().map(Vec::len).collect();
         assert_eq!(sizes, [4, 6, 1]);
+    }
+
+    #[test]
+    fn neighbors_with_other_labels_are_other_pieces() {
+        let labels = "aabb.ab".chars().map(|label| (label != '.').then_some(label)).collect();
+        assert_eq!(labeled_pieces(labels, 7), [vec![0, 1], vec![2, 3], vec![5], vec![6]]);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::color::{Lab, Rgb, labs};
 use crate::error::Result;
-use crate::mask::pieces;
+use crate::mask::labeled_pieces;
 use tch::{Kind, Tensor};
 
 /// Distance around the region, in cells, within which other things are compared.
@@ -66,20 +66,12 @@ pub(super) fn beside(
     let grown = took.count() as f64 / area.max(1.0);
 
     let least = (cell / grain).pow(2) as usize;
-    let tones: Vec<[i64; 3]> = before.iter().map(tone).collect();
-    let mut neighbor: f64 = 0.0;
-    let mut left: Vec<[i64; 3]> = tones.clone();
-    left.sort_unstable();
-    left.dedup();
-    for one in left {
-        let of_tone = tones.iter().zip(&free).map(|(tone, free)| *free && *tone == one).collect();
-        for piece in pieces(of_tone, width as usize) {
-            let is_near = piece.iter().any(|at| reach.get(*at) == Some(&true));
-            if piece.len() >= least && is_near {
-                neighbor = neighbor.max(mean(&before, &piece).delta_e(mean(&after, &piece)));
-            }
-        }
-    }
+    let tones = before.iter().zip(&free).map(|(before, free)| free.then(|| tone(before))).collect();
+    let is_near = |piece: &Vec<usize>| piece.iter().any(|at| reach.get(*at) == Some(&true));
+    let things =
+        labeled_pieces(tones, width as usize).into_iter().filter(|piece| piece.len() >= least && is_near(piece));
+    let changes = things.map(|thing| mean(&before, &thing).delta_e(mean(&after, &thing)));
+    let neighbor = changes.fold(0.0, f64::max);
     Ok(Beside { grown, neighbor })
 }
 
