@@ -51,7 +51,7 @@ pub struct Setup<'a> {
     pub control_sites: &'a [AttentionSite],
     /// Tokenizer, text encoder and VAE.
     pub codec: &'a dyn Codec,
-    /// True in the first pass, in which guidance methods only measure. See [`Guidance::first_pass`].
+    /// True in the first pass, in which the methods that want one only measure. See [`Guidance::first_pass`].
     pub first_pass: bool,
     /// Index of the first pass's image with which this run, of one image, goes on. `None`: the run goes on with all
     /// images.
@@ -268,8 +268,9 @@ pub trait Guidance: Send {
     /// Timestep 0 makes the first pass as long as the run. If several methods want a first pass, the longest is
     /// made.
     ///
-    /// `begin` is called for each pass, and the second pass can use what the method measured in the first pass. A first
-    /// pass ends without `finish` and `decoded`.
+    /// `begin` is called for each pass, and the second pass can use what the method measured in the first pass. Methods
+    /// that want no first pass act in both passes, so that the first pass shows their effects, too. A first pass ends
+    /// without `finish` and `decoded`.
     fn first_pass(&self) -> Option<f64> {
         None
     }

@@ -11,6 +11,8 @@ const SHADE: f64 = 0.3;
 const LIGHT: f64 = 20.0;
 /// Least share of a material's chroma that a lighter shade has. Highlights take the color of the light.
 const PALE: f64 = 0.5;
+/// Chroma below which a material has no hue.
+const GRAY: f64 = 15.0;
 /// Lightness of a material that may be a line. Lines are dark, and their own material is no darker.
 const DARK: f64 = 30.0;
 /// Lightness of a material that may be a highlight.
@@ -84,6 +86,19 @@ impl Material {
         let along = if gain < 0.0 { along.clamp(light.min(1.0), 1.0) } else { along.clamp(PALE, 1.0) };
         let chroma = (color.a - a * along).hypot(color.b - b * along) / CHROMA;
         chroma.max(if gain < 0.0 { (1.0 - light) / SHADE } else { gain / LIGHT })
+    }
+
+    /// Returns the signed distance of a color's chroma from the line of the material's hue, in CIELAB; 0 for a material
+    /// without a hue.
+    pub(super) fn hue_across(&self, color: &Lab) -> f64 {
+        let Self(Lab { a, b, .. }) = *self;
+        let chroma = a.hypot(b);
+        if self.is_gray() { 0.0 } else { (color.a * b - color.b * a) / chroma }
+    }
+
+    /// Returns true if the material has no hue.
+    pub(super) fn is_gray(&self) -> bool {
+        self.0.a.hypot(self.0.b) < GRAY
     }
 
     /// Returns the light that falls on a color, as a share of the light on the material: a ratio of L\* + 16.

@@ -26,16 +26,20 @@ const SURE: f64 = 0.85;
 /// material.
 const STRICT: f64 = 0.4;
 /// Least mean of the place in a piece that is not connected with the object's other pieces, such as a strand of hair
-/// behind an ear.
-const APART: f64 = 0.3;
+/// behind an ear: in a piece smaller than a cell, and in a larger one of a clear material.
+const APART: (f64, f64) = (0.3, 0.25);
 /// Distance of such a piece's pixels from the material, as a share of that within the place.
 const LOOSE: f64 = 0.9;
 /// Smallest area of such a piece, in cells.
 const PIECE: f64 = 0.3;
-/// Lightness by which a small piece may be lighter than the material.
-const LIGHTER: f64 = 4.0;
-/// Smallest share of an object that a connected piece with a material of its own has.
-const LEAST_PIECE: f64 = 0.1;
+/// Lightness by which a small piece of a highlight, the white of an eye, or teeth is lighter than the material, and the
+/// largest share of the material's chroma that the piece has.
+const LIGHTER: (f64, f64) = (4.0, 0.85);
+/// Smallest share of an object that a connected piece with a material of its own has. Smaller pieces in another color
+/// are other things, such as eyes that the map of "shirt" takes in.
+const LEAST_PIECE: f64 = 0.2;
+/// Share of the largest piece of a material below which a lighter piece is a highlight.
+const SMALL: f64 = 0.1;
 /// Share of a piece that has the object's common material, and the same for a small piece. A piece with less has a
 /// material of its own, and a small piece with less has none.
 const COMMON: (f64, f64) = (0.25, 0.5);
@@ -46,6 +50,11 @@ const ANOTHER: (f64, f64) = (0.25, 0.8);
 const NO_LINE: RangeInclusive<f64> = 25.0..=85.0;
 /// Maximum number of materials of a piece.
 const MOST_MATERIALS: usize = 3;
+/// Distance in chroma, across the direction of the material's hue, from which on a piece is another thing: for a piece
+/// as light as the material, and for a darker piece.
+const HUE: (f64, f64) = (9.0, 16.0);
+/// Change of that distance, within the width of an edge, at which another thing begins.
+const SHARP: f64 = 6.0;
 /// Change of lightness from pixel to pixel at which a pixel counts half in a choice of material.
 const EDGE: f64 = 4.0;
 /// Standard deviation of the Gaussian in which a material's color is averaged, as a share of the picture's shorter
@@ -61,6 +70,13 @@ const GROWTH: usize = 5;
 const FRINGE: i64 = 3;
 /// Width of the outline that a dark material keeps, in pixels.
 const RIM: i64 = 2;
+/// Lightness below which a material is as dark as the lines in it, such as pupils: of any material, and of a gray one.
+const BLACK: (f64, f64) = (26.0, 36.0);
+/// Largest share of a small object that is farther than a cell from the object's border.
+const SMALL_OBJECT: f64 = 0.5;
+/// Distance from the material of pixels around an object that are like it, and the largest share of such pixels around
+/// an object with a clear material.
+const ALIKE: (f64, f64) = (0.7, 0.15);
 /// Standard deviation of the Gaussian that softens the edge of a dark material, in pixels.
 const SOFT: f64 = 0.7;
 /// Standard deviation of the Gaussian that carries a material's color to its fringe, in pixels.
@@ -73,6 +89,9 @@ pub(crate) struct Matte {
     pub share: Tensor,
     /// The material's color at each pixel, [n, 3, H, W] in CIELAB; 0 beyond the material's fringe.
     pub material: Tensor,
+    /// True for each image in which the object is small, and its material is as dark as lines or also that of much of
+    /// the surroundings.
+    pub unclear: Vec<bool>,
 }
 
 impl Matte {
@@ -94,7 +113,8 @@ impl Matte {
         let float = |x: &Tensor| Ok::<_, Error>(x.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?);
         let share = Tensor::f_zeros([n, 1, height, width], (Kind::Float, Device::Cpu))?;
         let material = Tensor::f_zeros([n, 3, height, width], (Kind::Float, Device::Cpu))?;
-        for image in 0..n {
+        let mut unclear = vec![false; n as usize];
+        for (image, unclear) in (0..).zip(&mut unclear) {
             let (place, picture) =
                 (float(&place.f_narrow(0, image, 1)?)?, picture.f_narrow(0, image.min(pictures - 1), 1)?);
             let Some((rows, columns)) = surroundings(&place, cell)? else { continue };
@@ -106,15 +126,17 @@ impl Matte {
                 )?)
             };
             let found = Object::new(&cut(&place)?, &float(&cut(&picture)?)?, cell, gradual)?.matte()?;
+            *unclear = found.unclear.contains(&true);
             cut(&share.f_narrow(0, image, 1)?)?.f_copy_(&found.share)?;
             cut(&material.f_narrow(0, image, 1)?)?.f_copy_(&found.material)?;
         }
-        Ok(Self { share, material })
+        Ok(Self { share, material, unclear })
     }
 
     /// Returns the matte of one image.
     pub(crate) fn image(&self, image: i64) -> Result<Self> {
-        Ok(Self { share: self.share.f_narrow(0, image, 1)?, material: self.material.f_narrow(0, image, 1)? })
+        let unclear = self.unclear.get(image as usize).copied().into_iter().collect();
+        Ok(Self { share: self.share.f_narrow(0, image, 1)?, material: self.material.f_narrow(0, image, 1)?, unclear })
     }
 
     /// Returns the share of each cell that is the material, [n, 1, h, w]. `cell` is the side of a cell in pixels.
@@ -123,7 +145,8 @@ impl Matte {
     }
 
     pub(crate) fn shallow_clone(&self) -> Self {
-        Self { share: self.share.shallow_clone(), material: self.material.shallow_clone() }
+        let (share, material) = (self.share.shallow_clone(), self.material.shallow_clone());
+        Self { share, material, unclear: self.unclear.clone() }
     }
 }
 
@@ -141,6 +164,8 @@ struct Object {
     distance: Vec<f64>,
     /// The material's color, for the pixels found so far.
     own: Vec<Option<Lab>>,
+    /// True if the material found cannot be told well from lines or from the surroundings.
+    unclear: bool,
 }
 
 impl Object {
@@ -158,7 +183,17 @@ impl Object {
         let distance = distances(&inside, size);
         let own = vec![None; place.len()];
         let picture = picture.shallow_clone();
-        Ok(Self { picture, place, seen: seen.collect(), size, cell: cell as f64, gradual, distance, own })
+        Ok(Self {
+            picture,
+            place,
+            seen: seen.collect(),
+            size,
+            cell: cell as f64,
+            gradual,
+            distance,
+            own,
+            unclear: false,
+        })
     }
 
     /// Finds the material, and feathers its edges.
@@ -190,7 +225,7 @@ impl Object {
         let soft = soft.f_maximum(&blur(&inner, SOFT)?)?;
         let carried = blur(&colors, CARRY)?.f_div(&blur(&own, CARRY)?.f_clamp_min(1e-6)?)?.f_mul(&near)?;
         let material = colors.f_where_self(&own.f_gt(0.0)?, &carried)?;
-        Ok(Matte { share: soft, material })
+        Ok(Matte { share: soft, material, unclear: vec![self.unclear] })
     }
 
     /// Finds the pixels of the object's materials.
@@ -213,6 +248,7 @@ impl Object {
         let has_common = |piece: &Vec<usize>| self.share(piece, &common) >= COMMON.1;
         let seeds: Vec<usize> = small.into_iter().filter(has_common).flatten().collect();
         let _ = self.collect_material(&seeds, common, &probable)?;
+        self.unclear = self.is_unclear();
         self.collect_apart()?;
         if !self.is_enough()? {
             // Without a material of its own, the whole place is the object.
@@ -223,6 +259,42 @@ impl Object {
             }
         }
         Ok(())
+    }
+
+    /// Returns true if a small object cannot be told well from its lines or from its surroundings, by its material.
+    /// Most of a small object is within a cell of its border.
+    fn is_unclear(&self) -> bool {
+        let outside: Vec<bool> = self.distance.iter().map(|away| *away > 0.0).collect();
+        let inside = outside.iter().filter(|outside| !**outside).count() as f64;
+        let inner = distances(&outside, self.size).into_iter().filter(|away| *away > self.cell).count() as f64;
+        if inner > SMALL_OBJECT * inside {
+            return false;
+        }
+        let black = |own: &Lab| own.l < if Material(*own).is_gray() { BLACK.1 } else { BLACK.0 };
+        let (own, dark) = self
+            .own
+            .iter()
+            .flatten()
+            .fold((0.0, 0.0), |(own, dark), color| (own + 1.0, dark + f64::from(u8::from(black(color)))));
+        let materials = self.materials();
+        let has = |color: &Lab| materials.iter().any(|own| Material(*own).distance(color) <= ALIKE.0);
+        let around = self.seen.iter().zip(&self.own).zip(&self.distance);
+        let around = around.filter(|((_, own), away)| own.is_none() && **away > 0.0 && **away <= REACH * self.cell);
+        let (all, alike) = around.fold((0.0, 0.0), |(all, alike), ((seen, _), _)| {
+            (all + 1.0, alike + f64::from(u8::from(has(&seen.color))))
+        });
+        dark > 0.5 * own || alike > ALIKE.1 * all
+    }
+
+    /// Returns the colors of the materials found so far.
+    fn materials(&self) -> Vec<Lab> {
+        let mut colors: Vec<Lab> = Vec::new();
+        for own in self.own.iter().flatten() {
+            if !colors.contains(own) {
+                colors.push(*own);
+            }
+        }
+        colors
     }
 
     /// Returns true if the material fills half of a cell somewhere.
@@ -237,25 +309,19 @@ impl Object {
 
     /// Adds pieces of the object's materials that are not connected with the others.
     fn collect_apart(&mut self) -> Result<()> {
-        let mut colors: Vec<Lab> = Vec::new();
-        for own in self.own.iter().flatten() {
-            if !colors.contains(own) {
-                colors.push(*own);
-            }
-        }
         let least = PIECE * self.cell * self.cell;
-        for color in colors {
+        for color in self.materials() {
             let material = Material(color);
-            let free = self
-                .seen
-                .iter()
-                .zip(&self.own)
-                .map(|(seen, own)| own.is_none() && material.distance(&seen.color) <= LOOSE);
+            let free = self.seen.iter().zip(&self.own).map(|(seen, own)| {
+                own.is_none() && material.distance(&seen.color) <= LOOSE && !has_other_hue(&seen.color, color)
+            });
             let free = opened(&free.collect::<Vec<bool>>(), self.size, 1)?;
             for piece in pieces(free, self.size.w as usize) {
                 let place =
                     piece.iter().filter_map(|at| self.place.get(*at)).map(|place| f64::from(*place)).sum::<f64>();
-                if piece.len() as f64 >= least && place >= APART * piece.len() as f64 && !self.is_light(&piece, color) {
+                let area = piece.len() as f64;
+                let apart = if area >= self.cell * self.cell && !self.unclear { APART.1 } else { APART.0 };
+                if area >= least && place >= apart * area && !self.is_light(&piece, color) {
                     self.claim(&piece, color);
                 }
             }
@@ -265,7 +331,10 @@ impl Object {
 
     /// Returns true if a small piece is lighter than the material: a highlight, the white of an eye, or teeth.
     fn is_light(&self, piece: &[usize], material: Lab) -> bool {
-        median(self.of(piece).into_iter().map(|seen| seen.color)).is_some_and(|own| own.l > material.l + LIGHTER)
+        let chroma = |color: &Lab| color.a.hypot(color.b);
+        let is_paler = |own: &Lab| Material(material).is_gray() || chroma(own) <= LIGHTER.1 * chroma(&material);
+        let own = median(self.of(piece).into_iter().map(|seen| seen.color));
+        own.is_some_and(|own| own.l > material.l + LIGHTER.0 && is_paler(&own))
     }
 
     /// Gives pixels the color of their material, unless they have one already.
@@ -311,9 +380,55 @@ impl Object {
             return Ok(false);
         }
         let found = self.grown(seeds, material, probable)?;
-        let color = median(found.iter().filter_map(|at| self.seen.get(*at)).map(|seen| seen.color));
-        color.into_iter().for_each(|color| self.claim(&found, color));
-        Ok(!found.is_empty())
+        let Some(color) = median(self.of(&found).into_iter().map(|seen| seen.color)) else { return Ok(false) };
+        let found = self.without_other_hues(&found, color)?;
+        self.claim(&found, color);
+        Ok(true)
+    }
+
+    /// Returns the pixels found without small pieces of another hue, such as a red mouth in red skin. Shades are darker
+    /// than the `material`, and their hue differs less; a blush has no edge.
+    fn without_other_hues(&self, found: &[usize], material: Lab) -> Result<Vec<usize>> {
+        let mut other = vec![false; self.seen.len()];
+        let is_other = |at: &&usize| self.seen.get(**at).is_some_and(|seen| has_other_hue(&seen.color, material));
+        found.iter().filter(is_other).for_each(|at| mark(&mut other, &[*at], true));
+        let other = opened(&other, self.size, 1)?;
+        let mut own = vec![false; self.seen.len()];
+        mark(&mut own, found, true);
+        own.iter_mut().zip(&other).for_each(|(own, other)| *own &= !other);
+        let (least, most) = (PIECE * self.cell * self.cell, LEAST_PIECE * found.len() as f64);
+        let mut removed = vec![false; self.seen.len()];
+        for piece in pieces(other, self.size.w as usize) {
+            if (least..most).contains(&(piece.len() as f64)) && self.has_edge(&piece, &own, material) {
+                mark(&mut removed, &piece, true);
+            }
+        }
+        let removed: Vec<f32> = removed.into_iter().map(|removed| f32::from(u8::from(removed))).collect();
+        let Grid { h, w } = self.size;
+        let removed = dilated(&Tensor::f_from_slice(&removed)?.f_reshape([1, 1, h, w])?, 1)?;
+        let removed = Vec::<f32>::try_from(&removed.f_flatten(0, -1)?)?;
+        Ok(found.iter().copied().filter(|at| removed.get(*at) != Some(&1.0)).collect())
+    }
+
+    /// Returns true if the hue changes within a few pixels from a piece to the material around it, whose pixels are
+    /// `own`.
+    fn has_edge(&self, piece: &[usize], own: &[bool], material: Lab) -> bool {
+        let width = self.size.w as usize;
+        let hue = |at: &usize| self.seen.get(*at).map(|seen| Material(material).hue_across(&seen.color));
+        let mean = |pixels: &mut dyn Iterator<Item = f64>| {
+            let (sum, count) = pixels.fold((0.0, 0.0), |(sum, count), hue| (sum + hue, count + 1.0));
+            (count > 0.0).then(|| sum / count)
+        };
+        let beside = |at: &usize| {
+            let (at, by) = (*at, FRINGE as usize);
+            let left = (at % width >= by).then(|| at - by);
+            let right = (at % width + by < width).then_some(at + by);
+            [left, right, at.checked_sub(by * width), Some(at + by * width)].into_iter().flatten()
+        };
+        let around = piece.iter().flat_map(beside).filter(|at| own.get(*at) == Some(&true));
+        let around = mean(&mut around.filter_map(|at| hue(&at)));
+        // Without material around it, lines enclose the piece.
+        around.zip(mean(&mut piece.iter().filter_map(hue))).is_none_or(|(own, other)| (own - other).abs() >= SHARP)
     }
 
     /// Returns the share of some pixels that have a material.
@@ -351,7 +466,7 @@ impl Object {
             let pieces = pieces(alike, self.size.w as usize);
             let largest = pieces.iter().map(Vec::len).max().unwrap_or_default() as f64;
             let is_ours = |piece: &&Vec<usize>| {
-                let is_small = (piece.len() as f64) < LEAST_PIECE * largest;
+                let is_small = (piece.len() as f64) < SMALL * largest;
                 piece.iter().any(|at| is_seed.get(*at) == Some(&true))
                     && !(is_small && self.is_light(piece, material.0))
             };
@@ -428,6 +543,12 @@ impl Object {
     }
 }
 
+/// Returns true if a color's hue is too far from that of the `material` for a shade.
+fn has_other_hue(color: &Lab, material: Lab) -> bool {
+    let least = if color.l >= material.l - LIGHTER.0 { HUE.0 } else { HUE.1 };
+    Material(material).hue_across(color).abs() > least
+}
+
 /// Sets the marks of some pixels.
 fn mark(marks: &mut [bool], pixels: &[usize], value: bool) {
     for at in pixels {
@@ -468,7 +589,7 @@ fn averaged(planes: &Tensor, sigma: f64) -> Result<Tensor> {
 
 /// Returns the rows and the columns of a place, [1, 1, H, W], with its surroundings; `None` if the place is empty.
 fn surroundings(place: &Tensor, cell: i64) -> Result<Option<(Range<i64>, Range<i64>)>> {
-    let inside = place.f_ge(APART)?;
+    let inside = place.f_ge(APART.1)?;
     let (_, _, h, w) = place.size4()?;
     let range = |dim: i64, size: i64| -> Result<Option<Range<i64>>> {
         let found = inside.f_amax([dim], false)?.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;
@@ -559,6 +680,30 @@ mod tests {
     }
 
     #[test]
+    fn mouth_in_the_hue_of_red_skin_is_not_its_material() -> Result<()> {
+        // sRGB (218, 78, 44) and (228, 74, 66): as near as a shade.
+        let (skin, lips) = ([0.71, -0.39, -0.65], [0.79, -0.42, -0.48]);
+        let (mouth, face) = (disk(66.0, 48.0, 9.0), disk(48.0, 48.0, 36.0));
+        let picture = paint(&paint(&flat(IRIS), &face, skin), &mouth, lips);
+        check(&face, &picture, &(&face - mouth), "a face")?;
+        // A blush has the color of the mouth, but no edge.
+        let soft = blur(&disk(66.0, 48.0, 9.0), 9.0)?;
+        let blush = paint(&flat(IRIS), &face, skin) * (1.0 - &soft) + flat(lips) * &soft;
+        check(&face, &blush, &face, "a blush")?;
+        // A fold of yellow hair is brown, and so is darker.
+        let fold = disk(56.0, 48.0, 9.0);
+        let hair = paint(&paint(&flat(IRIS), &face, [1.0, 0.69, -1.0]), &fold, [0.57, 0.18, -0.85]);
+        check(&face, &hair, &face, "yellow hair")
+    }
+
+    #[test]
+    fn small_piece_of_another_color_is_another_thing() -> Result<()> {
+        let (eye, shirt) = (disk(20.0, 48.0, 10.0), disk(70.0, 48.0, 24.0));
+        let picture = paint(&paint(&flat(SKIN), &eye, [-0.8, 0.3, -0.4]), &shirt, IRIS);
+        check(&(&eye + &shirt), &picture, &shirt, "a map of \"shirt\" that takes in an eye")
+    }
+
+    #[test]
     fn shades_are_of_the_same_material() -> Result<()> {
         let place = disk(48.0, 48.0, 28.0);
         let picture = paint(&paint(&flat(SKIN), &place, IRIS), &disk(56.0, 48.0, 10.0), [-0.72, -0.27, 0.25]);
@@ -580,6 +725,18 @@ mod tests {
         let (bow, dress) = (disk(24.0, 48.0, 12.0), disk(76.0, 48.0, 18.0));
         let picture = paint(&paint(&flat(SKIN), &bow, IRIS), &dress, IRIS);
         check(&bow, &picture, &bow, "a bow above a dress of the same color")
+    }
+
+    #[test]
+    fn eye_as_dark_as_its_pupil_has_no_clear_material() -> Result<()> {
+        let (iris, face) = (disk(48.0, 48.0, 14.0), [0.9, 0.88, 0.85]);
+        let unclear = |picture: &Tensor| -> Result<Vec<bool>> { Ok(Matte::of(&iris, picture, CELL)?.unclear) };
+        assert_eq!(unclear(&eye(&flat(SKIN), (48.0, 48.0), IRIS))?, [false]);
+        assert_eq!(unclear(&eye(&flat(SKIN), (48.0, 48.0), [-0.78, -0.78, -0.7]))?, [true], "near black");
+        assert_eq!(unclear(&eye(&flat(face), (48.0, 48.0), [0.85, 0.86, 0.88]))?, [true], "white in white");
+        let pictures = Tensor::cat(&[eye(&flat(SKIN), (48.0, 48.0), IRIS), eye(&flat(SKIN), (48.0, 48.0), BLACK)], 0);
+        assert_eq!(Matte::of(&iris.repeat([2, 1, 1, 1]), &pictures, CELL)?.unclear, [false, true], "image by image");
+        Ok(())
     }
 
     #[test]

@@ -7,6 +7,7 @@ use impasto::guidance::{Guidance, Plan, Setup};
 use impasto::mask::Region;
 use impasto::methods::ColorForce;
 use impasto::methods::color_force::{ColorStat, ColorWarning, Cutoff, Feedback, ForceTarget, ProtectMode, Texture};
+use impasto::pipeline::Request;
 use impasto::saliency::{Daam, Differential, Occurrence, Recorded, Refine, Saliency, Spread};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -79,7 +80,7 @@ fn second_pass_repeats_the_noise_under_one_map() -> Result<()> {
         assert_eq!(maps.select(0, step), maps.select(0, 0), "one map for all steps");
     }
     // A second pass without strength equals the first pass.
-    let weak = exact().color_var(1e30).tune(|options| options.trim = 0);
+    let weak = exact().color_var(1e30).tune(|options| (options.trim, options.redraw) = (0, None));
     assert_eq!(latents(sampler().guide(weak), 1, 7)?, latents(sampler(), 1, 7)?);
     assert_eq!(latents(sampler().guide(&mut force), 1, 7)?, forced, "the same force gives the same picture again");
     Ok(())
@@ -330,6 +331,7 @@ fn bad_settings_say_what_is_expected() {
         (force().tune(|options| options.stat = ColorStat::Trimmed(0.5)), "stat Trimmed"),
         (force().tune(|options| options.first_pass = Some(1000.0)), "first_pass"),
         (force().tune(|options| options.first_pass = Some(f64::NAN)), "first_pass"),
+        (force().tune(|options| options.redraw = Some(-1.0)), "redraw"),
         (force().tune(|options| options.trim = 11), "trim"),
         (force().protect("Eyes"), "a phrase other than the forced phrase"),
         (force().protect("hair").tune(|options| options.protect_grow = -1), "protect_grow"),
@@ -585,6 +587,64 @@ fn exact_eyes_keep_pupils_and_rims() -> Result<()> {
     Ok(())
 }
 
+/// A portrait with nearly black eyes.
+fn dark_request(pipeline: &mut Pipeline) -> Request<'_> {
+    pipeline.request("1girl, eyes").seed(5_587_400_541).steps(28).solver_named("Euler a")
+}
+
+fn olive_eyes() -> ColorForce {
+    ColorForce::exact("eyes", Rgb(107, 142, 35))
+}
+
+/// The picture and the latent of the portrait with nearly black eyes.
+fn dark_eyes(pipeline: &mut Pipeline, force: &mut ColorForce) -> Result<(Raster, Tensor)> {
+    let output = dark_request(pipeline).guide(force).run()?;
+    Ok((output.image(0)?.clone(), output.latents))
+}
+
+#[test]
+fn dark_eyes_are_redrawn_with_pupils() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    // Pixels as dark as a pupil, in the eye that has fewer of them.
+    let pupil = |raster: &Raster| {
+        let dark = |columns: std::ops::Range<u32>| {
+            let pixels = (110..155).flat_map(|y| columns.clone().map(move |x| (x, y)));
+            pixels.filter(|(x, y)| raster.pixel(*x, *y).is_some_and(|color| color.lab().l < 15.0)).count()
+        };
+        dark(85..130).min(dark(145..190))
+    };
+    let (mut with, mut without) = (olive_eyes(), olive_eyes().tune(|options| options.redraw = None));
+    let (redrawn, latent) = dark_eyes(&mut pipeline, &mut with)?;
+    let (repainted, _) = dark_eyes(&mut pipeline, &mut without)?;
+    let (pupils, smeared) = (pupil(&redrawn), pupil(&repainted));
+    assert!(pupils > 60 && pupils > 2 * smeared, "{pupils} pixels of a pupil, and {smeared} without redrawing");
+    let report = with.details()?;
+    assert!(report.painted[0].redrawn && report.converged, "{:?}", report.painted);
+    assert!(!without.details()?.painted[0].redrawn);
+
+    let plain = dark_request(&mut pipeline).run()?.latents;
+    let changed = (latent - plain).abs().amax([1i64].as_slice(), false).squeeze().gt(1e-4).to_kind(Kind::Float);
+    let all = changed.sum(Kind::Double).double_value(&[]);
+    let eyes = changed.slice(0, 12, 21, 1).slice(1, 9, 25, 1).sum(Kind::Double).double_value(&[]);
+    assert!(all > 20.0 && eyes == all, "{eyes} of {all} changed cells are at the eyes");
+    Ok(())
+}
+
+#[test]
+fn redrawing_is_repeated_from_recorded_maps() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut first = olive_eyes();
+    let (_, latent) = dark_eyes(&mut pipeline, &mut first)?;
+    let mut again = olive_eyes().replay(first.recorded()?);
+    assert_eq!(dark_eyes(&mut pipeline, &mut again)?.1, latent);
+    assert!(again.details()?.painted[0].redrawn);
+    // The maps say nothing of the content of another seed.
+    let mut other = olive_eyes().replay(first.recorded()?);
+    dark_request(&mut pipeline).seed(8).guide(&mut other).run()?;
+    assert!(!other.details()?.painted[0].redrawn);
+    Ok(())
+}
+
 #[test]
 fn cells_without_the_thing_keep_their_content() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
@@ -596,8 +656,8 @@ fn cells_without_the_thing_keep_their_content() -> Result<()> {
     let exact = |phrase: &str, color| ColorForce::exact(phrase, color).tune(|options| options.trim = 0);
     let (mut skin, mut hair) = (exact("skin", Rgb(30, 144, 255)), exact("hair", GOLD));
     // The largest change in cells that are not next to the things, and the change under the masks.
-    let changes = |forced: &Tensor, forces: &[&ColorForce]| -> Result<(f64, f64)> {
-        let changed = (forced - &plain).abs().amax([1i64].as_slice(), true);
+    let changes = |forced: &Tensor, plain: &Tensor, forces: &[&ColorForce]| -> Result<(f64, f64)> {
+        let changed = (forced - plain).abs().amax([1i64].as_slice(), true);
         let share = |force: &&ColorForce| Ok(force.masks()?.select(0, 0).unsqueeze(1));
         let shares: Vec<Tensor> = forces.iter().map(share).collect::<Result<_>>()?;
         let share = shares.into_iter().reduce(|a, b| a.maximum(&b)).expect("a force");
@@ -606,15 +666,18 @@ fn cells_without_the_thing_keep_their_content() -> Result<()> {
         Ok((inside(near.lt(0.5)), inside(share.ge(0.5))))
     };
     let forced = run(vec![&mut skin])?;
-    let (held, colored) = changes(&forced, &[&skin])?;
+    let (held, colored) = changes(&forced, &plain, &[&skin])?;
     assert!(held < 1e-4 && colored > 1.0, "{held} and {colored}");
     let forced = run(vec![&mut skin, &mut hair])?;
-    let (held, colored) = changes(&forced, &[&skin, &hair])?;
+    let (held, colored) = changes(&forced, &plain, &[&skin, &hair])?;
     assert!(held < 1e-4 && colored > 1.0, "two forces: {held} and {colored}");
-    // A published force acts earlier, so that the run is no longer the same.
-    let mut shirt = ColorForce::published("shirt", Rgb(0, 0, 0));
-    let (held, _) = changes(&run(vec![&mut skin, &mut shirt])?, &[&skin])?;
-    assert!(held > 0.1, "nothing is held: {held}");
+    // A published force acts in both passes, so its effect stays, too.
+    let black = || ColorForce::published("shirt", Rgb(0, 0, 0)).color_var(5.0);
+    let shirt = run(vec![&mut black()])?;
+    let effect = (&shirt - &plain).abs().max().double_value(&[]);
+    let forced = run(vec![&mut skin, &mut black()])?;
+    let (held, colored) = changes(&forced, &shirt, &[&skin])?;
+    assert!(colored > 1.0 && held < 0.1 * effect, "with a published force: {held}, {colored} and {effect}");
     Ok(())
 }
 

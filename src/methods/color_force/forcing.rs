@@ -63,8 +63,11 @@ impl ColorForce {
     fn pull(&mut self, step: &Step, x0: &Tensor, record: bool) -> Result<Option<Pull>> {
         let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
         let (map, found, others) = match &mut run.source {
-            MapSource::FirstPass(FirstPass { first, last }) => {
+            MapSource::FirstPass(FirstPass { early, first, last }) => {
                 if record {
+                    if early.is_none() && first.is_none() && self.settings.redraws(step) {
+                        *early = Some(x0.shallow_clone());
+                    }
                     if first.is_none() && self.settings.covers(step) {
                         *first = Some(x0.shallow_clone());
                     }
@@ -235,8 +238,12 @@ impl Guidance for ColorForce {
             Some(MapSource::FirstPass(seen)) if !setup.first_pass && self.settings.options.first_pass.is_some() => {
                 let maps = self.first_pass_maps(seen.last.as_ref(), setup.candidate, setup.codec)?;
                 let row = |x: Option<Tensor>| x.map(|x| of_image(&x, setup.candidate)).transpose();
-                let latents = row(seen.first)?.zip(row(seen.last)?);
-                let found = maps.as_ref().and_then(|maps| Some((&maps.found, &maps.material.as_ref()?.spared)));
+                let FirstPass { early, first, last } = seen;
+                let material = maps.as_ref().and_then(|maps| maps.material.as_ref());
+                let early = early.filter(|_| material.is_some_and(Material::is_unclear));
+                let first = first.map(|first| early.unwrap_or(first));
+                let latents = row(first)?.zip(row(last)?);
+                let found = maps.as_ref().zip(material).map(|(maps, material)| (&maps.found, &material.spared));
                 let seen = latents.zip(found).map(|((first, last), (found, spared))| Seen {
                     first,
                     last,
@@ -247,18 +254,20 @@ impl Guidance for ColorForce {
             }
             _ => (None, None),
         };
+        // Every other force acts in both passes, so that the pass that measures shows its effects.
+        let measures = setup.first_pass && self.first_pass().is_some();
         self.protected.iter_mut().for_each(Protected::forget);
         let settings = &self.settings;
         if let Finder::Attention(daam) = &mut self.saliency {
             // The force ignores attention outside its window.
-            daam.read_in(if setup.first_pass { Window::WHOLE } else { settings.window });
+            daam.read_in(if measures { Window::WHOLE } else { settings.window });
         }
         let source = match known {
             Some(maps) => MapSource::Kept(maps),
             None => {
                 self.saliency.begin(setup)?;
                 self.protected.iter_mut().try_for_each(|protected| protected.saliency.begin(setup))?;
-                if setup.first_pass { MapSource::FirstPass(FirstPass::default()) } else { MapSource::Live }
+                if measures { MapSource::FirstPass(FirstPass::default()) } else { MapSource::Live }
             }
         };
         let gold = settings.options.gold.latent(settings.color, setup)?;
@@ -271,7 +280,7 @@ impl Guidance for ColorForce {
         let controlled = |feedback: Feedback| {
             Controlled::new(feedback.floored(settings.options.texture == Texture::Off), settings.color_var, setup)
         };
-        let feedback = settings.options.feedback.filter(|_| !setup.first_pass).map(controlled).transpose()?;
+        let feedback = settings.options.feedback.filter(|_| !measures).map(controlled).transpose()?;
         if let (MapSource::Kept(maps), false) = (&source, self.saliency.competitions()?.is_empty()) {
             let (range, found) = (self.saliency.range(), &maps.found);
             trace.undecided = undecided(found, &settings.cutoff.levels(found, range, None)?.0, range)?;
@@ -287,9 +296,11 @@ impl Guidance for ColorForce {
                 trace.warn(ColorWarning::MostlyProtected);
             }
         }
-        let repainting = self.repainting(&source, seen, setup)?;
+        let mut repainting = self.repainting(&source, seen, setup)?;
+        let redrawing = self.redrawing(&source, mask.as_ref(), repainting.as_mut())?;
+        let (active, levels) = (false, None);
         self.run =
-            Some(Forcing { gold, mask, active: false, source, levels: None, feedback, trace, candidate, repainting });
+            Some(Forcing { gold, mask, active, source, levels, feedback, trace, candidate, repainting, redrawing });
         Ok(())
     }
 
@@ -311,14 +322,10 @@ impl Guidance for ColorForce {
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
-        let has_first_pass = self.first_pass().is_some();
         let Some(run) = &mut self.run else { return Ok(()) };
         if step.eval == 0 {
             // A first pass may end before the window begins.
-            run.active = match run.source {
-                MapSource::FirstPass(_) => has_first_pass,
-                _ => self.settings.covers(step),
-            };
+            run.active = matches!(run.source, MapSource::FirstPass(_)) || self.settings.covers(step);
         }
         // Outside the window the saliency is not used, so its branches are not evaluated.
         let active = run.active;
@@ -338,6 +345,9 @@ impl Guidance for ColorForce {
         for saliency in self.looking() {
             saliency.denoised(step, denoised)?;
         }
+        if self.settings.options.target == ForceTarget::Denoised {
+            self.redraw(step, &denoised.x0, &denoised.x0, &mut denoised.pulls)?;
+        }
         if self.settings.options.target == ForceTarget::Denoised
             && let Some(pull) = self.pull(step, &denoised.x0, step.eval == 0)?
         {
@@ -354,6 +364,9 @@ impl Guidance for ColorForce {
             saliency.transition(step, transition)?;
         }
         let target = self.settings.options.target;
+        if target != ForceTarget::Denoised {
+            self.redraw(step, &transition.mean, &transition.x0, &mut transition.pulls)?;
+        }
         if target != ForceTarget::Denoised
             && let Some(pull) = self.pull(step, &transition.x0, true)?
         {
@@ -368,6 +381,7 @@ impl Guidance for ColorForce {
         for saliency in self.looking() {
             saliency.finish(latent, codec)?;
         }
+        self.recolor_redrawn(latent, codec)?;
         let Some(run) = &mut self.run else { return Ok(()) };
         if self.settings.options.trim > 0 && run.gold.delta_e <= UNSHOWABLE {
             let repainting = run.repainting.as_ref().filter(|repainting| repainting.is_used());

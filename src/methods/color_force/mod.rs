@@ -15,6 +15,8 @@ mod outlook;
 mod protect;
 mod recipe;
 mod recolor;
+mod redraw;
+mod redrawing;
 mod repainting;
 mod report;
 mod run;

@@ -69,6 +69,14 @@ pub struct ForceOptions {
     /// needs `outlines`.
     #[serde(default)]
     pub material: bool,
+    /// The training timestep, 0..=999, from which on an object without a clear material is redrawn; `None` for never.
+    ///
+    /// Eyes as dark as their pupils and rims have no clear material, and neither have white eyes in a white face. From
+    /// this timestep on, the model draws such an object anew, under the gentle pull of
+    /// [`ColorForce::published`](super::ColorForce::published), and everything around the object keeps the first pass's
+    /// content. The material of the new object is then recolored. The option needs `material`.
+    #[serde(default)]
+    pub redraw: Option<f64>,
     /// Lowers the first pass's map in cells with a color, in the first pass's picture, that is far from the color of
     /// the cells with the largest saliency. The map of an object of one color, such as the object under a stroke, gains
     /// precision. The map of an object of many colors changes little.
@@ -106,6 +114,7 @@ impl Default for ForceOptions {
             first_pass: None,
             outlines: false,
             material: false,
+            redraw: None,
             alike: false,
             trim: 0,
             flatten: false,
@@ -139,6 +148,7 @@ impl ForceOptions {
             first_pass: Some(0.0),
             outlines: true,
             material: true,
+            redraw: Some(700.0),
             trim: 3,
             flatten: true,
             stat: ColorStat::Median,
@@ -156,10 +166,12 @@ impl ForceOptions {
         {
             return Err(Error::parameter("edge Soft", half, "a half-width above 0; .05 to .1 is useful"));
         }
-        if let Some(until) = self.first_pass
-            && !(0.0..=999.0).contains(&until)
-        {
-            return Err(Error::parameter("first_pass", until, "a training timestep in 0..=999"));
+        for (option, timestep) in [("first_pass", self.first_pass), ("redraw", self.redraw)] {
+            if let Some(timestep) = timestep
+                && !(0.0..=999.0).contains(&timestep)
+            {
+                return Err(Error::parameter(option, timestep, "a training timestep in 0..=999"));
+            }
         }
         if !(0..=16).contains(&self.protect_grow) {
             return Err(Error::parameter("protect_grow", self.protect_grow, "0 to 16 cells; 1 is usual"));

@@ -37,8 +37,11 @@ impl ColorForce {
             Some(picture) => {
                 let color = self.settings.color;
                 let painted = match &maps.material {
-                    Some(material) => recolored(picture, &material.matte, color)?.f_to_device(picture.device())?,
-                    None => picture.shallow_clone(),
+                    // What is redrawn has lines of its own.
+                    Some(material) if !material.is_unclear() => {
+                        recolored(picture, &material.matte, color)?.f_to_device(picture.device())?
+                    }
+                    _ => picture.shallow_clone(),
                 };
                 let (picture, painted) = (picture.f_squeeze_dim(0)?, painted.f_squeeze_dim(0)?);
                 let (_, h, w) = picture.size3()?;

@@ -81,7 +81,8 @@ mod tests {
         let Lab { l, a, b } = material.lab();
         let material = Tensor::from_slice(&[l as f32, a as f32, b as f32]).reshape([1, 3, 1, 1]);
         let share = Tensor::from_slice(shares).reshape([1, 1, 1, w]);
-        let matte = Matte { share, material: material.expand([1, 3, 1, w], false).contiguous() };
+        let material = material.expand([1, 3, 1, w], false).contiguous();
+        let matte = Matte { share, material, unclear: vec![false] };
         let painted = recolored(&picture, &matte, GOLD)?;
         let bytes = ((painted + 1.0) * 127.5).round().reshape([3, w]).transpose(0, 1).contiguous().flatten(0, -1);
         let bytes = Vec::<f32>::try_from(bytes).map_err(crate::error::Error::from)?;

@@ -13,8 +13,8 @@ use tch::{Device, Kind, Tensor};
 const NOTHING: f64 = 0.03;
 /// Difference from the first pass's clean latent above which a cell has other content, in latent units.
 const CHANGED: f64 = 0.3;
-/// Largest difference of two clean latents of one run, in latent units. A GPU may add numbers in another order.
-const SAME: f64 = 0.01;
+/// Weight of cells with other content. Nothing holds cells with a weight, and this weight moves no cell.
+const FREE: f64 = 1e-6;
 
 /// The state of a run's repainting.
 pub(super) struct Repainting {
@@ -32,8 +32,14 @@ pub(super) struct Repainting {
     seen: Seen,
     /// The cells that other methods changed, [n, 1, h, w] of 0 and 1; `None` before the second forced step.
     others: Option<Tensor>,
-    /// True if the run was the same as the first pass at the force's first step; `None` before that step.
+    /// True if the object's cells had the first pass's content at the force's first step; `None` before that step.
     same: Option<bool>,
+    /// The cells that had other content then, [n, 1, h, w] of 0 and 1.
+    changed: Option<Tensor>,
+    /// The images that are repainted, [n, 1, 1, 1] of 0 and 1. The others are redrawn.
+    repainted: Tensor,
+    /// The images that were redrawn, by index, and their pictures before they were recolored, [1, 3, H, W].
+    redrawn: Vec<(i64, Tensor)>,
 }
 
 impl Repainting {
@@ -53,26 +59,80 @@ impl Repainting {
         let near = touched(&share)?.f_to_kind(Kind::Float)?.f_max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false)?;
         let target = encoded(&painted, codec)?.f_to_device(device)?.f_mul(&near)?;
         let change = target.f_sub(&encoded(&picture, codec)?.f_to_device(device)?.f_mul(&near)?)?;
-        Ok(Self { painted, matte, share, target, near, change, seen: seen.on(device)?, others: None, same: None })
+        let repainted = Tensor::f_ones([matte.unclear.len() as i64, 1, 1, 1], (Kind::Float, device))?;
+        let seen = seen.on(device)?;
+        let (others, same, changed, redrawn) = (None, None, None, Vec::new());
+        Ok(Self { painted, matte, share, target, near, change, seen, others, same, changed, repainted, redrawn })
     }
 
-    /// Returns true if the run was the same as the first pass at the force's first step, so that its content can be
-    /// repainted. `x0` is the clean latent of the present step before the force, [n, 4, h, w].
+    /// Returns the images whose object has no clear material, [n, 1, 1, 1] of 0 and 1.
+    pub(super) fn unclear(&self) -> Result<Tensor> {
+        let unclear: Vec<f32> = self.matte.unclear.iter().map(|unclear| f32::from(u8::from(*unclear))).collect();
+        Ok(Tensor::f_from_slice(&unclear)?.f_reshape([-1, 1, 1, 1])?.f_to_device(self.share.device())?)
+    }
+
+    /// Leaves the images with an object at `place` to a redrawing, in which the cells `free` may change, and returns
+    /// the first pass's content. Both are [n, 1, h, w] of 0 and 1.
+    pub(super) fn leave(&mut self, place: &Tensor, free: &Tensor) -> Result<Tensor> {
+        let redrawn = place.f_amax([1i64, 2, 3], true)?.f_gt(0.0)?;
+        self.share = place.f_where_self(&redrawn, &self.share)?;
+        self.near = free.f_where_self(&redrawn, &self.near)?;
+        self.repainted = redrawn.f_logical_not()?.f_to_kind(Kind::Float)?;
+        Ok(self.seen.last.shallow_clone())
+    }
+
+    /// Recolors the material of `matte` in the `picture` of a redrawn image, [1, 3, H, W] in -1..=1, and returns the
+    /// change of the image's latent, [1, 4, h, w].
+    pub(super) fn finish(
+        &mut self,
+        image: i64,
+        matte: Matte,
+        picture: &Tensor,
+        asked: Rgb,
+        codec: &dyn Codec,
+    ) -> Result<Tensor> {
+        let one = Self::new(&self.seen, matte, picture, asked, codec, self.share.device())?;
+        let rows = [
+            (&self.matte.share, &one.matte.share),
+            (&self.matte.material, &one.matte.material),
+            (&self.painted, &one.painted),
+            (&self.share, &one.share),
+            (&self.target, &one.target),
+            (&self.near, &one.near),
+        ];
+        for (all, own) in rows {
+            all.f_narrow(0, image, 1)?.f_copy_(own)?;
+        }
+        self.redrawn.push((image, picture.f_to_device(Device::Cpu)?));
+        Ok(one.change)
+    }
+
+    /// Returns the picture of an image as it was redrawn, [1, 3, H, W]; `None` if the image was not redrawn.
+    pub(super) fn redrawn(&self, image: i64) -> Option<&Tensor> {
+        self.redrawn.iter().find(|(other, _)| *other == image).map(|(_, picture)| picture)
+    }
+
+    /// Returns true if the object's cells had the first pass's content at the force's first step, so that this content
+    /// can be repainted. `x0` is the clean latent of the present step before the force, [n, 4, h, w].
     ///
-    /// The run differs after a force that began earlier, for example, or after maps were replayed with another seed.
+    /// The content differs after a force on the same cells that began earlier, for example, or after maps were replayed
+    /// with another seed.
     pub(super) fn is_possible(&mut self, x0: &Tensor) -> Result<bool> {
-        let same = match self.same {
-            Some(same) => {
-                // Cells that nothing changes keep the first pass's content.
-                let apart = x0.f_sub(&self.seen.last)?.f_abs()?.f_amax([1i64], true)?;
-                let others = apart.f_gt(CHANGED)?.f_to_kind(Kind::Float)?.f_mul(&self.near.f_eq(0.0)?)?;
-                self.others = Some(others);
-                same
-            }
-            None => is_same(x0, &self.seen.first)?,
+        let differs = |from: &Tensor| -> Result<Tensor> {
+            let apart = x0.f_sub(from)?.f_abs()?.f_amax([1i64], true)?;
+            Ok(apart.f_gt(CHANGED)?.f_to_kind(Kind::Float)?)
         };
-        self.same = Some(same);
-        Ok(same)
+        if self.same.is_some() {
+            // Cells that nothing changes keep the first pass's content.
+            self.others = Some(differs(&self.seen.last)?.f_mul(&self.near.f_eq(0.0)?)?);
+        } else {
+            let changed = differs(&self.seen.first)?;
+            let own = touched(&self.share)?.f_to_kind(Kind::Float)?;
+            let count = |cells: &Tensor| cells.f_sum(Kind::Double)?.f_double_value(&[]);
+            self.same = Some(count(&own.f_mul(&changed)?)? <= 0.5 * count(&own)?);
+            self.changed = Some(changed);
+        }
+        Ok(self.is_used())
     }
 
     /// Returns what the first pass has seen, if the run repaints it.
@@ -86,7 +146,12 @@ impl Repainting {
 
     /// Adds the repaint to the pulls on `base`, the clean latent, with the force's `weight` and `rank`, [n, 1, h, w].
     pub(super) fn add_to(&self, pulls: &mut Pulls, base: &Tensor, weight: Tensor, rank: Tensor) -> Result<()> {
-        let (share, change) = (self.share.shallow_clone(), self.change.shallow_clone());
+        let own = |x: &Tensor| x.f_mul(&self.repainted);
+        let weight = match &self.changed {
+            Some(changed) => weight.f_maximum(&changed.f_mul_scalar(FREE)?)?,
+            None => weight,
+        };
+        let (share, change, weight) = (own(&self.share)?, own(&self.change)?, own(&weight)?);
         pulls.repaint(Repaint { shift: self.seen.last.f_sub(base)?, change, share, weight, rank });
         Ok(())
     }
@@ -127,9 +192,4 @@ pub(super) fn touched(share: &Tensor) -> Result<Tensor> {
 fn encoded(pictures: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
     let one = |image: i64| codec.encode(&pictures.f_narrow(0, image, 1)?);
     Ok(Tensor::f_cat(&(0..pictures.size4()?.0).map(one).collect::<Result<Vec<_>>>()?, 0)?)
-}
-
-/// Returns true if two clean latents belong to the same run.
-fn is_same(x0: &Tensor, other: &Tensor) -> Result<bool> {
-    Ok(x0.size() == other.size() && x0.f_sub(other)?.f_abs()?.f_max()?.f_double_value(&[])? <= SAME)
 }

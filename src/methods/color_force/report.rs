@@ -117,8 +117,9 @@ pub struct PaintedColor {
     /// Smallest share of pixels within CIEDE2000 10 of the color asked for among the connected pieces, such as two
     /// eyes. The pieces are those of the region and its remainder together. `None` if `remainder` is `None`.
     pub least_covered: Option<f64>,
-    /// Share of the dark lines in and around the region, such as outlines, lashes and pupils, that are still there.
-    /// `None` without lines, or without a first pass to compare with.
+    /// Share of the dark lines in and around the region, such as outlines, lashes and pupils, that are still there. The
+    /// lines are those of the first pass, or those of the new drawing if the thing was redrawn. `None` without lines,
+    /// or without a first pass to compare with.
     pub lines_kept: Option<f64>,
     /// Pixels around the region that took the color, as a share of the region's pixels. Above .105 the thing has grown.
     /// `None` unless there was a first pass to compare with.
@@ -130,6 +131,9 @@ pub struct PaintedColor {
     /// Cells with a saliency near the cutoff, as a share of the cells above the cutoff. Above 1.5 the map hardly
     /// locates the object. `None` unless words competed in a first pass.
     pub undecided: Option<f64>,
+    /// True if the model drew the thing anew, because its material was not clear
+    /// ([`ForceOptions::redraw`](super::ForceOptions::redraw)).
+    pub redrawn: bool,
 }
 
 impl PaintedColor {
@@ -149,6 +153,7 @@ impl PaintedColor {
             grown: None,
             worst_neighbor: None,
             undecided: None,
+            redrawn: false,
         })
     }
 
@@ -340,12 +345,21 @@ impl Trace {
             let area = mask.f_mean(Kind::Double)?.f_double_value(&[])?;
             let mut painted = PaintedColor::new(image as usize, &pixels, area, settings.options.stat, settings.color)?;
             painted.undecided = self.undecided.get(image as usize).copied();
+            let redrawn = repainting.and_then(|repainting| repainting.redrawn(image));
+            painted.redrawn = redrawn.is_some();
             if let Some(before) = before.filter(|before| before.size().get(1..) == picture_size.get(1..)) {
                 let before = before.f_select(0, image)?.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?;
                 let told = compare(&before, &picture, place.inside(), self.cell, settings.color)?;
                 painted.remainder = Some(told.remainder);
                 painted.least_covered = Some(told.least_covered);
-                painted.lines_kept = told.lines_kept;
+                painted.lines_kept = match redrawn {
+                    // What was redrawn has lines of its own.
+                    Some(redrawn) => {
+                        let redrawn = redrawn.f_select(0, 0)?.f_clamp(-1.0, 1.0)?;
+                        compare(&redrawn, &picture, place.inside(), self.cell, settings.color)?.lines_kept
+                    }
+                    None => told.lines_kept,
+                };
                 let size = [picture.size3()?.1, picture.size3()?.2];
                 let others = repainting.map(|repainting| repainting.others(image, size)).transpose()?.flatten();
                 let beside = beside(&before, &picture, place.inside(), others.as_ref(), self.cell, settings.color)?;

@@ -2,6 +2,7 @@
 
 use super::feedback::Controlled;
 use super::gold::Gold;
+use super::redrawing::Redrawing;
 use super::repainting::Repainting;
 use super::report::Trace;
 use crate::mask::Matte;
@@ -23,6 +24,8 @@ pub(super) struct Forcing {
     pub candidate: Option<i64>,
     /// The repainting of the first pass's picture; `None` unless only material is forced.
     pub repainting: Option<Repainting>,
+    /// The redrawing of objects without a clear material in the first pass's picture.
+    pub redrawing: Option<Redrawing>,
 }
 
 /// The source of a run's saliency maps.
@@ -40,6 +43,8 @@ pub(super) enum MapSource {
 pub(super) struct FirstPass {
     /// The latent at the first step of the force's window.
     pub first: Option<Tensor>,
+    /// The latent at the first step at which an object without a clear material is redrawn, if that step is earlier.
+    pub early: Option<Tensor>,
     /// The latent at the last step.
     pub last: Option<Tensor>,
 }
@@ -64,4 +69,11 @@ pub(super) struct Material {
     pub matte: Matte,
     /// The protected cells, [n, 1, h, w] of 0 and 1.
     pub spared: Tensor,
+}
+
+impl Material {
+    /// Returns true if the material is not clear in some image.
+    pub(super) fn is_unclear(&self) -> bool {
+        self.matte.unclear.contains(&true)
+    }
 }

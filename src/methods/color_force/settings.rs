@@ -53,6 +53,11 @@ impl Settings {
         Ok(variance)
     }
 
+    /// Returns true if an object without a clear material is redrawn at a step.
+    pub(super) fn redraws(&self, step: &Step) -> bool {
+        self.options.repaints() && self.options.redraw.is_some_and(|from| step.timestep <= from)
+    }
+
     /// Returns w = V/c, the force's precision relative to the step's precision, adjusted to `reference_steps` and
     /// limited.
     pub(super) fn weight(&self, step: &Step, variance: f64, color_var: f64) -> f64 {
