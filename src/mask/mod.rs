@@ -9,6 +9,7 @@ mod histogram;
 mod label_map;
 mod material;
 mod matte;
+mod morphology;
 mod otsu;
 mod pieces;
 mod region;

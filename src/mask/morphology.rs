@@ -1,0 +1,24 @@
+//! Morphology of masks: growing, shrinking, and the removal of narrow parts.
+
+use crate::error::Result;
+use crate::step::Grid;
+use tch::Tensor;
+
+/// Grows a mask, [1, 1, H, W] of 0 and 1, by some pixels.
+pub(super) fn dilated(mask: &Tensor, by: i64) -> Result<Tensor> {
+    Ok(mask.f_max_pool2d([2 * by + 1; 2], [1, 1], [by; 2], [1, 1], false)?)
+}
+
+/// Shrinks a mask, [1, 1, H, W] of 0 and 1, by some pixels.
+pub(super) fn eroded(mask: &Tensor, by: i64) -> Result<Tensor> {
+    let not = |x: &Tensor| -> Result<Tensor> { Ok(x.f_neg()?.f_add_scalar(1.0)?) };
+    not(&dilated(&not(mask)?, by)?)
+}
+
+/// Removes the parts of a mask that are narrower than 2·`by` + 1 pixels: a morphological opening.
+pub(super) fn opened(mask: &[bool], Grid { h, w }: Grid, by: i64) -> Result<Vec<bool>> {
+    let values: Vec<f32> = mask.iter().map(|inside| f32::from(u8::from(*inside))).collect();
+    let mask = Tensor::f_from_slice(&values)?.f_reshape([1, 1, h, w])?;
+    let opened = dilated(&eroded(&mask, by)?, by)?;
+    Ok(Vec::<f32>::try_from(&opened.f_flatten(0, -1)?)?.into_iter().map(|inside| inside > 0.5).collect())
+}
