@@ -6,24 +6,22 @@
 //! joined too.
 //!
 //! An object with a place of its own is not joined, even if the maps are alike. The map of a face, for example, covers
-//! the eyes and other cells around them.
+//! the eyes and other cells around them. Nor is a small object within a large one, such as a bow in hair ([`Pairs`]).
 
-use super::maps::{attend, deviations, resized};
+use super::maps::{attend, deviations, floor, resized};
+use super::pairs::Pairs;
 use crate::error::Result;
 use crate::saliency::Competition;
 use crate::step::Grid;
 use tch::{Device, Kind, Tensor};
 
-/// Minimum correlation of two maps that may show the same object.
-const SAME: f64 = 0.82;
-/// Share of a map's cells outside the cells of a louder map, above which the map has a place of its own. A map's cells
-/// are those above its Otsu threshold.
-const OWN_PLACE: f64 = 0.5;
 /// Maximum number of words that are compared with each other, the loudest of the prompt.
 const MOST_RIVALS: usize = 255;
 /// Share of the cells in which a phrase leads by attention that change with the phrase too: up to the first share,
 /// attention looks elsewhere and does not count; from the second share on, it counts fully.
 const AGREES: (f64, f64) = (0.4, 0.9);
+/// Share of the changed cells in which words of smaller objects lead, from which on change shows these objects.
+const SMALLER_CHANGE: f64 = 0.5;
 /// Largest weight of the lead by attention, relative to the lead by change.
 const MOST_TRUST: f64 = 2.0;
 
@@ -80,7 +78,7 @@ impl Contest {
     }
 
     fn sides(&self) -> Result<Vec<Sides>> {
-        let (_, words, cells) = self.scores.size3()?;
+        let words = self.scores.size3()?.1;
         let sides = |image: usize| -> Result<Sides> {
             let Some(loudness) = self.loudness.get(image) else { return Ok(Sides::default()) };
             let loud = |word: usize| loudness.get(word).copied().unwrap_or_default();
@@ -91,35 +89,21 @@ impl Contest {
             let rows: Vec<i64> = order.iter().map(|word| *word as i64).collect();
             let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.scores.device())?;
             let scores = self.scores.f_select(0, image as i64)?.f_index_select(0, &rows)?.f_to_kind(Kind::Double)?;
-            let alike = scores.f_matmul(&scores.f_transpose(0, 1)?)?.f_div_scalar(cells as f64)?;
-            let alike = Vec::<f64>::try_from(&alike.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
-            // The cells above each map's Otsu threshold, and the number of cells that each pair of maps shares.
-            let floors = scores
-                .f_unbind(0)?
-                .iter()
-                .map(|map| floor(&map.f_reshape([1, 1, 1, -1])?))
-                .collect::<Result<Vec<_>>>()?;
-            let places =
-                scores.f_ge_tensor(&Tensor::f_cat(&floors, 0)?.f_reshape([-1, 1])?)?.f_to_kind(Kind::Double)?;
-            let shared = places.f_matmul(&places.f_transpose(0, 1)?)?;
-            let shared = Vec::<f64>::try_from(&shared.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
+            let pairs = Pairs::of(&scores)?;
             let mut sides = Sides::default();
             let mut heard: Vec<usize> = Vec::new(); // indexes into `order`
-            for (at, (alike, shared)) in alike.chunks(order.len()).zip(shared.chunks(order.len())).enumerate() {
-                let Some(&word) = order.get(at) else { break };
-                let cells = shared.get(at).copied().unwrap_or_default();
-                let shows_what = |other: &usize| {
-                    let within = shared.get(*other).is_some_and(|shared| cells - shared <= OWN_PLACE * cells);
-                    within && alike.get(*other).is_some_and(|alike| *alike >= SAME)
-                };
-                let like = heard.iter().find(|other| at > certain && shows_what(other));
+            for (at, &word) in order.iter().enumerate() {
+                let like = heard.iter().find(|louder| at > certain && pairs.same(at, **louder));
                 match like.and_then(|other| order.get(*other)) {
                     Some(&other) => sides.joined.push((word, other)),
                     None => {
                         match word {
                             0 => {}
                             word if (1 + certain..=certain + spared).contains(&word) => sides.joined.push((word, 0)),
-                            word => sides.rivals.push(word),
+                            word => {
+                                sides.rivals.push(word);
+                                sides.sharper.extend(pairs.is_sharper(at, 0).then_some(word));
+                            }
                         }
                         heard.push(at);
                     }
@@ -139,30 +123,32 @@ impl Contest {
     /// a weighted mean of the lead by attention and the lead by change ([`confirmed`]).
     pub(super) fn ahead(&self, beta: f64, change: Option<&Tensor>, to: Grid) -> Result<Tensor> {
         let (n, words, _) = self.scores.size3()?;
-        let scores = resized(&self.scores.f_reshape([n, words, self.grid.h, self.grid.w])?, to)?;
-        let own = scores.f_narrow(1, 0, 1)?;
-        let least: Vec<Tensor> = (0..n).map(|image| floor(&own.f_narrow(0, image, 1)?)).collect::<Result<_>>()?;
-        let mut ahead = own.f_sub(&Tensor::f_cat(&least, 0)?)?;
-        let scores = handicapped(&scores)?;
-        let (own, mut beaten) = (scores.f_narrow(1, 0, 1)?, Vec::new());
-        for (image, sides) in self.sides()?.into_iter().enumerate() {
-            let image = image as i64;
-            let ahead = ahead.f_narrow(0, image, 1)?;
-            let rivals: Vec<i64> = sides.rivals.iter().map(|word| *word as i64).collect();
-            if rivals.is_empty() {
-                beaten.push(ahead);
-                continue;
+        let plain = resized(&self.scores.f_reshape([n, words, self.grid.h, self.grid.w])?, to)?;
+        let scores = handicapped(&plain)?;
+        let change = change.map(|change| resized(change, to)).transpose()?;
+        let mut ahead = Vec::new();
+        for (image, sides) in (0..n).zip(self.sides()?) {
+            let of_phrase = |x: &Tensor| x.f_narrow(0, image, 1)?.f_narrow(1, 0, 1);
+            let lead_over = |rivals: &[usize]| -> Result<Option<Tensor>> {
+                if rivals.is_empty() {
+                    return Ok(None);
+                }
+                let rivals: Vec<i64> = rivals.iter().map(|word| *word as i64).collect();
+                let rivals = Tensor::f_from_slice(&rivals)?.f_to_device(scores.device())?;
+                let strongest = scores.f_narrow(0, image, 1)?.f_index_select(1, &rivals)?.f_amax([1i64], true)?;
+                Ok(Some(of_phrase(&scores)?.f_sub(&strongest)?))
+            };
+            let own = of_phrase(&plain)?;
+            let mut lead = own.f_sub(&floor(&own)?)?;
+            if let Some(over) = lead_over(&sides.rivals)? {
+                lead = over.f_minimum(&lead)?;
             }
-            let rivals = Tensor::f_from_slice(&rivals)?.f_to_device(scores.device())?;
-            let strongest = scores.f_narrow(0, image, 1)?.f_index_select(1, &rivals)?.f_amax([1i64], true)?;
-            beaten.push(own.f_narrow(0, image, 1)?.f_sub(&strongest)?.f_minimum(&ahead)?);
+            if let Some(change) = &change {
+                lead = confirmed(&lead, &change.f_narrow(0, image, 1)?, lead_over(&sides.sharper)?.as_ref())?;
+            }
+            ahead.push(lead);
         }
-        ahead = Tensor::f_cat(&beaten, 0)?;
-        if let Some(change) = change {
-            let change = resized(change, to)?;
-            let image = |at: i64| confirmed(&ahead.f_narrow(0, at, 1)?, &change.f_narrow(0, at, 1)?);
-            ahead = Tensor::f_cat(&(0..n).map(image).collect::<Result<Vec<_>>>()?, 0)?;
-        }
+        let ahead = Tensor::f_cat(&ahead, 0)?;
         Ok(ahead.f_mul_scalar(beta)?.f_sigmoid()?)
     }
 }
@@ -172,9 +158,12 @@ impl Contest {
 /// The lead by change is the change less its Otsu threshold, in standard deviations. Attention to a word that nothing
 /// else in the prompt competes with may look at another object: "shirt" at the hair, if no word names the hair. Change
 /// shows the object itself, but also things that follow its color. The result is a weighted mean of both leads, and the
-/// weight of attention follows from the share of its cells that change confirms ([`AGREES`]). If change is the same
-/// everywhere, attention counts alone.
-fn confirmed(ahead: &Tensor, change: &Tensor) -> Result<Tensor> {
+/// weight of attention follows from the share of its cells that change confirms ([`AGREES`]).
+///
+/// Attention counts alone if change is the same everywhere, or if change mostly shows smaller objects that other words
+/// name: "red" before the word "hair" may change a bow in white hair more than the hair. `over_smaller` is the phrase's
+/// lead over the words of smaller objects.
+fn confirmed(ahead: &Tensor, change: &Tensor, over_smaller: Option<&Tensor>) -> Result<Tensor> {
     let deviation = change.f_std(false)?.f_double_value(&[])?;
     if deviation <= 1e-8 {
         return Ok(ahead.shallow_clone());
@@ -182,6 +171,11 @@ fn confirmed(ahead: &Tensor, change: &Tensor) -> Result<Tensor> {
     let changed = change.f_sub(&floor(change)?)?.f_div_scalar(deviation)?;
     let (own, moved) = (ahead.f_ge(0.0)?, changed.f_ge(0.0)?);
     let count = |cells: &Tensor| cells.f_sum(Kind::Double)?.f_double_value(&[]);
+    if let Some(over) = over_smaller
+        && count(&over.f_lt(0.0)?.f_logical_and(&moved)?)? >= SMALLER_CHANGE * count(&moved)?
+    {
+        return Ok(ahead.shallow_clone());
+    }
     let agrees = count(&own.f_logical_and(&moved)?)? / count(&own)?.max(1.0);
     let trust = MOST_TRUST * ((agrees - AGREES.0) / (AGREES.1 - AGREES.0)).clamp(0.0, 1.0);
     Ok(changed.f_add(&ahead.f_mul_scalar(trust)?)?.f_div_scalar(1.0 + trust)?)
@@ -191,6 +185,8 @@ fn confirmed(ahead: &Tensor, change: &Tensor) -> Result<Tensor> {
 #[derive(Default)]
 struct Sides {
     rivals: Vec<usize>,
+    /// Rivals with sharper maps than the phrase's: words of smaller objects.
+    sharper: Vec<usize>,
     joined: Vec<(usize, usize)>,
 }
 
@@ -207,29 +203,6 @@ pub(super) fn handicapped(deviations: &Tensor) -> Result<Tensor> {
     // A map of two equal halves peaks at 1, and a flat map at 0. Neither needs a correction.
     let peaks = deviations.f_amax([2i64, 3], true)?.f_clamp_min(1.0)?;
     Ok(deviations.f_sub(&peaks.f_log()?)?)
-}
-
-/// Returns Otsu's threshold of one map, [1, 1, h, w] → [1, 1, 1, 1]. Cells below the threshold belong to none of the
-/// words.
-///
-/// Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979), on the sorted values instead of a
-/// histogram.
-fn floor(map: &Tensor) -> Result<Tensor> {
-    let (sorted, _) = map.f_flatten(0, -1)?.f_to_kind(Kind::Double)?.f_sort(0, false)?;
-    let count = sorted.size1()?;
-    if count < 2 {
-        return Ok(map.f_zeros_like()?.f_amax([2i64, 3], true)?);
-    }
-    let sums = sorted.f_cumsum(0, Kind::Double)?;
-    let total = sums.f_narrow(0, count - 1, 1)?;
-    let below = sums.f_narrow(0, 0, count - 1)?;
-    let k = Tensor::f_arange_start(1, count, (Kind::Double, map.device()))?;
-    let rest = k.f_neg()?.f_add_scalar(count as f64)?;
-    // k·(n − k)·(mean above − mean below)²
-    let apart = total.f_sub(&below)?.f_div(&rest)?.f_sub(&below.f_div(&k)?)?;
-    let best = k.f_mul(&rest)?.f_mul(&apart.f_square()?)?.f_argmax(0, true)?;
-    let (low, high) = (sorted.f_index_select(0, &best)?, sorted.f_index_select(0, &best.f_add_scalar(1)?)?);
-    Ok(low.f_add(&high)?.f_mul_scalar(0.5)?.f_to_kind(map.kind())?.f_reshape([1, 1, 1, 1])?)
 }
 
 #[cfg(test)]
@@ -358,6 +331,21 @@ mod tests {
         assert_eq!((cells(&found, 0), cells(&found, 8)), (4, 0));
         let flat = Tensor::ones([1, 1, 16, 16], (Kind::Float, Device::Cpu));
         assert_eq!(contest.ahead(1.5, Some(&flat), GRID)?, alone, "a flat change says nothing");
+        Ok(())
+    }
+
+    #[test]
+    fn change_that_shows_a_smaller_thing_does_not_count() -> Result<()> {
+        // "Red hair" would change the bow more than the hair.
+        let is_bow = |y: i64, x: i64| (3..6).contains(&y) && (3..6).contains(&x);
+        let hair = drawn(|y, x| if is_bow(y, x) { 0.0 } else { left(y, x) });
+        let bow = drawn(|y, x| f32::from(u8::from(is_bow(y, x))));
+        let change = drawn(|y, x| if is_bow(y, x) { 1.0 } else { 0.1 * left(y, x) });
+        let contest = Contest::new(&Tensor::cat(&[&hair, &bow], 1), &alone(), 1, Roles::default())?;
+        assert_eq!(contest.ahead(1.5, Some(&change), GRID)?, contest.ahead(1.5, None, GRID)?);
+        // Without the word "bow", change decides.
+        let unnamed = Contest::new(&hair, &alone(), 1, Roles::default())?.ahead(1.5, Some(&change), GRID)?.ge(0.5);
+        assert_eq!(unnamed.sum(Kind::Int64).int64_value(&[]), 9);
         Ok(())
     }
 

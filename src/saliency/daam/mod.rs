@@ -6,6 +6,7 @@ mod maps;
 mod occurrence;
 mod options;
 pub(crate) mod package;
+mod pairs;
 mod recording;
 mod refine;
 mod series;
