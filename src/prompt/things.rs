@@ -41,7 +41,7 @@ impl Prompt {
         let ends_place = |word: &Word| starts.get(&word.bytes.end).is_some_and(|start| *start <= word.bytes.start);
         for (at, word) in words.iter().enumerate().filter(|(_, word)| ends_place(word)) {
             let next = words.get(at + 1);
-            if next.is_none_or(|next| is_separate(next) || FUNCTION_WORDS.contains(&next.lower.as_str())) {
+            if ends_name(next) {
                 whole.push(word);
             }
             last.push(word);
@@ -56,10 +56,31 @@ impl Prompt {
         let words = words(&self.text);
         let is_whole = |place: &&Range<usize>| {
             let next = words.iter().find(|word| word.bytes.start >= place.end);
-            next.is_none_or(|next| is_separate(next) || FUNCTION_WORDS.contains(&next.lower.as_str()))
+            ends_name(next)
         };
         let whole: Vec<Range<usize>> = places.iter().filter(is_whole).cloned().collect();
         if whole.is_empty() { places } else { whole }
+    }
+
+    /// The tokens of other names that share a word with `phrase` in a compound: `bow` for "hair" if the prompt has "hair
+    /// bow", and `hair` for "hair bow" if the prompt has "hair" as a name, too.
+    pub(crate) fn compounds(&self, phrase: &str) -> Vec<TokenSpan> {
+        let own: Vec<String> = words(phrase).into_iter().map(|word| word.lower).collect();
+        let Some((head, modifiers)) = own.split_last() else { return Vec::new() };
+        let (mut others, mut before): (Vec<TokenSpan>, Vec<String>) = (Vec::new(), Vec::new());
+        let words = words(&self.text);
+        for (word, next) in words.iter().zip(words.iter().skip(1).map(Some).chain([None])) {
+            if is_separate(word) || FUNCTION_WORDS.contains(&word.lower.as_str()) {
+                before.clear();
+            }
+            let is_other = word.lower != *head && (before.contains(head) || modifiers.contains(&word.lower));
+            if is_other && ends_name(next) {
+                others.extend(self.spans(&word.bytes).unwrap_or_default());
+            }
+            before.push(word.lower.clone());
+        }
+        let second = self.second.iter().flat_map(|second| second.compounds(phrase));
+        TokenSpan::union(others.into_iter().chain(second).collect())
     }
 
     /// The words of the prompt that have no token in `own`, with their tokens, in order. A repeated word is listed once
@@ -93,6 +114,11 @@ impl Prompt {
     }
 }
 
+/// Returns true if a name is complete before the word `next`.
+fn ends_name(next: Option<&Word>) -> bool {
+    next.is_none_or(|next| is_separate(next) || FUNCTION_WORDS.contains(&next.lower.as_str()))
+}
+
 /// Returns true if punctuation separates a word from the previous one. Hyphens, apostrophes, underscores and slashes do
 /// not separate words.
 fn is_separate(word: &Word) -> bool {
@@ -118,6 +144,21 @@ mod tests {
         assert_eq!(names("1girl, gold eyes, hair bow, hair", "hair bow"), ["1girl", "gold", "eyes", "hair", "hair"]);
         assert_eq!(names("a girl with blue eyes", "eyes"), ["a", "girl", "with", "blue"]);
         assert_eq!(names("hat, coat, hat", "hat"), ["coat"]);
+    }
+
+    #[test]
+    fn compounds_share_a_word_with_the_phrase() {
+        let compounds = |text: &str, phrase: &str| -> Vec<i64> {
+            prompt(text).compounds(phrase).iter().flat_map(|span| span.start..span.end).collect()
+        };
+        // Tokens are numbered from 1: 1girl, long, hair, a, red, hair, bow, eyes.
+        let tags = "1girl, long hair, a red hair bow, eyes";
+        assert_eq!(compounds(tags, "hair"), [7], "the bow");
+        assert_eq!(compounds(tags, "hair bow"), [3], "the hair");
+        assert_eq!(compounds(tags, "red hair bow"), [3]);
+        assert_eq!(compounds(tags, "eyes"), [0i64; 0]);
+        assert_eq!(compounds("a girl with hair, a bow in her hair", "hair"), [0i64; 0]);
+        assert_eq!(compounds("1girl, hair bow", "hair bow"), [0i64; 0]);
     }
 
     #[test]

@@ -30,6 +30,9 @@ const MOST_TRUST: f64 = 2.0;
 pub(super) struct Roles {
     /// Number of words that always compete.
     pub certain: usize,
+    /// Number of words that are told from the phrase by small differences, because they make a compound with one of the
+    /// phrase's words.
+    pub compound: usize,
     /// Number of words that do not compete. Fainter words with maps like those of such words do not compete either.
     pub spared: usize,
 }
@@ -82,7 +85,9 @@ impl Contest {
         let sides = |image: usize| -> Result<Sides> {
             let Some(loudness) = self.loudness.get(image) else { return Ok(Sides::default()) };
             let loud = |word: usize| loudness.get(word).copied().unwrap_or_default();
-            let Roles { certain, spared } = self.roles;
+            let Roles { certain, compound, spared } = self.roles;
+            let compounds = 1 + certain..=certain + compound;
+            let spares = 1 + certain + compound..=certain + compound + spared;
             let mut others: Vec<usize> = (1 + certain..words as usize).collect();
             others.sort_by(|a, b| loud(*b).total_cmp(&loud(*a)));
             let order: Vec<usize> = (0..=certain).chain(others).take(1 + MOST_RIVALS).collect();
@@ -93,16 +98,18 @@ impl Contest {
             let mut sides = Sides::default();
             let mut heard: Vec<usize> = Vec::new(); // indexes into `order`
             for (at, &word) in order.iter().enumerate() {
-                let like = heard.iter().find(|louder| at > certain && pairs.same(at, **louder));
+                let is_compound = |louder: usize| louder == 0 && compounds.contains(&word);
+                let like = heard.iter().find(|louder| at > certain && pairs.same(at, **louder, is_compound(**louder)));
                 match like.and_then(|other| order.get(*other)) {
                     Some(&other) => sides.joined.push((word, other)),
                     None => {
                         match word {
                             0 => {}
-                            word if (1 + certain..=certain + spared).contains(&word) => sides.joined.push((word, 0)),
+                            word if spares.contains(&word) => sides.joined.push((word, 0)),
                             word => {
                                 sides.rivals.push(word);
-                                sides.sharper.extend(pairs.is_sharper(at, 0).then_some(word));
+                                sides.smaller.extend(pairs.is_smaller(at, 0).then_some(word));
+                                sides.compounds.extend(compounds.contains(&word).then_some(word));
                             }
                         }
                         heard.push(at);
@@ -144,7 +151,11 @@ impl Contest {
                 lead = over.f_minimum(&lead)?;
             }
             if let Some(change) = &change {
-                lead = confirmed(&lead, &change.f_narrow(0, image, 1)?, lead_over(&sides.sharper)?.as_ref())?;
+                lead = confirmed(&lead, &change.f_narrow(0, image, 1)?, lead_over(&sides.smaller)?.as_ref())?;
+            }
+            // A word before "hair bow" is also a word before "hair", so change cannot tell such objects apart.
+            if let Some(over) = lead_over(&sides.compounds)? {
+                lead = lead.f_minimum(&over)?;
             }
             ahead.push(lead);
         }
@@ -185,8 +196,10 @@ fn confirmed(ahead: &Tensor, change: &Tensor, over_smaller: Option<&Tensor>) -> 
 #[derive(Default)]
 struct Sides {
     rivals: Vec<usize>,
-    /// Rivals with sharper maps than the phrase's: words of smaller objects.
-    sharper: Vec<usize>,
+    /// Rivals that show smaller objects than the phrase.
+    smaller: Vec<usize>,
+    /// Rivals that make a compound with one of the phrase's words.
+    compounds: Vec<usize>,
     joined: Vec<(usize, usize)>,
 }
 
@@ -287,9 +300,10 @@ mod tests {
         let maps = Tensor::cat(&[&first, &second], 1);
         let words = names(&["hat", "hat"]);
         assert_eq!(Contest::new(&maps, &alone(), 1, Roles::default())?.competitions(&words)?[0].joined.len(), 1);
-        let both = Contest::new(&maps, &alone(), 1, Roles { certain: 1, spared: 0 })?;
+        let both = Contest::new(&maps, &alone(), 1, Roles { certain: 1, ..Roles::default() })?;
         assert_eq!(both.competitions(&words)?[0].rivals, ["hat"]);
-        let swapped = Contest::new(&Tensor::cat(&[&second, &first], 1), &alone(), 1, Roles { certain: 1, spared: 0 })?;
+        let swapped =
+            Contest::new(&Tensor::cat(&[&second, &first], 1), &alone(), 1, Roles { certain: 1, ..Roles::default() })?;
         let claims = |contest: &Contest| contest.ahead(1.5, None, GRID).unwrap().gt(0.5).to_kind(Kind::Float);
         assert_eq!((claims(&both) * claims(&swapped)).sum(Kind::Float).double_value(&[]), 0.0, "no cell is in both");
         Ok(())
@@ -300,14 +314,14 @@ mod tests {
         let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
         let collar = drawn(|y, x| 0.1 * (1.0 - left(y, x)) * if y > 1 { 1.0 } else { 0.7 });
         let maps = Tensor::cat(&[&hair, &shirt, &collar], 1);
-        let told = Contest::new(&maps, &alone(), 1, Roles { certain: 0, spared: 1 })?;
+        let told = Contest::new(&maps, &alone(), 1, Roles { spared: 1, ..Roles::default() })?;
         let told = told.competitions(&names(&["hair", "shirt", "collar"]))?.remove(0);
         assert_eq!(told.rivals, [""; 0]);
         let joined = [("shirt", "hair"), ("collar", "shirt")].map(|(word, to)| (word.to_owned(), to.to_owned()));
         assert_eq!(told.joined, joined);
         // The louder of two words with alike maps competes, even if the fainter word is spared.
         let maps = Tensor::cat(&[&hair, &collar, &shirt], 1);
-        let told = Contest::new(&maps, &alone(), 1, Roles { certain: 0, spared: 1 })?;
+        let told = Contest::new(&maps, &alone(), 1, Roles { spared: 1, ..Roles::default() })?;
         assert_eq!(told.competitions(&names(&["hair", "collar", "shirt"]))?[0].rivals, ["shirt"]);
         Ok(())
     }

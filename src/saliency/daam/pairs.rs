@@ -9,28 +9,33 @@ const SAME: f64 = 0.82;
 /// Share of a map's cells outside the cells of a louder map, above which the map has a place of its own. A map's cells
 /// are those above its Otsu threshold.
 const OWN_PLACE: f64 = 0.5;
-/// Least ratio of the peak of a small object's map to the peak of the map of a large object around it.
-const SHARPER: f64 = 1.5;
-/// Correlation of two maps within the cells of the larger object's map, below which the sharper map shows another
-/// object there.
-const WITHIN: f64 = 0.3;
+/// Difference of a small object's map from the map of a large object around it, for any two words and for words of one
+/// compound, such as "hair" and "bow" in "hair bow".
+const WITHIN: (Within, Within) = (Within { sharper: 1.5, follows: 0.3 }, Within { sharper: 1.1, follows: 0.95 });
+
+/// Difference of the maps of a small object and of a large object around it.
+struct Within {
+    /// Least ratio of the small object's peak to the large object's peak.
+    sharper: f64,
+    /// Correlation of the two maps within the large object's cells, below which the small object is another object.
+    follows: f64,
+}
 
 /// The maps of a picture's words, compared with each other.
 pub(super) struct Pairs {
     /// Number of words.
     words: usize,
-    /// True for each pair of a word and a louder word if both show the same object; rows of `words`.
-    same: Vec<bool>,
+    /// True for each pair of a word and a louder word if their maps are alike and the word has no place of its own; rows
+    /// of `words`.
+    alike: Vec<bool>,
+    /// Correlation of each word's map with another word's map within the cells of the other map; rows of `words`.
+    within: Vec<f64>,
     /// Largest value of each map, in standard deviations.
     peaks: Vec<f64>,
 }
 
 impl Pairs {
     /// Compares maps of deviations, [words, cells].
-    ///
-    /// Two words show the same object if their maps are alike, with two exceptions: the fainter word has a place of its
-    /// own, or shows a small object within a large one, such as a bow in hair of the bow's color. The map of a small
-    /// object is sharper, and within the large object it does not follow that object's map.
     pub(super) fn of(maps: &Tensor) -> Result<Self> {
         let maps = maps.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
         let (words, cells) = maps.size2()?;
@@ -38,36 +43,55 @@ impl Pairs {
             maps.f_unbind(0)?.iter().map(|map| floor(&map.f_reshape([1, 1, 1, -1])?)).collect::<Result<Vec<_>>>()?;
         let places = maps.f_ge_tensor(&Tensor::f_cat(&floors, 0)?.f_reshape([-1, 1])?)?.f_to_kind(Kind::Double)?;
         let with = |x: &Tensor, y: &Tensor| -> Result<Tensor> { Ok(x.f_matmul(&y.f_transpose(0, 1)?)?) };
-        // All are [words, words]: a row per word, a column per louder word.
+        // All are [words, words]: a row per word, a column per other word.
         let alike = with(&maps, &maps)?.f_div_scalar(cells as f64)?.f_ge(SAME)?;
         let shared = with(&places, &places)?;
         let own = shared.f_diag(0)?.f_unsqueeze(1)?;
         let no_place = own.f_sub(&shared)?.f_le_tensor(&own.f_mul_scalar(OWN_PLACE)?)?;
-        // Moments within the louder word's cells.
+        // Moments within the other word's cells.
         let count = shared.f_diag(0)?.f_clamp_min(1.0)?.f_unsqueeze(0)?;
         let mean = with(&maps, &places)?.f_div(&count)?;
         let spread = with(&maps.f_square()?, &places)?.f_div(&count)?.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?;
-        let [louder_mean, louder_spread] = [&mean, &spread].map(|x| x.f_diag(0)).map(|x| x?.f_unsqueeze(0));
-        let together = with(&maps, &maps.f_mul(&places)?)?.f_div(&count)?.f_sub(&mean.f_mul(&louder_mean?)?)?;
-        let follows = together
-            .f_ge_tensor(&spread.f_mul(&louder_spread?)?.f_sqrt()?.f_mul_scalar(WITHIN)?.f_sub_scalar(1e-9)?)?;
-        let peaks = maps.f_amax([1i64], false)?;
-        let sharper = peaks.f_unsqueeze(1)?.f_ge_tensor(&peaks.f_unsqueeze(0)?.f_mul_scalar(SHARPER)?)?;
-        let is_within = sharper.f_logical_and(&follows.f_logical_not()?)?;
-        let same = alike.f_logical_and(&no_place)?.f_logical_and(&is_within.f_logical_not()?)?;
-        let same = Vec::<bool>::try_from(&same.f_flatten(0, -1)?)?;
-        Ok(Self { words: words as usize, same, peaks: Vec::try_from(&peaks)? })
+        let [other_mean, other_spread] = [&mean, &spread].map(|x| x.f_diag(0)).map(|x| x?.f_unsqueeze(0));
+        let together = with(&maps, &maps.f_mul(&places)?)?.f_div(&count)?.f_sub(&mean.f_mul(&other_mean?)?)?;
+        let spread = spread.f_mul(&other_spread?)?.f_sqrt()?;
+        // Flat maps follow each other.
+        let within = together.f_div(&spread)?.f_where_self(&spread.f_gt(1e-9)?, &spread.f_ones_like()?)?;
+        Ok(Self {
+            words: words as usize,
+            alike: Vec::try_from(&alike.f_logical_and(&no_place)?.f_flatten(0, -1)?)?,
+            within: Vec::try_from(&within.f_flatten(0, -1)?)?,
+            peaks: Vec::try_from(&maps.f_amax([1i64], false)?)?,
+        })
     }
 
-    /// Returns true if a word shows the same object as a louder word.
-    pub(super) fn same(&self, word: usize, louder: usize) -> bool {
-        self.same.get(word * self.words + louder) == Some(&true)
+    /// Returns true if a word shows the same object as a louder word. `compound` is true for words of one compound, such
+    /// as "hair" and "bow" in "hair bow".
+    ///
+    /// The maps of such words are alike, with two exceptions: the word has a place of its own, or one of the two shows a
+    /// small object within a large one, such as a bow in hair of the bow's color. The map of a small object is sharper,
+    /// and within the large object it does not follow that object's map.
+    pub(super) fn same(&self, word: usize, louder: usize, compound: bool) -> bool {
+        let Within { sharper, follows } = if compound { WITHIN.1 } else { WITHIN.0 };
+        let is_within = |small: usize, large: usize| {
+            let follows = self.at(&self.within, small, large).is_none_or(|together| *together >= follows);
+            self.is_sharper(small, large, sharper) && !follows
+        };
+        self.at(&self.alike, word, louder) == Some(&true) && !is_within(word, louder) && !is_within(louder, word)
     }
 
-    /// Returns true if a word's map is sharper than another word's, as the map of a smaller object is.
-    pub(super) fn is_sharper(&self, word: usize, than: usize) -> bool {
+    fn at<'a, T>(&self, pairs: &'a [T], word: usize, other: usize) -> Option<&'a T> {
+        pairs.get(word * self.words + other)
+    }
+
+    /// Returns true if a word shows a smaller object than another word.
+    pub(super) fn is_smaller(&self, word: usize, than: usize) -> bool {
+        self.is_sharper(word, than, WITHIN.0.sharper)
+    }
+
+    fn is_sharper(&self, word: usize, than: usize, by: f64) -> bool {
         let peak = |word: usize| self.peaks.get(word).copied().unwrap_or_default();
-        peak(word) >= SHARPER * peak(than)
+        peak(word) >= by * peak(than)
     }
 }
 
@@ -91,9 +115,19 @@ mod tests {
         let spread = |y: i64, x: i64| if bow(y, x) { 1.0 } else { 0.5 * hair(y, x) };
         let shine = |y: i64, x: i64| hair(y, x).powi(8);
         let pairs = Pairs::of(&drawn(&[&hair, &spread, &shine])?)?;
-        assert!(!pairs.same(1, 0) && pairs.is_sharper(1, 0), "the bow");
-        assert!(pairs.same(2, 0), "the same hair again");
-        assert!(!pairs.is_sharper(0, 1));
+        assert!(!pairs.same(1, 0, false) && pairs.is_smaller(1, 0), "the bow");
+        assert!(pairs.same(2, 0, false) && pairs.same(2, 0, true), "the same hair again");
+        assert!(!pairs.is_smaller(0, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn words_of_a_compound_are_told_apart_by_less() -> Result<()> {
+        let hair = |y: i64, x: i64| if y < 8 { 1.0 - 0.04 * ((x - 8) as f64).abs() } else { 0.0 };
+        let faint = |y: i64, x: i64| hair(y, x) + if (1..3).contains(&y) && (13..15).contains(&x) { 0.3 } else { 0.0 };
+        let pairs = Pairs::of(&drawn(&[&hair, &faint, &|y, x| 2.0 * hair(y, x)])?)?;
+        assert_eq!([pairs.same(1, 0, false), pairs.same(1, 0, true)], [true, false]);
+        assert!(pairs.same(2, 0, true), "an equal map");
         Ok(())
     }
 }
