@@ -4,12 +4,12 @@ use crate::error::Result;
 use crate::step::Grid;
 use tch::Tensor;
 
-/// Grows a mask, [1, 1, H, W] of 0 and 1, by some pixels.
+/// Grows a mask, [1, 1, H, W], by some pixels: each pixel becomes the largest around it.
 pub(super) fn dilated(mask: &Tensor, by: i64) -> Result<Tensor> {
     Ok(mask.f_max_pool2d([2 * by + 1; 2], [1, 1], [by; 2], [1, 1], false)?)
 }
 
-/// Shrinks a mask, [1, 1, H, W] of 0 and 1, by some pixels.
+/// Shrinks a mask, [1, 1, H, W], by some pixels: each pixel becomes the smallest around it.
 pub(super) fn eroded(mask: &Tensor, by: i64) -> Result<Tensor> {
     let not = |x: &Tensor| -> Result<Tensor> { Ok(x.f_neg()?.f_add_scalar(1.0)?) };
     not(&dilated(&not(mask)?, by)?)

@@ -58,8 +58,9 @@ impl Object {
         let has_common = |piece: &Vec<usize>| self.share(piece, &common) >= COMMON.1;
         let seeds: Vec<usize> = small.into_iter().filter(has_common).flatten().collect();
         let _ = self.collect_material(&seeds, common, &probable)?;
-        self.unclear = self.is_unclear();
-        self.collect_apart()?;
+        if !self.clear()? {
+            self.collect_apart()?;
+        }
         if !self.is_enough()? {
             // Without a material of its own, the whole place is the object.
             let all: Vec<usize> = (0..self.distance.len()).filter(|at| self.distance.get(*at) == Some(&0.0)).collect();

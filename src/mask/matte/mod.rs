@@ -197,6 +197,21 @@ mod tests {
     }
 
     #[test]
+    fn lines_enclose_an_eye_of_the_color_of_the_face() -> Result<()> {
+        let color = [0.66, 0.36, 0.16];
+        let picture = eye(&flat(SKIN), (48.0, 48.0), color);
+        let iris = disk(48.0, 48.0, 12.0) - disk(48.0, 48.0, 5.0);
+        let iris = (iris - disk(41.0, 42.0, 2.0)).clamp(0.0, 1.0);
+        let place = blur(&disk(48.0, 48.0, 17.0), 4.0)?;
+        check(&place, &picture, &iris, "an eye with a rim")?;
+        assert_eq!(Matte::of(&place, &picture, CELL)?.unclear, [false]);
+        // Through a gap in the rim the iris is connected with the face.
+        let gap = disk(48.0, 61.0, 4.0);
+        assert_eq!(Matte::of(&place, &paint(&picture, &gap, color), CELL)?.unclear, [true]);
+        Ok(())
+    }
+
+    #[test]
     fn mouth_is_not_the_material_of_skin() -> Result<()> {
         let (mouth, face) = (disk(68.0, 48.0, 7.0), disk(48.0, 48.0, 36.0));
         let picture = paint(&paint(&flat(IRIS), &face, SKIN), &mouth, [0.7, -0.6, -0.5]);
