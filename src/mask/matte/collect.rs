@@ -16,8 +16,10 @@ use tch::Tensor;
 /// Distance from the material, as a share of that within the place, up to which a pixel outside of the place may be the
 /// material.
 const STRICT: f64 = 0.4;
-/// Distance of such a piece's pixels from the material, as a share of that within the place.
+/// Distance from the material of pixels in a piece apart from the object's others, as a share of that within the place.
 const LOOSE: f64 = 0.9;
+/// Largest area of a piece apart from the object's others, as a share of these. A larger piece is another object.
+const LARGEST_APART: f64 = 0.5;
 /// Share of the largest piece of a material below which a lighter piece is a highlight.
 const SMALL: f64 = 0.1;
 /// Share of a piece that has the object's common material, and the same for a small piece. A piece with less has a
@@ -114,7 +116,8 @@ impl Object {
 
     /// Adds pieces of the object's materials that are not connected with the others.
     fn collect_apart(&mut self) -> Result<()> {
-        let least = PIECE * self.cell * self.cell;
+        let found = self.own.iter().flatten().count() as f64;
+        let sizes = PIECE * self.cell * self.cell..=LARGEST_APART * found;
         for color in self.materials() {
             let material = Material(color);
             let free = self.seen.iter().zip(&self.own).map(|(seen, own)| {
@@ -126,7 +129,7 @@ impl Object {
                     piece.iter().filter_map(|at| self.place.get(*at)).map(|place| f64::from(*place)).sum::<f64>();
                 let area = piece.len() as f64;
                 let apart = if area >= self.cell * self.cell && !self.unclear { APART.1 } else { APART.0 };
-                if area >= least && place >= apart * area && !self.is_light(&piece, color) {
+                if sizes.contains(&area) && place >= apart * area && !self.is_light(&piece, color) {
                     self.claim(&piece, color);
                 }
             }

@@ -244,8 +244,8 @@ impl Daam {
         let mut certain: Vec<Named> = chosen.map(named).collect::<Result<_>>()?;
         let mut others = if self.options.among.is_empty() { prompt.rivals(&own) } else { Vec::new() };
         if self.options.occurrence != Occurrence::All {
-            // Other places of the same phrase ("hat" and another "hat") compete with the chosen place.
-            let places = prompt.find(&self.phrase)?;
+            // Other places of the same name ("hat" and another "hat") compete with the chosen place.
+            let places = prompt.find_at(&self.phrase, &prompt.whole(prompt.places(&self.phrase)?))?;
             certain.extend(others.extract_if(.., |(_, spans)| meet(spans, &places)));
         }
         others.retain(|(_, spans)| certain.iter().all(|(_, known)| !meet(spans, known)));
