@@ -30,6 +30,9 @@ const COMMON: (f64, f64) = (0.25, 0.5);
 const ANOTHER: (f64, f64) = (0.25, 0.8);
 /// Lightness of another material. Pupils, rims and lashes are darker; the whites of eyes and highlights are lighter.
 const NO_LINE: RangeInclusive<f64> = 25.0..=85.0;
+/// Smallest share of a piece that another material has if it is as dark as lines: without what is as narrow as lines.
+/// Pupils have less.
+const WIDE: f64 = 0.3;
 /// Maximum number of materials of a piece.
 const MOST_MATERIALS: usize = 3;
 /// Weight of a material's first color in that average.
@@ -88,7 +91,7 @@ impl Object {
         for number in 0..MOST_MATERIALS {
             let first = (number == 0 && self.share(&rest, &common) >= COMMON.0).then_some(common);
             let Some(material) = first.or_else(|| Material::of(&self.of(&rest), outside)) else { break };
-            if number > 0 && !self.is_another(&material, self.share(&rest, &material) * rest.len() as f64, all) {
+            if number > 0 && !self.is_another(&material, &rest, all)? {
                 break;
             }
             if !self.collect_material(&rest, material, probable)? {
@@ -147,13 +150,25 @@ impl Object {
         Ok(cells.f_max()?.f_double_value(&[])? >= 0.5)
     }
 
-    /// Returns true if a material, of `count` pixels of a piece of `all` pixels, belongs to the object beside another
-    /// material: two bows of different colors, but not an iris and a pupil, or an iris and the skin around the eye.
-    fn is_another(&self, material: &Material, count: f64, all: f64) -> bool {
+    /// Returns true if a material of some pixels, the `rest` of a piece of `all` pixels, belongs to the object beside
+    /// another material: two bows of different colors, but not an iris and a pupil, or an iris and the skin around the
+    /// eye.
+    fn is_another(&self, material: &Material, rest: &[usize], all: f64) -> Result<bool> {
+        let has = |at: &usize| self.seen.get(*at).is_some_and(|seen| material.has(&seen.color));
+        let mut own = vec![false; self.seen.len()];
+        rest.iter().filter(|at| has(at)).for_each(|at| mark(&mut own, &[*at], true));
+        let pixels = |own: &[bool]| own.iter().filter(|own| **own).count() as f64;
+        let count = pixels(&own);
         let around = self.seen.iter().zip(&self.distance);
         let around = around.filter(|(_, distance)| **distance > 0.0 && **distance <= AROUND * self.cell);
         let other = around.filter(|(seen, _)| material.has(&seen.color)).count() as f64;
-        count >= ANOTHER.0 * all && count >= ANOTHER.1 * (count + other) && NO_LINE.contains(&material.0.l)
+        let is_wide = || -> Result<bool> {
+            Ok(*NO_LINE.start() <= material.0.l || pixels(&opened(&own, self.size, LINE)?) >= WIDE * all)
+        };
+        Ok(count >= ANOTHER.0 * all
+            && count >= ANOTHER.1 * (count + other)
+            && material.0.l <= *NO_LINE.end()
+            && is_wide()?)
     }
 
     /// Returns the pixels of a material that are connected with those of `seeds`, whose colors change gradually.

@@ -260,6 +260,21 @@ mod tests {
     }
 
     #[test]
+    fn both_halves_of_a_bow_are_its_materials() -> Result<()> {
+        let (left, right) = (disk(48.0, 38.0, 11.0), disk(48.0, 58.0, 11.0));
+        let both = (&left + &right).clamp(0.0, 1.0);
+        // sRGB (77, 166, 64), and dark colors: (38, 20, 77) and (51, 13, 26).
+        for dark in [[-0.7, -0.84, -0.4], [-0.6, -0.9, -0.8]] {
+            let picture = paint(&paint(&flat(SKIN), &left, [-0.4, 0.3, -0.5]), &right, dark);
+            let found = Matte::of(&both, &picture, CELL)?.share.ge(0.5);
+            // The outline of a dark material stays.
+            let dark = disk(48.0, 60.0, 5.0).gt(0.0);
+            assert!(found.masked_select(&dark).all().int64_value(&[]) == 1, "the dark half is not found");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn other_thing_of_the_same_color_is_left_alone() -> Result<()> {
         let (bow, dress) = (disk(24.0, 48.0, 12.0), disk(76.0, 48.0, 18.0));
         let picture = paint(&paint(&flat(SKIN), &bow, IRIS), &dress, IRIS);
