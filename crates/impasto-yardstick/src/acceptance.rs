@@ -20,7 +20,7 @@ pub struct Acceptance {
     pub material: Option<f64>,
     /// Share of the material that took the color, in the piece of the part with the smallest share.
     pub whole: f64,
-    /// Share of the dark marks in and around the part that are still there; `None` without marks, and for a background,
+    /// Share of the dark marks in and around the part that are still there; `None` with few marks, and for a background,
     /// whose marks are the outlines of other parts.
     pub lines: Option<f64>,
     /// Largest CIEDE2000 between the mean colors of another part in both pictures.
@@ -37,13 +37,15 @@ const MATERIAL: f64 = 5.0;
 /// Least share of a piece's material that must take the color.
 const WHOLE: f64 = 0.8;
 /// Least share of the marks that must stay, for eyes and for other parts. Eyes consist of lines.
-const LINES: (f64, f64) = (0.8, 0.65);
+const LINES: (f64, f64) = (0.77, 0.65);
 /// Largest CIEDE2000 by which another part may change.
 const NEIGHBOR: f64 = 20.0;
 /// Largest share of the part's pixels by which the color may spread.
 const GROWN: f64 = 0.105;
 /// Contrast of a mark: the lightness by which a mark is darker than the mean around it.
 const MARK: f64 = 7.0;
+/// Lightness by which a mark is darker than the part's material. Dark material beside a highlight is no mark.
+const DARKER: f64 = 5.0;
 /// Share of a mark's contrast that a mark that is kept still has.
 const LEFT: f64 = 0.5;
 /// Distance in CIEDE2000 up to which a pixel is of the same material.
@@ -81,7 +83,7 @@ pub fn acceptance(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Opti
     let grown = area(&and(&took, &around)) as f64 / area(&ru) as f64;
 
     let is = |class: Class| part == class.index();
-    let lines = if is(Class::Background) { None } else { kept(&lab_u, &lab_f, &dilate(&ru, 3 * unit), unit) };
+    let lines = if is(Class::Background) { None } else { kept(&lab_u, &lab_f, own.l, &dilate(&ru, 3 * unit), unit) };
     let least = if is(Class::Eyes) { LINES.0 } else { LINES.1 };
     let neighbor = neighbor(pair, part, others);
     let accepted = material.is_some_and(|material| material <= MATERIAL)
@@ -126,8 +128,9 @@ fn neighbor(pair: &Pair<'_>, part: u8, others: &[u8]) -> f64 {
 }
 
 /// Returns the share of the dark marks in a zone that are kept: within a pixel, half of the mark's contrast is left. A
-/// darker tone leaves less room for contrast, so the contrast is compared as a share of the room. `None` without marks.
-fn kept(u: &Array2<Lab>, f: &Array2<Lab>, zone: &Mask, unit: usize) -> Option<f64> {
+/// darker tone leaves less room for contrast, so the contrast is compared as a share of the room. `None` with few marks.
+/// `material` is the lightness of the part's material.
+fn kept(u: &Array2<Lab>, f: &Array2<Lab>, material: f64, zone: &Mask, unit: usize) -> Option<f64> {
     let [lightness_u, lightness_f] = [u, f].map(|lab| lab.mapv(|lab| lab.l));
     let around =
         |lightness: &Array2<f64>| windowed(lightness, 2 * unit, |near| near.iter().sum::<f64>() / near.len() as f64);
@@ -136,13 +139,13 @@ fn kept(u: &Array2<Lab>, f: &Array2<Lab>, zone: &Mask, unit: usize) -> Option<f6
     let (mut all, mut kept) = (0usize, 0usize);
     for (at, _) in zone.indexed_iter().filter(|(_, inside)| **inside) {
         let contrast = lightness_u[at] - around_u[at];
-        if contrast <= -MARK {
+        if contrast <= -MARK && lightness_u[at] <= material - DARKER {
             let room = ((around_f[at] + 16.0) / (around_u[at] + 16.0)).min(1.0);
             all += 1;
             kept += usize::from(darkest[at] <= LEFT * contrast * room);
         }
     }
-    (all > 0).then(|| kept as f64 / all as f64)
+    (all >= least_core(unit)).then(|| kept as f64 / all as f64)
 }
 
 /// Applies a function to the values within r of each pixel, along one axis and then along the other.
