@@ -62,8 +62,8 @@ impl Prompt {
         if whole.is_empty() { places } else { whole }
     }
 
-    /// The tokens of other names that share a word with `phrase` in a compound: `bow` for "hair" if the prompt has "hair
-    /// bow", and `hair` for "hair bow" if the prompt has "hair" as a name, too.
+    /// The tokens of other names that share a word with `phrase` in a compound: `bow` for "hair" if the prompt has
+    /// "hair bow", and `hair` for "hair bow" if the prompt has "hair" as a name, too.
     pub(crate) fn compounds(&self, phrase: &str) -> Vec<TokenSpan> {
         let own: Vec<String> = words(phrase).into_iter().map(|word| word.lower).collect();
         let Some((head, modifiers)) = own.split_last() else { return Vec::new() };

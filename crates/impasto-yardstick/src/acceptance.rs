@@ -20,8 +20,8 @@ pub struct Acceptance {
     pub material: Option<f64>,
     /// Share of the material that took the color, in the piece of the part with the smallest share.
     pub whole: f64,
-    /// Share of the dark marks in and around the part that are still there; `None` with few marks, and for a background,
-    /// whose marks are the outlines of other parts.
+    /// Share of the dark marks in and around the part that are still there; `None` with few marks, and for a
+    /// background, whose marks are the outlines of other parts.
     pub lines: Option<f64>,
     /// Largest CIEDE2000 between the mean colors of another part in both pictures.
     pub neighbor: f64,
@@ -128,8 +128,8 @@ fn neighbor(pair: &Pair<'_>, part: u8, others: &[u8]) -> f64 {
 }
 
 /// Returns the share of the dark marks in a zone that are kept: within a pixel, half of the mark's contrast is left. A
-/// darker tone leaves less room for contrast, so the contrast is compared as a share of the room. `None` with few marks.
-/// `material` is the lightness of the part's material.
+/// darker tone leaves less room for contrast, so the contrast is compared as a share of the room. `material` is the
+/// lightness of the part's material. `None` with few marks.
 fn kept(u: &Array2<Lab>, f: &Array2<Lab>, material: f64, zone: &Mask, unit: usize) -> Option<f64> {
     let [lightness_u, lightness_f] = [u, f].map(|lab| lab.mapv(|lab| lab.l));
     let around =

@@ -1,4 +1,4 @@
-//! Whether a small object's material can be told from its lines and from its surroundings.
+//! A small object whose material cannot be told from its lines or from its surroundings, and lines that enclose it.
 
 use super::super::distance::distances;
 use super::super::material::Material;

@@ -22,6 +22,8 @@ const MOST_RIVALS: usize = 255;
 const AGREES: (f64, f64) = (0.4, 0.9);
 /// Share of the changed cells in which words of smaller objects lead, from which on change shows these objects.
 const SMALLER_CHANGE: f64 = 0.5;
+/// Loudness below which attention is doubtful, as a share of the loudest word's.
+const FAINT: f64 = 0.01;
 /// Largest weight of the lead by attention, relative to the lead by change.
 const MOST_TRUST: f64 = 2.0;
 
@@ -151,7 +153,10 @@ impl Contest {
                 lead = over.f_minimum(&lead)?;
             }
             if let Some(change) = &change {
-                lead = confirmed(&lead, &change.f_narrow(0, image, 1)?, lead_over(&sides.smaller)?.as_ref())?;
+                // Faint attention shows no object that change could miss.
+                let is_loud = self.loudness.get(image as usize).is_some_and(|loudness| share(loudness) >= FAINT);
+                let over_smaller = if is_loud { lead_over(&sides.smaller)? } else { None };
+                lead = confirmed(&lead, &change.f_narrow(0, image, 1)?, over_smaller.as_ref())?;
             }
             // A word before "hair bow" is also a word before "hair", so change cannot tell such objects apart.
             if let Some(over) = lead_over(&sides.compounds)? {

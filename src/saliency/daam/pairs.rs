@@ -25,10 +25,10 @@ struct Within {
 pub(super) struct Pairs {
     /// Number of words.
     words: usize,
-    /// True for each pair of a word and a louder word if their maps are alike and the word has no place of its own; rows
-    /// of `words`.
+    /// True for each pair of a word and a louder word if their maps are alike and the word has no place of its own, in
+    /// rows of `words`.
     alike: Vec<bool>,
-    /// Correlation of each word's map with another word's map within the cells of the other map; rows of `words`.
+    /// Correlation of each word's map with another word's map within the cells of the other map, in rows of `words`.
     within: Vec<f64>,
     /// Largest value of each map, in standard deviations.
     peaks: Vec<f64>,
@@ -65,12 +65,12 @@ impl Pairs {
         })
     }
 
-    /// Returns true if a word shows the same object as a louder word. `compound` is true for words of one compound, such
-    /// as "hair" and "bow" in "hair bow".
+    /// Returns true if a word shows the same object as a louder word. `compound` is true for words of one compound,
+    /// such as "hair" and "bow" in "hair bow".
     ///
-    /// The maps of such words are alike, with two exceptions: the word has a place of its own, or one of the two shows a
-    /// small object within a large one, such as a bow in hair of the bow's color. The map of a small object is sharper,
-    /// and within the large object it does not follow that object's map.
+    /// The maps of such words are alike, with two exceptions: the word has a place of its own, or one of the two words
+    /// shows a small object within a large one, such as a bow in hair of the bow's color. The map of a small object is
+    /// sharper, and within the large object it does not follow that object's map.
     pub(super) fn same(&self, word: usize, louder: usize, compound: bool) -> bool {
         let Within { sharper, follows } = if compound { WITHIN.1 } else { WITHIN.0 };
         let is_within = |small: usize, large: usize| {
