@@ -37,8 +37,9 @@ impl Object {
         let inside = outside.iter().filter(|outside| !**outside).count() as f64;
         let inner = distances(&outside, self.size).into_iter().filter(|away| *away > self.cell).count() as f64;
         let is_small = inner <= SMALL_OBJECT * inside;
-        let is_enclosed = is_small && !self.is_dark() && self.is_alike(true) && self.enclose()?;
-        self.unclear = is_small && !is_enclosed && (self.is_dark() || self.is_alike(false));
+        let (is_dark, is_alike) = (self.is_dark(), self.is_alike());
+        let is_enclosed = is_small && !is_dark && is_alike && self.enclose()?;
+        self.unclear = is_small && !is_enclosed && (is_dark || is_alike);
         Ok(is_enclosed)
     }
 
@@ -49,12 +50,10 @@ impl Object {
         2 * dark > self.own.iter().flatten().count()
     }
 
-    /// Returns true if many pixels around the object have a material's color. With `own`, pixels that were found to be
-    /// the object's count, too.
-    fn is_alike(&self, own: bool) -> bool {
+    /// Returns true if many other pixels around the object have a material's color.
+    fn is_alike(&self) -> bool {
         let around = self.like_material().into_iter().zip(&self.own).zip(&self.distance);
-        let around =
-            around.filter(|((_, found), away)| (own || found.is_none()) && **away > 0.0 && **away <= REACH * self.cell);
+        let around = around.filter(|((_, own), away)| own.is_none() && **away > 0.0 && **away <= REACH * self.cell);
         let (all, alike) =
             around.fold((0.0, 0.0), |(all, alike), ((like, _), _)| (all + 1.0, alike + f64::from(u8::from(like))));
         alike > ALIKE.1 * all

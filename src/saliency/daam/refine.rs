@@ -53,9 +53,8 @@ pub enum Refine {
     ///    t rises from 0 to 2 while the share of the cells with a lead of 0 or more in which d ≥ 0 rises from .4 to .9.
     ///    The lead stays as it was if in half of the cells with d ≥ 0 or more the phrase is behind words of smaller
     ///    objects, whose values after step 2 peak at least 1.5 times as high, and the phrase's attention is not faint
-    ///    ([`Competition::loudness`] of .01 and more). The lead is at most the
-    ///    phrase's lead over words that make a compound with one of its words, such as "hair" if the phrase is "hair
-    ///    bow".
+    ///    ([`Competition::loudness`] of .01 and more). The lead is at most the phrase's lead over words that make a
+    ///    compound with one of its words, such as "hair" if the phrase is "hair bow".
     /// 6. The result is the logistic function of β times the lead.
     ///
     /// The result is .5 and more where the phrase leads, so a cutoff of .5 suits objects of any size.

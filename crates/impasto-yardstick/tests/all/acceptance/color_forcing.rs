@@ -160,22 +160,23 @@ fn an_exact_color_is_met_without_settings() -> Result<()> {
 fn exact_force_along_outlines_covers_the_part_better() -> Result<()> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut coarse, mut fine) = (0.0, 0.0);
-    let seen = judge.look(pipeline.request(PORTRAIT).seed(0).steps(14).run()?.image(0)?)?;
-    for part in ["hair bow", "skin"] {
-        let truth = seen.part(part).to_kind(Kind::Float).reshape([1, 1, 64, 64]);
+    // A bow's region is mostly its material. That of a dark face has its outlines, too, which keep their color.
+    for seed in 0..3 {
+        let seen = judge.look(pipeline.request(PORTRAIT).seed(seed).steps(14).run()?.image(0)?)?;
+        let truth = seen.part("hair bow").to_kind(Kind::Float).reshape([1, 1, 64, 64]);
         for (outlines, sum) in [(false, &mut coarse), (true, &mut fine)] {
-            let mut force = ColorForce::exact(part, GOLD).tune(|options| options.trim = 0);
+            let mut force = ColorForce::exact("hair bow", GOLD).tune(|options| options.trim = 0);
             if !outlines {
                 force = force.tune(|options| options.outlines = false);
             }
-            let _ = pipeline.request(PORTRAIT).seed(0).steps(14).guide(&mut force).run()?;
+            let _ = pipeline.request(PORTRAIT).seed(seed).steps(14).guide(&mut force).run()?;
             let mask = force.masks()?.narrow(0, 0, 1);
             let truth = truth.adaptive_avg_pool2d(&mask.size()[2..]).ge(0.5).to_kind(Kind::Float);
             let total = |x: Tensor| x.sum(Kind::Double).double_value(&[]);
-            *sum += total(&mask * &truth) / total((mask + &truth).clamp(0.0, 1.0)).max(1.0) / 2.0;
+            *sum += total(&mask * &truth) / total((mask + &truth).clamp(0.0, 1.0)).max(1.0) / 3.0;
         }
     }
-    assert!(fine > coarse + 0.02, "IoU of the forced cells {coarse:.2} → {fine:.2}");
+    assert!(fine > coarse + 0.05, "IoU of the forced cells {coarse:.2} → {fine:.2}");
     Ok(())
 }
 
