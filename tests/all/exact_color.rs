@@ -511,6 +511,18 @@ fn exact_force_reports_its_competitors() -> Result<()> {
     let (rivals, joined) = competed(exact().except(["hair"]))?;
     assert!(!rivals.contains(&"hair".to_owned()), "{rivals:?}");
     assert!(joined.contains(&"hair".to_owned()), "the report lists a word that is left out: {joined:?}");
+    // A word that would always be told from the phrase can be left out, too.
+    let bow = |force: ColorForce| -> Result<(Vec<String>, Vec<String>)> {
+        let mut pipeline = Pipeline::builder().build()?;
+        let mut force = force;
+        pipeline.request("1girl, hair, hair bow").seed(7).steps(4).guide(&mut force).run()?;
+        let told = force.details()?.competitions.remove(0);
+        Ok((told.rivals, told.joined.into_iter().map(|(word, _)| word).collect()))
+    };
+    let hair = || ColorForce::exact("hair", GOLD);
+    assert!(bow(hair())?.0.contains(&"bow".to_owned()));
+    let (rivals, joined) = bow(hair().except(["hair bow"]))?;
+    assert!(!rivals.contains(&"bow".to_owned()) && joined.contains(&"bow".to_owned()), "{rivals:?} {joined:?}");
     let own = exact().saliency(rows(|row| row < 4)).among(["hair"]);
     let message = latents(sampler().guide(own), 1, 7).expect_err("no competition").to_string();
     assert!(message.contains("among") && message.contains("exact force"), "{message}");

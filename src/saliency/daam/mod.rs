@@ -249,13 +249,13 @@ impl Daam {
             certain.extend(others.extract_if(.., |(_, spans)| meet(spans, &places)));
         }
         others.retain(|(_, spans)| certain.iter().all(|(_, known)| !meet(spans, known)));
-        let compounds = prompt.compounds(&self.phrase);
-        let compound: Vec<Named> = others.extract_if(.., |(_, spans)| meet(spans, &compounds)).collect();
         let mut spared = Vec::new();
         for phrase in &self.options.except {
             let places = prompt.find(phrase)?;
             spared.extend(others.extract_if(.., |(_, spans)| meet(spans, &places)));
         }
+        let compounds = prompt.compounds(&self.phrase);
+        let compound: Vec<Named> = others.extract_if(.., |(_, spans)| meet(spans, &compounds)).collect();
         let roles = Roles { certain: certain.len(), compound: compound.len(), spared: spared.len() };
         let words =
             std::iter::once((self.phrase.clone(), own)).chain(certain).chain(compound).chain(spared).chain(others);
