@@ -15,10 +15,23 @@ pub(super) fn eroded(mask: &Tensor, by: i64) -> Result<Tensor> {
     not(&dilated(&not(mask)?, by)?)
 }
 
+/// Returns the pixels up to `by` pixels from those of a mask, in rows and columns.
+pub(super) fn grown(mask: &[bool], size: Grid, by: i64) -> Result<Vec<bool>> {
+    inside(&dilated(&plane(mask, size)?, by)?)
+}
+
 /// Removes the parts of a mask that are narrower than 2·`by` + 1 pixels: a morphological opening.
-pub(super) fn opened(mask: &[bool], Grid { h, w }: Grid, by: i64) -> Result<Vec<bool>> {
+pub(super) fn opened(mask: &[bool], size: Grid, by: i64) -> Result<Vec<bool>> {
+    inside(&dilated(&eroded(&plane(mask, size)?, by)?, by)?)
+}
+
+/// Returns a mask as 0 and 1, [1, 1, H, W].
+pub(super) fn plane(mask: &[bool], Grid { h, w }: Grid) -> Result<Tensor> {
     let values: Vec<f32> = mask.iter().map(|inside| f32::from(u8::from(*inside))).collect();
-    let mask = Tensor::f_from_slice(&values)?.f_reshape([1, 1, h, w])?;
-    let opened = dilated(&eroded(&mask, by)?, by)?;
-    Ok(Vec::<f32>::try_from(&opened.f_flatten(0, -1)?)?.into_iter().map(|inside| inside > 0.5).collect())
+    Ok(Tensor::f_from_slice(&values)?.f_reshape([1, 1, h, w])?)
+}
+
+/// Returns the pixels in which a mask, [1, 1, H, W], is above .5.
+fn inside(mask: &Tensor) -> Result<Vec<bool>> {
+    Ok(Vec::<f32>::try_from(&mask.f_flatten(0, -1)?)?.into_iter().map(|inside| inside > 0.5).collect())
 }

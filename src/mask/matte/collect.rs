@@ -3,7 +3,7 @@
 use super::super::blur::blur;
 use super::super::histogram::Histogram;
 use super::super::material::{Material, Seen};
-use super::super::morphology::opened;
+use super::super::morphology::{opened, plane};
 use super::super::pieces::pieces;
 use super::exclude::has_other_hue;
 use super::object::{APART, AROUND, LEAST_PIECE, Object, PIECE, REACH, mark, median};
@@ -35,7 +35,7 @@ const NO_LINE: RangeInclusive<f64> = 25.0..=85.0;
 const WIDE: f64 = 0.3;
 /// Maximum number of materials of a piece.
 const MOST_MATERIALS: usize = 3;
-/// Weight of a material's first color in that average.
+/// Weight of a material's first color in the average of the colors near a pixel.
 const FIRST: f64 = 0.05;
 /// Width of a line, in pixels to each side of its middle. Dark parts that are narrower are no material.
 const LINE: i64 = 2;
@@ -142,10 +142,8 @@ impl Object {
 
     /// Returns true if the material fills half of a cell somewhere.
     fn is_enough(&self) -> Result<bool> {
-        let Grid { h, w } = self.size;
-        let own: Vec<f32> = self.own.iter().map(|own| f32::from(u8::from(own.is_some()))).collect();
-        let cell = self.cell as i64;
-        let own = Tensor::f_from_slice(&own)?.f_reshape([1, 1, h, w])?;
+        let own: Vec<bool> = self.own.iter().map(Option::is_some).collect();
+        let (own, cell) = (plane(&own, self.size)?, self.cell as i64);
         let cells = own.f_avg_pool2d([cell; 2], [cell; 2], [0; 2], false, true, None)?;
         Ok(cells.f_max()?.f_double_value(&[])? >= 0.5)
     }

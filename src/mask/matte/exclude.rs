@@ -1,13 +1,11 @@
 //! Other things within an object's place that look like its material: highlights, and small pieces of another hue.
 
 use super::super::material::Material;
-use super::super::morphology::{dilated, opened};
+use super::super::morphology::{grown, opened};
 use super::super::pieces::pieces;
 use super::object::{FRINGE, LEAST_PIECE, Object, PIECE, mark, median};
 use crate::color::Lab;
 use crate::error::Result;
-use crate::step::Grid;
-use tch::Tensor;
 
 /// Lightness by which a small piece of a highlight, the white of an eye, or teeth is lighter than the material, and the
 /// largest share of the material's chroma that the piece has.
@@ -44,11 +42,8 @@ impl Object {
                 mark(&mut removed, &piece, true);
             }
         }
-        let removed: Vec<f32> = removed.into_iter().map(|removed| f32::from(u8::from(removed))).collect();
-        let Grid { h, w } = self.size;
-        let removed = dilated(&Tensor::f_from_slice(&removed)?.f_reshape([1, 1, h, w])?, 1)?;
-        let removed = Vec::<f32>::try_from(&removed.f_flatten(0, -1)?)?;
-        Ok(found.iter().copied().filter(|at| removed.get(*at) != Some(&1.0)).collect())
+        let removed = grown(&removed, self.size, 1)?;
+        Ok(found.iter().copied().filter(|at| removed.get(*at) != Some(&true)).collect())
     }
 
     /// Returns true if the hue changes within a few pixels from a piece to the material around it, whose pixels are

@@ -11,7 +11,7 @@ mod unclear;
 use super::blur::blur;
 use super::guided_filter::feathered;
 use super::material::Material;
-use super::morphology::{dilated, eroded};
+use super::morphology::{dilated, eroded, plane};
 use crate::color::Lab;
 use crate::error::{Error, Result};
 use crate::step::Grid;
@@ -74,7 +74,7 @@ impl Matte {
             };
             let mut object = Object::new(&cut(&place)?, &float(&cut(&picture)?)?, cell, gradual)?;
             object.collect()?;
-            let found = Self::feathered(&object)?;
+            let found = Self::from_object(&object)?;
             *unclear = found.unclear.contains(&true);
             cut(&share.f_narrow(0, image, 1)?)?.f_copy_(&found.share)?;
             cut(&material.f_narrow(0, image, 1)?)?.f_copy_(&found.material)?;
@@ -99,21 +99,18 @@ impl Matte {
     }
 
     /// Returns the matte of an object whose material is collected, with feathered edges.
-    fn feathered(object: &Object) -> Result<Self> {
+    fn from_object(object: &Object) -> Result<Self> {
         let Grid { h, w } = object.size;
-        let own: Vec<f32> = object.own.iter().map(|own| f32::from(u8::from(own.is_some()))).collect();
-        let own = Tensor::f_from_slice(&own)?.f_reshape([1, 1, h, w])?;
+        let pixels = |has: fn(&Lab) -> bool| -> Result<Tensor> {
+            let mask: Vec<bool> = object.own.iter().map(|own| own.as_ref().is_some_and(has)).collect();
+            plane(&mask, object.size)
+        };
+        let (own, dark) = (pixels(|_| true)?, pixels(|color| Material(*color).is_dark())?);
         let channel = |of: fn(&Lab) -> f64| object.own.iter().map(move |own| own.as_ref().map_or(0.0, of) as f32);
         let colors: Vec<f32> = channel(|lab| lab.l).chain(channel(|lab| lab.a)).chain(channel(|lab| lab.b)).collect();
         let colors = Tensor::f_from_slice(&colors)?.f_reshape([1, 3, h, w])?;
         let near = dilated(&own, FRINGE)?;
         let sum = |x: &Tensor| x.f_sum(Kind::Double)?.f_double_value(&[]);
-        let dark: Vec<f32> = object
-            .own
-            .iter()
-            .map(|own| f32::from(u8::from(own.is_some_and(|color| Material(color).is_dark()))))
-            .collect();
-        let dark = Tensor::f_from_slice(&dark)?.f_reshape([1, 1, h, w])?;
         let light = own.f_sub(&dark)?;
         // The outline of a dark material cannot be told from the material, and stays.
         let inner = eroded(&dark, RIM)?;
@@ -272,6 +269,15 @@ mod tests {
             assert!(found.masked_select(&dark).all().int64_value(&[]) == 1, "the dark half is not found");
         }
         Ok(())
+    }
+
+    #[test]
+    fn larger_piece_apart_is_another_thing() -> Result<()> {
+        // The map of "bow" is faint at a ponytail of the bow's color, and at a ribbon.
+        let (bow, tail, ribbon) = (disk(30.0, 30.0, 10.0), disk(64.0, 70.0, 16.0), disk(74.0, 22.0, 5.0));
+        let picture = [&bow, &tail, &ribbon].into_iter().fold(flat(SKIN), |all, thing| paint(&all, thing, IRIS));
+        let place = &bow + (tail + &ribbon) * 0.4;
+        check(&place, &picture, &(bow + ribbon), "a bow with a ribbon")
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::super::distance::distances;
 use super::super::material::Material;
-use super::super::morphology::{dilated, eroded, opened};
+use super::super::morphology::{dilated, eroded, grown, opened};
 use super::super::pieces::pieces;
 use super::object::{FRINGE, LEAST_PIECE, Object, REACH, mark};
 use crate::color::Lab;
@@ -21,8 +21,8 @@ const ALIKE: (f64, f64) = (0.7, 0.15);
 const SURE: (f32, f64) = (0.9, 0.9);
 /// Largest share of an enclosed piece that is outside of the place.
 const BEYOND: f64 = 0.3;
-/// Half of the greatest width of a line, in pixels, and the least lightness by which the line is darker.
-const RIM: (i64, f64) = (3, 2.0);
+/// Half of the greatest width of a dark line, in pixels, and the least lightness by which the line is darker.
+const DARK_LINE: (i64, f64) = (3, 2.0);
 /// Half of the greatest width of a gap in a line that encloses an object, in pixels.
 const GAP: i64 = 1;
 
@@ -78,8 +78,8 @@ impl Object {
             let is_within = outside as f64 <= BEYOND * piece.len() as f64;
             mark(if is_within { &mut within } else { &mut beyond }, &piece, true);
         }
-        let (within, beyond) = (self.near(&within)?, self.near(&beyond)?);
-        let is_enclosed = within.into_iter().zip(beyond).map(|(within, beyond)| within || !beyond);
+        let [within, beyond] = [within, beyond].map(|pixels| grown(&pixels, self.size, FRINGE));
+        let is_enclosed = within?.into_iter().zip(beyond?).map(|(within, beyond)| within || !beyond);
         let kept: Vec<Option<Lab>> =
             self.own.iter().zip(is_enclosed).map(|(own, enclosed)| own.filter(|_| enclosed)).collect();
         let place: Vec<bool> = self.distance.iter().map(|away| *away == 0.0).collect();
@@ -103,15 +103,8 @@ impl Object {
     fn is_line(&self) -> Result<Vec<bool>> {
         let lightness: Vec<f32> = self.seen.iter().map(|seen| seen.color.l as f32).collect();
         let lightness = Tensor::f_from_slice(&lightness)?.f_reshape([1, 1, self.size.h, self.size.w])?;
-        let without = eroded(&dilated(&lightness, RIM.0)?, RIM.0)?;
+        let without = eroded(&dilated(&lightness, DARK_LINE.0)?, DARK_LINE.0)?;
         let depth = Vec::<f32>::try_from(&without.f_sub(&lightness)?.f_flatten(0, -1)?)?;
-        Ok(depth.into_iter().map(|depth| f64::from(depth) >= RIM.1).collect())
-    }
-
-    /// Returns the pixels in and next to some pixels, up to the width of an edge away.
-    fn near(&self, pixels: &[bool]) -> Result<Vec<bool>> {
-        let values: Vec<f32> = pixels.iter().map(|inside| f32::from(u8::from(*inside))).collect();
-        let near = dilated(&Tensor::f_from_slice(&values)?.f_reshape([1, 1, self.size.h, self.size.w])?, FRINGE)?;
-        Ok(Vec::<f32>::try_from(&near.f_flatten(0, -1)?)?.into_iter().map(|near| near > 0.0).collect())
+        Ok(depth.into_iter().map(|depth| f64::from(depth) >= DARK_LINE.1).collect())
     }
 }
