@@ -369,6 +369,22 @@ mod tests {
     }
 
     #[test]
+    fn words_of_a_compound_share_no_cells() -> Result<()> {
+        // Attention to "hair bow" is all over the hair, and a little stronger at the bow.
+        let is_bow = |y: i64, x: i64| (2..5).contains(&y) && (2..5).contains(&x);
+        let hair = drawn(|y, x| left(y, x) * (1.0 - 0.01 * y as f32) * if is_bow(y, x) { 0.9 } else { 1.0 });
+        let bow = drawn(|y, x| if is_bow(y, x) { 1.0 } else { 0.4 * left(y, x) });
+        let change = drawn(left);
+        let cells = |roles: Roles| -> Result<i64> {
+            let contest = Contest::new(&Tensor::cat(&[&bow, &hair], 1), &alone(), 0, roles)?;
+            Ok(contest.ahead(1.5, Some(&change), GRID)?.ge(0.5).sum(Kind::Int64).int64_value(&[]))
+        };
+        assert_eq!(cells(Roles::default())?, 128, "any two words with such maps show one object");
+        assert_eq!(cells(Roles { compound: 1, ..Roles::default() })?, 9, "\"hair bow\" and \"hair\"");
+        Ok(())
+    }
+
+    #[test]
     fn handicap_keeps_small_things_small() -> Result<()> {
         // An object of 4 × 4 cells with a blurred map, and everything else.
         let thing = Tensor::zeros([1, 1, 16, 16], (Kind::Float, Device::Cpu));

@@ -75,6 +75,22 @@ fn each_reason_of_a_person_has_its_figure() {
 }
 
 #[test]
+fn dark_material_beside_a_highlight_is_no_mark() {
+    // An eye as dark as its rim, with a highlight: the dark pixels beside the highlight are its material.
+    let dark = |color| if [BLUE, BLACK].contains(&color) { Rgb(28, 26, 30) } else { color };
+    let (unforced, labels) = face();
+    let shine = |(y, x): (usize, usize)| (y as f64 - 44.0).hypot(x as f64 - 58.0) <= 5.0;
+    let unforced =
+        Array2::from_shape_fn(unforced.dim(), |at| if shine(at) { Rgb(255, 255, 255) } else { dark(unforced[at]) });
+    // Redrawn in white, where no highlight is seen.
+    let forced = unforced.mapv(|color| if color == dark(BLUE) { Rgb(250, 250, 250) } else { color });
+    let unit = metrics::unit(unforced.dim());
+    let pair = Pair { unforced: &unforced, forced: &forced, labels_unforced: &labels, labels_forced: &labels, unit };
+    let white = acceptance(&pair, Class::Eyes.index(), Rgb(250, 250, 250), &[]).expect("the eye is large enough");
+    assert!(white.lines.is_none(), "{white:?}");
+}
+
+#[test]
 fn labels_are_read_and_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let problem = |text: &str| {
