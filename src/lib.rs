@@ -163,6 +163,7 @@ pub mod prompt;
 pub mod raster;
 mod recipe;
 pub mod reference;
+mod repaint;
 pub mod saliency;
 pub mod sampler;
 mod size;

@@ -128,17 +128,22 @@ pub(crate) fn srgb(light: [f64; 3]) -> [f64; 3] {
     color.into()
 }
 
+/// Converts pixels, sRGB in -1..=1 of any shape, to linear light in 0..=1. Values outside the range are clamped.
+pub(crate) fn linear(pixels: &Tensor) -> Result<Tensor> {
+    let srgb = pixels.f_add_scalar(1.0)?.f_div_scalar(2.0)?.f_clamp(0.0, 1.0)?;
+    // IEC 61966-2-1: v/12.92 up to .04045, ((v + .055)/1.055)^2.4 above.
+    let dark = srgb.f_div_scalar(12.92)?;
+    let bright = srgb.f_add_scalar(0.055)?.f_div_scalar(1.055)?.f_pow_tensor_scalar(2.4)?;
+    Ok(bright.f_where_self(&srgb.f_gt(0.04045)?, &dark)?)
+}
+
 /// Returns the mean of pixels in linear light. `pixels` is [3, any] of sRGB in -1..=1, the range of pictures in
 /// tensors.
 ///
 /// # Errors
 /// [`Error::Shape`] for other shapes.
 pub fn linear_mean(pixels: &Tensor) -> Result<[f64; 3]> {
-    let srgb = pixels.f_to_kind(Kind::Double)?.f_add_scalar(1.0)?.f_div_scalar(2.0)?.f_clamp(0.0, 1.0)?;
-    // IEC 61966-2-1: v/12.92 up to .04045, ((v + .055)/1.055)^2.4 above.
-    let dark = srgb.f_div_scalar(12.92)?;
-    let bright = srgb.f_add_scalar(0.055)?.f_div_scalar(1.055)?.f_pow_tensor_scalar(2.4)?;
-    let linear = bright.f_where_self(&srgb.f_gt(0.04045)?, &dark)?;
+    let linear = linear(&pixels.f_to_kind(Kind::Double)?)?;
     let mean = Vec::<f64>::try_from(linear.f_mean_dim([1i64].as_slice(), false, Kind::Double)?)?;
     mean.try_into().map_err(|_| Error::Shape {
         what: "pixels",

@@ -1,6 +1,7 @@
 //! [`Strength`]: the part of a schedule that an image-to-image run takes.
 
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// The part of a schedule that an image-to-image run takes, counted from the end of the schedule. Strengths near 0 keep
 /// the picture; 1 leaves next to nothing of the picture.
@@ -12,7 +13,8 @@ use crate::error::{Error, Result};
 /// assert_eq!(Strength::FullSteps(0.6).steps(10)?, (16, 10));     // the last 10 of 16
 /// # Ok::<(), impasto::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Strength {
     /// A portion of the requested steps, rounded down (diffusers).

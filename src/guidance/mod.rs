@@ -227,7 +227,7 @@ impl Plan {
 /// 3. for each pass: `check`, `prompt` and `begin` of every method, `condition` of every branch, `noise`
 /// 4. per evaluation: `plan`, the hooks, `predicted`, `denoised`
 /// 5. per step: `transition`
-/// 6. after the last step of a whole run: `finish` and, if the picture is decoded, `decoded`
+/// 6. after the last step of a whole run: `finish` and, if the picture is decoded, `exact_cells` and `decoded`
 ///
 /// ```
 /// use impasto::diffusion::Transition;
@@ -343,7 +343,18 @@ pub trait Guidance: Send {
         Ok(())
     }
 
-    /// Reads the picture, [n, 3, H, W] in about -1..=1, to measure the effect of the method.
+    /// Returns the share of each cell, [n, 1, h, w] in 0..=1, to which the method gave an exact color. The tone of
+    /// these cells is not changed after decoding. `None`, the default, stands for no cells. Called before
+    /// [`decoded`](Self::decoded).
+    ///
+    /// # Errors
+    /// Any error that prevents the answer.
+    fn exact_cells(&self) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// Reads the picture, [n, 3, H, W] in about -1..=1, to measure the effect of the method. In a run that repaints a
+    /// part of a picture, the rest is the picture that was given.
     fn decoded(&mut self, picture: &Tensor) -> Result<()> {
         Ok(())
     }
@@ -426,6 +437,9 @@ macro_rules! forward_guidance {
             }
             fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
                 (**self).finish(latent, codec)
+            }
+            fn exact_cells(&self) -> Result<Option<Tensor>> {
+                (**self).exact_cells()
             }
             fn decoded(&mut self, picture: &Tensor) -> Result<()> {
                 (**self).decoded(picture)

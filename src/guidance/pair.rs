@@ -72,6 +72,12 @@ impl<A: Guidance, B: Guidance> Guidance for (A, B) {
         self.0.finish(latent, codec)?;
         self.1.finish(latent, codec)
     }
+    fn exact_cells(&self) -> Result<Option<Tensor>> {
+        Ok(match (self.0.exact_cells()?, self.1.exact_cells()?) {
+            (Some(a), Some(b)) => Some(a.f_maximum(&b)?),
+            (a, b) => a.or(b),
+        })
+    }
     fn decoded(&mut self, picture: &Tensor) -> Result<()> {
         self.0.decoded(picture)?;
         self.1.decoded(picture)

@@ -1,6 +1,7 @@
 //! [`RequestConfig`]: the settings of a request that a file can hold.
 
 use super::color_words::ColorWords;
+use super::mask_where::MaskWhere;
 use crate::diffusion::{Noise, NoiseKind, Spacing};
 use crate::micro_conditioning::MicroConditioning;
 use crate::model::Guess;
@@ -64,6 +65,19 @@ pub struct RequestConfig {
     /// see [`RescaledCfg`](crate::guidance::RescaledCfg). Ignored if [`combine`](super::Request::combine) sets another
     /// combination.
     pub guidance_rescale: f64,
+    /// Thing whose place in the picture to start from is the mask; `None`: the mask that
+    /// [`mask`](super::Request::mask) sets, or no mask.
+    pub mask_where: Option<MaskWhere>,
+    /// Width in pixels of the band inside a mask in which new and kept pixels are blended; `None`: 8. See
+    /// [`mask`](super::Request::mask).
+    pub feather: Option<f64>,
+    /// True if the tone of new pixels is matched to the kept pixels beside a mask, except where a method gave an exact
+    /// color. The default is true.
+    pub match_tone: bool,
+    /// True if image to image without a mask keeps the mean and the spread of the given picture's colors, channel by
+    /// channel, so that they do not drift over many rounds. Exact colors stay. The default is false, because a prompt
+    /// that asks for other colors changes the mean.
+    pub keep_colors: bool,
     /// Seed of a variation, and the share of the way from the first seed's noise to the noise of that seed, 0..=1;
     /// `None`: no variation.
     pub variation: Option<(u64, f64)>,
@@ -97,6 +111,10 @@ impl Default for RequestConfig {
             spacing: None,
             guidance_scale: None,
             guidance_rescale: 0.0,
+            mask_where: None,
+            feather: None,
+            match_tone: true,
+            keep_colors: false,
             variation: None,
             until: None,
             guess: None,

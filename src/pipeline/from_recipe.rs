@@ -1,12 +1,11 @@
 //! Conversion of a request to a recipe, and [`Request::from_png`], which repeats the run of a saved picture.
 
 use super::config::RequestConfig;
-use super::recipe::{FORMAT, PngRecipe, RunRecipe};
+use super::recipe::{FORMAT, PngRecipe, RunRecipe, StartRecipe};
 use super::stored::{Stored, readable};
 use super::{Pipeline, Request};
-use crate::conditioning::Codec;
+use crate::diffusion::SchedulerFamily;
 use crate::diffusion::solver::{self, Solver};
-use crate::diffusion::{SchedulerFamily, Strength};
 use crate::error::{Error, Result};
 use crate::guidance::{Picture, Report};
 use crate::model::{Control, hex};
@@ -17,6 +16,7 @@ use crate::recipe::Recipe;
 use crate::size::Size;
 use crate::wording::{LONG_QUOTE, Note, QUOTED, Remedy, excerpt};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
@@ -136,7 +136,10 @@ impl<'p> Request<'p> {
     /// then cannot be read again.
     pub(super) fn store(&self) -> Stored {
         let attached = self.attached.iter().map(|guidance| guidance.recipe());
+        let picture = self.picture.iter().map(|(picture, _)| Recipe::of("the picture to start from", &**picture));
+        let mask = self.mask.iter().map(|mask| Recipe::of("the mask", &**mask));
         Stored::of([
+            picture.chain(mask).collect(),
             self.config.noise.iter().map(|noise| Recipe::of("the noise", noise)).collect(),
             self.solver.iter().map(|solver| readable(solver.recipe()?, Recipe::solver)).collect(),
             self.combine.iter().map(|combine| readable(combine.recipe()?, Recipe::combine)).collect(),
@@ -147,12 +150,12 @@ impl<'p> Request<'p> {
 
     /// Returns the notes of a request whose parts are stored in this way.
     pub(super) fn doubts(&self, stored: &Stored) -> Result<Vec<Note>> {
-        let (grid, cell) = (self.grid()?, self.model.cell());
-        let size = Size::new((grid.w * cell) as u32, (grid.h * cell) as u32);
-        let resized = self.controls.iter().filter_map(|control| control.resized(size)).map(Note::from);
+        let canvas = self.canvas()?;
+        let resized = self.controls.iter().filter_map(|control| control.resized(canvas.pixels())).map(Note::from);
         let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?, self.idle_scale()];
         let without = self.kept_controls.iter().map(|_| no_net());
-        let doubts = doubts.into_iter().flatten().chain(self.doubts_of_words()).chain(self.doubts_of_pictures(size)?);
+        let doubts =
+            doubts.into_iter().flatten().chain(self.doubts_of_words()).chain(self.doubts_of_pictures(&canvas)?);
         let doubts = doubts.chain(self.unread()).chain(stored.too_large.iter().cloned());
         Ok(self.notes.iter().cloned().chain(without).chain(doubts).chain(resized).collect())
     }
@@ -184,9 +187,8 @@ impl<'p> Request<'p> {
         /// Ratio of the picture's pixels to those of the model's own size. Above this ratio, a note warns of long steps
         /// and repeated objects.
         const MUCH: f64 = 4.0;
-        let (grid, cell, own) = (self.grid()?, self.model.cell(), self.model.defaults());
-        let (width, height) = (grid.w * cell, grid.h * cell);
-        let times = (width * height) as f64 / (f64::from(own.width) * f64::from(own.height)).max(1.0);
+        let (Size { width, height }, own) = (self.canvas()?.size, self.model.defaults());
+        let times = f64::from(width) * f64::from(height) / (f64::from(own.width) * f64::from(own.height)).max(1.0);
         if times <= MUCH {
             return Ok(None);
         }
@@ -202,7 +204,7 @@ impl<'p> Request<'p> {
     /// Returns the recipe that repeats this request, whose parts are stored in this way. If no seed is set, this
     /// function draws one.
     pub(super) fn recipe(&self, stored: Stored) -> Result<RunRecipe> {
-        let Stored { noise, solver, combine, guidances, controls, mut missing, .. } = stored;
+        let Stored { noise, start, solver, combine, guidances, controls, mut missing, .. } = stored;
         let named = |solver: &dyn Solver| (solver.name(), solver.family());
         let (solver_name, family) = match (&self.solver, &self.config.solver_named) {
             (Some(solver), _) => named(&**solver),
@@ -213,27 +215,21 @@ impl<'p> Request<'p> {
             let digest = hex(&Sha256::digest(picture.bytes()), 8);
             format!("{} pixels (SHA-256 of its bytes {digest}…)", picture.size())
         };
-        if let Some((picture, strength)) = self.picture {
-            let strength = match strength {
-                Strength::Portion(share) => format!("strength {share}"),
-                Strength::FullSteps(share) => format!("strength {share} in full steps"),
-            };
-            let began = format!("the run began with a picture of {}, at {strength}", shown(picture));
-            missing.push(Remedy::Start.after(began));
+        if let Some((picture, _)) = self.picture.as_ref().filter(|_| !start) {
+            missing.push(Remedy::Start.after(format!("the run began with a picture of {}", shown(picture))));
         }
-        missing.extend(self.mask.map(|mask| Remedy::Mask.after(format!("the run had a mask of {}", shown(mask)))));
+        let mask = self.mask.as_ref().filter(|_| !start);
+        missing.extend(mask.map(|mask| Remedy::Mask.after(format!("the run had a mask of {}", shown(mask)))));
         if let Some((_, share)) = self.resumed {
             let continued = format!("the run continued another run's latents from the share {share}");
             missing.push(Remedy::Resume.after(continued));
         }
         // If a repeated run lacks a ControlNet, its own recipe also notes that the ControlNet is missing.
         missing.extend(self.kept_controls.iter().map(|_| no_net()));
-        let grid = self.grid()?;
-        let [height, width] = [grid.h, grid.w].map(|cells| (cells * self.model.cell()) as u32);
         let scale = self.config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
         let drawn = || self.config.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32);
         let config = RequestConfig {
-            size: Some(Size::new(width, height)),
+            size: Some(self.canvas()?.size),
             seed: if self.config.noise.is_none() { Some(drawn()) } else { None },
             noise: self.config.noise.clone().filter(|_| noise),
             // The request ignores a name beside a solver.
@@ -258,7 +254,12 @@ impl<'p> Request<'p> {
             checkpoint_spacing: self.model.scheduler().spacing().ok().filter(|_| family != SchedulerFamily::Lcm),
             clip_skip: self.model.text_options().clip_skip,
             combine,
-            strength: self.picture.map(|(_, strength)| strength.share()),
+            strength: self.picture.as_ref().map(|(_, strength)| strength.share()),
+            start: self.picture.as_ref().filter(|_| start).map(|(picture, strength)| StartRecipe {
+                picture: (**picture).clone(),
+                strength: *strength,
+                mask: self.mask.as_deref().cloned(),
+            }),
             guidances,
             controls,
             missing,
@@ -273,6 +274,10 @@ impl<'p> Request<'p> {
             solver::by_name(name)?;
         }
         self.config = recipe.config;
+        if let Some(StartRecipe { picture, strength, mask }) = recipe.start {
+            self.picture = Some((Cow::Owned(picture), strength));
+            self.mask = mask.map(Cow::Owned);
+        }
         self.solver = self.made(recipe.solver, Recipe::solver)?;
         self.combine = self.made(recipe.combine, Recipe::combine)?;
         for guidance in recipe.guidances {

@@ -1,5 +1,6 @@
 //! [`Pipeline`]: a model with guidance methods that apply to every picture, and [`Request`]s for pictures.
 
+mod canvas;
 mod color_words;
 mod config;
 mod embedded_scale;
@@ -7,6 +8,8 @@ mod foreign;
 mod from_infotext;
 mod from_recipe;
 mod infotext;
+mod input;
+mod mask_where;
 mod output;
 mod pictures;
 mod preview;
@@ -14,14 +17,16 @@ mod recipe;
 mod reference;
 mod request;
 mod stored;
+mod things;
 
 pub use crate::recipe::KeptPictures;
 pub use color_words::ColorWords;
 pub use config::RequestConfig;
 pub use infotext::Infotext;
+pub use mask_where::MaskWhere;
 pub use output::{Output, Timing};
 pub use preview::Preview;
-pub use recipe::RunRecipe;
+pub use recipe::{RunRecipe, StartRecipe};
 pub use request::Request;
 
 use crate::attention::CrossAttentionHook;

@@ -1,43 +1,37 @@
 //! Notes on the picture to start from and on the mask of a [`Request`].
 
 use super::Request;
-use super::request::{light, sized};
-use crate::conditioning::Codec;
+use super::canvas::Canvas;
+use super::input::gray;
 use crate::error::Result;
-use crate::raster::{Filter, Raster, Transparency};
-use crate::size::Size;
+use crate::raster::{Raster, Transparency};
+use crate::repaint::snapped;
 use crate::wording::Note;
-use tch::Tensor;
 
 impl Request<'_> {
-    /// Returns notes on transparent parts of the request's pictures, and on a mask of one color. `size` is the size of
-    /// the pictures that the run makes.
-    pub(super) fn doubts_of_pictures(&self, size: Size) -> Result<Vec<Note>> {
-        let start = self.picture.and_then(|(picture, _)| start_note(picture));
-        let shape = self.mask.and_then(mask_note);
-        let extent = self.mask.map(|mask| self.extent_note(mask, size)).transpose()?.flatten();
+    /// Returns notes on transparent parts of the request's pictures, and on a mask of one color.
+    pub(super) fn doubts_of_pictures(&self, canvas: &Canvas) -> Result<Vec<Note>> {
+        let start = self.picture.as_ref().and_then(|(picture, _)| start_note(picture));
+        let shape = self.mask.as_deref().and_then(mask_note);
+        let extent = self.mask.as_deref().map(|mask| extent_note(mask, canvas)).transpose()?.flatten();
         Ok([start, shape, extent].into_iter().flatten().map(Note::from).collect())
     }
+}
 
-    /// Returns a note on a mask that repaints nothing or everything.
-    fn extent_note(&self, mask: &Raster, size: Size) -> Result<Option<&'static str>> {
-        // A cell of the latent is repainted if its first pixel is.
-        let cell = self.model.cell();
-        let first = sized(mask, size, Filter::Nearest)?.f_slice(2, None, None, cell)?.f_slice(3, None, None, cell)?;
-        let repainted = light(&first)?.f_ge(0.5)?;
-        let is = |found: Tensor| -> Result<bool> { Ok(found.f_int64_value(&[])? != 0) };
-        Ok(match (is(repainted.f_any()?)?, is(repainted.f_all()?)?) {
-            (false, _) => Some(
-                "the mask is darker than mid-gray everywhere, so nothing is repainted; make the mask white where the \
-                 picture shall change",
-            ),
-            (_, true) => Some(
-                "the mask is lighter than mid-gray everywhere, so the whole picture is repainted; make the mask black \
-                 where the picture shall stay",
-            ),
-            _ => None,
-        })
-    }
+/// Returns a note on a mask that repaints nothing or everything.
+fn extent_note(mask: &Raster, canvas: &Canvas) -> Result<Option<&'static str>> {
+    let gray = snapped(&gray(mask, canvas)?)?;
+    let (least, most) = (gray.f_min()?.f_double_value(&[])?, gray.f_max()?.f_double_value(&[])?);
+    Ok(match (least, most) {
+        (_, most) if most <= 0.0 => Some(
+            "the mask is black everywhere, so nothing is repainted; make the mask white where the picture shall change",
+        ),
+        (least, _) if least > 0.0 => Some(
+            "the mask is black nowhere, so the whole picture is repainted; make the mask black where the picture shall \
+             stay",
+        ),
+        _ => None,
+    })
 }
 
 /// Returns a note on transparent parts of the picture to start from.

@@ -3,8 +3,8 @@
 use super::config::RequestConfig;
 use super::foreign::PARAMETERS;
 use super::infotext::{Infotext, Program};
-use crate::diffusion::Spacing;
 use crate::diffusion::solver::{self, solver_label, spacing_label};
+use crate::diffusion::{Spacing, Strength};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json;
@@ -52,6 +52,9 @@ pub struct RunRecipe {
     pub combine: Option<Recipe>,
     /// Strength of image to image: the share of the schedule that was run from a picture, 0..=1.
     pub strength: Option<f64>,
+    /// Picture that the run started from, with its mask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartRecipe>,
     /// Guidance methods of the run, in the order in which they were attached.
     pub guidances: Vec<Recipe>,
     /// Hints, scales and windows of ControlNets, in the order in which they were attached.
@@ -60,6 +63,19 @@ pub struct RunRecipe {
     pub controls: Vec<Recipe>,
     /// Parts of the run that no file can hold.
     pub missing: Vec<Note>,
+}
+
+/// The picture that a run started from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StartRecipe {
+    /// The picture.
+    pub picture: Raster,
+    /// Strength of image to image.
+    pub strength: Strength,
+    /// Mask of the part that the run repainted; `None`: the run repainted the whole picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Raster>,
 }
 
 /// Version of the recipe format that is written and read.

@@ -1,8 +1,11 @@
 //! [`Request`]: the settings of pictures, and their run.
 
+use super::canvas::Canvas;
 use super::color_words::ColorWords;
 use super::config::RequestConfig;
 use super::embedded_scale::EmbeddedScale;
+use super::input::Input;
+use super::mask_where::MaskWhere;
 use super::stored::Stored;
 use super::{Output, Preview, Timing};
 use crate::attention::CrossAttentionHook;
@@ -15,19 +18,20 @@ use crate::guidance::{Combine, Guidance, HookOnly, RescaledCfg, check_rescale};
 use crate::methods::ColorForce;
 use crate::model::{Control, Controlled, Model};
 use crate::prompt::{PromptColor, colors};
-use crate::raster::{Filter, Raster};
+use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::saliency::Occurrence;
 use crate::sampler::{CancelToken, Origin, Progress, Run, Sampler, Start};
 use crate::size::Size;
 use crate::step::Grid;
 use crate::wording::Note;
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// A request for pictures. Setters cannot fail; [`Request::run`] reports invalid settings. [`tune`](Self::tune) changes
 /// the settings that have no setter of their own:
@@ -59,7 +63,7 @@ use tch::{Device, Kind, Tensor};
 /// | [`second_prompt`](Self::second_prompt), [`second_negative`](RequestConfig::second_negative) | same as the first |
 /// | [`micro_conditioning`](RequestConfig::micro_conditioning) | the picture's own size |
 /// | [`negative_micro_conditioning`](RequestConfig::negative_micro_conditioning) | that of the prompt, score 2.5 |
-/// | [`start`](Self::start), [`mask`](Self::mask) | none: text to image |
+/// | [`start`](Self::start), [`mask`](Self::mask), [`mask_where`](Self::mask_where) | none: text to image |
 /// | [`until`](Self::until), [`resume`](Self::resume) | the whole run |
 /// | [`control`](Self::control), [`guess`](RequestConfig::guess) | no ControlNets |
 /// | [`variation`](Self::variation), [`guidance_rescale`](RequestConfig::guidance_rescale) | none |
@@ -71,8 +75,8 @@ pub struct Request<'p> {
     pub(super) config: RequestConfig,
     pub(super) solver: Option<Box<dyn Solver>>,
     pub(super) combine: Option<Box<dyn Combine>>,
-    pub(super) picture: Option<(&'p Raster, Strength)>,
-    pub(super) mask: Option<&'p Raster>,
+    pub(super) picture: Option<(Cow<'p, Raster>, Strength)>,
+    pub(super) mask: Option<Cow<'p, Raster>>,
     pub(super) resumed: Option<(&'p Tensor, f64)>,
     pub(super) controls: Vec<Control<'p>>,
     /// Hints of the repeated run that still lack their ControlNet.
@@ -135,9 +139,11 @@ impl<'p> Request<'p> {
             let expected = "an SDXL model or the SDXL refiner; other models read only the prompt, so leave this unset";
             return Err(Error::parameter("micro_conditioning", "set for this model", expected));
         }
-        let (model, grid) = (self.model, self.grid()?);
+        let (model, canvas) = (self.model, self.canvas()?);
+        let picture = self.picture.as_ref().map(|(picture, _)| &**picture);
+        let mut input = Input::new(picture, self.mask.as_deref(), &self.config, model, &canvas)?;
         let hints = self.control_reports()?;
-        let mut controlled = Controlled::sized(model, &self.controls, recipe.config.size)?;
+        let mut controlled = Controlled::sized(model, &self.controls, Some(canvas.pixels()))?;
         if let Some(guess) = self.config.guess {
             controlled = controlled.guess(guess);
         }
@@ -150,7 +156,8 @@ impl<'p> Request<'p> {
             shown += begun.elapsed();
             Ok(())
         };
-        let (mut run, note) = self.begin(recipe.config.seed.unwrap_or_default(), grid, &controlled, seen)?;
+        let (mut run, note) =
+            self.begin(recipe.config.seed.unwrap_or_default(), canvas.grid, &input, &controlled, seen)?;
         timing.text = begun.elapsed().saturating_sub(shown + timing.first_pass.iter().sum::<Duration>());
         while let Some(progress) = run.step()? {
             timing.steps.push(progress.took);
@@ -158,10 +165,11 @@ impl<'p> Request<'p> {
         }
         let ended = Instant::now();
         let _ = run.finish()?;
-        let pictures = if ends_early { None } else { Some(run.decode()?) };
+        let join = |painted, exact: Option<&Tensor>| input.join(painted, exact);
+        let pictures = if ends_early { None } else { Some(run.decode_and(join)?) };
         timing.decode = ended.elapsed();
-        let images = pictures.as_ref().map(Raster::each).transpose()?.unwrap_or_default();
-        let tiles = if ends_early { None } else { model.tiles_told(grid) };
+        let images = pictures.as_ref().map(|pictures| canvas.cut(pictures)).transpose()?.unwrap_or_default();
+        let tiles = if ends_early { None } else { model.tiles_told(canvas.grid) };
         let notes = doubts.into_iter().chain(model.notes().iter().cloned()).chain(note).chain(tiles);
         let notes = notes.chain(run.notes()).collect();
         recipe.config.images = run.latent().size4()?.0 as usize;
@@ -170,6 +178,7 @@ impl<'p> Request<'p> {
         }
         let (latents, seed, mut reports) = (run.latent().shallow_clone(), recipe.config.seed, run.reports()?);
         reports.extend(hints);
+        reports.extend(if ends_early { None } else { input.report(&canvas)? });
         Ok(Output { images, latents, seed, notes, reports, timing, recipe })
     }
 
@@ -249,7 +258,8 @@ impl<'p> Request<'p> {
 /// # Size, seed and number of pictures
 impl<'p> Request<'p> {
     /// Sets the picture's width and height in pixels: multiples of 8 in 8..=4096. A picture to [`start`](Self::start)
-    /// from and its mask are resized to this size. Without a size, the size of that picture is used.
+    /// from and its mask are resized to this size, which may then be any size in 1..=4096. Without a size, the size of
+    /// that picture is used.
     pub fn size(mut self, size: impl Into<Size>) -> Self {
         self.config.size = Some(size.into());
         self
@@ -355,17 +365,43 @@ impl<'p> Request<'p> {
     /// # Ok(()) }
     /// ```
     pub fn start(mut self, picture: &'p Raster, strength: impl Into<Strength>) -> Self {
-        self.picture = Some((picture, strength.into()));
+        self.picture = Some((Cow::Borrowed(picture), strength.into()));
+        self.stored = OnceCell::new();
         self
     }
 
-    /// Sets the mask for inpainting. The picture given to [`start`](Self::start) is repainted only where `mask` is
-    /// lighter than mid-gray. A checkpoint made for inpainting (nine input channels) sees the mask and the picture.
-    /// With other checkpoints, the area outside the mask is restored after every step. At strength 1 nothing of the old
-    /// picture is left inside the mask. [`Layer::mask`](crate::raster::Layer::mask) reads masks whose shape is in their
-    /// transparency.
+    /// Sets the mask for inpainting: how much of each place of the picture given to [`start`](Self::start) is
+    /// repainted.
+    ///
+    /// - Where the mask is black, the result has the given picture's own pixels, bit for bit.
+    /// - White is repainted by all steps of the run. At strength 1 nothing of the old picture is left there.
+    /// - Gray is repainted by as large a share of the last steps (differential diffusion), so a soft edge changes less
+    ///   and less.
+    ///
+    /// New and kept pixels are blended within a band of [`feather`](Self::feather) pixels inside the mask. The tone of
+    /// the new pixels is matched to the kept ones ([`match_tone`](RequestConfig::match_tone)). A report with the name
+    /// `repaint` has the difference in color across the mask's border. [`Output::latents`] is not changed by this.
+    ///
+    /// A checkpoint made for inpainting (nine input channels) sees the mask and the picture. With other checkpoints,
+    /// the kept cells are restored after every step. [`Layer::mask`](crate::raster::Layer::mask) reads masks whose
+    /// shape is in their transparency.
     pub fn mask(mut self, mask: &'p Raster) -> Self {
-        self.mask = Some(mask);
+        self.mask = Some(Cow::Borrowed(mask));
+        self.stored = OnceCell::new();
+        self
+    }
+
+    /// Repaints the thing that a phrase names, in the picture given to [`start`](Self::start). The run finds the thing
+    /// before its first step; [`MaskWhere`] has the settings, and an example.
+    pub fn mask_where(mut self, thing: impl Into<MaskWhere>) -> Self {
+        self.config.mask_where = Some(thing.into());
+        self
+    }
+
+    /// Sets the width in pixels, 0..=4096, of the band inside the mask's border in which new and kept pixels are
+    /// blended. The default is 8. 0 gives a hard border.
+    pub fn feather(mut self, pixels: f64) -> Self {
+        self.config.feather = Some(pixels);
         self
     }
 
@@ -488,6 +524,7 @@ impl<'p> Request<'p> {
         mut self,
         seed: u64,
         grid: Grid,
+        input: &Input,
         model: &'m Controlled<'p>,
         first_pass: impl FnMut(&Run<'p, 'm>, &Progress) -> Result<()>,
     ) -> Result<(Run<'p, 'm>, Option<Note>)> {
@@ -516,10 +553,7 @@ impl<'p> Request<'p> {
         let left = self.resumed.map(|(latents, _)| latents);
         let rows = left.and_then(|latents| usize::try_from(*latents.size().first()?).ok());
         let images = rows.map_or(self.config.images, |rows| self.config.images.max(rows));
-        let size = Size::new((grid.w * self.model.cell()) as u32, (grid.h * self.model.cell()) as u32);
-        let picture = self.picture.map(|(picture, _)| sized(picture, size, Filter::Lanczos)).transpose()?;
-        let mask = self.mask.map(|mask| light(&sized(mask, size, Filter::Nearest)?)).transpose()?;
-        let origin = match (left, &picture) {
+        let origin = match (left, &input.picture) {
             (Some(_), Some(_)) => {
                 let expected = "no picture to start from; begin with one or the other";
                 return Err(Error::parameter("resume", "another request's latents", expected));
@@ -538,7 +572,7 @@ impl<'p> Request<'p> {
             images,
             best_of: config.best_of,
             origin,
-            mask: mask.as_ref(),
+            mask: input.mask.as_ref(),
             variation: config.variation.map(|(seed, strength)| (seeded(seed), strength)),
             ..Start::new(&config.prompt, grid, noise)
         };
@@ -547,7 +581,7 @@ impl<'p> Request<'p> {
 
     /// Returns the solver, the noise schedule, and a note if the spacing is ignored.
     fn sampling(&mut self) -> Result<(Box<dyn Solver>, Schedule, Option<Note>)> {
-        let (steps, run) = match self.picture {
+        let (steps, run) = match &self.picture {
             Some((_, strength)) => strength.steps(self.config.steps)?,
             None => (self.config.steps, self.config.steps),
         };
@@ -576,22 +610,28 @@ impl<'p> Request<'p> {
         Ok((solver, schedule, note.map(Note::from)))
     }
 
-    pub(super) fn grid(&self) -> Result<Grid> {
-        let defaults = self.model.defaults();
-        let own = self.picture.map_or(Size::new(defaults.width, defaults.height), |(own, _)| own.size());
-        if let (None, Some((latents, _))) = (self.config.size, self.resumed)
-            && let &[_, _, h, w] = latents.size().as_slice()
-        {
-            return Ok(Grid::new(h, w));
-        }
-        let Size { width, height } = self.config.size.unwrap_or(own);
-        let cell = self.model.cell() as u32;
-        for (name, side) in [("width", width), ("height", height)] {
-            if side == 0 || side % 8 != 0 || side % cell != 0 || side > 4096 {
-                return Err(Error::parameter(name, side, "a multiple of 8 in 8..=4096"));
+    /// Returns the size of the pictures, and the latent cells that cover them.
+    pub(super) fn canvas(&self) -> Result<Canvas> {
+        let (defaults, cell) = (self.model.defaults(), self.model.cell());
+        let usual = Size::new(defaults.width, defaults.height);
+        let size = match (self.config.size, &self.picture, self.resumed) {
+            (Some(size), ..) => size,
+            (None, Some((picture, _)), _) => picture.size(),
+            (None, None, Some((latents, _))) => match *latents.size() {
+                [_, _, h, w] => return Ok(Canvas::covering(Size::new((w * cell) as u32, (h * cell) as u32), cell)),
+                _ => usual,
+            },
+            (None, None, None) => usual,
+        };
+        // A picture to start from may have any size, because the cells at its edges may reach beyond it.
+        let is_free = self.picture.is_some();
+        for (name, side) in [("width", size.width), ("height", size.height)] {
+            if side == 0 || side > 4096 || !is_free && (side % 8 != 0 || side % cell as u32 != 0) {
+                let expected = if is_free { "1 to 4096" } else { "a multiple of 8 in 8..=4096" };
+                return Err(Error::parameter(name, side, expected));
             }
         }
-        Ok(Grid::new(i64::from(height / cell), i64::from(width / cell)))
+        Ok(Canvas::covering(size, cell))
     }
 }
 
@@ -656,20 +696,4 @@ fn known_colors(model: &Model) -> Result<Vec<(&'static str, Rgb)>> {
         }
     }
     Ok(known)
-}
-
-/// Converts a picture to a tensor of a given size.
-pub(super) fn sized(picture: &Raster, size: Size, filter: Filter) -> Result<Tensor> {
-    if picture.size() == size {
-        return picture.to_tensor(Device::Cpu);
-    }
-    picture.resize(size, filter)?.to_tensor(Device::Cpu)
-}
-
-/// Returns the luma of a picture's pixels, [1, 3, H, W] in -1..=1 → [1, 1, H, W] in 0..=1.
-pub(super) fn light(picture: &Tensor) -> Result<Tensor> {
-    // The luma of ITU-R 601, as in Pillow's mode "L".
-    let weights = Tensor::f_from_slice(&[0.299f32, 0.587, 0.114])?.f_reshape([1, 3, 1, 1])?;
-    let luma = picture.f_mul(&weights)?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;
-    Ok(luma.f_div_scalar(2.0)?.f_add_scalar(0.5)?)
 }

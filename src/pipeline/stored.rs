@@ -1,4 +1,4 @@
-//! [`Stored`]: the solver, noise, guidance methods and ControlNets of a request, as a PNG can hold them.
+//! [`Stored`]: the pictures, solver, noise, guidance methods and ControlNets of a request, as a PNG can hold them.
 
 use super::recipe::MOST_GUIDANCES;
 use crate::error::{Error, Result};
@@ -11,6 +11,8 @@ use crate::wording::Note;
 pub(super) struct Stored {
     /// True if the PNG holds the noise that the request sets.
     pub noise: bool,
+    /// True if the PNG holds the picture to start from, and the mask, as far as the request has them.
+    pub start: bool,
     pub solver: Option<Recipe>,
     pub combine: Option<Recipe>,
     pub guidances: Vec<Recipe>,
@@ -22,20 +24,30 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Returns the parts of a request as a PNG can hold them: the noise, the solver, the combination of the branches,
-    /// the guidance methods and the ControlNets.
-    pub(super) fn of(parts: [Vec<Result<Recipe>>; 5]) -> Self {
+    /// Returns the parts of a request as a PNG can hold them: the picture to start from and the mask, the noise, the
+    /// solver, the combination of the branches, the guidance methods and the ControlNets.
+    pub(super) fn of(parts: [Vec<Result<Recipe>>; 6]) -> Self {
         let mut missing = Vec::new();
         let parts = parts.map(|recipes| told(recipes, &mut missing));
         let fits = fitting(&parts);
+        let pictures = parts.first().map_or(0, Vec::len);
         let too_large: Vec<Note> = parts.iter().flatten().zip(&fits).filter_map(sentence).collect();
         missing.extend(too_large.iter().cloned());
         let mut fits = fits.into_iter();
-        let [noise, solver, combine, guidances, controls] = parts.map(|recipes| -> Vec<Recipe> {
+        let [start, noise, solver, combine, guidances, controls] = parts.map(|recipes| -> Vec<Recipe> {
             recipes.into_iter().zip(fits.by_ref()).filter_map(|(recipe, fits)| fits.then_some(recipe)).collect()
         });
         let [solver, combine] = [solver, combine].map(|recipes| recipes.into_iter().next());
-        Self { noise: !noise.is_empty(), solver, combine, guidances, controls, missing, too_large }
+        Self {
+            noise: !noise.is_empty(),
+            start: start.len() == pictures,
+            solver,
+            combine,
+            guidances,
+            controls,
+            missing,
+            too_large,
+        }
     }
 }
 

@@ -63,6 +63,17 @@ impl Reference {
         Ok(found.clone())
     }
 
+    /// Returns the region of the thing that `phrase` names as a picture in gray, for
+    /// [`Request::mask`](crate::Request::mask). The gray is the region's value.
+    ///
+    /// # Errors
+    /// The errors of [`region`](Self::region).
+    pub fn mask(&self, phrase: &str) -> Result<Raster> {
+        let region = self.region(phrase)?;
+        let grays = region.values().into_iter().flatten().flat_map(|value| [(255.0 * value).round() as u8; 3]);
+        Raster::from_bytes(grays.collect(), self.picture.size())
+    }
+
     /// Returns the median color, channel by channel, of the thing that `phrase` names.
     ///
     /// # Errors

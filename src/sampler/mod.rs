@@ -477,6 +477,15 @@ impl Run<'_, '_> {
     /// Finishes the run ([`Run::finish`]) and decodes the pictures, [n, 3, H, W] f32 in about -1..=1. Every guidance
     /// method sees the pictures.
     pub fn decode(&mut self) -> Result<Tensor> {
+        self.decode_and(|picture, _| Ok(picture))
+    }
+
+    /// Decodes the pictures as [`decode`](Self::decode) does, and edits them before the guidance methods see them.
+    /// `edit` also gets the share of each cell, [1 or n, 1, h, w], that a method gave an exact color.
+    pub(crate) fn decode_and(
+        &mut self,
+        edit: impl FnOnce(Tensor, Option<&Tensor>) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let latent = self.finish()?.shallow_clone();
         self.guarded(|run| {
             run.sampler.cancel.check()?;
@@ -487,6 +496,15 @@ impl Run<'_, '_> {
                     Tensor::f_cat(&each.collect::<Result<Vec<_>>>()?, 0)?
                 }
             };
+            let mut exact: Option<Tensor> = None;
+            each(&mut run.sampler.guidances, ("exact_cells", None), |guidance| {
+                exact = match (exact.take(), guidance.exact_cells()?) {
+                    (Some(known), Some(more)) => Some(known.f_maximum(&more)?),
+                    (known, more) => known.or(more),
+                };
+                Ok(())
+            })?;
+            let picture = edit(picture, exact.as_ref())?;
             each(&mut run.sampler.guidances, ("decoded", None), |guidance| guidance.decoded(&picture))?;
             Ok(picture)
         })

@@ -51,11 +51,19 @@ pub struct Start<'a> {
     pub noise: Noise,
     /// Picture or latent that the run begins with; noise alone by default.
     pub origin: Origin<'a>,
-    /// Mask, [1 or n, 1, H, W] of the picture's size. Only the area where the mask is 0.5 or more is repainted.
+    /// Mask, [1 or n, 1, H, W] of the picture's size in 0..=1: how much of each place is repainted. Each cell of the
+    /// latent has the gray of its first pixel.
     ///
-    /// Inpainting networks ([`Denoiser::inpaints`]) receive the mask. With other networks, the run puts the rest of the
-    /// picture back after every step, at that step's noise level. With a whole noise schedule, the run begins with
-    /// noise alone.
+    /// - A cell of 0 keeps the picture.
+    /// - A cell of 1 is repainted by all steps.
+    /// - A cell of gray g between 0 and 1 is repainted by the last share g of the run's steps, and by one step at
+    ///   least. Before these steps, the run puts the picture back into the cell, at the noise level of each step.
+    ///
+    /// Inpainting networks ([`Denoiser::inpaints`]) receive the mask, as the places of .5 and more. With a whole noise
+    /// schedule, the run begins with noise alone.
+    ///
+    /// Source of the gray values: Levin and Fried, "Differential Diffusion" (arXiv 2306.00950), at a strength of 1.
+    /// With a part of the schedule, the share counts the steps of this part, as in ComfyUI.
     pub mask: Option<&'a Tensor>,
     /// Second noise, and the share of the way to it from the run's own noise, 0..=1. Small shares make variations of a
     /// picture. The interpolation follows a circle, image by image, so that the variance stays the same.
@@ -145,7 +153,7 @@ impl<'a> Start<'a> {
         let whole = schedule.steps().next().is_none_or(|first| first.before == 0);
         let afresh = mask.is_some() && whole;
         let clean = match origin {
-            _ if afresh && model.inpaints() => None,
+            _ if afresh && model.inpaints() && !mask.as_ref().is_some_and(|mask| mask.is_soft) => None,
             Origin::Noise => None,
             Origin::Picture(picture) => Some(drawn(model, picture, grid, images, &mut noise)?),
             Origin::Latent(latent) | Origin::Unfinished(latent) => Some(given(latent, model, grid, images)?),
@@ -170,10 +178,8 @@ impl<'a> Start<'a> {
             }
             _ => None,
         };
-        let kept = match (model.inpaints(), mask, clean) {
-            (false, Some(mask), Some(latent)) => Some(Kept { latent, noise: drawn, repainted: mask.cells }),
-            _ => None,
-        };
+        let kept = mask.zip(clean).map(|(mask, latent)| Kept::new(latent, drawn, mask.cells, model.inpaints()));
+        let kept = kept.transpose()?.flatten();
         Ok(Begun { x, kept, concat, noise })
     }
 }
@@ -188,17 +194,35 @@ pub(super) struct Begun {
     pub(super) noise: Noise,
 }
 
-/// The part of a picture to keep, for a network that takes no mask.
+/// The part of a picture to keep.
 pub(super) struct Kept {
     /// The clean latent, [1 or n, 4, h, w].
     latent: Tensor,
     /// The first noise.
     noise: Tensor,
-    /// Cells to repaint, [1 or n, 1, h, w] booleans.
-    repainted: Tensor,
+    /// Share of the run's steps that repaint each cell, [1 or n, 1, h, w] in 0..=1.
+    gray: Tensor,
+    /// Cells that the whole run keeps, [1 or n, 1, h, w] booleans.
+    always: Tensor,
 }
 
 impl Kept {
+    /// Returns the part of the picture `latent` to keep; `None` if the network does everything. A network that takes a
+    /// mask keeps the cells of 0 by itself.
+    fn new(latent: Tensor, noise: Tensor, gray: Tensor, inpaints: bool) -> Result<Option<Self>> {
+        if !inpaints {
+            let always = gray.f_le(0.0)?;
+            return Ok(Some(Self { latent, noise, gray, always }));
+        }
+        let is_soft = gray.f_gt(0.0)?.f_logical_and(&gray.f_lt(1.0)?)?;
+        if is_soft.f_any()?.f_int64_value(&[])? == 0 {
+            return Ok(None);
+        }
+        let always = gray.f_zeros_like()?.f_to_kind(Kind::Bool)?;
+        let gray = gray.f_where_self(&is_soft, &gray.f_ones_like()?)?;
+        Ok(Some(Self { latent, noise, gray, always }))
+    }
+
     /// Puts the kept part back into the latent after `step`, at the noise level that the latent has reached.
     pub(super) fn after(&self, step: &Step, x: &Tensor) -> Result<Tensor> {
         let known = if step.left() == 1 {
@@ -206,12 +230,15 @@ impl Kept {
         } else {
             self.latent.f_add(&self.noise.f_mul_scalar(step.to)?)?
         };
-        Ok(x.f_where_self(&self.repainted, &known)?)
+        // A cell waits while 1 − g > i/n, where i of n steps are taken.
+        let taken = (step.index + 1) as f64 / step.count.max(1) as f64;
+        let waits = self.gray.f_neg()?.f_add_scalar(1.0)?.f_gt(taken)?;
+        Ok(known.f_where_self(&waits.f_logical_or(&self.always)?, x)?)
     }
 
-    /// Puts the kept part back into the finished latent, bit for bit.
+    /// Puts the cells that the whole run keeps back into the finished latent, bit for bit.
     pub(super) fn at_end(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_where_self(&self.repainted, &self.latent)?)
+        Ok(self.latent.f_where_self(&self.always, x)?)
     }
 }
 
@@ -223,19 +250,25 @@ fn given(latent: &Tensor, model: &impl Denoiser, grid: Grid, images: i64) -> Res
 
 /// The area to repaint.
 struct Mask {
-    /// Pixels to repaint, [1 or n, 1, H, W] booleans.
+    /// Pixels that an inpainting network repaints, [1 or n, 1, H, W] booleans.
     pixels: Tensor,
-    /// Cells to repaint, [1 or n, 1, h, w] booleans on the model's device. Each cell has the value of its first pixel.
+    /// The gray of each cell's first pixel, [1 or n, 1, h, w] in 0..=1 on the model's device.
     cells: Tensor,
+    /// True if a cell is neither 0 nor 1.
+    is_soft: bool,
 }
 
 impl Mask {
     fn new<M: Denoiser + Codec>(mask: &Tensor, grid: Grid, model: &M, images: i64) -> Result<Self> {
         has_size("the mask", mask, 1, pixels(model, grid), images)?;
-        let pixels = mask.f_to_kind(Kind::Float)?.f_ge(0.5)?;
-        let size = [grid.h, grid.w];
-        let cells = pixels.f_to_kind(Kind::Float)?.f_upsample_nearest2d(size, None, None)?.f_to_kind(Kind::Bool)?;
-        Ok(Self { pixels, cells: cells.f_to_device(model.device())? })
+        let mask = mask.f_to_kind(Kind::Float)?;
+        let (low, high) = (mask.f_min()?.f_double_value(&[])?, mask.f_max()?.f_double_value(&[])?);
+        if !(0.0..=1.0).contains(&low) || !(0.0..=1.0).contains(&high) {
+            return Err(Error::parameter("mask", format!("values from {low} to {high}"), "values in 0..=1"));
+        }
+        let cells = mask.f_upsample_nearest2d([grid.h, grid.w], None, None)?;
+        let is_soft = cells.f_gt(0.0)?.f_logical_and(&cells.f_lt(1.0)?)?.f_any()?.f_int64_value(&[])? != 0;
+        Ok(Self { pixels: mask.f_ge(0.5)?, cells: cells.f_to_device(model.device())?, is_soft })
     }
 
     /// Returns the extra channels of an inpainting network: the mask, and the latent of the kept area on gray.
@@ -253,7 +286,7 @@ impl Mask {
         };
         let stays = self.pixels.f_logical_not()?.f_to_kind(Kind::Float)?.f_to_device(picture.device())?;
         let latent = drawn(model, &picture.f_mul(&stays)?, grid, images, noise)?;
-        beside(&self.cells.f_to_kind(Kind::Float)?, &latent)
+        beside(&self.cells.f_ge(0.5)?.f_to_kind(Kind::Float)?, &latent)
     }
 }
 

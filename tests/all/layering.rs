@@ -32,6 +32,7 @@ const VOCABULARY: &[&str] = &[
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("vocabulary", VOCABULARY, &["weights"]), // the error carries the weights' report
     ("mask", &["mask"], &["vocabulary"]),
+    ("repaint", &["repaint"], &["mask", "vocabulary"]),
     ("attention", &["attention"], &["vocabulary"]),
     ("weights", &["weights"], &["vocabulary"]),
     ("hint", &["hint"], &["mask", "weights", "vocabulary"]), // sketchKeras' network reads weights
@@ -53,6 +54,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "methods",
             "saliency",
             "guidance",
+            "repaint",
             "mask",
             "diffusion",
             "attention",

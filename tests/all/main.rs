@@ -36,6 +36,7 @@ mod properties;
 mod recipes;
 mod reference_color;
 mod regions;
+mod repaint;
 mod reports;
 mod sdxl;
 mod shipped;

@@ -79,11 +79,11 @@ fn masks_of_one_color_get_a_note() -> Result<()> {
         let (_, notes) = repainted(&start, Some(&Raster::flat(mask, SIZE)))?;
         assert!(notes.contains(note), "{notes}");
     }
-    // A dot between the first pixels of cells repaints nothing.
+    // A dot inside a cell repaints its own pixels.
     let mut dot = Raster::flat(BLACK, SIZE);
     dot.paste(&Raster::flat(WHITE, (3, 3)), 18, 18);
-    let (_, notes) = repainted(&start, Some(&dot))?;
-    assert!(notes.contains("nothing is repainted"), "{notes}");
+    let (picture, notes) = repainted(&start, Some(&dot))?;
+    assert!(!notes.contains("repainted") && picture.pixel(19, 19) != start.pixel(19, 19), "{notes}");
     let (_, notes) = repainted(&start, Some(&plain(WHITE, BLACK)))?;
     assert!(!notes.contains("repainted"), "{notes}");
     Ok(())

@@ -391,6 +391,10 @@ impl Guidance for ColorForce {
         Ok(())
     }
 
+    fn exact_cells(&self) -> Result<Option<Tensor>> {
+        self.run.as_ref().map_or(Ok(None), |run| run.trace.cells())
+    }
+
     fn decoded(&mut self, picture: &Tensor) -> Result<()> {
         for saliency in self.looking() {
             saliency.decoded(picture)?;

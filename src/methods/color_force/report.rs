@@ -219,6 +219,11 @@ impl Trace {
         Self { images, cell, steps, masks, saliency, seen: Seen::default(), painted, trimmed, undecided, warnings }
     }
 
+    /// Returns the cells of the last forced step, [n, 1, h, w]; `None` if no step was forced.
+    pub(super) fn cells(&self) -> Result<Option<Tensor>> {
+        Ok(self.masks.last().map(|mask| mask.f_unsqueeze(1)).transpose()?)
+    }
+
     pub(super) fn warn(&mut self, warning: ColorWarning) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);

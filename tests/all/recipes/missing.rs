@@ -11,8 +11,7 @@ use impasto::pipeline::{Pipeline, Request};
 use impasto::saliency::Daam;
 use impasto::text::TextOptions;
 use impasto::weights::Embedding;
-use impasto::wording::Remedy;
-use impasto::{Branch, Error, LoadOptions, Model, Raster, Recipe, Result, Rgb, Source, Step};
+use impasto::{Branch, Error, LoadOptions, Model, Recipe, Result, Source, Step};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Device, Kind, Tensor};
@@ -214,26 +213,6 @@ fn settings_that_no_file_can_hold_are_noted() -> Result<()> {
     let request = pipeline.request(PORTRAIT).seed(7).steps(2).combine(Cfg(2.0));
     let error = request.tune(|config| config.guidance_rescale = f64::NAN).run().map(drop).expect_err("not a number");
     assert!(error.to_string().starts_with("guidance rescale is NaN"), "{error}");
-    Ok(())
-}
-
-#[test]
-fn start_picture_is_asked_for_in_the_notes() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let boat = Raster::flat(Rgb(90, 120, 200), (256, 256));
-    let mut mask = Raster::flat(Rgb(0, 0, 0), (256, 256));
-    mask.paste(&Raster::flat(Rgb(255, 255, 255), (128, 128)), 64, 64);
-    let output = pipeline.request(PORTRAIT).seed(7).steps(8).start(&boat, 0.6).mask(&mask).run()?;
-    let folder = Folder::new();
-    output.save(0, folder.file("repainted.png"))?;
-    let request = Request::from_png(&mut pipeline, folder.file("repainted.png"))?;
-    let remedies: Vec<Option<Remedy>> = request.notes()?.iter().map(|note| note.remedy).collect();
-    assert_eq!(remedies, [Some(Remedy::Start), Some(Remedy::Mask)]);
-    let notes = told(&request.notes()?);
-    assert!(notes.contains("a picture of 256×256 pixels (SHA-256") && notes.contains("at strength 0.6"), "{notes}");
-    assert!(notes.contains("give the picture to `Request::start`"), "{notes}");
-    assert!(notes.contains("the run had a mask of 256×256"), "{notes}");
-    assert_eq!(request.start(&boat, 0.6).mask(&mask).run()?.image(0)?, output.image(0)?);
     Ok(())
 }
 

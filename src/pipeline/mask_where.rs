@@ -1,0 +1,101 @@
+//! [`MaskWhere`]: a mask of the thing that a phrase names.
+
+use super::canvas::Canvas;
+use super::things::find_things;
+use crate::error::{Error, Result};
+use crate::mask::distances;
+use crate::model::Model;
+use crate::raster::{Filter, Raster};
+use crate::step::Grid;
+use serde::{Deserialize, Serialize};
+
+/// A mask of the thing that a phrase names. The run finds the thing in the picture that it starts from, as
+/// [`Pipeline::reference`](super::Pipeline::reference) does.
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::pipeline::{MaskWhere, Pipeline};
+/// let mut pipeline = Pipeline::builder().build()?;
+/// let first = pipeline.request("1girl, red hair, blue shirt").seed(7).steps(8).run()?;
+/// let shirt = MaskWhere { grow: 4.0, soften: 16.0, ..MaskWhere::new("shirt") };
+/// let request = pipeline.request("1girl, red hair, green shirt").start(first.image(0)?, 0.8).mask_where(shirt);
+/// let output = request.seed(7).steps(8).run()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskWhere {
+    /// The phrase that names the thing.
+    pub phrase: String,
+    /// Description of the picture to start from, with the phrase. `None`: the prompt, followed by the phrase if the
+    /// prompt lacks it. A description that also names the things around gives a better mask.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Distance in pixels by which the mask is larger than the thing, 0..=4096. The default is 8, which takes in the
+    /// thing's outline.
+    #[serde(default = "eight")]
+    pub grow: f64,
+    /// Width in pixels of the soft edge around the grown thing, 0..=4096. The default is 8.
+    #[serde(default = "eight")]
+    pub soften: f64,
+}
+
+/// Returns the default of distances in pixels.
+const fn eight() -> f64 {
+    8.0
+}
+
+impl MaskWhere {
+    /// Creates a mask of the thing that `phrase` names, with the default settings.
+    pub fn new(phrase: impl Into<String>) -> Self {
+        Self { phrase: phrase.into(), description: None, grow: eight(), soften: eight() }
+    }
+
+    /// Finds the thing in a picture and draws its mask at the size of `canvas`. `prompt` is the prompt of the request,
+    /// as the text encoder reads it.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for distances out of range, or if the picture hardly shows the thing; the errors of
+    /// [`Pipeline::reference`](super::Pipeline::reference).
+    pub(super) fn draw(&self, model: &Model, picture: &Raster, prompt: &str, canvas: &Canvas) -> Result<Raster> {
+        for (name, distance) in [("grow", self.grow), ("soften", self.soften)] {
+            if !(0.0..=4096.0).contains(&distance) {
+                return Err(Error::parameter(name, distance, "0 to 4096 pixels; 8 is usual"));
+            }
+        }
+        let asked = self.phrase.trim();
+        let description = match &self.description {
+            Some(description) => description.clone(),
+            None if names(prompt, asked) => prompt.to_owned(),
+            None => format!("{prompt}, {asked}"),
+        };
+        let thing = find_things(model, picture, &description, [asked])?.mask(asked)?;
+        let thing = thing.resize(canvas.size, Filter::Bilinear)?;
+        let (pixels, _) = thing.bytes().as_chunks::<3>();
+        let inside: Vec<bool> = pixels.iter().map(|[gray, ..]| *gray >= 128).collect();
+        let far = distances(&inside, Grid::new(i64::from(canvas.size.height), i64::from(canvas.size.width)));
+        // From 1 at the border of the grown thing to 0 beyond the soft edge.
+        let gray = |far: f64| 255.0 * (1.0 - (far - self.grow).max(0.0) / (self.soften + 1.0)).max(0.0);
+        Raster::from_bytes(far.into_iter().flat_map(|far| [gray(far) as u8; 3]).collect(), canvas.size)
+    }
+}
+
+/// Returns true if a prompt contains the words of a phrase, in any letter case.
+fn names(prompt: &str, phrase: &str) -> bool {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    words(prompt).contains(&words(phrase))
+}
+
+impl From<&str> for MaskWhere {
+    /// Creates a mask with the default settings.
+    fn from(phrase: &str) -> Self {
+        Self::new(phrase)
+    }
+}
+
+impl From<String> for MaskWhere {
+    /// Creates a mask with the default settings.
+    fn from(phrase: String) -> Self {
+        Self::new(phrase)
+    }
+}
