@@ -10,7 +10,7 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Predictions};
 use crate::error::{Error, Result};
 use crate::hint::Drawing;
-use crate::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, Residuals};
+use crate::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, Residuals, Seamless};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
@@ -291,6 +291,8 @@ pub struct Controlled<'m> {
     model: &'m Model,
     acting: Vec<Acting<'m>>,
     guess: Option<Guess>,
+    /// Edges at which pictures continue.
+    seamless: Seamless,
     /// Sites of the UNet, then those of each net.
     sites: Vec<AttentionSite>,
 }
@@ -346,13 +348,19 @@ impl<'m> Controlled<'m> {
             Ok(Acting { net, embedded, scale, window, sites: begin..sites.len() })
         });
         let acting = acting.collect::<Result<_>>()?;
-        Ok(Self { model, acting, guess: None, sites })
+        Ok(Self { model, acting, guess: None, seamless: Seamless::No, sites })
     }
 
     /// Enables guess mode for all nets; off by default. A ControlNet that averages its residuals
     /// (`global_pool_conditions`) always skips `Uncond`, and these residuals keep full weight.
     pub const fn guess(mut self, guess: Guess) -> Self {
         self.guess = Some(guess);
+        self
+    }
+
+    /// Sets the edges at which pictures continue on the opposite side; none by default.
+    pub(crate) const fn seamless(mut self, seamless: Seamless) -> Self {
+        self.seamless = seamless;
         self
     }
 
@@ -537,11 +545,13 @@ impl Denoiser for Controlled<'_> {
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
-        let mut given = self.model.given(step, inputs)?;
-        if let Some(residuals) = self.residuals(step, inputs, &given, tap)? {
-            given.added.get_or_insert_default().residuals = Some(residuals);
-        }
-        self.model.predictions(step, inputs, &given, tap)
+        self.seamless.within(|| {
+            let mut given = self.model.given(step, inputs)?;
+            if let Some(residuals) = self.residuals(step, inputs, &given, tap)? {
+                given.added.get_or_insert_default().residuals = Some(residuals);
+            }
+            self.model.predictions(step, inputs, &given, tap)
+        })
     }
 }
 
@@ -563,15 +573,20 @@ impl Codec for Controlled<'_> {
     }
 
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
-        self.model.encode(picture)
+        let encode = |picture: &Tensor| Ok([self.model.encode(picture)?]);
+        let [latent] = self.seamless.beyond(picture, self.model.cell(), encode)?;
+        Ok(latent)
     }
 
     fn posterior(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
-        self.model.posterior(picture)
+        let posterior = |picture: &Tensor| self.model.posterior(picture).map(<[Tensor; 2]>::from);
+        Ok(self.seamless.beyond(picture, self.model.cell(), posterior)?.into())
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
-        self.model.decode(latent)
+        let decode = |latent: &Tensor| Ok([self.model.decode(latent)?]);
+        let [picture] = self.seamless.beyond(latent, 1, decode)?;
+        Ok(picture)
     }
 
     fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {

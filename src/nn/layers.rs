@@ -6,6 +6,7 @@
 pub use super::kernels::Conv;
 
 use super::kernels::{self, Sums};
+use super::seamless::Seamless;
 use crate::error::{Error, Result};
 use crate::weights::{Weight, Weights, dense, of_layer};
 use tch::Tensor;
@@ -95,7 +96,18 @@ pub struct Conv2d {
 impl Conv2d {
     /// Applies the convolution: [b, inputs, h, w] → [b, outputs, h', w'].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        kernels::conv2d(x, &self.weight.get()?, self.bias.as_ref(), self.conv)
+        let (x, conv) = self.continued(x)?;
+        kernels::conv2d(&x, &self.weight.get()?, self.bias.as_ref(), conv)
+    }
+
+    /// Returns the input and the convolution to compute: if the picture continues at its opposite edges, the input has
+    /// these edges around it in place of the convolution's zeros.
+    fn continued(&self, x: &Tensor) -> Result<(Tensor, Conv)> {
+        let seamless = Seamless::present();
+        if seamless == Seamless::No || self.conv.padding == 0 {
+            return Ok((x.shallow_clone(), self.conv));
+        }
+        Ok((seamless.padded(x, self.conv.padding)?, Conv { padding: 0, ..self.conv }))
     }
 
     /// Applies the convolution after nearest-neighbor upsampling by two: [b, inputs, h, w] → [b, outputs, 2h, 2w]. On a
@@ -112,6 +124,10 @@ impl Conv2d {
                 "Conv::SAME, the only convolution that supports upsampling",
             ));
         }
+        if Seamless::present() != Seamless::No {
+            let (_, _, h, w) = x.size4()?;
+            return self.forward(&x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?);
+        }
         // Sums of an offloaded kernel would stay in memory, so they are made anew at each call.
         let anew = Sums::default();
         let sums = if self.weight.is_offloaded() { &anew } else { &self.sums };
@@ -120,12 +136,14 @@ impl Conv2d {
 
     /// Adds the convolution of `x`, [b, inputs, h, w], to `onto`, [b, outputs, h', w'], in place.
     pub(crate) fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
-        kernels::conv2d_onto(onto, x, &self.weight.get()?, self.bias.as_ref(), self.conv)
+        let (x, conv) = self.continued(x)?;
+        kernels::conv2d_onto(onto, &x, &self.weight.get()?, self.bias.as_ref(), conv)
     }
 
     /// Computes the convolution of `x`, [b, inputs, h, w], plus `with`, [b, outputs, h', w'].
     pub(crate) fn forward_sum(&self, x: &Tensor, with: &Tensor) -> Result<Tensor> {
-        kernels::conv2d_sum(x, &self.weight.get()?, self.bias.as_ref(), self.conv, with)
+        let (x, conv) = self.continued(x)?;
+        kernels::conv2d_sum(&x, &self.weight.get()?, self.bias.as_ref(), conv, with)
     }
 
     /// Splits the convolution into two whose results add up: one for the first `inputs` channels, with the bias, and
@@ -144,13 +162,13 @@ impl Conv2d {
     /// takes no extra time, because the row is added to the bias. Where `impasto-kernels` computes the layer, the
     /// result is f32 and not rounded to bf16.
     pub(crate) fn forward_plus(&self, x: &Tensor, more: &Tensor) -> Result<Tensor> {
-        let (weight, conv) = (self.weight.get()?, self.conv);
+        let (weight, (x, conv)) = (self.weight.get()?, self.continued(x)?);
         match (&self.bias, more.size2()?) {
             (Some(bias), (1, outputs)) => {
-                kernels::conv2d_unrounded(x, &weight, Some(&more.f_reshape([outputs])?.f_add(bias)?), conv)
+                kernels::conv2d_unrounded(&x, &weight, Some(&more.f_reshape([outputs])?.f_add(bias)?), conv)
             }
             (bias, _) => {
-                let mut y = kernels::conv2d_unrounded(x, &weight, bias.as_ref(), conv)?;
+                let mut y = kernels::conv2d_unrounded(&x, &weight, bias.as_ref(), conv)?;
                 Ok(y.f_add_(&more.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?)
             }
         }

@@ -1,10 +1,13 @@
 //! [`RequestConfig`]: the settings of a request that a file can hold.
 
 use super::color_words::ColorWords;
+use super::detail::Detail;
+use super::hires::Hires;
 use super::mask_where::MaskWhere;
 use crate::diffusion::{Noise, NoiseKind, Spacing};
 use crate::micro_conditioning::MicroConditioning;
 use crate::model::Guess;
+use crate::nn::Seamless;
 use crate::sampler::Batching;
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
@@ -78,6 +81,13 @@ pub struct RequestConfig {
     /// channel, so that they do not drift over many rounds. Exact colors stay. The default is false, because a prompt
     /// that asks for other colors changes the mean.
     pub keep_colors: bool,
+    /// Second run at a larger size; `None`: one run.
+    pub hires: Option<Hires>,
+    /// Parts of the finished picture that are repainted at full size, one after the other.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Detail>,
+    /// Edges at which the picture continues on its opposite side; none by default.
+    pub seamless: Seamless,
     /// Seed of a variation, and the share of the way from the first seed's noise to the noise of that seed, 0..=1;
     /// `None`: no variation.
     pub variation: Option<(u64, f64)>,
@@ -115,6 +125,9 @@ impl Default for RequestConfig {
             feather: None,
             match_tone: true,
             keep_colors: false,
+            hires: None,
+            details: Vec::new(),
+            seamless: Seamless::No,
             variation: None,
             until: None,
             guess: None,

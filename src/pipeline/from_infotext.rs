@@ -1,8 +1,10 @@
 //! Conversion of an [`Infotext`] to a request, for [`Request::from_png`].
 
 use super::Request;
+use super::hires::{Enlarge, Hires};
 use super::infotext::{Infotext, Program, has_settings};
 use crate::diffusion::solver::{self, spacing_label};
+use crate::nn::Seamless;
 use crate::prompt::hex_words;
 use crate::size::Size;
 use crate::wording::{Note, QUOTED, excerpt};
@@ -80,6 +82,17 @@ impl Request<'_> {
         config.seed = info.value("Seed").or(config.seed);
         config.size = info.value("Size").or(config.size);
         config.variation = seed.zip(strength).or(config.variation);
+        let enlarged = info.value("Hires upscale").zip(info.value("Denoising strength"));
+        let enlarged = enlarged.filter(|(scale, _)| *scale > 1.0).map(|(scale, strength)| Hires {
+            steps: info.value("Hires steps").filter(|steps| *steps > 0),
+            enlarge: info.field("Hires upscaler").map_or(Enlarge::Lanczos, Enlarge::named),
+            ..Hires::new(scale, strength)
+        });
+        if info.field("Tiling") == Some("True") {
+            config.seamless = Seamless::Both;
+        }
+        let is_enlarged = enlarged.is_some();
+        config.hires = enlarged.or(config.hires.take());
         let sampler = info.sampler().filter(|sampler| solver::by_name(sampler).is_ok());
         config.solver_named = sampler.or(config.solver_named.take());
         self.notes.extend(info.notes(|name| match name {
@@ -89,6 +102,11 @@ impl Request<'_> {
             "Size" => info.value::<Size>(name).is_some(),
             "Variation seed" => seed.is_some(),
             "Variation seed strength" => strength.is_some(),
+            "Hires upscale" | "Hires steps" | "Denoising strength" => is_enlarged,
+            "Hires upscaler" => {
+                is_enlarged && info.field(name).is_some_and(|name| Enlarge::named(name).label() == name)
+            }
+            "Tiling" => ["True", "False"].contains(&info.field(name).unwrap_or_default()),
             "Clip skip" => info.value(name) == Some(layer),
             _ => false,
         }));

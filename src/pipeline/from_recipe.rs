@@ -138,8 +138,9 @@ impl<'p> Request<'p> {
         let attached = self.attached.iter().map(|guidance| guidance.recipe());
         let picture = self.picture.iter().map(|(picture, _)| Recipe::of("the picture to start from", &**picture));
         let mask = self.mask.iter().map(|mask| Recipe::of("the mask", &**mask));
+        let details = self.config.details.iter().map(|detail| Recipe::of("a detail", detail));
         Stored::of([
-            picture.chain(mask).collect(),
+            picture.chain(mask).chain(details).collect(),
             self.config.noise.iter().map(|noise| Recipe::of("the noise", noise)).collect(),
             self.solver.iter().map(|solver| readable(solver.recipe()?, Recipe::solver)).collect(),
             self.combine.iter().map(|combine| readable(combine.recipe()?, Recipe::combine)).collect(),
@@ -220,6 +221,9 @@ impl<'p> Request<'p> {
         }
         let mask = self.mask.as_ref().filter(|_| !start);
         missing.extend(mask.map(|mask| Remedy::Mask.after(format!("the run had a mask of {}", shown(mask)))));
+        if !start && !self.config.details.is_empty() {
+            missing.push("the run repainted details under masks that the file does not hold".into());
+        }
         if let Some((_, share)) = self.resumed {
             let continued = format!("the run continued another run's latents from the share {share}");
             missing.push(Remedy::Resume.after(continued));
@@ -232,6 +236,7 @@ impl<'p> Request<'p> {
             size: Some(self.canvas()?.size),
             seed: if self.config.noise.is_none() { Some(drawn()) } else { None },
             noise: self.config.noise.clone().filter(|_| noise),
+            details: if start { self.config.details.clone() } else { Vec::new() },
             // The request ignores a name beside a solver.
             solver_named: self.config.solver_named.clone().filter(|_| self.solver.is_none()),
             // Another combination does not use the default scale.

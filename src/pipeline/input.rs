@@ -7,18 +7,21 @@ use crate::guidance::{Picture, Report};
 use crate::model::Model;
 use crate::raster::{Filter, Raster};
 use crate::repaint::{Repaint, Seam, with_colors};
+use crate::sampler::Origin;
 use crate::wording::Remedy;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
 /// Width in pixels of the band inside a mask in which new and kept pixels are blended. It is the side of a latent cell,
 /// the smallest thing that a network repaints.
-const FEATHER: f64 = 8.0;
+pub(super) const FEATHER: f64 = 8.0;
 
 /// The picture that a run starts from, and the part of it that the run repaints.
 pub(super) struct Input {
-    /// The picture on all cells, [1, 3, H, W] in -1..=1.
-    pub picture: Option<Tensor>,
+    /// The picture on all cells, [1 or n, 3, H, W] in -1..=1.
+    picture: Option<Tensor>,
+    /// The latent in place of a picture, [n, 4, h, w].
+    latent: Option<Tensor>,
     /// The largest gray of each pixel's cell, [1, 1, H, W] in 0..=1: how much of the cell is repainted.
     pub mask: Option<Tensor>,
     repaint: Option<Repaint>,
@@ -31,6 +34,17 @@ pub(super) struct Input {
 }
 
 impl Input {
+    /// The input of text to image.
+    const EMPTY: Self = Self {
+        picture: None,
+        latent: None,
+        mask: None,
+        repaint: None,
+        matched: false,
+        keeps_colors: false,
+        seams: Vec::new(),
+    };
+
     /// Lays the picture and the mask of a request on all cells of `canvas`, and finds the thing that is the mask.
     /// `config` has the prompt as the text encoder reads it.
     ///
@@ -72,7 +86,26 @@ impl Input {
             None => gray,
         };
         let RequestConfig { match_tone: matched, keep_colors: keeps_colors, .. } = *config;
-        Ok(Self { picture, mask, repaint, matched, keeps_colors, seams: Vec::new() })
+        Ok(Self { picture, latent: None, mask, repaint, matched, keeps_colors, seams: Vec::new() })
+    }
+
+    /// Returns the input of a run from pictures, [n, 3, H, W] on all cells, without a mask.
+    pub(super) fn of_picture(pictures: Tensor) -> Self {
+        Self { picture: Some(pictures), ..Self::EMPTY }
+    }
+
+    /// Returns the input of a run from latents, [n, 4, h, w].
+    pub(super) fn of_latent(latents: Tensor) -> Self {
+        Self { latent: Some(latents), ..Self::EMPTY }
+    }
+
+    /// Returns the origin of the run.
+    pub(super) const fn origin(&self) -> Origin<'_> {
+        match (&self.latent, &self.picture) {
+            (Some(latent), _) => Origin::Latent(latent),
+            (None, Some(picture)) => Origin::Picture(picture),
+            (None, None) => Origin::Noise,
+        }
     }
 
     /// Joins the pictures of the run, [n, 3, H, W], with the parts of the given picture that the run kept. `exact`, [1

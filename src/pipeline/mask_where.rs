@@ -9,8 +9,8 @@ use crate::raster::{Filter, Raster};
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 
-/// A mask of the thing that a phrase names. The run finds the thing in the picture that it starts from, as
-/// [`Pipeline::reference`](super::Pipeline::reference) does.
+/// A mask of the thing that a phrase names, or of several things. The run finds the thing in the picture that it starts
+/// from, as [`Pipeline::reference`](super::Pipeline::reference) does.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaskWhere {
-    /// The phrase that names the thing.
+    /// The phrase that names the thing, or several phrases with commas between them.
     pub phrase: String,
     /// Description of the picture to start from, with the phrase. `None`: the prompt, followed by the phrase if the
     /// prompt lacks it. A description that also names the things around gives a better mask.
@@ -63,16 +63,20 @@ impl MaskWhere {
                 return Err(Error::parameter(name, distance, "0 to 4096 pixels; 8 is usual"));
             }
         }
-        let asked = self.phrase.trim();
-        let description = match &self.description {
-            Some(description) => description.clone(),
-            None if names(prompt, asked) => prompt.to_owned(),
-            None => format!("{prompt}, {asked}"),
-        };
-        let thing = find_things(model, picture, &description, [asked])?.mask(asked)?;
-        let thing = thing.resize(canvas.size, Filter::Bilinear)?;
-        let (pixels, _) = thing.bytes().as_chunks::<3>();
-        let inside: Vec<bool> = pixels.iter().map(|[gray, ..]| *gray >= 128).collect();
+        let phrases: Vec<&str> = self.phrase.split(',').map(str::trim).filter(|phrase| !phrase.is_empty()).collect();
+        let mut description = self.description.clone().unwrap_or_else(|| prompt.to_owned());
+        if self.description.is_none() {
+            for phrase in phrases.iter().filter(|phrase| !names(prompt, phrase)) {
+                description = format!("{description}, {phrase}");
+            }
+        }
+        let found = find_things(model, picture, &description, phrases.iter().copied())?;
+        let mut inside = vec![false; canvas.size.width as usize * canvas.size.height as usize];
+        for phrase in phrases {
+            let thing = found.mask(phrase)?.resize(canvas.size, Filter::Bilinear)?;
+            let (pixels, _) = thing.bytes().as_chunks::<3>();
+            inside.iter_mut().zip(pixels).for_each(|(inside, [gray, ..])| *inside |= *gray >= 128);
+        }
         let far = distances(&inside, Grid::new(i64::from(canvas.size.height), i64::from(canvas.size.width)));
         // From 1 at the border of the grown thing to 0 beyond the soft edge.
         let gray = |far: f64| 255.0 * (1.0 - (far - self.grow).max(0.0) / (self.soften + 1.0)).max(0.0);

@@ -50,6 +50,9 @@ pub struct Timing {
     /// Time to decode the latents, including the guidance methods' changes and measurements at the end.
     #[serde(serialize_with = "milliseconds")]
     pub decode: Duration,
+    /// Time of the runs that repaint details ([`Request::detail`](super::Request::detail)).
+    #[serde(serialize_with = "milliseconds")]
+    pub details: Duration,
 }
 
 fn in_milliseconds(time: Duration) -> f64 {
@@ -74,7 +77,7 @@ impl Timing {
 
     /// Returns the time of the whole run, except the time in callbacks.
     pub fn total(&self) -> Duration {
-        self.text + self.first_pass.iter().chain(&self.steps).sum::<Duration>() + self.decode
+        self.text + self.first_pass.iter().chain(&self.steps).sum::<Duration>() + self.decode + self.details
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::config::RequestConfig;
 use super::foreign::PARAMETERS;
+use super::hires::Hires;
 use super::infotext::{Infotext, Program};
 use crate::diffusion::solver::{self, solver_label, spacing_label};
 use crate::diffusion::{Spacing, Strength};
@@ -9,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::json;
 use crate::model::Identity;
+use crate::nn::Seamless;
 use crate::raster::Raster;
 use crate::recipe::{Extent, KeptPictures, Recipe, TEXT, UNPACKED, complete, thin};
 use crate::size::Size;
@@ -136,8 +138,18 @@ impl RunRecipe {
             info.push("Variation seed", seed.wrapping_add(self.image as u64));
             info.push("Variation seed strength", strength);
         }
-        if let Some(strength) = self.strength {
+        if let Some(strength) = self.strength.or_else(|| Some(config.hires.as_ref()?.strength)) {
             info.push("Denoising strength", strength);
+        }
+        if let Some(Hires { scale, steps, enlarge, .. }) = &config.hires {
+            info.push("Hires upscale", scale);
+            if let Some(steps) = steps {
+                info.push("Hires steps", steps);
+            }
+            info.push("Hires upscaler", enlarge.label());
+        }
+        if config.seamless == Seamless::Both {
+            info.push("Tiling", "True");
         }
         info.push("RNG", "CPU");
         info.push("Version", format!("impasto {}", self.version));

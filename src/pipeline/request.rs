@@ -1,36 +1,35 @@
 //! [`Request`]: the settings of pictures, and their run.
 
+use super::Preview;
 use super::canvas::Canvas;
 use super::color_words::ColorWords;
 use super::config::RequestConfig;
-use super::embedded_scale::EmbeddedScale;
-use super::input::Input;
+use super::detail::Detail;
+use super::hires::Hires;
 use super::mask_where::MaskWhere;
 use super::stored::Stored;
-use super::{Output, Preview, Timing};
+use super::watch::{Callback, Show};
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
 use crate::conditioning::Codec;
-use crate::diffusion::solver::{self, Solver};
-use crate::diffusion::{Noise, Schedule, SchedulerFamily, Strength};
+use crate::diffusion::Strength;
+use crate::diffusion::solver::Solver;
 use crate::error::{Error, Result};
-use crate::guidance::{Combine, Guidance, HookOnly, RescaledCfg, check_rescale};
+use crate::guidance::{Combine, Guidance, HookOnly};
 use crate::methods::ColorForce;
-use crate::model::{Control, Controlled, Model};
+use crate::model::{Control, Model};
+use crate::nn::Seamless;
 use crate::prompt::{PromptColor, colors};
 use crate::raster::Raster;
 use crate::recipe::Recipe;
-use crate::saliency::Occurrence;
-use crate::sampler::{CancelToken, Origin, Progress, Run, Sampler, Start};
+use crate::sampler::{CancelToken, Progress};
 use crate::size::Size;
-use crate::step::Grid;
 use crate::wording::Note;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// A request for pictures. Setters cannot fail; [`Request::run`] reports invalid settings. [`tune`](Self::tune) changes
@@ -64,6 +63,7 @@ use tch::Tensor;
 /// | [`micro_conditioning`](RequestConfig::micro_conditioning) | the picture's own size |
 /// | [`negative_micro_conditioning`](RequestConfig::negative_micro_conditioning) | that of the prompt, score 2.5 |
 /// | [`start`](Self::start), [`mask`](Self::mask), [`mask_where`](Self::mask_where) | none: text to image |
+/// | [`hires`](Self::hires), [`detail`](Self::detail) | none: one run |
 /// | [`until`](Self::until), [`resume`](Self::resume) | the whole run |
 /// | [`control`](Self::control), [`guess`](RequestConfig::guess) | no ControlNets |
 /// | [`variation`](Self::variation), [`guidance_rescale`](RequestConfig::guidance_rescale) | none |
@@ -83,9 +83,9 @@ pub struct Request<'p> {
     pub(super) kept_controls: VecDeque<Recipe>,
     /// The parts of this request as a PNG holds them, once they are known. A change of a part empties the cell.
     pub(super) stored: OnceCell<Stored>,
-    cancel: CancelToken,
-    on_step: Option<Callback<'p>>,
-    on_preview: Option<(usize, Show<'p>)>,
+    pub(super) cancel: CancelToken,
+    pub(super) on_step: Option<Callback<'p>>,
+    pub(super) on_preview: Option<(usize, Show<'p>)>,
     /// Notes on parts of the repeated run that cannot be repeated.
     pub(super) notes: Vec<Note>,
 }
@@ -96,92 +96,7 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
-type Callback<'p> = Box<dyn FnMut(&Progress) -> ControlFlow<()> + 'p>;
-type Show<'p> = Box<dyn FnMut(&Preview<'_>) -> Result<()> + 'p>;
-
 impl<'p> Request<'p> {
-    /// Runs the request and returns its pictures.
-    ///
-    /// # Errors
-    /// - [`Error::Parameter`] for a size, number of steps or images, strength, share or scale out of range.
-    /// - [`Error::Parameter`] for a mask without a picture, or micro-conditioning for a model that reads none.
-    /// - [`Error::Parameter`] for a second prompt and a model with one text encoder.
-    /// - [`Error::UnknownSolver`] for the name of an unknown solver.
-    /// - [`Error::Config`] if the checkpoint names a sampler that this crate does not have, and none was chosen.
-    /// - [`Error::Cancelled`].
-    /// - The errors of [`Controlled::new`] for ControlNets.
-    /// - The errors of guidance methods, with the method's name.
-    pub fn run(mut self) -> Result<Output> {
-        let stored = self.stored.take().unwrap_or_else(|| self.store());
-        let begun = Instant::now();
-        let doubts = self.doubts(&stored)?;
-        let mut recipe = self.recipe(stored)?;
-        let (prompt, colors) = self.understood()?;
-        if colors.len() > MOST_COLORS {
-            let expected =
-                format!("at most {MOST_COLORS}, because each color becomes a force; write other colors as words");
-            return Err(Error::parameter("colors in the prompt", colors.len(), expected));
-        }
-        if !colors.is_empty() {
-            self.config.prompt = prompt;
-            let forces = colors.into_iter().map(|PromptColor { phrase, color, nth, .. }| {
-                ColorForce::exact_at(phrase, color, nth.map_or(Occurrence::All, Occurrence::Nth))
-            });
-            self.guidances.extend(forces.map(|force| Box::new(force) as Box<dyn Guidance>));
-        }
-        if let Some((0, _)) = self.on_preview {
-            return Err(Error::parameter("on_preview", "every 0 steps", "every 1 or more steps"));
-        }
-        let mut watch = Watch { model: self.model, on_step: self.on_step.take(), on_preview: self.on_preview.take() };
-        if self.config.micro_conditioning.or(self.config.negative_micro_conditioning).is_some()
-            && !self.model.reads_micro_conditioning()
-        {
-            let expected = "an SDXL model or the SDXL refiner; other models read only the prompt, so leave this unset";
-            return Err(Error::parameter("micro_conditioning", "set for this model", expected));
-        }
-        let (model, canvas) = (self.model, self.canvas()?);
-        let picture = self.picture.as_ref().map(|(picture, _)| &**picture);
-        let mut input = Input::new(picture, self.mask.as_deref(), &self.config, model, &canvas)?;
-        let hints = self.control_reports()?;
-        let mut controlled = Controlled::sized(model, &self.controls, Some(canvas.pixels()))?;
-        if let Some(guess) = self.config.guess {
-            controlled = controlled.guess(guess);
-        }
-        let ends_early = self.config.until.is_some();
-        let (mut timing, mut shown) = (Timing::default(), Duration::ZERO);
-        let seen = |run: &Run<'_, '_>, progress: &Progress| {
-            let begun = Instant::now();
-            timing.first_pass.push(progress.took);
-            watch.see(run, progress)?;
-            shown += begun.elapsed();
-            Ok(())
-        };
-        let (mut run, note) =
-            self.begin(recipe.config.seed.unwrap_or_default(), canvas.grid, &input, &controlled, seen)?;
-        timing.text = begun.elapsed().saturating_sub(shown + timing.first_pass.iter().sum::<Duration>());
-        while let Some(progress) = run.step()? {
-            timing.steps.push(progress.took);
-            watch.see(&run, &progress)?;
-        }
-        let ended = Instant::now();
-        let _ = run.finish()?;
-        let join = |painted, exact: Option<&Tensor>| input.join(painted, exact);
-        let pictures = if ends_early { None } else { Some(run.decode_and(join)?) };
-        timing.decode = ended.elapsed();
-        let images = pictures.as_ref().map(|pictures| canvas.cut(pictures)).transpose()?.unwrap_or_default();
-        let tiles = if ends_early { None } else { model.tiles_told(canvas.grid) };
-        let notes = doubts.into_iter().chain(model.notes().iter().cloned()).chain(note).chain(tiles);
-        let notes = notes.chain(run.notes()).collect();
-        recipe.config.images = run.latent().size4()?.0 as usize;
-        if let Some(candidate) = run.candidate() {
-            recipe.choose(candidate)?;
-        }
-        let (latents, seed, mut reports) = (run.latent().shallow_clone(), recipe.config.seed, run.reports()?);
-        reports.extend(hints);
-        reports.extend(if ends_early { None } else { input.report(&canvas)? });
-        Ok(Output { images, latents, seed, notes, reports, timing, recipe })
-    }
-
     pub(super) fn new(model: &'p Model, attached: &'p mut [Box<dyn Guidance>], prompt: String) -> Self {
         Self {
             model,
@@ -405,6 +320,40 @@ impl<'p> Request<'p> {
         self
     }
 
+    /// Enlarges the finished picture by the factor `scale`, above 1 and up to 8, and repaints it at that size by a
+    /// second run with the share `strength` of its steps. [`Hires`] has further settings, and says when this helps.
+    pub fn hires(mut self, scale: f64, strength: f64) -> Self {
+        self.config.hires = Some(Hires::new(scale, strength));
+        self
+    }
+
+    /// Repaints a part of the finished picture at full size, such as a small face: the thing that a phrase names, or a
+    /// [`Detail`] with further settings. Several details are repainted one after the other. After
+    /// [`start`](Self::start) at strength 0, the details are all that changes. [`Output::latents`] is not changed by
+    /// details.
+    ///
+    /// [`Output::latents`]: super::Output::latents
+    pub fn detail(mut self, detail: impl Into<Detail>) -> Self {
+        self.config.details.push(detail.into());
+        self.stored = OnceCell::new();
+        self
+    }
+
+    /// Makes a picture that continues at its opposite edges, so that copies of it side by side make a pattern without
+    /// seams.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::nn::Seamless;
+    /// let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// let output = pipeline.request("a blue flower, green ground").seed(7).steps(8).seamless(Seamless::Both).run()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn seamless(mut self, edges: Seamless) -> Self {
+        self.config.seamless = edges;
+        self
+    }
+
     /// Ends the run after the steps that begin in the first `share` of the training timesteps, 0..=1. Another model
     /// with the same latents can run the rest: its [`resume`](Self::resume) takes [`Output::latents`]. A run that ends
     /// early makes no pictures. The same setting of diffusers is `denoising_end`.
@@ -518,98 +467,7 @@ impl<'p> Request<'p> {
     }
 }
 
-impl<'p> Request<'p> {
-    /// Checks the request and prepares the run. Also returns a note if the spacing is ignored.
-    fn begin<'m>(
-        mut self,
-        seed: u64,
-        grid: Grid,
-        input: &Input,
-        model: &'m Controlled<'p>,
-        first_pass: impl FnMut(&Run<'p, 'm>, &Progress) -> Result<()>,
-    ) -> Result<(Run<'p, 'm>, Option<Note>)> {
-        let (solver, schedule, note) = self.sampling()?;
-        // Another combination of the branches ignores the rescale, but the file of a picture still holds it.
-        check_rescale(self.config.guidance_rescale)?;
-        let scale = self.config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
-        let embeds = self.model.embeds_guidance();
-        let combine = self.combine.unwrap_or_else(|| {
-            Box::new(RescaledCfg { scale: if embeds { 1.0 } else { scale }, rescale: self.config.guidance_rescale })
-        });
-        let mut sampler =
-            Sampler::new(schedule, solver).combine(combine).batching(self.config.batching).cancel(&self.cancel);
-        if embeds {
-            sampler = sampler.guide(EmbeddedScale(scale));
-        }
-        for guidance in self.attached.iter_mut() {
-            sampler = sampler.guide(&mut **guidance);
-        }
-        for guidance in self.guidances {
-            sampler = sampler.guide(guidance);
-        }
-        let kind = self.config.noise_kind;
-        let seeded = |seed| Noise::seeded(seed).kind(kind);
-        let noise = self.config.noise.take().unwrap_or_else(|| seeded(seed));
-        let left = self.resumed.map(|(latents, _)| latents);
-        let rows = left.and_then(|latents| usize::try_from(*latents.size().first()?).ok());
-        let images = rows.map_or(self.config.images, |rows| self.config.images.max(rows));
-        let origin = match (left, &input.picture) {
-            (Some(_), Some(_)) => {
-                let expected = "no picture to start from; begin with one or the other";
-                return Err(Error::parameter("resume", "another request's latents", expected));
-            }
-            (Some(latents), None) => Origin::Unfinished(latents),
-            (None, Some(picture)) => Origin::Picture(picture),
-            (None, None) => Origin::Noise,
-        };
-        let config = &self.config;
-        let start = Start {
-            second_prompt: config.second_prompt.as_deref(),
-            negative: &config.negative,
-            second_negative: config.second_negative.as_deref(),
-            micro_conditioning: config.micro_conditioning.unwrap_or_default(),
-            negative_micro_conditioning: config.negative_micro_conditioning,
-            images,
-            best_of: config.best_of,
-            origin,
-            mask: input.mask.as_ref(),
-            variation: config.variation.map(|(seed, strength)| (seeded(seed), strength)),
-            ..Start::new(&config.prompt, grid, noise)
-        };
-        Ok((sampler.start_watched(model, start, first_pass)?, note))
-    }
-
-    /// Returns the solver, the noise schedule, and a note if the spacing is ignored.
-    fn sampling(&mut self) -> Result<(Box<dyn Solver>, Schedule, Option<Note>)> {
-        let (steps, run) = match &self.picture {
-            Some((_, strength)) => strength.steps(self.config.steps)?,
-            None => (self.config.steps, self.config.steps),
-        };
-        let scheduler = self.model.scheduler();
-        let (solver, named) = match (self.solver.take(), self.config.solver_named.take()) {
-            (Some(solver), _) => (Some(solver), None),
-            (None, Some(name)) => solver::by_name(&name).map(|(solver, spacing)| (Some(solver), spacing))?,
-            (None, None) => (None, None),
-        };
-        let spacing = self.config.spacing.or(named);
-        let (solver, schedule) = match (solver, spacing) {
-            (None, None) => (scheduler.solver()?, scheduler.schedule(steps)?),
-            (solver, spacing) => {
-                let solver = solver.map_or_else(|| scheduler.solver(), Ok)?;
-                let schedule = scheduler.schedule_for_another(solver.family(), steps, spacing)?;
-                (solver, schedule)
-            }
-        };
-        let schedule = if run < steps { schedule.last(run)? } else { schedule };
-        let schedule = if let Some(share) = self.config.until { schedule.until(share)? } else { schedule };
-        let schedule = if let Some((_, share)) = self.resumed { schedule.after(share)? } else { schedule };
-        let ignored = spacing.filter(|_| solver.family() == SchedulerFamily::Lcm);
-        let name = solver.name();
-        let note = ignored
-            .map(|spacing| format!("the solver {name} has its own timesteps, so the spacing {spacing:?} is ignored"));
-        Ok((solver, schedule, note.map(Note::from)))
-    }
-
+impl Request<'_> {
     /// Returns the size of the pictures, and the latent cells that cover them.
     pub(super) fn canvas(&self) -> Result<Canvas> {
         let (defaults, cell) = (self.model.defaults(), self.model.cell());
@@ -634,32 +492,6 @@ impl<'p> Request<'p> {
         Ok(Canvas::covering(size, cell))
     }
 }
-
-/// Callbacks that follow the progress of a run.
-struct Watch<'p> {
-    model: &'p Model,
-    on_step: Option<Callback<'p>>,
-    on_preview: Option<(usize, Show<'p>)>,
-}
-
-impl Watch<'_> {
-    fn see(&mut self, run: &Run<'_, '_>, progress: &Progress) -> Result<()> {
-        if self.on_step.as_mut().is_some_and(|callback| callback(progress).is_break()) {
-            return Err(Error::Cancelled);
-        }
-        match &mut self.on_preview {
-            Some((every, show))
-                if progress.done.is_multiple_of(*every) || progress.step.index + 1 == progress.step.count =>
-            {
-                Preview::show(run, progress, self.model, &mut **show)
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Largest number of exact colors in a prompt.
-const MOST_COLORS: usize = 32;
 
 /// Color words that may replace exact colors. A word that names a material is left out: "chocolate hair" would be made
 /// of chocolate.

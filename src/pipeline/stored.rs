@@ -11,7 +11,7 @@ use crate::wording::Note;
 pub(super) struct Stored {
     /// True if the PNG holds the noise that the request sets.
     pub noise: bool,
-    /// True if the PNG holds the picture to start from, and the mask, as far as the request has them.
+    /// True if the PNG holds the picture to start from, the mask and the details, as far as the request has them.
     pub start: bool,
     pub solver: Option<Recipe>,
     pub combine: Option<Recipe>,
@@ -24,8 +24,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Returns the parts of a request as a PNG can hold them: the picture to start from and the mask, the noise, the
-    /// solver, the combination of the branches, the guidance methods and the ControlNets.
+    /// Returns the parts of a request as a PNG can hold them: the picture to start from, the mask and the details; the
+    /// noise, the solver, the combination of the branches, the guidance methods and the ControlNets.
     pub(super) fn of(parts: [Vec<Result<Recipe>>; 6]) -> Self {
         let mut missing = Vec::new();
         let parts = parts.map(|recipes| told(recipes, &mut missing));

@@ -6,12 +6,14 @@
 
 mod blend;
 mod colors;
+mod crop;
 mod mask;
 mod seam;
 mod tone;
 mod window;
 
 pub(crate) use colors::with_colors;
+pub(crate) use crop::Crop;
 pub(crate) use mask::snapped;
 pub(crate) use seam::Seam;
 

@@ -287,6 +287,10 @@ pub struct Progress {
     pub std: f64,
     /// Time that the step took, guidance methods included.
     pub took: Duration,
+    /// Index of the run of the model that the step belongs to, from 0. Requests with a second run at a larger size
+    /// ([`Hires`](crate::pipeline::Hires)) have several; [`done`](Self::done) and [`total`](Self::total) count each by
+    /// itself.
+    pub stage: usize,
     /// Index of the pass that the step belongs to, from 0. Only the last pass makes the picture. With two passes,
     /// guidance methods measure in the first ([`Guidance::first_pass`]).
     pub pass: usize,
@@ -423,7 +427,7 @@ impl Run<'_, '_> {
         self.level = Some(step.to);
         let Pass { index, count, before, total, .. } = self.pass;
         let (took, done) = (begun.elapsed(), before + step.index + 1);
-        Ok(Progress { step, std, took, pass: index, passes: count, done, total })
+        Ok(Progress { step, std, took, stage: 0, pass: index, passes: count, done, total })
     }
 
     /// Returns the current latent, [n, 4, h, w] f32 in sigma space (x0 + σ·noise).
@@ -515,6 +519,11 @@ impl Run<'_, '_> {
         let guidances = self.sampler.guidances.iter();
         let told = guidances.flat_map(|g| g.notes().into_iter().map(|note| Note { origin: Some(g.name()), ..note }));
         self.notes.iter().cloned().chain(told).collect()
+    }
+
+    /// Returns the solver and the combination of branches, for another run.
+    pub(crate) fn into_parts(self) -> (Box<dyn Solver>, Box<dyn Combine>) {
+        (self.sampler.solver, self.sampler.combine)
     }
 
     /// Returns the reports of the guidance methods.

@@ -24,6 +24,7 @@ mod hook_seams;
 mod hub;
 mod image_guidance;
 mod image_to_image;
+mod large_pictures;
 mod layering;
 mod limits;
 mod lora;

@@ -88,6 +88,7 @@ pub const CAPABILITIES: &[&str] = &[
     "images_per_prompt",
     "inpaint:4ch",
     "inpaint:9ch",
+    "inpaint:differential",
     "karras",
     "long_context",
     "lora:conv",

@@ -1,0 +1,121 @@
+//! [`Hires`]: a second run at a larger size.
+
+use super::canvas::Canvas;
+use crate::error::{Error, Result};
+use crate::raster::{Filter, Raster};
+use crate::size::Size;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// A second run at a larger size, which starts from the enlarged picture of the first.
+///
+/// Networks repeat things in pictures that are much larger than their own size. A first run at the network's own size
+/// composes the picture, and the second run draws its details. Guidance methods, regions, painted maps and ControlNets
+/// act in both runs, each on the run's own grid. The AUTOMATIC1111 web UI calls this "Hires. fix".
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::Size;
+/// use impasto::pipeline::{Enlarge, Hires, Pipeline};
+/// let mut pipeline = Pipeline::builder().build()?;
+/// let large = pipeline.request("a red boat, blue sky").size((128, 128)).seed(7).steps(6).hires(1.5, 0.5).run()?;
+/// assert_eq!(large.image(0)?.size(), Size::new(192, 192));
+/// let hires = Hires { enlarge: Enlarge::Latent, steps: Some(8), ..Hires::new(1.5, 0.7) };
+/// let request = pipeline.request("a red boat, blue sky").size((128, 128)).tune(|config| config.hires = Some(hires));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hires {
+    /// Factor by which both sides of the picture grow, above 1 and up to 8. The sides become the nearest multiples of
+    /// 8.
+    pub scale: f64,
+    /// Share of the second run's steps that change the enlarged picture, 0..=1; 0.4 to 0.6 is usual. With
+    /// [`Enlarge::Latent`], less than 0.5 leaves blur.
+    pub strength: f64,
+    /// Steps of the second run's whole noise schedule, 1..=1000; `None`: as many as the first run has.
+    #[serde(default)]
+    pub steps: Option<usize>,
+    /// The way in which the first picture is enlarged.
+    #[serde(default)]
+    pub enlarge: Enlarge,
+}
+
+/// The way in which a picture is enlarged before its second run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Enlarge {
+    /// The pixels, by Lanczos' filter.
+    #[default]
+    Lanczos,
+    /// The latent, by bicubic interpolation. Without a decoding and an encoding by the VAE, it takes less time.
+    Latent,
+}
+
+impl Enlarge {
+    /// Returns the name of the upscaler in the AUTOMATIC1111 web UI.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Lanczos => "Lanczos",
+            Self::Latent => "Latent (bicubic)",
+        }
+    }
+
+    /// Returns the way with a name of the AUTOMATIC1111 web UI: the pixels for upscalers that this crate does not have.
+    pub(super) fn named(name: &str) -> Self {
+        if name.starts_with("Latent") { Self::Latent } else { Self::Lanczos }
+    }
+}
+
+impl Hires {
+    /// Creates a second run at `scale` times the size, with a share `strength` of its steps.
+    pub const fn new(scale: f64, strength: f64) -> Self {
+        Self { scale, strength, steps: None, enlarge: Enlarge::Lanczos }
+    }
+
+    /// Returns the canvas of the second run.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a scale out of range, or a side above 4096 pixels.
+    pub(super) fn canvas(&self, first: &Canvas) -> Result<Canvas> {
+        if !(self.scale > 1.0 && self.scale <= 8.0) {
+            return Err(Error::parameter("hires scale", self.scale, "above 1 and up to 8; 1.5 to 2 is usual"));
+        }
+        let side = |side: u32| ((f64::from(side) * self.scale / 8.0).round() as u32 * 8).max(8);
+        let size = Size::new(side(first.size.width), side(first.size.height));
+        if size.width.max(size.height) > 4096 {
+            let expected = format!("a smaller scale, because the sides would be {size} pixels, beyond 4096");
+            return Err(Error::parameter("hires scale", self.scale, expected));
+        }
+        Ok(Canvas::covering(size, first.cell))
+    }
+
+    /// Enlarges finished pictures, [n, 3, H, W] in -1..=1 on the CPU.
+    pub(super) fn pixels(pictures: &[Raster], canvas: &Canvas) -> Result<Tensor> {
+        let laid = pictures.iter().map(|picture| canvas.lay(picture, Filter::Lanczos)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_cat(&laid, 0)?)
+    }
+
+    /// Enlarges finished latents, [n, 4, h, w].
+    pub(super) fn latents(latents: &Tensor, canvas: &Canvas) -> Result<Tensor> {
+        Ok(latents.f_upsample_bicubic2d([canvas.grid.h, canvas.grid.w], false, None, None)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_grow_to_multiples_of_eight() -> Result<()> {
+        let first = Canvas::covering(Size::new(100, 64), 8);
+        assert_eq!(Hires::new(1.5, 0.5).canvas(&first)?.size, Size::new(152, 96));
+        for scale in [1.0, 0.5, 8.1, f64::NAN] {
+            let error = Hires::new(scale, 0.5).canvas(&first).expect_err("refused").to_string();
+            assert!(error.contains("hires scale is") && error.contains("above 1 and up to 8"), "{error}");
+        }
+        let error = Hires::new(8.0, 0.5).canvas(&Canvas::covering(Size::new(1024, 8), 8)).expect_err("refused");
+        assert!(error.to_string().contains("beyond 4096"), "{error}");
+        Ok(())
+    }
+}

@@ -1,0 +1,311 @@
+//! [`Request::run`]: the stages of a request, one run of the model each.
+
+use super::canvas::Canvas;
+use super::detail::Detail;
+use super::detailing::Detailing;
+use super::embedded_scale::EmbeddedScale;
+use super::hires::{Enlarge, Hires};
+use super::input::Input;
+use super::sampling::Sampling;
+use super::watch::Watch;
+use super::{Output, Request, Timing};
+use crate::conditioning::Codec;
+use crate::diffusion::{Noise, Strength};
+use crate::error::{Error, Result};
+use crate::guidance::{Guidance, Report, RescaledCfg, check_rescale};
+use crate::methods::ColorForce;
+use crate::model::Controlled;
+use crate::nn::Seamless;
+use crate::prompt::PromptColor;
+use crate::raster::Raster;
+use crate::saliency::Occurrence;
+use crate::sampler::{Origin, Progress, Run, Sampler, Start};
+use crate::wording::Note;
+use std::time::{Duration, Instant};
+use tch::Tensor;
+
+/// Largest number of exact colors in a prompt.
+const MOST_COLORS: usize = 32;
+
+/// Largest number of details of a request.
+const MOST_DETAILS: usize = 64;
+
+/// The place, the input and the schedule of one run.
+struct Stage {
+    canvas: Canvas,
+    input: Input,
+    /// Strength of image to image; `None`: the whole schedule.
+    strength: Option<Strength>,
+    /// Steps of the whole schedule.
+    steps: usize,
+    /// Seed of the first image.
+    seed: u64,
+    images: usize,
+    best_of: usize,
+}
+
+/// The result of one run.
+struct Painted {
+    /// The pictures; empty after a run that ended early.
+    images: Vec<Raster>,
+    latents: Tensor,
+    notes: Vec<Note>,
+    reports: Vec<Report>,
+    /// Index of the image in the first pass that the run continued with, if it was chosen among several.
+    candidate: Option<usize>,
+}
+
+impl Request<'_> {
+    /// Runs the request and returns its pictures.
+    ///
+    /// # Errors
+    /// - [`Error::Parameter`] for a size, number of steps or images, strength, share or scale out of range.
+    /// - [`Error::Parameter`] for a mask without a picture, or micro-conditioning for a model that reads none.
+    /// - [`Error::Parameter`] for a second prompt and a model with one text encoder.
+    /// - [`Error::UnknownSolver`] for the name of an unknown solver.
+    /// - [`Error::Config`] if the checkpoint names a sampler that this crate does not have, and none was chosen.
+    /// - [`Error::Cancelled`].
+    /// - The errors of [`Controlled::new`] for ControlNets.
+    /// - The errors of guidance methods, with the method's name.
+    pub fn run(mut self) -> Result<Output> {
+        let (on_step, on_preview) = (self.on_step.take(), self.on_preview.take());
+        if let Some((0, _)) = on_preview {
+            return Err(Error::parameter("on_preview", "every 0 steps", "every 1 or more steps"));
+        }
+        let mut watch = Watch { model: self.model, on_step, on_preview, stage: 0 };
+        self.run_watched(&mut watch)
+    }
+
+    /// Runs the request as [`run`](Self::run) does. The callbacks of `watch` are called in place of the request's own.
+    pub(super) fn run_watched(mut self, watch: &mut Watch<'_>) -> Result<Output> {
+        let stored = self.stored.take().unwrap_or_else(|| self.store());
+        let mut timing = Timing::default();
+        let begun = Instant::now();
+        let mut notes = self.doubts(&stored)?;
+        notes.extend(self.model.notes().iter().cloned());
+        let mut recipe = self.recipe(stored)?;
+        self.check()?;
+        let written = self.config.prompt.clone();
+        self.force_colors_of_the_prompt()?;
+        let canvas = self.canvas()?;
+        if self.config.seamless != Seamless::No && canvas.pixels() != canvas.size {
+            let expected = "sides that are multiples of 8, because cells beyond an edge have no opposite edge";
+            return Err(Error::parameter("seamless", format!("set for {} pixels", canvas.size), expected));
+        }
+        let picture = self.picture.as_ref().map(|(picture, _)| &**picture);
+        let input = Input::new(picture, self.mask.as_deref(), &self.config, self.model, &canvas)?;
+        let hires = self.config.hires.clone();
+        let hires = hires.map(|hires| Ok::<_, Error>((hires.canvas(&canvas)?, hires))).transpose()?;
+        let stage = Stage {
+            canvas,
+            input,
+            strength: self.picture.as_ref().map(|(_, strength)| *strength),
+            steps: self.config.steps,
+            seed: recipe.config.seed.unwrap_or_default(),
+            images: self.config.images,
+            best_of: self.config.best_of,
+        };
+        timing.text += begun.elapsed();
+        let stays = stage.strength.is_some_and(|strength| strength.share() == 0.0) && !self.config.details.is_empty();
+        let mut painted = if stays { self.keep(stage)? } else { self.paint(stage, watch, &mut timing)? };
+        recipe.config.images = painted.latents.size4()?.0 as usize;
+        if let Some(candidate) = painted.candidate {
+            recipe.choose(candidate)?;
+            self.config.noise.clone_from(&recipe.config.noise);
+            self.config.variation = recipe.config.variation;
+        }
+        notes.append(&mut painted.notes);
+        if let Some((canvas, hires)) = hires {
+            let input = match hires.enlarge {
+                Enlarge::Lanczos => Input::of_picture(Hires::pixels(&painted.images, &canvas)?),
+                Enlarge::Latent => Input::of_latent(Hires::latents(&painted.latents, &canvas)?),
+            };
+            watch.stage += 1;
+            let stage = Stage {
+                canvas,
+                input,
+                strength: Some(hires.strength.into()),
+                steps: hires.steps.unwrap_or(self.config.steps),
+                seed: recipe.config.seed.unwrap_or_default(),
+                images: recipe.config.images,
+                best_of: 1,
+            };
+            painted = self.paint(stage, watch, &mut timing)?;
+            notes.extend(painted.notes.drain(..).filter(|note| !notes.contains(note)).collect::<Vec<_>>());
+        }
+        let Painted { mut images, latents, mut reports, .. } = painted;
+        if !self.config.details.is_empty() {
+            let begun = Instant::now();
+            // A solver that no recipe describes cannot be copied, so the checkpoint's solver takes its place.
+            let solver = self
+                .solver
+                .as_ref()
+                .map(|solver| solver.recipe())
+                .filter(|recipe| recipe.as_ref().is_ok_and(|recipe| recipe.solver().is_ok()));
+            let solver = solver.transpose()?;
+            let seed = recipe.config.seed.unwrap_or_default();
+            let (model, config, cancel) = (self.model, &self.config, &self.cancel);
+            // A picture that stays has no forced things, so the colors of the prompt are for its details.
+            let prompt = if stays { &written } else { &config.prompt };
+            let mut told = Vec::new();
+            for (index, picture) in images.iter_mut().enumerate() {
+                let solver = solver.as_ref();
+                let detailing =
+                    Detailing { model, config, prompt, cancel, solver, seed: seed.wrapping_add(index as u64) };
+                told.append(&mut detailing.repaint(picture, index, &reports, watch, &mut notes)?);
+            }
+            reports.append(&mut told);
+            timing.details = begun.elapsed();
+        }
+        Ok(Output { images, latents, seed: recipe.config.seed, notes, reports, timing, recipe })
+    }
+
+    /// Checks settings that no later part of the run checks.
+    fn check(&self) -> Result<()> {
+        let config = &self.config;
+        if config.micro_conditioning.or(config.negative_micro_conditioning).is_some()
+            && !self.model.reads_micro_conditioning()
+        {
+            let expected = "an SDXL model or the SDXL refiner; other models read only the prompt, so leave this unset";
+            return Err(Error::parameter("micro_conditioning", "set for this model", expected));
+        }
+        let follows = [("hires", config.hires.is_some()), ("detail", !config.details.is_empty())];
+        if let (Some(_), Some((name, _))) = (config.until, follows.into_iter().find(|(_, is_set)| *is_set)) {
+            let expected = "no `until`, because the following run starts from a finished picture";
+            return Err(Error::parameter(name, "set for a run that ends early", expected));
+        }
+        if config.details.len() > MOST_DETAILS {
+            let expected = format!("at most {MOST_DETAILS}, because each is a run of its own");
+            return Err(Error::parameter("details", config.details.len(), expected));
+        }
+        config.details.iter().try_for_each(Detail::check)?;
+        if config.hires.is_some() && (self.mask.is_some() || config.mask_where.is_some()) {
+            let expected = "no mask, because the kept pixels have no larger size; enlarge the picture first";
+            return Err(Error::parameter("hires", "set for a run with a mask", expected));
+        }
+        // Another combination of the branches ignores the rescale, but the file of a picture still holds it.
+        check_rescale(config.guidance_rescale)
+    }
+
+    /// Turns the exact colors of the prompt into forces, and leaves the prompt as the text encoder reads it.
+    fn force_colors_of_the_prompt(&mut self) -> Result<()> {
+        let (prompt, colors) = self.understood()?;
+        if colors.len() > MOST_COLORS {
+            let expected =
+                format!("at most {MOST_COLORS}, because each color becomes a force; write other colors as words");
+            return Err(Error::parameter("colors in the prompt", colors.len(), expected));
+        }
+        if !colors.is_empty() {
+            self.config.prompt = prompt;
+            let forces = colors.into_iter().map(|PromptColor { phrase, color, nth, .. }| {
+                ColorForce::exact_at(phrase, color, nth.map_or(Occurrence::All, Occurrence::Nth))
+            });
+            self.guidances.extend(forces.map(|force| Box::new(force) as Box<dyn Guidance>));
+        }
+        Ok(())
+    }
+
+    /// Returns the picture to start from, unchanged, as the pictures of a stage: at strength 0, only details change.
+    fn keep(&self, stage: Stage) -> Result<Painted> {
+        let Stage { canvas, input, images, .. } = stage;
+        let Origin::Picture(picture) = input.origin() else {
+            let expected = "a picture to start from, because nothing is painted at strength 0";
+            return Err(Error::parameter("strength", 0, expected));
+        };
+        let latents = self.model.encode(picture)?.f_repeat([images as i64, 1, 1, 1])?;
+        let kept = canvas.cut(picture)?.into_iter().cycle().take(images).collect();
+        Ok(Painted { images: kept, latents, notes: Vec::new(), reports: Vec::new(), candidate: None })
+    }
+
+    /// Makes the pictures of one stage. Times are added to `timing`.
+    fn paint(&mut self, stage: Stage, watch: &mut Watch<'_>, timing: &mut Timing) -> Result<Painted> {
+        let Stage { canvas, mut input, strength, steps, seed, images, best_of } = stage;
+        let begun = Instant::now();
+        let hints = self.control_reports()?;
+        let controlled = Controlled::sized(self.model, &self.controls, Some(canvas.pixels()))?;
+        let mut controlled = controlled.seamless(self.config.seamless);
+        if let Some(guess) = self.config.guess {
+            controlled = controlled.guess(guess);
+        }
+        let config = &self.config;
+        let left = self.resumed.filter(|_| watch.stage == 0);
+        let (own_solver, own_combine) = (self.solver.is_some(), self.combine.is_some());
+        let (own, left_share) = (self.solver.take(), left.map(|(_, share)| share));
+        let Sampling { solver, schedule, note } =
+            Sampling::new(own, config, self.model.scheduler(), steps, strength, left_share)?;
+        let scale = config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
+        let embeds = self.model.embeds_guidance();
+        let combine = self.combine.take().unwrap_or_else(|| {
+            Box::new(RescaledCfg { scale: if embeds { 1.0 } else { scale }, rescale: config.guidance_rescale })
+        });
+        let mut sampler =
+            Sampler::new(schedule, solver).combine(combine).batching(config.batching).cancel(&self.cancel);
+        if embeds {
+            sampler = sampler.guide(EmbeddedScale(scale));
+        }
+        for guidance in self.attached.iter_mut() {
+            sampler = sampler.guide(&mut **guidance);
+        }
+        for guidance in &mut self.guidances {
+            sampler = sampler.guide(&mut **guidance);
+        }
+        let seeded = |seed| Noise::seeded(seed).kind(config.noise_kind);
+        let noise = config.noise.clone().unwrap_or_else(|| seeded(seed));
+        let rows = left.and_then(|(latents, _)| usize::try_from(*latents.size().first()?).ok());
+        let origin = match left {
+            Some(_) if !matches!(input.origin(), Origin::Noise) => {
+                let expected = "no picture to start from; begin with one or the other";
+                return Err(Error::parameter("resume", "another request's latents", expected));
+            }
+            Some((latents, _)) => Origin::Unfinished(latents),
+            None => input.origin(),
+        };
+        let start = Start {
+            second_prompt: config.second_prompt.as_deref(),
+            negative: &config.negative,
+            second_negative: config.second_negative.as_deref(),
+            micro_conditioning: config.micro_conditioning.unwrap_or_default(),
+            negative_micro_conditioning: config.negative_micro_conditioning,
+            images: rows.map_or(images, |rows| images.max(rows)),
+            best_of,
+            origin,
+            mask: input.mask.as_ref(),
+            variation: config.variation.map(|(seed, strength)| (seeded(seed), strength)),
+            ..Start::new(&config.prompt, canvas.grid, noise)
+        };
+        let (mut first_pass, mut shown) = (Vec::new(), Duration::ZERO);
+        let seen = |run: &Run<'_, '_>, progress: &Progress| {
+            let begun = Instant::now();
+            first_pass.push(progress.took);
+            watch.see(run, progress)?;
+            shown += begun.elapsed();
+            Ok(())
+        };
+        let mut run = sampler.start_watched(&controlled, start, seen)?;
+        timing.text += begun.elapsed().saturating_sub(shown + first_pass.iter().sum::<Duration>());
+        timing.first_pass.append(&mut first_pass);
+        while let Some(progress) = run.step()? {
+            timing.steps.push(progress.took);
+            watch.see(&run, &progress)?;
+        }
+        let ended = Instant::now();
+        let _ = run.finish()?;
+        let mut notes: Vec<Note> = note.into_iter().collect();
+        let mut images = Vec::new();
+        if self.config.until.is_none() {
+            let pictures = run.decode_and(|painted, exact| input.join(painted, exact))?;
+            images = canvas.cut(&pictures)?;
+            notes.extend(self.model.tiles_told(canvas.grid));
+        }
+        timing.decode += ended.elapsed();
+        notes.extend(run.notes());
+        let mut reports = run.reports()?;
+        reports.extend(hints);
+        reports.extend(if images.is_empty() { None } else { input.report(&canvas)? });
+        let (latents, candidate) = (run.latent().shallow_clone(), run.candidate());
+        let (solver, combine) = run.into_parts();
+        self.solver = own_solver.then_some(solver);
+        self.combine = own_combine.then_some(combine);
+        Ok(Painted { images, latents, notes, reports, candidate })
+    }
+}

@@ -1,0 +1,58 @@
+//! [`Sampling`]: the solver and the noise schedule of a run.
+
+use super::config::RequestConfig;
+use crate::diffusion::solver::{self, Solver};
+use crate::diffusion::{Schedule, SchedulerConfig, SchedulerFamily, Strength};
+use crate::error::Result;
+use crate::wording::Note;
+
+/// The solver and the noise schedule of a run.
+pub(super) struct Sampling {
+    pub solver: Box<dyn Solver>,
+    pub schedule: Schedule,
+    /// Note that the requested spacing is ignored.
+    pub note: Option<Note>,
+}
+
+impl Sampling {
+    /// Returns the solver and the schedule of a run of `steps` steps. `own` is the solver that the request sets; the
+    /// name in `config` and the checkpoint's `scheduler` come after it. With a `strength`, the schedule is the last
+    /// part of one of `steps` steps. `left` is the share that an earlier run took.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSolver`](crate::Error::UnknownSolver); [`Error::Parameter`](crate::Error::Parameter) for a
+    /// number of steps, a strength or a share out of range; [`Error::Config`](crate::Error::Config) for the
+    /// checkpoint's sampler, if none was chosen.
+    pub(super) fn new(
+        own: Option<Box<dyn Solver>>,
+        config: &RequestConfig,
+        scheduler: &SchedulerConfig,
+        steps: usize,
+        strength: Option<Strength>,
+        left: Option<f64>,
+    ) -> Result<Self> {
+        let (steps, run) = strength.map_or(Ok((steps, steps)), |strength| strength.steps(steps))?;
+        let (solver, named) = match (own, &config.solver_named) {
+            (Some(solver), _) => (Some(solver), None),
+            (None, Some(name)) => solver::by_name(name).map(|(solver, spacing)| (Some(solver), spacing))?,
+            (None, None) => (None, None),
+        };
+        let spacing = config.spacing.or(named);
+        let (solver, schedule) = match (solver, spacing) {
+            (None, None) => (scheduler.solver()?, scheduler.schedule(steps)?),
+            (solver, spacing) => {
+                let solver = solver.map_or_else(|| scheduler.solver(), Ok)?;
+                let schedule = scheduler.schedule_for_another(solver.family(), steps, spacing)?;
+                (solver, schedule)
+            }
+        };
+        let schedule = if run < steps { schedule.last(run)? } else { schedule };
+        let schedule = if let Some(share) = config.until { schedule.until(share)? } else { schedule };
+        let schedule = if let Some(share) = left { schedule.after(share)? } else { schedule };
+        let ignored = spacing.filter(|_| solver.family() == SchedulerFamily::Lcm);
+        let name = solver.name();
+        let note = ignored
+            .map(|spacing| format!("the solver {name} has its own timesteps, so the spacing {spacing:?} is ignored"));
+        Ok(Self { solver, schedule, note: note.map(Note::from) })
+    }
+}
