@@ -71,6 +71,9 @@ pub struct RequestConfig {
     /// Thing whose place in the picture to start from is the mask; `None`: the mask that
     /// [`mask`](super::Request::mask) sets, or no mask.
     pub mask_where: Option<MaskWhere>,
+    /// Width in pixels, 0..=4096, of a soft edge that a mask gets around its lighter half; `None`: 8 for things that
+    /// are found, and 0 for drawn masks.
+    pub soften: Option<f64>,
     /// Width in pixels of the band inside a mask in which new and kept pixels are blended; `None`: 8. See
     /// [`mask`](super::Request::mask).
     pub feather: Option<f64>,
@@ -122,6 +125,7 @@ impl Default for RequestConfig {
             guidance_scale: None,
             guidance_rescale: 0.0,
             mask_where: None,
+            soften: None,
             feather: None,
             match_tone: true,
             keep_colors: false,

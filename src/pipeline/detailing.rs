@@ -4,7 +4,7 @@ use super::Request;
 use super::canvas::Canvas;
 use super::config::RequestConfig;
 use super::detail::{Detail, Thing};
-use super::input::{FEATHER, gray};
+use super::input::{FEATHER, SOFT, gray};
 use super::watch::Watch;
 use crate::color::Rgb;
 use crate::error::Result;
@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::nn::Seamless;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
-use crate::repaint::{Crop, Repaint};
+use crate::repaint::{Crop, Repaint, softened};
 use crate::sampler::CancelToken;
 use crate::size::Size;
 use crate::wording::Note;
@@ -85,11 +85,11 @@ impl Detailing<'_> {
         let mut told = Vec::new();
         let canvas = Canvas::covering(picture.size(), 1);
         for detail in &self.config.details {
-            let mask = match &detail.thing {
-                Thing::Named(thing) => thing.draw(self.model, picture, &self.config.prompt, &canvas)?,
-                Thing::Under(mask) => mask.clone(),
+            let (mask, soft) = match &detail.thing {
+                Thing::Named(thing) => (thing.draw(self.model, picture, &self.config.prompt, &canvas)?, SOFT),
+                Thing::Under(mask) => (mask.clone(), 0.0),
             };
-            let gray = gray(&mask, &canvas)?;
+            let gray = softened(&gray(&mask, &canvas)?, self.config.soften.unwrap_or(soft))?;
             let found = self.found(detail, &gray, picture.size())?;
             if found.is_empty() {
                 notes.push(Note::from(format!("{} is too small to be repainted", named(detail))));
@@ -172,6 +172,7 @@ impl Detailing<'_> {
                 best_of: 1,
                 variation: None,
                 mask_where: None,
+                soften: None,
                 hires: None,
                 details: Vec::new(),
                 seamless: Seamless::No,
@@ -267,8 +268,8 @@ fn enlarged(size: Size, scale: f64) -> Size {
 
 /// Returns the last map that a report has of an image, at the size of a picture; `None` without maps.
 fn last_map(report: &Report, image: usize, size: Size) -> Result<Option<Raster>> {
-    let maps = report.pictures.iter().filter(|picture| picture.is_map() && picture.image == Some(image));
-    maps.last().map(|map| map.raster()?.resize(size, Filter::Bilinear)).transpose()
+    let mut maps = report.pictures.iter().filter(|picture| picture.is_map() && picture.image == Some(image));
+    maps.next_back().map(|map| map.raster()?.resize(size, Filter::Bilinear)).transpose()
 }
 
 /// Returns the colors that a run forced in one of its images.

@@ -43,6 +43,7 @@ pub struct Hires {
 
 /// The way in which a picture is enlarged before its second run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Enlarge {
     /// The pixels, by Lanczos' filter.

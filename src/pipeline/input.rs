@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::guidance::{Picture, Report};
 use crate::model::Model;
 use crate::raster::{Filter, Raster};
-use crate::repaint::{Repaint, Seam, with_colors};
+use crate::repaint::{Repaint, Seam, softened, with_colors};
 use crate::sampler::Origin;
 use crate::wording::Remedy;
 use serde_json::json;
@@ -15,6 +15,9 @@ use tch::{Kind, Tensor};
 /// Width in pixels of the band inside a mask in which new and kept pixels are blended. It is the side of a latent cell,
 /// the smallest thing that a network repaints.
 pub(super) const FEATHER: f64 = 8.0;
+
+/// Width in pixels of the soft edge around things that are found.
+pub(super) const SOFT: f64 = 8.0;
 
 /// The picture that a run starts from, and the part of it that the run repaints.
 pub(super) struct Input {
@@ -59,8 +62,10 @@ impl Input {
         canvas: &Canvas,
     ) -> Result<Self> {
         let feather = config.feather.unwrap_or(FEATHER);
-        if !(0.0..=4096.0).contains(&feather) {
-            return Err(Error::parameter("feather", feather, "0 (a hard border) to 4096 pixels; 8 is usual"));
+        for (name, pixels) in [("feather", feather), ("soften", config.soften.unwrap_or(SOFT))] {
+            if !(0.0..=4096.0).contains(&pixels) {
+                return Err(Error::parameter(name, pixels, "0 (a hard border) to 4096 pixels; 8 is usual"));
+            }
         }
         let gray = match (mask, &config.mask_where, picture) {
             (Some(_), Some(_), _) => {
@@ -72,9 +77,11 @@ impl Input {
                 return Err(Error::parameter("mask_where", "given without a picture", expected));
             }
             (None, Some(thing), Some(picture)) => {
-                Some(gray(&thing.draw(model, picture, &config.prompt, canvas)?, canvas)?)
+                let found = gray(&thing.draw(model, picture, &config.prompt, canvas)?, canvas)?;
+                Some(softened(&found, config.soften.unwrap_or(SOFT))?)
             }
-            (mask, None, _) => mask.map(|mask| gray(mask, canvas)).transpose()?,
+            (Some(mask), None, _) => Some(softened(&gray(mask, canvas)?, config.soften.unwrap_or_default())?),
+            (None, None, _) => None,
         };
         let picture = picture.map(|picture| canvas.lay(picture, Filter::Lanczos)).transpose()?;
         let repaint = match (&picture, &gray) {

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 /// use impasto::pipeline::{MaskWhere, Pipeline};
 /// let mut pipeline = Pipeline::builder().build()?;
 /// let first = pipeline.request("1girl, red hair, blue shirt").seed(7).steps(8).run()?;
-/// let shirt = MaskWhere { grow: 4.0, soften: 16.0, ..MaskWhere::new("shirt") };
+/// let shirt = MaskWhere { grow: 4.0, ..MaskWhere::new("shirt") };
 /// let request = pipeline.request("1girl, red hair, green shirt").start(first.image(0)?, 0.8).mask_where(shirt);
-/// let output = request.seed(7).steps(8).run()?;
+/// let output = request.soften(16.0).seed(7).steps(8).run()?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,12 +35,9 @@ pub struct MaskWhere {
     /// thing's outline.
     #[serde(default = "eight")]
     pub grow: f64,
-    /// Width in pixels of the soft edge around the grown thing, 0..=4096. The default is 8.
-    #[serde(default = "eight")]
-    pub soften: f64,
 }
 
-/// Returns the default of distances in pixels.
+/// Returns the default distance in pixels.
 const fn eight() -> f64 {
     8.0
 }
@@ -48,22 +45,24 @@ const fn eight() -> f64 {
 impl MaskWhere {
     /// Creates a mask of the thing that `phrase` names, with the default settings.
     pub fn new(phrase: impl Into<String>) -> Self {
-        Self { phrase: phrase.into(), description: None, grow: eight(), soften: eight() }
+        Self { phrase: phrase.into(), description: None, grow: eight() }
     }
 
-    /// Finds the thing in a picture and draws its mask at the size of `canvas`. `prompt` is the prompt of the request,
-    /// as the text encoder reads it.
+    /// Finds the thing in a picture and draws its mask in black and white, at the size of `canvas`. `prompt` is the
+    /// prompt of the request, as the text encoder reads it.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for distances out of range, or if the picture hardly shows the thing; the errors of
-    /// [`Pipeline::reference`](super::Pipeline::reference).
+    /// [`Error::Parameter`] for a distance out of range, no phrase, or if the picture hardly shows the thing; the
+    /// errors of [`Pipeline::reference`](super::Pipeline::reference).
     pub(super) fn draw(&self, model: &Model, picture: &Raster, prompt: &str, canvas: &Canvas) -> Result<Raster> {
-        for (name, distance) in [("grow", self.grow), ("soften", self.soften)] {
-            if !(0.0..=4096.0).contains(&distance) {
-                return Err(Error::parameter(name, distance, "0 to 4096 pixels; 8 is usual"));
-            }
+        if !(0.0..=4096.0).contains(&self.grow) {
+            return Err(Error::parameter("grow", self.grow, "0 to 4096 pixels; 8 is usual"));
         }
         let phrases: Vec<&str> = self.phrase.split(',').map(str::trim).filter(|phrase| !phrase.is_empty()).collect();
+        if phrases.is_empty() {
+            let expected = "a phrase that names a thing in the picture";
+            return Err(Error::parameter("mask_where", format!("{:?}", self.phrase), expected));
+        }
         let mut description = self.description.clone().unwrap_or_else(|| prompt.to_owned());
         if self.description.is_none() {
             for phrase in phrases.iter().filter(|phrase| !names(prompt, phrase)) {
@@ -78,9 +77,8 @@ impl MaskWhere {
             inside.iter_mut().zip(pixels).for_each(|(inside, [gray, ..])| *inside |= *gray >= 128);
         }
         let far = distances(&inside, Grid::new(i64::from(canvas.size.height), i64::from(canvas.size.width)));
-        // From 1 at the border of the grown thing to 0 beyond the soft edge.
-        let gray = |far: f64| 255.0 * (1.0 - (far - self.grow).max(0.0) / (self.soften + 1.0)).max(0.0);
-        Raster::from_bytes(far.into_iter().flat_map(|far| [gray(far) as u8; 3]).collect(), canvas.size)
+        let gray = |far: f64| if far <= self.grow { 255 } else { 0 };
+        Raster::from_bytes(far.into_iter().flat_map(|far| [gray(far); 3]).collect(), canvas.size)
     }
 }
 

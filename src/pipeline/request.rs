@@ -313,6 +313,13 @@ impl<'p> Request<'p> {
         self
     }
 
+    /// Gives the mask a soft edge of a width in pixels, 0..=4096, around its lighter half. The edge is gray, so it is
+    /// repainted less and less. The default is 8 for things that are found, and 0 for drawn masks.
+    pub fn soften(mut self, pixels: f64) -> Self {
+        self.config.soften = Some(pixels);
+        self
+    }
+
     /// Sets the width in pixels, 0..=4096, of the band inside the mask's border in which new and kept pixels are
     /// blended. The default is 8. 0 gives a hard border.
     pub fn feather(mut self, pixels: f64) -> Self {

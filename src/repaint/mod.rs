@@ -14,7 +14,7 @@ mod window;
 
 pub(crate) use colors::with_colors;
 pub(crate) use crop::Crop;
-pub(crate) use mask::snapped;
+pub(crate) use mask::{snapped, softened};
 pub(crate) use seam::Seam;
 
 use crate::error::Result;

@@ -71,7 +71,7 @@ remedies! {
     /// Give the latents of the run to resume.
     Resume => "give the latents to `Request::resume`",
     /// Paint a picture of the model's own size, enlarge it and start from it.
-    Enlarge => "enlarge a picture of the model's own size, and repaint it with `Request::start`",
+    Enlarge => "paint the model's own size, and a second time larger with `Request::hires`",
     /// Give a ControlNet of a repeated run.
     Net => "attach the network with `Request::net`",
     /// Attach a ControlNet that the repeated run did not have.

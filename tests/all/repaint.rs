@@ -312,8 +312,9 @@ fn grown_mask_contains_the_smaller_one() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let first = pipeline.request("1girl, red hair, blue shirt").seed(7).steps(8).run()?;
     let mut found = |grow, soften| -> Result<Raster> {
-        let thing = MaskWhere { grow, soften, ..MaskWhere::new("shirt") };
-        let output = pipeline.request(PROMPT).seed(7).steps(1).start(first.image(0)?, 1.0).mask_where(thing).run()?;
+        let thing = MaskWhere { grow, ..MaskWhere::new("shirt") };
+        let request = pipeline.request(PROMPT).seed(7).steps(1).start(first.image(0)?, 1.0).mask_where(thing);
+        let output = request.soften(soften).run()?;
         report(&output).pictures[0].raster()
     };
     let (own, grown, soft) = (found(0.0, 0.0)?, found(10.0, 0.0)?, found(0.0, 20.0)?);
@@ -335,6 +336,7 @@ fn wrong_settings_of_a_mask_are_named() -> Result<()> {
     fails(&|r| r.start(&given, 1.0).mask(&hard).feather(-1.0).run(), &["feather is -1", "0 (a hard border)"]);
     fails(&|r| r.start(&given, 1.0).mask(&hard).mask_where("shirt").run(), &["mask_where", "one of both"]);
     fails(&|r| r.mask_where("shirt").run(), &["mask_where", "a picture in which the thing is found"]);
+    fails(&|r| r.start(&given, 1.0).mask(&hard).soften(f64::NAN).run(), &["soften is NaN", "4096 pixels"]);
     let thing = MaskWhere { grow: f64::NAN, ..MaskWhere::new("shirt") };
     fails(&|r| r.start(&given, 1.0).mask_where(thing.clone()).run(), &["grow is NaN", "0 to 4096 pixels"]);
     fails(&|r| r.mask(&hard).run(), &["mask", "a picture to repaint"]);

@@ -3,13 +3,14 @@
 use crate::failure::Failure;
 use crate::outputs::Named;
 use crate::pictures::{Nets, Pictures};
-use crate::values::{Area, Force, Hint, Seed};
+use crate::values::{Area, DetailOf, Edges, Enlarged, Force, Hint, Seed};
 use crate::wording::Terminal;
 use clap::Args;
 use impasto::diffusion::solver;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
 use impasto::model::Guess;
-use impasto::pipeline::Request;
+use impasto::nn::Seamless;
+use impasto::pipeline::{Hires, MaskWhere, Request};
 use impasto::{Pipeline, Size};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -70,9 +71,36 @@ pub struct Painting {
     /// Share of the run that changes the picture to start from, above 0 and up to 1. The default is 0.6.
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Pictures to follow")]
     pub strength: Option<f64>,
-    /// A mask, white where the picture to start from is repainted.
-    #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
+    /// A mask, white where the picture to start from is repainted. Gray is repainted by a share of the last steps.
+    #[arg(long, value_name = "PICTURE", help_heading = "Repainting")]
     pub mask: Option<PathBuf>,
+    /// The thing in the picture to start from that is repainted. Several things have commas between them.
+    #[arg(long, value_name = "PHRASE", help_heading = "Repainting")]
+    pub mask_where: Option<String>,
+    /// Pixels by which the mask of --mask-where is larger than the thing. The default is 8.
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, help_heading = "Repainting")]
+    pub grow: Option<f64>,
+    /// Width in pixels of a soft edge around the mask. The default is 8 for --mask-where and 0 for --mask.
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, help_heading = "Repainting")]
+    pub soften: Option<f64>,
+    /// Pixels inside a mask in which new and kept pixels are blended. The default is 8; 0 gives a hard border.
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, help_heading = "Repainting")]
+    pub feather: Option<f64>,
+    /// Keeps the colors of the picture to start from as a whole, so that they do not drift over many rounds.
+    #[arg(long, help_heading = "Repainting")]
+    pub keep_colors: bool,
+    /// A thing that is repainted at full size in the finished picture. May be given several times. With --start and
+    /// --strength 0, nothing else changes.
+    #[arg(long, value_name = "PHRASE[=PROMPT][:STRENGTH]", help_heading = "Repainting")]
+    pub detail: Vec<DetailOf>,
+
+    /// A second run at a larger size, over the enlarged picture. The strength is 0.5 unless it is given.
+    #[arg(long, value_name = "SCALE[:STRENGTH]", help_heading = "Large pictures")]
+    pub hires: Option<Enlarged>,
+    /// Edges at which the picture continues on its opposite side, so that copies of it make a pattern.
+    #[arg(long, value_name = "EDGES", help_heading = "Large pictures")]
+    pub seamless: Option<Edges>,
+
     /// A ControlNet and the picture it follows. The net `embedded` follows lines and strokes. Repeatable.
     #[arg(long, value_name = "NET=PICTURE[:SCALE]", help_heading = "Pictures to follow")]
     pub control: Vec<Hint>,
@@ -121,6 +149,11 @@ impl Painting {
             ("--tolerance", self.tolerance.is_some(), "--map", self.map.is_some()),
             ("--strength", self.strength.is_some(), "--start", self.start.is_some()),
             ("--mask", self.mask.is_some(), "--start", self.start.is_some()),
+            ("--mask-where", self.mask_where.is_some(), "--start", self.start.is_some()),
+            ("--grow", self.grow.is_some(), "--mask-where", self.mask_where.is_some()),
+            ("--soften", self.soften.is_some(), "--mask, --mask-where or --detail", self.has_borders()),
+            ("--feather", self.feather.is_some(), "--mask, --mask-where or --detail", self.has_borders()),
+            ("--keep-colors", self.keep_colors, "--start", self.start.is_some()),
             ("--strokes", self.strokes.is_some(), "--control", !self.control.is_empty()),
         ];
         if let Some((name, _, other, _)) = needs.iter().find(|(_, given, _, there)| *given && !there) {
@@ -134,6 +167,11 @@ impl Painting {
         Ok(())
     }
 
+    /// Returns true if a part of a picture is repainted.
+    const fn has_borders(&self) -> bool {
+        self.mask.is_some() || self.mask_where.is_some() || !self.detail.is_empty()
+    }
+
     /// Checks that each setting is in its range.
     pub fn check_ranges(&self) -> Result<(), String> {
         check_range("--images", self.images, 1..=MOST_SEEDS, "1 to 100000")?;
@@ -141,9 +179,14 @@ impl Painting {
         check_range("--steps", self.steps, 1..=1000, "1 to 1000; 20 to 50 is usual")?;
         check_range("--scale", self.scale, 0.0..=f64::MAX, "0 or more; 7.5 is usual")?;
         check_range("--tolerance", self.tolerance, 0.0..=100.0, "0 to 100; 30 also accepts smooth edges")?;
-        check_range("--strength", self.strength, f64::MIN_POSITIVE..=1.0, "more than 0, up to 1; 0.5 to 0.8 is usual")?;
+        let least = if self.detail.is_empty() { f64::MIN_POSITIVE } else { 0.0 };
+        check_range("--strength", self.strength, least..=1.0, "more than 0, up to 1; 0.5 to 0.8 is usual")?;
+        for (option, pixels) in [("--grow", self.grow), ("--soften", self.soften), ("--feather", self.feather)] {
+            check_range(option, pixels, 0.0..=4096.0, "0 to 4096 pixels; 8 is usual")?;
+        }
+        let step = if self.start.is_some() { 1 } else { 8 };
         for (side, name) in self.size.iter().flat_map(|size| [(size.width, "width"), (size.height, "height")]) {
-            if side % 8 != 0 || !(8..=4096).contains(&side) {
+            if side % step != 0 || !(step..=4096).contains(&side) {
                 return Err(format!(
                     "the {name} of --size is {side}; expected a multiple of 8 from 8 to 4096, such as 512x768"
                 ));
@@ -199,6 +242,16 @@ impl Painting {
             config.size = self.size;
             config.steps = self.steps.unwrap_or(config.steps);
             config.best_of = self.seeds_each() as usize;
+            config.feather = self.feather;
+            config.keep_colors = self.keep_colors;
+            config.soften = self.soften;
+            config.mask_where = self.mask_where.as_ref().map(|phrase| {
+                let usual = MaskWhere::new(phrase);
+                MaskWhere { grow: self.grow.unwrap_or(usual.grow), ..usual }
+            });
+            config.details = self.detail.iter().map(DetailOf::detail).collect();
+            config.hires = self.hires.map(|Enlarged { scale, strength }| Hires::new(scale, strength.unwrap_or(0.5)));
+            config.seamless = self.seamless.map_or(Seamless::No, Edges::seamless);
         });
         for Force { phrase, color } in &self.force {
             request = request.guide(ColorForce::exact(phrase, *color));

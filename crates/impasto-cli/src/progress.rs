@@ -15,14 +15,17 @@ pub fn run(request: Request<'_>, label: &str, preview: Option<&Path>) -> Result<
     let bar = ProgressBar::no_length().with_message(label.to_owned());
     let template = "{msg} {bar:30} step {pos} of {len}, {eta} left {prefix}";
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let output = request.on_preview(1, |shown| show(&bar, shown, preview)).run();
+    let output = request.on_preview(1, |shown| show(&bar, label, shown, preview)).run();
     bar.finish_and_clear();
     Ok(wording::worded(output?))
 }
 
 /// Shows the step of a preview, and writes the unfinished picture to `file`.
-fn show(bar: &ProgressBar, preview: &Preview<'_>, file: Option<&Path>) -> impasto::Result<()> {
+fn show(bar: &ProgressBar, label: &str, preview: &Preview<'_>, file: Option<&Path>) -> impasto::Result<()> {
     let progress = preview.progress;
+    if progress.stage > 0 {
+        bar.set_message(format!("{label}, part {}", progress.stage + 1));
+    }
     bar.set_length(progress.total as u64);
     bar.set_position(progress.done as u64);
     if let Some(file) = file

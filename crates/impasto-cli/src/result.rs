@@ -7,6 +7,7 @@ use impasto::guidance::Swatch;
 use impasto::pipeline::Output;
 use impasto::wording::Note;
 use serde::Serialize;
+use serde_json::Value;
 use std::path::Path;
 
 /// A finished picture.
@@ -26,6 +27,10 @@ pub struct Finished<'o> {
     pub seconds: f64,
     /// Colors that were asked for and painted, with their CIEDE2000 differences.
     pub colors: Vec<&'o Swatch>,
+    /// CIEDE2000 differences across the border of the mask: of the given picture (`given`), of the new pixels as they
+    /// are (`pasted`), and of the picture (`result`). None without a mask, or if the border is smooth nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seam: Option<&'o Value>,
     /// Remarks of the model and the guidance methods.
     pub notes: &'o [Note],
 }
@@ -35,6 +40,7 @@ impl<'o> Finished<'o> {
     pub fn new(file: &'o Path, output: &'o Output, image: usize) -> Result<Self, Failure> {
         let picture = output.image(image)?;
         let config = &output.recipe().config;
+        let repaint = output.reports.iter().find(|report| report.name == "repaint");
         let of_image = |swatch: &&Swatch| swatch.image.is_none_or(|of| of == image);
         Ok(Self {
             file: file.display().to_string(),
@@ -44,6 +50,7 @@ impl<'o> Finished<'o> {
             height: picture.size().height,
             seconds: output.timing.total().as_secs_f64(),
             colors: output.reports.iter().flat_map(|report| &report.swatches).filter(of_image).collect(),
+            seam: repaint.and_then(|report| report.data.get("seams")?.get(image)),
             notes: &output.notes,
         })
     }
@@ -64,6 +71,10 @@ impl<'o> Finished<'o> {
             console::tell(format_args!("  {seed}{}×{}, {:.1} s", self.width, self.height, self.seconds));
             for Swatch { label, asked, painted, delta_e, .. } in &self.colors {
                 console::tell(format_args!("  {label}: asked {asked}, painted {painted}, ΔE {delta_e:.1}"));
+            }
+            let figure = |name| self.seam.and_then(|seam| seam.get(name)?.as_f64());
+            if let (Some(result), Some(pasted)) = (figure("result"), figure("pasted")) {
+                console::tell(format_args!("  seam: ΔE {result:.1}, {pasted:.1} without blending"));
             }
             notes.tell_after(self.notes);
         }

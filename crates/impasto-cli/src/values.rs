@@ -1,6 +1,9 @@
 //! Values of options that have parts, such as `eyes=gold`. In a file of prompts they are written in the same way.
 
+use clap::ValueEnum;
 use impasto::Rgb;
+use impasto::nn::Seamless;
+use impasto::pipeline::Detail;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -53,11 +56,62 @@ pub struct Hint {
     pub scale: Option<f64>,
 }
 
+/// A thing that is repainted at full size: `PHRASE[=PROMPT][:STRENGTH]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DetailOf {
+    pub phrase: String,
+    /// `None`: the prompt of the picture.
+    pub prompt: Option<String>,
+    /// `None`: the usual strength.
+    pub strength: Option<f64>,
+}
+
+/// A second run at a larger size: `SCALE[:STRENGTH]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Enlarged {
+    pub scale: f64,
+    /// `None`: the usual strength.
+    pub strength: Option<f64>,
+}
+
+/// The edges at which a picture continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Edges {
+    /// The left and the right edge.
+    Across,
+    /// The upper and the lower edge.
+    Down,
+    /// All edges.
+    Both,
+}
+
 /// A file and a strength: `FILE[:STRENGTH]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weighted {
     pub file: PathBuf,
     pub strength: f64,
+}
+
+impl DetailOf {
+    /// Returns the detail that is repainted.
+    pub fn detail(&self) -> Detail {
+        let usual = Detail::of(self.phrase.as_str());
+        Detail { prompt: self.prompt.clone(), strength: self.strength.unwrap_or(usual.strength), ..usual }
+    }
+}
+
+impl Edges {
+    /// Returns the setting of the library.
+    pub const fn seamless(self) -> Seamless {
+        match self {
+            Self::Across => Seamless::Across,
+            Self::Down => Seamless::Down,
+            Self::Both => Seamless::Both,
+        }
+    }
 }
 
 /// Divides a text at its first `=`; neither side may be empty.
@@ -145,6 +199,36 @@ impl FromStr for Hint {
     }
 }
 
+impl FromStr for DetailOf {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (words, strength) = numbered(text)?;
+        let (phrase, prompt) = match words.split_once('=') {
+            Some((phrase, prompt)) => (phrase.trim(), Some(prompt.trim().to_owned())),
+            None => (words.trim(), None),
+        };
+        if phrase.is_empty() || prompt.as_ref().is_some_and(String::is_empty) {
+            let expected = "PHRASE, PHRASE=PROMPT or PHRASE=PROMPT:STRENGTH, such as \"eyes=1girl, gold eyes:0.5\"";
+            return Err(format!("`{text}` has an empty part; expected {expected}"));
+        }
+        Ok(Self { phrase: phrase.into(), prompt, strength })
+    }
+}
+
+impl FromStr for Enlarged {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |part: &str| {
+            let number = part.trim().parse().ok().filter(|number: &f64| number.is_finite());
+            number.ok_or_else(|| format!("`{part}` is no number; expected SCALE or SCALE:STRENGTH, such as 2:0.4"))
+        };
+        let (scale, strength) = text.split_once(':').map_or((text, None), |(scale, strength)| (scale, Some(strength)));
+        Ok(Self { scale: number(scale)?, strength: strength.map(number).transpose()? })
+    }
+}
+
 impl FromStr for Weighted {
     type Err = String;
 
@@ -172,6 +256,19 @@ impl fmt::Display for Hint {
     }
 }
 
+impl fmt::Display for DetailOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prompt = self.prompt.as_ref().map_or_else(String::new, |prompt| format!("={prompt}"));
+        write!(f, "{}{prompt}{}", self.phrase, told(self.strength))
+    }
+}
+
+impl fmt::Display for Enlarged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.scale, told(self.strength))
+    }
+}
+
 /// Lets serde read a value from text, and write it as text.
 macro_rules! as_text {
     ($($value:ty),*) => { $(
@@ -185,7 +282,7 @@ macro_rules! as_text {
     )* };
 }
 
-as_text!(Force, Area, Hint);
+as_text!(Force, Area, Hint, DetailOf, Enlarged);
 
 #[cfg(test)]
 mod tests {
@@ -201,6 +298,12 @@ mod tests {
         }
         for text in ["canny.safetensors=edges.png:0.8", "owner/name=C:\\edges.png"] {
             assert_eq!(text.parse::<Hint>().unwrap().to_string(), text);
+        }
+        for text in ["eyes", "face:0.5", "hair=1girl, #ff0000 hair:0.6"] {
+            assert_eq!(text.parse::<DetailOf>().unwrap().to_string(), text);
+        }
+        for text in ["2", "1.5:0.4"] {
+            assert_eq!(text.parse::<Enlarged>().unwrap().to_string(), text);
         }
         assert_eq!("eyes=gold".parse::<Force>().unwrap().color, Rgb(255, 215, 0));
         assert_eq!("ink.safetensors:0.8".parse::<Weighted>().unwrap().strength, 0.8);
@@ -227,6 +330,12 @@ mod tests {
     fn broken_values_name_the_expected_form() {
         for text in ["eyes", "=gold", "eyes="] {
             assert!(text.parse::<Force>().unwrap_err().contains("PHRASE=COLOR"), "{text}");
+        }
+        for text in ["", "=a", "eyes="] {
+            assert!(text.parse::<DetailOf>().unwrap_err().contains("PHRASE=PROMPT"), "{text}");
+        }
+        for text in ["", "2:", "x", "2:nan"] {
+            assert!(text.parse::<Enlarged>().unwrap_err().contains("SCALE:STRENGTH"), "{text}");
         }
         assert!("eyes=shiny".parse::<Force>().unwrap_err().contains("shiny"));
         assert!("house".parse::<Area>().unwrap_err().contains("COLOR=PHRASE"));

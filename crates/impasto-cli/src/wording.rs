@@ -12,7 +12,7 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 28] = [
+const NAMES: [(&str, &str); 38] = [
     ("prompt", "the prompt"),
     ("second prompt", "the second prompt"),
     ("negative prompt", "--negative"),
@@ -27,6 +27,16 @@ const NAMES: [(&str, &str); 28] = [
     ("number of areas", "the number of --area"),
     ("the area's strength", "the STRENGTH of --area"),
     ("strength", "--strength"),
+    ("mask", "--mask"),
+    ("mask_where", "--mask-where"),
+    ("grow", "--grow"),
+    ("soften", "--soften"),
+    ("feather", "--feather"),
+    ("detail", "--detail"),
+    ("detail strength", "the STRENGTH of --detail"),
+    ("hires", "--hires"),
+    ("hires scale", "the SCALE of --hires"),
+    ("seamless", "--seamless"),
     ("conditioning_channels", "the number of channels that the NET of --control reads"),
     ("line art", "the PICTURE of --control"),
     ("strokes", "--strokes"),
@@ -92,8 +102,8 @@ impl Wording for Terminal {
             Remedy::Start => &["only `impasto paint` with --start and --strength can begin with it"],
             Remedy::Mask => &["only `impasto paint` with --start and --mask can repaint it"],
             Remedy::Enlarge => &[
-                "paint the model's own size, enlarge the picture, and repaint it with --start",
-                "paint the model's own size, enlarge the picture, and repaint it by `impasto paint` with --start",
+                "paint the model's own size, and a second time larger with --hires",
+                "paint the model's own size, and a second time larger by `impasto paint` with --hires",
             ],
             Remedy::Net => &["give the ControlNet with --net"],
             Remedy::Control => &["give one --net for each ControlNet of the run"],
@@ -246,7 +256,7 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 22] = [
+        let cases: [(&str, &[&str], &str); 30] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("steps", &["--steps", "0"], "--steps is 0"),
@@ -263,6 +273,14 @@ mod tests {
             ("control", &["--control", &format!("nowhere={red}")], "the NET of --control is nowhere"),
             ("start", &["--start", &red, "--strength", "0"], "--strength is 0"),
             ("strength", &["--start", &red, "--strength", "7"], "--strength is 7"),
+            ("mask_where", &["--start", &red, "--mask-where", " , "], "--mask-where is \" , \""),
+            ("grow", &["--start", &red, "--mask-where", "boat", "--grow=-1"], "--grow is -1"),
+            ("soften", &["--start", &red, "--mask-where", "boat", "--soften=-1"], "--soften is -1"),
+            ("feather", &["--detail", "boat", "--feather=-1"], "--feather is -1"),
+            ("keep_colors", &["--keep-colors"], "--keep-colors is given without --start"),
+            ("detail", &["--detail", "boat:2"], "the STRENGTH of --detail is 2"),
+            ("hires", &["--hires", "0.5"], "the SCALE of --hires is 0.5"),
+            ("seamless", &["--start", &colors, "--seamless", "both"], "--seamless is set for 256×257 pixels"),
             ("tolerance", &["--map", &red, "--area", "red=boat", "--tolerance=-1"], "--tolerance is -1"),
             ("strokes", &["--control", &format!("embedded={red}"), "--strokes", &white], "--strokes is"),
             ("sketch", &["--model", "embedded-colorizer"], "--sketch is missing; expected a sketch"),

@@ -206,6 +206,61 @@ fn mask_in_alpha_repaints_its_shape() {
 }
 
 #[test]
+fn repainting_keeps_the_pixels_outside_of_the_mask() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let prompt = "1girl, red hair, blue shirt, green background";
+    run(folder.path(), &["paint", prompt, "--seed", "7", "--steps", "8", "-o", "first.png"]);
+    let first = Raster::open(file("first.png")).unwrap();
+    first.crop(0..251, 0..203).unwrap().save(file("odd.png")).unwrap(); // a size that no cell divides
+    let mut mask = Raster::flat(Rgb(0, 0, 0), (203, 251));
+    mask.paste(&Raster::flat(Rgb(255, 255, 255), (203, 70)), 0, 181);
+    mask.save(file("mask.png")).unwrap();
+    let lower =
+        ["paint", "1girl, yellow shirt", "--start", "odd.png", "--strength", "1", "--steps", "8", "-o", "lower.png"];
+    let told = text(&run(folder.path(), &[&lower[..], &["--mask", "mask.png", "--seed", "1"]].concat()).stderr);
+    assert!(told.contains("seam: ΔE ") && told.contains("203×251"), "{told}");
+    let [given, lower] = ["odd.png", "lower.png"].map(|name| Raster::open(file(name)).unwrap());
+    let upper = |picture: &Raster| picture.crop(0..181, 0..203).unwrap();
+    assert!(upper(&given) == upper(&lower) && given != lower);
+    let told = text(&run(folder.path(), &["again", "lower.png"]).stderr);
+    assert!(told.contains("equal to lower.png in every pixel"), "{told}");
+
+    let arguments =
+        ["paint", "1girl, yellow shirt", "--start", "first.png", "--strength", "1", "--seed", "1", "--steps", "8"];
+    let thing =
+        ["--mask-where", "shirt", "--grow", "4", "--soften", "0", "--feather", "2", "--json", "-o", "thing.png"];
+    let line = &json_lines(&run(folder.path(), &[&arguments[..], &thing].concat()))[0];
+    assert!(line["seam"]["result"].is_number() || line["seam"].is_null(), "{line}");
+    let thing = Raster::open(file("thing.png")).unwrap();
+    assert!(thing.crop(0..40, 0..256).unwrap() == first.crop(0..40, 0..256).unwrap() && thing != first);
+}
+
+#[test]
+fn details_and_second_runs_are_painted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    run(
+        folder.path(),
+        &["paint", "1girl, red hair, eyes, blue shirt", "--seed", "7", "--steps", "8", "-o", "first.png"],
+    );
+    let detail =
+        ["paint", "1girl, red hair, eyes, blue shirt", "--start", "first.png", "--strength", "0", "--seed", "7"];
+    let more = ["--detail", "hair=1girl, #20c0a0 hair, eyes:0.5", "--steps", "8", "-o", "detail.png", "--json"];
+    let line = &json_lines(&run(folder.path(), &[&detail[..], &more].concat()))[0];
+    assert_eq!(line["colors"][0]["asked"], "#20c0a0", "{line}");
+    let [first, detail] = ["first.png", "detail.png"].map(|name| Raster::open(file(name)).unwrap());
+    let below = |picture: &Raster| picture.crop(240..256, 110..150).unwrap();
+    assert!(first != detail && below(&first) == below(&detail));
+    let large =
+        ["paint", "a red boat", "--size", "64x48", "--steps", "4", "--hires", "1.5:0.5", "--seamless", "across"];
+    let line = &json_lines(&run(folder.path(), &[&large[..], &["--json"]].concat()))[0];
+    assert_eq!((&line["width"], &line["height"]), (&96.into(), &72.into()));
+    let told = text(&run(folder.path(), &["info", line["file"].as_str().unwrap()]).stdout);
+    assert!(told.contains("Hires upscale: 1.5"), "{told}");
+}
+
+#[test]
 fn mistakes_are_named_with_the_way_out() {
     let folder = tempfile::tempdir().unwrap();
     let message = |arguments: &[&str], status| failure(folder.path(), arguments, status);
@@ -222,6 +277,13 @@ fn mistakes_are_named_with_the_way_out() {
     assert!(message(&["paint", "a boat", "--start", "none.png"], 1).contains("none.png"));
     assert!(message(&["paint", "a boat", "-o", "none/boat.png"], 1).contains("none: this folder does not exist"));
     assert!(message(&["paint", "a boat", "--report", "none/a.html"], 1).contains("create it first"));
+    assert!(message(&["paint", "a boat", "--mask-where", "boat"], 2).contains("--mask-where is given without --start"));
+    assert!(message(&["paint", "a boat", "--grow", "3"], 2).contains("--grow is given without --mask-where"));
+    assert!(message(&["paint", "a boat", "--feather", "3"], 2).contains("add --mask, --mask-where or --detail"));
+    assert!(message(&["paint", "a boat", "--hires", "0.5"], 1).contains("the SCALE of --hires is 0.5"));
+    assert!(message(&["paint", "a boat", "--hires", "big"], 2).contains("SCALE:STRENGTH"));
+    assert!(message(&["paint", "a boat", "--detail", "boat:2"], 1).contains("the STRENGTH of --detail is 2"));
+    assert!(message(&["paint", "a boat", "--strength", "0", "--start", "x.png"], 2).contains("--strength is 0"));
     assert!(message(&["paint", "a boat", "--force", "boat"], 2).contains("PHRASE=COLOR"));
     assert!(message(&["paint", "a boat", "--size", "wide"], 2).contains("512x768"));
     assert!(message(&["paint", "a boat", "--device", "gpu"], 2).contains("cuda"));

@@ -22,15 +22,22 @@
  * @property {string | null} start
  * @property {number} strength
  * @property {string | null} mask
+ * @property {string | null} mask_where thing in the start picture that is repainted, in place of a mask
+ * @property {number | null} soften
+ * @property {boolean} keep_colors
+ * @property {{phrase: string}[]} details
+ * @property {{scale: number, strength: number} | null} hires
+ * @property {string} seamless
  * @property {string | null} reference
  * @property {string | null} live
  * @typedef {{url: string, seed: number, width: number, height: number}} Painted
  * @typedef {{label: string, image: number | null, asked: string, painted: string, delta_e: number,
  *   mask: string | null}} Color
  * @typedef {{word: string, image: number, map: string}} Word
+ * @typedef {{smooth: number, given: number, pasted: number, result: number}} Seam
  * @typedef {{name: string, data: unknown}} Report
- * @typedef {{pictures: Painted[], colors: Color[], words: Word[], reports: Report[], notes: string[], seconds: number}}
- *   Result
+ * @typedef {{pictures: Painted[], colors: Color[], words: Word[], seams: Seam[], reports: Report[], notes: string[],
+ *   seconds: number}} Result
  * @typedef {{id: number, state: "queued" | "running" | "finished" | "failed" | "cancelled", prompt: string,
  *   live: string | null, position?: number, error?: string, result?: Result}} Job
  * @typedef {{request: Partial<Request>, notes: string[]}} Restored

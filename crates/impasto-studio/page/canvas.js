@@ -16,6 +16,7 @@ import { Surface } from "./layers.js";
  * @property {Point} middle the middle of the last two points, up to which the stroke is drawn
  * @property {number} width width at the last point
  * @property {Box} box the area that the stroke covers
+ * @property {Point[] | null} outline the points of a lasso; null for a brush or an eraser
  */
 
 /** Colors of the canvas. The paper is white on a dark page too. Masks are painted with the paper's white. */
@@ -84,7 +85,8 @@ export class CanvasView {
     const color = drawing.tool === "eraser" || isPenEraser ? null : colors[drawing.chosenLayer];
     const box = { ...point, width: 0, height: 0 };
     const width = this.#widthOf(event);
-    this.#stroke = { pointer: event.pointerId, surface, color, last: point, middle: point, width, box };
+    const outline = drawing.tool === "lasso" ? [point] : null;
+    this.#stroke = { pointer: event.pointerId, surface, color, last: point, middle: point, width, box, outline };
     this.#extend(this.#stroke, point);
   }
 
@@ -106,7 +108,8 @@ export class CanvasView {
     const stroke = this.#stroke;
     if (stroke?.pointer !== event.pointerId) return;
     this.#extend(stroke, this.#pointOf(event));
-    this.#extend(stroke, stroke.last); // from the middle up to the last point
+    if (stroke.outline) fill(stroke, stroke.outline);
+    else this.#extend(stroke, stroke.last); // from the middle up to the last point
     this.#stroke = null;
     const { surface, box } = stroke;
     const x = Math.max(0, Math.floor(box.x)), y = Math.max(0, Math.floor(box.y));
@@ -121,7 +124,12 @@ export class CanvasView {
    * @param {Point} point
    */
   #extend(stroke, point) {
-    const { surface: { context }, color, last, width } = stroke;
+    const { surface: { context }, color, last, width, outline } = stroke;
+    if (outline) {
+      outline.push(point);
+      stroke.last = point;
+      return this.#renderSoon();
+    }
     const middle = { x: (last.x + point.x) / 2, y: (last.y + point.y) / 2 };
     context.save();
     context.globalCompositeOperation = color ? "source-over" : "destination-out";
@@ -188,7 +196,8 @@ export class CanvasView {
 
   #render() {
     const view = this.#view;
-    const { width, height, start, strokes, lineArt, mask, areaLayer, areas, chosenArea, chosenLayer } = this.#drawing;
+    const { width, height, start, strokes, lineArt, mask, soften, areaLayer, areas } = this.#drawing;
+    const { chosenArea, chosenLayer } = this.#drawing;
     const draw = (/** @type {Picture} */ picture, opacity = 1) => {
       view.globalAlpha = opacity;
       view.drawImage(picture, 0, 0, width, height);
@@ -206,8 +215,47 @@ export class CanvasView {
       const isChosen = area === chosenArea && chosenLayer === "areas";
       draw(area.surface.tinted(area.color, this.#scratch), isChosen ? CHOSEN_OPACITY : AREA_OPACITY);
     }
+    // Browsers without filters show a hard edge. The library makes the soft edge of the painted mask in any case.
+    if (soften > 0) view.filter = `blur(${soften / 2}px)`;
     if (mask.isVisible) draw(mask.surface.tinted(MASK, this.#scratch), MASK_OPACITY);
+    view.filter = "none";
+    if (this.#stroke?.outline) this.#trace(this.#stroke.outline);
   }
+
+  /**
+   * Shows the outline of a lasso.
+   * @param {Point[]} outline
+   */
+  #trace(outline) {
+    const view = this.#view;
+    view.beginPath();
+    for (const { x, y } of outline) view.lineTo(x, y);
+    view.closePath();
+    // Two colors, so that one of both is seen on any picture.
+    for (const [color, dash] of /** @type {[string, number[]][]} */ ([[PAPER, []], [INK, [4, 4]]])) {
+      view.strokeStyle = color;
+      view.setLineDash(dash);
+      view.stroke();
+    }
+    view.setLineDash([]);
+  }
+}
+
+/**
+ * Fills what a lasso surrounds.
+ * @param {Stroke} stroke
+ * @param {Point[]} outline
+ */
+function fill(stroke, outline) {
+  const { surface: { context }, color } = stroke;
+  context.save();
+  context.globalCompositeOperation = color ? "source-over" : "destination-out";
+  context.fillStyle = color ?? INK;
+  context.beginPath();
+  for (const { x, y } of outline) context.lineTo(x, y);
+  context.fill();
+  context.restore();
+  stroke.box = covering(stroke.box, outline, 1);
 }
 
 /**

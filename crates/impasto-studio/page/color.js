@@ -41,6 +41,7 @@ export class ColorPopover {
   #colors = [];
   /** @type {(color: string | null) => void} */
   #choose = () => {};
+  #repaint = () => {};
 
   constructor() {
     this.#picker.addEventListener("input", () => this.#show(this.#picker.value));
@@ -55,16 +56,21 @@ export class ColorPopover {
       if (color) this.#close(color);
     });
     byId("color-clear", HTMLButtonElement).addEventListener("click", () => this.#close(null));
+    byId("color-repaint", HTMLButtonElement).addEventListener("click", () => {
+      this.#popover.hidePopover();
+      this.#repaint();
+    });
   }
 
   /**
    * Opens the popover beside an element.
    * @param {Element} anchor
-   * @param {{word: string, color: string | null, choose: (color: string | null) => void}} options
-   *   `choose` gets the color, or null for no color
+   * @param {{word: string, color: string | null, choose: (color: string | null) => void, repaint: () => void}} options
+   *   `choose` gets the color, or null for no color; `repaint` is called to repaint the word's thing alone
    */
-  open(anchor, { word, color, choose }) {
+  open(anchor, { word, color, choose, repaint }) {
     this.#choose = choose;
+    this.#repaint = repaint;
     this.#title.textContent = `Color of “${word}”`;
     this.#show(color ?? this.#colors[0] ?? "#ffd700");
     this.#recent.replaceChildren(...this.#colors.map((recent) => this.#swatch(recent)));

@@ -3,7 +3,7 @@ import { UndoStack } from "./undo.js";
 
 /**
  * @typedef {"line-art" | "strokes" | "areas" | "mask"} LayerName
- * @typedef {"brush" | "eraser"} Tool
+ * @typedef {"brush" | "eraser" | "lasso"} Tool
  * @typedef {import("./layers.js").Box} Box
  * @typedef {import("./layers.js").Picture} Picture
  */
@@ -36,6 +36,8 @@ export class Drawing {
   chosenLayer = "line-art";
   /** @type {Tool} */
   tool = "brush";
+  /** Width in pixels of the soft edge around the mask. */
+  soften = 0;
   /** Color of the strokes that are drawn next. */
   color = "#000000";
   /** @type {HTMLCanvasElement | null} the start picture in this size, which is shown below the layers */
@@ -163,6 +165,7 @@ export class Drawing {
       line_art: isUsed(this.lineArt) ? this.lineArt.surface.over(PAPER) : null,
       strokes: isUsed(this.strokes) ? this.strokes.surface.toDataURL() : null,
       mask: this.start && isUsed(this.mask) ? this.mask.surface.over(BLACK) : null,
+      soften: this.soften || null,
       areas: areas.map((area) => ({
         phrase: area.phrase.trim(),
         strength: area.strength,
@@ -173,10 +176,11 @@ export class Drawing {
 
   /**
    * Replaces everything that is drawn.
-   * @param {{lineArt: Picture | null, strokes: Picture | null, mask: Picture | null,
+   * @param {{lineArt: Picture | null, strokes: Picture | null, mask: Picture | null, soften: number,
    *   areas: {phrase: string, strength: number, mask: Picture}[]}} pictures
    */
-  restore({ lineArt, strokes, mask, areas }) {
+  restore({ lineArt, strokes, mask, soften, areas }) {
+    this.soften = soften;
     this.areas = areas.map(({ phrase, strength }, index) =>
       Object.assign(new Area(new Surface(this.width, this.height), phrase, index), { strength }));
     this.chosenArea = this.areas[0] ?? null;

@@ -9,7 +9,8 @@ import { cancelJob, getJob, Refusal, submit } from "./api.js";
  * @typedef {object} Listener
  * @property {(position: number) => void} queued
  * @property {() => void} started
- * @property {(done: number, total: number, picture: string) => void} step
+ * @property {(part: number, done: number, total: number, picture: string) => void} step `part` counts the runs of a
+ *   request with details or a second run, from 1
  * @property {(job: Job) => void} finished called with a job that has a result
  * @property {() => void} disconnected called when the connection is lost; the browser connects again
  * @property {(error: string) => void} failed
@@ -113,7 +114,7 @@ export class Painter {
     const on = (name, act) => events.addEventListener(name, (event) => act(event.data ? JSON.parse(event.data) : {}));
     on("queued", ({ position }) => this.#listener.queued(position));
     on("started", () => this.#listener.started());
-    on("step", ({ done, total, picture }) => this.#listener.step(done, total, picture));
+    on("step", ({ part, done, total, picture }) => this.#listener.step(part, done, total, picture));
     on("finished", (job) => this.#end(() => this.#listener.finished(job)));
     on("failed", ({ error }) => this.#end(() => this.#listener.failed(error)));
     on("cancelled", () => this.#end(() => this.#listener.cancelled()));

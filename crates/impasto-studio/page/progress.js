@@ -43,13 +43,14 @@ export class RunBar {
   }
 
   /**
+   * @param {number} part
    * @param {number} done
    * @param {number} total
    */
-  step(done, total) {
+  step(part, done, total) {
     this.#bar.max = total;
     this.#bar.value = done;
-    this.#text.textContent = `step ${done} of ${total}`;
+    this.#text.textContent = `${part > 1 ? `part ${part}, ` : ""}step ${done} of ${total}`;
   }
 
   /**

@@ -101,7 +101,8 @@ export class PromptEditor {
 
   /**
    * @param {import("./color.js").ColorPopover} popover
-   * @param {{typed: () => void, colored: () => void, looked: (word: string | null) => void}} listener
+   * @param {{typed: () => void, colored: () => void, looked: (word: string | null) => void,
+   *   repaint: (word: string) => void}} listener
    *   `looked` gets the word under the pointer or with the focus, or null
    */
   constructor(popover, listener) {
@@ -172,6 +173,7 @@ export class PromptEditor {
       this.#listener.looked(null);
       this.#listener.colored();
     };
-    this.#popover.open(button, { word: word.text, color: word.color?.value ?? word.phraseColor, choose });
+    const repaint = () => this.#listener.repaint(word.text);
+    this.#popover.open(button, { word: word.text, color: word.color?.value ?? word.phraseColor, choose, repaint });
   }
 }

@@ -46,6 +46,13 @@ export function showReport(entry, lay) {
   const seconds = `${Number(result.seconds.toFixed(result.seconds < 10 ? 1 : 0))} s`;
   const without = colors.length > 0 ? "" : ". No colors were asked for.";
   byId("summary", HTMLElement).textContent = `Seed ${seed}, ${seconds}${without}`;
+  const seam = byId("seam", HTMLElement);
+  const measured = result.seams[entry.image];
+  seam.hidden = !measured;
+  if (measured) {
+    const [now, pasted] = [rounded(measured.result), rounded(measured.pasted)];
+    seam.textContent = `Seam of the mask: ΔE ${now} (${pasted} without blending). Below ${VISIBLE} it is hardly seen.`;
+  }
   byId("report", HTMLElement).replaceChildren(...colorItems(colors, lay));
   byId("notes", HTMLElement).replaceChildren(...result.notes.map((note) => create("li", {}, note)));
   const forces = result.reports.filter(({ name }) => name.startsWith("ColorForce"));

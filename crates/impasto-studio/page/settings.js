@@ -22,6 +22,12 @@ export class Settings {
   #strength = byId("strength", HTMLInputElement);
   #strengthText = byId("strength-text", HTMLOutputElement);
   #exactStrokes = byId("exact-strokes", HTMLInputElement);
+  #keepColors = byId("keep-colors", HTMLInputElement);
+  #larger = byId("larger", HTMLDetailsElement);
+  #hires = byId("hires", HTMLSelectElement);
+  #hiresStrength = byId("hires-strength", HTMLInputElement);
+  #details = byId("details", HTMLInputElement);
+  #seamless = byId("seamless", HTMLSelectElement);
   #listener;
   #isLocked = false;
   #isLive = false;
@@ -33,7 +39,8 @@ export class Settings {
     for (const field of [this.#seed, this.#steps, this.#guidance, this.#liveSteps, this.#width, this.#height]) {
       field.addEventListener("change", () => snap(field));
     }
-    const others = [this.#sampler, this.#strength, this.#exactStrokes];
+    const larger = [this.#hires, this.#hiresStrength, this.#details, this.#seamless];
+    const others = [this.#sampler, this.#strength, this.#exactStrokes, this.#keepColors, ...larger];
     for (const field of [this.#seed, this.#steps, this.#guidance, this.#liveSteps, ...others]) {
       field.addEventListener("change", changed);
     }
@@ -110,6 +117,12 @@ export class Settings {
       guidance_scale: numberOf(this.#guidance),
       exact_strokes: this.#exactStrokes.checked,
       strength: Number(this.#strength.value),
+      keep_colors: this.#keepColors.checked,
+      hires: this.#hires.value
+        ? { scale: Number(this.#hires.value), strength: Number(this.#hiresStrength.value) }
+        : null,
+      details: this.#details.value.trim() ? [{ phrase: this.#details.value.trim() }] : [],
+      seamless: this.#seamless.value,
     };
   }
 
@@ -122,7 +135,9 @@ export class Settings {
    * Shows the settings of a request. Fields stay unchanged if the request has no value for them.
    * @param {Partial<Request>} request
    */
-  restore({ seed, images, steps, sampler, guidance_scale: guidance, width, height, exact_strokes: exact, strength }) {
+  restore(request) {
+    const { seed, images, steps, sampler, guidance_scale: guidance, width, height, exact_strokes: exact } = request;
+    const { strength, keep_colors: keepsColors, hires, details, seamless } = request;
     const put = (/** @type {HTMLInputElement} */ field, /** @type {number | null | undefined} */ value) => {
       if (value === null || value === undefined) return;
       field.value = String(value);
@@ -136,6 +151,12 @@ export class Settings {
     put(this.#strength, strength);
     this.#strengthText.value = this.#strength.value;
     this.#exactStrokes.checked = exact ?? true;
+    this.#keepColors.checked = keepsColors ?? false;
+    offer(this.#hires, String(hires?.scale ?? ""));
+    put(this.#hiresStrength, hires?.strength);
+    this.#details.value = (details ?? []).map(({ phrase }) => phrase).join(", ");
+    this.#seamless.value = seamless ?? "no";
+    this.#larger.open ||= Boolean(hires || details?.length || (seamless ?? "no") !== "no");
     offer(this.#images, String(images ?? 1));
     offer(this.#sampler, sampler ?? "");
     if (seed !== null && seed !== undefined) this.isLocked = true;

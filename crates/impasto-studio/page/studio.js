@@ -32,7 +32,8 @@ import { Toolbar } from "./toolbar.js";
  */
 const DRAFT = "impasto-studio";
 /** Request without pictures. */
-const NO_PICTURES = { line_art: null, strokes: null, areas: [], start: null, mask: null, reference: null };
+const NO_PICTURES =
+  { line_art: null, strokes: null, areas: [], start: null, mask: null, mask_where: null, reference: null };
 /** Pause in typing, in milliseconds, after which a live view is painted. */
 const TYPING_PAUSE = 300;
 
@@ -44,8 +45,8 @@ class Studio {
   #painter = new Painter({
     queued: (position) => this.#run.queued(position),
     started: () => this.#run.started(),
-    step: (done, total, picture) => {
-      this.#run.step(done, total);
+    step: (part, done, total, picture) => {
+      this.#run.step(part, done, total);
       if (picture) this.#picture.preview(picture);
     },
     disconnected: () => this.#run.disconnected(),
@@ -71,6 +72,7 @@ class Studio {
     },
     colored: () => this.#repaint(),
     looked: (word) => this.#picture.look(word),
+    repaint: (word) => this.#attempt(this.#repaintWord(word)),
   });
   #negative = byId("negative", HTMLTextAreaElement);
   #start = new PictureSlot("start", () => {
@@ -79,6 +81,9 @@ class Studio {
   });
   #reference = new PictureSlot("reference", () => this.#repaint());
   #settings = new Settings({ changed: () => this.#repaint(), resized: () => this.#resize() });
+  #repaints = byId("repaints", HTMLElement);
+  /** @type {string | null} the thing in the start picture that is repainted */
+  #maskWhere = null;
   #live = byId("live", HTMLInputElement);
   /** Name of the live view. Without HTTPS, browsers have no `crypto.randomUUID`. */
   #view = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(16)).join("-");
@@ -98,6 +103,10 @@ class Studio {
       event.preventDefault();
       this.#paint();
     });
+    within(this.#repaints, "button", HTMLButtonElement).addEventListener("click", () => {
+      this.#setMaskWhere(null);
+      this.#repaint();
+    });
     byId("restore", HTMLButtonElement).addEventListener("click", () => this.#restoreShown());
     byId("use", HTMLButtonElement).addEventListener("click", () => {
       if (this.#picture.entry) this.#attempt(this.#use(this.#picture.entry.png));
@@ -111,6 +120,7 @@ class Studio {
       keys: {
         b: () => this.#toolbar.chooseTool("brush"),
         e: () => this.#toolbar.chooseTool("eraser"),
+        l: () => this.#toolbar.chooseTool("lasso"),
         "[": () => this.#toolbar.changeSize(-1),
         "]": () => this.#toolbar.changeSize(1),
         1: () => this.#toolbar.chooseLayer("line-art"),
@@ -228,11 +238,15 @@ class Studio {
 
   /** @returns {Request} */
   #request() {
+    const drawn = this.#drawing.request();
+    const maskWhere = this.#drawing.start ? this.#maskWhere : null;
     return {
       prompt: this.#prompt.text,
       negative: this.#negative.value,
       ...this.#settings.request(),
-      ...this.#drawing.request(),
+      ...drawn,
+      mask: maskWhere ? null : drawn.mask,
+      mask_where: maskWhere,
       start: this.#drawing.start?.toDataURL("image/png") ?? null,
       reference: this.#reference.within(this.#side),
       live: null,
@@ -295,7 +309,30 @@ class Studio {
     const { width, height } = this.#drawing;
     this.#drawing.start = this.#start.covering(width, height);
     byId("strength-field", HTMLElement).hidden = !this.#start.picture;
+    if (!this.#start.picture) this.#setMaskWhere(null);
     this.#drawing.update();
+  }
+
+  /** @param {string | null} word the thing in the start picture that is repainted; null for the whole picture */
+  #setMaskWhere(word) {
+    this.#maskWhere = word;
+    this.#repaints.hidden = !word;
+    within(this.#repaints, "b", HTMLElement).textContent = word ?? "";
+  }
+
+  /**
+   * Repaints the thing of a word alone: in the start picture, or else in the picture that is shown.
+   * @param {string} word
+   */
+  async #repaintWord(word) {
+    if (!this.#start.picture) {
+      if (!this.#picture.entry) throw new Error("There is no picture to repaint. Paint one, or open one.");
+      this.#start.set(await decoded(URL.createObjectURL(this.#picture.entry.png)));
+    }
+    this.#setMaskWhere(word);
+    this.#updateStart();
+    this.#messages.tell(`Only “${word}” of the start picture is repainted. Change the prompt, and paint.`, {});
+    this.#repaint();
   }
 
   /** Returns the first phrase of the prompt that has no area yet. */
@@ -354,9 +391,12 @@ class Studio {
     this.#negative.closest("details")?.toggleAttribute("open", this.#negative.value !== "");
     this.#start.set(pictures[3]);
     this.#reference.set(pictures[4]);
+    this.#setMaskWhere(request.start ? (request.mask_where ?? null) : null);
     this.#settings.restore(request);
     const painted = areas.map(({ phrase, strength }, index) => ({ phrase, strength, mask: masks[index] }));
-    this.#drawing.restore({ lineArt: pictures[0], strokes: pictures[1], mask: pictures[2], areas: painted });
+    const [lineArt, strokesDrawn, maskDrawn] = pictures;
+    const soften = request.soften ?? 0;
+    this.#drawing.restore({ lineArt, strokes: strokesDrawn, mask: maskDrawn, soften, areas: painted });
     this.#offerPhrases();
   }
 

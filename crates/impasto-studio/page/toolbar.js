@@ -9,7 +9,7 @@ import { byId, press } from "./dom.js";
 /** @type {LayerName[]} */
 const LAYERS = ["line-art", "strokes", "areas", "mask"];
 /** @type {Tool[]} */
-const TOOLS = ["brush", "eraser"];
+const TOOLS = ["brush", "eraser", "lasso"];
 
 const HINTS = {
   "line-art": "Black lines on white paper. The picture follows them.",
@@ -26,6 +26,8 @@ export class Toolbar {
   #color = byId("brush-color", HTMLInputElement);
   #size = byId("brush-size", HTMLInputElement);
   #sizeText = byId("brush-size-text", HTMLOutputElement);
+  #soften = byId("soften", HTMLInputElement);
+  #softenText = byId("soften-text", HTMLOutputElement);
   #hint = byId("layer-hint", HTMLElement);
   #undo = byId("undo", HTMLButtonElement);
   #redo = byId("redo", HTMLButtonElement);
@@ -50,6 +52,11 @@ export class Toolbar {
     this.#redo.addEventListener("click", () => drawing.redo());
     byId("clear-layer", HTMLButtonElement).addEventListener("click", () => drawing.clear());
     this.#size.addEventListener("input", () => this.#setSize(Number(this.#size.value)));
+    this.#soften.addEventListener("input", () => {
+      drawing.soften = Number(this.#soften.value);
+      drawing.update();
+    });
+    this.#soften.addEventListener("change", () => drawing.changed());
     this.#color.addEventListener("input", () => (drawing.color = this.#color.value));
     drawing.color = this.#color.value;
   }
@@ -100,6 +107,8 @@ export class Toolbar {
     this.#size.max = String(Math.max(16, Math.round(width / 3)));
     this.#size.value = String(layer.size);
     this.#sizeText.value = String(layer.size);
+    byId("soften-field", HTMLElement).hidden = chosenLayer !== "mask";
+    this.#soften.value = this.#softenText.value = String(this.#drawing.soften);
     this.#color.disabled = chosenLayer !== "strokes";
     this.#undo.disabled = !canUndo;
     this.#redo.disabled = !canRedo;

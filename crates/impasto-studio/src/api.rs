@@ -211,7 +211,9 @@ fn message(job: &Description) -> sse::Event {
     let (name, data) = match &job.event {
         Event::Queued { position } => ("queued", json!({ "position": position })),
         Event::Started => ("started", json!({})),
-        Event::Step { done, total, picture } => ("step", json!({ "done": done, "total": total, "picture": **picture })),
+        Event::Step { part, done, total, picture } => {
+            ("step", json!({ "part": part, "done": done, "total": total, "picture": **picture }))
+        }
         Event::Finished(_) => ("finished", with_result(job)),
         Event::Failed(error) => ("failed", json!({ "error": **error })),
         Event::Cancelled => ("cancelled", json!({})),

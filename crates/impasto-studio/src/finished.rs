@@ -102,11 +102,14 @@ fn describe(id: u64, output: &Output, words: Option<&WordMaps>) -> Result<Value>
             "mask": mean_map(report, swatch.image)?.map(|mask| mask.data_url()).transpose()?,
         }));
     }
+    let repaint = output.reports.iter().find(|report| report.name == "repaint");
+    let seams = repaint.and_then(|report| report.data.get("seams").cloned()).unwrap_or_else(|| json!([]));
     let reports = output.reports.iter().map(|report| json!({ "name": report.name, "data": report.data }));
     Ok(json!({
         "pictures": painted,
         "colors": colors,
         "words": maps,
+        "seams": seams,
         "reports": reports.collect::<Vec<Value>>(),
         "notes": output.notes.iter().map(|note| note.worded(&Page)).collect::<Vec<_>>(),
         "seconds": output.timing.total().as_secs_f64(),

@@ -1,18 +1,20 @@
 //! [`Painter`]: the run of a request.
 
 use crate::finished::Finished;
+use crate::options::Options;
 use crate::queue::{Event, Queue};
-use crate::request::{Area, JobRequest};
+use crate::request::{Area, DetailRequest, JobRequest};
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
 use impasto::model::Guess;
 use impasto::nn::ControlNet;
+use impasto::pipeline::{Detail, MaskWhere};
 use impasto::raster::Layer;
 use impasto::saliency::Daam;
 use impasto::sampler::CancelToken;
 use impasto::{Control, Error, Model, Pipeline, Raster, Result, Size, Source};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A pipeline, and the ControlNet that follows line art and strokes on its model.
 pub struct Painter {
@@ -37,11 +39,12 @@ impl Painter {
         id: u64,
         asked: &JobRequest,
         token: &CancelToken,
-        limit: Duration,
+        options: &Options,
         queue: &Queue,
     ) -> Result<Finished> {
         let colorizes = self.pipeline.model().colorizes();
-        let size = asked.width.zip(asked.height).map(Size::from);
+        let (size, limit) = (asked.width.zip(asked.height).map(Size::from), options.run);
+        self.check_enlarged(asked, size, options.side)?;
         let drawing = self.drawing(asked, size)?;
         let mut forces = match &asked.strokes {
             Some(strokes) if asked.exact_strokes => ColorForce::painted(&Strokes::of(strokes.clone()))?,
@@ -61,6 +64,11 @@ impl Painter {
                 config.solver_named.clone_from(&asked.sampler);
                 config.guidance_scale = asked.guidance_scale;
                 config.size = size;
+                config.mask_where = asked.mask_where.as_ref().map(MaskWhere::new);
+                (config.soften, config.feather) = (asked.soften, asked.feather);
+                (config.keep_colors, config.seamless) = (asked.keep_colors, asked.seamless);
+                config.details = asked.details.iter().map(detail).collect();
+                config.hires.clone_from(&asked.hires);
             })
             .on_preview(1, |preview| {
                 if begun.elapsed() > limit {
@@ -74,7 +82,8 @@ impl Painter {
                 let first = preview.pictures()?.into_iter().next();
                 let picture = first.map(|picture| picture.data_url()).transpose()?.unwrap_or_default().into();
                 let progress = preview.progress;
-                queue.tell(id, Event::Step { done: progress.done, total: progress.total, picture });
+                let (part, done, total) = (progress.stage + 1, progress.done, progress.total);
+                queue.tell(id, Event::Step { part, done, total, picture });
                 Ok(())
             });
         if !colorizes {
@@ -113,6 +122,21 @@ impl Painter {
         Finished::of(id, asked, output, (!colorizes).then_some(&words))
     }
 
+    /// Checks that a second run makes no larger picture than a side of `most` pixels.
+    fn check_enlarged(&self, asked: &JobRequest, size: Option<Size>, most: u32) -> Result<()> {
+        let defaults = self.pipeline.model().defaults();
+        let size = size.unwrap_or(Size::new(defaults.width, defaults.height));
+        let longest = f64::from(size.width.max(size.height));
+        match &asked.hires {
+            Some(hires) if longest * hires.scale > f64::from(most) => {
+                let expected =
+                    format!("at most {:.2}, so that no side is longer than {most} pixels", f64::from(most) / longest);
+                Err(Error::parameter("hires scale", hires.scale, expected))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the drawing that the ControlNet follows: the line art with all strokes, or the strokes alone if they are
     /// not exact; otherwise `None`.
     fn drawing(&self, asked: &JobRequest, size: Option<Size>) -> Result<Option<Drawing>> {
@@ -140,6 +164,12 @@ impl Painter {
             _ => None,
         })
     }
+}
+
+/// Returns the detail that a request asks for.
+fn detail(asked: &DetailRequest) -> Detail {
+    let usual = Detail::of(asked.phrase.as_str());
+    Detail { prompt: asked.prompt.clone(), strength: asked.strength.unwrap_or(usual.strength), ..usual }
 }
 
 /// Returns true if a ControlNet can follow line art and strokes on this model. The only such ControlNet is made for the

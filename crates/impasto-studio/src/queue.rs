@@ -18,7 +18,7 @@ pub enum Event {
     /// The worker has begun.
     Started,
     /// A step was taken.
-    Step { done: usize, total: usize, picture: Arc<str> },
+    Step { part: usize, done: usize, total: usize, picture: Arc<str> },
     /// The pictures are there.
     Finished(Arc<Finished>),
     /// The job failed; a sentence says why.

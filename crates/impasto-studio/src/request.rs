@@ -6,7 +6,8 @@ use crate::wording::Page;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use impasto::diffusion::solver;
-use impasto::pipeline::Infotext;
+use impasto::nn::Seamless;
+use impasto::pipeline::{Hires, Infotext};
 use impasto::raster::Layer;
 use impasto::wording::Wording;
 use impasto::{Raster, Size};
@@ -50,6 +51,20 @@ pub struct JobRequest {
     /// Mask, white where the picture to start from is repainted. The shape may also be in the transparency.
     #[serde(deserialize_with = "mask_if_given")]
     pub mask: Option<Raster>,
+    /// Thing in the picture to start from that is repainted, in place of a mask; several have commas between them.
+    pub mask_where: Option<String>,
+    /// Width in pixels of a soft edge around the mask; `None`: 8 for things that are found, and 0 for masks.
+    pub soften: Option<f64>,
+    /// Width in pixels of the band inside the mask in which new and kept pixels are blended; `None`: 8.
+    pub feather: Option<f64>,
+    /// True if the colors of the picture to start from are kept as a whole.
+    pub keep_colors: bool,
+    /// Things that are repainted at full size in the finished picture.
+    pub details: Vec<DetailRequest>,
+    /// Second run at a larger size.
+    pub hires: Option<Hires>,
+    /// Edges at which the picture continues on its opposite side.
+    pub seamless: Seamless,
     /// Picture from which the colors are taken.
     pub reference: Option<Raster>,
     /// Name of a live view. A later job of the same view cancels the earlier ones.
@@ -70,6 +85,20 @@ pub struct Area {
     pub mask: Raster,
 }
 
+/// A thing that is repainted at full size in the finished picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetailRequest {
+    /// The phrase that names the thing; several have commas between them.
+    pub phrase: String,
+    /// Description of the repainted part; `None`: the prompt of the request.
+    #[serde(default)]
+    pub prompt: Option<String>,
+    /// Share of the steps that change the part, above 0 and up to 1; `None`: the usual share.
+    #[serde(default)]
+    pub strength: Option<f64>,
+}
+
 /// Reads a mask, whose shape may be in its transparency.
 fn mask<'de, D: Deserializer<'de>>(from: D) -> Result<Raster, D::Error> {
     Layer::deserialize(from).map(|layer| layer.mask())
@@ -88,6 +117,8 @@ const fn usual() -> f64 {
 const LARGEST_SEED: u64 = (1 << 53) - 1;
 /// Maximum number of areas of a request.
 const MOST_AREAS: usize = 16;
+/// Maximum number of details of a request.
+const MOST_DETAILS: usize = 8;
 /// Maximum number of pixels of all pictures of a request together, as a multiple of the square of [`Options::side`].
 const MOST_PIXELS: u64 = 32;
 /// Longest prompt in bytes.
@@ -114,6 +145,13 @@ impl Default for JobRequest {
             start: None,
             strength: 0.6,
             mask: None,
+            mask_where: None,
+            soften: None,
+            feather: None,
+            keep_colors: false,
+            details: Vec::new(),
+            hires: None,
+            seamless: Seamless::No,
             reference: None,
             live: None,
         }
@@ -163,7 +201,9 @@ impl JobRequest {
         self.check_texts()?;
         within("images", self.images, 1, options.images)?;
         within("steps", self.steps.unwrap_or(1), 1, options.steps)?;
+        within("steps", self.hires.as_ref().and_then(|hires| hires.steps).unwrap_or(1), 1, options.steps)?;
         within("areas", self.areas.len(), 0, MOST_AREAS)?;
+        within("details", self.details.len(), 0, MOST_DETAILS)?;
         for (field, side) in [("width", self.width), ("height", self.height)] {
             within(field, side.unwrap_or(1) as usize, 1, options.side as usize)?;
         }
@@ -171,8 +211,10 @@ impl JobRequest {
             return Err(format!("{} is {seed}; expected 0 to {LARGEST_SEED}", Page.name("seed")));
         }
         self.check_pictures(options)?;
-        if self.mask.is_some() && self.start.is_none() {
-            return Err("Mask is given without Start picture; give the picture to repaint".into());
+        let needs_start = [("mask", self.mask.is_some()), ("mask_where", self.mask_where.is_some())];
+        let needs_start = needs_start.into_iter().find(|(_, is_given)| *is_given && self.start.is_none());
+        if let Some((field, _)) = needs_start {
+            return Err(format!("{} is given without Start picture; give the picture to repaint", Page.name(field)));
         }
         if self.width.is_some() != self.height.is_some() {
             return Err("only one of Width and Height is given; give both or neither".into());
@@ -215,10 +257,14 @@ impl JobRequest {
             ("prompt", self.prompt.len(), LONGEST_PROMPT),
             ("negative", self.negative.len(), LONGEST_PROMPT),
             ("sampler", name(&self.sampler), LONGEST_NAME),
+            ("mask_where", name(&self.mask_where), LONGEST_NAME),
             ("live", name(&self.live), LONGEST_NAME / 4),
         ];
         let phrases = self.areas.iter().map(|area| ("the area's phrase", area.phrase.len(), LONGEST_NAME));
-        match fields.into_iter().chain(phrases).find(|(_, length, most)| length > most) {
+        let details = self.details.iter().flat_map(|detail| {
+            [("detail", detail.phrase.len(), LONGEST_NAME), ("detail", name(&detail.prompt), LONGEST_PROMPT)]
+        });
+        match fields.into_iter().chain(phrases).chain(details).find(|(_, length, most)| length > most) {
             Some((field, length, most)) => {
                 Err(format!("{} has {length} bytes; expected at most {most}", Page.name(field)))
             }

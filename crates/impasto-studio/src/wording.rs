@@ -21,6 +21,13 @@ impl Wording for Page {
             "live" => "Name of the live view",
             "strength" => "Strength of the start picture",
             "mask" => "Mask",
+            "mask_where" => "Word to repaint",
+            "soften" => "Soft edge of the mask",
+            "feather" => "Blended band",
+            "details" | "detail" => "Details",
+            "detail strength" => "Strength of the details",
+            "hires" | "hires scale" => "Enlarge",
+            "seamless" => "Seamless edges",
             "line_art" | "line art" | "sketch" => "Line art",
             "strokes" => "Strokes",
             "areas" | "number of areas" => "Number of areas",
@@ -52,7 +59,7 @@ impl Wording for Page {
             Remedy::Solver => "choose a sampler",
             Remedy::Start => "drop a start picture",
             Remedy::Mask => "paint a mask",
-            Remedy::Enlarge => "paint a smaller picture, enlarge it, and use it as the start picture",
+            Remedy::Enlarge => "paint a smaller picture, and choose a factor under Enlarge",
             Remedy::FullPicture | Remedy::PictureAlone => "use smaller pictures",
             Remedy::Sketch => "draw line art",
             Remedy::BlankSketch => "draw dark lines, or clear the layer of line art",
@@ -84,7 +91,6 @@ mod tests {
     use impasto::sampler::CancelToken;
     use impasto::{Pipeline, Raster, Rgb, Size, Source};
     use serde_json::{Value, json};
-    use std::time::Duration;
 
     #[test]
     fn remedies_name_nothing_of_the_library() {
@@ -124,25 +130,25 @@ mod tests {
             Err(refusal) => return refusal,
             Ok(request) => request,
         };
-        match painter.paint(1, &request, &token, Duration::MAX, &Queue::new(&options)) {
+        match painter.paint(1, &request, &token, &options, &Queue::new(&options)) {
             Err(error) => error.worded(&Page),
             Ok(_) => panic!("{request:?} is accepted"),
         }
     }
 
-    /// The field that every value of its type is right for.
-    const NEVER_REFUSED: &str = "exact_strokes";
+    /// The fields that every value of their type is right for.
+    const NEVER_REFUSED: [&str; 2] = ["exact_strokes", "keep_colors"];
 
     #[test]
     fn errors_name_the_field_that_caused_them() {
-        let url = |color| Raster::flat(color, (64, 64)).data_url().unwrap();
-        let (white, red) = (url(Rgb(255, 255, 255)), url(Rgb(255, 0, 0)));
+        let url = |color: Rgb, size: (u32, u32)| Raster::flat(color, size).data_url().unwrap();
+        let (white, red) = (url(Rgb(255, 255, 255), (64, 64)), url(Rgb(255, 0, 0), (64, 64)));
         let area = |strength: f64| json!([{ "phrase": "boat", "strength": strength, "mask": white }]);
         let strokes = serde_json::to_value(Layer::new(Size::new(64, 64))).unwrap();
         let long = "a ".repeat(2500);
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
-        let cases: [(&str, Value, &str); 18] = [
+        let cases: [(&str, Value, &str); 24] = [
             ("prompt", json!({ "prompt": long }), "Prompt has 5000 bytes"),
             ("negative", json!({ "negative": long }), "Negative prompt has 5000 bytes"),
             ("images", json!({ "images": 9 }), "Pictures is 9; expected 1 to 4"),
@@ -157,12 +163,22 @@ mod tests {
             ("strength", json!({ "start": red, "strength": 7 }), "Strength of the start picture is 7"),
             ("seed", json!({ "seed": 1u64 << 60 }), "Seed is 1152921504606846976"),
             ("mask", json!({ "mask": white }), "Mask is given without Start picture"),
+            ("mask_where", json!({ "mask_where": "boat" }), "Word to repaint is given without Start picture"),
+            ("soften", json!({ "soften": -1 }), "Soft edge of the mask is -1"),
+            ("feather", json!({ "feather": -1 }), "Blended band is -1"),
+            ("details", json!({ "details": [{ "phrase": "boat", "strength": 2 }] }), "Strength of the details is 2"),
+            ("hires", json!({ "hires": { "scale": 8, "strength": 0.5 } }), "Enlarge is 8; expected at most 4.00"),
+            (
+                "seamless",
+                json!({ "start": url(Rgb(0, 0, 0), (61, 64)), "width": null, "seamless": "both" }),
+                "Seamless edges is set for 61×64",
+            ),
             ("live", json!({ "live": long }), "Name of the live view has 5000 bytes"),
             ("reference", json!({ "reference": large }), "Reference has 4096×1 pixels; expected sides of 1 to 2048"),
             ("areas", json!({ "areas": phrase }), "Phrase of the area has 5000 bytes"),
             ("areas", json!({ "areas": [{ "phrase": "boat", "mask": large }] }), "Mask of the area has 4096×1 pixels"),
         ];
-        let mut tested = vec![NEVER_REFUSED];
+        let mut tested = NEVER_REFUSED.to_vec();
         let mut painter = painter(Source::embedded());
         for (field, change, expected) in cases {
             let mut request = json!({ "prompt": "a boat", "seed": 7 });

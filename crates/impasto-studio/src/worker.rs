@@ -26,7 +26,7 @@ pub fn start(pipeline: Pipeline, queue: Arc<Queue>, options: &Options) -> Result
             work(&queue, |Taken { id, json, token }| {
                 let request = JobRequest::parse(&json, &options).map_err(Error::custom)?;
                 drop(json);
-                painter.paint(id, &request, &token, options.run, &queue)
+                painter.paint(id, &request, &token, &options, &queue)
             });
         })
         .map_err(Error::custom)

@@ -11,7 +11,7 @@ use fantoccini::key::Key;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
 use http::Method;
-use impasto::Pipeline;
+use impasto::{Pipeline, Raster};
 use impasto_studio::{Options, Studio};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
@@ -46,6 +46,7 @@ fn main() {
     let trials = vec![
         trial("picture_is_painted_restored_and_cancelled", || run(painted)),
         trial("strokes_color_what_they_lie_on", || run(stroked)),
+        trial("words_lassos_and_details_are_repainted", || run(repainted)),
         trial("live_view_follows_the_prompt", || run(live)),
         trial("reload_keeps_pictures_and_the_run", || run(reloaded)),
         trial("closed_page_ends_its_run", || run(closed)),
@@ -210,22 +211,36 @@ impl Page {
 
     /// Draws a line on the canvas between two points, as shares of its width and height.
     async fn draw(&self, from: (f64, f64), to: (f64, f64)) {
+        let middle = (f64::midpoint(from.0, to.0), f64::midpoint(from.1, to.1));
+        self.draw_along(&[from, middle, to]).await;
+    }
+
+    /// Draws along points on the canvas, as shares of its width and height.
+    async fn draw_along(&self, points: &[(f64, f64)]) {
         let (_, _, width, height) = self.find("#canvas").await.rectangle().await.unwrap();
         let canvas = self.find("#canvas").await;
-        let at = |(x, y): (f64, f64)| PointerAction::MoveToElement {
+        let at = |&(x, y): &(f64, f64)| PointerAction::MoveToElement {
             element: canvas.clone(),
             duration: Some(Duration::from_millis(50)),
             x: (x - 0.5) * width,
             y: (y - 0.5) * height,
         };
-        let middle = (f64::midpoint(from.0, to.0), f64::midpoint(from.1, to.1));
-        let actions = MouseActions::new("mouse".to_owned())
-            .then(at(from))
-            .then(PointerAction::Down { button: MOUSE_BUTTON_LEFT })
-            .then(at(middle))
-            .then(at(to))
-            .then(PointerAction::Up { button: MOUSE_BUTTON_LEFT });
-        self.client.perform_actions(actions).await.unwrap();
+        let [first, rest @ ..] = points else { panic!("a line has points") };
+        let actions = MouseActions::new("mouse".to_owned()).then(at(first));
+        let actions = actions.then(PointerAction::Down { button: MOUSE_BUTTON_LEFT });
+        let actions = rest.iter().fold(actions, |actions, point| actions.then(at(point)));
+        self.client.perform_actions(actions.then(PointerAction::Up { button: MOUSE_BUTTON_LEFT })).await.unwrap();
+    }
+
+    /// Returns the picture of a job.
+    async fn picture(&self, job: u64) -> Raster {
+        let script = "const done = arguments[1]; fetch(`/api/jobs/${arguments[0]}/pictures/0`)
+            .then(r => r.arrayBuffer()).then(b => done(Array.from(new Uint8Array(b))));";
+        let bytes = self.client.execute_async(script, vec![job.into()]).await.unwrap();
+        let bytes: Vec<u8> = serde_json::from_value(bytes).unwrap();
+        let file = self.profile.path().join("fetched.png");
+        std::fs::write(&file, bytes).unwrap();
+        Raster::open(&file).unwrap()
     }
 }
 
@@ -312,6 +327,55 @@ async fn stroked(page: &Page) {
     assert!(difference.as_f64().unwrap() <= 3.0, "{colors}");
     assert_eq!(colors.as_array().unwrap().len(), 1, "one stroke is one color: {colors}");
     page.screenshot("studio_strokes").await;
+}
+
+async fn repainted(page: &Page) {
+    page.fill("#prompt", "1girl, eyes, red hair, shirt, background").await;
+    page.fill("#seed", "7").await;
+    page.fill("#steps", "14").await;
+    page.paint().await;
+    // The thing of a word is repainted in the picture that is shown.
+    page.click(".word[data-word='hair']").await;
+    page.click("#color-repaint").await;
+    page.until("return document.querySelector('#repaints b').textContent === 'hair'").await;
+    page.script("const s = document.querySelector('#strength'); s.value = 1; s.dispatchEvent(new Event('change'));")
+        .await;
+    page.fill("#prompt", "1girl, eyes, blue hair, shirt, background").await;
+    page.paint().await;
+    page.until("return document.querySelector('#seam').textContent.startsWith('Seam of the mask: ΔE')").await;
+    page.screenshot("studio_repaint").await;
+    let [first, second] = [page.picture(1).await, page.picture(2).await];
+    let lowest = |picture: &Raster| picture.crop(250..256, 110..150).unwrap();
+    assert!(first != second && lowest(&first) == lowest(&second), "the shirt keeps its pixels");
+
+    // A lasso fills the mask, whose edge is soft.
+    page.click("#repaints button").await;
+    page.click("#layer-mask").await;
+    page.find("#prompt").await.send_keys(&char::from(Key::Tab).to_string()).await.unwrap();
+    page.click("#tool-lasso").await;
+    page.draw_along(&[(0.1, 0.1), (0.5, 0.1), (0.5, 0.4), (0.1, 0.4)]).await;
+    let soften = "const s = document.querySelector('#soften'); s.value = 12;
+        ['input', 'change'].forEach(e => s.dispatchEvent(new Event(e)));";
+    page.script(soften).await;
+    page.paint().await;
+    page.screenshot("studio_lasso").await;
+    let third = page.picture(3).await;
+    let right = |picture: &Raster| picture.crop(0..256, 160..256).unwrap();
+    assert!(third != first && right(&third) == right(&first), "the picture outside of the lasso keeps its pixels");
+
+    // Details, a second run and seamless edges.
+    page.click("#start button").await;
+    page.fill("#prompt", "red boat, blue sky").await;
+    page.click("#larger summary").await;
+    page.script("document.querySelector('#hires').value = '1.5'; document.querySelector('#seamless').value = 'both'")
+        .await;
+    page.fill("#details", "boat").await;
+    page.paint().await;
+    page.until("return document.querySelector('#picture').naturalWidth === 384").await;
+    page.fill("#details", "").await;
+    page.click("#restore").await;
+    page.until("return document.querySelector('#details').value === 'boat'").await;
+    assert_eq!(page.text_of("#hires").await, "1.5");
 }
 
 async fn live(page: &Page) {
