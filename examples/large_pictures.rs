@@ -1,7 +1,7 @@
 //! Larger pictures than the model's own: a second run at a larger size, a small face at full size, and a pattern.
 
-use impasto::nn::Seamless;
 use impasto::pipeline::Detail;
+use impasto::pipeline::Seamless;
 use impasto::raster::Filter;
 use impasto::{Pipeline, Raster, Result, Rgb};
 use impasto_report::Sheet;

@@ -1,5 +1,6 @@
 //! [`RequestConfig`]: the settings of a request that a file can hold.
 
+use super::Seamless;
 use super::color_words::ColorWords;
 use super::detail::Detail;
 use super::hires::Hires;
@@ -7,7 +8,6 @@ use super::mask_where::MaskWhere;
 use crate::diffusion::{Noise, NoiseKind, Spacing};
 use crate::micro_conditioning::MicroConditioning;
 use crate::model::Guess;
-use crate::nn::Seamless;
 use crate::sampler::Batching;
 use crate::size::Size;
 use serde::{Deserialize, Serialize};

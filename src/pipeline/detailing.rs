@@ -1,18 +1,17 @@
 //! Detailing: parts of finished pictures, repainted at full size.
 
-use super::Request;
 use super::canvas::Canvas;
 use super::config::RequestConfig;
 use super::detail::{Detail, Thing};
 use super::input::{FEATHER, SOFT, gray};
 use super::watch::Watch;
+use super::{Request, Seamless};
 use crate::color::Rgb;
 use crate::error::Result;
 use crate::guidance::{Picture, Report};
 use crate::mask::{Region, pieces};
 use crate::methods::ColorForce;
 use crate::model::Model;
-use crate::nn::Seamless;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
 use crate::repaint::{Crop, Repaint, softened};

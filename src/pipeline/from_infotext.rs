@@ -1,10 +1,9 @@
 //! Conversion of an [`Infotext`] to a request, for [`Request::from_png`].
 
-use super::Request;
 use super::hires::{Enlarge, Hires};
 use super::infotext::{Infotext, Program, has_settings};
+use super::{Request, Seamless};
 use crate::diffusion::solver::{self, spacing_label};
-use crate::nn::Seamless;
 use crate::prompt::hex_words;
 use crate::size::Size;
 use crate::wording::{Note, QUOTED, excerpt};

@@ -25,6 +25,7 @@ mod stored;
 mod things;
 mod watch;
 
+pub use crate::nn::seamless::Seamless;
 pub use crate::recipe::KeptPictures;
 pub use color_words::ColorWords;
 pub use config::RequestConfig;

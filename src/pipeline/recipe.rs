@@ -1,5 +1,6 @@
 //! [`RunRecipe`]: the settings that repeat a run, for files.
 
+use super::Seamless;
 use super::config::RequestConfig;
 use super::foreign::PARAMETERS;
 use super::hires::Hires;
@@ -10,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::json;
 use crate::model::Identity;
-use crate::nn::Seamless;
 use crate::raster::Raster;
 use crate::recipe::{Extent, KeptPictures, Recipe, TEXT, UNPACKED, complete, thin};
 use crate::size::Size;

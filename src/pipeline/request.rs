@@ -1,6 +1,5 @@
 //! [`Request`]: the settings of pictures, and their run.
 
-use super::Preview;
 use super::canvas::Canvas;
 use super::color_words::ColorWords;
 use super::config::RequestConfig;
@@ -9,6 +8,7 @@ use super::hires::Hires;
 use super::mask_where::MaskWhere;
 use super::stored::Stored;
 use super::watch::{Callback, Show};
+use super::{Preview, Seamless};
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
 use crate::conditioning::Codec;
@@ -18,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::guidance::{Combine, Guidance, HookOnly};
 use crate::methods::ColorForce;
 use crate::model::{Control, Model};
-use crate::nn::Seamless;
 use crate::prompt::{PromptColor, colors};
 use crate::raster::Raster;
 use crate::recipe::Recipe;
@@ -351,7 +350,7 @@ impl<'p> Request<'p> {
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
-    /// use impasto::nn::Seamless;
+    /// use impasto::pipeline::Seamless;
     /// let mut pipeline = impasto::Pipeline::builder().build()?;
     /// let output = pipeline.request("a blue flower, green ground").seed(7).steps(8).seamless(Seamless::Both).run()?;
     /// # Ok(()) }

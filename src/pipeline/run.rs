@@ -1,5 +1,6 @@
 //! [`Request::run`]: the stages of a request, one run of the model each.
 
+use super::Seamless;
 use super::canvas::Canvas;
 use super::detail::Detail;
 use super::detailing::Detailing;
@@ -15,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Report, RescaledCfg, check_rescale};
 use crate::methods::ColorForce;
 use crate::model::Controlled;
-use crate::nn::Seamless;
 use crate::prompt::PromptColor;
 use crate::raster::Raster;
 use crate::saliency::Occurrence;

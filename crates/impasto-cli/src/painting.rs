@@ -9,7 +9,7 @@ use clap::Args;
 use impasto::diffusion::solver;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
 use impasto::model::Guess;
-use impasto::nn::Seamless;
+use impasto::pipeline::Seamless;
 use impasto::pipeline::{Hires, MaskWhere, Request};
 use impasto::{Pipeline, Size};
 use serde::{Deserialize, Serialize};

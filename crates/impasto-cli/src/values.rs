@@ -2,8 +2,8 @@
 
 use clap::ValueEnum;
 use impasto::Rgb;
-use impasto::nn::Seamless;
 use impasto::pipeline::Detail;
+use impasto::pipeline::Seamless;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

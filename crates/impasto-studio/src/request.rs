@@ -6,7 +6,7 @@ use crate::wording::Page;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use impasto::diffusion::solver;
-use impasto::nn::Seamless;
+use impasto::pipeline::Seamless;
 use impasto::pipeline::{Hires, Infotext};
 use impasto::raster::Layer;
 use impasto::wording::Wording;
