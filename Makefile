@@ -38,8 +38,8 @@ doc: setup
 	$(CARGO) doc --no-deps
 
 # Makes the pictures of docs/gallery.md, except the pictures of measurements.
-GALLERY = color_forcing color_strokes colorize composition exact_color exact_strokes image_guidance many_colors \
-	perturbed_attention prompt_blend prompt_colors protect reference_color regions repaint saliency_overlay two_pass
+GALLERY = color_forcing color_strokes colorize composition exact_color exact_strokes image_guidance large_pictures \
+	many_colors perturbed_attention prompt_blend prompt_colors protect reference_color regions repaint saliency_overlay two_pass
 gallery: setup
 	mkdir -p target/gallery
 	$(CARGO) build --release --examples

@@ -1,4 +1,4 @@
-//! Starts from a picture: the whole picture at three strengths, a part under a mask, and variations of its seed.
+//! Starts from a picture: the whole picture at three strengths, parts of it under masks, and a variation of its seed.
 
 use impasto::{Pipeline, Raster, Result, Rgb};
 use impasto_report::Sheet;
@@ -6,6 +6,7 @@ use impasto_report::Sheet;
 const PORTRAIT: &str = "1girl, gold eyes, pink hair bow, red hair, pale skin, blue shirt, green background";
 const CHANGED: &str = "1girl, gold eyes, pink hair bow, black hair, pale skin, red shirt, navy background";
 const RED_SHIRT: &str = "1girl, gold eyes, pink hair bow, red hair, pale skin, red shirt, green background";
+const BLACK_HAIR: &str = "1girl, gold eyes, pink hair bow, black hair, pale skin, blue shirt, green background";
 
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
@@ -19,7 +20,11 @@ fn main() -> Result<()> {
         shown.push((format!("strength {strength}"), output.image(0)?.clone()));
     }
 
-    // Inpainting changes only the light area of the mask.
+    // A variation mixes the noise of two seeds.
+    let sibling = pipeline.request(PORTRAIT).steps(14).seed(7).variation(8, 0.3).run()?;
+    shown.push(("a variation".into(), sibling.image(0)?.clone()));
+
+    // Inpainting changes only the light area of the mask. The other pixels stay as they are, to the bit.
     let mut mask = Raster::flat(Rgb(0, 0, 0), (256, 256));
     mask.paste(&Raster::flat(Rgb(255, 255, 255), (256, 80)), 0, 176);
     let below = pipeline
@@ -30,16 +35,23 @@ fn main() -> Result<()> {
         .mask(&mask)
         .solver_named("DPM++ 2M")
         .run()?;
-    shown.push(("the mask".into(), mask.clone()));
+    shown.push(("a mask".into(), mask));
     shown.push(("repainted there".into(), below.image(0)?.clone()));
 
-    // Variations mix the noise of two seeds.
-    for strength in [0.1, 0.3] {
-        let output = pipeline.request(PORTRAIT).steps(14).seed(7).variation(8, strength).run()?;
-        shown.push((format!("variation {strength}"), output.image(0)?.clone()));
-    }
+    // The picture of a word can be the mask.
+    let hair = pipeline.request(BLACK_HAIR).steps(14).seed(7).start(portrait, 0.85).mask_where("hair");
+    shown.push(("black hair alone".into(), hair.run()?.image(0)?.clone()));
 
-    let sheet = shown.iter().fold(Sheet::new(4), |sheet, (caption, picture)| sheet.add(caption, picture));
+    // Where a mask is gray, the picture changes less.
+    let mut slope = Raster::flat(Rgb(0, 0, 0), (256, 256));
+    for x in 0..=255 {
+        slope.paste(&Raster::flat(Rgb(x, x, x), (1, 256)), u32::from(x), 0);
+    }
+    let more = pipeline.request(CHANGED).steps(14).seed(7).start(portrait, 1.0).mask(&slope).run()?;
+    shown.push(("a gray mask".into(), slope));
+    shown.push(("more to the right".into(), more.image(0)?.clone()));
+
+    let sheet = shown.iter().fold(Sheet::new(5), |sheet, (caption, picture)| sheet.add(caption, picture));
     sheet.draw()?.save("repaint.png")?;
     println!("repaint.png");
     Ok(())

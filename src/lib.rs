@@ -228,6 +228,11 @@ struct Coloring;
 #[doc = include_str!("../docs/painting.md")]
 struct Painting;
 
+/// Compiles and runs the code of the page on repainting.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/repaint.md")]
+struct Repainting;
+
 /// Compiles and runs the code of the page on image guidance.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/image-guidance.md")]

@@ -1,7 +1,6 @@
 //! Larger pictures than the model's own: second runs, details at full size, and pictures that continue at their edges.
 
-use impasto::pipeline::Seamless;
-use impasto::pipeline::{Detail, Enlarge, Hires, MaskWhere, Output, Request};
+use impasto::pipeline::{Detail, Enlarge, Hires, MaskWhere, Output, Request, Seamless};
 use impasto::raster::Filter;
 use impasto::saliency::Daam;
 use impasto::{Pipeline, Raster, Result, Rgb, Size};

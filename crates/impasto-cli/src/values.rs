@@ -2,8 +2,7 @@
 
 use clap::ValueEnum;
 use impasto::Rgb;
-use impasto::pipeline::Detail;
-use impasto::pipeline::Seamless;
+use impasto::pipeline::{Detail, Seamless};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
