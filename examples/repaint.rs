@@ -6,7 +6,7 @@ use impasto_report::Sheet;
 const PORTRAIT: &str = "1girl, gold eyes, pink hair bow, red hair, pale skin, blue shirt, green background";
 const CHANGED: &str = "1girl, gold eyes, pink hair bow, black hair, pale skin, red shirt, navy background";
 const RED_SHIRT: &str = "1girl, gold eyes, pink hair bow, red hair, pale skin, red shirt, green background";
-const BLACK_HAIR: &str = "1girl, gold eyes, pink hair bow, black hair, pale skin, blue shirt, green background";
+const TEAL_HAIR: &str = "1girl, gold eyes, pink hair bow, #008c96 hair, pale skin, blue shirt, green background";
 
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
@@ -38,9 +38,9 @@ fn main() -> Result<()> {
     shown.push(("a mask".into(), mask));
     shown.push(("repainted there".into(), below.image(0)?.clone()));
 
-    // The picture of a word can be the mask.
-    let hair = pipeline.request(BLACK_HAIR).steps(14).seed(7).start(portrait, 0.85).mask_where("hair");
-    shown.push(("black hair alone".into(), hair.run()?.image(0)?.clone()));
+    // A thing can be the mask. It gets an exact color here.
+    let hair = pipeline.request(TEAL_HAIR).steps(14).seed(7).start(portrait, 0.6).mask_where("hair");
+    shown.push(("exactly teal hair".into(), hair.run()?.image(0)?.clone()));
 
     // Where a mask is gray, the picture changes less.
     let mut slope = Raster::flat(Rgb(0, 0, 0), (256, 256));

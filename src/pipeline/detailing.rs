@@ -85,7 +85,9 @@ impl Detailing<'_> {
         let canvas = Canvas::covering(picture.size(), 1);
         for detail in &self.config.details {
             let (mask, soft) = match &detail.thing {
-                Thing::Named(thing) => (thing.draw(self.model, picture, &self.config.prompt, &canvas)?, SOFT),
+                Thing::Named(thing) => {
+                    (thing.find(self.model, picture, &self.config.prompt, &canvas)?.mask(thing.grow)?, SOFT)
+                }
                 Thing::Under(mask) => (mask.clone(), 0.0),
             };
             let gray = softened(&gray(&mask, &canvas)?, self.config.soften.unwrap_or(soft))?;

@@ -4,6 +4,7 @@ use super::canvas::Canvas;
 use super::config::RequestConfig;
 use crate::error::{Error, Result};
 use crate::guidance::{Picture, Report};
+use crate::mask::Region;
 use crate::model::Model;
 use crate::raster::{Filter, Raster};
 use crate::repaint::{Repaint, Seam, softened, with_colors};
@@ -27,6 +28,8 @@ pub(super) struct Input {
     latent: Option<Tensor>,
     /// The largest gray of each pixel's cell, [1, 1, H, W] in 0..=1: how much of the cell is repainted.
     pub mask: Option<Tensor>,
+    /// The thing of the picture that is the mask.
+    pub thing: Option<Region>,
     repaint: Option<Repaint>,
     /// True if the tone of new pixels is matched to the kept ones.
     matched: bool,
@@ -42,6 +45,7 @@ impl Input {
         picture: None,
         latent: None,
         mask: None,
+        thing: None,
         repaint: None,
         matched: false,
         keeps_colors: false,
@@ -53,7 +57,7 @@ impl Input {
     ///
     /// # Errors
     /// [`Error::Parameter`] for a feather out of range, two masks, or a thing without a picture; the errors of
-    /// [`MaskWhere::draw`](super::MaskWhere::draw).
+    /// [`MaskWhere::find`](super::MaskWhere::find).
     pub(super) fn new(
         picture: Option<&Raster>,
         mask: Option<&Raster>,
@@ -67,6 +71,7 @@ impl Input {
                 return Err(Error::parameter(name, pixels, "0 (a hard border) to 4096 pixels; 8 is usual"));
             }
         }
+        let mut region = None;
         let gray = match (mask, &config.mask_where, picture) {
             (Some(_), Some(_), _) => {
                 let expected = "no mask beside it; give one of both";
@@ -77,8 +82,9 @@ impl Input {
                 return Err(Error::parameter("mask_where", "given without a picture", expected));
             }
             (None, Some(thing), Some(picture)) => {
-                let found = gray(&thing.draw(model, picture, &config.prompt, canvas)?, canvas)?;
-                Some(softened(&found, config.soften.unwrap_or(SOFT))?)
+                let found = thing.find(model, picture, &config.prompt, canvas)?;
+                region = Some(found.region());
+                Some(softened(&gray(&found.mask(thing.grow)?, canvas)?, config.soften.unwrap_or(SOFT))?)
             }
             (Some(mask), None, _) => Some(softened(&gray(mask, canvas)?, config.soften.unwrap_or_default())?),
             (None, None, _) => None,
@@ -93,7 +99,7 @@ impl Input {
             None => gray,
         };
         let RequestConfig { match_tone: matched, keep_colors: keeps_colors, .. } = *config;
-        Ok(Self { picture, latent: None, mask, repaint, matched, keeps_colors, seams: Vec::new() })
+        Ok(Self { picture, latent: None, mask, thing: region, repaint, matched, keeps_colors, seams: Vec::new() })
     }
 
     /// Returns the input of a run from pictures, [n, 3, H, W] on all cells, without a mask.

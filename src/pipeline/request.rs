@@ -306,7 +306,8 @@ impl<'p> Request<'p> {
     }
 
     /// Repaints the thing that a phrase names, in the picture given to [`start`](Self::start). The run finds the thing
-    /// before its first step; [`MaskWhere`] has the settings, and an example.
+    /// before its first step; [`MaskWhere`] has the settings, and an example. If the prompt gives the phrase an exact
+    /// color (`#ffd700 eyes`) and the strength is below 1, the color is painted where the thing was found.
     pub fn mask_where(mut self, thing: impl Into<MaskWhere>) -> Self {
         self.config.mask_where = Some(thing.into());
         self

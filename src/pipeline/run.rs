@@ -13,7 +13,8 @@ use super::{Output, Request, Timing};
 use crate::conditioning::Codec;
 use crate::diffusion::{Noise, Strength};
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Report, RescaledCfg, check_rescale};
+use crate::guidance::{Report, RescaledCfg, check_rescale};
+use crate::mask::Region;
 use crate::methods::ColorForce;
 use crate::model::Controlled;
 use crate::prompt::PromptColor;
@@ -86,7 +87,7 @@ impl Request<'_> {
         let mut recipe = self.recipe(stored)?;
         self.check()?;
         let written = self.config.prompt.clone();
-        self.force_colors_of_the_prompt()?;
+        let colors = self.take_colors_of_the_prompt()?;
         let canvas = self.canvas()?;
         if self.config.seamless != Seamless::No && canvas.pixels() != canvas.size {
             let expected = "sides that are multiples of 8, because cells beyond an edge have no opposite edge";
@@ -94,6 +95,7 @@ impl Request<'_> {
         }
         let picture = self.picture.as_ref().map(|(picture, _)| &**picture);
         let input = Input::new(picture, self.mask.as_deref(), &self.config, self.model, &canvas)?;
+        self.force(colors, input.thing.as_ref());
         let hires = self.config.hires.clone();
         let hires = hires.map(|hires| Ok::<_, Error>((hires.canvas(&canvas)?, hires))).transpose()?;
         let stage = Stage {
@@ -187,8 +189,8 @@ impl Request<'_> {
         check_rescale(config.guidance_rescale)
     }
 
-    /// Turns the exact colors of the prompt into forces, and leaves the prompt as the text encoder reads it.
-    fn force_colors_of_the_prompt(&mut self) -> Result<()> {
+    /// Returns the exact colors of the prompt, and leaves the prompt as the text encoder reads it.
+    fn take_colors_of_the_prompt(&mut self) -> Result<Vec<PromptColor>> {
         let (prompt, colors) = self.understood()?;
         if colors.len() > MOST_COLORS {
             let expected =
@@ -197,12 +199,25 @@ impl Request<'_> {
         }
         if !colors.is_empty() {
             self.config.prompt = prompt;
-            let forces = colors.into_iter().map(|PromptColor { phrase, color, nth, .. }| {
-                ColorForce::exact_at(phrase, color, nth.map_or(Occurrence::All, Occurrence::Nth))
-            });
-            self.guidances.extend(forces.map(|force| Box::new(force) as Box<dyn Guidance>));
         }
-        Ok(())
+        Ok(colors)
+    }
+
+    /// Forces the exact colors of the prompt. `thing` is the place of the thing that the run repaints, which needs not
+    /// be found again as long as the run keeps its shape.
+    fn force(&mut self, colors: Vec<PromptColor>, thing: Option<&Region>) {
+        let keeps_shape = self.picture.as_ref().is_some_and(|(_, strength)| strength.share() < 1.0);
+        let named = self.config.mask_where.as_ref().filter(|_| keeps_shape).map(|thing| thing.phrase.trim().to_owned());
+        for PromptColor { phrase, color, nth, .. } in colors {
+            let occurrence = nth.map_or(Occurrence::All, Occurrence::Nth);
+            let is_thing = named.as_ref().is_some_and(|named| named.eq_ignore_ascii_case(&phrase));
+            let force = ColorForce::exact_at(phrase, color, occurrence);
+            let force = match thing.filter(|_| is_thing) {
+                Some(place) => force.saliency(place.clone()),
+                None => force,
+            };
+            self.guidances.push(Box::new(force));
+        }
     }
 
     /// Returns the picture to start from, unchanged, as the pictures of a stage: at strength 0, only details change.

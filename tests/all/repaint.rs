@@ -308,6 +308,25 @@ fn phrase_is_repainted_where_its_thing_is() -> Result<()> {
 }
 
 #[test]
+fn exact_color_of_a_repainted_thing_covers_all_of_it() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let first = pipeline.request("1girl, eyes, red hair, shirt, background").seed(21).steps(28).run()?;
+    let given = first.image(0)?;
+    let request = pipeline.request("1girl, eyes, #1e5aff hair, shirt, background").seed(21).steps(14);
+    let output = request.start(given, 0.6).mask_where("hair").run()?;
+    let mask = report(&output).pictures[0].raster()?;
+    let count = |picture: &Raster, color: Rgb| {
+        let all = (0..256).flat_map(|y| (0..256).map(move |x| (x, y)));
+        let here = all.filter(|(x, y)| mask.pixel(*x, *y) == Some(WHITE)).filter_map(|(x, y)| picture.pixel(x, y));
+        here.filter(|pixel| pixel.delta_e(color) < 12.0).count()
+    };
+    let red = [given, output.image(0)?].map(|picture| count(picture, Rgb(225, 15, 30)));
+    let blue = count(output.image(0)?, Rgb(30, 90, 255));
+    assert!(red[0] > 5000 && red[1] < red[0] / 20 && blue > red[0] * 8 / 10, "{red:?} red pixels, {blue} blue ones");
+    Ok(())
+}
+
+#[test]
 fn grown_mask_contains_the_smaller_one() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let first = pipeline.request("1girl, red hair, blue shirt").seed(7).steps(8).run()?;

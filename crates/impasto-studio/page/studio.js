@@ -331,7 +331,7 @@ class Studio {
     }
     this.#setMaskWhere(word);
     this.#updateStart();
-    this.#messages.tell(`Only “${word}” of the start picture is repainted. Change the prompt, and paint.`, {});
+    this.#messages.tell(`Only “${word}” of the start picture is repainted. Give it a color, or change the prompt, and paint.`, {});
     this.#repaint();
   }
 

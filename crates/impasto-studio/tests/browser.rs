@@ -338,9 +338,7 @@ async fn repainted(page: &Page) {
     page.click(".word[data-word='hair']").await;
     page.click("#color-repaint").await;
     page.until("return document.querySelector('#repaints b').textContent === 'hair'").await;
-    page.script("const s = document.querySelector('#strength'); s.value = 1; s.dispatchEvent(new Event('change'));")
-        .await;
-    page.fill("#prompt", "1girl, eyes, blue hair, shirt, background").await;
+    page.fill("#prompt", "1girl, eyes, #1e5aff hair, shirt, background").await;
     page.paint().await;
     page.until("return document.querySelector('#seam').textContent.startsWith('Seam of the mask: ΔE')").await;
     page.screenshot("studio_repaint").await;
