@@ -9,9 +9,10 @@ use crate::saliency::Reference;
 impl Pipeline {
     /// Finds the regions of a picture that `phrases` name, each of them a phrase of `description`.
     ///
-    /// The network sees the picture at fourteen noise levels, and the attention to the phrases is read as
-    /// [`Daam::competing`](crate::saliency::Daam::competing) reads it. The picture is resized to about the model's
-    /// default size. Guidance methods attached to the pipeline take no part.
+    /// The network sees the picture at fourteen noise levels. The attention to the phrases is read as
+    /// [`Daam::competing`](crate::saliency::Daam::competing) reads it, with the changes that color words before the
+    /// phrase make ([`DaamOptions::changes`](crate::saliency::DaamOptions::changes)), as exact forces read them. The
+    /// picture is resized to about the model's default size. Guidance methods attached to the pipeline take no part.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {

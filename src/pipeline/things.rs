@@ -8,7 +8,7 @@ use crate::guidance::{Cfg, Guidance};
 use crate::mask::Region;
 use crate::model::Model;
 use crate::raster::{Filter, Raster};
-use crate::saliency::{Daam, Reference, Saliency};
+use crate::saliency::{Daam, Reference, Saliency, object};
 use crate::sampler::{Origin, Sampler, Start};
 use crate::size::Size;
 use crate::step::{Grid, Step};
@@ -43,7 +43,7 @@ pub(super) fn find_things<P: Into<String>>(
     let latent = model.encode(&seen.to_tensor(model.device())?)?;
     let noise = Noise::seeded(0).draw(&latent.size())?.f_to_device(model.device())?;
     let names: Vec<String> = phrases.into_iter().map(Into::into).collect();
-    let mut looks: Vec<Daam> = names.iter().map(Daam::competing).collect();
+    let mut looks: Vec<Daam> = names.iter().map(|name| object(name)).collect();
     {
         let held = Held { latent: latent.shallow_clone(), noise };
         let sampler = Sampler::new(schedule, solver).combine(Cfg(1.0)).guide(held);

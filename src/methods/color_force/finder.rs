@@ -1,6 +1,6 @@
 //! The saliency of a force, which finds the object that its phrase names.
 
-use crate::saliency::{Daam, Differential, Occurrence, Saliency};
+use crate::saliency::{Daam, Occurrence, Saliency, object};
 use std::ops::{Deref, DerefMut};
 
 /// The saliency of a force, by its origin.
@@ -56,21 +56,11 @@ impl Competition {
 
     /// Rebuilds the saliency from the present choice of phrases.
     pub(super) fn renew(&mut self, phrase: &str) {
-        self.daam = competing(phrase).tune(|options| {
+        self.daam = object(phrase).tune(|options| {
             options.occurrence = self.occurrence;
             options.among.clone_from(&self.among);
             options.against.clone_from(&self.against);
             options.except.clone_from(&self.except);
         });
     }
-}
-
-/// Color words that are far apart. An object has at most one of these colors, and changes with the other words.
-const COLOR_WORDS: [&str; 3] = ["red", "green", "blue"];
-
-/// Finds a phrase by its competition with other words, and by what changes in the prediction if a color word stands
-/// before the phrase.
-pub(super) fn competing(phrase: &str) -> Daam {
-    let changes = COLOR_WORDS.map(|word| Differential::of(phrase, word));
-    Daam::competing(phrase).tune(|options| options.changes = changes.into())
 }

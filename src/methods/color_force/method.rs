@@ -1,7 +1,7 @@
 //! Constructors and setters of [`ColorForce`].
 
 use super::cutoff::Cutoff;
-use super::finder::{Competition, Finder, competing};
+use super::finder::{Competition, Finder};
 use super::options::ForceOptions;
 use super::protect::Protected;
 use super::repainting::Repainting;
@@ -12,7 +12,7 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::hint::Strokes;
 use crate::mask::Region;
-use crate::saliency::{Daam, Differential, Occurrence, Recorded, Reference, Saliency, Seen, Spread};
+use crate::saliency::{Daam, Differential, Occurrence, Recorded, Reference, Saliency, Seen, Spread, object};
 use crate::window::Window;
 use std::fmt;
 use tch::{Device, Tensor};
@@ -290,7 +290,7 @@ impl ColorForce {
     /// saliency is larger are forced all the same, unless [`ForceOptions::protect_mode`] is `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
-        let look = competing(&phrase);
+        let look = object(&phrase);
         let look = look.tune(|options| options.against = vec![self.settings.phrase.clone()]);
         self.protected.push(Protected::new(phrase.clone(), Box::new(look), Cutoff::At(0.5)));
         if let Finder::Competition(competition) = &mut self.saliency {
