@@ -28,17 +28,20 @@ mod paint;
 mod painting;
 mod pictures;
 mod progress;
+mod request;
 mod result;
 mod studio;
 mod values;
 mod wording;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, present_command};
 use clap::CommandFactory;
 use failure::Failure;
 use std::process::ExitCode;
+use wording::Terminal;
 
 fn main() -> ExitCode {
+    Terminal::begin(present_command());
     let ended = match Arguments::read() {
         Ok(arguments) => run(arguments.command),
         Err(error) if error.use_stderr() => {

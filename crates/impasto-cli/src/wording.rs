@@ -1,9 +1,12 @@
 //! [`Terminal`]: errors and notes in the words of the command line, with options in place of the library's settings.
 
-use crate::arguments::present_command;
 use clap::Command;
 use impasto::Output;
 use impasto::wording::{Note, Remedy, Wording};
+use std::sync::OnceLock;
+
+/// The command that this process carries out; `None` if the command line names none.
+static PRESENT: OnceLock<Option<Command>> = OnceLock::new();
 
 /// The words of a command. They name no option that the command lacks.
 pub struct Terminal {
@@ -54,9 +57,14 @@ const NAMES: [(&str, &str); 38] = [
 ];
 
 impl Terminal {
+    /// Sets the command that this process carries out, before any words are asked for.
+    pub fn begin(command: Option<Command>) {
+        let _ = PRESENT.set(command); // a process carries out one command
+    }
+
     /// Returns the words of the command that this process carries out.
     pub fn present() -> Self {
-        Self { command: present_command() }
+        Self { command: PRESENT.get().cloned().flatten() }
     }
 
     /// Returns true if the command has every option that a text names. A text may name another command and its options.

@@ -3,7 +3,7 @@
 use crate::choice::Choice;
 use crate::colors::Colors;
 use crate::judge;
-use crate::suite::{self, Method, Task};
+use crate::task::{self, Method, Task};
 use crate::wording::{self, Wording};
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
@@ -238,7 +238,7 @@ impl Arguments {
                  --tags-file"
             ));
         }
-        let fewer = usize::from(self.wording.named) < suite::PARTS.len() || self.wording.form == wording::Form::Own;
+        let fewer = usize::from(self.wording.named) < task::PARTS.len() || self.wording.form == wording::Form::Own;
         if fewer && self.judge == judge::Choice::Saliency {
             return Err(
                 "--name and --style own: --judge saliency finds only what the prompt names; choose evaluator, \

@@ -1,9 +1,9 @@
 //! The judge's own error: the figures of a faultless method, on drawings with known colors and regions.
 
 use crate::edges::Followed;
-use crate::runner::Failure;
+use crate::failure::Failure;
 use crate::statistics::short;
-use crate::suite::OBJECTS;
+use crate::task::OBJECTS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -115,13 +115,17 @@ mod drawn {
     use super::{Calibration, Row};
     use crate::acceptance::{Acceptance, acceptance};
     use crate::edges::{self, Followed};
-    use crate::generator::{Real, Settings, picture, raster};
+    use crate::failure::Failure;
+    use crate::generator::{Real, Settings};
     use crate::judge::{Evaluator, Judge, Saliency, Seen, View, class};
-    use crate::metrics::{Measure, Pair, Picture, measure, unit};
+    use crate::metrics::{Measure, Pair, measure};
+    use crate::picture::{Picture, unit};
+    use crate::picture::{picture, raster};
     use crate::regions::{Labels, core, iou, of_class};
-    use crate::runner::{Failure, Generator, Request};
+    use crate::shot::{Generator, Request};
     use crate::statistics::{median, short};
-    use crate::suite::{Asked, Method, PARTS, Suite};
+    use crate::suite::Suite;
+    use crate::task::{Asked, Method, PARTS};
     use impasto::{Codec, Model, Raster, Rgb};
     use impasto_train::dataset::{Class, Dataset};
     use ndarray::Axis;

@@ -1,6 +1,7 @@
 //! The choice of tasks, methods and parts to measure.
 
-use crate::suite::{Method, PARTS, Task};
+use crate::task::{Method, PARTS, Task};
+use crate::values::repeated;
 use clap::{ArgAction, Args};
 
 /// The tasks, methods and parts that are measured.
@@ -51,9 +52,4 @@ impl Choice {
             None => Ok(()),
         }
     }
-}
-
-/// Returns the first item that a list has twice.
-pub(crate) fn repeated<T: PartialEq>(items: &[T]) -> Option<&T> {
-    items.iter().enumerate().find(|(i, item)| items.iter().take(*i).any(|other| other == *item)).map(|(_, item)| item)
 }

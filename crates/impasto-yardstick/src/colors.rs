@@ -1,7 +1,8 @@
 //! The colors that a suite asks for: by name and by number, public and held out.
 
-use crate::choice::repeated;
-use crate::suite::{LABEL, Rng, on_side};
+use crate::random::{Rng, on_side};
+use crate::task::LABEL;
+use crate::values::repeated;
 use impasto::Rgb;
 use std::str::FromStr;
 

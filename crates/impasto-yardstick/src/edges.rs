@@ -1,8 +1,8 @@
 //! Pictures that follow a drawing: how closely a ControlNet keeps to its lines and strokes.
 
-use crate::generator::{picture, raster};
-use crate::metrics::Picture;
-use crate::runner::Failure;
+use crate::failure::Failure;
+use crate::picture::Picture;
+use crate::picture::{picture, raster};
 use impasto::hint::Drawing;
 use impasto_train::{Adherence, drawn_by_a_person};
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,12 @@
 //! The pictures that a run keeps: those of the worst runs, and a sample from which ordinary runs are chosen.
 
 use crate::arguments::Pictures;
-use crate::generator::raster;
+use crate::failure::Failure;
+use crate::picture::raster;
+use crate::random::fnv;
 use crate::record::{PartFigures, Record};
-use crate::runner::{Failure, Strip};
-use crate::suite::{Method, fnv};
+use crate::runner::Strip;
+use crate::task::Method;
 use impasto::{Raster, Rgb, Size};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

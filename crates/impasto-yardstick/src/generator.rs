@@ -1,14 +1,17 @@
 //! The generator that makes the pictures of every method with a real model.
 
 use crate::edges;
+use crate::failure::Failure;
 use crate::guides::{self, Guide, STRENGTHS, Subject};
-use crate::metrics::{self, Picture};
+use crate::picture::{self, Picture};
+use crate::picture::{picture, raster};
 use crate::placement::painted;
+use crate::random::fnv;
 use crate::reference;
 use crate::regions::Mask;
-use crate::runner::{Failure, Generator, Own, Request, Shot};
+use crate::shot::{Generator, Own, Request, Shot};
 use crate::strokes;
-use crate::suite::{Asked, Method, PARTS, fnv};
+use crate::task::{Asked, Method, PARTS};
 use impasto::color::linear_mean;
 use impasto::diffusion::solver;
 use impasto::hint::Strokes;
@@ -96,7 +99,7 @@ impl Default for Settings {
 impl Settings {
     /// Returns a hash of everything that the figures depend on, except the model.
     pub fn hash(&self, judge: &str) -> String {
-        let parts: Vec<Preset> = crate::suite::PARTS.map(doc_parts).to_vec();
+        let parts: Vec<Preset> = crate::task::PARTS.map(doc_parts).to_vec();
         let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}|{STRENGTHS:?}", self.tuned);
         let run = format!("{}|{}|{:?}|{:?}|batch 1", self.solver, self.steps, self.scale, self.size);
         let unsteady = self.unsteady.concat();
@@ -396,7 +399,7 @@ impl Generator for Real {
             let (_, _, h, w) = decoded.size4()?;
             let middle = decoded.f_slice(2, h / 4, h - h / 4, 1)?.f_slice(3, w / 4, w - w / 4, 1)?;
             let light = linear_mean(&middle.f_reshape([3, -1])?.f_to_kind(Kind::Float)?)?;
-            Ok(Lab::from_linear(light).delta_e(metrics::lab(color)))
+            Ok(Lab::from_linear(light).delta_e(picture::lab(color)))
         };
         let shown = shown().ok()?;
         let _ = self.round_trips.insert(color, shown);
@@ -477,18 +480,4 @@ fn last_mask(force: &ColorForce, (h, w): (usize, usize)) -> Result<Mask, Failure
         masks.f_narrow(0, masks.size()[0] - 1, 1)?.f_upsample_nearest2d([h as i64, w as i64], None, None)?;
     let values = Vec::<f32>::try_from(&last.f_flatten(0, -1)?)?;
     Ok(Array2::from_shape_vec((h, w), values.into_iter().map(|value| value >= 0.5).collect())?)
-}
-
-/// A raster as an array.
-pub fn picture(raster: &Raster) -> Result<Picture, Failure> {
-    let pixels = raster.bytes().chunks_exact(3).map(|c| Rgb(c[0], c[1], c[2])).collect();
-    let [height, width] = [raster.size().height, raster.size().width].map(|side| side as usize);
-    Ok(Array2::from_shape_vec((height, width), pixels)?)
-}
-
-/// An array as a raster.
-pub fn raster(picture: &Picture) -> Result<Raster, Failure> {
-    let (h, w) = picture.dim();
-    let bytes = picture.iter().flat_map(|pixel| [pixel.0, pixel.1, pixel.2]).collect();
-    Ok(Raster::from_bytes(bytes, (w as u32, h as u32))?)
 }

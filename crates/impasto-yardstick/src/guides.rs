@@ -1,12 +1,10 @@
 //! Pictures as guides: how near a picture comes to its guide, and how much of the prompt the picture keeps.
 
-use crate::metrics::{Picture, light, sliced};
+use crate::picture::{Picture, light, sliced};
 use crate::placement::is_there;
-use crate::record::Record;
 use crate::regions::{Labels, area, of_class};
 use impasto::Lab;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 
 /// Strengths of a guide, as `max_guidance` of `ImageGuidance`. 0 is the picture without guidance.
 pub const STRENGTHS: [f64; 4] = [0.0, 0.15, 0.35, 0.7];
@@ -83,19 +81,4 @@ pub fn kept(unguided: &Labels, guided: &Labels, classes: &[u8]) -> Option<f64> {
 pub fn names(prompt: &str, phrase: &str) -> bool {
     let ends = |tag: &str| tag.strip_suffix(phrase).is_some_and(|rest| rest.is_empty() || rest.ends_with(' '));
     prompt.split(", ").any(ends)
-}
-
-/// Changes of likeness and palette in each step of strength, with the record of the greater strength. A step is left
-/// out unless both of its ends were measured.
-pub fn steps(records: &[Record]) -> Vec<(&Record, [f64; 2])> {
-    let number = |strength: f64| STRENGTHS.iter().position(|known| *known == strength);
-    let at = |record: &Record, number: usize| (record.prompt.clone(), record.seed, number);
-    let all = || records.iter().filter_map(|record| Some((record, record.guided?)));
-    let known: HashMap<_, Guided> =
-        all().filter_map(|(record, guided)| Some((at(record, number(guided.strength)?), guided))).collect();
-    let step = |(record, guided): (&'_ Record, Guided)| {
-        let before = known.get(&at(record, number(guided.strength)?.checked_sub(1)?))?;
-        Some([guided.clip - before.clip, guided.palette - before.palette])
-    };
-    all().filter_map(|(record, guided)| Some((record, step((record, guided))?))).collect()
 }

@@ -1,10 +1,10 @@
 //! Pictures with a person's answers, and how well acceptance agrees with them.
 
 use crate::acceptance::{Acceptance, acceptance};
-use crate::generator;
+use crate::failure::Failure;
 use crate::judge::{Evaluator, class};
-use crate::metrics::{self, Pair, Picture};
-use crate::runner::Failure;
+use crate::metrics::Pair;
+use crate::picture::{self, Picture};
 use impasto::{Raster, Rgb};
 use ndarray::Array2;
 use serde::Deserialize;
@@ -47,7 +47,7 @@ impl Judged {
         let labels: Vec<Label> = impasto::json::parse(text).map_err(|error| format!("{}: {error}", path.display()))?;
         let evaluator = Evaluator::open()?;
         let judged = |label: Label| -> Result<_, Failure> {
-            let strip = generator::picture(&Raster::open(folder.join(&label.file))?)?;
+            let strip = picture::picture(&Raster::open(folder.join(&label.file))?)?;
             let Some([unforced, forced]) = pair(&strip) else {
                 let (h, w) = strip.dim();
                 let file = &label.file;
@@ -59,7 +59,7 @@ impl Judged {
                 forced: &forced,
                 labels_unforced: &seen_u.labels,
                 labels_forced: &seen_f.labels,
-                unit: metrics::unit(unforced.dim()),
+                unit: picture::unit(unforced.dim()),
             };
             let figures = acceptance(&pair, class(&label.part, &[]), label.asked, &[]);
             Ok((label, figures))

@@ -1,6 +1,7 @@
 //! Prompts from files: the user's own list, or those of GenColorBench.
 
-use crate::suite::{Asked, LABEL, Rng, Task};
+use crate::random::Rng;
+use crate::task::{Asked, LABEL, Task};
 use csv::{Reader, ReaderBuilder, StringRecord};
 use impasto::Rgb;
 use std::collections::HashMap;

@@ -8,18 +8,19 @@
 //! if some are missed, and 2 after an error.
 
 use impasto_yardstick::{
-    arguments, calibration, colors, gallery, generator, judge, labeled, listing, papers, record, report, runner,
-    statistics, suite, summary, tuning,
+    arguments, calibration, colors, failure, gallery, generator, judge, labeled, listing, papers_table, record, report,
+    runner, statistics, suite, summary, task, tuning,
 };
 
 use arguments::{Arguments, Command};
 use colors::{Color, Colors};
+use failure::Failure;
 use gallery::Gallery;
 use generator::{Real, Settings};
 use indicatif::{ProgressBar, ProgressStyle};
 use labeled::Judged;
 use record::{Made, Record, Records, of_maker};
-use runner::{Failure, Plan, Progress, Seeds};
+use runner::{Plan, Progress, Seeds};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -82,7 +83,7 @@ fn suite_of(arguments: &Arguments) -> Result<Suite, Failure> {
 }
 
 fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure> {
-    let tuned = match arguments.choice.methods.contains(&suite::Method::Tuned) {
+    let tuned = match arguments.choice.methods.contains(&task::Method::Tuned) {
         true => tuning::read(folder)?,
         false => Default::default(),
     };
@@ -90,7 +91,7 @@ fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure
         judge::Choice::Evaluator => calibration::Calibration::near(folder)?.unwrap_or_default(),
         _ => calibration::Calibration::default(),
     };
-    let places = arguments.choice.tasks.iter().find(|task| matches!(task, suite::Task::Place | suite::Task::Swap));
+    let places = arguments.choice.tasks.iter().find(|task| matches!(task, task::Task::Place | task::Task::Swap));
     if let (Some(task), judge::Choice::Evaluator) = (places, &arguments.judge) {
         let weak = calibration::weak(impasto_train::Evaluator::CARD)?;
         if !weak.is_empty() {
@@ -270,7 +271,7 @@ fn finish(arguments: &Arguments, folder: &Path, records: &[Record], about: About
     let summary = Summary::new(records, about, calibration.as_ref()).ok_or("there are no records to report")?;
     report::write(folder, &summary, records)?;
     if arguments.command == Command::Papers {
-        print!("{}", papers::Table { records, portraits: arguments.model == "embedded" });
+        print!("{}", papers_table::Table { records, portraits: arguments.model == "embedded" });
         return Ok(true);
     }
     report::print(&summary, arguments.check);
@@ -305,9 +306,9 @@ fn judge_labeled(arguments: &Arguments) -> Result<bool, Failure> {
 }
 
 fn list(suite: &Suite) {
-    println!("tasks    {}", suite::Task::ALL.map(suite::Task::name).join(", "));
-    println!("methods  {}", suite::Method::ALL.map(suite::Method::name).join(", "));
-    println!("parts    {}", suite::PARTS.join(", "));
+    println!("tasks    {}", task::Task::ALL.map(task::Task::name).join(", "));
+    println!("methods  {}", task::Method::ALL.map(task::Method::name).join(", "));
+    println!("parts    {}", task::PARTS.join(", "));
     let color = |color: &Color| match &color.name {
         Some(name) => format!("{name} {}", color.rgb),
         None => color.rgb.to_string(),

@@ -2,16 +2,13 @@
 //!
 //! All functions are pure and work on arrays. `docs/yardstick.md` explains each figure.
 
+use crate::picture::{Picture, encoded, lab, light, mean_lab, mean_linear, of};
 use crate::regions::{Labels, Mask, and, area, components, core, dilate, erode, iou, least_core, not, of_class, or};
 use crate::statistics::{median, quantile};
 use impasto::{Lab, Rgb};
 use ndarray::{Array2, Zip};
-use palette::{LinSrgb, Srgb};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
-
-pub type Picture = Array2<Rgb>;
 
 /// The class of details that belong to no part: eye whites, pupils, windows.
 pub const DETAIL: u8 = 7;
@@ -105,11 +102,6 @@ pub const NEAR: f64 = 10.0;
 const OLD: f64 = 5.0;
 /// Covered share above which a component counts as whole.
 const WHOLE: f64 = 0.8;
-
-/// Number of pixels in a unit of length at this size (height, width).
-pub fn unit((h, w): (usize, usize)) -> usize {
-    (h.min(w) as f64 / 128.0).round().max(1.0) as usize
-}
 
 /// Measures `part`, which was asked to have the color `target`. `others` are classes that were forced too and cannot
 /// leak.
@@ -217,46 +209,12 @@ pub fn measure(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Measure
     measure
 }
 
-/// The values inside a mask, row by row.
-pub fn of<'a, T>(values: &'a Array2<T>, mask: &'a Mask) -> impl Iterator<Item = &'a T> {
-    values.iter().zip(mask).filter(|(_, inside)| **inside).map(|(value, _)| value)
-}
-
-/// Linear light of a color, from a table of double precision. The table of [`Rgb::to_linear`] has single precision and
-/// is 1e-8 off.
-pub fn light(color: Rgb) -> [f64; 3] {
-    static TABLE: LazyLock<[f64; 256]> = LazyLock::new(|| {
-        let channel = |i: usize| Srgb::new(i as f64 / 255.0, 0.0, 0.0).into_linear().red;
-        std::array::from_fn(channel)
-    });
-    [color.0, color.1, color.2].map(|channel| TABLE[usize::from(channel)])
-}
-
-pub fn lab(color: Rgb) -> Lab {
-    Lab::from_linear(light(color))
-}
-
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
 fn share(part: usize, of: usize) -> Option<f64> {
     (of > 0).then(|| part as f64 / of as f64)
-}
-
-/// The mean of pixels in linear light.
-pub fn mean_linear(picture: &Picture, mask: &Mask) -> [f64; 3] {
-    let (mut sum, mut count) = ([0.0; 3], 0usize);
-    for pixel in of(picture, mask) {
-        let light = light(*pixel);
-        (0..3).for_each(|channel| sum[channel] += light[channel]);
-        count += 1;
-    }
-    sum.map(|sum| sum / count as f64)
-}
-
-pub fn mean_lab(picture: &Picture, mask: &Mask) -> Lab {
-    Lab::from_linear(mean_linear(picture, mask))
 }
 
 /// The mean color without the darkest and the brightest tenth of the pixels.
@@ -273,12 +231,6 @@ fn trimmed_lab(picture: &Picture, mask: &Mask) -> Lab {
 fn median_lab(picture: &Picture, mask: &Mask) -> Lab {
     let channel = |channel: usize| median(of(picture, mask).map(|pixel| light(*pixel)[channel]).collect());
     Lab::from_linear([channel(0), channel(1), channel(2)])
-}
-
-/// Linear light as sRGB in 0..=255, not rounded.
-pub fn encoded(light: [f64; 3]) -> [f64; 3] {
-    let srgb: Srgb<f64> = Srgb::from_linear(LinSrgb::from(light.map(|channel| channel.clamp(0.0, 1.0))));
-    [srgb.red, srgb.green, srgb.blue].map(|channel| 255.0 * channel)
 }
 
 fn rgb_distance(a: Rgb, b: Rgb) -> f64 {
@@ -373,23 +325,4 @@ fn nearest(pixels: &[Lab], target: Lab) -> Lab {
     let n = by_distance.len() as f64;
     let mean = |of: fn(&Lab) -> f64| by_distance.iter().map(|(_, lab)| of(lab)).sum::<f64>() / n;
     Lab { l: mean(|lab| lab.l), a: mean(|lab| lab.a), b: mean(|lab| lab.b) }
-}
-
-/// Sliced 1-Wasserstein distance of two equally large clouds of colors, along 16 directions of a golden spiral.
-pub fn sliced(a: &[Lab], b: &[Lab]) -> f64 {
-    const DIRECTIONS: usize = 16;
-    let along = |cloud: &[Lab], [l, x, y]: [f64; 3]| {
-        let mut places: Vec<f64> = cloud.iter().map(|lab| lab.l * l + lab.a * x + lab.b * y).collect();
-        places.sort_by(f64::total_cmp);
-        places
-    };
-    let distance = |i: usize| {
-        let z = 1.0 - (2 * i + 1) as f64 / DIRECTIONS as f64;
-        let turn = std::f64::consts::PI * (1.0 + 5f64.sqrt()) * (i as f64 + 0.5);
-        let flat = (1.0 - z * z).sqrt();
-        let direction = [z, flat * turn.cos(), flat * turn.sin()];
-        let (a, b) = (along(a, direction), along(b, direction));
-        a.iter().zip(&b).map(|(a, b)| (a - b).abs()).sum::<f64>() / a.len() as f64
-    };
-    (0..DIRECTIONS).map(distance).sum::<f64>() / DIRECTIONS as f64
 }

@@ -1,10 +1,10 @@
 //! Plots as SVG for a light or dark page. Everything but the data has the text's color, and there is no background.
 
-use crate::metrics;
+use crate::failure::Failure;
+use crate::picture;
 use crate::record::{PartFigures, Record};
-use crate::runner::Failure;
 use crate::statistics::Figure;
-use crate::suite::Method;
+use crate::task::Method;
 use impasto::Rgb;
 use plotters::prelude::*;
 use std::collections::BTreeMap;
@@ -119,7 +119,7 @@ pub fn plane(records: &[Record], method: Method) -> Result<String, Failure> {
         // Large circles are drawn first, so small circles lie on them.
         medians.sort_by(|a, b| b.1.total_cmp(&a.1));
         for ([r, g, b], median) in medians {
-            let lab = metrics::lab(Rgb(r, g, b));
+            let lab = picture::lab(Rgb(r, g, b));
             let radius = 5.0 + median.min(60.0) / 2.0;
             let place = (lab.a, lab.b);
             let _ = chart.draw_series([Circle::new(place, radius as i32, RGBColor(r, g, b).filled())])?;
@@ -215,7 +215,7 @@ pub fn strengths(lines: &[(&str, Vec<(f64, Figure)>)], name: &str) -> Result<Str
 
 /// Runs of one part and one color.
 pub fn singles(records: &[Record]) -> impl Iterator<Item = (&Record, &PartFigures)> {
-    use crate::suite::Task;
+    use crate::task::Task;
     let of = records.iter().filter(|record| matches!(record.task, Task::Named | Task::Numeric));
     of.filter_map(|record| Some((record, record.parts.first()?)))
 }

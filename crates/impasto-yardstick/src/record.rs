@@ -7,7 +7,7 @@ use crate::metrics::Measure;
 use crate::papers::Papers;
 use crate::placement::Placement;
 use crate::reference::Colored;
-use crate::suite::{Method, Style, Task};
+use crate::task::{Method, Style, Task};
 use impasto::Rgb;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};

@@ -2,11 +2,11 @@
 //! stays.
 
 use crate::acceptance::dominant;
-use crate::generator::raster;
+use crate::failure::Failure;
 use crate::judge::class;
-use crate::metrics::{Picture, lab, unit};
+use crate::picture::raster;
+use crate::picture::{Picture, lab, unit};
 use crate::regions::{Labels, core, of_class};
-use crate::runner::Failure;
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto_train::Adherence;
 use serde::{Deserialize, Serialize};

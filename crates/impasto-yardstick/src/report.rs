@@ -1,13 +1,14 @@
 //! Reports for people and programs: `summary.json`, `runs.csv`, `report.html`, and the table on the screen.
 
+use crate::failure::Failure;
 use crate::gallery::{badness, path};
 use crate::plots;
 use crate::record::{PartFigures, Record};
-use crate::runner::Failure;
 use crate::scenes;
 use crate::statistics::{Figure, median, short};
-use crate::suite::{Method, PARTS, Task};
 use crate::summary::{ALL, Summary, Verdict, best_threshold};
+use crate::table::{cell, dot, number, table};
+use crate::task::{Method, PARTS, Task};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use impasto::Rgb;
@@ -60,10 +61,6 @@ pub fn print(summary: &Summary, check: bool) {
     for reason in &summary.reasons {
         println!("{reason}");
     }
-}
-
-fn number(value: Option<f64>) -> String {
-    value.map_or("∞".into(), short)
 }
 
 fn line(verdict: &Verdict) -> String {
@@ -251,34 +248,6 @@ fn verdicts(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         summary.reasons.iter().try_for_each(|reason| writeln!(page, "<li>{}</li>", escaped(reason)))?;
         writeln!(page, "</ul>")?;
     }
-    Ok(())
-}
-
-pub fn dot(method: Method) -> String {
-    format!("<span class=\"dot\" style=\"background:{}\"></span>{}", plots::color(method), method.name())
-}
-
-pub fn cell(figure: Option<&Figure>) -> String {
-    match figure {
-        None => "<td>–</td>".into(),
-        Some(figure) => {
-            let (value, low, high) = (number(figure.value), number(figure.low), number(figure.high));
-            // An interval without width says nothing and is left out.
-            let interval = if low == high { "&nbsp;".into() } else { format!("{low} – {high}") };
-            format!("<td title=\"{figure}\">{value}<small>{interval}</small></td>")
-        }
-    }
-}
-
-/// Writes a table with a row for each of `rows`.
-pub fn table(page: &mut String, corner: &str, heads: &[&str], rows: &[(String, Vec<String>)]) -> Result<(), Failure> {
-    write!(page, "<div class=\"wide\"><table><tr><th>{corner}</th>")?;
-    heads.iter().try_for_each(|head| write!(page, "<th>{head}</th>"))?;
-    writeln!(page, "</tr>")?;
-    for (name, cells) in rows {
-        writeln!(page, "<tr><td>{name}</td>{}</tr>", cells.concat())?;
-    }
-    writeln!(page, "</table></div>")?;
     Ok(())
 }
 

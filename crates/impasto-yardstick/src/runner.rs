@@ -4,15 +4,19 @@ use crate::acceptance::acceptance;
 use crate::choice::Choice;
 use crate::colors;
 use crate::edges;
-use crate::guides::{self, Guide, Guided};
+use crate::failure::Failure;
+use crate::guides::{self, Guided};
 use crate::judge::{Judge, Seen, View, class};
-use crate::metrics::{self, Pair, Picture, mean_lab, mean_linear};
+use crate::metrics::{self, Pair};
 use crate::papers::papers;
+use crate::picture::{self, Picture, mean_lab, mean_linear};
 use crate::placement::{inside, is_there, painted, placement};
 use crate::record::{Found, Made, Names, PartFigures, Record, Records, Status, Thing};
 use crate::reference;
 use crate::regions::{Labels, Mask, ceiling, core, iou, of_class};
-use crate::suite::{self, Asked, Job, LABEL, Method, OBJECTS, Painted, Style, Suite, Task};
+use crate::shot::{Generator, Request, Shot};
+use crate::suite::{self, Job, Suite};
+use crate::task::{Asked, LABEL, Method, OBJECTS, Style, Task};
 use impasto::Rgb;
 use ndarray::Array2;
 use std::collections::HashMap;
@@ -31,93 +35,6 @@ const CELL: usize = 8;
 const RUNNING: f64 = 0.95;
 /// Least number of whole seeds that every budget runs.
 pub const LEAST_SEEDS: usize = 8;
-
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// A request to a generator.
-#[derive(Clone, Debug)]
-pub struct Request<'a> {
-    pub prompt: &'a str,
-    pub seed: u64,
-    pub method: Method,
-    pub asked: &'a [Asked],
-    pub painted: &'a [Painted],
-    /// The picture to follow, and the strength of guidance.
-    pub guide: Option<(&'a Picture, f64)>,
-    /// The unforced picture, for a method that keeps its lines.
-    pub unforced: Option<&'a Picture>,
-    /// Phrases whose attention is wanted.
-    pub phrases: &'a [String],
-    /// Region of each asked part in the unforced picture, for methods that are told the region.
-    pub regions: &'a [Mask],
-}
-
-/// The result of a request.
-#[derive(Clone, Debug, Default)]
-pub struct Shot {
-    pub picture: Picture,
-    /// The method's own report on each asked color, if the method makes one.
-    pub own: Vec<Own>,
-    /// Attention to each phrase, 64 × 64 in 0..=1.
-    pub maps: Vec<(String, Array2<f32>)>,
-}
-
-/// The report of a method on one of its colors.
-#[derive(Clone, Debug, Default)]
-pub struct Own {
-    pub delta_e: Option<f64>,
-    pub converged: Option<bool>,
-    /// Mask of the last forced step, at the picture's size.
-    pub mask: Option<Mask>,
-    /// Median CIEDE2000 of the pixels under the stroke, for a method that paints a stroke.
-    pub under_stroke: Option<f64>,
-}
-
-/// Makes pictures.
-///
-/// ```
-/// use impasto_yardstick::guides::Guide;
-/// use impasto_yardstick::metrics::Picture;
-/// use impasto_yardstick::runner::{Failure, Generator, Request, Shot};
-/// use impasto::Rgb;
-/// use ndarray::Array2;
-///
-/// /// Paints every picture in the first color that was asked for.
-/// struct Flat;
-///
-/// impl Generator for Flat {
-///     fn make(&mut self, request: &Request<'_>) -> Result<Shot, Failure> {
-///         let color = request.asked.first().map_or(Rgb(128, 128, 128), |asked| asked.rgb);
-///         Ok(Shot { picture: Array2::from_elem((64, 64), color), ..Shot::default() })
-///     }
-///     fn drawing(&mut self, _: &Guide) -> Result<Picture, Failure> {
-///         Err("this generator draws no guides".into())
-///     }
-///     fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure> {
-///         Ok(if a == b { 1.0 } else { 0.0 })
-///     }
-/// }
-/// ```
-pub trait Generator {
-    /// Makes the picture of a request.
-    fn make(&mut self, request: &Request<'_>) -> Result<Shot, Failure>;
-
-    /// Returns the seed to use: the request's seed, or the seed that a method finds by a search.
-    fn chosen(&mut self, request: &Request<'_>) -> Result<u64, Failure> {
-        Ok(request.seed)
-    }
-
-    /// Draws the picture of a guide.
-    fn drawing(&mut self, guide: &Guide) -> Result<Picture, Failure>;
-
-    /// Cosine of CLIP's embeddings of two pictures.
-    fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure>;
-
-    /// CIEDE2000 between a color and a flat picture of it after the decoder; `None` if unknown.
-    fn round_trip(&mut self, _: Rgb) -> Option<f64> {
-        None
-    }
-}
 
 /// The number of seeds that a run takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -396,7 +313,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         let class = |phrase: &str| class(phrase, &job.phrases);
         let classes: Vec<u8> = job.asked.iter().map(|asked| class(&asked.part)).collect();
         let shown = |class: &u8| {
-            core(&of_class(&unforced.seen.labels, *class), metrics::unit(unforced.shot.picture.dim())).0 >= 1
+            core(&of_class(&unforced.seen.labels, *class), picture::unit(unforced.shot.picture.dim())).0 >= 1
         };
         if !classes.iter().all(shown) {
             record.status = Status::Missing;
@@ -427,7 +344,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             forced: &known.shot.picture,
             labels_unforced: &unforced.seen.labels,
             labels_forced: &labels_forced,
-            unit: metrics::unit((h, w)),
+            unit: picture::unit((h, w)),
         };
         for (i, asked) in job.asked.iter().enumerate() {
             let class = classes[i];
@@ -581,13 +498,13 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
 fn recolored(u: &Picture, asked: &[Asked], regions: &[Mask]) -> Picture {
     let mut picture = u.clone();
     for (Asked { rgb, .. }, region) in asked.iter().zip(regions) {
-        let mean = mean_linear(u, &core(region, metrics::unit(u.dim())).1);
-        let goal = metrics::light(*rgb);
+        let mean = mean_linear(u, &core(region, picture::unit(u.dim())).1);
+        let goal = picture::light(*rgb);
         for (pixel, _) in picture.iter_mut().zip(region).filter(|(_, inside)| **inside) {
-            let light = metrics::light(*pixel);
+            let light = picture::light(*pixel);
             // A channel without light has no shading to keep.
             let scaled = [0, 1, 2].map(|c| if mean[c] > 1e-4 { light[c] / mean[c] * goal[c] } else { goal[c] });
-            let [r, g, b] = metrics::encoded(scaled).map(|channel| channel.round() as u8);
+            let [r, g, b] = picture::encoded(scaled).map(|channel| channel.round() as u8);
             *pixel = Rgb(r, g, b);
         }
     }
@@ -621,7 +538,7 @@ fn names(job: &Job, prompt: &str, pair: &Pair<'_>) -> Names {
 
 fn found(shot: &Shot, labels: &Labels, class: impl Fn(&str) -> u8) -> Vec<Found> {
     let (h, w) = labels.dim();
-    let unit = metrics::unit((h, w));
+    let unit = picture::unit((h, w));
     let mut all = Vec::new();
     for (part, map) in &shot.maps {
         let region = of_class(labels, class(part));

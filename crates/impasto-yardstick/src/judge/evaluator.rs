@@ -1,8 +1,8 @@
 //! The judge of the embedded model's pictures: a separate network.
 
-use super::{Judge, Seen, View};
-use crate::metrics::Picture;
-use crate::runner::Failure;
+use super::view::{Judge, Seen, View};
+use crate::failure::Failure;
+use crate::picture::Picture;
 use impasto_train::Evaluator as Network;
 use ndarray::Array2;
 use std::collections::BTreeMap;

@@ -4,9 +4,10 @@
 //! `KEY.png` and waits. Its masks are `KEY.PHRASE.png`. They are white inside the object, and all black if the object
 //! is not in the picture.
 
-use super::{Judge, Seen, View, name, read_mask};
-use crate::generator::raster;
-use crate::runner::Failure;
+use super::mask_file::{name, read_mask};
+use super::view::{Judge, Seen, View};
+use crate::failure::Failure;
+use crate::picture::raster;
 use std::path::{Path, PathBuf};
 
 pub struct Masks(PathBuf);

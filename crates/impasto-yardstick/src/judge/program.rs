@@ -4,9 +4,10 @@
 //! line `{"car": "/mask.png", "road": null}`. Masks have the picture's size and are white inside. An object that is not
 //! in the picture has `null` or is left out. The program ends when its input does.
 
-use super::{Judge, Seen, View, name, read_mask};
-use crate::generator::raster;
-use crate::runner::Failure;
+use super::mask_file::{name, read_mask};
+use super::view::{Judge, Seen, View};
+use crate::failure::Failure;
+use crate::picture::raster;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;

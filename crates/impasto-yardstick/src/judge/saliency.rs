@@ -4,9 +4,9 @@
 //! judge and force then read the phrase in the same way, and can share a mistake. Reports call such figures
 //! self-judged.
 
-use super::{Judge, Seen, View};
+use super::view::{Judge, Seen, View};
+use crate::failure::Failure;
 use crate::regions::Mask;
-use crate::runner::Failure;
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 

@@ -40,7 +40,7 @@ fn judged(change: impl Fn((usize, usize), Rgb) -> Rgb) -> Acceptance {
         forced: &forced,
         labels_unforced: &labels,
         labels_forced: &labels,
-        unit: metrics::unit(unforced.dim()),
+        unit: picture::unit(unforced.dim()),
     };
     acceptance(&pair, Class::Eyes.index(), GOLD, &[]).expect("the eye is large enough")
 }
@@ -84,7 +84,7 @@ fn dark_material_beside_a_highlight_is_no_mark() {
         Array2::from_shape_fn(unforced.dim(), |at| if shine(at) { Rgb(255, 255, 255) } else { dark(unforced[at]) });
     // Redrawn in white, where no highlight is seen.
     let forced = unforced.mapv(|color| if color == dark(BLUE) { Rgb(250, 250, 250) } else { color });
-    let unit = metrics::unit(unforced.dim());
+    let unit = picture::unit(unforced.dim());
     let pair = Pair { unforced: &unforced, forced: &forced, labels_unforced: &labels, labels_forced: &labels, unit };
     let white = acceptance(&pair, Class::Eyes.index(), Rgb(250, 250, 250), &[]).expect("the eye is large enough");
     assert!(white.lines.is_none(), "{white:?}");

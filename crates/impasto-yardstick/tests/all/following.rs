@@ -1,8 +1,9 @@
 //! Tests of objects that follow a map, and of pictures that follow a drawing.
 
 use crate::*;
-use guides::{Guide, Guided, STRENGTHS, Subject, kept, palette, steps};
+use guides::{Guide, Guided, STRENGTHS, Subject, kept, palette};
 use mock::{METHODS, Mock, plan, ran};
+use rise::steps;
 use suite::Job;
 
 #[test]

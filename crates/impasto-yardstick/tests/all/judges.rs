@@ -66,7 +66,7 @@ fn a_model_judges_itself_by_its_attention() {
 /// Draws the mask of a phrase in the mock's pictures.
 fn draw(path: &Path, phrase: &str) {
     let inside = of_class(&portrait(), class(phrase));
-    generator::raster(&inside.mapv(|inside| if inside { Rgb(255, 255, 255) } else { Rgb(0, 0, 0) }))
+    picture::raster(&inside.mapv(|inside| if inside { Rgb(255, 255, 255) } else { Rgb(0, 0, 0) }))
         .unwrap()
         .save(path)
         .unwrap();

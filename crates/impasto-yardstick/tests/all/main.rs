@@ -1,8 +1,9 @@
 //! Tests of the yardstick itself: the reference's numbers, their meaning, and the bookkeeping around them.
 
 use impasto_yardstick::{
-    arguments, calibration, choice, colors, gallery, generator, guides, judge, labeled, listing, metrics, placement,
-    record, regions, report, runner, scenes, statistics, suite, summary, tuning, wording,
+    arguments, calibration, choice, colors, failure, gallery, generator, guides, judge, labeled, listing, metrics,
+    picture, placement, random, record, regions, report, rise, runner, scenes, shot, statistics, suite, summary, task,
+    tuning, wording,
 };
 
 mod acceptance;
@@ -21,21 +22,26 @@ mod sampling;
 
 use arguments::{Arguments, Command, Pictures};
 use choice::Choice;
+use failure::Failure;
 use gallery::Gallery;
 use generator::{Real, Settings};
 use impasto::Rgb;
 use judge::{Evaluator, Judge, Seen, View};
-use metrics::{Measure, Pair, Picture, measure};
+use metrics::{Measure, Pair, measure};
 use ndarray::Array2;
+use picture::Picture;
+use random::{Rng, fnv};
 use record::{Made, Record, Records, Status, of_maker};
 use regions::{Labels, area, core, erode, of_class};
-use runner::{Failure, Generator, LEAST_SEEDS, Own, Plan, Request, Seeds, Shot, class_color};
+use runner::{LEAST_SEEDS, Plan, Seeds, class_color};
 use serde_json::{Value, json};
+use shot::{Generator, Own, Request, Shot};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
-use suite::{Method, Rng, Style, Suite, Task, fnv};
+use suite::Suite;
 use summary::{ALL, About, Summary};
+use task::{Method, Style, Task};
 
 fn golden(file: &str) -> Value {
     let path = format!("{}/tests/golden/{file}.json", env!("CARGO_MANIFEST_DIR"));

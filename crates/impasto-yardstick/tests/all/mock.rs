@@ -55,15 +55,15 @@ impl Generator for Mock {
         let mut picture = unforced.clone();
         for asked in request.asked.iter().filter(|_| *self == Self::Perfect) {
             let part = of_class(&labels, class(&asked.part));
-            let (mean, goal) = (metrics::mean_linear(&unforced, &part), metrics::light(asked.rgb));
+            let (mean, goal) = (picture::mean_linear(&unforced, &part), picture::light(asked.rgb));
             for (pixel, _) in picture.iter_mut().zip(&part).filter(|(_, inside)| **inside) {
-                let light = metrics::light(*pixel);
+                let light = picture::light(*pixel);
                 let [r, g, b] =
-                    metrics::encoded([0, 1, 2].map(|c| light[c] / mean[c] * goal[c])).map(|x| x.round() as u8);
+                    picture::encoded([0, 1, 2].map(|c| light[c] / mean[c] * goal[c])).map(|x| x.round() as u8);
                 *pixel = Rgb(r, g, b);
             }
         }
-        let own = |asked: &suite::Asked| Own {
+        let own = |asked: &task::Asked| Own {
             delta_e: Some(0.5),
             converged: Some(true),
             mask: Some(of_class(&labels, class(&asked.part))),
@@ -102,7 +102,7 @@ fn mixed(unguided: &Picture, drawing: &Picture, strength: f64) -> Picture {
 /// Draws the objects where they are painted, or small in the middle.
 pub fn scene(mock: Mock, request: &Request<'_>) -> Picture {
     let mut picture = Array2::from_elem((SIDE, SIDE), SKY);
-    let objects = suite::OBJECTS.into_iter().filter(|object| request.prompt.contains(object));
+    let objects = task::OBJECTS.into_iter().filter(|object| request.prompt.contains(object));
     for object in objects {
         let area = request.painted.iter().find(|painted| painted.object == object);
         let [left, top, right, bottom] = match area {

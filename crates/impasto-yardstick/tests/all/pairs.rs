@@ -4,7 +4,7 @@ use crate::*;
 
 pub fn atlas() -> Vec<(Value, Picture, Picture, Labels)> {
     let path = format!("{}/tests/golden/yardstick_pairs.png", env!("CARGO_MANIFEST_DIR"));
-    let sheet = generator::picture(&impasto::Raster::open(path).unwrap()).unwrap();
+    let sheet = picture::picture(&impasto::Raster::open(path).unwrap()).unwrap();
     let pairs = golden("yardstick_pairs")["pairs"].as_array().unwrap().clone();
     let tile = |row: usize, column: usize| {
         Array2::from_shape_fn((128, 128), |(y, x)| sheet[(128 * row + y, 128 * column + x)])
@@ -57,7 +57,7 @@ fn judge_measures_known_pairs_accurately() {
 fn objects_that_the_judge_finds_badly_are_weak() {
     let iou = |house: f64| {
         let all: BTreeMap<&str, f64> =
-            suite::OBJECTS.iter().map(|object| (*object, if *object == "house" { house } else { 0.9 })).collect();
+            task::OBJECTS.iter().map(|object| (*object, if *object == "house" { house } else { 0.9 })).collect();
         calibration::weak(&json!({ "iou_held_out": all }).to_string()).unwrap()
     };
     assert_eq!((iou(0.71), iou(0.69)), (vec![], vec!["house".to_owned()]));

@@ -180,7 +180,7 @@ fn prompts_name_as_many_parts_as_asked() {
     for (named, i) in (1..=6).flat_map(|named| (0..6).map(move |i| (named, i))) {
         for job in suite(named).jobs(i, &choice) {
             for (prompt, _) in &job.pairs {
-                let named_there = suite::PARTS.iter().filter(|part| names(prompt, part)).count();
+                let named_there = task::PARTS.iter().filter(|part| names(prompt, part)).count();
                 assert!(job.asked.iter().all(|asked| names(prompt, &asked.part)), "{prompt}");
                 assert_eq!(named_there, usize::from(named).max(job.asked.len()), "{prompt}");
             }
@@ -193,7 +193,7 @@ fn prompts_name_as_many_parts_as_asked() {
 
 #[test]
 fn own_prompts_name_their_part() {
-    for part in suite::PARTS {
+    for part in task::PARTS {
         let prompts = wording::own(part);
         assert!(prompts.len() >= 2 && prompts.iter().all(|prompt| prompt.contains(part)), "{part}: {prompts:?}");
     }

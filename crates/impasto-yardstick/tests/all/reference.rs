@@ -48,15 +48,15 @@ pub fn repainted(changes: &[(u8, Rgb)]) -> Paints {
 /// Scales the part's own shading in linear light so that the core's mean is the target.
 pub fn perfect(u: &Picture, labels: &Labels) -> Picture {
     let part = of_class(labels, PART);
-    let mean = metrics::mean_linear(u, &core(&part, 1).1);
-    let goal = metrics::light(TARGET);
+    let mean = picture::mean_linear(u, &core(&part, 1).1);
+    let goal = picture::light(TARGET);
     Array2::from_shape_fn(u.dim(), |at| {
         if !part[at] {
             return u[at];
         }
-        let light = metrics::light(u[at]);
+        let light = picture::light(u[at]);
         let [r, g, b] =
-            metrics::encoded([0, 1, 2].map(|c| light[c] / mean[c] * goal[c])).map(|x| (x + 0.5).floor() as u8);
+            picture::encoded([0, 1, 2].map(|c| light[c] / mean[c] * goal[c])).map(|x| (x + 0.5).floor() as u8);
         Rgb(r, g, b)
     })
 }
@@ -143,10 +143,10 @@ fn placement_and_palettes_equal_the_reference() {
             same(half, &serde_json::to_value(found).unwrap(), want, 1e-6);
         }
     }
-    let cloud = |picture: &Picture| picture.iter().map(|rgb| metrics::lab(*rgb)).collect::<Vec<_>>();
+    let cloud = |picture: &Picture| picture.iter().map(|rgb| picture::lab(*rgb)).collect::<Vec<_>>();
     for (name, want) in golden["sliced"].as_object().unwrap() {
         let (u, f, ..) = case(name);
-        same(name, &json!(metrics::sliced(&cloud(&u), &cloud(&f))), want, 1e-6);
+        same(name, &json!(picture::sliced(&cloud(&u), &cloud(&f))), want, 1e-6);
     }
 }
 

@@ -20,7 +20,7 @@ fn random_numbers_equal_the_reference() {
     assert_eq!(format!("{:016x}", fnv(key["text"].as_str().unwrap())), key["hex"].as_str().unwrap());
     for (name, want) in golden["reach"].as_object().unwrap() {
         let color: Rgb = name.parse().unwrap();
-        let lab = metrics::lab(color);
+        let lab = picture::lab(color);
         same(name, &json!({"lab": [lab.l, lab.a, lab.b], "corner": colors::is_corner(color)}), want, 1e-6);
     }
 }
