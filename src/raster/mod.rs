@@ -234,7 +234,7 @@ impl Raster {
     }
 
     /// Saves as [`save`](Self::save) does, but never replaces a file, as
-    /// [`files::write_new`](crate::files::write_new) explains.
+    /// [`files::write_new`] explains.
     ///
     /// # Errors
     /// The errors of [`save`](Self::save); [`Error::Io`] with [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) if a

@@ -64,7 +64,7 @@ impl Reference {
     }
 
     /// Returns the region of the thing that `phrase` names as a picture in gray, for
-    /// [`Request::mask`](crate::Request::mask). The gray is the region's value.
+    /// [`Request::mask`](crate::pipeline::Request::mask). The gray is the region's value.
     ///
     /// # Errors
     /// The errors of [`region`](Self::region).

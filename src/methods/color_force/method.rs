@@ -97,7 +97,7 @@ impl ColorForce {
     ///   ([`Refine::Contrast`](crate::saliency::Refine::Contrast)). The mask then follows the outlines of the picture.
     /// - The second pass forces late, at timesteps up to 250, so that the rest of the picture stays as it was. The
     ///   texture is kept. Only an object whose material is not clear, such as near-black eyes, is redrawn from timestep
-    ///   700 on ([`ForceOptions::redraw`](super::color_force::ForceOptions::redraw)).
+    ///   700 on ([`ForceOptions::redraw`](super::ForceOptions::redraw)).
     /// - The result is measured and trimmed.
     ///
     /// [`ColorReport::converged`] is true if the region's color is within CIEDE2000 2 of `color`, and most of the
