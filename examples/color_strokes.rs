@@ -3,7 +3,6 @@
 
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::methods::ColorForce;
-use impasto::model::Guess;
 use impasto::{Control, Pipeline, Raster, Result, Rgb, Size, Source};
 use impasto_report::Sheet;
 use std::f64::consts::TAU;
@@ -15,8 +14,7 @@ const SEEDS: [u64; 2] = [2, 3];
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let net = pipeline.model().controlnet(&Source::embedded())?;
-    // `Guess::Even` runs the negative prompt's branch without control, so that guidance strengthens what the drawing
-    // says. The embedded ControlNet was trained on edges of pictures, so that line art is converted to edges too.
+    // The embedded ControlNet was trained on edges of pictures, so that line art is converted to edges too.
     let lines = line_art();
     let sketch = Canny::default().edges(&lines)?;
     let [hair, shirt, background] = [Rgb(255, 99, 71), Rgb(72, 61, 139), Rgb(176, 224, 230)];
@@ -34,17 +32,15 @@ fn main() -> Result<()> {
     for (name, drawing) in [("line art", &bare), ("three scribbles", &few), ("scribbles moved", &moved)] {
         sheet = sheet.add(name, &drawing.raster()?);
         for seed in SEEDS {
-            let request =
-                pipeline.request(PROMPT).seed(seed).steps(14).control(Control::drawing(&net, drawing).scale(0.7));
-            let output = request.tune(|config| config.guess = Some(Guess::Even)).run()?;
+            let request = pipeline.request(PROMPT).seed(seed).steps(14).control(Control::drawing(&net, drawing));
+            let output = request.run()?;
             sheet = sheet.add(format!("seed {seed}"), output.image(0)?);
         }
     }
     sheet = sheet.add("and exactly these", &few.raster()?);
     for seed in SEEDS {
         let mut forces = ColorForce::painted(&few.strokes)?;
-        let request = pipeline.request(PROMPT).seed(seed).steps(14).control(Control::drawing(&net, &few).scale(0.7));
-        let request = request.tune(|config| config.guess = Some(Guess::Even));
+        let request = pipeline.request(PROMPT).seed(seed).steps(14).control(Control::drawing(&net, &few));
         let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
         sheet = sheet.add(format!("seed {seed}"), output.image(0)?);
         for force in &forces {

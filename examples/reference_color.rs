@@ -24,8 +24,12 @@ fn main() -> Result<()> {
         let picture = pipeline.request(of).seed(100 + number).run()?.image(0)?.clone();
         let reference = pipeline.reference(&picture, PROMPT, ["hair"])?;
         let mut paint = |colors: ReferenceColor, force: Option<&mut ColorForce>| -> Result<Raster> {
-            let request =
-                pipeline.request(PROMPT).seed(3).steps(14).control(Control::drawing(&net, &drawing)).guide(colors);
+            let request = pipeline
+                .request(PROMPT)
+                .seed(3)
+                .steps(14)
+                .control(Control::drawing(&net, &drawing).scale(1.0).guess(None))
+                .guide(colors);
             let request = force.into_iter().fold(request, |request, force| request.guide(force));
             Ok(request.run()?.image(0)?.clone())
         };

@@ -10,6 +10,7 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Predictions};
 use crate::error::{Error, Result};
 use crate::hint::Drawing;
+use crate::nn::guess::Guess;
 use crate::nn::seamless::Seamless;
 use crate::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
@@ -49,6 +50,7 @@ pub struct Control<'c> {
     hint: Hint<'c>,
     scale: f64,
     window: Window,
+    guess: Option<Guess>,
     straight: bool,
 }
 
@@ -74,6 +76,8 @@ struct StoredControl<'c> {
     hint: StoredHint<'c>,
     scale: f64,
     window: Window,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guess: Option<Guess>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     straight: bool,
 }
@@ -119,12 +123,23 @@ impl<'c> Control<'c> {
     }
 
     const fn of(net: &'c ControlNet, hint: Hint<'c>) -> Self {
-        Self { net, hint, scale: 1.0, window: Window::WHOLE, straight: false }
+        let ControlNetConfig { conditioning_scale: scale, guess_mode: guess, .. } = *net.config();
+        Self { net, hint, scale, window: Window::WHOLE, guess, straight: false }
     }
 
-    /// Sets the factor of all residuals that the net adds; 1 by default. Usual values are 0.5 to 1; 0 skips the net.
+    /// Sets the factor of all residuals that the net adds. Usual values are 0.5 to 1; 0 skips the net. The default is
+    /// the net's own ([`ControlNetConfig::conditioning_scale`]): 1, and 0.7 for the embedded net.
     pub const fn scale(mut self, scale: f64) -> Self {
         self.scale = scale;
+        self
+    }
+
+    /// Sets guess mode; `None` disables it. A net that averages its residuals
+    /// ([`ControlNetConfig::global_pool_conditions`]) always skips `Uncond`, and its residuals keep full weight. The
+    /// default is the net's own ([`ControlNetConfig::guess_mode`]): `None`, and [`Guess::Even`] for the embedded net.
+    /// In the other modes a prompt is hardly needed, and a guidance scale of 3 to 5 is usual.
+    pub fn guess(mut self, guess: impl Into<Option<Guess>>) -> Self {
+        self.guess = guess.into();
         self
     }
 
@@ -150,9 +165,9 @@ impl<'c> Control<'c> {
         }
     }
 
-    /// Returns scale and window, for reports.
+    /// Returns scale, window and guess mode, for reports.
     pub(crate) fn figures(&self) -> Value {
-        json!({ "scale": self.scale, "window": self.window })
+        json!({ "scale": self.scale, "window": self.window, "guess": self.guess })
     }
 
     /// Returns a recipe that recreates the control for a given net.
@@ -167,7 +182,10 @@ impl<'c> Control<'c> {
             Hint::Picture(picture) => StoredHint::Picture(Cow::Borrowed(picture.as_ref())),
             Hint::Drawing(drawing) => StoredHint::Drawing(Cow::Borrowed(drawing.as_ref())),
         };
-        Recipe::of("Control", &StoredControl { hint, scale: self.scale, window: self.window, straight: self.straight })
+        Recipe::of(
+            "Control",
+            &StoredControl { hint, scale: self.scale, window: self.window, guess: self.guess, straight: self.straight },
+        )
     }
 
     /// Creates the control of a recipe, with `net`.
@@ -175,12 +193,12 @@ impl<'c> Control<'c> {
     /// # Errors
     /// [`Error::Malformed`] if the recipe is not that of a control.
     pub(crate) fn again(net: &'c ControlNet, recipe: Recipe) -> Result<Self> {
-        let StoredControl { hint, scale, window, straight } = recipe.into_read::<StoredControl<'static>>()?;
+        let StoredControl { hint, scale, window, guess, straight } = recipe.into_read::<StoredControl<'static>>()?;
         let hint = match hint {
             StoredHint::Picture(picture) => Hint::Picture(picture),
             StoredHint::Drawing(drawing) => Hint::Drawing(drawing),
         };
-        Ok(Self { net, hint, scale, window, straight })
+        Ok(Self { net, hint, scale, window, guess, straight })
     }
 
     /// Returns a note about pictures and drawings that are resized to `size`; `None` if there are none.
@@ -248,35 +266,6 @@ fn light(picture: &Raster) -> Result<Tensor> {
     Ok(picture.to_tensor(Device::Cpu)?.f_add_scalar(1.0)?.f_div_scalar(2.0)?)
 }
 
-/// Weights of residuals in guess mode, in which a ControlNet guesses the content of its hint and the prompt says little
-/// or nothing. The branch `Branch::Uncond` and its variations then run without control, so that classifier-free
-/// guidance strengthens the effect of the hint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Guess {
-    /// Uses diffusers' weights, from 0.1 at the largest grid to 1 in the middle block: 10^(i/n − 1) for residual i of
-    /// 0..=n.
-    Diffusers,
-    /// Uses the weights of ControlNet's first release: 0.825^(n − i) for residual i of 0..=n. (The application of that
-    /// release also evaluates the ControlNet on an empty hint for `Uncond`.)
-    Original,
-    /// Uses full weight for all residuals. The hint then acts like the prompt, against a branch without control.
-    /// Corresponds to ComfyUI's control of the positive prompt alone.
-    Even,
-}
-
-impl Guess {
-    /// Returns the weight of residual `i` of n + 1; the middle block's residual comes last.
-    fn weight(self, i: usize, n: usize) -> f64 {
-        let (i, n) = (i as f64, n.max(1) as f64);
-        match self {
-            Self::Diffusers => 10f64.powf(i / n - 1.0),
-            Self::Original => 0.825f64.powf(n - i),
-            Self::Even => 1.0,
-        }
-    }
-}
-
 /// A model with ControlNets, which is a [`Denoiser`] and [`Codec`] like the plain model. Without ControlNets, and in
 /// steps in which none acts, the result equals that of the plain model bit for bit.
 ///
@@ -291,7 +280,6 @@ impl Guess {
 pub struct Controlled<'m> {
     model: &'m Model,
     acting: Vec<Acting<'m>>,
-    guess: Option<Guess>,
     /// Edges at which pictures continue.
     seamless: Seamless,
     /// Sites of the UNet, then those of each net.
@@ -306,6 +294,7 @@ struct Acting<'m> {
     embedded: Tensor,
     scale: f64,
     window: Window,
+    guess: Option<Guess>,
     /// Range of the net's sites among those of the run.
     sites: Range<usize>,
 }
@@ -325,7 +314,7 @@ impl<'m> Controlled<'m> {
     pub(crate) fn sized(model: &'m Model, controls: &[Control<'m>], size: Option<Size>) -> Result<Self> {
         let mut sites = model.sites().to_vec();
         let acting = controls.iter().enumerate().map(|(number, control)| {
-            let &Control { net, scale, window, .. } = control;
+            let &Control { net, scale, window, guess, .. } = control;
             if !scale.is_finite() {
                 return Err(Error::parameter(
                     "the ControlNet's scale",
@@ -346,17 +335,10 @@ impl<'m> Controlled<'m> {
                 ..site.clone()
             });
             sites.extend(listed);
-            Ok(Acting { net, embedded, scale, window, sites: begin..sites.len() })
+            Ok(Acting { net, embedded, scale, window, guess, sites: begin..sites.len() })
         });
         let acting = acting.collect::<Result<_>>()?;
-        Ok(Self { model, acting, guess: None, seamless: Seamless::No, sites })
-    }
-
-    /// Enables guess mode for all nets; off by default. A ControlNet that averages its residuals
-    /// (`global_pool_conditions`) always skips `Uncond`, and these residuals keep full weight.
-    pub const fn guess(mut self, guess: Guess) -> Self {
-        self.guess = Some(guess);
-        self
+        Ok(Self { model, acting, seamless: Seamless::No, sites })
     }
 
     /// Sets the edges at which pictures continue on the opposite side; none by default.
@@ -375,7 +357,7 @@ impl<'m> Controlled<'m> {
     ) -> Result<Option<Residuals>> {
         let mut sum: Option<Residuals> = None;
         for acting in self.acting.iter().filter(|acting| acting.active(step)) {
-            let Some(residuals) = acting.residuals(self.guess, inputs, given, &self.sites, tap)? else { continue };
+            let Some(residuals) = acting.residuals(inputs, given, &self.sites, tap)? else { continue };
             sum = Some(match sum {
                 Some(sum) => sum.plus(&residuals)?,
                 None => residuals,
@@ -395,7 +377,6 @@ impl Acting<'_> {
     /// them.
     fn residuals(
         &self,
-        guess: Option<Guess>,
         inputs: &[Input<'_>],
         given: &UnetInput,
         sites: &[AttentionSite],
@@ -404,7 +385,7 @@ impl Acting<'_> {
         let pools = self.net.config().global_pool_conditions;
         let n = given.x.size4()?.0 / inputs.len().max(1) as i64;
         let embedded = self.embedded(n, tap.images())?;
-        let goes_without = |input: &Input<'_>| (guess.is_some() || pools) && input.is_negative();
+        let goes_without = |input: &Input<'_>| (self.guess.is_some() || pools) && input.is_negative();
         let with: Vec<i64> = (0..).zip(inputs).filter(|(_, input)| !goes_without(input)).map(|(i, _)| i).collect();
         if with.is_empty() {
             return Ok(None);
@@ -431,7 +412,7 @@ impl Acting<'_> {
         let count = put_out.skips.len();
         let all = given.x.size4()?.0;
         let weighed = put_out.map(|i, residual| {
-            let weight = guess.filter(|_| !pools).map_or(1.0, |guess| guess.weight(i, count));
+            let weight = self.guess.filter(|_| !pools).map_or(1.0, |guess| guess.weight(i, count));
             let residual = residual.f_mul_scalar(self.scale * weight)?;
             if with.len() == inputs.len() {
                 return Ok(residual);

@@ -12,7 +12,8 @@ mod text_encoders;
 mod unet_input;
 mod vision;
 
-pub use controlled::{Control, Controlled, Guess};
+pub use crate::nn::guess::Guess;
+pub use controlled::{Control, Controlled};
 pub use identity::Identity;
 pub(crate) use identity::hex;
 pub use load_options::LoadOptions;

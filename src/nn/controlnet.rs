@@ -1,6 +1,7 @@
 //! ControlNets: copies of a UNet's contracting half that read a picture and compute residuals for the UNet.
 
 use super::config::{ConfigFile, Fixed, in_file, levels, read, refused, sizes};
+use super::guess::Guess;
 use super::layers::{Conv, Conv2d};
 use super::unet::blocks::BlockBuilder;
 use super::unet::config::FIXED as UNET_FIXED;
@@ -33,6 +34,17 @@ pub struct ControlNetConfig {
     pub controlnet_conditioning_channel_order: String,
     /// True if each residual is replaced by its mean over the picture.
     pub global_pool_conditions: bool,
+    /// The scale that [`Control`](crate::Control) starts with. A field of impasto's own.
+    #[serde(skip_serializing_if = "is_one")]
+    pub conditioning_scale: f64,
+    /// The guess mode that [`Control`](crate::Control) starts with. A field of impasto's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guess_mode: Option<Guess>,
+}
+
+/// Returns true for the usual scale. Serde passes references.
+fn is_one(scale: &f64) -> bool {
+    *scale == 1.0
 }
 
 impl Default for ControlNetConfig {
@@ -43,6 +55,8 @@ impl Default for ControlNetConfig {
             conditioning_embedding_out_channels: vec![16, 32, 96, 256],
             controlnet_conditioning_channel_order: "rgb".into(),
             global_pool_conditions: false,
+            conditioning_scale: 1.0,
+            guess_mode: None,
         }
     }
 }
@@ -96,6 +110,9 @@ impl ControlNetConfig {
         if self.bgr() && self.conditioning_channels != 3 {
             let expected = "expected 3, because controlnet_conditioning_channel_order is bgr";
             return Err(refused(NAME, "conditioning_channels", self.conditioning_channels, expected));
+        }
+        if !self.conditioning_scale.is_finite() {
+            return Err(refused(NAME, "conditioning_scale", self.conditioning_scale, "expected a finite number"));
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ mod clip_text;
 mod clip_vision;
 mod config;
 mod controlnet;
+pub(crate) mod guess;
 mod kernels;
 mod layers;
 mod onednn;

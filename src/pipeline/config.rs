@@ -7,7 +7,6 @@ use super::hires::Hires;
 use super::mask_where::MaskWhere;
 use crate::diffusion::{Noise, NoiseKind, Spacing};
 use crate::micro_conditioning::MicroConditioning;
-use crate::model::Guess;
 use crate::sampler::Batching;
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
@@ -96,9 +95,6 @@ pub struct RequestConfig {
     pub variation: Option<(u64, f64)>,
     /// Share of the training timesteps, 0..=1, after which the run ends; `None`: the run ends with the last step.
     pub until: Option<f64>,
-    /// Guess mode of ControlNets; `None` disables it. In guess mode a prompt is hardly needed, and a guidance scale of
-    /// 3 to 5 is usual. See [`Guess`].
-    pub guess: Option<Guess>,
     /// Batching of branches and images.
     pub batching: Batching,
 }
@@ -134,7 +130,6 @@ impl Default for RequestConfig {
             seamless: Seamless::No,
             variation: None,
             until: None,
-            guess: None,
             batching: Batching::default(),
         }
     }

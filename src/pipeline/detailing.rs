@@ -177,7 +177,6 @@ impl Detailing<'_> {
                 hires: None,
                 details: Vec::new(),
                 seamless: Seamless::No,
-                guess: None,
                 ..self.config.clone()
             };
         });

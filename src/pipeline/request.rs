@@ -54,7 +54,7 @@ use tch::Tensor;
 /// | [`guidance_scale`](Self::guidance_scale) | that of `impasto.json`, else 7.5 (SDXL: 5) |
 /// | [`size`](Self::size) | that of `impasto.json`, else the network's |
 /// | [`steps`](Self::steps) | 28 |
-/// | [`seed`](Self::seed) | random, and reported in [`Output::seed`] |
+/// | [`seed`](Self::seed) | random, and reported in [`Output::seed`](super::Output::seed) |
 /// | [`images`](Self::images) | 1 |
 /// | [`best_of`](Self::best_of) | 1: no search, the picture of the seed itself |
 /// | [`negative`](Self::negative) | empty |
@@ -64,7 +64,7 @@ use tch::Tensor;
 /// | [`start`](Self::start), [`mask`](Self::mask), [`mask_where`](Self::mask_where) | none: text to image |
 /// | [`hires`](Self::hires), [`detail`](Self::detail) | none: one run |
 /// | [`until`](Self::until), [`resume`](Self::resume) | the whole run |
-/// | [`control`](Self::control), [`guess`](RequestConfig::guess) | no ControlNets |
+/// | [`control`](Self::control) | no ControlNets |
 /// | [`variation`](Self::variation), [`guidance_rescale`](RequestConfig::guidance_rescale) | none |
 #[must_use]
 pub struct Request<'p> {
@@ -203,7 +203,8 @@ impl<'p> Request<'p> {
     /// Runs the first passes of `seeds` seeds, 1..=1024, from [`seed`](Self::seed) on, and finishes only the best one.
     /// [`Guidance::outlook`] of the attached methods decides. With
     /// [`ColorForce::exact`](crate::methods::ColorForce::exact), the best seed is the one whose objects the model tells
-    /// apart best. [`Output::seed`] is the chosen seed, and the recipe repeats its picture without a search.
+    /// apart best. [`Output::seed`](super::Output::seed) is the chosen seed, and the recipe repeats its picture without
+    /// a search.
     ///
     /// The first passes run as one batch. Four seeds take the time of 4 runs without forces, and at most the memory of
     /// a batch of 4 ([`Batching::OneByOne`](crate::sampler::Batching::OneByOne): of one). A search needs a request for
@@ -242,7 +243,8 @@ impl<'p> Request<'p> {
     }
 
     /// Sets the solver (sampling method) by a name of A1111, ComfyUI or diffusers, such as "DPM++ 2M Karras": see
-    /// [`solver::by_name`]. A spacing in the name is used, too, unless [`spacing`](RequestConfig::spacing) is set.
+    /// [`solver::by_name`](crate::diffusion::solver::by_name). A spacing in the name is used, too, unless
+    /// [`spacing`](RequestConfig::spacing) is set.
     pub fn solver_named(mut self, name: impl Into<String>) -> Self {
         (self.solver, self.config.solver_named) = (None, Some(name.into()));
         self.stored = OnceCell::new();
@@ -294,7 +296,8 @@ impl<'p> Request<'p> {
     ///
     /// New and kept pixels are blended within a band of [`feather`](Self::feather) pixels inside the mask. The tone of
     /// the new pixels is matched to the kept ones ([`match_tone`](RequestConfig::match_tone)). A report with the name
-    /// `repaint` has the difference in color across the mask's border. [`Output::latents`] is not changed by this.
+    /// `repaint` has the difference in color across the mask's border. [`Output::latents`](super::Output::latents) is
+    /// not changed by this.
     ///
     /// A checkpoint made for inpainting (nine input channels) sees the mask and the picture. With other checkpoints,
     /// the kept cells are restored after every step. [`Layer::mask`](crate::raster::Layer::mask) reads masks whose
@@ -336,10 +339,8 @@ impl<'p> Request<'p> {
 
     /// Repaints a part of the finished picture at full size, such as a small face: the thing that a phrase names, or a
     /// [`Detail`] with further settings. Several details are repainted one after the other. After
-    /// [`start`](Self::start) at strength 0, the details are all that changes. [`Output::latents`] is not changed by
-    /// details.
-    ///
-    /// [`Output::latents`]: super::Output::latents
+    /// [`start`](Self::start) at strength 0, the details are all that changes.
+    /// [`Output::latents`](super::Output::latents) is not changed by details.
     pub fn detail(mut self, detail: impl Into<Detail>) -> Self {
         self.config.details.push(detail.into());
         self.stored = OnceCell::new();
@@ -362,8 +363,9 @@ impl<'p> Request<'p> {
     }
 
     /// Ends the run after the steps that begin in the first `share` of the training timesteps, 0..=1. Another model
-    /// with the same latents can run the rest: its [`resume`](Self::resume) takes [`Output::latents`]. A run that ends
-    /// early makes no pictures. The same setting of diffusers is `denoising_end`.
+    /// with the same latents can run the rest: its [`resume`](Self::resume) takes
+    /// [`Output::latents`](super::Output::latents). A run that ends early makes no pictures. The same setting of
+    /// diffusers is `denoising_end`.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {

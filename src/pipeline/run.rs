@@ -238,10 +238,7 @@ impl Request<'_> {
         let begun = Instant::now();
         let hints = self.control_reports()?;
         let controlled = Controlled::sized(self.model, &self.controls, Some(canvas.pixels()))?;
-        let mut controlled = controlled.seamless(self.config.seamless);
-        if let Some(guess) = self.config.guess {
-            controlled = controlled.guess(guess);
-        }
+        let controlled = controlled.seamless(self.config.seamless);
         let config = &self.config;
         let left = self.resumed.filter(|_| watch.stage == 0);
         let (own_solver, own_combine) = (self.solver.is_some(), self.combine.is_some());

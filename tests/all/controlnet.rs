@@ -101,7 +101,7 @@ fn guess_mode_leaves_the_unconditional_branch_alone() -> Result<()> {
     let [uncond, cond] = x0(&model, &model)?;
     let mut seen = Vec::new();
     for guess in [Guess::Diffusers, Guess::Original, Guess::Even] {
-        let guessing = Controlled::new(&model, &[Control::new(&net, &hint)])?.guess(guess);
+        let guessing = Controlled::new(&model, &[Control::new(&net, &hint).guess(guess)])?;
         let [without, with] = x0(&guessing, &model)?;
         assert!(without.allclose(&uncond, 1e-5, 1e-5, false));
         assert!(!with.allclose(&cond, 1e-3, 1e-3, false));
@@ -145,7 +145,7 @@ impl Guidance for Again {
 #[test]
 fn guess_mode_skips_variations_of_uncond() -> Result<()> {
     let (model, net, hint) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(1, 3));
-    let guessing = Controlled::new(&model, &[Control::new(&net, &hint)])?.guess(Guess::Diffusers);
+    let guessing = Controlled::new(&model, &[Control::new(&net, &hint).guess(Guess::Diffusers)])?;
     let schedule = Schedule::new(model.training_schedule(), 2, Spacing::Leading)?;
     let mut again = Again::default();
     let start = Start::new("a red boat", GRID, Noise::seeded(7));
@@ -345,7 +345,10 @@ fn hook_reaches_controlnets_only_on_request() -> Result<()> {
     // In guess mode the nets see only the prompt's branch.
     let mut guessing = Listener { controls: true, ..Listener::default() };
     let [first, second] = nets.each_ref().map(|net| Control::new(net, &hint));
-    let _ = run_with(&Controlled::new(&model, &[first, second])?.guess(Guess::Diffusers), &mut guessing)?;
+    let _ = run_with(
+        &Controlled::new(&model, &[first.guess(Guess::Diffusers), second.guess(Guess::Diffusers)])?,
+        &mut guessing,
+    )?;
     assert_eq!(guessing.calls, BTreeMap::from([(None, calls * unet), (Some(0), each / 2), (Some(1), each / 2)]));
     Ok(())
 }

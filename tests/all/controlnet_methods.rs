@@ -8,8 +8,8 @@ use impasto::nn::{ConfigFile, ControlNet, ControlNetConfig};
 use impasto::saliency::{Daam, Differential};
 use impasto::sampler::Batching;
 use impasto::weights::Weights;
-use impasto::{Control, Output, Pipeline, Raster, Result, Rgb, Window};
-use serde_json::Value;
+use impasto::{Control, Output, Pipeline, Raster, Result, Rgb, Source, Window};
+use serde_json::{Value, json};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -151,5 +151,20 @@ fn straight_alpha_changes_soft_strokes_and_repeats() -> Result<()> {
     straight.save(0, &path)?;
     let again = impasto::pipeline::Request::from_png(&mut pipeline, &path)?.net(&net)?.run()?;
     assert_eq!(again.latents, straight.latents);
+    Ok(())
+}
+
+#[test]
+fn nets_own_settings_are_used_unless_others_are_given() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let net = pipeline.model().controlnet(&Source::embedded())?;
+    let drawing = drawing()?;
+    let mut told = |control: Control<'_>| -> Result<Value> {
+        let output = pipeline.request("1girl").seed(1).steps(1).size((64, 64)).control(control).run()?;
+        let report = output.reports.into_iter().find(|report| report.name == "ControlNet").expect("a report");
+        Ok(json!([report.data["scale"], report.data["guess"]]))
+    };
+    assert_eq!(told(Control::drawing(&net, &drawing))?, json!([0.7, "even"]));
+    assert_eq!(told(Control::drawing(&net, &drawing).scale(0.5).guess(None))?, json!([0.5, null]));
     Ok(())
 }

@@ -179,11 +179,8 @@ fn controlled<'m>(case: &'m Case, model: &'m Model, net: Option<&'m ControlNet>)
     let window = Window::progress(share("control_guidance_start", 0.0)?..=share("control_guidance_end", 1.0)?);
     let control = Control::new(net, case.input("image")?);
     let control = control.scale(share("controlnet_conditioning_scale", 1.0)?).window(window);
-    let controlled = Controlled::new(model, &[control])?;
-    Ok(match case.param::<Option<bool>>("guess_mode")? {
-        Some(true) => controlled.guess(Guess::Diffusers),
-        _ => controlled,
-    })
+    let guesses = case.param::<Option<bool>>("guess_mode")?.unwrap_or(false);
+    Ok(Controlled::new(model, &[control.guess(guesses.then_some(Guess::Diffusers))])?)
 }
 
 /// Computes text to image, image to image and inpainting. diffusers stacks several prompts in one batch. Here each

@@ -1,20 +1,15 @@
 //! The request for a picture of a painting.
 
 use crate::failure::Failure;
-use crate::painting::{EMBEDDED, Painting};
+use crate::painting::Painting;
 use crate::pictures::{Nets, Pictures};
 use crate::values::{Area, DetailOf, Edges, Enlarged, Force};
 use impasto::Pipeline;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
-use impasto::model::Guess;
 use impasto::pipeline::{Hires, MaskWhere, Request, Seamless};
 
 /// Default share of a run that changes the picture to start from.
 const STRENGTH: f64 = 0.6;
-/// Default scale of the embedded ControlNet. It is below 1, because runs with this ControlNet use `Guess::Even`, which
-/// strengthens the effect of the hint.
-const EMBEDDED_SCALE: f64 = 0.7;
-
 impl Painting {
     /// Returns the request for the picture of `seed`.
     pub fn request<'p>(
@@ -62,11 +57,11 @@ impl Painting {
             request = request.mask(mask);
         }
         for (hint, picture) in self.control.iter().zip(&pictures.hints) {
-            let usual = if hint.net == EMBEDDED { EMBEDDED_SCALE } else { 1.0 };
-            request = request.control(picture.control(nets.get(&hint.net)?).scale(hint.scale.unwrap_or(usual)));
-            if hint.net == EMBEDDED {
-                request = request.tune(|config| config.guess = Some(Guess::Even));
-            }
+            let control = picture.control(nets.get(&hint.net)?);
+            request = request.control(match hint.scale {
+                Some(scale) => control.scale(scale),
+                None => control,
+            });
         }
         request = match (&pictures.sketch, &pictures.reference) {
             (Some(sketch), Some(reference)) if colorizes => request.guide(Colorize::new(sketch, reference)),

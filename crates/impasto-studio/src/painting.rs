@@ -7,7 +7,6 @@ use crate::request::{Area, DetailRequest, JobRequest};
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
-use impasto::model::Guess;
 use impasto::nn::ControlNet;
 use impasto::pipeline::{Detail, MaskWhere};
 use impasto::raster::Layer;
@@ -22,8 +21,6 @@ pub struct Painter {
     net: Option<ControlNet>,
 }
 
-/// Scale of the embedded ControlNet. `Guess::Even`, which is set with it, strengthens the drawing further.
-const CONTROL_SCALE: f64 = 0.7;
 /// Least brightness of a white pixel of a mask, 0..=255.
 const WHITE: u8 = 128;
 
@@ -90,8 +87,7 @@ impl Painter {
             request = request.guide(&mut words);
         }
         if let (Some(net), Some(drawing)) = (&self.net, &drawing) {
-            request = request.control(Control::drawing(net, drawing).scale(CONTROL_SCALE));
-            request = request.tune(|config| config.guess = Some(Guess::Even));
+            request = request.control(Control::drawing(net, drawing));
         }
         if !asked.areas.is_empty() {
             let areas = asked.areas.iter();

@@ -70,8 +70,7 @@ fn main() -> Result<()> {
                 let request = pipeline
                     .request(caption.as_str())
                     .seed(seed)
-                    .control(Control::drawing(&net, &drawing).scale(scale));
-                let request = request.tune(|config| config.guess = Some(Guess::Even));
+                    .control(Control::drawing(&net, &drawing).scale(scale).guess(Guess::Even));
                 let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
                 Ok(output.image(0)?.clone())
             };

@@ -19,7 +19,6 @@ use impasto::mask::Region;
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
-use impasto::model::Guess;
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, Saliency};
 use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Source};
@@ -44,9 +43,6 @@ pub struct Preset {
 const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
 /// Least share of a latent cell that a region must cover so that `oracle` forces the cell.
 const MOST_OF_A_CELL: f64 = 0.5;
-/// Scale of the ControlNet. The negative branch runs without control (`Guess::Even`). A scale of 1 follows strokes as
-/// closely, but draws rougher.
-const CONTROL: f64 = 0.7;
 /// Weights of `pww`: an object's weights inside and outside its area, and the weights of the surroundings for one
 /// object and for several.
 const PAINT: ([f64; 2], [f64; 2]) = ([1.5, -0.5], [0.5, 1.0]);
@@ -325,10 +321,8 @@ impl Generator for Real {
         if let (Some(net), Some(hint)) = (net, &hint) {
             let strokes = matches!(asked.method, Method::Control | Method::ControlStrokes);
             let control = Control::drawing(net, hint);
-            request = request.control(if strokes { control.scale(CONTROL) } else { control });
-            if strokes {
-                request = request.tune(|config| config.guess = Some(Guess::Even));
-            }
+            // Lines alone are followed as closely by both branches.
+            request = request.control(if strokes { control } else { control.scale(1.0).guess(None) });
         }
         let output = request.run()?;
         let picture = picture(output.image(0)?)?;

@@ -2,7 +2,6 @@
 
 use super::training::{course, training};
 use impasto::hint::{Canny, Drawing, Strokes};
-use impasto::model::Guess;
 use impasto::nn::{ControlNet, ControlNetConfig};
 use impasto::weights::{Tensors, Weights, read_safetensors};
 use impasto::{Control, Model, Pipeline, Raster, Result, Rgb, Size, Source};
@@ -187,12 +186,10 @@ fn embedded_net_follows_held_out_lines_and_strokes() -> Result<()> {
         let drawing = drawn_by_a_person(&original, number)?;
         let mut paint = |control: Option<Control>| -> Result<Adherence> {
             let request = pipeline.request(caption.as_str()).seed(number).steps(14);
-            let request = control.into_iter().fold(request, |request, control| {
-                request.control(control).tune(|config| config.guess = Some(Guess::Even))
-            });
+            let request = control.into_iter().fold(request, |request, control| request.control(control));
             Adherence::measure(&original, &drawing, request.run()?.image(0)?)
         };
-        let followed = paint(Some(Control::drawing(&net, &drawing).scale(0.7)))?;
+        let followed = paint(Some(Control::drawing(&net, &drawing)))?;
         edges.push(followed.edge_f1);
         objects.extend(followed.objects);
         without.extend(paint(None)?.objects);

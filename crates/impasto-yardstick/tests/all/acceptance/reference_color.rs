@@ -77,8 +77,9 @@ fn measured(references: &[Raster], seeds: std::ops::Range<u64>, steps: usize, wa
                 }
                 Way::Sketch | Way::Like => request.guide(whole()),
             };
-            let request =
-                sketched.iter().fold(request, |request, (_, drawing)| request.control(Control::drawing(&net, drawing)));
+            let request = sketched.iter().fold(request, |request, (_, drawing)| {
+                request.control(Control::drawing(&net, drawing).scale(1.0).guess(None))
+            });
             let forces = shown.iter().filter(|_| way == Way::Like).map(|(of, part)| ColorForce::like(of, *part));
             let request =
                 forces.collect::<Result<Vec<_>>>()?.into_iter().fold(request, impasto::pipeline::Request::guide);
