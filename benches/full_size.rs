@@ -88,7 +88,7 @@ fn work(folder: &Path, side: i64, kind: Kind, offload: bool) -> Result<()> {
     let options = LoadOptions { precision: kind.into(), vae_precision, offload, ..LoadOptions::default() };
     let model = Model::load_with(&Source::dir(folder), options)?;
     let load = begun.elapsed().as_secs_f64();
-    let texts = [model.text("")?, model.text("a red boat")?];
+    let texts = [model.text("".into())?, model.text("a red boat".into())?];
     let step = |cells: i64| -> Result<f64> {
         let x = Noise::seeded(1).draw(&[1, 4, cells, cells])?;
         let inputs = [Input::new(Branch::Uncond, &x, &texts[0]), Input::new(Branch::Cond, &x, &texts[1])];

@@ -8,7 +8,7 @@ use impasto::{Branch, Codec, Model, Raster, Result, Source};
 fn main() -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let model = Model::load(&Source::embedded())?;
-    let (cond, uncond) = (model.text("a red boat, navy sky, green ground")?, model.text("")?);
+    let (cond, uncond) = (model.text("a red boat, navy sky, green ground".into())?, model.text("".into())?);
     let schedule = Schedule::new(model.training_schedule(), 20, Spacing::Leading)?;
     let mut x = Noise::seeded(7).draw(&[1, 4, 32, 32])? * schedule.initial_scale();
     for step in schedule.steps() {

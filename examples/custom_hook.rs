@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     pipeline.request(prompt).seed(7).hook(&mut weight).run()?; // the run borrows the hook
     let weights = Vec::<f64>::try_from(weight.sum.expect("every step adds to the sum"))?; // readable after the run
     let total: f64 = weights.iter().sum();
-    for (bytes, weight) in pipeline.model().prompt(prompt)?.tokens().iter().zip(&weights[1..]) {
+    for (bytes, weight) in pipeline.model().prompt(prompt.into())?.tokens().iter().zip(&weights[1..]) {
         println!("{:>8} {:5.2} %", &prompt[bytes.clone()], 100.0 * weight / total);
     }
     Ok(())

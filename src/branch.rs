@@ -28,6 +28,8 @@ pub struct BranchInfo {
     pub role: &'static str,
     /// Prompt of the branch.
     pub prompt: String,
+    /// Prompt of the second text encoder (SDXL). `None`: both encoders read `prompt`.
+    pub second_prompt: Option<String>,
     /// True if all guidance methods that ask for the same role and prompt share the branch. False if it belongs to one
     /// method alone.
     pub shared: bool,

@@ -32,13 +32,14 @@
 //! ```
 
 use crate::attention::{AttentionSite, Place, SiteKind, Tap};
-use crate::conditioning::{Codec, Conditioning};
+use crate::conditioning::{Codec, Conditioning, Offer, Texts};
 use crate::diffusion::{Denoiser, Input, Noise, Prediction, Predictions};
 use crate::error::Result;
+use crate::model::{Defaults, ModelInfo};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::step::Step;
-use crate::vision::{View, Vision};
+use crate::vision::{View, Vision, VisionEncoder};
 use tch::{Device, Kind, Tensor};
 
 const WIDTH: i64 = 16;
@@ -144,7 +145,8 @@ impl Denoiser for ToyModel {
 }
 
 impl Codec for ToyModel {
-    fn prompt(&self, text: &str) -> Result<Prompt> {
+    fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
+        let text = texts.only()?;
         let mut end = 0;
         let words = text.split_whitespace().map(|word| {
             let start = end + text.get(end..).and_then(|rest| rest.find(word)).unwrap_or_default();
@@ -154,8 +156,8 @@ impl Codec for ToyModel {
         Ok(Prompt::new(text, words.collect(), WORDS))
     }
 
-    fn text(&self, text: &str) -> Result<Conditioning> {
-        let words = ["<start>"].into_iter().chain(text.split_whitespace());
+    fn text(&self, texts: Texts<'_>) -> Result<Conditioning> {
+        let words = ["<start>"].into_iter().chain(texts.only()?.split_whitespace());
         let rows: Vec<Tensor> = words
             .chain(std::iter::repeat("<end>"))
             .take(WORDS + 2)
@@ -175,6 +177,23 @@ impl Codec for ToyModel {
         Ok(latent.f_narrow(1, 0, 3)?)
     }
 
+    fn cell(&self) -> i64 {
+        1
+    }
+
+    fn offer<'a>(&'a self, offer: &mut Offer<'a>) {
+        offer.give::<_, dyn VisionEncoder>(self, |model| model);
+        offer.give::<_, dyn ModelInfo>(self, |model| model);
+    }
+}
+
+impl ModelInfo for ToyModel {
+    fn defaults(&self) -> Defaults {
+        Defaults::new(16, 16, 7.5)
+    }
+}
+
+impl VisionEncoder for ToyModel {
     /// Returns tokens of the mean color and of the colors of four patches.
     fn vision(&self, picture: &Raster, _: View) -> Result<Vision> {
         let patches =
@@ -182,9 +201,5 @@ impl Codec for ToyModel {
         let mean = patches.f_mean_dim([1i64].as_slice(), true, Kind::Float)?;
         let tokens = Tensor::f_cat(&[mean, patches], 1)?.f_linear(&self.patches, None::<Tensor>)?;
         Ok(Vision::new(tokens, 0..WIDTH))
-    }
-
-    fn cell(&self) -> i64 {
-        1
     }
 }

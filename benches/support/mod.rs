@@ -22,7 +22,7 @@ use impasto::saliency::{Daam, Differential, Refine};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::weights::Weights;
-use impasto::{Codec, Conditioning, Grid, Prompt, Raster, Result, Rgb, Step, Window};
+use impasto::{Codec, Conditioning, Grid, Prompt, Raster, Result, Rgb, Step, Texts, Window};
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
@@ -74,10 +74,10 @@ impl Denoiser for Unet {
 }
 
 impl Codec for Unet {
-    fn prompt(&self, text: &str) -> Result<Prompt> {
-        self.words.prompt(&text.replace(',', ""))
+    fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
+        self.words.prompt(texts.first.replace(',', "").as_str().into())
     }
-    fn text(&self, _: &str) -> Result<Conditioning> {
+    fn text(&self, _: Texts<'_>) -> Result<Conditioning> {
         Ok(Conditioning::new(Noise::shared(3).draw(&[1, 77, 768])?.to_device(self.device)))
     }
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::Branch;
-use crate::conditioning::Conditioning;
+use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::prediction::Prediction;
 use crate::error::{Error, Result};
 use crate::step::Step;
@@ -53,6 +53,11 @@ pub trait Denoiser {
     /// attention sites. `tap` expects a batch with the branches in the order of `inputs`.
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions>;
 }
+
+/// A network with the codec of its latents, which is all that a run needs of a model.
+pub(crate) trait Network: Denoiser + Codec {}
+
+impl<M: Denoiser + Codec> Network for M {}
 
 /// A model's input for one branch.
 #[derive(Clone, Copy, Debug)]

@@ -51,6 +51,7 @@ mod torch_rng;
 mod training_schedule;
 mod transition;
 
+pub(crate) use denoiser::Network;
 pub use denoiser::{Denoiser, Input, Predictions};
 pub use noise::{Noise, NoiseKind};
 pub use prediction::Prediction;

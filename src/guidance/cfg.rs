@@ -3,7 +3,7 @@
 use crate::branch::{Branch, BranchInfo};
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
-use crate::recipe::Recipe;
+use crate::recipe::{Kind, Recipe, Registry};
 use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -246,20 +246,15 @@ impl Combine for DualCfg {
     }
 }
 
-impl Recipe {
-    /// Returns the combination of branches that the recipe describes.
-    ///
-    /// # Errors
-    /// [`Error::NotRepeatable`] if the name is no combination of this crate, [`Error::Malformed`] if the settings do
-    /// not fit the combination.
-    pub fn combine(&self) -> Result<Box<dyn Combine>> {
-        Ok(match self.name.as_str() {
-            "Cfg" => Box::new(self.read::<Cfg>()?),
-            "DualCfg" => Box::new(self.read::<DualCfg>()?),
-            "RescaledCfg" => Box::new(self.read::<RescaledCfg>()?),
-            _ => return Err(self.unknown("combination")),
-        })
-    }
+impl Kind for dyn Combine {
+    const NAME: &'static str = "combination";
+}
+
+/// Adds the readers of this crate's combinations.
+pub(crate) fn add_combinations(registry: &mut Registry) {
+    registry.add::<dyn Combine>("Cfg", |recipe, _| Ok(Box::new(recipe.into_read::<Cfg>()?)));
+    registry.add::<dyn Combine>("DualCfg", |recipe, _| Ok(Box::new(recipe.into_read::<DualCfg>()?)));
+    registry.add::<dyn Combine>("RescaledCfg", |recipe, _| Ok(Box::new(recipe.into_read::<RescaledCfg>()?)));
 }
 
 #[cfg(test)]

@@ -10,17 +10,17 @@ mod pair;
 mod report;
 
 pub use cfg::{Cfg, Combine, DualCfg, RescaledCfg};
-pub(crate) use cfg::{WITHOUT_SKETCH, check_rescale};
+pub(crate) use cfg::{WITHOUT_SKETCH, add_combinations, check_rescale};
 pub(crate) use pair::SUM;
 pub use report::{Curve, Picture, Report, Strip, Swatch};
 
 use crate::attention::{AttentionSite, CrossAttentionHook};
 use crate::branch::{Branch, BranchInfo};
-use crate::conditioning::{Codec, Conditioning};
+use crate::conditioning::{Codec, Conditioning, Texts};
 use crate::diffusion::{Denoised, Predictions, Schedule, Transition};
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
-use crate::recipe::Recipe;
+use crate::recipe::{Kind, Recipe};
 use crate::step::{Grid, Step};
 use crate::wording::Note;
 use std::collections::BTreeMap;
@@ -56,6 +56,8 @@ pub struct Setup<'a> {
     /// Index of the first pass's image with which this run, of one image, goes on. `None`: the run goes on with all
     /// images.
     pub candidate: Option<i64>,
+    /// Prompt of the second text encoder; `None`: both encoders read the same text.
+    pub(crate) second_prompt: Option<&'a str>,
     pub(crate) branches: &'a mut Vec<(BranchInfo, Conditioning)>,
 }
 
@@ -72,6 +74,15 @@ impl fmt::Debug for Setup<'_> {
 }
 
 impl Setup<'_> {
+    /// Encodes another prompt in place of the run's. If the second text encoder has a prompt of its own (SDXL), that
+    /// prompt stays.
+    ///
+    /// # Errors
+    /// The errors of [`Codec::text`].
+    pub fn text(&self, prompt: &str) -> Result<Conditioning> {
+        self.codec.text(Texts::new(prompt, self.second_prompt))
+    }
+
     /// Adds a branch that varies `like` (`Cond` or `Uncond`) with another prompt. Request the branch in
     /// [`Guidance::plan`] for each evaluation that needs the branch.
     ///
@@ -158,8 +169,10 @@ impl Setup<'_> {
         let number =
             u8::try_from(used).map_err(|_| Error::parameter("number of extra branches", used + 1, expected))?;
         let branch = Branch::Extra(number);
-        let like = like.unwrap_or(branch);
-        self.branches.push((BranchInfo { branch, like, role, prompt: prompt.into(), shared }, conditioning));
+        let varied = self.branches.iter().find(|(info, _)| Some(info.branch) == like);
+        let second_prompt = varied.and_then(|(info, _)| info.second_prompt.clone());
+        let (like, prompt) = (like.unwrap_or(branch), prompt.into());
+        self.branches.push((BranchInfo { branch, like, role, prompt, second_prompt, shared }, conditioning));
         Ok(branch)
     }
 
@@ -387,6 +400,10 @@ pub trait Guidance: Send {
     fn name(&self) -> &'static str {
         std::any::type_name::<Self>()
     }
+}
+
+impl Kind for dyn Guidance {
+    const NAME: &'static str = "guidance method";
 }
 
 /// Forwards every phase to the inner guidance method. A phase missing here would silently do nothing.

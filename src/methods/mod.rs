@@ -11,7 +11,7 @@ mod perturbed_attention;
 mod prompt_blend;
 mod reference_color;
 pub(crate) mod region_prompts;
-mod registry;
+pub(crate) mod registry;
 
 pub use color_force::ColorForce;
 pub use colorize::Colorize;

@@ -98,7 +98,7 @@ impl Guidance for PromptBlend {
                 "finite numbers; 0 gives the first prompt, 1 gives the second prompt",
             ));
         }
-        let (other, empty) = (setup.codec.text(&self.text)?, padding(setup.codec)?);
+        let (other, empty) = (setup.text(&self.text)?, padding(setup.codec)?);
         self.run = Some(Blending { other, empty, shares });
         Ok(())
     }

@@ -176,7 +176,7 @@ impl RegionPrompts {
         let paint = PaintWithWords::default().window(self.window).tune(|options| options.branch = branch);
         let mut paint = things.into_iter().fold(paint, PaintWithWords::area);
         paint.check()?;
-        let read = setup.codec.prompt_pair(prompt, prompt)?;
+        let read = setup.codec.prompt(prompt.into())?;
         paint.begin(&mut setup.for_prompt(&read))?;
         Ok(Some(paint))
     }
@@ -185,15 +185,15 @@ impl RegionPrompts {
     fn place(&mut self, parts: &mut [Part], setup: &mut Setup<'_>) -> Result<()> {
         for part in parts.iter_mut().filter(|part| part.counts()) {
             let Part { prompt, guide: Some(guide), .. } = part else { continue };
-            let read = setup.codec.prompt_pair(prompt, prompt)?;
+            let read = setup.codec.prompt(prompt.as_str().into())?;
             guide.begin(&mut setup.for_prompt(&read))?;
         }
         let parts: Vec<&Part> = parts.iter().filter(|part| part.counts()).collect();
         for part in &parts {
             let prompt = &part.prompt;
             // In a model with two text encoders, both read the region's prompt.
-            let conditioning = setup.codec.text_pair(prompt, prompt)?;
-            if let Some(cut) = setup.codec.prompt_pair(prompt, prompt)?.cut() {
+            let conditioning = setup.codec.text(prompt.into())?;
+            if let Some(cut) = setup.codec.prompt(prompt.into())?.cut() {
                 let (prompt, cut) = (excerpt(prompt, QUOTED), excerpt(cut, LONG_QUOTE));
                 self.notes.push(Note::from(format!(
                     "\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\"; shorten the prompt"

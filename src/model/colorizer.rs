@@ -3,9 +3,10 @@
 use super::configured::configured;
 use crate::error::Result;
 use crate::nn::{ConfigFile, ReferenceEncoder, ReferenceTokens, SketchEncoder, SketchEncoderConfig, UnetConfig};
+use crate::reference::{Feature, Part, SketchColorizer, SketchFeatures};
 use crate::weights::{Checkpoint, Parts, Weights};
 use crate::wording::Note;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// Networks of a colorizer, which is a model that colors sketches. The UNet of a colorizer reads no words.
 #[derive(Debug)]
@@ -80,5 +81,31 @@ impl Colorizer {
         let background = self.background.as_ref().map(|_| weights(BACKGROUND));
         let style = self.style.as_ref().map(|_| weights(STYLE));
         Self::of(self.sketch.config(), unet, [Some(&sketch), tokens.as_ref(), background.as_ref(), style.as_ref()])
+    }
+}
+
+impl SketchColorizer for Colorizer {
+    fn sketch(&self, sketch: &Tensor) -> Result<SketchFeatures> {
+        let _no_grad = tch::no_grad_guard();
+        let features = self.sketch.forward(sketch)?;
+        let features: Result<_> = features.iter().map(|x| Ok(x.f_to_kind(Kind::Float)?)).collect();
+        Ok(SketchFeatures(features?))
+    }
+
+    fn part_tokens(&self, tokens: &Tensor, part: Part, threshold: f64) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let Some(parts) = &self.tokens else { return Ok(tokens.shallow_clone()) };
+        let marked = parts.marked(tokens, threshold)?;
+        if part == Part::Background { parts.background(&marked) } else { Ok(marked) }
+    }
+
+    fn features(&self, of: Feature, latent: &Tensor, tokens: &Tensor, ratios: [f64; 2]) -> Result<Vec<Tensor>> {
+        let _no_grad = tch::no_grad_guard();
+        let encoder = match of {
+            Feature::Background => &self.background,
+            Feature::Style => &self.style,
+        };
+        let Some(encoder) = encoder else { return Ok(Vec::new()) };
+        encoder.forward(latent, &ReferenceEncoder::label(ratios)?, tokens)
     }
 }

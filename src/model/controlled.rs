@@ -2,269 +2,25 @@
 
 use super::Model;
 use super::configured::configured;
+use super::control::Control;
 use super::unet_input::UnetInput;
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::Branch;
 use crate::color::Rgb;
-use crate::conditioning::{Codec, Conditioning};
-use crate::diffusion::{Denoiser, Input, Predictions};
+use crate::conditioning::{Codec, Conditioning, Offer, Texts};
+use crate::diffusion::{Denoiser, Input, Network, Predictions};
 use crate::error::{Error, Result};
-use crate::hint::Drawing;
 use crate::nn::guess::Guess;
 use crate::nn::seamless::Seamless;
 use crate::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
-use crate::raster::{Filter, Raster};
-use crate::recipe::Recipe;
-use crate::reference::{Feature, Part};
 use crate::size::Size;
 use crate::step::{Grid, Step};
-use crate::vision::{View, Vision};
 use crate::weights::{Checkpoint, Source};
 use crate::window::Window;
-use crate::wording::Remedy;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
-use tch::{Device, Kind, Tensor};
-
-/// A ControlNet with its hint, scale and window. Setters cannot fail; [`Controlled::new`] reports invalid values.
-///
-/// ```no_run
-/// # fn main() -> impasto::Result<()> {
-/// use impasto::{Control, Pipeline, Raster, Source, Window};
-///
-/// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
-/// let canny = pipeline.model().controlnet(&Source::dir("sd-controlnet-canny"))?;
-/// let edges = Raster::open("edges.png")?; // white lines on black, as this ControlNet was trained on
-/// let control = Control::picture(&canny, &edges).scale(0.9).window(Window::progress(0.0..=0.8));
-/// let output = pipeline.request("a fox in a garden").size((512, 512)).control(control).run()?;
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Control<'c> {
-    net: &'c ControlNet,
-    hint: Hint<'c>,
-    scale: f64,
-    window: Window,
-    guess: Option<Guess>,
-    straight: bool,
-}
-
-/// Formats the settings needed to use the control again.
-impl fmt::Display for Control<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scale, window, .. } = self;
-        write!(f, "a ControlNet with scale {scale} in the window {window}")
-    }
-}
-
-/// The hint of a ControlNet.
-#[derive(Clone, Debug)]
-enum Hint<'c> {
-    Tensor(&'c Tensor),
-    Picture(Cow<'c, Raster>),
-    Drawing(Cow<'c, Drawing>),
-}
-
-/// A control as stored in a file, without its net.
-#[derive(Serialize, Deserialize)]
-struct StoredControl<'c> {
-    hint: StoredHint<'c>,
-    scale: f64,
-    window: Window,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    guess: Option<Guess>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    straight: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum StoredHint<'c> {
-    Picture(Cow<'c, Raster>),
-    Drawing(Cow<'c, Drawing>),
-}
-
-impl<'c> Control<'c> {
-    /// Creates a control with a tensor as the hint, [1 or n, channels, H, W] of the picture's size, with values in
-    /// 0..=1 and as many channels as `net` reads. One row applies to every image; n rows give each image its own hint.
-    pub const fn new(net: &'c ControlNet, hint: &'c Tensor) -> Self {
-        Self::of(net, Hint::Tensor(hint))
-    }
-
-    /// Creates a control with a picture as the hint, for a `net` of three channels. A request resizes the picture; with
-    /// [`Controlled::new`] the picture must have the output's size.
-    pub const fn picture(net: &'c ControlNet, picture: &'c Raster) -> Self {
-        Self::of(net, Hint::Picture(Cow::Borrowed(picture)))
-    }
-
-    /// Creates a control with lines and strokes of color as the hint, for a `net` of five channels. A request resizes
-    /// both to the picture's size.
-    ///
-    /// ```no_run
-    /// # fn main() -> impasto::Result<()> {
-    /// use impasto::hint::{Drawing, Sketch, Strokes};
-    /// use impasto::{Control, Pipeline, Raster, Source};
-    ///
-    /// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
-    /// let coloring = pipeline.model().controlnet(&Source::dir("color-controlnet"))?;
-    /// let sketch = Sketch::of_line_art(&Raster::open("lines.png")?)?;
-    /// let drawing = Drawing { sketch, strokes: Strokes::open("strokes.png")? };
-    /// let control = Control::drawing(&coloring, &drawing);
-    /// let output = pipeline.request("a fox in a garden").size((512, 512)).control(control).run()?;
-    /// # Ok(()) }
-    /// ```
-    pub const fn drawing(net: &'c ControlNet, drawing: &'c Drawing) -> Self {
-        Self::of(net, Hint::Drawing(Cow::Borrowed(drawing)))
-    }
-
-    const fn of(net: &'c ControlNet, hint: Hint<'c>) -> Self {
-        let ControlNetConfig { conditioning_scale: scale, guess_mode: guess, .. } = *net.config();
-        Self { net, hint, scale, window: Window::WHOLE, guess, straight: false }
-    }
-
-    /// Sets the factor of all residuals that the net adds. Usual values are 0.5 to 1; 0 skips the net. The default is
-    /// the net's own ([`ControlNetConfig::conditioning_scale`]): 1, and 0.7 for the embedded net.
-    pub const fn scale(mut self, scale: f64) -> Self {
-        self.scale = scale;
-        self
-    }
-
-    /// Sets guess mode; `None` disables it. A net that averages its residuals
-    /// ([`ControlNetConfig::global_pool_conditions`]) always skips `Uncond`, and its residuals keep full weight. The
-    /// default is the net's own ([`ControlNetConfig::guess_mode`]): `None`, and [`Guess::Even`] for the embedded net.
-    /// In the other modes a prompt is hardly needed, and a guidance scale of 3 to 5 is usual.
-    pub fn guess(mut self, guess: impl Into<Option<Guess>>) -> Self {
-        self.guess = guess.into();
-        self
-    }
-
-    /// Limits the net to a window of the run; outside, the net is not evaluated. Default: the whole run.
-    pub const fn window(mut self, window: Window) -> Self {
-        self.window = window;
-        self
-    }
-
-    /// Passes the strokes of a [drawing](Self::drawing) with straight alpha, for a net that was trained with it. By
-    /// default, stroke colors are multiplied by alpha, as they are in blurred strokes.
-    pub const fn straight_alpha(mut self) -> Self {
-        self.straight = true;
-        self
-    }
-
-    /// Returns the hint as a picture for reports; `None` for a tensor.
-    pub(crate) fn shown(&self) -> Result<Option<Raster>> {
-        match &self.hint {
-            Hint::Tensor(_) => Ok(None),
-            Hint::Picture(picture) => Ok(Some(picture.clone().into_owned())),
-            Hint::Drawing(drawing) => drawing.raster().map(Some),
-        }
-    }
-
-    /// Returns scale, window and guess mode, for reports.
-    pub(crate) fn figures(&self) -> Value {
-        json!({ "scale": self.scale, "window": self.window, "guess": self.guess })
-    }
-
-    /// Returns a recipe that recreates the control for a given net.
-    ///
-    /// # Errors
-    /// [`Error::NotRepeatable`] for a hint that is a tensor.
-    pub(crate) fn recipe(&self) -> Result<Recipe> {
-        let hint = match &self.hint {
-            Hint::Tensor(_) => {
-                return Err(Error::NotRepeatable { what: format!("{self} and a tensor as its hint") });
-            }
-            Hint::Picture(picture) => StoredHint::Picture(Cow::Borrowed(picture.as_ref())),
-            Hint::Drawing(drawing) => StoredHint::Drawing(Cow::Borrowed(drawing.as_ref())),
-        };
-        Recipe::of(
-            "Control",
-            &StoredControl { hint, scale: self.scale, window: self.window, guess: self.guess, straight: self.straight },
-        )
-    }
-
-    /// Creates the control of a recipe, with `net`.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] if the recipe is not that of a control.
-    pub(crate) fn again(net: &'c ControlNet, recipe: Recipe) -> Result<Self> {
-        let StoredControl { hint, scale, window, guess, straight } = recipe.into_read::<StoredControl<'static>>()?;
-        let hint = match hint {
-            StoredHint::Picture(picture) => Hint::Picture(picture),
-            StoredHint::Drawing(drawing) => Hint::Drawing(drawing),
-        };
-        Ok(Self { net, hint, scale, window, guess, straight })
-    }
-
-    /// Returns a note about pictures and drawings that are resized to `size`; `None` if there are none.
-    pub(crate) fn resized(&self, size: Size) -> Option<String> {
-        let own = match &self.hint {
-            Hint::Tensor(_) => return None,
-            Hint::Picture(picture) => vec![("picture", picture.size())],
-            Hint::Drawing(drawing) => {
-                vec![("sketch", drawing.sketch.size()), ("layer of strokes", drawing.strokes.layer().size())]
-            }
-        };
-        let other: Vec<String> = own
-            .into_iter()
-            .filter(|(_, own)| *own != size)
-            .map(|(what, own)| {
-                format!("the ControlNet's {what} of {own} pixels is resized to the picture's {size} pixels")
-            })
-            .collect();
-        (!other.is_empty()).then(|| other.join("; "))
-    }
-
-    /// Returns the hint as the network reads it, [1 or n, channels, H, W], after checking it. Pictures are resized to
-    /// `size` if given.
-    fn hint(&self, size: Option<Size>) -> Result<Tensor> {
-        let hint = match (&self.hint, size) {
-            (Hint::Tensor(hint), _) => hint.shallow_clone(),
-            (Hint::Picture(picture), Some(size)) if picture.size() != size => {
-                light(&picture.resize(size, Filter::Lanczos)?)?
-            }
-            (Hint::Picture(picture), _) => light(picture)?,
-            (Hint::Drawing(drawing), size) => {
-                let size = size.unwrap_or(drawing.sketch.size());
-                if self.straight { drawing.straight_hint(size)? } else { drawing.hint(size)? }
-            }
-        };
-        let channels = self.net.config().conditioning_channels;
-        match (&self.hint, hint.size().as_slice()) {
-            (Hint::Picture(_), _) if channels != 3 => {
-                let expected = Remedy::TensorHint.after("3, for a picture as the hint");
-                return Err(Error::parameter("conditioning_channels", channels, expected));
-            }
-            (Hint::Drawing(_), _) if channels != 5 => {
-                let expected = Remedy::PictureHint.after("5, for lines and strokes of color");
-                return Err(Error::parameter("conditioning_channels", channels, expected));
-            }
-            (_, &[_, c, _, _]) if c == channels => {}
-            (_, got) => {
-                let expected = format!("[1 or n, {channels}, height, width] for n images");
-                return Err(Error::Shape { what: "the ControlNet's hint", got: got.to_vec(), expected });
-            }
-        }
-        let hint = hint.f_to_kind(Kind::Float)?;
-        let [least, most] = [hint.f_min()?, hint.f_max()?].map(|end| end.f_double_value(&[]));
-        let (least, most) = (least?, most?);
-        if least.is_nan() || most.is_nan() || least < -1e-3 || most > 1.0 + 1e-3 {
-            let range = format!("a tensor of values in {least}..={most}");
-            return Err(Error::parameter("the ControlNet's hint", range, "values in 0..=1; divide bytes by 255"));
-        }
-        Ok(hint)
-    }
-}
-
-/// Converts a picture to a tensor in 0..=1.
-fn light(picture: &Raster) -> Result<Tensor> {
-    Ok(picture.to_tensor(Device::Cpu)?.f_add_scalar(1.0)?.f_div_scalar(2.0)?)
-}
+use tch::{Device, Tensor};
 
 /// A model with ControlNets, which is a [`Denoiser`] and [`Codec`] like the plain model. Without ControlNets, and in
 /// steps in which none acts, the result equals that of the plain model bit for bit.
@@ -275,15 +31,23 @@ fn light(picture: &Raster) -> Result<Tensor> {
 /// [`CrossAttentionHook::controls`](crate::attention::CrossAttentionHook::controls) returns true.
 ///
 /// Sources: `ControlNetModel`, `MultiControlNetModel` and the ControlNet pipelines of diffusers; `cldm/cldm.py`.
-#[derive(Debug)]
 #[must_use]
 pub struct Controlled<'m> {
-    model: &'m Model,
+    model: &'m dyn Network,
+    /// The model that the nets belong to; `None` for a network from outside this crate, which takes no nets.
+    unet: Option<&'m Model>,
     acting: Vec<Acting<'m>>,
     /// Edges at which pictures continue.
     seamless: Seamless,
     /// Sites of the UNet, then those of each net.
     sites: Vec<AttentionSite>,
+}
+
+impl fmt::Debug for Controlled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { acting, seamless, .. } = self;
+        f.debug_struct("Controlled").field("acting", acting).field("seamless", seamless).finish_non_exhaustive()
+    }
 }
 
 /// A [`Control`] with its hint embedded.
@@ -306,12 +70,16 @@ impl<'m> Controlled<'m> {
     /// - [`Error::Parameter`] for a scale that is not finite, a window outside its range or a hint outside 0..=1.
     /// - [`Error::Shape`] for a hint with other channels, or with sides that are no multiples of 8.
     /// - [`Error::Config`] for a ControlNet of another model.
-    pub fn new(model: &'m Model, controls: &[Control<'m>]) -> Result<Self> {
+    /// - [`Error::Parameter`] for a ControlNet and a network that does not offer a [`Model`]
+    ///   ([`Codec::offer`]).
+    pub fn new<M: Denoiser + Codec>(model: &'m M, controls: &[Control<'m>]) -> Result<Self> {
         Self::sized(model, controls, None)
     }
 
     /// Adds `controls` as [`Controlled::new`] does, with pictures resized to `size`.
-    pub(crate) fn sized(model: &'m Model, controls: &[Control<'m>], size: Option<Size>) -> Result<Self> {
+    pub(crate) fn sized(model: &'m dyn Network, controls: &[Control<'m>], size: Option<Size>) -> Result<Self> {
+        let codec: &'m dyn Codec = model;
+        let unet = codec.capability::<Model>();
         let mut sites = model.sites().to_vec();
         let acting = controls.iter().enumerate().map(|(number, control)| {
             let &Control { net, scale, window, guess, .. } = control;
@@ -323,7 +91,11 @@ impl<'m> Controlled<'m> {
                 ));
             }
             window.check()?;
-            fits(net.config(), model, "the ControlNet")?;
+            let Some(unet) = unet else {
+                let expected = "none for this network, which offers no Model; leave the ControlNets out";
+                return Err(Error::parameter("control", "a ControlNet", expected));
+            };
+            fits(net.config(), unet, "the ControlNet")?;
             let hint = control.hint(size)?;
             // Hints are embedded row by row, so that an image's embedded hint does not depend on its batch.
             let rows = (0..hint.size4()?.0).map(|row| net.embed(&hint.f_narrow(0, row, 1)?));
@@ -338,13 +110,20 @@ impl<'m> Controlled<'m> {
             Ok(Acting { net, embedded, scale, window, guess, sites: begin..sites.len() })
         });
         let acting = acting.collect::<Result<_>>()?;
-        Ok(Self { model, acting, seamless: Seamless::No, sites })
+        Ok(Self { model, unet, acting, seamless: Seamless::No, sites })
     }
 
     /// Sets the edges at which pictures continue on the opposite side; none by default.
-    pub(crate) const fn seamless(mut self, seamless: Seamless) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for edges of a network from outside this crate, whose convolutions know nothing of them.
+    pub(crate) fn seamless(mut self, seamless: Seamless) -> Result<Self> {
+        if seamless != Seamless::No && self.unet.is_none() {
+            let expected = "no edges for this network, which offers no Model";
+            return Err(Error::parameter("seamless", format!("{seamless:?}"), expected));
+        }
         self.seamless = seamless;
-        self
+        Ok(self)
     }
 
     /// Returns the sum of the residuals of all nets that act at this step; `None` if none acts.
@@ -515,7 +294,7 @@ impl Denoiser for Controlled<'_> {
     }
 
     fn device(&self) -> Device {
-        Denoiser::device(self.model)
+        self.model.device()
     }
 
     fn channels(&self) -> i64 {
@@ -527,31 +306,26 @@ impl Denoiser for Controlled<'_> {
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
+        let Some(unet) = self.unet.filter(|_| !self.acting.is_empty()) else {
+            return self.seamless.within(|| self.model.denoise(step, inputs, tap));
+        };
         self.seamless.within(|| {
-            let mut given = self.model.given(step, inputs)?;
+            let mut given = unet.given(step, inputs)?;
             if let Some(residuals) = self.residuals(step, inputs, &given, tap)? {
                 given.added.get_or_insert_default().residuals = Some(residuals);
             }
-            self.model.predictions(step, inputs, &given, tap)
+            unet.predictions(step, inputs, &given, tap)
         })
     }
 }
 
 impl Codec for Controlled<'_> {
-    fn prompt(&self, text: &str) -> Result<Prompt> {
-        self.model.prompt(text)
+    fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
+        self.model.prompt(texts)
     }
 
-    fn text(&self, text: &str) -> Result<Conditioning> {
-        self.model.text(text)
-    }
-
-    fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
-        self.model.prompt_pair(first, second)
-    }
-
-    fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
-        self.model.text_pair(first, second)
+    fn text(&self, texts: Texts<'_>) -> Result<Conditioning> {
+        self.model.text(texts)
     }
 
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
@@ -575,34 +349,12 @@ impl Codec for Controlled<'_> {
         self.model.flat(color, grid)
     }
 
-    fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
-        self.model.vision(picture, view)
-    }
-
-    fn text_vector(&self, text: &str) -> Result<Tensor> {
-        self.model.text_vector(text)
-    }
-
-    fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
-        self.model.sketch(sketch)
-    }
-
-    fn part_tokens(&self, tokens: &Tensor, part: Part, threshold: f64) -> Result<Tensor> {
-        self.model.part_tokens(tokens, part, threshold)
-    }
-
-    fn reference_features(
-        &self,
-        of: Feature,
-        latent: &Tensor,
-        tokens: &Tensor,
-        ratios: [f64; 2],
-    ) -> Result<Vec<Tensor>> {
-        self.model.reference_features(of, latent, tokens, ratios)
-    }
-
     fn cell(&self) -> i64 {
         self.model.cell()
+    }
+
+    fn offer<'a>(&'a self, offer: &mut Offer<'a>) {
+        self.model.offer(offer);
     }
 }
 

@@ -1,33 +1,14 @@
-//! [`Identity`]: the model that made a picture.
+//! The description of a loaded model: its [`ModelInfo`], with the fingerprint of its weights.
 
-use super::{Model, PREVIEW};
+use super::{Defaults, Identity, Model, ModelInfo, PREVIEW};
+use crate::diffusion::SchedulerConfig;
 use crate::error::{Error, Result};
+use crate::step::Grid;
 use crate::weights::dense;
-use serde::{Deserialize, Serialize};
+use crate::wording::Note;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use tch::{Device, Kind, Tensor};
-
-/// The model that made a picture, as far as a file can identify it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Identity {
-    /// Name of the model's source: a file or folder name without its path, or a repository.
-    pub name: String,
-    /// Fingerprint of 16 hexadecimal digits. Two models have equal fingerprints, wherever they were loaded from, if
-    /// these properties are equal:
-    /// - the weights of text encoders, UNet and VAE, LoRAs included, and their kinds
-    /// - learned words
-    /// - the scheduler
-    /// - the settings for reading prompts and decoding
-    ///
-    /// An image encoder from another source counts by the name of that source alone.
-    pub fingerprint: String,
-    /// Device the model ran on.
-    pub device: String,
-    /// Kind of number that the model computed in.
-    pub kind: String,
-}
 
 /// Number of evenly spaced values of each tensor that go into a fingerprint. Training and LoRAs change all values of a
 /// tensor a little, and reading every value of a large model takes seconds.
@@ -78,6 +59,48 @@ impl Model {
         // the end token of texts.
         hash.update(format!("{:?} {:?} {}", self.unet_config, self.vae.config(), self.text_encoders.configured()));
         Ok(hex(&hash.finalize(), 8))
+    }
+}
+
+impl ModelInfo for Model {
+    fn defaults(&self) -> Defaults {
+        self.defaults
+    }
+
+    fn scheduler(&self) -> SchedulerConfig {
+        self.scheduler.clone()
+    }
+
+    fn identity(&self) -> Result<Identity> {
+        Self::identity(self)
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        self.notes.clone()
+    }
+
+    fn prompt_note(&self, prompt: &str) -> Result<Option<Note>> {
+        self.doubts_of(prompt)
+    }
+
+    fn decoding_note(&self, grid: Grid) -> Option<Note> {
+        self.vae.tiles_told(grid.h, grid.w)
+    }
+
+    fn embeds_guidance(&self) -> bool {
+        self.unet_config.time_cond_proj_dim.is_some()
+    }
+
+    fn reads_micro_conditioning(&self) -> bool {
+        self.unet_config.addition_embed_type.is_some()
+    }
+
+    fn clip_skip(&self) -> Option<usize> {
+        self.text_encoders.options().clip_skip
+    }
+
+    fn preview(&self, x0: &Tensor) -> Result<Option<Tensor>> {
+        self.preview.as_ref().map(|tiny| tiny.decode(x0)).transpose()
     }
 }
 

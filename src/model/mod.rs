@@ -4,93 +4,48 @@ mod adapt;
 mod autoencoder;
 mod colorizer;
 mod configured;
+mod control;
 mod controlled;
 mod identity;
+mod info;
 mod load_options;
+mod loading;
 mod precision;
 mod text_encoders;
 mod unet_input;
 mod vision;
 
 pub use crate::nn::guess::Guess;
-pub use controlled::{Control, Controlled};
-pub use identity::Identity;
+pub use control::Control;
+pub use controlled::Controlled;
 pub(crate) use identity::hex;
+pub(crate) use info::NoInfo;
+pub use info::{Defaults, Identity, ModelInfo};
 pub use load_options::LoadOptions;
 pub use precision::Precision;
 
 use crate::attention::{AttentionSite, Tap};
 use crate::color::Rgb;
-use crate::conditioning::{self, Codec, Conditioning};
+use crate::conditioning::{self, Codec, Conditioning, Offer, Texts};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, TrainingSchedule};
 use crate::error::{Error, Result};
-use crate::latent_colors::LatentColors;
-use crate::nn::{ConfigFile, ReferenceEncoder, Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
+use crate::nn::{ConfigFile, Taesd, TaesdConfig, UNet, UnetConfig};
 use crate::prompt::Prompt;
 use crate::raster::Raster;
-use crate::reference::{Feature, Part};
+use crate::reference::SketchColorizer;
 use crate::step::{Grid, Step};
-use crate::text::TextOptions;
-use crate::vision::{View, Vision};
+use crate::vision::{View, Vision, VisionEncoder};
 use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Weights, dense};
 use crate::wording::{Note, QUOTED, Remedy, excerpt};
-use autoencoder::{Autoencoder, AutoencoderConfig};
+use autoencoder::Autoencoder;
 use colorizer::Colorizer;
 use configured::configured;
-use serde::Deserialize;
+use loading::{LoadedVae, Loading, OwnDefaults};
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 use text_encoders::TextEncoders;
 use vision::VisionTower;
-
-/// Default request settings of a checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Defaults {
-    /// Width of pictures in pixels.
-    pub width: u32,
-    /// Height of pictures in pixels.
-    pub height: u32,
-    /// Classifier-free guidance scale.
-    pub guidance_scale: f64,
-}
-
-/// The contents of `impasto.json`, a file beside `model_index.json`; every field is optional.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct OwnDefaults {
-    width: Option<u32>,
-    height: Option<u32>,
-    guidance_scale: Option<f64>,
-    /// True if the vision tower's patch tokens are aligned with the text encoder's state of a text's last word. False
-    /// if they are aligned with the end token, as in OpenCLIP.
-    patches_are_words: bool,
-}
-
-/// The fields of `model_index.json` that are used.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ModelIndex {
-    force_zeros_for_empty_prompt: Option<bool>,
-    /// Class of the pipeline in diffusers.
-    #[serde(rename = "_class_name")]
-    class: Option<String>,
-}
-
-impl ModelIndex {
-    /// Names the class of the pipeline in the error of a UNet that cannot be made, if the class is of another family.
-    fn blame(&self, checkpoint: &Checkpoint, error: Error) -> Error {
-        let is_own = |class: &&String| class.starts_with("StableDiffusion") && !class.starts_with("StableDiffusion3");
-        let Some(class) = self.class.as_ref().filter(|class| !is_own(class)) else { return error };
-        let contents = match error {
-            Error::MissingFile { .. } => format!("of {class}, which has no UNet and is not supported"),
-            Error::Config { .. } => format!("of {class}, which may be another family ({error})"),
-            _ => return error,
-        };
-        Error::OtherKind { file: checkpoint.name("model_index.json"), contents, remedy: Remedy::Model }
-    }
-}
 
 /// A loaded checkpoint: text encoder, UNet and VAE. A model is immutable; runs borrow it.
 ///
@@ -102,7 +57,7 @@ impl ModelIndex {
 /// use impasto::diffusion::{Denoiser, Input, Noise, Schedule, Spacing};
 ///
 /// let model = Model::load(&Source::embedded())?;
-/// let cat = model.text("a red boat")?;
+/// let cat = model.text("a red boat".into())?;
 /// let schedule = Schedule::new(model.training_schedule(), 4, Spacing::Leading)?;
 /// let mut x = Noise::seeded(7).draw(&[1, 4, 32, 32])? * schedule.initial_scale();
 /// for step in schedule.steps() {
@@ -145,8 +100,6 @@ pub struct Model {
     fingerprint: OnceCell<String>,
     /// Decoder of previews during a run.
     preview: Option<Taesd>,
-    /// Colors of the model's latents, cached at the first call.
-    latent_colors: OnceCell<LatentColors>,
     /// Cached latents of flat pictures; a color force needs the same latent in every run.
     flats: RefCell<HashMap<(Rgb, Grid), Tensor>>,
 }
@@ -156,7 +109,6 @@ pub struct Model {
 const FLATS: usize = 64;
 /// Name of the part that holds the decoder of previews.
 const PREVIEW: &str = "preview";
-const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 impl Model {
     /// Loads a checkpoint on the CPU.
@@ -175,126 +127,28 @@ impl Model {
     /// # Errors
     /// The errors of [`Model::load`]; [`Error::Parameter`] for a kind that the device does not support.
     pub fn load_with(source: &Source, options: LoadOptions) -> Result<Self> {
-        let device = options.device;
-        precision::check_device(device)?;
-        let kind = options.precision.on(device, "precision")?;
         let _no_grad = tch::no_grad_guard();
-        let LoadOptions { family, averages, in_memory, offload, .. } = options;
-        let reading = Reading { family, variant: options.variant.clone(), averages, in_memory, offload };
-        let home = (source.clone(), reading.clone());
-        let main = Checkpoint::open(source, reading)?;
-        let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
-        let unet_config =
-            configured(&main, "unet", UnetConfig::from_json).map_err(|error| index.blame(&main, error))?;
-        let xl = unet_config.addition_embed_type.is_some();
-        // A part from another source is read as a part of the same model family.
-        let usual = if xl { ModelFamily::Sdxl } else { ModelFamily::Sd1 };
-        let width = unet_config.cross_attention_dim.level(0).and_then(ModelFamily::of_context);
-        let family = options.family.or(main.family()).or(width.filter(|family| family.is_xl() == xl)).unwrap_or(usual);
-        let reading = Reading { family: Some(family), in_memory, offload, ..Reading::default() };
-        let other = |source: &Option<Source>| {
-            source.as_ref().map(|source| Checkpoint::open(source, reading.clone())).transpose()
-        };
-        let [vae, text_encoder, text_encoder_2] =
-            [other(&options.vae)?, other(&options.text_encoder)?, other(&options.text_encoder_2)?];
-        let located = |other: &Option<Source>, reading: &Reading| {
-            other.as_ref().map_or_else(|| home.clone(), |source| (source.clone(), reading.clone()))
-        };
-        let texts = [&options.text_encoder, &options.text_encoder_2].map(|other| located(other, &reading));
-        let vision = VisionTower::new(
-            located(&options.image_encoder, &Reading { in_memory, offload, ..Reading::default() }),
-            texts,
-            kind,
-            device,
-        );
-        let mut notes = Vec::new();
-        if kind == Kind::BFloat16 && device == Device::Cpu && !precision::cpu_is_faster_in_bf16() {
-            notes.push(Remedy::Precision.after("this CPU is not faster in bf16 than in f32"));
-        }
-        let mut parts = Parts::new();
-        let base = match main.family() {
-            Some(family) => family == ModelFamily::Sdxl,
-            None => xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?), // not the refiner
-        };
-        let colorizer = Colorizer::load(&main, &unet_config, (kind, device), &mut parts, &mut notes)?;
-        let mut text_encoders = TextEncoders::new(xl, index.force_zeros_for_empty_prompt.unwrap_or(base), options.text);
-        for (part, other) in [("text_encoder", &text_encoder), ("text_encoder_2", &text_encoder_2)] {
-            let place = other.as_ref().unwrap_or(&main);
-            // SDXL has both encoders, its refiner only the second, other models only the first.
-            let wanted = if part == "text_encoder" { base || !xl } else { xl };
-            // Colorizers may come without a text encoder.
-            let wanted = wanted && (colorizer.is_none() || place.has(&format!("{part}/config.json"))?);
-            if wanted {
-                let w = text_encoders.load(part, place, &main, kind, device)?;
-                notes.extend(w.report().notes().into_iter().map(Note::from));
-                parts.insert(part.into(), w.handed_out());
-            }
-        }
-        let w = main.weights("unet", kind, device)?;
-        let unet = UNet::new(&w, &unet_config)?;
-        notes.extend(w.report().notes().into_iter().map(Note::from));
-        parts.insert("unet".into(), w.handed_out());
-        let place = vae.as_ref().unwrap_or(&main);
-        let vae_config = configured(place, "vae", AutoencoderConfig::from_json)?;
-        // SDXL's VAE exceeds the range of f16, but not that of bf16. Every folder sets `force_upcast` by default;
-        // diffusers applies it to SDXL only.
-        let vae_kind = match options.vae_precision {
-            Some(precision) => precision.on(device, "vae_precision")?,
-            None if kind == Kind::Half && xl && vae_config.overflows() => Kind::Float,
-            None => kind,
-        };
-        let w = place.weights("vae", vae_kind, device)?;
-        notes.extend(place.notes().into_iter().filter(|_| options.vae.is_some()).map(Note::from));
-        let vae = Autoencoder::new(&w, &vae_config, options.tiling)?;
-        notes.extend(w.report().notes().into_iter().map(Note::from));
-        parts.insert("vae".into(), w.handed_out());
-        let scale = vae_config.scale().filter(|scale| options.vae.is_some() && xl != (*scale < 0.15));
-        if let Some(scale) = scale {
-            let problem = format!("the VAE {place} scales latents by {scale}, which does not fit {family}");
-            notes.push(Note::from(format!("{problem}; use a VAE of that family")));
-        }
+        let mut loading = Loading::open(source, options)?;
+        let vision = loading.vision();
+        let colorizer = loading.colorizer()?;
+        let text_encoders = loading.text_encoders(colorizer.is_some())?;
+        let unet = loading.unet()?;
+        let LoadedVae { vae, config: vae_config, kind: vae_kind } = loading.vae()?;
+        let channels = vae_config.latent_channels();
         text_encoders.check()?;
-        fits(&unet_config, vae_config.latent_channels(), &text_encoders, colorizer.as_ref())
-            .map_err(|problem| problem.of(&main))?;
-
-        let mut scheduler = match main.text(SCHEDULER)? {
-            Some(text) => SchedulerConfig::from_json(&text)?,
-            None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),
-        };
-        if options.prediction.is_none() {
-            notes.extend(main.prediction()?.map(|because| Note::from(format!("prediction type: {because}"))));
-        }
-        scheduler.prediction_type = options.prediction.unwrap_or(scheduler.prediction_type);
-        if let Some(zero_snr) = options.zero_snr {
-            scheduler.rescale_betas_zero_snr = zero_snr;
-            if zero_snr {
-                scheduler.timestep_spacing = Some("trailing".into()); // other spacings never reach pure noise
-            }
-        }
+        fits(&loading.unet_config, channels, &text_encoders, colorizer.as_ref())
+            .map_err(|problem| problem.of(&loading.main))?;
+        let scheduler = loading.scheduler()?;
         let table = scheduler.training_schedule()?;
-        let own: OwnDefaults = main.json("impasto.json")?.unwrap_or_default();
-        let side = |index| {
-            let cells = unet_config.sample_size.as_ref().and_then(|size| size.level(index)).unwrap_or(64);
-            u32::try_from(cells * vae.config().factor()).unwrap_or(u32::MAX) // requests refuse such a size
-        };
-        let defaults = Defaults {
-            width: own.width.unwrap_or_else(|| side(1)),
-            height: own.height.unwrap_or_else(|| side(0)),
-            guidance_scale: own.guidance_scale.unwrap_or(family.spec().guidance_scale),
-        };
-        let tiling = (options.tiling != Tiling::default()).then_some(options.tiling);
-        let mut reading = format!("{:?} {tiling:?}", options.text);
-        if let Some(tower) = &options.image_encoder {
-            reading += &format!(" {}", tower.name()); // the tower's weights may never be loaded
-        }
+        let own: OwnDefaults = loading.main.json("impasto.json")?.unwrap_or_default();
+        let (defaults, reading) = (loading.defaults(&own, vae.config().factor()), loading.reading());
+        loading.note_files();
+        let Loading { options, unet_config, device, kind, mut parts, notes, .. } = loading;
         let preview = options.preview.as_ref().map(|source| {
-            let w = open_taesd(source, vae_config.latent_channels(), kind, device, in_memory)?;
-            parts.insert(PREVIEW.into(), w.1.handed_out());
-            Ok::<_, Error>(w.0)
+            let (tiny, weights) = open_taesd(source, channels, kind, device, options.in_memory)?;
+            parts.insert(PREVIEW.into(), weights.handed_out());
+            Ok::<_, Error>(tiny)
         });
-        let preview = preview.transpose()?;
-        let places = [Some(&main), text_encoder.as_ref(), text_encoder_2.as_ref()];
-        notes.extend(places.into_iter().flatten().flat_map(Checkpoint::notes).map(Note::from));
         Ok(Self {
             name: source.name(),
             text_encoders,
@@ -311,12 +165,11 @@ impl Model {
             device,
             kind,
             vae_kind,
-            offload,
+            offload: options.offload,
             notes,
             reading,
             fingerprint: OnceCell::new(),
-            preview,
-            latent_colors: OnceCell::new(),
+            preview: preview.transpose()?,
             flats: RefCell::default(),
         })
     }
@@ -341,35 +194,15 @@ impl Model {
         &self.unet
     }
 
-    /// Returns the options for reading prompts.
-    pub(crate) const fn text_options(&self) -> TextOptions {
-        self.text_encoders.options()
-    }
-
     /// Returns the default request settings of the checkpoint.
     pub const fn defaults(&self) -> Defaults {
         self.defaults
-    }
-
-    /// Returns true if the network embeds its guidance scale (LCM), and so needs no negative branch.
-    pub(crate) const fn embeds_guidance(&self) -> bool {
-        self.unet_config.time_cond_proj_dim.is_some()
     }
 
     /// Returns true if the model colors sketches in the colors of reference pictures, with
     /// [`Colorize`](crate::methods::Colorize). The UNet of such a model reads no words.
     pub const fn colorizes(&self) -> bool {
         self.colorizer.is_some()
-    }
-
-    /// Returns true for an inpainting model, which reads mask and picture beside the latent ([`Conditioning::concat`]).
-    pub fn inpaints(&self) -> bool {
-        self.unet_config.in_channels > self.vae.config().latent_channels()
-    }
-
-    /// Returns true if the network reads sizes and quality (`MicroConditioning`), as SDXL and its refiner do.
-    pub(crate) const fn reads_micro_conditioning(&self) -> bool {
-        self.unet_config.addition_embed_type.is_some()
     }
 
     /// Loads a tiny autoencoder for previews of this model's latents, in its kind and on its device. The source is a
@@ -403,23 +236,6 @@ impl Model {
         Ok(open_taesd(source, self.vae.config().latent_channels(), self.kind, self.device, false)?.0)
     }
 
-    /// Returns the tiny autoencoder that the model was loaded with for previews.
-    pub(crate) const fn preview_decoder(&self) -> Option<&Taesd> {
-        self.preview.as_ref()
-    }
-
-    /// Returns the colors of the model's latents, which are fitted once.
-    pub(crate) fn latent_colors(&self) -> Result<&LatentColors> {
-        if self.latent_colors.get().is_none() {
-            let _no_grad = tch::no_grad_guard();
-            let _ = self.latent_colors.set(LatentColors::fit(self, 3, 32)?); // the cell was empty
-        }
-        let missing = || {
-            Error::parameter("the fit of latent colors", "missing", "a fit; this is a bug in impasto, please report it")
-        };
-        self.latent_colors.get().ok_or_else(missing)
-    }
-
     /// Returns the tensors of a network under diffusers' names, in the kind that the network computes in: `unet`,
     /// `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. Most tensors share their
     /// memory with the model. Large kernels that the network holds in another layout are copied. Tensors that
@@ -432,14 +248,9 @@ impl Model {
         tensors.iter().map(|(name, tensor)| Ok((name.clone(), dense(tensor)?))).collect::<Result<_>>().map(Some)
     }
 
-    /// Returns a note if a picture of `grid`'s size is decoded in tiles; `None` if the picture is decoded whole.
-    pub(crate) fn tiles_told(&self, grid: Grid) -> Option<Note> {
-        self.vae.tiles_told(grid.h, grid.w)
-    }
-
     /// Returns a warning with the words of a prompt that the embedded model does not know; `None` if there are none,
     /// and for other models.
-    pub(crate) fn doubts_of(&self, prompt: &str) -> Result<Option<Note>> {
+    fn doubts_of(&self, prompt: &str) -> Result<Option<Note>> {
         const SHOWN: usize = 8;
         if self.name != Source::Embedded.name() {
             return Ok(None);
@@ -560,7 +371,7 @@ impl Denoiser for Model {
     }
 
     fn inpaints(&self) -> bool {
-        Self::inpaints(self)
+        self.unet_config.in_channels > self.vae.config().latent_channels()
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
@@ -569,22 +380,15 @@ impl Denoiser for Model {
 }
 
 impl Codec for Model {
-    fn prompt(&self, text: &str) -> Result<Prompt> {
-        self.prompt_pair(text, text)
-    }
-
-    fn text(&self, text: &str) -> Result<Conditioning> {
-        self.text_pair(text, text)
-    }
-
-    fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
+    fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
         if self.colorizer.is_some() {
-            return Ok(Prompt::new(first, Vec::new(), 0)); // words name parts of a reference, which is unknown here
+            // Words name parts of a reference, which is unknown here.
+            return Ok(Prompt::new(texts.first, Vec::new(), 0));
         }
-        self.text_encoders.prompt([first, second])
+        self.text_encoders.prompt(texts)
     }
 
-    fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
+    fn text(&self, texts: Texts<'_>) -> Result<Conditioning> {
         let _no_grad = tch::no_grad_guard();
         if self.colorizer.is_some() {
             // The UNet reads no words, and there is no reference yet. Attention to tokens of zeros gives the same
@@ -592,7 +396,7 @@ impl Codec for Model {
             let width = self.unet_config.cross_attention_dim.level(0).unwrap_or_default();
             return Ok(Conditioning::new(Tensor::f_zeros([1, 1, width], (Kind::Float, self.device))?));
         }
-        self.text_encoders.encode([first, second], self.device)
+        self.text_encoders.encode(texts, self.device)
     }
 
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
@@ -623,6 +427,21 @@ impl Codec for Model {
         Ok(latent)
     }
 
+    fn cell(&self) -> i64 {
+        self.vae.config().factor()
+    }
+
+    fn offer<'a>(&'a self, offer: &mut Offer<'a>) {
+        offer.give::<_, Self>(self, |model| model);
+        offer.give::<_, dyn ModelInfo>(self, |model| model);
+        offer.give::<_, dyn VisionEncoder>(self, |model| model);
+        if let Some(colorizer) = &self.colorizer {
+            offer.give::<_, dyn SketchColorizer>(colorizer, |colorizer| colorizer);
+        }
+    }
+}
+
+impl VisionEncoder for Model {
     fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
         let _no_grad = tch::no_grad_guard();
         // The context of a colorizer consists of the vision tower's tokens.
@@ -647,45 +466,5 @@ impl Codec for Model {
         };
         let vector = projection.f_to_device(self.device)?.f_matmul(&pooled)?;
         Ok(vector.f_div(&vector.f_norm()?)?)
-    }
-
-    fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
-        let _no_grad = tch::no_grad_guard();
-        let Some(colorizer) = &self.colorizer else {
-            let (file, place) = ("the sketch encoder".into(), self.name.clone());
-            let hint = "only models such as ColorizeDiffusion read sketches; use a ControlNet with this model";
-            return Err(Error::MissingFile { file, place, hint: hint.into() });
-        };
-        let features = colorizer.sketch.forward(sketch)?;
-        features.iter().map(|x| Ok(x.f_to_kind(Kind::Float)?)).collect()
-    }
-
-    fn part_tokens(&self, tokens: &Tensor, part: Part, threshold: f64) -> Result<Tensor> {
-        let _no_grad = tch::no_grad_guard();
-        let Some(parts) = self.colorizer.as_ref().and_then(|colorizer| colorizer.tokens.as_ref()) else {
-            return Ok(tokens.shallow_clone());
-        };
-        let marked = parts.marked(tokens, threshold)?;
-        if part == Part::Background { parts.background(&marked) } else { Ok(marked) }
-    }
-
-    fn reference_features(
-        &self,
-        of: Feature,
-        latent: &Tensor,
-        tokens: &Tensor,
-        ratios: [f64; 2],
-    ) -> Result<Vec<Tensor>> {
-        let _no_grad = tch::no_grad_guard();
-        let encoder = self.colorizer.as_ref().and_then(|colorizer| match of {
-            Feature::Background => colorizer.background.as_ref(),
-            Feature::Style => colorizer.style.as_ref(),
-        });
-        let Some(encoder) = encoder else { return Ok(Vec::new()) };
-        encoder.forward(latent, &ReferenceEncoder::label(ratios)?, tokens)
-    }
-
-    fn cell(&self) -> i64 {
-        self.vae.config().factor()
     }
 }

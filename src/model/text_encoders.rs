@@ -1,7 +1,7 @@
 //! The text encoders of a model with their tokenizers, and the joint encoding of prompts.
 
 use super::configured::configured;
-use crate::conditioning::{Conditioning, one_encoder};
+use crate::conditioning::{Conditioning, Texts};
 use crate::error::{Error, Result};
 use crate::nn::{ClipText, ClipTextConfig, ConfigFile};
 use crate::prompt::Prompt;
@@ -104,15 +104,16 @@ impl TextEncoders {
 
     /// Returns the two texts, each with the positions of its encoder's tokens. For equal texts, the first encoder's
     /// positions apply to both encoders.
-    pub(super) fn prompt(&self, [first, second]: [&str; 2]) -> Result<Prompt> {
+    pub(super) fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
+        let Texts { first, second } = texts;
         let read = |encoder: &TextEncoder, text| Ok(encoder.chunks(text, self.options)?.prompt);
         match self.encoders.as_slice() {
             [] => {
                 let expected = Remedy::TextEncoder.after("a text encoder, which reads the prompt");
                 Err(Error::parameter("the text encoder", "missing", expected))
             }
-            [_] if first != second => Err(one_encoder(second)),
-            [encoder, other] if first != second => Ok(read(encoder, first)?.beside(read(other, second)?)),
+            [encoder] => read(encoder, texts.only()?),
+            [encoder, other, ..] if first != second => Ok(read(encoder, first)?.beside(read(other, second)?)),
             [encoder, ..] => read(encoder, first),
         }
     }
@@ -147,13 +148,12 @@ impl TextEncoders {
 
     /// Encodes one text per encoder to a context, [1, 77 · chunks, width]. The encoders' states are concatenated along
     /// the width; the pooled text comes from the last encoder's first chunk.
-    pub(super) fn encode(&self, texts: [&str; 2], device: Device) -> Result<Conditioning> {
-        if let ([_], [first, second]) = (self.encoders.as_slice(), texts)
-            && first != second
-        {
-            return Err(one_encoder(second));
+    pub(super) fn encode(&self, texts: Texts<'_>, device: Device) -> Result<Conditioning> {
+        if self.encoders.len() == 1 {
+            let _ = texts.only()?;
         }
-        let read = self.encoders.iter().zip(texts).map(|(encoder, text)| encoder.chunks(text, self.options));
+        let each = [texts.first, texts.second];
+        let read = self.encoders.iter().zip(each).map(|(encoder, text)| encoder.chunks(text, self.options));
         let mut read = read.collect::<Result<Vec<_>>>()?;
         let count = read.iter().map(|chunks| chunks.ids.len()).max().unwrap_or(1);
         let (mut parts, mut pooled) = (Vec::with_capacity(self.encoders.len()), None);
@@ -170,7 +170,7 @@ impl TextEncoders {
             pooled = first;
         }
         let mut context = Tensor::f_cat(&parts, -1)?;
-        if self.zero_if_empty && texts == [""; 2] {
+        if self.zero_if_empty && each == [""; 2] {
             context = context.f_zeros_like()?;
             pooled = pooled.map(|pooled| pooled.f_zeros_like()).transpose()?;
         }
@@ -181,8 +181,8 @@ impl TextEncoders {
 
     /// Returns the encoder's state of a text's last word as a unit vector, [width] f32.
     pub(super) fn last_word(&self, text: &str, device: Device) -> Result<Tensor> {
-        let last = self.prompt([text, text])?.content().last().map(|span| span.end - 1).ok_or(Error::EmptyPhrase)?;
-        let state = self.encode([text, text], device)?.context.f_select(0, 0)?.f_select(0, last)?;
+        let last = self.prompt(text.into())?.content().last().map(|span| span.end - 1).ok_or(Error::EmptyPhrase)?;
+        let state = self.encode(text.into(), device)?.context.f_select(0, 0)?.f_select(0, last)?;
         Ok(state.f_div(&state.f_norm()?)?)
     }
 

@@ -4,11 +4,12 @@ use super::{Model, size_numbers};
 use crate::attention::Tap;
 use crate::branch::Branch;
 use crate::conditioning::Conditioning;
-use crate::diffusion::{Input, Prediction, Predictions};
+use crate::diffusion::{Denoiser, Input, Prediction, Predictions};
 use crate::error::{Error, Result};
 use crate::micro_conditioning::MicroConditioning;
 use crate::nn::AddedConditions;
 use crate::nn::time::Sinusoids;
+use crate::reference::{ReferenceFeatures, SketchFeatures};
 use crate::step::Step;
 use crate::wording::Remedy;
 use tch::{Device, Kind, Tensor};
@@ -48,7 +49,7 @@ impl Model {
         // Rows are shared only if nothing but the prompt differs. Other conditions may differ by input, and latents
         // with gradients need rows of their own.
         let alike = !self.inpaints() && added.is_none() && !x.requires_grad() && one(&latents);
-        let (features, same) = features(inputs)?;
+        let (features, same) = sketch_features(inputs)?;
         if self.colorizes() && features.is_empty() {
             let expected = Remedy::Sketch.after("a sketch, because this model colors sketches");
             return Err(Error::parameter("sketch", "missing", expected));
@@ -57,7 +58,7 @@ impl Model {
         if !features.is_empty() {
             added.get_or_insert_default().features = features;
         }
-        if let Some(reference) = inputs.iter().find_map(|input| input.conditioning.reference.as_ref()) {
+        if let Some(reference) = inputs.iter().find_map(|input| input.conditioning.extras.get::<ReferenceFeatures>()) {
             added.get_or_insert_default().reference = Some(reference.share());
         }
         Ok(UnetInput { x, distinct, sample, timestep, context, added })
@@ -147,8 +148,8 @@ impl Model {
 
 /// Returns the sketch features of all inputs, and true if all inputs share them. Shared rows are repeated cyclically;
 /// otherwise each input has rows of its own.
-fn features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
-    let each: Vec<&[Tensor]> = inputs.iter().map(|input| &*input.conditioning.features).collect();
+fn sketch_features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
+    let each: Vec<&[Tensor]> = inputs.iter().map(sketched).collect();
     let some = each.iter().copied().max_by_key(|features| features.len()).unwrap_or_default();
     let level = |number: usize| each.iter().filter_map(|features| features.get(number)).collect::<Vec<_>>();
     if (0..some.len()).all(|number| level(number).len() == inputs.len() && one(&level(number))) {
@@ -165,6 +166,11 @@ fn features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
         Ok(Tensor::f_cat(&each.collect::<Result<Vec<_>>>()?, 0)?)
     });
     Ok((all.collect::<Result<_>>()?, false))
+}
+
+/// Returns the sketch features of an input; empty without a sketch.
+fn sketched<'a>(input: &Input<'a>) -> &'a [Tensor] {
+    input.conditioning.extras.get::<SketchFeatures>().map_or(&[], |features| &features.0)
 }
 
 /// Returns true if all tensors are the same one in memory.
@@ -206,7 +212,7 @@ mod tests {
     use super::*;
     use crate::attention::{At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Probs, Scores};
     use crate::conditioning::Codec;
-    use crate::diffusion::{Denoiser, Noise};
+    use crate::diffusion::Noise;
     use crate::step::Grid;
     use crate::weights::Source;
     use tch::Device;
@@ -215,7 +221,7 @@ mod tests {
     fn branches_with_one_latent_share_rows() -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let model = Model::load(&Source::embedded())?;
-        let words = [model.text("")?, model.text("1girl, red hair")?];
+        let words = [model.text("".into())?, model.text("1girl, red hair".into())?];
         let step = Step::new(0, 1, 3.0, 0.0, 600.0);
         for images in [1, 2] {
             let [x, other] = [1, 2].map(|seed| Noise::seeded(seed).draw(&[images, 4, 16, 12]).unwrap() * 3.0);
@@ -274,7 +280,7 @@ mod tests {
     fn hooks_on_shared_rows_affect_their_branch_only() -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let model = Model::load(&Source::embedded())?;
-        let words = [model.text("")?, model.text("1girl, red hair")?];
+        let words = [model.text("".into())?, model.text("1girl, red hair".into())?];
         let step = Step::new(0, 1, 3.0, 0.0, 600.0);
         let branches = [Branch::Uncond, Branch::Cond];
         let off = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
@@ -309,7 +315,7 @@ mod tests {
     #[test]
     fn inputs_that_contradict_the_call_are_refused() -> Result<()> {
         let model = Model::load(&Source::embedded())?;
-        let (words, x) = (model.text("")?, Tensor::zeros([1, 4, 8, 8], (Kind::Float, Device::Cpu)));
+        let (words, x) = (model.text("".into())?, Tensor::zeros([1, 4, 8, 8], (Kind::Float, Device::Cpu)));
         let step = Step::new(0, 1, 3.0, 0.0, 600.0);
         let branches = [Branch::Cond];
         let call = Call { step: &step, branches: &branches, images: 0..2, grid: Grid::new(8, 8) };
@@ -325,7 +331,7 @@ mod tests {
     #[test]
     fn context_with_wrong_number_of_rows_is_refused() -> Result<()> {
         let model = Model::load(&Source::embedded())?;
-        let mut two = model.text("1girl")?;
+        let mut two = model.text("1girl".into())?;
         two.context = two.context.repeat([2, 1, 1]);
         let x = Tensor::zeros([1, 4, 8, 8], (Kind::Float, Device::Cpu));
         let inputs = [Input::new(Branch::Cond, &x, &two)];

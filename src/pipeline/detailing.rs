@@ -4,6 +4,7 @@ use super::canvas::Canvas;
 use super::config::RequestConfig;
 use super::detail::{Detail, Thing};
 use super::input::{FEATHER, SOFT, gray};
+use super::model_view::ModelView;
 use super::watch::Watch;
 use super::{Request, Seamless};
 use crate::color::Rgb;
@@ -11,7 +12,6 @@ use crate::error::Result;
 use crate::guidance::{Picture, Report};
 use crate::mask::{Region, pieces};
 use crate::methods::ColorForce;
-use crate::model::Model;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
 use crate::repaint::{Crop, Repaint, softened};
@@ -33,7 +33,7 @@ const INSIDE: f64 = 0.5;
 
 /// The settings that all details of a request share.
 pub(super) struct Detailing<'r> {
-    pub model: &'r Model,
+    pub model: ModelView<'r>,
     /// Settings of the request, with the prompt as the text encoder reads it.
     pub config: &'r RequestConfig,
     /// Prompt of details that have none of their own.
@@ -186,7 +186,7 @@ impl Detailing<'_> {
         for forced in part.forced_there() {
             request = request.guide(forced.force(*crop, run)?);
         }
-        request.solver = self.solver.map(Recipe::solver).transpose()?;
+        request.solver = self.solver.map(|solver| self.model.registry.make(solver.clone())).transpose()?;
         request.picture = Some((Cow::Owned(shown), detail.strength.into()));
         request.mask = Some(Cow::Owned(hidden));
         let output = request.cancel(self.cancel).run_watched(watch)?;

@@ -72,7 +72,7 @@ impl Request<'_> {
     pub(super) fn told_by(mut self, info: &Infotext) -> Self {
         let steps = info.value("Steps");
         let (seed, strength) = (info.value("Variation seed"), info.value("Variation seed strength"));
-        let layer = self.model.text_options().clip_skip.unwrap_or(1);
+        let layer = self.model.info.clip_skip().unwrap_or(1);
         let config = &mut self.config;
         config.prompt = info.request_prompt();
         config.negative = info.negative.clone();

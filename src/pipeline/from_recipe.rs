@@ -2,17 +2,18 @@
 
 use super::config::RequestConfig;
 use super::recipe::{FORMAT, PngRecipe, RunRecipe, StartRecipe};
-use super::stored::{Stored, readable};
+use super::stored::Stored;
 use super::{Pipeline, Request};
-use crate::diffusion::SchedulerFamily;
+use crate::conditioning::Codec;
 use crate::diffusion::solver::{self, Solver};
+use crate::diffusion::{Denoiser, SchedulerFamily};
 use crate::error::{Error, Result};
-use crate::guidance::{Picture, Report};
+use crate::guidance::{Combine, Guidance, Picture, Report};
 use crate::model::{Control, hex};
 use crate::nn::ControlNet;
 use crate::prompt::unread;
 use crate::raster::Raster;
-use crate::recipe::Recipe;
+use crate::recipe::{Kind, Recipe};
 use crate::size::Size;
 use crate::wording::{LONG_QUOTE, Note, QUOTED, Remedy, excerpt};
 use sha2::{Digest, Sha256};
@@ -61,7 +62,7 @@ impl<'p> Request<'p> {
     /// # Errors
     /// [`Error::Io`]; [`Error::Malformed`] if the file is no picture, or if its recipe is missing or broken;
     /// [`Error::UnknownSolver`].
-    pub fn from_png(pipeline: &'p mut Pipeline, path: impl AsRef<Path>) -> Result<Self> {
+    pub fn from_png<M: Denoiser + Codec>(pipeline: &'p mut Pipeline<M>, path: impl AsRef<Path>) -> Result<Self> {
         Self::from_png_with(pipeline, path, &[])
     }
 
@@ -72,8 +73,12 @@ impl<'p> Request<'p> {
     /// # Errors
     /// The errors of [`from_png`](Self::from_png); [`Error::MissingFile`] with the hash and size of a picture that is
     /// not among `pictures`.
-    pub fn from_png_with(pipeline: &'p mut Pipeline, path: impl AsRef<Path>, pictures: &[Raster]) -> Result<Self> {
-        let bare = Self::new(&pipeline.model, &mut [], String::new());
+    pub fn from_png_with<M: Denoiser + Codec>(
+        pipeline: &'p mut Pipeline<M>,
+        path: impl AsRef<Path>,
+        pictures: &[Raster],
+    ) -> Result<Self> {
+        let bare = Self::new(pipeline.view(), &mut [], String::new());
         match PngRecipe::by(path.as_ref(), pictures)? {
             PngRecipe::Recipe(recipe) => bare.following(*recipe),
             PngRecipe::Infotext(info) => Ok(bare.told_by(&info)),
@@ -101,7 +106,7 @@ impl<'p> Request<'p> {
             let expected = Remedy::Control.after("one network for each hint in the file");
             Error::parameter("net", "one network too many", expected)
         })?;
-        self.controls.push(Control::again(net, kept)?);
+        self.controls.push(Control::from_recipe(net, kept)?);
         self.stored = OnceCell::new();
         Ok(self)
     }
@@ -142,10 +147,10 @@ impl<'p> Request<'p> {
         Stored::of([
             picture.chain(mask).chain(details).collect(),
             self.config.noise.iter().map(|noise| Recipe::of("the noise", noise)).collect(),
-            self.solver.iter().map(|solver| readable(solver.recipe()?, Recipe::solver)).collect(),
-            self.combine.iter().map(|combine| readable(combine.recipe()?, Recipe::combine)).collect(),
+            self.solver.iter().map(|solver| self.model.check_readable::<dyn Solver>(solver.recipe()?)).collect(),
+            self.combine.iter().map(|combine| self.model.check_readable::<dyn Combine>(combine.recipe()?)).collect(),
             attached.chain(self.guidances.iter().map(|guidance| guidance.recipe())).collect(),
-            self.controls.iter().map(|control| control.recipe()).collect(),
+            self.controls.iter().map(|control| control.to_recipe()).collect(),
         ])
     }
 
@@ -153,7 +158,7 @@ impl<'p> Request<'p> {
     pub(super) fn doubts(&self, stored: &Stored) -> Result<Vec<Note>> {
         let canvas = self.canvas()?;
         let resized = self.controls.iter().filter_map(|control| control.resized(canvas.pixels())).map(Note::from);
-        let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?, self.idle_scale()];
+        let doubts = [self.doubts_of_size()?, self.model.info.prompt_note(&self.understood()?.0)?, self.idle_scale()];
         let without = self.kept_controls.iter().map(|_| no_net());
         let doubts =
             doubts.into_iter().flatten().chain(self.doubts_of_words()).chain(self.doubts_of_pictures(&canvas)?);
@@ -163,7 +168,7 @@ impl<'p> Request<'p> {
 
     /// Returns a note if a guidance scale is set that the request's own combination of the branches does not use.
     fn idle_scale(&self) -> Option<Note> {
-        let scaled = self.config.guidance_scale.is_some() && !self.model.embeds_guidance();
+        let scaled = self.config.guidance_scale.is_some() && !self.model.info.embeds_guidance();
         let set = scaled || self.config.guidance_rescale != 0.0;
         let idle =
             "guidance scale and rescale have no effect, because the request combines the branches in another way";
@@ -240,7 +245,7 @@ impl<'p> Request<'p> {
             // The request ignores a name beside a solver.
             solver_named: self.config.solver_named.clone().filter(|_| self.solver.is_none()),
             // Another combination does not use the default scale.
-            guidance_scale: if self.combine.is_none() || self.model.embeds_guidance() {
+            guidance_scale: if self.combine.is_none() || self.model.info.embeds_guidance() {
                 Some(scale)
             } else {
                 self.config.guidance_scale
@@ -250,14 +255,14 @@ impl<'p> Request<'p> {
         Ok(RunRecipe {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
-            model: self.model.identity()?,
+            model: self.model.info.identity()?,
             threads: tch::get_num_threads(),
             config,
             image: 0,
             solver_name: solver_name.into(),
             solver,
             checkpoint_spacing: self.model.scheduler().spacing().ok().filter(|_| family != SchedulerFamily::Lcm),
-            clip_skip: self.model.text_options().clip_skip,
+            clip_skip: self.model.info.clip_skip(),
             combine,
             strength: self.picture.as_ref().map(|(_, strength)| strength.share()),
             start: self.picture.as_ref().filter(|_| start).map(|(picture, strength)| StartRecipe {
@@ -283,23 +288,29 @@ impl<'p> Request<'p> {
             self.picture = Some((Cow::Owned(picture), strength));
             self.mask = mask.map(Cow::Owned);
         }
-        self.solver = self.made(recipe.solver, Recipe::solver)?;
-        self.combine = self.made(recipe.combine, Recipe::combine)?;
+        self.solver = self.make(recipe.solver)?;
+        self.combine = self.make(recipe.combine)?;
         for guidance in recipe.guidances {
-            if let Some(made) = self.made(Some(guidance), Recipe::guidance)? {
+            if let Some(made) = self.make::<dyn Guidance>(Some(guidance))? {
                 self.guidances.push(made);
             }
         }
         Ok(self)
     }
 
-    /// Creates the value that a recipe describes. For a value from outside this crate, adds a note with its settings.
-    fn made<T>(&mut self, recipe: Option<Recipe>, make: fn(&Recipe) -> Result<T>) -> Result<Option<T>> {
+    /// Makes the value that a recipe describes. For a value that no reader of the registry knows, adds a note with its
+    /// settings.
+    fn make<T: ?Sized + Kind>(&mut self, recipe: Option<Recipe>) -> Result<Option<Box<T>>> {
         let Some(recipe) = recipe else { return Ok(None) };
-        match make(&recipe) {
+        let registry = self.model.registry;
+        // Settings may hold pictures, so only those that are shown are written.
+        let shown = (!registry.reads::<T>(&recipe.name)).then(|| excerpt(&recipe.settings.to_string(), LONG_QUOTE));
+        match registry.make(recipe) {
             Err(error @ Error::NotRepeatable { .. }) => {
-                let settings = excerpt(&recipe.settings.to_string(), LONG_QUOTE);
-                let told = format!("{error}; the settings were {settings}");
+                let told = match shown {
+                    Some(settings) => format!("{error}; the settings were {settings}"),
+                    None => error.to_string(), // a part of the value is unknown
+                };
                 self.notes.push(Remedy::OwnPart.after(told));
                 Ok(None)
             }
@@ -309,7 +320,7 @@ impl<'p> Request<'p> {
 
     /// Adds notes about differences in model, machine and versions between the recipe and this process.
     fn compare(&mut self, recipe: &RunRecipe) -> Result<()> {
-        let (here, there) = (self.model.identity()?, &recipe.model);
+        let (here, there) = (self.model.info.identity()?, &recipe.model);
         if here.fingerprint != there.fingerprint {
             let [name, print] = [&there.name, &there.fingerprint].map(|text| excerpt(text, QUOTED));
             self.notes.push(Note::from(format!(

@@ -2,10 +2,10 @@
 
 use super::canvas::Canvas;
 use super::config::RequestConfig;
+use super::model_view::ModelView;
 use crate::error::{Error, Result};
 use crate::guidance::{Picture, Report};
 use crate::mask::Region;
-use crate::model::Model;
 use crate::raster::{Filter, Raster};
 use crate::repaint::{Repaint, Seam, softened, with_colors};
 use crate::sampler::Origin;
@@ -62,7 +62,7 @@ impl Input {
         picture: Option<&Raster>,
         mask: Option<&Raster>,
         config: &RequestConfig,
-        model: &Model,
+        model: ModelView<'_>,
         canvas: &Canvas,
     ) -> Result<Self> {
         let feather = config.feather.unwrap_or(FEATHER);

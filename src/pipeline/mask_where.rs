@@ -1,11 +1,11 @@
 //! [`MaskWhere`]: a mask of the thing that a phrase names.
 
 use super::canvas::Canvas;
+use super::model_view::ModelView;
 use super::things::find_things;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::mask::{Region, distances};
-use crate::model::Model;
 use crate::raster::{Filter, Raster};
 use crate::size::Size;
 use crate::step::Grid;
@@ -57,7 +57,7 @@ impl MaskWhere {
     /// # Errors
     /// [`Error::Parameter`] for a distance out of range, no phrase, or if the picture hardly shows the thing; the
     /// errors of [`Pipeline::reference`](super::Pipeline::reference).
-    pub(super) fn find(&self, model: &Model, picture: &Raster, prompt: &str, canvas: &Canvas) -> Result<Found> {
+    pub(super) fn find(&self, model: ModelView<'_>, picture: &Raster, prompt: &str, canvas: &Canvas) -> Result<Found> {
         if !(0.0..=4096.0).contains(&self.grow) {
             return Err(Error::parameter("grow", self.grow, "0 to 4096 pixels; 8 is usual"));
         }

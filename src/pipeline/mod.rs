@@ -13,11 +13,13 @@ mod hires;
 mod infotext;
 mod input;
 mod mask_where;
+mod model_view;
 mod output;
 mod pictures;
 mod preview;
 mod recipe;
 mod reference;
+mod registry;
 mod request;
 mod run;
 mod sampling;
@@ -40,11 +42,17 @@ pub use request::Request;
 
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
-use crate::error::{Error, Result, blame};
+use crate::conditioning::Codec;
+use crate::diffusion::Denoiser;
+use crate::error::{Result, blame};
 use crate::guidance::{Guidance, HookOnly};
+use crate::latent_colors::LatentColors;
 use crate::methods::ColorForce;
 use crate::model::{LoadOptions, Model, Precision};
+use crate::recipe::Registry;
 use crate::weights::Source;
+use model_view::ModelView;
+use std::cell::OnceCell;
 use std::fmt;
 use tch::Device;
 
@@ -58,12 +66,29 @@ use tch::Device;
 /// assert_eq!(output.image(0)?.size().width, 256);
 /// # Ok(()) }
 /// ```
-pub struct Pipeline {
-    model: Model,
+///
+/// The model is a [`Model`], or a network of your own that implements [`Denoiser`] and [`Codec`]. Prompts with exact
+/// colors, image to image, batches, previews and recipes work with each. A network that offers a
+/// [`ModelInfo`](crate::model::ModelInfo) sets the default size, the scheduler and its name in files.
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::Pipeline;
+/// use impasto::testing::ToyModel;
+/// let mut pipeline = Pipeline::new(ToyModel::new(1)?);
+/// let output = pipeline.request("a #c01020 boat").steps(4).seed(7).run()?;
+/// assert_eq!(output.image(0)?.size().width, 16);
+/// # Ok(()) }
+/// ```
+pub struct Pipeline<M = Model> {
+    model: M,
     guidances: Vec<Box<dyn Guidance>>,
+    /// Colors of the model's latents, fitted for the first preview.
+    colors: OnceCell<LatentColors>,
+    registry: Registry,
 }
 
-impl fmt::Debug for Pipeline {
+impl<M: fmt::Debug> fmt::Debug for Pipeline<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.guidances.iter().map(|guidance| guidance.name()).collect();
         f.debug_struct("Pipeline").field("model", &self.model).field("guidances", &names).finish_non_exhaustive()
@@ -73,17 +98,51 @@ impl fmt::Debug for Pipeline {
 impl Pipeline {
     /// Returns a builder with the embedded model on the CPU and nothing attached.
     pub fn builder() -> Builder {
-        Builder { source: None, model: None, options: None, guidances: Vec::new() }
+        Builder { source: None, options: LoadOptions::default(), guidances: Vec::new() }
+    }
+}
+
+impl<M: Denoiser + Codec> Pipeline<M> {
+    /// Creates a pipeline with a model that is already loaded, for example with a LoRA, and nothing attached.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::{Model, Pipeline, Source, weights::Lora};
+    /// let model = Model::load(&Source::file("sd15.safetensors"))?;
+    /// let mut pipeline = Pipeline::new(model.with_lora(&[Lora::open("ink.safetensors")?.scale(0.8)])?);
+    /// # Ok(()) }
+    /// ```
+    pub fn new(model: M) -> Self {
+        Self { model, guidances: Vec::new(), colors: OnceCell::new(), registry: Registry::default() }
+    }
+
+    /// Attaches a guidance method to every picture, as [`Builder::guide`] does.
+    #[must_use]
+    pub fn guide(mut self, guidance: impl Guidance + 'static) -> Self {
+        self.guidances.push(Box::new(guidance));
+        self
     }
 
     /// Creates a request for pictures of `prompt`, to be refined and then run.
     pub fn request(&mut self, prompt: impl Into<String>) -> Request<'_> {
-        Request::new(&self.model, &mut self.guidances, prompt.into())
+        let view = ModelView::new(&self.model, &self.colors, &self.registry);
+        Request::new(view, &mut self.guidances, prompt.into())
     }
 
     /// Returns the model.
-    pub const fn model(&self) -> &Model {
+    pub const fn model(&self) -> &M {
         &self.model
+    }
+
+    /// Returns the readers of recipes, by which [`Request::from_png`] makes the parts of a run again. Add those of your
+    /// own guidance methods, saliencies, solvers and combinations.
+    pub const fn registry_mut(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// Returns the model as requests see it.
+    fn view(&self) -> ModelView<'_> {
+        ModelView::new(&self.model, &self.colors, &self.registry)
     }
 }
 
@@ -92,9 +151,7 @@ impl Pipeline {
 pub struct Builder {
     /// Source of the checkpoint; `None`: the embedded model.
     source: Option<Source>,
-    model: Option<Model>,
-    /// Settings for loading; `None` if none was set.
-    options: Option<LoadOptions>,
+    options: LoadOptions,
     guidances: Vec<Box<dyn Guidance>>,
 }
 
@@ -113,24 +170,13 @@ impl Builder {
     /// Checks the attached guidance methods, then loads the model.
     ///
     /// # Errors
-    /// - [`Error::Parameter`] if a loaded model is given and also a source, a device or another setting for loading.
-    /// - The errors of the guidance methods, with the method's name; the errors of [`Model::load`].
+    /// The errors of the guidance methods, with the method's name; the errors of [`Model::load`].
     pub fn build(self) -> Result<Pipeline> {
         for guidance in &self.guidances {
             blame(guidance.check(), guidance.name(), "check", None)?;
         }
-        let model = match (self.model, self.source, self.options) {
-            (Some(model), None, None) => model,
-            (Some(_), ..) => {
-                let expected = "no source, device, precision or other setting for loading; set these where the model \
-                                is loaded";
-                return Err(Error::parameter("model", "loaded already", expected));
-            }
-            (None, source, options) => {
-                Model::load_with(&source.unwrap_or_else(Source::embedded), options.unwrap_or_default())?
-            }
-        };
-        Ok(Pipeline { model, guidances: self.guidances })
+        let model = Model::load_with(&self.source.unwrap_or_else(Source::embedded), self.options)?;
+        Ok(Pipeline { guidances: self.guidances, ..Pipeline::new(model) })
     }
 }
 
@@ -139,22 +185,6 @@ impl Builder {
     /// Sets the source of the checkpoint. Default: the embedded model.
     pub fn source(mut self, source: Source) -> Self {
         self.source = Some(source);
-        self
-    }
-
-    /// Sets a model that is already loaded, for example with a LoRA. The builder then takes no source, no device and no
-    /// other setting for loading.
-    ///
-    /// ```no_run
-    /// # fn main() -> impasto::Result<()> {
-    /// use impasto::{Model, Pipeline, Source, weights::Lora};
-    /// let model = Model::load(&Source::file("sd15.safetensors"))?;
-    /// let model = model.with_lora(&[Lora::open("ink.safetensors")?.scale(0.8)])?;
-    /// let mut pipeline = Pipeline::builder().model(model).build()?;
-    /// # Ok(()) }
-    /// ```
-    pub fn model(mut self, model: Model) -> Self {
-        self.model = Some(model);
         self
     }
 
@@ -172,7 +202,7 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     pub fn tune(mut self, change: impl FnOnce(&mut LoadOptions)) -> Self {
-        change(self.options.get_or_insert_default());
+        change(&mut self.options);
         self
     }
 }

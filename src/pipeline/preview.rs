@@ -1,9 +1,8 @@
 //! [`Preview`]: a picture of a run that is not finished.
 
-use crate::conditioning::Codec;
+use super::model_view::ModelView;
 use crate::error::Result;
 use crate::guidance::Report;
-use crate::model::Model;
 use crate::raster::{Filter, Raster};
 use crate::sampler::{Progress, Run};
 use crate::size::Size;
@@ -17,7 +16,7 @@ pub struct Preview<'r> {
     /// Clean latent that the step was based on, [n, 4, h, w] f32.
     pub x0: &'r Tensor,
     pub(super) reports: &'r dyn Fn() -> Result<Vec<Report>>,
-    pub(super) model: &'r Model,
+    pub(super) model: ModelView<'r>,
 }
 
 impl fmt::Debug for Preview<'_> {
@@ -30,7 +29,7 @@ impl<'r> Preview<'r> {
     pub(super) fn show(
         run: &Run<'_, '_>,
         progress: &Progress,
-        model: &Model,
+        model: ModelView<'_>,
         show: &mut (dyn FnMut(&Preview<'_>) -> Result<()> + '_),
     ) -> Result<()> {
         match run.x0() {
@@ -49,8 +48,8 @@ impl<'r> Preview<'r> {
     /// Errors of libtorch, such as out of memory.
     pub fn pictures(&self) -> Result<Vec<Raster>> {
         let _no_grad = tch::no_grad_guard();
-        if let Some(tiny) = self.model.preview_decoder() {
-            return Raster::each(&tiny.decode(self.x0)?);
+        if let Some(pictures) = self.model.info.preview(self.x0)? {
+            return Raster::each(&pictures);
         }
         let small = Raster::each(&self.model.latent_colors()?.picture(self.x0)?)?;
         let cell = self.model.cell() as u32;
@@ -69,7 +68,7 @@ impl<'r> Preview<'r> {
     /// # Errors
     /// The errors of [`pictures`](Self::pictures).
     pub fn decoded(&self) -> Result<Vec<Raster>> {
-        Raster::each(&self.model.decode(self.x0)?)
+        Raster::each(&self.model.network.decode(self.x0)?)
     }
 
     /// Returns the guidance methods' reports so far: their maps, masks and curves.

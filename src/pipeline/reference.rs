@@ -2,11 +2,13 @@
 
 use super::Pipeline;
 use super::things::find_things;
+use crate::conditioning::Codec;
+use crate::diffusion::Denoiser;
 use crate::error::Result;
 use crate::raster::Raster;
 use crate::saliency::Reference;
 
-impl Pipeline {
+impl<M: Denoiser + Codec> Pipeline<M> {
     /// Finds the regions of a picture that `phrases` name, each of them a phrase of `description`.
     ///
     /// The network sees the picture at fourteen noise levels. The attention to the phrases is read as
@@ -35,6 +37,6 @@ impl Pipeline {
         description: &str,
         phrases: impl IntoIterator<Item = P>,
     ) -> Result<Reference> {
-        find_things(&self.model, picture, description, phrases)
+        find_things(self.view(), picture, description, phrases)
     }
 }

@@ -6,6 +6,7 @@ use super::config::RequestConfig;
 use super::detail::Detail;
 use super::hires::Hires;
 use super::mask_where::MaskWhere;
+use super::model_view::ModelView;
 use super::stored::Stored;
 use super::watch::{Callback, Show};
 use super::{Preview, Seamless};
@@ -17,7 +18,7 @@ use crate::diffusion::solver::Solver;
 use crate::error::{Error, Result};
 use crate::guidance::{Combine, Guidance, HookOnly};
 use crate::methods::ColorForce;
-use crate::model::{Control, Model};
+use crate::model::Control;
 use crate::prompt::{PromptColor, colors};
 use crate::raster::Raster;
 use crate::recipe::Recipe;
@@ -68,7 +69,7 @@ use tch::Tensor;
 /// | [`variation`](Self::variation), [`guidance_rescale`](RequestConfig::guidance_rescale) | none |
 #[must_use]
 pub struct Request<'p> {
-    pub(super) model: &'p Model,
+    pub(super) model: ModelView<'p>,
     pub(super) attached: &'p mut [Box<dyn Guidance>],
     pub(super) guidances: Vec<Box<dyn Guidance + 'p>>,
     pub(super) config: RequestConfig,
@@ -96,7 +97,7 @@ impl fmt::Debug for Request<'_> {
 }
 
 impl<'p> Request<'p> {
-    pub(super) fn new(model: &'p Model, attached: &'p mut [Box<dyn Guidance>], prompt: String) -> Self {
+    pub(super) fn new(model: ModelView<'p>, attached: &'p mut [Box<dyn Guidance>], prompt: String) -> Self {
         Self {
             model,
             attached,
@@ -160,7 +161,7 @@ impl<'p> Request<'p> {
             ColorWords::Nothing => Vec::new(),
             // Most prompts have no exact color and need no color words.
             ColorWords::Nearest if colors(&self.config.prompt, |_| String::new())?.1.is_empty() => Vec::new(),
-            ColorWords::Nearest => known_colors(self.model)?,
+            ColorWords::Nearest => known_colors(self.model.network)?,
         };
         colors(&self.config.prompt, |color| {
             let nearest = known.iter().min_by(|a, b| a.1.delta_e(color).total_cmp(&b.1.delta_e(color)));
@@ -412,8 +413,9 @@ impl<'p> Request<'p> {
         self.guide(HookOnly(hook))
     }
 
-    /// Attaches a ControlNet, loaded with [`Model::controlnet`]; the effects of several add up. Pictures shown to a
-    /// ControlNet are resized to the size of the request's pictures. See [`Control`] for an example.
+    /// Attaches a ControlNet, loaded with [`Model::controlnet`](crate::Model::controlnet); the effects of several add
+    /// up. Pictures shown to a ControlNet are resized to the size of the request's pictures. See [`Control`] for an
+    /// example.
     pub fn control(mut self, control: Control<'p>) -> Self {
         self.controls.push(control);
         self.stored = OnceCell::new();
@@ -527,10 +529,10 @@ const COLOR_WORDS: [&str; 19] = [
 ];
 
 /// Returns the [`COLOR_WORDS`] that are one token of the model, with their colors.
-fn known_colors(model: &Model) -> Result<Vec<(&'static str, Rgb)>> {
+fn known_colors(codec: &dyn Codec) -> Result<Vec<(&'static str, Rgb)>> {
     let mut known = Vec::new();
     for name in COLOR_WORDS {
-        if let [token] = model.prompt(name)?.tokens()
+        if let [token] = codec.prompt(name.into())?.tokens()
             && token.len() == name.len()
         {
             known.push((name, name.parse()?));

@@ -10,7 +10,7 @@ use super::input::Input;
 use super::sampling::Sampling;
 use super::watch::Watch;
 use super::{Output, Request, Timing};
-use crate::conditioning::Codec;
+use crate::diffusion::solver::Solver;
 use crate::diffusion::{Noise, Strength};
 use crate::error::{Error, Result};
 use crate::guidance::{Report, RescaledCfg, check_rescale};
@@ -19,6 +19,7 @@ use crate::methods::ColorForce;
 use crate::model::Controlled;
 use crate::prompt::PromptColor;
 use crate::raster::Raster;
+use crate::recipe::Recipe;
 use crate::saliency::Occurrence;
 use crate::sampler::{Origin, Progress, Run, Sampler, Start};
 use crate::wording::Note;
@@ -83,7 +84,7 @@ impl Request<'_> {
         let mut timing = Timing::default();
         let begun = Instant::now();
         let mut notes = self.doubts(&stored)?;
-        notes.extend(self.model.notes().iter().cloned());
+        notes.extend(self.model.info.notes());
         let mut recipe = self.recipe(stored)?;
         self.check()?;
         let written = self.config.prompt.clone();
@@ -139,11 +140,10 @@ impl Request<'_> {
         if !self.config.details.is_empty() {
             let begun = Instant::now();
             // A solver that no recipe describes cannot be copied, so the checkpoint's solver takes its place.
-            let solver = self
-                .solver
-                .as_ref()
-                .map(|solver| solver.recipe())
-                .filter(|recipe| recipe.as_ref().is_ok_and(|recipe| recipe.solver().is_ok()));
+            let solver = self.solver.as_ref().map(|solver| solver.recipe()).filter(|recipe| {
+                let made = |recipe: &Recipe| self.model.registry.make::<dyn Solver>(recipe.clone()).is_ok();
+                recipe.as_ref().is_ok_and(made)
+            });
             let solver = solver.transpose()?;
             let seed = recipe.config.seed.unwrap_or_default();
             let (model, config, cancel) = (self.model, &self.config, &self.cancel);
@@ -166,7 +166,7 @@ impl Request<'_> {
     fn check(&self) -> Result<()> {
         let config = &self.config;
         if config.micro_conditioning.or(config.negative_micro_conditioning).is_some()
-            && !self.model.reads_micro_conditioning()
+            && !self.model.info.reads_micro_conditioning()
         {
             let expected = "an SDXL model or the SDXL refiner; other models read only the prompt, so leave this unset";
             return Err(Error::parameter("micro_conditioning", "set for this model", expected));
@@ -227,7 +227,7 @@ impl Request<'_> {
             let expected = "a picture to start from, because nothing is painted at strength 0";
             return Err(Error::parameter("strength", 0, expected));
         };
-        let latents = self.model.encode(picture)?.f_repeat([images as i64, 1, 1, 1])?;
+        let latents = self.model.network.encode(picture)?.f_repeat([images as i64, 1, 1, 1])?;
         let kept = canvas.cut(picture)?.into_iter().cycle().take(images).collect();
         Ok(Painted { images: kept, latents, notes: Vec::new(), reports: Vec::new(), candidate: None })
     }
@@ -237,16 +237,16 @@ impl Request<'_> {
         let Stage { canvas, mut input, strength, steps, seed, images, best_of } = stage;
         let begun = Instant::now();
         let hints = self.control_reports()?;
-        let controlled = Controlled::sized(self.model, &self.controls, Some(canvas.pixels()))?;
-        let controlled = controlled.seamless(self.config.seamless);
+        let controlled = Controlled::sized(self.model.network, &self.controls, Some(canvas.pixels()))?;
+        let controlled = controlled.seamless(self.config.seamless)?;
         let config = &self.config;
         let left = self.resumed.filter(|_| watch.stage == 0);
         let (own_solver, own_combine) = (self.solver.is_some(), self.combine.is_some());
         let (own, left_share) = (self.solver.take(), left.map(|(_, share)| share));
         let Sampling { solver, schedule, note } =
-            Sampling::new(own, config, self.model.scheduler(), steps, strength, left_share)?;
+            Sampling::new(own, config, &self.model.scheduler(), steps, strength, left_share)?;
         let scale = config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
-        let embeds = self.model.embeds_guidance();
+        let embeds = self.model.info.embeds_guidance();
         let combine = self.combine.take().unwrap_or_else(|| {
             Box::new(RescaledCfg { scale: if embeds { 1.0 } else { scale }, rescale: config.guidance_rescale })
         });
@@ -307,7 +307,7 @@ impl Request<'_> {
         if self.config.until.is_none() {
             let pictures = run.decode_and(|painted, exact| input.join(painted, exact))?;
             images = canvas.cut(&pictures)?;
-            notes.extend(self.model.tiles_told(canvas.grid));
+            notes.extend(self.model.info.decoding_note(canvas.grid));
         }
         timing.decode += ended.elapsed();
         notes.extend(run.notes());

@@ -1,7 +1,7 @@
 //! [`Stored`]: the pictures, solver, noise, guidance methods and ControlNets of a request, as a PNG can hold them.
 
 use super::recipe::MOST_GUIDANCES;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::json;
 use crate::recipe::{Extent, Recipe, TEXT, UNPACKED};
 use crate::wording::Note;
@@ -48,15 +48,6 @@ impl Stored {
             missing,
             too_large,
         }
-    }
-}
-
-/// Returns a recipe if `make` can read it, or if its value is from outside this crate. Numbers that are not finite
-/// cannot be read.
-pub(super) fn readable<T>(recipe: Recipe, make: fn(&Recipe) -> Result<T>) -> Result<Recipe> {
-    match make(&recipe) {
-        Ok(_) | Err(Error::NotRepeatable { .. }) => Ok(recipe),
-        Err(error) => Err(error),
     }
 }
 

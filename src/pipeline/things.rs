@@ -1,12 +1,11 @@
 //! Things of a picture: the regions that phrases name, by the attention of the network to the phrases.
 
-use crate::conditioning::Codec;
+use super::model_view::ModelView;
 use crate::diffusion::solver::{Euler, Solver};
-use crate::diffusion::{Denoiser, Noise, Transition};
+use crate::diffusion::{Noise, Transition};
 use crate::error::Result;
 use crate::guidance::{Cfg, Guidance};
 use crate::mask::Region;
-use crate::model::Model;
 use crate::raster::{Filter, Raster};
 use crate::saliency::{Daam, Reference, Saliency, object};
 use crate::sampler::{Origin, Sampler, Start};
@@ -30,7 +29,7 @@ const LONGEST: i64 = 32;
 /// [`Error::PhraseNotFound`](crate::Error::PhraseNotFound) for a phrase that is not in `description`; the errors of
 /// [`Sampler::start`].
 pub(super) fn find_things<P: Into<String>>(
-    model: &Model,
+    model: ModelView<'_>,
     picture: &Raster,
     description: &str,
     phrases: impl IntoIterator<Item = P>,
@@ -40,8 +39,9 @@ pub(super) fn find_things<P: Into<String>>(
     let grid = readable(model, picture.size());
     let size = Size::new((grid.w * model.cell()) as u32, (grid.h * model.cell()) as u32);
     let seen = picture.resize(size, Filter::Lanczos)?;
-    let latent = model.encode(&seen.to_tensor(model.device())?)?;
-    let noise = Noise::seeded(0).draw(&latent.size())?.f_to_device(model.device())?;
+    let network = model.network;
+    let latent = network.encode(&seen.to_tensor(network.device())?)?;
+    let noise = Noise::seeded(0).draw(&latent.size())?.f_to_device(network.device())?;
     let names: Vec<String> = phrases.into_iter().map(Into::into).collect();
     let mut looks: Vec<Daam> = names.iter().map(|name| object(name)).collect();
     {
@@ -49,7 +49,7 @@ pub(super) fn find_things<P: Into<String>>(
         let sampler = Sampler::new(schedule, solver).combine(Cfg(1.0)).guide(held);
         let sampler = looks.iter_mut().fold(sampler, |sampler, look| sampler.guide(look));
         let start = Start { origin: Origin::Latent(&latent), ..Start::new(description, grid, Noise::seeded(0)) };
-        let mut run = sampler.start(model, start)?;
+        let mut run = sampler.start_watched(network, start, |_, _| Ok(()))?;
         while run.step()?.is_some() {}
     }
     let mut things = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn find_things<P: Into<String>>(
 
 /// Returns the latent size for reading a picture: the picture's aspect ratio, at about the area of the model's default
 /// size.
-fn readable(model: &Model, size: Size) -> Grid {
+fn readable(model: ModelView<'_>, size: Size) -> Grid {
     let defaults = model.defaults();
     let area = f64::from(defaults.width) * f64::from(defaults.height);
     let (width, height) = (f64::from(size.width.max(1)), f64::from(size.height.max(1)));

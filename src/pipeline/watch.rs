@@ -1,8 +1,8 @@
 //! [`Watch`]: callbacks that follow the progress of a run.
 
 use super::Preview;
+use super::model_view::ModelView;
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::sampler::{Progress, Run};
 use std::ops::ControlFlow;
 
@@ -13,7 +13,7 @@ pub(super) type Show<'p> = Box<dyn FnMut(&Preview<'_>) -> Result<()> + 'p>;
 
 /// Callbacks that follow the progress of a run.
 pub(super) struct Watch<'p> {
-    pub model: &'p Model,
+    pub model: ModelView<'p>,
     pub on_step: Option<Callback<'p>>,
     pub on_preview: Option<(usize, Show<'p>)>,
     /// Index of the present stage of the request.

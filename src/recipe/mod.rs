@@ -1,22 +1,24 @@
-//! [`Recipe`]: the name and settings of a guidance method, solver or combination, for files.
+//! [`Recipe`]: the name and settings of a guidance method, solver or combination, for files. [`Registry`]: the readers
+//! of recipes.
 
 mod packed;
+mod registry;
 mod thumbnails;
 
 pub(crate) use packed::{PackedBytes, UNPACKED, plane, tensor};
+pub use registry::{Kind, Registry};
 pub use thumbnails::KeptPictures;
 pub(crate) use thumbnails::{complete, thin};
 
 use crate::error::{Error, Result};
 use crate::json;
 use crate::raster;
-use crate::wording::{QUOTED, excerpt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::collections::HashSet;
 
-/// Name and settings from which a value of this crate is created again. Numbers keep every bit.
+/// Name and settings from which a [`Registry`] makes a value again. Numbers keep every bit.
 ///
 /// ```
 /// use impasto::guidance::Guidance;
@@ -25,7 +27,7 @@ use std::collections::HashSet;
 /// let recipe = Daam::of("eyes").recipe()?;
 /// let written = serde_json::to_string(&recipe)?;
 /// let read: impasto::Recipe = serde_json::from_str(&written)?;
-/// assert_eq!(read.guidance()?.recipe()?, recipe);
+/// assert_eq!(read, recipe);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,12 +66,6 @@ impl Recipe {
         serde_json::from_value(self.settings)
             .map_err(json::short_error)
             .map_err(|error| Error::Malformed { file: format!("recipe of {name}"), problem: error.to_string() })
-    }
-
-    /// Returns the error for a name that this crate does not know. `what` is the expected kind of value.
-    pub(crate) fn unknown(&self, what: &str) -> Error {
-        let name = excerpt(&self.name, QUOTED);
-        Error::NotRepeatable { what: format!("{name}, which is no {what} of this crate,") }
     }
 }
 

@@ -91,7 +91,7 @@ impl Differential {
 
     fn begin_with(&mut self, text: String, setup: &mut Setup<'_>) -> Result<()> {
         self.run = None;
-        let conditioning = setup.codec.text(&text)?;
+        let conditioning = setup.text(&text)?;
         let branch = setup.add("differential", Branch::Cond, &text, conditioning)?;
         self.run = Some(Varied { branch, map: None, changes: None });
         Ok(())

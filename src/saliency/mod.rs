@@ -8,7 +8,7 @@ mod object;
 mod recorded;
 mod reference;
 mod region;
-mod registry;
+pub(crate) mod registry;
 
 pub use competition::Competition;
 pub use daam::{Accumulate, Daam, DaamOptions, HeadMaps, HeatMap, Occurrence, Refine, Spread, WordMaps};

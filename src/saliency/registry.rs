@@ -1,45 +1,33 @@
-//! Reading of saliency methods from their recipes.
+//! Readers of the saliencies' recipes.
 
 use super::{Daam, Differential, Recorded, Saliency, Spread};
 use crate::error::Result;
-use crate::guidance::SUM;
+use crate::guidance::{Guidance, SUM};
 use crate::mask::Region;
-use crate::recipe::Recipe;
+use crate::recipe::{Kind, Recipe, Registry};
 use serde::de::DeserializeOwned;
 
-type Read = fn(Recipe) -> Result<Box<dyn Saliency>>;
-
-/// Every saliency method of the crate: its name in recipes, and the function that reads it.
-const SALIENCIES: &[(&str, Read)] = &[
-    ("Daam", read::<Daam>),
-    ("Differential", read::<Differential>),
-    ("Recorded", read::<Recorded>),
-    ("Region", read::<Region>),
-    ("Spread", read::<Spread>),
-    (SUM, |recipe| {
-        let (a, b): (Recipe, Recipe) = recipe.into_read()?;
-        Ok(Box::new((a.into_saliency()?, b.into_saliency()?)))
-    }),
-];
-
-fn read<S: Saliency + DeserializeOwned + 'static>(recipe: Recipe) -> Result<Box<dyn Saliency>> {
-    Ok(Box::new(recipe.into_read::<S>()?))
+impl Kind for dyn Saliency {
+    const NAME: &'static str = "saliency";
 }
 
-impl Recipe {
-    /// Returns the saliency method that the recipe describes.
-    ///
-    /// # Errors
-    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if the name is no saliency method of this crate,
-    /// [`Error::Malformed`](crate::error::Error::Malformed) if the settings do not fit the method.
-    pub fn saliency(&self) -> Result<Box<dyn Saliency>> {
-        self.clone().into_saliency()
-    }
+/// Adds the readers of this crate's saliencies. A saliency is a guidance method, too.
+pub(crate) fn add_saliencies(registry: &mut Registry) {
+    add::<Daam>(registry, "Daam");
+    add::<Differential>(registry, "Differential");
+    add::<Recorded>(registry, "Recorded");
+    add::<Region>(registry, "Region");
+    add::<Spread>(registry, "Spread");
+    registry.add::<dyn Saliency>(SUM, |recipe, registry| {
+        let (a, b): (Recipe, Recipe) = recipe.into_read()?;
+        Ok(Box::new((registry.make::<dyn Saliency>(a)?, registry.make::<dyn Saliency>(b)?)))
+    });
+}
 
-    pub(crate) fn into_saliency(self) -> Result<Box<dyn Saliency>> {
-        match SALIENCIES.iter().find(|(name, _)| *name == self.name) {
-            Some((_, read)) => read(self),
-            None => Err(self.unknown("guidance or saliency method")),
-        }
+fn add<S: Saliency + DeserializeOwned + 'static>(registry: &mut Registry, name: &str) {
+    fn read<S: DeserializeOwned>(recipe: Recipe) -> Result<Box<S>> {
+        Ok(Box::new(recipe.into_read()?))
     }
+    registry.add::<dyn Saliency>(name, |recipe, _| Ok(read::<S>(recipe)?));
+    registry.add::<dyn Guidance>(name, |recipe, _| Ok(read::<S>(recipe)?));
 }

@@ -17,10 +17,10 @@
 //! ```
 
 mod batching;
+mod branches;
 mod calls;
 mod cancel;
 mod evaluation;
-mod paired;
 mod start;
 
 pub use batching::Batching;
@@ -28,19 +28,18 @@ pub use cancel::CancelToken;
 pub use start::{Origin, Start};
 
 use crate::attention::{CrossAttentionHook, HookTable, KvCache};
-use crate::branch::{Branch, BranchInfo};
+use crate::branch::Branch;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::solver::Solver;
-use crate::diffusion::{Denoiser, Noise, Schedule, rescale_level};
+use crate::diffusion::{Denoiser, Network, Noise, Schedule, rescale_level};
 use crate::error::{Error, Result, is_finite};
 use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
-use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
-use crate::wording::{LONG_QUOTE, Note, Remedy, excerpt};
+use crate::wording::{Note, Remedy};
+use branches::{Branches, add_channels};
 use calls::{each, keeps};
 use evaluation::Evaluation;
-use paired::Paired;
-use start::{Begun, Kept};
+use start::{Begun, Kept, MOST_IMAGES};
 use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -129,9 +128,9 @@ impl<'g> Sampler<'g> {
     ///
     /// # Errors
     /// The errors of [`start`](Self::start), and those of `watch`.
-    pub(crate) fn start_watched<'m, M: Denoiser + Codec>(
+    pub(crate) fn start_watched<'m>(
         mut self,
-        model: &'m M,
+        model: &'m dyn Network,
         start: Start<'_>,
         mut watch: impl FnMut(&Run<'g, 'm>, &Progress) -> Result<()>,
     ) -> Result<Run<'g, 'm>> {
@@ -167,94 +166,30 @@ impl<'g> Sampler<'g> {
         self.begin(model, start.candidate(best)?, Pass { candidate: Some(best), ..pass(1) })
     }
 
-    fn begin<'m, M: Denoiser + Codec>(mut self, model: &'m M, start: Start<'_>, pass: Pass) -> Result<Run<'g, 'm>> {
+    /// Begins one pass of a run, in five stages: checks, branches, guidance methods, conditionings, first latent.
+    fn begin<'m>(mut self, model: &'m dyn Network, start: Start<'_>, pass: Pass) -> Result<Run<'g, 'm>> {
         let _no_grad = tch::no_grad_guard();
-        let Start { prompt, second_prompt: second, negative, second_negative, grid, images, .. } = start;
-        let (micro, negative_micro) = (start.micro_conditioning, start.negative_micro_conditioning);
-        micro.check()?;
-        negative_micro.iter().try_for_each(MicroConditioning::check)?;
-        let images = match i64::try_from(images) {
-            Ok(count) if (1..=MOST_IMAGES).contains(&count) => count,
-            _ => return Err(Error::parameter("images", images, format!("1 to {MOST_IMAGES}"))),
-        };
-        if grid.h < 1 || grid.w < 1 {
-            let size = format!("{} × {} cells", grid.h, grid.w);
-            return Err(Error::parameter("grid", size, "at least one row and one column"));
-        }
+        let images = start.check()?;
         each(&mut self.guidances, ("check", None), |guidance| guidance.check())?;
-        let codec = Paired { codec: model, second };
-        let against = Paired { codec: model, second: second_negative };
-        let mut tokens = codec.prompt(prompt)?;
-        let mut notes = Vec::new();
-        for (name, tokens) in [("prompt", &tokens), ("negative prompt", &against.prompt(negative)?)] {
-            if let Some(cut) = tokens.cut() {
-                let cut = excerpt(cut, LONG_QUOTE);
-                notes.push(Note::from(format!(
-                    "the {name} is too long for the text encoder, which does not see \"{cut}\"; shorten the {name}"
-                )));
-            }
-        }
-        let own = |branch, role, prompt: &str, codec: &Paired<'_>| -> Result<(BranchInfo, Conditioning)> {
-            Ok((BranchInfo { branch, like: branch, role, prompt: prompt.into(), shared: true }, codec.text(prompt)?))
-        };
-        let mut branches =
-            vec![own(Branch::Uncond, "uncond", negative, &against)?, own(Branch::Cond, "cond", prompt, &codec)?];
-        let all = model.sites();
-        let (sites, control_sites) = all.split_at(all.partition_point(|site| site.control.is_none()));
-        each(&mut self.guidances, ("prompt", None), |guidance| {
-            tokens = guidance.prompt(&tokens, &codec)?.unwrap_or_else(|| tokens.clone());
-            Ok(())
-        })?;
-        each(&mut self.guidances, ("begin", None), |guidance| {
-            guidance.begin(&mut Setup {
-                prompt: &tokens,
-                grid,
-                images,
-                device: model.device(),
-                schedule: &self.schedule,
-                sites,
-                control_sites,
-                codec: &codec,
-                first_pass: pass.index + 1 < pass.count,
-                candidate: pass.candidate.map(|image| image as i64),
-                branches: &mut branches,
-            })
-        })?;
-        for (info, conditioning) in &mut branches {
-            let codec = if info.like == Branch::Uncond { &against } else { &codec };
-            each(&mut self.guidances, ("condition", None), |guidance| guidance.condition(info, conditioning, codec))?;
-        }
-        let against = negative_micro.unwrap_or_else(|| micro.negative());
-        for (info, conditioning) in &mut branches {
-            let is_negative = info.like == Branch::Uncond;
-            let told = if is_negative { against.or_score(2.5) } else { micro };
-            conditioning.during(0..usize::MAX, |part| {
-                part.against = is_negative;
-                part.micro.get_or_insert(told);
-                Ok(())
-            })?;
-        }
-        let (infos, mut conditionings): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
-        Conditioning::equalize(&mut conditionings, model)?;
+        let mut branches = Branches::encode(model, &start)?;
+        branches.place_words(&mut self.guidances, model)?;
+        self.begin_methods(model, &start, &mut branches, images, pass)?;
+        let notes = std::mem::take(&mut branches.notes);
+        let (infos, mut conditionings) = branches.condition(&mut self.guidances, model, &start)?;
         self.combine.begin(&infos)?;
         self.solver.reset();
         let names: Vec<Branch> = infos.iter().map(|info| info.branch).collect();
         let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
-        let table = HookTable::new(&hooks, all, &names)?;
-        let edit = |noise: &mut Tensor| {
+        let table = HookTable::new(&hooks, model.sites(), &names)?;
+        let grid = start.grid;
+        let Begun { x, kept, concat, noise } = start.begin(model, &self.schedule, images, |noise| {
             let shape = noise.size();
             each(&mut self.guidances, ("noise", None), |guidance| {
                 guidance.noise(noise)?;
                 keeps("the first noise", noise, &shape)
             })
-        };
-        let Begun { x, kept, concat, noise } = start.begin(model, &self.schedule, images, edit)?;
-        for conditioning in &mut conditionings {
-            conditioning.during(0..usize::MAX, |part| {
-                part.concat = part.concat.take().or_else(|| concat.as_ref().map(Tensor::shallow_clone));
-                Ok(())
-            })?;
-        }
+        })?;
+        add_channels(&mut conditionings, concat.as_ref())?;
         let steps: Vec<Step> = self.schedule.steps().collect();
         Ok(Run {
             state: State::Going,
@@ -273,6 +208,35 @@ impl<'g> Sampler<'g> {
             x0: None,
             kept,
             notes,
+        })
+    }
+
+    /// Lets every guidance method prepare for the pass, and add branches.
+    fn begin_methods(
+        &mut self,
+        model: &dyn Network,
+        start: &Start<'_>,
+        branches: &mut Branches,
+        images: i64,
+        pass: Pass,
+    ) -> Result<()> {
+        let all = model.sites();
+        let (sites, control_sites) = all.split_at(all.partition_point(|site| site.control.is_none()));
+        each(&mut self.guidances, ("begin", None), |guidance| {
+            guidance.begin(&mut Setup {
+                prompt: &branches.prompt,
+                grid: start.grid,
+                images,
+                device: model.device(),
+                schedule: &self.schedule,
+                sites,
+                control_sites,
+                codec: model,
+                first_pass: pass.index + 1 < pass.count,
+                candidate: pass.candidate.map(|image| image as i64),
+                second_prompt: start.second_prompt,
+                branches: &mut branches.all,
+            })
         })
     }
 }
@@ -532,9 +496,6 @@ impl Run<'_, '_> {
         reports.filter_map(Result::transpose).collect()
     }
 }
-
-/// Largest number of images, more than any real batch has. The limit keeps sizes from overflowing.
-const MOST_IMAGES: i64 = 1024;
 
 /// Returns the index of the image in a first pass with the highest product of the methods' ratings; the first of equal
 /// ones.

@@ -1,7 +1,6 @@
 //! [`Start`]: the input that a run starts from, and the part of a picture that the run keeps.
 
-use crate::conditioning::Codec;
-use crate::diffusion::{Denoiser, Noise, Schedule, rescale_level};
+use crate::diffusion::{Network, Noise, Schedule, rescale_level};
 use crate::error::{Error, Result};
 use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
@@ -89,6 +88,9 @@ pub enum Origin<'a> {
     Unfinished(&'a Tensor),
 }
 
+/// Largest number of images, more than any real batch has. The limit keeps sizes from overflowing.
+pub(super) const MOST_IMAGES: i64 = 1024;
+
 /// Default micro-conditioning, as a constant that [`Start::new`] can use.
 const NONE: MicroConditioning =
     MicroConditioning { original_size: None, crop: None, target_size: None, aesthetic_score: None };
@@ -113,6 +115,21 @@ impl<'a> Start<'a> {
         }
     }
 
+    /// Checks the sizes that no later part of the run checks, and returns the number of images.
+    pub(super) fn check(&self) -> Result<i64> {
+        self.micro_conditioning.check()?;
+        self.negative_micro_conditioning.iter().try_for_each(MicroConditioning::check)?;
+        let images = match i64::try_from(self.images) {
+            Ok(count) if (1..=MOST_IMAGES).contains(&count) => count,
+            _ => return Err(Error::parameter("images", self.images, format!("1 to {MOST_IMAGES}"))),
+        };
+        let Grid { h, w } = self.grid;
+        if h < 1 || w < 1 {
+            return Err(Error::parameter("grid", format!("{h} × {w} cells"), "at least one row and one column"));
+        }
+        Ok(images)
+    }
+
     /// Returns a start with every candidate as an image of one batch.
     pub(super) fn all_candidates(&self) -> Self {
         Self { images: self.images.max(self.best_of), ..self.clone() }
@@ -126,9 +143,9 @@ impl<'a> Start<'a> {
 
     /// Draws the first latent, in diffusers' order: picture, noise, masked picture. Returns the noise generator in its
     /// later state. `edit` may edit the first noise.
-    pub(super) fn begin<M: Denoiser + Codec>(
+    pub(super) fn begin(
         self,
-        model: &M,
+        model: &dyn Network,
         schedule: &Schedule,
         images: i64,
         edit: impl FnOnce(&mut Tensor) -> Result<()>,
@@ -243,7 +260,7 @@ impl Kept {
 }
 
 /// Returns a latent that the caller gave, [1 or n, 4, h, w], on the model's device.
-fn given(latent: &Tensor, model: &impl Denoiser, grid: Grid, images: i64) -> Result<Tensor> {
+fn given(latent: &Tensor, model: &dyn Network, grid: Grid, images: i64) -> Result<Tensor> {
     has_size("the latent to start from", latent, model.channels(), (grid.h, grid.w), images)?;
     Ok(latent.f_to_device(model.device())?.f_to_kind(Kind::Float)?)
 }
@@ -259,7 +276,7 @@ struct Mask {
 }
 
 impl Mask {
-    fn new<M: Denoiser + Codec>(mask: &Tensor, grid: Grid, model: &M, images: i64) -> Result<Self> {
+    fn new(mask: &Tensor, grid: Grid, model: &dyn Network, images: i64) -> Result<Self> {
         has_size("the mask", mask, 1, pixels(model, grid), images)?;
         let mask = mask.f_to_kind(Kind::Float)?;
         let (low, high) = (mask.f_min()?.f_double_value(&[])?, mask.f_max()?.f_double_value(&[])?);
@@ -272,10 +289,10 @@ impl Mask {
     }
 
     /// Returns the extra channels of an inpainting network: the mask, and the latent of the kept area on gray.
-    fn beside<M: Denoiser + Codec>(
+    fn beside(
         &self,
         origin: Origin<'_>,
-        model: &M,
+        model: &dyn Network,
         grid: Grid,
         images: i64,
         noise: &mut Noise,
@@ -291,7 +308,7 @@ impl Mask {
 }
 
 /// Returns the extra channels of an inpainting network without a mask: everything is repainted.
-fn all_repainted<M: Denoiser + Codec>(model: &M, grid: Grid) -> Result<Tensor> {
+fn all_repainted(model: &dyn Network, grid: Grid) -> Result<Tensor> {
     let (height, width) = pixels(model, grid);
     let gray = model.encode(&Tensor::f_zeros([1, 3, height, width], (Kind::Float, Device::Cpu))?)?;
     beside(&Tensor::f_ones([1, 1, grid.h, grid.w], (Kind::Float, model.device()))?, &gray)
@@ -305,13 +322,7 @@ fn beside(mask: &Tensor, latent: &Tensor) -> Result<Tensor> {
 }
 
 /// Draws the latent of a picture from the VAE's posterior.
-fn drawn<M: Denoiser + Codec>(
-    model: &M,
-    picture: &Tensor,
-    grid: Grid,
-    images: i64,
-    noise: &mut Noise,
-) -> Result<Tensor> {
+fn drawn(model: &dyn Network, picture: &Tensor, grid: Grid, images: i64, noise: &mut Noise) -> Result<Tensor> {
     has_size("the picture to start from", picture, 3, pixels(model, grid), images)?;
     let (mean, std) = model.posterior(picture)?;
     let channels = model.channels();
@@ -328,7 +339,7 @@ fn of_pictures(noise: &Noise, images: i64, channels: i64, grid: Grid) -> [i64; 4
 }
 
 /// Returns the grid's height and width in pixels.
-fn pixels(codec: &impl Codec, grid: Grid) -> (i64, i64) {
+fn pixels(codec: &dyn Network, grid: Grid) -> (i64, i64) {
     (grid.h * codec.cell(), grid.w * codec.cell())
 }
 

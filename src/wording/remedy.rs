@@ -85,7 +85,8 @@ remedies! {
     /// Save the picture without its recipe.
     PictureAlone => "use `Raster::save` to write the picture alone",
     /// Attach a part that the recipe only names.
-    OwnPart => "add your own with `Request::guide`, `Request::solver` or `Request::combine`",
+    OwnPart => "add its reader to `Pipeline::registry_mut`, or the value with `Request::guide`, `Request::solver` or \
+                `Request::combine`",
 
     /// Give the sketch of a model that colors sketches.
     Sketch => "add the guidance method `Colorize`",

@@ -11,7 +11,7 @@ use impasto::guidance::Guidance;
 use impasto::methods::PaintWithWords;
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step};
+use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step, Texts};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -90,7 +90,8 @@ impl Denoiser for AttentionOnly {
 }
 
 impl Codec for AttentionOnly {
-    fn prompt(&self, text: &str) -> Result<Prompt> {
+    fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
+        let text = texts.first;
         let mut end = 0;
         let words = text.split_whitespace().map(|word| {
             let start = end + text[end..].find(word).expect("it is there");
@@ -99,7 +100,7 @@ impl Codec for AttentionOnly {
         });
         Ok(Prompt::new(text, words.collect(), 75))
     }
-    fn text(&self, _: &str) -> Result<Conditioning> {
+    fn text(&self, _: Texts<'_>) -> Result<Conditioning> {
         Ok(Conditioning::new(Tensor::zeros([1, TOKENS, 8], (Kind::Float, Device::Cpu))))
     }
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {

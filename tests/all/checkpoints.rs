@@ -471,15 +471,15 @@ fn lora_changes_a_copy_and_shares_other_weights() -> Result<()> {
         assert_eq!(x.data_ptr() == unet[name].data_ptr(), *name != key, "{name}");
     }
     assert_eq!(after[&key], &unet[&key] + 0.5);
-    let text = |model: &Model| model.text("a cat").map(|text| text.context);
+    let text = |model: &Model| model.text("a cat".into()).map(|text| text.context);
     assert_eq!(text(&inked)?, text(&model)?);
     let message = Model::load(&Source::file(&path)).map(drop).expect_err("a LoRA").to_string();
     assert!(message.contains("Model::with_lora"), "{message}");
-    let picture = |builder: impasto::pipeline::Builder| -> Result<Tensor> {
-        Ok(builder.build()?.request("1girl, eyes").seed(1).steps(2).run()?.latents.shallow_clone())
+    let picture = |mut pipeline: Pipeline| -> Result<Tensor> {
+        Ok(pipeline.request("1girl, eyes").seed(1).steps(2).run()?.latents.shallow_clone())
     };
-    assert_ne!(picture(Pipeline::builder().model(inked))?, picture(Pipeline::builder())?);
-    assert_eq!(picture(Pipeline::builder().model(model))?, picture(Pipeline::builder())?);
+    assert_ne!(picture(Pipeline::new(inked))?, picture(Pipeline::builder().build()?)?);
+    assert_eq!(picture(Pipeline::new(model))?, picture(Pipeline::builder().build()?)?);
     Ok(())
 }
 
@@ -495,10 +495,10 @@ fn learned_word_has_as_many_tokens_as_file_rows() -> Result<()> {
         Embedding::open(&path)
     };
     let learned = model.with_embedding(&file(&[3, width])?)?;
-    let prompt = learned.prompt("a ZZQX boat")?;
+    let prompt = learned.prompt("a ZZQX boat".into())?;
     assert_eq!(prompt.find("zzqx")?[0].len(), 3);
     assert_eq!(prompt.find("boat")?[0].start, prompt.find("zzqx")?[0].end);
-    assert_eq!(learned.text("a boat")?.context, model.text("a boat")?.context);
+    assert_eq!(learned.text("a boat".into())?.context, model.text("a boat".into())?.context);
     let message = model.with_embedding(&file(&[3, 768])?).map(drop).expect_err("too wide").to_string();
     assert!(
         message.contains(&format!("the embedding is 768 wide (SD 1.x); this model's text encoder is {width} wide")),

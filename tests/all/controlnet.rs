@@ -44,7 +44,7 @@ fn x0(model: &impl Denoiser, codec: &Model) -> Result<[Tensor; 2]> {
 
 fn x0_at(model: &impl Denoiser, codec: &Model, index: usize, count: usize) -> Result<[Tensor; 2]> {
     let x = Noise::seeded(3).draw(&[1, 4, GRID.h, GRID.w])? * 4.0;
-    let [uncond, cond] = [codec.text("")?, codec.text("a red boat")?];
+    let [uncond, cond] = [codec.text("".into())?, codec.text("a red boat".into())?];
     let inputs = [Input::new(Branch::Uncond, &x, &uncond), Input::new(Branch::Cond, &x, &cond)];
     let step = Step::new(index, count, 4.0, 3.0, 700.0);
     let predictions = tch::no_grad(|| model.denoise(&step, &inputs, &mut Tap::none()))?;
@@ -125,7 +125,7 @@ struct Again {
 
 impl Guidance for Again {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        let empty = setup.codec.text("")?;
+        let empty = setup.text("")?;
         self.branch = Some(setup.add("again", Branch::Uncond, "again", empty)?);
         Ok(())
     }

@@ -15,7 +15,7 @@ use impasto::saliency::{Daam, Normalize};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::text::{Long, Tokenizer};
-use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step, TokenSpan, Window};
+use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step, Texts, TokenSpan, Window};
 use ndarray::Array2;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -114,11 +114,11 @@ impl Denoiser for Sites {
 macro_rules! codec_of_the_toy {
     ($($model:ty),*) => {$(
         impl Codec for $model {
-            fn prompt(&self, text: &str) -> Result<Prompt> {
-                self.toy.prompt(text)
+            fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
+                self.toy.prompt(texts)
             }
-            fn text(&self, text: &str) -> Result<Conditioning> {
-                self.toy.text(text)
+            fn text(&self, texts: Texts<'_>) -> Result<Conditioning> {
+                self.toy.text(texts)
             }
             fn encode(&self, picture: &Tensor) -> Result<Tensor> {
                 self.toy.encode(picture)

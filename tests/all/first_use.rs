@@ -125,7 +125,7 @@ fn shared_model_paints_the_same_without_copies() -> Result<()> {
         assert!(own.iter().all(|(name, x)| theirs[name].data_ptr() == x.data_ptr()), "{part} was copied");
     }
     let paint = |model: Model| -> Result<Raster> {
-        let mut pipeline = Pipeline::builder().model(model).build()?;
+        let mut pipeline = Pipeline::new(model);
         Ok(pipeline.request(PORTRAIT).seed(3).steps(3).run()?.image(0)?.clone())
     };
     let there = std::thread::spawn(move || paint(shared));
@@ -282,11 +282,11 @@ fn color_beyond_the_vae_is_not_trimmed() -> Result<()> {
     struct Gray<'m>(&'m Model, std::cell::Cell<usize>);
 
     impl Codec for Gray<'_> {
-        fn prompt(&self, text: &str) -> Result<impasto::Prompt> {
-            self.0.prompt(text)
+        fn prompt(&self, texts: impasto::Texts<'_>) -> Result<impasto::Prompt> {
+            self.0.prompt(texts)
         }
-        fn text(&self, text: &str) -> Result<impasto::Conditioning> {
-            self.0.text(text)
+        fn text(&self, texts: impasto::Texts<'_>) -> Result<impasto::Conditioning> {
+            self.0.text(texts)
         }
         fn encode(&self, picture: &tch::Tensor) -> Result<tch::Tensor> {
             self.0.encode(picture)
@@ -341,21 +341,6 @@ fn controlled_model_has_the_models_channels() -> Result<()> {
 fn preview_can_be_named_as_a_type() {
     fn shows(_: impl FnMut(&Preview<'_>) -> Result<()>) {}
     shows(|preview| preview.pictures().map(drop));
-}
-
-#[test]
-fn settings_for_loading_beside_a_model_are_refused() -> Result<()> {
-    let builder = || Ok::<_, Error>(Pipeline::builder().model(Model::load(&Source::embedded())?));
-    for builder in [
-        builder()?.device(Device::Cpu),
-        builder()?.source(Source::embedded_colorizer()),
-        builder()?.precision(tch::Kind::BFloat16),
-        builder()?.tune(|options| options.in_memory = true),
-    ] {
-        let message = builder.build().expect_err("two models").to_string();
-        assert!(message.starts_with("model is loaded already; expected no source"), "{message}");
-    }
-    Ok(())
 }
 
 #[test]

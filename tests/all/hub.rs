@@ -283,7 +283,7 @@ fn model_files() -> BTreeMap<String, Vec<u8>> {
 fn model_from_a_hub_equals_the_embedded_model() -> Result<()> {
     let (server, cache) = (Server::start(model_files(), Mode::Fine), tempfile::tempdir().expect("a folder"));
     let hub = server.hub(cache.path());
-    let text = |model: &Model| model.text("a red boat").map(|text| text.context);
+    let text = |model: &Model| model.text("a red boat".into()).map(|text| text.context);
     let model = Model::load(&hub.clone().into())?;
     assert_eq!(text(&model)?, text(&Model::load(&Source::embedded())?)?);
 

@@ -10,7 +10,7 @@ use impasto::nn::{ClipVision, ClipVisionConfig, ConfigFile};
 use impasto::saliency::{Daam, Differential};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::vision::{Crop, View};
+use impasto::vision::{Crop, View, VisionEncoder};
 use impasto::{BranchInfo, Codec, Conditioning, Grid, Model, Pipeline, Raster, Result, Rgb, Source, Window};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -102,14 +102,14 @@ fn image_guidance_changes_only_the_prompt() -> Result<()> {
     let (before, after) = (Contexts::of(vec![], &[0], PROMPT)?, Contexts::of(vec![&mut on], &[0], PROMPT)?);
     assert_eq!(before.seen[&("uncond", 0)], after.seen[&("uncond", 0)]);
     let tokens = model.vision(&picture(), View::default())?.tokens;
-    let (want, report) = tween(&model.text(PROMPT)?.context, &tokens, &half())?;
+    let (want, report) = tween(&model.text(PROMPT.into())?.context, &tokens, &half())?;
     assert_eq!(after.seen[&("cond", 0)], want);
     assert_eq!(on.details()?.prompts, report.prompts);
     assert_eq!(on.details()?.steps, Some((0, 6)));
 
     let mut both = guide().on_negative(true);
     let both = Contexts::of(vec![&mut both], &[0], PROMPT)?;
-    assert_eq!(both.seen[&("uncond", 0)], tween(&model.text("")?.context, &tokens, &half())?.0);
+    assert_eq!(both.seen[&("uncond", 0)], tween(&model.text("".into())?.context, &tokens, &half())?.0);
     Ok(())
 }
 
@@ -119,7 +119,7 @@ fn prompt_variation_is_guided_like_the_prompt() -> Result<()> {
     let contexts = Contexts::of(vec![&mut difference, &mut guide], &[0], PROMPT)?;
     let model = ToyModel::new(3)?;
     let tokens = model.vision(&picture(), View::default())?.tokens;
-    let varied = tween(&model.text("girl with gold pink eyes")?.context, &tokens, &half())?.0;
+    let varied = tween(&model.text("girl with gold pink eyes".into())?.context, &tokens, &half())?.0;
     assert_eq!(contexts.seen[&("differential", 0)], varied);
     assert_eq!(guide.details()?.prompts.len(), 1);
     Ok(())
@@ -132,9 +132,9 @@ fn a_prompt_of_a_region_is_not_guided() -> Result<()> {
         let mut regions = RegionPrompts::default().add(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 1.0);
         let mut guide = guide().on_negative(negative);
         let contexts = Contexts::of(vec![&mut regions, &mut guide], &[0], PROMPT)?;
-        assert_eq!(contexts.seen[&("region", 0)], model.text("a dog")?.context);
-        assert_ne!(contexts.seen[&("cond", 0)], model.text(PROMPT)?.context);
-        assert_eq!(contexts.seen[&("uncond", 0)] != model.text("")?.context, negative);
+        assert_eq!(contexts.seen[&("region", 0)], model.text("a dog".into())?.context);
+        assert_ne!(contexts.seen[&("cond", 0)], model.text(PROMPT.into())?.context);
+        assert_eq!(contexts.seen[&("uncond", 0)] != model.text("".into())?.context, negative);
     }
     Ok(())
 }
@@ -145,8 +145,8 @@ fn a_region_may_be_guided_by_a_picture_of_its_own() -> Result<()> {
     let mut regions = RegionPrompts::default().add(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 1.0).guided(guide());
     let contexts = Contexts::of(vec![&mut regions], &[0], PROMPT)?;
     let tokens = model.vision(&picture(), View::default())?.tokens;
-    assert_eq!(contexts.seen[&("region", 0)], tween(&model.text("a dog")?.context, &tokens, &half())?.0);
-    assert_eq!(contexts.seen[&("cond", 0)], model.text(PROMPT)?.context, "the prompt is not guided");
+    assert_eq!(contexts.seen[&("region", 0)], tween(&model.text("a dog".into())?.context, &tokens, &half())?.0);
+    assert_eq!(contexts.seen[&("cond", 0)], model.text(PROMPT.into())?.context, "the prompt is not guided");
     let report = regions.report()?.expect("there was a run");
     assert!(report.data[0]["guide"]["prompts"][0]["tokens"].is_array(), "{}", report.data);
     Ok(())
@@ -158,8 +158,8 @@ fn several_guides_act_one_after_another() -> Result<()> {
     let (mut first, mut second) = (guide(), ImageGuidance::text("a dog").tune(|params| *params = half()));
     let chained = Contexts::of(vec![&mut first, &mut second], &[0], PROMPT)?;
     let tokens = model.vision(&picture(), View::default())?.tokens;
-    let once = tween(&model.text(PROMPT)?.context, &tokens, &half())?.0;
-    let twice = tween(&once, &model.text("a dog")?.context, &half())?.0;
+    let once = tween(&model.text(PROMPT.into())?.context, &tokens, &half())?.0;
+    let twice = tween(&once, &model.text("a dog".into())?.context, &half())?.0;
     assert_eq!(chained.seen[&("cond", 0)], twice);
     Ok(())
 }
@@ -208,10 +208,10 @@ fn prompt_blend_reaches_the_other_prompt() -> Result<()> {
     let other = "a dog in a garden";
     let mut blend = PromptBlend::to(other);
     let contexts = Contexts::of(vec![&mut blend], &[0, 1, 5], PROMPT)?;
-    let (a, b) = (model.text(PROMPT)?.context, model.text(other)?.context);
+    let (a, b) = (model.text(PROMPT.into())?.context, model.text(other.into())?.context);
     assert_eq!((&contexts.seen[&("cond", 0)], &contexts.seen[&("cond", 5)]), (&a, &b));
     near(&contexts.seen[&("cond", 1)], &(&a + (&b - &a) * 0.2), 1e-6);
-    assert_eq!(contexts.seen[&("uncond", 5)], model.text("")?.context);
+    assert_eq!(contexts.seen[&("uncond", 5)], model.text("".into())?.context);
 
     assert_eq!(latent(sampler().guide(PromptBlend::to(other).curve(|_| 0.0)))?, latent(sampler())?);
     let mut run = sampler().start(&model, Start::new(other, GRID, Noise::seeded(7)))?;
@@ -265,7 +265,7 @@ fn image_guidance_with_others_keeps_images_apart() -> Result<()> {
 fn direct_guide_and_concepts_replace_tokens() -> Result<()> {
     let model = ToyModel::new(3)?;
     let tokens = model.vision(&picture(), View::default())?.tokens;
-    let empty = model.text("")?.context;
+    let empty = model.text("".into())?.context;
     let mut alone = ImageGuidance::direct(&picture());
     let context = Contexts::of(vec![&mut alone], &[0], "")?.seen.remove(&("cond", 0)).unwrap();
     assert_eq!((context.narrow(1, 1, 4), context.narrow(1, 5, 5)), (tokens.narrow(1, 1, 4), empty.narrow(1, 5, 5)));
@@ -281,7 +281,7 @@ fn direct_guide_and_concepts_replace_tokens() -> Result<()> {
     let &[hit] = prompt.concepts.as_slice() else { panic!("{:?}", prompt.concepts) };
     assert_eq!((hit.position, hit.concept, prompt.replaced.as_slice()), (3, 1, [3].as_slice()));
     assert_eq!(context.get(0).get(3), tokens.get(0).get(hit.alternate));
-    assert_eq!(context.get(0).get(2), model.text(PROMPT)?.context.get(0).get(2));
+    assert_eq!(context.get(0).get(2), model.text(PROMPT.into())?.context.get(0).get(2));
     assert!(concept.notes()[0].text.contains("replaced tokens of \"gold\""), "{:?}", concept.notes());
     Ok(())
 }
@@ -369,7 +369,7 @@ fn prompts_of_different_lengths_blend() -> Result<()> {
         let mut contexts = Contexts::at(&[0, 2]);
         pipeline.request(from).seed(1).steps(3).guide(PromptBlend::to(to)).guide(&mut contexts).run()?;
         let model = pipeline.model();
-        let [a, b] = [from, to].map(|text| model.text(text).unwrap().context);
+        let [a, b] = [from, to].map(|text| model.text(text.into()).unwrap().context);
         let (first, last) = (&contexts.seen[&("cond", 0)], &contexts.seen[&("cond", 2)]);
         assert_eq!(*first, a, "{from}: the first step has the first prompt unchanged");
         assert_eq!(last.size(), [1, 3 * 77, 128]);
@@ -405,7 +405,7 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
         .tune(|params| *params = GuidanceParams { space: Space::Joint, ..GuidanceParams::off() });
     concept = concept.concepts("a house", 0.3);
     pipeline.request(prompt).seed(3).steps(1).guide(&mut concept).run()?;
-    let words = pipeline.model().prompt(prompt)?.content();
+    let words = pipeline.model().prompt(prompt.into())?.content();
     let hits = &concept.details()?.prompts[0].concepts;
     assert!(!hits.is_empty(), "texts with the same beginning have the same first tokens, because attention is causal");
     assert!(hits.iter().all(|hit| (words[0].start..words[0].end).contains(&hit.position)), "{hits:?}");

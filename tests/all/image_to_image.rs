@@ -7,7 +7,7 @@ use impasto::diffusion::{
 };
 use impasto::sampler::{Batching, Origin, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Codec, Conditioning, Error, Grid, Pipeline, Prompt, Raster, Result, Rgb, Size, Step};
+use impasto::{Codec, Conditioning, Error, Grid, Pipeline, Prompt, Raster, Result, Rgb, Size, Step, Texts};
 use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
@@ -113,11 +113,11 @@ impl Denoiser for Repainter {
 }
 
 impl Codec for Repainter {
-    fn prompt(&self, text: &str) -> Result<Prompt> {
-        self.toy.prompt(text)
+    fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
+        self.toy.prompt(texts)
     }
-    fn text(&self, text: &str) -> Result<Conditioning> {
-        self.toy.text(text)
+    fn text(&self, texts: Texts<'_>) -> Result<Conditioning> {
+        self.toy.text(texts)
     }
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
         self.toy.encode(picture)

@@ -29,6 +29,7 @@ mod layering;
 mod limits;
 mod lora;
 mod offload;
+mod own_network;
 mod painting;
 mod painting_combined;
 mod perturbed_attention;

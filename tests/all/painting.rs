@@ -325,7 +325,7 @@ struct Vary(&'static str, Branch);
 
 impl Guidance for Vary {
     fn begin(&mut self, setup: &mut Setup) -> Result<()> {
-        setup.add("varied", self.1, self.0, setup.codec.text(self.0)?).map(drop)
+        setup.add("varied", self.1, self.0, setup.text(self.0)?).map(drop)
     }
     fn plan(&mut self, _: &Step, plan: &mut Plan) -> Result<()> {
         plan.evaluate(Branch::Extra(0));

@@ -54,7 +54,7 @@ fn default_description_keeps_the_prompts_markup() -> Result<()> {
     let mut contexts = Contexts::default();
     let described = ReferenceColor::new(&flat).described("1girl, (blue:1.5) hair");
     let _ = pipeline.request("1girl").seed(7).steps(1).guide(described).guide(&mut contexts).run()?;
-    let own = pipeline.model().text("1girl, (blue:1.5) hair")?.context;
+    let own = pipeline.model().text("1girl, (blue:1.5) hair".into())?.context;
     assert_eq!(contexts.0["reference"], own);
     Ok(())
 }

@@ -633,7 +633,7 @@ fn variation_of_negative_prompt_is_painted_alike() -> Result<()> {
     impl Guidance for Vary {
         fn begin(&mut self, setup: &mut Setup) -> Result<()> {
             for text in ["very blurry sea", "sharp sea"] {
-                setup.add("varied", Branch::Uncond, text, setup.codec.text(text)?)?;
+                setup.add("varied", Branch::Uncond, text, setup.text(text)?)?;
             }
             Ok(())
         }
@@ -665,8 +665,8 @@ struct OwnRegion {
 
 impl Guidance for OwnRegion {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        let prompt = setup.codec.prompt(self.prompt)?;
-        let branch = setup.add_apart("own region", self.prompt, setup.codec.text(self.prompt)?)?;
+        let prompt = setup.codec.prompt(self.prompt.into())?;
+        let branch = setup.add_apart("own region", self.prompt, setup.text(self.prompt)?)?;
         let area = Area { strength: 2.0, ..Area::mask(self.region.clone(), self.thing) };
         let mut paint = PaintWithWords::default().area(area).tune(|options| options.branch = branch);
         paint.begin(&mut setup.for_prompt(&prompt))?;

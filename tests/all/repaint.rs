@@ -146,7 +146,7 @@ fn inpainting_model() -> Result<Model> {
 #[test]
 fn kept_pixels_survive_inpainting_networks() -> Result<()> {
     let model = inpainting_model()?;
-    let mut pipeline = Pipeline::builder().model(model).build()?;
+    let mut pipeline = Pipeline::new(model);
     let (given, hard) = (picture((93, 61)), mask((93, 61)));
     for (mask, what) in [(hard.clone(), "hard"), (softened(&hard), "soft")] {
         for strength in [1.0, 0.5] {

@@ -15,6 +15,7 @@ use impasto::saliency::Daam;
 use impasto::weights::Weights;
 use impasto::{
     Branch, BranchInfo, Codec, Conditioning, Error, MicroConditioning, Model, Pipeline, Raster, Result, Rgb, Source,
+    Texts,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -90,15 +91,16 @@ const SECOND: &str = "a red boat, eyes, sky";
 fn each_encoder_reads_its_own_prompt() -> Result<()> {
     let folder = model(false)?;
     let model = Model::load(&Source::dir(folder.path()))?;
-    let (both, first, second) = (model.text_pair(FIRST, SECOND)?, model.text(FIRST)?, model.text(SECOND)?);
+    let (both, first, second) =
+        (model.text(Texts::new(FIRST, Some(SECOND)))?, model.text(FIRST.into())?, model.text(SECOND.into())?);
     assert_eq!(both.context.narrow(2, 0, 16), first.context.narrow(2, 0, 16));
     assert_eq!(both.context.narrow(2, 16, 24), second.context.narrow(2, 16, 24));
     assert_eq!(both.pooled, second.pooled);
     assert_ne!(both.pooled, first.pooled);
 
     // Phrases of either prompt are found at the tokens of the encoder that reads the prompt.
-    let prompt = model.prompt_pair(FIRST, SECOND)?;
-    let find = |text: &str, phrase: &str| model.prompt(text).and_then(|prompt| prompt.find(phrase));
+    let prompt = model.prompt(Texts::new(FIRST, Some(SECOND)))?;
+    let find = |text: &str, phrase: &str| model.prompt(text.into()).and_then(|prompt| prompt.find(phrase));
     assert_eq!(prompt.find("bow")?, find(FIRST, "bow")?);
     assert_eq!(prompt.find("boat")?, find(SECOND, "boat")?);
     let eyes = [find(FIRST, "eyes")?, find(SECOND, "eyes")?].concat();
@@ -130,7 +132,7 @@ fn second_prompt_acts_and_methods_find_its_words() -> Result<()> {
     // A model with one text encoder refuses a second prompt, because nothing would read the prompt.
     let mut tiny = Pipeline::builder().build()?;
     let message = tiny.request(FIRST).second_prompt(SECOND).steps(1).run().unwrap_err().to_string();
-    assert!(message.contains("second prompt is \"a red boat, eyes, sky\"; expected no second prompt"), "{message}");
+    assert!(message.contains("second_prompt is \"a red boat, eyes, sky\"; expected no second prompt"), "{message}");
     Ok(())
 }
 
@@ -225,7 +227,7 @@ fn phrases_of_both_prompts_are_painted() -> Result<()> {
     let plain = run(None)?;
     assert!(near(&run(Some(&mut paint))?, &plain) > 1e-4);
     let areas = paint.details()?.areas;
-    let find = |text: &str, phrase: &str| pipeline.model().prompt(text).and_then(|prompt| prompt.find(phrase));
+    let find = |text: &str, phrase: &str| pipeline.model().prompt(text.into()).and_then(|prompt| prompt.find(phrase));
     let eyes = [find(FIRST, "eyes")?, find(SECOND, "eyes")?].concat();
     assert_eq!(areas[0].tokens, TokenSpan::union(eyes), "\"eyes\" is painted in both prompts");
     assert_eq!(areas[1].tokens, find(SECOND, "boat")?, "\"boat\" is in the second prompt only");
@@ -339,7 +341,7 @@ fn long_second_prompt_works_with_blend_and_guide() -> Result<()> {
     let mut concept =
         ImageGuidance::tokens(&tokens).tune(|params| *params = GuidanceParams::off()).concepts("eyes", 0.0);
     run(&mut concept)?;
-    let (hits, words) = (&concept.details()?.prompts[0].concepts, pipeline.model().prompt("eyes")?.content());
+    let (hits, words) = (&concept.details()?.prompts[0].concepts, pipeline.model().prompt("eyes".into())?.content());
     assert!(!hits.is_empty());
     let within = |at: i64| words.iter().any(|span| (span.start..span.end).contains(&at));
     assert!(hits.iter().all(|hit| within(hit.concept)), "only words of the concept: {hits:?}");
@@ -377,7 +379,7 @@ fn picture_guides_the_encoder_of_its_width() -> Result<()> {
         pipeline.request(FIRST).seed(3).steps(1).size((64, 64)).guide(guide).guide(&mut seen).run()?;
         Ok(seen.0.expect("the prompt has a branch"))
     };
-    let plain = load(false)?.model().text(FIRST)?;
+    let plain = load(false)?.model().text(FIRST.into())?;
     let part = |of: &Conditioning, columns: std::ops::Range<i64>| {
         of.context.narrow(2, columns.start, columns.end - columns.start)
     };
@@ -394,7 +396,7 @@ fn picture_guides_the_encoder_of_its_width() -> Result<()> {
     let pooled = run(24, ImageGuidance::new(&picture).pooled(0.5))?.pooled;
     assert!(near(&pooled.unwrap(), plain.pooled.as_ref().unwrap()) > 0.01);
     let text = run(24, ImageGuidance::text(SECOND).pooled(1.0))?;
-    assert_eq!(text.pooled, load(false)?.model().text(SECOND)?.pooled);
+    assert_eq!(text.pooled, load(false)?.model().text(SECOND.into())?.pooled);
     let error = run(16, ImageGuidance::new(&picture).pooled(0.5)).unwrap_err().to_string();
     assert!(
         error.contains("[1, 24], as for the prompt; for a picture, use the vision tower of the second text encoder"),
@@ -428,11 +430,11 @@ fn shorter_prompts_are_filled_with_empty_chunks() -> Result<()> {
     let folder = model(false)?;
     let model = Model::load(&Source::dir(folder.path()))?;
     let long = "eyes, ".repeat(60);
-    let mut all = [model.text(&long)?, model.text("eyes")?, model.text("")?];
+    let mut all = [model.text((&long).into())?, model.text("eyes".into())?, model.text("".into())?];
     Conditioning::equalize(&mut all, &model)?;
     let [long, short, none] = all.map(|conditioning| conditioning.context);
     assert_eq!((short.size(), none.size()), (long.size(), long.size()));
-    assert_eq!(short.narrow(1, 77, 77), model.text(" ")?.context, "the second chunk is empty text, not zeros");
+    assert_eq!(short.narrow(1, 77, 77), model.text(" ".into())?.context, "the second chunk is empty text, not zeros");
     assert_ne!(short.narrow(1, 77, 77).abs().max().double_value(&[]), 0.0);
     assert_eq!(none.abs().max().double_value(&[]), 0.0, "an empty prompt stays zeros");
     Ok(())
@@ -450,7 +452,7 @@ fn end_token_is_found_despite_eos_id_2() -> Result<()> {
         Tensor::write_safetensors(&[("clip_l", rows(16)), ("clip_g", rows(24))], &path)?;
         let model = Model::load(&Source::dir(folder.path()))?;
         let learned = model.with_embedding(&impasto::weights::Embedding::open(&path)?)?;
-        Ok(learned.text("a zzqx boat")?.pooled.expect("SDXL"))
+        Ok(learned.text("a zzqx boat".into())?.pooled.expect("SDXL"))
     };
     assert_eq!(pooled(2)?, pooled(778)?);
     Ok(())

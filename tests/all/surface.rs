@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use syn::{ImplItem, Item, UseTree, Visibility};
 
 /// Largest number of public items in `src`: functions, methods, types, traits and constants.
-const MOST_ITEMS: usize = 830;
+const MOST_ITEMS: usize = 845;
 /// Largest number of names in a public module, without the names of its modules.
 const MOST_NAMES: usize = 30;
 

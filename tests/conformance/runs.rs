@@ -14,7 +14,7 @@ use impasto::sampler::{Origin, Run, Sampler, Start};
 use impasto::text::TextOptions;
 use impasto::{
     Branch, Codec, Conditioning, Control, Grid, LoadOptions, MicroConditioning, Model, Prompt, Rgb, Size, Source, Step,
-    Window,
+    Texts, Window,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -67,17 +67,11 @@ impl<M: Denoiser + Codec> Denoiser for SkipsForThePrompt<'_, M> {
 }
 
 impl<M: Denoiser + Codec> Codec for SkipsForThePrompt<'_, M> {
-    fn prompt(&self, text: &str) -> impasto::Result<Prompt> {
-        self.model.prompt(text)
+    fn prompt(&self, texts: Texts<'_>) -> impasto::Result<Prompt> {
+        self.model.prompt(texts)
     }
-    fn text(&self, text: &str) -> impasto::Result<Conditioning> {
-        if text == self.negative { self.whole.text(text) } else { self.model.text(text) }
-    }
-    fn prompt_pair(&self, first: &str, second: &str) -> impasto::Result<Prompt> {
-        self.model.prompt_pair(first, second)
-    }
-    fn text_pair(&self, first: &str, second: &str) -> impasto::Result<Conditioning> {
-        if first == self.negative { self.whole.text_pair(first, second) } else { self.model.text_pair(first, second) }
+    fn text(&self, texts: Texts<'_>) -> impasto::Result<Conditioning> {
+        if texts.first == self.negative { self.whole.text(texts) } else { self.model.text(texts) }
     }
     fn encode(&self, picture: &Tensor) -> impasto::Result<Tensor> {
         self.model.encode(picture)
@@ -245,7 +239,7 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
         steps.push(Tensor::stack(&seen, 0));
         let texts = [(&prompt, &second), (&negative, &second_negative)];
         for ((first, second), (embeds, pooled)) in texts.into_iter().zip(embeds.iter_mut().zip(&mut pooled)) {
-            let text = codec.text_pair(first, second.as_ref().unwrap_or(first))?;
+            let text = codec.text(Texts::new(first, second.as_deref()))?;
             embeds.push(text.context.expand([images as i64, -1, -1], false));
             pooled.extend(text.pooled.map(|pooled| pooled.expand([images as i64, -1], false)));
         }

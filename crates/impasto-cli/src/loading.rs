@@ -77,7 +77,7 @@ impl Loading {
         for file in &self.embedding {
             model = model.with_embedding(&Embedding::open(file)?)?;
         }
-        Ok(Pipeline::builder().model(model).build()?)
+        Ok(Pipeline::new(model))
     }
 
     /// Returns the files that the options name.

@@ -17,7 +17,7 @@ pub struct Terminal {
 /// The library's names of settings and parts, and those of the command line.
 const NAMES: [(&str, &str); 38] = [
     ("prompt", "the prompt"),
-    ("second prompt", "the second prompt"),
+    ("second_prompt", "the second prompt"),
     ("negative prompt", "--negative"),
     ("steps", "--steps"),
     ("solver", "--sampler"),

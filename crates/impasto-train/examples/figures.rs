@@ -10,7 +10,7 @@
 use clap::{Parser, value_parser};
 use impasto::diffusion::{Denoiser, Input, Noise, TrainingSchedule};
 use impasto::raster::Filter;
-use impasto::vision::{View, Vision};
+use impasto::vision::{View, Vision, VisionEncoder};
 use impasto::weights::Weights;
 use impasto::{Branch, Codec, Lab, Pipeline, Raster, Result, Rgb, Source, Step, attention::Tap};
 use impasto_train::dataset::{Class, Dataset, Drawing, NamedColor, PALETTE, Record, Wording};
@@ -120,7 +120,7 @@ fn noise(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     let mut errors = [const { Vec::new() }; 4];
     for (i, drawing) in drawings.iter().enumerate() {
         let x0 = model.encode(&drawing.picture.to_tensor(Device::Cpu)?)?;
-        let condition = model.text(&drawing.record.caption(Wording::FULL, i as u64))?;
+        let condition = model.text(drawing.record.caption(Wording::FULL, i as u64).as_str().into())?;
         let noise = Noise::seeded(i as u64).draw(&x0.size())?;
         for (level, errors) in errors.iter_mut().enumerate() {
             let timestep = (250 * level + (i * 89) % 250) as f64;
@@ -181,8 +181,8 @@ fn retrieval(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
         let Vision { tokens, text_projection, .. } = model.vision(&drawing.picture, View::default())?;
         pictures.push(tokens.select(1, 0));
         let caption = drawing.record.caption(Wording::FULL, 0);
-        let end = model.prompt(&caption)?.content().last().map_or(1, |last| last.end);
-        let state = model.text(&caption)?.context.select(1, end); // of the end token
+        let end = model.prompt((&caption).into())?.content().last().map_or(1, |last| last.end);
+        let state = model.text((&caption).into())?.context.select(1, end); // of the end token
         captions
             .push(text_projection.map_or_else(|| state.shallow_clone(), |projection| state.matmul(&projection.tr())));
     }

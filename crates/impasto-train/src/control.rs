@@ -6,6 +6,7 @@ use super::hints::{drawing, drawn_by_a_person};
 use super::scribble::Scribble;
 use super::{Adherence, Loss, Parameters, Pictures, Rule, Sample, Shard, Task};
 use impasto::attention::Tap;
+use impasto::diffusion::Denoiser;
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::nn::{AddedConditions, ControlNet, ControlNetConfig};
 use impasto::weights::Tensors;
@@ -153,7 +154,8 @@ impl ControlTask {
         let mut distinct = captions.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        let mut encoded = distinct.iter().map(|caption| self.model.text(caption)).collect::<Result<Vec<_>>>()?;
+        let mut encoded =
+            distinct.iter().map(|caption| self.model.text((*caption).into())).collect::<Result<Vec<_>>>()?;
         Conditioning::equalize(&mut encoded, &self.model)?;
         let known: HashMap<_, _> = distinct.iter().zip(&encoded).collect();
         let all: Vec<&Conditioning> = captions.iter().filter_map(|caption| known.get(caption).copied()).collect();
@@ -183,7 +185,7 @@ impl ControlTask {
 
     /// Measures how closely pictures of held-out drawings follow the drawings, as medians.
     fn adherence(&self, net: &ControlNet) -> Result<Vec<(&'static str, f64)>> {
-        let mut pipeline = Pipeline::builder().model(self.model.share()?).build()?;
+        let mut pipeline = Pipeline::new(self.model.share()?);
         let (mut edges, mut strokes, mut objects) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..PAINTED {
             let Sample { picture, caption, .. } = self.held_out.sample(number)?;
@@ -205,7 +207,7 @@ impl ControlTask {
         let sketch = Canny::default().edges(&picture)?;
         let Size { width, height } = picture.size();
         let usual = Scribble::for_side(width.min(height));
-        let mut pipeline = Pipeline::builder().model(self.model.share()?).build()?;
+        let mut pipeline = Pipeline::new(self.model.share()?);
         let mut all = Vec::new();
         for &count in counts {
             let strokes = match count {

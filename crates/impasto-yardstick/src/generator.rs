@@ -21,6 +21,7 @@ use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, Saliency};
+use impasto::vision::{View, VisionEncoder};
 use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Source};
 use impasto_train::dataset::{Class, Dataset};
 use ndarray::Array2;
@@ -373,7 +374,7 @@ impl Generator for Real {
     fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure> {
         // CLIP was trained to compare the token of the whole picture.
         let seen = |picture: &Picture| -> Result<Tensor, Failure> {
-            let tokens = self.pipeline.model().vision(&raster(picture)?, impasto::vision::View::default())?.tokens;
+            let tokens = self.pipeline.model().vision(&raster(picture)?, View::default())?.tokens;
             Ok(tokens.f_select(0, 0)?.f_select(0, 0)?.f_to_kind(Kind::Double)?)
         };
         let (a, b) = (seen(a)?, seen(b)?);

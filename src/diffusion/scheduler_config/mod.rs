@@ -158,7 +158,7 @@ impl Default for SchedulerConfig {
 impl SchedulerConfig {
     /// Creates the configuration of Stable Diffusion with the given class, for checkpoints without a
     /// `scheduler_config.json`. SD 1.x, 2.x base and SDXL predict ε; SD 2.x at 768 pixels predicts v.
-    pub(crate) fn stable_diffusion(class_name: &str, prediction_type: Prediction) -> Self {
+    pub fn stable_diffusion(class_name: &str, prediction_type: Prediction) -> Self {
         Self {
             class_name: class_name.into(),
             beta_schedule: "scaled_linear".into(),

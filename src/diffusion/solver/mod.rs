@@ -71,6 +71,7 @@ pub use multistep::{Correction, Multistep};
 pub use names::{by_name, labels};
 pub(crate) use names::{solver_label, spacing_label};
 pub use pndm::Pndm;
+pub(crate) use registry::add_solvers;
 pub(in crate::diffusion) use registry::{Class, class};
 pub use singlestep::Singlestep;
 pub use unipc::UniPc;

@@ -7,11 +7,11 @@ use super::{
 use crate::diffusion::scheduler_config::SchedulerConfig;
 use crate::diffusion::spacing::{SchedulerFamily, Spacing};
 use crate::error::Result;
-use crate::recipe::Recipe;
+use crate::recipe::{Kind, Recipe, Registry};
 use serde::de::DeserializeOwned;
 
 /// Makes a solver from its recipe.
-type Read = fn(&Recipe) -> Result<Box<dyn Solver>>;
+type Read = fn(Recipe, &Registry) -> Result<Box<dyn Solver>>;
 
 /// A solver of this crate.
 pub(in crate::diffusion) struct Row {
@@ -270,13 +270,13 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
             })
         }),
         make: || Box::new(Tcd::default()),
-        recipe: ("Tcd", |recipe| Ok(Box::new(Tcd { gamma: recipe.read()?, ..Tcd::default() }))),
+        recipe: ("Tcd", |recipe, _| Ok(Box::new(Tcd { gamma: recipe.read()?, ..Tcd::default() }))),
     },
 ];
 
 /// Creates a solver from a recipe that holds all fields of the solver.
-fn read<S: Solver + DeserializeOwned + 'static>(recipe: &Recipe) -> Result<Box<dyn Solver>> {
-    Ok(Box::new(recipe.read::<S>()?))
+fn read<S: Solver + DeserializeOwned + 'static>(recipe: Recipe, _: &Registry) -> Result<Box<dyn Solver>> {
+    Ok(Box::new(recipe.into_read::<S>()?))
 }
 
 /// The class of diffusers with this name.
@@ -284,19 +284,14 @@ pub(in crate::diffusion) fn class(name: &str) -> Option<&'static Class> {
     SOLVERS.iter().filter_map(|row| row.class.as_ref()).find(|class| class.name == name)
 }
 
-impl Recipe {
-    /// Creates the solver that the recipe describes.
-    ///
-    /// # Errors
-    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if no solver of this crate has the recipe's name,
-    /// [`Error::Malformed`](crate::error::Error::Malformed) if the settings do not fit the solver.
-    pub fn solver(&self) -> Result<Box<dyn Solver>> {
-        let (_, read) = SOLVERS
-            .iter()
-            .map(|row| row.recipe)
-            .find(|(name, _)| *name == self.name)
-            .ok_or_else(|| self.unknown("solver"))?;
-        read(self)
+impl Kind for dyn Solver {
+    const NAME: &'static str = "solver";
+}
+
+/// Adds the readers of this crate's solvers.
+pub(crate) fn add_solvers(registry: &mut Registry) {
+    for (name, read) in SOLVERS.iter().map(|row| row.recipe) {
+        registry.add(name, read);
     }
 }
 
@@ -309,9 +304,15 @@ mod tests {
     use crate::step::Step;
     use tch::Tensor;
 
+    fn registry() -> Registry {
+        let mut registry = Registry::empty();
+        add_solvers(&mut registry);
+        registry
+    }
+
     fn again(solver: &dyn Solver) -> Box<dyn Solver> {
         let written = serde_json::to_string(&solver.recipe().unwrap()).unwrap();
-        serde_json::from_str::<Recipe>(&written).unwrap().solver().unwrap()
+        registry().make(serde_json::from_str(&written).unwrap()).unwrap()
     }
 
     #[test]
@@ -358,6 +359,6 @@ mod tests {
         }
         let error = Own.recipe().unwrap_err().to_string();
         assert_eq!(error, "the solver Own cannot be stored in a recipe or restored from one");
-        assert!(Recipe::of("Own", &()).unwrap().solver().is_err());
+        assert!(registry().make::<dyn Solver>(Recipe::of("Own", &()).unwrap()).is_err());
     }
 }

@@ -427,7 +427,7 @@ impl Guidance for ColorForce {
     }
 
     fn recipe(&self) -> Result<Recipe> {
-        self.written()
+        self.to_recipe()
     }
 
     fn name(&self) -> &'static str {

@@ -6,7 +6,7 @@ use super::finder::Finder;
 use super::protect::Protected;
 use super::settings::Settings;
 use crate::error::Result;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Registry};
 use crate::saliency::{Saliency, Seen};
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ struct Spared {
 
 impl ColorForce {
     /// Returns the recipe of the force.
-    pub(super) fn written(&self) -> Result<Recipe> {
+    pub(super) fn to_recipe(&self) -> Result<Recipe> {
         let spared = |protected: &Protected| -> Result<Spared> {
             let Protected { phrase, saliency, cutoff, .. } = protected;
             Ok(Spared { phrase: phrase.clone(), saliency: saliency.recipe()?, cutoff: *cutoff })
@@ -59,15 +59,17 @@ impl ColorForce {
     }
 
     /// Makes the force that a recipe describes.
-    pub(crate) fn repeated(recipe: &Recipe) -> Result<Self> {
-        let Read { settings, saliency, protected, replayed } = recipe.read()?;
+    ///
+    /// # Errors
+    /// The errors of [`Registry::make`].
+    pub(crate) fn from_recipe(recipe: Recipe, registry: &Registry) -> Result<Self> {
+        let Read { settings, saliency, protected, replayed } = recipe.into_read()?;
         let mut force = Self::published(settings.phrase.clone(), settings.color);
         if let Some(saliency) = saliency {
-            let saliency: Box<dyn Saliency> = saliency.saliency()?;
-            force = force.saliency(saliency);
+            force = force.saliency(registry.make::<dyn Saliency>(saliency)?);
         }
         for Spared { phrase, saliency, cutoff } in protected {
-            force.protected.push(Protected::new(phrase, saliency.saliency()?, cutoff));
+            force.protected.push(Protected::new(phrase, registry.make(saliency)?, cutoff));
         }
         (force.settings, force.replayed) = (settings, replayed);
         Ok(force)

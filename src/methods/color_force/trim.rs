@@ -203,7 +203,7 @@ fn flattened(latent: &Tensor, region: &Tensor, share: f64) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conditioning::Conditioning;
+    use crate::conditioning::{Conditioning, Texts};
     use crate::error::Error;
     use crate::methods::ColorForce;
     use crate::prompt::Prompt;
@@ -215,10 +215,10 @@ mod tests {
     struct Pixels;
 
     impl Codec for Pixels {
-        fn prompt(&self, _: &str) -> Result<Prompt> {
+        fn prompt(&self, _: Texts<'_>) -> Result<Prompt> {
             Err(Error::EmptyPhrase)
         }
-        fn text(&self, _: &str) -> Result<Conditioning> {
+        fn text(&self, _: Texts<'_>) -> Result<Conditioning> {
             Err(Error::EmptyPhrase)
         }
         fn encode(&self, picture: &Tensor) -> Result<Tensor> {

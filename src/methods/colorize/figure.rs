@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::guidance::Setup;
 use crate::mask::Resample;
 use crate::raster::{Filter, Raster};
-use crate::reference::{Feature, Part, ReferenceFeatures};
+use crate::reference::{Feature, Part, ReferenceFeatures, SketchColorizer};
 use crate::size::Size;
 use crate::step::Grid;
 use std::ops::Range;
@@ -40,8 +40,9 @@ impl Colorize {
         let ground = self.read_of(&self.behind(parts, reference)?, setup.codec)?.tokens;
         // A separate background picture has no hole, so it is read like a figure.
         let part = if parts.background.is_some() { Part::Figure } else { Part::Background };
-        let ground = setup.codec.part_tokens(&ground, part, parts.reference_threshold)?;
-        read.tokens = setup.codec.part_tokens(&read.tokens, Part::Figure, parts.threshold)?;
+        let colorizer = <dyn SketchColorizer>::of(setup.codec)?;
+        let ground = colorizer.part_tokens(&ground, part, parts.reference_threshold)?;
+        read.tokens = colorizer.part_tokens(&read.tokens, Part::Figure, parts.threshold)?;
         Ok(Some(Parted {
             figure: read.tokens.shallow_clone(),
             ground,
@@ -62,7 +63,7 @@ impl Colorize {
         let read = |of: Feature, picture: &Raster, tokens: &Tensor| -> Result<Vec<Tensor>> {
             let shown = picture.resize(run, Filter::Bicubic)?.to_tensor(setup.device)?;
             let latent = setup.codec.encode(&shown)?.f_to_device(setup.device)?;
-            setup.codec.reference_features(of, &latent, tokens, size_ratios(picture.size(), run))
+            <dyn SketchColorizer>::of(setup.codec)?.features(of, &latent, tokens, size_ratios(picture.size(), run))
         };
         let mut features = ReferenceFeatures::default();
         let mut behind = None;

@@ -41,9 +41,9 @@ pub struct Manipulation {
     pub thresholds: [f64; 4],
 }
 
-/// Texts of a manipulation as unit vectors in the space of the tokens.
+/// TextVectors of a manipulation as unit vectors in the space of the tokens.
 #[derive(Debug)]
-pub(super) struct Texts {
+pub(super) struct TextVectors {
     /// The vector of [`Manipulation::target`].
     pub target: Tensor,
     /// The vector of [`Manipulation::anchor`].
@@ -139,7 +139,7 @@ impl Manipulation {
     ///
     /// # Errors
     /// [`Error::Torch`](crate::Error::Torch) for vectors of another width.
-    pub(super) fn local(&self, tokens: &Tensor, texts: &Texts) -> Result<Tensor> {
+    pub(super) fn local(&self, tokens: &Tensor, texts: &TextVectors) -> Result<Tensor> {
         let count = tokens.size3()?.1;
         let (whole, patches) = (tokens.f_narrow(1, 0, 1)?, tokens.f_narrow(1, 1, count - 1)?);
         let has = |of: &Tensor, text: &Tensor| -> Result<Tensor> { Ok(of.f_matmul(text)?.f_unsqueeze(-1)?) };
@@ -169,10 +169,10 @@ impl Manipulation {
     ///
     /// # Errors
     /// [`Error::Torch`](crate::Error::Torch) for vectors of another width.
-    pub(super) fn global(&self, tokens: &Tensor, texts: &Texts) -> Result<Tensor> {
+    pub(super) fn global(&self, tokens: &Tensor, texts: &TextVectors) -> Result<Tensor> {
         let has =
             |of: &Tensor, text: &Tensor| -> Result<Tensor> { Ok(of.f_matmul(text)?.f_unsqueeze(-1)?.f_mul(text)?) };
-        let Texts { target, anchor, .. } = texts;
+        let TextVectors { target, anchor, .. } = texts;
         Ok(match anchor {
             Some(anchor) if !self.enhance => tokens.f_add(&target.f_sub(anchor)?.f_mul_scalar(self.scale)?)?,
             Some(anchor) => tokens.f_sub(&has(tokens, anchor)?)?.f_add(&target.f_mul_scalar(self.scale)?)?,

@@ -25,7 +25,7 @@ use crate::guidance::{Guidance, Picture, Plan, Report, Setup, WITHOUT_SKETCH};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
-use crate::reference::ReferenceFeatures;
+use crate::reference::{ReferenceFeatures, SketchColorizer, SketchFeatures};
 use crate::size::Size;
 use crate::step::Step;
 use crate::window::Window;
@@ -92,9 +92,9 @@ pub struct Colorize {
 struct Coloring {
     read: Read,
     /// Features of the sketch.
-    features: Vec<Tensor>,
+    features: SketchFeatures,
     /// Features of a blank sheet.
-    blank: Vec<Tensor>,
+    blank: SketchFeatures,
     /// Steps without the reference.
     off: Vec<Range<usize>>,
     /// True if at least one step reads the reference.
@@ -112,7 +112,7 @@ struct Coloring {
 struct Injected {
     hook: Injecting,
     /// Features of the reference's own lines.
-    features: Vec<Tensor>,
+    features: SketchFeatures,
     /// Latent of the reference, [1, 4, h, w]; `noise` has the same shape and is added to the latent.
     latent: Tensor,
     noise: Tensor,
@@ -190,8 +190,7 @@ impl Colorize {
         let picture = reference.resize(size, Filter::Bicubic)?.to_tensor(setup.device)?;
         let latent = setup.codec.encode(&picture)?.f_to_device(setup.device)?;
         let noise = Noise::seeded(NOISE_SEED).draw(&latent.size())?.f_to_device(setup.device)?;
-        let lines = setup.codec.sketch(&picture.f_neg()?)?;
-        let lines = lines.iter().map(|x| Ok(x.f_mul_scalar(injection.sketch)?)).collect::<Result<_>>()?;
+        let lines = <dyn SketchColorizer>::of(setup.codec)?.sketch(&picture.f_neg()?)?.scale(injection.sketch)?;
         let with = setup.add_alone("injected reference", "", empty.share())?;
         let also = || setup.add_alone("injected reference without tokens", "", empty.share());
         let without = (injection.reference < 1.0).then(also).transpose()?;
@@ -232,12 +231,10 @@ impl Guidance for Colorize {
         let (grid, cell) = (setup.grid, setup.codec.cell());
         let size = Size::new((grid.w * cell) as u32, (grid.h * cell) as u32);
         let sketch = preparation::sketch(&self.sketch, options.ink, size)?;
-        let strong = |features: Vec<Tensor>| -> Result<Vec<Tensor>> {
-            features.iter().map(|x| Ok(x.f_mul_scalar(options.sketch_strength)?)).collect()
-        };
-        let features = strong(setup.codec.sketch(&sketch)?)?;
-        let blank = strong(setup.codec.sketch(&Tensor::f_full_like(&sketch, -1.0)?)?)?;
-        let empty = setup.codec.text_pair("", "")?;
+        let colorizer = <dyn SketchColorizer>::of(setup.codec)?;
+        let features = colorizer.sketch(&sketch)?.scale(options.sketch_strength)?;
+        let blank = colorizer.sketch(&Tensor::f_full_like(&sketch, -1.0)?)?.scale(options.sketch_strength)?;
+        let empty = setup.codec.text("".into())?;
         let without = || Read { tokens: empty.context.shallow_clone(), pictures: Vec::new() };
         let looked = self.looked.take().map(Ok);
         let mut read = looked.or_else(|| self.read(setup.codec).transpose()).transpose()?.unwrap_or_else(without);
@@ -282,12 +279,13 @@ impl Guidance for Colorize {
             _ if branch.role == WITHOUT_SKETCH => (&run.blank, true),
             _ => (&run.features, branch.like == Branch::Cond),
         };
-        let share = |features: &[Tensor]| features.iter().map(Tensor::shallow_clone).collect();
         let zeros = run.read.tokens.f_zeros_like()?;
         conditioning.during(0..usize::MAX, |part| {
             part.context = if reads { run.read.tokens.shallow_clone() } else { zeros.shallow_clone() };
-            part.features = share(features);
-            part.reference = run.features_up.as_ref().map(ReferenceFeatures::share);
+            part.extras.set(features.share());
+            if let Some(features) = &run.features_up {
+                part.extras.set(features.share());
+            }
             Ok(())
         })?;
         for steps in &run.off {

@@ -1,13 +1,13 @@
 //! Reading of a reference as tokens, which words can change.
 
 use super::manipulation::Manipulation;
-use super::manipulation::{Texts, levels};
+use super::manipulation::{TextVectors, levels};
 use super::preparation;
 use crate::conditioning::Codec;
 use crate::error::{Error, Result};
 use crate::raster::Raster;
 use crate::size::Size;
-use crate::vision::{ClipRange, Crop, View};
+use crate::vision::{ClipRange, Crop, View, VisionEncoder};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
@@ -43,12 +43,13 @@ impl Reading<'_> {
         }
         let reference = preparation::padded(reference, self.padding);
         let view = View { crop: Crop::StretchAligned, range: ClipRange::Unit };
-        let mut tokens = codec.vision(&reference, view)?.tokens;
+        let encoder = <dyn VisionEncoder>::of(codec)?;
+        let mut tokens = encoder.vision(&reference, view)?.tokens;
         let mut pictures = Vec::new();
         if self.manipulations.iter().any(|manipulation| manipulation.scale > 0.0) {
             for manipulation in self.manipulations {
-                let encode = |text: &String| codec.text_vector(text);
-                let texts = Texts {
+                let encode = |text: &String| encoder.text_vector(text);
+                let texts = TextVectors {
                     target: encode(&manipulation.target)?,
                     anchor: manipulation.anchor.as_ref().map(encode).transpose()?,
                     control: manipulation.control.as_ref().map(encode).transpose()?,
@@ -88,7 +89,8 @@ pub(super) fn pieces(text: &str) -> Vec<Range<usize>> {
 /// Returns for each name the patches of a reference that, of all names, resemble this name most. A name without such
 /// patches gets the one patch that resembles it most. `tokens` is [1, patches, width].
 pub(super) fn shown(tokens: &Tensor, names: &[&str], codec: &dyn Codec) -> Result<Vec<Vec<i64>>> {
-    let vectors = names.iter().map(|name| codec.text_vector(name)).collect::<Result<Vec<_>>>()?;
+    let encoder = <dyn VisionEncoder>::of(codec)?;
+    let vectors = names.iter().map(|name| encoder.text_vector(name)).collect::<Result<Vec<_>>>()?;
     let vectors = Tensor::f_stack(&vectors, 0)?; // [names, width]
     let patches = tokens.f_select(0, 0)?;
     let lengths = patches.f_square()?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?.f_sqrt()?;

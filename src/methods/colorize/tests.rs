@@ -6,13 +6,13 @@
 #[path = "../../../tests/all/closed_form.rs"]
 mod closed_form;
 
-use super::manipulation::{Texts, levels, local_weights};
+use super::manipulation::{TextVectors, levels, local_weights};
 use super::preparation::size_ratios;
 use super::{Colorize, FigureAndGround, Injection, Ink, Manipulation, ReferenceScales};
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::{Branch, BranchInfo};
 use crate::color::Rgb;
-use crate::conditioning::{Codec, Conditioning};
+use crate::conditioning::{Codec, Conditioning, Offer, Texts};
 use crate::diffusion::solver::Euler;
 use crate::diffusion::{
     Denoiser, Input, Noise, Prediction, Predictions, Schedule, Spacing, SpacingOptions, TrainingSchedule,
@@ -28,11 +28,11 @@ use crate::nn::{
 use crate::pipeline::Pipeline;
 use crate::prompt::Prompt;
 use crate::raster::Raster;
-use crate::reference::{Feature, ReferenceFeatures};
+use crate::reference::{Feature, ReferenceFeatures, SketchColorizer, SketchFeatures};
 use crate::sampler::{Batching, Sampler, Start};
 use crate::size::Size;
 use crate::step::{Grid, Step};
-use crate::vision::{View, Vision};
+use crate::vision::{View, Vision, VisionEncoder};
 use crate::weights::{ModelFamily, SingleFile, Source, Tensors, Weights};
 use crate::window::Window;
 use closed_form::{shape, summed, tensors, wave};
@@ -180,11 +180,13 @@ impl Denoiser for Upstream {
         let count = inputs.len() as i64;
         let context = inputs.iter().map(|input| &input.conditioning.context).collect::<Vec<_>>();
         let level = |i: usize| {
-            let each = inputs.iter().map(|input| input.conditioning.features[i].shallow_clone()).collect::<Vec<_>>();
-            Tensor::cat(&each, 0)
+            let each = inputs
+                .iter()
+                .map(|input| input.conditioning.extras.get::<SketchFeatures>().unwrap().0[i].shallow_clone());
+            Tensor::cat(&each.collect::<Vec<_>>(), 0)
         };
         let features = (0..5).map(level).collect();
-        let mut reference = inputs[0].conditioning.reference.as_ref().map(ReferenceFeatures::share);
+        let mut reference = inputs[0].conditioning.extras.get::<ReferenceFeatures>().map(ReferenceFeatures::share);
         if let Some((_, threshold)) = reference.as_mut().and_then(|reference| reference.figure.as_mut()) {
             *threshold = models()["v2"]["inputs"]["threshold"].as_f64().unwrap();
         }
@@ -207,11 +209,11 @@ impl Denoiser for Upstream {
 }
 
 impl Codec for Upstream {
-    fn prompt(&self, text: &str) -> Result<Prompt> {
-        Ok(Prompt::new(text, Vec::new(), 0))
+    fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
+        Ok(Prompt::new(texts.first, Vec::new(), 0))
     }
 
-    fn text(&self, _: &str) -> Result<Conditioning> {
+    fn text(&self, _: Texts<'_>) -> Result<Conditioning> {
         Ok(Conditioning::new(Tensor::zeros([1, 1, 48], (Kind::Float, Device::Cpu))))
     }
 
@@ -220,18 +222,17 @@ impl Codec for Upstream {
         Ok(wave(&[1, 4, 16, 16], 12, None))
     }
 
-    /// Features of the generator's latents, size and tokens, which replace the arguments.
-    fn reference_features(&self, of: Feature, _: &Tensor, _: &Tensor, ratios: [f64; 2]) -> Result<Vec<Tensor>> {
-        assert_eq!(ratios, [(64.0 + 128.0) / 128.0; 2], "a reference of 64 pixels for a picture of 128");
-        let (encoder, stream) = if of == Feature::Background { (&self.background, 8) } else { (&self.style, 9) };
-        let Some(encoder) = encoder else { return Ok(Vec::new()) };
-        encoder.forward(&wave(&[1, 4, 16, 16], stream, None), &wave(&[1, 512], 7, None), &self.tokens)
-    }
-
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         Ok(latent.narrow(1, 0, 3))
     }
 
+    fn offer<'a>(&'a self, offer: &mut Offer<'a>) {
+        offer.give::<_, dyn VisionEncoder>(self, |model| model);
+        offer.give::<_, dyn SketchColorizer>(self, |model| model);
+    }
+}
+
+impl VisionEncoder for Upstream {
     /// Tokens of the reference, or of its background for a picture with white pixels.
     fn vision(&self, picture: &Raster, _: View) -> Result<Vision> {
         let whole = Tensor::ones([1, 1, 48], (Kind::Float, Device::Cpu));
@@ -244,23 +245,30 @@ impl Codec for Upstream {
         };
         Ok(Vision::new(Tensor::cat(&[&whole, &tokens], 1), 0..48))
     }
+}
+
+impl SketchColorizer for Upstream {
+    /// Features of the generator's latents, size and tokens, which replace the arguments.
+    fn features(&self, of: Feature, _: &Tensor, _: &Tensor, ratios: [f64; 2]) -> Result<Vec<Tensor>> {
+        assert_eq!(ratios, [(64.0 + 128.0) / 128.0; 2], "a reference of 64 pixels for a picture of 128");
+        let (encoder, stream) = if of == Feature::Background { (&self.background, 8) } else { (&self.style, 9) };
+        let Some(encoder) = encoder else { return Ok(Vec::new()) };
+        encoder.forward(&wave(&[1, 4, 16, 16], stream, None), &wave(&[1, 512], 7, None), &self.tokens)
+    }
 
     /// Features of the generator's sketch, or of the negative of its reference for a colored sketch.
     ///
     /// The generator's pictures do not consist of bytes, so they replace the argument. A blank sheet is encoded
     /// as it is.
-    fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
+    fn sketch(&self, sketch: &Tensor) -> Result<SketchFeatures> {
         assert_eq!(sketch.size(), [1, 3, 128, 128]);
         let blank = sketch.max().double_value(&[]) <= -1.0;
         let colored = sketch.abs().min().double_value(&[]) < 0.9; // a sketch is black and white
         if colored {
-            return self.encoder.forward(&-wave(&[1, 3, 128, 128], 13, Some((-1.0, 1.0))));
+            return self.encoder.forward(&-wave(&[1, 3, 128, 128], 13, Some((-1.0, 1.0)))).map(SketchFeatures);
         }
-        self.encoder.forward(&if blank {
-            sketch.shallow_clone()
-        } else {
-            wave(&[1, 3, 128, 128], 1, Some((-1.0, 1.0)))
-        })
+        let shown = if blank { sketch.shallow_clone() } else { wave(&[1, 3, 128, 128], 1, Some((-1.0, 1.0))) };
+        self.encoder.forward(&shown).map(SketchFeatures)
     }
 }
 
@@ -291,7 +299,7 @@ fn published_layout_is_loaded_as_a_colorizer() -> Result<()> {
     assert!(!model.notes().iter().any(|note| note.text.contains("not used")), "{:?}", model.notes());
     assert_eq!(load("mult_eps.safetensors", &[])?.prediction(), Prediction::Epsilon);
     let (sketch, reference) = pictures();
-    let mut pipeline = Pipeline::builder().model(model).build()?;
+    let mut pipeline = Pipeline::new(model);
     let colors = Colorize::new(&sketch, &reference);
     let error = pipeline.request("").size((128, 128)).steps(1).guide(colors).run().unwrap_err().to_string();
     assert!(error.contains("the image encoder") && error.contains("laion/CLIP-ViT-H-14"), "{error}");
@@ -417,7 +425,7 @@ fn reference_tokens_equal_colorize_diffusion() -> Result<()> {
 fn background_and_style_equal_colorize_diffusion() -> Result<()> {
     let (golden, model) = (&models()["v2"], Upstream::of("v2")?);
     for (of, name) in [(Feature::Background, "bg_hints"), (Feature::Style, "style_hints")] {
-        let features = model.reference_features(of, &Tensor::new(), &Tensor::new(), [1.5, 1.5])?;
+        let features = model.features(of, &Tensor::new(), &Tensor::new(), [1.5, 1.5])?;
         let want = golden[name].as_array().unwrap();
         assert_eq!(features.len(), want.len());
         features.iter().zip(want).for_each(|(got, want)| summed(got, want));
@@ -503,6 +511,7 @@ fn dual_cfg_equals_colorize_diffusion() -> Result<()> {
         like: if branch == Branch::Uncond { branch } else { Branch::Cond },
         role: if branch == Branch::Extra(3) { "without the sketch" } else { "" },
         prompt: String::new(),
+        second_prompt: None,
         shared: true,
     };
     let (step, conditioning) = (Step::new(0, 1, 1.0, 0.0, 500.0), Conditioning::new(Tensor::from(0.0)));
@@ -563,7 +572,7 @@ fn token_manipulation_equals_colorize_diffusion() -> Result<()> {
                 .map_or([0.5, 0.55, 0.65, 0.95], |_| thresholds(&case["thresholds"])),
         };
         let target = vector(&case["target"]).unwrap();
-        (manipulation, Texts { target, anchor: vector(&case["anchor"]), control: vector(&case["control"]) })
+        (manipulation, TextVectors { target, anchor: vector(&case["anchor"]), control: vector(&case["control"]) })
     };
     let tokens = tensor(&golden["tokens"]);
     for case in golden["local"].as_array().unwrap() {
@@ -630,12 +639,12 @@ impl Denoiser for Sketched {
 }
 
 impl Codec for Sketched {
-    fn prompt(&self, text: &str) -> Result<Prompt> {
-        self.1.prompt(text)
+    fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
+        self.1.prompt(texts)
     }
 
-    fn text(&self, text: &str) -> Result<Conditioning> {
-        self.1.text(text)
+    fn text(&self, texts: Texts<'_>) -> Result<Conditioning> {
+        self.1.text(texts)
     }
 
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
@@ -646,9 +655,15 @@ impl Codec for Sketched {
         self.1.decode(latent)
     }
 
-    fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
+    fn offer<'a>(&'a self, offer: &mut Offer<'a>) {
+        offer.give::<_, dyn SketchColorizer>(self, |model| model);
+    }
+}
+
+impl SketchColorizer for Sketched {
+    fn sketch(&self, sketch: &Tensor) -> Result<SketchFeatures> {
         self.0.borrow_mut().get_or_insert(sketch.shallow_clone());
-        Ok(vec![Tensor::zeros([1, 64, 1, 1], (Kind::Float, Device::Cpu))])
+        Ok(SketchFeatures(vec![Tensor::zeros([1, 64, 1, 1], (Kind::Float, Device::Cpu))]))
     }
 }
 

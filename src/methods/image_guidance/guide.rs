@@ -1,11 +1,11 @@
 //! The guide of a prompt, and its tokens.
 
 use super::tween::batch;
-use crate::conditioning::Codec;
 use crate::error::{Error, Result};
+use crate::guidance::Setup;
 use crate::raster::Raster;
 use crate::size::Size;
-use crate::vision::{View, Vision};
+use crate::vision::{View, Vision, VisionEncoder};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::Tensor;
@@ -42,18 +42,20 @@ impl Guide {
         }
     }
 
-    /// Encodes the guide's tokens for a run of `images` images.
-    pub(super) fn encode(&self, codec: &dyn Codec, view: View, images: i64) -> Result<Encoded> {
+    /// Encodes the guide's tokens for a run.
+    pub(super) fn encode(&self, setup: &Setup<'_>, view: View) -> Result<Encoded> {
         let all = |tokens| Encoded { tokens, columns: None, projection: None };
         Ok(match self {
             Self::Picture(picture) => {
-                let Vision { tokens, columns, text_projection } = codec.vision(picture, view)?;
+                let Vision { tokens, columns, text_projection } =
+                    <dyn VisionEncoder>::of(setup.codec)?.vision(picture, view)?;
                 Encoded { tokens, columns: Some(columns), projection: text_projection }
             }
-            Self::Text(text) => all(codec.text(text)?.context),
+            Self::Text(text) => all(setup.text(text)?.context),
             Self::Tokens(tokens) => {
                 let rows = batch("guide tokens", tokens)?;
                 let n = rows.size3()?.0;
+                let images = setup.images;
                 if n != 1 && n != images {
                     let expected = format!("1 row for all images, or {images} rows, one for each image");
                     return Err(Error::Shape { what: "guide tokens", got: tokens.size(), expected });

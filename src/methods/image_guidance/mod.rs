@@ -345,17 +345,17 @@ impl Guidance for ImageGuidance {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.run = None;
         self.needs_prompt(setup.prompt.text())?;
-        let mut encoded = self.guide.encode(setup.codec, self.view, setup.images)?;
+        let mut encoded = self.guide.encode(setup, self.view)?;
         if !self.patches && matches!(self.guide, Guide::Picture(_)) {
             encoded.tokens = encoded.tokens.f_narrow(1, 0, 1)?;
         }
-        let empty = setup.codec.text_pair("", "")?;
+        let empty = setup.codec.text("".into())?;
         let inside: Vec<usize> =
             setup.schedule.steps().filter(|step| self.window.contains(step)).map(|step| step.index).collect();
         let steps = inside.first().zip(inside.last()).map_or(0..0, |(&first, &last)| first..last + 1);
         let pooled = match &self.guide {
             _ if self.pooled == 0.0 => None,
-            Guide::Text(text) => setup.codec.text(text)?.pooled,
+            Guide::Text(text) => setup.text(text)?.pooled,
             Guide::Picture(_) => Some(encoded.tokens.f_select(1, 0)?),
             Guide::Tokens(_) => {
                 let first = encoded.tokens.f_select(1, 0)?;
@@ -374,12 +374,12 @@ impl Guidance for ImageGuidance {
             None => None,
             Some((text, accept)) => {
                 // Both text encoders read the concept, even if the second prompt differs.
-                let context = setup.codec.text_pair(text, text)?.context.f_select(0, 0)?;
+                let context = setup.codec.text(text.into())?.context.f_select(0, 0)?;
                 let tokens = match &encoded.columns {
                     Some(columns) => context.f_narrow(1, columns.start, columns.end - columns.start)?,
                     None => context,
                 };
-                let spans = |text: &str| Ok::<_, Error>(setup.codec.prompt_pair(text, text)?.content());
+                let spans = |text: &str| Ok::<_, Error>(setup.codec.prompt(text.into())?.content());
                 let words = if self.concept_padding { None } else { Some(spans(text)?) };
                 Some(Concepts { tokens, words, prompt: None, accept: *accept })
             }
@@ -401,7 +401,7 @@ impl Guidance for ImageGuidance {
         // A branch that derives from neither prompt has a prompt of its own, which another guidance method set.
         let guided = branch.like == Branch::Cond || self.on_negative && branch.like == Branch::Uncond;
         let Some(run) = self.run.as_mut().filter(|_| guided) else { return Ok(()) };
-        let prompt = codec.prompt(&branch.prompt)?;
+        let prompt = codec.prompt(branch.into())?;
         if let Some(concepts) = &mut run.concepts {
             concepts.prompt = (!self.concept_padding).then(|| prompt.content());
         }

@@ -308,7 +308,7 @@ impl Guidance for PaintWithWords {
         if branch.branch == Branch::Cond || !(against || branch.like == Branch::Cond) {
             return Ok(());
         }
-        let prompt = codec.prompt(&branch.prompt)?;
+        let prompt = codec.prompt(branch.into())?;
         let mut placed = vec![Placed::default(); self.canvas.areas.len()];
         for (index, (area, placed)) in self.canvas.areas.iter().zip(&mut placed).enumerate() {
             let wanted = if against { area.negative || self.canvas.options.on_uncond > 0.0 } else { !area.negative };
@@ -379,7 +379,7 @@ impl Guidance for PaintWithWords {
     }
 
     fn recipe(&self) -> Result<Recipe> {
-        self.written()
+        self.to_recipe()
     }
 
     fn name(&self) -> &'static str {

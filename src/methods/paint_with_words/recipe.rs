@@ -33,7 +33,7 @@ struct Read {
 
 impl PaintWithWords {
     /// Returns the recipe of the painting.
-    pub(super) fn written(&self) -> Result<Recipe> {
+    pub(super) fn to_recipe(&self) -> Result<Recipe> {
         let written = Written {
             maps: self.canvas.maps.iter().map(|(map, _)| map).collect(),
             areas: &self.canvas.areas,
@@ -46,7 +46,7 @@ impl PaintWithWords {
     }
 
     /// Creates the painting of a recipe.
-    pub(crate) fn repeated(recipe: &Recipe) -> Result<Self> {
+    pub(crate) fn from_recipe(recipe: &Recipe) -> Result<Self> {
         let read: Read = recipe.read()?;
         let mut paint = Self::each(&read.maps);
         paint.canvas.areas = read.areas;

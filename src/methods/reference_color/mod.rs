@@ -276,7 +276,7 @@ impl Guidance for ReferenceColor {
         }
         self.looks().try_for_each(|look| look.begin(setup))?;
         let (description, conditioning) = match &self.described {
-            Some(own) => (own.clone(), setup.codec.text_pair(own, own)?),
+            Some(own) => (own.clone(), setup.codec.text(own.into())?),
             None => setup.conditioned(Branch::Cond)?,
         };
         let branch = setup.add_alone("reference", &description, conditioning)?;

@@ -148,6 +148,7 @@ impl UNet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diffusion::Noise;
     use crate::error::Error;
     use crate::nn::PerLevel;
     use tch::{Device, Kind};
@@ -203,30 +204,35 @@ mod tests {
         Ok(())
     }
 
+    /// Draws numbers that are the same in every run of the tests.
+    fn draw(shape: &[i64]) -> Tensor {
+        Noise::seeded(2).draw(shape).unwrap()
+    }
+
     #[test]
     fn samples_repeat_for_additional_contexts() -> Result<()> {
         let unet = UNet::new(&Weights::random(1, Kind::Float, Device::Cpu), &tiny())?;
-        let contexts = Tensor::randn([6, 7, 12], CPU);
+        let contexts = draw(&[6, 7, 12]);
         let predicted =
             |samples: &Tensor, time: &Tensor| unet.forward(samples, time, &contexts, None, &mut Tap::none());
         let time = Tensor::from(7.5);
         for rows in [1, 2, 3] {
-            let samples = Tensor::randn([rows, 4, 9, 7], CPU);
+            let samples = draw(&[rows, 4, 9, 7]);
             let (few, all) = (predicted(&samples, &time)?, predicted(&samples.repeat([6 / rows, 1, 1, 1]), &time)?);
             let apart = (&few - &all).abs().max().double_value(&[]);
             assert!(few.size() == [6, 4, 9, 7] && apart < 1e-5, "{rows} rows: {apart}");
         }
         // Residuals of ControlNets have all rows.
-        let samples = Tensor::randn([2, 4, 8, 8], CPU);
+        let samples = draw(&[2, 4, 8, 8]);
         let residuals = |rows: i64| {
-            let cells = |(channels, side): (i64, i64)| Tensor::randn([rows, channels, side, side], CPU);
+            let cells = |(channels, side): (i64, i64)| draw(&[rows, channels, side, side]);
             Residuals { skips: [(8, 8), (8, 8), (8, 4), (16, 4)].map(cells).into(), mid: cells((16, 4)) }
         };
         let added = AddedConditions { residuals: Some(residuals(6)), ..AddedConditions::default() };
         let controlled = |samples: &Tensor| unet.forward(samples, &time, &contexts, Some(&added), &mut Tap::none());
         let apart = (controlled(&samples)? - controlled(&samples.repeat([3, 1, 1, 1]))?).abs().max().double_value(&[]);
         assert!(apart < 1e-5, "with residuals: {apart}");
-        let samples = Tensor::randn([2, 4, 9, 7], CPU);
+        let samples = draw(&[2, 4, 9, 7]);
         let error = predicted(&samples, &Tensor::from_slice(&[7.5f32, 8.0])).unwrap_err().to_string();
         assert!(error.contains("sample has shape [2, 4, 9, 7]; expected 6 rows"), "{error}");
         Ok(())

@@ -118,7 +118,7 @@ impl PackageDaam {
     /// text encoder does not read.
     pub fn word(&self, word: &str, codec: &dyn Codec) -> Result<HeatMap> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("PackageDaam"))?;
-        let (prompt, wanted) = (pieces(&run.prompt), pieces(&codec.prompt(word)?));
+        let (prompt, wanted) = (pieces(&run.prompt), pieces(&codec.prompt(word.into())?));
         let places = prompt.windows(wanted.len().max(1)).enumerate().filter(|(_, window)| *window == wanted.as_slice());
         let rows: Vec<i64> =
             places.flat_map(|(start, window)| (0..window.len()).map(move |i| (start + i + 1) as i64)).collect();

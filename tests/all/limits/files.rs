@@ -158,7 +158,7 @@ fn weights_in_memory_do_not_change_with_their_file() -> Result<()> {
             read_safetensors(&path)?.into_iter().map(|(name, x)| (name, x.to_kind(tch::Kind::Float))).collect();
         write_safetensors(&tensors, &path)?;
         let model = Model::load_with(&Source::dir(folder), options)?;
-        let mut pipeline = Pipeline::builder().model(model).build()?;
+        let mut pipeline = Pipeline::new(model);
         let mut paint = || -> Result<Vec<u8>> {
             Ok(pipeline.request("1girl, eyes").seed(1).steps(2).run()?.image(0)?.bytes().to_vec())
         };

@@ -136,8 +136,8 @@ struct Inject {
 impl Guidance for Inject {
     fn begin(&mut self, setup: &mut Setup) -> Result<()> {
         let text = "a reference picture";
-        self.branch = Some(setup.add("reference", Branch::Cond, text, setup.codec.text(text)?)?);
-        let again = setup.add("reference", Branch::Cond, text, setup.codec.text(text)?)?;
+        self.branch = Some(setup.add("reference", Branch::Cond, text, setup.text(text)?)?);
+        let again = setup.add("reference", Branch::Cond, text, setup.text(text)?)?;
         assert_eq!(Some(again), self.branch, "the same branch is added once");
         Ok(())
     }

@@ -227,8 +227,7 @@ fn methods(file: &str, of_trait: &str, implementations: bool) -> Vec<BTreeSet<St
 fn wrappers_have_every_method_of_their_trait() {
     // A pair has no name of its own, so it keeps the trait's default of `name`.
     let wrappers = [
-        ("src/conditioning.rs", "Codec", "src/sampler/paired.rs", None),
-        ("src/conditioning.rs", "Codec", "src/model/controlled.rs", None),
+        ("src/conditioning/codec.rs", "Codec", "src/model/controlled.rs", None),
         ("src/diffusion/denoiser.rs", "Denoiser", "src/model/controlled.rs", None),
         ("src/diffusion/solver/mod.rs", "Solver", "src/diffusion/solver/mod.rs", None),
         ("src/guidance/mod.rs", "Guidance", "src/guidance/pair.rs", Some("name")),

@@ -16,7 +16,7 @@ use tch::Tensor;
 #[test]
 fn repeated_phrase_is_found_at_every_place() -> Result<()> {
     let model = ToyModel::new(3)?;
-    let spans = model.prompt("gold eyes and gold hair")?.find("gold")?;
+    let spans = model.prompt("gold eyes and gold hair".into())?.find("gold")?;
     assert_eq!(spans, [TokenSpan { start: 1, end: 2 }, TokenSpan { start: 4, end: 5 }]);
     Ok(())
 }

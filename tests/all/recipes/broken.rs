@@ -40,8 +40,8 @@ fn broken_recipe_error_names_the_problem() -> Result<()> {
     let unknown = changed("/solver", serde_json::json!({ "name": "Mine" }));
     let request = Request::from_png(&mut pipeline, folder.told(&[("impasto", &unknown)]))?;
     let notes = told(&request.notes()?);
-    assert!(notes.starts_with("Mine, which is no solver of this crate, cannot be stored in a recipe"), "{notes}");
-    assert!(notes.contains("add your own with `Request::guide`, `Request::solver`"), "{notes}");
+    assert!(notes.starts_with("Mine, which is no solver in the registry, cannot be stored in a recipe"), "{notes}");
+    assert!(notes.contains("add its reader to `Pipeline::registry_mut`"), "{notes}");
     drop(request);
     let error = Request::from_png(&mut pipeline, folder.told(&[])).map(drop).expect_err("silent").to_string();
     assert!(error.contains("the file has no recipe"), "{error}");

@@ -15,23 +15,19 @@ use impasto::methods::{
     ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
 };
 use impasto::pipeline::Pipeline;
-use impasto::saliency::{Accumulate, Daam, Differential, Reference, Spread};
+use impasto::recipe::Registry;
+use impasto::saliency::{Accumulate, Daam, Differential, Reference, Saliency, Spread};
 use impasto::vision::{Crop, View};
 use impasto::{Raster, Result, Rgb, Source, Window};
 use ndarray::Array2;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::path::Path;
 
-/// Names of the types in both registries, as test names spell them: `ColorForce` is `color_force`.
+/// Names of the registered guidance methods and saliencies, as test names spell them: `ColorForce` is `color_force`.
 fn registered() -> BTreeSet<String> {
-    let registries = ["methods", "saliency"].map(|folder| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder).join("registry.rs");
-        std::fs::read_to_string(path).expect("a registry")
-    });
-    let registries = registries.concat();
-    let rows = registries.lines().filter_map(|line| line.trim_start().strip_prefix("(\""));
-    rows.filter_map(|row| Some(snake_case(row.split_once('"')?.0))).collect()
+    let registry = Registry::default();
+    let names = registry.names::<dyn Guidance>().into_iter().chain(registry.names::<dyn Saliency>());
+    names.filter(|name| *name != "Sum").map(snake_case).collect()
 }
 
 fn snake_case(name: &str) -> String {
@@ -95,7 +91,7 @@ fn spread_among_a_list_of_regions_is_read() -> Result<()> {
     {
         let mut read = recipe.clone();
         read.settings["rivals"] = rivals.clone();
-        let written = read.guidance()?.recipe()?.settings;
+        let written = Registry::default().make::<dyn Guidance>(read)?.recipe()?.settings;
         assert_eq!(written.get("rivals"), want.then_some(&rivals));
     }
     Ok(())

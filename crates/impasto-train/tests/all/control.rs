@@ -79,7 +79,7 @@ fn painted(weights: Option<Tensors>, guidance_scale: f64) -> Result<Raster> {
     let (drawing, config) = (drawing()?, config()?);
     let net = weights.map(|weights| ControlNet::new(&Weights::new("net", weights, Kind::Float, Device::Cpu), &config));
     let net = net.transpose()?;
-    let mut pipeline = Pipeline::builder().model(model()?).build()?;
+    let mut pipeline = Pipeline::new(model()?);
     let mut request =
         pipeline.request("1girl, hair").size((SIDE, SIDE)).steps(3).seed(2).guidance_scale(guidance_scale);
     if let Some(net) = &net {

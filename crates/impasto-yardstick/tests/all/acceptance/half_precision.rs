@@ -37,7 +37,7 @@ fn hooks_and_forces_work_in_half_precision() -> Result<()> {
         }
     }
     let mut pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
-    let context = pipeline.model().text("a red boat")?.context;
+    let context = pipeline.model().text("a red boat".into())?.context;
     let (mut force, mut look) = (ColorForce::published("eyes", GOLD).color_var(15.0), Daam::of("eyes"));
     let request = pipeline.request(PORTRAIT).seed(7).steps(10).guide(&mut force).guide(&mut look).hook(Mixed(context));
     let _ = request.run()?;
@@ -58,7 +58,7 @@ fn bf16_gives_the_same_picture_and_exact_colors() -> Result<()> {
         let step = Step::new(0, 1, 3.0, 0.0, 600.0);
         let noise = |pipeline: &Pipeline| -> Result<Tensor> {
             let _no_grad = tch::no_grad_guard();
-            let words = pipeline.model().text(PORTRAIT)?;
+            let words = pipeline.model().text(PORTRAIT.into())?;
             let inputs = [Input::new(Branch::Cond, &x, &words)];
             pipeline.model().denoise(&step, &inputs, &mut Tap::none())?.eps(Branch::Cond)
         };

@@ -4,7 +4,7 @@ use super::judge::Judge;
 use impasto::methods::ImageGuidance;
 use impasto::methods::image_guidance::{GuidanceParams, Mapping, Space};
 use impasto::raster::Filter;
-use impasto::vision::View;
+use impasto::vision::{View, VisionEncoder};
 use impasto::{Codec, Lab, Model, Pipeline, Raster, Result, Rgb};
 use tch::{Kind, Tensor};
 
@@ -156,9 +156,9 @@ fn cosines_of_the_spaces() -> Result<()> {
     for (_, _, of) in [PORTRAIT, SCENE] {
         let picture = pipeline.request(of).seed(100).run()?.image(0)?.clone();
         let (model, view) = (pipeline.model(), View::default());
-        let (vision, text) = (model.vision(&picture, view)?, model.text(of)?.context.get(0));
+        let (vision, text) = (model.vision(&picture, view)?, model.text(of.into())?.context.get(0));
         let projection = vision.text_projection.expect("the embedded model has it");
-        let last = model.prompt(of)?.content()[0].end; // the token after the last word
+        let last = model.prompt(of.into())?.content()[0].end; // the token after the last word
         let unit = |x: &Tensor| x / x.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
         for (space, text) in [("Hidden", text.shallow_clone()), ("Joint", text.matmul(&projection.tr()))] {
             let cosines = unit(&vision.tokens.get(0)).matmul(&unit(&text).tr());

@@ -1,0 +1,253 @@
+//! [`Control`]: a ControlNet with its hint.
+
+use crate::error::{Error, Result};
+use crate::hint::Drawing;
+use crate::nn::guess::Guess;
+use crate::nn::{ControlNet, ControlNetConfig};
+use crate::raster::{Filter, Raster};
+use crate::recipe::Recipe;
+use crate::size::Size;
+use crate::window::Window;
+use crate::wording::Remedy;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::fmt;
+use tch::{Device, Kind, Tensor};
+
+/// A ControlNet with its hint, scale and window. Setters cannot fail; [`Controlled::new`](super::Controlled::new)
+/// reports invalid values.
+///
+/// ```no_run
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::{Control, Pipeline, Raster, Source, Window};
+///
+/// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
+/// let canny = pipeline.model().controlnet(&Source::dir("sd-controlnet-canny"))?;
+/// let edges = Raster::open("edges.png")?; // white lines on black, as this ControlNet was trained on
+/// let control = Control::picture(&canny, &edges).scale(0.9).window(Window::progress(0.0..=0.8));
+/// let output = pipeline.request("a fox in a garden").size((512, 512)).control(control).run()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Control<'c> {
+    pub(super) net: &'c ControlNet,
+    hint: Hint<'c>,
+    pub(super) scale: f64,
+    pub(super) window: Window,
+    pub(super) guess: Option<Guess>,
+    straight: bool,
+}
+
+/// Formats the settings needed to use the control again.
+impl fmt::Display for Control<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scale, window, .. } = self;
+        write!(f, "a ControlNet with scale {scale} in the window {window}")
+    }
+}
+
+/// The hint of a ControlNet.
+#[derive(Clone, Debug)]
+enum Hint<'c> {
+    Tensor(&'c Tensor),
+    Picture(Cow<'c, Raster>),
+    Drawing(Cow<'c, Drawing>),
+}
+
+/// A control as stored in a file, without its net.
+#[derive(Serialize, Deserialize)]
+struct StoredControl<'c> {
+    hint: StoredHint<'c>,
+    scale: f64,
+    window: Window,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guess: Option<Guess>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    straight: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredHint<'c> {
+    Picture(Cow<'c, Raster>),
+    Drawing(Cow<'c, Drawing>),
+}
+
+impl<'c> Control<'c> {
+    /// Creates a control with a tensor as the hint, [1 or n, channels, H, W] of the picture's size, with values in
+    /// 0..=1 and as many channels as `net` reads. One row applies to every image; n rows give each image its own hint.
+    pub const fn new(net: &'c ControlNet, hint: &'c Tensor) -> Self {
+        Self::of(net, Hint::Tensor(hint))
+    }
+
+    /// Creates a control with a picture as the hint, for a `net` of three channels. A request resizes the picture; with
+    /// [`Controlled::new`](super::Controlled::new) the picture must have the output's size.
+    pub const fn picture(net: &'c ControlNet, picture: &'c Raster) -> Self {
+        Self::of(net, Hint::Picture(Cow::Borrowed(picture)))
+    }
+
+    /// Creates a control with lines and strokes of color as the hint, for a `net` of five channels. A request resizes
+    /// both to the picture's size.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::hint::{Drawing, Sketch, Strokes};
+    /// use impasto::{Control, Pipeline, Raster, Source};
+    ///
+    /// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
+    /// let coloring = pipeline.model().controlnet(&Source::dir("color-controlnet"))?;
+    /// let sketch = Sketch::of_line_art(&Raster::open("lines.png")?)?;
+    /// let drawing = Drawing { sketch, strokes: Strokes::open("strokes.png")? };
+    /// let control = Control::drawing(&coloring, &drawing);
+    /// let output = pipeline.request("a fox in a garden").size((512, 512)).control(control).run()?;
+    /// # Ok(()) }
+    /// ```
+    pub const fn drawing(net: &'c ControlNet, drawing: &'c Drawing) -> Self {
+        Self::of(net, Hint::Drawing(Cow::Borrowed(drawing)))
+    }
+
+    const fn of(net: &'c ControlNet, hint: Hint<'c>) -> Self {
+        let ControlNetConfig { conditioning_scale: scale, guess_mode: guess, .. } = *net.config();
+        Self { net, hint, scale, window: Window::WHOLE, guess, straight: false }
+    }
+
+    /// Sets the factor of all residuals that the net adds. Usual values are 0.5 to 1; 0 skips the net. The default is
+    /// the net's own ([`ControlNetConfig::conditioning_scale`]): 1, and 0.7 for the embedded net.
+    pub const fn scale(mut self, scale: f64) -> Self {
+        self.scale = scale;
+        self
+    }
+
+    /// Sets guess mode; `None` disables it. A net that averages its residuals
+    /// ([`ControlNetConfig::global_pool_conditions`]) always skips `Uncond`, and its residuals keep full weight. The
+    /// default is the net's own ([`ControlNetConfig::guess_mode`]): `None`, and [`Guess::Even`] for the embedded net.
+    /// In the other modes a prompt is hardly needed, and a guidance scale of 3 to 5 is usual.
+    pub fn guess(mut self, guess: impl Into<Option<Guess>>) -> Self {
+        self.guess = guess.into();
+        self
+    }
+
+    /// Limits the net to a window of the run; outside, the net is not evaluated. Default: the whole run.
+    pub const fn window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Passes the strokes of a [drawing](Self::drawing) with straight alpha, for a net that was trained with it. By
+    /// default, stroke colors are multiplied by alpha, as they are in blurred strokes.
+    pub const fn straight_alpha(mut self) -> Self {
+        self.straight = true;
+        self
+    }
+
+    /// Returns the hint as a picture for reports; `None` for a tensor.
+    pub(crate) fn shown(&self) -> Result<Option<Raster>> {
+        match &self.hint {
+            Hint::Tensor(_) => Ok(None),
+            Hint::Picture(picture) => Ok(Some(picture.clone().into_owned())),
+            Hint::Drawing(drawing) => drawing.raster().map(Some),
+        }
+    }
+
+    /// Returns scale, window and guess mode, for reports.
+    pub(crate) fn figures(&self) -> Value {
+        json!({ "scale": self.scale, "window": self.window, "guess": self.guess })
+    }
+
+    /// Returns a recipe that recreates the control for a given net.
+    ///
+    /// # Errors
+    /// [`Error::NotRepeatable`] for a hint that is a tensor.
+    pub(crate) fn to_recipe(&self) -> Result<Recipe> {
+        let hint = match &self.hint {
+            Hint::Tensor(_) => {
+                return Err(Error::NotRepeatable { what: format!("{self} and a tensor as its hint") });
+            }
+            Hint::Picture(picture) => StoredHint::Picture(Cow::Borrowed(picture.as_ref())),
+            Hint::Drawing(drawing) => StoredHint::Drawing(Cow::Borrowed(drawing.as_ref())),
+        };
+        Recipe::of(
+            "Control",
+            &StoredControl { hint, scale: self.scale, window: self.window, guess: self.guess, straight: self.straight },
+        )
+    }
+
+    /// Creates the control of a recipe, with `net`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the recipe is not that of a control.
+    pub(crate) fn from_recipe(net: &'c ControlNet, recipe: Recipe) -> Result<Self> {
+        let StoredControl { hint, scale, window, guess, straight } = recipe.into_read::<StoredControl<'static>>()?;
+        let hint = match hint {
+            StoredHint::Picture(picture) => Hint::Picture(picture),
+            StoredHint::Drawing(drawing) => Hint::Drawing(drawing),
+        };
+        Ok(Self { net, hint, scale, window, guess, straight })
+    }
+
+    /// Returns a note about pictures and drawings that are resized to `size`; `None` if there are none.
+    pub(crate) fn resized(&self, size: Size) -> Option<String> {
+        let own = match &self.hint {
+            Hint::Tensor(_) => return None,
+            Hint::Picture(picture) => vec![("picture", picture.size())],
+            Hint::Drawing(drawing) => {
+                vec![("sketch", drawing.sketch.size()), ("layer of strokes", drawing.strokes.layer().size())]
+            }
+        };
+        let other: Vec<String> = own
+            .into_iter()
+            .filter(|(_, own)| *own != size)
+            .map(|(what, own)| {
+                format!("the ControlNet's {what} of {own} pixels is resized to the picture's {size} pixels")
+            })
+            .collect();
+        (!other.is_empty()).then(|| other.join("; "))
+    }
+
+    /// Returns the hint as the network reads it, [1 or n, channels, H, W], after checking it. Pictures are resized to
+    /// `size` if given.
+    pub(super) fn hint(&self, size: Option<Size>) -> Result<Tensor> {
+        let hint = match (&self.hint, size) {
+            (Hint::Tensor(hint), _) => hint.shallow_clone(),
+            (Hint::Picture(picture), Some(size)) if picture.size() != size => {
+                light(&picture.resize(size, Filter::Lanczos)?)?
+            }
+            (Hint::Picture(picture), _) => light(picture)?,
+            (Hint::Drawing(drawing), size) => {
+                let size = size.unwrap_or(drawing.sketch.size());
+                if self.straight { drawing.straight_hint(size)? } else { drawing.hint(size)? }
+            }
+        };
+        let channels = self.net.config().conditioning_channels;
+        match (&self.hint, hint.size().as_slice()) {
+            (Hint::Picture(_), _) if channels != 3 => {
+                let expected = Remedy::TensorHint.after("3, for a picture as the hint");
+                return Err(Error::parameter("conditioning_channels", channels, expected));
+            }
+            (Hint::Drawing(_), _) if channels != 5 => {
+                let expected = Remedy::PictureHint.after("5, for lines and strokes of color");
+                return Err(Error::parameter("conditioning_channels", channels, expected));
+            }
+            (_, &[_, c, _, _]) if c == channels => {}
+            (_, got) => {
+                let expected = format!("[1 or n, {channels}, height, width] for n images");
+                return Err(Error::Shape { what: "the ControlNet's hint", got: got.to_vec(), expected });
+            }
+        }
+        let hint = hint.f_to_kind(Kind::Float)?;
+        let [least, most] = [hint.f_min()?, hint.f_max()?].map(|end| end.f_double_value(&[]));
+        let (least, most) = (least?, most?);
+        if least.is_nan() || most.is_nan() || least < -1e-3 || most > 1.0 + 1e-3 {
+            let range = format!("a tensor of values in {least}..={most}");
+            return Err(Error::parameter("the ControlNet's hint", range, "values in 0..=1; divide bytes by 255"));
+        }
+        Ok(hint)
+    }
+}
+
+/// Converts a picture to a tensor in 0..=1.
+fn light(picture: &Raster) -> Result<Tensor> {
+    Ok(picture.to_tensor(Device::Cpu)?.f_add_scalar(1.0)?.f_div_scalar(2.0)?)
+}

@@ -1,0 +1,256 @@
+//! [`Model::load_with`]: the stages in which a checkpoint becomes a model.
+
+use super::autoencoder::{Autoencoder, AutoencoderConfig};
+use super::colorizer::Colorizer;
+use super::configured::configured;
+use super::info::Defaults;
+use super::load_options::LoadOptions;
+use super::precision;
+use super::text_encoders::TextEncoders;
+use super::vision::{Place, VisionTower};
+use crate::diffusion::{Prediction, SchedulerConfig};
+use crate::error::{Error, Result};
+use crate::nn::{ConfigFile, Tiling, UNet, UnetConfig};
+use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Weights};
+use crate::wording::{Note, Remedy};
+use serde::Deserialize;
+use tch::{Device, Kind};
+
+const SCHEDULER: &str = "scheduler/scheduler_config.json";
+
+/// The contents of `impasto.json`, a file beside `model_index.json`; every field is optional.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct OwnDefaults {
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    pub guidance_scale: Option<f64>,
+    /// True if the vision tower's patch tokens are aligned with the text encoder's state of a text's last word. False
+    /// if they are aligned with the end token, as in OpenCLIP.
+    pub patches_are_words: bool,
+}
+
+/// The fields of `model_index.json` that are used.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ModelIndex {
+    force_zeros_for_empty_prompt: Option<bool>,
+    /// Class of the pipeline in diffusers.
+    #[serde(rename = "_class_name")]
+    class: Option<String>,
+}
+
+impl ModelIndex {
+    /// Names the class of the pipeline in the error of a UNet that cannot be made, if the class is of another family.
+    fn blame(&self, checkpoint: &Checkpoint, error: Error) -> Error {
+        let is_own = |class: &&String| class.starts_with("StableDiffusion") && !class.starts_with("StableDiffusion3");
+        let Some(class) = self.class.as_ref().filter(|class| !is_own(class)) else { return error };
+        let contents = match error {
+            Error::MissingFile { .. } => format!("of {class}, which has no UNet and is not supported"),
+            Error::Config { .. } => format!("of {class}, which may be another family ({error})"),
+            _ => return error,
+        };
+        Error::OtherKind { file: checkpoint.name("model_index.json"), contents, remedy: Remedy::Model }
+    }
+}
+
+/// A checkpoint that is being loaded.
+pub(super) struct Loading {
+    pub options: LoadOptions,
+    pub main: Checkpoint,
+    index: ModelIndex,
+    pub unet_config: UnetConfig,
+    family: ModelFamily,
+    /// True if the network reads a pooled text and sizes: SDXL and its refiner.
+    xl: bool,
+    pub device: Device,
+    pub kind: Kind,
+    /// Source of the whole checkpoint.
+    home: Place,
+    /// Sources of single parts, opened.
+    others: Others,
+    pub parts: Parts,
+    pub notes: Vec<Note>,
+}
+
+/// Parts that come from a source of their own.
+struct Others {
+    vae: Option<Checkpoint>,
+    text_encoder: Option<Checkpoint>,
+    text_encoder_2: Option<Checkpoint>,
+}
+
+/// The autoencoder of a checkpoint.
+pub(super) struct LoadedVae {
+    pub vae: Autoencoder,
+    pub config: AutoencoderConfig,
+    pub kind: Kind,
+}
+
+impl Loading {
+    /// Opens the checkpoint and the parts that have a source of their own, and finds out the family.
+    pub(super) fn open(source: &Source, options: LoadOptions) -> Result<Self> {
+        let device = options.device;
+        precision::check_device(device)?;
+        let kind = options.precision.on(device, "precision")?;
+        let LoadOptions { family, averages, in_memory, offload, .. } = options;
+        let reading = Reading { family, variant: options.variant.clone(), averages, in_memory, offload };
+        let home = (source.clone(), reading.clone());
+        let main = Checkpoint::open(source, reading)?;
+        let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
+        let unet_config =
+            configured(&main, "unet", UnetConfig::from_json).map_err(|error| index.blame(&main, error))?;
+        let xl = unet_config.addition_embed_type.is_some();
+        // A part from another source is read as a part of the same model family.
+        let usual = if xl { ModelFamily::Sdxl } else { ModelFamily::Sd1 };
+        let width = unet_config.cross_attention_dim.level(0).and_then(ModelFamily::of_context);
+        let family = options.family.or(main.family()).or(width.filter(|family| family.is_xl() == xl)).unwrap_or(usual);
+        let reading = Reading { family: Some(family), in_memory, offload, ..Reading::default() };
+        let other = |source: &Option<Source>| {
+            source.as_ref().map(|source| Checkpoint::open(source, reading.clone())).transpose()
+        };
+        let others = Others {
+            vae: other(&options.vae)?,
+            text_encoder: other(&options.text_encoder)?,
+            text_encoder_2: other(&options.text_encoder_2)?,
+        };
+        let mut notes = Vec::new();
+        if kind == Kind::BFloat16 && device == Device::Cpu && !precision::cpu_is_faster_in_bf16() {
+            notes.push(Remedy::Precision.after("this CPU is not faster in bf16 than in f32"));
+        }
+        let parts = Parts::new();
+        Ok(Self { options, main, index, unet_config, family, xl, device, kind, home, others, parts, notes })
+    }
+
+    /// Returns the vision tower, which is loaded when it is first used.
+    pub(super) fn vision(&self) -> VisionTower {
+        let LoadOptions { in_memory, offload, .. } = self.options;
+        let located = |other: &Option<Source>, reading: Reading| {
+            other.as_ref().map_or_else(|| self.home.clone(), |source| (source.clone(), reading))
+        };
+        let part = Reading { family: Some(self.family), in_memory, offload, ..Reading::default() };
+        let texts =
+            [&self.options.text_encoder, &self.options.text_encoder_2].map(|other| located(other, part.clone()));
+        let tower = located(&self.options.image_encoder, Reading { in_memory, offload, ..Reading::default() });
+        VisionTower::new(tower, texts, self.kind, self.device)
+    }
+
+    /// Loads the encoders of sketches and references, if the checkpoint has them.
+    pub(super) fn colorizer(&mut self) -> Result<Option<Colorizer>> {
+        let place = (self.kind, self.device);
+        Colorizer::load(&self.main, &self.unet_config, place, &mut self.parts, &mut self.notes)
+    }
+
+    /// Loads the text encoders that the network reads. Colorizers may come without a text encoder.
+    pub(super) fn text_encoders(&mut self, colorizes: bool) -> Result<TextEncoders> {
+        let base = match self.main.family() {
+            Some(family) => family == ModelFamily::Sdxl,
+            // The refiner has no first text encoder.
+            None => self.xl && (self.others.text_encoder.is_some() || self.main.has("text_encoder/config.json")?),
+        };
+        let zeros = self.index.force_zeros_for_empty_prompt.unwrap_or(base);
+        let mut encoders = TextEncoders::new(self.xl, zeros, self.options.text);
+        let Self { main, others, xl, .. } = self;
+        let mut loaded = Vec::new();
+        for (part, other) in [("text_encoder", &others.text_encoder), ("text_encoder_2", &others.text_encoder_2)] {
+            let place = other.as_ref().unwrap_or(main);
+            // SDXL has both encoders, its refiner only the second, other models only the first.
+            let wanted = if part == "text_encoder" { base || !*xl } else { *xl };
+            if wanted && (!colorizes || place.has(&format!("{part}/config.json"))?) {
+                loaded.push((part, encoders.load(part, place, main, self.kind, self.device)?));
+            }
+        }
+        for (part, weights) in loaded {
+            self.take(part, &weights);
+        }
+        Ok(encoders)
+    }
+
+    /// Loads the denoising network.
+    pub(super) fn unet(&mut self) -> Result<UNet> {
+        let weights = self.main.weights("unet", self.kind, self.device)?;
+        let unet = UNet::new(&weights, &self.unet_config)?;
+        self.take("unet", &weights);
+        Ok(unet)
+    }
+
+    /// Loads the autoencoder.
+    pub(super) fn vae(&mut self) -> Result<LoadedVae> {
+        let own = self.others.vae.as_ref();
+        let place = own.unwrap_or(&self.main);
+        let config = configured(place, "vae", AutoencoderConfig::from_json)?;
+        // SDXL's VAE exceeds the range of f16, but not that of bf16. Every folder sets `force_upcast` by default;
+        // diffusers applies it to SDXL only.
+        let kind = match self.options.vae_precision {
+            Some(precision) => precision.on(self.device, "vae_precision")?,
+            None if self.kind == Kind::Half && self.xl && config.overflows() => Kind::Float,
+            None => self.kind,
+        };
+        let weights = place.weights("vae", kind, self.device)?;
+        let vae = Autoencoder::new(&weights, &config, self.options.tiling)?;
+        let misfit = config.scale().filter(|scale| own.is_some() && self.xl != (*scale < 0.15)).map(|scale| {
+            let problem = format!("the VAE {place} scales latents by {scale}, which does not fit {}", self.family);
+            Note::from(format!("{problem}; use a VAE of that family"))
+        });
+        let told = own.map(Checkpoint::notes).unwrap_or_default();
+        self.notes.extend(told.into_iter().map(Note::from));
+        self.take("vae", &weights);
+        self.notes.extend(misfit);
+        Ok(LoadedVae { vae, config, kind })
+    }
+
+    /// Reads the noise levels and the sampler.
+    pub(super) fn scheduler(&mut self) -> Result<SchedulerConfig> {
+        let mut scheduler = match self.main.text(SCHEDULER)? {
+            Some(text) => SchedulerConfig::from_json(&text)?,
+            None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),
+        };
+        if self.options.prediction.is_none() {
+            self.notes.extend(self.main.prediction()?.map(|because| Note::from(format!("prediction type: {because}"))));
+        }
+        scheduler.prediction_type = self.options.prediction.unwrap_or(scheduler.prediction_type);
+        if let Some(zero_snr) = self.options.zero_snr {
+            scheduler.rescale_betas_zero_snr = zero_snr;
+            if zero_snr {
+                scheduler.timestep_spacing = Some("trailing".into()); // other spacings never reach pure noise
+            }
+        }
+        Ok(scheduler)
+    }
+
+    /// Returns the default settings of requests: those of `impasto.json`, or else the network's size and the family's
+    /// guidance scale. `factor` is the side of a latent cell in pixels.
+    pub(super) fn defaults(&self, own: &OwnDefaults, factor: i64) -> Defaults {
+        let side = |index| {
+            let cells = self.unet_config.sample_size.as_ref().and_then(|size| size.level(index)).unwrap_or(64);
+            u32::try_from(cells * factor).unwrap_or(u32::MAX) // requests refuse such a size
+        };
+        Defaults {
+            width: own.width.unwrap_or_else(|| side(1)),
+            height: own.height.unwrap_or_else(|| side(0)),
+            guidance_scale: own.guidance_scale.unwrap_or(self.family.spec().guidance_scale),
+        }
+    }
+
+    /// Returns the settings for reading prompts and pictures and for decoding, as text.
+    pub(super) fn reading(&self) -> String {
+        let tiling = (self.options.tiling != Tiling::default()).then_some(self.options.tiling);
+        let mut reading = format!("{:?} {tiling:?}", self.options.text);
+        if let Some(tower) = &self.options.image_encoder {
+            reading += &format!(" {}", tower.name()); // the tower's weights may never be loaded
+        }
+        reading
+    }
+
+    /// Adds the notes of the checkpoint's files.
+    pub(super) fn note_files(&mut self) {
+        let places = [Some(&self.main), self.others.text_encoder.as_ref(), self.others.text_encoder_2.as_ref()];
+        self.notes.extend(places.into_iter().flatten().flat_map(Checkpoint::notes).map(Note::from));
+    }
+
+    /// Keeps the tensors of a part that was loaded, and the notes on them.
+    fn take(&mut self, part: &str, weights: &Weights) {
+        self.notes.extend(weights.report().notes().into_iter().map(Note::from));
+        self.parts.insert(part.into(), weights.handed_out());
+    }
+}

@@ -1,0 +1,62 @@
+//! [`ModelView`]: the model of a pipeline, as the pipeline's requests see it.
+
+use crate::conditioning::Codec;
+use crate::diffusion::{Network, SchedulerConfig};
+use crate::error::{Error, Result};
+use crate::latent_colors::LatentColors;
+use crate::model::{Defaults, ModelInfo, NoInfo};
+use crate::recipe::{Kind, Recipe, Registry};
+use std::cell::OnceCell;
+
+/// The model of a pipeline, as the pipeline's requests see it.
+#[derive(Clone, Copy)]
+pub(super) struct ModelView<'p> {
+    pub network: &'p dyn Network,
+    pub info: &'p dyn ModelInfo,
+    /// Colors of the model's latents, fitted for the first preview.
+    colors: &'p OnceCell<LatentColors>,
+    pub registry: &'p Registry,
+}
+
+impl<'p> ModelView<'p> {
+    pub(super) fn new(network: &'p dyn Network, colors: &'p OnceCell<LatentColors>, registry: &'p Registry) -> Self {
+        let codec: &'p dyn Codec = network;
+        Self { network, info: codec.capability::<dyn ModelInfo>().unwrap_or(&NoInfo), colors, registry }
+    }
+
+    /// Returns the settings of requests that set none.
+    pub(super) fn defaults(self) -> Defaults {
+        self.info.defaults()
+    }
+
+    /// Returns the noise levels and the solver of requests that set none.
+    pub(super) fn scheduler(self) -> SchedulerConfig {
+        self.info.scheduler()
+    }
+
+    /// Returns a recipe if the registry can read it, or if no reader has its name. Numbers that are not finite cannot
+    /// be read.
+    pub(super) fn check_readable<T: ?Sized + Kind>(self, recipe: Recipe) -> Result<Recipe> {
+        match self.registry.make::<T>(recipe.clone()) {
+            Ok(_) | Err(Error::NotRepeatable { .. }) => Ok(recipe),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the side of a latent cell in pixels.
+    pub(super) fn cell(self) -> i64 {
+        self.network.cell()
+    }
+
+    /// Returns the colors of the model's latents, which are fitted once.
+    pub(super) fn latent_colors(self) -> Result<&'p LatentColors> {
+        match self.colors.get() {
+            Some(colors) => Ok(colors),
+            None => {
+                let _no_grad = tch::no_grad_guard();
+                let colors = LatentColors::fit(self.network, 3, 32)?;
+                Ok(self.colors.get_or_init(|| colors))
+            }
+        }
+    }
+}
