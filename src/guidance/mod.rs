@@ -9,8 +9,8 @@ mod cfg;
 mod pair;
 mod report;
 
-pub use cfg::{Cfg, Combine, DualCfg, RescaledCfg};
-pub(crate) use cfg::{WITHOUT_SKETCH, add_combinations, check_rescale};
+pub use cfg::{Cfg, Combine, RescaledCfg};
+pub(crate) use cfg::{add_combinations, check_rescale};
 pub(crate) use pair::SUM;
 pub use report::{Curve, Picture, Report, Strip, Swatch};
 

@@ -1,15 +1,16 @@
 //! Readers of the guidance methods' recipes.
 
+use super::colorize::DualCfg;
 use super::{
     ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
 };
-use crate::guidance::{Guidance, SUM};
+use crate::guidance::{Combine, Guidance, SUM};
 use crate::recipe::{Recipe, Registry};
 use crate::saliency::WordMaps;
 use crate::saliency::daam::package::PackageDaam;
 use serde::de::DeserializeOwned;
 
-/// Adds the readers of this crate's guidance methods that are no saliencies.
+/// Adds the readers of this crate's guidance methods that are no saliencies, and of their combinations.
 pub(crate) fn add_methods(registry: &mut Registry) {
     registry
         .add::<dyn Guidance>("ColorForce", |recipe, registry| Ok(Box::new(ColorForce::from_recipe(recipe, registry)?)));
@@ -22,6 +23,7 @@ pub(crate) fn add_methods(registry: &mut Registry) {
     add::<ReferenceColor>(registry, "ReferenceColor");
     add::<RegionPrompts>(registry, "RegionPrompts");
     add::<WordMaps>(registry, "WordMaps");
+    registry.add::<dyn Combine>("DualCfg", |recipe, _| Ok(Box::new(recipe.into_read::<DualCfg>()?)));
     registry.add::<dyn Guidance>(SUM, |recipe, registry| {
         let (a, b): (Recipe, Recipe) = recipe.into_read()?;
         Ok(Box::new((registry.make::<dyn Guidance>(a)?, registry.make::<dyn Guidance>(b)?)))

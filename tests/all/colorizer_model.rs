@@ -1,8 +1,8 @@
 //! The embedded colorizer with real sketches and references, and other methods beside it.
 
-use impasto::guidance::DualCfg;
 use impasto::hint::{Canny, LineArt};
 use impasto::mask::Region;
+use impasto::methods::colorize::DualCfg;
 use impasto::methods::colorize::{FigureAndGround, Injection, Ink, Manipulation};
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::Area;

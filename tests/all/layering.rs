@@ -397,11 +397,12 @@ fn every_part_of_a_run_has_a_reader_in_the_registry() {
     let registry = Registry::default();
     let methods: BTreeSet<String> =
         ["methods", "saliency"].into_iter().flat_map(|f| implementors("Guidance", f)).collect();
+    let combinations = ["guidance", "methods"].into_iter().flat_map(|f| implementors("Combine", f)).collect();
     let kinds = [
         (methods, registry.names::<dyn Guidance>(), 11),
         (implementors("Saliency", "saliency"), registry.names::<dyn Saliency>(), 4),
         (implementors("Solver", "diffusion/solver"), registry.names::<dyn Solver>(), 16),
-        (implementors("Combine", "guidance"), registry.names::<dyn Combine>(), 3),
+        (combinations, registry.names::<dyn Combine>(), 3),
     ];
     for (mut parts, readers, least) in kinds {
         let _ = parts.remove("Box"); // a wrapper, whose recipe is that of its content

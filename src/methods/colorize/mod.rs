@@ -1,6 +1,7 @@
 //! Coloring of sketches like reference pictures, with models that were trained for this.
 
 mod attention;
+mod dual_cfg;
 mod figure;
 mod injection;
 mod manipulation;
@@ -11,6 +12,7 @@ mod reading;
 mod tests;
 
 pub use attention::{FigureAndGround, ReferenceScales};
+pub use dual_cfg::DualCfg;
 pub use injection::Injection;
 pub use manipulation::Manipulation;
 pub use options::ColorizeOptions;
@@ -21,7 +23,7 @@ use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::Noise;
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Picture, Plan, Report, Setup, WITHOUT_SKETCH};
+use crate::guidance::{Guidance, Picture, Plan, Report, Setup};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
@@ -31,6 +33,7 @@ use crate::step::Step;
 use crate::window::Window;
 use crate::wording::Note;
 use attention::Scaling;
+use dual_cfg::WITHOUT_SKETCH;
 use injection::Injecting;
 use reading::{Read, Reading, pieces, shown};
 use serde::{Deserialize, Serialize};
@@ -52,7 +55,7 @@ const MOST_NAMES: usize = 256;
 ///
 /// The sketch's lines enter the network as separate features. The network reads one token for each patch of the
 /// reference. The branch of the negative prompt does not read the reference, so a request's guidance scale sets how
-/// strongly the reference's colors count. [`DualCfg`](crate::guidance::DualCfg) guides by the sketch too. Words can
+/// strongly the reference's colors count. [`DualCfg`] guides by the sketch too. Words can
 /// change the tokens before the run ([`manipulate`](Self::manipulate)).
 ///
 /// ```no_run

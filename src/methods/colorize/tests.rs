@@ -8,7 +8,7 @@ mod closed_form;
 
 use super::manipulation::{TextVectors, levels, local_weights};
 use super::preparation::size_ratios;
-use super::{Colorize, FigureAndGround, Injection, Ink, Manipulation, ReferenceScales};
+use super::{Colorize, DualCfg, FigureAndGround, Injection, Ink, Manipulation, ReferenceScales};
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::{Branch, BranchInfo};
 use crate::color::Rgb;
@@ -18,7 +18,7 @@ use crate::diffusion::{
     Denoiser, Input, Noise, Prediction, Predictions, Schedule, Spacing, SpacingOptions, TrainingSchedule,
 };
 use crate::error::Result;
-use crate::guidance::{Cfg, Combine, DualCfg};
+use crate::guidance::{Cfg, Combine};
 use crate::mask::Region;
 use crate::model::{LoadOptions, Model};
 use crate::nn::{

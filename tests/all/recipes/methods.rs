@@ -5,10 +5,10 @@
 use super::{GOLD, PORTRAIT, again, assert_same, paint, repeats};
 use impasto::compat::PackageDaam;
 use impasto::diffusion::NoiseEdges;
-use impasto::guidance::{DualCfg, Guidance};
+use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::color_force::{Cutoff, Feedback, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture};
-use impasto::methods::colorize::{FigureAndGround, Injection, Ink, Manipulation, ReferenceScales};
+use impasto::methods::colorize::{DualCfg, FigureAndGround, Injection, Ink, Manipulation, ReferenceScales};
 use impasto::methods::image_guidance::{GuidanceParams, Space};
 use impasto::methods::paint_with_words::{Area, AreaBlend};
 use impasto::methods::{
