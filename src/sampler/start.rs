@@ -58,8 +58,8 @@ pub struct Start<'a> {
     /// - A cell of gray g between 0 and 1 is repainted by the last share g of the run's steps, and by one step at
     ///   least. Before these steps, the run puts the picture back into the cell, at the noise level of each step.
     ///
-    /// Inpainting networks ([`Denoiser::inpaints`]) receive the mask, as the places of .5 and more. With a whole noise
-    /// schedule, the run begins with noise alone.
+    /// Inpainting networks ([`Denoiser::inpaints`](crate::diffusion::Denoiser::inpaints)) receive the mask, as the
+    /// places of .5 and more. With a whole noise schedule, the run begins with noise alone.
     ///
     /// Source of the gray values: Levin and Fried, "Differential Diffusion" (arXiv 2306.00950), at a strength of 1.
     /// With a part of the schedule, the share counts the steps of this part, as in ComfyUI.

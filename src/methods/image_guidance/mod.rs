@@ -37,8 +37,8 @@ const PULL: f64 = 0.85;
 /// Guides a prompt by a picture, or by a second text. Before the run, every token of the prompt is moved towards the
 /// guide's token that resembles it most.
 ///
-/// The picture goes through the model's CLIP vision tower ([`Codec::vision`]; the embedded model has one). The weight
-/// by which a token moves combines three weights:
+/// The picture goes through the model's CLIP vision tower ([`VisionEncoder`](crate::vision::VisionEncoder)), which the
+/// embedded model has. The weight by which a token moves combines three weights:
 /// - [`threshold`](GuidanceParams::threshold) moves tokens that resemble the guide.
 /// - [`clustered`](GuidanceParams::clustered) moves tokens that resemble the guide more than their neighbors do.
 /// - [`linear`](GuidanceParams::linear) moves the front or the back of the prompt.
