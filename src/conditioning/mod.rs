@@ -116,7 +116,7 @@ impl Conditioning {
     /// Returns the conditioning of some images of a batch, as views.
     ///
     /// # Errors
-    /// [`Error::Torch`] if `images` reaches beyond the batch.
+    /// [`Error::Torch`](crate::Error::Torch) if `images` reaches beyond the batch.
     pub(crate) fn images(&self, images: Range<i64>) -> Result<Self> {
         let cut = |tensor: &Tensor| narrow(tensor, &images);
         let optional = |tensor: &Option<Tensor>| tensor.as_ref().map(cut).transpose();

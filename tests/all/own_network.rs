@@ -10,19 +10,19 @@ use impasto::testing::ToyModel;
 use impasto::{Codec, Conditioning, Pipeline, Prompt, Result, Step, Texts};
 use tch::Tensor;
 
-/// A network of one's own: two calls of another network, whose predictions it averages.
-struct Twice {
+/// A network of one's own: half the prediction of another network.
+struct Halved {
     toy: ToyModel,
     name: &'static str,
 }
 
-impl Twice {
+impl Halved {
     fn new(name: &'static str) -> Result<Self> {
         Ok(Self { toy: ToyModel::new(3)?, name })
     }
 }
 
-impl Denoiser for Twice {
+impl Denoiser for Halved {
     fn sites(&self) -> &[AttentionSite] {
         self.toy.sites()
     }
@@ -34,7 +34,7 @@ impl Denoiser for Twice {
     }
 }
 
-impl Codec for Twice {
+impl Codec for Halved {
     fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
         self.toy.prompt(texts)
     }
@@ -60,7 +60,7 @@ impl Codec for Twice {
     }
 }
 
-impl ModelInfo for Twice {
+impl ModelInfo for Halved {
     fn defaults(&self) -> Defaults {
         Defaults::new(24, 16, 3.0)
     }
@@ -70,13 +70,13 @@ impl ModelInfo for Twice {
     }
 
     fn identity(&self) -> Result<Identity> {
-        Ok(Identity::new("twice", self.name))
+        Ok(Identity::new("halved", self.name))
     }
 }
 
 #[test]
 fn own_network_has_defaults_and_exact_colors() -> Result<()> {
-    let mut pipeline = Pipeline::new(Twice::new("a")?);
+    let mut pipeline = Pipeline::new(Halved::new("a")?);
     let output = pipeline.request("a #20c040 boat").steps(6).seed(7).run()?;
     let size = output.image(0)?.size();
     assert_eq!((size.width, size.height), (24, 16));
@@ -90,7 +90,7 @@ fn own_network_has_defaults_and_exact_colors() -> Result<()> {
 
 #[test]
 fn own_network_paints_batches_and_previews() -> Result<()> {
-    let mut pipeline = Pipeline::new(Twice::new("a")?);
+    let mut pipeline = Pipeline::new(Halved::new("a")?);
     let mut shown = Vec::new();
     let together = pipeline
         .request("a red boat")
@@ -113,21 +113,21 @@ fn own_network_paints_batches_and_previews() -> Result<()> {
 fn picture_of_an_own_network_repeats_its_run() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("own.png");
-    let mut pipeline = Pipeline::new(Twice::new("a")?);
+    let mut pipeline = Pipeline::new(Halved::new("a")?);
     let output = pipeline.request("a #20c040 boat").steps(4).seed(7).run()?;
     output.save(0, &path)?;
     let request = Request::from_png(&mut pipeline, &path)?;
     assert_eq!(request.notes()?, []);
     assert_eq!(request.run()?.image(0)?, output.image(0)?);
-    let mut other = Pipeline::new(Twice::new("b")?);
+    let mut other = Pipeline::new(Halved::new("b")?);
     let notes = Request::from_png(&mut other, &path)?.notes()?;
-    assert!(notes.iter().any(|note| note.to_string().contains("the picture was made with twice (a)")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.to_string().contains("the picture was made with halved (a)")), "{notes:?}");
     Ok(())
 }
 
 #[test]
 fn own_network_refuses_edges_that_it_cannot_continue() -> Result<()> {
-    let mut pipeline = Pipeline::new(Twice::new("a")?);
+    let mut pipeline = Pipeline::new(Halved::new("a")?);
     let error = pipeline.request("a red boat").steps(2).seamless(Seamless::Both).run().expect_err("no edges");
     assert!(error.to_string().starts_with("seamless is Both; expected no edges for this network"), "{error}");
     Ok(())

@@ -64,7 +64,7 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
 }
 
 #[test]
-fn every_registered_method_is_listed_here() {
+fn every_registered_method_has_laws_and_a_readme_row() {
     let listed: BTreeSet<&str> = guidances().iter().map(|(_, guidance)| guidance.name()).collect();
     let readme = include_str!("../../../README.md");
     for name in Registry::default().names::<dyn Guidance>() {
