@@ -170,6 +170,15 @@ pub enum Error {
         nearest: Vec<String>,
     },
 
+    /// A setting is given without another one that it needs.
+    #[error("{name} is given without {needed}; give both or neither")]
+    GivenAlone {
+        /// Name of the setting.
+        name: &'static str,
+        /// Name of the setting that is missing.
+        needed: &'static str,
+    },
+
     /// A part of a run cannot be written to a file, or not be recreated from one.
     #[error("{what} cannot be stored in a recipe or restored from one")]
     NotRepeatable {
@@ -284,6 +293,9 @@ impl Error {
             Self::Hook { source, .. } => source.worded(words),
             Self::Parameter { name, value, expected } => {
                 format!("{} is {value}; expected {}", words.name(name), expected.worded(words))
+            }
+            Self::GivenAlone { name, needed } => {
+                format!("{} is given without {}; give both or neither", words.name(name), words.name(needed))
             }
             Self::UnknownSolver { name, nearest } => {
                 let (solver, name) = (words.name("solver"), shortened(name));

@@ -1,9 +1,12 @@
 //! Parsing of JSON that strangers wrote, within a limit of memory.
 
 use crate::wording::shortened;
-use serde::de::{DeserializeOwned, Error};
+use serde::de::value::StringDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, Error, Visitor};
+use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::fmt;
 
 /// Limit in bytes of the memory that the values of a text take beside the letters of strings. The recipe of a run takes
 /// some hundred kilobytes, and CLIP's `tokenizer.json` takes up to 30 MB.
@@ -81,6 +84,110 @@ pub(crate) fn short_error(error: serde_json::Error) -> serde_json::Error {
     }
 }
 
+/// Reads the name of a variant in any letter case, with or without `_` and `-` between its words.
+pub(crate) fn any_case<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    T::deserialize(StringDeserializer::new(camel(&String::deserialize(from)?)))
+}
+
+/// Reads the name of a variant as [`any_case`] does, or null.
+pub(crate) fn any_case_or_none<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let name = Option::<String>::deserialize(from)?;
+    name.map(|name| T::deserialize(StringDeserializer::new(camel(&name)))).transpose()
+}
+
+/// Returns a name whose words begin with capitals, without characters between them.
+fn camel(name: &str) -> String {
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default()
+    };
+    name.split(['_', '-']).map(capital).collect()
+}
+
+/// Returns the names of the fields that serde reads of a struct.
+pub(crate) fn fields<T: DeserializeOwned>() -> &'static [&'static str] {
+    match T::deserialize(NamesOnly) {
+        Err(Names(names)) => names,
+        Ok(_) => &[],
+    }
+}
+
+/// A deserializer that ends with the names of the fields that it is asked for.
+struct NamesOnly;
+
+/// The names of fields, as an error.
+#[derive(Debug)]
+struct Names(&'static [&'static str]);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the fields {:?}", self.0)
+    }
+}
+
+impl std::error::Error for Names {}
+
+impl Error for Names {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self(&[])
+    }
+}
+
+impl<'de> Deserializer<'de> for NamesOnly {
+    type Error = Names;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Names> {
+        Err(Names(&[]))
+    }
+
+    fn deserialize_struct<V>(self, _: &'static str, names: &'static [&'static str], _: V) -> Result<V::Value, Names>
+    where
+        V: Visitor<'de>,
+    {
+        Err(Names(names))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+/// Lets serde read values from their text forms too. The types parse text, and derive `Serialize` and `Deserialize`
+/// with `#[serde(remote = "Self")]`.
+macro_rules! read_as_text_too {
+    ($($value:ty),*) => { $(
+        impl<'de> serde::Deserialize<'de> for $value {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+                struct Form;
+                impl<'de> serde::de::Visitor<'de> for Form {
+                    type Value = $value;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a text or an object")
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Self::Value, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> std::result::Result<Self::Value, A::Error> {
+                        <$value>::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    }
+                }
+                from.deserialize_any(Form)
+            }
+        }
+        impl serde::Serialize for $value {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+                <$value>::serialize(self, to)
+            }
+        }
+    )* };
+}
+pub(crate) use read_as_text_too;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +215,30 @@ mod tests {
             }
             assert_eq!(whole(&serde_json::from_str(json).unwrap()), memory(json.as_bytes()), "{json}");
         }
+    }
+
+    #[test]
+    fn variants_are_read_in_any_case() {
+        use crate::diffusion::Spacing;
+        for name in ["SgmUniform", "sgm_uniform", "sgm-uniform"] {
+            let read: Result<Spacing, serde_json::Error> = any_case(Value::from(name));
+            assert_eq!(read.ok(), Some(Spacing::SgmUniform), "{name}");
+        }
+        assert!(any_case::<_, Spacing>(Value::from("even")).unwrap_err().to_string().contains("SgmUniform"));
+        assert_eq!(any_case_or_none::<_, Spacing>(Value::Null).ok(), Some(None));
+    }
+
+    #[test]
+    fn names_of_fields_are_those_of_serde() {
+        #[derive(Deserialize)]
+        #[allow(dead_code)]
+        struct Boat {
+            sail: u8,
+            #[serde(rename = "keel")]
+            fin: u8,
+        }
+        assert_eq!(fields::<Boat>(), ["sail", "keel"]);
+        assert!(fields::<u8>().is_empty());
     }
 
     #[test]

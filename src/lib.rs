@@ -184,7 +184,7 @@ pub use conditioning::{Codec, Conditioning, Texts};
 pub use error::{Error, MissingColor, Result};
 pub use micro_conditioning::MicroConditioning;
 pub use model::{Control, LoadOptions, Model, Precision};
-pub use pipeline::{Output, Pipeline};
+pub use pipeline::{Output, Pipeline, job};
 pub use prompt::{Prompt, TokenSpan};
 pub use raster::Raster;
 pub use recipe::Recipe;

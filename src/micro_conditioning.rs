@@ -1,8 +1,10 @@
 //! [`MicroConditioning`]: SDXL's conditions on sizes and quality.
 
 use crate::error::{Error, Result};
+use crate::json::read_as_text_too;
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// SDXL's conditions on the size, crop and quality of the picture, beside its prompt.
 ///
@@ -27,7 +29,8 @@ use serde::{Deserialize, Serialize};
 /// Source: "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis" (arXiv 2307.01952), section
 /// 2.2; the defaults are those of diffusers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[must_use]
 pub struct MicroConditioning {
     /// Size of the picture before it was resized; `None`: the size of the generated picture.
@@ -39,6 +42,36 @@ pub struct MicroConditioning {
     /// Aesthetic score of the picture, 0 to 10, which only the refiner reads; `None`: 6, and 2.5 for the negative
     /// prompt.
     pub aesthetic_score: Option<f64>,
+}
+
+read_as_text_too!(MicroConditioning);
+
+/// Reads conditions as users write them: names and values with commas between them, such as
+/// `original_size=4096x4096,crop=0x0,aesthetic_score=6`.
+impl FromStr for MicroConditioning {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for another name, or a value of another form.
+    fn from_str(text: &str) -> Result<Self> {
+        let mut read = Self::default();
+        for part in text.split(',') {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let known = match name.trim() {
+                "original_size" => value.parse().map(|size| read.original_size = Some(size)).is_ok(),
+                "target_size" => value.parse().map(|size| read.target_size = Some(size)).is_ok(),
+                "crop" => value.parse().map(|offset: Size| read.crop = Some((offset.width, offset.height))).is_ok(),
+                "aesthetic_score" => value.trim().parse().map(|score| read.aesthetic_score = Some(score)).is_ok(),
+                _ => false,
+            };
+            if !known {
+                let expected = "original_size=WIDTHxHEIGHT, crop=LEFTxTOP, target_size=WIDTHxHEIGHT or \
+                                aesthetic_score=NUMBER, with commas between them";
+                return Err(Error::parameter("micro_conditioning", format!("{part:?}"), expected));
+            }
+        }
+        Ok(read)
+    }
 }
 
 /// Largest side or crop offset in pixels; the network was trained with some thousands.

@@ -1,6 +1,7 @@
 //! [`Size`]: width and height in pixels.
 
 use crate::error::{Error, Result};
+use crate::json::read_as_text_too;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -14,12 +15,16 @@ use std::str::FromStr;
 /// assert_eq!(wide.size().to_string(), "96×64");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Size {
     /// Number of pixel columns.
     pub width: u32,
     /// Number of pixel rows.
     pub height: u32,
 }
+
+read_as_text_too!(Size);
 
 impl Size {
     /// Creates a size of `width` by `height` pixels.

@@ -19,7 +19,7 @@ pub fn request(data: &[u8]) {
     let options = Options { body: 1 << 20, side: 256, ..Options::default() };
     let work = allocation_counter::measure(|| {
         if let Ok(Restored { request, .. }) = JobRequest::from_picture(picture, &options) {
-            assert!(request.prompt.len() <= 4096 && request.areas.len() <= 16, "{request:?}");
+            assert!(request.job.config.prompt.len() <= 4096 && request.job.areas.len() <= 16, "{request:?}");
         }
     });
     assert!(work.bytes_max <= MOST, "{work:?}");

@@ -42,6 +42,8 @@ enum Generators {
 
 /// The number format that noise is drawn in. Torch draws different numbers from the same seed in each format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum NoiseKind {
     /// f32, as in diffusers' pipelines in f32.
     #[default]

@@ -3,7 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 /// The distribution of a run's noise levels over the levels that the model was trained at.
+///
+/// After [`KlOptimal`](Spacing::KlOptimal), [`Terminal::Lowest`] makes the lowest level itself the end (A1111's form).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[non_exhaustive]
 pub enum Spacing {
     /// Timesteps i·⌊N/n⌋ (+ offset), for n steps and N training timesteps; Stable Diffusion's configuration files name
@@ -15,7 +19,7 @@ pub enum Spacing {
     Trailing,
     /// Noise levels (not timesteps) by Karras et al. (2022), equation 5: small steps near the clean picture.
     Karras,
-    /// Noise levels spaced evenly in ln σ: smaller steps near the clean picture than with [`Spacing::Karras`].
+    /// Noise levels spaced evenly in ln σ: smaller steps near the clean picture than with Karras' spacing.
     Exponential,
     /// Noise levels at the quantiles of a beta distribution with α = β = 0.6 (Lee et al., 2024): small steps at both
     /// ends.
@@ -34,7 +38,7 @@ pub enum Spacing {
     /// "ddim_uniform"). The number of steps may differ from the requested number: 28 becomes 29.
     DdimUniform,
     /// Noise levels spaced evenly in arctan σ down to the lowest level, followed by the end of the run (ComfyUI's
-    /// "kl_optimal"). [`Terminal::Lowest`] makes the lowest level itself the end (A1111's form).
+    /// "kl_optimal").
     KlOptimal,
     /// Noise levels tuned for Stable Diffusion 1.5 at 10 steps (Sabour et al., 2024), interpolated in ln σ for other
     /// numbers of steps.

@@ -1,7 +1,11 @@
 //! [`Strength`]: the part of a schedule that an image-to-image run takes.
 
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
 
 /// The part of a schedule that an image-to-image run takes, counted from the end of the schedule. Strengths near 0 keep
 /// the picture; 1 leaves next to nothing of the picture.
@@ -14,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// # Ok::<(), impasto::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 #[non_exhaustive]
 pub enum Strength {
     /// A portion of the requested steps, rounded down (diffusers).
@@ -51,6 +55,53 @@ impl Strength {
             return Err(Error::parameter("strength", strength, expected));
         }
         Ok((schedule, run))
+    }
+}
+
+/// Stores a portion as a number.
+impl Serialize for Strength {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::Portion(portion) => to.serialize_f64(*portion),
+            other => Self::serialize(other, to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Strength {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Strength;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, or an object with a portion or full_steps")
+            }
+            fn visit_f64<E: de::Error>(self, portion: f64) -> std::result::Result<Strength, E> {
+                Ok(Strength::Portion(portion))
+            }
+            fn visit_u64<E: de::Error>(self, portion: u64) -> std::result::Result<Strength, E> {
+                Ok(Strength::Portion(portion as f64))
+            }
+            fn visit_i64<E: de::Error>(self, portion: i64) -> std::result::Result<Strength, E> {
+                Ok(Strength::Portion(portion as f64))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Strength, A::Error> {
+                Strength::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        from.deserialize_any(Form)
+    }
+}
+
+/// Reads a portion.
+impl FromStr for Strength {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for a text that is no number.
+    fn from_str(text: &str) -> Result<Self> {
+        let portion = text.trim().parse().map(Self::Portion);
+        portion.map_err(|_| Error::parameter("strength", format!("{text:?}"), "a number up to 1; 0.5 to 0.8 is usual"))
     }
 }
 

@@ -39,6 +39,7 @@ use crate::error::Result;
 use crate::raster::Raster;
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use tch::Tensor;
 
 /// Lines and strokes of color: the hint for a ControlNet of five channels.
@@ -48,6 +49,18 @@ pub struct Drawing {
     pub sketch: Sketch,
     /// The strokes.
     pub strokes: Strokes,
+}
+
+impl<'d> From<&'d Drawing> for Cow<'d, Drawing> {
+    fn from(drawing: &'d Drawing) -> Self {
+        Self::Borrowed(drawing)
+    }
+}
+
+impl From<Drawing> for Cow<'_, Drawing> {
+    fn from(drawing: Drawing) -> Self {
+        Self::Owned(drawing)
+    }
 }
 
 impl Drawing {

@@ -84,8 +84,8 @@ impl<'c> Control<'c> {
 
     /// Creates a control with a picture as the hint, for a `net` of three channels. A request resizes the picture; with
     /// [`Controlled::new`](super::Controlled::new) the picture must have the output's size.
-    pub const fn picture(net: &'c ControlNet, picture: &'c Raster) -> Self {
-        Self::of(net, Hint::Picture(Cow::Borrowed(picture)))
+    pub fn picture(net: &'c ControlNet, picture: impl Into<Cow<'c, Raster>>) -> Self {
+        Self::of(net, Hint::Picture(picture.into()))
     }
 
     /// Creates a control with lines and strokes of color as the hint, for a `net` of five channels. A request resizes
@@ -104,8 +104,8 @@ impl<'c> Control<'c> {
     /// let output = pipeline.request("a fox in a garden").size((512, 512)).control(control).run()?;
     /// # Ok(()) }
     /// ```
-    pub const fn drawing(net: &'c ControlNet, drawing: &'c Drawing) -> Self {
-        Self::of(net, Hint::Drawing(Cow::Borrowed(drawing)))
+    pub fn drawing(net: &'c ControlNet, drawing: impl Into<Cow<'c, Drawing>>) -> Self {
+        Self::of(net, Hint::Drawing(drawing.into()))
     }
 
     const fn of(net: &'c ControlNet, hint: Hint<'c>) -> Self {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// guidance strengthens the effect of the hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Guess {
     /// Uses diffusers' weights, from 0.1 at the largest grid to 1 in the middle block: 10^(i/n − 1) for residual i of

@@ -9,6 +9,8 @@ use tch::Tensor;
 ///
 /// Convolutions see the opposite edge of the picture in place of zeros. The AUTOMATIC1111 web UI calls this "Tiling".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Seamless {

@@ -1,10 +1,13 @@
 //! [`Detail`]: a part of the finished picture that is repainted at full size.
 
 use super::mask_where::MaskWhere;
+use super::text_forms::numbered;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
+use crate::json::read_as_text_too;
 use crate::raster::Raster;
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// A part of the finished picture that is repainted at full size.
 ///
@@ -29,7 +32,8 @@ use serde::{Deserialize, Serialize};
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Detail {
     /// The thing to repaint.
     pub thing: Thing,
@@ -50,18 +54,43 @@ pub struct Detail {
     pub padding: u32,
     /// Phrases of the description and exact colors of the things that they name, beside the colors in the description.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schemars", schemars(with = "Vec<(String, String)>"))]
     pub colors: Vec<(String, Rgb)>,
 }
 
 /// The thing that a [`Detail`] repaints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Thing {
     /// The thing that a phrase names, found in the finished picture.
     Named(MaskWhere),
     /// The thing under a mask, white where the picture is repainted. The mask is resized to the picture.
+    #[cfg_attr(feature = "schemars", schemars(with = "String"))]
     Under(Raster),
+}
+
+read_as_text_too!(Detail);
+
+/// Reads a detail as users write it: `PHRASE`, `PHRASE:STRENGTH`, `PHRASE=PROMPT` or `PHRASE=PROMPT:STRENGTH`.
+impl FromStr for Detail {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for an empty phrase or prompt, or a strength that is not finite.
+    fn from_str(text: &str) -> Result<Self> {
+        let (words, given) = numbered("detail", text)?;
+        let (phrase, prompt) = match words.split_once('=') {
+            Some((phrase, prompt)) => (phrase.trim(), Some(prompt.trim().to_owned())),
+            None => (words, None),
+        };
+        if phrase.is_empty() || prompt.as_ref().is_some_and(String::is_empty) {
+            let expected = "PHRASE, PHRASE=PROMPT or PHRASE=PROMPT:STRENGTH, such as \"eyes=1girl, gold eyes:0.5\"";
+            return Err(Error::parameter("detail", format!("{text:?}"), expected));
+        }
+        Ok(Self { prompt, strength: given.unwrap_or(strength()), ..Self::of(phrase) })
+    }
 }
 
 /// Returns the default strength.

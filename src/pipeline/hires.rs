@@ -2,9 +2,11 @@
 
 use super::canvas::Canvas;
 use crate::error::{Error, Result};
+use crate::json::read_as_text_too;
 use crate::raster::{Filter, Raster};
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 use tch::Tensor;
 
 /// A second run at a larger size, which starts from the enlarged picture of the first.
@@ -25,7 +27,8 @@ use tch::Tensor;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Hires {
     /// Factor by which both sides of the picture grow, above 1 and up to 8. The sides become the nearest multiples of
     /// 8.
@@ -41,9 +44,27 @@ pub struct Hires {
     pub enlarge: Enlarge,
 }
 
+read_as_text_too!(Hires);
+
+/// Reads a second run as users write it: `SCALE` or `SCALE:STRENGTH`. The usual strength is 0.5.
+impl FromStr for Hires {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for any other text.
+    fn from_str(text: &str) -> Result<Self> {
+        let number = |part: &str| part.trim().parse().ok().filter(|number: &f64| number.is_finite());
+        let (scale, strength) = text.split_once(':').unwrap_or((text, "0.5"));
+        number(scale).zip(number(strength)).map(|(scale, strength)| Self::new(scale, strength)).ok_or_else(|| {
+            Error::parameter("hires", format!("{text:?}"), "SCALE or SCALE:STRENGTH, such as 2 or 2:0.4")
+        })
+    }
+}
+
 /// The way in which a picture is enlarged before its second run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Enlarge {
     /// The pixels, by Lanczos' filter.

@@ -2,15 +2,18 @@
 
 use super::canvas::Canvas;
 use super::model_view::ModelView;
+use super::text_forms::numbered;
 use super::things::find_things;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
+use crate::json::read_as_text_too;
 use crate::mask::{Region, distances};
 use crate::raster::{Filter, Raster};
 use crate::size::Size;
 use crate::step::Grid;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// A mask of the thing that a phrase names, or of several things. The run finds the thing in the picture that it starts
 /// from, as [`Pipeline::reference`](super::Pipeline::reference) does.
@@ -26,7 +29,8 @@ use serde::{Deserialize, Serialize};
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct MaskWhere {
     /// The phrase that names the thing, or several phrases with commas between them.
     pub phrase: String,
@@ -39,6 +43,20 @@ pub struct MaskWhere {
     /// thing's outline.
     #[serde(default = "eight")]
     pub grow: f64,
+}
+
+read_as_text_too!(MaskWhere);
+
+/// Reads a mask as users write it: `PHRASE` or `PHRASE:PIXELS`, with the distance by which the mask is larger.
+impl FromStr for MaskWhere {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for a number that is not finite.
+    fn from_str(text: &str) -> Result<Self> {
+        let (phrase, grow) = numbered("mask_where", text)?;
+        Ok(Self { grow: grow.unwrap_or(eight()), ..Self::new(phrase) })
+    }
 }
 
 /// Returns the default distance in pixels.

@@ -12,6 +12,7 @@ mod from_recipe;
 mod hires;
 mod infotext;
 mod input;
+pub mod job;
 mod mask_where;
 mod model_view;
 mod output;
@@ -23,7 +24,9 @@ mod registry;
 mod request;
 mod run;
 mod sampling;
+mod seed;
 mod stored;
+mod text_forms;
 mod things;
 mod watch;
 

@@ -281,8 +281,8 @@ impl<'p> Request<'p> {
     /// assert_eq!(again.timing.steps.len(), 6);
     /// # Ok(()) }
     /// ```
-    pub fn start(mut self, picture: &'p Raster, strength: impl Into<Strength>) -> Self {
-        self.picture = Some((Cow::Borrowed(picture), strength.into()));
+    pub fn start(mut self, picture: impl Into<Cow<'p, Raster>>, strength: impl Into<Strength>) -> Self {
+        self.picture = Some((picture.into(), strength.into()));
         self.stored = OnceCell::new();
         self
     }
@@ -303,8 +303,8 @@ impl<'p> Request<'p> {
     /// A checkpoint made for inpainting (nine input channels) sees the mask and the picture. With other checkpoints,
     /// the kept cells are restored after every step. [`Layer::mask`](crate::raster::Layer::mask) reads masks whose
     /// shape is in their transparency.
-    pub fn mask(mut self, mask: &'p Raster) -> Self {
-        self.mask = Some(Cow::Borrowed(mask));
+    pub fn mask(mut self, mask: impl Into<Cow<'p, Raster>>) -> Self {
+        self.mask = Some(mask.into());
         self.stored = OnceCell::new();
         self
     }

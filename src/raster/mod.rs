@@ -35,6 +35,7 @@ use crate::size::Size;
 use crate::wording::Remedy;
 use ndarray::Array3;
 use resample::resample;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::ops::Range;
@@ -67,6 +68,18 @@ impl Eq for Raster {}
 impl From<RgbImage> for Raster {
     fn from(pixels: RgbImage) -> Self {
         Self { pixels, transparency: Transparency::None }
+    }
+}
+
+impl<'p> From<&'p Raster> for Cow<'p, Raster> {
+    fn from(picture: &'p Raster) -> Self {
+        Self::Borrowed(picture)
+    }
+}
+
+impl From<Raster> for Cow<'_, Raster> {
+    fn from(picture: Raster) -> Self {
+        Self::Owned(picture)
     }
 }
 

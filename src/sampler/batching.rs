@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// Sharing of a forward pass by branches and images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[non_exhaustive]
 pub enum Batching {
     /// Everything in one batch, which is fastest.

@@ -207,7 +207,7 @@ fn controlnet_errors_name_the_wrong_value() -> Result<()> {
     #[allow(clippy::reversed_empty_ranges)]
     let backward = Control::new(&net, &good).window(Window::progress(0.8..=0.2));
     assert!(message(backward).contains("window is progress 0.8..=0.2"));
-    assert!(message(Control::picture(&net, &Raster::flat(Rgb(0, 0, 0), (48, 64)))).contains("Control::new"));
+    assert!(message(Control::picture(&net, Raster::flat(Rgb(0, 0, 0), (48, 64)))).contains("Control::new"));
     let other = good.narrow(2, 0, 32);
     let error = x0(&Controlled::new(&model, &[Control::new(&net, &other)])?, &model).unwrap_err().to_string();
     assert!(error.contains("the embedded hint has shape"), "{error}");

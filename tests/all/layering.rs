@@ -59,6 +59,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "saliency",
             "guidance",
             "repaint",
+            "hint",
             "mask",
             "diffusion",
             "attention",
@@ -191,7 +192,10 @@ impl Sources {
         let mut sources = Self::default();
         sources.visit(folder, "");
         for (module, file) in &sources.files {
-            let exports = Paths::of(file).uses.into_iter().filter(|(_, _, exported)| *exported);
+            // A file exports its own macro by a path that is the macro's name alone.
+            let is_other = |path: &[String], name: &String| path != std::slice::from_ref(name);
+            let exports = Paths::of(file).uses.into_iter();
+            let exports = exports.filter(|(path, name, exported)| *exported && is_other(path, name));
             sources.exports.extend(exports.map(|(path, name, _)| ((module.clone(), name), path)));
         }
         sources

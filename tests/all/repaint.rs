@@ -368,11 +368,11 @@ fn wrong_settings_of_a_mask_are_named() -> Result<()> {
 fn picture_of_any_size_keeps_its_size() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     for size in [(45, 37), (8, 8), (1, 1), (64, 9)] {
-        let output = pipeline.request(PROMPT).seed(1).steps(2).start(&picture(size), 0.5).run()?;
+        let output = pipeline.request(PROMPT).seed(1).steps(2).start(picture(size), 0.5).run()?;
         assert_eq!(output.image(0)?.size(), Size::from(size));
         assert!(output.reports.iter().all(|report| report.name != "repaint"));
     }
-    let output = pipeline.request(PROMPT).seed(1).steps(2).start(&picture((45, 37)), 0.5).size((61, 35)).run()?;
+    let output = pipeline.request(PROMPT).seed(1).steps(2).start(picture((45, 37)), 0.5).size((61, 35)).run()?;
     assert_eq!(output.image(0)?.size(), Size::new(61, 35));
     Ok(())
 }

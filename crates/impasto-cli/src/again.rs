@@ -1,21 +1,20 @@
 //! `impasto again`: the run of a picture, repeated or changed.
 
+use crate::changes::Changes;
 use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::{Loading, source};
 use crate::notes::Notes;
 use crate::outputs::{self, Named, OutputFile};
-use crate::painting::Painting;
 use crate::progress;
 use crate::result::Finished;
-use crate::values::Seed;
 use clap::Args;
 use impasto::nn::ControlNet;
 use impasto::pipeline::{Infotext, Request};
 use impasto::weights::Hub;
 use impasto::wording::Note;
-use impasto::{Pipeline, Raster, Size, Source};
+use impasto::{Pipeline, Raster, Source};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -58,33 +57,6 @@ pub struct Recipe {
     picture: Vec<PathBuf>,
 }
 
-/// Settings that replace those of the picture.
-#[derive(Args, Clone, Debug, Default, PartialEq)]
-#[command(next_help_heading = "Changes")]
-pub struct Changes {
-    /// Another prompt.
-    #[arg(long, value_name = "TEXT")]
-    prompt: Option<String>,
-    /// Another negative prompt.
-    #[arg(long, value_name = "TEXT", alias = "negative-prompt")]
-    negative: Option<String>,
-    /// Another seed; -1 is a random seed.
-    #[arg(long, allow_negative_numbers = true)]
-    seed: Option<Seed>,
-    /// Another number of steps.
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
-    steps: Option<usize>,
-    /// Another sampler.
-    #[arg(long, value_name = "NAME")]
-    sampler: Option<String>,
-    /// Another classifier-free guidance scale.
-    #[arg(long, value_name = "NUMBER", aliases = ["cfg", "cfg-scale", "guidance-scale"], allow_negative_numbers = true)]
-    scale: Option<f64>,
-    /// Another size.
-    #[arg(long, value_name = "WIDTHxHEIGHT")]
-    size: Option<Size>,
-}
-
 /// The parts of a repeated run that are loaded before its request is made.
 pub struct Loaded {
     pipeline: Pipeline,
@@ -92,15 +64,6 @@ pub struct Loaded {
     pub image: usize,
     nets: Vec<ControlNet>,
     pictures: Vec<Raster>,
-}
-
-impl Changes {
-    /// Checks that each setting is in its range.
-    fn check(&self) -> Result<(), Failure> {
-        let Self { steps, sampler, scale, size, .. } = self.clone();
-        let painting = Painting { steps, sampler, scale, size, ..Painting::default() };
-        painting.check_ranges().map_err(Failure::CommandLine)
-    }
 }
 
 impl Recipe {
@@ -200,24 +163,9 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
     let (mut loaded, mut notes) = (recipe.load(file, loading)?, Notes::default());
     notes.tell_before(loaded.notes());
     // The picture is read now, because another program may replace its file during the run.
-    let before = if *changes == Changes::default() { Some(Raster::open(file)?) } else { None };
-    let (image, changes) = (loaded.image, changes.clone());
-    let request = loaded.request(file)?.cancel(&token).tune(|config| {
-        config.prompt = changes.prompt.unwrap_or_else(|| std::mem::take(&mut config.prompt));
-        config.negative = changes.negative.unwrap_or_else(|| std::mem::take(&mut config.negative));
-        config.seed = match changes.seed {
-            Some(Seed::Number(seed)) => Some(seed.wrapping_sub(image as u64)), // the seed of the batch's first picture
-            Some(Seed::Random) => None,
-            None => config.seed,
-        };
-        config.steps = changes.steps.unwrap_or(config.steps);
-        config.guidance_scale = changes.scale.or(config.guidance_scale);
-        config.size = changes.size.or(config.size);
-    });
-    let request = match changes.sampler {
-        Some(sampler) => request.solver_named(sampler),
-        None => request,
-    };
+    let before = if changes.is_empty() { Some(Raster::open(file)?) } else { None };
+    let image = loaded.image;
+    let request = changes.change(loaded.request(file)?.cancel(&token), image)?;
     notes.tell_before(&request.notes()?);
     let output = progress::run(request, "picture", None).map_err(Failure::of_unwritten)?;
     let saved = output_file.save(|file| output.save(image, file), |file| output.save_new(image, file))?;

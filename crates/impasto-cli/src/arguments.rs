@@ -68,7 +68,7 @@ pub enum Command {
     /// Paints pictures of a prompt, or of a file of prompts.
     Paint(Box<Paint>),
     /// Repeats the run of a picture, unchanged or with other settings.
-    Again(Again),
+    Again(Box<Again>),
     /// Shows where in a picture the model attends to each word of the prompt.
     Look(Look),
     /// Describes models, files of weights, and pictures with the settings of their run.

@@ -5,9 +5,10 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
 use crate::notes::Notes;
-use crate::painting::Painting;
+use crate::wording::Terminal;
 use clap::Args;
-use impasto::pipeline::Timing;
+use impasto::job::Job;
+use impasto::pipeline::{RequestConfig, Timing};
 use impasto::{Size, Source};
 use serde::Serialize;
 use std::time::Instant;
@@ -50,8 +51,9 @@ struct Measured {
 
 /// Measures the model.
 pub fn bench(arguments: &Bench) -> Result<(), Failure> {
-    let painting = Painting { steps: Some(arguments.steps), size: arguments.size, ..Painting::default() };
-    painting.check_ranges().map_err(Failure::CommandLine)?;
+    let config = RequestConfig { steps: arguments.steps, size: arguments.size, ..RequestConfig::default() };
+    let job = Job { config, ..Job::default() };
+    job.check().map_err(|error| Failure::CommandLine(error.worded(&Terminal::present())))?;
     let token = interrupt::token()?;
     let begun = Instant::now();
     let mut pipeline = arguments.loading.pipeline(Source::embedded())?;

@@ -2,11 +2,11 @@
 
 use crate::failure::Failure;
 use crate::outputs::Named;
-use crate::values::Weighted;
 use clap::{Args, ValueEnum};
 use impasto::weights::{Embedding, Lora};
 use impasto::{Error, Model, Pipeline, Precision, Source};
 use std::path::PathBuf;
+use std::str::FromStr;
 use tch::{Cuda, Device, Kind};
 
 /// The model and the way it computes.
@@ -58,6 +58,27 @@ impl From<PrecisionName> for Precision {
             PrecisionName::Bf16 => Kind::BFloat16.into(),
             PrecisionName::F16 => Kind::Half.into(),
         }
+    }
+}
+
+/// A file and a strength: `FILE[:STRENGTH]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weighted {
+    pub file: PathBuf,
+    pub strength: f64,
+}
+
+impl FromStr for Weighted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // A text without a number at its end stays whole, such as a Windows path.
+        let numbered = text.rsplit_once(':').and_then(|(file, number)| Some((file, number.trim().parse().ok()?)));
+        let (file, strength): (&str, f64) = numbered.unwrap_or((text, 1.0));
+        if !strength.is_finite() {
+            return Err(format!("`{text}` ends in {strength}; expected a finite number"));
+        }
+        Ok(Self { file: file.trim_end().into(), strength })
     }
 }
 
@@ -118,5 +139,17 @@ fn device(text: &str) -> Result<Device, String> {
             let gpus = || format!("this libtorch finds {} GPUs", Cuda::device_count());
             number.map(Device::Cuda).ok_or_else(|| format!("expected cpu, cuda or cuda:NUMBER; {}", gpus()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strength_follows_the_last_colon() {
+        assert_eq!("ink.safetensors:0.8".parse(), Ok(Weighted { file: "ink.safetensors".into(), strength: 0.8 }));
+        assert_eq!("C:\\ink".parse(), Ok(Weighted { file: "C:\\ink".into(), strength: 1.0 }));
+        assert!("ink.safetensors:inf".parse::<Weighted>().unwrap_err().contains("expected a finite number"));
     }
 }

@@ -15,23 +15,21 @@
 mod again;
 mod arguments;
 mod bench;
+mod changes;
 mod console;
 mod failure;
 mod info;
 mod interrupt;
+mod lines;
 mod loading;
 mod look;
 mod models;
 mod notes;
 mod outputs;
 mod paint;
-mod painting;
-mod pictures;
 mod progress;
-mod request;
 mod result;
 mod studio;
-mod values;
 mod wording;
 
 use arguments::{Arguments, Command, present_command};

@@ -2,18 +2,20 @@
 
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::lines;
 use crate::loading::Loading;
 use crate::notes::Notes;
 use crate::outputs::{self, Named, OutputFile, marked};
-use crate::painting::{MOST_SEEDS, Painting};
-use crate::pictures::{Nets, Pictures};
 use crate::progress;
 use crate::result::Finished;
-use crate::values::Seed;
+use crate::wording::Terminal;
 use clap::Args;
+use impasto::job::{Job, Nets};
 use impasto::sampler::CancelToken;
+use impasto::wording::Wording;
 use impasto::{Error, Pipeline, Source, files};
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -31,7 +33,7 @@ A line of --prompts is a JSON object whose keys are the options without dashes i
 Settings that a line lacks are those of the command line.")]
 pub struct Paint {
     #[command(flatten)]
-    painting: Painting,
+    job: Job,
     /// File of the picture, a PNG that `impasto again` can repeat. Of several pictures, each has its line and seed in
     /// the name. The default is `impasto-SEED.png`, in a folder if a folder is given, and with a count if a file has
     /// that name.
@@ -63,18 +65,21 @@ pub struct Paint {
 /// Largest file of prompts in bytes.
 const LARGEST: u64 = 64 << 20;
 
-/// A painting, and the line of the file of prompts that it is from.
-struct Job {
+/// Largest number of seeds of a command: the number of pictures, or with --best-of the number of compared seeds.
+const MOST_SEEDS: u64 = 100_000;
+
+/// A job, and the line of the file of prompts that it is from.
+struct Task {
     line: Option<u64>,
-    painting: Painting,
+    job: Job,
     /// Seed of the first picture. A random seed is drawn before the run, because names and advice contain the seed.
     seed: u64,
 }
 
-/// A picture of a job.
+/// A picture of a task.
 #[derive(Clone, Copy)]
 struct Picture {
-    /// Index in the job.
+    /// Index in the task.
     image: u64,
     /// Seed of the picture, or the first seed of the search for the best one.
     seed: u64,
@@ -93,27 +98,37 @@ struct Session {
 /// Paints everything that the arguments ask for.
 pub fn paint(arguments: &Paint) -> Result<(), Failure> {
     // Every line is read before the first picture, so that a mistake in the last line does not cost an hour.
-    let jobs = arguments.jobs()?;
-    let names = Names::new(arguments, jobs.len())?;
-    names.check(arguments, &jobs)?;
-    let all = jobs.iter().map(|job| job.painting.images()).sum();
+    let tasks = arguments.tasks()?;
+    let names = Names::new(arguments, tasks.len())?;
+    names.check(arguments, &tasks)?;
+    let all = tasks.iter().map(Task::images).sum();
     let token = interrupt::token()?;
     let pipeline = arguments.loading.pipeline(Source::embedded())?;
     let mut session = Session { pipeline, nets: Nets::default(), notes: Notes::default(), token, done: 0 };
     session.notes.tell_before(session.pipeline.model().notes());
-    for job in &jobs {
-        let painted = arguments.paint_job(job, &names, &mut session);
+    for task in &tasks {
+        let painted = arguments.paint_task(task, &names, &mut session);
         painted.map_err(|failure| {
-            let failure = job.at(failure);
+            let failure = task.at(failure);
             let leaves_pictures = matches!(failure, Failure::Interrupted(_)) || (1..all).contains(&session.done);
-            if leaves_pictures { failure.with_advice(&arguments.advice(&jobs, session.done, all)) } else { failure }
+            if leaves_pictures { failure.with_advice(&arguments.advice(&tasks, session.done, all)) } else { failure }
         })?;
     }
     Ok(())
 }
 
-impl Job {
-    /// Adds the number of the job's line to an error.
+impl Task {
+    /// Returns the number of pictures.
+    const fn images(&self) -> u64 {
+        self.job.config.images as u64
+    }
+
+    /// Returns the number of seeds that each picture takes. A search for the best seed takes as many as it compares.
+    const fn seeds_each(&self) -> u64 {
+        self.job.config.best_of as u64
+    }
+
+    /// Adds the number of the task's line to an error.
     fn at(&self, failure: Failure) -> Failure {
         match (failure, self.line) {
             (failure @ (Failure::Library(_) | Failure::Message(_)), Some(line)) => {
@@ -123,50 +138,55 @@ impl Job {
         }
     }
 
-    /// Returns the job's pictures that are painted after `skip` pictures were left out.
+    /// Returns the task's pictures that are painted after `skip` pictures were left out.
     fn pictures(&self, skip: u64) -> impl Iterator<Item = Picture> {
-        let seeds = self.painting.seeds_each();
+        let seeds = self.seeds_each();
         let picture = move |image| Picture { image, seed: self.seed.wrapping_add(image * seeds) };
-        (skip..self.painting.images()).map(picture)
+        (skip..self.images()).map(picture)
     }
 
     /// Returns the label of a picture's progress bar.
     fn label(&self, image: u64) -> String {
-        let images = self.painting.images();
+        let images = self.images();
         let line = self.line.map_or_else(String::new, |line| format!("line {line} "));
         if images > 1 { format!("{line}picture {} of {images}", image + 1) } else { format!("{line}picture") }
     }
 }
 
 impl Paint {
-    fn jobs(&self) -> Result<Vec<Job>, Failure> {
-        let job = |line, painting: Painting| {
-            let seed = painting.seed.unwrap_or(Seed::Random).number();
-            Job { line, painting, seed }
+    fn tasks(&self) -> Result<Vec<Task>, Failure> {
+        let task = |line, job: Job| {
+            // Short numbers are easier to copy.
+            let seed = job.config.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32);
+            Task { line, job, seed }
+        };
+        let checked = |job: Job| {
+            lines::check_prompt(&job)?;
+            job.check().map(|()| job).map_err(|error| error.worded(&Terminal::present()))
         };
         let Some(file) = &self.prompts else {
-            self.painting.check().map_err(Failure::CommandLine)?;
-            return self.within_limits(vec![job(None, self.painting.clone())]);
+            let job = checked(self.job.clone()).map_err(Failure::CommandLine)?;
+            return self.within_limits(vec![task(None, job)]);
         };
         let text = read(file)?;
         let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
         let read = |(number, line): (u64, &str)| {
-            let painting = self.painting.with_line(line).and_then(|painting| painting.check().map(|()| painting));
-            let painting = painting.map_err(|fault| format!("{}, line {number}: {fault}", file.display()))?;
-            Ok(job(Some(number), painting))
+            let job = lines::with_line(&self.job, line).and_then(checked);
+            let job = job.map_err(|fault| format!("{}, line {number}: {fault}", file.display()))?;
+            Ok(task(Some(number), job))
         };
-        let jobs = lines.map(read).collect::<Result<Vec<_>, Failure>>()?;
-        if jobs.is_empty() {
+        let tasks = lines.map(read).collect::<Result<Vec<_>, Failure>>()?;
+        if tasks.is_empty() {
             let problem = "the file has no prompts; expected a line such as {\"prompt\": \"a red boat\"}";
             return Err(Failure::Message(format!("{}: {problem}", file.display())));
         }
-        self.within_limits(jobs)
+        self.within_limits(tasks)
     }
 
     /// Checks the number of pictures, and the number of those that are left out.
-    fn within_limits(&self, jobs: Vec<Job>) -> Result<Vec<Job>, Failure> {
-        let sum = |number: fn(&Painting) -> u64| jobs.iter().map(|job| number(&job.painting)).sum::<u64>();
-        let (seeds, images) = (sum(|painting| painting.images() * painting.seeds_each()), sum(Painting::images));
+    fn within_limits(&self, tasks: Vec<Task>) -> Result<Vec<Task>, Failure> {
+        let sum = |number: fn(&Task) -> u64| tasks.iter().map(number).fold(0, u64::saturating_add);
+        let (seeds, images) = (sum(|task| task.images().saturating_mul(task.seeds_each())), sum(Task::images));
         if seeds > MOST_SEEDS {
             let problem = format!("the pictures take {seeds} seeds; expected at most {MOST_SEEDS}; divide the command");
             return Err(Failure::CommandLine(problem));
@@ -177,31 +197,33 @@ impl Paint {
                     format!("--skip is {skip}, but the command has {images} pictures; expected a smaller number");
                 Err(Failure::CommandLine(problem))
             }
-            _ => Ok(jobs),
+            _ => Ok(tasks),
         }
     }
 
-    /// Paints the pictures of one job, each as a run of its own, so that Ctrl-C keeps all that are finished.
-    fn paint_job(&self, job: &Job, names: &Names, session: &mut Session) -> Result<(), Failure> {
-        let painting = &job.painting;
-        let skipped = self.skip.unwrap_or_default().saturating_sub(session.done).min(painting.images());
+    /// Paints the pictures of one task, each as a run of its own, so that Ctrl-C keeps all that are finished.
+    fn paint_task(&self, task: &Task, names: &Names, session: &mut Session) -> Result<(), Failure> {
+        let skipped = self.skip.unwrap_or_default().saturating_sub(session.done).min(task.images());
         session.done += skipped;
-        if skipped == painting.images() {
+        if skipped == task.images() {
             return Ok(());
         }
         let Session { pipeline, nets, notes, token, done } = session;
-        nets.load(painting, pipeline)?;
-        let pictures = Pictures::open(painting, nets)?;
-        let mut notes = notes.of_part(job.line.map_or_else(String::new, |line| format!("line {line}: ")));
-        for picture in job.pictures(skipped) {
-            let request = painting.request(pipeline, &pictures, nets, picture.seed)?.cancel(token);
+        nets.load(&task.job, pipeline.model())?;
+        let mut job = task.job.clone();
+        job.open()?;
+        job.config.images = 1;
+        let mut notes = notes.of_part(task.line.map_or_else(String::new, |line| format!("line {line}: ")));
+        for picture in task.pictures(skipped) {
+            job.config.seed = Some(picture.seed);
+            let request = job.request(pipeline, nets)?.cancel(token);
             notes.tell_before(&request.notes()?);
-            let output = progress::run(request, &job.label(picture.image), self.preview.as_deref())?;
+            let output = progress::run(request, &task.label(picture.image), self.preview.as_deref())?;
             let seed = output.seed.unwrap_or(picture.seed);
-            let file = names.picture(job, seed);
+            let file = names.picture(task, seed);
             let file = file.save(|file| output.save(0, file), |file| output.save_new(0, file))?;
             *done += 1;
-            if let Some(report) = names.report(job, seed) {
+            if let Some(report) = names.report(task, seed) {
                 report
                     .save(|file| impasto_report::save(&output, file), |file| impasto_report::save_new(&output, file))?;
             }
@@ -211,16 +233,15 @@ impl Paint {
     }
 
     /// Says how to go on when `done` of `all` pictures are finished.
-    fn advice(&self, jobs: &[Job], done: u64, all: u64) -> String {
-        let is_random = |job: &Job| matches!(job.painting.seed, None | Some(Seed::Random));
-        let drawn = jobs.iter().find(|job| is_random(job));
-        let seed = drawn.filter(|job| job.line.is_none()).map(|job| format!(" --seed {}", job.seed));
+    fn advice(&self, tasks: &[Task], done: u64, all: u64) -> String {
+        let drawn = tasks.iter().find(|task| task.job.config.seed.is_none());
+        let seed = drawn.filter(|task| task.line.is_none()).map(|task| format!(" --seed {}", task.seed));
         // With --skip, the preview of the interrupted command may be replaced.
         let skip = (done > 0 || self.preview.is_some()).then(|| format!(" --skip {done}"));
         let options: String = [seed, skip].into_iter().flatten().collect();
         let with = if options.is_empty() { "" } else { " with" };
         let other =
-            if drawn.is_some_and(|job| job.line.is_some()) { "; lines without a seed take new ones" } else { "" };
+            if drawn.is_some_and(|task| task.line.is_some()) { "; lines without a seed take new ones" } else { "" };
         format!("{done} of {all} pictures are finished; to go on, repeat the command{with}{options}{other}")
     }
 }
@@ -249,32 +270,32 @@ impl Names {
     }
 
     /// Returns the file of a picture: `FILE-LINE-SEED.png`.
-    fn picture(&self, job: &Job, seed: u64) -> OutputFile {
-        self.marked(&self.output, job, Some(seed).filter(|_| self.has_seed || job.painting.images() > 1))
+    fn picture(&self, task: &Task, seed: u64) -> OutputFile {
+        self.marked(&self.output, task, Some(seed).filter(|_| self.has_seed || task.images() > 1))
     }
 
     /// Returns the file of a picture's report: `FILE-LINE-SEED.html`.
-    fn report(&self, job: &Job, seed: u64) -> Option<OutputFile> {
-        let seed = Some(seed).filter(|_| job.painting.images() > 1);
-        self.report.as_ref().map(|report| self.marked(report, job, seed))
+    fn report(&self, task: &Task, seed: u64) -> Option<OutputFile> {
+        let seed = Some(seed).filter(|_| task.images() > 1);
+        self.report.as_ref().map(|report| self.marked(report, task, seed))
     }
 
-    fn marked(&self, base: &OutputFile, job: &Job, seed: Option<u64>) -> OutputFile {
-        let line = job.line.filter(|_| self.has_line);
+    fn marked(&self, base: &OutputFile, task: &Task, seed: Option<u64>) -> OutputFile {
+        let line = task.line.filter(|_| self.has_line);
         base.at(marked(&base.named.file, &line.into_iter().chain(seed).collect::<Vec<_>>()))
     }
 
     /// Checks all files that the command reads and writes. A picture with --best-of may get each of several names.
-    fn check(&self, arguments: &Paint, jobs: &[Job]) -> Result<(), Failure> {
+    fn check(&self, arguments: &Paint, tasks: &[Task]) -> Result<(), Failure> {
         let Paint { preview, prompts, skip, overwrite, loading, .. } = arguments;
         let (mut left_out, mut written) = (skip.unwrap_or_default(), Vec::new());
-        for job in jobs {
-            let seeds = job.pictures(left_out).flat_map(|picture| {
-                (0..job.painting.seeds_each()).map(move |candidate| picture.seed.wrapping_add(candidate))
-            });
-            let files = |seed| std::iter::once(self.picture(job, seed)).chain(self.report(job, seed));
+        for task in tasks {
+            let seeds = task
+                .pictures(left_out)
+                .flat_map(|picture| (0..task.seeds_each()).map(move |candidate| picture.seed.wrapping_add(candidate)));
+            let files = |seed| std::iter::once(self.picture(task, seed)).chain(self.report(task, seed));
             written.extend(seeds.flat_map(files));
-            left_out = left_out.saturating_sub(job.painting.images());
+            left_out = left_out.saturating_sub(task.images());
         }
         if let Some(preview) = preview {
             let preview = OutputFile::given("--preview", preview, *overwrite || skip.is_some());
@@ -282,9 +303,18 @@ impl Names {
             written.push(preview);
         }
         let prompts = prompts.iter().filter(|file| **file != Path::new("-")).map(|file| Named::new("--prompts", file));
-        let paintings = jobs.iter().flat_map(|job| job.painting.files());
-        outputs::check(&written, &paintings.chain(prompts).chain(loading.files()).collect::<Vec<_>>())
+        let pictures = tasks.iter().flat_map(|task| pictures(&task.job));
+        outputs::check(&written, &pictures.chain(prompts).chain(loading.files()).collect::<Vec<_>>())
     }
+}
+
+/// Returns the pictures and files of ControlNets that a job reads.
+fn pictures(job: &Job) -> Vec<Named> {
+    let named = |(field, path): (&'static str, &Path)| Named::new(Terminal::present().name(field), path);
+    let pictures = job.paths().into_iter().map(named);
+    // Other nets are embedded or repositories.
+    let nets = job.controls.iter().map(|follow| Named::new("--control", &follow.net)).filter(|net| net.file.exists());
+    pictures.chain(nets).collect()
 }
 
 /// Reads a file of prompts, which may be a pipe, or the standard input.
@@ -311,10 +341,10 @@ mod tests {
 
     fn names(arguments: &[&str]) -> Vec<String> {
         let paint = paint(arguments);
-        let jobs = paint.jobs().unwrap();
-        let names = Names::new(&paint, jobs.len()).unwrap();
-        let pictures = jobs.iter().flat_map(|job| job.pictures(0).map(move |picture| (job, picture.seed)));
-        pictures.map(|(job, seed)| names.picture(job, seed).named.file.display().to_string()).collect()
+        let tasks = paint.tasks().unwrap();
+        let names = Names::new(&paint, tasks.len()).unwrap();
+        let pictures = tasks.iter().flat_map(|task| task.pictures(0).map(move |picture| (task, picture.seed)));
+        pictures.map(|(task, seed)| names.picture(task, seed).named.file.display().to_string()).collect()
     }
 
     #[test]
@@ -340,7 +370,7 @@ mod tests {
     fn advice_names_the_seed_and_the_finished_pictures() {
         let advice = |arguments: &[&str], done| {
             let paint = paint(arguments);
-            paint.advice(&paint.jobs().unwrap(), done, 5)
+            paint.advice(&paint.tasks().unwrap(), done, 5)
         };
         assert!(advice(&["a", "--seed", "7"], 0).ends_with("to go on, repeat the command"));
         let several = advice(&["a", "--seed", "7", "--images", "5"], 2);
@@ -355,16 +385,16 @@ mod tests {
     #[test]
     fn advice_can_be_added_to_the_command() {
         let again = paint(&["a", "--seed", "-1", "--skip", "1", "--images", "5", "--seed", "7", "--skip", "3"]);
-        assert_eq!((again.painting.seed, again.skip), (Some(Seed::Number(7)), Some(3)));
+        assert_eq!((again.job.config.seed, again.skip), (Some(7), Some(3)));
     }
 
     #[test]
     fn number_of_seeds_and_skipped_pictures_is_limited() {
-        let fault = |arguments: &[&str]| paint(arguments).jobs().err().unwrap().to_string();
+        let fault = |arguments: &[&str]| paint(arguments).tasks().err().unwrap().to_string();
         assert!(
             fault(&["a", "--images", "1000", "--best-of", "1000"]).contains("1000000 seeds; expected at most 100000")
         );
         assert!(fault(&["a", "--images", "3", "--skip", "3"]).contains("the command has 3 pictures"));
-        assert!(paint(&["a", "--images", "3", "--skip", "2"]).jobs().is_ok());
+        assert!(paint(&["a", "--images", "3", "--skip", "2"]).tasks().is_ok());
     }
 }

@@ -15,24 +15,32 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 38] = [
+const NAMES: [(&str, &str); 51] = [
     ("prompt", "the prompt"),
-    ("second_prompt", "the second prompt"),
+    ("second_prompt", "--second-prompt"),
+    ("micro_conditioning", "--micro-conditioning"),
     ("negative prompt", "--negative"),
     ("steps", "--steps"),
+    ("images", "--images"),
     ("solver", "--sampler"),
     ("best_of", "--best-of"),
     ("guidance scale", "--scale"),
+    ("guidance rescale", "--guidance-rescale"),
+    ("variation strength", "the SHARE of --variation"),
     ("width", "the width of --size"),
     ("height", "the height of --size"),
     ("paint", "the paint of --area"),
     ("map", "--map"),
+    ("areas", "--area"),
+    ("tolerance", "--tolerance"),
     ("number of areas", "the number of --area"),
     ("the area's strength", "the STRENGTH of --area"),
     ("strength", "--strength"),
+    ("start", "--start"),
     ("mask", "--mask"),
+    ("mask, mask_where or details", "--mask, --mask-where or --detail"),
     ("mask_where", "--mask-where"),
-    ("grow", "--grow"),
+    ("grow", "the PIXELS of --mask-where"),
     ("soften", "--soften"),
     ("feather", "--feather"),
     ("detail", "--detail"),
@@ -41,9 +49,14 @@ const NAMES: [(&str, &str); 38] = [
     ("hires scale", "the SCALE of --hires"),
     ("seamless", "--seamless"),
     ("conditioning_channels", "the number of channels that the NET of --control reads"),
+    ("keep_colors", "--keep-colors"),
+    ("controls", "--control"),
+    ("the control's net", "the NET of --control"),
     ("line art", "the PICTURE of --control"),
+    ("line_art", "--line-art"),
     ("strokes", "--strokes"),
-    ("sketch", "--sketch"),
+    ("exact_strokes", "--exact-strokes"),
+    ("sketch", "--line-art"),
     ("net", "--net"),
     ("model", "--model"),
     ("device", "--device"),
@@ -118,7 +131,7 @@ impl Wording for Terminal {
             Remedy::TensorHint | Remedy::PictureHint => &["choose a ControlNet that reads pictures"],
             Remedy::FullPicture => &["give the picture with --picture"],
             Remedy::PictureAlone => &["use smaller pictures and maps"],
-            Remedy::Sketch => &["give one with --sketch"],
+            Remedy::Sketch => &["give one with --line-art"],
             Remedy::BlankSketch => &["draw dark lines on white paper"],
             Remedy::ExactColor => &["give an exact color, such as --force eyes=gold"],
             Remedy::Tolerance => &["raise --tolerance, or save the map as PNG in flat colors"],
@@ -157,9 +170,8 @@ mod tests {
     use crate::arguments::Arguments;
     use crate::failure::Failure;
     use crate::loading::Loading;
-    use crate::painting::Painting;
-    use crate::pictures::{Nets, Pictures};
     use clap::{CommandFactory, Parser};
+    use impasto::job::{Job, Nets};
     use impasto::{Raster, Rgb, Source};
     use std::collections::BTreeSet;
     use std::fs;
@@ -225,20 +237,20 @@ mod tests {
     #[derive(Parser)]
     struct Reaching {
         #[command(flatten)]
-        painting: Painting,
+        job: Job,
         #[command(flatten)]
         loading: Loading,
     }
 
     /// Returns the message of painting with these options.
     fn message(options: &[&str]) -> String {
-        let Reaching { painting, loading } = Reaching::parse_from([&["impasto"], options].concat());
-        let run = || -> Result<Output, Failure> {
-            painting.check().map_err(Failure::CommandLine)?;
+        let Reaching { mut job, loading } = Reaching::parse_from([&["impasto"], options].concat());
+        let mut run = || -> Result<Output, Failure> {
+            job.check()?;
             let (mut pipeline, mut nets) = (loading.pipeline(Source::embedded())?, Nets::default());
-            nets.load(&painting, &pipeline)?;
-            let pictures = Pictures::open(&painting, &nets)?;
-            Ok(painting.request(&mut pipeline, &pictures, &nets, 7)?.run()?)
+            nets.load(&job, pipeline.model())?;
+            job.open()?;
+            Ok(job.request(&mut pipeline, &nets)?.seed(7).run()?)
         };
         match run() {
             Ok(_) => panic!("{options:?} succeeded"),
@@ -248,7 +260,19 @@ mod tests {
     }
 
     /// Options that the library takes as they are, apart from files that cannot be read or are of another kind.
-    const NEVER_REFUSED: [&str; 6] = ["seed", "mask", "reference", "lora", "embedding", "threads"];
+    const NEVER_REFUSED: [&str; 11] = [
+        "seed",
+        "color_words",
+        "spacing",
+        "noise_kind",
+        "match_tone",
+        "batching",
+        "mask",
+        "reference",
+        "lora",
+        "embedding",
+        "threads",
+    ];
 
     #[test]
     fn errors_name_the_option_that_caused_them() {
@@ -264,34 +288,46 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 30] = [
+        let cases: [(&str, &[&str], &str); 38] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
+            ("second_prompt", &["--second-prompt", "a hat"], "--second-prompt is"),
+            ("second_negative", &["--second-negative", "a hat"], "--second-prompt is"),
+            ("micro_conditioning", &["--micro-conditioning", "crop=1x1"], "--micro-conditioning is set for this"),
+            (
+                "negative_micro_conditioning",
+                &["--negative-micro-conditioning", "crop=1"],
+                "--micro-conditioning is set",
+            ),
             ("steps", &["--steps", "0"], "--steps is 0"),
-            ("images", &["--images", "0"], "--images is 0; expected 1 to 100000"),
+            ("images", &["--images", "0"], "--images is 0; expected 1 or more"),
             ("best_of", &["--best-of", "0"], "--best-of is 0"),
             ("best_of", &["--best-of", "2"], "give an exact color, such as --force"),
             ("sampler", &["--sampler", "Eulr"], "--sampler \"Eulr\" is not known"),
-            ("scale", &["--scale=-1"], "--scale is -1"),
+            ("guidance_scale", &["--scale=-1"], "--scale is -1"),
+            ("guidance_rescale", &["--guidance-rescale=-1"], "--guidance-rescale is -1"),
             ("size", &["--size", "100x64"], "the width of --size is 100"),
-            ("force", &["--force", "hat=red"], "exact color: phrase \"hat\" is not in the prompt"),
-            ("area", &["--map", &red, "--area", "green=boat"], "painted areas: color #008000 is not in the map"),
-            ("area", &["--map", &red, "--area", "red=boat:99"], "the STRENGTH of --area is 99"),
+            ("variation", &["--variation", "7:2"], "the SHARE of --variation is 2"),
+            ("forces", &["--force", "hat=red"], "exact color: phrase \"hat\" is not in the prompt"),
+            ("areas", &["--map", &red, "--area", "green=boat"], "painted areas: color #008000 is not in the map"),
+            ("areas", &["--map", &red, "--area", "red=boat:99"], "the STRENGTH of --area is 99"),
             ("map", &["--map", &colors, "--area", "black=boat"], "--map is a picture of 65792 colors"),
-            ("control", &["--control", &format!("nowhere={red}")], "the NET of --control is nowhere"),
+            ("controls", &["--control", &format!("nowhere={red}")], "the NET of --control is nowhere"),
             ("start", &["--start", &red, "--strength", "0"], "--strength is 0"),
             ("strength", &["--start", &red, "--strength", "7"], "--strength is 7"),
             ("mask_where", &["--start", &red, "--mask-where", " , "], "--mask-where is \" , \""),
-            ("grow", &["--start", &red, "--mask-where", "boat", "--grow=-1"], "--grow is -1"),
+            ("mask_where", &["--start", &red, "--mask-where", "boat:-1"], "the PIXELS of --mask-where is -1"),
             ("soften", &["--start", &red, "--mask-where", "boat", "--soften=-1"], "--soften is -1"),
             ("feather", &["--detail", "boat", "--feather=-1"], "--feather is -1"),
             ("keep_colors", &["--keep-colors"], "--keep-colors is given without --start"),
-            ("detail", &["--detail", "boat:2"], "the STRENGTH of --detail is 2"),
+            ("details", &["--detail", "boat:2"], "the STRENGTH of --detail is 2"),
             ("hires", &["--hires", "0.5"], "the SCALE of --hires is 0.5"),
             ("seamless", &["--start", &colors, "--seamless", "both"], "--seamless is set for 256×257 pixels"),
             ("tolerance", &["--map", &red, "--area", "red=boat", "--tolerance=-1"], "--tolerance is -1"),
             ("strokes", &["--control", &format!("embedded={red}"), "--strokes", &white], "--strokes is"),
-            ("sketch", &["--model", "embedded-colorizer"], "--sketch is missing; expected a sketch"),
+            ("exact_strokes", &["--exact-strokes"], "--exact-strokes is given without --strokes"),
+            ("line_art", &["--model", "embedded-colorizer"], "--line-art is missing; expected dark lines"),
+            ("line_art", &["--line-art", &red], "--line-art is"),
             ("model", &["--model", "nowhere"], "--model is nowhere"),
             ("vae", &["--vae", "nowhere"], "--vae is nowhere"),
             ("precision", &["--precision", "f16"], "--precision is f16 on cpu"),

@@ -172,8 +172,12 @@ fn drawing_steers_by_the_embedded_controlnet() {
     assert!(drawn != plain);
     let colored = ["paint", "--model", "embedded-colorizer", "--sketch", "lines.png", "--reference", "plain.png"];
     run(folder.path(), &[&colored[..], &["--seed", "7", "--steps", "2", "-o", "colored.png"]].concat());
-    let message = failure(folder.path(), &["paint", "a house", "--sketch", "lines.png"], 1);
-    assert!(message.contains("--model embedded-colorizer"), "{message}");
+    // Line art alone is followed by the embedded ControlNet at its own scale.
+    let same = ["paint", "a house", "--seed", "7", "--steps", "2", "-o"];
+    run(folder.path(), &[&same[..], &["named.png", "--control", "embedded=lines.png"]].concat());
+    run(folder.path(), &[&same[..], &["alone.png", "--line-art", "lines.png"]].concat());
+    let [named, alone] = ["named.png", "alone.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
+    assert!(named == alone && named != plain);
 }
 
 #[test]
@@ -228,8 +232,7 @@ fn repainting_keeps_the_pixels_outside_of_the_mask() {
 
     let arguments =
         ["paint", "1girl, yellow shirt", "--start", "first.png", "--strength", "1", "--seed", "1", "--steps", "8"];
-    let thing =
-        ["--mask-where", "shirt", "--grow", "4", "--soften", "0", "--feather", "2", "--json", "-o", "thing.png"];
+    let thing = ["--mask-where", "shirt:4", "--soften", "0", "--feather", "2", "--json", "-o", "thing.png"];
     let line = &json_lines(&run(folder.path(), &[&arguments[..], &thing].concat()))[0];
     assert!(line["seam"]["result"].is_number() || line["seam"].is_null(), "{line}");
     let thing = Raster::open(file("thing.png")).unwrap();
@@ -266,7 +269,7 @@ fn mistakes_are_named_with_the_way_out() {
     let message = |arguments: &[&str], status| failure(folder.path(), arguments, status);
     assert!(message(&["paint"], 2).contains("no prompt is given"));
     assert!(
-        message(&["paint", "a boat", "--area", "red=boat"], 2).contains("--area is given without --map; add --map")
+        message(&["paint", "a boat", "--area", "red=boat"], 2).contains("--area is given without --map; give both")
     );
     assert!(message(&["paint", "a boat", "--steps", "0"], 2).contains("--steps is 0; expected 1 to 1000"));
     assert!(message(&["paint", "a boat", "--scale", "-1"], 2).contains("--scale is -1; expected 0 or more"));
@@ -278,8 +281,7 @@ fn mistakes_are_named_with_the_way_out() {
     assert!(message(&["paint", "a boat", "-o", "none/boat.png"], 1).contains("none: this folder does not exist"));
     assert!(message(&["paint", "a boat", "--report", "none/a.html"], 1).contains("create it first"));
     assert!(message(&["paint", "a boat", "--mask-where", "boat"], 2).contains("--mask-where is given without --start"));
-    assert!(message(&["paint", "a boat", "--grow", "3"], 2).contains("--grow is given without --mask-where"));
-    assert!(message(&["paint", "a boat", "--feather", "3"], 2).contains("add --mask, --mask-where or --detail"));
+    assert!(message(&["paint", "a boat", "--feather", "3"], 2).contains("without --mask, --mask-where or --detail"));
     assert!(message(&["paint", "a boat", "--hires", "0.5"], 1).contains("the SCALE of --hires is 0.5"));
     assert!(message(&["paint", "a boat", "--hires", "big"], 2).contains("SCALE:STRENGTH"));
     assert!(message(&["paint", "a boat", "--detail", "boat:2"], 1).contains("the STRENGTH of --detail is 2"));

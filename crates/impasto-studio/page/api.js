@@ -1,10 +1,12 @@
 /**
- * The studio's JSON API. `/api/openapi.json` describes it.
+ * The studio's JSON API. `/api/openapi.json` describes it. A request has further fields, which the page does not set. The
+ * server takes texts where it answers with objects: the size as width and height, and things by their phrases.
  *
  * @typedef {{side: number, steps: number, images: number, body: number, queue: number}} Limits
  * @typedef {{name: string, width: number, height: number, multiple: number, steps: number, guidance_scale: number,
  *   samplers: string[], colorizes: boolean, draws: boolean, limits: Limits}} Model
  * @typedef {{phrase: string, strength: number, mask: string}} AreaRequest
+ * @typedef {string | {thing: {named?: {phrase: string}}}} Detail
  * @typedef {object} Request
  * @property {string} prompt
  * @property {string} negative
@@ -13,19 +15,20 @@
  * @property {number | null} steps
  * @property {string | null} sampler
  * @property {number | null} guidance_scale
- * @property {number | null} width
- * @property {number | null} height
+ * @property {number} [width]
+ * @property {number} [height]
+ * @property {{width: number, height: number} | null} [size]
  * @property {string | null} line_art data URL, like all pictures
  * @property {string | null} strokes
  * @property {boolean} exact_strokes
  * @property {AreaRequest[]} areas
  * @property {string | null} start
- * @property {number} strength
+ * @property {number | null} strength
  * @property {string | null} mask
- * @property {string | null} mask_where thing in the start picture that is repainted, in place of a mask
+ * @property {string | {phrase: string} | null} mask_where thing in the start picture that is repainted, in place of a mask
  * @property {number | null} soften
  * @property {boolean} keep_colors
- * @property {{phrase: string}[]} details
+ * @property {Detail[]} details
  * @property {{scale: number, strength: number} | null} hires
  * @property {string} seamless
  * @property {string | null} reference
@@ -67,6 +70,14 @@ async function call(path, options) {
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
   throw new Refusal(answer.status, body.error ?? `The server answered ${answer.status} to ${path}.`);
+}
+
+/**
+ * Returns the description of the API in the OpenAPI format.
+ * @returns {Promise<import("./more.js").Description>}
+ */
+export async function getDescription() {
+  return (await call("/api/openapi.json")).json();
 }
 
 /** @returns {Promise<Model>} */

@@ -3,6 +3,7 @@ import { byId, create, press } from "./dom.js";
 /**
  * @typedef {import("./api.js").Model} Model
  * @typedef {import("./api.js").Request} Request
+ * @typedef {import("./api.js").Detail} Detail
  */
 
 /** Number of possible random seeds. Seeds this short are easy to tell to others. */
@@ -121,7 +122,7 @@ export class Settings {
       hires: this.#hires.value
         ? { scale: Number(this.#hires.value), strength: Number(this.#hiresStrength.value) }
         : null,
-      details: this.#details.value.trim() ? [{ phrase: this.#details.value.trim() }] : [],
+      details: this.#details.value.trim() ? [this.#details.value.trim()] : [],
       seamless: this.#seamless.value,
     };
   }
@@ -136,8 +137,9 @@ export class Settings {
    * @param {Partial<Request>} request
    */
   restore(request) {
-    const { seed, images, steps, sampler, guidance_scale: guidance, width, height, exact_strokes: exact } = request;
+    const { seed, images, steps, sampler, guidance_scale: guidance, exact_strokes: exact } = request;
     const { strength, keep_colors: keepsColors, hires, details, seamless } = request;
+    const { width, height } = request.size ?? request;
     const put = (/** @type {HTMLInputElement} */ field, /** @type {number | null | undefined} */ value) => {
       if (value === null || value === undefined) return;
       field.value = String(value);
@@ -150,11 +152,11 @@ export class Settings {
     put(this.#height, height);
     put(this.#strength, strength);
     this.#strengthText.value = this.#strength.value;
-    this.#exactStrokes.checked = exact ?? true;
+    this.#exactStrokes.checked = request.strokes ? (exact ?? false) : true;
     this.#keepColors.checked = keepsColors ?? false;
     offer(this.#hires, String(hires?.scale ?? ""));
     put(this.#hiresStrength, hires?.strength);
-    this.#details.value = (details ?? []).map(({ phrase }) => phrase).join(", ");
+    this.#details.value = (details ?? []).map(told).filter(Boolean).join(", ");
     this.#seamless.value = seamless ?? "no";
     this.#larger.open ||= Boolean(hires || details?.length || (seamless ?? "no") !== "no");
     offer(this.#images, String(images ?? 1));
@@ -162,6 +164,15 @@ export class Settings {
     if (seed !== null && seed !== undefined) this.isLocked = true;
     this.#listener.resized();
   }
+}
+
+/**
+ * Returns a detail as the field has it; null for a part that the page cannot show.
+ * @param {Detail} detail
+ */
+function told(detail) {
+  if (typeof detail === "string") return detail;
+  return detail.thing.named?.phrase ?? null;
 }
 
 /**

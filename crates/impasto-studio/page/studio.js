@@ -1,6 +1,6 @@
 /** The page of impasto studio: connects its parts, which each have a file. */
 
-import { getJob, getJobs, getModel, getPicture, readRecipe } from "./api.js";
+import { getDescription, getJob, getJobs, getModel, getPicture, readRecipe } from "./api.js";
 import { AreaPanel } from "./areas.js";
 import { CanvasView } from "./canvas.js";
 import { ColorPopover } from "./color.js";
@@ -9,6 +9,7 @@ import { Drawing } from "./drawing.js";
 import { History } from "./history.js";
 import { Painter } from "./jobs.js";
 import { Messages } from "./messages.js";
+import { MoreSettings } from "./more.js";
 import { PictureView } from "./picture.js";
 import { decoded, listenForPictures, PictureSlot } from "./pictures.js";
 import { RunBar } from "./progress.js";
@@ -81,6 +82,7 @@ class Studio {
   });
   #reference = new PictureSlot("reference", () => this.#repaint());
   #settings = new Settings({ changed: () => this.#repaint(), resized: () => this.#resize() });
+  #more = new MoreSettings(() => this.#repaint());
   #repaints = byId("repaints", HTMLElement);
   /** @type {string | null} the thing in the start picture that is repainted */
   #maskWhere = null;
@@ -134,11 +136,12 @@ class Studio {
 
   /** Asks the server for the model and its jobs, and lets the user paint. */
   async #begin() {
-    const [model, jobs] = await Promise.all([getModel(), getJobs()]);
+    const [model, jobs, description] = await Promise.all([getModel(), getJobs(), getDescription()]);
     this.#side = model.limits.side;
     byId("model", HTMLElement).textContent = model.colorizes ? `${model.name} (colors line art)` : model.name;
     this.#toolbar.followsLineArt = model.draws || model.colorizes;
     this.#settings.setModel(model);
+    this.#more.setDescription(description);
     /** @type {Draft | null} */
     const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "null");
     if (draft) await this.#put(draft.request);
@@ -239,15 +242,24 @@ class Studio {
   /** @returns {Request} */
   #request() {
     const drawn = this.#drawing.request();
-    const maskWhere = this.#drawing.start ? this.#maskWhere : null;
+    const settings = this.#settings.request();
+    const start = this.#drawing.start?.toDataURL("image/png") ?? null;
+    const maskWhere = start ? this.#maskWhere : null;
+    const isMasked = maskWhere || drawn.mask || settings.details.length > 0;
     return {
       prompt: this.#prompt.text,
       negative: this.#negative.value,
-      ...this.#settings.request(),
+      ...settings,
       ...drawn,
+      ...this.#more.request(),
+      // The server refuses a setting without what it acts on.
+      exact_strokes: settings.exact_strokes && drawn.strokes !== null,
+      strength: start ? settings.strength : null,
+      keep_colors: settings.keep_colors && start !== null,
       mask: maskWhere ? null : drawn.mask,
       mask_where: maskWhere,
-      start: this.#drawing.start?.toDataURL("image/png") ?? null,
+      soften: isMasked ? drawn.soften : null,
+      start,
       reference: this.#reference.within(this.#side),
       live: null,
     };
@@ -391,8 +403,10 @@ class Studio {
     this.#negative.closest("details")?.toggleAttribute("open", this.#negative.value !== "");
     this.#start.set(pictures[3]);
     this.#reference.set(pictures[4]);
-    this.#setMaskWhere(request.start ? (request.mask_where ?? null) : null);
+    const { mask_where: thing = null } = request;
+    this.#setMaskWhere(request.start ? (typeof thing === "string" ? thing : (thing?.phrase ?? null)) : null);
     this.#settings.restore(request);
+    this.#more.restore(request);
     const painted = areas.map(({ phrase, strength }, index) => ({ phrase, strength, mask: masks[index] }));
     const [lineArt, strokesDrawn, maskDrawn] = pictures;
     const soften = request.soften ?? 0;

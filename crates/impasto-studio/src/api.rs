@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 use crate::request::JobRequest;
 use crate::wording::Page;
 use crate::work::Work;
-use crate::{OPENAPI, page};
+use crate::{openapi, page};
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -64,7 +64,7 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .route("/api/jobs/{id}/pictures/{index}", get(picture))
         .route("/api/recipes", post(recipe))
         .route("/api/health", get(health))
-        .route("/api/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
+        .route("/api/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], openapi()) }))
         .route("/metrics", get(metrics))
         .method_not_allowed_fallback(|| async {
             let sentence = "this method is not allowed here; the API is described at /api/openapi.json";
@@ -116,8 +116,8 @@ async fn submit(State(shared): State<Arc<Shared>>, request: Request) -> Result<R
     let body = shared.work.read(request, shared.options.body).await?;
     let options = shared.options.clone();
     let check = move || {
-        let JobRequest { prompt, live, .. } = JobRequest::parse(&body.bytes, &options).map_err(Refusal::wrong)?;
-        Ok(Submission { json: body.bytes, prompt, live })
+        let JobRequest { job, live } = JobRequest::parse(&body.bytes, &options).map_err(Refusal::wrong)?;
+        Ok(Submission { json: body.bytes, prompt: job.config.prompt, live })
     };
     let submission = shared.work.run(check).await?;
     if !shared.alive.load(Ordering::Relaxed) {

@@ -14,7 +14,7 @@ const PLACE: &str = "recipe:";
 const PICTURE: &str = "data:image/png;base64,";
 
 /// Fields of a request that hold a picture. Any other field is text that a user writes, and stays as it is.
-const FIELDS: [&str; 5] = ["line_art", "strokes", "start", "mask", "reference"];
+const FIELDS: [&str; 6] = ["line_art", "strokes", "start", "mask", "map", "reference"];
 
 /// Returns the fields of a request that hold a picture, with their names.
 fn picture_fields(request: &mut Map<String, Value>) -> impl Iterator<Item = (&String, &mut Value)> {
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_picture_of_a_request_can_be_shared() {
-        let api: Value = serde_json::from_str(crate::OPENAPI).unwrap();
+        let api: Value = serde_json::from_str(crate::openapi()).unwrap();
         let fields = api["components"]["schemas"]["Request"]["properties"].as_object().unwrap();
         let pictures = fields.iter().filter(|(_, field)| field["anyOf"][0]["$ref"] == "#/components/schemas/Picture");
         let mut known = FIELDS;

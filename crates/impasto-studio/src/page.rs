@@ -32,6 +32,7 @@ const FILES: &[(&str, &str, &str)] = files! {
     "jobs.js": SCRIPT,
     "layers.js": SCRIPT,
     "messages.js": SCRIPT,
+    "more.js": SCRIPT,
     "picture.js": SCRIPT,
     "pictures.js": SCRIPT,
     "progress.js": SCRIPT,

@@ -6,110 +6,25 @@ use crate::wording::Page;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use impasto::diffusion::solver;
-use impasto::pipeline::{Hires, Infotext, Seamless};
+use impasto::job::{Image, Job};
+use impasto::pipeline::{Infotext, MaskWhere, RequestConfig, Thing};
 use impasto::raster::Layer;
 use impasto::wording::Wording;
 use impasto::{Raster, Size};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
-/// A request for pictures. Every field may be missing. Pictures are data URLs of PNG.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// A request for pictures: a [`Job`] whose pictures are data URLs of PNG, beside the name of a live view. Every field
+/// may be missing or null.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Request")]
 pub struct JobRequest {
-    /// Description of the pictures. A color before a word is painted exactly: `#ffd700 eyes`.
-    pub prompt: String,
-    /// Description of what the pictures should not show.
-    pub negative: String,
-    /// Seed of the first picture; `None`: a random one.
-    pub seed: Option<u64>,
-    /// Number of pictures, of consecutive seeds.
-    pub images: usize,
-    /// Number of steps; `None`: the default.
-    pub steps: Option<usize>,
-    /// Name of the sampler; `None`: the model's own.
-    pub sampler: Option<String>,
-    /// Classifier-free guidance scale; `None`: the model's own.
-    pub guidance_scale: Option<f64>,
-    /// Width in pixels; `None`: the model's own.
-    pub width: Option<u32>,
-    /// Height in pixels; `None`: the model's own.
-    pub height: Option<u32>,
-    /// Dark lines on white paper.
-    pub line_art: Option<Raster>,
-    /// Strokes of color on a transparent picture.
-    pub strokes: Option<Layer>,
-    /// True if the objects under strokes get exactly the strokes' colors.
-    pub exact_strokes: bool,
-    /// Phrases of the prompt and where they are painted.
-    pub areas: Vec<Area>,
-    /// Picture to start from.
-    pub start: Option<Raster>,
-    /// Share of the run that changes the picture to start from, above 0 and up to 1.
-    pub strength: f64,
-    /// Mask, white where the picture to start from is repainted. The shape may also be in the transparency.
-    #[serde(deserialize_with = "mask_if_given")]
-    pub mask: Option<Raster>,
-    /// Thing in the picture to start from that is repainted, in place of a mask; several have commas between them.
-    pub mask_where: Option<String>,
-    /// Width in pixels of a soft edge around the mask; `None`: 8 for things that are found, and 0 for masks.
-    pub soften: Option<f64>,
-    /// Width in pixels of the band inside the mask in which new and kept pixels are blended; `None`: 8.
-    pub feather: Option<f64>,
-    /// True if the colors of the picture to start from are kept as a whole.
-    pub keep_colors: bool,
-    /// Things that are repainted at full size in the finished picture.
-    pub details: Vec<DetailRequest>,
-    /// Second run at a larger size.
-    pub hires: Option<Hires>,
-    /// Edges at which the picture continues on its opposite side.
-    pub seamless: Seamless,
-    /// Picture from which the colors are taken.
-    pub reference: Option<Raster>,
+    /// The job to paint.
+    #[serde(flatten)]
+    pub job: Job,
     /// Name of a live view. A later job of the same view cancels the earlier ones.
+    #[schemars(default)]
     pub live: Option<String>,
-}
-
-/// A phrase of the prompt, and where it is painted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Area {
-    /// The phrase.
-    pub phrase: String,
-    /// Strength, 0 to 10.
-    #[serde(default = "usual")]
-    pub strength: f64,
-    /// Mask, white where the phrase is painted. The shape may also be in the transparency.
-    #[serde(deserialize_with = "mask")]
-    pub mask: Raster,
-}
-
-/// A thing that is repainted at full size in the finished picture.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DetailRequest {
-    /// The phrase that names the thing; several have commas between them.
-    pub phrase: String,
-    /// Description of the repainted part; `None`: the prompt of the request.
-    #[serde(default)]
-    pub prompt: Option<String>,
-    /// Share of the steps that change the part, above 0 and up to 1; `None`: the usual share.
-    #[serde(default)]
-    pub strength: Option<f64>,
-}
-
-/// Reads a mask, whose shape may be in its transparency.
-fn mask<'de, D: Deserializer<'de>>(from: D) -> Result<Raster, D::Error> {
-    Layer::deserialize(from).map(|layer| layer.mask())
-}
-
-/// Reads a mask as [`mask`] does, or null.
-fn mask_if_given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Raster>, D::Error> {
-    Option::<Layer>::deserialize(from).map(|layer| layer.map(|layer| layer.mask()))
-}
-
-const fn usual() -> f64 {
-    1.0
 }
 
 /// Largest seed, 2⁵³ − 1. JavaScript's numbers are exact for integers up to this value.
@@ -118,44 +33,33 @@ const LARGEST_SEED: u64 = (1 << 53) - 1;
 const MOST_AREAS: usize = 16;
 /// Maximum number of details of a request.
 const MOST_DETAILS: usize = 8;
+/// Maximum number of forced colors, and of ControlNets, of a request.
+const MOST_METHODS: usize = 16;
+/// Maximum number of seeds that a request compares. Their first passes run at once.
+const MOST_SEEDS: usize = 16;
+/// Fields of a job that a studio does not take: values of any size, and a run without a picture.
+pub(crate) const REFUSED: [&str; 3] = ["noise", "until", "guidances"];
+/// Limits in the description of the API that the types do not have: field, keyword of JSON Schema, and value.
+pub(crate) const LIMITS: [(&str, &str, u64); 10] = [
+    ("prompt", "maxLength", LONGEST_PROMPT as u64),
+    ("negative", "maxLength", LONGEST_PROMPT as u64),
+    ("sampler", "maxLength", LONGEST_NAME as u64),
+    ("live", "maxLength", LONGEST_LIVE as u64),
+    ("seed", "maximum", LARGEST_SEED),
+    ("best_of", "maximum", MOST_SEEDS as u64),
+    ("areas", "maxItems", MOST_AREAS as u64),
+    ("details", "maxItems", MOST_DETAILS as u64),
+    ("forces", "maxItems", MOST_METHODS as u64),
+    ("controls", "maxItems", MOST_METHODS as u64),
+];
 /// Maximum number of pixels of all pictures of a request together, as a multiple of the square of [`Options::side`].
 const MOST_PIXELS: u64 = 32;
 /// Longest prompt in bytes.
 const LONGEST_PROMPT: usize = 4096;
 /// Longest phrase or name in bytes.
 const LONGEST_NAME: usize = 256;
-
-impl Default for JobRequest {
-    fn default() -> Self {
-        Self {
-            prompt: String::new(),
-            negative: String::new(),
-            seed: None,
-            images: 1,
-            steps: None,
-            sampler: None,
-            guidance_scale: None,
-            width: None,
-            height: None,
-            line_art: None,
-            strokes: None,
-            exact_strokes: true,
-            areas: Vec::new(),
-            start: None,
-            strength: 0.6,
-            mask: None,
-            mask_where: None,
-            soften: None,
-            feather: None,
-            keep_colors: false,
-            details: Vec::new(),
-            hires: None,
-            seamless: Seamless::No,
-            reference: None,
-            live: None,
-        }
-    }
-}
+/// Longest name of a live view in bytes.
+const LONGEST_LIVE: usize = 64;
 
 impl JobRequest {
     /// Parses the JSON text of a request, as [`read`](Self::read) does.
@@ -171,16 +75,16 @@ impl JobRequest {
     ///
     /// # Errors
     /// A sentence that names the field, its value, and what is expected.
-    pub(crate) fn read(json: Value, options: &Options) -> Result<Self, String> {
-        let areas = json.get("areas").and_then(Value::as_array).into_iter().flatten();
-        let fields = areas.chain([&json]).filter_map(Value::as_object).flat_map(|fields| fields.values());
-        let sizes = fields.filter_map(Value::as_str).filter_map(header_size);
-        let pixels = sizes.fold(0u64, |sum, (width, height)| sum.saturating_add(u64::from(width) * u64::from(height)));
+    pub(crate) fn read(mut json: Value, options: &Options) -> Result<Self, String> {
+        let pixels = header_pixels(&json);
         let most = u64::from(options.side).saturating_pow(2).saturating_mul(MOST_PIXELS);
         if pixels > most {
             return Err(format!("the pictures have {pixels} pixels together; expected at most {most}"));
         }
-        let request: Self = serde_path_to_error::deserialize(json).map_err(|error| error.to_string())?;
+        let live = json.as_object_mut().and_then(|fields| fields.remove("live")).unwrap_or_default();
+        let live = serde_json::from_value(live).map_err(|error| format!("live: {error}"))?;
+        let job = serde_json::from_value(json).map_err(|error| error.to_string())?;
+        let request = Self { job, live };
         request.check(options)?;
         Ok(request)
     }
@@ -197,28 +101,45 @@ impl JobRequest {
                 Err(format!("{} is {value}; expected {least} to {most}", Page.name(field)))
             }
         };
+        let Job { config, areas, forces, controls, .. } = &self.job;
+        self.check_kinds()?;
         self.check_texts()?;
-        within("images", self.images, 1, options.images)?;
-        within("steps", self.steps.unwrap_or(1), 1, options.steps)?;
-        within("steps", self.hires.as_ref().and_then(|hires| hires.steps).unwrap_or(1), 1, options.steps)?;
-        within("areas", self.areas.len(), 0, MOST_AREAS)?;
-        within("details", self.details.len(), 0, MOST_DETAILS)?;
-        for (field, side) in [("width", self.width), ("height", self.height)] {
-            within(field, side.unwrap_or(1) as usize, 1, options.side as usize)?;
+        within("images", config.images, 1, options.images)?;
+        within("best_of", config.best_of, 1, MOST_SEEDS)?;
+        let steps = config
+            .details
+            .iter()
+            .map(|detail| detail.steps)
+            .chain([config.hires.as_ref().and_then(|hires| hires.steps)]);
+        steps.flatten().chain([config.steps]).try_for_each(|steps| within("steps", steps, 1, options.steps))?;
+        within("number of areas", areas.len(), 0, MOST_AREAS)?;
+        within("forces", forces.len(), 0, MOST_METHODS)?;
+        within("controls", controls.len(), 0, MOST_METHODS)?;
+        within("details", config.details.len(), 0, MOST_DETAILS)?;
+        for (field, side) in config.size.iter().flat_map(|size| [("width", size.width), ("height", size.height)]) {
+            within(field, side as usize, 1, options.side as usize)?;
         }
-        if let Some(seed) = self.seed.filter(|seed| *seed > LARGEST_SEED) {
+        if let Some(seed) = config.seed.filter(|seed| *seed > LARGEST_SEED) {
             return Err(format!("{} is {seed}; expected 0 to {LARGEST_SEED}", Page.name("seed")));
         }
         self.check_pictures(options)?;
-        let needs_start = [("mask", self.mask.is_some()), ("mask_where", self.mask_where.is_some())];
-        let needs_start = needs_start.into_iter().find(|(_, is_given)| *is_given && self.start.is_none());
-        if let Some((field, _)) = needs_start {
-            return Err(format!("{} is given without Start picture; give the picture to repaint", Page.name(field)));
+        self.job.check().map_err(|error| error.worded(&Page))
+    }
+
+    /// Refuses what a stranger may not ask for: a file of this computer, and values that take any amount of memory.
+    ///
+    /// # Errors
+    /// A sentence that names the field.
+    fn check_kinds(&self) -> Result<(), String> {
+        let Job { config, guidances, .. } = &self.job;
+        if let Some((field, _)) = self.job.paths().first() {
+            return Err(format!("{} is no picture; expected a PNG in a data URL", Page.name(field)));
         }
-        if self.width.is_some() != self.height.is_some() {
-            return Err("only one of Width and Height is given; give both or neither".into());
+        let given = [config.noise.is_some(), config.until.is_some(), !guidances.is_empty()];
+        match REFUSED.iter().zip(given).find(|(_, is_given)| *is_given) {
+            Some((field, _)) => Err(format!("{field} is given; expected none, because a studio does not take it")),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Checks the sizes of the request's pictures. A side may be twice as long as the limit for a run, because pictures
@@ -228,17 +149,21 @@ impl JobRequest {
     /// A sentence that names the field, its size, and what is expected.
     fn check_pictures(&self, options: &Options) -> Result<(), String> {
         let most = options.side.saturating_mul(2);
-        let picture = |field: &'static str, picture: &Option<Raster>| Some((field, picture.as_ref()?.size()));
-        let pictures = [
-            picture("line_art", &self.line_art),
-            self.strokes.as_ref().map(|strokes| ("strokes", strokes.size())),
-            picture("start", &self.start),
-            picture("mask", &self.mask),
-            picture("reference", &self.reference),
-        ];
-        let areas = self.areas.iter().map(|area| ("the area's mask", area.mask.size()));
+        let Job { config, areas, map, start, mask, controls, line_art, strokes, reference, .. } = &self.job;
+        let pictures = [("line_art", line_art), ("start", start), ("map", map), ("reference", reference)];
+        let pictures = pictures.into_iter().filter_map(|(field, picture)| Some((field, size_of(picture.as_ref()?)?)));
+        let layers = [("strokes", strokes), ("mask", mask)];
+        let layers = layers.into_iter().filter_map(|(field, layer)| Some((field, layer_size(layer.as_ref()?)?)));
+        let pictures = pictures
+            .chain(layers)
+            .chain(controls.iter().filter_map(|follow| Some(("controls", size_of(&follow.picture)?))));
+        let areas = areas.iter().filter_map(|area| Some(("the area's mask", layer_size(area.mask.as_ref()?)?)));
+        let details = config.details.iter().filter_map(|detail| match &detail.thing {
+            Thing::Under(mask) => Some(("details", mask.size())),
+            _ => None,
+        });
         let is_within = |size: Size| size.width.max(size.height) <= most && size.width.min(size.height) > 0;
-        match pictures.into_iter().flatten().chain(areas).find(|(_, size)| !is_within(*size)) {
+        match pictures.chain(areas).chain(details).find(|(_, size)| !is_within(*size)) {
             Some((field, size)) => {
                 Err(format!("{} has {size} pixels; expected sides of 1 to {most}", Page.name(field)))
             }
@@ -251,19 +176,35 @@ impl JobRequest {
     /// # Errors
     /// A sentence that names the field, its length, and what is expected.
     fn check_texts(&self) -> Result<(), String> {
+        let Job { config, areas, forces, controls, .. } = &self.job;
         let name = |name: &Option<String>| name.as_ref().map_or(0, String::len);
+        let thing = |thing: &MaskWhere| thing.phrase.len().max(name(&thing.description));
         let fields = [
-            ("prompt", self.prompt.len(), LONGEST_PROMPT),
-            ("negative", self.negative.len(), LONGEST_PROMPT),
-            ("sampler", name(&self.sampler), LONGEST_NAME),
-            ("mask_where", name(&self.mask_where), LONGEST_NAME),
-            ("live", name(&self.live), LONGEST_NAME / 4),
+            ("prompt", config.prompt.len(), LONGEST_PROMPT),
+            ("negative", config.negative.len(), LONGEST_PROMPT),
+            ("second_prompt", name(&config.second_prompt), LONGEST_PROMPT),
+            ("second_negative", name(&config.second_negative), LONGEST_PROMPT),
+            ("sampler", name(&config.solver_named), LONGEST_NAME),
+            ("mask_where", config.mask_where.as_ref().map_or(0, thing), LONGEST_NAME),
+            ("live", name(&self.live), LONGEST_LIVE),
         ];
-        let phrases = self.areas.iter().map(|area| ("the area's phrase", area.phrase.len(), LONGEST_NAME));
-        let details = self.details.iter().flat_map(|detail| {
-            [("detail", detail.phrase.len(), LONGEST_NAME), ("detail", name(&detail.prompt), LONGEST_PROMPT)]
+        let phrases = areas.iter().map(|area| ("the area's phrase", area.phrase.len(), LONGEST_NAME));
+        let forced = forces.iter().map(|force| ("forces", force.phrase.len(), LONGEST_NAME));
+        let nets = controls.iter().map(|follow| ("controls", follow.net.len(), LONGEST_NAME));
+        let details = config.details.iter().flat_map(|detail| {
+            let colors = detail.colors.iter().map(|(phrase, _)| phrase.len()).sum();
+            let named = if let Thing::Named(named) = &detail.thing { thing(named) } else { 0 };
+            let prompts = name(&detail.prompt).max(name(&detail.negative));
+            [("details", named, LONGEST_NAME), ("details", prompts.max(colors), LONGEST_PROMPT)]
         });
-        match fields.into_iter().chain(phrases).chain(details).find(|(_, length, most)| length > most) {
+        match fields
+            .into_iter()
+            .chain(phrases)
+            .chain(forced)
+            .chain(nets)
+            .chain(details)
+            .find(|(_, length, most)| length > most)
+        {
             Some((field, length, most)) => {
                 Err(format!("{} has {length} bytes; expected at most {most}", Page.name(field)))
             }
@@ -294,23 +235,28 @@ impl JobRequest {
                 "the picture has no recipe; expected a picture from the studio, impasto or a known program".into()
             );
         };
-        let size = info.field("Size").and_then(|size| size.parse::<Size>().ok());
-        let request = Self {
-            seed: info.field("Seed").and_then(|seed| seed.parse().ok()),
-            steps: info.field("Steps").and_then(|steps| steps.parse().ok()),
-            sampler: info.sampler().filter(|sampler| solver::by_name(sampler).is_ok()),
-            guidance_scale: info.field("CFG scale").and_then(|scale| scale.parse().ok()),
-            width: size.map(|size| size.width),
-            height: size.map(|size| size.height),
+        let usual = RequestConfig::default();
+        let [seed, size, scale, steps] = ["Seed", "Size", "CFG scale", "Steps"].map(|name| info.field(name));
+        let seed = seed.and_then(|seed| seed.parse().ok());
+        let size = size.and_then(|size| size.parse::<Size>().ok());
+        let guidance_scale = scale.and_then(|scale| scale.parse().ok());
+        let steps = steps.and_then(|steps| steps.parse().ok());
+        let config = RequestConfig {
+            seed,
+            steps: steps.unwrap_or(usual.steps),
+            solver_named: info.sampler().filter(|sampler| solver::by_name(sampler).is_ok()),
+            guidance_scale,
+            size,
             prompt: info.request_prompt(),
             negative: info.negative.clone(),
-            ..Self::default()
+            ..usual
         };
+        let request = Self { job: Job { config, ..Job::default() }, live: None };
         request.check_texts()?;
         let notes = info.notes(|name| match name {
-            "Seed" => request.seed.is_some(),
-            "Steps" => request.steps.is_some(),
-            "CFG scale" => request.guidance_scale.is_some(),
+            "Seed" => seed.is_some(),
+            "Steps" => steps.is_some(),
+            "CFG scale" => guidance_scale.is_some(),
             "Size" => size.is_some(),
             _ => false,
         });
@@ -328,6 +274,26 @@ pub struct Restored {
     pub notes: Vec<String>,
 }
 
+/// Returns the size of a picture by value.
+fn size_of(picture: &Image) -> Option<Size> {
+    if let Image::Value(picture) = picture { Some(picture.size()) } else { None }
+}
+
+/// Returns the size of a layer by value.
+fn layer_size(layer: &Image<Layer>) -> Option<Size> {
+    if let Image::Value(layer) = layer { Some(layer.size()) } else { None }
+}
+
+/// Returns the number of pixels of all pictures in a value, as their headers say.
+fn header_pixels(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => header_size(text).map_or(0, |(width, height)| u64::from(width) * u64::from(height)),
+        Value::Array(values) => values.iter().map(header_pixels).fold(0, u64::saturating_add),
+        Value::Object(fields) => fields.values().map(header_pixels).fold(0, u64::saturating_add),
+        _ => 0,
+    }
+}
+
 /// Returns width and height that the header of a PNG in a data URL gives.
 fn header_size(url: &str) -> Option<(u32, u32)> {
     // The first 24 bytes hold the signature, the first chunk's length and name, width and height: 32 letters of base64.
@@ -341,6 +307,7 @@ fn header_size(url: &str) -> Option<(u32, u32)> {
 mod tests {
     use super::*;
     use impasto::Rgb;
+    use impasto::job::Area;
 
     fn refused(json: &str) -> String {
         JobRequest::read(serde_json::from_str(json).unwrap(), &Options::default()).unwrap_err()
@@ -351,12 +318,17 @@ mod tests {
         assert_eq!(refused(r#"{"images": 9}"#), "Pictures is 9; expected 1 to 4");
         assert_eq!(refused(r#"{"steps": 0}"#), "Steps is 0; expected 1 to 150");
         assert!(refused(r#"{"width": 4096, "height": 64}"#).contains("Width is 4096"));
-        assert!(refused(r#"{"width": 64}"#).contains("give both"));
+        assert!(refused(r#"{"width": 64}"#).contains("expected both"));
+        assert!(refused(r#"{"start": "/etc/passwd"}"#).contains("Start picture is no picture"));
+        assert!(refused(r#"{"areas": [{"phrase": "a", "mask": "a.png"}]}"#).contains("is no picture"));
+        assert!(refused(r#"{"until": 0.5}"#).contains("until is given"));
+        assert!(refused(r#"{"guidances": [{"name": "Daam"}]}"#).contains("guidances is given"));
+        assert!(refused(r#"{"best_of": 17}"#).contains("17; expected 1 to 16"));
         assert!(refused(r#"{"seed": 9007199254740992}"#).contains("Seed is 9007199254740992; expected 0 to 9"));
         let long = format!(r#"{{"prompt": "{}"}}"#, "a".repeat(5000));
         assert!(refused(&long).contains("Prompt has 5000 bytes"));
-        let mask = JobRequest { mask: Some(Raster::flat(Rgb(0, 0, 0), (8, 8))), ..JobRequest::default() };
-        assert!(mask.check(&Options::default()).unwrap_err().contains("Start picture"));
+        let url = Raster::flat(Rgb(0, 0, 0), (8, 8)).data_url().unwrap();
+        assert!(refused(&format!(r#"{{"mask": "{url}"}}"#)).contains("without Start picture"));
     }
 
     #[test]
@@ -396,8 +368,8 @@ mod tests {
         let url = serde_json::to_string(&brush).unwrap();
         let json = format!(r#"{{"start": {url}, "mask": {url}, "areas": [{{"phrase": "a", "mask": {url}}}]}}"#);
         let request = JobRequest::read(serde_json::from_str(&json).unwrap(), &Options::default()).unwrap();
-        for mask in [request.mask.as_ref().unwrap(), &request.areas[0].mask] {
-            assert_eq!(mask.bytes(), [255, 255, 255, 0, 0, 0]);
+        for mask in [&request.job.mask, &request.job.areas[0].mask] {
+            assert_eq!(mask.as_ref().unwrap().open().unwrap().mask().bytes(), [255, 255, 255, 0, 0, 0]);
         }
         // A request in a PNG keeps the mask that was read.
         let json = serde_json::to_value(&request).unwrap();
@@ -407,13 +379,10 @@ mod tests {
     #[test]
     fn request_survives_in_a_png() {
         let picture = Raster::flat(Rgb(9, 9, 9), (8, 8));
-        let area = Area { phrase: "house".into(), strength: 1.5, mask: picture.clone() };
-        let request = JobRequest {
-            prompt: "a house, naïve 猫".into(),
-            areas: vec![area],
-            seed: Some(7),
-            ..JobRequest::default()
-        };
+        let mask = Layer::new((8, 8));
+        let area = Area { phrase: "house".into(), strength: 1.5, color: None, mask: Some(mask.into()) };
+        let config = RequestConfig { prompt: "a house, naïve 猫".into(), seed: Some(7), ..RequestConfig::default() };
+        let request = JobRequest { job: Job { config, areas: vec![area], ..Job::default() }, live: None };
         let text = serde_json::to_string(&request).unwrap();
         let png = picture.to_png(&[(KEYWORD, &text)]).unwrap();
         assert_eq!(
@@ -421,19 +390,21 @@ mod tests {
             Restored { request, notes: Vec::new() }
         );
         let other = picture.to_png(&[("parameters", "a boat\nSteps: 9, Seed: 3, Size: 64x32")]).unwrap();
-        let read = JobRequest::from_picture(&other, &Options::default()).unwrap().request;
-        assert_eq!((read.prompt.as_str(), read.steps, read.seed, read.width), ("a boat", Some(9), Some(3), Some(64)));
+        let read = JobRequest::from_picture(&other, &Options::default()).unwrap().request.job.config;
+        let size = Some(Size::new(64, 32));
+        assert_eq!((read.prompt.as_str(), read.steps, read.seed, read.size), ("a boat", 9, Some(3), size));
         let automatic = "a {red} boat\nSteps: 9, Sampler: DPM++ 2M, Schedule type: Automatic";
         let fooocus = r#"{"prompt": "a {red} boat", "steps": 9, "sampler": "dpmpp_2m", "scheduler": "karras"}"#;
         for (words, sampler) in [(automatic, "DPM++ 2M Karras"), (fooocus, "dpmpp_2m karras")] {
             let other = picture.to_png(&[("parameters", words)]).unwrap();
-            let read = JobRequest::from_picture(&other, &Options::default()).unwrap().request;
-            assert_eq!((read.prompt.as_str(), read.sampler.as_deref()), (r"a \{red} boat", Some(sampler)));
+            let read = JobRequest::from_picture(&other, &Options::default()).unwrap().request.job.config;
+            assert_eq!((read.prompt.as_str(), read.solver_named.as_deref()), (r"a \{red} boat", Some(sampler)));
         }
         let lora = "a boat\nSteps: 9, Sampler: Unheard, Seed: -1, Hires upscale: 2, RNG: CPU";
         let other = picture.to_png(&[("parameters", lora)]).unwrap();
         let Restored { request, notes } = JobRequest::from_picture(&other, &Options::default()).unwrap();
-        assert_eq!((request.steps, request.sampler, request.seed), (Some(9), None, None));
+        let config = request.job.config;
+        assert_eq!((config.steps, config.solver_named, config.seed), (9, None, None));
         assert!(notes[0].contains("Unheard") && notes[1].ends_with(": Seed -1; Hires upscale 2"), "{notes:?}");
         let long =
             format!("a boat\nSteps: 9, Seed: 1, RNG: CPU, Model: {}, Other: {}", "猫".repeat(9999), "x".repeat(9999));

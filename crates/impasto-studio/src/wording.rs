@@ -14,6 +14,9 @@ impl Wording for Page {
             "steps" => "Steps",
             "sampler" | "solver" => "Sampler",
             "guidance_scale" | "guidance scale" => "Guidance scale",
+            "best_of" => "Best of",
+            "second_prompt" => "Second prompt",
+            "guidance rescale" => "Guidance rescale",
             "width" => "Width",
             "height" => "Height",
             "start" => "Start picture",
@@ -22,15 +25,21 @@ impl Wording for Page {
             "strength" => "Strength of the start picture",
             "mask" => "Mask",
             "mask_where" => "Word to repaint",
+            "mask, mask_where or details" => "Mask or Details",
+            "grow" => "Growth of the word to repaint",
+            "keep_colors" => "Keep the colors as a whole",
             "soften" => "Soft edge of the mask",
-            "feather" => "Blended band",
+            "feather" => "Feather",
             "details" | "detail" => "Details",
             "detail strength" => "Strength of the details",
             "hires" | "hires scale" => "Enlarge",
             "seamless" => "Seamless edges",
             "line_art" | "line art" | "sketch" => "Line art",
             "strokes" => "Strokes",
-            "areas" | "number of areas" => "Number of areas",
+            "areas" => "Areas",
+            "number of areas" => "Number of areas",
+            "exact_strokes" => "Exact strokes",
+            "map" => "Map of the areas",
             "paint" => "What the areas cover",
             "the area's strength" => "Strength of the area",
             "the area's phrase" => "Phrase of the area",
@@ -137,7 +146,7 @@ mod tests {
     }
 
     /// The fields that every value of their type is right for.
-    const NEVER_REFUSED: [&str; 2] = ["exact_strokes", "keep_colors"];
+    const NEVER_REFUSED: [&str; 5] = ["color_words", "spacing", "noise_kind", "match_tone", "batching"];
 
     #[test]
     fn errors_name_the_field_that_caused_them() {
@@ -148,25 +157,45 @@ mod tests {
         let long = "a ".repeat(2500);
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
-        let cases: [(&str, Value, &str); 24] = [
+        let map = json!({ "map": white, "areas": [{ "phrase": "boat", "color": "red" }] });
+        let cases: [(&str, Value, &str); 39] = [
+            ("second_prompt", json!({ "second_prompt": "a hat" }), "Second prompt is"),
+            ("second_negative", json!({ "second_negative": "a hat" }), "Second prompt is"),
+            ("micro_conditioning", json!({ "micro_conditioning": "crop=1x1" }), "micro_conditioning is set"),
+            ("negative_micro_conditioning", json!({ "negative_micro_conditioning": {} }), "micro_conditioning is set"),
+            ("best_of", json!({ "best_of": 17 }), "Best of is 17; expected 1 to 16"),
+            ("guidance_rescale", json!({ "guidance_rescale": -1 }), "Guidance rescale is -1"),
+            ("variation", json!({ "variation": [7, 2] }), "variation strength is 2"),
+            ("until", json!({ "until": 0.5 }), "until is given"),
+            ("noise", json!({ "noise": { "seed": 7 } }), "noise"),
+            ("forces", json!({ "forces": ["hat=red"] }), "Exact color: phrase \"hat\" is not in the prompt"),
+            ("map", map, "Areas: color #ff0000 is not in the map"),
+            ("tolerance", json!({ "tolerance": 9 }), "tolerance is given without Map of the areas"),
+            (
+                "controls",
+                json!({ "controls": [{ "net": "other", "picture": white }] }),
+                "the control's net is \"other\"",
+            ),
+            ("exact_strokes", json!({ "exact_strokes": true }), "Exact strokes is given without Strokes"),
+            ("keep_colors", json!({ "keep_colors": true }), "Keep the colors as a whole is given without Start"),
             ("prompt", json!({ "prompt": long }), "Prompt has 5000 bytes"),
             ("negative", json!({ "negative": long }), "Negative prompt has 5000 bytes"),
             ("images", json!({ "images": 9 }), "Pictures is 9; expected 1 to 4"),
             ("steps", json!({ "steps": 0 }), "Steps is 0; expected 1 to 150"),
             ("sampler", json!({ "sampler": "Eulr" }), "Sampler \"Eulr\" is not known"),
             ("guidance_scale", json!({ "guidance_scale": -1 }), "Guidance scale is -1"),
-            ("width", json!({ "width": 100, "height": 64 }), "Width is 100"),
-            ("height", json!({ "width": 64, "height": 100 }), "Height is 100"),
-            ("strokes", json!({ "strokes": strokes }), "Strokes is painted in 0 colors"),
+            ("size", json!({ "width": 100, "height": 64 }), "Width is 100"),
+            ("size", json!({ "width": 64, "height": 100 }), "Height is 100"),
+            ("strokes", json!({ "strokes": strokes, "exact_strokes": true }), "Strokes is painted in 0 colors"),
             ("areas", json!({ "areas": area(99.0) }), "Areas: Strength of the area is 99"),
             ("start", json!({ "start": red, "strength": 0 }), "Strength of the start picture is 0"),
             ("strength", json!({ "start": red, "strength": 7 }), "Strength of the start picture is 7"),
             ("seed", json!({ "seed": 1u64 << 60 }), "Seed is 1152921504606846976"),
             ("mask", json!({ "mask": white }), "Mask is given without Start picture"),
             ("mask_where", json!({ "mask_where": "boat" }), "Word to repaint is given without Start picture"),
-            ("soften", json!({ "soften": -1 }), "Soft edge of the mask is -1"),
-            ("feather", json!({ "feather": -1 }), "Blended band is -1"),
-            ("details", json!({ "details": [{ "phrase": "boat", "strength": 2 }] }), "Strength of the details is 2"),
+            ("soften", json!({ "soften": -1, "details": ["boat"] }), "Soft edge of the mask is -1"),
+            ("feather", json!({ "feather": -1, "details": ["boat"] }), "Feather is -1"),
+            ("details", json!({ "details": ["boat:2"] }), "Strength of the details is 2"),
             ("hires", json!({ "hires": { "scale": 8, "strength": 0.5 } }), "Enlarge is 8; expected at most 4.00"),
             (
                 "seamless",

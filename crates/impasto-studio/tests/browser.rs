@@ -47,6 +47,7 @@ fn main() {
         trial("picture_is_painted_restored_and_cancelled", || run(painted)),
         trial("strokes_color_what_they_lie_on", || run(stroked)),
         trial("words_lassos_and_details_are_repainted", || run(repainted)),
+        trial("further_settings_are_those_of_the_api", || run(adjusted)),
         trial("live_view_follows_the_prompt", || run(live)),
         trial("reload_keeps_pictures_and_the_run", || run(reloaded)),
         trial("closed_page_ends_its_run", || run(closed)),
@@ -374,6 +375,32 @@ async fn repainted(page: &Page) {
     page.click("#restore").await;
     page.until("return document.querySelector('#details').value === 'boat'").await;
     assert_eq!(page.text_of("#hires").await, "1.5");
+}
+
+async fn adjusted(page: &Page) {
+    page.fill("#prompt", "red boat, blue sky").await;
+    page.fill("#seed", "7").await;
+    page.fill("#steps", "4").await;
+    page.paint().await;
+    page.click("#more summary").await;
+    let names =
+        page.script("return [...document.querySelectorAll('#more-fields label')].map(l => l.textContent)").await;
+    for name in ["Second prompt", "Spacing", "Guidance rescale", "Best of", "Match tone", "Batching"] {
+        assert!(names.as_array().unwrap().contains(&name.into()), "{name}: {names}");
+    }
+    assert!(!names.to_string().contains("Line art"), "pictures have places of their own: {names}");
+    page.script("document.querySelector('#more-spacing').value = 'Karras'").await;
+    page.fill("#more-guidance_rescale", "0.7").await;
+    page.screenshot("studio_more").await;
+    page.paint().await;
+    assert!(page.picture(1).await != page.picture(2).await);
+    page.script("document.querySelector('#more-spacing').value = ''").await;
+    page.click("#restore").await;
+    page.until("return document.querySelector('#more-spacing').value === 'Karras'").await;
+    assert_eq!(page.text_of("#more-guidance_rescale").await, "0.7");
+    page.fill("#more-guidance_rescale", "7").await;
+    page.click("#paint").await;
+    page.until("return document.querySelector('#error').textContent.includes('Guidance rescale is 7')").await;
 }
 
 async fn live(page: &Page) {

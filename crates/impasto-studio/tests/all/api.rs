@@ -56,7 +56,10 @@ fn recipe_of_a_jpeg_is_restored() {
     let json = studio.post("/api/recipes", "image/jpeg", jpeg).json();
     let restored = &json["request"];
     assert_eq!(restored["prompt"], "1girl, gold eyes, red hair");
-    assert_eq!((&restored["seed"], &restored["steps"], &restored["width"]), (&json!(77), &json!(12), &json!(256)));
+    assert_eq!(
+        (&restored["seed"], &restored["steps"], &restored["size"]["width"]),
+        (&json!(77), &json!(12), &json!(256))
+    );
     assert_eq!(restored["sampler"], "Euler a Normal");
     assert!(json["notes"].to_string().contains("noise may be a GPU's"), "{}", json["notes"]);
 }

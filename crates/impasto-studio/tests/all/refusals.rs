@@ -105,8 +105,8 @@ fn unknown_jobs_paths_and_methods_are_explained() {
 #[test]
 fn job_that_fails_says_why_and_the_next_one_runs() {
     let studio = Running::start(Options::default());
-    let failed = studio.ended(studio.submit(&json!({ "prompt": "a boat", "sampler": "Eulr" })));
-    assert!(failed["error"].as_str().unwrap().contains("did you mean"), "{failed}");
+    let failed = studio.ended(studio.submit(&json!({ "prompt": "a boat", "forces": ["hat=red"] })));
+    assert!(failed["error"].as_str().unwrap().contains("\"hat\" is not in the prompt"), "{failed}");
     assert_eq!(studio.ended(studio.submit(&json!({ "prompt": "a boat", "steps": 1 })))["state"], "finished");
 }
 

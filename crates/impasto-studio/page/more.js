@@ -1,0 +1,133 @@
+import { byId, create } from "./dom.js";
+
+/**
+ * A schema of the API's description, as far as this file reads it.
+ * @typedef {object} Schema
+ * @property {string} [$ref]
+ * @property {string | string[]} [type]
+ * @property {unknown} [default]
+ * @property {string} [description]
+ * @property {number} [minimum]
+ * @property {number} [maximum]
+ * @property {Schema[]} [anyOf]
+ * @property {Schema[]} [oneOf]
+ * @property {string[]} [enum]
+ * @property {string} [const]
+ *
+ * @typedef {HTMLInputElement | HTMLSelectElement} Field
+ * @typedef {{components: {schemas: Record<string, Schema & {properties: Record<string, Schema>}>}}} Description
+ */
+
+const PICTURE = "#/components/schemas/Picture";
+/** The fields of a request that other parts of the page show, or that act on what the page does not have. */
+const ELSEWHERE = new Set([
+  "prompt", "negative", "seed", "images", "steps", "sampler", "guidance_scale", "width", "height", "strength", "mask_where",
+  "soften", "keep_colors", "exact_strokes", "seamless", "live", "tolerance",
+]);
+
+/** Further settings of a run: the plain fields of a request, as the API describes them. */
+export class MoreSettings {
+  #panel = byId("more", HTMLDetailsElement);
+  /** @type {Map<string, Field>} */
+  #fields = new Map();
+  /** @type {Map<string, unknown>} */
+  #defaults = new Map();
+  #changed;
+
+  /** @param {() => void} changed */
+  constructor(changed) {
+    this.#changed = changed;
+  }
+
+  /** @param {Description} description */
+  setDescription({ components: { schemas } }) {
+    const shown = Object.entries(schemas.Request.properties).filter(([name]) => !ELSEWHERE.has(name));
+    for (const [name, schema] of shown) {
+      const field = fieldOf(resolved(schema, schemas));
+      if (!field) continue;
+      field.id = `more-${name}`;
+      field.title = schema.description ?? "";
+      field.addEventListener("change", this.#changed);
+      this.#fields.set(name, field);
+      this.#defaults.set(name, schema.default ?? null);
+      put(field, schema.default);
+      const words = name.replaceAll("_", " ");
+      const label = create("label", { htmlFor: field.id }, words[0].toUpperCase() + words.slice(1));
+      byId("more-fields", HTMLElement).append(create("div", { className: "field" }, label, field));
+    }
+    this.#panel.hidden = this.#fields.size === 0;
+  }
+
+  /** Returns the settings that differ from their defaults. */
+  request() {
+    const values = [...this.#fields].map(([name, field]) => [name, valueOf(field)]);
+    return Object.fromEntries(values.filter(([name, value]) => value !== this.#defaults.get(String(name))));
+  }
+
+  /**
+   * Shows the settings of a request, and the defaults of those that the request lacks.
+   * @param {Record<string, unknown>} request
+   */
+  restore(request) {
+    for (const [name, field] of this.#fields) put(field, request[name] ?? this.#defaults.get(name));
+    this.#panel.open ||= Object.keys(this.request()).length > 0;
+  }
+}
+
+/**
+ * Returns what a schema refers to, with the marks of a value that may be null taken off.
+ * @param {Schema} schema
+ * @param {Record<string, Schema>} schemas
+ * @returns {Schema & {isOptional?: boolean}}
+ */
+function resolved(schema, schemas) {
+  const [only, other] = schema.anyOf ?? [];
+  if (only && other?.type === "null") return { ...resolved(only, schemas), isOptional: true };
+  if (schema.$ref === PICTURE) return {};
+  return schema.$ref ? schemas[schema.$ref.slice(schema.$ref.lastIndexOf("/") + 1)] : schema;
+}
+
+/**
+ * Returns the field for values of a schema; null for values that no plain field shows.
+ * @param {Schema & {isOptional?: boolean}} schema
+ * @returns {Field | null}
+ */
+function fieldOf({ type, oneOf, enum: names, minimum, maximum, isOptional }) {
+  const choices = names ?? oneOf?.flatMap((choice) => choice.const ?? choice.enum ?? []);
+  if (choices?.length) {
+    const options = choices.map((choice) => create("option", { value: choice }, spaced(choice)));
+    if (isOptional) options.unshift(create("option", { value: "" }, "Default"));
+    return create("select", {}, ...options);
+  }
+  const types = [type].flat();
+  if (types.includes("boolean")) return create("input", { type: "checkbox" });
+  if (types.includes("string")) return create("input", { type: "text", autocomplete: "off" });
+  if (!types.includes("integer") && !types.includes("number")) return null;
+  const step = types.includes("integer") ? "1" : "any";
+  return create("input", { type: "number", step, min: String(minimum ?? ""), max: String(maximum ?? "") });
+}
+
+/**
+ * Returns the name of a variant as words: "SgmUniform" as "Sgm uniform".
+ * @param {string} name
+ */
+function spaced(name) {
+  const words = name.replaceAll(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
+  return words[0].toUpperCase() + words.slice(1);
+}
+
+/**
+ * @param {Field} field
+ * @param {unknown} value
+ */
+function put(field, value) {
+  if (field instanceof HTMLInputElement && field.type === "checkbox") field.checked = Boolean(value);
+  else field.value = String(value ?? "");
+}
+
+/** @param {Field} field */
+function valueOf(field) {
+  if (field instanceof HTMLInputElement && field.type === "checkbox") return field.checked;
+  if (field.value === "") return null;
+  return field.type === "number" ? Number(field.value) : field.value;
+}

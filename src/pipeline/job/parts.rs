@@ -1,0 +1,149 @@
+//! Parts of a [`Job`](super::Job) that have several values: [`Force`], [`Area`] and [`Follow`].
+
+use super::image::Image;
+use crate::color::Rgb;
+use crate::error::{Error, Result};
+use crate::json::read_as_text_too;
+use crate::nn::guess::Guess;
+use crate::pipeline::text_forms::{numbered, pair};
+use crate::raster::Layer;
+use crate::window::Window;
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+
+/// A phrase of the prompt, and the exact color of the thing that it names. Read as text from `PHRASE=COLOR`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+pub struct Force {
+    /// The phrase.
+    pub phrase: String,
+    /// The color, such as "gold" or "#ffd700".
+    #[cfg_attr(feature = "schemars", schemars(with = "String"))]
+    pub color: Rgb,
+}
+
+/// A phrase of the prompt, and where it is painted: in one color of the job's map, or in a mask. Read as text from
+/// `COLOR=PHRASE` or `COLOR=PHRASE:STRENGTH`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+pub struct Area {
+    /// The phrase.
+    pub phrase: String,
+    /// The color of the map under which the phrase is painted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schemars", schemars(with = "Option<String>"))]
+    pub color: Option<Rgb>,
+    /// Mask, white where the phrase is painted. The shape may also be in the transparency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Image<Layer>>,
+    /// Strength, 0 to 10. The default is 1.
+    #[serde(default = "one")]
+    pub strength: f64,
+}
+
+/// A ControlNet, and the picture that it follows. Read as text from `NET=PICTURE` or `NET=PICTURE:SCALE`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+pub struct Follow {
+    /// Name of the ControlNet among the [`Nets`](super::Nets): `embedded`, a folder, a file or a repository.
+    pub net: String,
+    /// The picture. A ControlNet for lines and strokes reads dark lines on white paper, and the job's strokes.
+    pub picture: Image,
+    /// Factor of the ControlNet's effect, 0 or more. The default is the ControlNet's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
+    /// Part of the run in which the ControlNet acts. The default is the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schemars", schemars(with = "Option<serde_json::Value>"))]
+    pub window: Option<Window>,
+    /// Guess mode. The default is the ControlNet's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guess: Option<Guess>,
+}
+
+read_as_text_too!(Force, Area, Follow);
+
+const fn one() -> f64 {
+    1.0
+}
+
+impl FromStr for Force {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for a text of another form, or an unknown color.
+    fn from_str(text: &str) -> Result<Self> {
+        let (phrase, color) = pair("force", text, "PHRASE=COLOR, such as eyes=gold or eyes=#ffd700")?;
+        Ok(Self { phrase: phrase.into(), color: color.parse()? })
+    }
+}
+
+impl FromStr for Area {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for a text of another form, an unknown color, or a strength that is not finite.
+    fn from_str(text: &str) -> Result<Self> {
+        let (color, right) = pair("area", text, "COLOR=PHRASE or COLOR=PHRASE:STRENGTH, such as red=house:1.5")?;
+        let (phrase, strength) = numbered("area", right)?;
+        Ok(Self { phrase: phrase.into(), color: Some(color.parse()?), mask: None, strength: strength.unwrap_or(one()) })
+    }
+}
+
+impl FromStr for Follow {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for a text of another form, or a scale that is not finite.
+    fn from_str(text: &str) -> Result<Self> {
+        let expected = "NET=PICTURE or NET=PICTURE:SCALE, such as canny.safetensors=edges.png:0.8";
+        let (net, right) = pair("control", text, expected)?;
+        let (picture, scale) = numbered("control", right)?;
+        Ok(Self { net: net.into(), picture: Image::Path(picture.into()), scale, window: None, guess: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::{Detail, Hires, MaskWhere};
+
+    #[test]
+    fn values_are_read_from_text() -> Result<()> {
+        assert_eq!("hair bow=#008080".parse::<Force>()?, Force { phrase: "hair bow".into(), color: Rgb(0, 128, 128) });
+        let area: Area = "red=house: 2".parse()?;
+        assert_eq!((area.phrase.as_str(), area.color, area.strength), ("house", Some(Rgb(255, 0, 0)), 2.0));
+        let follow: Follow = "owner/name=C:\\edges.png".parse()?;
+        assert_eq!((follow.picture, follow.scale), (Image::Path("C:\\edges.png".into()), None));
+        assert_eq!("canny.safetensors=edges.png:0.8".parse::<Follow>()?.scale, Some(0.8));
+        let detail: Detail = "hair=1girl, #ff0000 hair:0.6".parse()?;
+        assert_eq!(detail, Detail { prompt: Some("1girl, #ff0000 hair".into()), strength: 0.6, ..Detail::of("hair") });
+        assert_eq!(("2".parse::<Hires>()?, "1.5:0.4".parse()?), (Hires::new(2.0, 0.5), Hires::new(1.5, 0.4)));
+        assert_eq!("hair, shirt:12".parse::<MaskWhere>()?, MaskWhere { grow: 12.0, ..MaskWhere::new("hair, shirt") });
+        Ok(())
+    }
+
+    #[test]
+    fn broken_values_name_the_expected_form() {
+        let refused = |error: Option<Error>, words: &str| {
+            let error = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(words), "{error}");
+        };
+        for text in ["eyes", "=gold", "eyes="] {
+            refused(text.parse::<Force>().err(), "PHRASE=COLOR");
+        }
+        for text in ["", "=a", "eyes="] {
+            refused(text.parse::<Detail>().err(), "PHRASE=PROMPT");
+        }
+        for text in ["", "2:", "x", "2:nan"] {
+            refused(text.parse::<Hires>().err(), "SCALE:STRENGTH");
+        }
+        refused("eyes=shiny".parse::<Force>().err(), "shiny");
+        refused("house".parse::<Area>().err(), "COLOR=PHRASE");
+        refused("hint.png".parse::<Follow>().err(), "NET=PICTURE");
+        refused("canny=hint.png:nan".parse::<Follow>().err(), "a finite number");
+    }
+}
