@@ -1,5 +1,5 @@
-//! A program of one's own with all of impasto's options, such as `--seed`, `--force eyes=gold` and `--start`. The feature
-//! `clap` of impasto makes a job into a group of options.
+//! A program of one's own with all of impasto's options, such as `--seed`, `--force eyes=gold` and `--start`. The
+//! feature `clap` of impasto makes a job into a group of options.
 
 use clap::Parser;
 use impasto::job::{Job, Nets};

@@ -27,6 +27,11 @@ const BACKGROUND: &str = "background_encoder";
 const STYLE: &str = "style_encoder";
 
 impl Colorizer {
+    /// Returns true if a checkpoint has the encoder of sketches.
+    pub(super) fn is_in(main: &Checkpoint) -> Result<bool> {
+        main.has(&format!("{SKETCH}/config.json"))
+    }
+
     /// Loads the networks that a checkpoint has, puts their tensors into `parts` and remarks on them into `notes`.
     /// Returns `None` for other models.
     pub(super) fn load(
@@ -36,10 +41,10 @@ impl Colorizer {
         parts: &mut Parts,
         notes: &mut Vec<Note>,
     ) -> Result<Option<Self>> {
-        let has = |part: &str| main.has(&format!("{part}/config.json"));
-        if !has(SKETCH)? {
+        if !Self::is_in(main)? {
             return Ok(None);
         }
+        let has = |part: &str| main.has(&format!("{part}/config.json"));
         let config = configured(main, SKETCH, SketchEncoderConfig::from_json)?;
         let names = [SKETCH, TOKENS, BACKGROUND, STYLE];
         let weights = names.map(|part| -> Result<Option<Weights>> {

@@ -61,8 +61,6 @@ pub(super) struct Loading {
     index: ModelIndex,
     pub unet_config: UnetConfig,
     family: ModelFamily,
-    /// True if the network reads a pooled text and sizes: SDXL and its refiner.
-    xl: bool,
     pub device: Device,
     pub kind: Kind,
     /// Source of the whole checkpoint.
@@ -87,6 +85,21 @@ pub(super) struct LoadedVae {
     pub kind: Kind,
 }
 
+/// Finds the family of a checkpoint in diffusers' layout, by its parts and its UNet.
+fn family_of(main: &Checkpoint, unet: &UnetConfig, has_text_encoder: bool) -> Result<ModelFamily> {
+    if Colorizer::is_in(main)? {
+        return Ok(ModelFamily::Colorizer);
+    }
+    let is_xl = unet.addition_embed_type.is_some();
+    let by_width = unet.cross_attention_dim.level(0).and_then(ModelFamily::of_context);
+    Ok(match by_width.filter(|family| family.is_xl() == is_xl) {
+        Some(family) => family,
+        None if !is_xl => ModelFamily::Sd1,
+        None if has_text_encoder || main.has("text_encoder/config.json")? => ModelFamily::Sdxl,
+        None => ModelFamily::SdxlRefiner,
+    })
+}
+
 impl Loading {
     /// Opens the checkpoint and the parts that have a source of their own, and finds out the family.
     pub(super) fn open(source: &Source, options: LoadOptions) -> Result<Self> {
@@ -100,11 +113,11 @@ impl Loading {
         let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
         let unet_config =
             configured(&main, "unet", UnetConfig::from_json).map_err(|error| index.blame(&main, error))?;
-        let xl = unet_config.addition_embed_type.is_some();
+        let family = match options.family.or(main.family()) {
+            Some(family) => family,
+            None => family_of(&main, &unet_config, options.text_encoder.is_some())?,
+        };
         // A part from another source is read as a part of the same model family.
-        let usual = if xl { ModelFamily::Sdxl } else { ModelFamily::Sd1 };
-        let width = unet_config.cross_attention_dim.level(0).and_then(ModelFamily::of_context);
-        let family = options.family.or(main.family()).or(width.filter(|family| family.is_xl() == xl)).unwrap_or(usual);
         let reading = Reading { family: Some(family), in_memory, offload, ..Reading::default() };
         let other = |source: &Option<Source>| {
             source.as_ref().map(|source| Checkpoint::open(source, reading.clone())).transpose()
@@ -118,8 +131,15 @@ impl Loading {
         if kind == Kind::BFloat16 && device == Device::Cpu && !precision::cpu_is_faster_in_bf16() {
             notes.push(Remedy::Precision.after("this CPU is not faster in bf16 than in f32"));
         }
+        if let Some(set) = impasto_kernels::missed().filter(|_| device == Device::Cpu) {
+            notes.push(Note::from(format!(
+                "this build leaves the kernels for {} unused, because impasto-kernels is compiled without optimization; \
+                 build with --release, or give that crate opt-level = 3 in your Cargo.toml (README, Set-up)",
+                set.name()
+            )));
+        }
         let parts = Parts::new();
-        Ok(Self { options, main, index, unet_config, family, xl, device, kind, home, others, parts, notes })
+        Ok(Self { options, main, index, unet_config, family, device, kind, home, others, parts, notes })
     }
 
     /// Returns the vision tower, which is loaded when it is first used.
@@ -141,22 +161,17 @@ impl Loading {
         Colorizer::load(&self.main, &self.unet_config, place, &mut self.parts, &mut self.notes)
     }
 
-    /// Loads the text encoders that the network reads. Colorizers may come without a text encoder.
-    pub(super) fn text_encoders(&mut self, colorizes: bool) -> Result<TextEncoders> {
-        let base = match self.main.family() {
-            Some(family) => family == ModelFamily::Sdxl,
-            // The refiner has no first text encoder.
-            None => self.xl && (self.others.text_encoder.is_some() || self.main.has("text_encoder/config.json")?),
-        };
-        let zeros = self.index.force_zeros_for_empty_prompt.unwrap_or(base);
-        let mut encoders = TextEncoders::new(self.xl, zeros, self.options.text);
-        let Self { main, others, xl, .. } = self;
+    /// Loads the text encoders of the family.
+    pub(super) fn text_encoders(&mut self) -> Result<TextEncoders> {
+        let family = self.family.spec();
+        let zeros = self.index.force_zeros_for_empty_prompt.unwrap_or(family.empty_is_zeros);
+        let mut encoders = TextEncoders::new(family, zeros, self.options.text);
+        let Self { main, others, .. } = self;
         let mut loaded = Vec::new();
         for (part, other) in [("text_encoder", &others.text_encoder), ("text_encoder_2", &others.text_encoder_2)] {
             let place = other.as_ref().unwrap_or(main);
-            // SDXL has both encoders, its refiner only the second, other models only the first.
-            let wanted = if part == "text_encoder" { base || !*xl } else { *xl };
-            if wanted && (!colorizes || place.has(&format!("{part}/config.json"))?) {
+            let is_read = family.text_encoders.contains(&part);
+            if is_read && (!family.text_is_optional || place.has(&format!("{part}/config.json"))?) {
                 loaded.push((part, encoders.load(part, place, main, self.kind, self.device)?));
             }
         }
@@ -183,12 +198,14 @@ impl Loading {
         // diffusers applies it to SDXL only.
         let kind = match self.options.vae_precision {
             Some(precision) => precision.on(self.device, "vae_precision")?,
-            None if self.kind == Kind::Half && self.xl && config.overflows() => Kind::Float,
+            None if self.kind == Kind::Half && self.family.spec().vae_overflows && config.overflows() => Kind::Float,
             None => self.kind,
         };
         let weights = place.weights("vae", kind, self.device)?;
         let vae = Autoencoder::new(&weights, &config, self.options.tiling)?;
-        let misfit = config.scale().filter(|scale| own.is_some() && self.xl != (*scale < 0.15)).map(|scale| {
+        let is_small = |scale: f64| scale < 0.15;
+        let misfits = |scale: &f64| is_small(*scale) != is_small(self.family.spec().scaling_factor);
+        let misfit = config.scale().filter(|scale| own.is_some() && misfits(scale)).map(|scale| {
             let problem = format!("the VAE {place} scales latents by {scale}, which does not fit {}", self.family);
             Note::from(format!("{problem}; use a VAE of that family"))
         });

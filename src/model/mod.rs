@@ -29,6 +29,7 @@ use crate::color::Rgb;
 use crate::conditioning::{self, Codec, Conditioning, Offer, Texts};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, TrainingSchedule};
 use crate::error::{Error, Result};
+use crate::family;
 use crate::nn::{ConfigFile, Taesd, TaesdConfig, UNet, UnetConfig};
 use crate::prompt::Prompt;
 use crate::raster::Raster;
@@ -131,7 +132,7 @@ impl Model {
         let mut loading = Loading::open(source, options)?;
         let vision = loading.vision();
         let colorizer = loading.colorizer()?;
-        let text_encoders = loading.text_encoders(colorizer.is_some())?;
+        let text_encoders = loading.text_encoders()?;
         let unet = loading.unet()?;
         let LoadedVae { vae, config: vae_config, kind: vae_kind } = loading.vae()?;
         let channels = vae_config.latent_channels();
@@ -335,11 +336,11 @@ fn fits(
     Ok(())
 }
 
-/// Returns the count of numbers (sizes, crop, score) that a UNet reads beside the pooled text: 6, or 5 for the refiner.
+/// Returns the count of numbers (sizes, crop, score) that a UNet reads beside the pooled text; `None` for a UNet that
+/// reads none.
 fn size_numbers(unet: &UnetConfig, text: &TextEncoders) -> Option<i64> {
-    let sinusoids = unet.projection_class_embeddings_input_dim? - text.pooled_width()?;
-    let each = unet.addition_time_embed_dim?;
-    [5, 6].into_iter().find(|count| count * each == sinusoids)
+    let inputs = unet.projection_class_embeddings_input_dim?;
+    family::size_numbers(inputs, text.pooled_width()?, unet.addition_time_embed_dim?)
 }
 
 /// A field of the UNet's configuration that does not fit the other parts.

@@ -3,6 +3,7 @@
 use super::configured::configured;
 use crate::conditioning::{Conditioning, Texts};
 use crate::error::{Error, Result};
+use crate::family::{FamilySpec, TextLayer};
 use crate::nn::{ClipText, ClipTextConfig, ConfigFile};
 use crate::prompt::Prompt;
 use crate::text::{Chunks, LENGTH, TextOptions, Tokenizer};
@@ -14,8 +15,8 @@ use tch::{Device, Kind, Tensor};
 #[derive(Debug)]
 pub(super) struct TextEncoders {
     encoders: Vec<TextEncoder>,
-    /// True for SDXL: the second-to-last layer is read without the final norm, together with the pooled text.
-    xl: bool,
+    /// Facts about the model's family.
+    family: &'static FamilySpec,
     /// True if an empty prompt becomes zeros instead of the encoders' output.
     zero_if_empty: bool,
     /// Options for reading prompts.
@@ -42,8 +43,8 @@ impl TextEncoders {
     }
 
     /// Creates an empty set of encoders.
-    pub(super) const fn new(xl: bool, zero_if_empty: bool, options: TextOptions) -> Self {
-        Self { encoders: Vec::new(), xl, zero_if_empty, options }
+    pub(super) const fn new(family: &'static FamilySpec, zero_if_empty: bool, options: TextOptions) -> Self {
+        Self { encoders: Vec::new(), family, zero_if_empty, options }
     }
 
     /// Returns the options for reading prompts.
@@ -99,7 +100,7 @@ impl TextEncoders {
     /// Returns the width of the pooled text, if any.
     pub(super) fn pooled_width(&self) -> Option<i64> {
         let config = self.encoders.last()?.tower.config();
-        (self.xl && config.projects()).then_some(config.projection_dim)
+        (self.family.added.is_some() && config.projects()).then_some(config.projection_dim)
     }
 
     /// Returns the two texts, each with the positions of its encoder's tokens. For equal texts, the first encoder's
@@ -175,7 +176,7 @@ impl TextEncoders {
             pooled = pooled.map(|pooled| pooled.f_zeros_like()).transpose()?;
         }
         let mut conditioning = Conditioning::new(context);
-        conditioning.pooled = pooled.filter(|_| self.xl);
+        conditioning.pooled = pooled.filter(|_| self.family.added.is_some());
         Ok(conditioning)
     }
 
@@ -201,10 +202,10 @@ impl TextEncoders {
         let states = encoder.tower.forward(&ids.f_to_device(device)?)?;
         let pooled = states.text_embeds.as_ref();
         let pooled = pooled.map(|pooled| pooled.f_narrow(0, 0, 1)?.f_to_kind(Kind::Float)).transpose()?;
-        // SDXL was trained on the second-to-last layer, without the norm that follows the last layer.
-        let skipped = self.options.clip_skip.filter(|skip| *skip > 1).map_or(usize::from(self.xl), |skip| skip - 1);
+        let is_normed = self.family.text_layer == TextLayer::Last;
+        let skipped = self.options.clip_skip.filter(|skip| *skip > 1).map_or(usize::from(!is_normed), |skip| skip - 1);
         let read = match states.before_last(skipped) {
-            Some(state) if self.xl => state.shallow_clone(),
+            Some(state) if !is_normed => state.shallow_clone(),
             Some(state) if skipped > 0 => encoder.tower.normed(state)?,
             _ => states.last_hidden_state,
         };

@@ -23,6 +23,16 @@ use impasto_kernels::Epilogue;
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
+/// Returns the name of the instruction set with which impasto's own kernels compute f32 on the CPU, such as "avx512";
+/// `None` if libtorch computes instead.
+///
+/// ```
+/// println!("computed by {}", impasto::kernels_in_use().unwrap_or("libtorch"));
+/// ```
+pub fn kernels_in_use() -> Option<&'static str> {
+    impasto_kernels::in_use().ok().flatten().map(impasto_kernels::InstructionSet::name)
+}
+
 /// Kernel side, stride and padding of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv {

@@ -31,7 +31,7 @@ mod clip_vision;
 mod config;
 mod controlnet;
 pub(crate) mod guess;
-mod kernels;
+pub(crate) mod kernels;
 mod layers;
 mod onednn;
 mod reading_block;

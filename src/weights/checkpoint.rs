@@ -1,11 +1,11 @@
 //! Opened sources, which give access to files by their paths in a diffusers folder.
 
-use super::family::ModelFamily;
 use super::recognize::Contents;
 use super::single::SingleFile;
 use super::source::{EmbeddedFile, Source, colorizer, tiny};
 use super::{Tensors, Weights, parse_safetensors, read_safetensors};
 use crate::error::{Error, Result};
+use crate::family::ModelFamily;
 use crate::files;
 use crate::json;
 use crate::wording::{Note, Remedy};
@@ -87,7 +87,7 @@ impl Checkpoint {
                 let family = match (reading.family, file.contents()) {
                     (Some(family), _) => family,
                     (None, Ok(Contents::Model { family, .. })) => family,
-                    (None, Ok(Contents::Colorizer)) => ModelFamily::Sd2,
+                    (None, Ok(Contents::Colorizer)) => ModelFamily::Colorizer,
                     // VAEs and text encoders in files of their own become parts of another model.
                     (None, Ok(Contents::Vae)) => ModelFamily::Sd1,
                     (None, Ok(Contents::TextEncoder { width })) => {

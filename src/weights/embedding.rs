@@ -1,11 +1,11 @@
 //! [`Embedding`]: a word that a text encoder learned (textual inversion).
 
 use super::Tensors;
-use super::family::ModelFamily;
 use super::file::{Header, read_safetensors};
 use super::names::unwrap_all;
 use super::recognize::{Contents, OUTPUTS, ROWS, ROWS_OF_XL};
 use crate::error::{Error, Result};
+use crate::family::ModelFamily;
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::path::Path;

@@ -18,7 +18,6 @@
 
 mod checkpoint;
 mod embedding;
-mod family;
 mod file;
 #[cfg(feature = "hub")]
 mod hub;
@@ -33,10 +32,10 @@ mod source;
 pub(crate) mod vocabulary;
 mod weight;
 
+pub use crate::family::ModelFamily;
 pub use checkpoint::read_folder;
 pub(crate) use checkpoint::{Checkpoint, Reading, way};
 pub use embedding::Embedding;
-pub use family::ModelFamily;
 pub use file::{Header, Parts, Stored, Tensors, parse_safetensors, read_safetensors, write_safetensors};
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]

@@ -1,10 +1,10 @@
 //! Recognition of files by the names and shapes of their tensors.
 
-use super::family::ModelFamily;
 use super::file::Header;
 use super::lora::module::adapts;
 use super::names::{self, UNET};
 use crate::error::{Error, Result};
+use crate::family::ModelFamily;
 use std::fmt;
 
 /// The recognized contents of a file.

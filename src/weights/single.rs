@@ -1,12 +1,12 @@
 //! Single files: a whole checkpoint, or a part of one, in one `.safetensors` file, read as if it were a diffusers
 //! folder.
 
-use super::family::{Heads, ModelFamily};
 use super::file::{Header, read_safetensors};
 use super::names::{self, Layout, Storage, UNET, renamed, unwrap_all};
 use super::recognize::{Contents, SKETCH_ENCODER};
 use super::{Tensors, share, vocabulary};
 use crate::error::{Error, Result};
+use crate::family::{Heads, ModelFamily};
 use crate::files;
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -315,8 +315,6 @@ impl SingleFile {
                 "requires_aesthetics_score": family.spec().reads_score,
             })),
             "scheduler/scheduler_config.json" => json(self.scheduler(family)?),
-            // Published colorizers were trained at 512 pixels, and their application uses a guidance scale of 4.
-            "impasto.json" if self.colorizes() => json(json!({ "width": 512, "height": 512, "guidance_scale": 4.0 })),
             "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => vocabulary::vocab().map(|bytes| Some(bytes.into())),
             "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => vocabulary::merges().map(|bytes| Some(bytes.into())),
             "tokenizer_2/special_tokens_map.json" => json(json!({ "pad_token": "!" })),

@@ -20,6 +20,7 @@ const VOCABULARY: &[&str] = &[
     "step",
     "prompt",
     "conditioning",
+    "family",
     "micro_conditioning",
     "window",
     "size",

@@ -47,6 +47,8 @@ struct Measured {
     steps: usize,
     size: String,
     threads: i32,
+    /// Name of the instruction set of impasto's own kernels; `None`: libtorch computes.
+    kernels: Option<&'static str>,
 }
 
 /// Measures the model.
@@ -87,14 +89,16 @@ pub fn bench(arguments: &Bench) -> Result<(), Failure> {
         steps: arguments.steps,
         size,
         threads: tch::get_num_threads(),
+        kernels: impasto::kernels_in_use(),
     };
     if arguments.json {
         return print(serde_json::to_string(&measured).map_err(|error| Failure::Message(error.to_string()))?);
     }
-    let Measured { load, text, step, decode, picture, steps, size, threads } = measured;
+    let Measured { load, text, step, decode, picture, steps, size, threads, kernels } = measured;
+    let kernels = kernels.map_or_else(|| "libtorch alone".to_owned(), |set| format!("kernels for {set}"));
     print(format_args!("load    {load:.3} s"))?;
     print(format_args!("text    {text:.3} s"))?;
     print(format_args!("step    {step:.3} s"))?;
     print(format_args!("decode  {decode:.3} s"))?;
-    print(format_args!("picture {picture:.3} s ({size}, {steps} steps, {threads} threads)"))
+    print(format_args!("picture {picture:.3} s ({size}, {steps} steps, {threads} threads, {kernels})"))
 }

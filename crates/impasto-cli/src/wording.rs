@@ -315,7 +315,7 @@ mod tests {
             ("controls", &["--control", &format!("nowhere={red}")], "the NET of --control is nowhere"),
             ("start", &["--start", &red, "--strength", "0"], "--strength is 0"),
             ("strength", &["--start", &red, "--strength", "7"], "--strength is 7"),
-            ("mask_where", &["--start", &red, "--mask-where", " , "], "--mask-where is \" , \""),
+            ("mask_where", &["--start", &red, "--mask-where", " , "], "--mask-where is \",\""),
             ("mask_where", &["--start", &red, "--mask-where", "boat:-1"], "the PIXELS of --mask-where is -1"),
             ("soften", &["--start", &red, "--mask-where", "boat", "--soften=-1"], "--soften is -1"),
             ("feather", &["--detail", "boat", "--feather=-1"], "--feather is -1"),

@@ -77,6 +77,14 @@ pub fn in_use() -> Result<Option<InstructionSet>, InvalidChoice> {
     choice().map(|choice| choice.set(Kind::Float)).map_err(InvalidChoice::clone)
 }
 
+/// Returns the instruction set that an optimized build of this crate would use here, if the present build is compiled
+/// without optimization and so leaves the set unused. A program tells its user, who otherwise waits twice as long.
+#[must_use]
+pub fn missed() -> Option<InstructionSet> {
+    let unset = env::var_os(VARIABLE).is_none_or(|value| value.is_empty());
+    (unset && !cfg!(optimized)).then(|| Choice::best(true).f32).flatten()
+}
+
 /// Returns the set that computes numbers of a kind; `None` if there is none.
 pub(crate) fn set_for(kind: Kind) -> Option<InstructionSet> {
     choice().ok()?.set(kind)
@@ -99,12 +107,12 @@ impl Choice {
         Self { f32: suits(Kind::Float), bf16: suits(Kind::BFloat16) }
     }
 
-    /// Chooses the sets that are faster than libtorch on this processor.
-    fn best() -> Self {
+    /// Chooses the sets that are faster than libtorch on this processor, in an optimized build or another.
+    fn best(optimized: bool) -> Self {
         // Without optimization, kernels take a hundred times as long as libtorch. On one thread, they are slower than
         // libtorch on several.
         #[cfg(target_arch = "x86_64")]
-        if cfg!(optimized) && parallel::is_shared() {
+        if optimized && parallel::is_shared() {
             let all = Self::one(InstructionSet::Avx512);
             // libtorch multiplies bf16 by AMX, which is faster than AVX-512.
             return if avx512::has_amx() { Self { bf16: None, ..all } } else { all };
@@ -119,7 +127,7 @@ impl Choice {
             Err(InvalidChoice { value: value.to_owned(), expected })
         };
         match InstructionSet::ALL.iter().find(|set| set.name() == value) {
-            None if value.is_empty() => Ok(Self::best()),
+            None if value.is_empty() => Ok(Self::best(cfg!(optimized))),
             None if value == "off" => Ok(Self::OFF),
             None => {
                 let names: Vec<&str> = InstructionSet::ALL.iter().map(|set| set.name()).collect();
@@ -183,7 +191,7 @@ mod tests {
     #[test]
     fn variable_names_a_set_or_none() {
         assert_eq!(Choice::by_name("off"), Ok(Choice::OFF));
-        assert_eq!(Choice::by_name(""), Ok(Choice::best()));
+        assert_eq!(Choice::by_name(""), Ok(Choice::best(cfg!(optimized))));
         let scalar = Some(InstructionSet::Scalar);
         assert_eq!(Choice::by_name("scalar"), Ok(Choice { f32: scalar, bf16: scalar }));
     }
@@ -191,11 +199,13 @@ mod tests {
     #[test]
     fn best_choice_has_its_instructions_and_is_not_slow() {
         for kind in [Kind::Float, Kind::BFloat16] {
-            let set = Choice::best().set(kind);
+            let set = Choice::best(cfg!(optimized)).set(kind);
             assert!(set.is_none_or(|set| set != InstructionSet::Scalar && set.lacking(kind).is_empty()), "{set:?}");
         }
         let best = (cfg!(all(avx512, optimized)) && parallel::is_shared()).then_some(InstructionSet::Avx512);
-        assert_eq!(Choice::best().set(Kind::Float), best);
+        assert_eq!(Choice::best(cfg!(optimized)).set(Kind::Float), best);
+        assert!(missed().is_none() || in_use() == Ok(None), "a set is left unused or used");
+        assert!(!cfg!(optimized) || missed().is_none());
     }
 
     #[test]

@@ -78,6 +78,6 @@ mod winograd;
 pub use arrange::{arranged, arranges};
 pub use attention::{Attention, attend, attends, scores, weigh, weighs};
 pub use epilogue::Epilogue;
-pub use instruction_set::{InstructionSet, InvalidChoice, in_use};
+pub use instruction_set::{InstructionSet, InvalidChoice, in_use, missed};
 pub use layers::{adds_to, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies};
 pub use norms::{group_norm, layer_norm, normalizes, normalizes_rows};

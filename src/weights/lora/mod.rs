@@ -5,12 +5,12 @@ mod paths;
 #[cfg(test)]
 mod tests;
 
-use super::family::ModelFamily;
 use super::file::{Header, read_safetensors};
 use super::kernel_layout::dense;
 use super::recognize::Contents;
 use super::{Parts, Tensors};
 use crate::error::{Error, Result};
+use crate::family::ModelFamily;
 use crate::files;
 use crate::json;
 use module::{Delta, Flaw, Module, Pieces, bare};

@@ -1,0 +1,76 @@
+//! The families of Stable Diffusion models: for each a file with what its text encoders give the network, what the
+//! network reads beside, its sizes and its names, as far as its files do not state them.
+
+mod colorizer;
+mod sd;
+mod sdxl;
+mod spec;
+
+pub(crate) use sdxl::size_numbers;
+pub(crate) use spec::{FamilySpec, Heads, TextLayer};
+
+use colorizer::COLORIZER;
+use sd::{SD1, SD2};
+use sdxl::{SDXL, SDXL_REFINER};
+use std::fmt;
+
+/// A generation of Stable Diffusion. Files of different families cannot be combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ModelFamily {
+    /// SD 1.x: text encoder CLIP-L, context width 768.
+    Sd1,
+    /// SD 2.x: text encoder OpenCLIP-H, context width 1024.
+    Sd2,
+    /// SDXL: text encoders CLIP-L and OpenCLIP-bigG side by side, context width 2048.
+    Sdxl,
+    /// SDXL's refiner: text encoder OpenCLIP-bigG alone, context width 1280.
+    SdxlRefiner,
+    /// ColorizeDiffusion, which colors sketches like reference pictures: no text, context width 1024.
+    Colorizer,
+}
+
+impl ModelFamily {
+    /// The families that read text, which the width of their context tells apart.
+    const OF_TEXT: [Self; 4] = [Self::Sd1, Self::Sd2, Self::Sdxl, Self::SdxlRefiner];
+
+    /// Returns the facts about this family.
+    pub(crate) const fn spec(self) -> &'static FamilySpec {
+        match self {
+            Self::Sd1 => &SD1,
+            Self::Sd2 => &SD2,
+            Self::Sdxl => &SDXL,
+            Self::SdxlRefiner => &SDXL_REFINER,
+            Self::Colorizer => &COLORIZER,
+        }
+    }
+
+    /// Returns the family that reads text of a context `width` wide.
+    pub(crate) fn of_context(width: i64) -> Option<Self> {
+        Self::OF_TEXT.into_iter().find(|family| family.spec().context == width)
+    }
+
+    /// Returns true if the family's UNet reads pooled text and sizes: SDXL and its refiner.
+    pub(crate) const fn is_xl(self) -> bool {
+        self.spec().added.is_some()
+    }
+}
+
+impl fmt::Display for ModelFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.spec().name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_is_found_by_its_context() {
+        for family in ModelFamily::OF_TEXT {
+            assert_eq!(ModelFamily::of_context(family.spec().context), Some(family));
+        }
+        assert_eq!(ModelFamily::of_context(64), None);
+    }
+}
