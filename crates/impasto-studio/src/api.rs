@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 use crate::request::JobRequest;
 use crate::wording::Page;
 use crate::work::Work;
-use crate::{openapi, page};
+use crate::{OPENAPI, page};
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -64,7 +64,7 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .route("/api/jobs/{id}/pictures/{index}", get(picture))
         .route("/api/recipes", post(recipe))
         .route("/api/health", get(health))
-        .route("/api/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], openapi()) }))
+        .route("/api/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
         .route("/metrics", get(metrics))
         .method_not_allowed_fallback(|| async {
             let sentence = "this method is not allowed here; the API is described at /api/openapi.json";

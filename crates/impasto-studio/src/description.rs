@@ -1,26 +1,13 @@
-//! The description of the API in the OpenAPI format.
+//! The schemas of a request in the description of the API, from the types.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use crate::request::{JobRequest, LIMITS, REFUSED};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
-use std::sync::LazyLock;
 
-/// The description without the schemas of a request, which are those of its types.
-const BASE: &str = include_str!("../openapi.json");
-
-static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
-    let mut whole: Value = impasto::json::parse(BASE).unwrap_or_default();
-    if let Some(schemas) = whole.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
-        schemas.extend(of_request());
-    }
-    format!("{whole:#}")
-});
-
-/// Returns the description of the API in the OpenAPI format, version 3.1. The schemas of a request are those of
-/// [`JobRequest`], so that every field of a [`Job`](impasto::job::Job) is described.
-pub fn openapi() -> &'static str {
-    &DESCRIPTION
-}
+/// Environment variable that asks the test to write the schemas into `openapi.json`.
+const WRITE: &str = "IMPASTO_WRITE_OPENAPI";
 
 /// Returns the schemas of a request and of its parts, by name.
 fn of_request() -> Map<String, Value> {
@@ -30,26 +17,53 @@ fn of_request() -> Map<String, Value> {
     let mut generator = settings.into_generator();
     generator.subschema_for::<JobRequest>();
     let mut schemas = generator.take_definitions(true);
-    let Some(request) = schemas.get_mut("Request").and_then(Value::as_object_mut) else { return schemas };
+    let request = schemas["Request"].as_object_mut().unwrap();
     request.insert("additionalProperties".into(), false.into());
-    if let Some(fields) = request.get_mut("properties").and_then(Value::as_object_mut) {
-        for field in REFUSED {
-            fields.insert(
-                field.into(),
-                json!({ "type": "null", "default": null, "description": "A studio takes none." }),
-            );
-        }
-        let side = |side| {
-            let words = format!("{side} in pixels, in place of `size`. Both sides are given, or neither.");
-            json!({ "type": ["integer", "null"], "default": null, "minimum": 1, "description": words })
-        };
-        fields.insert("width".into(), side("Width"));
-        fields.insert("height".into(), side("Height"));
-        for (field, keyword, value) in LIMITS {
-            if let Some(Value::Object(field)) = fields.get_mut(field) {
-                field.insert(keyword.into(), value.into());
-            }
-        }
+    let fields = request["properties"].as_object_mut().unwrap();
+    for field in REFUSED {
+        fields.insert(field.into(), json!({ "type": "null", "default": null, "description": "A studio takes none." }));
     }
+    for side in ["Width", "Height"] {
+        let words = format!("{side} in pixels, in place of `size`. Both sides are given, or neither.");
+        let schema = json!({ "type": ["integer", "null"], "default": null, "minimum": 1, "description": words });
+        fields.insert(side.to_lowercase(), schema);
+    }
+    for (field, keyword, value) in LIMITS {
+        fields[field].as_object_mut().unwrap().insert(keyword.into(), value.into());
+    }
+    schemas.values_mut().for_each(simplify);
     schemas
+}
+
+/// Takes the line breaks and the links of the source code out of all descriptions in a schema.
+fn simplify(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                let lines = text.replace("\n\n", "\r").replace('\n', " ").replace('\r', "\n\n");
+                let mut parts = lines.split("](");
+                let first = parts.next().unwrap_or_default().to_owned();
+                let rest = parts.map(|part| part.split_once(')').map_or(part, |(_, after)| after));
+                *text = rest.fold(first, |text, part| text + part).replace("[`", "`").replace("`]", "`");
+            }
+            fields.values_mut().for_each(simplify);
+        }
+        Value::Array(values) => values.iter_mut().for_each(simplify),
+        _ => {}
+    }
+}
+
+#[test]
+fn request_is_described_as_its_types_are() {
+    let mut whole: Value = serde_json::from_str(crate::OPENAPI).unwrap();
+    let written = whole["components"]["schemas"].as_object_mut().unwrap();
+    let before = written.clone();
+    written.extend(of_request());
+    if std::env::var_os(WRITE).is_some() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        return std::fs::write(file, format!("{whole:#}\n")).unwrap();
+    }
+    let other: Vec<&String> =
+        written.iter().filter(|(name, schema)| before.get(*name) != Some(*schema)).map(|(name, _)| name).collect();
+    assert!(other.is_empty(), "openapi.json has other schemas of {other:?}; write it by this test with {WRITE}=1");
 }

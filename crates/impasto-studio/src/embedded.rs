@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_picture_of_a_request_can_be_shared() {
-        let api: Value = serde_json::from_str(crate::openapi()).unwrap();
+        let api: Value = serde_json::from_str(crate::OPENAPI).unwrap();
         let fields = api["components"]["schemas"]["Request"]["properties"].as_object().unwrap();
         let pictures = fields.iter().filter(|(_, field)| field["anyOf"][0]["$ref"] == "#/components/schemas/Picture");
         let mut known = FIELDS;

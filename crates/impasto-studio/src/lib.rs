@@ -1,7 +1,7 @@
 //! The studio of [`impasto`]: a page for painting with exact colors, and the JSON API behind the page.
 //!
 //! [`Studio`] owns one [`Pipeline`](impasto::Pipeline) on a thread of its own, which runs one request after the other.
-//! [`openapi`] describes the API. The server also returns the description at `/api/openapi.json`.
+//! [`OPENAPI`] describes the API. The server also returns the description at `/api/openapi.json`.
 //!
 //! ```no_run
 //! use impasto::Pipeline;
@@ -27,6 +27,7 @@
 
 mod api;
 mod connection;
+#[cfg(test)]
 mod description;
 mod embedded;
 mod finished;
@@ -44,7 +45,9 @@ mod wording;
 mod work;
 mod worker;
 
-pub use description::openapi;
 pub use options::Options;
 pub use request::{JobRequest, Restored};
 pub use server::{Studio, StudioError};
+
+/// Description of the API in the OpenAPI format, version 3.1. The schemas of a request are made from [`JobRequest`].
+pub const OPENAPI: &str = include_str!("../openapi.json");

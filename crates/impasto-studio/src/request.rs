@@ -16,14 +16,14 @@ use serde_json::Value;
 
 /// A request for pictures: a [`Job`] whose pictures are data URLs of PNG, beside the name of a live view. Every field
 /// may be missing or null.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
-#[schemars(rename = "Request")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Request"))]
 pub struct JobRequest {
     /// The job to paint.
     #[serde(flatten)]
     pub job: Job,
     /// Name of a live view. A later job of the same view cancels the earlier ones.
-    #[schemars(default)]
+    #[cfg_attr(test, schemars(default))]
     pub live: Option<String>,
 }
 
@@ -40,6 +40,7 @@ const MOST_SEEDS: usize = 16;
 /// Fields of a job that a studio does not take: values of any size, and a run without a picture.
 pub(crate) const REFUSED: [&str; 3] = ["noise", "until", "guidances"];
 /// Limits in the description of the API that the types do not have: field, keyword of JSON Schema, and value.
+#[cfg(test)]
 pub(crate) const LIMITS: [(&str, &str, u64); 10] = [
     ("prompt", "maxLength", LONGEST_PROMPT as u64),
     ("negative", "maxLength", LONGEST_PROMPT as u64),

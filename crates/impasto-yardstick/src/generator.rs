@@ -13,16 +13,17 @@ use crate::shot::{Generator, Own, Request, Shot};
 use crate::strokes;
 use crate::task::{Asked, Method, PARTS};
 use impasto::color::linear_mean;
-use impasto::diffusion::solver;
 use impasto::hint::Strokes;
+use impasto::job::{Force, Job, Nets};
 use impasto::mask::Region;
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
 use impasto::nn::ControlNet;
+use impasto::pipeline::RequestConfig;
 use impasto::saliency::{Daam, Differential, Saliency};
 use impasto::vision::{View, VisionEncoder};
-use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Source};
+use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Size, Source};
 use impasto_train::dataset::{Class, Dataset};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,20 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Returns the job of a picture without methods.
+    fn job(&self, prompt: &str, seed: u64) -> Job {
+        let config = RequestConfig {
+            prompt: prompt.into(),
+            seed: Some(seed),
+            steps: self.steps,
+            solver_named: Some(self.solver.clone()),
+            guidance_scale: self.scale,
+            size: self.size.map(Size::from),
+            ..RequestConfig::default()
+        };
+        Job { config, ..Job::default() }
+    }
+
     /// Returns a hash of everything that the figures depend on, except the model.
     pub fn hash(&self, judge: &str) -> String {
         let parts: Vec<Preset> = crate::task::PARTS.map(doc_parts).to_vec();
@@ -161,13 +176,16 @@ pub struct Real {
     round_trips: HashMap<Rgb, f64>,
     /// The ControlNet for drawings, loaded when a run first needs the net.
     net: Option<ControlNet>,
+    /// ControlNets that jobs name: none, as the methods with a ControlNet draw their hints.
+    nets: Nets,
 }
 
 impl Real {
     pub fn new(settings: &Settings) -> Result<Self, Failure> {
         let pipeline = Pipeline::builder().source(settings.model.clone()).build()?;
-        let _ = solver::by_name(&settings.solver)?;
-        Ok(Self { pipeline, settings: settings.clone(), round_trips: HashMap::new(), net: None })
+        settings.job("", 0).check()?;
+        let (round_trips, nets) = (HashMap::new(), Nets::default());
+        Ok(Self { pipeline, settings: settings.clone(), round_trips, net: None, nets })
     }
 
     /// Returns the force of a method on a part. A new method needs one more line here.
@@ -220,8 +238,8 @@ impl Real {
 
     /// Makes a picture for no method, with `force` if it is given.
     pub fn picture(&mut self, prompt: &str, seed: u64, force: Option<ColorForce>) -> Result<Picture, Failure> {
-        let Self { pipeline, settings, .. } = self;
-        let mut request = request(pipeline, settings, prompt, seed)?;
+        let Self { pipeline, settings, nets, .. } = self;
+        let mut request = settings.job(prompt, seed).request(pipeline, nets)?;
         if let Some(force) = force {
             request = request.guide(force);
         }
@@ -246,26 +264,6 @@ pub fn force(part: &str, color: Rgb, preset: Preset) -> ColorForce {
         true => force.saliency((Daam::of(part), Differential::of(part, "pink"))),
         false => force,
     }
-}
-
-fn request<'p>(
-    pipeline: &'p mut Pipeline,
-    settings: &Settings,
-    prompt: &'p str,
-    seed: u64,
-) -> Result<impasto::pipeline::Request<'p>, Failure> {
-    let (solver, spacing) = solver::by_name(&settings.solver)?;
-    let mut request = pipeline.request(prompt).seed(seed).steps(settings.steps).solver(solver);
-    if let Some(spacing) = spacing {
-        request = request.tune(|config| config.spacing = Some(spacing));
-    }
-    if let Some(scale) = settings.scale {
-        request = request.guidance_scale(scale);
-    }
-    if let Some((width, height)) = settings.size {
-        request = request.size((width, height));
-    }
-    Ok(request)
 }
 
 impl Generator for Real {
@@ -302,8 +300,8 @@ impl Generator for Real {
             self.net = Some(self.pipeline.model().controlnet(&Source::embedded())?);
         }
 
-        let Self { pipeline, settings, net, .. } = self;
-        let mut request = request(pipeline, settings, asked.prompt, asked.seed)?;
+        let Self { pipeline, settings, net, nets, .. } = self;
+        let mut request = settings.job(asked.prompt, asked.seed).request(pipeline, nets)?;
         for force in &mut all {
             request = request.guide(force);
         }
@@ -359,12 +357,12 @@ impl Generator for Real {
         if candidates == 1 || asked.method != Method::Exact || asked.asked.is_empty() {
             return Ok(asked.seed);
         }
-        let Self { pipeline, settings, .. } = self;
-        let mut request = request(pipeline, settings, asked.prompt, asked.seed)?.best_of(candidates);
-        for Asked { part, rgb } in asked.asked {
-            request = request.color_force(part, *rgb);
-        }
-        Ok(request.run()?.seed.unwrap_or(asked.seed))
+        let Self { pipeline, settings, nets, .. } = self;
+        let mut job = settings.job(asked.prompt, asked.seed);
+        job.config.best_of = candidates;
+        job.forces =
+            asked.asked.iter().map(|Asked { part, rgb }| Force { phrase: part.clone(), color: *rgb }).collect();
+        Ok(job.request(pipeline, nets)?.run()?.seed.unwrap_or(asked.seed))
     }
 
     fn drawing(&mut self, guide: &Guide) -> Result<Picture, Failure> {

@@ -1,11 +1,11 @@
 //! Tests that the answers match the description of the API.
 
 use crate::running::Running;
-use impasto_studio::{JobRequest, Options, openapi};
+use impasto_studio::{JobRequest, OPENAPI, Options};
 use serde_json::{Value, json};
 
 fn description() -> Value {
-    serde_json::from_str(openapi()).unwrap()
+    serde_json::from_str(OPENAPI).unwrap()
 }
 
 /// Checks a value against a schema of the description. Only the keywords of JSON Schema that the description uses are
