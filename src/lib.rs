@@ -185,7 +185,6 @@ pub use conditioning::{Codec, Conditioning, Texts};
 pub use error::{Error, MissingColor, Result};
 pub use micro_conditioning::MicroConditioning;
 pub use model::{Control, LoadOptions, Model, Precision};
-pub use nn::kernels::kernels_in_use;
 pub use pipeline::{Output, Pipeline, job};
 pub use prompt::{Prompt, TokenSpan};
 pub use raster::Raster;

@@ -1,6 +1,7 @@
 //! [`FamilySpec`]: the facts about a family of models.
 
-/// The facts about a family. A new family needs a variant of [`ModelFamily`](super::ModelFamily) and a file with one of these structs.
+/// The facts about a family. A new family needs a variant of [`ModelFamily`](super::ModelFamily) and a file with one of
+/// these structs.
 #[derive(Debug)]
 pub(crate) struct FamilySpec {
     /// Name in messages.

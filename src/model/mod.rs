@@ -16,6 +16,7 @@ mod unet_input;
 mod vision;
 
 pub use crate::nn::guess::Guess;
+pub use crate::nn::kernels::kernels_in_use;
 pub use control::Control;
 pub use controlled::Controlled;
 pub(crate) use identity::hex;

@@ -27,7 +27,7 @@ use tch::{Device, Kind, Tensor};
 /// `None` if libtorch computes instead.
 ///
 /// ```
-/// println!("computed by {}", impasto::kernels_in_use().unwrap_or("libtorch"));
+/// println!("computed by {}", impasto::model::kernels_in_use().unwrap_or("libtorch"));
 /// ```
 pub fn kernels_in_use() -> Option<&'static str> {
     impasto_kernels::in_use().ok().flatten().map(impasto_kernels::InstructionSet::name)

@@ -89,7 +89,7 @@ pub fn bench(arguments: &Bench) -> Result<(), Failure> {
         steps: arguments.steps,
         size,
         threads: tch::get_num_threads(),
-        kernels: impasto::kernels_in_use(),
+        kernels: impasto::model::kernels_in_use(),
     };
     if arguments.json {
         return print(serde_json::to_string(&measured).map_err(|error| Failure::Message(error.to_string()))?);

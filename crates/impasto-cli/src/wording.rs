@@ -288,7 +288,7 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 38] = [
+        let cases: [(&str, &[&str], &str); 37] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("second_prompt", &["--second-prompt", "a hat"], "--second-prompt is"),
@@ -327,7 +327,6 @@ mod tests {
             ("strokes", &["--control", &format!("embedded={red}"), "--strokes", &white], "--strokes is"),
             ("exact_strokes", &["--exact-strokes"], "--exact-strokes is given without --strokes"),
             ("line_art", &["--model", "embedded-colorizer"], "--line-art is missing; expected dark lines"),
-            ("line_art", &["--line-art", &red], "--line-art is"),
             ("model", &["--model", "nowhere"], "--model is nowhere"),
             ("vae", &["--vae", "nowhere"], "--vae is nowhere"),
             ("precision", &["--precision", "f16"], "--precision is f16 on cpu"),
