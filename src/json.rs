@@ -84,7 +84,7 @@ pub(crate) fn short_error(error: serde_json::Error) -> serde_json::Error {
     }
 }
 
-/// Reads the name of a variant in any letter case, with or without `_` and `-` between its words.
+/// Reads the name of a variant in CamelCase, snake_case or kebab-case.
 pub(crate) fn any_case<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     T::deserialize(StringDeserializer::new(camel(&String::deserialize(from)?)))
 }
