@@ -143,7 +143,7 @@ fn autoencode(work: &str, folder: &Path, side: i64, whole: bool, kind: Kind) -> 
 
 /// Makes pictures with the embedded model one after the other, and prints the resident memory.
 fn many() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     for run in 1..=RUNS {
         let left = Region::new(Array2::from_shape_fn((32, 32), |(_, column)| if column < 16 { 1.0 } else { 0.0 }));
         let output = pipeline.request(PROMPT).seed(run as u64).steps(4);

@@ -52,7 +52,7 @@ fn tell(seconds: f64) {
 }
 
 fn pictures(source: Source, folder: Option<&str>) -> Result<()> {
-    let mut pipeline = Pipeline::builder().source(source).build()?;
+    let pipeline = Pipeline::builder().source(source).build()?;
     for prompt in lines() {
         let begun = Clock::start();
         let output = pipeline.request(&prompt).seed(0).steps(28).run()?;

@@ -77,7 +77,7 @@ fn seconds<M: Denoiser + Codec>(model: &M, axis: &str, point: usize, steps: usiz
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 1 + steps, Spacing::Leading)?;
     let mut sampler = Sampler::new(schedule, Euler);
     for phrase in ["eyes", "hair", "skin", "shirt", "background", "hair bow"].iter().cycle().take(at("forces", 0)) {
-        let gold = GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)));
+        let gold = GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)).into());
         sampler = sampler.guide(
             ColorForce::published(*phrase, Rgb(255, 215, 0)).tune(|options| options.gold = gold).window(Window::WHOLE),
         );

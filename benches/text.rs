@@ -35,7 +35,7 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let folder = tempfile::tempdir().expect("a folder");
     let (path, tokenizer) = (folder.path().join("a.png"), Tokenizer::clip().expect("the vocabulary"));
-    let mut pipeline = Pipeline::builder().build().expect("the embedded model");
+    let pipeline = Pipeline::builder().build().expect("the embedded model");
     let map = Raster::flat(Rgb(7, 9, 182), (8, 8));
     let pieces =
         [" ", "(", "((a))", "{", ", ", "…(", "(a:1.2)", ":", "#f00 a,", "{teal} x, ", "a ", "é", "a girl with eyes, "];
@@ -71,7 +71,7 @@ fn main() {
             vec![" ", "x ", "Sampler: x", "("],
             Box::new(|text| {
                 png(&path, "parameters", &format!("{text}\nSteps: 2, Seed: 1, Size: 8x8, Sampler: {text}"));
-                drop(Request::from_png(&mut pipeline, &path).map(|request| request.colors().is_ok()));
+                drop(Request::from_png(&pipeline, &path).map(|request| request.colors().is_ok()));
             }),
         ),
     ];

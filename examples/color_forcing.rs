@@ -10,6 +10,7 @@
 //! default is the embedded model, which knows few of the prompts' words.
 
 use impasto::methods::ColorForce;
+use impasto::methods::color_force::ColorReport;
 use impasto::{Error, Pipeline, Raster, Result, Rgb, Source};
 use impasto_report::Sheet;
 use std::path::Path;
@@ -46,7 +47,7 @@ fn main() -> Result<()> {
         [option, name] if option == "--model" => source(name)?,
         _ => return Err(Error::parameter("arguments", arguments.join(" "), "none, or --model DIR|FILE|OWNER/NAME")),
     };
-    let mut pipeline = Pipeline::builder().source(model).build()?;
+    let pipeline = Pipeline::builder().source(model).build()?;
     let mut pictures: Vec<(String, Raster)> = Vec::new();
     for call in CALLS {
         let Call { phrase, color, extra, color_var, cutoff, alternative } = call;
@@ -56,13 +57,13 @@ fn main() -> Result<()> {
         );
         let plain = pipeline.request(&prompt).steps(14).seed(8).run()?;
         let force = ColorForce::published(phrase, color).color_var(color_var).saliency_cutoff(cutoff);
-        let mut published = if alternative { force.alternative_saliency("pink") } else { force };
-        let mut exact = ColorForce::exact(phrase, color);
-        let by_hand = pipeline.request(&prompt).steps(14).seed(8).guide(&mut published).run()?;
-        let by_itself = pipeline.request(&prompt).steps(14).seed(8).guide(&mut exact).run()?;
+        let published = if alternative { force.alternative_saliency("pink") } else { force };
+        let exact = ColorForce::exact(phrase, color);
+        let by_hand = pipeline.request(&prompt).steps(14).seed(8).guide(published).run()?;
+        let by_itself = pipeline.request(&prompt).steps(14).seed(8).guide(exact).run()?;
         pictures.push((format!("{phrase}: unforced"), plain.image(0)?.clone()));
-        for (name, force, output) in [("published", &published, &by_hand), ("exact", &exact, &by_itself)] {
-            let details = force.details()?;
+        for (name, output) in [("published", &by_hand), ("exact", &by_itself)] {
+            let details = output.details::<ColorReport>(phrase)?;
             let painted = details.painted.first().map_or_else(
                 || "nothing forced".to_owned(),
                 |painted| format!("{} painted, CIEDE2000 {:.1}", painted.color, painted.delta_e),

@@ -1,8 +1,10 @@
 //! Paints pictures from line art and a few scribbles of color: by the embedded ControlNet alone, and with exactly the
 //! strokes' colors.
 
+use impasto::guidance::Guidance;
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::methods::ColorForce;
+use impasto::methods::color_force::ColorReport;
 use impasto::{Control, Pipeline, Raster, Result, Rgb, Size, Source};
 use impasto_report::Sheet;
 use std::f64::consts::TAU;
@@ -12,7 +14,7 @@ const PROMPT: &str = "1girl, hair, eyes, skin, shirt, background";
 const SEEDS: [u64; 2] = [2, 3];
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let net = pipeline.model().controlnet(&Source::embedded())?;
     // The embedded ControlNet was trained on edges of pictures, so that line art is converted to edges too.
     let lines = line_art();
@@ -39,12 +41,12 @@ fn main() -> Result<()> {
     }
     sheet = sheet.add("and exactly these", &few.raster()?);
     for seed in SEEDS {
-        let mut forces = ColorForce::painted(&few.strokes)?;
+        let forces = ColorForce::painted(&few.strokes)?;
         let request = pipeline.request(PROMPT).seed(seed).steps(14).control(Control::drawing(&net, &few));
-        let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+        let output = forces.iter().cloned().fold(request, |request, force| request.guide(force)).run()?;
         sheet = sheet.add(format!("seed {seed}"), output.image(0)?);
         for force in &forces {
-            let report = force.details()?;
+            let report = output.details::<ColorReport>(&force.label())?;
             println!("seed {seed}, {}: CIEDE2000 {:.1}", report.asked, report.painted[0].delta_e);
         }
     }

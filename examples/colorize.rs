@@ -18,8 +18,8 @@ const REFERENCES: [&str; 6] = [
 ];
 
 fn main() -> Result<()> {
-    let mut painter = Pipeline::builder().build()?;
-    let mut pipeline = Pipeline::builder().source(Source::embedded_colorizer()).build()?;
+    let painter = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().source(Source::embedded_colorizer()).build()?;
     let sketched = painter.request(PROMPT).seed(20).run()?;
     let sketch = Canny::default().edges(sketched.image(0)?)?.raster();
 

@@ -2,11 +2,12 @@
 //! of a list.
 
 use impasto::methods::ColorForce;
+use impasto::methods::color_force::ColorReport;
 use impasto::{Pipeline, Result, Rgb};
 use impasto_report::Sheet;
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let prompt = "1girl, looking at viewer, hair bow, hair, eyes, skin, shirt, background, masterpiece";
     let skin = || ColorForce::exact("skin", Rgb(72, 61, 139));
     let ways = [
@@ -15,9 +16,9 @@ fn main() -> Result<()> {
         ("skin, told apart from the background alone: among background", skin().among(["background"])),
     ];
     let mut pictures = Vec::new();
-    for (caption, mut force) in ways {
-        let output = pipeline.request(prompt).steps(14).seed(2).guide(&mut force).run()?;
-        for contest in force.details()?.competitions {
+    for (caption, force) in ways {
+        let output = pipeline.request(prompt).steps(14).seed(2).guide(force).run()?;
+        for contest in &output.details::<ColorReport>("skin")?.competitions {
             let joined: Vec<String> = contest.joined.iter().map(|(word, to)| format!("{word} ({to})")).collect();
             println!("{caption}\n  competed with {}\n  left out {}", contest.rivals.join(", "), joined.join(", "));
         }

@@ -2,10 +2,11 @@
 //! map, a heat map of the attention, and a custom hook.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
+use impasto::methods::color_force::ColorReport;
 use impasto::methods::paint_with_words::WeightFn;
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::raster::Filter;
-use impasto::saliency::{Daam, Differential};
+use impasto::saliency::{Daam, DaamRun, Differential};
 use impasto::{Branch, Pipeline, Raster, Result, Rgb, Window};
 use impasto_report::Sheet;
 
@@ -41,33 +42,33 @@ fn main() -> Result<()> {
     map.paste(&Raster::flat(star, (5, 5)), 10, 1);
     let map = map.resize((256, 256), Filter::Nearest)?;
 
-    let mut paint = PaintWithWords::new(&map)
+    let paint = PaintWithWords::new(&map)
         .color(house, "house", 1.5)
         .color(star, "star", 1.5)
         .color(sky, "navy sky", 1.0)
         .color(ground, "green ground", 1.0)
         .weight(WeightFn::LogMax(0.4))
         .window(Window::sigmas(1.0..=f64::INFINITY));
-    let mut teal = ColorForce::published("house", TEAL).color_var(15.0).saliency_cutoff(0.8);
-    teal = teal.saliency((Daam::of("house"), Differential::of("house", "pink")));
-    let mut pink = ColorForce::published("star", PINK).color_var(15.0).saliency_cutoff(0.4);
-    let (mut look, mut idle) = (Daam::of("house"), Idle::default());
+    let teal = ColorForce::published("house", TEAL).color_var(15.0).saliency_cutoff(0.8);
+    let teal = teal.saliency((Daam::of("house"), Differential::of("house", "pink")));
+    let pink = ColorForce::published("star", PINK).color_var(15.0).saliency_cutoff(0.4);
+    let mut idle = Idle::default();
 
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let plain = pipeline.request(PROMPT).seed(7).run()?;
-    let request = pipeline.request(PROMPT).seed(7).guide(&mut paint).guide(&mut teal).guide(&mut pink);
-    let output = request.guide(&mut look).hook(&mut idle).run()?;
+    let request = pipeline.request(PROMPT).seed(7).guide(paint).guide(teal).guide(pink);
+    let output = request.guide(Daam::of("house")).hook(&mut idle).run()?; // the run borrows the hook
 
-    for force in [&teal, &pink] {
-        let details = force.details()?;
+    for phrase in ["house", "star"] {
+        let details = output.details::<ColorReport>(phrase)?;
         for painted in &details.painted {
-            let (phrase, asked, color) = (&details.phrase, details.asked, painted.color);
+            let (asked, color) = (details.asked, painted.color);
             println!("{phrase}: asked for {asked}, painted {color} (CIEDE2000 {:.1})", painted.delta_e);
         }
     }
     println!("{:.0} % of the attention goes to the start token", 100.0 * idle.share / idle.calls);
     output.notes.iter().for_each(|note| println!("{note}"));
-    let overlay = look.heat_map(0)?.overlay(output.image(0)?, 0.7)?;
+    let overlay = output.details::<DaamRun>("house")?.heat_map(0)?.overlay(output.image(0)?, 0.7)?;
     let sheet = Sheet::new(4).add("alone", plain.image(0)?).add("the map", &map);
     let sheet = sheet.add("all at once", output.image(0)?).add("attention to the house", &overlay);
     sheet.draw()?.save("compose.png")?;

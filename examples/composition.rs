@@ -17,7 +17,7 @@ const SCENE: &str = r#"{
 }"#;
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let compositions = match std::env::args().nth(1) {
         Some(file) => vec![("composed", Composition::open(file)?)],
         None => {

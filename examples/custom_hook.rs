@@ -25,7 +25,7 @@ impl CrossAttentionHook for TokenWeight {
 
 fn main() -> Result<()> {
     let prompt = "a red boat, navy sky, green ground";
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let mut weight = TokenWeight::default();
     pipeline.request(prompt).seed(7).hook(&mut weight).run()?; // the run borrows the hook
     let weights = Vec::<f64>::try_from(weight.sum.expect("every step adds to the sum"))?; // readable after the run

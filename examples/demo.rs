@@ -2,7 +2,8 @@
 //! published and by the exact method, and a heat map of the attention to "eyes". Writes to `out/`.
 
 use impasto::methods::ColorForce;
-use impasto::saliency::Daam;
+use impasto::methods::color_force::ColorReport;
+use impasto::saliency::{Daam, DaamRun};
 use impasto::{Pipeline, Result, Rgb};
 use impasto_report::Sheet;
 use std::time::Instant;
@@ -14,13 +15,12 @@ const GOLD: Rgb = Rgb(255, 215, 0);
 fn main() -> Result<()> {
     std::fs::create_dir_all("out").map_err(|source| impasto::Error::Io { path: "out".into(), source })?;
     let begun = Instant::now();
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     println!("\"{PROMPT}\", seed {SEED}: loaded in {:.0?}", begun.elapsed());
 
-    let mut look = Daam::of("eyes");
-    let plain = pipeline.request(PROMPT).seed(SEED).guide(&mut look).run()?;
+    let plain = pipeline.request(PROMPT).seed(SEED).guide(Daam::of("eyes")).run()?;
     println!("first picture after {:.1?}", begun.elapsed());
-    let overlay = look.heat_map(0)?.overlay(plain.image(0)?, 0.7)?;
+    let overlay = plain.details::<DaamRun>("eyes")?.heat_map(0)?.overlay(plain.image(0)?, 0.7)?;
     plain.image(0)?.save("out/unforced.png")?;
     overlay.save("out/saliency.png")?;
 
@@ -28,9 +28,8 @@ fn main() -> Result<()> {
     for (caption, force) in
         [("as published", ColorForce::published("eyes", GOLD)), ("exactly gold", ColorForce::exact("eyes", GOLD))]
     {
-        let mut force = force;
-        let forced = pipeline.request(PROMPT).seed(SEED).guide(&mut force).run()?;
-        let details = force.details()?;
+        let forced = pipeline.request(PROMPT).seed(SEED).guide(force).run()?;
+        let details = forced.details::<ColorReport>("eyes")?;
         let painted = details.painted.first().expect("the portrait has eyes");
         println!(
             "forced \"{}\" to {}, {caption}: painted {}, CIEDE2000 {:.1} from it; mask {:.1} % of the \

@@ -1,7 +1,9 @@
 //! Paints the things under a few strokes in exactly the strokes' colors, without any trained ControlNet.
 
+use impasto::guidance::Guidance;
 use impasto::hint::Strokes;
 use impasto::methods::ColorForce;
+use impasto::methods::color_force::ColorReport;
 use impasto::{Pipeline, Raster, Result, Rgb, Size};
 use impasto_report::Sheet;
 
@@ -19,7 +21,7 @@ const COLORS: [Rgb; 10] = [
 ];
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
     let three = Strokes::new((256, 256))
         .line([(120.0, 92.0), (150.0, 98.0)], 4.0, Rgb(255, 99, 71)) // hair
@@ -33,11 +35,11 @@ fn main() -> Result<()> {
     let mut sheet = Sheet::new(3);
     for (name, strokes, seed) in [("three strokes", &three, 2), ("ten strokes", &ten, 3)] {
         let plain = pipeline.request(prompt).seed(seed).steps(14).run()?;
-        let mut forces = ColorForce::painted(strokes)?;
+        let forces = ColorForce::painted(strokes)?;
         let request = pipeline.request(prompt).seed(seed).steps(14);
-        let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+        let output = forces.iter().cloned().fold(request, |request, force| request.guide(force)).run()?;
         for force in &forces {
-            let report = force.details()?;
+            let report = output.details::<ColorReport>(&force.label())?;
             println!(
                 "seed {seed}, {}: painted {}, CIEDE2000 {:.1}",
                 report.asked, report.painted[0].color, report.painted[0].delta_e

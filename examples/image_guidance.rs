@@ -12,7 +12,7 @@ const COOL: &str = "1girl, green eyes, white hair bow, teal hair, pale skin, gre
 const STRENGTHS: [f64; 4] = [0.0, 0.15, 0.3, 0.45];
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let mut sheet = Sheet::new(1 + STRENGTHS.len());
     for of in [WARM, COOL] {
         let picture = pipeline.request(of).seed(100).run()?.image(0)?.clone();

@@ -20,10 +20,10 @@ fn main() -> Result<()> {
         (job.config.seed, job.config.steps) = (Some(7), 8);
     }
     job.check()?; // a wrong number is told before the model is loaded
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let mut nets = Nets::default();
     nets.load(&job, pipeline.model())?;
-    let output = job.request(&mut pipeline, &nets)?.run()?;
+    let output = job.request(&pipeline, &nets)?.run()?;
     output.save(0, "job.png")?;
     println!("job.png, seed {}", output.seed.unwrap_or_default());
     Ok(())

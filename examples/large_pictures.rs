@@ -6,7 +6,7 @@ use impasto::{Pipeline, Raster, Result, Rgb};
 use impasto_report::Sheet;
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let mut shown = Vec::new();
 
     // A second run over an enlarged picture draws its details. A run at the large size alone repeats things.

@@ -1,7 +1,7 @@
 //! Paints with words: things that the prompt alone puts anywhere go where a map says.
 
 use impasto::methods::PaintWithWords;
-use impasto::methods::paint_with_words::WeightFn;
+use impasto::methods::paint_with_words::{PaintReport, WeightFn};
 use impasto::raster::Filter;
 use impasto::{Pipeline, Raster, Result, Rgb, Window};
 use impasto_report::Sheet;
@@ -22,11 +22,11 @@ fn map(house: u32, star: u32) -> Result<Raster> {
 
 fn main() -> Result<()> {
     let prompt = "a red house and a yellow star, green ground, navy sky";
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let plain = pipeline.request(prompt).steps(14).seed(20).images(2).run()?;
     let mut painted = Vec::new();
     for map in [map(1, 10)?, map(8, 1)?] {
-        let mut paint = PaintWithWords::new(&map)
+        let paint = PaintWithWords::new(&map)
             .color(HOUSE, "red house", 1.5)
             .color(STAR, "yellow star", 1.5)
             .color(SKY, "navy sky", 1.0)
@@ -34,10 +34,11 @@ fn main() -> Result<()> {
             .weight(WeightFn::LogMax(0.4))
             .window(Window::sigmas(4.0..=f64::INFINITY)); // below σ = 4 the model draws without the map
         Sheet::new(4).add_all(&paint.legend((256, 256))?)?.draw()?.save("paint_legend.png")?;
-        painted.push((pipeline.request(prompt).steps(14).seed(20).images(2).guide(&mut paint).run()?, map));
-        for area in paint.details()?.areas {
+        let output = pipeline.request(prompt).steps(14).seed(20).images(2).guide(paint).run()?;
+        for area in &output.details::<PaintReport>("PaintWithWords")?.areas {
             println!("{}: {:.0} % of the picture", area.phrase, 100.0 * area.share);
         }
+        painted.push((output, map));
     }
     let blank = Raster::flat(Rgb(235, 235, 235), (256, 256));
     let rows = painted.iter().map(|(output, map)| ("the map", map, output));

@@ -8,7 +8,7 @@ const PROMPT: &str = "1girl, gold eyes, pink hair bow, red hair, pale skin, blue
 const SCALES: [f64; 3] = [0.0, 3.0, 8.0];
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let mut sheet = Sheet::new(SCALES.len());
     for seed in [7, 21] {
         for scale in SCALES {

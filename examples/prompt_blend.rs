@@ -10,7 +10,7 @@ const SECOND: &str = "1girl, blue eyes, white hair bow, black hair, pale skin, r
 const MOMENTS: [f64; 4] = [0.2, 0.4, 0.6, 0.8];
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let mut sheet = Sheet::new(2 + MOMENTS.len());
     for seed in [7, 21] {
         let first = pipeline.request(FIRST).seed(seed).run()?;

@@ -5,7 +5,7 @@ use impasto::{Pipeline, Result, Rgb};
 use impasto_report::Sheet;
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let prompt =
         "1girl, #ffd700 eyes, {hotpink} hair bow, rgb(72, 61, 139) hair, skin, oklch(0.54 0.09 195) shirt, background";
     for found in pipeline.request(prompt).colors()? {

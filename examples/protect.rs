@@ -6,7 +6,7 @@ use impasto_report::Sheet;
 
 fn main() -> Result<()> {
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let plain = pipeline.request(prompt).steps(14).seed(2).run()?;
     // A cutoff this low also takes cells near the skin. Without `material`, all of these cells are forced.
     let skin = || {

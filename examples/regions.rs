@@ -1,6 +1,7 @@
 //! Uses regions without words: a house that keeps its noise while the rest varies, and a house with an exact color.
 
 use impasto::mask::Region;
+use impasto::methods::color_force::ColorReport;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::{Pipeline, Result, Rgb, Window};
@@ -20,7 +21,7 @@ fn paint(seed: Option<u64>) -> PaintWithWords {
 }
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let mut rows = Vec::new();
     for (name, house) in [("painted", None), ("its own seed", Some(3))] {
         for seed in 20..22 {
@@ -31,9 +32,9 @@ fn main() -> Result<()> {
     for (seed, color) in (20..).zip([Rgb(255, 215, 0), Rgb(0, 128, 128)]) {
         let paint = paint(None);
         // Attention says where the house is; the region says where the house may be.
-        let mut force = ColorForce::exact("house", color).mask(paint.region("red house")?);
-        let output = pipeline.request(PROMPT).seed(seed).steps(14).guide(paint).guide(&mut force).run()?;
-        for painted in force.details()?.painted {
+        let force = ColorForce::exact("house", color).mask(paint.region("red house")?);
+        let output = pipeline.request(PROMPT).seed(seed).steps(14).guide(paint).guide(force).run()?;
+        for painted in &output.details::<ColorReport>("house")?.painted {
             println!("asked for {color}, painted {}: CIEDE2000 {:.1}", painted.color, painted.delta_e);
         }
         rows.push((format!("{color}, {seed}"), output.image(0)?.clone()));

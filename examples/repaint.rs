@@ -9,7 +9,7 @@ const RED_SHIRT: &str = "1girl, gold eyes, pink hair bow, red hair, pale skin, r
 const TEAL_HAIR: &str = "1girl, gold eyes, pink hair bow, #008c96 hair, pale skin, blue shirt, green background";
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let first = pipeline.request(PORTRAIT).steps(14).seed(7).run()?;
     let portrait = first.image(0)?;
     let mut shown = vec![("the picture".to_owned(), portrait.clone())];

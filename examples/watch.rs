@@ -9,7 +9,7 @@ use impasto::saliency::Daam;
 use impasto_report::Sheet;
 
 fn main() -> impasto::Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let mut frames: Vec<(String, Raster)> = Vec::new();
     let request = pipeline.request("1girl, blue eyes, hair bow, red hair, skin, green shirt, background").seed(7);
     let output = request

@@ -5,5 +5,4 @@
 pub use crate::diffusion::solver::dpmpp_sde::SdeNoise;
 pub use crate::diffusion::solver::multistep::Taylor;
 pub use crate::methods::image_guidance::params::Compat;
-pub use crate::saliency::daam::package::{KeyFilter, PackageDaam, PackageKey};
 pub use crate::vision::view::ClipRange;

@@ -3,14 +3,13 @@
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::guidance::Guidance;
-use crate::guidance::Picture;
+use crate::guidance::{Guidance, Picture};
 use crate::json;
 use crate::mask::Region;
 use crate::methods::image_guidance::GuidanceParams;
 use crate::methods::paint_with_words::tinted;
 use crate::methods::region_prompts::{MOST_REGIONS, USUAL_HOLD};
-use crate::methods::{ImageGuidance, RegionPrompts};
+use crate::methods::{ImageGuidance, RegionPrompt, RegionPrompts};
 use crate::raster::{Filter, LARGEST, Raster};
 use crate::size::Size;
 use crate::step::Grid;
@@ -35,7 +34,7 @@ use std::path::{Path, PathBuf};
 ///         ]
 ///     }"#,
 /// )?;
-/// let mut pipeline = Pipeline::builder().build()?;
+/// let pipeline = Pipeline::builder().build()?;
 /// let request = pipeline.request(&composition.prompt).negative(&composition.negative);
 /// let request = request.size((composition.width, composition.height)).guide(composition.regions()?);
 /// let output = request.seed(7).steps(4).run()?;
@@ -219,7 +218,7 @@ impl Composition {
             ));
         }
         let regions = RegionPrompts::default().hold(self.hold);
-        self.entities.iter().fold(regions, |regions, entity| self.with(regions, entity)).check()
+        self.entities.iter().fold(regions, |regions, entity| regions.region(self.region_prompt(entity))).check()
     }
 
     /// Returns true if an entity's box has pixels and is inside the canvas.
@@ -238,8 +237,8 @@ impl Composition {
         self.check()?;
         let mut bytes = 0;
         self.entities.iter().try_fold(RegionPrompts::default().hold(self.hold), |regions, entity| {
-            let regions = self.with(regions, entity);
-            let Some(path) = &entity.image else { return Ok(regions) };
+            let region = self.region_prompt(entity);
+            let Some(path) = &entity.image else { return Ok(regions.region(region)) };
             let picture = Raster::open(path)?;
             bytes += picture.bytes().len() as u64;
             if bytes > LARGEST {
@@ -252,16 +251,14 @@ impl Composition {
             }
             let max_guidance = entity.likeness;
             let all = GuidanceParams { linear: (1.0, 1.0), snap: false, max_guidance, ..GuidanceParams::off() };
-            Ok(regions.guided(ImageGuidance::new(&picture).tune(|params| *params = all)))
+            Ok(regions.region(region.guided(ImageGuidance::new(&picture).tune(|params| *params = all))))
         })
     }
 
-    fn with(&self, regions: RegionPrompts, entity: &Entity) -> RegionPrompts {
-        let Entity { prompt, strength, .. } = entity;
-        match &entity.thing {
-            Some(thing) => regions.thing(self.region(entity), prompt, thing, *strength),
-            None => regions.add(self.region(entity), prompt, *strength),
-        }
+    /// Returns an entity's region with its prompt, without its picture.
+    fn region_prompt(&self, entity: &Entity) -> RegionPrompt {
+        let region = RegionPrompt::new(self.region(entity), &entity.prompt, entity.strength);
+        entity.thing.iter().fold(region, RegionPrompt::thing)
     }
 
     /// Returns the region of an entity's box.

@@ -188,7 +188,7 @@ pub enum Error {
 
     /// The requested prediction was not evaluated.
     #[error(
-        "branch {0:?} was not evaluated at this step; request the branch in `Guidance::plan` or `Combine::branches`"
+        "branch {0:?} was not evaluated at this step; request the branch in `GuidanceRun::plan` or `Combine::branches`"
     )]
     NoPrediction(Branch),
     /// A branch has no conditioning.
@@ -209,7 +209,7 @@ pub enum Error {
     Guidance {
         /// Name of the guidance method.
         name: &'static str,
-        /// The method of the trait `Guidance` that failed.
+        /// The method of the trait `GuidanceRun` that failed.
         phase: &'static str,
         /// Index of the step; `None` before the first and after the last.
         step: Option<usize>,
@@ -228,9 +228,9 @@ pub enum Error {
         /// The failure.
         source: Box<Error>,
     },
-    /// `Guidance::hooks` returned a different number of hooks than at the start of the run.
+    /// `GuidanceRun::hooks` returned a different number of hooks than at the start of the run.
     #[error(
-        "`Guidance::hooks` returned {now} hooks, but {before} at the start of the run; to disable a hook, return \
+        "`GuidanceRun::hooks` returned {now} hooks, but {before} at the start of the run; to disable a hook, return \
          `false` from `active()`"
     )]
     HooksChanged {

@@ -8,7 +8,7 @@
 //!
 //! ```
 //! # fn main() -> impasto::Result<()> {
-//! let mut pipeline = impasto::Pipeline::builder().build()?;
+//! let pipeline = impasto::Pipeline::builder().build()?;
 //! let output = pipeline.request("a red house, navy sky, green ground").seed(7).steps(4).run()?;
 //! output.image(0)?.save(std::env::temp_dir().join("house.png"))?;
 //! # Ok(()) }
@@ -21,15 +21,16 @@
 //!
 //! ```
 //! use impasto::methods::ColorForce;
+//! use impasto::methods::color_force::ColorReport;
 //! use impasto::{Pipeline, Rgb};
 //!
 //! # fn main() -> impasto::Result<()> {
-//! let mut pipeline = Pipeline::builder().build()?;
+//! let pipeline = Pipeline::builder().build()?;
 //! let output = pipeline.request("1girl, #ffd700 eyes, hair, shirt").seed(7).steps(4).run()?;
 //!
-//! let mut eyes = ColorForce::exact("eyes", Rgb(255, 215, 0));
-//! let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(4).guide(&mut eyes).run()?;
-//! println!("painted {}", eyes.details()?.painted[0].color);
+//! let eyes = ColorForce::exact("eyes", Rgb(255, 215, 0));
+//! let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(4).guide(eyes).run()?;
+//! println!("painted {}", output.details::<ColorReport>("eyes")?.painted[0].color);
 //! # Ok(()) }
 //! ```
 //!
@@ -76,14 +77,17 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A [`Guidance`](guidance::Guidance) implementation does more: it adds branches, edits predictions, and moves the
-//! Gaussian from which the sampler draws. [`testing::ToyModel`] is small enough for tests of both.
+//! A guidance method of your own does more: it adds branches, edits predictions, and moves the Gaussian from which the
+//! sampler draws. A value that implements [`GuidanceRun`](guidance::GuidanceRun) is lent to one run, by
+//! [`attach`](pipeline::Request::attach). Settings that implement [`Guidance`](guidance::Guidance) guide any number of
+//! runs, by [`guide`](pipeline::Request::guide). [`testing::ToyModel`] is small enough for tests of hooks and methods.
 //!
 //! # Threads
 //!
-//! A pipeline, its outputs, guidance methods and hooks are `Send` and not `Sync`: one thread owns a pipeline and paints
-//! one picture at a time. [`Model::share`] makes a second model of the same weights for another thread. One picture
-//! uses all of libtorch's threads; [`tch::set_num_threads`] sets their number for the process.
+//! A pipeline, its outputs and hooks are `Send` and not `Sync`: one thread owns a pipeline and paints one picture at a
+//! time. [`Model::share`] makes a second model of the same weights for another thread. Guidance methods are settings,
+//! `Send` and `Sync`, so that pipelines of several threads can have the same method. One picture uses all of libtorch's
+//! threads; [`tch::set_num_threads`] sets their number for the process.
 //!
 //! # Errors
 //!
@@ -120,10 +124,10 @@
 //! | start from a picture, repaint a part of one, vary a seed | [`pipeline::Request::start`], [`mask`], [`variation`] |
 //! | give SDXL's second text encoder a prompt, share a run with a refiner | [`second_prompt`], [`until`] |
 //! | follow edges, poses, strokes with ControlNets | [`Control`], [`hint`], [`pipeline::Request::control`] |
-//! | read the reports of guidance methods, repeat a run from its PNG | [`pipeline::Output::reports`], [`from_png`] |
+//! | read the results of guidance methods, repeat a run from its PNG | [`details`], [`reports`], [`from_png`] |
 //! | choose a sampling method | [`diffusion::solver`], [`pipeline::Request::solver_named`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
-//! | steer a run yourself | [`guidance::Guidance`] |
+//! | steer a run yourself | [`guidance::Guidance`], [`guidance::GuidanceRun`] |
 //! | print errors and notes in the words of your program | [`wording::Wording`] |
 //! | take one step at a time | [`sampler::Sampler`] |
 //! | write the loop yourself | [`Model`], [`diffusion`] |
@@ -133,6 +137,8 @@
 //! [`variation`]: pipeline::Request::variation
 //! [`second_prompt`]: pipeline::Request::second_prompt
 //! [`until`]: pipeline::Request::until
+//! [`details`]: pipeline::Output::details
+//! [`reports`]: pipeline::Output::reports
 //! [`from_png`]: pipeline::Request::from_png
 
 // The library neither panics nor prints; its tests, examples and benches may.

@@ -16,7 +16,7 @@ use std::str::FromStr;
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::{MicroConditioning, Pipeline, Size, Source};
 ///
-/// let mut pipeline = Pipeline::builder().source(Source::file("sd_xl_base.safetensors")).build()?;
+/// let pipeline = Pipeline::builder().source(Source::file("sd_xl_base.safetensors")).build()?;
 /// let of = |side| MicroConditioning { original_size: Some(Size::new(side, side)), ..MicroConditioning::default() };
 /// let request = pipeline.request("a fox in a garden").tune(|config| {
 ///     config.micro_conditioning = Some(of(4096));

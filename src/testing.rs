@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use impasto::diffusion::{Denoised, Noise, Schedule, Spacing, TrainingSchedule, solver::Euler};
-//! use impasto::guidance::Guidance;
+//! use impasto::guidance::GuidanceRun;
 //! use impasto::sampler::{Sampler, Start};
 //! use impasto::testing::ToyModel;
 //! use impasto::{Grid, Result, Step};
@@ -13,7 +13,7 @@
 //! /// The guidance method to test: keeps every number of the clean picture in -1..=1.
 //! struct Clamp;
 //!
-//! impl Guidance for Clamp {
+//! impl GuidanceRun for Clamp {
 //!     fn denoised(&mut self, _: &Step, denoised: &mut Denoised) -> Result<()> {
 //!         denoised.x0 = denoised.x0.f_clamp(-1.0, 1.0)?;
 //!         Ok(())
@@ -24,7 +24,7 @@
 //! let model = ToyModel::new(1)?;
 //! let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Leading)?;
 //! let start = Start::new("a red boat", Grid::new(8, 8), Noise::seeded(7));
-//! let mut run = Sampler::new(schedule, Euler).guide(Clamp).start(&model, start)?;
+//! let mut run = Sampler::new(schedule, Euler).guide(|| Clamp).start(&model, start)?;
 //! while run.step()?.is_some() {}
 //! // Euler's last step ends at the clean picture, up to rounding.
 //! assert!(run.latent().abs().max().double_value(&[]) < 1.001);

@@ -111,7 +111,7 @@ pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &s
 
 /// Returns the guidance methods of a row. Forces act at every step, so that every step is the same work.
 pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
-    let gold = || GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)));
+    let gold = || GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)).into());
     let force = |phrase: &str| -> Box<dyn Guidance> {
         Box::new(
             ColorForce::published(phrase, Rgb(255, 215, 0)).tune(|options| options.gold = gold()).window(Window::WHOLE),

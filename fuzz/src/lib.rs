@@ -18,7 +18,6 @@ use impasto::prompt::{Piece, colors, parse};
 use impasto::text::{Long, Tokenizer};
 use impasto::weights::{Tensors, Weights, parse_safetensors};
 use impasto::{Prompt, Raster, Result, Rgb, Source};
-use std::cell::RefCell;
 use tch::{Device, Kind};
 
 /// A target by its name.
@@ -157,7 +156,7 @@ pub fn recipe(data: &[u8]) {
     }
     let bytes = std::fs::read(file.path()).expect("read");
     let _ = (Raster::open(file.path()), Raster::texts(&bytes));
-    with_pipeline(|pipeline| {
+    PIPELINE.with(|pipeline| {
         let _ = Request::from_png(pipeline, file.path()).map(|request| request.colors().is_ok());
     });
 }
@@ -217,17 +216,13 @@ pub fn hint(data: &[u8]) {
 pub fn controlnet(data: &[u8]) {
     let file = tempfile::Builder::new().suffix(".safetensors").tempfile().expect("a temporary file");
     std::fs::write(file.path(), data).expect("written");
-    with_pipeline(|pipeline| {
+    PIPELINE.with(|pipeline| {
         let loaded = pipeline.model().controlnet(&Source::file(file.path()));
         assert!(loaded.is_err(), "a ControlNet of a few tensors");
     });
 }
 
 thread_local! {
-    static PIPELINE: RefCell<Pipeline> = RefCell::new(Pipeline::builder().build().expect("the embedded model"));
+    static PIPELINE: Pipeline = Pipeline::builder().build().expect("the embedded model");
     static TOKENIZER: Tokenizer = Tokenizer::clip().expect("the published vocabulary");
-}
-
-fn with_pipeline(act: impl FnOnce(&mut Pipeline)) {
-    PIPELINE.with_borrow_mut(act);
 }

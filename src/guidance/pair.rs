@@ -1,29 +1,52 @@
-//! Two guidance methods that run as one.
+//! Two guidance methods that act as one.
 
-use super::{Guidance, Plan, Report, Setup};
+use super::{Guidance, GuidanceRun, Plan, Report, Setup};
 use crate::attention::CrossAttentionHook;
 use crate::branch::BranchInfo;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Transition};
 use crate::error::Result;
-use crate::prompt::Prompt;
 use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::wording::Note;
+use std::any::Any;
 use tch::Tensor;
 
-/// Name in recipes of two guidance methods that run as one.
+/// Name in recipes of two guidance methods that act as one.
 pub(crate) const SUM: &str = "Sum";
 
-/// Calls both guidance methods, one after the other.
+/// Lets both guidance methods act, one after the other.
 impl<A: Guidance, B: Guidance> Guidance for (A, B) {
     fn check(&self) -> Result<()> {
         self.0.check()?;
         self.1.check()
     }
+
     fn first_pass(&self) -> Option<f64> {
         [self.0.first_pass(), self.1.first_pass()].into_iter().flatten().reduce(f64::min)
     }
+
+    fn replaces_context(&self) -> bool {
+        self.0.replaces_context() || self.1.replaces_context()
+    }
+
+    fn begin(&self, setup: &mut Setup<'_>, first_pass: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        let seen =
+            first_pass.map(|run| run as Box<dyn Any>).and_then(|run| run.downcast::<Pair<dyn GuidanceRun>>().ok());
+        let (a, b) = seen.map_or((None, None), |pair| (Some(pair.0), Some(pair.1)));
+        Ok(Box::new(Pair(self.0.begin(setup, a)?, self.1.begin(setup, b)?)))
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of(SUM, &(self.0.recipe()?, self.1.recipe()?))
+    }
+}
+
+/// The states of two guidance methods in one run.
+pub(crate) struct Pair<R: ?Sized>(pub Box<R>, pub Box<R>);
+
+/// Calls both states, one after the other.
+impl<R: GuidanceRun + ?Sized> GuidanceRun for Pair<R> {
     fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
         let (a, b) = (self.0.outlook(codec)?, self.1.outlook(codec)?);
         Ok(match (a.is_empty(), b.is_empty()) {
@@ -31,15 +54,6 @@ impl<A: Guidance, B: Guidance> Guidance for (A, B) {
             (_, true) => a,
             _ => a.into_iter().zip(b).map(|(a, b)| a * b).collect(),
         })
-    }
-    fn prompt(&mut self, prompt: &Prompt, codec: &dyn Codec) -> Result<Option<Prompt>> {
-        let first = self.0.prompt(prompt, codec)?;
-        let second = self.1.prompt(first.as_ref().unwrap_or(prompt), codec)?;
-        Ok(second.or(first))
-    }
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        self.0.begin(setup)?;
-        self.1.begin(setup)
     }
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
         self.0.condition(branch, conditioning, codec)?;
@@ -97,7 +111,7 @@ impl<A: Guidance, B: Guidance> Guidance for (A, B) {
             a
         }))
     }
-    fn recipe(&self) -> Result<Recipe> {
-        Recipe::of(SUM, &(self.0.recipe()?, self.1.recipe()?))
+    fn details(&self) -> Result<Vec<Box<dyn Any + Send>>> {
+        Ok(self.0.details()?.into_iter().chain(self.1.details()?).collect())
     }
 }

@@ -25,15 +25,13 @@ use tch::{Device, Kind, Tensor};
 /// let force = ColorForce::published("the left half", Rgb(0, 128, 128)).saliency(Region::new(left));
 /// let force = ColorForce::published("the upper third", Rgb(0, 128, 128)).saliency(Region::rect(0.0..1.0, 0.0..0.33));
 /// ```
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Region {
     shape: Shape,
-    #[serde(skip)]
-    pub(crate) map: Option<Tensor>,
 }
 
 /// The shape of a region.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Shape {
     /// Values in 0..=1, and their name in errors.
     Drawn(#[serde(with = "recipe::plane")] Array2<f32>, #[serde(skip, default = "mask")] &'static str),
@@ -70,19 +68,19 @@ impl Region {
     }
 
     /// Creates a region from a map of latent cells, sharpened along the outlines of `picture`. The region has the
-    /// picture's size. `map` is [h, w] (or [1, 1, h, w]) in 0..=1, as [`Saliency::map`](crate::saliency::Saliency::map)
-    /// returns it.
+    /// picture's size. `map` is [h, w] (or [1, 1, h, w]) in 0..=1, as
+    /// [`SaliencyRun::map`](crate::saliency::SaliencyRun::map) returns it.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
     /// use impasto::mask::Region;
-    /// use impasto::saliency::{Accumulate, Daam, Refine, Saliency};
-    /// let mut pipeline = impasto::Pipeline::builder().build()?;
-    /// let mut look = Daam::of("hair").tune(|options| {
+    /// use impasto::saliency::{Accumulate, Daam, DaamRun, Refine, SaliencyRun};
+    /// let pipeline = impasto::Pipeline::builder().build()?;
+    /// let look = Daam::of("hair").tune(|options| {
     ///     (options.accumulate, options.refine) = (Accumulate::Mean, Refine::contrast());
     /// });
-    /// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(8).guide(&mut look).run()?;
-    /// let map = look.map()?.expect("the run had steps");
+    /// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(8).guide(look).run()?;
+    /// let map = output.details::<DaamRun>("hair")?.map()?.expect("the run had steps");
     /// let hair = Region::along_outlines(&map, output.image(0)?)?; // to inpaint, to force, to paint with
     /// # Ok(()) }
     /// ```
@@ -128,7 +126,7 @@ impl Region {
     }
 
     const fn of(shape: Shape) -> Self {
-        Self { shape, map: None }
+        Self { shape }
     }
 
     /// Creates a region like [`new`](Self::new), with another name in errors.
@@ -212,12 +210,6 @@ impl Region {
 }
 
 /// Copies the shape of a region, without its map of the current run.
-impl Clone for Region {
-    fn clone(&self) -> Self {
-        Self::of(self.shape.clone())
-    }
-}
-
 impl Shape {
     fn check(&self) -> Result<()> {
         match self {

@@ -20,4 +20,4 @@ pub use paint_with_words::PaintWithWords;
 pub use perturbed_attention::PerturbedAttention;
 pub use prompt_blend::PromptBlend;
 pub use reference_color::ReferenceColor;
-pub use region_prompts::RegionPrompts;
+pub use region_prompts::{RegionPrompt, RegionPrompts};

@@ -4,17 +4,14 @@ use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place};
 use crate::branch::Branch;
 use crate::diffusion::{Denoised, Predictions};
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Plan, Setup};
-use crate::recipe::{self, Recipe};
+use crate::guidance::{Guidance, GuidanceRun, Plan, Setup};
+use crate::recipe::{Function, Recipe};
 use crate::step::Step;
 use crate::window::Window;
 use crate::wording::{Note, Remedy};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::sync::Arc;
 use tch::Tensor;
-
-/// A choice of attention sites.
-type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 
 /// Perturbed-attention guidance: x0 + s · (cond − perturbed), where cond is the prompt's prediction. The perturbed
 /// prediction is made in the same way, except that the chosen [`sites`](Self::sites) of self-attention use the identity
@@ -26,35 +23,25 @@ type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::Pipeline;
 /// use impasto::methods::PerturbedAttention;
-/// let mut pipeline = Pipeline::builder().guide(PerturbedAttention::new(2.0)).build()?;
+/// let pipeline = Pipeline::builder().guide(PerturbedAttention::new(2.0)).build()?;
 /// let output = pipeline.request("a red boat, blue sky").seed(7).steps(4).run()?;
 /// # Ok(()) }
 /// ```
 ///
 /// Source: Ahn et al. (2024), "Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance"; diffusers'
 /// `PAGMixin` with `pag_applied_layers="mid"`.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct PerturbedAttention {
     scale: f64,
     window: Window,
-    #[serde(default, with = "recipe::function")]
-    sites: Option<Sites>,
-    #[serde(skip)]
-    run: Option<Perturbed>,
-}
-
-impl fmt::Debug for PerturbedAttention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PerturbedAttention")
-            .field("scale", &self.scale)
-            .field("window", &self.window)
-            .finish_non_exhaustive()
-    }
+    #[serde(default)]
+    sites: Option<Function<dyn Fn(&AttentionSite) -> bool + Send + Sync>>,
 }
 
 /// The state of one run.
 struct Perturbed {
+    settings: PerturbedAttention,
     branch: Branch,
     /// cond − perturbed of the last evaluation, [n, channels, h, w].
     direction: Option<Tensor>,
@@ -65,7 +52,7 @@ struct Perturbed {
 impl PerturbedAttention {
     /// Creates the method with `scale`, the factor s, 0..=30; 3 is usual, and 0 changes nothing.
     pub const fn new(scale: f64) -> Self {
-        Self { scale, window: Window::WHOLE, sites: None, run: None }
+        Self { scale, window: Window::WHOLE, sites: None }
     }
 
     /// Acts only in this window; outside of the window the perturbed branch is not evaluated. Default: the whole run.
@@ -75,8 +62,8 @@ impl PerturbedAttention {
     }
 
     /// Perturbs the self-attention sites that `select` accepts. Default: the self-attention sites of the middle block.
-    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
-        self.sites = Some(Box::new(select));
+    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + Sync + 'static) -> Self {
+        self.sites = Some(Function(Arc::new(select)));
         self
     }
 
@@ -84,12 +71,15 @@ impl PerturbedAttention {
         let chosen = self.sites.as_ref().map_or(site.place == Place::Mid, |select| select(site));
         chosen && !site.is_cross()
     }
+
+    fn acts(&self, step: &Step) -> bool {
+        self.scale != 0.0 && self.window.contains(step)
+    }
 }
 
-impl CrossAttentionHook for PerturbedAttention {
+impl CrossAttentionHook for Perturbed {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        let mine = self.run.as_ref().is_some_and(|run| run.branch == branch);
-        if mine && self.perturbs(site) { Interest::OUTPUT } else { Interest::NONE }
+        if self.branch == branch && self.settings.perturbs(site) { Interest::OUTPUT } else { Interest::NONE }
     }
 
     fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> Result<()> {
@@ -109,50 +99,14 @@ impl Guidance for PerturbedAttention {
         self.window.check()
     }
 
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        self.run = None;
+    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
         if !setup.sites.iter().any(|site| self.perturbs(site)) {
             let names = setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.name.clone());
             return Err(Error::NoSites { names: names.collect() });
         }
         let acts = setup.schedule.steps().any(|step| self.window.contains(&step));
         let branch = setup.add_copy("perturbed attention", Branch::Cond)?;
-        self.run = Some(Perturbed { branch, direction: None, acts });
-        Ok(())
-    }
-
-    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
-        vec![self]
-    }
-
-    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
-        if let Some(run) = self.run.as_ref().filter(|_| self.scale != 0.0 && self.window.contains(step)) {
-            plan.evaluate(Branch::Cond);
-            plan.evaluate(run.branch);
-        }
-        Ok(())
-    }
-
-    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
-        let acts = self.scale != 0.0 && self.window.contains(step);
-        if let Some(run) = &mut self.run {
-            let difference = || Ok::<_, Error>(predictions.x0(Branch::Cond)?.f_sub(predictions.x0(run.branch)?)?);
-            run.direction = acts.then(difference).transpose()?;
-        }
-        Ok(())
-    }
-
-    fn denoised(&mut self, _: &Step, denoised: &mut Denoised) -> Result<()> {
-        if let Some(direction) = self.run.as_mut().and_then(|run| run.direction.take()) {
-            denoised.x0 = denoised.x0.f_add(&direction.f_mul_scalar(self.scale)?)?;
-        }
-        Ok(())
-    }
-
-    fn notes(&self) -> Vec<Note> {
-        let idle = self.run.as_ref().is_some_and(|run| !run.acts);
-        let told = || format!("no step of this run is in the window ({}), so the method did nothing", self.window);
-        idle.then(|| Remedy::Window.after(told())).into_iter().collect()
+        Ok(Box::new(Perturbed { settings: self.clone(), branch, direction: None, acts }))
     }
 
     fn recipe(&self) -> Result<Recipe> {
@@ -161,5 +115,38 @@ impl Guidance for PerturbedAttention {
 
     fn name(&self) -> &'static str {
         "PerturbedAttention"
+    }
+}
+
+impl GuidanceRun for Perturbed {
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        vec![self]
+    }
+
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        if self.settings.acts(step) {
+            plan.evaluate(Branch::Cond);
+            plan.evaluate(self.branch);
+        }
+        Ok(())
+    }
+
+    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
+        let difference = || Ok::<_, Error>(predictions.x0(Branch::Cond)?.f_sub(predictions.x0(self.branch)?)?);
+        self.direction = self.settings.acts(step).then(difference).transpose()?;
+        Ok(())
+    }
+
+    fn denoised(&mut self, _: &Step, denoised: &mut Denoised) -> Result<()> {
+        if let Some(direction) = self.direction.take() {
+            denoised.x0 = denoised.x0.f_add(&direction.f_mul_scalar(self.settings.scale)?)?;
+        }
+        Ok(())
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        let window = self.settings.window;
+        let told = || format!("no step of this run is in the window ({window}), so the method did nothing");
+        (!self.acts).then(|| Remedy::Window.after(told())).into_iter().collect()
     }
 }

@@ -3,12 +3,12 @@
 use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning, padding};
 use crate::error::{Error, Result};
-use crate::guidance::{Curve, Guidance, Report, Setup};
-use crate::recipe::{self, Recipe};
+use crate::guidance::{Curve, Guidance, GuidanceRun, Report, Setup};
+use crate::recipe::{Function, Recipe};
 use crate::step::Step;
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::sync::Arc;
 use tch::Tensor;
 
 /// Blends the prompt into a second one as the run goes on: the context is a + s·(b − a). Here a and b are the contexts
@@ -22,32 +22,25 @@ use tch::Tensor;
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::methods::PromptBlend;
 /// use impasto::{Pipeline, Window};
-/// let mut pipeline = Pipeline::builder().build()?;
+/// let pipeline = Pipeline::builder().build()?;
 /// let blend = PromptBlend::to("a red house, sky, ground").window(Window::progress(0.0..=0.5));
 /// let output = pipeline.request("a red boat, sky, ground").seed(7).steps(4).guide(blend).run()?;
 /// # Ok(()) }
 /// ```
 ///
 /// Source: FlexDiffuse, which computes the blend but does not use it.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct PromptBlend {
     text: String,
     window: Window,
-    #[serde(default, with = "recipe::function")]
-    curve: Option<Box<dyn Fn(f64) -> f64 + Send>>,
-    #[serde(skip)]
-    run: Option<Blending>,
-}
-
-impl fmt::Debug for PromptBlend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PromptBlend").field("text", &self.text).field("window", &self.window).finish_non_exhaustive()
-    }
+    #[serde(default)]
+    curve: Option<Function<dyn Fn(f64) -> f64 + Send + Sync>>,
 }
 
 /// The state of one run.
 struct Blending {
+    settings: PromptBlend,
     /// Conditioning of the second prompt.
     other: Conditioning,
     /// Context of an empty chunk. Such chunks are appended to the shorter prompt until both are equally long.
@@ -59,7 +52,7 @@ struct Blending {
 impl PromptBlend {
     /// Blends towards `text`, linearly over the whole run.
     pub fn to(text: impl Into<String>) -> Self {
-        Self { text: text.into(), window: Window::WHOLE, curve: None, run: None }
+        Self { text: text.into(), window: Window::WHOLE, curve: None }
     }
 
     /// Blends in this window. Before the window only the first prompt acts, after the window only the second. A window
@@ -71,8 +64,8 @@ impl PromptBlend {
 
     /// Sets the share s of the second prompt as a function of the progress within the window, 0..=1. The function's
     /// values must be finite. Before the window the progress is 0, after the window 1. Default: the progress itself.
-    pub fn curve(mut self, curve: impl Fn(f64) -> f64 + Send + 'static) -> Self {
-        self.curve = Some(Box::new(curve));
+    pub fn curve(mut self, curve: impl Fn(f64) -> f64 + Send + Sync + 'static) -> Self {
+        self.curve = Some(Function(Arc::new(curve)));
         self
     }
 
@@ -88,8 +81,7 @@ impl Guidance for PromptBlend {
         self.window.check()
     }
 
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        self.run = None;
+    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
         let shares: Vec<f64> = setup.schedule.steps().map(|step| self.share(&step)).collect();
         if let Some(share) = shares.iter().find(|share| !share.is_finite()) {
             return Err(Error::parameter(
@@ -99,27 +91,38 @@ impl Guidance for PromptBlend {
             ));
         }
         let (other, empty) = (setup.text(&self.text)?, padding(setup.codec)?);
-        self.run = Some(Blending { other, empty, shares });
-        Ok(())
+        Ok(Box::new(Blending { settings: self.clone(), other, empty, shares }))
     }
 
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("PromptBlend", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "PromptBlend"
+    }
+}
+
+impl GuidanceRun for Blending {
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
-        let Some(run) = self.run.as_ref().filter(|_| branch.like == Branch::Cond) else { return Ok(()) };
+        if branch.like != Branch::Cond {
+            return Ok(());
+        }
         // Consecutive steps with the same share form one part.
         let mut steps = 0..0;
-        for same in run.shares.chunk_by(|a, b| a == b) {
+        for same in self.shares.chunk_by(|a, b| a == b) {
             steps = steps.end..steps.end + same.len();
             let Some(&share) = same.first().filter(|share| **share != 0.0) else { continue };
             conditioning.during(steps.clone(), |part| {
-                let longest = part.context.size3()?.1.max(run.other.context.size3()?.1);
-                let [a, b] = [&part.context, &run.other.context].map(|context| filled(context, &run.empty, longest));
+                let longest = part.context.size3()?.1.max(self.other.context.size3()?.1);
+                let [a, b] = [&part.context, &self.other.context].map(|context| filled(context, &self.empty, longest));
                 let (a, b) = (a?, b?);
                 if a.size() != b.size() {
                     let expected = format!("{:?}, the shape of the first prompt's context in whole chunks", a.size());
                     return Err(Error::Shape { what: "the second prompt's context", got: b.size(), expected });
                 }
                 part.context = a.f_lerp(&b, share)?;
-                if let (Some(a), Some(b)) = (&part.pooled, &run.other.pooled) {
+                if let (Some(a), Some(b)) = (&part.pooled, &self.other.pooled) {
                     part.pooled = Some(a.f_lerp(b, share)?);
                 }
                 Ok(())
@@ -129,18 +132,10 @@ impl Guidance for PromptBlend {
     }
 
     fn report(&self) -> Result<Option<Report>> {
-        let Some(run) = &self.run else { return Ok(None) };
-        let data = serde_json::json!({ "to": self.text, "window": self.window, "shares": run.shares });
-        let shares = Curve::new("share of the second prompt", run.shares.iter().copied().enumerate().collect());
-        Ok(Some(Report { data, curves: vec![shares], ..Report::new(format!("PromptBlend {:?}", self.text)) }))
-    }
-
-    fn recipe(&self) -> Result<Recipe> {
-        Recipe::of("PromptBlend", self)
-    }
-
-    fn name(&self) -> &'static str {
-        "PromptBlend"
+        let PromptBlend { text, window, .. } = &self.settings;
+        let data = serde_json::json!({ "to": text, "window": window, "shares": self.shares });
+        let shares = Curve::new("share of the second prompt", self.shares.iter().copied().enumerate().collect());
+        Ok(Some(Report { data, curves: vec![shares], ..Report::new(format!("PromptBlend {text:?}")) }))
     }
 }
 

@@ -6,16 +6,17 @@ use crate::branch::BranchInfo;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Picture, Plan, Report, Setup};
+use crate::guidance::{Guidance, GuidanceRun, Picture, Plan, Report, Setup};
 use crate::mask::Region;
+use crate::methods::image_guidance::Guiding;
 use crate::methods::paint_with_words::Area;
+use crate::methods::paint_with_words::Painting;
 use crate::methods::{ImageGuidance, PaintWithWords};
 use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::window::Window;
 use crate::wording::{LONG_QUOTE, Note, QUOTED, excerpt};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use tch::Tensor;
 
 /// Draws each region of the picture from a prompt of its own, all in one run.
@@ -44,39 +45,19 @@ use tch::Tensor;
 /// let regions = RegionPrompts::default()
 ///     .thing(Region::rect(0.0..0.5, 0.4..1.0), "a red house, ground, sky", "red house", 0.8)
 ///     .thing(Region::rect(0.5..1.0, 0.4..1.0), "a brown tree, ground, sky", "brown tree", 0.8);
-/// let mut pipeline = Pipeline::builder().build()?;
+/// let pipeline = Pipeline::builder().build()?;
 /// let output = pipeline.request("green ground, blue sky").seed(7).steps(4).guide(regions).run()?;
 /// # Ok(()) }
 /// ```
 ///
 /// Source: FlexDiffuse, `composition/guide.py`. FlexDiffuse mixes noise predictions, which gives the same result at one
 /// noise level.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct RegionPrompts {
-    parts: Vec<Part>,
+    parts: Vec<RegionPrompt>,
     hold: f64,
     window: Window,
-    /// True if a guide was added before any region.
-    #[serde(skip)]
-    stray: bool,
-    #[serde(skip)]
-    run: Vec<Placed>,
-    /// Painting of things, one entry for each branch that holds things.
-    #[serde(skip)]
-    paints: Vec<PaintWithWords>,
-    #[serde(skip)]
-    notes: Vec<Note>,
-}
-
-impl fmt::Debug for RegionPrompts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RegionPrompts")
-            .field("regions", &self.parts.len())
-            .field("hold", &self.hold)
-            .field("window", &self.window)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Default strength that holds a thing in its region; see `docs/painting.md`.
@@ -85,9 +66,19 @@ pub(crate) const USUAL_HOLD: f64 = 2.0;
 /// Largest number of regions of a run.
 pub(crate) const MOST_REGIONS: usize = 64;
 
-/// A region and its prompt.
-#[derive(Debug, Serialize, Deserialize)]
-struct Part {
+/// A region and its prompt, for [`RegionPrompts::region`].
+///
+/// ```
+/// use impasto::mask::Region;
+/// use impasto::methods::{ImageGuidance, RegionPrompt, RegionPrompts};
+///
+/// let guide = ImageGuidance::text("teal");
+/// let left = RegionPrompt::new(Region::rect(0.0..0.5, 0.0..1.0), "a boat, sea", 0.8).thing("boat").guided(guide);
+/// let regions = RegionPrompts::default().region(left);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[must_use]
+pub struct RegionPrompt {
     region: Region,
     prompt: String,
     /// Phrase of the prompt that is held in the region.
@@ -98,16 +89,48 @@ struct Part {
     guide: Option<ImageGuidance>,
 }
 
-impl Part {
+impl RegionPrompt {
+    /// Creates a region, which may have soft edges. `strength`, 0..=1, is the share of the region's prediction inside
+    /// the region. FlexDiffuse uses .8; at 1 the run's prompt is ignored there.
+    pub fn new(region: Region, prompt: impl Into<String>, strength: f64) -> Self {
+        Self { region, prompt: prompt.into(), thing: None, strength, guide: None }
+    }
+
+    /// Holds a phrase of the region's prompt in the region.
+    pub fn thing(mut self, thing: impl Into<String>) -> Self {
+        self.thing = Some(thing.into());
+        self
+    }
+
+    /// Guides the region's prompt by a picture or a second text.
+    pub fn guided(mut self, guide: ImageGuidance) -> Self {
+        self.guide = Some(guide);
+        self
+    }
+
+    /// Returns true if the region changes the picture.
     fn counts(&self) -> bool {
         self.strength > 0.0
     }
+}
+
+/// The state of one run.
+struct Placing {
+    settings: RegionPrompts,
+    /// The regions that count.
+    run: Vec<Placed>,
+    /// Painting of things, one entry for each branch that holds things.
+    paints: Vec<Painting>,
+    notes: Vec<Note>,
 }
 
 /// A region in one run.
 #[derive(Debug)]
 struct Placed {
     branch: Branch,
+    prompt: String,
+    strength: f64,
+    guide: Option<Guiding>,
     /// strength · mask, [1 or n, 1, h, w].
     weight: Tensor,
 }
@@ -115,38 +138,24 @@ struct Placed {
 /// Starts without regions.
 impl Default for RegionPrompts {
     fn default() -> Self {
-        Self {
-            parts: Vec::new(),
-            hold: USUAL_HOLD,
-            window: Window::WHOLE,
-            stray: false,
-            run: Vec::new(),
-            paints: Vec::new(),
-            notes: Vec::new(),
-        }
+        Self { parts: Vec::new(), hold: USUAL_HOLD, window: Window::WHOLE }
     }
 }
 
 impl RegionPrompts {
-    /// Adds a region, which may have soft edges. `strength`, 0..=1, is the share of the region's prediction inside the
-    /// region. FlexDiffuse uses .8; at 1 the run's prompt is ignored there.
-    pub fn add(mut self, region: Region, prompt: impl Into<String>, strength: f64) -> Self {
-        self.parts.push(Part { region, prompt: prompt.into(), thing: None, strength, guide: None });
-        self
+    /// Adds a region: short for `.region(RegionPrompt::new(region, prompt, strength))`.
+    pub fn add(self, region: Region, prompt: impl Into<String>, strength: f64) -> Self {
+        self.region(RegionPrompt::new(region, prompt, strength))
     }
 
     /// Adds a region as [`add`](Self::add) does, and holds `thing`, a phrase of the region's prompt, in the region.
-    pub fn thing(mut self, region: Region, prompt: impl Into<String>, thing: impl Into<String>, strength: f64) -> Self {
-        self.parts.push(Part { region, prompt: prompt.into(), thing: Some(thing.into()), strength, guide: None });
-        self
+    pub fn thing(self, region: Region, prompt: impl Into<String>, thing: impl Into<String>, strength: f64) -> Self {
+        self.region(RegionPrompt::new(region, prompt, strength).thing(thing))
     }
 
-    /// Guides only the region that was added last, by a picture or a second text.
-    pub fn guided(mut self, guide: ImageGuidance) -> Self {
-        match self.parts.last_mut() {
-            Some(part) => part.guide = Some(guide),
-            None => self.stray = true,
-        }
+    /// Adds a region.
+    pub fn region(mut self, region: RegionPrompt) -> Self {
+        self.parts.push(region);
         self
     }
 
@@ -164,9 +173,9 @@ impl RegionPrompts {
         self
     }
 
-    /// Returns a method that paints the things of regions that share one prompt; `None` if nothing is to be painted.
-    /// `parts` are these regions, and `branch` is the branch of their prompt.
-    fn held(&self, parts: &[&Part], branch: Branch, setup: &mut Setup<'_>) -> Result<Option<PaintWithWords>> {
+    /// Returns the painting of the things of regions that share one prompt; `None` if nothing is to be painted. `parts`
+    /// are these regions, and `branch` is the branch of their prompt.
+    fn held(&self, parts: &[&RegionPrompt], branch: Branch, setup: &mut Setup<'_>) -> Result<Option<Painting>> {
         let things = parts.iter().filter_map(|part| Some(Area::mask(part.region.clone(), part.thing.as_ref()?)));
         let things: Vec<Area> = things.map(|area| Area { strength: self.hold, ..area }).collect();
         let Some(prompt) = parts.first().map(|part| part.prompt.as_str()) else { return Ok(None) };
@@ -174,28 +183,27 @@ impl RegionPrompts {
             return Ok(None);
         }
         let paint = PaintWithWords::default().window(self.window).tune(|options| options.branch = branch);
-        let mut paint = things.into_iter().fold(paint, PaintWithWords::area);
+        let paint = things.into_iter().fold(paint, PaintWithWords::area);
         paint.check()?;
         let read = setup.codec.prompt(prompt.into())?;
-        paint.begin(&mut setup.for_prompt(&read))?;
-        Ok(Some(paint))
+        paint.painting(&setup.for_prompt(&read)).map(Some)
     }
+}
 
+impl Placing {
     /// Adds a branch for each prompt, and a branch for each region with a guide.
-    fn place(&mut self, parts: &mut [Part], setup: &mut Setup<'_>) -> Result<()> {
-        for part in parts.iter_mut().filter(|part| part.counts()) {
-            let Part { prompt, guide: Some(guide), .. } = part else { continue };
-            let read = setup.codec.prompt(prompt.as_str().into())?;
-            guide.begin(&mut setup.for_prompt(&read))?;
-        }
-        let parts: Vec<&Part> = parts.iter().filter(|part| part.counts()).collect();
+    fn new(settings: &RegionPrompts, setup: &mut Setup<'_>) -> Result<Self> {
+        let mut placing = Self { settings: settings.clone(), run: Vec::new(), paints: Vec::new(), notes: Vec::new() };
+        let parts: Vec<&RegionPrompt> = settings.parts.iter().filter(|part| part.counts()).collect();
         for part in &parts {
             let prompt = &part.prompt;
+            let read = setup.codec.prompt(prompt.into())?;
+            let guide = part.guide.as_ref().map(|guide| guide.guiding(&setup.for_prompt(&read))).transpose()?;
             // In a model with two text encoders, both read the region's prompt.
             let conditioning = setup.codec.text(prompt.into())?;
-            if let Some(cut) = setup.codec.prompt(prompt.into())?.cut() {
+            if let Some(cut) = read.cut() {
                 let (prompt, cut) = (excerpt(prompt, QUOTED), excerpt(cut, LONG_QUOTE));
-                self.notes.push(Note::from(format!(
+                placing.notes.push(Note::from(format!(
                     "\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\"; shorten the prompt"
                 )));
             }
@@ -206,19 +214,20 @@ impl RegionPrompts {
                     (setup.add_apart("region", prompt, conditioning)?, mine.copied().collect())
                 }
             };
-            if !self.run.iter().any(|placed| placed.branch == branch) {
-                self.paints.extend(self.held(&mine, branch, setup)?);
+            if !placing.run.iter().any(|placed| placed.branch == branch) {
+                placing.paints.extend(settings.held(&mine, branch, setup)?);
             }
             let mask = part.region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?;
             if mask.f_max()?.f_double_value(&[])? == 0.0 {
                 let prompt = excerpt(prompt, QUOTED);
-                self.notes.push(Note::from(format!(
+                placing.notes.push(Note::from(format!(
                     "the region of \"{prompt}\" covers no cell, so the prompt has no effect; enlarge the region"
                 )));
             }
-            self.run.push(Placed { branch, weight: mask.f_mul_scalar(part.strength)? });
+            let (prompt, strength, weight) = (prompt.clone(), part.strength, mask.f_mul_scalar(part.strength)?);
+            placing.run.push(Placed { branch, prompt, strength, guide, weight });
         }
-        Ok(())
+        Ok(placing)
     }
 }
 
@@ -231,13 +240,6 @@ impl Guidance for RegionPrompts {
             let expected =
                 format!("at most {MOST_REGIONS}, because each prompt adds a call of the network to every step");
             return Err(Error::parameter("number of regions", self.parts.len(), expected));
-        }
-        if self.stray {
-            return Err(Error::parameter(
-                "guided",
-                "called before any region",
-                "a region first; call add or thing before guided",
-            ));
         }
         self.window.check()?;
         if !(0.0..=10.0).contains(&self.hold) {
@@ -257,25 +259,30 @@ impl Guidance for RegionPrompts {
         })
     }
 
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        (self.run, self.paints, self.notes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut parts = std::mem::take(&mut self.parts);
-        let placed = self.place(&mut parts, setup);
-        self.parts = parts;
-        placed
+    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        Ok(Box::new(Placing::new(self, setup)?))
     }
 
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("RegionPrompts", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "RegionPrompts"
+    }
+}
+
+impl GuidanceRun for Placing {
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
-        let parts = self.parts.iter_mut().filter(|part| part.counts());
-        let mine = parts.zip(&self.run).find(|(_, placed)| placed.branch == branch.branch);
-        let Some((Part { guide: Some(guide), .. }, _)) = mine else { return Ok(()) };
+        let mine = self.run.iter_mut().find(|placed| placed.branch == branch.branch);
+        let Some(Placed { guide: Some(guide), .. }) = mine else { return Ok(()) };
         // A guide edits only the run's prompt, so it gets the region's prompt under the name of the run's prompt.
         let prompt = BranchInfo { branch: Branch::Cond, like: Branch::Cond, ..branch.clone() };
         guide.condition(&prompt, conditioning, codec)
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
-        if self.window.contains(step) {
+        if self.settings.window.contains(step) {
             self.run.iter().for_each(|part| plan.evaluate(part.branch));
         }
         Ok(())
@@ -286,7 +293,7 @@ impl Guidance for RegionPrompts {
     }
 
     fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
-        if !self.window.contains(step) {
+        if !self.settings.window.contains(step) {
             return Ok(());
         }
         for part in &self.run {
@@ -299,7 +306,7 @@ impl Guidance for RegionPrompts {
     }
 
     fn notes(&self) -> Vec<Note> {
-        let guides = self.parts.iter().filter_map(|part| part.guide.as_ref());
+        let guides = self.run.iter().filter_map(|placed| placed.guide.as_ref());
         let paints = self.paints.iter().flat_map(|paint| paint.notes());
         self.notes.iter().cloned().chain(paints).chain(guides.flat_map(|guide| guide.notes())).collect()
     }
@@ -308,28 +315,19 @@ impl Guidance for RegionPrompts {
         if self.run.is_empty() {
             return Ok(None);
         }
-        let parts: Vec<&Part> = self.parts.iter().filter(|part| part.counts()).collect();
-        let said = |part: &&Part| {
-            let guide = part.guide.as_ref().and_then(|guide| guide.details().ok());
-            serde_json::json!({ "prompt": part.prompt, "strength": part.strength, "guide": guide })
+        let said = |placed: &Placed| {
+            let guide = placed.guide.as_ref().and_then(|guide| guide.report.as_ref());
+            serde_json::json!({ "prompt": placed.prompt, "strength": placed.strength, "guide": guide })
         };
-        let data = parts.iter().map(said).collect();
+        let data = self.run.iter().map(said).collect();
         let mut pictures = Vec::new();
-        for (part, placed) in parts.iter().zip(&self.run) {
+        for placed in &self.run {
             let count = placed.weight.size4()?.0;
             for image in 0..count {
-                let picture = Picture::map(part.prompt.as_str(), &placed.weight.f_get(image)?.f_get(0)?);
+                let picture = Picture::map(placed.prompt.as_str(), &placed.weight.f_get(image)?.f_get(0)?);
                 pictures.push(if count == 1 { picture } else { picture.image(image as usize) });
             }
         }
-        Ok(Some(Report { data, pictures, ..Report::new(format!("RegionPrompts, {}", parts.len())) }))
-    }
-
-    fn recipe(&self) -> Result<Recipe> {
-        Recipe::of("RegionPrompts", self)
-    }
-
-    fn name(&self) -> &'static str {
-        "RegionPrompts"
+        Ok(Some(Report { data, pictures, ..Report::new(format!("RegionPrompts, {}", self.run.len())) }))
     }
 }

@@ -7,7 +7,6 @@ use super::{
 use crate::guidance::{Combine, Guidance, SUM};
 use crate::recipe::{Recipe, Registry};
 use crate::saliency::WordMaps;
-use crate::saliency::daam::package::PackageDaam;
 use serde::de::DeserializeOwned;
 
 /// Adds the readers of this crate's guidance methods that are no saliencies, and of their combinations.
@@ -16,7 +15,6 @@ pub(crate) fn add_methods(registry: &mut Registry) {
         .add::<dyn Guidance>("ColorForce", |recipe, registry| Ok(Box::new(ColorForce::from_recipe(recipe, registry)?)));
     add::<Colorize>(registry, "Colorize");
     add::<ImageGuidance>(registry, "ImageGuidance");
-    registry.add::<dyn Guidance>("PackageDaam", |recipe, _| Ok(Box::new(PackageDaam::new(recipe.into_read()?))));
     registry.add::<dyn Guidance>("PaintWithWords", |recipe, _| Ok(Box::new(PaintWithWords::from_recipe(&recipe)?)));
     add::<PerturbedAttention>(registry, "PerturbedAttention");
     add::<PromptBlend>(registry, "PromptBlend");

@@ -26,7 +26,7 @@ impl Model {
     ///
     /// let model = Model::load(&Source::embedded())?;
     /// let paint = |model: Model, seed| -> impasto::Result<impasto::Raster> {
-    ///     let mut pipeline = Pipeline::new(model);
+    ///     let pipeline = Pipeline::new(model);
     ///     Ok(pipeline.request("1girl, red hair").seed(seed).steps(2).run()?.image(0)?.clone())
     /// };
     /// let another = model.share()?;

@@ -1,11 +1,17 @@
 //! Networks that a model for coloring sketches has beside its UNet and VAE.
 
 use super::configured::configured;
-use crate::error::Result;
-use crate::nn::{ConfigFile, ReferenceEncoder, ReferenceTokens, SketchEncoder, SketchEncoderConfig, UnetConfig};
-use crate::reference::{Feature, Part, SketchColorizer, SketchFeatures};
+use super::rows::one;
+use crate::conditioning::{Conditioning, Texts};
+use crate::diffusion::Input;
+use crate::error::{Error, Result};
+use crate::nn::{
+    AddedConditions, ConfigFile, ReferenceEncoder, ReferenceTokens, SketchEncoder, SketchEncoderConfig, UnetConfig,
+};
+use crate::prompt::Prompt;
+use crate::reference::{Feature, Part, ReferenceFeatures, SketchColorizer, SketchFeatures};
 use crate::weights::{Checkpoint, Parts, Weights};
-use crate::wording::Note;
+use crate::wording::{Note, Remedy};
 use tch::{Device, Kind, Tensor};
 
 /// Networks of a colorizer, which is a model that colors sketches. The UNet of a colorizer reads no words.
@@ -89,6 +95,20 @@ impl Colorizer {
     }
 }
 
+impl Colorizer {
+    /// Returns a prompt without tokens: words name parts of a reference, which is unknown here.
+    pub(super) fn prompt(texts: Texts<'_>) -> Prompt {
+        Prompt::new(texts.first, Vec::new(), 0)
+    }
+
+    /// Returns the conditioning of any text: the UNet reads no words, and there is no reference yet. Attention to
+    /// tokens of zeros gives the same result for any number of such tokens.
+    pub(super) fn text(unet: &UnetConfig, device: Device) -> Result<Conditioning> {
+        let width = unet.cross_attention_dim.level(0).unwrap_or_default();
+        Ok(Conditioning::new(Tensor::f_zeros([1, 1, width], (Kind::Float, device))?))
+    }
+}
+
 impl SketchColorizer for Colorizer {
     fn sketch(&self, sketch: &Tensor) -> Result<SketchFeatures> {
         let _no_grad = tch::no_grad_guard();
@@ -113,4 +133,51 @@ impl SketchColorizer for Colorizer {
         let Some(encoder) = encoder else { return Ok(Vec::new()) };
         encoder.forward(latent, &ReferenceEncoder::label(ratios)?, tokens)
     }
+}
+
+/// Adds what a colorizer's UNet reads beside the context: the features of the inputs' sketches and of their reference.
+/// Returns true if all inputs share one sketch.
+///
+/// # Errors
+/// [`Error::Parameter`] if a colorizer has no sketch.
+pub(super) fn add_features(colorizes: bool, inputs: &[Input<'_>], added: &mut Option<AddedConditions>) -> Result<bool> {
+    let (features, same) = sketch_features(inputs)?;
+    if colorizes && features.is_empty() {
+        let expected = Remedy::Sketch.after("a sketch, because this model colors sketches");
+        return Err(Error::parameter("sketch", "missing", expected));
+    }
+    if !features.is_empty() {
+        added.get_or_insert_default().features = features;
+    }
+    if let Some(reference) = inputs.iter().find_map(|input| input.conditioning.extras.get::<ReferenceFeatures>()) {
+        added.get_or_insert_default().reference = Some(reference.share());
+    }
+    Ok(same)
+}
+
+/// Returns the sketch features of all inputs, and true if all inputs share them. Shared rows are repeated cyclically;
+/// otherwise each input has rows of its own.
+fn sketch_features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
+    let each: Vec<&[Tensor]> = inputs.iter().map(sketched).collect();
+    let some = each.iter().copied().max_by_key(|features| features.len()).unwrap_or_default();
+    let level = |number: usize| each.iter().filter_map(|features| features.get(number)).collect::<Vec<_>>();
+    if (0..some.len()).all(|number| level(number).len() == inputs.len() && one(&level(number))) {
+        return Ok((some.iter().map(Tensor::shallow_clone).collect(), true));
+    }
+    let all = some.iter().enumerate().map(|(number, like)| {
+        let each = inputs.iter().zip(&each).map(|(input, features)| {
+            let (images, (_, c, h, w)) = (input.x.size4()?.0, like.size4()?);
+            match features.get(number) {
+                Some(features) => Ok(features.f_expand([images, c, h, w], false)?),
+                None => Ok(Tensor::f_zeros([images, c, h, w], (like.kind(), like.device()))?),
+            }
+        });
+        Ok(Tensor::f_cat(&each.collect::<Result<Vec<_>>>()?, 0)?)
+    });
+    Ok((all.collect::<Result<_>>()?, false))
+}
+
+/// Returns the sketch features of an input; empty without a sketch.
+fn sketched<'a>(input: &Input<'a>) -> &'a [Tensor] {
+    input.conditioning.extras.get::<SketchFeatures>().map_or(&[], |features| &features.0)
 }

@@ -22,7 +22,7 @@ use tch::{Device, Kind, Tensor};
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::{Control, Pipeline, Raster, Source, Window};
 ///
-/// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
+/// let pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
 /// let canny = pipeline.model().controlnet(&Source::dir("sd-controlnet-canny"))?;
 /// let edges = Raster::open("edges.png")?; // white lines on black, as this ControlNet was trained on
 /// let control = Control::picture(&canny, &edges).scale(0.9).window(Window::progress(0.0..=0.8));
@@ -96,7 +96,7 @@ impl<'c> Control<'c> {
     /// use impasto::hint::{Drawing, Sketch, Strokes};
     /// use impasto::{Control, Pipeline, Raster, Source};
     ///
-    /// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
+    /// let pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
     /// let coloring = pipeline.model().controlnet(&Source::dir("color-controlnet"))?;
     /// let sketch = Sketch::of_line_art(&Raster::open("lines.png")?)?;
     /// let drawing = Drawing { sketch, strokes: Strokes::open("strokes.png")? };

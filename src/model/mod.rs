@@ -11,6 +11,8 @@ mod info;
 mod load_options;
 mod loading;
 mod precision;
+mod rows;
+mod sdxl;
 mod text_encoders;
 mod unet_input;
 mod vision;
@@ -383,22 +385,18 @@ impl Denoiser for Model {
 
 impl Codec for Model {
     fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
-        if self.colorizer.is_some() {
-            // Words name parts of a reference, which is unknown here.
-            return Ok(Prompt::new(texts.first, Vec::new(), 0));
+        match &self.colorizer {
+            Some(_) => Ok(Colorizer::prompt(texts)),
+            None => self.text_encoders.prompt(texts),
         }
-        self.text_encoders.prompt(texts)
     }
 
     fn text(&self, texts: Texts<'_>) -> Result<Conditioning> {
         let _no_grad = tch::no_grad_guard();
-        if self.colorizer.is_some() {
-            // The UNet reads no words, and there is no reference yet. Attention to tokens of zeros gives the same
-            // result for any number of such tokens.
-            let width = self.unet_config.cross_attention_dim.level(0).unwrap_or_default();
-            return Ok(Conditioning::new(Tensor::f_zeros([1, 1, width], (Kind::Float, self.device))?));
+        match &self.colorizer {
+            Some(_) => Colorizer::text(&self.unet_config, self.device),
+            None => self.text_encoders.encode(texts, self.device),
         }
-        self.text_encoders.encode(texts, self.device)
     }
 
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {

@@ -1,17 +1,13 @@
 //! Inputs of the network at a step, and its predictions from them.
 
-use super::{Model, size_numbers};
+use super::rows::{one, rows};
+use super::{Model, colorizer, sdxl, size_numbers};
 use crate::attention::Tap;
-use crate::branch::Branch;
-use crate::conditioning::Conditioning;
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions};
 use crate::error::{Error, Result};
-use crate::micro_conditioning::MicroConditioning;
 use crate::nn::AddedConditions;
 use crate::nn::time::Sinusoids;
-use crate::reference::{ReferenceFeatures, SketchFeatures};
 use crate::step::Step;
-use crate::wording::Remedy;
 use tch::{Device, Kind, Tensor};
 
 /// Stacked network inputs of several branches.
@@ -49,18 +45,8 @@ impl Model {
         // Rows are shared only if nothing but the prompt differs. Other conditions may differ by input, and latents
         // with gradients need rows of their own.
         let alike = !self.inpaints() && added.is_none() && !x.requires_grad() && one(&latents);
-        let (features, same) = sketch_features(inputs)?;
-        if self.colorizes() && features.is_empty() {
-            let expected = Remedy::Sketch.after("a sketch, because this model colors sketches");
-            return Err(Error::parameter("sketch", "missing", expected));
-        }
+        let same = colorizer::add_features(self.colorizes(), inputs, &mut added)?;
         let distinct = latents.first().filter(|_| alike && same).unwrap_or(&&x).size4()?.0;
-        if !features.is_empty() {
-            added.get_or_insert_default().features = features;
-        }
-        if let Some(reference) = inputs.iter().find_map(|input| input.conditioning.extras.get::<ReferenceFeatures>()) {
-            added.get_or_insert_default().reference = Some(reference.share());
-        }
         Ok(UnetInput { x, distinct, sample, timestep, context, added })
     }
 
@@ -124,59 +110,12 @@ impl Model {
             Some(width) => Some(guidances(inputs, width)?),
             None => None,
         };
-        let Some(count) = size_numbers(&self.unet_config, &self.text_encoders) else {
-            return Ok(
-                timestep_cond.map(|told| AddedConditions { timestep_cond: Some(told), ..AddedConditions::default() })
-            );
+        let added = match size_numbers(&self.unet_config, &self.text_encoders) {
+            Some(count) => Some(sdxl::added(inputs, count, self.vae.config().factor(), self.device)?),
+            None => timestep_cond.is_some().then(AddedConditions::default),
         };
-        let pooled = rows(inputs, "Conditioning::pooled", |conditioning| conditioning.pooled.as_ref())?;
-        let mut sizes = Vec::with_capacity(inputs.len());
-        for Input { branch, x, conditioning } in inputs {
-            let (images, _, h, w) = x.size4()?;
-            let usual = || {
-                let usual = MicroConditioning::default();
-                if *branch == Branch::Uncond { usual.negative() } else { usual }
-            };
-            let [h, w] = [h, w].map(|cells| (cells * self.vae.config().factor()) as f32);
-            let numbers = conditioning.micro.unwrap_or_else(usual).numbers((h, w), count == 5);
-            sizes.push(Tensor::f_from_slice(&numbers)?.f_to_device(self.device)?.f_expand([images, count], false)?);
-        }
-        let (text_embeds, time_ids) = (Some(pooled), Some(Tensor::f_cat(&sizes, 0)?));
-        Ok(Some(AddedConditions { text_embeds, time_ids, timestep_cond, ..AddedConditions::default() }))
+        Ok(added.map(|added| AddedConditions { timestep_cond, ..added }))
     }
-}
-
-/// Returns the sketch features of all inputs, and true if all inputs share them. Shared rows are repeated cyclically;
-/// otherwise each input has rows of its own.
-fn sketch_features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
-    let each: Vec<&[Tensor]> = inputs.iter().map(sketched).collect();
-    let some = each.iter().copied().max_by_key(|features| features.len()).unwrap_or_default();
-    let level = |number: usize| each.iter().filter_map(|features| features.get(number)).collect::<Vec<_>>();
-    if (0..some.len()).all(|number| level(number).len() == inputs.len() && one(&level(number))) {
-        return Ok((some.iter().map(Tensor::shallow_clone).collect(), true));
-    }
-    let all = some.iter().enumerate().map(|(number, like)| {
-        let each = inputs.iter().zip(&each).map(|(input, features)| {
-            let (images, (_, c, h, w)) = (input.x.size4()?.0, like.size4()?);
-            match features.get(number) {
-                Some(features) => Ok(features.f_expand([images, c, h, w], false)?),
-                None => Ok(Tensor::f_zeros([images, c, h, w], (like.kind(), like.device()))?),
-            }
-        });
-        Ok(Tensor::f_cat(&each.collect::<Result<Vec<_>>>()?, 0)?)
-    });
-    Ok((all.collect::<Result<_>>()?, false))
-}
-
-/// Returns the sketch features of an input; empty without a sketch.
-fn sketched<'a>(input: &Input<'a>) -> &'a [Tensor] {
-    input.conditioning.extras.get::<SketchFeatures>().map_or(&[], |features| &features.0)
-}
-
-/// Returns true if all tensors are the same one in memory.
-fn one(tensors: &[&Tensor]) -> bool {
-    let same = |a: &Tensor, b: &Tensor| (a.data_ptr(), a.size(), a.stride()) == (b.data_ptr(), b.size(), b.stride());
-    tensors.windows(2).all(|pair| matches!(pair, [a, b] if same(a, b)))
 }
 
 /// Computes the embedding of each row's guidance scale, [rows, width].
@@ -189,28 +128,11 @@ fn guidances(inputs: &[Input<'_>], width: i64) -> Result<Tensor> {
     Sinusoids::new(width, true, 1.0, Device::Cpu)?.of(&Tensor::f_from_slice(&told)?)
 }
 
-/// Stacks one tensor of every input's conditioning, with a row for each image.
-fn rows(inputs: &[Input<'_>], what: &'static str, of: impl Fn(&Conditioning) -> Option<&Tensor>) -> Result<Tensor> {
-    let mut all = Vec::with_capacity(inputs.len());
-    for Input { branch, x, conditioning } in inputs {
-        let Some(tensor) = of(conditioning) else {
-            let expected =
-                format!("a tensor for branch {branch:?}, because this checkpoint needs one for every branch");
-            return Err(Error::parameter(what, "missing", expected));
-        };
-        let (images, mut shape) = (x.size4()?.0, tensor.size());
-        if let Some(n) = shape.first_mut().filter(|n| **n == 1) {
-            *n = images;
-        }
-        all.push(tensor.f_expand(shape, false)?);
-    }
-    Ok(Tensor::f_cat(&all, 0)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::attention::{At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Probs, Scores};
+    use crate::branch::Branch;
     use crate::conditioning::Codec;
     use crate::diffusion::Noise;
     use crate::step::Grid;

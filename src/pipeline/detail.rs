@@ -20,7 +20,7 @@ use std::str::FromStr;
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::pipeline::{Detail, Pipeline};
 /// use impasto::{Raster, Rgb};
-/// let mut pipeline = Pipeline::builder().build()?;
+/// let pipeline = Pipeline::builder().build()?;
 /// # let small = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(4).run()?;
 /// # let mut scene = Raster::flat(Rgb(60, 120, 90), (256, 256));
 /// # scene.paste(&small.image(0)?.resize((96, 96), impasto::raster::Filter::Lanczos)?, 100, 120);

@@ -8,7 +8,7 @@ use crate::conditioning::Codec;
 use crate::diffusion::solver::{self, Solver};
 use crate::diffusion::{Denoiser, SchedulerFamily};
 use crate::error::{Error, Result};
-use crate::guidance::{Combine, Guidance, Picture, Report};
+use crate::guidance::{Attached, Combine, Guidance, Picture, Report};
 use crate::model::{Control, hex};
 use crate::nn::ControlNet;
 use crate::prompt::unread;
@@ -48,11 +48,11 @@ impl<'p> Request<'p> {
     /// # let path = std::env::temp_dir().join("impasto-again.png");
     /// use impasto::pipeline::{Pipeline, Request};
     ///
-    /// let mut pipeline = Pipeline::builder().build()?;
+    /// let pipeline = Pipeline::builder().build()?;
     /// let output = pipeline.request("1girl, #ffd700 eyes, hair").seed(7).steps(4).run()?;
     /// output.save(0, &path)?;
     ///
-    /// let request = Request::from_png(&mut pipeline, &path)?;
+    /// let request = Request::from_png(&pipeline, &path)?;
     /// assert!(request.notes()?.is_empty());
     /// assert_eq!(request.run()?.image(0)?, output.image(0)?);
     /// # std::fs::remove_file(path).ok();
@@ -62,7 +62,7 @@ impl<'p> Request<'p> {
     /// # Errors
     /// [`Error::Io`]; [`Error::Malformed`] if the file is no picture, or if its recipe is missing or broken;
     /// [`Error::UnknownSolver`].
-    pub fn from_png<M: Denoiser + Codec>(pipeline: &'p mut Pipeline<M>, path: impl AsRef<Path>) -> Result<Self> {
+    pub fn from_png<M: Denoiser + Codec>(pipeline: &'p Pipeline<M>, path: impl AsRef<Path>) -> Result<Self> {
         Self::from_png_with(pipeline, path, &[])
     }
 
@@ -74,7 +74,7 @@ impl<'p> Request<'p> {
     /// The errors of [`from_png`](Self::from_png); [`Error::MissingFile`] with the hash and size of a picture that is
     /// not among `pictures`.
     pub fn from_png_with<M: Denoiser + Codec>(
-        pipeline: &'p mut Pipeline<M>,
+        pipeline: &'p Pipeline<M>,
         path: impl AsRef<Path>,
         pictures: &[Raster],
     ) -> Result<Self> {
@@ -93,9 +93,9 @@ impl<'p> Request<'p> {
     /// use impasto::pipeline::{Pipeline, Request};
     /// use impasto::Source;
     ///
-    /// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
+    /// let pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
     /// let coloring = pipeline.model().controlnet(&Source::dir("color-controlnet"))?;
-    /// let output = Request::from_png(&mut pipeline, "colored.png")?.net(&coloring)?.run()?;
+    /// let output = Request::from_png(&pipeline, "colored.png")?.net(&coloring)?.run()?;
     /// # Ok(()) }
     /// ```
     ///
@@ -140,7 +140,6 @@ impl<'p> Request<'p> {
     /// Returns the parts as a PNG can hold them. The sizes are known before the run, so that no picture is painted and
     /// then cannot be read again.
     pub(super) fn store(&self) -> Stored {
-        let attached = self.attached.iter().map(|guidance| guidance.recipe());
         let picture = self.picture.iter().map(|(picture, _)| Recipe::of("the picture to start from", &**picture));
         let mask = self.mask.iter().map(|mask| Recipe::of("the mask", &**mask));
         let details = self.config.details.iter().map(|detail| Recipe::of("a detail", detail));
@@ -149,7 +148,7 @@ impl<'p> Request<'p> {
             self.config.noise.iter().map(|noise| Recipe::of("the noise", noise)).collect(),
             self.solver.iter().map(|solver| self.model.check_readable::<dyn Solver>(solver.recipe()?)).collect(),
             self.combine.iter().map(|combine| self.model.check_readable::<dyn Combine>(combine.recipe()?)).collect(),
-            attached.chain(self.guidances.iter().map(|guidance| guidance.recipe())).collect(),
+            self.guidances.iter().map(Attached::recipe).collect(),
             self.controls.iter().map(|control| control.to_recipe()).collect(),
         ])
     }
@@ -291,9 +290,8 @@ impl<'p> Request<'p> {
         self.solver = self.make(recipe.solver)?;
         self.combine = self.make(recipe.combine)?;
         for guidance in recipe.guidances {
-            if let Some(made) = self.make::<dyn Guidance>(Some(guidance))? {
-                self.guidances.push(made);
-            }
+            let made = self.make::<dyn Guidance>(Some(guidance))?;
+            self.guidances.extend(made.map(|made| Attached::method(made.into())));
         }
         Ok(self)
     }

@@ -19,7 +19,7 @@ use tch::Tensor;
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::Size;
 /// use impasto::pipeline::{Enlarge, Hires, Pipeline};
-/// let mut pipeline = Pipeline::builder().build()?;
+/// let pipeline = Pipeline::builder().build()?;
 /// let large = pipeline.request("a red boat, blue sky").size((128, 128)).seed(7).steps(6).hires(1.5, 0.5).run()?;
 /// assert_eq!(large.image(0)?.size(), Size::new(192, 192));
 /// let hires = Hires { enlarge: Enlarge::Latent, steps: Some(8), ..Hires::new(1.5, 0.7) };

@@ -21,7 +21,7 @@ use std::str::FromStr;
 /// ```
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::pipeline::{MaskWhere, Pipeline};
-/// let mut pipeline = Pipeline::builder().build()?;
+/// let pipeline = Pipeline::builder().build()?;
 /// let first = pipeline.request("1girl, red hair, blue shirt").seed(7).steps(8).run()?;
 /// let shirt = MaskWhere { grow: 4.0, ..MaskWhere::new("shirt") };
 /// let request = pipeline.request("1girl, red hair, green shirt").start(first.image(0)?, 0.8).mask_where(shirt);

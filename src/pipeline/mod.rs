@@ -43,12 +43,11 @@ pub use preview::Preview;
 pub use recipe::{RunRecipe, StartRecipe};
 pub use request::Request;
 
-use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::diffusion::Denoiser;
 use crate::error::{Result, blame};
-use crate::guidance::{Guidance, HookOnly};
+use crate::guidance::Guidance;
 use crate::latent_colors::LatentColors;
 use crate::methods::ColorForce;
 use crate::model::{LoadOptions, Model, Precision};
@@ -57,6 +56,7 @@ use crate::weights::Source;
 use model_view::ModelView;
 use std::cell::OnceCell;
 use std::fmt;
+use std::sync::Arc;
 use tch::Device;
 
 /// A model with the guidance methods that are attached to every picture it makes.
@@ -64,7 +64,7 @@ use tch::Device;
 /// ```
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::{Pipeline, Rgb};
-/// let mut pipeline = Pipeline::builder().color_force("eyes", Rgb(255, 215, 0)).build()?;
+/// let pipeline = Pipeline::builder().color_force("eyes", Rgb(255, 215, 0)).build()?;
 /// let output = pipeline.request("1girl, eyes, hair, shirt").steps(8).seed(7).run()?;
 /// assert_eq!(output.image(0)?.size().width, 256);
 /// # Ok(()) }
@@ -78,14 +78,14 @@ use tch::Device;
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::Pipeline;
 /// use impasto::testing::ToyModel;
-/// let mut pipeline = Pipeline::new(ToyModel::new(1)?);
+/// let pipeline = Pipeline::new(ToyModel::new(1)?);
 /// let output = pipeline.request("a #c01020 boat").steps(4).seed(7).run()?;
 /// assert_eq!(output.image(0)?.size().width, 16);
 /// # Ok(()) }
 /// ```
 pub struct Pipeline<M = Model> {
     model: M,
-    guidances: Vec<Box<dyn Guidance>>,
+    guidances: Vec<Arc<dyn Guidance>>,
     /// Colors of the model's latents, fitted for the first preview.
     colors: OnceCell<LatentColors>,
     registry: Registry,
@@ -112,7 +112,7 @@ impl<M: Denoiser + Codec> Pipeline<M> {
     /// # fn main() -> impasto::Result<()> {
     /// use impasto::{Model, Pipeline, Source, weights::Lora};
     /// let model = Model::load(&Source::file("sd15.safetensors"))?;
-    /// let mut pipeline = Pipeline::new(model.with_lora(&[Lora::open("ink.safetensors")?.scale(0.8)])?);
+    /// let pipeline = Pipeline::new(model.with_lora(&[Lora::open("ink.safetensors")?.scale(0.8)])?);
     /// # Ok(()) }
     /// ```
     pub fn new(model: M) -> Self {
@@ -122,14 +122,14 @@ impl<M: Denoiser + Codec> Pipeline<M> {
     /// Attaches a guidance method to every picture, as [`Builder::guide`] does.
     #[must_use]
     pub fn guide(mut self, guidance: impl Guidance + 'static) -> Self {
-        self.guidances.push(Box::new(guidance));
+        self.guidances.push(Arc::new(guidance));
         self
     }
 
     /// Creates a request for pictures of `prompt`, to be refined and then run.
-    pub fn request(&mut self, prompt: impl Into<String>) -> Request<'_> {
+    pub fn request(&self, prompt: impl Into<String>) -> Request<'_> {
         let view = ModelView::new(&self.model, &self.colors, &self.registry);
-        Request::new(view, &mut self.guidances, prompt.into())
+        Request::new(view, &self.guidances, prompt.into())
     }
 
     /// Returns the model.
@@ -155,7 +155,7 @@ pub struct Builder {
     /// Source of the checkpoint; `None`: the embedded model.
     source: Option<Source>,
     options: LoadOptions,
-    guidances: Vec<Box<dyn Guidance>>,
+    guidances: Vec<Arc<dyn Guidance>>,
 }
 
 impl fmt::Debug for Builder {
@@ -201,7 +201,7 @@ impl Builder {
     ///     options.vae = Some(Source::dir("taesd"));
     ///     options.tiling = Tiling::whole();
     /// });
-    /// let mut pipeline = builder.build()?;
+    /// let pipeline = builder.build()?;
     /// # Ok(()) }
     /// ```
     pub fn tune(mut self, change: impl FnOnce(&mut LoadOptions)) -> Self {
@@ -224,12 +224,11 @@ impl Builder {
     }
 }
 
-/// # Guidance methods and hooks of every picture
+/// # Guidance methods of every picture
 impl Builder {
-    /// Attaches a guidance method to every picture. To read results of a method after a run, pass `&mut method` to
-    /// [`Request::guide`] instead.
+    /// Attaches a guidance method to every picture. [`Output::details`] has what the method found in a picture.
     pub fn guide(mut self, guidance: impl Guidance + 'static) -> Self {
-        self.guidances.push(Box::new(guidance));
+        self.guidances.push(Arc::new(guidance));
         self
     }
 
@@ -237,11 +236,5 @@ impl Builder {
     /// which costs two passes and a few decodings.
     pub fn color_force(self, phrase: impl Into<String>, color: Rgb) -> Self {
         self.guide(ColorForce::exact(phrase, color))
-    }
-
-    /// Attaches an attention hook to every picture. To read results of a hook after a run, pass `&mut hook` to
-    /// [`Request::hook`] instead.
-    pub fn hook(self, hook: impl CrossAttentionHook + 'static) -> Self {
-        self.guide(HookOnly(hook))
     }
 }

@@ -3,7 +3,7 @@
 use super::recipe::RunRecipe;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::guidance::Report;
+use crate::guidance::{Details, Report};
 use crate::raster::Raster;
 use crate::recipe::KeptPictures;
 use crate::wording::Note;
@@ -31,6 +31,7 @@ pub struct Output {
     /// Times of the parts of the run.
     pub timing: Timing,
     pub(super) recipe: RunRecipe,
+    pub(super) details: Details,
 }
 
 /// Times of the parts of a run, serialized in milliseconds.
@@ -96,6 +97,21 @@ impl Output {
         })
     }
 
+    /// Returns what a guidance method of the run found, as a value of type `T`. `label` is the method's label
+    /// ([`Guidance::label`]): the phrase of a method that looks for a thing, and the name of any other method.
+    ///
+    /// `T` is a type that the method reports, or the type of the method's state ([`GuidanceRun`]). Of several methods
+    /// with this label and type, the first counts.
+    ///
+    /// [`Guidance::label`]: crate::guidance::Guidance::label
+    /// [`GuidanceRun`]: crate::guidance::GuidanceRun
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if no method has the label, or none of them reports a `T`.
+    pub fn details<T: 'static>(&self, label: &str) -> Result<&T> {
+        self.details.get(label)
+    }
+
     /// Returns the recipe that repeats the run. The recipe also lists the parts of the run that no file can hold.
     pub const fn recipe(&self) -> &RunRecipe {
         &self.recipe
@@ -136,12 +152,12 @@ impl Output {
     /// use impasto::methods::ReferenceColor;
     /// use impasto::pipeline::{KeptPictures, Pipeline, Request};
     ///
-    /// let mut pipeline = Pipeline::builder().build()?;
+    /// let pipeline = Pipeline::builder().build()?;
     /// let reference = pipeline.request("1girl, red hair").steps(2).run()?.image(0)?.clone();
     /// let output = pipeline.request("1girl, hair").seed(7).steps(2).guide(ReferenceColor::new(&reference)).run()?;
     /// output.save_with(0, &path, KeptPictures::Thumbnails)?;
     ///
-    /// let again = Request::from_png_with(&mut pipeline, &path, &[reference])?.run()?;
+    /// let again = Request::from_png_with(&pipeline, &path, &[reference])?.run()?;
     /// assert_eq!(again.image(0)?, output.image(0)?);
     /// # std::fs::remove_file(path).ok();
     /// # Ok(()) }

@@ -20,7 +20,7 @@ impl<M: Denoiser + Codec> Pipeline<M> {
     /// # fn main() -> impasto::Result<()> {
     /// use impasto::Pipeline;
     /// use impasto::methods::ColorForce;
-    /// let mut pipeline = Pipeline::builder().build()?;
+    /// let pipeline = Pipeline::builder().build()?;
     /// let liked = pipeline.request("1girl, teal hair, eyes, shirt").seed(3).steps(8).run()?;
     /// let reference = pipeline.reference(liked.image(0)?, "1girl, hair, eyes, shirt", ["hair"])?;
     /// let force = ColorForce::like(&reference, "hair")?;

@@ -16,7 +16,7 @@ use crate::conditioning::Codec;
 use crate::diffusion::Strength;
 use crate::diffusion::solver::Solver;
 use crate::error::{Error, Result};
-use crate::guidance::{Combine, Guidance, HookOnly};
+use crate::guidance::{Attached, Combine, Guidance, GuidanceRun};
 use crate::methods::ColorForce;
 use crate::model::Control;
 use crate::prompt::{PromptColor, colors};
@@ -30,6 +30,7 @@ use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use tch::Tensor;
 
 /// A request for pictures. Setters cannot fail; [`Request::run`] reports invalid settings. [`tune`](Self::tune) changes
@@ -39,7 +40,7 @@ use tch::Tensor;
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::diffusion::{NoiseKind, Spacing};
 ///
-/// let mut pipeline = impasto::Pipeline::builder().build()?;
+/// let pipeline = impasto::Pipeline::builder().build()?;
 /// let request = pipeline.request("a red boat").seed(7).steps(8).tune(|config| {
 ///     config.spacing = Some(Spacing::Karras);
 ///     config.noise_kind = NoiseKind::Half;
@@ -70,8 +71,7 @@ use tch::Tensor;
 #[must_use]
 pub struct Request<'p> {
     pub(super) model: ModelView<'p>,
-    pub(super) attached: &'p mut [Box<dyn Guidance>],
-    pub(super) guidances: Vec<Box<dyn Guidance + 'p>>,
+    pub(super) guidances: Vec<Attached<'p>>,
     pub(super) config: RequestConfig,
     pub(super) solver: Option<Box<dyn Solver>>,
     pub(super) combine: Option<Box<dyn Combine>>,
@@ -97,11 +97,10 @@ impl fmt::Debug for Request<'_> {
 }
 
 impl<'p> Request<'p> {
-    pub(super) fn new(model: ModelView<'p>, attached: &'p mut [Box<dyn Guidance>], prompt: String) -> Self {
+    pub(super) fn new(model: ModelView<'p>, attached: &[Arc<dyn Guidance>], prompt: String) -> Self {
         Self {
             model,
-            attached,
-            guidances: Vec::new(),
+            guidances: attached.iter().cloned().map(Attached::method).collect(),
             config: RequestConfig { prompt, ..RequestConfig::default() },
             solver: None,
             combine: None,
@@ -127,7 +126,7 @@ impl<'p> Request<'p> {
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
-    /// let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// let pipeline = impasto::Pipeline::builder().build()?;
     /// let request = pipeline.request("1girl, #ffd700 eyes, {teal} shirt").seed(7).steps(8);
     /// for color in request.colors()? {
     ///     println!("{} shall be {}, and the model reads \"{}\"", color.phrase, color.color, color.word);
@@ -202,7 +201,7 @@ impl<'p> Request<'p> {
     }
 
     /// Runs the first passes of `seeds` seeds, 1..=1024, from [`seed`](Self::seed) on, and finishes only the best one.
-    /// [`Guidance::outlook`] of the attached methods decides. With
+    /// [`GuidanceRun::outlook`] of the attached methods decides. With
     /// [`ColorForce::exact`](crate::methods::ColorForce::exact), the best seed is the one whose objects the model tells
     /// apart best. [`Output::seed`](super::Output::seed) is the chosen seed, and the recipe repeats its picture without
     /// a search.
@@ -214,7 +213,7 @@ impl<'p> Request<'p> {
     /// ```
     /// # fn main() -> impasto::Result<()> {
     /// use impasto::{Pipeline, Rgb};
-    /// let mut pipeline = Pipeline::builder().build()?;
+    /// let pipeline = Pipeline::builder().build()?;
     /// let request =
     ///     pipeline.request("1girl, eyes, hair bow, hair").steps(8).color_force("hair bow", Rgb(255, 105, 180));
     /// let output = request.seed(7).best_of(4).run()?;
@@ -275,7 +274,7 @@ impl<'p> Request<'p> {
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
-    /// # let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// # let pipeline = impasto::Pipeline::builder().build()?;
     /// let boat = pipeline.request("a red boat, sky, ground").seed(7).steps(8).run()?;
     /// let again = pipeline.request("a blue boat, sky, ground").start(boat.image(0)?, 0.75).steps(8).run()?;
     /// assert_eq!(again.timing.steps.len(), 6);
@@ -354,7 +353,7 @@ impl<'p> Request<'p> {
     /// ```
     /// # fn main() -> impasto::Result<()> {
     /// use impasto::pipeline::Seamless;
-    /// let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// let pipeline = impasto::Pipeline::builder().build()?;
     /// let output = pipeline.request("a blue flower, green ground").seed(7).steps(8).seamless(Seamless::Both).run()?;
     /// # Ok(()) }
     /// ```
@@ -372,8 +371,8 @@ impl<'p> Request<'p> {
     /// # fn main() -> impasto::Result<()> {
     /// use impasto::{Pipeline, Source};
     ///
-    /// let mut base = Pipeline::builder().source(Source::file("sd_xl_base.safetensors")).build()?;
-    /// let mut refiner = Pipeline::builder().source(Source::file("sd_xl_refiner.safetensors")).build()?;
+    /// let base = Pipeline::builder().source(Source::file("sd_xl_base.safetensors")).build()?;
+    /// let refiner = Pipeline::builder().source(Source::file("sd_xl_refiner.safetensors")).build()?;
     /// let prompt = "a fox in a garden";
     /// let rough = base.request(prompt).seed(7).steps(40).until(0.8).run()?;
     /// let output = refiner.request(prompt).steps(40).resume(&rough.latents, 0.8).run()?;
@@ -395,9 +394,17 @@ impl<'p> Request<'p> {
 
 /// # Guidance methods, hooks and ControlNets
 impl<'p> Request<'p> {
-    /// Attaches a guidance method to this request: a value, or `&mut value` to read it after the run.
-    pub fn guide(mut self, guidance: impl Guidance + 'p) -> Self {
-        self.guidances.push(Box::new(guidance));
+    /// Attaches a guidance method to this request. [`Output::details`](super::Output::details) has what it found.
+    pub fn guide(self, guidance: impl Guidance + 'static) -> Self {
+        self.attached(Attached::method(Arc::new(guidance)))
+    }
+
+    /// Attaches a value of your own that guides this request alone, to read it after the run.
+    pub fn attach(self, guidance: &'p mut impl GuidanceRun) -> Self {
+        self.attached(Attached::Lent(guidance))
+    }
+    pub(super) fn attached(mut self, attached: Attached<'p>) -> Self {
+        self.guidances.push(attached);
         self.stored = OnceCell::new();
         self
     }
@@ -410,7 +417,7 @@ impl<'p> Request<'p> {
 
     /// Attaches an attention hook to this request: a value, or `&mut value` to read it after the run.
     pub fn hook(self, hook: impl CrossAttentionHook + 'p) -> Self {
-        self.guide(HookOnly(hook))
+        self.attached(Attached::hook(hook))
     }
 
     /// Attaches a ControlNet, loaded with [`Model::controlnet`](crate::Model::controlnet); the effects of several add
@@ -438,7 +445,7 @@ impl<'p> Request<'p> {
     /// ```
     /// # fn main() -> impasto::Result<()> {
     /// # let folder = std::env::temp_dir();
-    /// let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// let pipeline = impasto::Pipeline::builder().build()?;
     /// let request = pipeline.request("1girl, red hair").seed(7).steps(8).on_preview(4, |preview| {
     ///     let picture = preview.pictures()?.remove(0);
     ///     picture.save(folder.join(format!("step_{}.png", preview.progress.done)))
@@ -467,7 +474,7 @@ impl<'p> Request<'p> {
     /// # fn main() -> impasto::Result<()> {
     /// use impasto::sampler::Batching;
     ///
-    /// let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// let pipeline = impasto::Pipeline::builder().build()?;
     /// let request = pipeline.request("a red boat").images(4).tune(|config| config.batching = Batching::OneByOne);
     /// # Ok(()) }
     /// ```

@@ -13,7 +13,7 @@ use super::{Output, Request, Timing};
 use crate::diffusion::solver::Solver;
 use crate::diffusion::{Noise, Strength};
 use crate::error::{Error, Result};
-use crate::guidance::{Report, RescaledCfg, check_rescale};
+use crate::guidance::{Attached, Details, Report, RescaledCfg, check_rescale};
 use crate::mask::Region;
 use crate::methods::ColorForce;
 use crate::model::Controlled;
@@ -23,6 +23,7 @@ use crate::recipe::Recipe;
 use crate::saliency::Occurrence;
 use crate::sampler::{Origin, Progress, Run, Sampler, Start};
 use crate::wording::Note;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
@@ -53,6 +54,7 @@ struct Painted {
     latents: Tensor,
     notes: Vec<Note>,
     reports: Vec<Report>,
+    details: Details,
     /// Index of the image in the first pass that the run continued with, if it was chosen among several.
     candidate: Option<usize>,
 }
@@ -136,7 +138,7 @@ impl Request<'_> {
             painted = self.paint(stage, watch, &mut timing)?;
             notes.extend(painted.notes.drain(..).filter(|note| !notes.contains(note)).collect::<Vec<_>>());
         }
-        let Painted { mut images, latents, mut reports, .. } = painted;
+        let Painted { mut images, latents, mut reports, details, .. } = painted;
         if !self.config.details.is_empty() {
             let begun = Instant::now();
             // A solver that no recipe describes cannot be copied, so the checkpoint's solver takes its place.
@@ -159,7 +161,7 @@ impl Request<'_> {
             reports.append(&mut told);
             timing.details = begun.elapsed();
         }
-        Ok(Output { images, latents, seed: recipe.config.seed, notes, reports, timing, recipe })
+        Ok(Output { images, latents, seed: recipe.config.seed, notes, reports, timing, recipe, details })
     }
 
     /// Checks settings that no later part of the run checks.
@@ -203,8 +205,8 @@ impl Request<'_> {
         Ok(colors)
     }
 
-    /// Forces the exact colors of the prompt. `thing` is the place of the thing that the run repaints, which needs not
-    /// be found again as long as the run keeps its shape.
+    /// Forces the exact colors of the prompt. `thing` is the place of the thing that the run repaints. As long as the
+    /// run keeps the shape of this thing, exact forces on it need not find it again.
     fn force(&mut self, colors: Vec<PromptColor>, thing: Option<&Region>) {
         let keeps_shape = self.picture.as_ref().is_some_and(|(_, strength)| strength.share() < 1.0);
         let named = self.config.mask_where.as_ref().filter(|_| keeps_shape).map(|thing| thing.phrase.trim().to_owned());
@@ -216,7 +218,14 @@ impl Request<'_> {
                 Some(place) => force.saliency(place.clone()),
                 None => force,
             };
-            self.guidances.push(Box::new(force));
+            self.guidances.push(Attached::method(Arc::new(force)));
+        }
+        let Some((named, place)) = named.zip(thing) else { return };
+        for attached in &mut self.guidances {
+            let placed = attached.settings_as::<ColorForce>().and_then(|force| force.placed(&named, place));
+            if let Some(force) = placed {
+                *attached = Attached::method(Arc::new(force));
+            }
         }
     }
 
@@ -229,7 +238,14 @@ impl Request<'_> {
         };
         let latents = self.model.network.encode(picture)?.f_repeat([images as i64, 1, 1, 1])?;
         let kept = canvas.cut(picture)?.into_iter().cycle().take(images).collect();
-        Ok(Painted { images: kept, latents, notes: Vec::new(), reports: Vec::new(), candidate: None })
+        Ok(Painted {
+            images: kept,
+            latents,
+            notes: Vec::new(),
+            reports: Vec::new(),
+            details: Details::default(),
+            candidate: None,
+        })
     }
 
     /// Makes the pictures of one stage. Times are added to `timing`.
@@ -255,12 +271,7 @@ impl Request<'_> {
         if embeds {
             sampler = sampler.guide(EmbeddedScale(scale));
         }
-        for guidance in self.attached.iter_mut() {
-            sampler = sampler.guide(&mut **guidance);
-        }
-        for guidance in &mut self.guidances {
-            sampler = sampler.guide(&mut **guidance);
-        }
+        sampler = self.guidances.iter_mut().map(Attached::lend).fold(sampler, Sampler::attached);
         let seeded = |seed| Noise::seeded(seed).kind(config.noise_kind);
         let noise = config.noise.clone().unwrap_or_else(|| seeded(seed));
         let rows = left.and_then(|(latents, _)| usize::try_from(*latents.size().first()?).ok());
@@ -315,9 +326,9 @@ impl Request<'_> {
         reports.extend(hints);
         reports.extend(if images.is_empty() { None } else { input.report(&canvas)? });
         let (latents, candidate) = (run.latent().shallow_clone(), run.candidate());
-        let (solver, combine) = run.into_parts();
+        let (solver, combine, details) = run.into_parts()?;
         self.solver = own_solver.then_some(solver);
         self.combine = own_combine.then_some(combine);
-        Ok(Painted { images, latents, notes, reports, candidate })
+        Ok(Painted { images, latents, notes, reports, details, candidate })
     }
 }

@@ -4,10 +4,10 @@ use super::model_view::ModelView;
 use crate::diffusion::solver::{Euler, Solver};
 use crate::diffusion::{Noise, Transition};
 use crate::error::Result;
-use crate::guidance::{Cfg, Guidance};
+use crate::guidance::{Cfg, GuidanceRun};
 use crate::mask::Region;
 use crate::raster::{Filter, Raster};
-use crate::saliency::{Daam, Reference, Saliency, object};
+use crate::saliency::{DaamRun, Reference, SaliencyRun, object};
 use crate::sampler::{Origin, Sampler, Start};
 use crate::size::Size;
 use crate::step::{Grid, Step};
@@ -43,18 +43,16 @@ pub(super) fn find_things<P: Into<String>>(
     let latent = network.encode(&seen.to_tensor(network.device())?)?;
     let noise = Noise::seeded(0).draw(&latent.size())?.f_to_device(network.device())?;
     let names: Vec<String> = phrases.into_iter().map(Into::into).collect();
-    let mut looks: Vec<Daam> = names.iter().map(|name| object(name)).collect();
-    {
-        let held = Held { latent: latent.shallow_clone(), noise };
-        let sampler = Sampler::new(schedule, solver).combine(Cfg(1.0)).guide(held);
-        let sampler = looks.iter_mut().fold(sampler, |sampler, look| sampler.guide(look));
-        let start = Start { origin: Origin::Latent(&latent), ..Start::new(description, grid, Noise::seeded(0)) };
-        let mut run = sampler.start_watched(network, start, |_, _| Ok(()))?;
-        while run.step()?.is_some() {}
-    }
+    let mut held = Held { latent: latent.shallow_clone(), noise };
+    let sampler = Sampler::new(schedule, solver).combine(Cfg(1.0)).attach(&mut held);
+    let sampler = names.iter().fold(sampler, |sampler, name| sampler.guide(object(name)));
+    let start = Start { origin: Origin::Latent(&latent), ..Start::new(description, grid, Noise::seeded(0)) };
+    let mut run = sampler.start_watched(network, start, |_, _| Ok(()))?;
+    while run.step()?.is_some() {}
+    let looks = run.into_details()?;
     let mut things = Vec::new();
-    for (name, look) in names.into_iter().zip(&looks) {
-        if let Some(map) = look.map()? {
+    for name in names {
+        if let Some(map) = looks.get::<DaamRun>(&name)?.map()? {
             things.push((name, Region::along_outlines(&map, &seen)?));
         }
     }
@@ -79,7 +77,7 @@ struct Held {
     noise: Tensor,
 }
 
-impl Guidance for Held {
+impl GuidanceRun for Held {
     fn transition(&mut self, step: &Step, transition: &mut Transition) -> Result<()> {
         transition.mean = self.latent.f_add(&self.noise.f_mul_scalar(step.to)?)?;
         Ok(())

@@ -1,12 +1,16 @@
 //! [`Recipe`]: the name and settings of a guidance method, solver or combination, for files. [`Registry`]: the readers
 //! of recipes.
 
+mod function;
 mod packed;
 mod registry;
+mod shared_tensor;
 mod thumbnails;
 
-pub(crate) use packed::{PackedBytes, UNPACKED, plane, tensor};
+pub use function::Function;
+pub(crate) use packed::{PackedBytes, UNPACKED, plane};
 pub use registry::{Kind, Registry};
+pub use shared_tensor::SharedTensor;
 pub use thumbnails::KeptPictures;
 pub(crate) use thumbnails::{complete, thin};
 
@@ -14,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::raster;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -128,25 +132,6 @@ impl<'v> Extent<'v> {
     /// Returns true if settings of this size can be read from a file.
     pub(crate) const fn fits(&self) -> bool {
         self.unpacked <= UNPACKED && self.text <= TEXT && self.values <= json::MOST
-    }
-}
-
-/// Serialization of a field that may be a function. Without a function nothing is written; with a function, writing
-/// fails.
-pub(crate) mod function {
-    use super::{Deserialize, Deserializer, Serializer};
-    use serde::de::IgnoredAny;
-    use serde::ser::Error;
-
-    pub(crate) fn serialize<F, S: Serializer>(function: &Option<F>, to: S) -> Result<S::Ok, S::Error> {
-        match function {
-            Some(_) => Err(S::Error::custom("a setting is a function, which cannot be written")),
-            None => to.serialize_none(),
-        }
-    }
-
-    pub(crate) fn deserialize<'de, F, D: Deserializer<'de>>(from: D) -> Result<Option<F>, D::Error> {
-        IgnoredAny::deserialize(from).map(|_| None)
     }
 }
 

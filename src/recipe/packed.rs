@@ -132,21 +132,6 @@ fn malformed(problem: &dyn std::fmt::Display) -> Error {
     Error::Malformed { file: "packed values".into(), problem: problem.to_string() }
 }
 
-/// Serialization of a tensor among settings.
-pub(crate) mod tensor {
-    use super::Packed;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
-    use tch::Tensor;
-
-    pub(crate) fn serialize<S: Serializer>(tensor: &Tensor, to: S) -> Result<S::Ok, S::Error> {
-        Packed::of(tensor).map_err(ser::Error::custom)?.serialize(to)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Tensor, D::Error> {
-        Packed::deserialize(from)?.tensor().map_err(de::Error::custom)
-    }
-}
-
 /// Serialization of a plane, rows × columns, among settings.
 pub(crate) mod plane {
     use super::{Packed, malformed};

@@ -35,21 +35,27 @@ type Read<T> = fn(Recipe, &Registry) -> Result<Box<T>>;
 /// # fn main() -> impasto::Result<()> {
 /// # let path = std::env::temp_dir().join("impasto-registry.png");
 /// use impasto::diffusion::Denoised;
-/// use impasto::guidance::Guidance;
+/// use impasto::guidance::{Guidance, GuidanceRun, Setup};
 /// use impasto::pipeline::{Pipeline, Request};
 /// use impasto::{Recipe, Result, Step};
 ///
 /// /// Scales the clean picture.
-/// #[derive(serde::Serialize, serde::Deserialize)]
+/// #[derive(Clone, serde::Serialize, serde::Deserialize)]
 /// struct Contrast(f64);
 ///
 /// impl Guidance for Contrast {
-///     fn denoised(&mut self, _: &Step, denoised: &mut Denoised) -> Result<()> {
-///         denoised.x0 = denoised.x0.f_mul_scalar(self.0)?;
-///         Ok(())
+///     fn begin(&self, _: &mut Setup, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+///         Ok(Box::new(self.clone()))
 ///     }
 ///     fn recipe(&self) -> Result<Recipe> {
 ///         Recipe::of("Contrast", self)
+///     }
+/// }
+///
+/// impl GuidanceRun for Contrast {
+///     fn denoised(&mut self, _: &Step, denoised: &mut Denoised) -> Result<()> {
+///         denoised.x0 = denoised.x0.f_mul_scalar(self.0)?;
+///         Ok(())
 ///     }
 /// }
 ///
@@ -57,7 +63,7 @@ type Read<T> = fn(Recipe, &Registry) -> Result<Box<T>>;
 /// pipeline.registry_mut().add::<dyn Guidance>("Contrast", |recipe, _| Ok(Box::new(recipe.read::<Contrast>()?)));
 /// let output = pipeline.request("a red boat").seed(7).steps(2).guide(Contrast(1.1)).run()?;
 /// output.save(0, &path)?;
-/// assert_eq!(Request::from_png(&mut pipeline, &path)?.run()?.image(0)?, output.image(0)?);
+/// assert_eq!(Request::from_png(&pipeline, &path)?.run()?.image(0)?, output.image(0)?);
 /// # std::fs::remove_file(path).ok();
 /// # Ok(()) }
 /// ```

@@ -3,10 +3,10 @@
 use crate::branch::Branch;
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Picture, Plan, Report, Setup};
+use crate::guidance::{Guidance, GuidanceRun, Picture, Plan, Report, Setup};
 use crate::recipe::Recipe;
 use crate::saliency::is_flat;
-use crate::saliency::{Normalize, Saliency};
+use crate::saliency::{Normalize, Saliency, SaliencyRun};
 use crate::step::Step;
 use crate::wording::{Note, QUOTED, excerpt};
 use serde::{Deserialize, Serialize};
@@ -35,25 +35,24 @@ use tch::{Kind, Tensor};
 /// use impasto::saliency::{Daam, Differential};
 /// let hair = (Daam::of("hair"), Differential::of("hair", "pink"));
 /// let force = ColorForce::published("hair", Rgb(255, 99, 71)).saliency(hair).saliency_cutoff(0.4);
-/// let mut pipeline = Pipeline::builder().guide(force).build()?;
+/// let pipeline = Pipeline::builder().guide(force).build()?;
 /// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(4).run()?;
 /// # Ok(()) }
 /// ```
 ///
 /// Source: Color Forcing (AP-125), "alt" saliency; absolute value, smoothing and scaling are ours.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct Differential {
     phrase: String,
     word: String,
     weight: f64,
-    #[serde(skip)]
-    run: Option<Varied>,
 }
 
 /// State of one run.
 #[derive(Debug)]
-struct Varied {
+pub(crate) struct Varied {
+    settings: Differential,
     branch: Branch,
     /// The last map, [n, 1, h, w] in 0..=1, and true if the map of an image had no structure.
     map: Option<(Tensor, bool)>,
@@ -65,14 +64,7 @@ impl Differential {
     /// Creates saliency of the cells that change if `word` stands before `phrase`. The word is put before each place of
     /// the phrase in the prompt.
     pub fn of(phrase: impl Into<String>, word: impl Into<String>) -> Self {
-        Self { phrase: phrase.into(), word: word.into(), weight: 1.0, run: None }
-    }
-
-    /// Returns the mean change of the predicted noise over the evaluated steps, [n, 1, h, w], 0 or more. `None` before
-    /// the first evaluation.
-    pub(super) fn change(&self) -> Result<Option<Tensor>> {
-        let changes = self.run.as_ref().and_then(|run| run.changes.as_ref());
-        Ok(changes.map(|(sum, count)| sum.f_div_scalar(*count)).transpose()?)
+        Self { phrase: phrase.into(), word: word.into(), weight: 1.0 }
     }
 
     /// Sets the factor λ that the map is multiplied by, 0 or more; 1 by default. In a sum of saliencies, λ is the map's
@@ -84,20 +76,25 @@ impl Differential {
 }
 
 impl Differential {
-    /// Begins a run with the word before some of the phrase's places, in bytes.
-    pub(super) fn begin_at(&mut self, places: &[Range<usize>], setup: &mut Setup<'_>) -> Result<()> {
-        self.begin_with(setup.prompt.with_word_at(places, &self.word), setup)
+    /// Makes the state of a run with the word before some of the phrase's places, in bytes.
+    pub(super) fn vary_at(&self, places: &[Range<usize>], setup: &mut Setup<'_>) -> Result<Varied> {
+        self.vary(setup.prompt.with_word_at(places, &self.word), setup)
     }
 
-    fn begin_with(&mut self, text: String, setup: &mut Setup<'_>) -> Result<()> {
-        self.run = None;
+    fn vary(&self, text: String, setup: &mut Setup<'_>) -> Result<Varied> {
         let conditioning = setup.text(&text)?;
         let branch = setup.add("differential", Branch::Cond, &text, conditioning)?;
-        self.run = Some(Varied { branch, map: None, changes: None });
-        Ok(())
+        Ok(Varied { settings: self.clone(), branch, map: None, changes: None })
     }
 }
 
+impl Varied {
+    /// Returns the mean change of the predicted noise over the evaluated steps, [n, 1, h, w], 0 or more. `None` before
+    /// the first evaluation.
+    pub(super) fn change(&self) -> Result<Option<Tensor>> {
+        Ok(self.changes.as_ref().map(|(sum, count)| sum.f_div_scalar(*count)).transpose()?)
+    }
+}
 impl Guidance for Differential {
     fn check(&self) -> Result<()> {
         if !(self.weight.is_finite() && self.weight >= 0.0) {
@@ -113,52 +110,8 @@ impl Guidance for Differential {
         Ok(())
     }
 
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        self.begin_with(setup.prompt.with_word_before(&self.phrase, &self.word)?, setup)
-    }
-
-    fn plan(&mut self, _: &Step, plan: &mut Plan) -> Result<()> {
-        self.run.iter().for_each(|run| plan.evaluate(run.branch));
-        Ok(())
-    }
-
-    fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
-        let Some(run) = &mut self.run else { return Ok(()) };
-        let change = predictions.eps(run.branch)?.f_sub(&predictions.eps(Branch::Cond)?)?.f_abs()?;
-        let change = change.f_mean_dim([1i64].as_slice(), true, Kind::Float)?;
-        // At the borders the mean covers only cells of the picture: padding does not count.
-        let smooth = change.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None::<i64>)?;
-        run.map = Some((Normalize::MinMax.apply(&smooth)?, is_flat(&smooth)?));
-        run.changes = Some(match run.changes.take() {
-            Some((sum, count)) => (sum.f_add(&smooth)?, count + 1.0),
-            None => (smooth, 1.0),
-        });
-        Ok(())
-    }
-
-    fn notes(&self) -> Vec<Note> {
-        let flat = self.run.as_ref().and_then(|run| run.map.as_ref()).is_some_and(|(_, flat)| *flat);
-        let note = || {
-            let [word, phrase] = [&self.word, &self.phrase].map(|text| excerpt(text, QUOTED));
-            Note::from(format!(
-                "\"{word} {phrase}\" changes nothing, because the difference is the same everywhere; use another word"
-            ))
-        };
-        flat.then(note).into_iter().collect()
-    }
-
-    fn report(&self) -> Result<Option<Report>> {
-        let Some(run) = &self.run else { return Ok(None) };
-        let data = serde_json::json!({ "phrase": self.phrase, "word": self.word, "weight": self.weight });
-        let mut pictures = Vec::new();
-        if let Some((map, _)) = &run.map {
-            for image in 0..map.size4()?.0 {
-                let map = map.f_select(0, image)?.f_select(0, 0)?;
-                let caption = format!("cells that \"{}\" would change", self.word);
-                pictures.push(Picture::map(caption, &map).image(image as usize));
-            }
-        }
-        Ok(Some(Report { data, pictures, ..Report::new(format!("Differential \"{}\"", self.phrase)) }))
+    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        Ok(self.find(setup)?)
     }
 
     fn recipe(&self) -> Result<Recipe> {
@@ -168,15 +121,69 @@ impl Guidance for Differential {
     fn name(&self) -> &'static str {
         "Differential"
     }
+
+    fn label(&self) -> String {
+        self.phrase.clone()
+    }
 }
 
 impl Saliency for Differential {
+    fn find(&self, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>> {
+        Ok(Box::new(self.vary(setup.prompt.with_word_before(&self.phrase, &self.word)?, setup)?))
+    }
+}
+
+impl GuidanceRun for Varied {
+    fn plan(&mut self, _: &Step, plan: &mut Plan) -> Result<()> {
+        plan.evaluate(self.branch);
+        Ok(())
+    }
+
+    fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
+        let change = predictions.eps(self.branch)?.f_sub(&predictions.eps(Branch::Cond)?)?.f_abs()?;
+        let change = change.f_mean_dim([1i64].as_slice(), true, Kind::Float)?;
+        // At the borders the mean covers only cells of the picture: padding does not count.
+        let smooth = change.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None::<i64>)?;
+        self.map = Some((Normalize::MinMax.apply(&smooth)?, is_flat(&smooth)?));
+        self.changes = Some(match self.changes.take() {
+            Some((sum, count)) => (sum.f_add(&smooth)?, count + 1.0),
+            None => (smooth, 1.0),
+        });
+        Ok(())
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        let flat = self.map.as_ref().is_some_and(|(_, flat)| *flat);
+        let note = || {
+            let [word, phrase] = [&self.settings.word, &self.settings.phrase].map(|text| excerpt(text, QUOTED));
+            Note::from(format!(
+                "\"{word} {phrase}\" changes nothing, because the difference is the same everywhere; use another word"
+            ))
+        };
+        flat.then(note).into_iter().collect()
+    }
+
+    fn report(&self) -> Result<Option<Report>> {
+        let Differential { phrase, word, weight } = &self.settings;
+        let data = serde_json::json!({ "phrase": phrase, "word": word, "weight": weight });
+        let mut pictures = Vec::new();
+        if let Some((map, _)) = &self.map {
+            for image in 0..map.size4()?.0 {
+                let map = map.f_select(0, image)?.f_select(0, 0)?;
+                let caption = format!("cells that \"{word}\" would change");
+                pictures.push(Picture::map(caption, &map).image(image as usize));
+            }
+        }
+        Ok(Some(Report { data, pictures, ..Report::new(format!("Differential \"{phrase}\"")) }))
+    }
+}
+
+impl SaliencyRun for Varied {
     fn map(&self) -> Result<Option<Tensor>> {
-        let map = self.run.as_ref().and_then(|run| run.map.as_ref());
-        Ok(map.map(|(map, _)| map.f_mul_scalar(self.weight)).transpose()?)
+        Ok(self.map.as_ref().map(|(map, _)| map.f_mul_scalar(self.settings.weight)).transpose()?)
     }
 
     fn range(&self) -> f64 {
-        self.weight
+        self.settings.weight
     }
 }

@@ -1,7 +1,7 @@
 //! Saliency: guidance methods that find something in the picture.
 
 mod competition;
-pub(crate) mod daam;
+mod daam;
 mod differential;
 mod normalize;
 mod object;
@@ -11,8 +11,12 @@ mod region;
 pub(crate) mod registry;
 
 pub use competition::Competition;
-pub use daam::{Accumulate, Daam, DaamOptions, HeadMaps, HeatMap, Occurrence, Refine, Spread, WordMaps};
+pub use daam::{
+    Accumulate, Daam, DaamOptions, DaamRun, HeadMaps, HeatMap, Occurrence, Refine, Spread, SpreadRun, WordMaps,
+    WordMapsRun,
+};
 pub use differential::Differential;
+pub(crate) use differential::Varied;
 pub use normalize::Normalize;
 pub(crate) use object::object;
 pub use recorded::Recorded;
@@ -22,23 +26,21 @@ pub use reference::Reference;
 pub(crate) use normalize::is_flat;
 
 use crate::error::Result;
-use crate::guidance::Guidance;
+use crate::guidance::{Guidance, GuidanceRun, Pair, Setup, forward_guidance};
+use crate::recipe::Recipe;
+use std::sync::Arc;
 use tch::Tensor;
 
-/// A guidance method that also gives a map of where something is in the picture. A method that takes a saliency accepts
-/// any type of saliency. The pair `(a, b)` is a saliency too: its map is the sum of the maps of `a` and `b`.
+/// The settings of a guidance method that finds something in the picture. A method that takes a saliency accepts any
+/// type of saliency. The pair `(a, b)` is a saliency too: its map is the sum of the maps of `a` and `b`.
 ///
-/// Such a method calls the saliency's phases before its own and then reads [`map`](Self::map).
-/// [`ColorForce`](crate::methods::ColorForce) reads the map
-/// - once per step of its window, in `transition`;
-/// - once per evaluation, in `denoised`, with `ForceTarget::Denoised`;
-/// - once, at the end of the first pass, if the force has a first pass. The map then serves the whole second pass.
+/// A function that makes a [`SaliencyRun`] is a saliency, too:
 ///
 /// ```
 /// use impasto::diffusion::Denoised;
-/// use impasto::guidance::{Guidance, Setup};
+/// use impasto::guidance::GuidanceRun;
 /// use impasto::methods::ColorForce;
-/// use impasto::saliency::Saliency;
+/// use impasto::saliency::SaliencyRun;
 /// use impasto::{Pipeline, Result, Rgb, Step};
 /// use tch::Tensor;
 ///
@@ -46,29 +48,53 @@ use tch::Tensor;
 /// #[derive(Default)]
 /// struct Bright(Option<Tensor>);
 ///
-/// impl Guidance for Bright {
-///     fn begin(&mut self, _: &mut Setup) -> Result<()> {
-///         self.0 = None;
-///         Ok(())
-///     }
+/// impl GuidanceRun for Bright {
 ///     fn denoised(&mut self, _: &Step, denoised: &mut Denoised) -> Result<()> {
 ///         self.0 = Some(denoised.x0.f_narrow(1, 0, 1)?.f_sigmoid()?); // [n, 1, h, w] in 0..=1
 ///         Ok(())
 ///     }
 /// }
 ///
-/// impl Saliency for Bright {
+/// impl SaliencyRun for Bright {
 ///     fn map(&self) -> Result<Option<Tensor>> {
 ///         Ok(self.0.as_ref().map(Tensor::shallow_clone))
 ///     }
 /// }
 ///
 /// # fn main() -> Result<()> {
-/// let mut light = ColorForce::published("light", Rgb(255, 200, 120)).saliency(Bright::default()).saliency_cutoff(0.7);
-/// Pipeline::builder().build()?.request("a red boat, sky").seed(7).steps(4).guide(&mut light).run()?;
+/// let light = ColorForce::published("light", Rgb(255, 200, 120)).saliency(Bright::default).saliency_cutoff(0.7);
+/// Pipeline::builder().build()?.request("a red boat, sky").seed(7).steps(4).guide(light).run()?;
 /// # Ok(()) }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no saliency",
+    note = "a value with settings implements `Saliency`; for a `SaliencyRun`, pass a function that makes the value"
+)]
 pub trait Saliency: Guidance {
+    /// Makes the state of a pass before its first step, as [`Guidance::begin`] does.
+    ///
+    /// # Errors
+    /// Any error that prevents the run.
+    fn find(&self, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>>;
+}
+
+/// A saliency in one run: a [`GuidanceRun`] that also gives a map of where something is in the picture.
+///
+/// A method that uses a saliency calls its phases before its own and then reads [`map`](Self::map).
+/// [`ColorForce`](crate::methods::ColorForce) reads the map
+/// - once per step of its window, in `transition`;
+/// - once per evaluation, in `denoised`, with `ForceTarget::Denoised`;
+/// - once, at the end of the first pass, if the force has a first pass. The map then serves the whole second pass.
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::saliency::{Daam, DaamRun, SaliencyRun};
+/// let pipeline = impasto::Pipeline::builder().build()?;
+/// let output = pipeline.request("a red boat, sky").seed(7).steps(4).guide(Daam::of("boat")).run()?;
+/// let map = output.details::<DaamRun>("boat")?.map()?.expect("the run had steps"); // [1, 1, 32, 32]
+/// # Ok(()) }
+/// ```
+pub trait SaliencyRun: GuidanceRun {
     /// Returns the map, [n, 1, h, w] f32 in 0..=`range()` at latent resolution; `None` before the first map of a run.
     fn map(&self) -> Result<Option<Tensor>>;
 
@@ -87,41 +113,53 @@ pub trait Saliency: Guidance {
     }
 }
 
-impl<S: Saliency + ?Sized> Saliency for &mut S {
-    fn map(&self) -> Result<Option<Tensor>> {
-        (**self).map()
-    }
-    fn range(&self) -> f64 {
-        (**self).range()
-    }
-    fn competitions(&self) -> Result<Vec<Competition>> {
-        (**self).competitions()
-    }
-}
-
-impl<S: Saliency + ?Sized> Saliency for Box<S> {
-    fn map(&self) -> Result<Option<Tensor>> {
-        (**self).map()
-    }
-    fn range(&self) -> f64 {
-        (**self).range()
-    }
-    fn competitions(&self) -> Result<Vec<Competition>> {
-        (**self).competitions()
+/// A function that makes the state of a run.
+impl<F, R> Saliency for F
+where
+    F: Fn() -> R + Send + Sync + 'static,
+    R: SaliencyRun,
+{
+    fn find(&self, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>> {
+        let mut run = self();
+        run.begin(setup)?;
+        Ok(Box::new(run))
     }
 }
 
 impl<A: Saliency, B: Saliency> Saliency for (A, B) {
+    fn find(&self, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>> {
+        Ok(Box::new(Pair(self.0.find(setup)?, self.1.find(setup)?)))
+    }
+}
+
+impl<R: SaliencyRun + ?Sized> SaliencyRun for Pair<R> {
     fn map(&self) -> Result<Option<Tensor>> {
         Ok(match (self.0.map()?, self.1.map()?) {
             (Some(a), Some(b)) => Some(a.f_add(&b)?),
             (a, b) => a.or(b),
         })
     }
+
     fn range(&self) -> f64 {
         self.0.range() + self.1.range()
     }
+
     fn competitions(&self) -> Result<Vec<Competition>> {
         Ok(self.0.competitions()?.into_iter().chain(self.1.competitions()?).collect())
+    }
+}
+
+// A saliency that is known only when the program runs, such as one from a recipe, is a saliency too.
+forward_guidance!(Box<dyn Saliency>, Arc<dyn Saliency>);
+
+impl Saliency for Box<dyn Saliency> {
+    fn find(&self, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>> {
+        (**self).find(setup)
+    }
+}
+
+impl Saliency for Arc<dyn Saliency> {
+    fn find(&self, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>> {
+        (**self).find(setup)
     }
 }

@@ -1,9 +1,9 @@
 //! [`Recorded`]: maps of an earlier run.
 
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Plan, Setup};
-use crate::recipe::{Recipe, tensor};
-use crate::saliency::Saliency;
+use crate::guidance::{Guidance, GuidanceRun, Plan, Setup};
+use crate::recipe::{Recipe, SharedTensor};
+use crate::saliency::{Saliency, SaliencyRun};
 use crate::step::{Grid, Step};
 use crate::weights::{Tensors, read_safetensors, write_safetensors};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// The maps that another guidance method used, step by step, from
-/// [`ColorForce::recorded`](crate::methods::ColorForce::recorded).
+/// [`ForceRun::recorded`](crate::methods::color_force::ForceRun::recorded).
 ///
 /// With the same prompt, size, sampler and seed the maps give the same picture, bit for bit, without reading any
 /// attention. With another seed the maps act as a fixed stencil. For a picture of another size the maps are resized
@@ -21,63 +21,63 @@ use tch::{Device, Kind, Tensor};
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::{Pipeline, Rgb};
 /// use impasto::methods::ColorForce;
+/// use impasto::methods::color_force::ForceRun;
 /// use impasto::saliency::Recorded;
-/// let mut pipeline = Pipeline::builder().build()?;
-/// let mut gold = ColorForce::exact("hair", Rgb(255, 215, 0));
-/// pipeline.request("1girl, hair, shirt").seed(7).guide(&mut gold).run()?;
-/// gold.recorded()?.save("hair.safetensors".as_ref())?;
+/// let pipeline = Pipeline::builder().build()?;
+/// let gold = ColorForce::exact("hair", Rgb(255, 215, 0));
+/// let output = pipeline.request("1girl, hair, shirt").seed(7).guide(gold).run()?;
+/// output.details::<ForceRun>("hair")?.recorded()?.save("hair.safetensors".as_ref())?;
 ///
 /// let mask = Recorded::load("hair.safetensors".as_ref())?;
-/// let mut blue = ColorForce::exact("hair", Rgb(0, 0, 139)).replay(mask); // one pass, the same mask
-/// pipeline.request("1girl, hair, shirt").seed(7).guide(&mut blue).run()?;
+/// let blue = ColorForce::exact("hair", Rgb(0, 0, 139)).replay(mask); // one pass, the same mask
+/// pipeline.request("1girl, hair, shirt").seed(7).guide(blue).run()?;
 /// # Ok(()) }
 /// ```
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recorded {
     /// Training timesteps of the maps.
     timesteps: Vec<f64>,
     /// Maps, one per timestep, [timesteps, n, h, w] f32 in 0..=`range`.
-    #[serde(with = "tensor")]
-    maps: Tensor,
+    maps: SharedTensor,
     range: f64,
     /// The content that the run of the maps held; its force takes it when it replays the maps.
     #[serde(skip)]
     pub(crate) seen: Option<Seen>,
-    /// Maps at the size of this run, for each of its images.
-    #[serde(skip)]
-    replayed: Option<Tensor>,
+}
+
+/// The state of one run.
+struct Replay {
+    timesteps: Vec<f64>,
+    /// Maps at the size of this run, for each of its images, [timesteps, n, h, w].
+    maps: Tensor,
+    range: f64,
     /// Index of this step's map.
-    #[serde(skip)]
     current: Option<i64>,
 }
 
 /// The findings of a first pass: clean latents, the object's map, and the protected cells.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seen {
     /// The clean latent at the first step of a force, [n, 4, h, w] f32.
-    #[serde(with = "tensor")]
-    pub first: Tensor,
+    pub first: SharedTensor,
     /// The clean latent at the end, [n, 4, h, w] f32.
-    #[serde(with = "tensor")]
-    pub last: Tensor,
+    pub last: SharedTensor,
     /// The map of the force's object, [n, 1, h, w] f32.
-    #[serde(with = "tensor")]
-    pub found: Tensor,
+    pub found: SharedTensor,
     /// The protected cells, [n, 1, h, w] of 0 and 1.
-    #[serde(with = "tensor")]
-    pub spared: Tensor,
+    pub spared: SharedTensor,
 }
 
 impl Seen {
     /// Returns the tensors on a device; on their own device, they share memory.
     pub(crate) fn on(&self, device: Device) -> Result<Self> {
-        let on = |x: &Tensor| x.f_to_device(device);
+        let on = |x: &SharedTensor| Ok::<_, Error>(x.get().f_to_device(device)?.into());
         Ok(Self { first: on(&self.first)?, last: on(&self.last)?, found: on(&self.found)?, spared: on(&self.spared)? })
     }
 
     /// Returns true if the run of these tensors had this grid and this number of images.
     pub(crate) fn fits(&self, grid: Grid, images: i64) -> bool {
-        matches!(self.last.size().as_slice(), [n, _, h, w] if (*n, *h, *w) == (images, grid.h, grid.w))
+        matches!(self.last.get().size().as_slice(), [n, _, h, w] if (*n, *h, *w) == (images, grid.h, grid.w))
     }
 }
 
@@ -90,8 +90,8 @@ impl Recorded {
     pub fn new(timesteps: Vec<f64>, maps: Tensor, range: f64) -> Result<Self> {
         match maps.size().as_slice() {
             [count, _, _, _] if *count == timesteps.len() as i64 => {
-                let maps = maps.f_to_kind(Kind::Float)?;
-                Ok(Self { timesteps, maps, range, seen: None, replayed: None, current: None })
+                let maps = maps.f_to_kind(Kind::Float)?.into();
+                Ok(Self { timesteps, maps, range, seen: None })
             }
             got => {
                 let expected = format!("[{}, n, h, w], a map for every timestep", timesteps.len());
@@ -108,11 +108,11 @@ impl Recorded {
         let named = [
             ("timesteps", Tensor::f_from_slice(&self.timesteps)?),
             ("range", Tensor::f_from_slice(&[self.range])?),
-            ("maps", self.maps.shallow_clone()),
+            ("maps", self.maps.get()),
         ];
         let seen = self.seen.iter().flat_map(|Seen { first, last, found, spared }| {
             let named = [("first", first), ("last", last), ("found", found), ("spared", spared)];
-            named.map(|(name, tensor)| (name, tensor.shallow_clone()))
+            named.map(|(name, tensor)| (name, tensor.get()))
         });
         let tensors: Tensors = named.into_iter().chain(seen).map(|(name, tensor)| (name.to_owned(), tensor)).collect();
         write_safetensors(&tensors, path)
@@ -133,7 +133,9 @@ impl Recorded {
         let maps = Self::new(timesteps, take("maps")?, range.first().copied().unwrap_or(1.0))?;
         let (first, last, found, spared) = (take("first"), take("last"), take("found"), take("spared"));
         let seen = match (first, last, found, spared) {
-            (Ok(first), Ok(last), Ok(found), Ok(spared)) => Some(Seen { first, last, found, spared }),
+            (Ok(first), Ok(last), Ok(found), Ok(spared)) => {
+                Some(Seen { first: first.into(), last: last.into(), found: found.into(), spared: spared.into() })
+            }
             _ => None,
         };
         Ok(Self { seen, ..maps })
@@ -141,29 +143,8 @@ impl Recorded {
 }
 
 impl Guidance for Recorded {
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        let (_, n, h, w) = self.maps.size4()?;
-        if n != 1 && n != setup.images {
-            let expected =
-                format!("[timesteps, 1 or {}, h, w], one map for all images or for each image", setup.images);
-            return Err(Error::Shape { what: "recorded maps", got: self.maps.size(), expected });
-        }
-        let Grid { h: to_h, w: to_w } = setup.grid;
-        let maps = match (h, w) == (to_h, to_w) {
-            true => self.maps.shallow_clone(),
-            false => self.maps.f_upsample_bilinear2d([to_h, to_w], false, None, None)?,
-        };
-        self.replayed = Some(maps.f_to_device(setup.device)?.f_expand([-1, setup.images, to_h, to_w], false)?);
-        self.current = None;
-        Ok(())
-    }
-
-    fn plan(&mut self, step: &Step, _: &mut Plan) -> Result<()> {
-        let here = |timestep: &f64| (timestep - step.timestep).abs() < 1e-6;
-        if step.eval == 0 {
-            self.current = self.timesteps.iter().position(here).map(|position| position as i64);
-        }
-        Ok(())
+    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        Ok(self.find(setup)?)
     }
 
     fn recipe(&self) -> Result<Recipe> {
@@ -176,9 +157,38 @@ impl Guidance for Recorded {
 }
 
 impl Saliency for Recorded {
+    fn find(&self, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>> {
+        let maps = self.maps.get();
+        let (_, n, h, w) = maps.size4()?;
+        if n != 1 && n != setup.images {
+            let expected =
+                format!("[timesteps, 1 or {}, h, w], one map for all images or for each image", setup.images);
+            return Err(Error::Shape { what: "recorded maps", got: maps.size(), expected });
+        }
+        let Grid { h: to_h, w: to_w } = setup.grid;
+        let maps = match (h, w) == (to_h, to_w) {
+            true => maps,
+            false => maps.f_upsample_bilinear2d([to_h, to_w], false, None, None)?,
+        };
+        let maps = maps.f_to_device(setup.device)?.f_expand([-1, setup.images, to_h, to_w], false)?;
+        Ok(Box::new(Replay { timesteps: self.timesteps.clone(), maps, range: self.range, current: None }))
+    }
+}
+
+impl GuidanceRun for Replay {
+    fn plan(&mut self, step: &Step, _: &mut Plan) -> Result<()> {
+        let here = |timestep: &f64| (timestep - step.timestep).abs() < 1e-6;
+        if step.eval == 0 {
+            self.current = self.timesteps.iter().position(here).map(|position| position as i64);
+        }
+        Ok(())
+    }
+}
+
+impl SaliencyRun for Replay {
     fn map(&self) -> Result<Option<Tensor>> {
-        let (Some(step), Some(maps)) = (self.current, &self.replayed) else { return Ok(None) };
-        Ok(Some(maps.f_select(0, step)?.f_unsqueeze(1)?))
+        let Some(step) = self.current else { return Ok(None) };
+        Ok(Some(self.maps.f_select(0, step)?.f_unsqueeze(1)?))
     }
 
     fn range(&self) -> f64 {

@@ -6,7 +6,7 @@ use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Conditioning, Texts};
 use crate::diffusion::Network;
 use crate::error::Result;
-use crate::guidance::Guidance;
+use crate::guidance::Attached;
 use crate::prompt::Prompt;
 use crate::wording::{LONG_QUOTE, Note, excerpt};
 use tch::Tensor;
@@ -48,21 +48,11 @@ impl Branches {
         Ok(Self { prompt: tokens, all: vec![uncond, cond], notes })
     }
 
-    /// Lets the guidance methods place words of the prompt elsewhere in the context.
-    pub(super) fn place_words(&mut self, guidances: &mut [Box<dyn Guidance + '_>], model: &dyn Network) -> Result<()> {
-        each(guidances, ("prompt", None), |guidance| {
-            if let Some(prompt) = guidance.prompt(&self.prompt, model)? {
-                self.prompt = prompt;
-            }
-            Ok(())
-        })
-    }
-
     /// Lets the guidance methods edit the conditionings, tells each which sizes and which kind of prompt it has, and
     /// makes all contexts equally long.
     pub(super) fn condition(
         self,
-        guidances: &mut [Box<dyn Guidance + '_>],
+        guidances: &mut [Attached<'_>],
         model: &dyn Network,
         start: &Start<'_>,
     ) -> Result<(Vec<BranchInfo>, Vec<Conditioning>)> {

@@ -1,14 +1,23 @@
 //! Calls of every guidance method in turn, and checks of the latents that they return.
 
 use crate::error::{Error, Result, blame};
-use crate::guidance::Guidance;
+use crate::guidance::{Attached, GuidanceRun};
 use tch::Tensor;
 
 /// Calls every guidance method in turn. Errors carry the name of the method, the phase and, if there is one, the step.
 pub(super) fn each(
-    guidances: &mut [Box<dyn Guidance + '_>],
+    guidances: &mut [Attached<'_>],
     (phase, step): (&'static str, Option<usize>),
-    mut call: impl FnMut(&mut dyn Guidance) -> Result<()>,
+    mut call: impl FnMut(&mut dyn GuidanceRun) -> Result<()>,
+) -> Result<()> {
+    every(guidances, (phase, step), |guidance| guidance.run_mut().map_or(Ok(()), &mut call))
+}
+
+/// Calls everything that is attached to a run in turn, as [`each`] does.
+pub(super) fn every(
+    guidances: &mut [Attached<'_>],
+    (phase, step): (&'static str, Option<usize>),
+    mut call: impl FnMut(&mut Attached<'_>) -> Result<()>,
 ) -> Result<()> {
     guidances.iter_mut().try_for_each(|guidance| blame(call(guidance), guidance.name(), phase, step))
 }

@@ -9,7 +9,7 @@ use crate::conditioning::Conditioning;
 use crate::diffusion::solver::Eval;
 use crate::diffusion::{Denoised, Denoiser, Input, Noise, Predictions, Schedule};
 use crate::error::{Error, Result};
-use crate::guidance::{Combine, Guidance, Plan};
+use crate::guidance::{Attached, Combine, Plan};
 use crate::step::{Grid, Step};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,7 +20,7 @@ pub(super) struct Evaluation<'r, 'g> {
     pub(super) step: Step,
     pub(super) schedule: &'r Schedule,
     pub(super) combine: &'r mut dyn Combine,
-    pub(super) guidances: &'r mut Vec<Box<dyn Guidance + 'g>>,
+    pub(super) guidances: &'r mut Vec<Attached<'g>>,
     pub(super) batching: Batching,
     pub(super) cancel: &'r CancelToken,
     pub(super) model: &'r dyn Denoiser,

@@ -33,15 +33,16 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::solver::Solver;
 use crate::diffusion::{Denoiser, Network, Noise, Schedule, rescale_level};
 use crate::error::{Error, Result, is_finite};
-use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
+use crate::guidance::{Attached, Cfg, Combine, Details, Guidance, GuidanceRun, Report, Setup};
 use crate::step::{Grid, Step};
 use crate::wording::{Note, Remedy};
 use branches::{Branches, add_channels};
-use calls::{each, keeps};
+use calls::{each, every, keeps};
 use evaluation::Evaluation;
 use start::{Begun, Kept, MOST_IMAGES};
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
@@ -51,7 +52,7 @@ pub struct Sampler<'g> {
     schedule: Schedule,
     solver: Box<dyn Solver>,
     combine: Box<dyn Combine>,
-    guidances: Vec<Box<dyn Guidance + 'g>>,
+    guidances: Vec<Attached<'g>>,
     batching: Batching,
     cancel: CancelToken,
 }
@@ -87,16 +88,25 @@ impl<'g> Sampler<'g> {
         self
     }
 
-    /// Adds a guidance method: a value, or `&mut value` to read the value after the run.
-    pub fn guide(mut self, guidance: impl Guidance + 'g) -> Self {
-        self.guidances.push(Box::new(guidance));
-        self
+    /// Adds a guidance method.
+    pub fn guide(self, guidance: impl Guidance + 'static) -> Self {
+        self.attached(Attached::method(Arc::new(guidance)))
+    }
+
+    /// Adds a value of your own that guides this run alone, to read it after the run.
+    pub fn attach(self, guidance: &'g mut impl GuidanceRun) -> Self {
+        self.attached(Attached::Lent(guidance))
     }
 
     /// Adds an attention hook that is not part of a guidance method: a value, or `&mut value` to read the value after
     /// the run.
     pub fn hook(self, hook: impl CrossAttentionHook + 'g) -> Self {
-        self.guide(HookOnly(hook))
+        self.attached(Attached::hook(hook))
+    }
+
+    pub(crate) fn attached(mut self, attached: Attached<'g>) -> Self {
+        self.guidances.push(attached);
+        self
     }
 
     /// Sets how branches and images are batched.
@@ -143,7 +153,9 @@ impl<'g> Sampler<'g> {
             return Err(Error::parameter("images", format!("{} with best_of", start.images), expected));
         }
         let all = self.schedule.steps().count();
-        let Some(until) = self.guidances.iter().filter_map(|guidance| guidance.first_pass()).reduce(f64::min) else {
+        let Some(until) =
+            self.guidances.iter().filter_map(|guidance| guidance.settings()?.first_pass()).reduce(f64::min)
+        else {
             if candidates > 1 {
                 let expected = Remedy::ExactColor.after("1 without a guidance method that ranks pictures");
                 return Err(Error::parameter("best_of", candidates, expected));
@@ -170,9 +182,8 @@ impl<'g> Sampler<'g> {
     fn begin<'m>(mut self, model: &'m dyn Network, start: Start<'_>, pass: Pass) -> Result<Run<'g, 'm>> {
         let _no_grad = tch::no_grad_guard();
         let images = start.check()?;
-        each(&mut self.guidances, ("check", None), |guidance| guidance.check())?;
+        every(&mut self.guidances, ("check", None), |guidance| guidance.settings().map_or(Ok(()), |own| own.check()))?;
         let mut branches = Branches::encode(model, &start)?;
-        branches.place_words(&mut self.guidances, model)?;
         self.begin_methods(model, &start, &mut branches, images, pass)?;
         let notes = std::mem::take(&mut branches.notes);
         let (infos, mut conditionings) = branches.condition(&mut self.guidances, model, &start)?;
@@ -222,22 +233,33 @@ impl<'g> Sampler<'g> {
     ) -> Result<()> {
         let all = model.sites();
         let (sites, control_sites) = all.split_at(all.partition_point(|site| site.control.is_none()));
-        each(&mut self.guidances, ("begin", None), |guidance| {
-            guidance.begin(&mut Setup {
-                prompt: &branches.prompt,
-                grid: start.grid,
-                images,
-                device: model.device(),
-                schedule: &self.schedule,
-                sites,
-                control_sites,
-                codec: model,
-                first_pass: pass.index + 1 < pass.count,
-                candidate: pass.candidate.map(|image| image as i64),
-                second_prompt: start.second_prompt,
-                branches: &mut branches.all,
-            })
-        })
+        let replaces = |guidance: &Attached<'_>| guidance.settings().is_some_and(|own| own.replaces_context());
+        for first in [true, false] {
+            every(&mut self.guidances, ("begin", None), |guidance| {
+                if replaces(guidance) != first {
+                    return Ok(());
+                }
+                let mut replaced = None;
+                guidance.begin(&mut Setup {
+                    prompt: &branches.prompt,
+                    grid: start.grid,
+                    images,
+                    device: model.device(),
+                    schedule: &self.schedule,
+                    sites,
+                    control_sites,
+                    codec: model,
+                    first_pass: pass.index + 1 < pass.count,
+                    candidate: pass.candidate.map(|image| image as i64),
+                    second_prompt: start.second_prompt,
+                    branches: &mut branches.all,
+                    replaced: &mut replaced,
+                })?;
+                replaced.into_iter().for_each(|prompt| branches.prompt = prompt);
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -480,26 +502,35 @@ impl Run<'_, '_> {
 
     /// Returns the notes of the run and of its guidance methods. The origin of a method's notes is the method's name.
     pub fn notes(&self) -> Vec<Note> {
-        let guidances = self.sampler.guidances.iter();
-        let told = guidances.flat_map(|g| g.notes().into_iter().map(|note| Note { origin: Some(g.name()), ..note }));
+        let told = self.sampler.guidances.iter().flat_map(Attached::notes);
         self.notes.iter().cloned().chain(told).collect()
     }
 
-    /// Returns the solver and the combination of branches, for another run.
-    pub(crate) fn into_parts(self) -> (Box<dyn Solver>, Box<dyn Combine>) {
-        (self.sampler.solver, self.sampler.combine)
+    /// Ends the run. Returns the solver and the combination of branches, for another run, and the results of the
+    /// guidance methods.
+    pub(crate) fn into_parts(self) -> Result<(Box<dyn Solver>, Box<dyn Combine>, Details)> {
+        let Sampler { solver, combine, guidances, .. } = self.sampler;
+        Ok((solver, combine, Attached::end_all(guidances)?))
+    }
+
+    /// Ends the run, and returns what the guidance methods found.
+    ///
+    /// # Errors
+    /// The errors of [`GuidanceRun::details`].
+    pub fn into_details(self) -> Result<Details> {
+        Attached::end_all(self.sampler.guidances)
     }
 
     /// Returns the reports of the guidance methods.
     pub fn reports(&self) -> Result<Vec<Report>> {
-        let reports = self.sampler.guidances.iter().map(|guidance| guidance.report());
+        let reports = self.sampler.guidances.iter().map(Attached::report);
         reports.filter_map(Result::transpose).collect()
     }
 }
 
 /// Returns the index of the image in a first pass with the highest product of the methods' ratings; the first of equal
 /// ones.
-fn best(guidances: &mut [Box<dyn Guidance + '_>], candidates: usize, codec: &dyn Codec) -> Result<usize> {
+fn best(guidances: &mut [Attached<'_>], candidates: usize, codec: &dyn Codec) -> Result<usize> {
     let _no_grad = tch::no_grad_guard();
     let mut promise = vec![1.0; candidates];
     each(guidances, ("outlook", None), |guidance| {
@@ -523,7 +554,7 @@ mod tests {
     /// A guidance method with fixed ratings of the images.
     struct Rates(Vec<f64>);
 
-    impl Guidance for Rates {
+    impl GuidanceRun for Rates {
         fn outlook(&self, _: &dyn Codec) -> Result<Vec<f64>> {
             Ok(self.0.clone())
         }
@@ -534,7 +565,8 @@ mod tests {
         let model = ToyModel::new(1)?;
         let nan = f64::NAN;
         for (ratings, image) in [([nan, 0.2, 0.9], 2), ([0.3, nan, 0.1], 0), ([0.5, 0.5, nan], 0), ([nan; 3], 0)] {
-            let mut methods: Vec<Box<dyn Guidance>> = vec![Box::new(Rates(ratings.to_vec()))];
+            let mut rates = Rates(ratings.to_vec());
+            let mut methods = vec![Attached::Lent(&mut rates)];
             assert_eq!(best(&mut methods, 3, &model)?, image, "{ratings:?}");
         }
         Ok(())

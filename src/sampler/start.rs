@@ -43,8 +43,8 @@ pub struct Start<'a> {
     /// Number of images, 1..=1024.
     pub images: usize,
     /// Number of first passes, 1..=1024, each over the noise of another image. The run finishes the pass with the best
-    /// rating ([`Guidance::outlook`](crate::guidance::Guidance::outlook)). More than 1 requires one image, a method
-    /// that wants a first pass, and noise with a seed for each image.
+    /// rating ([`GuidanceRun::outlook`](crate::guidance::GuidanceRun::outlook)). More than 1 requires one image, a
+    /// method that wants a first pass, and noise with a seed for each image.
     pub best_of: usize,
     /// Noise of the run, and of the first latent.
     pub noise: Noise,

@@ -7,12 +7,15 @@ use impasto::attention::{
 };
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, TrainingSchedule};
-use impasto::guidance::Guidance;
+use impasto::guidance::{Guidance, GuidanceRun, Setup};
 use impasto::methods::PaintWithWords;
+use impasto::methods::paint_with_words::PaintReport;
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step, Texts};
+use impasto::wording::Note;
+use impasto::{Branch, BranchInfo, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step, Texts};
 use serde_json::Value;
+use std::any::Any;
 use tch::{Device, Kind, Tensor};
 
 pub fn golden() -> Value {
@@ -67,15 +70,13 @@ impl AttentionOnly {
         Self { sites: (0..4).map(site).collect() }
     }
 
-    /// Begins a run of two images with guidance methods, and takes no step.
-    pub fn begin(&self, prompt: &str, grid: Grid, guidances: Vec<&mut dyn Guidance>) -> Result<()> {
-        self.begin_at(Start { images: 2, ..Start::new(prompt, grid, Noise::seeded(1)) }, guidances)
+    /// Begins a run of two images, and takes no step.
+    pub fn begin(&self, prompt: &str, grid: Grid, sampler: Sampler<'_>) -> Result<()> {
+        self.begin_at(Start { images: 2, ..Start::new(prompt, grid, Noise::seeded(1)) }, sampler)
     }
 
-    /// Begins a run with guidance methods from any start, and takes no step.
-    pub fn begin_at(&self, start: Start<'_>, guidances: Vec<&mut dyn Guidance>) -> Result<()> {
-        let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras)?;
-        let sampler = guidances.into_iter().fold(Sampler::new(schedule, Euler), |sampler, g| sampler.guide(g));
+    /// Begins a run from any start, and takes no step.
+    pub fn begin_at(&self, start: Start<'_>, sampler: Sampler<'_>) -> Result<()> {
         sampler.start(self, start).map(drop)
     }
 }
@@ -114,6 +115,68 @@ impl Codec for AttentionOnly {
     }
 }
 
+/// A sampler of four steps, for [`AttentionOnly::begin`].
+pub fn four_steps<'g>() -> Sampler<'g> {
+    Sampler::new(
+        Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).expect("steps in range"),
+        Euler,
+    )
+}
+
+/// Paint with Words that is lent to a run, so that a test can call the hook of the run's state and read its report.
+pub struct Painter {
+    settings: PaintWithWords,
+    state: Option<Box<dyn GuidanceRun>>,
+}
+
+impl Painter {
+    pub fn new(settings: PaintWithWords) -> Self {
+        Self { settings, state: None }
+    }
+
+    /// The attention hook of the run that began last.
+    pub fn hook(&mut self) -> &mut dyn CrossAttentionHook {
+        self.hooks().pop().expect("paint has a hook")
+    }
+
+    /// The report of the run that began last.
+    pub fn details(&self) -> Result<PaintReport> {
+        let found = self.state().details()?.into_iter().find_map(|one| (one as Box<dyn Any>).downcast().ok());
+        Ok(*found.expect("paint reports its areas"))
+    }
+
+    fn state(&self) -> &dyn GuidanceRun {
+        self.state.as_deref().expect("a run has begun")
+    }
+
+    fn state_mut(&mut self) -> &mut dyn GuidanceRun {
+        self.state.as_deref_mut().expect("a run has begun")
+    }
+}
+
+impl GuidanceRun for Painter {
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        self.settings.check()?;
+        self.state = Some(self.settings.begin(setup, None)?);
+        Ok(())
+    }
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+        self.state_mut().condition(branch, conditioning, codec)
+    }
+    fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
+        self.state_mut().noise(noise)
+    }
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        self.state_mut().hooks()
+    }
+    fn notes(&self) -> Vec<Note> {
+        self.state().notes()
+    }
+    fn name(&self) -> &'static str {
+        self.settings.name()
+    }
+}
+
 /// A hook that reads the biased scores, so that attention takes the explicit kernel.
 #[derive(Default)]
 pub struct Reader(pub Option<Tensor>);
@@ -147,22 +210,17 @@ pub fn attend(
 }
 
 /// Returns the weights w at a site, [cells, tokens]: the values that a flat weight function adds to scores of 0.
-pub fn weights(paint: &mut PaintWithWords, grid: Grid, site: usize, branch: Branch) -> Result<Tensor> {
+pub fn weights(paint: &mut Painter, grid: Grid, site: usize, branch: Branch) -> Result<Tensor> {
     Ok(each_weights(paint, grid, site, branch, 1)?.select(0, 0))
 }
 
 /// Returns the weights w at a site for each of the first images, [images, cells, tokens].
-pub fn each_weights(
-    paint: &mut PaintWithWords,
-    grid: Grid,
-    site: usize,
-    branch: Branch,
-    images: i64,
-) -> Result<Tensor> {
+pub fn each_weights(paint: &mut Painter, grid: Grid, site: usize, branch: Branch, images: i64) -> Result<Tensor> {
     let cells = grid.halved(site as u32).cells();
     let zeros = |n| Tensor::zeros([images, 2, n, 4], (Kind::Float, Device::Cpu));
     let mut reader = Reader::default();
-    let hooks: Vec<&mut dyn CrossAttentionHook> = vec![paint, &mut reader];
+    let mut hooks = paint.hooks();
+    hooks.push(&mut reader);
     let _ = attend(hooks, (site, grid, branch), 1.0, [&zeros(cells), &zeros(TOKENS), &zeros(TOKENS)])?;
     Ok(reader.0.expect("it was called").select(1, 0))
 }

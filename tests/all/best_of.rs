@@ -2,8 +2,9 @@
 
 use impasto::Codec;
 use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
-use impasto::guidance::Guidance;
+use impasto::guidance::{Guidance, GuidanceRun, Setup};
 use impasto::methods::ColorForce;
+use impasto::methods::color_force::{ColorReport, ForceRun};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Grid, Pipeline, Result, Rgb};
@@ -12,12 +13,19 @@ const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 const GOLD: Rgb = Rgb(255, 215, 0);
 
 /// A guidance method that asks for a first pass and gives each candidate a fixed score.
+#[derive(Clone)]
 struct Told(Vec<f64>);
 
 impl Guidance for Told {
     fn first_pass(&self) -> Option<f64> {
         Some(500.0)
     }
+    fn begin(&self, _: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl GuidanceRun for Told {
     fn outlook(&self, _: &dyn Codec) -> Result<Vec<f64>> {
         Ok(self.0.clone())
     }
@@ -25,7 +33,7 @@ impl Guidance for Told {
 
 #[test]
 fn the_best_candidate_is_finished() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let alone = pipeline.request(PROMPT).seed(9).steps(4).run()?;
     let mut noisy =
         pipeline.request(PROMPT).tune(|config| config.noise = Some(Noise::seeds(&[7, 8, 9, 10]))).steps(4).best_of(4);
@@ -44,7 +52,7 @@ fn the_best_candidate_is_finished() -> Result<()> {
 
 #[test]
 fn variations_are_those_of_the_chosen_seed() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let found = pipeline.request(PROMPT).seed(7).steps(4).variation(70, 0.3).best_of(2).guide(Told(vec![0.0, 1.0]));
     let found = found.run()?;
     let alone = pipeline.request(PROMPT).seed(8).steps(4).variation(71, 0.3).run()?;
@@ -55,20 +63,20 @@ fn variations_are_those_of_the_chosen_seed() -> Result<()> {
 
 #[test]
 fn best_of_exact_force_repeats_by_its_seed() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut force = ColorForce::exact("hair bow", GOLD);
-    let found = pipeline.request(PROMPT).seed(100).steps(12).best_of(3).guide(&mut force).run()?;
+    let pipeline = Pipeline::builder().build()?;
+    let force = ColorForce::exact("hair bow", GOLD);
+    let found = pipeline.request(PROMPT).seed(100).steps(12).best_of(3).guide(force.clone()).run()?;
     let seed = found.seed.expect("no noise was given");
     assert!((100..103).contains(&seed), "{seed}");
-    let told = force.details()?;
+    let told = found.details::<ColorReport>("hair bow")?;
     assert_eq!(told.competitions.iter().map(|one| one.image).collect::<Vec<_>>(), [0]);
-    assert_eq!(force.masks()?.size4()?.1, 1);
+    assert_eq!(found.details::<ForceRun>("hair bow")?.masks()?.size4()?.1, 1);
 
-    let mut again = ColorForce::exact("hair bow", GOLD);
-    let repeated = pipeline.request(PROMPT).seed(seed).steps(12).guide(&mut again).run()?;
+    let repeated = pipeline.request(PROMPT).seed(seed).steps(12).guide(force).run()?;
     let apart = (&found.latents - &repeated.latents).abs().max().double_value(&[]);
     assert!(apart < 0.02, "the same picture, except for rounding in a batch: {apart}");
-    assert_eq!(told.competitions[0].rivals, again.details()?.competitions[0].rivals);
+    let again = repeated.details::<ColorReport>("hair bow")?;
+    assert_eq!(told.competitions[0].rivals, again.competitions[0].rivals);
     Ok(())
 }
 

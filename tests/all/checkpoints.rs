@@ -410,7 +410,7 @@ fn single_file_runs_and_pruned_file_takes_other_vae() -> Result<()> {
     drop(tensors.insert("v_pred".into(), Tensor::zeros([0], (Kind::Float, Device::Cpu))));
     let path = folder.path().join("whole.safetensors");
     write(&path, &tensors);
-    let mut pipeline = Pipeline::builder().source(Source::file(&path)).build()?;
+    let pipeline = Pipeline::builder().source(Source::file(&path)).build()?;
     for (part, tensors) in &parts {
         let loaded = pipeline.model().tensors(part)?.expect(part);
         assert_eq!(loaded.len(), tensors.len(), "{part}");
@@ -475,7 +475,7 @@ fn lora_changes_a_copy_and_shares_other_weights() -> Result<()> {
     assert_eq!(text(&inked)?, text(&model)?);
     let message = Model::load(&Source::file(&path)).map(drop).expect_err("a LoRA").to_string();
     assert!(message.contains("Model::with_lora"), "{message}");
-    let picture = |mut pipeline: Pipeline| -> Result<Tensor> {
+    let picture = |pipeline: Pipeline| -> Result<Tensor> {
         Ok(pipeline.request("1girl, eyes").seed(1).steps(2).run()?.latents.shallow_clone())
     };
     assert_ne!(picture(Pipeline::new(inked))?, picture(Pipeline::builder().build()?)?);
@@ -635,7 +635,7 @@ fn cpu_refuses_f16_and_computes_in_bf16_when_asked() -> Result<()> {
     assert!(message.contains("vae_precision is f16 on cpu; expected f32 or bf16"), "{message}");
     let plain = Model::load(&Source::embedded())?; // the embedded files are f16
     assert!(plain.tensors("unet")?.expect("a UNet").values().all(|x| x.kind() == Kind::Float));
-    let mut pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
+    let pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
     assert!(pipeline.model().tensors("unet")?.expect("a UNet").values().all(|x| x.kind() == Kind::BFloat16));
     let output = pipeline.request("a red boat").seed(7).steps(2).run()?;
     assert_eq!(output.image(0)?.size().width, 256);
@@ -676,7 +676,7 @@ fn nan_weights_are_noted_and_make_no_picture() -> Result<()> {
     tensors.insert(name.into(), Tensor::full([3], f64::NAN, (Kind::Float, Device::Cpu)));
     let path = folder.path().join("broken.safetensors");
     write(&path, &tensors);
-    let mut pipeline = Pipeline::builder().source(Source::file(&path)).build()?;
+    let pipeline = Pipeline::builder().source(Source::file(&path)).build()?;
     let notes = pipeline.model().notes();
     let told = "broken.safetensors: NaNs or infinities in decoder.conv_out.bias";
     assert!(notes.iter().any(|note| note.text.contains(told)), "{notes:?}");
@@ -715,8 +715,8 @@ fn guidance_embedding_reads_scale_and_no_negative() -> Result<()> {
     let project = Tensor::arange(width * 16, (Kind::Float, Device::Cpu)).sin().reshape([width, 16]).to_kind(Kind::Half);
     drop(tensors.insert("time_embedding.cond_proj.weight".into(), project));
     write(&weights, &tensors);
-    let mut pipeline = Pipeline::builder().source(Source::dir(folder.path())).build()?;
-    let mut run = |scale: f64, negative: &str| -> Result<Tensor> {
+    let pipeline = Pipeline::builder().source(Source::dir(folder.path())).build()?;
+    let run = |scale: f64, negative: &str| -> Result<Tensor> {
         let request = pipeline.request("1girl, red hair").negative(negative).guidance_scale(scale).seed(1);
         Ok(request.solver_named("LCM").steps(2).run()?.latents.shallow_clone())
     };

@@ -2,13 +2,14 @@
 
 use impasto::hint::{Canny, LineArt};
 use impasto::mask::Region;
+use impasto::methods::color_force::ColorReport;
 use impasto::methods::colorize::DualCfg;
 use impasto::methods::colorize::{FigureAndGround, Injection, Ink, Manipulation};
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::Area;
 use impasto::methods::{ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, ReferenceColor};
 use impasto::pipeline::Request;
-use impasto::saliency::{Daam, Saliency};
+use impasto::saliency::{Daam, DaamRun, SaliencyRun};
 use impasto::sampler::Batching;
 use impasto::{Pipeline, Raster, Result, Rgb, Source, Window};
 
@@ -17,8 +18,8 @@ const GOLD: Rgb = Rgb(255, 215, 0);
 
 /// A portrait's edges, and a reference of other colors in another pose.
 fn pictures() -> Result<(Raster, Raster)> {
-    let mut painter = Pipeline::builder().build()?;
-    let mut paint = |prompt: &str, seed| -> Result<Raster> {
+    let painter = Pipeline::builder().build()?;
+    let paint = |prompt: &str, seed| -> Result<Raster> {
         Ok(painter.request(prompt).seed(seed).steps(8).run()?.image(0)?.clone())
     };
     let sketch = Canny::default().edges(&paint("1girl, eyes, hair, skin, shirt, background", 20)?)?.raster();
@@ -35,7 +36,7 @@ fn colors((sketch, reference): &(Raster, Raster)) -> Colorize {
 
 #[test]
 fn picture_takes_the_colors_and_keeps_the_lines() -> Result<()> {
-    let (mut pipeline, both) = (colorizer()?, pictures()?);
+    let (pipeline, both) = (colorizer()?, pictures()?);
     assert!(pipeline.model().colorizes() && pipeline.model().notes().is_empty(), "{:?}", pipeline.model().notes());
     let colored = pipeline.request("").seed(3).steps(8).guide(colors(&both)).run()?.image(0)?.clone();
     // The corner is background in both pictures, and the bottom middle is shirt in both.
@@ -63,7 +64,7 @@ fn picture_takes_the_colors_and_keeps_the_lines() -> Result<()> {
 
 #[test]
 fn line_art_of_a_picture_is_colored_too() -> Result<()> {
-    let mut painter = Pipeline::builder().build()?;
+    let painter = Pipeline::builder().build()?;
     let painted =
         painter.request("1girl, eyes, hair, skin, shirt, background").seed(20).steps(8).run()?.image(0)?.clone();
     let lines = LineArt::default().of(&painted)?;
@@ -85,8 +86,8 @@ fn line_art_of_a_picture_is_colored_too() -> Result<()> {
 
 #[test]
 fn batched_image_equals_the_image_alone() -> Result<()> {
-    let (mut pipeline, both) = (colorizer()?, pictures()?);
-    let mut run = |images, seed| -> Result<_> {
+    let (pipeline, both) = (colorizer()?, pictures()?);
+    let run = |images, seed| -> Result<_> {
         let request = pipeline.request("").seed(seed).steps(3).images(images).combine(DualCfg::new(2.0, 1.5));
         let injection = Injection { sketch: 0.3, ..Injection::default() };
         let colors = colors(&both).tune(|options| options.injection = Some(injection));
@@ -99,17 +100,16 @@ fn batched_image_equals_the_image_alone() -> Result<()> {
 
 #[test]
 fn prompt_words_name_parts_for_other_methods() -> Result<()> {
-    let (mut pipeline, both) = (colorizer()?, pictures()?);
+    let (pipeline, both) = (colorizer()?, pictures()?);
     let plain = pipeline.request(PARTS).seed(3).steps(10).guide(colors(&both)).run()?.image(0)?.clone();
     assert_eq!(
         plain,
         *pipeline.request("").seed(3).steps(10).guide(colors(&both)).run()?.image(0)?,
         "the prompt alone changes nothing"
     );
-    let (mut force, mut look) = (ColorForce::exact("hair", GOLD), Daam::of("hair"));
-    let output =
-        pipeline.request(PARTS).seed(3).steps(10).guide(colors(&both)).guide(&mut force).guide(&mut look).run()?;
-    let details = force.details()?;
+    let (force, look) = (ColorForce::exact("hair", GOLD), Daam::of("hair"));
+    let output = pipeline.request(PARTS).seed(3).steps(10).guide(colors(&both)).guide(force).guide(look).run()?;
+    let details = output.details::<ColorReport>("hair")?;
     assert!(details.painted[0].delta_e <= 4.0, "{:?}", details.painted);
     // The fringe is hair. The corner and the shirt are not, so they keep their colors.
     let at = |picture: &Raster, x, y| picture.pixel(x, y).unwrap();
@@ -118,7 +118,7 @@ fn prompt_words_name_parts_for_other_methods() -> Result<()> {
         at(forced, 10, 10).delta_e(at(before, 10, 10)) < 8.0
             && at(forced, 128, 250).delta_e(at(before, 128, 250)) < 8.0
     );
-    let heat = look.map()?.expect("a map").squeeze();
+    let heat = output.details::<DaamRun>("hair")?.map()?.expect("a map").squeeze();
     let (h, w) = heat.size2()?;
     assert!(heat.double_value(&[h / 4, w / 2]) > heat.double_value(&[0, 0]), "hair is above the middle");
     let error = pipeline.request(PARTS).steps(3).guide(colors(&both)).guide(ColorForce::exact("hat", GOLD)).run();
@@ -131,8 +131,8 @@ type With<'a> = &'a dyn for<'p> Fn(Request<'p>) -> Request<'p>;
 
 #[test]
 fn every_method_works_beside_the_colorizer() -> Result<()> {
-    let (mut pipeline, both) = (colorizer()?, pictures()?);
-    let mut run = |colors: Colorize, guide: With<'_>| -> Result<Raster> {
+    let (pipeline, both) = (colorizer()?, pictures()?);
+    let run = |colors: Colorize, guide: With<'_>| -> Result<Raster> {
         let request = pipeline.request(PARTS).seed(3).steps(2).guide(colors);
         Ok(guide(request).run()?.image(0)?.clone())
     };
@@ -167,8 +167,8 @@ fn every_method_works_beside_the_colorizer() -> Result<()> {
 
 #[test]
 fn words_change_the_hair_of_the_reference() -> Result<()> {
-    let (mut pipeline, both) = (colorizer()?, pictures()?);
-    let mut run = |manipulations: Vec<Manipulation>| -> Result<_> {
+    let (pipeline, both) = (colorizer()?, pictures()?);
+    let run = |manipulations: Vec<Manipulation>| -> Result<_> {
         pipeline.request("").seed(3).steps(8).guide(colors(&both).manipulate(manipulations)).run()
     };
     let green = Manipulation {
@@ -191,7 +191,7 @@ fn words_change_the_hair_of_the_reference() -> Result<()> {
 
 #[test]
 fn colorizer_errors_name_the_wrong_value() -> Result<()> {
-    let (mut pipeline, both) = (colorizer()?, pictures()?);
+    let (pipeline, both) = (colorizer()?, pictures()?);
     let error = pipeline.request("").steps(2).run().unwrap_err().to_string();
     assert!(error.contains("sketch is missing; expected a sketch, because this model colors sketches"), "{error}");
     let empty = Raster::flat(Rgb(0, 0, 0), (0, 3));
@@ -211,7 +211,7 @@ fn colorizer_errors_name_the_wrong_value() -> Result<()> {
     let names = "hair, ".repeat(300);
     let error = pipeline.request(names).steps(2).guide(colors(&both)).run().unwrap_err().to_string();
     assert!(error.contains("names in the prompt is 300; expected at most 256"), "{error}");
-    let mut painter = Pipeline::builder().build()?;
+    let painter = Pipeline::builder().build()?;
     let error = painter.request("1girl").steps(2).guide(colors(&both)).run().unwrap_err().to_string();
     assert!(error.contains("the sketch encoder") && error.contains("ControlNet"), "{error}");
     Ok(())
@@ -219,7 +219,7 @@ fn colorizer_errors_name_the_wrong_value() -> Result<()> {
 
 #[test]
 fn colorizer_notes_inputs_that_are_not_read() -> Result<()> {
-    let (mut pipeline, both) = (colorizer()?, pictures()?);
+    let (pipeline, both) = (colorizer()?, pictures()?);
     let unread =
         pipeline.request("").negative("hat").steps(2).guide(colors(&both).window(Window::timesteps(0..=0))).run()?;
     for said in ["the negative prompt was not read", "no step of this run reads the reference"] {
@@ -230,7 +230,7 @@ fn colorizer_notes_inputs_that_are_not_read() -> Result<()> {
 
 #[test]
 fn colorizer_takes_pictures_of_any_size() -> Result<()> {
-    let mut pipeline = colorizer()?;
+    let pipeline = colorizer()?;
     for size in [(1, 1), (3, 200), (640, 90)] {
         let (sketch, reference) = (Raster::flat(Rgb(255, 255, 255), size), Raster::flat(GOLD, size));
         let output = pipeline.request("").size((128, 96)).steps(2).guide(Colorize::new(&sketch, &reference)).run()?;

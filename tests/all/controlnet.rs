@@ -4,7 +4,7 @@ use super::closed_form::{shape, summed, tensors, wave};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Tap};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, TrainingSchedule};
-use impasto::guidance::{Guidance, Plan, Setup};
+use impasto::guidance::{GuidanceRun, Plan, Setup};
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::model::{Controlled, Guess};
 use impasto::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, UNet};
@@ -123,7 +123,7 @@ struct Again {
     apart: f64,
 }
 
-impl Guidance for Again {
+impl GuidanceRun for Again {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         let empty = setup.text("")?;
         self.branch = Some(setup.add("again", Branch::Uncond, "again", empty)?);
@@ -149,7 +149,7 @@ fn guess_mode_skips_variations_of_uncond() -> Result<()> {
     let schedule = Schedule::new(model.training_schedule(), 2, Spacing::Leading)?;
     let mut again = Again::default();
     let start = Start::new("a red boat", GRID, Noise::seeded(7));
-    Sampler::new(schedule, Euler).guide(&mut again).start(&guessing, start)?.finish()?;
+    Sampler::new(schedule, Euler).attach(&mut again).start(&guessing, start)?.finish()?;
     assert!(again.branch.is_some() && again.apart < 1e-4, "{}", again.apart);
     Ok(())
 }
@@ -177,9 +177,9 @@ fn each_image_has_its_own_hint_in_any_batching() -> Result<()> {
 
 #[test]
 fn request_resizes_a_controlnet_picture() -> Result<()> {
-    let (mut pipeline, net) = (Pipeline::builder().build()?, net(1, 3)?);
+    let (pipeline, net) = (Pipeline::builder().build()?, net(1, 3)?);
     let picture = Raster::flat(Rgb(255, 0, 0), (30, 40));
-    let mut run = |control: Option<Control>| {
+    let run = |control: Option<Control>| {
         let request = pipeline.request("a red boat").size((48, 64)).steps(2).seed(7);
         Ok::<_, Error>(
             control
@@ -362,20 +362,20 @@ fn drawing() -> Drawing {
 
 #[test]
 fn drawing_is_shown_at_the_size_of_the_picture() -> Result<()> {
-    let (mut pipeline, five, three, drawing) = (Pipeline::builder().build()?, net(1, 5)?, net(1, 3)?, drawing());
+    let (pipeline, five, three, drawing) = (Pipeline::builder().build()?, net(1, 5)?, net(1, 3)?, drawing());
     let packed = drawing.hint((96, 64))?;
-    let run = |pipeline: &mut Pipeline, control: Control| {
+    let run = |pipeline: &Pipeline, control: Control| {
         pipeline.request("a red boat").size((96, 64)).seed(7).steps(2).control(control).run()
     };
-    let shown = run(&mut pipeline, Control::drawing(&five, &drawing))?;
-    let by_hand = run(&mut pipeline, Control::new(&five, &packed))?;
+    let shown = run(&pipeline, Control::drawing(&five, &drawing))?;
+    let by_hand = run(&pipeline, Control::new(&five, &packed))?;
     assert_eq!(shown.image(0)?, by_hand.image(0)?);
     let told = |notes: &[Note]| notes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let notes = told(&shown.notes);
     assert!(notes.contains("the ControlNet's sketch of 96×128 pixels is resized to the picture's 96×64"), "{notes}");
     assert!(notes.contains("layer of strokes of 64×64"), "{notes}");
     assert!(!told(&by_hand.notes).contains("resized to"));
-    let error = run(&mut pipeline, Control::drawing(&three, &drawing)).expect_err("three channels").to_string();
+    let error = run(&pipeline, Control::drawing(&three, &drawing)).expect_err("three channels").to_string();
     assert!(
         error.contains("conditioning_channels is 3") && error.contains("expected 5, for lines and strokes of color"),
         "{error}"
@@ -385,7 +385,7 @@ fn drawing_is_shown_at_the_size_of_the_picture() -> Result<()> {
 
 #[test]
 fn run_with_a_hint_is_repeated_from_its_png() -> Result<()> {
-    let (mut pipeline, five, three, drawing) = (Pipeline::builder().build()?, net(1, 5)?, net(2, 3)?, drawing());
+    let (pipeline, five, three, drawing) = (Pipeline::builder().build()?, net(1, 5)?, net(2, 3)?, drawing());
     let sketch = drawing.sketch.raster();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("run.png");
@@ -396,25 +396,24 @@ fn run_with_a_hint_is_repeated_from_its_png() -> Result<()> {
     let hints: Vec<_> = output.reports.iter().filter(|report| report.name == "ControlNet").collect();
     assert!(hints.len() == 2 && hints.iter().all(|report| report.pictures.len() == 1), "{hints:?}");
 
-    let without = Request::from_png(&mut pipeline, &path)?;
+    let without = Request::from_png(&pipeline, &path)?;
     let notes = without.notes()?;
     assert_eq!(notes.iter().filter(|note| note.remedy == Some(Remedy::Net)).count(), 2, "{notes:?}");
     assert!(without.run()?.image(0)? != output.image(0)?);
 
-    let again = Request::from_png(&mut pipeline, &path)?.net(&five)?.net(&three)?;
+    let again = Request::from_png(&pipeline, &path)?.net(&five)?.net(&three)?;
     assert!(again.notes()?.iter().all(|note| note.remedy != Some(Remedy::Net)));
     let repeated = again.run()?;
     assert!(repeated.image(0)? == output.image(0)?, "the repeated picture is another one");
     assert_eq!(repeated.recipe().controls, output.recipe().controls);
-    let error =
-        Request::from_png(&mut pipeline, &path)?.net(&five)?.net(&three)?.net(&three).expect_err("no hint is left");
+    let error = Request::from_png(&pipeline, &path)?.net(&five)?.net(&three)?.net(&three).expect_err("no hint is left");
     assert!(error.to_string().contains("one network for each hint in the file"), "{error}");
 
     // A hint that is a tensor is not saved in the file; a note says so.
     let packed = drawing.hint((96, 64))?;
     let request = pipeline.request("a red boat").size((96, 64)).steps(2).control(Control::new(&five, &packed));
     request.run()?.save(0, &path)?;
-    let notes = Request::from_png(&mut pipeline, &path)?.notes()?;
+    let notes = Request::from_png(&pipeline, &path)?.notes()?;
     let told =
         |note: &Note| note.text.contains("a ControlNet with scale 1") && note.text.contains("a tensor as its hint");
     assert!(notes.iter().any(told), "{notes:?}");

@@ -5,7 +5,7 @@ use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
 use impasto::nn::{ConfigFile, ControlNet, ControlNetConfig};
-use impasto::saliency::{Daam, Differential};
+use impasto::saliency::{Daam, DaamRun, Differential};
 use impasto::sampler::Batching;
 use impasto::weights::Weights;
 use impasto::{Control, Output, Pipeline, Raster, Result, Rgb, Source, Window};
@@ -35,7 +35,7 @@ fn drawing() -> Result<Drawing> {
 /// A guidance method, with a name if the method changes the picture.
 type Method = (Option<&'static str>, Box<dyn Guidance>);
 
-/// Guidance methods that users combine, freshly made.
+/// Guidance methods that users combine.
 fn methods() -> Result<Vec<Method>> {
     let force = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(5.0).window(Window::WHOLE);
     let left = Region::rect(0.0..0.5, 0.0..1.0);
@@ -53,15 +53,15 @@ fn methods() -> Result<Vec<Method>> {
 
 /// Runs `images` pictures with the given guidance methods, with or without a ControlNet.
 fn run(
-    pipeline: &mut Pipeline,
+    pipeline: &Pipeline,
     control: Option<Control>,
-    methods: &mut [Method],
+    methods: Vec<Method>,
     (images, batching): (usize, Batching),
 ) -> Result<Output> {
     let request = pipeline.request(PROMPT).size((96, 64)).steps(4).seed(7).images(images);
     let request = request.tune(|config| config.batching = batching);
     let request = control.into_iter().fold(request, |request, control| request.control(control));
-    methods.iter_mut().fold(request, |request, (_, method)| request.guide(method)).run()
+    methods.into_iter().fold(request, |request, (_, method)| request.guide(method)).run()
 }
 
 const ONE: (usize, Batching) = (1, Batching::Together);
@@ -72,24 +72,23 @@ fn apart(a: &Tensor, b: &Tensor) -> f64 {
 
 #[test]
 fn reading_changes_no_bit_beside_a_controlnet() -> Result<()> {
-    let (mut pipeline, net, drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
+    let (pipeline, net, drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
     let control = || Some(Control::drawing(&net, &drawing).scale(0.2));
-    let bare = run(&mut pipeline, control(), &mut [], ONE)?;
-    let mut look: Vec<_> = methods()?.into_iter().filter(|(changes, _)| changes.is_none()).collect();
-    let read = run(&mut pipeline, control(), &mut look, ONE)?;
+    let bare = run(&pipeline, control(), Vec::new(), ONE)?;
+    let look: Vec<_> = methods()?.into_iter().filter(|(changes, _)| changes.is_none()).collect();
+    let read = run(&pipeline, control(), look, ONE)?;
     assert_eq!(read.latents, bare.latents);
-    assert_ne!(bare.latents, run(&mut pipeline, None, &mut [], ONE)?.latents);
+    assert_ne!(bare.latents, run(&pipeline, None, Vec::new(), ONE)?.latents);
     Ok(())
 }
 
 #[test]
 fn daam_reads_only_the_unet_beside_a_controlnet() -> Result<()> {
-    let (mut pipeline, net, drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
-    let mut map = |control: Option<Control>| -> Result<Tensor> {
-        let mut look = Daam::of("eyes");
-        let request = pipeline.request(PROMPT).size((96, 64)).steps(2).seed(7).guide(&mut look);
-        let _ = control.into_iter().fold(request, |request, control| request.control(control)).run()?;
-        Ok(look.heat_map(0)?.values.shallow_clone())
+    let (pipeline, net, drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
+    let map = |control: Option<Control>| -> Result<Tensor> {
+        let request = pipeline.request(PROMPT).size((96, 64)).steps(2).seed(7).guide(Daam::of("eyes"));
+        let output = control.into_iter().fold(request, |request, control| request.control(control)).run()?;
+        Ok(output.details::<DaamRun>("eyes")?.heat_map(0)?.values.shallow_clone())
     };
     let plain = map(None)?;
     // The output of a net hardly counts at scale 1e-6, but the net's own attention would show in the map.
@@ -102,17 +101,17 @@ fn daam_reads_only_the_unet_beside_a_controlnet() -> Result<()> {
 
 #[test]
 fn methods_and_a_controlnet_act_side_by_side() -> Result<()> {
-    let (mut pipeline, net, drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
+    let (pipeline, net, drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
     let control = |scale| Some(Control::drawing(&net, &drawing).scale(scale));
-    let all = run(&mut pipeline, control(0.2), &mut methods()?, ONE)?;
-    assert_eq!(run(&mut pipeline, control(0.2), &mut methods()?, ONE)?.latents, all.latents, "a run repeats");
-    let uncontrolled = run(&mut pipeline, None, &mut methods()?, ONE)?;
+    let all = run(&pipeline, control(0.2), methods()?, ONE)?;
+    assert_eq!(run(&pipeline, control(0.2), methods()?, ONE)?.latents, all.latents, "a run repeats");
+    let uncontrolled = run(&pipeline, None, methods()?, ONE)?;
     assert_ne!(all.latents, uncontrolled.latents);
-    assert_eq!(run(&mut pipeline, control(0.0), &mut methods()?, ONE)?.latents, uncontrolled.latents);
+    assert_eq!(run(&pipeline, control(0.0), methods()?, ONE)?.latents, uncontrolled.latents);
     for left_out in 0..methods()?.len() {
         let mut others = methods()?;
         let (name, _) = others.remove(left_out);
-        let without = run(&mut pipeline, control(0.2), &mut others, ONE)?;
+        let without = run(&pipeline, control(0.2), others, ONE)?;
         assert_eq!(apart(&without.latents, &all.latents) > 1e-3, name.is_some(), "without {name:?}");
     }
     Ok(())
@@ -120,10 +119,10 @@ fn methods_and_a_controlnet_act_side_by_side() -> Result<()> {
 
 #[test]
 fn images_of_a_batch_stay_apart_beside_a_controlnet() -> Result<()> {
-    let (mut pipeline, net, drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
-    let mut latents = |images, batching| -> Result<Tensor> {
+    let (pipeline, net, drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
+    let latents = |images, batching| -> Result<Tensor> {
         let control = Control::drawing(&net, &drawing).scale(0.2);
-        Ok(run(&mut pipeline, Some(control), &mut methods()?, (images, batching))?.latents.shallow_clone())
+        Ok(run(&pipeline, Some(control), methods()?, (images, batching))?.latents.shallow_clone())
     };
     let (single, alone) = (latents(1, Batching::OneByOne)?, latents(2, Batching::OneByOne)?);
     assert_eq!(alone.narrow(0, 0, 1), single);
@@ -134,11 +133,11 @@ fn images_of_a_batch_stay_apart_beside_a_controlnet() -> Result<()> {
 
 #[test]
 fn straight_alpha_changes_soft_strokes_and_repeats() -> Result<()> {
-    let (mut pipeline, net, mut drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
-    let mut picture = |drawing: &Drawing, straight| -> Result<Output> {
+    let (pipeline, net, mut drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
+    let picture = |drawing: &Drawing, straight| -> Result<Output> {
         let control = Control::drawing(&net, drawing);
         let control = if straight { control.straight_alpha() } else { control };
-        run(&mut pipeline, Some(control), &mut [], ONE)
+        run(&pipeline, Some(control), Vec::new(), ONE)
     };
     let hard = [false, true].map(|straight| picture(&drawing, straight).map(|output| output.latents.shallow_clone()));
     let [multiplied, straight] = hard;
@@ -149,17 +148,17 @@ fn straight_alpha_changes_soft_strokes_and_repeats() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("straight.png");
     straight.save(0, &path)?;
-    let again = impasto::pipeline::Request::from_png(&mut pipeline, &path)?.net(&net)?.run()?;
+    let again = impasto::pipeline::Request::from_png(&pipeline, &path)?.net(&net)?.run()?;
     assert_eq!(again.latents, straight.latents);
     Ok(())
 }
 
 #[test]
 fn nets_own_settings_are_used_unless_others_are_given() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let net = pipeline.model().controlnet(&Source::embedded())?;
     let drawing = drawing()?;
-    let mut told = |control: Control<'_>| -> Result<Value> {
+    let told = |control: Control<'_>| -> Result<Value> {
         let output = pipeline.request("1girl").seed(1).steps(1).size((64, 64)).control(control).run()?;
         let report = output.reports.into_iter().find(|report| report.name == "ControlNet").expect("a report");
         Ok(json!([report.data["scale"], report.data["guess"]]))

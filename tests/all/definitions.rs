@@ -2,16 +2,16 @@
 //!
 //! Scripts made the figures in double precision and wrote the JSON files in `tests/golden/specs/`.
 
+use crate::package_daam::{KeyFilter, PackageDaam};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, SiteKind, Tap};
-use impasto::compat::{KeyFilter, PackageDaam};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, SpacingOptions, TrainingSchedule};
-use impasto::guidance::Guidance;
+use impasto::guidance::Details;
 use impasto::mask::Region;
 use impasto::methods::ColorForce;
-use impasto::methods::color_force::{ForceTarget, GoldMode, MaskEdge, StepVariance};
+use impasto::methods::color_force::{ColorReport, ForceRun, ForceTarget, GoldMode, MaskEdge, StepVariance};
 use impasto::prompt::Piece;
-use impasto::saliency::{Daam, Normalize};
+use impasto::saliency::{Daam, DaamRun, Normalize, WordMapsRun};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::text::{Long, Tokenizer};
@@ -135,20 +135,25 @@ macro_rules! codec_of_the_toy {
 
 codec_of_the_toy!(Sites, Linear);
 
-fn attended(guidance: &mut dyn Guidance) -> Result<()> {
-    let model = Sites::new()?;
+/// A sampler of two steps, with the golden case's probabilities.
+fn sampler<'g>() -> Result<Sampler<'g>> {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Leading)?;
-    let mut formula = Formula { tokens: TOKENS };
-    let sampler = Sampler::new(schedule, Euler).hook(&mut formula).guide(guidance);
-    let _ = sampler.start(&model, Start::new("one two three", Grid::new(8, 8), Noise::shared(1)))?.finish()?;
-    Ok(())
+    Ok(Sampler::new(schedule, Euler).hook(Formula { tokens: TOKENS }))
+}
+
+/// The findings of a run's guidance methods.
+fn attended(sampler: Sampler<'_>) -> Result<Details> {
+    let model = Sites::new()?;
+    let mut run = sampler.start(&model, Start::new("one two three", Grid::new(8, 8), Noise::shared(1)))?;
+    let _ = run.finish()?;
+    run.into_details()
 }
 
 #[test]
 fn package_daam_equals_the_daam_package() -> Result<()> {
     let golden = golden("daam");
     let mut package = PackageDaam::new(64);
-    attended(&mut package)?;
+    let _ = attended(sampler()?.attach(&mut package))?;
     assert_eq!(package.keys().count() as u64, golden["keys"].as_u64().expect("a count"));
     close(&package.heat_maps(&KeyFilter::default())?, &golden["reference_map"], 2e-6);
     close(&package.normalized()?, &golden["normalized"], 5e-6);
@@ -167,9 +172,9 @@ fn daam_differs_from_the_package_only_by_clamping() -> Result<()> {
     let golden = golden("daam");
     // The model has three layers. The package leaves out the layer of a single cell, so this comparison leaves it out
     // too.
-    let mut look = Daam::of("one two").sites(|site| site.halvings < 3);
-    attended(&mut look)?;
-    let ours = look.heat_map(0)?.values.shallow_clone();
+    let look = Daam::of("one two").sites(|site| site.halvings < 3);
+    let found = attended(sampler()?.guide(look))?;
+    let ours = found.get::<DaamRun>("one two")?.heat_map(0)?.values.shallow_clone();
     // The package sums over two steps and averages over 5 heads. The crate averages over steps too.
     let apart = (ours * 2.0).to_kind(Kind::Double) - Tensor::from_slice(&numbers(&golden["word_1_2"])).reshape([8, 8]);
     let bound = golden["running_sum_clamped_vs_reference_max_abs"].as_f64().expect("a bound");
@@ -180,8 +185,9 @@ fn daam_differs_from_the_package_only_by_clamping() -> Result<()> {
 
 #[test]
 fn head_maps_average_to_the_map() -> Result<()> {
-    let mut look = Daam::of("one two").sites(|site| site.halvings < 3).tune(|options| options.per_head = true);
-    attended(&mut look)?;
+    let look = Daam::of("one two").sites(|site| site.halvings < 3).tune(|options| options.per_head = true);
+    let found = attended(sampler()?.guide(look))?;
+    let look = found.get::<DaamRun>("one two")?;
     let whole = look.heat_map(0)?.values.shallow_clone();
     let heads = look.head_maps()?;
     assert_eq!(heads.iter().map(|head| head.maps.size()).collect::<Vec<_>>(), [[1, 2, 4, 4], [1, 3, 8, 8]]);
@@ -189,20 +195,20 @@ fn head_maps_average_to_the_map() -> Result<()> {
         heads.iter().map(|head| head.maps.upsample_bicubic2d([8, 8], false, None, None).squeeze_dim(0)).collect();
     let mean = Tensor::cat(&resized, 0).mean_dim([0i64].as_slice(), false, Kind::Float).clamp_min(0.0);
     assert!((mean - whole).abs().max().double_value(&[]) < 1e-6);
-    assert!(Daam::of("one").head_maps().is_err());
+    let without = attended(sampler()?.guide(Daam::of("one")))?;
+    assert!(without.get::<DaamRun>("one")?.head_maps().is_err());
     Ok(())
 }
 
 #[test]
 fn maps_of_all_words_equal_single_word_maps() -> Result<()> {
-    let mut words = Daam::words();
-    attended(&mut words)?;
+    let found = attended(sampler()?.guide(Daam::words()))?;
+    let words = found.get::<WordMapsRun>("Daam::words")?;
     let maps = words.heat_maps(0)?;
     assert_eq!(maps.iter().map(|map| map.label.as_str()).collect::<Vec<_>>(), ["one", "two", "three"]);
     for map in &maps {
-        let mut alone = Daam::of(&map.label);
-        attended(&mut alone)?;
-        let apart = (alone.heat_map(0)?.values - &map.values).abs().max().double_value(&[]);
+        let alone = attended(sampler()?.guide(Daam::of(&map.label)))?;
+        let apart = (alone.get::<DaamRun>(&map.label)?.heat_map(0)?.values - &map.values).abs().max().double_value(&[]);
         assert!(apart < 1e-6, "{}: {apart:e}", map.label);
         assert_eq!(words.heat_map(&map.label.to_uppercase(), 0)?.values, map.values);
     }
@@ -216,12 +222,14 @@ fn maps_of_all_words_equal_single_word_maps() -> Result<()> {
 fn odd_and_non_square_grids_keep_their_shape_and_mass() -> Result<()> {
     // Queries of zeros attend to all tokens equally. Maps of 33 × 17, 17 × 9 and 9 × 5 cells must stay so when resized.
     for grid in [Grid::new(8, 8), Grid::new(6, 8), Grid::new(65, 33)] {
-        let (model, mut look) = (Sites::new()?, Daam::of("one two"));
+        let model = Sites::new()?;
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Leading)?;
         let start = Start { images: 2, ..Start::new("one two three", grid, Noise::shared(1)) };
-        let _ = Sampler::new(schedule, Euler).guide(&mut look).start(&model, start)?.finish()?;
+        let mut run = Sampler::new(schedule, Euler).guide(Daam::of("one two")).start(&model, start)?;
+        let _ = run.finish()?;
+        let found = run.into_details()?;
         for image in 0..2 {
-            let map = look.heat_map(image)?.values.shallow_clone();
+            let map = found.get::<DaamRun>("one two")?.heat_map(image)?.values.shallow_clone();
             assert_eq!(map.size(), [grid.h, grid.w]);
             let apart = (map - 1.0 / TOKENS as f64).abs().max().double_value(&[]);
             assert!(apart < 1e-6, "{grid:?}: {apart:e}");
@@ -276,8 +284,9 @@ fn masked(map: &Tensor, cutoff: f64, edge: MaskEdge) -> Result<Tensor> {
     let model = ToyModel::new(1)?;
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 1, Spacing::Leading)?;
     let start = Start::new("a", Grid::new(8, 8), Noise::shared(1));
-    let _ = Sampler::new(schedule, Euler).guide(&mut force).start(&model, start)?.finish()?;
-    Ok(force.masks()?.reshape([1, 1, 8, 8]))
+    let mut run = Sampler::new(schedule, Euler).guide(force).start(&model, start)?;
+    let _ = run.finish()?;
+    Ok(run.into_details()?.get::<ForceRun>("drawn")?.masks()?.reshape([1, 1, 8, 8]))
 }
 
 // ---- The force on exactly solvable models ----
@@ -303,7 +312,7 @@ fn everywhere() -> Region {
 }
 
 fn flat(value: f64) -> GoldMode {
-    GoldMode::Latent(Tensor::full([1, 4, 1, 1], value, (Kind::Float, Device::Cpu)))
+    GoldMode::Latent(Tensor::full([1, 4, 1, 1], value, (Kind::Float, Device::Cpu)).into())
 }
 
 /// Returns the fraction of the distance to the target by which a force moves the result in one run.
@@ -385,8 +394,8 @@ fn step_variance_choices_equal_the_figures() -> Result<()> {
     let choices: [(&str, Make); 4] = [
         ("noise_level", || StepVariance::NoiseLevel),
         ("next_level", || StepVariance::NextLevel),
-        ("sampling", || StepVariance::Custom(Box::new(ancestral))),
-        ("noise_level", || StepVariance::Custom(Box::new(|step| step.from * step.from))),
+        ("sampling", || StepVariance::custom(ancestral)),
+        ("noise_level", || StepVariance::custom(|step| step.from * step.from)),
     ];
     for (name, variance) in choices {
         for (color_var, want) in numbers(&golden["c"]).into_iter().zip(numbers(&golden[name])) {
@@ -402,7 +411,7 @@ fn step_variance_choices_equal_the_figures() -> Result<()> {
     }
     let broken = || {
         ColorForce::published("all", Rgb(0, 0, 0))
-            .tune(|options| options.step_variance = StepVariance::Custom(Box::new(|_| f64::NAN)))
+            .tune(|options| options.step_variance = StepVariance::custom(|_| f64::NAN))
     };
     let error = fraction(1.0, &broken, &|| Box::new(Euler), 28).expect_err("not a variance").to_string();
     assert!(error.contains("step_variance is NaN"), "{error}");
@@ -444,24 +453,24 @@ fn small_variance_leaves_too_little_noise() -> Result<()> {
 #[test]
 fn force_window_includes_its_end_timesteps() -> Result<()> {
     let forced = |force: ColorForce, steps: usize| -> Result<Vec<f64>> {
-        let mut force = force.saliency(everywhere());
+        let force = force.saliency(everywhere());
         let model = Linear { prior: 1.0, toy: ToyModel::new(1)? };
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading)?;
-        let sampler = Sampler::new(schedule, Euler).guide(&mut force);
-        let _ = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?.finish()?;
-        Ok(force.details()?.steps.iter().map(|step| step.timestep).collect())
+        let sampler = Sampler::new(schedule, Euler).guide(force);
+        let mut run = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?;
+        let _ = run.finish()?;
+        Ok(run.into_details()?.get::<ColorReport>("all")?.steps.iter().map(|step| step.timestep).collect())
     };
     let force = || ColorForce::published("all", Rgb(9, 9, 9));
     assert_eq!(forced(force(), 28)?.first(), Some(&666.0)); // 701 is in the noise schedule, but outside of the window
     assert_eq!(forced(force(), 50)?.first(), Some(&681.0));
     assert_eq!(forced(force().window(Window::timesteps(0.0..=701.0)), 28)?.first(), Some(&701.0));
     assert_eq!(forced(force().window(Window::timesteps(666.0..=666.0)), 28)?, [666.0]);
-    let mut never = force().window(Window::timesteps(2.0..=3.0));
+    let never = force().window(Window::timesteps(2.0..=3.0));
     assert!(forced(force().window(Window::timesteps(2.0..=3.0)), 28)?.is_empty());
-    never = never.saliency(everywhere());
     let model = Linear { prior: 1.0, toy: ToyModel::new(1)? };
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 28, Spacing::Leading)?;
-    let sampler = Sampler::new(schedule, Euler).guide(&mut never);
+    let sampler = Sampler::new(schedule, Euler).guide(never.saliency(everywhere()));
     let run = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?;
     assert!(run.notes().iter().any(|note| note.text.contains("nothing was forced")), "{:?}", run.notes());
     Ok(())
@@ -554,9 +563,9 @@ fn phrases_are_found_through_markup_and_chunks() -> Result<()> {
 
 #[test]
 fn package_daam_refuses_two_chunks() -> Result<()> {
-    let mut pipeline = impasto::Pipeline::builder().build()?;
+    let pipeline = impasto::Pipeline::builder().build()?;
     let mut maps = PackageDaam::new(64);
-    let error = pipeline.request("eyes BREAK hair").size((64, 64)).steps(1).guide(&mut maps).run().map(drop);
+    let error = pipeline.request("eyes BREAK hair").size((64, 64)).steps(1).attach(&mut maps).run().map(drop);
     let error = error.expect_err("two chunks").to_string();
     assert!(error.contains("2 chunks") && error.contains("use Daam"), "{error}");
     Ok(())

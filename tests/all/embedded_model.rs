@@ -2,11 +2,11 @@
 
 use impasto::diffusion::Noise;
 use impasto::mask::Region;
-use impasto::methods::color_force::{ColorWarning, GoldMode, PaintedColor};
+use impasto::methods::color_force::{ColorReport, ColorWarning, ForceRun, GoldMode, PaintedColor};
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile};
 use impasto::pipeline::Builder;
-use impasto::saliency::{Daam, Occurrence};
+use impasto::saliency::{Daam, DaamRun, Occurrence, WordMapsRun};
 use impasto::sampler::CancelToken;
 use impasto::text::{TextOptions, Tokenizer};
 use impasto::weights::Weights;
@@ -22,10 +22,10 @@ const GOLD: Rgb = Rgb(255, 215, 0);
 
 #[test]
 fn undecided_force_is_not_reported_as_met() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut force = ColorForce::exact("masterpiece", GOLD);
-    pipeline.request("1girl, eyes, hair, masterpiece").seed(1).guide(&mut force).run()?;
-    let told = force.details()?;
+    let pipeline = Pipeline::builder().build()?;
+    let force = ColorForce::exact("masterpiece", GOLD);
+    let output = pipeline.request("1girl, eyes, hair, masterpiece").seed(1).guide(force).run()?;
+    let told = output.details::<ColorReport>("masterpiece")?;
     assert!(told.painted[0].undecided.is_some_and(|cells| cells > 1.5), "{:?}", told.painted);
     let undecided = |warning: &ColorWarning| matches!(warning, ColorWarning::Undecided { image: 0, .. });
     assert!(!told.converged && told.warnings.iter().any(undecided), "{:?}", told.warnings);
@@ -34,12 +34,12 @@ fn undecided_force_is_not_reported_as_met() -> Result<()> {
 
 #[test]
 fn force_in_a_region_needs_no_word() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let left = Array2::from_shape_fn((16, 16), |(_, column)| if column < 4 { 1.0 } else { 0.0 });
-    let mut painted = |force: fn(&'static str, Rgb) -> ColorForce| -> Result<(PaintedColor, Vec<Note>)> {
-        let mut force = force("the left edge", Rgb(60, 179, 113)).saliency(Region::new(left.clone()));
-        let output = pipeline.request("a red house, ground, sky").seed(1).guide(&mut force).run()?;
-        Ok((force.details()?.painted[0], output.notes.to_vec()))
+    let painted = |force: fn(&'static str, Rgb) -> ColorForce| -> Result<(PaintedColor, Vec<Note>)> {
+        let force = force("the left edge", Rgb(60, 179, 113)).saliency(Region::new(left.clone()));
+        let output = pipeline.request("a red house, ground, sky").seed(1).guide(force).run()?;
+        Ok((output.details::<ColorReport>("the left edge")?.painted[0], output.notes.to_vec()))
     };
     let (plain, _) = painted(|phrase, color| ColorForce::published(phrase, color).color_var(1e9))?;
     let (forced, notes) = painted(|phrase, color| ColorForce::published(phrase, color).color_var(5.0))?;
@@ -54,7 +54,7 @@ fn force_in_a_region_needs_no_word() -> Result<()> {
 
 #[test]
 fn seed_repeats_and_image_i_has_seed_plus_i() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let one = pipeline.request("a red boat").seed(5).steps(4).run()?;
     let again = pipeline.request("a red boat").seed(5).steps(4).run()?;
     assert_eq!(one.image(0)?, again.image(0)?);
@@ -72,18 +72,18 @@ fn seed_repeats_and_image_i_has_seed_plus_i() -> Result<()> {
 
 #[test]
 fn pictures_need_not_be_square() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut look = Daam::of("boat");
-    let output = pipeline.request("a red boat, blue sky").size((168, 104)).steps(3).seed(1).guide(&mut look).run()?;
+    let pipeline = Pipeline::builder().build()?;
+    let output =
+        pipeline.request("a red boat, blue sky").size((168, 104)).steps(3).seed(1).guide(Daam::of("boat")).run()?;
     assert_eq!(output.image(0)?.size(), Size::new(168, 104));
-    assert_eq!(look.heat_map(0)?.values.size(), [13, 21]);
+    assert_eq!(output.details::<DaamRun>("boat")?.heat_map(0)?.values.size(), [13, 21]);
     Ok(())
 }
 
 #[test]
 fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut fails = |request: fn(impasto::pipeline::Request<'_>) -> impasto::pipeline::Request<'_>, words: &[&str]| {
+    let pipeline = Pipeline::builder().build()?;
+    let fails = |request: fn(impasto::pipeline::Request<'_>) -> impasto::pipeline::Request<'_>, words: &[&str]| {
         let request = request(pipeline.request("1girl, gold eyes").steps(2).seed(1));
         let message = request.run().map(drop).expect_err("bad input").to_string();
         for word in words {
@@ -152,12 +152,13 @@ fn vae_computes_in_the_network_kind_unless_set() -> Result<()> {
 
 #[test]
 fn full_and_constant_gold_decode_to_the_color() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let cells = i64::from(pipeline.model().defaults().width) / 8;
-    let mut gold = |mode| -> Result<(f64, tch::Tensor)> {
-        let mut force = ColorForce::published("eyes", GOLD).tune(|options| options.gold = mode);
-        let _ = pipeline.request(PORTRAIT).seed(1).steps(1).guide(&mut force).run()?;
-        Ok((force.details()?.representable_delta_e, force.gold_latent()?.shallow_clone()))
+    let gold = |mode| -> Result<(f64, tch::Tensor)> {
+        let force = ColorForce::published("eyes", GOLD).tune(|options| options.gold = mode);
+        let output = pipeline.request(PORTRAIT).seed(1).steps(1).guide(force).run()?;
+        let delta_e = output.details::<ColorReport>("eyes")?.representable_delta_e;
+        Ok((delta_e, output.details::<ForceRun>("eyes")?.gold_latent().shallow_clone()))
     };
     for mode in [GoldMode::Full, GoldMode::Constant] {
         let name = format!("{mode:?}");
@@ -166,7 +167,7 @@ fn full_and_constant_gold_decode_to_the_color() -> Result<()> {
         assert_eq!(latent.size(), [1, 4, cells, cells]);
     }
     let half = tch::Tensor::full([1, 4, 1, 1], 0.5, (tch::Kind::Float, tch::Device::Cpu));
-    let (delta_e, latent) = gold(GoldMode::Latent(half))?;
+    let (delta_e, latent) = gold(GoldMode::Latent(half.into()))?;
     assert!(delta_e > 5.0 && latent == latent.full_like(0.5));
     Ok(())
 }
@@ -174,19 +175,19 @@ fn full_and_constant_gold_decode_to_the_color() -> Result<()> {
 #[test]
 fn methods_find_words_at_the_end_of_long_prompts() -> Result<()> {
     let long = format!("1girl, {}gold hair, eyes, shirt", "simple picture, ".repeat(28));
-    let mut pipeline = Pipeline::builder().build()?;
-    let (mut force, mut words, mut daam) = (ColorForce::published("eyes", GOLD), Daam::words(), Daam::of("eyes"));
+    let pipeline = Pipeline::builder().build()?;
+    let force = ColorForce::published("eyes", GOLD);
     let half = Region::new(Array2::from_shape_fn((16, 16), |(_, x)| if x < 8 { 1.0 } else { 0.0 }));
     let paint = PaintWithWords::default().mask(half, "shirt", 1.0);
     // The negative prompt is one chunk, the prompt two.
-    let request = pipeline.request(&long).negative("a car").steps(2).guide(&mut force).guide(&mut words);
-    let output = request.guide(&mut daam).guide(paint).run()?;
+    let request = pipeline.request(&long).negative("a car").steps(2).guide(force).guide(Daam::words());
+    let output = request.guide(Daam::of("eyes")).guide(paint).run()?;
     assert!(output.notes.iter().all(|note| !note.text.contains("too long")), "{:?}", output.notes);
-    words.heat_map("shirt", 0)?; // a word of the second chunk
+    output.details::<WordMapsRun>("Daam::words")?.heat_map("shirt", 0)?; // a word of the second chunk
     let apart = (output.image(0)?, pipeline.request(&long).negative("a car").steps(2).run()?);
     assert_ne!(apart.0, apart.1.image(0)?);
 
-    let mut pipeline = Pipeline::builder().tune(|options| options.text = TextOptions::PLAIN).build()?;
+    let pipeline = Pipeline::builder().tune(|options| options.text = TextOptions::PLAIN).build()?;
     let output = pipeline.request(&long).steps(1).run()?;
     let note = output.notes.iter().find(|note| note.text.contains("too long")).expect("a note");
     assert!(note.text.contains("eyes, shirt"), "{note}");
@@ -196,13 +197,13 @@ fn methods_find_words_at_the_end_of_long_prompts() -> Result<()> {
 #[test]
 fn word_weights_change_the_picture_unless_one() -> Result<()> {
     let prompt = "1girl, gold eyes, red hair";
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut picture = |prompt: &str| Ok::<_, Error>(pipeline.request(prompt).steps(4).seed(1).run()?.image(0)?.clone());
+    let pipeline = Pipeline::builder().build()?;
+    let picture = |prompt: &str| Ok::<_, Error>(pipeline.request(prompt).steps(4).seed(1).run()?.image(0)?.clone());
     let plain = picture(prompt)?;
     assert_eq!(picture("1girl, (gold eyes:1.0), red hair")?, plain);
     assert_ne!(picture("1girl, (gold eyes:1.5), red hair")?, plain);
     // Brackets are plain characters of the prompt if markup is off.
-    let mut unmarked = Pipeline::builder()
+    let unmarked = Pipeline::builder()
         .tune(|options| options.text = TextOptions { markup: false, ..TextOptions::default() })
         .build()?;
     assert_eq!(unmarked.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);
@@ -222,7 +223,7 @@ fn word_weights_change_the_picture_unless_one() -> Result<()> {
 
 #[test]
 fn a_cancelled_run_ends_within_a_step() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let token = CancelToken::new();
     let mut steps = 0;
     let request = pipeline.request("a red boat").steps(20).cancel(&token).on_step(|_| {
@@ -309,7 +310,7 @@ fn embedded_clip_matches_pictures_to_captions() -> Result<()> {
         "a red house and a yellow moon, green ground, navy sky",
         "a blue boat and a white star, tan ground, black sky",
     ];
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let (mut texts, mut pictures) = (Vec::new(), Vec::new());
     for caption in captions {
         texts.push(Tensor::from_slice(&tokenizer.padded_to(caption, 77)?).unsqueeze(0));
@@ -327,10 +328,10 @@ fn embedded_clip_matches_pictures_to_captions() -> Result<()> {
 
 #[test]
 fn prompt_without_words_has_no_word_maps() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     for prompt in ["", " ,", "!!!"] {
-        let mut words = Daam::words();
-        let output = pipeline.request(prompt).size((64, 64)).steps(2).guide(&mut words).run()?;
+        let output = pipeline.request(prompt).size((64, 64)).steps(2).guide(Daam::words()).run()?;
+        let words = output.details::<WordMapsRun>("Daam::words")?;
         assert!(output.images.len() == 1 && words.heat_maps(0)?.is_empty(), "{prompt:?}");
     }
     Ok(())

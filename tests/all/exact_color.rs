@@ -3,17 +3,18 @@
 use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::EulerAncestral;
 use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
-use impasto::guidance::{Guidance, Plan, Setup};
+use impasto::guidance::{Details, Guidance, GuidanceRun, Plan, Setup};
 use impasto::mask::Region;
 use impasto::methods::ColorForce;
-use impasto::methods::color_force::{ColorStat, ColorWarning, Cutoff, Feedback, ForceTarget, ProtectMode, Texture};
+use impasto::methods::color_force::{
+    ColorReport, ColorStat, ColorWarning, Cutoff, Feedback, ForceRun, ForceTarget, ProtectMode, Texture,
+};
 use impasto::pipeline::Request;
-use impasto::saliency::{Daam, Differential, Occurrence, Recorded, Refine, Saliency, Spread};
+use impasto::saliency::{Daam, DaamRun, Differential, Occurrence, Recorded, Refine, SaliencyRun, Spread, SpreadRun};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, Grid, Pipeline, Raster, Result, Rgb, Step, Window};
+use impasto::{Branch, Error, Grid, Output, Pipeline, Raster, Result, Rgb, Step, Window};
 use ndarray::Array2;
-use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 
 const PROMPT: &str = "shirt, gold eyes, hair";
@@ -30,12 +31,22 @@ fn steps<'g>(count: usize) -> Sampler<'g> {
     Sampler::new(schedule, EulerAncestral::default())
 }
 
-/// The finished latent of `images` images.
-fn latents(sampler: Sampler<'_>, images: usize, seed: u64) -> Result<Tensor> {
+/// The finished latent of `images` images, and what the guidance methods found.
+fn finished(sampler: Sampler<'_>, images: usize, seed: u64) -> Result<(Tensor, Details)> {
     let model = ToyModel::new(3)?;
     let mut run = sampler.start(&model, Start { images, ..Start::new(PROMPT, GRID, Noise::seeded(seed)) })?;
     let _ = run.decode()?;
-    Ok(run.latent().copy())
+    Ok((run.latent().copy(), run.into_details()?))
+}
+
+/// The finished latent of `images` images.
+fn latents(sampler: Sampler<'_>, images: usize, seed: u64) -> Result<Tensor> {
+    Ok(finished(sampler, images, seed)?.0)
+}
+
+/// The findings of a run's guidance methods.
+fn details(sampler: Sampler<'_>, images: usize, seed: u64) -> Result<Details> {
+    Ok(finished(sampler, images, seed)?.1)
 }
 
 fn exact() -> ColorForce {
@@ -50,39 +61,33 @@ fn rows(inside: impl Fn(usize) -> bool) -> Region {
 #[test]
 fn second_pass_repeats_the_noise_under_one_map() -> Result<()> {
     /// A guidance method that writes down its calls.
-    #[derive(Clone, Default)]
-    struct Diary(Arc<Mutex<Vec<String>>>);
-    impl Diary {
-        fn note(&self, what: String) {
-            self.0.lock().expect("one thread").push(what);
-        }
-    }
-    impl Guidance for Diary {
+    #[derive(Default)]
+    struct Diary(Vec<String>);
+    impl GuidanceRun for Diary {
         fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-            self.note(format!("begin {}", setup.first_pass));
+            self.0.push(format!("begin {}", setup.first_pass));
             Ok(())
         }
         fn plan(&mut self, step: &Step, _: &mut Plan) -> Result<()> {
-            self.note(format!("{}", step.index));
+            self.0.push(format!("{}", step.index));
             Ok(())
         }
         fn finish(&mut self, _: &mut Tensor, _: &dyn impasto::Codec) -> Result<()> {
-            self.note("finish".into());
+            self.0.push("finish".into());
             Ok(())
         }
     }
-    let (diary, mut force) = (Diary::default(), exact());
-    let forced = latents(sampler().guide(&mut force).guide(diary.clone()), 1, 7)?;
-    let noted = diary.0.lock().expect("one thread").join(" ");
-    assert_eq!(noted, "begin true 0 1 2 3 4 5 begin false 0 1 2 3 4 5 finish");
-    let maps = force.saliency_maps()?;
+    let (mut diary, force) = (Diary::default(), exact());
+    let (forced, found) = finished(sampler().guide(force.clone()).attach(&mut diary), 1, 7)?;
+    assert_eq!(diary.0.join(" "), "begin true 0 1 2 3 4 5 begin false 0 1 2 3 4 5 finish");
+    let maps = found.get::<ForceRun>("eyes")?.saliency_maps()?;
     for step in 1..maps.size()[0] {
         assert_eq!(maps.select(0, step), maps.select(0, 0), "one map for all steps");
     }
     // A second pass without strength equals the first pass.
     let weak = exact().color_var(1e30).tune(|options| (options.trim, options.redraw) = (0, None));
     assert_eq!(latents(sampler().guide(weak), 1, 7)?, latents(sampler(), 1, 7)?);
-    assert_eq!(latents(sampler().guide(&mut force), 1, 7)?, forced, "the same force gives the same picture again");
+    assert_eq!(latents(sampler().guide(force), 1, 7)?, forced, "the same force gives the same picture again");
     Ok(())
 }
 
@@ -117,32 +122,32 @@ fn first_pass_ends_at_the_lowest_asked_timestep() -> Result<()> {
 
 #[test]
 fn recorded_maps_repeat_the_picture_from_a_file() -> Result<()> {
-    let mut force = exact();
-    let forced = latents(sampler().guide(&mut force), 2, 7)?;
+    let (forced, found) = finished(sampler().guide(exact()), 2, 7)?;
     let file = tempfile::tempdir().expect("a folder");
     let path = file.path().join("maps.safetensors");
-    force.recorded()?.save(&path)?;
+    found.get::<ForceRun>("eyes")?.recorded()?.save(&path)?;
     let replayed = exact().replay(Recorded::load(&path)?);
     assert_eq!(latents(sampler().guide(replayed), 2, 7)?, forced);
     // A force without a first pass replays its maps step by step.
     let live = || ColorForce::published("eyes", GOLD).window(Window::WHOLE);
-    let mut once = live();
-    let forced = latents(sampler().guide(&mut once), 2, 7)?;
+    let (forced, found) = finished(sampler().guide(live()), 2, 7)?;
+    let once = found.get::<ForceRun>("eyes")?;
     assert_eq!(latents(sampler().guide(live().replay(once.recorded()?)), 2, 7)?, forced);
     // Recorded maps are resized to another size. Maps of another number of images are refused.
     let model = ToyModel::new(3)?;
-    let mut replayed = live().replay(once.recorded()?);
     let larger = Start { images: 2, ..Start::new(PROMPT, Grid::new(16, 12), Noise::seeded(7)) };
-    let _ = sampler().guide(&mut replayed).start(&model, larger)?.finish()?;
+    let mut run = sampler().guide(live().replay(once.recorded()?)).start(&model, larger)?;
+    let _ = run.finish()?;
+    let replayed = run.into_details()?;
     let resized = once.saliency_maps()?.upsample_bilinear2d([16, 12], false, None, None);
-    assert!(apart(&replayed.saliency_maps()?, &resized) < 1e-6);
+    assert!(apart(&replayed.get::<ForceRun>("eyes")?.saliency_maps()?, &resized) < 1e-6);
     let other = Start { images: 3, ..Start::new(PROMPT, GRID, Noise::seeded(7)) };
     let error = sampler().guide(live().replay(once.recorded()?)).start(&model, other).err();
     let message = error.expect("another number of images").to_string();
     assert!(message.contains("recorded maps") && message.contains("[timesteps, 1 or 3, h, w]"), "{message}");
-    let mut for_all = Recorded::new(vec![601.0], Tensor::zeros([1, 1, 8, 6], (Kind::Float, Device::Cpu)), 1.0)?;
+    let for_all = Recorded::new(vec![601.0], Tensor::zeros([1, 1, 8, 6], (Kind::Float, Device::Cpu)), 1.0)?;
     for images in [2, 3, 1] {
-        let _ = latents(sampler().guide(&mut for_all), images, 7)?; // one map serves any number of images
+        let _ = latents(sampler().guide(for_all.clone()), images, 7)?; // one map serves any number of images
     }
     assert!(Recorded::new(vec![1.0], Tensor::zeros([2, 1, 8, 6], (Kind::Float, Device::Cpu)), 1.0).is_err());
     Ok(())
@@ -177,24 +182,23 @@ fn protected_cells_keep_their_bits() -> Result<()> {
     };
     assert_eq!(step(Some(unsure(ProtectMode::Compete)))?, step(Some(everywhere()))?);
     assert_eq!(step(Some(unsure(ProtectMode::Always)))?, plain);
-    let mut mostly = unsure(ProtectMode::Always);
-    let _ = latents(sampler().guide(&mut mostly), 1, 7)?;
-    assert!(mostly.details()?.warnings.contains(&ColorWarning::MostlyProtected));
+    let mostly = details(sampler().guide(unsure(ProtectMode::Always)), 1, 7)?;
+    assert!(mostly.get::<ColorReport>("eyes")?.warnings.contains(&ColorWarning::MostlyProtected));
     Ok(())
 }
 
 #[test]
 fn words_are_protected_in_both_passes() -> Result<()> {
-    let mut force = exact().saliency_cutoff(0.0).protect("hair").tune(|options| options.protect_grow = 0);
-    let forced = latents(sampler().guide(&mut force), 1, 7)?;
+    let force = exact().saliency_cutoff(0.0).protect("hair").tune(|options| options.protect_grow = 0);
+    let (forced, read) = finished(sampler().guide(force), 1, 7)?;
     let found = |phrase: &str, other: &str| {
-        exact_map(Daam::competing(phrase).tune(|options| {
+        map_of(Daam::competing(phrase).tune(|options| {
             options.against = vec![other.into()];
             options.changes = ["red", "green", "blue"].map(|word| Differential::of(phrase, word)).into();
         }))
     };
     let (hair, eyes) = (found("hair", "eyes")?, found("eyes", "hair")?);
-    let masks = force.masks()?;
+    let masks = read.get::<ForceRun>("eyes")?.masks()?;
     // Nothing is forced in cells where hair is found, and more clearly than the eyes.
     let hair = hair.ge(0.5).logical_and(&hair.ge_tensor(&eyes)).to_kind(Kind::Float).squeeze_dim(1);
     assert!(hair.sum(Kind::Double).double_value(&[]) > 0.0);
@@ -210,9 +214,10 @@ fn apart(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 /// Returns the map of `look` after a whole run without forces.
-fn exact_map(mut look: Daam) -> Result<Tensor> {
-    let _ = latents(sampler().guide(&mut look), 1, 7)?;
-    Ok(look.map()?.expect("there was a run"))
+fn map_of(look: Daam) -> Result<Tensor> {
+    let phrase = look.label();
+    let found = details(sampler().guide(look), 1, 7)?;
+    Ok(found.get::<DaamRun>(&phrase)?.map()?.expect("there was a run"))
 }
 
 #[test]
@@ -220,19 +225,15 @@ fn competing_phrases_share_no_cell() -> Result<()> {
     let things = ["shirt", "eyes", "hair"];
     let mut claims = Tensor::zeros([1, 1, 8, 6], (Kind::Float, Device::Cpu));
     for thing in things {
-        let mut look =
-            Daam::competing(thing).tune(|options| options.among = things.into_iter().map(Into::into).collect());
-        let _ = latents(sampler().guide(&mut look), 1, 7)?;
-        claims += look.map()?.expect("there was a run").ge(0.5).to_kind(Kind::Float);
+        let look = Daam::competing(thing).tune(|options| options.among = things.into_iter().map(Into::into).collect());
+        claims += map_of(look)?.ge(0.5).to_kind(Kind::Float);
     }
     assert_eq!(claims.max().double_value(&[]), 1.0, "each cell belongs to one thing at most");
     let among = |others: &[&str]| -> Result<Tensor> {
-        let mut look = Daam::of("eyes").tune(|options| {
+        map_of(Daam::of("eyes").tune(|options| {
             options.refine = Refine::contrast();
             options.among = others.iter().copied().map(Into::into).collect();
-        });
-        let _ = latents(sampler().guide(&mut look), 1, 7)?;
-        Ok(look.map()?.expect("there was a run"))
+        }))
     };
     assert!(apart(&among(&["hair"])?, &among(&["hair", "shirt"])?) > 1e-3);
     assert!(
@@ -276,46 +277,46 @@ fn feedback_keeps_limits_and_trim_never_gets_worse() -> Result<()> {
             options.target = ForceTarget::SignalOnly;
         })
     };
-    let mut closed =
+    let closed =
         force(ColorForce::published("above", GOLD)).tune(|options| options.feedback = Some(Feedback::default()));
-    let _ = latents(steps(28).guide(&mut closed), 2, 7)?;
-    let forced = closed.details()?.steps;
+    let closed = details(steps(28).guide(closed), 2, 7)?;
+    let forced = &closed.get::<ColorReport>("above")?.steps;
     let [first, last] = [forced.first(), forced.last()].map(|step| step.expect("forced").color_var);
     assert_eq!(
         (first, last),
         (40.0, Feedback::default().limits.0),
         "the variance falls to its limit, because this model never reaches the color"
     );
-    let mut flat = force(ColorForce::published("above", GOLD)).tune(|options| {
+    let flat = force(ColorForce::published("above", GOLD)).tune(|options| {
         options.texture = Texture::Off;
         options.feedback = Some(Feedback::default());
     });
-    let _ = latents(steps(28).guide(&mut flat), 2, 7)?;
+    let flat = details(steps(28).guide(flat), 2, 7)?;
     assert_eq!(
-        flat.details()?.steps.last().expect("forced").color_var,
+        flat.get::<ColorReport>("above")?.steps.last().expect("forced").color_var,
         15.0,
         "without texture the variance stays at 15 or above, because smaller values give solid blocks"
     );
-    let mut trimmed = force(ColorForce::published("above", GOLD)).color_var(1000.0).tune(|options| {
+    let trimmed = force(ColorForce::published("above", GOLD)).color_var(1000.0).tune(|options| {
         options.trim = 3;
         options.stat = ColorStat::Median;
     });
-    let _ = latents(sampler().guide(&mut trimmed), 2, 7)?;
-    let details = trimmed.details()?;
-    assert_eq!(details.trimmed.len(), 2);
-    for (trimmed, painted) in details.trimmed.iter().zip(&details.painted) {
+    let found = details(sampler().guide(trimmed), 2, 7)?;
+    let report = found.get::<ColorReport>("above")?;
+    assert_eq!(report.trimmed.len(), 2);
+    for (trimmed, painted) in report.trimmed.iter().zip(&report.painted) {
         assert!(trimmed.after <= trimmed.before, "{trimmed:?}");
         assert!((trimmed.after - painted.delta_e).abs() < 1e-3, "the reported distance is the painted distance");
     }
-    let converged = details
+    let converged = report
         .painted
         .iter()
         .all(|painted| painted.delta_e <= 2.0 && painted.mean_delta_e <= 5.0 && painted.coverage >= 0.6);
-    let noted = details
+    let noted = report
         .warnings
         .iter()
         .any(|warning| matches!(warning, ColorWarning::NotConverged { .. } | ColorWarning::Uneven { .. }));
-    assert_eq!((details.converged, noted), (converged, !converged));
+    assert_eq!((report.converged, noted), (converged, !converged));
     Ok(())
 }
 
@@ -370,13 +371,17 @@ impl Guidance for FirstPassOnly {
     fn first_pass(&self) -> Option<f64> {
         Some(0.0)
     }
+    fn begin(&self, _: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        Ok(Box::new(Self))
+    }
 }
+
+impl GuidanceRun for FirstPassOnly {}
 
 #[test]
 fn one_pass_force_ignores_first_pass_of_others() -> Result<()> {
-    let mut before = exact();
-    let _ = latents(sampler().guide(&mut before), 1, 7)?;
-    let recorded = || before.recorded();
+    let before = details(sampler().guide(exact()), 1, 7)?;
+    let recorded = || before.get::<ForceRun>("eyes")?.recorded();
     let one_pass = || ColorForce::published("eyes", GOLD).window(Window::WHOLE);
     assert_eq!(
         latents(sampler().guide(one_pass()).guide(FirstPassOnly), 1, 7)?,
@@ -396,37 +401,38 @@ fn first_pass_before_the_window_still_makes_a_map() -> Result<()> {
             .tune(|options| options.first_pass = Some(until))
             .window(Window::timesteps(0.0..=300.0))
     };
-    let mut force = late(600.0);
-    let _ = latents(sampler().guide(&mut force), 1, 7)?;
-    let maps = force.saliency_maps()?;
+    let found = details(sampler().guide(late(600.0)), 1, 7)?;
+    let maps = found.get::<ForceRun>("eyes")?.saliency_maps()?;
     assert!(maps.size()[0] > 1, "{maps:?}");
     assert_eq!(maps.select(0, 0), maps.select(0, 1), "one map for all steps");
     // A differential saliency reads another prompt too, whose branch must have been evaluated.
-    let mut other = late(600.0).saliency(impasto::saliency::Differential::of("eyes", "pink"));
-    let _ = latents(sampler().guide(&mut other), 1, 7)?;
-    assert_eq!(other.saliency_maps()?.select(0, 0), other.saliency_maps()?.select(0, 1));
+    let other = late(600.0).saliency(impasto::saliency::Differential::of("eyes", "pink"));
+    let found = details(sampler().guide(other), 1, 7)?;
+    let maps = found.get::<ForceRun>("eyes")?.saliency_maps()?;
+    assert_eq!(maps.select(0, 0), maps.select(0, 1));
     Ok(())
 }
 
 #[test]
 fn feedback_begins_within_its_limits() -> Result<()> {
-    let mut force = ColorForce::published("eyes", GOLD)
+    let force = ColorForce::published("eyes", GOLD)
         .color_var(2.0)
         .tune(|options| options.feedback = Some(Feedback::default()))
         .window(Window::WHOLE);
-    let _ = latents(sampler().guide(&mut force), 1, 7)?;
-    assert!(force.details()?.steps.iter().all(|step| step.color_var >= 15.0), "{:?}", force.details()?.steps);
+    let found = details(sampler().guide(force), 1, 7)?;
+    let forced = &found.get::<ColorReport>("eyes")?.steps;
+    assert!(forced.iter().all(|step| step.color_var >= 15.0), "{forced:?}");
     Ok(())
 }
 
 #[test]
 fn competition_ignores_the_maps_choice_of_sites() -> Result<()> {
-    let mut pipeline = impasto::Pipeline::builder().build()?;
-    let mut ahead = |coarse: bool| -> Result<Tensor> {
+    let pipeline = impasto::Pipeline::builder().build()?;
+    let ahead = |coarse: bool| -> Result<Tensor> {
         let look = Daam::of("eyes").tune(|options| options.refine = Refine::contrast());
-        let mut look = if coarse { look.sites(|site| site.halvings > 0) } else { look };
-        let _ = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(2).guide(&mut look).run()?;
-        Ok(look.map()?.expect("there was a run"))
+        let look = if coarse { look.sites(|site| site.halvings > 0) } else { look };
+        let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(2).guide(look).run()?;
+        Ok(output.details::<DaamRun>("eyes")?.map()?.expect("there was a run"))
     };
     assert_eq!(ahead(true)?, ahead(false)?);
     Ok(())
@@ -436,14 +442,13 @@ fn competition_ignores_the_maps_choice_of_sites() -> Result<()> {
 fn equal_words_are_told_apart_by_occurrence() -> Result<()> {
     let model = ToyModel::new(3)?;
     let map = |prompt: &str, occurrence: Occurrence, phrase: &str| -> Result<Tensor> {
-        let mut look = Daam::of(phrase).tune(|options| {
+        let look = Daam::of(phrase).tune(|options| {
             options.refine = Refine::contrast();
             options.occurrence = occurrence;
         });
-        let mut run = sampler().guide(&mut look).start(&model, Start::new(prompt, GRID, Noise::seeded(7)))?;
+        let mut run = sampler().guide(look).start(&model, Start::new(prompt, GRID, Noise::seeded(7)))?;
         let _ = run.finish()?;
-        drop(run);
-        Ok(look.map()?.expect("there was a run"))
+        Ok(run.into_details()?.get::<DaamRun>(phrase)?.map()?.expect("there was a run"))
     };
     let hat = |n: usize| map("a hat, a hat", Occurrence::Nth(n), "hat");
     let (first, second) = (hat(0)?, hat(1)?);
@@ -462,10 +467,10 @@ fn equal_words_are_told_apart_by_occurrence() -> Result<()> {
 fn competition_works_above_a_megapixel() -> Result<()> {
     let model = ToyModel::new(3)?;
     for grid in [Grid::new(32, 40), Grid::new(32, 48), Grid::new(32, 32)] {
-        let mut look = Daam::competing("eyes");
         let start = Start::new(PROMPT, grid, Noise::seeded(7));
-        let _ = steps(2).guide(&mut look).start(&model, start)?.finish()?;
-        let map = look.map()?.expect("there was a run");
+        let mut run = steps(2).guide(Daam::competing("eyes")).start(&model, start)?;
+        let _ = run.finish()?;
+        let map = run.into_details()?.get::<DaamRun>("eyes")?.map()?.expect("there was a run");
         assert_eq!(map.size(), [1, 1, grid.h, grid.w]);
         let (low, high) = (map.min().double_value(&[]), map.max().double_value(&[]));
         assert!(0.0 < low && low < 0.5 && 0.5 < high && high < 1.0, "{grid:?}: {low}..{high}");
@@ -476,31 +481,31 @@ fn competition_works_above_a_megapixel() -> Result<()> {
 #[test]
 fn short_runs_are_forced_at_the_last_step() -> Result<()> {
     for count in [1, 2, 4] {
-        let mut force = exact();
-        let _ = latents(steps(count).guide(&mut force), 1, 7)?;
-        let details = force.details()?;
-        assert!(details.steps.last().is_some_and(|step| step.index + 1 == count), "{count}: {:?}", details.steps);
-        assert!(!details.painted.is_empty(), "{count}: {:?}", details.warnings);
+        let found = details(steps(count).guide(exact()), 1, 7)?;
+        let report = found.get::<ColorReport>("eyes")?;
+        assert!(report.steps.last().is_some_and(|step| step.index + 1 == count), "{count}: {:?}", report.steps);
+        assert!(!report.painted.is_empty(), "{count}: {:?}", report.warnings);
     }
     // The window decides if `last_step` is off, and the window may have no step.
-    let mut late = exact().tune(|options| options.last_step = false).window(Window::timesteps(0.0..=250.0));
-    let _ = latents(steps(1).guide(&mut late), 1, 7)?;
-    assert!(late.details()?.steps.is_empty());
-    assert!(late.details()?.warnings.iter().any(|warning| matches!(warning, ColorWarning::NeverActive { .. })));
-    let mut last = exact().window(Window::timesteps(0.0..=250.0));
-    let _ = latents(steps(1).guide(&mut last), 1, 7)?;
-    assert_eq!(last.details()?.steps.len(), 1);
+    let late = exact().tune(|options| options.last_step = false).window(Window::timesteps(0.0..=250.0));
+    let found = details(steps(1).guide(late), 1, 7)?;
+    let late = found.get::<ColorReport>("eyes")?;
+    assert!(late.steps.is_empty());
+    assert!(late.warnings.iter().any(|warning| matches!(warning, ColorWarning::NeverActive { .. })));
+    let last = exact().window(Window::timesteps(0.0..=250.0));
+    let found = details(steps(1).guide(last), 1, 7)?;
+    assert_eq!(found.get::<ColorReport>("eyes")?.steps.len(), 1);
     Ok(())
 }
 
 #[test]
 fn exact_force_reports_its_competitors() -> Result<()> {
+    let told = |report: &ColorReport| -> (Vec<String>, Vec<String>) {
+        let first = report.competitions.first().expect("of the image").clone();
+        (first.rivals, first.joined.into_iter().map(|(word, _)| word).collect())
+    };
     let competed = |force: ColorForce| -> Result<(Vec<String>, Vec<String>)> {
-        let mut force = force;
-        let _ = latents(sampler().guide(&mut force), 1, 7)?;
-        let told = force.details()?.competitions;
-        let first = told.into_iter().next().expect("of the image");
-        Ok((first.rivals, first.joined.into_iter().map(|(word, _)| word).collect()))
+        Ok(told(details(sampler().guide(force), 1, 7)?.get("eyes")?))
     };
     let (rivals, joined) = competed(exact())?;
     let mut all: Vec<String> = rivals.into_iter().chain(joined).collect();
@@ -513,11 +518,8 @@ fn exact_force_reports_its_competitors() -> Result<()> {
     assert!(joined.contains(&"hair".to_owned()), "the report lists a word that is left out: {joined:?}");
     // A word that would always be told from the phrase can be left out, too.
     let bow = |force: ColorForce| -> Result<(Vec<String>, Vec<String>)> {
-        let mut pipeline = Pipeline::builder().build()?;
-        let mut force = force;
-        pipeline.request("1girl, hair, hair bow").seed(7).steps(4).guide(&mut force).run()?;
-        let told = force.details()?.competitions.remove(0);
-        Ok((told.rivals, told.joined.into_iter().map(|(word, _)| word).collect()))
+        let pipeline = Pipeline::builder().build()?;
+        Ok(told(pipeline.request("1girl, hair, hair bow").seed(7).steps(4).guide(force).run()?.details("hair")?))
     };
     let hair = || ColorForce::exact("hair", GOLD);
     assert!(bow(hair())?.0.contains(&"bow".to_owned()));
@@ -544,16 +546,18 @@ fn alternative_saliency_is_the_sum_of_both() -> Result<()> {
 fn spread_regions_share_no_cell_and_keep_their_own() -> Result<()> {
     // Both regions lie side by side in the hair of a portrait, so that they spread over the same things.
     let drawn = || [Region::rect(0.35..0.45, 0.2..0.26), Region::rect(0.55..0.65, 0.2..0.26)];
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut maps = |compete: bool| -> Result<[Tensor; 2]> {
+    let pipeline = Pipeline::builder().build()?;
+    // Both spreads act in a run, which gives the map of the first.
+    let map = |compete: bool, first: usize| -> Result<Tensor> {
         let spread = |own: usize| {
             let [region, rival] = [own, 1 - own].map(|at| drawn()[at].clone());
             if compete { Spread::of(region).among([rival]) } else { Spread::of(region) }
         };
-        let [mut first, mut second] = [0, 1].map(spread);
-        pipeline.request("1girl, hair").seed(7).steps(4).guide(&mut first).guide(&mut second).run()?;
-        Ok([first.map()?.expect("a map"), second.map()?.expect("a map")])
+        let request = pipeline.request("1girl, hair").seed(7).steps(4);
+        let output = request.guide(spread(first)).guide(spread(1 - first)).run()?;
+        Ok(output.details::<SpreadRun>("Spread")?.map()?.expect("a map"))
     };
+    let maps = |compete| -> Result<[Tensor; 2]> { Ok([map(compete, 0)?, map(compete, 1)?]) };
     let (apart, alone) = (maps(true)?, maps(false)?);
     // Cells that both regions reach equally, such as cells of the greatest value, belong to both.
     let unequal = alone[0].ne_tensor(&alone[1]);
@@ -568,8 +572,8 @@ fn spread_regions_share_no_cell_and_keep_their_own() -> Result<()> {
 
 #[test]
 fn exact_eyes_keep_pupils_and_rims() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut paint = |material: Option<bool>| -> Result<Raster> {
+    let pipeline = Pipeline::builder().build()?;
+    let paint = |material: Option<bool>| -> Result<Raster> {
         let request =
             pipeline.request("1girl, background, hair, eyes, bob, hair bow, skin, shirt").seed(5_953_227_544).steps(28);
         let force = |material| ColorForce::exact("eyes", Rgb(255, 248, 220)).tune(|o| o.material = material);
@@ -600,7 +604,7 @@ fn exact_eyes_keep_pupils_and_rims() -> Result<()> {
 }
 
 /// A portrait with nearly black eyes.
-fn dark_request(pipeline: &mut Pipeline) -> Request<'_> {
+fn dark_request(pipeline: &Pipeline) -> Request<'_> {
     pipeline.request("1girl, eyes").seed(5_587_400_541).steps(28).solver_named("Euler a")
 }
 
@@ -608,15 +612,14 @@ fn olive_eyes() -> ColorForce {
     ColorForce::exact("eyes", Rgb(107, 142, 35))
 }
 
-/// The picture and the latent of the portrait with nearly black eyes.
-fn dark_eyes(pipeline: &mut Pipeline, force: &mut ColorForce) -> Result<(Raster, Tensor)> {
-    let output = dark_request(pipeline).guide(force).run()?;
-    Ok((output.image(0)?.clone(), output.latents))
+/// The portrait with nearly black eyes, under a force.
+fn dark_eyes(pipeline: &Pipeline, force: ColorForce) -> Result<Output> {
+    dark_request(pipeline).guide(force).run()
 }
 
 #[test]
 fn dark_eyes_are_redrawn_with_pupils() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     // Pixels as dark as a pupil, in the eye that has fewer of them.
     let pupil = |raster: &Raster| {
         let dark = |columns: std::ops::Range<u32>| {
@@ -625,17 +628,16 @@ fn dark_eyes_are_redrawn_with_pupils() -> Result<()> {
         };
         dark(85..130).min(dark(145..190))
     };
-    let (mut with, mut without) = (olive_eyes(), olive_eyes().tune(|options| options.redraw = None));
-    let (redrawn, latent) = dark_eyes(&mut pipeline, &mut with)?;
-    let (repainted, _) = dark_eyes(&mut pipeline, &mut without)?;
-    let (pupils, smeared) = (pupil(&redrawn), pupil(&repainted));
+    let with = dark_eyes(&pipeline, olive_eyes())?;
+    let without = dark_eyes(&pipeline, olive_eyes().tune(|options| options.redraw = None))?;
+    let (pupils, smeared) = (pupil(with.image(0)?), pupil(without.image(0)?));
     assert!(pupils > 60 && pupils > 2 * smeared, "{pupils} pixels of a pupil, and {smeared} without redrawing");
-    let report = with.details()?;
+    let report = with.details::<ColorReport>("eyes")?;
     assert!(report.painted[0].redrawn && report.converged, "{:?}", report.painted);
-    assert!(!without.details()?.painted[0].redrawn);
+    assert!(!without.details::<ColorReport>("eyes")?.painted[0].redrawn);
 
-    let plain = dark_request(&mut pipeline).run()?.latents;
-    let changed = (latent - plain).abs().amax([1i64].as_slice(), false).squeeze().gt(1e-4).to_kind(Kind::Float);
+    let plain = dark_request(&pipeline).run()?.latents;
+    let changed = (&with.latents - plain).abs().amax([1i64].as_slice(), false).squeeze().gt(1e-4).to_kind(Kind::Float);
     let all = changed.sum(Kind::Double).double_value(&[]);
     let eyes = changed.slice(0, 12, 21, 1).slice(1, 9, 25, 1).sum(Kind::Double).double_value(&[]);
     assert!(all > 20.0 && eyes == all, "{eyes} of {all} changed cells are at the eyes");
@@ -644,62 +646,61 @@ fn dark_eyes_are_redrawn_with_pupils() -> Result<()> {
 
 #[test]
 fn redrawing_is_repeated_from_recorded_maps() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut first = olive_eyes();
-    let (_, latent) = dark_eyes(&mut pipeline, &mut first)?;
-    let mut again = olive_eyes().replay(first.recorded()?);
-    assert_eq!(dark_eyes(&mut pipeline, &mut again)?.1, latent);
-    assert!(again.details()?.painted[0].redrawn);
+    let pipeline = Pipeline::builder().build()?;
+    let first = dark_eyes(&pipeline, olive_eyes())?;
+    let recorded = || first.details::<ForceRun>("eyes")?.recorded();
+    let again = dark_eyes(&pipeline, olive_eyes().replay(recorded()?))?;
+    assert_eq!(again.latents, first.latents);
+    assert!(again.details::<ColorReport>("eyes")?.painted[0].redrawn);
     // The maps say nothing of the content of another seed.
-    let mut other = olive_eyes().replay(first.recorded()?);
-    dark_request(&mut pipeline).seed(8).guide(&mut other).run()?;
-    assert!(!other.details()?.painted[0].redrawn);
+    let other = dark_request(&pipeline).seed(8).guide(olive_eyes().replay(recorded()?)).run()?;
+    assert!(!other.details::<ColorReport>("eyes")?.painted[0].redrawn);
     Ok(())
 }
 
 #[test]
 fn cells_without_the_thing_keep_their_content() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut run = |forces: Vec<&mut ColorForce>| -> Result<Tensor> {
+    let pipeline = Pipeline::builder().build()?;
+    let run = |forces: Vec<ColorForce>| -> Result<Output> {
         let request = pipeline.request("1girl, hair, eyes, shirt, skin, background").seed(7).steps(12);
-        Ok(forces.into_iter().fold(request, |request, force| request.guide(force)).run()?.latents)
+        forces.into_iter().fold(request, |request, force| request.guide(force)).run()
     };
     let plain = run(Vec::new())?;
     let exact = |phrase: &str, color| ColorForce::exact(phrase, color).tune(|options| options.trim = 0);
-    let (mut skin, mut hair) = (exact("skin", Rgb(30, 144, 255)), exact("hair", GOLD));
+    let (skin, hair) = (exact("skin", Rgb(30, 144, 255)), exact("hair", GOLD));
     // The largest change in cells that are not next to the things, and the change under the masks.
-    let changes = |forced: &Tensor, plain: &Tensor, forces: &[&ColorForce]| -> Result<(f64, f64)> {
-        let changed = (forced - plain).abs().amax([1i64].as_slice(), true);
-        let share = |force: &&ColorForce| Ok(force.masks()?.select(0, 0).unsqueeze(1));
-        let shares: Vec<Tensor> = forces.iter().map(share).collect::<Result<_>>()?;
+    let changes = |forced: &Output, plain: &Output, things: &[&str]| -> Result<(f64, f64)> {
+        let changed = (&forced.latents - &plain.latents).abs().amax([1i64].as_slice(), true);
+        let share = |thing: &&str| Ok(forced.details::<ForceRun>(thing)?.masks()?.select(0, 0).unsqueeze(1));
+        let shares: Vec<Tensor> = things.iter().map(share).collect::<Result<_>>()?;
         let share = shares.into_iter().reduce(|a, b| a.maximum(&b)).expect("a force");
         let inside = |cells: Tensor| changed.masked_select(&cells).max().double_value(&[]);
         let near = share.ge(0.03).to_kind(Kind::Float).max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false);
         Ok((inside(near.lt(0.5)), inside(share.ge(0.5))))
     };
-    let forced = run(vec![&mut skin])?;
-    let (held, colored) = changes(&forced, &plain, &[&skin])?;
+    let forced = run(vec![skin.clone()])?;
+    let (held, colored) = changes(&forced, &plain, &["skin"])?;
     assert!(held < 1e-4 && colored > 1.0, "{held} and {colored}");
-    let forced = run(vec![&mut skin, &mut hair])?;
-    let (held, colored) = changes(&forced, &plain, &[&skin, &hair])?;
+    let forced = run(vec![skin.clone(), hair])?;
+    let (held, colored) = changes(&forced, &plain, &["skin", "hair"])?;
     assert!(held < 1e-4 && colored > 1.0, "two forces: {held} and {colored}");
     // A published force acts in both passes, so its effect stays, too.
     let black = || ColorForce::published("shirt", Rgb(0, 0, 0)).color_var(5.0);
-    let shirt = run(vec![&mut black()])?;
-    let effect = (&shirt - &plain).abs().max().double_value(&[]);
-    let forced = run(vec![&mut skin, &mut black()])?;
-    let (held, colored) = changes(&forced, &shirt, &[&skin])?;
+    let shirt = run(vec![black()])?;
+    let effect = (&shirt.latents - &plain.latents).abs().max().double_value(&[]);
+    let forced = run(vec![skin, black()])?;
+    let (held, colored) = changes(&forced, &shirt, &["skin"])?;
     assert!(colored > 1.0 && held < 0.1 * effect, "with a published force: {held}, {colored} and {effect}");
     Ok(())
 }
 
 #[test]
 fn flat_texture_paints_a_flat_color() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut spread = |texture| -> Result<f64> {
-        let mut force = ColorForce::exact("hair", GOLD).tune(|options| (options.texture, options.trim) = (texture, 0));
-        let output = pipeline.request("1girl, hair, eyes, shirt").seed(7).steps(12).guide(&mut force).run()?;
-        let inside = force.masks()?.select(0, 0).ge(0.99);
+    let pipeline = Pipeline::builder().build()?;
+    let spread = |texture| -> Result<f64> {
+        let force = ColorForce::exact("hair", GOLD).tune(|options| (options.texture, options.trim) = (texture, 0));
+        let output = pipeline.request("1girl, hair, eyes, shirt").seed(7).steps(12).guide(force).run()?;
+        let inside = output.details::<ForceRun>("hair")?.masks()?.select(0, 0).ge(0.99);
         Ok(output.latents.select(0, 0).select(0, 0).masked_select(&inside.squeeze()).std(true).double_value(&[]))
     };
     let (flat, shaded) = (spread(Texture::Off)?, spread(Texture::Local(1.0 / 16.0))?);
@@ -709,11 +710,11 @@ fn flat_texture_paints_a_flat_color() -> Result<()> {
 
 #[test]
 fn things_are_found_in_prompts_that_name_little() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut mask = |prompt: &str, phrase: &str, seed| -> Result<Tensor> {
-        let mut force = ColorForce::exact(phrase, GOLD).tune(|options| options.trim = 0);
-        pipeline.request(prompt).seed(seed).steps(12).guide(&mut force).run()?;
-        Ok(force.masks()?.select(0, -1).squeeze_dim(0))
+    let pipeline = Pipeline::builder().build()?;
+    let mask = |prompt: &str, phrase: &str, seed| -> Result<Tensor> {
+        let force = ColorForce::exact(phrase, GOLD).tune(|options| options.trim = 0);
+        let output = pipeline.request(prompt).seed(seed).steps(12).guide(force).run()?;
+        Ok(output.details::<ForceRun>(phrase)?.masks()?.select(0, -1).squeeze_dim(0))
     };
     let count = |mask: &Tensor| mask.sum(Kind::Double).double_value(&[]);
     for seed in 40..44 {
@@ -725,5 +726,18 @@ fn things_are_found_in_prompts_that_name_little() -> Result<()> {
         let eyes = count(&mask("1girl, eyes, hair, shirt", "eyes", seed)?);
         assert!((20.0..80.0).contains(&eyes), "seed {seed}: the eyes have {eyes} cells");
     }
+    Ok(())
+}
+
+#[test]
+fn details_of_an_unknown_label_list_the_known() -> Result<()> {
+    let pipeline = Pipeline::builder().build()?;
+    let force = |phrase: &str| ColorForce::published(phrase, GOLD);
+    let request = pipeline.request("1girl, hair, eyes, shirt").seed(7).steps(2);
+    let output = request.guide(force("hair")).guide(force("eyes")).guide(Daam::of("shirt")).run()?;
+    let error = output.details::<ColorReport>("no such label").expect_err("no method has this label");
+    assert!(matches!(error, Error::Parameter { name: "details", .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(message.contains("\"no such label\"") && message.contains("\"hair\", \"eyes\""), "{message}");
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! First use of the crate: progress, threads, custom errors, and notes about requests with an unexpected result.
 
 use impasto::diffusion::{NoiseKind, solver};
-use impasto::guidance::{Cfg, Guidance, Setup};
+use impasto::guidance::{Cfg, GuidanceRun, Setup};
 use impasto::methods::ColorForce;
+use impasto::methods::color_force::ColorReport;
 use impasto::model::Controlled;
 use impasto::pipeline::{Builder, Output, Pipeline, Preview, Request, RunRecipe, Timing};
 use impasto::sampler::{CancelToken, Sampler};
@@ -23,7 +24,7 @@ fn apart(a: &Raster, b: &Raster) -> f64 {
 
 #[test]
 fn preview_shows_the_picture_before_it_is_done() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let (mut seen, mut steps) = (Vec::new(), Vec::new());
     let request = pipeline.request(PORTRAIT).seed(7).steps(10).images(2);
     let output = request
@@ -53,14 +54,13 @@ fn preview_shows_the_picture_before_it_is_done() -> Result<()> {
 
 #[test]
 fn first_pass_reports_its_steps_and_its_time() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let (mut steps, mut previews) = (Vec::new(), Vec::new());
-    let mut force = ColorForce::exact("eyes", GOLD);
     let output = pipeline
         .request(PORTRAIT)
         .seed(7)
         .steps(6)
-        .guide(&mut force)
+        .guide(ColorForce::exact("eyes", GOLD))
         .on_step(|progress| {
             steps.push((progress.pass, progress.passes, progress.done, progress.total));
             ControlFlow::Continue(())
@@ -80,7 +80,7 @@ fn first_pass_reports_its_steps_and_its_time() -> Result<()> {
 
 #[test]
 fn run_ends_where_a_callback_says_so() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let stopped =
         pipeline.request(PORTRAIT).steps(4).color_force("eyes", GOLD).on_step(|_| ControlFlow::Break(())).run();
     assert!(matches!(stopped, Err(Error::Cancelled)));
@@ -106,7 +106,7 @@ fn public_types_can_cross_threads() {
     send::<Builder>();
     send::<Output>();
     send::<Sampler<'static>>();
-    send::<ColorForce>();
+    share::<ColorForce>();
     share::<Raster>();
     share::<Error>();
     share::<CancelToken>();
@@ -125,7 +125,7 @@ fn shared_model_paints_the_same_without_copies() -> Result<()> {
         assert!(own.iter().all(|(name, x)| theirs[name].data_ptr() == x.data_ptr()), "{part} was copied");
     }
     let paint = |model: Model| -> Result<Raster> {
-        let mut pipeline = Pipeline::new(model);
+        let pipeline = Pipeline::new(model);
         Ok(pipeline.request(PORTRAIT).seed(3).steps(3).run()?.image(0)?.clone())
     };
     let there = std::thread::spawn(move || paint(shared));
@@ -154,7 +154,7 @@ impl Failing {
     }
 }
 
-impl Guidance for Failing {
+impl GuidanceRun for Failing {
     fn begin(&mut self, _: &mut Setup<'_>) -> Result<()> {
         self.at("begin")
     }
@@ -171,9 +171,9 @@ impl Guidance for Failing {
 
 #[test]
 fn custom_error_names_its_phase_and_downcasts() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     for (failing, at) in [("begin", None), ("transition", Some(0)), ("finish", None)] {
-        let error = pipeline.request(PORTRAIT).steps(1).guide(Failing(failing)).run().unwrap_err();
+        let error = pipeline.request(PORTRAIT).steps(1).attach(&mut Failing(failing)).run().unwrap_err();
         assert_eq!(error.to_string(), "Lamp: lamp 3 is off");
         let Error::Guidance { phase, step, .. } = &error else { panic!("{error:?}") };
         assert_eq!((*phase, *step), (failing, at));
@@ -203,7 +203,7 @@ fn missing_device_error_names_the_way_out() {
 
 #[test]
 fn words_unknown_to_the_embedded_model_are_one_note() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let request = pipeline.request("1girl, a dragon with #ffd700 eyes, castle, hair bow").steps(1);
     let notes = request.notes()?;
     assert_eq!(notes.len(), 1, "{notes:?}");
@@ -216,14 +216,14 @@ fn words_unknown_to_the_embedded_model_are_one_note() -> Result<()> {
     assert!(pipeline.request("1girl, gold eyes, hair bow, red shirt").notes()?.is_empty());
     // A folder with the same weights counts as any other checkpoint and gets no such note.
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
-    let mut same = Pipeline::builder().source(Source::dir(folder)).build()?;
+    let same = Pipeline::builder().source(Source::dir(folder)).build()?;
     assert!(same.request("a dragon").notes()?.is_empty());
     Ok(())
 }
 
 #[test]
 fn syntax_of_the_web_ui_is_noted_as_text() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let request =
         pipeline.request("1girl, [red:blue:0.5] hair <lora:ink:0.8> AND eyes").negative("<lora:ink:0.8>").steps(1);
     let notes = request.notes()?.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
@@ -239,7 +239,7 @@ fn syntax_of_the_web_ui_is_noted_as_text() -> Result<()> {
 
 #[test]
 fn size_far_beyond_the_models_own_is_noted() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let notes = pipeline.request("1girl").size((4096, 4096)).notes()?;
     assert!(notes[0].text.contains("4096×4096 has 256 times the pixels of 256×256"), "{notes:?}");
     assert!(
@@ -252,7 +252,7 @@ fn size_far_beyond_the_models_own_is_noted() -> Result<()> {
 
 #[test]
 fn mistyped_sampler_is_named_with_the_right_one() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let message = pipeline.request("1girl").solver_named("DPM++ 2M Karas").run().unwrap_err().to_string();
     assert!(message.contains("did you mean \"DPM++ 2M Karras\""), "{message}");
     assert!(solver::by_name("DPM++ 2M Karras").is_ok());
@@ -262,17 +262,17 @@ fn mistyped_sampler_is_named_with_the_right_one() -> Result<()> {
 #[test]
 fn noise_kind_changes_the_run_and_repeats() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut pipeline = Pipeline::builder().build()?;
-    let run = |pipeline: &mut Pipeline, kind| -> Result<Output> {
+    let pipeline = Pipeline::builder().build()?;
+    let run = |kind| -> Result<Output> {
         pipeline.request("1girl").seed(7).steps(1).tune(|config| config.noise_kind = kind).run()
     };
-    let float = run(&mut pipeline, NoiseKind::Float)?;
+    let float = run(NoiseKind::Float)?;
     assert_eq!(float.latents, pipeline.request("1girl").seed(7).steps(1).run()?.latents);
-    let half = run(&mut pipeline, NoiseKind::Half)?;
+    let half = run(NoiseKind::Half)?;
     assert_ne!(half.latents, float.latents);
     let path = folder.path().join("half.png");
     half.save(0, &path)?;
-    assert_eq!(Request::from_png(&mut pipeline, &path)?.run()?.latents, half.latents);
+    assert_eq!(Request::from_png(&pipeline, &path)?.run()?.latents, half.latents);
     Ok(())
 }
 
@@ -316,12 +316,12 @@ fn color_beyond_the_vae_is_not_trimmed() -> Result<()> {
     let gray = Gray(&model, std::cell::Cell::new(0));
     let schedule = Schedule::new(model.training_schedule(), 4, Spacing::Leading)?;
     let start = impasto::sampler::Start::new(PORTRAIT, impasto::Grid::new(16, 16), Noise::seeded(7));
-    let mut force = ColorForce::exact("hair", Rgb(255, 0, 0));
-    let mut run = Sampler::new(schedule, Euler).guide(&mut force).start(&gray, start)?;
+    let force = ColorForce::exact("hair", Rgb(255, 0, 0));
+    let mut run = Sampler::new(schedule, Euler).guide(force).start(&gray, start)?;
     let _ = run.decode()?;
-    drop(run);
-    let details = force.details()?;
-    assert!(details.representable_delta_e > 10.0 && details.trimmed.is_empty() && !details.converged);
+    let details = run.into_details()?;
+    let told = details.get::<ColorReport>("hair")?;
+    assert!(told.representable_delta_e > 10.0 && told.trimmed.is_empty() && !told.converged);
     // The decoder is called four times: for the color in each of two passes, for the outlines, and for the picture.
     assert_eq!(gray.1.get(), 4);
     Ok(())
@@ -345,7 +345,7 @@ fn preview_can_be_named_as_a_type() {
 
 #[test]
 fn run_that_ends_early_says_that_it_has_no_images() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let output = pipeline.request("a red boat").steps(2).until(0.5).run()?;
     let message = output.image(0).expect_err("no image").to_string();
     assert_eq!(message, "image is 0; expected no index, because a run that ends early makes latents and no images");
@@ -354,7 +354,7 @@ fn run_that_ends_early_says_that_it_has_no_images() -> Result<()> {
 
 #[test]
 fn combination_stays_and_an_unused_scale_is_noted() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let alone = pipeline.request("a red boat").seed(7).steps(2).combine(Cfg(1.0)).run()?;
     assert_eq!(alone.recipe().config.guidance_scale, None, "the run used no scale");
     let request = pipeline.request("a red boat").seed(7).steps(2).combine(Cfg(1.0)).guidance_scale(5.0);

@@ -2,16 +2,17 @@
 
 use impasto::diffusion::solver::EulerAncestral;
 use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
-use impasto::guidance::Guidance;
+use impasto::guidance::{Details, GuidanceRun, Report};
 use impasto::mask::Region;
-use impasto::methods::image_guidance::{GuidanceParams, Mapping, Space, tween};
-use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompts};
+use impasto::methods::image_guidance::{GuidanceParams, ImageGuidanceReport, Mapping, Space, tween};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompt, RegionPrompts};
 use impasto::nn::{ClipVision, ClipVisionConfig, ConfigFile};
 use impasto::saliency::{Daam, Differential};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::vision::{Crop, View, VisionEncoder};
-use impasto::{BranchInfo, Codec, Conditioning, Grid, Model, Pipeline, Raster, Result, Rgb, Source, Window};
+use impasto::wording::Note;
+use impasto::{BranchInfo, Codec, Conditioning, Grid, Model, Output, Pipeline, Raster, Result, Rgb, Source, Window};
 use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,14 +42,23 @@ fn sampler<'g>() -> Sampler<'g> {
     Sampler::new(schedule, EulerAncestral::default()).batching(Batching::OneByOne)
 }
 
-/// The latent of a run of the toy model after some steps.
-fn latent_after(steps: usize, sampler: Sampler<'_>, images: usize, seed: u64) -> Result<Tensor> {
+/// The latent of a run of the toy model after some steps, and the notes of image guidance.
+fn noted_after(steps: usize, sampler: Sampler<'_>, images: usize, seed: u64) -> Result<(Tensor, Vec<Note>)> {
     let model = ToyModel::new(3)?;
     let mut run = sampler.start(&model, Start { images, ..Start::new(PROMPT, GRID, Noise::seeded(seed)) })?;
     for _ in 0..steps {
         run.step()?;
     }
-    Ok(run.latent().shallow_clone())
+    let notes = run.notes().into_iter().filter(|note| note.origin == Some("ImageGuidance")).collect();
+    Ok((run.latent().shallow_clone(), notes))
+}
+
+fn latent_after(steps: usize, sampler: Sampler<'_>, images: usize, seed: u64) -> Result<Tensor> {
+    Ok(noted_after(steps, sampler, images, seed)?.0)
+}
+
+fn noted(sampler: Sampler<'_>) -> Result<(Tensor, Vec<Note>)> {
+    noted_after(6, sampler, 1, 7)
 }
 
 fn latent(sampler: Sampler<'_>) -> Result<Tensor> {
@@ -66,15 +76,29 @@ impl Contexts {
         Self { steps: steps.to_vec(), seen: BTreeMap::new() }
     }
     /// Returns the contexts of the given steps, as they are when a run begins.
-    fn of(guidances: Vec<&mut dyn Guidance>, steps: &[usize], prompt: &str) -> Result<Self> {
+    fn of(sampler: Sampler<'_>, steps: &[usize], prompt: &str) -> Result<Begun> {
         let (model, mut contexts) = (ToyModel::new(3)?, Self::at(steps));
-        let sampler = guidances.into_iter().fold(sampler(), |sampler, guidance| sampler.guide(guidance));
-        let _ = sampler.guide(&mut contexts).start(&model, Start::new(prompt, GRID, Noise::seeded(7)))?;
-        Ok(contexts)
+        let run = sampler.attach(&mut contexts).start(&model, Start::new(prompt, GRID, Noise::seeded(7)))?;
+        let (notes, reports, details) = (run.notes(), run.reports()?, run.into_details()?);
+        Ok(Begun { seen: contexts.seen, notes, reports, details })
     }
 }
 
-impl Guidance for Contexts {
+/// The contexts of a run that has begun, and what its guidance methods say.
+struct Begun {
+    seen: BTreeMap<(&'static str, usize), Tensor>,
+    notes: Vec<Note>,
+    reports: Vec<Report>,
+    details: Details,
+}
+
+impl Begun {
+    fn guide(&self) -> Result<&ImageGuidanceReport> {
+        self.details.get("ImageGuidance")
+    }
+}
+
+impl GuidanceRun for Contexts {
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
         for &step in &self.steps {
             self.seen.insert((branch.role, step), conditioning.at(step).context.copy());
@@ -91,37 +115,38 @@ fn near(got: &Tensor, want: &Tensor, tolerance: f64) {
 #[test]
 fn image_guidance_changes_only_the_prompt() -> Result<()> {
     let plain = latent(sampler())?;
-    let mut off = ImageGuidance::new(&picture()).tune(|params| *params = GuidanceParams::off());
-    assert_eq!(latent(sampler().guide(&mut off))?, plain);
-    assert!(off.notes()[0].text.contains("moved nothing"), "{:?}", off.notes());
-    let mut on = guide();
-    assert_ne!(latent(sampler().guide(&mut on))?, plain);
-    assert!(on.notes().is_empty());
+    let off = ImageGuidance::new(&picture()).tune(|params| *params = GuidanceParams::off());
+    let (same, notes) = noted(sampler().guide(off))?;
+    assert_eq!(same, plain);
+    assert!(notes[0].text.contains("moved nothing"), "{notes:?}");
+    let (other, notes) = noted(sampler().guide(guide()))?;
+    assert_ne!(other, plain);
+    assert!(notes.is_empty());
 
     let model = ToyModel::new(3)?;
-    let (before, after) = (Contexts::of(vec![], &[0], PROMPT)?, Contexts::of(vec![&mut on], &[0], PROMPT)?);
+    let before = Contexts::of(sampler(), &[0], PROMPT)?;
+    let after = Contexts::of(sampler().guide(guide()), &[0], PROMPT)?;
     assert_eq!(before.seen[&("uncond", 0)], after.seen[&("uncond", 0)]);
     let tokens = model.vision(&picture(), View::default())?.tokens;
     let (want, report) = tween(&model.text(PROMPT.into())?.context, &tokens, &half())?;
     assert_eq!(after.seen[&("cond", 0)], want);
-    assert_eq!(on.details()?.prompts, report.prompts);
-    assert_eq!(on.details()?.steps, Some((0, 6)));
+    assert_eq!(after.guide()?.prompts, report.prompts);
+    assert_eq!(after.guide()?.steps, Some((0, 6)));
 
-    let mut both = guide().on_negative(true);
-    let both = Contexts::of(vec![&mut both], &[0], PROMPT)?;
+    let both = Contexts::of(sampler().guide(guide().on_negative(true)), &[0], PROMPT)?;
     assert_eq!(both.seen[&("uncond", 0)], tween(&model.text("".into())?.context, &tokens, &half())?.0);
     Ok(())
 }
 
 #[test]
 fn prompt_variation_is_guided_like_the_prompt() -> Result<()> {
-    let (mut guide, mut difference) = (guide(), Differential::of("eyes", "pink"));
-    let contexts = Contexts::of(vec![&mut difference, &mut guide], &[0], PROMPT)?;
+    let difference = Differential::of("eyes", "pink");
+    let contexts = Contexts::of(sampler().guide(difference).guide(guide()), &[0], PROMPT)?;
     let model = ToyModel::new(3)?;
     let tokens = model.vision(&picture(), View::default())?.tokens;
     let varied = tween(&model.text("girl with gold pink eyes".into())?.context, &tokens, &half())?.0;
     assert_eq!(contexts.seen[&("differential", 0)], varied);
-    assert_eq!(guide.details()?.prompts.len(), 1);
+    assert_eq!(contexts.guide()?.prompts.len(), 1);
     Ok(())
 }
 
@@ -129,9 +154,9 @@ fn prompt_variation_is_guided_like_the_prompt() -> Result<()> {
 fn a_prompt_of_a_region_is_not_guided() -> Result<()> {
     let model = ToyModel::new(3)?;
     for negative in [false, true] {
-        let mut regions = RegionPrompts::default().add(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 1.0);
-        let mut guide = guide().on_negative(negative);
-        let contexts = Contexts::of(vec![&mut regions, &mut guide], &[0], PROMPT)?;
+        let regions = RegionPrompts::default().add(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 1.0);
+        let guide = guide().on_negative(negative);
+        let contexts = Contexts::of(sampler().guide(regions).guide(guide), &[0], PROMPT)?;
         assert_eq!(contexts.seen[&("region", 0)], model.text("a dog".into())?.context);
         assert_ne!(contexts.seen[&("cond", 0)], model.text(PROMPT.into())?.context);
         assert_eq!(contexts.seen[&("uncond", 0)] != model.text("".into())?.context, negative);
@@ -142,12 +167,12 @@ fn a_prompt_of_a_region_is_not_guided() -> Result<()> {
 #[test]
 fn a_region_may_be_guided_by_a_picture_of_its_own() -> Result<()> {
     let model = ToyModel::new(3)?;
-    let mut regions = RegionPrompts::default().add(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 1.0).guided(guide());
-    let contexts = Contexts::of(vec![&mut regions], &[0], PROMPT)?;
+    let region = RegionPrompt::new(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 1.0).guided(guide());
+    let contexts = Contexts::of(sampler().guide(RegionPrompts::default().region(region)), &[0], PROMPT)?;
     let tokens = model.vision(&picture(), View::default())?.tokens;
     assert_eq!(contexts.seen[&("region", 0)], tween(&model.text("a dog".into())?.context, &tokens, &half())?.0);
     assert_eq!(contexts.seen[&("cond", 0)], model.text(PROMPT.into())?.context, "the prompt is not guided");
-    let report = regions.report()?.expect("there was a run");
+    let report = &contexts.reports[0];
     assert!(report.data[0]["guide"]["prompts"][0]["tokens"].is_array(), "{}", report.data);
     Ok(())
 }
@@ -155,8 +180,8 @@ fn a_region_may_be_guided_by_a_picture_of_its_own() -> Result<()> {
 #[test]
 fn several_guides_act_one_after_another() -> Result<()> {
     let model = ToyModel::new(3)?;
-    let (mut first, mut second) = (guide(), ImageGuidance::text("a dog").tune(|params| *params = half()));
-    let chained = Contexts::of(vec![&mut first, &mut second], &[0], PROMPT)?;
+    let second = ImageGuidance::text("a dog").tune(|params| *params = half());
+    let chained = Contexts::of(sampler().guide(guide()).guide(second), &[0], PROMPT)?;
     let tokens = model.vision(&picture(), View::default())?.tokens;
     let once = tween(&model.text(PROMPT.into())?.context, &tokens, &half())?.0;
     let twice = tween(&once, &model.text("a dog".into())?.context, &half())?.0;
@@ -184,21 +209,18 @@ fn windows_switch_guides_during_a_run() -> Result<()> {
     );
 
     // Each guide of a chain sees the context that the guides before it made at the same step.
-    let (mut late, mut always) =
-        (guide().window(Window::progress(0.34..=0.84)), ImageGuidance::text("a dog").tune(|params| *params = half()));
-    let chained = Contexts::of(vec![&mut late, &mut always], &[0, 2, 3, 4, 5], PROMPT)?;
-    let alone = Contexts::of(vec![&mut always], &[0], PROMPT)?;
-    let both = Contexts::of(vec![&mut guide(), &mut always], &[0], PROMPT)?;
+    let late = guide().window(Window::progress(0.34..=0.84));
+    let always = ImageGuidance::text("a dog").tune(|params| *params = half());
+    let chained = Contexts::of(sampler().guide(late).guide(always.clone()), &[0, 2, 3, 4, 5], PROMPT)?;
+    let alone = Contexts::of(sampler().guide(always.clone()), &[0], PROMPT)?;
+    let both = Contexts::of(sampler().guide(guide()).guide(always), &[0], PROMPT)?;
     for (step, same) in [(0, &alone), (2, &alone), (3, &both), (4, &both), (5, &alone)] {
         assert_eq!(chained.seen[&("cond", step)], same.seen[&("cond", 0)], "step {step}");
     }
-    let mut never = guide().window(Window::progress(0.9..=1.0));
-    assert_eq!(latent(sampler().guide(&mut never))?, latent(sampler())?);
-    assert!(
-        never.notes()[0].text.contains("no step of this run is in the window (progress 0.9..=1)"),
-        "{:?}",
-        never.notes()
-    );
+    let (never, notes) = noted(sampler().guide(guide().window(Window::progress(0.9..=1.0))))?;
+    assert_eq!(never, latent(sampler())?);
+    let said = "no step of this run is in the window (progress 0.9..=1)";
+    assert!(notes[0].text.contains(said), "{notes:?}");
     Ok(())
 }
 
@@ -206,8 +228,7 @@ fn windows_switch_guides_during_a_run() -> Result<()> {
 fn prompt_blend_reaches_the_other_prompt() -> Result<()> {
     let model = ToyModel::new(3)?;
     let other = "a dog in a garden";
-    let mut blend = PromptBlend::to(other);
-    let contexts = Contexts::of(vec![&mut blend], &[0, 1, 5], PROMPT)?;
+    let contexts = Contexts::of(sampler().guide(PromptBlend::to(other)), &[0, 1, 5], PROMPT)?;
     let (a, b) = (model.text(PROMPT.into())?.context, model.text(other.into())?.context);
     assert_eq!((&contexts.seen[&("cond", 0)], &contexts.seen[&("cond", 5)]), (&a, &b));
     near(&contexts.seen[&("cond", 1)], &(&a + (&b - &a) * 0.2), 1e-6);
@@ -217,8 +238,8 @@ fn prompt_blend_reaches_the_other_prompt() -> Result<()> {
     let mut run = sampler().start(&model, Start::new(other, GRID, Noise::seeded(7)))?;
     assert_eq!(latent(sampler().guide(PromptBlend::to(other).curve(|_| 1.0)))?, *run.finish()?);
     // A window of one point changes the prompt at once, here halfway from the first step to the last.
-    let contexts =
-        Contexts::of(vec![&mut PromptBlend::to(other).window(Window::progress(0.5..=0.5))], &[2, 3], PROMPT)?;
+    let sudden = PromptBlend::to(other).window(Window::progress(0.5..=0.5));
+    let contexts = Contexts::of(sampler().guide(sudden), &[2, 3], PROMPT)?;
     assert_eq!((&contexts.seen[&("cond", 2)], &contexts.seen[&("cond", 3)]), (&a, &b));
     for (wrong, said) in [
         (PromptBlend::to(other).window(Window::progress(0.6..=0.5)), "window is progress 0.6..=0.5"),
@@ -232,7 +253,7 @@ fn prompt_blend_reaches_the_other_prompt() -> Result<()> {
 }
 
 /// A sampler with every guidance method that could interfere.
-fn everything<'g>(guide: &'g mut ImageGuidance) -> Sampler<'g> {
+fn everything<'g>(guide: ImageGuidance) -> Sampler<'g> {
     let above = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| 1.0 - row as f32 / 7.0));
     let seen = (Daam::of("eyes"), Differential::of("eyes", "pink"));
     let force = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(5.0).window(Window::WHOLE).saliency(seen);
@@ -241,14 +262,14 @@ fn everything<'g>(guide: &'g mut ImageGuidance) -> Sampler<'g> {
 
 #[test]
 fn image_guidance_with_others_keeps_images_apart() -> Result<()> {
-    let (mut on, mut off) = (
+    let (on, off) = (
         guide().window(Window::progress(0.0..=0.7)),
         ImageGuidance::new(&picture()).tune(|params| *params = GuidanceParams::off()),
     );
-    let batch = latent_after(6, everything(&mut on), 3, 7)?;
-    assert_ne!(batch, latent_after(6, everything(&mut off), 3, 7)?);
+    let batch = latent_after(6, everything(on.clone()), 3, 7)?;
+    assert_ne!(batch, latent_after(6, everything(off), 3, 7)?);
     for image in 0..3 {
-        let alone = latent_after(6, everything(&mut on), 1, 7 + image)?;
+        let alone = latent_after(6, everything(on.clone()), 1, 7 + image)?;
         assert_eq!(batch.narrow(0, image as i64, 1), alone, "image {image}");
     }
     // Each image has a guide of its own.
@@ -266,23 +287,25 @@ fn direct_guide_and_concepts_replace_tokens() -> Result<()> {
     let model = ToyModel::new(3)?;
     let tokens = model.vision(&picture(), View::default())?.tokens;
     let empty = model.text("".into())?.context;
-    let mut alone = ImageGuidance::direct(&picture());
-    let context = Contexts::of(vec![&mut alone], &[0], "")?.seen.remove(&("cond", 0)).unwrap();
+    let alone = Contexts::of(sampler().guide(ImageGuidance::direct(&picture())), &[0], "")?;
+    let context = &alone.seen[&("cond", 0)];
     assert_eq!((context.narrow(1, 1, 4), context.narrow(1, 5, 5)), (tokens.narrow(1, 1, 4), empty.narrow(1, 5, 5)));
     let (class, header) = (tokens.select(1, 0), empty.select(1, 0));
     near(&context.select(1, 0), &(&class + (&header - &class) * 0.85), 1e-6);
-    assert!(alone.details().is_err());
+    assert!(alone.guide().is_err());
 
     // Words of the toy model do not depend on their position, so a word has a similarity of 1 to itself.
-    let mut concept =
-        ImageGuidance::new(&picture()).tune(|params| *params = GuidanceParams::off()).concepts("gold", 0.9);
-    let context = Contexts::of(vec![&mut concept], &[0], PROMPT)?.seen.remove(&("cond", 0)).unwrap();
-    let prompt = &concept.details()?.prompts[0];
+    let concept = ImageGuidance::new(&picture()).tune(|params| *params = GuidanceParams::off()).concepts("gold", 0.9);
+    let contexts = Contexts::of(sampler().guide(concept), &[0], PROMPT)?;
+    let context = &contexts.seen[&("cond", 0)];
+    let prompt = &contexts.guide()?.prompts[0];
     let &[hit] = prompt.concepts.as_slice() else { panic!("{:?}", prompt.concepts) };
     assert_eq!((hit.position, hit.concept, prompt.replaced.as_slice()), (3, 1, [3].as_slice()));
     assert_eq!(context.get(0).get(3), tokens.get(0).get(hit.alternate));
     assert_eq!(context.get(0).get(2), model.text(PROMPT.into())?.context.get(0).get(2));
-    assert!(concept.notes()[0].text.contains("replaced tokens of \"gold\""), "{:?}", concept.notes());
+    let said = |note: &&Note| note.origin == Some("ImageGuidance");
+    let note = contexts.notes.iter().find(said).expect("it says what it replaced");
+    assert!(note.text.contains("replaced tokens of \"gold\""), "{note}");
     Ok(())
 }
 
@@ -335,12 +358,12 @@ fn bad_settings_fail_before_the_first_step() -> Result<()> {
 
 #[test]
 fn long_prompts_are_guided_chunk_by_chunk() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let prompt = "1girl, red hair BREAK a blue shirt, green background";
     let line = GuidanceParams { linear: (0.0, 1.0), max_guidance: 1.0, snap: false, ..GuidanceParams::off() };
-    let mut guide = ImageGuidance::new(&picture()).tune(|params| *params = line);
-    pipeline.request(prompt).seed(1).steps(1).guide(&mut guide).run()?;
-    let tokens = &guide.details()?.prompts[0].tokens;
+    let guide = ImageGuidance::new(&picture()).tune(|params| *params = line);
+    let output = pipeline.request(prompt).seed(1).steps(1).guide(guide).run()?;
+    let tokens = &output.details::<ImageGuidanceReport>("ImageGuidance")?.prompts[0].tokens;
     assert_eq!(tokens.len(), 2 * 77);
     assert_eq!((tokens[0].share, tokens[77].alternate, tokens[77].similarity), (0.0, Some(0), 0.0));
     assert_eq!((tokens[76].weight, tokens[153].weight), (0.5, 1.0));
@@ -351,8 +374,8 @@ fn long_prompts_are_guided_chunk_by_chunk() -> Result<()> {
 
 #[test]
 fn batching_keeps_prompts_of_different_lengths() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut latents = |batching| -> Result<Tensor> {
+    let pipeline = Pipeline::builder().build()?;
+    let latents = |batching| -> Result<Tensor> {
         let request = pipeline.request("a boat BREAK red sky BREAK green ground").negative("a red house");
         Ok(request.seed(1).steps(2).tune(|config| config.batching = batching).run()?.latents.shallow_clone())
     };
@@ -363,11 +386,11 @@ fn batching_keeps_prompts_of_different_lengths() -> Result<()> {
 
 #[test]
 fn prompts_of_different_lengths_blend() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let (short, long) = ("a red house", "a boat BREAK red sky BREAK green ground");
     for (from, to) in [(short, long), (long, short)] {
         let mut contexts = Contexts::at(&[0, 2]);
-        pipeline.request(from).seed(1).steps(3).guide(PromptBlend::to(to)).guide(&mut contexts).run()?;
+        pipeline.request(from).seed(1).steps(3).guide(PromptBlend::to(to)).attach(&mut contexts).run()?;
         let model = pipeline.model();
         let [a, b] = [from, to].map(|text| model.text(text.into()).unwrap().context);
         let (first, last) = (&contexts.seen[&("cond", 0)], &contexts.seen[&("cond", 2)]);
@@ -383,7 +406,7 @@ fn prompts_of_different_lengths_blend() -> Result<()> {
 
 #[test]
 fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let seen = pipeline.model().vision(&picture(), View::default())?;
     assert_eq!((seen.tokens.size(), seen.columns.clone()), (vec![1, 1 + 64, 128], 0..128));
     assert_eq!(seen.text_projection.map(|projection| projection.size()), Some(vec![128, 128]));
@@ -392,8 +415,8 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
 
     let prompt = "a house, ground, sky";
     let plain = pipeline.request(prompt).seed(3).steps(4).run()?;
-    let mut guide = ImageGuidance::new(&picture()).tune(|params| params.space = Space::Joint);
-    let guided = pipeline.request(prompt).seed(3).steps(4).guide(&mut guide).run()?;
+    let guide = ImageGuidance::new(&picture()).tune(|params| params.space = Space::Joint);
+    let guided = pipeline.request(prompt).seed(3).steps(4).guide(guide.clone()).run()?;
     assert_ne!(plain.image(0)?, guided.image(0)?);
     let report = &guided.reports[0];
     assert_eq!((report.name.as_str(), report.pictures.len()), ("ImageGuidance a picture of 40×60", 1));
@@ -401,27 +424,27 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     assert_eq!(report.data["params"]["space"], "Joint");
 
     // Only tokens of words are replaced by the picture's tokens for a concept.
-    let mut concept = ImageGuidance::new(&picture())
+    let concept = ImageGuidance::new(&picture())
         .tune(|params| *params = GuidanceParams { space: Space::Joint, ..GuidanceParams::off() });
-    concept = concept.concepts("a house", 0.3);
-    pipeline.request(prompt).seed(3).steps(1).guide(&mut concept).run()?;
+    let output = pipeline.request(prompt).seed(3).steps(1).guide(concept.concepts("a house", 0.3)).run()?;
     let words = pipeline.model().prompt(prompt.into())?.content();
-    let hits = &concept.details()?.prompts[0].concepts;
+    let hits = &output.details::<ImageGuidanceReport>("ImageGuidance")?.prompts[0].concepts;
     assert!(!hits.is_empty(), "texts with the same beginning have the same first tokens, because attention is causal");
     assert!(hits.iter().all(|hit| (words[0].start..words[0].end).contains(&hit.position)), "{hits:?}");
 
-    let mut half = Pipeline::builder().precision(Kind::BFloat16).build()?;
-    let mut in_half = ImageGuidance::new(&picture()).tune(|params| params.space = Space::Joint);
-    half.request(prompt).seed(3).steps(1).guide(&mut in_half).run()?;
-    let full = guide.details()?.prompts[0].mean_similarity;
-    assert!((in_half.details()?.prompts[0].mean_similarity - full).abs() < 0.05);
+    let half = Pipeline::builder().precision(Kind::BFloat16).build()?;
+    let in_half = half.request(prompt).seed(3).steps(1).guide(guide).run()?;
+    let similar = |output: &Output| -> Result<f64> {
+        Ok(output.details::<ImageGuidanceReport>("ImageGuidance")?.prompts[0].mean_similarity)
+    };
+    assert!((similar(&in_half)? - similar(&guided)?).abs() < 0.05);
 
-    let mut itself = ImageGuidance::text(prompt).tune(|params| {
+    let itself = ImageGuidance::text(prompt).tune(|params| {
         params.mapping = Mapping::Direct;
         params.max_guidance = 1.0;
         params.linear = (1.0, 1.0);
     });
-    let same = pipeline.request(prompt).seed(3).steps(4).guide(&mut itself).run()?;
+    let same = pipeline.request(prompt).seed(3).steps(4).guide(itself).run()?;
     assert_eq!(plain.image(0)?, same.image(0)?);
     let error = pipeline.request(prompt).steps(1).guide(ImageGuidance::new(&Raster::flat(Rgb(0, 0, 0), (5, 0)))).run();
     let error = error.expect_err("no picture").to_string();

@@ -232,12 +232,12 @@ fn apart(a: &Raster, b: &Raster, rows: std::ops::Range<u32>) -> f64 {
 
 #[test]
 fn higher_strength_leaves_less_of_the_picture() {
-    let mut pipeline = Pipeline::builder().build().unwrap();
+    let pipeline = Pipeline::builder().build().unwrap();
     let prompt = "1girl, gold eyes, red hair, pale skin, blue shirt, green background";
     let other = "1girl, gold eyes, black hair, pale skin, red shirt, navy background";
     let first = pipeline.request(prompt).seed(7).steps(12).run().unwrap();
     let first = first.image(0).unwrap();
-    let mut distance = |strength: Strength| {
+    let distance = |strength: Strength| {
         let output = pipeline.request(other).seed(7).steps(12).start(first, strength).run().unwrap();
         (apart(output.image(0).unwrap(), first, 0..256), output.timing.steps.len())
     };
@@ -249,7 +249,7 @@ fn higher_strength_leaves_less_of_the_picture() {
 
 #[test]
 fn a_shirt_is_repainted_and_the_face_stays() {
-    let mut pipeline = Pipeline::builder().build().unwrap();
+    let pipeline = Pipeline::builder().build().unwrap();
     let prompt = "1girl, gold eyes, pink hair bow, red hair, pale skin, blue shirt, green background";
     let first = pipeline.request(prompt).seed(7).run().unwrap();
     let first = first.image(0).unwrap();
@@ -269,7 +269,7 @@ fn a_shirt_is_repainted_and_the_face_stays() {
 
 #[test]
 fn request_takes_picture_size_and_sampler_names() {
-    let mut pipeline = Pipeline::builder().build().unwrap();
+    let pipeline = Pipeline::builder().build().unwrap();
     let wide = Raster::flat(Rgb(200, 30, 30), (96, 64));
     let output = pipeline.request("a red boat").seed(1).steps(4).start(&wide, 0.5).run().unwrap();
     assert_eq!(output.image(0).unwrap().size(), Size::new(96, 64));

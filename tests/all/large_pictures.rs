@@ -2,7 +2,7 @@
 
 use impasto::pipeline::{Detail, Enlarge, Hires, MaskWhere, Output, Request, Seamless};
 use impasto::raster::Filter;
-use impasto::saliency::Daam;
+use impasto::saliency::{Daam, DaamRun};
 use impasto::{Pipeline, Raster, Result, Rgb, Size};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -19,17 +19,17 @@ fn apart(one: &Raster, other: &Raster) -> f64 {
 
 #[test]
 fn second_run_paints_the_first_picture_larger() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let boat = "red boat, blue sky, green ground";
     let first = pipeline.request(boat).seed(7).steps(8).size((128, 96)).run()?;
     for enlarge in [Enlarge::Lanczos, Enlarge::Latent] {
         let hires = Hires { enlarge, steps: Some(6), ..Hires::new(1.5, 0.5) };
-        let mut look = Daam::of("boat");
-        let request = pipeline.request(boat).seed(7).steps(8).size((128, 96)).images(2).guide(&mut look);
+        let request = pipeline.request(boat).seed(7).steps(8).size((128, 96)).images(2).guide(Daam::of("boat"));
         let output = request.tune(|config| config.hires = Some(hires)).run()?;
         assert_eq!(output.image(0)?.size(), Size::new(192, 144));
         assert_eq!((output.images.len(), output.latents.size()), (2, vec![2, 4, 18, 24]));
         assert_eq!(output.timing.steps.len(), 8 + 3, "the share of the second run's steps");
+        let look = output.details::<DaamRun>("boat")?;
         assert_eq!(look.heat_map(1)?.values.size(), [18, 24], "methods act on the larger grid");
         let enlarged = first.image(0)?.resize((192, 144), Filter::Lanczos)?;
         let difference = apart(&enlarged, output.image(0)?);
@@ -40,7 +40,7 @@ fn second_run_paints_the_first_picture_larger() -> Result<()> {
 
 #[test]
 fn exact_color_is_met_in_the_larger_picture() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let request = pipeline.request("#ff8000 boat, blue sky, green ground").seed(7).steps(8).size((128, 128));
     let output = request.hires(1.5, 0.4).run()?;
     let swatch = &output.reports.iter().find_map(|report| report.swatches.first()).expect("a forced color");
@@ -50,7 +50,7 @@ fn exact_color_is_met_in_the_larger_picture() -> Result<()> {
 
 #[test]
 fn saved_file_repeats_second_runs_and_details() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let mut mask = Raster::flat(BLACK, (96, 96));
     mask.paste(&Raster::flat(WHITE, (30, 30)), 20, 30);
     let request = pipeline.request("red boat, blue sky").seed(7).steps(4).size((64, 64)).hires(1.5, 0.5);
@@ -63,20 +63,20 @@ fn saved_file_repeats_second_runs_and_details() -> Result<()> {
     for words in ["Size: 64x64", "Denoising strength: 0.5", "Hires upscale: 1.5", "Hires upscaler: Lanczos"] {
         assert!(infotext.contains(words), "{infotext}");
     }
-    let again = Request::from_png(&mut pipeline, &file)?;
+    let again = Request::from_png(&pipeline, &file)?;
     assert!(again.notes()?.is_empty());
     assert_eq!(again.run()?.image(0)?, output.image(0)?);
     // The web UI's own text asks for the same second run.
     let bare = folder.path().join("web.png");
     std::fs::write(&bare, output.image(0)?.to_png(&[("parameters", infotext)])?).expect("written");
-    let told = Request::from_png(&mut pipeline, &bare)?;
+    let told = Request::from_png(&pipeline, &bare)?;
     assert!(told.notes()?.iter().all(|note| !note.text.contains("Hires")), "{:?}", told.notes()?);
     assert_eq!(told.run()?.image(0)?.size(), Size::new(96, 96));
     Ok(())
 }
 
 /// A portrait, and a scene with the small portrait in a frame, whose place is (`x`, `y`).
-fn scene(pipeline: &mut Pipeline, (x, y): (u32, u32)) -> Result<(Raster, Raster, Raster)> {
+fn scene(pipeline: &Pipeline, (x, y): (u32, u32)) -> Result<(Raster, Raster, Raster)> {
     let portrait = pipeline.request(PROMPT).seed(7).steps(12).run()?.image(0)?.clone();
     let mut scene = Raster::flat(Rgb(245, 240, 225), (301, 277));
     scene.paste(&portrait.resize((72, 72), Filter::Box)?, x, y);
@@ -87,8 +87,8 @@ fn scene(pipeline: &mut Pipeline, (x, y): (u32, u32)) -> Result<(Raster, Raster,
 
 #[test]
 fn detail_changes_its_part_alone() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let (portrait, scene, frame) = scene(&mut pipeline, (150, 130))?;
+    let pipeline = Pipeline::builder().build()?;
+    let (portrait, scene, frame) = scene(&pipeline, (150, 130))?;
     let detail = Detail { padding: 0, strength: 0.5, ..Detail::under(frame.clone()) };
     let mut stages = BTreeSet::new();
     let request = pipeline.request(PROMPT).seed(9).steps(12).start(&scene, 0.0).detail(detail);
@@ -125,8 +125,8 @@ fn measured(output: &Output) -> Vec<[f64; 2]> {
 
 #[test]
 fn exact_color_in_a_detail_is_met_in_the_picture() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let (_, scene, frame) = scene(&mut pipeline, (150, 130))?;
+    let pipeline = Pipeline::builder().build()?;
+    let (_, scene, frame) = scene(&pipeline, (150, 130))?;
     let prompt = PROMPT.replace("blue shirt", "#20c0a0 shirt");
     let by_prompt = Detail { padding: 0, prompt: Some(prompt.clone()), ..Detail::under(frame.clone()) };
     let by_color =
@@ -142,7 +142,7 @@ fn exact_color_in_a_detail_is_met_in_the_picture() -> Result<()> {
 
 #[test]
 fn color_of_the_run_stays_in_its_detail() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let thing = MaskWhere { grow: 12.0, ..MaskWhere::new("shirt") };
     let request = pipeline.request("1girl, hair, #20c0a0 shirt, background").seed(7).steps(12);
     let output = request.detail(Detail { padding: 16, ..Detail::of(thing) }).run()?;
@@ -154,7 +154,7 @@ fn color_of_the_run_stays_in_its_detail() -> Result<()> {
 
 #[test]
 fn pieces_apart_are_repainted_in_turn() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let scene = pipeline.request("green ground, blue sky").seed(7).steps(4).run()?.image(0)?.clone();
     let mut mask = Raster::flat(BLACK, (256, 256));
     for (x, y) in [(20, 20), (200, 190)] {
@@ -185,8 +185,8 @@ fn columns(picture: &Raster) -> [f64; 2] {
 
 #[test]
 fn seamless_picture_continues_at_its_edges() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut paint = |seamless| -> Result<Raster> {
+    let pipeline = Pipeline::builder().build()?;
+    let paint = |seamless| -> Result<Raster> {
         let request = pipeline.request("pink flower, yellow star, teal ground").seed(11).steps(8).size((128, 96));
         Ok(request.seamless(seamless).run()?.image(0)?.clone())
     };
@@ -212,9 +212,9 @@ fn seamless_picture_continues_at_its_edges() -> Result<()> {
 
 #[test]
 fn wrong_settings_of_larger_pictures_are_named() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let given = Raster::flat(WHITE, (61, 64));
-    let mut fails = |change: &dyn Fn(Request<'_>) -> Result<Output>, words: &[&str]| {
+    let fails = |change: &dyn Fn(Request<'_>) -> Result<Output>, words: &[&str]| {
         let error =
             change(pipeline.request(PROMPT).steps(2).size((64, 64))).map(drop).expect_err("refused").to_string();
         words.iter().for_each(|word| assert!(error.contains(word), "\"{error}\" does not say \"{word}\""));

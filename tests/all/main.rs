@@ -30,6 +30,8 @@ mod limits;
 mod lora;
 mod offload;
 mod own_network;
+#[path = "../conformance/package_daam.rs"]
+mod package_daam;
 mod painting;
 mod painting_combined;
 mod perturbed_attention;

@@ -13,7 +13,7 @@ fn load(offload: bool, kind: Kind) -> Result<Model> {
 }
 
 fn latents(model: Model) -> Result<Tensor> {
-    let mut pipeline = Pipeline::new(model);
+    let pipeline = Pipeline::new(model);
     Ok(pipeline.request("1girl, eyes").seed(1).steps(2).run()?.latents.shallow_clone())
 }
 
@@ -74,7 +74,7 @@ fn offloaded_controlnet_has_the_same_effect() -> Result<()> {
     (10..50).for_each(|x| paper.set(x, 32, Rgb(0, 0, 0)));
     let drawing = Drawing { sketch: Sketch::of_line_art(&paper)?, strokes };
     let paint = |offload| -> Result<Tensor> {
-        let mut pipeline = Pipeline::new(load(offload, Kind::Float)?);
+        let pipeline = Pipeline::new(load(offload, Kind::Float)?);
         let net = pipeline.model().controlnet(&Source::dir(Path::new(MODEL).join("controlnet")))?;
         let control = Control::drawing(&net, &drawing);
         Ok(pipeline.request("1girl, eyes").seed(1).steps(2).control(control).run()?.latents.shallow_clone())

@@ -76,7 +76,7 @@ impl ModelInfo for Halved {
 
 #[test]
 fn own_network_has_defaults_and_exact_colors() -> Result<()> {
-    let mut pipeline = Pipeline::new(Halved::new("a")?);
+    let pipeline = Pipeline::new(Halved::new("a")?);
     let output = pipeline.request("a #20c040 boat").steps(6).seed(7).run()?;
     let size = output.image(0)?.size();
     assert_eq!((size.width, size.height), (24, 16));
@@ -90,7 +90,7 @@ fn own_network_has_defaults_and_exact_colors() -> Result<()> {
 
 #[test]
 fn own_network_paints_batches_and_previews() -> Result<()> {
-    let mut pipeline = Pipeline::new(Halved::new("a")?);
+    let pipeline = Pipeline::new(Halved::new("a")?);
     let mut shown = Vec::new();
     let together = pipeline
         .request("a red boat")
@@ -113,21 +113,21 @@ fn own_network_paints_batches_and_previews() -> Result<()> {
 fn picture_of_an_own_network_repeats_its_run() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("own.png");
-    let mut pipeline = Pipeline::new(Halved::new("a")?);
+    let pipeline = Pipeline::new(Halved::new("a")?);
     let output = pipeline.request("a #20c040 boat").steps(4).seed(7).run()?;
     output.save(0, &path)?;
-    let request = Request::from_png(&mut pipeline, &path)?;
+    let request = Request::from_png(&pipeline, &path)?;
     assert_eq!(request.notes()?, []);
     assert_eq!(request.run()?.image(0)?, output.image(0)?);
-    let mut other = Pipeline::new(Halved::new("b")?);
-    let notes = Request::from_png(&mut other, &path)?.notes()?;
+    let other = Pipeline::new(Halved::new("b")?);
+    let notes = Request::from_png(&other, &path)?.notes()?;
     assert!(notes.iter().any(|note| note.to_string().contains("the picture was made with halved (a)")), "{notes:?}");
     Ok(())
 }
 
 #[test]
 fn own_network_refuses_edges_that_it_cannot_continue() -> Result<()> {
-    let mut pipeline = Pipeline::new(Halved::new("a")?);
+    let pipeline = Pipeline::new(Halved::new("a")?);
     let error = pipeline.request("a red boat").steps(2).seamless(Seamless::Both).run().expect_err("no edges");
     assert!(error.to_string().starts_with("seamless is Both; expected no edges for this network"), "{error}");
     Ok(())

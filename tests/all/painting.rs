@@ -3,23 +3,23 @@
 //! The figures are in `tests/golden/specs/paint_with_words.json`; numpy made them in double precision.
 
 use super::attention_only::{
-    AttentionOnly, BLUE, GRAY, GREEN, PROMPT, RED, Reader, TOKENS, apart, attend, close, golden, numbers, tensor,
-    weights,
+    AttentionOnly, BLUE, GRAY, GREEN, PROMPT, Painter, RED, Reader, TOKENS, apart, attend, close, four_steps, golden,
+    numbers, tensor, weights,
 };
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Noise, Predictions, Schedule, Spacing, TrainingSchedule};
-use impasto::guidance::{Guidance, Plan, Setup};
+use impasto::guidance::{Details, GuidanceRun, Plan, Report, Setup};
 use impasto::mask::{Region, Resample};
-use impasto::methods::paint_with_words::{PaintWarning, Palette, WeightFn};
+use impasto::methods::color_force::ColorReport;
+use impasto::methods::paint_with_words::{PaintReport, PaintWarning, Palette, WeightFn};
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::wording::Remedy;
+use impasto::wording::{Note, Remedy};
 use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Step, Window};
 use ndarray::Array2;
 use serde_json::Value;
-use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 
 /// The golden case's map, 16 rows of 24 pixels.
@@ -49,8 +49,8 @@ fn painted() -> PaintWithWords {
 fn weights_equal_the_reference_on_both_grids() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(4, 6));
     for (name, resample) in [("corners", Resample::Corners), ("area", Resample::Area)] {
-        let mut paint = painted().weight(WeightFn::Flat(1.0)).tune(|options| options.resample = resample);
-        AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
+        let mut paint = Painter::new(painted().weight(WeightFn::Flat(1.0)).tune(|options| options.resample = resample));
+        AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
         for (site, size) in [(0, "4x6"), (1, "2x3")] {
             close(&weights(&mut paint, grid, site, Branch::Cond)?, &golden["weights"][format!("{size}_{name}")], 1e-5);
         }
@@ -64,11 +64,9 @@ fn thin_stripe_follows_the_resampling_mode() -> Result<()> {
     let mut map = Raster::flat(GRAY, (512, 512));
     map.paste(&Raster::flat(RED, (8, 512)), 100, 0);
     for (name, resample) in [("corners", Resample::Corners), ("area", Resample::Area), ("", Resample::Cover)] {
-        let mut paint = PaintWithWords::new(&map)
-            .color(RED, "sea", 1.0)
-            .weight(WeightFn::Flat(1.0))
-            .tune(|options| options.resample = resample);
-        AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
+        let paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).weight(WeightFn::Flat(1.0));
+        let mut paint = Painter::new(paint.tune(|options| options.resample = resample));
+        AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
         for (site, row) in golden["resample_probe"]["rows"].as_array().expect("rows").iter().enumerate() {
             let w = weights(&mut paint, grid, site, Branch::Cond)?.select(1, 2);
             let (max, mean) = (w.max().double_value(&[]), w.mean(Kind::Double).double_value(&[]));
@@ -88,9 +86,9 @@ fn blurred_edge_equals_the_reference() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(24, 24));
     let mut map = Raster::flat(GRAY, (24, 24));
     map.paste(&Raster::flat(RED, (11, 9)), 9, 6);
-    let mut paint =
-        PaintWithWords::new(&map).color(RED, "sea", 1.5).weight(WeightFn::Flat(1.0)).tune(|options| options.blur = 2.0);
-    AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
+    let paint = PaintWithWords::new(&map).color(RED, "sea", 1.5).weight(WeightFn::Flat(1.0));
+    let mut paint = Painter::new(paint.tune(|options| options.blur = 2.0));
+    AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
     let w = weights(&mut paint, grid, 0, Branch::Cond)?.select(1, 2).reshape([24, 24]);
     close(&w.get(10), &golden["blur"]["radius8_row10"], 1e-5);
     close(&w, &golden["blur"]["kernel39"], 1e-4); // the package cuts its kernel off elsewhere
@@ -120,19 +118,20 @@ fn attention_equals_the_reference_in_both_kernels() -> Result<()> {
     let cases = golden["attention"]["cases"].as_array().expect("cases");
     assert_eq!(cases.len(), 24);
     for case in cases {
-        let mut paint = painted().weight(law(case)).tune(|options| options.resample = Resample::Corners);
-        AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
+        let paint = painted().weight(law(case)).tune(|options| options.resample = Resample::Corners);
+        let mut paint = Painter::new(paint);
+        AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
         let image = case["image"].as_i64().expect("an index");
         let sigma = case["sigma"].as_f64().expect("a level");
         let [q, k, v] = queries(image..image + 1);
         let spot = (0, grid, Branch::Cond);
-        let fused = attend(vec![&mut paint], spot, sigma, [&q, &k, &v])?;
+        let fused = attend(vec![paint.hook()], spot, sigma, [&q, &k, &v])?;
         close(&fused, &case["out"], 2e-5);
         // `per_weight` is the amount that a weight of 1 adds to scaled scores.
         let told = paint.details()?.steps[0].per_weight[0];
         let want = case["mask_scale"].as_f64().expect("a number");
         assert!((told - want).abs() <= 1e-5 * want.abs().max(1.0), "{told} is not {want}");
-        let explicit = attend(vec![&mut paint, &mut Reader::default()], spot, sigma, [&q, &k, &v])?;
+        let explicit = attend(vec![paint.hook(), &mut Reader::default()], spot, sigma, [&q, &k, &v])?;
         close(&explicit, &case["out"], 2e-5);
     }
     Ok(())
@@ -143,9 +142,10 @@ fn half_precision_stays_near() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(2, 3));
     let case = &golden["attention"]["cases"][0];
     let [q, k, v] = queries(0..1).map(|x| x.to_kind(Kind::BFloat16));
-    let mut paint = painted().weight(law(case)).tune(|options| options.resample = Resample::Corners);
-    AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
-    let out = attend(vec![&mut paint], (0, grid, Branch::Cond), 14.614647, [&q, &k, &v])?;
+    let paint = painted().weight(law(case)).tune(|options| options.resample = Resample::Corners);
+    let mut paint = Painter::new(paint);
+    AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
+    let out = attend(vec![paint.hook()], (0, grid, Branch::Cond), 14.614647, [&q, &k, &v])?;
     close(&out.to_kind(Kind::Float), &case["out"], 2e-2);
     Ok(())
 }
@@ -154,11 +154,11 @@ fn half_precision_stays_near() -> Result<()> {
 fn an_image_of_a_batch_has_its_own_statistic() -> Result<()> {
     let grid = Grid::new(2, 3);
     for law in [WeightFn::LogMax(1.0), WeightFn::LogStd(0.4)] {
-        let mut paint = painted().weight(law);
-        AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
+        let mut paint = Painter::new(painted().weight(law));
+        AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
         let mut out = |images| -> Result<Tensor> {
             let [q, k, v] = queries(images);
-            attend(vec![&mut paint], (0, grid, Branch::Cond), 3.0, [&q, &k, &v])
+            attend(vec![paint.hook()], (0, grid, Branch::Cond), 3.0, [&q, &k, &v])
         };
         assert!(apart(&out(0..2)?, &Tensor::cat(&[out(0..1)?, out(1..2)?], 0)) < 1e-6);
     }
@@ -177,9 +177,10 @@ fn strength_raises_attention_inside_the_mask() -> Result<()> {
     let mut last = 0.0;
     for row in golden["mass"]["rows"].as_array().expect("rows") {
         let strength = row["strength"].as_f64().expect("a number");
-        let mut paint = PaintWithWords::default().mask(Region::new(mask.clone()), "red boat", strength);
-        AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
-        let mass = attend(vec![&mut paint], (0, grid, Branch::Cond), 14.614647, [&q, &k, &v])?.select(0, 0);
+        let paint = PaintWithWords::default().mask(Region::new(mask.clone()), "red boat", strength);
+        let mut paint = Painter::new(paint);
+        AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
+        let mass = attend(vec![paint.hook()], (0, grid, Branch::Cond), 14.614647, [&q, &k, &v])?.select(0, 0);
         let mass = mass.mean_dim([1i64].as_slice(), false, Kind::Double);
         let here = mass.double_value(&[inside]);
         let elsewhere = (mass.sum(Kind::Double).double_value(&[]) - here) / 5.0;
@@ -202,9 +203,9 @@ fn noise_levels_follow_sd_and_are_capped() -> Result<()> {
     }
     let grid = Grid::new(2, 3);
     let [q, k, v] = queries(0..1);
-    let mut paint = painted();
-    AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
-    let mut at = |sigma| attend(vec![&mut paint], (0, grid, Branch::Cond), sigma, [&q, &k, &v]);
+    let mut paint = Painter::new(painted());
+    AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
+    let mut at = |sigma| attend(vec![paint.hook()], (0, grid, Branch::Cond), sigma, [&q, &k, &v]);
     assert_eq!(at(4096.0)?, at(14.6146)?);
     assert!(at(f64::INFINITY).expect_err("infinite").to_string().contains("sigma is inf"));
     Ok(())
@@ -216,11 +217,11 @@ fn a_statistic_below_zero_counts_as_zero() -> Result<()> {
     let [q, _, v] = queries(0..1);
     let k = -&q.mean_dim([2i64].as_slice(), true, Kind::Float).expand([-1, -1, TOKENS, -1], false) * 10.0;
     let q = q.mean_dim([2i64].as_slice(), true, Kind::Float).expand([-1, -1, 6, -1], false).contiguous();
-    let mut paint = painted().weight(WeightFn::paper());
-    AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
+    let mut paint = Painter::new(painted().weight(WeightFn::paper()));
+    AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
     let spot = (0, grid, Branch::Cond);
     let plain = attend(vec![], spot, 3.0, [&q, &k.contiguous(), &v])?;
-    assert!(apart(&attend(vec![&mut paint], spot, 3.0, [&q, &k.contiguous(), &v])?, &plain) < 1e-6);
+    assert!(apart(&attend(vec![paint.hook()], spot, 3.0, [&q, &k.contiguous(), &v])?, &plain) < 1e-6);
     Ok(())
 }
 
@@ -237,8 +238,9 @@ fn boxes_stay_in_place_on_uneven_grids() -> Result<()> {
     let mut map = Raster::flat(GRAY, (w, h));
     map.paste(&Raster::flat(RED, (300, 100)), 610, 90);
     let grid = Grid::new(33, 125);
-    let mut paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).weight(WeightFn::Flat(1.0));
-    AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
+    let paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).weight(WeightFn::Flat(1.0));
+    let mut paint = Painter::new(paint);
+    AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
     for site in [2, 3] {
         let Grid { h: rows, w: columns } = grid.halved(site as u32);
         let weights = weights(&mut paint, grid, site, Branch::Cond)?.select(1, 2).reshape([rows, columns]);
@@ -260,17 +262,18 @@ fn boxes_stay_in_place_on_uneven_grids() -> Result<()> {
 fn mirrored_map_has_mirrored_weights() -> Result<()> {
     for (h, w) in [(96u32, 160u32), (136, 104)] {
         let grid = Grid::new(i64::from(h) / 8, i64::from(w) / 8);
-        let paint = |mirrored: bool| -> Result<PaintWithWords> {
+        let paint = |mirrored: bool| -> Result<Painter> {
             let mut map = Raster::flat(GRAY, (w, h));
             map.paste(&Raster::flat(RED, (w / 3, h / 2)), if mirrored { w - w / 3 - 11 } else { 11 }, 13);
-            let mut paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).weight(WeightFn::Flat(1.0));
-            AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
+            let paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).weight(WeightFn::Flat(1.0));
+            let mut paint = Painter::new(paint);
+            AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
             Ok(paint)
         };
         let (mut one, mut other) = (paint(false)?, paint(true)?);
         for site in 0..4 {
             let Grid { h: rows, w: columns } = grid.halved(site as u32);
-            let of = |paint: &mut PaintWithWords| -> Result<Tensor> {
+            let of = |paint: &mut Painter| -> Result<Tensor> {
                 Ok(weights(paint, grid, site, Branch::Cond)?.reshape([rows, columns, TOKENS]))
             };
             assert!(apart(&of(&mut one)?.flip([1]), &of(&mut other)?) < 1e-6);
@@ -307,11 +310,9 @@ fn pixels_take_the_nearest_color_in_tolerance() -> Result<()> {
     let mut map = Raster::flat(RED, (4, 2));
     [Rgb(200, 0, 0), Rgb(90, 0, 160), BLUE].into_iter().zip(1..).for_each(|(color, x)| map.set(x, 0, color));
     let shares = |tolerance: f64| -> Result<Vec<f64>> {
-        let mut paint = PaintWithWords::new(&map)
-            .color(RED, "red", 1.0)
-            .color(BLUE, "moon", 1.0)
-            .tune(|options| options.tolerance = tolerance);
-        AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
+        let paint = PaintWithWords::new(&map).color(RED, "red", 1.0).color(BLUE, "moon", 1.0);
+        let mut paint = Painter::new(paint.tune(|options| options.tolerance = tolerance));
+        AttentionOnly::new().begin(PROMPT, grid, four_steps().attach(&mut paint))?;
         Ok(paint.details()?.areas.iter().map(|area| area.share * 8.0).collect())
     };
     assert_eq!(shares(0.0)?, [5.0, 1.0]);
@@ -323,7 +324,7 @@ fn pixels_take_the_nearest_color_in_tolerance() -> Result<()> {
 /// A guidance method that adds a variation of a branch, with the given prompt.
 struct Vary(&'static str, Branch);
 
-impl Guidance for Vary {
+impl GuidanceRun for Vary {
     fn begin(&mut self, setup: &mut Setup) -> Result<()> {
         setup.add("varied", self.1, self.0, setup.text(self.0)?).map(drop)
     }
@@ -336,12 +337,13 @@ impl Guidance for Vary {
 #[test]
 fn varied_prompt_is_painted_at_its_own_tokens() -> Result<()> {
     let grid = Grid::new(4, 6);
-    let begun = |text: &'static str, like| -> Result<PaintWithWords> {
-        let mut paint = painted().weight(WeightFn::Flat(1.0));
-        AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint, &mut Vary(text, like)])?;
+    let begun = |text: &'static str, like| -> Result<Painter> {
+        let mut paint = Painter::new(painted().weight(WeightFn::Flat(1.0)));
+        let sampler = four_steps().attach(&mut paint).guide(move || Vary(text, like));
+        AttentionOnly::new().begin(PROMPT, grid, sampler)?;
         Ok(paint)
     };
-    let of = |paint: &mut PaintWithWords, branch| weights(paint, grid, 0, branch);
+    let of = |paint: &mut Painter, branch| weights(paint, grid, 0, branch);
 
     let mut shifted = begun("at a sea under a red boat with a full moon above a moon", Branch::Cond)?;
     let (own, moved) = (of(&mut shifted, Branch::Cond)?, of(&mut shifted, Branch::Extra(0))?);
@@ -406,9 +408,36 @@ fn toy_paint() -> PaintWithWords {
     PaintWithWords::new(&map).color(RED, "eyes", 2.0).color(GRAY, "girl", 1.0).weight(WeightFn::LogMax(1.0))
 }
 
+/// The results of a whole run of the toy model.
+pub struct Ran {
+    pub latent: Tensor,
+    pub reports: Vec<Report>,
+    pub details: Details,
+    notes: Vec<Note>,
+}
+
+impl Ran {
+    pub fn new(sampler: Sampler<'_>, start: Start<'_>) -> Result<Self> {
+        let model = ToyModel::new(3)?;
+        let mut run = sampler.start(&model, start)?;
+        let latent = run.finish()?.shallow_clone();
+        Ok(Self { latent, notes: run.notes(), reports: run.reports()?, details: run.into_details()? })
+    }
+    /// Returns the notes of a guidance method.
+    pub fn notes(&self, of: &str) -> Vec<&Note> {
+        self.notes.iter().filter(|note| note.origin == Some(of)).collect()
+    }
+    pub fn paint(&self) -> Result<&PaintReport> {
+        self.details.get("PaintWithWords")
+    }
+}
+
+fn ran(sampler: Sampler<'_>) -> Result<Ran> {
+    Ran::new(sampler, toy_start(1))
+}
+
 fn latent(sampler: Sampler<'_>) -> Result<Tensor> {
-    let model = ToyModel::new(3)?;
-    Ok(sampler.start(&model, toy_start(1))?.finish()?.shallow_clone())
+    Ok(ran(sampler)?.latent)
 }
 
 #[test]
@@ -420,32 +449,32 @@ fn paint_that_cannot_act_keeps_every_bit() -> Result<()> {
     for law in [WeightFn::LogMax(0.0), WeightFn::LogStd(0.0), WeightFn::LogSqStd(0.0), WeightFn::Flat(0.0)] {
         assert_eq!(idle(toy_paint().weight(law))?, plain, "gain 0");
     }
-    let mut closed = toy_paint().window(Window::sigmas(0.0..=1e-6));
-    assert_eq!(latent(toy().guide(&mut closed))?, plain, "a window without a step");
-    assert!(closed.notes()[0].text.contains("no step of the schedule is in the window (sigmas 0..=0.000001)"));
-    assert!(closed.details()?.steps.is_empty());
+    let closed = ran(toy().guide(toy_paint().window(Window::sigmas(0.0..=1e-6))))?;
+    assert_eq!(closed.latent, plain, "a window without a step");
+    let said = closed.notes("PaintWithWords");
+    assert!(said[0].text.contains("no step of the schedule is in the window (sigmas 0..=0.000001)"));
+    assert!(closed.paint()?.steps.is_empty());
     assert!(apart(&idle(toy_paint())?, &plain) > 1e-2);
     Ok(())
 }
 
 #[test]
 fn a_window_paints_the_steps_inside_it() -> Result<()> {
-    let mut paint = toy_paint().window(Window::sigmas(1.0..=f64::INFINITY));
-    let _ = latent(toy().guide(&mut paint))?;
-    let steps = paint.details()?.steps;
+    let windowed = ran(toy().guide(toy_paint().window(Window::sigmas(1.0..=f64::INFINITY))))?;
+    let steps = &windowed.paint()?.steps;
     assert!(!steps.is_empty() && steps.len() < 6 && steps.iter().all(|step| step.sigma >= 1.0));
     assert!(steps.windows(2).all(|pair| pair[0].index + 1 == pair[1].index));
     Ok(())
 }
 
 /// A guidance method that keeps the first evaluation's predictions.
-#[derive(Clone, Default)]
-struct First(Arc<Mutex<Option<(Tensor, Tensor)>>>);
+#[derive(Default)]
+struct First(Option<(Tensor, Tensor)>);
 
-impl Guidance for First {
+impl GuidanceRun for First {
     fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
         let both = (predictions.x0(Branch::Uncond)?.copy(), predictions.x0(Branch::Cond)?.copy());
-        self.0.lock().expect("nobody panicked").get_or_insert(both);
+        self.0.get_or_insert(both);
         Ok(())
     }
 }
@@ -454,14 +483,13 @@ impl Guidance for First {
 fn negative_prompt_is_not_painted_in_any_batching() -> Result<()> {
     let model = ToyModel::new(3)?;
     let first = |batching, paint: Option<PaintWithWords>| -> Result<(Tensor, Tensor)> {
-        let first = First::default();
-        let mut sampler = toy().batching(batching).guide(first.clone());
+        let mut first = First::default();
+        let mut sampler = toy().batching(batching).attach(&mut first);
         if let Some(paint) = paint {
             sampler = sampler.guide(paint);
         }
         sampler.start(&model, toy_start(2))?.step()?;
-        let kept = first.0.lock().expect("nobody panicked").take();
-        Ok(kept.expect("there was a step"))
+        Ok(first.0.expect("there was a step"))
     };
     let (uncond, cond) = first(Batching::OneByOne, None)?;
     let (painted_uncond, painted_cond) = first(Batching::OneByOne, Some(toy_paint()))?;
@@ -474,13 +502,9 @@ fn negative_prompt_is_not_painted_in_any_batching() -> Result<()> {
 
 #[test]
 fn details_say_what_was_painted_and_how_strongly() -> Result<()> {
-    let mut paint = toy_paint();
-    let model = ToyModel::new(3)?;
     for batching in [Batching::Together, Batching::OneByOne] {
-        let mut run = toy().batching(batching).guide(&mut paint).start(&model, toy_start(2))?;
-        let _ = run.finish()?;
-        drop(run);
-        let details = paint.details()?;
+        let run = Ran::new(toy().batching(batching).guide(toy_paint()), toy_start(2))?;
+        let details = run.paint()?;
         assert_eq!((details.areas[0].share, details.areas[0].color), (0.5, Some(RED)));
         assert_eq!((details.areas[0].tokens[0].start, details.areas[0].largest_cell), (4, 1.0));
         assert!(details.unused.is_empty() && details.warnings.is_empty());
@@ -488,20 +512,20 @@ fn details_say_what_was_painted_and_how_strongly() -> Result<()> {
         let per_weight: Vec<f64> = details.steps.iter().map(|step| step.per_weight[1]).collect();
         assert!(details.steps.iter().all(|step| step.per_weight.len() == 2), "one for each image");
         assert!(per_weight[0] > per_weight[5] && per_weight[5] > 0.0, "{per_weight:?}");
+        let report = &run.reports[0];
+        assert_eq!((report.name.as_str(), report.pictures.len()), ("PaintWithWords \"eyes\", \"girl\"", 2));
+        assert_eq!(report.pictures[0].raster()?.pixel(0, 0), Some(Rgb(255, 255, 255)));
+        assert_eq!(report.data["areas"][1]["phrase"], "girl");
     }
-    let report = paint.report()?.expect("there was a run");
-    assert_eq!((report.name.as_str(), report.pictures.len()), ("PaintWithWords \"eyes\", \"girl\"", 2));
-    assert_eq!(report.pictures[0].raster()?.pixel(0, 0), Some(Rgb(255, 255, 255)));
-    assert_eq!(report.data["areas"][1]["phrase"], "girl");
     Ok(())
 }
 
 #[test]
 fn custom_weight_function_sees_weights_and_scores() -> Result<()> {
-    let own = WeightFn::Custom(Box::new(|w, sigma, scores| {
+    let own = WeightFn::custom(|w, sigma, scores| {
         assert_eq!(w.size(), [1, 1, 48, scores.tokens().len()]);
         Ok(w.f_mul(&scores.max()?)?.f_mul_scalar(sigma.min(14.6146).ln_1p())?)
-    }));
+    });
     let custom = latent(toy().guide(toy_paint().weight(own)))?;
     assert!(apart(&custom, &latent(toy().guide(toy_paint()))?) < 1e-3);
     Ok(())
@@ -509,11 +533,11 @@ fn custom_weight_function_sees_weights_and_scores() -> Result<()> {
 
 #[test]
 fn a_painted_region_is_a_saliency_for_others() -> Result<()> {
-    let mut paint = toy_paint();
+    let paint = toy_paint();
     let region = paint.region("eyes")?;
-    let mut force = ColorForce::published("eyes", BLUE).saliency(region).saliency_cutoff(0.5).window(Window::WHOLE);
-    let _ = latent(toy().guide(&mut paint).guide(&mut force))?;
-    assert!(force.details()?.steps.iter().all(|step| step.areas == [0.5]));
+    let force = ColorForce::published("eyes", BLUE).saliency(region).saliency_cutoff(0.5).window(Window::WHOLE);
+    let forced = ran(toy().guide(paint.clone()).guide(force))?;
+    assert!(forced.details.get::<ColorReport>("eyes")?.steps.iter().all(|step| step.areas == [0.5]));
     let message = paint.region("hair").map(drop).expect_err("not painted").to_string();
     assert!(message.contains("phrase is \"hair\"") && message.contains("eyes, girl"), "{message}");
     Ok(())
@@ -581,22 +605,19 @@ fn bad_input_names_the_value_and_the_way_out() {
 fn doubts_about_a_map_are_notes() -> Result<()> {
     let mut thin = Raster::flat(GRAY, (60, 80));
     thin.paste(&Raster::flat(RED, (2, 80)), 0, 0);
-    let mut paint = PaintWithWords::new(&thin).color(RED, "eyes", 1.0);
-    let _ = latent(toy().guide(&mut paint))?;
-    assert!(matches!(paint.details()?.warnings[..], [PaintWarning::Thin { .. }]));
-    let note = &paint.notes()[0];
+    let run = ran(toy().guide(PaintWithWords::new(&thin).color(RED, "eyes", 1.0)))?;
+    assert!(matches!(run.paint()?.warnings[..], [PaintWarning::Thin { .. }]));
+    let note = run.notes("PaintWithWords")[0];
     assert!(note.text.contains("20 % of any cell") && note.remedy == Some(Remedy::LargerArea), "{note}");
 
     // Pixels differ slightly from each other, as in a JPEG file.
     let mut noisy = Raster::flat(RED, (60, 80));
     (0..80 * 30).for_each(|i| noisy.set(i % 60, i / 60 * 2, Rgb(200 + (i % 50) as u8, (i / 50) as u8, 3)));
-    let mut paint = PaintWithWords::new(&noisy).color(RED, "eyes", 1.0);
-    let _ = latent(toy().guide(&mut paint))?;
-    assert!(matches!(paint.details()?.warnings[..], [PaintWarning::NearColors { .. }]), "half of it is red");
+    let run = ran(toy().guide(PaintWithWords::new(&noisy).color(RED, "eyes", 1.0)))?;
+    assert!(matches!(run.paint()?.warnings[..], [PaintWarning::NearColors { .. }]), "half of it is red");
     (0..600).for_each(|i| noisy.set(i % 60, i / 60 * 2 + 1, Rgb(7, 7, 7)));
-    let mut paint = PaintWithWords::new(&noisy).color(RED, "eyes", 1.0);
-    let _ = latent(toy().guide(&mut paint))?;
-    let note = &paint.notes()[0];
+    let run = ran(toy().guide(PaintWithWords::new(&noisy).color(RED, "eyes", 1.0)))?;
+    let note = run.notes("PaintWithWords")[0];
     assert!(note.text.ends_with("belongs to no area") && note.remedy == Some(Remedy::Tolerance), "{note}");
     Ok(())
 }

@@ -5,8 +5,9 @@
 
 use impasto::diffusion::solver::{Euler, by_name};
 use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
+use impasto::guidance::Details;
 use impasto::mask::Region;
-use impasto::methods::paint_with_words::{Area, WeightFn};
+use impasto::methods::paint_with_words::{Area, PaintReport, WeightFn};
 use impasto::methods::{ColorForce, PaintWithWords, RegionPrompts};
 use impasto::model::Controlled;
 use impasto::nn::{ConfigFile, ControlNet, ControlNetConfig};
@@ -59,7 +60,6 @@ fn paint_acts_beside_all_methods_in_every_sampler() -> Result<()> {
     for name in names {
         let run = |strength: f64, batching| -> Result<Tensor> {
             let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 8, Spacing::Karras)?.last(6)?;
-            let mut look = Daam::of("gold");
             let sampler = Sampler::new(schedule, by_name(name)?.0)
                 .batching(batching)
                 .guide(paint(strength).weight(WeightFn::LogStd(0.4)))
@@ -69,7 +69,7 @@ fn paint_acts_beside_all_methods_in_every_sampler() -> Result<()> {
                         .saliency(Differential::of("hair", "red")),
                 )
                 .guide(RegionPrompts::default().add(Region::rect(0.5..1.0, 0.0..1.0), "blue shirt", 0.5))
-                .guide(&mut look);
+                .guide(Daam::of("gold"));
             let start =
                 Start { negative: "ugly", images: 2, ..Start::new("girl gold eyes hair", grid, Noise::seeded(7)) };
             Ok(sampler
@@ -130,27 +130,29 @@ fn learned_word_is_painted_beside_lora_and_control() -> Result<()> {
     let long = format!("a zzqx boat, {}blue sky, green ground", "simple picture, ".repeat(28));
     let hint = (Tensor::arange(3 * 64 * 64, CPU) * 0.013).sin().reshape([1, 3, 64, 64]) / 2.0 + 0.5;
     let picture = Tensor::zeros([1, 3, 64, 64], CPU);
-    let run = |paint: Option<&mut PaintWithWords>, control: bool| -> Result<Tensor> {
+    let run = |paint: Option<PaintWithWords>, control: bool| -> Result<(Tensor, Details)> {
         let controls: Vec<Control> = control.then(|| Control::new(&net, &hint)).into_iter().collect();
         let controlled = Controlled::new(&model, &controls)?;
         let schedule = Schedule::new(model.training_schedule(), 4, Spacing::Leading)?.last(3)?;
-        let mut force = ColorForce::published("boat", Rgb(200, 30, 30)).window(Window::WHOLE);
-        let sampler = Sampler::new(schedule, Euler).guide(&mut force);
+        let force = ColorForce::published("boat", Rgb(200, 30, 30)).window(Window::WHOLE);
+        let sampler = Sampler::new(schedule, Euler).guide(force);
         let sampler = paint.into_iter().fold(sampler, Sampler::guide);
         let start = Start { origin: Origin::Picture(&picture), ..Start::new(&long, grid, Noise::seeded(7)) };
-        Ok(sampler.start(&controlled, start)?.finish()?.shallow_clone())
+        let mut run = sampler.start(&controlled, start)?;
+        let latent = run.finish()?.shallow_clone();
+        Ok((latent, run.into_details()?))
     };
-    let mut paint = PaintWithWords::default()
+    let paint = PaintWithWords::default()
         .area(Area { strength: 1.5, ..Area::mask(left(), "zzqx") })
         .area(Area { strength: 1.0, ..Area::mask(Region::rect(0.0..1.0, 0.5..1.0), "green ground") })
         .weight(WeightFn::LogMax(0.4));
-    let painted = run(Some(&mut paint), true)?;
-    let details = paint.details()?;
+    let (painted, details) = run(Some(paint.clone()), true)?;
+    let details = details.get::<PaintReport>("PaintWithWords")?;
     assert_eq!(details.areas[0].tokens[0].len(), 3, "all of the learned word's tokens");
     assert!(details.areas[1].tokens[0].start > 77, "in the second chunk: {:?}", details.areas[1].tokens);
     assert_eq!(details.steps.len(), 3, "from a picture, three of four steps");
     assert!(details.warnings.is_empty(), "{:?}", details.warnings);
-    assert_ne!(painted, run(None, true)?, "paint acts beside the ControlNet");
-    assert_ne!(painted, run(Some(&mut paint), false)?, "the ControlNet acts beside paint");
+    assert_ne!(painted, run(None, true)?.0, "paint acts beside the ControlNet");
+    assert_ne!(painted, run(Some(paint), false)?.0, "the ControlNet acts beside paint");
     Ok(())
 }

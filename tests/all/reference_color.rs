@@ -1,10 +1,11 @@
 //! Pictures in the colors of another picture. The yardstick's judge measures how near the colors come.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
-use impasto::guidance::Guidance;
+use impasto::guidance::GuidanceRun;
 use impasto::mask::Region;
+use impasto::methods::color_force::ColorReport;
 use impasto::methods::{ColorForce, ReferenceColor};
-use impasto::saliency::{Daam, Reference};
+use impasto::saliency::{Daam, DaamRun, Reference};
 use impasto::sampler::Batching;
 use impasto::wording::Note;
 use impasto::{Branch, BranchInfo, Codec, Conditioning, Output, Pipeline, Raster, Result, Rgb, Window};
@@ -15,12 +16,12 @@ const PROMPT: &str = "1girl, eyes, hair, shirt, background";
 const BLUE: Rgb = Rgb(70, 130, 180);
 
 /// The reference: a portrait in other colors.
-fn liked(pipeline: &mut Pipeline) -> Result<Raster> {
+fn liked(pipeline: &Pipeline) -> Result<Raster> {
     let request = pipeline.request("1girl, green eyes, red hair, orange shirt, navy background");
     Ok(request.seed(100).steps(10).run()?.image(0)?.clone())
 }
 
-fn run(pipeline: &mut Pipeline, steps: usize, colors: Option<ReferenceColor>) -> Result<Output> {
+fn run(pipeline: &Pipeline, steps: usize, colors: Option<ReferenceColor>) -> Result<Output> {
     let request = pipeline.request(PROMPT).seed(7).steps(steps);
     colors.into_iter().fold(request, impasto::pipeline::Request::guide).run()
 }
@@ -34,7 +35,7 @@ fn corner(picture: &Raster) -> Rgb {
 #[derive(Default)]
 struct Contexts(BTreeMap<&'static str, Tensor>);
 
-impl Guidance for Contexts {
+impl GuidanceRun for Contexts {
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
         self.0.insert(branch.role, conditioning.context.shallow_clone());
         Ok(())
@@ -43,17 +44,17 @@ impl Guidance for Contexts {
 
 #[test]
 fn default_description_keeps_the_prompts_markup() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let flat = Raster::flat(BLUE, (64, 64));
     for prompt in ["1girl, (red:1.5) hair", r"1girl, \(red\) hair", "1girl BREAK red hair"] {
         let mut contexts = Contexts::default();
-        let request = pipeline.request(prompt).seed(7).steps(1).guide(ReferenceColor::new(&flat)).guide(&mut contexts);
+        let request = pipeline.request(prompt).seed(7).steps(1).guide(ReferenceColor::new(&flat)).attach(&mut contexts);
         let _ = request.run()?;
         assert_eq!(contexts.0["reference"], contexts.0["cond"], "{prompt}");
     }
     let mut contexts = Contexts::default();
     let described = ReferenceColor::new(&flat).described("1girl, (blue:1.5) hair");
-    let _ = pipeline.request("1girl").seed(7).steps(1).guide(described).guide(&mut contexts).run()?;
+    let _ = pipeline.request("1girl").seed(7).steps(1).guide(described).attach(&mut contexts).run()?;
     let own = pipeline.model().text("1girl, (blue:1.5) hair".into())?.context;
     assert_eq!(contexts.0["reference"], own);
     Ok(())
@@ -61,42 +62,42 @@ fn default_description_keeps_the_prompts_markup() -> Result<()> {
 
 #[test]
 fn nothing_changes_without_strength_or_window() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let flat = Raster::flat(BLUE, (64, 64));
-    let bare = run(&mut pipeline, 3, None)?;
+    let bare = run(&pipeline, 3, None)?;
     let idle =
         [ReferenceColor::new(&flat).strength(0.0), ReferenceColor::new(&flat).window(Window::timesteps(0.0..=0.5))];
     for colors in idle {
-        let output = run(&mut pipeline, 3, Some(colors))?;
+        let output = run(&pipeline, 3, Some(colors))?;
         assert_eq!(output.latents, bare.latents);
         let said = |note: &Note| note.origin == Some("ReferenceColor") && note.text.contains("did nothing");
         let said = output.notes.iter().any(said);
         assert!(said, "{:?}", output.notes);
     }
-    assert_ne!(run(&mut pipeline, 3, Some(ReferenceColor::new(&flat)))?.latents, bare.latents);
+    assert_ne!(run(&pipeline, 3, Some(ReferenceColor::new(&flat)))?.latents, bare.latents);
     Ok(())
 }
 
 #[test]
 fn background_takes_the_color_of_the_reference() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let liked = liked(&mut pipeline)?;
+    let pipeline = Pipeline::builder().build()?;
+    let liked = liked(&pipeline)?;
     let wanted = corner(&liked);
-    let plain = corner(run(&mut pipeline, 10, None)?.image(0)?).delta_e(wanted);
-    let colored = corner(run(&mut pipeline, 10, Some(ReferenceColor::new(&liked)))?.image(0)?).delta_e(wanted);
+    let plain = corner(run(&pipeline, 10, None)?.image(0)?).delta_e(wanted);
+    let colored = corner(run(&pipeline, 10, Some(ReferenceColor::new(&liked)))?.image(0)?).delta_e(wanted);
     assert!(plain > 30.0 && colored < 8.0, "CIEDE2000 {plain:.1} → {colored:.1}");
     Ok(())
 }
 
 #[test]
 fn part_alone_takes_the_color_of_its_phrase() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let liked = liked(&mut pipeline)?;
+    let pipeline = Pipeline::builder().build()?;
+    let liked = liked(&pipeline)?;
     let reference = pipeline.reference(&liked, PROMPT, ["hair", "background"])?;
     let (hair, background) = (reference.color("hair")?, reference.color("Background")?);
     assert!(background.delta_e(corner(&liked)) < 3.0, "{background}");
-    let plain = run(&mut pipeline, 14, None)?;
-    let colored = run(&mut pipeline, 14, Some(ReferenceColor::new(&liked).part(&reference, "hair")?))?;
+    let plain = run(&pipeline, 14, None)?;
+    let colored = run(&pipeline, 14, Some(ReferenceColor::new(&liked).part(&reference, "hair")?))?;
     let read = |picture: &Raster| pipeline.reference(picture, PROMPT, ["hair"]);
     let [before, after] = [read(plain.image(0)?)?.color("hair")?, read(colored.image(0)?)?.color("hair")?];
     assert!(after.delta_e(hair) < 10.0 && before.delta_e(hair) > 20.0, "hair {hair}: {before} → {after}");
@@ -107,12 +108,12 @@ fn part_alone_takes_the_color_of_its_phrase() -> Result<()> {
 
 #[test]
 fn force_takes_its_color_from_the_reference() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let liked = liked(&mut pipeline)?;
+    let pipeline = Pipeline::builder().build()?;
+    let liked = liked(&pipeline)?;
     let reference = pipeline.reference(&liked, PROMPT, ["shirt"])?;
-    let mut force = ColorForce::like(&reference, "shirt")?;
-    let _ = pipeline.request(PROMPT).seed(7).steps(14).guide(&mut force).run()?;
-    let report = force.details()?;
+    let force = ColorForce::like(&reference, "shirt")?;
+    let output = pipeline.request(PROMPT).seed(7).steps(14).guide(force).run()?;
+    let report: &ColorReport = output.details("shirt")?;
     assert_eq!(report.asked, reference.color("shirt")?);
     assert!(report.asked.delta_e(Rgb(255, 165, 0)) < 20.0, "the shirt is orange: {}", report.asked);
     assert!(report.painted[0].delta_e <= 2.0, "{:?}", report.painted);
@@ -121,7 +122,7 @@ fn force_takes_its_color_from_the_reference() -> Result<()> {
 
 #[test]
 fn two_references_color_their_own_halves() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let sides = [(Rgb(200, 30, 30), 0.0..0.5), (BLUE, 0.5..1.0)];
     let halves = sides.map(|(color, x)| {
         let here = Region::rect(x, 0.0..1.0);
@@ -145,12 +146,12 @@ fn two_references_color_their_own_halves() -> Result<()> {
 
 #[test]
 fn images_of_a_batch_stay_apart() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let mut picture = Raster::flat(BLUE, (96, 64));
     picture.paste(&Raster::flat(Rgb(255, 215, 0), (40, 30)), 20, 16);
     let whole = || Region::rect(0.0..1.0, 0.0..1.0);
     let here = || Region::each([whole(), Region::rect(0.0..0.5, 0.0..1.0)]);
-    let mut latents = |images, batching, here: Region| -> Result<Tensor> {
+    let latents = |images, batching, here: Region| -> Result<Tensor> {
         let colors = ReferenceColor::new(&picture).statistics(0.3).region(here, whole());
         let request = pipeline.request(PROMPT).size((96, 64)).seed(7).steps(3).images(images);
         Ok(request.tune(|config| config.batching = batching).guide(colors).run()?.latents.shallow_clone())
@@ -177,19 +178,19 @@ impl CrossAttentionHook for Tokens {
 
 #[test]
 fn reference_of_another_shape_is_stretched() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let wide = liked(&mut pipeline)?.crop(40..168, 0..256)?;
+    let pipeline = Pipeline::builder().build()?;
+    let wide = liked(&pipeline)?.crop(40..168, 0..256)?;
     let reference = pipeline.reference(&wide, PROMPT, ["hair"])?;
     let size = reference.picture().size();
     assert!(size.width > size.height);
-    let colored = run(&mut pipeline, 4, Some(ReferenceColor::new(&wide).part(&reference, "hair")?))?;
-    assert_ne!(colored.latents, run(&mut pipeline, 4, None)?.latents);
+    let colored = run(&pipeline, 4, Some(ReferenceColor::new(&wide).part(&reference, "hair")?))?;
+    assert_ne!(colored.latents, run(&pipeline, 4, None)?.latents);
     Ok(())
 }
 
 #[test]
 fn chosen_sites_alone_see_the_reference() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let flat = Raster::flat(BLUE, (64, 64));
     let mut seen = Tokens(Vec::new());
     let colors = ReferenceColor::new(&flat).sites(|site| site.halvings == 2);
@@ -200,23 +201,24 @@ fn chosen_sites_alone_see_the_reference() -> Result<()> {
 
 #[test]
 fn maps_are_read_beside_reference_color() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let liked = liked(&mut pipeline)?;
-    let (mut look, mut force) = (Daam::competing("hair"), ColorForce::exact("shirt", Rgb(0, 128, 128)));
+    let pipeline = Pipeline::builder().build()?;
+    let liked = liked(&pipeline)?;
+    let (look, force) = (Daam::competing("hair"), ColorForce::exact("shirt", Rgb(0, 128, 128)));
     let request = pipeline.request(PROMPT).seed(7).steps(14).guide(ReferenceColor::new(&liked));
-    let output = request.guide(&mut look).guide(&mut force).run()?;
-    assert!(look.heat_map(0)?.max()? > 0.0);
-    assert!(force.details()?.painted[0].delta_e <= 2.0, "{:?}", force.details()?.painted);
+    let output = request.guide(look).guide(force).run()?;
+    assert!(output.details::<DaamRun>("hair")?.heat_map(0)?.max()? > 0.0);
+    let painted = &output.details::<ColorReport>("shirt")?.painted;
+    assert!(painted[0].delta_e <= 2.0, "{painted:?}");
     assert!(output.reports.iter().any(|report| report.name == "ReferenceColor" && !report.pictures.is_empty()));
     Ok(())
 }
 
 #[test]
 fn wrong_settings_are_named() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let flat = Raster::flat(BLUE, (64, 64));
     let whole = || Region::rect(0.0..1.0, 0.0..1.0);
-    let mut says = |colors: ReferenceColor| -> Result<String> {
+    let says = |colors: ReferenceColor| -> Result<String> {
         Ok(pipeline.request(PROMPT).steps(1).guide(colors).run().map(drop).expect_err("it is wrong").to_string())
     };
     let new = || ReferenceColor::new(&flat);

@@ -3,22 +3,24 @@
 //! Areas may differ between the images of a batch. Areas also act in the negative prompt and in the first noise.
 
 use super::attention_only::{
-    AttentionOnly, BLUE, GRAY, GREEN, PROMPT, RED, TOKENS, apart, close, each_weights, golden, tensor, weights,
+    AttentionOnly, BLUE, GRAY, GREEN, PROMPT, Painter, RED, TOKENS, apart, close, each_weights, four_steps, golden,
+    tensor, weights,
 };
+use super::painting::Ran;
 use impasto::attention::CrossAttentionHook;
 use impasto::composition::{Composition, Entity};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Noise, NoiseEdges, Predictions, Schedule, Spacing, TrainingSchedule, region_noise};
-use impasto::guidance::{Cfg, Guidance, Picture, Plan, Setup};
+use impasto::guidance::{Cfg, Guidance, GuidanceRun, Picture, Plan, Setup};
 use impasto::mask::Region;
+use impasto::methods::color_force::ColorReport;
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, AreaBlend, PaintWarning, Palette, WeightFn};
-use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, RegionPrompts};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, RegionPrompt, RegionPrompts};
 use impasto::sampler::{Batching, Origin, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Size, Step, Window};
 use ndarray::Array2;
-use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 
 const GRID: Grid = Grid::new(2, 2);
@@ -50,12 +52,13 @@ fn areas_of_one_word_follow_the_blend_mode() -> Result<()> {
         (AreaBlend::Strongest, [-2.0, 1.0, -2.0, 0.0]),
         (AreaBlend::TopMost, [1.0, 1.0, -2.0, 0.0]),
     ] {
-        let mut paint = flat()
+        let paint = flat()
             .area(Area { strength: -2.0, ..Area::mask(left(), "sea") })
             .area(Area { strength: 1.0, ..Area::mask(top(), "sea under") })
             .area(Area { strength: 0.5, ..Area::mask(top(), "boat") })
             .tune(|options| options.blend = blend);
-        AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
+        let mut paint = Painter::new(paint);
+        AttentionOnly::new().begin(PROMPT, GRID, four_steps().attach(&mut paint))?;
         let w = weights(&mut paint, GRID, 0, Branch::Cond)?;
         assert_eq!(values(&w.select(1, 2)), want, "{blend:?}");
         assert_eq!(values(&w.select(1, 3)), [1.0, 1.0, 0.0, 0.0], "\"under\" is in one area only");
@@ -67,11 +70,11 @@ fn areas_of_one_word_follow_the_blend_mode() -> Result<()> {
 #[test]
 fn soft_area_covers_others_by_its_mask_value() -> Result<()> {
     let half = Region::new(Array2::from_elem((2, 2), 0.5));
-    let mut paint = flat()
+    let paint = flat()
         .area(Area { strength: 2.0, ..Area::mask(left(), "sea") })
         .tune(|options| options.blend = AreaBlend::TopMost);
-    paint = paint.area(Area { strength: 1.0, ..Area::mask(half, "sea") });
-    AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
+    let mut paint = Painter::new(paint.area(Area { strength: 1.0, ..Area::mask(half, "sea") }));
+    AttentionOnly::new().begin(PROMPT, GRID, four_steps().attach(&mut paint))?;
     assert_eq!(values(&weights(&mut paint, GRID, 0, Branch::Cond)?.select(1, 2)), [1.5, 0.5, 1.5, 0.5]);
     Ok(())
 }
@@ -79,8 +82,9 @@ fn soft_area_covers_others_by_its_mask_value() -> Result<()> {
 #[test]
 fn a_word_can_be_confined_to_its_area() -> Result<()> {
     let soft = Region::new(Array2::from_shape_vec((2, 2), vec![1.0, 0.25, 0.0, 0.0]).expect("four"));
-    let mut paint = flat().area(Area { strength: 2.0, outside: -0.5, ..Area::mask(soft, "sea") });
-    AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
+    let paint = flat().area(Area { strength: 2.0, outside: -0.5, ..Area::mask(soft, "sea") });
+    let mut paint = Painter::new(paint);
+    AttentionOnly::new().begin(PROMPT, GRID, four_steps().attach(&mut paint))?;
     let w = weights(&mut paint, GRID, 0, Branch::Cond)?;
     assert_eq!(values(&w.select(1, 2)), [2.0, 0.5 - 0.375, -0.5, -0.5]);
     assert_eq!(w.abs().sum(Kind::Float), w.select(1, 2).abs().sum(Kind::Float), "no other token has a weight");
@@ -92,8 +96,8 @@ fn negative_areas_paint_only_the_negative_prompt() -> Result<()> {
     let start = || Start { images: 2, negative: "ugly blurry boat", ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
     let blurry = || Area { strength: 3.0, negative: true, ..Area::mask(left(), "blurry") };
     let boat = || Area { strength: 1.0, ..Area::mask(top(), "boat") };
-    let mut paint = flat().area(blurry()).area(boat());
-    AttentionOnly::new().begin_at(start(), vec![&mut paint])?;
+    let mut paint = Painter::new(flat().area(blurry()).area(boat()));
+    AttentionOnly::new().begin_at(start(), four_steps().attach(&mut paint))?;
     let against = weights(&mut paint, GRID, 0, Branch::Uncond)?;
     assert_eq!(values(&against.select(1, 2)), [3.0, 0.0, 3.0, 0.0]);
     assert_eq!(
@@ -105,15 +109,16 @@ fn negative_areas_paint_only_the_negative_prompt() -> Result<()> {
     let areas = paint.details()?.areas;
     assert!(areas[0].negative && areas[0].tokens[0].start == 2 && areas[1].tokens[0].start == 6, "{areas:?}");
 
-    let mut shared =
-        flat().area(blurry()).area(boat()).area(Area::mask(left(), "sea")).tune(|options| options.on_uncond = 0.25);
-    AttentionOnly::new().begin_at(start(), vec![&mut shared])?;
+    let shared = flat().area(blurry()).area(boat()).area(Area::mask(left(), "sea"));
+    let mut shared = Painter::new(shared.tune(|options| options.on_uncond = 0.25));
+    AttentionOnly::new().begin_at(start(), four_steps().attach(&mut shared))?;
     let against = weights(&mut shared, GRID, 0, Branch::Uncond)?;
     assert_eq!(values(&against.select(1, 3)), [0.25, 0.25, 0.0, 0.0], "a quarter of the boat; \"sea\" is not in it");
     assert_eq!(against.sum(Kind::Float).double_value(&[]), 6.5);
 
     let fails = |negative: &'static str| {
-        let begun = AttentionOnly::new().begin_at(Start { negative, ..start() }, vec![&mut flat().area(blurry())]);
+        let sampler = four_steps().guide(flat().area(blurry()));
+        let begun = AttentionOnly::new().begin_at(Start { negative, ..start() }, sampler);
         begun.expect_err("it is not there").to_string()
     };
     assert!(fails("ugly blurred").contains("\"blurry\" is not in the prompt \"ugly blurred\"; did you mean"));
@@ -134,21 +139,25 @@ fn each_image_has_its_map() -> Result<()> {
         let paint = PaintWithWords::each([&one, &other]).weight(WeightFn::Flat(1.0));
         paint.color(RED, "sea", 1.0).color(BLUE, "boat", 2.0).area(Area::mask(top(), "moon"))
     };
-    let mut each = paint();
-    AttentionOnly::new().begin(PROMPT, GRID, vec![&mut each])?;
+    let mut each = Painter::new(paint());
+    AttentionOnly::new().begin(PROMPT, GRID, four_steps().attach(&mut each))?;
     let w = each_weights(&mut each, GRID, 0, Branch::Cond, 2)?;
     assert_eq!(values(&w.select(2, 2)), [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0], "the sea is in the first");
     assert_eq!(values(&w.select(2, 6)), [0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 2.0], "the boat is in the second");
     assert_eq!(values(&w.select(2, 10)), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0], "the moon is in both");
     assert_eq!(each.details()?.areas[0].share, 0.25);
-    assert_eq!(each.report()?.expect("there was a run").pictures.len(), 6);
-    assert_eq!(each.legend((8, 8))?.len(), 2 + 2 * 2 + 1, "two maps, two colors in each, and a mask of both");
+    let two = Start { images: 2, ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
+    let reports = four_steps().guide(paint()).start(&AttentionOnly::new(), two)?.reports()?;
+    assert_eq!(reports[0].pictures.len(), 6);
+    assert_eq!(paint().legend((8, 8))?.len(), 2 + 2 * 2 + 1, "two maps, two colors in each, and a mask of both");
 
     let three = Start { images: 3, ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
-    let message = AttentionOnly::new().begin_at(three, vec![&mut paint()]).expect_err("two maps").to_string();
+    let begun = AttentionOnly::new().begin_at(three, four_steps().guide(paint()));
+    let message = begun.expect_err("two maps").to_string();
     assert!(message.contains("number of maps is 2 for 3 images"), "{message}");
     let nowhere = paint().color(GREEN, "under", 1.0);
-    let message = AttentionOnly::new().begin(PROMPT, GRID, vec![&mut { nowhere }]).expect_err("no green").to_string();
+    let begun = AttentionOnly::new().begin(PROMPT, GRID, four_steps().guide(nowhere));
+    let message = begun.expect_err("no green").to_string();
     assert!(message.contains("#00ff00 is not in the map"), "{message}");
     Ok(())
 }
@@ -162,22 +171,23 @@ fn map_with_jpeg_noise_matches_within_tolerance() -> Result<()> {
     let noisy = Raster::open(folder.path().join("map.jpg"))?;
     let nearest = Palette::of(&noisy).nearest(Rgb(200, 30, 30)).expect("there are colors");
     let share = |tolerance| -> Result<f64> {
-        let mut paint =
-            PaintWithWords::new(&noisy).color(nearest.0, "sea", 1.0).tune(|options| options.tolerance = tolerance);
-        AttentionOnly::new().begin(PROMPT, Grid::new(8, 8), vec![&mut paint])?;
+        let paint = PaintWithWords::new(&noisy).color(nearest.0, "sea", 1.0);
+        let mut paint = Painter::new(paint.tune(|options| options.tolerance = tolerance));
+        AttentionOnly::new().begin(PROMPT, Grid::new(8, 8), four_steps().attach(&mut paint))?;
         Ok(paint.details()?.areas[0].share)
     };
     assert!(Palette::of(&noisy).colors().len() > 4, "JPEG adds colors");
     assert!(share(0.0)? < 36.0 / 64.0 && share(60.0)? == 36.0 / 64.0, "{} {}", share(0.0)?, share(60.0)?);
 
-    let mut paint = PaintWithWords::new(&noisy).color(nearest.0, "sea", 1.0);
-    AttentionOnly::new().begin(PROMPT, Grid::new(8, 8), vec![&mut paint])?;
+    let mut paint = Painter::new(PaintWithWords::new(&noisy).color(nearest.0, "sea", 1.0));
+    AttentionOnly::new().begin(PROMPT, Grid::new(8, 8), four_steps().attach(&mut paint))?;
     let notes = paint.notes().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let tolerance = notes.rsplit("a tolerance of ").next().and_then(|text| text.split(' ').next()?.parse().ok());
     let tolerance: f64 = tolerance.unwrap_or_else(|| panic!("no tolerance in {notes:?}"));
     assert!(share(tolerance)? > 34.0 / 64.0, "{tolerance}: {}", share(tolerance)?);
-    let mut moved = PaintWithWords::new(&noisy).color(Rgb(191, 24, 24), "sea", 1.0);
-    let error = AttentionOnly::new().begin(PROMPT, Grid::new(8, 8), vec![&mut moved]).expect_err("no such color");
+    let moved = PaintWithWords::new(&noisy).color(Rgb(191, 24, 24), "sea", 1.0);
+    let begun = AttentionOnly::new().begin(PROMPT, Grid::new(8, 8), four_steps().guide(moved));
+    let error = begun.expect_err("no such color");
     assert!(error.to_string().contains("; a tolerance of "), "{error}");
     Ok(())
 }
@@ -186,13 +196,14 @@ fn map_with_jpeg_noise_matches_within_tolerance() -> Result<()> {
 fn a_context_text_paints_as_the_same_areas_do() -> Result<()> {
     let mut map = Raster::flat(RED, (8, 8));
     map.paste(&Raster::flat(BLUE, (4, 8)), 4, 0);
-    let mut read = PaintWithWords::from_context_text(&map, "{(255, 0, 0): 'sea,0.5,-1', \"#0000ff\": 'boat@2@7@1'}")?;
-    let mut own = PaintWithWords::new(&map).color(RED, "sea", 0.5);
-    own = own.area(Area { strength: 2.0, seed: Some(7), blur: Some(1.0), ..Area::color(BLUE, "boat") });
+    let read = PaintWithWords::from_context_text(&map, "{(255, 0, 0): 'sea,0.5,-1', \"#0000ff\": 'boat@2@7@1'}")?;
+    let own = PaintWithWords::new(&map).color(RED, "sea", 0.5);
+    let own = own.area(Area { strength: 2.0, seed: Some(7), blur: Some(1.0), ..Area::color(BLUE, "boat") });
     let mut all = Vec::new();
-    for paint in [&mut read, &mut own] {
-        AttentionOnly::new().begin(PROMPT, Grid::new(4, 4), vec![paint])?;
-        all.push((weights(paint, Grid::new(4, 4), 0, Branch::Cond)?, paint.details()?.areas[1].seed));
+    for paint in [read, own] {
+        let mut paint = Painter::new(paint);
+        AttentionOnly::new().begin(PROMPT, Grid::new(4, 4), four_steps().attach(&mut paint))?;
+        all.push((weights(&mut paint, Grid::new(4, 4), 0, Branch::Cond)?, paint.details()?.areas[1].seed));
     }
     assert_eq!(all[0], all[1]);
     assert_eq!(all[0].1, Some(7));
@@ -254,23 +265,22 @@ fn blended_noise_of_many_regions_has_variance_one() -> Result<()> {
 }
 
 /// A guidance method that keeps the first noise.
-#[derive(Clone, Default)]
-struct Drawn(Arc<Mutex<Option<Tensor>>>);
+#[derive(Default)]
+struct Drawn(Option<Tensor>);
 
-impl Guidance for Drawn {
+impl GuidanceRun for Drawn {
     fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
-        *self.0.lock().expect("nobody panicked") = Some(noise.copy());
+        self.0 = Some(noise.copy());
         Ok(())
     }
 }
 
 /// Returns the first noise of a run of two images with painted areas.
 fn drawn(paint: PaintWithWords, seed: u64) -> Result<Tensor> {
-    let (kept, grid) = (Drawn::default(), Grid::new(4, 4));
+    let (mut kept, grid) = (Drawn::default(), Grid::new(4, 4));
     let start = Start { images: 2, ..Start::new(PROMPT, grid, Noise::seeded(seed)) };
-    AttentionOnly::new().begin_at(start, vec![&mut { paint }, &mut kept.clone()])?;
-    let kept = kept.0.lock().expect("nobody panicked").take();
-    Ok(kept.expect("it was drawn"))
+    AttentionOnly::new().begin_at(start, four_steps().guide(paint).attach(&mut kept))?;
+    Ok(kept.0.expect("it was drawn"))
 }
 
 #[test]
@@ -304,8 +314,7 @@ fn toy<'g>() -> Sampler<'g> {
 }
 
 fn run(sampler: Sampler<'_>, start: Start<'_>) -> Result<Tensor> {
-    let model = ToyModel::new(3)?;
-    Ok(sampler.start(&model, start)?.finish()?.shallow_clone())
+    Ok(Ran::new(sampler, start)?.latent)
 }
 
 fn girl(images: usize) -> Start<'static> {
@@ -344,16 +353,16 @@ fn negative_paint_pushes_the_other_way() -> Result<()> {
     let area = || Area { strength: 3.0, ..Area::mask(left(), "eyes") };
     let law = || WeightFn::LogMax(0.4);
     let plain = run(toy(), start())?;
-    let mut against = PaintWithWords::default().area(Area { negative: true, ..area() }).weight(law());
-    let away = run(toy().guide(&mut against), start())?;
+    let against = PaintWithWords::default().area(Area { negative: true, ..area() }).weight(law());
+    let guided = Ran::new(toy().guide(against.clone()), start())?;
     let toward = run(toy().guide(PaintWithWords::default().area(area()).weight(law())), start())?;
-    let (away, toward) = (&away - &plain, &toward - &plain);
+    let (away, toward) = (&guided.latent - &plain, &toward - &plain);
     assert!((&away * &toward).sum(Kind::Double).double_value(&[]) < 0.0, "the changes point in opposite directions");
-    assert_eq!(against.details()?.steps.len(), 6, "steps with negative paint are recorded");
-    assert_eq!(against.details()?.warnings, []);
-    let _ = run(toy().guide(&mut against).combine(Cfg(1.0)), start())?;
+    assert_eq!(guided.paint()?.steps.len(), 6, "steps with negative paint are recorded");
+    assert_eq!(guided.paint()?.warnings, []);
+    let unguided = Ran::new(toy().guide(against).combine(Cfg(1.0)), start())?;
     assert_eq!(
-        against.details()?.warnings,
+        unguided.paint()?.warnings,
         [PaintWarning::NoNegative],
         "without guidance the negative prompt is not read"
     );
@@ -384,16 +393,15 @@ fn seeds_of_areas_act_from_a_picture_too() -> Result<()> {
 // ---- Prompts of regions ----
 
 /// A guidance method that keeps the first evaluation's predictions of all branches but `Uncond`.
-#[derive(Clone, Default)]
-struct First(Arc<Mutex<Vec<Tensor>>>);
+#[derive(Default)]
+struct First(Vec<Tensor>);
 
-impl Guidance for First {
+impl GuidanceRun for First {
     fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
-        let mut kept = self.0.lock().expect("nobody panicked");
-        if kept.is_empty() {
+        if self.0.is_empty() {
             let branches: Vec<Branch> = predictions.branches().collect();
             let all = branches.into_iter().filter(|branch| *branch != Branch::Uncond);
-            kept.extend(all.map(|branch| predictions.x0(branch).expect("it is listed").copy()));
+            self.0.extend(all.map(|branch| predictions.x0(branch).expect("it is listed").copy()));
         }
         Ok(())
     }
@@ -401,11 +409,10 @@ impl Guidance for First {
 
 /// The first predictions, extra branches first, as a guidance method after `regions` finds them.
 fn first(regions: Option<RegionPrompts>, prompt: &str) -> Result<Vec<Tensor>> {
-    let (model, kept) = (ToyModel::new(3)?, First::default());
-    let sampler = regions.into_iter().fold(toy().batching(Batching::OneByOne), Sampler::guide).guide(kept.clone());
+    let (model, mut kept) = (ToyModel::new(3)?, First::default());
+    let sampler = regions.into_iter().fold(toy().batching(Batching::OneByOne), Sampler::guide).attach(&mut kept);
     sampler.start(&model, Start::new(prompt, TOY, Noise::seeded(7)))?.step()?;
-    let kept = std::mem::take(&mut *kept.0.lock().expect("nobody panicked"));
-    Ok(kept)
+    Ok(kept.0)
 }
 
 #[test]
@@ -433,18 +440,19 @@ fn later_regions_win_and_equal_prompts_share_branch() -> Result<()> {
     let [hair, shirt] = ["blue hair", "red shirt"].map(|prompt| first(None, prompt).expect("it runs").remove(0));
     assert!(apart(&mixed[2].narrow(2, 0, 4), &shirt.narrow(2, 0, 4)) < 1e-5);
     assert!(apart(&mixed[2].narrow(2, 4, 4).narrow(3, 0, 3), &hair.narrow(2, 4, 4).narrow(3, 0, 3)) < 1e-5);
-    let twice = || RegionPrompts::default().add(left(), "hair", 1.0).add(top(), "hair", 1.0);
-    assert_eq!(first(Some(twice()), "girl")?.len(), 2);
+    let one = || RegionPrompts::default().add(left(), "hair", 1.0);
+    assert_eq!(first(Some(one().add(top(), "hair", 1.0)), "girl")?.len(), 2);
     let guide = || {
         ImageGuidance::text("red shirt")
             .tune(|params| *params = GuidanceParams { linear: (0.5, 0.5), ..GuidanceParams::off() })
     };
-    let mixed = first(Some(twice().guided(guide()).add(left(), "hair", 1.0).guided(guide())), "girl")?;
+    let guided = |region| RegionPrompt::new(region, "hair", 1.0).guided(guide());
+    let mixed = first(Some(one().region(guided(top())).region(guided(left()))), "girl")?;
     assert_eq!(mixed.len(), 4, "one for the plain region, and one for each guide");
     assert_ne!(mixed[0], mixed[1]);
     // The order of plain and guided regions does not change their predictions.
-    let guided = RegionPrompts::default().add(left(), "hair", 1.0).guided(guide()).add(top(), "hair", 1.0);
-    let other = first(Some(guided), "girl")?;
+    let guided_first = RegionPrompts::default().region(guided(left())).add(top(), "hair", 1.0);
+    let other = first(Some(guided_first), "girl")?;
     assert_eq!((&other[0], &other[1]), (&mixed[1], &mixed[0]), "the plain region is not guided");
     Ok(())
 }
@@ -456,12 +464,11 @@ fn thing_is_held_only_in_its_own_regions_branch() -> Result<()> {
     assert!(apart(&held[0], &free[0]) > 1e-3, "the region's branch is painted");
     assert_eq!(held[1].narrow(3, 3, 3), free[1].narrow(3, 3, 3), "the prompt's branch is not painted");
     let painted = PaintWithWords::default().area(Area { strength: 1.5, ..Area::mask(left(), "hair") });
-    let kept = First::default();
+    let mut kept = First::default();
     let model = ToyModel::new(3)?;
-    let sampler = toy().batching(Batching::OneByOne).guide(painted).guide(kept.clone());
+    let sampler = toy().batching(Batching::OneByOne).guide(painted).attach(&mut kept);
     sampler.start(&model, Start::new("blue hair", TOY, Noise::seeded(7)))?.step()?;
-    let kept = kept.0.lock().expect("nobody panicked").remove(0);
-    assert_eq!(held[0], kept, "equal to paint in a run of the region's prompt");
+    assert_eq!(held[0], kept.0[0], "equal to paint in a run of the region's prompt");
     let missing = RegionPrompts::default().thing(left(), "blue hair", "hat", 1.0);
     let message = run(toy().guide(missing), girl(1)).expect_err("no hat").to_string();
     assert!(message.contains("\"hat\" is not in the prompt \"blue hair\""), "{message}");
@@ -474,28 +481,31 @@ fn idle_region_prompts_keep_every_bit() -> Result<()> {
     assert_eq!(run(toy().guide(RegionPrompts::default().add(left(), "hair", 0.0)), girl(1))?, plain);
     let closed = RegionPrompts::default().add(left(), "hair", 1.0).window(Window::sigmas(0.0..=1e-6));
     assert_eq!(run(toy().guide(closed), girl(1))?, plain);
-    let mut paint = PaintWithWords::default().area(Area::mask(left(), "eyes"));
+    let paint = PaintWithWords::default().area(Area::mask(left(), "eyes"));
     let regions = || RegionPrompts::default().add(top(), "blue hair", 0.8);
-    let with = run(toy().guide(&mut paint).guide(regions()), girl(1))?;
-    assert!(apart(&with, &plain) > 1e-3);
-    assert!(paint.notes().is_empty(), "no variation of the prompt lost its phrase: {:?}", paint.notes());
-    let mut kept = regions();
-    assert_eq!(run(toy().guide(&mut kept), girl(1))?, run(toy().guide(&mut kept), girl(1))?, "a second run");
-    let report = kept.report()?.expect("there was a run");
+    let with = Ran::new(toy().guide(paint).guide(regions()), girl(1))?;
+    assert!(apart(&with.latent, &plain) > 1e-3);
+    let notes = with.notes("PaintWithWords");
+    assert!(notes.is_empty(), "no variation of the prompt lost its phrase: {notes:?}");
+    let kept = regions();
+    let second = Ran::new(toy().guide(kept.clone()), girl(1))?;
+    assert_eq!(run(toy().guide(kept), girl(1))?, second.latent, "a second run");
+    let report = &second.reports[0];
     assert_eq!((report.pictures.len(), report.data[0]["prompt"].as_str()), (1, Some("blue hair")));
-    let mut long = RegionPrompts::default().add(left(), "one two three four five six seven eight nine", 1.0);
-    let _ = run(toy().guide(&mut long), girl(1))?;
-    assert!(long.notes()[0].text.contains("does not see \"nine\""), "{:?}", long.notes());
+    let long = RegionPrompts::default().add(left(), "one two three four five six seven eight nine", 1.0);
+    let long = Ran::new(toy().guide(long), girl(1))?;
+    let notes = long.notes("RegionPrompts");
+    assert!(notes[0].text.contains("does not see \"nine\""), "{notes:?}");
     Ok(())
 }
 
 #[test]
 fn force_acts_in_the_union_of_painted_areas() -> Result<()> {
     let paint = PaintWithWords::default().area(Area::mask(left(), "eyes")).area(Area::mask(top(), "eyes"));
-    let mut force = ColorForce::published("eyes", BLUE).saliency(paint.region("eyes")?).saliency_cutoff(0.5);
-    force = force.window(Window::WHOLE);
-    let _ = run(toy().guide(paint).guide(&mut force), girl(1))?;
-    assert!(force.details()?.steps.iter().all(|step| step.areas == [0.75]), "the union of both");
+    let force = ColorForce::published("eyes", BLUE).saliency(paint.region("eyes")?).saliency_cutoff(0.5);
+    let forced = Ran::new(toy().guide(paint).guide(force.window(Window::WHOLE)), girl(1))?;
+    let report: &ColorReport = forced.details.get("eyes")?;
+    assert!(report.steps.iter().all(|step| step.areas == [0.75]), "the union of both");
     Ok(())
 }
 
@@ -543,7 +553,7 @@ fn image_of_a_thing_guides_its_words() -> Result<()> {
     assert_eq!(built, composition.entities[0]);
     let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
     let guide = ImageGuidance::new(&picture).tune(|params| *params = GuidanceParams { max_guidance: 0.4, ..words });
-    let by_hand = RegionPrompts::default().add(left(), "blue hair", 0.8).guided(guide);
+    let by_hand = RegionPrompts::default().region(RegionPrompt::new(left(), "blue hair", 0.8).guided(guide));
     let by_hand = by_hand.add(Region::rect(0.0..1.0, 0.5..1.0), "red shirt", 1.0);
     assert_eq!(first(Some(composition.regions()?), "girl")?, first(Some(by_hand), "girl")?);
     let preview = composition.preview()?;
@@ -593,12 +603,8 @@ fn bad_compositions_name_value_and_way_out() {
     let begin = |regions: RegionPrompts| run(toy().guide(regions), girl(2)).expect_err("bad").to_string();
     let regions = RegionPrompts::default;
     says(begin(regions()), &["RegionPrompts", "regions is empty"]);
-    let guide = || ImageGuidance::text("red hair");
-    says(
-        begin(regions().guided(guide()).add(left(), "hair", 1.0)),
-        &["guided is called before any region", "a region first"],
-    );
-    says(begin(regions().add(left(), "hair", 1.0).guided(guide().pooled(2.0))), &["pooled is 2", "0 to 1"]);
+    let guided = RegionPrompt::new(left(), "hair", 1.0).guided(ImageGuidance::text("red hair").pooled(2.0));
+    says(begin(regions().region(guided)), &["pooled is 2", "0 to 1"]);
     says(
         scene(Entity { image: Some("a.png".into()), likeness: -0.1, ..entity((0, 0), (8, 8)) }),
         &["likeness is -0.1 for \"a cat\"", "0..=1"],
@@ -630,7 +636,7 @@ fn bad_compositions_name_value_and_way_out() {
 #[test]
 fn variation_of_negative_prompt_is_painted_alike() -> Result<()> {
     struct Vary;
-    impl Guidance for Vary {
+    impl GuidanceRun for Vary {
         fn begin(&mut self, setup: &mut Setup) -> Result<()> {
             for text in ["very blurry sea", "sharp sea"] {
                 setup.add("varied", Branch::Uncond, text, setup.text(text)?)?;
@@ -638,9 +644,9 @@ fn variation_of_negative_prompt_is_painted_alike() -> Result<()> {
             Ok(())
         }
     }
-    let mut paint = flat().area(Area { negative: true, ..Area::mask(left(), "blurry") });
+    let mut paint = Painter::new(flat().area(Area { negative: true, ..Area::mask(left(), "blurry") }));
     let start = Start { negative: "blurry sea", ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
-    AttentionOnly::new().begin_at(start, vec![&mut Vary, &mut paint])?;
+    AttentionOnly::new().begin_at(start, four_steps().guide(|| Vary).attach(&mut paint))?;
     let w = weights(&mut paint, GRID, 0, Branch::Extra(0))?;
     assert_eq!(values(&w.select(1, 2)), [1.0, 0.0, 1.0, 0.0], "shifted by one token");
     assert_eq!(w.size(), [4, TOKENS]);
@@ -649,8 +655,8 @@ fn variation_of_negative_prompt_is_painted_alike() -> Result<()> {
         matches!(&warnings[..], [PaintWarning::NotInBranch { prompt, .. }] if prompt == "sharp sea"),
         "{warnings:?}"
     );
-    let missing: Result<()> =
-        AttentionOnly::new().begin(PROMPT, GRID, vec![&mut flat().area(Area::mask(top(), "car"))]);
+    let car = flat().area(Area::mask(top(), "car"));
+    let missing = AttentionOnly::new().begin(PROMPT, GRID, four_steps().guide(car));
     assert!(matches!(missing, Err(Error::Guidance { .. })));
     Ok(())
 }
@@ -660,16 +666,16 @@ struct OwnRegion {
     region: Region,
     prompt: &'static str,
     thing: &'static str,
-    run: Option<(Branch, Tensor, PaintWithWords)>,
+    run: Option<(Branch, Tensor, Box<dyn GuidanceRun>)>,
 }
 
-impl Guidance for OwnRegion {
+impl GuidanceRun for OwnRegion {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         let prompt = setup.codec.prompt(self.prompt.into())?;
         let branch = setup.add_apart("own region", self.prompt, setup.text(self.prompt)?)?;
         let area = Area { strength: 2.0, ..Area::mask(self.region.clone(), self.thing) };
-        let mut paint = PaintWithWords::default().area(area).tune(|options| options.branch = branch);
-        paint.begin(&mut setup.for_prompt(&prompt))?;
+        let paint = PaintWithWords::default().area(area).tune(|options| options.branch = branch);
+        let paint = paint.begin(&mut setup.for_prompt(&prompt), None)?;
         self.run = Some((branch, self.region.for_images(setup.grid, setup.images)?, paint));
         Ok(())
     }
@@ -680,7 +686,7 @@ impl Guidance for OwnRegion {
     }
 
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
-        self.run.iter_mut().map(|(.., paint)| paint as &mut dyn CrossAttentionHook).collect()
+        self.run.iter_mut().flat_map(|(.., paint)| paint.hooks()).collect()
     }
 
     fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
@@ -696,7 +702,7 @@ impl Guidance for OwnRegion {
 fn region_prompts_can_be_written_outside_the_crate() -> Result<()> {
     let (prompt, thing) = ("1girl, blue hair", "hair");
     let built_in = RegionPrompts::default().thing(left(), prompt, thing, 0.8);
-    let own = OwnRegion { region: left(), prompt, thing, run: None };
-    assert_eq!(run(toy().guide(own), girl(2))?, run(toy().guide(built_in), girl(2))?);
+    let mut own = OwnRegion { region: left(), prompt, thing, run: None };
+    assert_eq!(run(toy().attach(&mut own), girl(2))?, run(toy().guide(built_in), girl(2))?);
     Ok(())
 }

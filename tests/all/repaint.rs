@@ -57,7 +57,7 @@ fn report(output: &Output) -> &Report {
 
 #[test]
 fn kept_pixels_equal_the_given_ones_in_every_solver() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let (given, mask) = (picture((45, 37)), mask((45, 37)));
     for (index, solver) in labels().enumerate() {
         let strength = if index % 2 == 0 { 1.0 } else { 0.6 };
@@ -70,7 +70,7 @@ fn kept_pixels_equal_the_given_ones_in_every_solver() -> Result<()> {
 
 #[test]
 fn kept_pixels_survive_batches_options_and_files() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let (given, mask) = (picture((72, 56)), mask((72, 56)));
     for (batching, feather, matched) in
         [(Batching::Together, 0.0, true), (Batching::OneByOne, 3.0, false), (Batching::Together, 100.0, true)]
@@ -84,7 +84,7 @@ fn kept_pixels_survive_batches_options_and_files() -> Result<()> {
         let file = folder.path().join("repainted.png");
         output.save(1, &file)?;
         assert_eq!(&Raster::open(&file)?, output.image(1)?);
-        let request = Request::from_png(&mut pipeline, &file)?;
+        let request = Request::from_png(&pipeline, &file)?;
         assert!(request.notes()?.is_empty(), "{:?}", request.notes()?);
         assert_eq!(request.run()?.image(1)?, output.image(1)?, "the file repeats the run");
     }
@@ -93,22 +93,22 @@ fn kept_pixels_survive_batches_options_and_files() -> Result<()> {
 
 #[test]
 fn thumbnails_ask_for_the_given_picture() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let (given, mask) = (picture((104, 104)), mask((104, 104)));
     let output = pipeline.request(PROMPT).seed(3).steps(2).start(&given, 1.0).mask(&mask).run()?;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("thin.png");
     output.save_with(0, &file, KeptPictures::Thumbnails)?;
-    let error = Request::from_png(&mut pipeline, &file).map(drop).expect_err("pictures are missing").to_string();
+    let error = Request::from_png(&pipeline, &file).map(drop).expect_err("pictures are missing").to_string();
     assert!(error.contains("104×104"), "{error}");
-    let again = Request::from_png_with(&mut pipeline, &file, &[given, mask])?.run()?;
+    let again = Request::from_png_with(&pipeline, &file, &[given, mask])?.run()?;
     assert_eq!(again.image(0)?, output.image(0)?);
     Ok(())
 }
 
 #[test]
 fn kept_pixels_survive_controlnets_and_forces() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let (given, mask) = (picture((256, 256)), mask((256, 256)));
     let net = Model::load(&Source::embedded())?.controlnet(&Source::embedded())?;
     let drawing = Drawing { sketch: Sketch::of_edges(&given)?, strokes: Strokes::new((256, 256)) };
@@ -146,7 +146,7 @@ fn inpainting_model() -> Result<Model> {
 #[test]
 fn kept_pixels_survive_inpainting_networks() -> Result<()> {
     let model = inpainting_model()?;
-    let mut pipeline = Pipeline::new(model);
+    let pipeline = Pipeline::new(model);
     let (given, hard) = (picture((93, 61)), mask((93, 61)));
     for (mask, what) in [(hard.clone(), "hard"), (softened(&hard), "soft")] {
         for strength in [1.0, 0.5] {
@@ -224,7 +224,7 @@ fn apart(one: &Raster, other: &Raster) -> f64 {
 
 #[test]
 fn darker_mask_changes_less() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let first = pipeline.request(PROMPT).seed(7).steps(6).run()?;
     let given = first.image(0)?;
     let mut changed = Vec::new();
@@ -242,9 +242,9 @@ fn darker_mask_changes_less() -> Result<()> {
 
 #[test]
 fn pixels_in_the_band_lie_between_old_and_new() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let (given, mask) = (picture((64, 64)), mask((64, 64)));
-    let mut run = |feather: f64| -> Result<Output> {
+    let run = |feather: f64| -> Result<Output> {
         let request = pipeline.request(PROMPT).seed(3).steps(3).start(&given, 1.0).mask(&mask).feather(feather);
         request.tune(|config| config.match_tone = false).run()
     };
@@ -262,12 +262,12 @@ fn pixels_in_the_band_lie_between_old_and_new() -> Result<()> {
 
 #[test]
 fn tone_is_matched_except_in_exact_colors() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let first = pipeline.request("a red boat, blue sky, green ground").seed(7).steps(8).run()?;
     let given = first.image(0)?;
     let mut mask = Raster::flat(BLACK, (256, 256));
     mask.paste(&Raster::flat(WHITE, (90, 70)), 20, 20);
-    let mut seam = |matched: bool| -> Result<[f64; 2]> {
+    let seam = |matched: bool| -> Result<[f64; 2]> {
         let request = pipeline.request("a red boat, blue sky, green ground").seed(8).steps(8).start(given, 1.0);
         let output = request.mask(&mask).tune(|config| config.match_tone = matched).run()?;
         let seam = &report(&output).data["seams"][0];
@@ -276,7 +276,7 @@ fn tone_is_matched_except_in_exact_colors() -> Result<()> {
     let ([pasted, plain], [same, matched]) = (seam(false)?, seam(true)?);
     assert!(same == pasted && plain < pasted && matched < plain && matched < 1.0, "{pasted} {plain} {matched}");
     let prompt = "a red boat, #3366cc sky, green ground";
-    let mut color = |matched: bool| -> Result<f64> {
+    let color = |matched: bool| -> Result<f64> {
         let request = pipeline.request(prompt).seed(8).steps(8).start(given, 1.0).mask(&mask).feather(0.0);
         let output = request.tune(|config| config.match_tone = matched).run()?;
         Ok(output.image(0)?.pixel(60, 50).expect("a pixel").delta_e(Rgb(0x33, 0x66, 0xcc)))
@@ -287,7 +287,7 @@ fn tone_is_matched_except_in_exact_colors() -> Result<()> {
 
 #[test]
 fn phrase_is_repainted_where_its_thing_is() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let first = pipeline.request("1girl, red hair, blue shirt, green background").seed(7).steps(12).run()?;
     let given = first.image(0)?;
     let request = pipeline.request("1girl, red hair, yellow shirt, green background").seed(7).steps(12);
@@ -302,14 +302,14 @@ fn phrase_is_repainted_where_its_thing_is() -> Result<()> {
     // The file repeats the search.
     let folder = tempfile::tempdir().expect("a folder");
     output.save(0, folder.path().join("shirt.png"))?;
-    let again = Request::from_png(&mut pipeline, folder.path().join("shirt.png"))?.run()?;
+    let again = Request::from_png(&pipeline, folder.path().join("shirt.png"))?.run()?;
     assert_eq!(again.image(0)?, output.image(0)?);
     Ok(())
 }
 
 #[test]
 fn exact_color_of_a_repainted_thing_covers_all_of_it() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let first = pipeline.request("1girl, eyes, red hair, shirt, background").seed(21).steps(28).run()?;
     let given = first.image(0)?;
     let request = pipeline.request("1girl, eyes, #1e5aff hair, shirt, background").seed(21).steps(14);
@@ -323,14 +323,18 @@ fn exact_color_of_a_repainted_thing_covers_all_of_it() -> Result<()> {
     let red = [given, output.image(0)?].map(|picture| count(picture, Rgb(225, 15, 30)));
     let blue = count(output.image(0)?, Rgb(30, 90, 255));
     assert!(red[0] > 5000 && red[1] < red[0] / 20 && blue > red[0] * 8 / 10, "{red:?} red pixels, {blue} blue ones");
+    // A force of the thing uses its place as a color of the prompt does.
+    let request = pipeline.request("1girl, eyes, blue hair, shirt, background").seed(21).steps(14);
+    let by_force = request.start(given, 0.6).mask_where("hair").color_force("hair", Rgb(30, 90, 255)).run()?;
+    assert_eq!(by_force.image(0)?, output.image(0)?);
     Ok(())
 }
 
 #[test]
 fn grown_mask_contains_the_smaller_one() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let first = pipeline.request("1girl, red hair, blue shirt").seed(7).steps(8).run()?;
-    let mut found = |grow, soften| -> Result<Raster> {
+    let found = |grow, soften| -> Result<Raster> {
         let thing = MaskWhere { grow, ..MaskWhere::new("shirt") };
         let request = pipeline.request(PROMPT).seed(7).steps(1).start(first.image(0)?, 1.0).mask_where(thing);
         let output = request.soften(soften).run()?;
@@ -345,10 +349,10 @@ fn grown_mask_contains_the_smaller_one() -> Result<()> {
 
 #[test]
 fn wrong_settings_of_a_mask_are_named() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let given = picture((64, 64));
     let hard = mask((64, 64));
-    let mut fails = |change: &dyn Fn(Request<'_>) -> Result<Output>, words: &[&str]| {
+    let fails = |change: &dyn Fn(Request<'_>) -> Result<Output>, words: &[&str]| {
         let error = change(pipeline.request(PROMPT).steps(2)).map(drop).expect_err("refused").to_string();
         words.iter().for_each(|word| assert!(error.contains(word), "\"{error}\" does not say \"{word}\""));
     };
@@ -366,7 +370,7 @@ fn wrong_settings_of_a_mask_are_named() -> Result<()> {
 
 #[test]
 fn picture_of_any_size_keeps_its_size() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     for size in [(45, 37), (8, 8), (1, 1), (64, 9)] {
         let output = pipeline.request(PROMPT).seed(1).steps(2).start(picture(size), 0.5).run()?;
         assert_eq!(output.image(0)?.size(), Size::from(size));

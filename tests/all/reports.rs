@@ -14,7 +14,7 @@ use tch::Tensor;
 #[test]
 fn timing_covers_every_part_of_a_run() -> Result<()> {
     // At 20 steps the first pass takes longer than all work around it, including the decoding of its picture.
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let request = pipeline.request("1girl, eyes, hair, skin").seed(7).steps(20);
     let output = request.guide(ColorForce::exact("hair", Rgb(255, 99, 71))).run()?;
     let timing = &output.timing;

@@ -1,18 +1,20 @@
 //! SDXL's two prompts, and a run that base and refiner share, on small random models.
 
 use impasto::diffusion::{Noise, solver::Euler};
-use impasto::guidance::Guidance;
+use impasto::guidance::{Guidance, GuidanceRun};
 use impasto::mask::Region;
-use impasto::methods::image_guidance::{GuidanceParams, Space};
-use impasto::methods::paint_with_words::{Area, WeightFn};
+use impasto::methods::color_force::ColorReport;
+use impasto::methods::image_guidance::{GuidanceParams, ImageGuidanceReport, Space};
+use impasto::methods::paint_with_words::{Area, PaintReport, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, ReferenceColor, RegionPrompts};
 use impasto::nn::{
     ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile, UNet, UnetConfig, Vae, VaeConfig,
 };
-use impasto::pipeline::Request;
+use impasto::pipeline::{Output, Request};
 use impasto::prompt::TokenSpan;
-use impasto::saliency::Daam;
+use impasto::saliency::{Daam, DaamRun};
 use impasto::weights::Weights;
+use impasto::wording::Note;
 use impasto::{
     Branch, BranchInfo, Codec, Conditioning, Error, MicroConditioning, Model, Pipeline, Raster, Result, Rgb, Source,
     Texts,
@@ -111,26 +113,25 @@ fn each_encoder_reads_its_own_prompt() -> Result<()> {
 
 #[test]
 fn second_prompt_acts_and_methods_find_its_words() -> Result<()> {
-    let mut pipeline = load(false)?;
-    let run =
-        |pipeline: &mut Pipeline, second: Option<&'static str>, negative: Option<&'static str>| -> Result<Tensor> {
-            let mut look = Daam::of(if second.is_some() { "boat" } else { "bow" });
-            let mut request = pipeline.request(FIRST).negative("hat").seed(3).steps(2).size((64, 64)).guide(&mut look);
-            request = second.into_iter().fold(request, Request::second_prompt);
-            request = request.tune(|config| config.second_negative = negative.map(Into::into));
-            let latents = request.run()?.latents.shallow_clone();
-            assert_eq!(look.heat_map(0)?.values.size(), [8, 8]);
-            Ok(latents)
-        };
-    let plain = run(&mut pipeline, None, None)?;
-    assert_ne!(run(&mut pipeline, Some(SECOND), None)?, plain);
-    assert_ne!(run(&mut pipeline, None, Some("shirt"))?, plain);
+    let pipeline = load(false)?;
+    let run = |second: Option<&'static str>, negative: Option<&'static str>| -> Result<Tensor> {
+        let phrase = if second.is_some() { "boat" } else { "bow" };
+        let mut request = pipeline.request(FIRST).negative("hat").seed(3).steps(2).size((64, 64));
+        request = second.into_iter().fold(request, Request::second_prompt);
+        request = request.tune(|config| config.second_negative = negative.map(Into::into));
+        let output = request.guide(Daam::of(phrase)).run()?;
+        assert_eq!(output.details::<DaamRun>(phrase)?.heat_map(0)?.values.size(), [8, 8]);
+        Ok(output.latents.shallow_clone())
+    };
+    let plain = run(None, None)?;
+    assert_ne!(run(Some(SECOND), None)?, plain);
+    assert_ne!(run(None, Some("shirt"))?, plain);
     let same = pipeline.request(FIRST).negative("hat").seed(3).steps(2).size((64, 64));
     let same = same.second_prompt(FIRST).tune(|config| config.second_negative = Some("hat".into())).run()?;
     assert_eq!(same.latents, plain);
 
     // A model with one text encoder refuses a second prompt, because nothing would read the prompt.
-    let mut tiny = Pipeline::builder().build()?;
+    let tiny = Pipeline::builder().build()?;
     let message = tiny.request(FIRST).second_prompt(SECOND).steps(1).run().unwrap_err().to_string();
     assert!(message.contains("second_prompt is \"a red boat, eyes, sky\"; expected no second prompt"), "{message}");
     Ok(())
@@ -140,7 +141,7 @@ fn second_prompt_acts_and_methods_find_its_words() -> Result<()> {
 #[derive(Default)]
 struct Pooled(BTreeMap<&'static str, Tensor>);
 
-impl Guidance for Pooled {
+impl GuidanceRun for Pooled {
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
         self.0.extend(conditioning.pooled.as_ref().map(|pooled| (branch.role, pooled.shallow_clone())));
         Ok(())
@@ -149,10 +150,10 @@ impl Guidance for Pooled {
 
 #[test]
 fn second_prompt_describes_a_reference_too() -> Result<()> {
-    let (mut pipeline, mut pooled) = (load(false)?, Pooled::default());
+    let (pipeline, mut pooled) = (load(false)?, Pooled::default());
     let reference = ReferenceColor::new(&Raster::flat(Rgb(70, 130, 180), (64, 64)));
     let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(1).size((64, 64));
-    let _ = request.guide(reference).guide(&mut pooled).run()?;
+    let _ = request.guide(reference).attach(&mut pooled).run()?;
     assert_eq!(pooled.0["reference"], pooled.0["cond"]);
     Ok(())
 }
@@ -168,23 +169,23 @@ fn micro_conditioning_acts_and_repeats() -> Result<()> {
     };
     let scored = MicroConditioning { aesthetic_score: Some(9.0), ..MicroConditioning::default() };
     for (refiner, micro) in [(false, told), (true, scored)] {
-        let mut pipeline = load(refiner)?;
-        let run = |pipeline: &mut Pipeline, of: [Option<MicroConditioning>; 2]| -> Result<Tensor> {
+        let pipeline = load(refiner)?;
+        let run = |of: [Option<MicroConditioning>; 2]| -> Result<Tensor> {
             let request = pipeline.request(FIRST).seed(3).steps(2).size((64, 64)).tune(|config| {
                 [config.micro_conditioning, config.negative_micro_conditioning] = of;
             });
             Ok(request.run()?.latents.shallow_clone())
         };
-        let plain = run(&mut pipeline, [None; 2])?;
-        assert_ne!(run(&mut pipeline, [Some(micro), None])?, plain);
-        assert_ne!(run(&mut pipeline, [None, Some(micro)])?, plain);
+        let plain = run([None; 2])?;
+        assert_ne!(run([Some(micro), None])?, plain);
+        assert_ne!(run([None, Some(micro)])?, plain);
         let own = MicroConditioning {
             original_size: Some((64, 64).into()),
             crop: Some((0, 0)),
             target_size: Some((64, 64).into()),
             aesthetic_score: Some(6.0),
         };
-        assert_eq!(run(&mut pipeline, [Some(own), None])?, plain, "these are the default values");
+        assert_eq!(run([Some(own), None])?, plain, "these are the default values");
 
         let path = folder.path().join(format!("{refiner}.png"));
         let request = pipeline.request(FIRST).seed(3).steps(2).size((64, 64)).tune(|config| {
@@ -193,15 +194,15 @@ fn micro_conditioning_acts_and_repeats() -> Result<()> {
         });
         let output = request.run()?;
         output.save(0, &path)?;
-        let request = Request::from_png(&mut pipeline, &path)?;
+        let request = Request::from_png(&pipeline, &path)?;
         assert!(request.notes()?.is_empty());
         assert_eq!(request.run()?.latents, output.latents);
     }
     let message = |request: Request<'_>| request.run().unwrap_err().to_string();
-    let mut tiny = Pipeline::builder().build()?;
+    let tiny = Pipeline::builder().build()?;
     let refused = message(tiny.request(FIRST).tune(|config| config.micro_conditioning = Some(told)));
     assert!(refused.contains("micro_conditioning is set for this model; expected an SDXL model"), "{refused}");
-    let mut base = load(false)?;
+    let base = load(false)?;
     let none = MicroConditioning { original_size: Some((0, 8).into()), ..MicroConditioning::default() };
     assert!(
         message(base.request(FIRST).tune(|config| config.micro_conditioning = Some(none)))
@@ -217,23 +218,23 @@ fn micro_conditioning_acts_and_repeats() -> Result<()> {
 
 #[test]
 fn phrases_of_both_prompts_are_painted() -> Result<()> {
-    let mut pipeline = load(false)?;
+    let pipeline = load(false)?;
     let area = |phrase: &str| Area { strength: 2.0, ..Area::mask(Region::rect(0.0..0.5, 0.0..1.0), phrase) };
-    let mut paint = PaintWithWords::default().area(area("eyes")).area(area("boat")).weight(WeightFn::LogMax(1.0));
-    let mut run = |paint: Option<&mut PaintWithWords>| -> Result<Tensor> {
+    let paint = PaintWithWords::default().area(area("eyes")).area(area("boat")).weight(WeightFn::LogMax(1.0));
+    let run = |paint: Option<PaintWithWords>| -> Result<Output> {
         let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size((64, 64));
-        Ok(paint.into_iter().fold(request, Request::guide).run()?.latents.shallow_clone())
+        paint.into_iter().fold(request, Request::guide).run()
     };
-    let plain = run(None)?;
-    assert!(near(&run(Some(&mut paint))?, &plain) > 1e-4);
-    let areas = paint.details()?.areas;
+    let (plain, painted) = (run(None)?, run(Some(paint))?);
+    assert!(near(&painted.latents, &plain.latents) > 1e-4);
+    let areas = &painted.details::<PaintReport>("PaintWithWords")?.areas;
     let find = |text: &str, phrase: &str| pipeline.model().prompt(text.into()).and_then(|prompt| prompt.find(phrase));
     let eyes = [find(FIRST, "eyes")?, find(SECOND, "eyes")?].concat();
     assert_eq!(areas[0].tokens, TokenSpan::union(eyes), "\"eyes\" is painted in both prompts");
     assert_eq!(areas[1].tokens, find(SECOND, "boat")?, "\"boat\" is in the second prompt only");
     let regions = RegionPrompts::default().add(Region::rect(0.0..1.0, 0.0..1.0), "a green tree", 1.0);
     let alone = pipeline.request("a green tree").seed(3).steps(2).size((64, 64)).run()?.latents.shallow_clone();
-    let mut run = |regions: RegionPrompts| -> Result<Tensor> {
+    let run = |regions: RegionPrompts| -> Result<Tensor> {
         let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size((64, 64));
         Ok(request.guide(regions).run()?.latents.shallow_clone())
     };
@@ -243,20 +244,16 @@ fn phrases_of_both_prompts_are_painted() -> Result<()> {
 
 #[test]
 fn run_in_two_parts_equals_the_whole_run() -> Result<()> {
-    let mut pipeline = load(false)?;
-    let request = |pipeline: &mut Pipeline| -> Result<Tensor> {
-        let whole = pipeline.request(FIRST).seed(3).images(2).steps(10).size((64, 48)).solver(Euler).run()?;
-        assert_eq!(whole.images.len(), 2);
-        Ok(whole.latents.shallow_clone())
-    };
-    let whole = request(&mut pipeline)?;
+    let pipeline = load(false)?;
+    let whole = pipeline.request(FIRST).seed(3).images(2).steps(10).size((64, 48)).solver(Euler).run()?;
+    assert_eq!(whole.images.len(), 2);
     for share in [0.3, 0.8] {
         let first =
             pipeline.request(FIRST).seed(3).images(2).steps(10).size((64, 48)).solver(Euler).until(share).run()?;
         assert_eq!((first.images.len(), first.timing.steps.len()), (0, (10.0 * share) as usize));
         let rest = pipeline.request(FIRST).steps(10).solver(Euler).resume(&first.latents, share).run()?;
         assert_eq!((rest.images.len(), rest.image(0)?.size().width), (2, 64));
-        let apart = near(&rest.latents, &whole);
+        let apart = near(&rest.latents, &whole.latents);
         assert!(apart < 1e-5, "{share}: {apart}");
     }
     Ok(())
@@ -264,7 +261,7 @@ fn run_in_two_parts_equals_the_whole_run() -> Result<()> {
 
 #[test]
 fn forces_act_in_both_parts_of_a_run() -> Result<()> {
-    let mut pipeline = Pipeline::builder().guide(ColorForce::published("eyes", Rgb(255, 215, 0))).build()?;
+    let pipeline = Pipeline::builder().guide(ColorForce::published("eyes", Rgb(255, 215, 0))).build()?;
     let whole = pipeline.request(FIRST).seed(3).steps(6).solver(Euler).run()?;
     let first = pipeline.request(FIRST).seed(3).steps(6).solver(Euler).until(0.5).run()?;
     assert_eq!(first.reports.len(), 1);
@@ -276,7 +273,7 @@ fn forces_act_in_both_parts_of_a_run() -> Result<()> {
 
 #[test]
 fn refiner_continues_where_the_base_ends() -> Result<()> {
-    let (mut base, mut refiner) = (load(false)?, load(true)?);
+    let (base, refiner) = (load(false)?, load(true)?);
     let rough = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size((64, 64)).until(0.8).run()?;
     assert_eq!(rough.timing.steps.len(), 8);
     let output = refiner.request(FIRST).steps(10).resume(&rough.latents, 0.8).run()?;
@@ -288,10 +285,10 @@ fn refiner_continues_where_the_base_ends() -> Result<()> {
 
 #[test]
 fn bad_resume_errors_name_the_problem() -> Result<()> {
-    let mut pipeline = load(false)?;
+    let pipeline = load(false)?;
     let first = pipeline.request(FIRST).seed(3).steps(4).size((64, 64)).until(0.5).run()?;
     let (latents, picture) = (&first.latents, Raster::flat(Rgb(0, 0, 0), (64, 64)));
-    let mut message = |share: f64, change: fn(Request<'_>) -> Request<'_>| {
+    let message = |share: f64, change: fn(Request<'_>) -> Request<'_>| {
         change(pipeline.request(FIRST).steps(4).resume(latents, share)).run().unwrap_err()
     };
     assert!(matches!(message(1.5, |request| request), Error::Parameter { name: "share", .. }));
@@ -309,7 +306,7 @@ fn bad_resume_errors_name_the_problem() -> Result<()> {
 #[derive(Default)]
 struct Seen(Option<Conditioning>);
 
-impl Guidance for Seen {
+impl GuidanceRun for Seen {
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
         if branch.branch == Branch::Cond {
             self.0 = Some(conditioning.share());
@@ -320,28 +317,26 @@ impl Guidance for Seen {
 
 #[test]
 fn long_second_prompt_works_with_blend_and_guide() -> Result<()> {
-    let mut pipeline = load(false)?;
-    let mut run = |guidance: &mut dyn Guidance| -> Result<Conditioning> {
+    let pipeline = load(false)?;
+    let run = |guidance: Box<dyn Guidance>| -> Result<(Conditioning, Output)> {
         let mut seen = Seen::default();
         let request =
             pipeline.request(FIRST).second_prompt("a red boat BREAK eyes, sky").seed(3).steps(2).size((64, 64));
-        request.guide(guidance).guide(&mut seen).run()?;
-        Ok(seen.0.expect("the prompt has a branch"))
+        let output = request.guide(guidance).attach(&mut seen).run()?;
+        Ok((seen.0.expect("the prompt has a branch"), output))
     };
-    let mut blend = PromptBlend::to("a house BREAK a tree BREAK a hat");
-    let blended = run(&mut blend)?;
+    let (blended, _) = run(Box::new(PromptBlend::to("a house BREAK a tree BREAK a hat")))?;
     assert_eq!([0, 1].map(|step| blended.at(step).context.size()), [vec![1, 2 * 77, 40], vec![1, 3 * 77, 40]]);
 
-    let mut guide = ImageGuidance::text("a house");
-    run(&mut guide)?;
-    let header = guide.details()?.prompts[0].tokens[77];
+    let (_, guided) = run(Box::new(ImageGuidance::text("a house")))?;
+    let header = guided.details::<ImageGuidanceReport>("ImageGuidance")?.prompts[0].tokens[77];
     assert_eq!((header.position, header.alternate, header.similarity), (77, Some(0), 0.0), "two chunks, two headers");
 
     let tokens = Noise::shared(9).draw(&[12, 40])?;
-    let mut concept =
-        ImageGuidance::tokens(&tokens).tune(|params| *params = GuidanceParams::off()).concepts("eyes", 0.0);
-    run(&mut concept)?;
-    let (hits, words) = (&concept.details()?.prompts[0].concepts, pipeline.model().prompt("eyes".into())?.content());
+    let concept = ImageGuidance::tokens(&tokens).tune(|params| *params = GuidanceParams::off()).concepts("eyes", 0.0);
+    let (_, guided) = run(Box::new(concept))?;
+    let report = guided.details::<ImageGuidanceReport>("ImageGuidance")?;
+    let (hits, words) = (&report.prompts[0].concepts, pipeline.model().prompt("eyes".into())?.content());
     assert!(!hits.is_empty());
     let within = |at: i64| words.iter().any(|span| (span.start..span.end).contains(&at));
     assert!(hits.iter().all(|hit| within(hit.concept)), "only words of the concept: {hits:?}");
@@ -350,17 +345,20 @@ fn long_second_prompt_works_with_blend_and_guide() -> Result<()> {
 
 #[test]
 fn empty_negative_prompt_is_not_guided() -> Result<()> {
-    let mut pipeline = load(false)?;
-    let mut run = |negative: &str, guide: &mut ImageGuidance| -> Result<Tensor> {
+    let pipeline = load(false)?;
+    let run = |negative: &str, on_negative: bool| -> Result<(Tensor, Vec<Note>)> {
         let request = pipeline.request(FIRST).negative(negative).seed(3).steps(2).size((64, 64));
-        Ok(request.guide(guide).run()?.latents.shallow_clone())
+        let guide = ImageGuidance::text("a house").pooled(0.5).on_negative(on_negative);
+        let output = request.guide(guide).run()?;
+        let notes = output.notes.iter().filter(|note| note.origin == Some("ImageGuidance")).cloned().collect();
+        Ok((output.latents.shallow_clone(), notes))
     };
-    let guide = |negative| ImageGuidance::text("a house").pooled(0.5).on_negative(negative);
-    let mut both = guide(true);
-    assert_eq!(run("", &mut both)?, run("", &mut guide(false))?);
-    assert!(both.notes()[0].text.contains("reads an empty prompt as zeros"), "{:?}", both.notes());
-    assert_ne!(run("hat", &mut both)?, run("hat", &mut guide(false))?);
-    assert!(both.notes().iter().all(|note| !note.text.contains("zeros")), "{:?}", both.notes());
+    let (both, notes) = run("", true)?;
+    assert_eq!(both, run("", false)?.0);
+    assert!(notes[0].text.contains("reads an empty prompt as zeros"), "{notes:?}");
+    let (both, notes) = run("hat", true)?;
+    assert_ne!(both, run("hat", false)?.0);
+    assert!(notes.iter().all(|note| !note.text.contains("zeros")), "{notes:?}");
     Ok(())
 }
 
@@ -375,8 +373,8 @@ fn picture_guides_the_encoder_of_its_width() -> Result<()> {
         });
         part(folder.path(), "image_encoder", &config)?;
         let mut seen = Seen::default();
-        let mut pipeline = Pipeline::builder().source(Source::dir(folder.path())).build()?;
-        pipeline.request(FIRST).seed(3).steps(1).size((64, 64)).guide(guide).guide(&mut seen).run()?;
+        let pipeline = Pipeline::builder().source(Source::dir(folder.path())).build()?;
+        pipeline.request(FIRST).seed(3).steps(1).size((64, 64)).guide(guide).attach(&mut seen).run()?;
         Ok(seen.0.expect("the prompt has a branch"))
     };
     let plain = load(false)?.model().text(FIRST.into())?;
@@ -416,7 +414,7 @@ fn picture_guides_the_encoder_of_its_width() -> Result<()> {
         "{error}"
     );
     let folder = model(false)?;
-    let mut without = Pipeline::builder().source(Source::dir(folder.path())).build()?;
+    let without = Pipeline::builder().source(Source::dir(folder.path())).build()?;
     let error = without.request(FIRST).guide(ImageGuidance::new(&picture)).run().unwrap_err().to_string();
     assert!(
         error.contains("image_encoder/config.json is missing") && error.contains("`LoadOptions::image_encoder`"),
@@ -484,10 +482,10 @@ fn fingerprint_depends_on_the_configuration() -> Result<()> {
 
 #[test]
 fn phrases_of_a_second_prompt_are_forced_exactly() -> Result<()> {
-    let mut pipeline = load(false)?;
-    let mut boat = ColorForce::exact("boat", Rgb(255, 215, 0));
+    let pipeline = load(false)?;
     let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size((64, 64));
-    let _ = request.guide(&mut boat).run()?;
-    assert!(!boat.details()?.competitions.is_empty(), "attention to a phrase of the second prompt was read");
+    let output = request.guide(ColorForce::exact("boat", Rgb(255, 215, 0))).run()?;
+    let competitions = &output.details::<ColorReport>("boat")?.competitions;
+    assert!(!competitions.is_empty(), "attention to a phrase of the second prompt was read");
     Ok(())
 }

@@ -86,7 +86,7 @@ fn picture_above_the_limit_is_blended_seamlessly() -> Result<()> {
 #[test]
 fn tiles_are_noted() -> Result<()> {
     let notes = |tiling: Tiling| -> Result<Vec<Note>> {
-        let mut pipeline = Pipeline::builder().tune(|options| options.tiling = tiling).build()?;
+        let pipeline = Pipeline::builder().tune(|options| options.tiling = tiling).build()?;
         let output = pipeline.request("a red boat").seed(7).steps(1).size((192, 128)).run()?;
         Ok(output.notes.to_vec())
     };

@@ -40,7 +40,7 @@ fn plain(left: Rgb, right: Rgb) -> Raster {
 
 /// Returns the picture that repaints `mask`, and the notes on the pictures.
 fn repainted(start: &Raster, mask: Option<&Raster>) -> Result<(Raster, String)> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let request = pipeline.request("a red boat").seed(7).steps(2).start(start, 1.0);
     let output = match mask {
         Some(mask) => request.mask(mask).run()?,

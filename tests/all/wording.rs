@@ -34,6 +34,7 @@ const CALLERS: &[&str] = &[
     "DaamOptions",
     "Denoised",
     "Guidance",
+    "GuidanceRun",
     "ImageGuidance",
     "Input",
     "PaintWithWords",

@@ -5,6 +5,7 @@ mod case;
 mod comparison;
 mod device;
 mod networks;
+mod package_daam;
 mod runs;
 mod schedulers;
 mod tokenize;

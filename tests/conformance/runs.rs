@@ -1,16 +1,17 @@
 //! Whole runs: kinds `pipeline`, `daam` and `color_force`.
 
+use super::package_daam::{KeyFilter, PackageDaam, PackageKey};
 use super::{Case, Outputs, Result, device, schedulers};
 use impasto::attention::{AttentionSite, Tap};
-use impasto::compat::{KeyFilter, PackageDaam, PackageKey};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength};
-use impasto::guidance::{Cfg, Guidance, RescaledCfg};
+use impasto::guidance::{Cfg, GuidanceRun, RescaledCfg};
+use impasto::methods::color_force::ForceRun;
 use impasto::methods::{ColorForce, PerturbedAttention};
 use impasto::model::{Controlled, Guess};
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, HeatMap};
-use impasto::sampler::{Origin, Run, Sampler, Start};
+use impasto::sampler::{Origin, Sampler, Start};
 use impasto::text::TextOptions;
 use impasto::{
     Branch, Codec, Conditioning, Control, Grid, LoadOptions, MicroConditioning, Model, Prompt, Rgb, Size, Source, Step,
@@ -218,7 +219,7 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
             ..Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i)))
         };
         let mut inner = Inner::default();
-        let mut run = sampler(case, &model)?.guide(&mut inner).start(&codec, start)?;
+        let mut run = sampler(case, &model)?.attach(&mut inner).start(&codec, start)?;
         let mut ends = Vec::new();
         while let Some(progress) = run.step()? {
             ends.push((progress.step, run.latent().shallow_clone()));
@@ -265,7 +266,7 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
 #[derive(Default)]
 struct Inner(Vec<(Step, Tensor)>);
 
-impl Guidance for Inner {
+impl GuidanceRun for Inner {
     fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> impasto::Result<()> {
         if step.eval > 0 {
             let (x0, eps) = (predictions.x0(Branch::Cond)?, predictions.eps(Branch::Cond)?);
@@ -294,7 +295,7 @@ pub fn daam(case: &Case) -> Result<Outputs> {
     let start = Start::new(&prompt, grid(case)?, Noise::shared(seed));
     let negative: Option<String> = case.param("negative_prompt")?;
     let start = Start { negative: negative.as_deref().unwrap_or_default(), ..start };
-    sampler(case, &model)?.guide(&mut maps).start(&model, start)?.finish()?;
+    sampler(case, &model)?.attach(&mut maps).start(&model, start)?.finish()?;
 
     let all = maps.heat_maps(&KeyFilter::default())?;
     let keys: Vec<i64> = maps.keys().flat_map(|(key, _)| [key.factor, key.layer, key.head]).collect();
@@ -351,45 +352,42 @@ pub fn color_force(case: &Case) -> Result<Outputs> {
         "euler_ancestral" => Box::new(EulerAncestral::default()),
         other => return Err(format!("params.solver is {other:?}; expected euler or euler_ancestral").into()),
     };
-    let mut forces: Vec<ColorForce> = case
-        .param::<Vec<Force>>("forces")?
-        .into_iter()
-        .map(|Force { phrase, rgb: [r, g, b], color_var, cutoff, differential }| {
-            let force = ColorForce::published(&phrase, Rgb(r, g, b)).color_var(color_var).saliency_cutoff(cutoff);
-            let force = match differential {
-                Some(word) => force.saliency((Daam::of(&phrase), Differential::of(&phrase, word))),
-                None => force,
-            };
-            force.window(Window::timesteps(window[0]..=window[1]))
-        })
-        .collect();
+    let forces: Vec<Force> = case.param("forces")?;
+    let force = |Force { phrase, rgb: [r, g, b], color_var, cutoff, differential }: &Force| {
+        let force = ColorForce::published(phrase, Rgb(*r, *g, *b)).color_var(*color_var).saliency_cutoff(*cutoff);
+        let force = match differential {
+            Some(word) => force.saliency((Daam::of(phrase), Differential::of(phrase, word))),
+            None => force,
+        };
+        force.window(Window::timesteps(window[0]..=window[1]))
+    };
     let schedule = model.scheduler().schedule(case.param("steps")?)?;
     let sigmas = sigmas(&schedule);
-    let mut sampler = Sampler::new(schedule, solver).combine(Cfg(case.param("guidance_scale")?));
-    for force in &mut forces {
-        sampler = sampler.guide(force as &mut dyn Guidance);
-    }
+    let sampler = Sampler::new(schedule, solver).combine(Cfg(case.param("guidance_scale")?));
+    let sampler = forces.iter().map(force).fold(sampler, Sampler::guide);
     let start =
         Start { negative: &negative, ..Start::new(&prompt, Grid::new(16, 16), Noise::shared(case.param("seed")?)) };
-    let mut run: Run<'_, '_> = sampler.start(&model, start)?;
+    let mut run = sampler.start(&model, start)?;
     let latents = run.finish()?.shallow_clone();
     let image = run.decode()?;
-    drop(run);
 
-    let of = |read: fn(&ColorForce) -> impasto::Result<Tensor>| -> Result<Tensor> {
+    let details = run.into_details()?;
+    let forces = forces.iter().map(|force| details.get(&force.phrase));
+    let forces: Vec<&ForceRun> = forces.collect::<impasto::Result<_>>()?;
+    let of = |read: fn(&ForceRun) -> impasto::Result<Tensor>| -> Result<Tensor> {
         // [steps, 1, h, w] each → [steps, forces, h, w]
-        let maps: Vec<Tensor> = forces.iter().map(read).collect::<impasto::Result<_>>()?;
+        let maps: Vec<Tensor> = forces.iter().copied().map(read).collect::<impasto::Result<_>>()?;
         Ok(Tensor::cat(&maps, 1))
     };
     let mut outputs = vec![
         ("sigmas".to_owned(), sigmas),
         ("latents".to_owned(), latents),
         ("image".to_owned(), image),
-        ("saliency".to_owned(), of(ColorForce::saliency_maps)?),
-        ("mask".to_owned(), of(ColorForce::masks)?),
+        ("saliency".to_owned(), of(ForceRun::saliency_maps)?),
+        ("mask".to_owned(), of(ForceRun::masks)?),
     ];
     for (i, force) in forces.iter().enumerate() {
-        outputs.push((format!("gold.{i}"), force.gold_latent()?.shallow_clone()));
+        outputs.push((format!("gold.{i}"), force.gold_latent().shallow_clone()));
     }
     Ok(outputs)
 }

@@ -96,8 +96,8 @@ impl Loaded {
     }
 
     /// Returns the request that repeats the run of `file`.
-    pub fn request(&mut self, file: &Path) -> Result<Request<'_>, Failure> {
-        let request = Request::from_png_with(&mut self.pipeline, file, &self.pictures)?;
+    pub fn request(&self, file: &Path) -> Result<Request<'_>, Failure> {
+        let request = Request::from_png_with(&self.pipeline, file, &self.pictures)?;
         Ok(self.nets.iter().try_fold(request, Request::net)?)
     }
 }
@@ -160,7 +160,7 @@ pub fn again(arguments: &Again) -> Result<(), Failure> {
     let written: Vec<OutputFile> = [Some(output_file.clone()), report_file.clone()].into_iter().flatten().collect();
     outputs::check(&written, &recipe.files(file, loading))?;
     let token = interrupt::token()?;
-    let (mut loaded, mut notes) = (recipe.load(file, loading)?, Notes::default());
+    let (loaded, mut notes) = (recipe.load(file, loading)?, Notes::default());
     notes.tell_before(loaded.notes());
     // The picture is read now, because another program may replace its file during the run.
     let before = if changes.is_empty() { Some(Raster::open(file)?) } else { None };

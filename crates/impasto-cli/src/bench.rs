@@ -58,7 +58,7 @@ pub fn bench(arguments: &Bench) -> Result<(), Failure> {
     job.check().map_err(|error| Failure::CommandLine(error.worded(&Terminal::present())))?;
     let token = interrupt::token()?;
     let begun = Instant::now();
-    let mut pipeline = arguments.loading.pipeline(Source::embedded())?;
+    let pipeline = arguments.loading.pipeline(Source::embedded())?;
     let load = begun.elapsed().as_secs_f64();
     let mut notes = Notes::default();
     notes.tell_before(pipeline.model().notes());

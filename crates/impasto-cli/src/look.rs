@@ -10,7 +10,8 @@ use crate::outputs::{self, OutputFile};
 use crate::progress;
 use clap::Args;
 use impasto::Raster;
-use impasto::saliency::Daam;
+use impasto::guidance::Guidance;
+use impasto::saliency::{Daam, DaamRun, WordMapsRun};
 use impasto_report::Sheet;
 use std::path::PathBuf;
 
@@ -52,25 +53,24 @@ pub fn look(arguments: &Look) -> Result<(), Failure> {
     outputs::check_extension(&sheet_file.named, &outputs::PICTURES)?;
     outputs::check(std::slice::from_ref(&sheet_file), &recipe.files(file, loading))?;
     let token = interrupt::token()?;
-    let (mut loaded, mut notes) = (recipe.load(file, loading)?, Notes::default());
+    let (loaded, mut notes) = (recipe.load(file, loading)?, Notes::default());
     notes.tell_before(loaded.notes());
     let image = loaded.image;
-    let mut words = Daam::words();
-    let mut phrases: Vec<Daam> = arguments.phrases.iter().map(Daam::of).collect();
     let mut request = loaded.request(file)?.cancel(&token);
-    if phrases.is_empty() {
-        request = request.guide(&mut words);
+    if arguments.phrases.is_empty() {
+        request = request.guide(Daam::words());
     }
-    for phrase in &mut phrases {
-        request = request.guide(phrase);
+    for phrase in &arguments.phrases {
+        request = request.guide(Daam::of(phrase));
     }
     notes.tell_before(&request.notes()?);
     let output = progress::run(request, "picture", None).map_err(Failure::of_unwritten)?;
     let picture = output.image(image)?;
-    let maps = if phrases.is_empty() {
-        words.heat_maps(image)?
+    let maps = if arguments.phrases.is_empty() {
+        output.details::<WordMapsRun>(&Daam::words().label())?.heat_maps(image)?
     } else {
-        phrases.iter().map(|phrase| phrase.heat_map(image)).collect::<impasto::Result<_>>()?
+        let map = |phrase: &String| output.details::<DaamRun>(phrase)?.heat_map(image);
+        arguments.phrases.iter().map(map).collect::<impasto::Result<_>>()?
     };
     let overlays: Vec<(String, Raster)> = maps
         .iter()

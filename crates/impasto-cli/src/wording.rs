@@ -247,10 +247,10 @@ mod tests {
         let Reaching { mut job, loading } = Reaching::parse_from([&["impasto"], options].concat());
         let mut run = || -> Result<Output, Failure> {
             job.check()?;
-            let (mut pipeline, mut nets) = (loading.pipeline(Source::embedded())?, Nets::default());
+            let (pipeline, mut nets) = (loading.pipeline(Source::embedded())?, Nets::default());
             nets.load(&job, pipeline.model())?;
             job.open()?;
-            Ok(job.request(&mut pipeline, &nets)?.seed(7).run()?)
+            Ok(job.request(&pipeline, &nets)?.seed(7).run()?)
         };
         match run() {
             Ok(_) => panic!("{options:?} succeeded"),

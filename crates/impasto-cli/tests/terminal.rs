@@ -360,7 +360,7 @@ fn notes_are_told_once_and_before_the_run() {
 #[test]
 fn seed_of_again_is_that_of_the_picture() {
     let folder = tempfile::tempdir().unwrap();
-    let mut pipeline = Pipeline::builder().build().unwrap();
+    let pipeline = Pipeline::builder().build().unwrap();
     let output = pipeline.request("a red boat").size((64, 64)).seed(7).images(3).steps(1).run().unwrap();
     output.save(2, folder.path().join("third.png")).unwrap();
     let again = json_lines(&run(folder.path(), &["again", "third.png", "--seed", "20", "--json"]));

@@ -6,7 +6,7 @@ use impasto::saliency::Daam;
 use impasto::{Error, Result};
 
 fn main() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let prompt = "1girl, #ffd700 eyes, {hotpink} hair bow, {tomato} hair, skin, shirt, background";
     let output = pipeline.request(prompt).seed(2).guide(Daam::of("shirt")).run()?;
     output.save(0, "report_picture.png")?;
@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     println!("report_picture.png, report.png and, for a browser, report.html");
     println!("{:.1?} in all, {:.1?} a step", output.timing.total(), output.timing.step());
 
-    let request = Request::from_png(&mut pipeline, "report_picture.png")?;
+    let request = Request::from_png(&pipeline, "report_picture.png")?;
     request.notes()?.iter().for_each(|note| println!("note: {note}"));
     let again = request.run()?;
     if again.image(0)? != output.image(0)? {

@@ -7,7 +7,7 @@
 //! # fn main() -> impasto::Result<()> {
 //! use impasto::{Pipeline, Rgb, saliency::Daam};
 //!
-//! let mut pipeline = Pipeline::builder().color_force("eyes", Rgb(255, 215, 0)).build()?;
+//! let pipeline = Pipeline::builder().color_force("eyes", Rgb(255, 215, 0)).build()?;
 //! let output = pipeline.request("1girl, eyes, hair").steps(4).seed(7).guide(Daam::of("hair")).run()?;
 //! # let folder = std::env::temp_dir();
 //! impasto_report::save(&output, folder.join("run.html"))?;

@@ -1,6 +1,6 @@
 //! Reports of a run as people and programs read them.
 
-use impasto::guidance::{Curve, Guidance, Picture, Report, Strip, Swatch};
+use impasto::guidance::{Curve, GuidanceRun, Picture, Report, Strip, Swatch};
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::pipeline::{Output, Pipeline};
@@ -17,7 +17,7 @@ const GOLD: Rgb = Rgb(255, 215, 0);
 /// A user's guidance method whose report has one piece of every kind.
 struct Mine;
 
-impl Guidance for Mine {
+impl GuidanceRun for Mine {
     fn report(&self) -> Result<Option<Report>> {
         let map = Tensor::from_slice(&[0.0f32, 1.0, 1.0, 0.5]).reshape([2, 2]);
         let sea = Swatch::new("the sea & sky", Rgb(0, 0, 255), Rgb(255, 0, 0));
@@ -32,9 +32,11 @@ impl Guidance for Mine {
         };
         Ok(Some(report))
     }
+
     fn notes(&self) -> Vec<Note> {
         vec!["the <sea> is rough".into()]
     }
+
     fn name(&self) -> &'static str {
         "Mine"
     }
@@ -42,10 +44,10 @@ impl Guidance for Mine {
 
 fn output(images: usize, steps: usize) -> Result<Output> {
     let mask = Region::new(Array2::from_shape_fn((16, 16), |(row, _)| if row > 7 { 1.0 } else { 0.0 }));
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let request = pipeline.request(PORTRAIT).negative("x < y").seed(7).steps(steps).images(images);
     let request = request.guide(ColorForce::exact("hair", Rgb(255, 99, 71))).guide(Daam::of("eyes"));
-    request.guide(PaintWithWords::default().mask(mask, "shirt", 0.5)).guide(Mine).run()
+    request.guide(PaintWithWords::default().mask(mask, "shirt", 0.5)).guide(|| Mine).run()
 }
 
 /// HTML elements without an end tag.
@@ -182,7 +184,7 @@ fn contact_sheet_shows_picture_and_colors() -> Result<()> {
 
 #[test]
 fn unfinished_run_has_a_page_without_pictures() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(6).until(0.5).guide(Daam::of("eyes")).run()?;
     let page = impasto_report::page(&output)?;
     assert!(elements(&page).len() > 20 && page.contains("&quot;until&quot;: 0.5"));
@@ -194,15 +196,15 @@ fn unfinished_run_has_a_page_without_pictures() -> Result<()> {
 fn map_is_drawn_only_for_a_page_or_sheet() -> Result<()> {
     /// A guidance method whose map cannot be drawn.
     struct Odd;
-    impl Guidance for Odd {
+    impl GuidanceRun for Odd {
         fn report(&self) -> Result<Option<Report>> {
             let map = Tensor::zeros([2, 2, 2], (Kind::Float, Device::Cpu));
             let pictures = vec![Picture::map("odd", &map).image(0)];
             Ok(Some(Report { pictures, ..Report::new("Odd") }))
         }
     }
-    let mut pipeline = Pipeline::builder().build()?;
-    let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Odd).run()?;
+    let pipeline = Pipeline::builder().build()?;
+    let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(|| Odd).run()?;
     let error = impasto_report::page(&output).expect_err("the map is drawn now").to_string();
     assert!(error.contains("[h, w]") && impasto_report::contact_sheet(&output, 0).is_err(), "{error}");
     Ok(())

@@ -3,9 +3,9 @@
 use crate::embedded::{INFOTEXT, KEYWORD, RECIPE, share_pictures};
 use crate::request::JobRequest;
 use crate::wording::Page;
-use impasto::guidance::{Picture, Report};
+use impasto::guidance::{Guidance, Picture, Report};
 use impasto::pipeline::{Output, RunRecipe};
-use impasto::saliency::WordMaps;
+use impasto::saliency::{Daam, WordMapsRun};
 use impasto::{Error, Raster, Result};
 use serde_json::{Map, Value, json};
 
@@ -30,8 +30,8 @@ impl Finished {
     ///
     /// # Errors
     /// The errors of the maps, and of serde.
-    pub fn of(id: u64, asked: &JobRequest, output: Output, words: Option<&WordMaps>) -> Result<Self> {
-        let result = describe(id, &output, words)?;
+    pub fn of(id: u64, asked: &JobRequest, output: Output) -> Result<Self> {
+        let result = describe(id, &output)?;
         // Each file holds the request for its picture alone.
         let Value::Object(mut request) = serde_json::to_value(asked).map_err(Error::custom)? else {
             return Err(Error::custom("a request is no JSON object; please report this fault"));
@@ -77,8 +77,10 @@ fn seed(first: Option<u64>, index: usize) -> Option<u64> {
 }
 
 /// Describes a run as the API shows it.
-fn describe(id: u64, output: &Output, words: Option<&WordMaps>) -> Result<Value> {
+fn describe(id: u64, output: &Output) -> Result<Value> {
     let (mut painted, mut maps) = (Vec::new(), Vec::new());
+    // A model that reads no words, and a picture that is kept as it is, have no maps.
+    let words = output.details::<WordMapsRun>(&Daam::words().label()).ok();
     for (index, picture) in output.images.iter().enumerate() {
         painted.push(json!({
             "url": format!("/api/jobs/{id}/pictures/{index}"),

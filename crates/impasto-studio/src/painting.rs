@@ -37,9 +37,8 @@ impl Painter {
         let colorizes = self.pipeline.model().colorizes();
         let (job, limit) = (&asked.job, options.run);
         self.check_enlarged(job, options.side)?;
-        let mut words = Daam::words();
         let begun = Instant::now();
-        let mut request = job.request(&mut self.pipeline, &self.nets)?.cancel(token).on_preview(1, |preview| {
+        let mut request = job.request(&self.pipeline, &self.nets)?.cancel(token).on_preview(1, |preview| {
             if begun.elapsed() > limit {
                 let problem = format!("the run took longer than {} s; ask for fewer steps", limit.as_secs());
                 return Err(Error::custom(problem));
@@ -56,10 +55,10 @@ impl Painter {
             Ok(())
         });
         if !colorizes {
-            request = request.guide(&mut words);
+            request = request.guide(Daam::words());
         }
         let output = request.run()?;
-        Finished::of(id, asked, output, (!colorizes).then_some(&words))
+        Finished::of(id, asked, output)
     }
 
     /// Checks that a second run makes no larger picture than a side of `most` pixels.

@@ -20,6 +20,7 @@
 use impasto::methods::ColorForce;
 use impasto::model::Guess;
 use impasto::nn::ControlNet;
+use impasto::pipeline::Request;
 use impasto::weights::{Weights, read_safetensors};
 use impasto::{Control, Error, Model, Pipeline, Raster, Result, Size, Source};
 use impasto_train::dataset::{Dataset, Wording};
@@ -49,7 +50,7 @@ fn main() -> Result<()> {
     let count: u64 = arguments.next().and_then(|count| count.parse().ok()).ok_or_else(usage)?;
     let (model, dataset) = (Model::load(&Source::embedded())?, Dataset::new(256)?);
     let config = ControlTask::config(&model, &WIDTHS);
-    let mut pipeline = Pipeline::new(model.share()?);
+    let pipeline = Pipeline::new(model.share()?);
     println!("{:30} edges  strokes  objects  objects with exact strokes  between seeds", "");
     for name in arguments {
         let (file, scale) = match name.rsplit_once('@') {
@@ -66,24 +67,24 @@ fn main() -> Result<()> {
             let original = dataset.draw(HELD_OUT + number)?;
             let caption = original.record.caption(Wording::default(), 0);
             let drawing = drawn_by_a_person(&original.picture, number)?;
-            let mut paint = |seed, forces: &mut [ColorForce]| -> Result<Raster> {
+            let paint = |seed, forces: Vec<ColorForce>| -> Result<Raster> {
                 let request = pipeline
                     .request(caption.as_str())
                     .seed(seed)
                     .control(Control::drawing(&net, &drawing).scale(scale).guess(Guess::Even));
-                let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+                let output = forces.into_iter().fold(request, Request::guide).run()?;
                 Ok(output.image(0)?.clone())
             };
-            let painted = paint(number, &mut [])?;
+            let painted = paint(number, Vec::new())?;
             let alone = Adherence::measure(&original.picture, &drawing, &painted)?;
             edges.push(alone.edge_f1);
             strokes.extend(alone.strokes);
             objects.extend(alone.objects);
             if alone.strokes.is_some() {
-                let forced = paint(number, &mut ColorForce::painted(&drawing.strokes)?)?;
+                let forced = paint(number, ColorForce::painted(&drawing.strokes)?)?;
                 exact.extend(Adherence::measure(&original.picture, &drawing, &forced)?.objects);
             }
-            seeds.push(apart(&painted, &paint(number + 1000, &mut [])?));
+            seeds.push(apart(&painted, &paint(number + 1000, Vec::new())?));
         }
         let [edges, strokes, objects, exact, seeds] =
             [&mut edges, &mut strokes, &mut objects, &mut exact, &mut seeds].map(|values| median(values));

@@ -58,7 +58,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
 fn measure(model: &str, judge: &Evaluator, count: u64) -> Result<Column> {
     let source = if model == "embedded" { Source::embedded() } else { Source::dir(model) };
-    let mut pipeline = Pipeline::builder().source(source).build()?;
+    let pipeline = Pipeline::builder().source(source).build()?;
     let width = pipeline.model().defaults().width;
     assert!(width >= JUDGED && width % JUDGED == 0, "{model}: {width} pixels; the judge needs a multiple of {JUDGED}");
     let dataset = Dataset::new(width)?;
@@ -67,7 +67,7 @@ fn measure(model: &str, judge: &Evaluator, count: u64) -> Result<Column> {
     column.extend(noise(&pipeline, &drawings)?);
     column.extend(retrieval(&pipeline, &drawings)?);
     column.extend(found(&pipeline, judge, &drawings)?);
-    column.extend(painted(&mut pipeline, judge, &drawings)?);
+    column.extend(painted(&pipeline, judge, &drawings)?);
     Ok(column)
 }
 
@@ -197,7 +197,7 @@ fn retrieval(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
 }
 
 /// Measures how often the model paints the things that captions name, in the named colors.
-fn painted(pipeline: &mut Pipeline, judge: &Evaluator, drawings: &[Drawing]) -> Result<Column> {
+fn painted(pipeline: &Pipeline, judge: &Evaluator, drawings: &[Drawing]) -> Result<Column> {
     let mut right = BTreeMap::<Class, (f64, f64)>::new();
     let mut present = (0.0, 0.0);
     for (seed, drawing) in drawings.iter().enumerate() {

@@ -48,7 +48,7 @@ fn main() -> Result<()> {
             }
             folder => Source::dir(folder),
         };
-        let mut pipeline = Pipeline::builder().source(source).build()?;
+        let pipeline = Pipeline::builder().source(source).build()?;
         let mut all = Vec::new();
         for number in 0..count {
             let drawing = dataset.draw(HELD_OUT + number)?;

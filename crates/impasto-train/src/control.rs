@@ -185,7 +185,7 @@ impl ControlTask {
 
     /// Measures how closely pictures of held-out drawings follow the drawings, as medians.
     fn adherence(&self, net: &ControlNet) -> Result<Vec<(&'static str, f64)>> {
-        let mut pipeline = Pipeline::new(self.model.share()?);
+        let pipeline = Pipeline::new(self.model.share()?);
         let (mut edges, mut strokes, mut objects) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..PAINTED {
             let Sample { picture, caption, .. } = self.held_out.sample(number)?;
@@ -207,7 +207,7 @@ impl ControlTask {
         let sketch = Canny::default().edges(&picture)?;
         let Size { width, height } = picture.size();
         let usual = Scribble::for_side(width.min(height));
-        let mut pipeline = Pipeline::new(self.model.share()?);
+        let pipeline = Pipeline::new(self.model.share()?);
         let mut all = Vec::new();
         for &count in counts {
             let strokes = match count {

@@ -258,7 +258,7 @@ impl ReferenceTask {
 }
 
 /// Paints the outlines of a drawing in the colors of a reference.
-fn colored(pipeline: &mut Pipeline, drawing: &Drawing, reference: &Drawing, seed: u64) -> Result<Raster> {
+fn colored(pipeline: &Pipeline, drawing: &Drawing, reference: &Drawing, seed: u64) -> Result<Raster> {
     let sketch = Canny::default().edges(&drawing.picture)?.raster();
     let colors = Colorize::new(&sketch, &reference.picture).tune(|options| options.ink = Ink::Light);
     let output = pipeline.request("").size(drawing.picture.size()).seed(seed).guide(colors).run()?;
@@ -345,10 +345,10 @@ impl Task for ReferenceTask {
 
     fn evaluate(&self, parameters: &Parameters) -> Result<Vec<(&'static str, f64)>> {
         let mut painted = Vec::new();
-        let mut pipeline = self.pipeline(parameters)?;
+        let pipeline = self.pipeline(parameters)?;
         for number in 0..PAINTED {
             let (drawing, reference) = self.pair(number)?;
-            let picture = colored(&mut pipeline, &drawing, &reference, number)?;
+            let picture = colored(&pipeline, &drawing, &reference, number)?;
             painted.push(Coloring::measure(&drawing, &reference, &picture)?);
         }
         let networks = self.networks(parameters)?;
@@ -374,14 +374,14 @@ impl Task for ReferenceTask {
     /// Draws a sheet. Each row has a sketch, its own reference and the picture in its colors, then the next row's
     /// reference and the picture in those colors.
     fn sheet(&self, parameters: &Parameters) -> Result<Option<Raster>> {
-        let mut pipeline = self.pipeline(parameters)?;
+        let pipeline = self.pipeline(parameters)?;
         let mut sheet = Sheet::new(5);
         for number in 0..SHOWN {
             let (drawing, own) = self.pair(number)?;
             let (_, other) = self.pair((number + 1) % SHOWN)?;
             sheet = sheet.add("sketch", &Canny::default().edges(&drawing.picture)?.raster());
             for reference in [own, other] {
-                let painted = colored(&mut pipeline, &drawing, &reference, number)?;
+                let painted = colored(&pipeline, &drawing, &reference, number)?;
                 sheet = sheet.add("reference", &reference.picture).add("in the reference's colors", &painted);
             }
         }

@@ -158,7 +158,7 @@ impl Task for UnetTask {
 
     fn sheet(&self, parameters: &Parameters) -> Result<Option<Raster>> {
         self.model.put("unet", &self.json, parameters.tensors())?;
-        let mut pipeline = Pipeline::builder().source(Source::dir(self.model.path())).build()?;
+        let pipeline = Pipeline::builder().source(Source::dir(self.model.path())).build()?;
         let mut pictures = Vec::new();
         for prompt in PROMPTS {
             let output = pipeline.request(prompt).seed(0).images(2).run()?;

@@ -223,7 +223,7 @@ fn seam(output: &Output) -> Option<[f64; 3]> {
 
 /// Prints the seams of repaints with unchanged prompts.
 fn seams(options: &Options) -> Result<()> {
-    let mut pipeline = load(Source::embedded())?;
+    let pipeline = load(Source::embedded())?;
     let rows = [(1.0, 0.0, false), (1.0, 8.0, false), (1.0, 0.0, true), (1.0, 8.0, true), (0.6, 8.0, true)];
     let mut found: Vec<Vec<[f64; 3]>> = vec![Vec::new(); rows.len()];
     let mut sheet = Sheet::new(7);
@@ -271,7 +271,7 @@ fn shift(one: &Raster, other: &Raster) -> Result<[f64; 2]> {
 
 /// Prints the drift of colors over rounds of image to image with an unchanged prompt.
 fn drift(options: &Options) -> Result<()> {
-    let mut pipeline = load(Source::embedded())?;
+    let pipeline = load(Source::embedded())?;
     for keep in [false, true] {
         let mut found: Vec<Vec<[f64; 2]>> = vec![Vec::new(); ROUNDS];
         for number in 0..options.runs {
@@ -319,7 +319,7 @@ fn colors(report: &Report) -> Vec<[f64; 2]> {
 
 /// Repaints small portraits in a larger picture at full size.
 fn details(options: &Options) -> Result<()> {
-    let (mut pipeline, judge) = (load(Source::embedded())?, Evaluator::trained()?);
+    let (pipeline, judge) = (load(Source::embedded())?, Evaluator::trained()?);
     let (mut sheet, mut found, mut colored) = (Sheet::new(4), Vec::new(), Vec::new());
     const SMALL: u32 = 64;
     for number in (0..options.runs).filter(|number| number % 3 != 2) {
@@ -334,7 +334,7 @@ fn details(options: &Options) -> Result<()> {
         let exact = prompt.split(", ").map(|part| if part.ends_with(" eyes") { "#ffd700 eyes" } else { part });
         let exact = exact.collect::<Vec<_>>().join(", ");
         let detail = |prompt: &str| Detail { padding: 0, prompt: Some(prompt.into()), ..Detail::under(frame.clone()) };
-        let mut paint = |prompt: &str| -> Result<Output> {
+        let paint = |prompt: &str| -> Result<Output> {
             Ok(pipeline.request(prompt).seed(number).start(&scene, 0.0).detail(detail(prompt)).run()?)
         };
         let (plain, gold) = (paint(&prompt)?, paint(&exact)?);
@@ -381,7 +381,7 @@ fn tenfold(one: &Raster, other: &Raster) -> Result<Raster> {
 
 /// Compares repaints of the lower part of pictures with those of diffusers, from the same picture, mask and seed.
 fn compare(options: &Options) -> Result<()> {
-    let mut pipeline = load(Source::embedded())?;
+    let pipeline = load(Source::embedded())?;
     let file = |name: &str, number: u64| options.out.join(format!("{name}-{number}.png"));
     let edge = 176;
     let (mut figures, mut missing) = ([(); 2].map(|()| (Vec::new(), Vec::new(), Vec::new())), 0);

@@ -13,15 +13,17 @@ use crate::shot::{Generator, Own, Request, Shot};
 use crate::strokes;
 use crate::task::{Asked, Method, PARTS};
 use impasto::color::linear_mean;
+use impasto::guidance::Guidance;
 use impasto::hint::Strokes;
 use impasto::job::{Force, Job, Nets};
 use impasto::mask::Region;
+use impasto::methods::color_force::{ColorReport, ForceRun};
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
 use impasto::nn::ControlNet;
 use impasto::pipeline::RequestConfig;
-use impasto::saliency::{Daam, Differential, Saliency};
+use impasto::saliency::{Daam, DaamRun, Differential, SaliencyRun};
 use impasto::vision::{View, VisionEncoder};
 use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Size, Source};
 use impasto_train::dataset::{Class, Dataset};
@@ -269,7 +271,7 @@ pub fn force(part: &str, color: Rgb, preset: Preset) -> ColorForce {
 impl Generator for Real {
     fn make(&mut self, asked: &Request<'_>) -> Result<Shot, Failure> {
         let Forces { mut all, of_asked, strokes } = self.forces(asked)?;
-        let mut looks: Vec<Daam> = match asked.method {
+        let looks: Vec<Daam> = match asked.method {
             Method::Exact => asked.phrases.iter().map(competing).collect(),
             _ => asked.phrases.iter().map(Daam::of).collect(),
         };
@@ -302,10 +304,11 @@ impl Generator for Real {
 
         let Self { pipeline, settings, net, nets, .. } = self;
         let mut request = settings.job(asked.prompt, asked.seed).request(pipeline, nets)?;
-        for force in &mut all {
+        let labels: Vec<String> = all.iter().map(Guidance::label).collect();
+        for force in all {
             request = request.guide(force);
         }
-        for look in &mut looks {
+        for look in looks {
             request = request.guide(look);
         }
         if let Some(paint) = paint {
@@ -328,20 +331,21 @@ impl Generator for Real {
 
         let mut own = Vec::new();
         for (each, force) in asked.asked.iter().zip(of_asked) {
-            let Some(force) = force.and_then(|force| all.get(force)) else {
+            let Some(label) = force.and_then(|force| labels.get(force)) else {
                 own.push(Own::default());
                 continue;
             };
-            let details = force.details()?;
+            let details = output.details::<ColorReport>(label)?;
             let delta_e = details.painted.first().map(|painted| painted.delta_e);
             // Other methods do not promise to paint the exact color.
             let promises = matches!(asked.method, Method::Exact | Method::Strokes);
             let under_stroke = strokes.as_ref().and_then(|strokes| strokes::delta_e(strokes, &picture, each.rgb));
-            let mask = Some(last_mask(force, picture.dim())?);
+            let mask = Some(last_mask(output.details(label)?, picture.dim())?);
             own.push(Own { delta_e, converged: promises.then_some(details.converged), mask, under_stroke });
         }
         let mut maps = Vec::new();
-        for (phrase, look) in asked.phrases.iter().zip(&looks) {
+        for phrase in asked.phrases {
+            let look = output.details::<DaamRun>(phrase)?;
             let map = match asked.method {
                 Method::Exact => along_outlines(look, output.image(0)?)?,
                 _ => look.heat_map(0)?.expand((64, 64))?,
@@ -407,7 +411,7 @@ fn competing(phrase: &String) -> Daam {
 }
 
 /// Returns the map of `look` along the picture's outlines, as `ColorForce::exact` uses it, on 64 × 64 cells.
-fn along_outlines(look: &Daam, picture: &Raster) -> Result<Tensor, Failure> {
+fn along_outlines(look: &DaamRun, picture: &Raster) -> Result<Tensor, Failure> {
     let map = look.map()?.ok_or("no step recorded attention")?;
     let region = Region::along_outlines(&map, picture)?;
     let values = region.values().ok_or("the region along the outlines has no values")?;
@@ -467,7 +471,7 @@ fn drawing(guide: &Guide, side: u32) -> Result<Picture, Failure> {
 }
 
 /// The mask of the last forced step at the picture's size.
-fn last_mask(force: &ColorForce, (h, w): (usize, usize)) -> Result<Mask, Failure> {
+fn last_mask(force: &ForceRun, (h, w): (usize, usize)) -> Result<Mask, Failure> {
     let masks = force.masks()?; // [steps, 1, h, w]
     let last: Tensor =
         masks.f_narrow(0, masks.size()[0] - 1, 1)?.f_upsample_nearest2d([h as i64, w as i64], None, None)?;

@@ -1,41 +1,54 @@
 //! The saliency of a force, which finds the object that its phrase names.
 
-use crate::saliency::{Daam, Occurrence, Saliency, object};
-use std::ops::{Deref, DerefMut};
+use crate::error::Result;
+use crate::guidance::Setup;
+use crate::saliency::{Daam, Occurrence, Saliency, SaliencyRun, object};
+use crate::window::Window;
+use std::fmt;
+use std::sync::Arc;
 
 /// The saliency of a force, by its origin.
+#[derive(Clone)]
 pub(super) enum Finder {
     /// The attention to the phrase, as [`ColorForce::published`](super::ColorForce::published) reads it.
     Attention(Daam),
     /// A competition of words, as [`ColorForce::exact`](super::ColorForce::exact) reads it.
     Competition(Competition),
     /// The saliency that the user gave.
-    Given(Box<dyn Saliency>),
+    Given(Arc<dyn Saliency>),
 }
 
-impl Deref for Finder {
-    type Target = dyn Saliency;
+impl fmt::Debug for Finder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attention(daam) => daam.fmt(f),
+            Self::Competition(competition) => competition.fmt(f),
+            Self::Given(saliency) => f.write_str(saliency.name()),
+        }
+    }
+}
 
-    fn deref(&self) -> &Self::Target {
+impl Finder {
+    /// Returns the saliency.
+    pub(super) fn saliency(&self) -> &dyn Saliency {
         match self {
             Self::Attention(daam) => daam,
             Self::Competition(competition) => &competition.daam,
             Self::Given(saliency) => &**saliency,
         }
     }
-}
 
-impl DerefMut for Finder {
-    fn deref_mut(&mut self) -> &mut Self::Target {
+    /// Makes the saliency's state of a pass. The attention to the phrase is read in this window alone.
+    pub(super) fn find(&self, window: Window, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>> {
         match self {
-            Self::Attention(daam) => daam,
-            Self::Competition(competition) => &mut competition.daam,
-            Self::Given(saliency) => &mut **saliency,
+            Self::Attention(daam) => daam.clone().window(window).find(setup),
+            _ => self.saliency().find(setup),
         }
     }
 }
 
 /// The choice of phrases that compete with the phrase of an exact force.
+#[derive(Clone, Debug)]
 pub(super) struct Competition {
     pub occurrence: Occurrence,
     pub among: Vec<String>,
@@ -52,6 +65,11 @@ impl Competition {
         let mut competition = Self { occurrence, among, against, except, daam: Daam::of(phrase) };
         competition.renew(phrase);
         competition
+    }
+
+    /// Returns true if every place of the phrase competes with every other word.
+    pub(super) fn is_plain(&self) -> bool {
+        self.occurrence == Occurrence::All && self.among.is_empty() && self.except.is_empty()
     }
 
     /// Rebuilds the saliency from the present choice of phrases.

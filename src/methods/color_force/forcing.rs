@@ -2,12 +2,11 @@
 
 use super::comparison::undecided;
 use super::feedback::Controlled;
-use super::finder::Finder;
 use super::maps::{maps, of_image, picture};
-use super::protect::Protected;
+use super::protect::Guarded;
 use super::repainting::{Repainting, touched};
 use super::report::Trace;
-use super::run::{FirstPass, Forcing, MapSource, Maps, Material};
+use super::run::{FirstPass, ForceRun, MapSource, Maps, Material};
 use super::settings::Settings;
 use super::trim::UNSHOWABLE;
 use super::{ColorForce, ColorWarning, Feedback, ForceTarget, ForcedStep, Overlap, Texture};
@@ -15,54 +14,141 @@ use crate::attention::CrossAttentionHook;
 use crate::branch::BranchInfo;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
-use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Plan, Report, Setup};
-use crate::prompt::Prompt;
-use crate::recipe::Recipe;
+use crate::error::Result;
+use crate::guidance::{Guidance, GuidanceRun, Plan, Report, Setup};
 use crate::saliency::is_flat;
-use crate::saliency::{Competition, Saliency, Seen};
+use crate::saliency::{Competition, SaliencyRun, Seen};
 use crate::step::Step;
 use crate::window::Window;
 use crate::wording::{Note, QUOTED, excerpt};
+use std::any::Any;
 use tch::{Kind, Tensor};
 
-impl ColorForce {
-    /// Returns the saliency of the force and the saliencies of the protected objects.
-    fn saliencies(&mut self) -> Vec<&mut (dyn Saliency + 'static)> {
-        let protected = self.protected.iter_mut().map(|protected| &mut *protected.saliency);
-        std::iter::once(&mut *self.saliency).chain(protected).collect()
+impl ForceRun {
+    /// Makes the state of a pass. `first_pass` is the state of the first pass, if there was one.
+    pub(super) fn new(force: &ColorForce, setup: &mut Setup<'_>, first_pass: Option<Box<Self>>) -> Result<Self> {
+        let ColorForce { settings, replayed, .. } = force;
+        // A force that asked for no first pass takes no maps from another method's first pass.
+        let looked = first_pass.filter(|_| !setup.first_pass && settings.options.first_pass.is_some());
+        let (known, seen) = match &looked {
+            Some(first) => first.findings(setup)?,
+            None => (None, None),
+        };
+        // Every other force acts in both passes, so that the pass that measures shows its effects.
+        let measures = setup.first_pass && force.first_pass().is_some();
+        let (source, saliency, protected) = match (known, looked) {
+            (Some(maps), Some(first)) => {
+                let protected = first.protected.into_iter().map(Guarded::for_next_pass).collect();
+                (MapSource::Kept(maps), first.saliency, protected)
+            }
+            _ => {
+                // The force ignores attention outside its window.
+                let window = if measures { Window::WHOLE } else { settings.window };
+                let saliency = force.saliency.find(window, setup)?;
+                let protected = force.protected.iter().map(|protected| protected.find(setup)).collect::<Result<_>>()?;
+                let source = if measures { MapSource::FirstPass(FirstPass::default()) } else { MapSource::Live };
+                (source, saliency, protected)
+            }
+        };
+        let gold = settings.options.gold.latent(settings.color, setup)?;
+        let mask = match &settings.mask {
+            Some(region) => Some(region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?),
+            None => None,
+        };
+        let mut trace = Trace::new(setup.images, setup.codec.cell());
+        settings.doubts(setup, saliency.range(), &gold).into_iter().for_each(|doubt| trace.warn(doubt));
+        let controlled = |feedback: Feedback| {
+            Controlled::new(feedback.floored(settings.options.texture == Texture::Off), settings.color_var, setup)
+        };
+        let feedback = settings.options.feedback.filter(|_| !measures).map(controlled).transpose()?;
+        if let (MapSource::Kept(maps), false) = (&source, saliency.competitions()?.is_empty()) {
+            let (range, found) = (saliency.range(), &maps.found);
+            trace.undecided = undecided(found, &settings.cutoff.levels(found, range, None)?.0, range)?;
+        }
+        if let Some(misfit) = feedback.as_ref().and_then(Controlled::misfit) {
+            trace.warn(ColorWarning::FeedbackBlind { delta_e: misfit });
+        }
+        if let MapSource::Kept(Maps { found, material: Some(Material { spared, .. }), .. }) = &source {
+            let own = found.f_ge_tensor(&settings.cutoff.levels(found, saliency.range(), None)?.0)?;
+            let count = |cells: &Tensor| cells.f_sum(Kind::Double)?.f_double_value(&[]);
+            if count(&own.f_logical_and(&spared.f_gt(0.0)?)?)? > 0.5 * count(&own)? {
+                trace.warn(ColorWarning::MostlyProtected);
+            }
+        }
+        let mut run = Self {
+            settings: settings.clone(),
+            saliency,
+            protected,
+            replayed: replayed.clone(),
+            gold,
+            mask,
+            active: false,
+            source,
+            levels: None,
+            feedback,
+            trace,
+            candidate: setup.candidate,
+            repainting: None,
+            redrawing: None,
+        };
+        let mut repainting = run.repainting(seen, setup)?;
+        run.redrawing = run.redrawing(repainting.as_mut())?;
+        run.repainting = repainting;
+        Ok(run)
     }
 
-    /// Returns the [`saliencies`](Self::saliencies) that look at the run: none if the run already has their maps.
-    fn looking(&mut self) -> Vec<&mut (dyn Saliency + 'static)> {
-        if self.run.as_ref().is_some_and(|run| matches!(run.source, MapSource::Kept(..))) {
+    /// Returns the maps of this first pass, and the content that it held; both are `None` if the saliency has no map.
+    fn findings(&self, setup: &Setup<'_>) -> Result<(Option<Maps>, Option<Seen>)> {
+        let MapSource::FirstPass(FirstPass { early, first, last }) = &self.source else { return Ok((None, None)) };
+        let maps = self.first_pass_maps(last.as_ref(), setup.candidate, setup.codec)?;
+        let row = |x: Option<&Tensor>| x.map(|x| of_image(x, setup.candidate)).transpose();
+        let material = maps.as_ref().and_then(|maps| maps.material.as_ref());
+        let early = early.as_ref().filter(|_| material.is_some_and(Material::is_unclear));
+        let first = first.as_ref().map(|first| early.unwrap_or(first));
+        let latents = row(first)?.zip(row(last.as_ref())?);
+        let found = maps.as_ref().zip(material).map(|(maps, material)| (&maps.found, &material.spared));
+        let seen = latents.zip(found).map(|((first, last), (found, spared))| Seen {
+            first: first.into(),
+            last: last.into(),
+            found: found.shallow_clone().into(),
+            spared: spared.shallow_clone().into(),
+        });
+        Ok((maps, seen))
+    }
+
+    /// Returns the saliencies that look at the run, that of the force and those of the protected objects: none if the
+    /// run already has their maps.
+    fn looking(&mut self) -> Vec<&mut dyn SaliencyRun> {
+        if matches!(self.source, MapSource::Kept(..)) {
             return Vec::new();
         }
-        self.saliencies()
+        let protected = self.protected.iter_mut().map(|protected| &mut *protected.saliency);
+        std::iter::once(&mut *self.saliency).chain(protected).collect()
     }
 
     /// Returns the competitions of words in the images of the run.
     pub(super) fn contests(&self) -> Result<Vec<Competition>> {
         let all = self.saliency.competitions()?;
-        let Some(candidate) = self.run.as_ref().and_then(|run| run.candidate) else { return Ok(all) };
+        let Some(candidate) = self.candidate else { return Ok(all) };
         let own = all.into_iter().filter(|one| one.image as i64 == candidate);
         Ok(own.map(|one| Competition { image: 0, ..one }).collect())
     }
 
     /// Lets feedback measure the clean latent before the force moves it, and set the next step's color variance.
     fn observe(&mut self, step: &Step, x0: &Tensor, mask: &Tensor) -> Result<()> {
-        let Some(run) = &mut self.run else { return Ok(()) };
-        let Some(feedback) = &mut run.feedback else { return Ok(()) };
+        let Some(feedback) = &mut self.feedback else { return Ok(()) };
         feedback.look(x0, mask, step, &self.settings)?;
-        feedback.diverged().for_each(|image| run.trace.warn(ColorWarning::FeedbackDiverged { image }));
+        feedback.diverged().for_each(|image| self.trace.warn(ColorWarning::FeedbackDiverged { image }));
         Ok(())
     }
 
     /// Returns the pull of this step; `None` if nothing is forced. `x0` is the clean latent before the force. Callers
     /// `record` each step once.
     fn pull(&mut self, step: &Step, x0: &Tensor, record: bool) -> Result<Option<Pull>> {
-        let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
-        let (map, found, others) = match &mut run.source {
+        if !self.active {
+            return Ok(None);
+        }
+        let (map, found, others) = match &mut self.source {
             MapSource::FirstPass(FirstPass { early, first, last }) => {
                 if record {
                     if early.is_none() && first.is_none() && self.settings.redraws(step) {
@@ -86,28 +172,28 @@ impl ColorForce {
             }
         };
         let (Some(map), Some(found)) = (map, found) else {
-            run.trace.warn(ColorWarning::NoSaliency { timestep: step.timestep });
+            self.trace.warn(ColorWarning::NoSaliency { timestep: step.timestep });
             return Ok(None);
         };
-        let repaints = match &mut run.repainting {
+        let repaints = match &mut self.repainting {
             Some(repainting) => repainting.is_possible(x0)?,
             None => false,
         };
-        let mut mask = match &run.repainting {
+        let mut mask = match &self.repainting {
             Some(repainting) if repaints => repainting.share.shallow_clone(),
             _ => {
                 let (levels, clamped) =
-                    self.settings.cutoff.levels(&map, self.saliency.range(), run.levels.as_ref())?;
+                    self.settings.cutoff.levels(&map, self.saliency.range(), self.levels.as_ref())?;
                 if clamped {
-                    run.trace.warn(ColorWarning::AreaClamped);
+                    self.trace.warn(ColorWarning::AreaClamped);
                 }
-                let mask = self.settings.mask(&map, &levels, run.mask.as_ref())?;
-                run.levels = Some(levels);
+                let mask = self.settings.mask(&map, &levels, self.mask.as_ref())?;
+                self.levels = Some(levels);
                 mask
             }
         };
         // A first pass's material has no protected pixels.
-        if !(repaints && matches!(run.source, MapSource::Kept(_))) {
+        if !(repaints && matches!(self.source, MapSource::Kept(_))) {
             let whole = mask.shallow_clone();
             let rule = self.settings.options.protection();
             for (protected, other) in self.protected.iter_mut().zip(&others) {
@@ -117,11 +203,11 @@ impl ColorForce {
             }
             let sum = |mask: &Tensor| mask.f_sum(Kind::Double)?.f_double_value(&[]);
             if !self.protected.is_empty() && sum(&mask)? < 0.5 * sum(&whole)? {
-                run.trace.warn(ColorWarning::MostlyProtected);
+                self.trace.warn(ColorWarning::MostlyProtected);
             }
         }
         let variance = self.settings.variance(step)?;
-        let color_vars = match &run.feedback {
+        let color_vars = match &self.feedback {
             Some(feedback) => feedback.color_vars(),
             None => vec![self.settings.color_var],
         };
@@ -134,7 +220,7 @@ impl ColorForce {
             let (index, timestep, flat) = (step.index, step.timestep, is_flat(&map)?);
             let strength = weight / (1.0 + weight);
             let forced = ForcedStep { index, timestep, variance, color_var, strength, areas, flat };
-            run.trace.push(forced, &mask, &map, x0)?;
+            self.trace.push(forced, &mask, &map, x0)?;
         }
         if empty || weights.iter().all(|weight| *weight == 0.0) {
             return Ok(None);
@@ -147,14 +233,14 @@ impl ColorForce {
                 cells.f_mul(&each.f_to_device(mask.device())?)?
             }
         };
-        let gold = run.gold.latent.shallow_clone();
+        let gold = self.gold.latent.shallow_clone();
         Ok(Some(Pull { gold, weight, mask, saliency: if repaints { found } else { map }, repaints }))
     }
 
     /// Adds a pull on `base` to the pulls of a step.
     fn add(&self, pull: Pull, base: &Tensor, pulls: &mut Pulls) -> Result<()> {
         let Pull { gold, mask, weight, saliency, repaints } = pull;
-        if let Some(repainting) = self.run.as_ref().and_then(|run| run.repainting.as_ref()).filter(|_| repaints) {
+        if let Some(repainting) = self.repainting.as_ref().filter(|_| repaints) {
             return repainting.add_to(pulls, base, weight, saliency);
         }
         let shift = self.settings.options.texture.part(&gold.f_sub(base)?, &mask)?.f_mul(&weight)?;
@@ -166,19 +252,20 @@ impl ColorForce {
     }
 
     /// Returns the repainting of a run that is the same as the first pass up to the force's first step.
-    fn repainting(&self, source: &MapSource, seen: Option<Seen>, setup: &Setup<'_>) -> Result<Option<Repainting>> {
+    fn repainting(&self, seen: Option<Seen>, setup: &Setup<'_>) -> Result<Option<Repainting>> {
         let Settings { options, color, .. } = &self.settings;
         if !options.repaints() {
             return Ok(None);
         }
-        let (seen, matte, picture) = match (source, &self.replayed, seen) {
+        let (seen, matte, picture) = match (&self.source, &self.replayed, seen) {
             (MapSource::Kept(Maps { picture: Some(picture), material: Some(material), .. }), _, Some(seen)) => {
                 (seen, material.matte.shallow_clone(), picture.shallow_clone())
             }
             (MapSource::Live, Some(seen), _) if seen.fits(setup.grid, setup.images) => {
-                let picture = picture(&seen.last.f_to_device(setup.device)?, setup.codec)?;
                 let on_device = seen.on(setup.device)?;
-                let matte = self.matte(&on_device.found, &on_device.spared, &picture, setup.codec.cell())?;
+                let picture = picture(&on_device.last.get(), setup.codec)?;
+                let matte =
+                    self.matte(&on_device.found.get(), &on_device.spared.get(), &picture, setup.codec.cell())?;
                 (on_device, matte, picture)
             }
             _ => return Ok(None),
@@ -197,124 +284,18 @@ struct Pull {
     repaints: bool,
 }
 
-impl Guidance for ColorForce {
-    fn check(&self) -> Result<()> {
-        self.settings.check()?;
-        if let Some(setter) = self.misplaced {
-            let expected = "an exact force with its default saliency; for your own Daam, set its options by tune";
-            return Err(Error::parameter(setter, format!("set for {:?}", self.settings.phrase), expected));
-        }
-        for protected in &self.protected {
-            protected.cutoff.check()?;
-            protected.saliency.check()?;
-            if protected.phrase.eq_ignore_ascii_case(&self.settings.phrase) {
-                let expected = "a phrase other than the forced phrase";
-                return Err(Error::parameter("protect", format!("{:?}", protected.phrase), expected));
-            }
-        }
-        self.saliency.check()
-    }
-
-    fn first_pass(&self) -> Option<f64> {
-        let protected = self.protected.iter().map(|protected| &*protected.saliency);
-        let others = std::iter::once(&*self.saliency).chain(protected).filter_map(|saliency| saliency.first_pass());
-        self.settings.options.first_pass.into_iter().chain(others).reduce(f64::min)
-    }
-
+impl GuidanceRun for ForceRun {
     fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
-        match self.run.as_ref().map(|run| &run.source) {
-            Some(MapSource::FirstPass(FirstPass { last: Some(last), .. }))
-                if self.settings.options.first_pass.is_some() =>
-            {
+        match &self.source {
+            MapSource::FirstPass(FirstPass { last: Some(last), .. }) if self.settings.options.first_pass.is_some() => {
                 self.promises(last, codec)
             }
             _ => Ok(Vec::new()),
         }
     }
 
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        let (known, seen) = match self.run.take().map(|run| run.source) {
-            // A force that asked for no first pass takes no maps from another method's first pass.
-            Some(MapSource::FirstPass(seen)) if !setup.first_pass && self.settings.options.first_pass.is_some() => {
-                let maps = self.first_pass_maps(seen.last.as_ref(), setup.candidate, setup.codec)?;
-                let row = |x: Option<Tensor>| x.map(|x| of_image(&x, setup.candidate)).transpose();
-                let FirstPass { early, first, last } = seen;
-                let material = maps.as_ref().and_then(|maps| maps.material.as_ref());
-                let early = early.filter(|_| material.is_some_and(Material::is_unclear));
-                let first = first.map(|first| early.unwrap_or(first));
-                let latents = row(first)?.zip(row(last)?);
-                let found = maps.as_ref().zip(material).map(|(maps, material)| (&maps.found, &material.spared));
-                let seen = latents.zip(found).map(|((first, last), (found, spared))| Seen {
-                    first,
-                    last,
-                    found: found.shallow_clone(),
-                    spared: spared.shallow_clone(),
-                });
-                (maps, seen)
-            }
-            _ => (None, None),
-        };
-        // Every other force acts in both passes, so that the pass that measures shows its effects.
-        let measures = setup.first_pass && self.first_pass().is_some();
-        self.protected.iter_mut().for_each(Protected::forget);
-        let settings = &self.settings;
-        if let Finder::Attention(daam) = &mut self.saliency {
-            // The force ignores attention outside its window.
-            daam.read_in(if measures { Window::WHOLE } else { settings.window });
-        }
-        let source = match known {
-            Some(maps) => MapSource::Kept(maps),
-            None => {
-                self.saliency.begin(setup)?;
-                self.protected.iter_mut().try_for_each(|protected| protected.saliency.begin(setup))?;
-                if measures { MapSource::FirstPass(FirstPass::default()) } else { MapSource::Live }
-            }
-        };
-        let gold = settings.options.gold.latent(settings.color, setup)?;
-        let mask = match &settings.mask {
-            Some(region) => Some(region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?),
-            None => None,
-        };
-        let mut trace = Trace::new(setup.images, setup.codec.cell());
-        settings.doubts(setup, self.saliency.range(), &gold).into_iter().for_each(|doubt| trace.warn(doubt));
-        let controlled = |feedback: Feedback| {
-            Controlled::new(feedback.floored(settings.options.texture == Texture::Off), settings.color_var, setup)
-        };
-        let feedback = settings.options.feedback.filter(|_| !measures).map(controlled).transpose()?;
-        if let (MapSource::Kept(maps), false) = (&source, self.saliency.competitions()?.is_empty()) {
-            let (range, found) = (self.saliency.range(), &maps.found);
-            trace.undecided = undecided(found, &settings.cutoff.levels(found, range, None)?.0, range)?;
-        }
-        if let Some(misfit) = feedback.as_ref().and_then(Controlled::misfit) {
-            trace.warn(ColorWarning::FeedbackBlind { delta_e: misfit });
-        }
-        let candidate = setup.candidate;
-        if let MapSource::Kept(Maps { found, material: Some(Material { spared, .. }), .. }) = &source {
-            let own = found.f_ge_tensor(&settings.cutoff.levels(found, self.saliency.range(), None)?.0)?;
-            let count = |cells: &Tensor| cells.f_sum(Kind::Double)?.f_double_value(&[]);
-            if count(&own.f_logical_and(&spared.f_gt(0.0)?)?)? > 0.5 * count(&own)? {
-                trace.warn(ColorWarning::MostlyProtected);
-            }
-        }
-        let mut repainting = self.repainting(&source, seen, setup)?;
-        let redrawing = self.redrawing(&source, mask.as_ref(), repainting.as_mut())?;
-        let (active, levels) = (false, None);
-        self.run =
-            Some(Forcing { gold, mask, active, source, levels, feedback, trace, candidate, repainting, redrawing });
-        Ok(())
-    }
-
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
         self.looking().into_iter().try_for_each(|saliency| saliency.condition(branch, conditioning, codec))
-    }
-
-    fn prompt(&mut self, prompt: &Prompt, codec: &dyn Codec) -> Result<Option<Prompt>> {
-        let mut replaced = None;
-        // Before `begin`, the state is that of an earlier run, so it does not say whether the saliencies look.
-        for saliency in self.saliencies() {
-            replaced = saliency.prompt(replaced.as_ref().unwrap_or(prompt), codec)?.or(replaced);
-        }
-        Ok(replaced)
     }
 
     fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
@@ -322,13 +303,12 @@ impl Guidance for ColorForce {
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
-        let Some(run) = &mut self.run else { return Ok(()) };
         if step.eval == 0 {
             // A first pass may end before the window begins.
-            run.active = matches!(run.source, MapSource::FirstPass(_)) || self.settings.covers(step);
+            self.active = matches!(self.source, MapSource::FirstPass(_)) || self.settings.covers(step);
         }
         // Outside the window the saliency is not used, so its branches are not evaluated.
-        let active = run.active;
+        let active = self.active;
         self.looking().into_iter().filter(|_| active).try_for_each(|saliency| saliency.plan(step, plan))
     }
 
@@ -337,7 +317,7 @@ impl Guidance for ColorForce {
     }
 
     fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
-        let active = self.run.as_ref().is_some_and(|run| run.active);
+        let active = self.active;
         self.looking().into_iter().filter(|_| active).try_for_each(|saliency| saliency.predicted(step, predictions))
     }
 
@@ -382,39 +362,33 @@ impl Guidance for ColorForce {
             saliency.finish(latent, codec)?;
         }
         self.recolor_redrawn(latent, codec)?;
-        let Some(run) = &mut self.run else { return Ok(()) };
-        if self.settings.options.trim > 0 && run.gold.delta_e <= UNSHOWABLE {
-            let repainting = run.repainting.as_ref().filter(|repainting| repainting.is_used());
-            run.trace.trim(latent, &self.settings, codec, repainting)?;
+        if self.settings.options.trim > 0 && self.gold.delta_e <= UNSHOWABLE {
+            let repainting = self.repainting.as_ref().filter(|repainting| repainting.is_used());
+            self.trace.trim(latent, &self.settings, codec, repainting)?;
         }
-        run.trace.finished(latent);
+        self.trace.finished(latent);
         Ok(())
     }
 
     fn exact_cells(&self) -> Result<Option<Tensor>> {
-        self.run.as_ref().map_or(Ok(None), |run| run.trace.cells())
+        self.trace.cells()
     }
 
     fn decoded(&mut self, picture: &Tensor) -> Result<()> {
         for saliency in self.looking() {
             saliency.decoded(picture)?;
         }
-        match &mut self.run {
-            Some(run) => {
-                let before = match &run.source {
-                    MapSource::Kept(maps) => maps.picture.as_ref(),
-                    _ => None,
-                };
-                let repainting = run.repainting.as_ref().filter(|repainting| repainting.is_used());
-                run.trace.measure(picture, before, &self.settings, repainting)
-            }
-            None => Ok(()),
-        }
+        let before = match &self.source {
+            MapSource::Kept(maps) => maps.picture.as_ref(),
+            _ => None,
+        };
+        let repainting = self.repainting.as_ref().filter(|repainting| repainting.is_used());
+        self.trace.measure(picture, before, &self.settings, repainting)
     }
 
     fn notes(&self) -> Vec<Note> {
         let phrase = excerpt(&self.settings.phrase, QUOTED);
-        let own = self.run.iter().flat_map(|run| run.trace.warnings()).map(|warning| warning.note());
+        let own = self.trace.warnings().into_iter().map(|warning| warning.note());
         let own = own.map(|note| Note { text: format!("\"{phrase}\": {}", note.text).into(), ..note });
         let protected = self.protected.iter().flat_map(|protected| protected.saliency.notes());
         own.chain(self.saliency.notes()).chain(protected).collect()
@@ -422,15 +396,11 @@ impl Guidance for ColorForce {
 
     fn report(&self) -> Result<Option<Report>> {
         let Settings { phrase, color, .. } = &self.settings;
-        let Some(run) = &self.run else { return Ok(None) };
-        run.trace.summary(phrase, *color, &run.gold, self.contests()?).map(Some)
+        self.trace.summary(phrase, *color, &self.gold, self.contests()?).map(Some)
     }
 
-    fn recipe(&self) -> Result<Recipe> {
-        self.to_recipe()
-    }
-
-    fn name(&self) -> &'static str {
-        "ColorForce"
+    fn details(&self) -> Result<Vec<Box<dyn Any + Send>>> {
+        let Settings { phrase, color, .. } = &self.settings;
+        Ok(vec![Box::new(self.trace.report(phrase, *color, &self.gold, self.contests()?)?)])
     }
 }

@@ -4,13 +4,13 @@ use crate::color::{Lab, Rgb, linear_mean};
 use crate::conditioning::Codec;
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
-use crate::recipe::tensor;
+use crate::recipe::SharedTensor;
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// Method that makes the latent of a flat color.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum GoldMode {
     /// A picture of the color, as large as the output, encoded by the VAE. The latent's edges differ a little from its
@@ -20,8 +20,8 @@ pub enum GoldMode {
     /// The middle of an encoded 256-pixel picture, repeated everywhere. The latent has no edges and is cheap for large
     /// pictures.
     Constant,
-    /// A given latent, [1, 4, h, w] or [1, 4, 1, 1], in sampler units.
-    Latent(#[serde(with = "tensor")] Tensor),
+    /// A given latent, [1, 4, h, w] or [1, 4, 1, 1], in sampler units: `GoldMode::Latent(tensor.into())`.
+    Latent(SharedTensor),
 }
 
 /// A color's latent, and how closely the VAE can show the color.
@@ -47,8 +47,9 @@ impl GoldMode {
         let latent = match self {
             Self::Full => codec.flat(color, grid)?,
             Self::Constant => constant(color, codec)?.f_expand([1, -1, grid.h, grid.w], false)?,
-            Self::Latent(latent) => match latent.size().as_slice() {
+            Self::Latent(latent) => match latent.get().size().as_slice() {
                 [1, _, h, w] if (*h, *w) == (grid.h, grid.w) || (*h, *w) == (1, 1) => latent
+                    .get()
                     .f_to_kind(Kind::Float)?
                     .f_to_device(setup.device)?
                     .f_expand([1, -1, grid.h, grid.w], false)?,

@@ -1,16 +1,15 @@
 //! The maps that a first pass found, and the object's material in its picture.
 
-use super::ColorForce;
 use super::options::ForceOptions;
-use super::protect::Protected;
-use super::run::{Maps, Material};
+use super::protect::Guarded;
+use super::run::{ForceRun, Maps, Material};
 use crate::conditioning::Codec;
 use crate::error::Result;
 use crate::mask::{Matte, alike, covered, outlined};
 use crate::step::Grid;
 use tch::{Device, Kind, Tensor};
 
-impl ColorForce {
+impl ForceRun {
     /// Returns the maps of a first pass; `None` if the saliency has no map. With `image`, the maps are those of this
     /// image alone, otherwise those of all images. `seen` is the last clean latent of the first pass.
     pub(super) fn first_pass_maps(
@@ -53,7 +52,7 @@ impl ColorForce {
         Ok(spared)
     }
 
-    /// Finds the material of the object at `found`, [n, 1, h, w], in a picture, [n, 3, H, W] in -1..=1. Protected cells
+    /// Finds the material of the object at `found`, [n, 1, h, w], in a picture, [n, 3, H, W] in -1..=1. Guarded cells
     /// and pixels beyond the user's mask have none.
     pub(super) fn matte(&self, found: &Tensor, spared: &Tensor, picture: &Tensor, cell: i64) -> Result<Matte> {
         let (levels, _) = self.settings.cutoff.levels(found, self.saliency.range(), None)?;
@@ -103,6 +102,6 @@ pub(super) fn picture(x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
 }
 
 /// Returns the present maps of the protected objects.
-pub(super) fn maps(protected: &[Protected]) -> Result<Vec<Option<Tensor>>> {
+pub(super) fn maps(protected: &[Guarded]) -> Result<Vec<Option<Tensor>>> {
     protected.iter().map(|protected| protected.saliency.map()).collect()
 }

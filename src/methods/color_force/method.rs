@@ -4,18 +4,18 @@ use super::cutoff::Cutoff;
 use super::finder::{Competition, Finder};
 use super::options::ForceOptions;
 use super::protect::Protected;
-use super::repainting::Repainting;
-use super::report::ColorReport;
-use super::run::Forcing;
+use super::run::ForceRun;
 use super::settings::Settings;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
+use crate::guidance::{Guidance, GuidanceRun, Setup};
 use crate::hint::Strokes;
 use crate::mask::Region;
+use crate::recipe::Recipe;
 use crate::saliency::{Daam, Differential, Occurrence, Recorded, Reference, Saliency, Seen, Spread, object};
 use crate::window::Window;
-use std::fmt;
-use tch::{Device, Tensor};
+use std::any::Any;
+use std::sync::Arc;
 
 /// Smallest saliency of a spread stroke at which a cell belongs to the object under the stroke.
 const STROKE_CUTOFF: f64 = 0.35;
@@ -35,15 +35,17 @@ const STROKE_CUTOFF: f64 = 0.35;
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::{Pipeline, Rgb};
 /// use impasto::methods::ColorForce;
-/// let mut pipeline = Pipeline::builder().build()?;
-/// let mut force = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(15.0);
-/// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(8).guide(&mut force).run()?;
-/// let painted = &force.details()?.painted[0];
+/// use impasto::methods::color_force::ColorReport;
+/// let pipeline = Pipeline::builder().build()?;
+/// let force = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(15.0);
+/// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(8).guide(force).run()?;
+/// let painted = &output.details::<ColorReport>("eyes")?.painted[0];
 /// println!("{} painted, {:.1} from what was asked", painted.color, painted.delta_e);
 /// # Ok(()) }
 /// ```
 ///
 /// Source: Color Forcing (AP-125); `docs/color-forcing.md` has the derivation and what was inferred.
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct ColorForce {
     pub(super) settings: Settings,
@@ -53,17 +55,6 @@ pub struct ColorForce {
     pub(super) protected: Vec<Protected>,
     /// The content that the run of replayed maps held.
     pub(super) replayed: Option<Seen>,
-    pub(super) run: Option<Forcing>,
-}
-
-impl fmt::Debug for ColorForce {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ColorForce")
-            .field("phrase", &self.settings.phrase)
-            .field("color", &self.settings.color)
-            .field("window", &self.settings.window)
-            .finish_non_exhaustive()
-    }
 }
 
 impl ColorForce {
@@ -87,7 +78,6 @@ impl ColorForce {
                 window: Window::timesteps(0..=700),
                 options: ForceOptions::default(),
             },
-            run: None,
         }
     }
 
@@ -107,10 +97,11 @@ impl ColorForce {
     /// # fn main() -> impasto::Result<()> {
     /// use impasto::{Pipeline, Rgb};
     /// use impasto::methods::ColorForce;
-    /// let mut pipeline = Pipeline::builder().build()?;
-    /// let mut force = ColorForce::exact("hair", Rgb(255, 99, 71));
-    /// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(8).guide(&mut force).run()?;
-    /// let report = force.details()?;
+    /// use impasto::methods::color_force::ColorReport;
+    /// let pipeline = Pipeline::builder().build()?;
+    /// let force = ColorForce::exact("hair", Rgb(255, 99, 71));
+    /// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(8).guide(force).run()?;
+    /// let report = output.details::<ColorReport>("hair")?;
     /// println!("{} painted, converged: {}", report.painted[0].color, report.converged);
     /// # Ok(()) }
     /// ```
@@ -129,15 +120,16 @@ impl ColorForce {
     /// # fn main() -> impasto::Result<()> {
     /// use impasto::hint::Strokes;
     /// use impasto::methods::ColorForce;
+    /// use impasto::methods::color_force::ColorReport;
     /// use impasto::{Pipeline, Rgb};
     /// let strokes = Strokes::new((256, 256))
     ///     .line([(100.0, 70.0), (156.0, 70.0)], 5.0, Rgb(255, 99, 71))
     ///     .line([(110.0, 240.0), (150.0, 240.0)], 5.0, Rgb(72, 61, 139));
-    /// let mut forces = ColorForce::painted(&strokes)?;
-    /// let mut pipeline = Pipeline::builder().build()?;
+    /// let forces = ColorForce::painted(&strokes)?;
+    /// let pipeline = Pipeline::builder().build()?;
     /// let request = pipeline.request("1girl, hair, shirt, background").seed(7).steps(8);
-    /// let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
-    /// println!("{} painted", forces[0].details()?.painted[0].color);
+    /// let output = forces.into_iter().fold(request, |request, force| request.guide(force)).run()?;
+    /// println!("{} painted", output.details::<ColorReport>("stroke #ff6347")?.painted[0].color);
     /// # Ok(()) }
     /// ```
     ///
@@ -179,8 +171,18 @@ impl ColorForce {
 impl ColorForce {
     /// Sets another saliency to find the region to force.
     pub fn saliency(mut self, saliency: impl Saliency + 'static) -> Self {
-        self.saliency = Finder::Given(Box::new(saliency));
+        self.saliency = Finder::Given(Arc::new(saliency));
         self
+    }
+
+    /// Returns this force with `place` as its region, if it finds all of `phrase` by itself.
+    pub(crate) fn placed(&self, phrase: &str, place: &Region) -> Option<Self> {
+        let finds = match &self.saliency {
+            Finder::Competition(competition) => competition.is_plain(),
+            _ => false,
+        };
+        let is_named = finds && self.settings.phrase.trim().eq_ignore_ascii_case(phrase);
+        is_named.then(|| self.clone().saliency(place.clone()))
     }
 
     /// Sets the published saliency with a second prompt: attention to the phrase plus the change of the prediction if
@@ -292,7 +294,8 @@ impl ColorForce {
         let phrase = phrase.into();
         let look = object(&phrase);
         let look = look.tune(|options| options.against = vec![self.settings.phrase.clone()]);
-        self.protected.push(Protected::new(phrase.clone(), Box::new(look), Cutoff::At(0.5)));
+        let (saliency, cutoff) = (Arc::new(look), Cutoff::At(0.5));
+        self.protected.push(Protected { phrase: phrase.clone(), saliency, cutoff });
         if let Finder::Competition(competition) = &mut self.saliency {
             competition.against.push(phrase);
             competition.renew(&self.settings.phrase);
@@ -309,56 +312,51 @@ impl ColorForce {
         saliency: impl Saliency + 'static,
         cutoff: impl Into<Cutoff>,
     ) -> Self {
-        self.protected.push(Protected::new(name.into(), Box::new(saliency), cutoff.into()));
+        let (phrase, saliency, cutoff) = (name.into(), Arc::new(saliency), cutoff.into());
+        self.protected.push(Protected { phrase, saliency, cutoff });
         self
     }
 }
 
-/// # Reading the run afterwards
-impl ColorForce {
-    /// Returns the report of the last run: the painted color, warnings, and mask areas and strengths of every forced
-    /// step.
-    ///
-    /// # Errors
-    /// [`Error::NoMaps`] before the first run.
-    pub fn details(&self) -> Result<ColorReport> {
-        let run = self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?;
-        run.trace.report(&self.settings.phrase, self.settings.color, &run.gold, self.contests()?)
+impl Guidance for ColorForce {
+    fn check(&self) -> Result<()> {
+        self.settings.check()?;
+        if let Some(setter) = self.misplaced {
+            let expected = "an exact force with its default saliency; for your own Daam, set its options by tune";
+            return Err(Error::parameter(setter, format!("set for {:?}", self.settings.phrase), expected));
+        }
+        for protected in &self.protected {
+            protected.cutoff.check()?;
+            protected.saliency.check()?;
+            if protected.phrase.eq_ignore_ascii_case(&self.settings.phrase) {
+                let expected = "a phrase other than the forced phrase";
+                return Err(Error::parameter("protect", format!("{:?}", protected.phrase), expected));
+            }
+        }
+        self.saliency.saliency().check()
     }
 
-    /// Returns the masks of the forced steps, [steps, n, h, w] f32.
-    ///
-    /// # Errors
-    /// [`Error::NoMaps`] if no step was forced.
-    pub fn masks(&self) -> Result<Tensor> {
-        self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?.trace.masks()
+    fn first_pass(&self) -> Option<f64> {
+        let protected = self.protected.iter().map(|protected| &*protected.saliency);
+        let saliencies = std::iter::once(self.saliency.saliency()).chain(protected);
+        let others = saliencies.filter_map(|saliency| saliency.first_pass());
+        self.settings.options.first_pass.into_iter().chain(others).reduce(f64::min)
     }
 
-    /// Returns the saliency at the forced steps, [steps, n, h, w] f32.
-    ///
-    /// # Errors
-    /// [`Error::NoMaps`] if no step was forced.
-    pub fn saliency_maps(&self) -> Result<Tensor> {
-        self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?.trace.saliency()
+    fn begin(&self, setup: &mut Setup<'_>, first_pass: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        let first_pass = first_pass.and_then(|run| (run as Box<dyn Any>).downcast::<ForceRun>().ok());
+        Ok(Box::new(ForceRun::new(self, setup, first_pass)?))
     }
 
-    /// Returns the saliency of the last run, which can be saved or given to [`replay`](Self::replay).
-    ///
-    /// # Errors
-    /// [`Error::NoMaps`] if no step was forced.
-    pub fn recorded(&self) -> Result<Recorded> {
-        let run = self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?;
-        let trace = &run.trace;
-        let mut maps = Recorded::new(trace.timesteps(), trace.saliency()?, self.saliency.range())?;
-        maps.seen = run.repainting.as_ref().and_then(Repainting::used).map(|seen| seen.on(Device::Cpu)).transpose()?;
-        Ok(maps)
+    fn recipe(&self) -> Result<Recipe> {
+        self.to_recipe()
     }
 
-    /// Returns the latent of the color in the last run, [1, 4, h, w] f32.
-    ///
-    /// # Errors
-    /// [`Error::NoMaps`] before the first run.
-    pub fn gold_latent(&self) -> Result<&Tensor> {
-        Ok(&self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?.gold.latent)
+    fn name(&self) -> &'static str {
+        "ColorForce"
+    }
+
+    fn label(&self) -> String {
+        self.settings.phrase.clone()
     }
 }

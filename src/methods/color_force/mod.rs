@@ -33,6 +33,7 @@ pub use method::ColorForce;
 pub use options::{Feedback, ForceOptions, ForceTarget, MaskEdge, Overlap, StepVariance};
 pub use protect::ProtectMode;
 pub use report::{ColorReport, ForcedStep, PaintedColor};
+pub use run::ForceRun;
 pub use texture::Texture;
 pub use trim::Trimmed;
 pub use warning::ColorWarning;

@@ -2,9 +2,10 @@
 
 use super::{ColorStat, GoldMode, ProtectMode, Texture};
 use crate::error::{Error, Result};
+use crate::recipe::Function;
 use crate::step::Step;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::sync::Arc;
 
 /// The options of a force that few runs change; [`ColorForce::tune`](super::ColorForce::tune) changes them in place.
 ///
@@ -20,7 +21,7 @@ use std::fmt;
 ///     options.texture = Texture::MaskedMean;
 /// });
 /// ```
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ForceOptions {
     /// Shape of the mask's edge, where the saliency crosses the cutoff.
@@ -190,7 +191,7 @@ impl ForceOptions {
 
 /// The variance σ² of a step, against which `color_var` is weighed. The variance says how far the model's own mean may
 /// move.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StepVariance {
     /// The noise level at the step's start, squared.
@@ -198,21 +199,17 @@ pub enum StepVariance {
     NoiseLevel,
     /// The noise level at the step's end, squared.
     NextLevel,
-    /// A function of the step; its values must be finite and 0 or more.
+    /// A function of the step, as [`custom`](Self::custom) makes it.
     #[serde(skip)]
-    Custom(Box<dyn Fn(&Step) -> f64 + Send>),
+    Custom(Function<dyn Fn(&Step) -> f64 + Send + Sync>),
 }
 
-impl fmt::Debug for StepVariance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoiseLevel => f.write_str("NoiseLevel"),
-            Self::NextLevel => f.write_str("NextLevel"),
-            Self::Custom(_) => f.write_str("Custom"),
-        }
+impl StepVariance {
+    /// Returns the variance that a function computes; its values must be finite and 0 or more.
+    pub fn custom(variance: impl Fn(&Step) -> f64 + Send + Sync + 'static) -> Self {
+        Self::Custom(Function(Arc::new(variance)))
     }
 }
-
 /// The part of a step that a force shifts. In the formulas, k is the force's strength at the step, 0..1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

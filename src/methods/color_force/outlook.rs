@@ -1,10 +1,9 @@
 //! The outlook of a force: a rating of first passes, by which a run with several candidates finishes only the best
 //! candidate.
 
-use super::ColorForce;
 use super::comparison::{compare, undecided};
 use super::recolor::recolored;
-use super::run::Maps;
+use super::run::{ForceRun, Maps};
 use crate::conditioning::Codec;
 use crate::error::Result;
 use tch::{Kind, Tensor};
@@ -12,7 +11,7 @@ use tch::{Kind, Tensor};
 /// Share of the picture that a region may cover if it is to be the object asked for.
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.001..=0.8;
 
-impl ColorForce {
+impl ForceRun {
     /// Rates each image of a first pass, 0..=1. `seen` is the first pass's last clean latent, [n, 4, h, w].
     ///
     /// A rating is high if the cells are decided, the mask ends where its object ends, and the object's lines will stay

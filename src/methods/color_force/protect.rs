@@ -2,8 +2,11 @@
 
 use super::Cutoff;
 use crate::error::Result;
-use crate::saliency::Saliency;
+use crate::guidance::Setup;
+use crate::saliency::{Saliency, SaliencyRun};
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// The rule for a cell that is both forced and protected.
@@ -18,22 +21,38 @@ pub enum ProtectMode {
 }
 
 /// A phrase that a force leaves alone.
+#[derive(Clone)]
 pub(super) struct Protected {
     pub phrase: String,
-    pub saliency: Box<dyn Saliency>,
+    pub saliency: Arc<dyn Saliency>,
     pub cutoff: Cutoff,
+}
+
+impl fmt::Debug for Protected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Protected").field("phrase", &self.phrase).field("cutoff", &self.cutoff).finish_non_exhaustive()
+    }
+}
+
+impl Protected {
+    /// Makes the state of a pass.
+    pub(super) fn find(&self, setup: &mut Setup<'_>) -> Result<Guarded> {
+        Ok(Guarded { saliency: self.saliency.find(setup)?, cutoff: self.cutoff, levels: None })
+    }
+}
+
+/// A protected phrase in one run.
+pub(super) struct Guarded {
+    pub saliency: Box<dyn SaliencyRun>,
+    cutoff: Cutoff,
     /// The last cutoff of each image, [n, 1, 1, 1].
     levels: Option<Tensor>,
 }
 
-impl Protected {
-    pub(super) fn new(phrase: String, saliency: Box<dyn Saliency>, cutoff: Cutoff) -> Self {
-        Self { phrase, saliency, cutoff, levels: None }
-    }
-
-    /// Forgets the cutoffs of the last run.
-    pub(super) fn forget(&mut self) {
-        self.levels = None;
+impl Guarded {
+    /// Returns the phrase for another pass, with the maps of this pass and without its cutoffs.
+    pub(super) fn for_next_pass(self) -> Self {
+        Self { levels: None, ..self }
     }
 
     /// Removes the protected cells from `mask`, [n, 1, h, w], by a rule for [`cells`](Self::cells).

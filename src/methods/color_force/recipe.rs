@@ -50,7 +50,7 @@ impl ColorForce {
             settings: &self.settings,
             saliency: match self.saliency {
                 Finder::Attention(_) => None,
-                _ => Some(self.saliency.recipe()?),
+                _ => Some(self.saliency.saliency().recipe()?),
             },
             protected: self.protected.iter().map(spared).collect::<Result<_>>()?,
             replayed: self.replayed.as_ref(),
@@ -69,7 +69,8 @@ impl ColorForce {
             force = force.saliency(registry.make::<dyn Saliency>(saliency)?);
         }
         for Spared { phrase, saliency, cutoff } in protected {
-            force.protected.push(Protected::new(phrase, registry.make(saliency)?, cutoff));
+            let saliency = registry.make::<dyn Saliency>(saliency)?.into();
+            force.protected.push(Protected { phrase, saliency, cutoff });
         }
         (force.settings, force.replayed) = (settings, replayed);
         Ok(force)

@@ -78,7 +78,7 @@ impl Repainting {
         self.share = place.f_where_self(&redrawn, &self.share)?;
         self.near = free.f_where_self(&redrawn, &self.near)?;
         self.repainted = redrawn.f_logical_not()?.f_to_kind(Kind::Float)?;
-        Ok(self.seen.last.shallow_clone())
+        Ok(self.seen.last.get())
     }
 
     /// Recolors the material of `matte` in the `picture` of a redrawn image, [1, 3, H, W] in -1..=1, and returns the
@@ -124,9 +124,9 @@ impl Repainting {
         };
         if self.same.is_some() {
             // Cells that nothing changes keep the first pass's content.
-            self.others = Some(differs(&self.seen.last)?.f_mul(&self.near.f_eq(0.0)?)?);
+            self.others = Some(differs(&self.seen.last.get())?.f_mul(&self.near.f_eq(0.0)?)?);
         } else {
-            let changed = differs(&self.seen.first)?;
+            let changed = differs(&self.seen.first.get())?;
             let own = touched(&self.share)?.f_to_kind(Kind::Float)?;
             let count = |cells: &Tensor| cells.f_sum(Kind::Double)?.f_double_value(&[]);
             self.same = Some(count(&own.f_mul(&changed)?)? <= 0.5 * count(&own)?);
@@ -152,7 +152,7 @@ impl Repainting {
             None => weight,
         };
         let (share, change, weight) = (own(&self.share)?, own(&self.change)?, own(&weight)?);
-        pulls.repaint(Repaint { shift: self.seen.last.f_sub(base)?, change, share, weight, rank });
+        pulls.repaint(Repaint { shift: self.seen.last.get().f_sub(base)?, change, share, weight, rank });
         Ok(())
     }
 

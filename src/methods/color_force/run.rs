@@ -2,30 +2,82 @@
 
 use super::feedback::Controlled;
 use super::gold::Gold;
+use super::protect::Guarded;
 use super::redrawing::Redrawing;
 use super::repainting::Repainting;
 use super::report::Trace;
+use super::settings::Settings;
+use crate::error::Result;
 use crate::mask::Matte;
-use tch::Tensor;
+use crate::saliency::{Recorded, SaliencyRun, Seen};
+use std::fmt;
+use tch::{Device, Tensor};
 
-/// The state of one run of a force.
-pub(super) struct Forcing {
-    pub gold: Gold,
+/// A [`ColorForce`](super::ColorForce) in one run, from [`Output::details`](crate::pipeline::Output::details) with the
+/// phrase as label.
+pub struct ForceRun {
+    pub(super) settings: Settings,
+    pub(super) saliency: Box<dyn SaliencyRun>,
+    pub(super) protected: Vec<Guarded>,
+    /// The content that the run of replayed maps held.
+    pub(super) replayed: Option<Seen>,
+    pub(super) gold: Gold,
     /// The user's mask at latent resolution, [1, 1, h, w].
-    pub mask: Option<Tensor>,
+    pub(super) mask: Option<Tensor>,
     /// True if the step is inside the window, for all evaluations of the step.
-    pub active: bool,
-    pub source: MapSource,
+    pub(super) active: bool,
+    pub(super) source: MapSource,
     /// The last cutoff of each image, [n, 1, 1, 1].
-    pub levels: Option<Tensor>,
-    pub feedback: Option<Controlled>,
-    pub trace: Trace,
+    pub(super) levels: Option<Tensor>,
+    pub(super) feedback: Option<Controlled>,
+    pub(super) trace: Trace,
     /// The image of the first pass that this run continues; `None` for all images.
-    pub candidate: Option<i64>,
+    pub(super) candidate: Option<i64>,
     /// The repainting of the first pass's picture; `None` unless only material is forced.
-    pub repainting: Option<Repainting>,
+    pub(super) repainting: Option<Repainting>,
     /// The redrawing of objects without a clear material in the first pass's picture.
-    pub redrawing: Option<Redrawing>,
+    pub(super) redrawing: Option<Redrawing>,
+}
+
+impl fmt::Debug for ForceRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForceRun").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl ForceRun {
+    /// Returns the masks of the forced steps, [steps, n, h, w] f32.
+    ///
+    /// # Errors
+    /// [`Error::NoMaps`](crate::error::Error::NoMaps) if no step was forced.
+    pub fn masks(&self) -> Result<Tensor> {
+        self.trace.masks()
+    }
+
+    /// Returns the saliency at the forced steps, [steps, n, h, w] f32.
+    ///
+    /// # Errors
+    /// [`Error::NoMaps`](crate::error::Error::NoMaps) if no step was forced.
+    pub fn saliency_maps(&self) -> Result<Tensor> {
+        self.trace.saliency()
+    }
+
+    /// Returns the saliency of the run, which can be saved or given to
+    /// [`ColorForce::replay`](super::ColorForce::replay).
+    ///
+    /// # Errors
+    /// [`Error::NoMaps`](crate::error::Error::NoMaps) if no step was forced.
+    pub fn recorded(&self) -> Result<Recorded> {
+        let trace = &self.trace;
+        let mut maps = Recorded::new(trace.timesteps(), trace.saliency()?, self.saliency.range())?;
+        maps.seen = self.repainting.as_ref().and_then(Repainting::used).map(|seen| seen.on(Device::Cpu)).transpose()?;
+        Ok(maps)
+    }
+
+    /// Returns the latent of the color, [1, 4, h, w] f32.
+    pub const fn gold_latent(&self) -> &Tensor {
+        &self.gold.latent
+    }
 }
 
 /// The source of a run's saliency maps.

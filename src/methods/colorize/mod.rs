@@ -23,7 +23,7 @@ use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::Noise;
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Picture, Plan, Report, Setup};
+use crate::guidance::{Guidance, GuidanceRun, Picture, Plan, Report, Setup};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
@@ -65,7 +65,7 @@ const MOST_NAMES: usize = 256;
 ///
 /// let clip = Source::dir("CLIP-ViT-H-14-laion2B-s32B-b79K"); // which reads the reference
 /// let source = Source::file("mult.safetensors");
-/// let mut pipeline = Pipeline::builder().source(source).tune(|options| options.image_encoder = Some(clip)).build()?;
+/// let pipeline = Pipeline::builder().source(source).tune(|options| options.image_encoder = Some(clip)).build()?;
 /// let (sketch, reference) = (Raster::open("lines.png")?, Raster::open("colors.png")?);
 /// let output = pipeline.request("").size((512, 512)).guide(Colorize::new(&sketch, &reference)).run()?;
 /// output.image(0)?.save("colored.png")?;
@@ -74,7 +74,7 @@ const MOST_NAMES: usize = 256;
 ///
 /// Source: Yan et al. (2024), "ColorizeDiffusion: Adjustable Sketch Colorization with Reference Image and Text" (arXiv
 /// 2401.01456).
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct Colorize {
     sketch: Raster,
@@ -83,16 +83,12 @@ pub struct Colorize {
     manipulations: Vec<Manipulation>,
     #[serde(flatten)]
     options: ColorizeOptions,
-    /// The reference that the prompt's names were compared with, for the run that begins.
-    #[serde(skip)]
-    looked: Option<Read>,
-    #[serde(skip)]
-    run: Option<Coloring>,
 }
 
 /// The state of one run.
 #[derive(Debug)]
 struct Coloring {
+    settings: Colorize,
     read: Read,
     /// Features of the sketch.
     features: SketchFeatures,
@@ -136,8 +132,6 @@ impl Colorize {
             window: Window::WHOLE,
             manipulations: Vec::new(),
             options: ColorizeOptions::default(),
-            looked: None,
-            run: None,
         }
     }
 }
@@ -178,6 +172,24 @@ impl Colorize {
     }
 
     /// Reads a picture as a reference.
+    /// Returns the prompt with the places of its names among the tokens of the reference; `None` if the prompt has no
+    /// names.
+    fn placed(&self, prompt: &Prompt, read: &Read, codec: &dyn Codec) -> Result<Option<Prompt>> {
+        let text = prompt.text();
+        let pieces = pieces(text);
+        if pieces.is_empty() || self.options.whole {
+            return Ok(None);
+        }
+        if pieces.len() > MOST_NAMES {
+            let expected =
+                format!("at most {MOST_NAMES}, because each name is compared with every patch of the reference");
+            return Err(Error::parameter("number of names in the prompt", pieces.len(), expected));
+        }
+        let names: Vec<&str> = pieces.iter().filter_map(|piece| text.get(piece.clone())).collect();
+        let places = shown(&read.tokens, &names, codec)?;
+        Ok(Some(Prompt::naming(text, &pieces.into_iter().zip(places).collect::<Vec<_>>())))
+    }
+
     fn read_of(&self, reference: &Raster, codec: &dyn Codec) -> Result<Read> {
         let &ColorizeOptions { padding, whole, .. } = &self.options;
         Reading { padding, whole, manipulations: &self.manipulations }.read(reference, codec)
@@ -209,27 +221,15 @@ impl Guidance for Colorize {
         self.window.check()
     }
 
-    fn prompt(&mut self, prompt: &Prompt, codec: &dyn Codec) -> Result<Option<Prompt>> {
-        self.looked = None;
-        let text = prompt.text();
-        let pieces = pieces(text);
-        if pieces.is_empty() || self.options.whole {
-            return Ok(None);
-        }
-        if pieces.len() > MOST_NAMES {
-            let expected =
-                format!("at most {MOST_NAMES}, because each name is compared with every patch of the reference");
-            return Err(Error::parameter("number of names in the prompt", pieces.len(), expected));
-        }
-        let Some(read) = self.read(codec)? else { return Ok(None) };
-        let names: Vec<&str> = pieces.iter().filter_map(|piece| text.get(piece.clone())).collect();
-        let places = shown(&read.tokens, &names, codec)?;
-        self.looked = Some(read);
-        Ok(Some(Prompt::naming(text, &pieces.into_iter().zip(places).collect::<Vec<_>>())))
+    fn replaces_context(&self) -> bool {
+        true
     }
 
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        self.run = None;
+    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        let looked = self.read(setup.codec)?;
+        if let Some(prompt) = looked.as_ref().map(|read| self.placed(setup.prompt, read, setup.codec)).transpose()? {
+            prompt.into_iter().for_each(|prompt| setup.replace_prompt(prompt));
+        }
         let options = &self.options;
         let (grid, cell) = (setup.grid, setup.codec.cell());
         let size = Size::new((grid.w * cell) as u32, (grid.h * cell) as u32);
@@ -239,8 +239,7 @@ impl Guidance for Colorize {
         let blank = colorizer.sketch(&Tensor::f_full_like(&sketch, -1.0)?)?.scale(options.sketch_strength)?;
         let empty = setup.codec.text("".into())?;
         let without = || Read { tokens: empty.context.shallow_clone(), pictures: Vec::new() };
-        let looked = self.looked.take().map(Ok);
-        let mut read = looked.or_else(|| self.read(setup.codec).transpose()).transpose()?.unwrap_or_else(without);
+        let mut read = looked.unwrap_or_else(without);
         let features_up = self.features_up(setup, &read.tokens)?;
 
         let cross: Vec<_> = setup.sites.iter().filter(|site| site.is_cross()).collect();
@@ -260,21 +259,30 @@ impl Guidance for Colorize {
         let scaling = Scaling { factors, parted: self.parted(setup, &off, &mut read)?, readers: Vec::new() };
         let injected = self.injected(setup, &empty)?;
         let _ = setup.add(WITHOUT_SKETCH, Branch::Cond, "", empty)?;
-        self.run = Some(Coloring { read, features, blank, off, acts, negative: false, scaling, injected, features_up });
-        Ok(())
+        let (settings, negative) = (self.clone(), false);
+        Ok(Box::new(Coloring { settings, read, features, blank, off, acts, negative, scaling, injected, features_up }))
     }
 
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Colorize", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "Colorize"
+    }
+}
+
+impl GuidanceRun for Coloring {
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
-        let Some(run) = &mut self.run else { return Ok(()) };
-        if let Some(injected) = run.injected.as_mut().filter(|_| [Branch::Cond, Branch::Uncond].contains(&branch.like))
+        if let Some(injected) = self.injected.as_mut().filter(|_| [Branch::Cond, Branch::Uncond].contains(&branch.like))
         {
             injected.hook.readers.push((branch.branch, branch.like == Branch::Uncond));
         }
-        run.negative |= branch.branch == Branch::Uncond && !branch.prompt.trim().is_empty();
+        self.negative |= branch.branch == Branch::Uncond && !branch.prompt.trim().is_empty();
         if branch.like == Branch::Cond {
-            run.scaling.readers.push(branch.branch);
+            self.scaling.readers.push(branch.branch);
         }
-        let run = &*run;
+        let run = &*self;
         let injected = run.injected.as_ref().map(|injected| (&injected.features, injected.hook.writers));
         let (features, reads) = match injected {
             Some((lines, (writer, _))) if writer == branch.branch => (lines, true),
@@ -301,8 +309,8 @@ impl Guidance for Colorize {
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
-        let acts = self.options.injection.is_some_and(|injection| injection.window.contains(step));
-        let Some(injected) = self.run.as_mut().and_then(|run| run.injected.as_mut()) else { return Ok(()) };
+        let acts = self.settings.options.injection.is_some_and(|injection| injection.window.contains(step));
+        let Some(injected) = &mut self.injected else { return Ok(()) };
         injected.hook.begin(acts);
         if acts {
             let noised = injected.latent.f_add(&injected.noise.f_mul_scalar(step.sigma)?)?;
@@ -318,21 +326,19 @@ impl Guidance for Colorize {
     }
 
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
-        let Some(run) = &mut self.run else { return Vec::new() };
-        let injecting = run.injected.iter_mut().map(|injected| &mut injected.hook as &mut dyn CrossAttentionHook);
-        injecting.chain([&mut run.scaling as &mut dyn CrossAttentionHook]).collect()
+        let injecting = self.injected.iter_mut().map(|injected| &mut injected.hook as &mut dyn CrossAttentionHook);
+        injecting.chain([&mut self.scaling as &mut dyn CrossAttentionHook]).collect()
     }
 
     fn notes(&self) -> Vec<Note> {
-        let Some(run) = &self.run else { return Vec::new() };
-        let never = !run.acts && self.reference.is_some();
+        let Colorize { reference, window, .. } = &self.settings;
+        let never = !self.acts && reference.is_some();
         let never = never.then(|| {
             Note::from(format!(
-                "no step of this run reads the reference in the window ({}); widen the window or shorten the pause",
-                self.window
+                "no step of this run reads the reference in the window ({window}); widen the window or shorten the pause"
             ))
         });
-        let negative = run.negative.then(|| {
+        let negative = self.negative.then(|| {
             Note::from(
                 "the negative prompt was not read, because this model reads no words; leave the negative prompt empty",
             )
@@ -341,24 +347,15 @@ impl Guidance for Colorize {
     }
 
     fn report(&self) -> Result<Option<Report>> {
-        let Some(run) = &self.run else { return Ok(None) };
-        let options = &self.options;
-        let manipulations: Vec<String> = self.manipulations.iter().map(ToString::to_string).collect();
+        let Colorize { sketch, reference, window, manipulations, options } = &self.settings;
+        let manipulations: Vec<String> = manipulations.iter().map(ToString::to_string).collect();
         let data = serde_json::json!({
             "ink": options.ink, "sketch strength": options.sketch_strength, "padding": options.padding,
-            "scales": options.scales, "window": self.window, "manipulations": manipulations,
+            "scales": options.scales, "window": window, "manipulations": manipulations,
         });
-        let mut pictures = vec![Picture::new("the sketch", self.sketch.clone())];
-        pictures.extend(self.reference.iter().map(|reference| Picture::new("the reference", reference.clone())));
-        pictures.extend(run.read.pictures.iter().map(|(caption, shown)| Picture::new(caption, shown.clone())));
+        let mut pictures = vec![Picture::new("the sketch", sketch.clone())];
+        pictures.extend(reference.iter().map(|reference| Picture::new("the reference", reference.clone())));
+        pictures.extend(self.read.pictures.iter().map(|(caption, shown)| Picture::new(caption, shown.clone())));
         Ok(Some(Report { data, pictures, ..Report::new("Colorize") }))
-    }
-
-    fn recipe(&self) -> Result<Recipe> {
-        Recipe::of("Colorize", self)
-    }
-
-    fn name(&self) -> &'static str {
-        "Colorize"
     }
 }

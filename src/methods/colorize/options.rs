@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 ///     options.scales = ReferenceScales { low: 0.8, ..ReferenceScales::default() };
 /// });
 /// ```
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ColorizeOptions {
     /// The ink and paper of the sketch. Default: dark lines on a light ground.

@@ -299,7 +299,7 @@ fn published_layout_is_loaded_as_a_colorizer() -> Result<()> {
     assert!(!model.notes().iter().any(|note| note.text.contains("not used")), "{:?}", model.notes());
     assert_eq!(load("mult_eps.safetensors", &[])?.prediction(), Prediction::Epsilon);
     let (sketch, reference) = pictures();
-    let mut pipeline = Pipeline::new(model);
+    let pipeline = Pipeline::new(model);
     let colors = Colorize::new(&sketch, &reference);
     let error = pipeline.request("").size((128, 128)).steps(1).guide(colors).run().unwrap_err().to_string();
     assert!(error.contains("the image encoder") && error.contains("laion/CLIP-ViT-H-14"), "{error}");

@@ -4,6 +4,7 @@ use super::tween::batch;
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
 use crate::raster::Raster;
+use crate::recipe::SharedTensor;
 use crate::size::Size;
 use crate::vision::{View, Vision, VisionEncoder};
 use serde::{Deserialize, Serialize};
@@ -11,12 +12,12 @@ use std::ops::Range;
 use tch::Tensor;
 
 /// The picture, text or tokens that guide a prompt.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Guide {
     Picture(Raster),
     Text(String),
     /// Guide tokens, [tokens, width] or [n, tokens, width].
-    Tokens(#[serde(with = "crate::recipe::tensor")] Tensor),
+    Tokens(SharedTensor),
 }
 
 /// The encoded tokens of a guide.
@@ -37,7 +38,7 @@ impl Guide {
             Self::Text(text) if text.trim().is_empty() => {
                 Err(Error::parameter("guide text", format!("{text:?}"), "a text of at least one word"))
             }
-            Self::Tokens(tokens) => batch("guide tokens", tokens).map(drop),
+            Self::Tokens(tokens) => batch("guide tokens", &tokens.get()).map(drop),
             _ => Ok(()),
         }
     }
@@ -53,12 +54,12 @@ impl Guide {
             }
             Self::Text(text) => all(setup.text(text)?.context),
             Self::Tokens(tokens) => {
-                let rows = batch("guide tokens", tokens)?;
+                let rows = batch("guide tokens", &tokens.get())?;
                 let n = rows.size3()?.0;
                 let images = setup.images;
                 if n != 1 && n != images {
                     let expected = format!("1 row for all images, or {images} rows, one for each image");
-                    return Err(Error::Shape { what: "guide tokens", got: tokens.size(), expected });
+                    return Err(Error::Shape { what: "guide tokens", got: tokens.get().size(), expected });
                 }
                 all(rows)
             }
@@ -75,7 +76,7 @@ impl std::fmt::Display for Guide {
                 write!(f, "a picture of {height}×{width}")
             }
             Self::Text(text) => write!(f, "{text:?}"),
-            Self::Tokens(tokens) => write!(f, "tokens {:?}", tokens.size()),
+            Self::Tokens(tokens) => write!(f, "tokens {:?}", tokens.get().size()),
         }
     }
 }

@@ -15,7 +15,7 @@ pub use tween::tween;
 use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Picture, Report, Setup};
+use crate::guidance::{Guidance, GuidanceRun, Picture, Report, Setup};
 use crate::prompt::TokenSpan;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
@@ -26,7 +26,9 @@ use concepts::Concepts;
 use guide::{Encoded, Guide};
 pub(super) use params::inside;
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::ops::Range;
+use std::sync::Arc;
 use tch::Tensor;
 use tween::{Tween, batch, directly};
 
@@ -52,22 +54,22 @@ const PULL: f64 = 0.85;
 /// ```
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::methods::ImageGuidance;
-/// use impasto::methods::image_guidance::GuidanceParams;
+/// use impasto::methods::image_guidance::{GuidanceParams, ImageGuidanceReport};
 /// use impasto::{Pipeline, Raster, Rgb};
 ///
 /// let teal = Raster::flat(Rgb(0, 128, 128), (160, 96));
-/// let mut guide = ImageGuidance::new(&teal).tune(|params| {
+/// let guide = ImageGuidance::new(&teal).tune(|params| {
 ///     *params = GuidanceParams { linear: (0.4, 0.4), ..GuidanceParams::off() };
 /// });
-/// let mut pipeline = Pipeline::builder().build()?;
-/// let output = pipeline.request("a red boat, sky, ground").seed(7).steps(4).guide(&mut guide).run()?;
-/// let prompt = &guide.details()?.prompts[0];
+/// let pipeline = Pipeline::builder().build()?;
+/// let output = pipeline.request("a red boat, sky, ground").seed(7).steps(4).guide(guide).run()?;
+/// let prompt = &output.details::<ImageGuidanceReport>("ImageGuidance")?.prompts[0];
 /// assert!(prompt.tokens[2].share == 0.4 && prompt.tokens[2].alternate.is_some());
 /// # Ok(()) }
 /// ```
 ///
 /// Source: FlexDiffuse; `docs/image-guidance.md` lists the differences.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct ImageGuidance {
     guide: Guide,
@@ -80,13 +82,12 @@ pub struct ImageGuidance {
     on_negative: bool,
     pooled: f64,
     window: Window,
-    #[serde(skip)]
-    run: Option<Guiding>,
 }
 
 /// The state of one run.
 #[derive(Debug)]
-struct Guiding {
+pub(super) struct Guiding {
+    settings: Arc<ImageGuidance>,
     encoded: Encoded,
     /// The guide's pooled text or picture vector, [1 or n, width], if the pooled text is moved.
     pooled: Option<Tensor>,
@@ -94,7 +95,7 @@ struct Guiding {
     chunk: i64,
     concepts: Option<Concepts>,
     steps: Range<usize>,
-    report: Option<ImageGuidanceReport>,
+    pub(super) report: Option<ImageGuidanceReport>,
     /// Words of the prompt whose tokens the guide replaced.
     replaced: Vec<String>,
     /// True if a context consisted of zeros and was skipped.
@@ -115,7 +116,7 @@ impl ImageGuidance {
     /// Creates image guidance by guide tokens of any origin, [tokens, width], or [n, tokens, width] with one row for
     /// each of n images. `width` must be the width of the model's context.
     pub fn tokens(tokens: &Tensor) -> Self {
-        Self::of(Guide::Tokens(tokens.shallow_clone()))
+        Self::of(Guide::Tokens(tokens.shallow_clone().into()))
     }
 
     /// Uses a picture instead of a prompt: the picture's first tokens replace the prompt's tokens, and the
@@ -136,7 +137,6 @@ impl ImageGuidance {
             on_negative: false,
             pooled: 0.0,
             window: Window::WHOLE,
-            run: None,
         }
     }
 }
@@ -147,7 +147,7 @@ impl ImageGuidance {
     ///
     /// ```
     /// use impasto::methods::ImageGuidance;
-    /// use impasto::methods::image_guidance::GuidanceParams;
+    /// use impasto::methods::image_guidance::{GuidanceParams, ImageGuidanceReport};
     /// let guide = ImageGuidance::text("a dog").tune(|params| *params = GuidanceParams::ui());
     /// ```
     pub fn tune(mut self, change: impl FnOnce(&mut GuidanceParams)) -> Self {
@@ -210,17 +210,6 @@ impl ImageGuidance {
     pub fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
-    }
-}
-
-/// # Reading the run afterwards
-impl ImageGuidance {
-    /// Returns the tokens that were paired and moved in the last run.
-    ///
-    /// # Errors
-    /// [`Error::NoMaps`] before the first run, and for [`direct`](Self::direct), which pairs nothing.
-    pub fn details(&self) -> Result<&ImageGuidanceReport> {
-        self.run.as_ref().and_then(|run| run.report.as_ref()).ok_or(Error::NoMaps("ImageGuidance"))
     }
 }
 
@@ -342,8 +331,22 @@ impl Guidance for ImageGuidance {
         Ok(())
     }
 
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        self.run = None;
+    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        Ok(Box::new(self.guiding(setup)?))
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("ImageGuidance", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "ImageGuidance"
+    }
+}
+
+impl ImageGuidance {
+    /// Makes the state of a run.
+    pub(super) fn guiding(&self, setup: &Setup<'_>) -> Result<Guiding> {
         self.needs_prompt(setup.prompt.text())?;
         let mut encoded = self.guide.encode(setup, self.view)?;
         if !self.patches && matches!(self.guide, Guide::Picture(_)) {
@@ -384,7 +387,8 @@ impl Guidance for ImageGuidance {
                 Some(Concepts { tokens, words, prompt: None, accept: *accept })
             }
         };
-        self.run = Some(Guiding {
+        Ok(Guiding {
+            settings: Arc::new(self.clone()),
             encoded,
             pooled,
             chunk: empty.context.size3()?.1,
@@ -393,41 +397,45 @@ impl Guidance for ImageGuidance {
             report: None,
             replaced: Vec::new(),
             zeros: false,
-        });
-        Ok(())
+        })
     }
+}
 
+impl GuidanceRun for Guiding {
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
         // A branch that derives from neither prompt has a prompt of its own, which another guidance method set.
-        let guided = branch.like == Branch::Cond || self.on_negative && branch.like == Branch::Uncond;
-        let Some(run) = self.run.as_mut().filter(|_| guided) else { return Ok(()) };
+        let settings = Arc::clone(&self.settings);
+        let guided = branch.like == Branch::Cond || settings.on_negative && branch.like == Branch::Uncond;
+        if !guided {
+            return Ok(());
+        }
         let prompt = codec.prompt(branch.into())?;
-        if let Some(concepts) = &mut run.concepts {
-            concepts.prompt = (!self.concept_padding).then(|| prompt.content());
+        if let Some(concepts) = &mut self.concepts {
+            concepts.prompt = (!settings.concept_padding).then(|| prompt.content());
         }
         let told = branch.branch == Branch::Cond;
-        let of = Asked { params: &self.params, alone: self.alone, pooled: self.pooled, told };
-        let always = self.window == Window::WHOLE; // one part for all steps
-        let steps = if always { 0..usize::MAX } else { run.steps.clone() };
-        conditioning.during(steps, |part| run.edit(&of, &prompt.words(), part))
+        let of = Asked { params: &settings.params, alone: settings.alone, pooled: settings.pooled, told };
+        let always = settings.window == Window::WHOLE; // one part for all steps
+        let steps = if always { 0..usize::MAX } else { self.steps.clone() };
+        conditioning.during(steps, |part| self.edit(&of, &prompt.words(), part))
     }
 
     fn notes(&self) -> Vec<Note> {
-        let Some(run) = &self.run else { return Vec::new() };
         let mut notes = Vec::new();
-        if run.steps.is_empty() {
-            let idle = format!("no step of this run is in the window ({}), so the method did nothing", self.window);
+        if self.steps.is_empty() {
+            let window = self.settings.window;
+            let idle = format!("no step of this run is in the window ({window}), so the method did nothing");
             notes.push(Remedy::Window.after(idle));
-        } else if run.report.as_ref().is_some_and(|report| report.prompts.iter().all(GuidedPrompt::is_still)) {
+        } else if self.report.as_ref().is_some_and(|report| report.prompts.iter().all(GuidedPrompt::is_still)) {
             notes.push("the guide moved nothing, because every weight is 0; raise a weight".into());
         }
-        if run.zeros {
+        if self.zeros {
             notes.push(
                 "the empty negative prompt was not guided, because this model reads an empty prompt as zeros".into(),
             );
         }
-        if !run.replaced.is_empty() {
-            let words = excerpt(&run.replaced.join(", "), LONG_QUOTE);
+        if !self.replaced.is_empty() {
+            let words = excerpt(&self.replaced.join(", "), LONG_QUOTE);
             notes.push(Note::from(format!(
                 "the guide replaced tokens of {words}; attention to these words shows where the guide's features appear"
             )));
@@ -436,27 +444,23 @@ impl Guidance for ImageGuidance {
     }
 
     fn report(&self) -> Result<Option<Report>> {
-        let Some(run) = &self.run else { return Ok(None) };
+        let ImageGuidance { guide, params, concepts, window, .. } = &*self.settings;
         let data = serde_json::json!({
-            "guide": self.guide.to_string(),
-            "params": self.params,
-            "concepts": self.concepts,
-            "window": self.window,
-            "report": run.report,
+            "guide": guide.to_string(),
+            "params": params,
+            "concepts": concepts,
+            "window": window,
+            "report": self.report,
         });
-        let pictures = match &self.guide {
+        let pictures = match guide {
             Guide::Picture(picture) => vec![Picture::new("the guide", picture.clone())],
             _ => Vec::new(),
         };
-        Ok(Some(Report { data, pictures, ..Report::new(format!("ImageGuidance {}", self.guide)) }))
+        Ok(Some(Report { data, pictures, ..Report::new(format!("ImageGuidance {guide}")) }))
     }
 
-    fn recipe(&self) -> Result<Recipe> {
-        Recipe::of("ImageGuidance", self)
-    }
-
-    fn name(&self) -> &'static str {
-        "ImageGuidance"
+    fn details(&self) -> Result<Vec<Box<dyn Any + Send>>> {
+        Ok(self.report.iter().map(|report| Box::new(report.clone()) as Box<dyn Any + Send>).collect())
     }
 }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 ///     .area(Area { strength: 2.0, seed: Some(2077), ..boat })
 ///     .area(Area { negative: true, ..blur });
 /// ```
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct Area {
     /// Place of the area: a color of the map, or a mask.
@@ -46,7 +46,7 @@ pub struct Area {
 }
 
 /// The place of an [`Area`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum AreaPlace {
     /// The pixels of a map with this color.

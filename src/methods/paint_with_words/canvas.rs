@@ -22,7 +22,7 @@ const NEAR: f64 = 32.0;
 const LEAST_SHARE: f64 = 0.01;
 
 /// The maps, if any, and the areas painted on them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Canvas {
     /// No map, one map for all images, or one map for each image.
     pub maps: Vec<(Raster, Palette)>,

@@ -15,7 +15,7 @@ pub use area::{Area, AreaPlace};
 pub use options::{AreaBlend, PaintOptions};
 pub use palette::{ColorShare, Palette};
 pub use report::{PaintReport, PaintWarning, PaintedArea, PaintedStep};
-pub use weight_fn::{CustomLaw, WeightFn};
+pub use weight_fn::WeightFn;
 
 pub(crate) use legend::tinted;
 
@@ -25,18 +25,19 @@ use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Noise, Predictions, region_noise};
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Picture, Report, Setup};
+use crate::guidance::{Guidance, GuidanceRun, Picture, Report, Setup};
 use crate::mask::Region;
 use crate::prompt::{Prompt, TokenSpan};
 use crate::raster::Raster;
-use crate::recipe::Recipe;
+use crate::recipe::{Function, Recipe};
 use crate::size::Size;
 use crate::step::{Grid, Step};
 use crate::window::Window;
 use crate::wording::{Note, Remedy};
 use canvas::Canvas;
 use report::Trace;
-use std::fmt;
+use std::any::Any;
+use std::sync::Arc;
 use tch::Tensor;
 use weights::{Placed, Weights};
 
@@ -52,20 +53,20 @@ use weights::{Placed, Weights};
 /// ```
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::methods::PaintWithWords;
-/// use impasto::methods::paint_with_words::WeightFn;
+/// use impasto::methods::paint_with_words::{PaintReport, WeightFn};
 /// use impasto::{Pipeline, Raster, Rgb};
 ///
 /// let mut map = Raster::flat(Rgb(255, 255, 255), (128, 128));
 /// map.paste(&Raster::flat(Rgb(200, 30, 30), (64, 64)), 0, 64); // the lower left quarter
-/// let mut paint =
-///     PaintWithWords::new(&map).color(Rgb(200, 30, 30), "house", 1.5).weight(WeightFn::LogMax(0.4));
-/// let mut pipeline = Pipeline::builder().build()?;
-/// let output = pipeline.request("a house, ground, sky").steps(8).seed(7).guide(&mut paint).run()?;
-/// assert_eq!(paint.details()?.areas[0].share, 0.25);
+/// let paint = PaintWithWords::new(&map).color(Rgb(200, 30, 30), "house", 1.5).weight(WeightFn::LogMax(0.4));
+/// let pipeline = Pipeline::builder().build()?;
+/// let output = pipeline.request("a house, ground, sky").steps(8).seed(7).guide(paint).run()?;
+/// assert_eq!(output.details::<PaintReport>("PaintWithWords")?.areas[0].share, 0.25);
 /// # Ok(()) }
 /// ```
 ///
 /// Source: paint-with-words-sd and Balaji et al., eDiff-I (arXiv 2211.01324); `docs/painting.md` lists the differences.
+#[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct PaintWithWords {
     canvas: Canvas,
@@ -74,24 +75,14 @@ pub struct PaintWithWords {
     window: Window,
     /// Sites at which the paint acts; `None`: all cross-attention sites.
     sites: Option<Sites>,
-    run: Option<Painting>,
-}
-
-impl fmt::Debug for PaintWithWords {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PaintWithWords")
-            .field("weight", &self.weight)
-            .field("window", &self.window)
-            .field("options", &self.canvas.options)
-            .finish_non_exhaustive()
-    }
 }
 
 /// A predicate that selects attention sites.
-type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
+type Sites = Function<dyn Fn(&AttentionSite) -> bool + Send + Sync>;
 
 /// The state of one run.
-struct Painting {
+pub(super) struct Painting {
+    settings: PaintWithWords,
     weights: Weights,
     trace: Trace,
     /// Grid of the latent.
@@ -103,7 +94,7 @@ struct Painting {
 /// An empty painting without a map, for drawn masks only.
 impl Default for PaintWithWords {
     fn default() -> Self {
-        Self { canvas: Canvas::default(), weight: WeightFn::default(), window: Window::WHOLE, sites: None, run: None }
+        Self { canvas: Canvas::default(), weight: WeightFn::default(), window: Window::WHOLE, sites: None }
     }
 }
 
@@ -203,8 +194,8 @@ impl PaintWithWords {
     }
 
     /// Limits the paint to the cross-attention sites that `select` accepts. Default: all.
-    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
-        self.sites = Some(Box::new(select));
+    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + Sync + 'static) -> Self {
+        self.sites = Some(Function(Arc::new(select)));
         self
     }
 
@@ -222,17 +213,6 @@ impl PaintWithWords {
     }
 }
 
-/// # Reading the run afterwards
-impl PaintWithWords {
-    /// Returns the areas painted in the last run, and how strongly the paint acted at each step.
-    ///
-    /// # Errors
-    /// [`Error::NoMaps`] before the first run.
-    pub fn details(&self) -> Result<PaintReport> {
-        self.run.as_ref().ok_or(Error::NoMaps("PaintWithWords"))?.trace.report()
-    }
-}
-
 impl PaintWithWords {
     /// Returns true if the paint can change attention.
     fn acts(&self) -> bool {
@@ -244,25 +224,24 @@ impl PaintWithWords {
     }
 }
 
-impl CrossAttentionHook for PaintWithWords {
+impl CrossAttentionHook for Painting {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        let reaches = self.run.as_ref().is_some_and(|run| run.weights.reach(branch));
-        if reaches && self.acts() && self.reads(site) { Interest::BIAS } else { Interest::NONE }
+        let paints = self.weights.reach(branch) && self.settings.acts() && self.settings.reads(site);
+        if paints { Interest::BIAS } else { Interest::NONE }
     }
 
     fn active(&self, step: &Step) -> bool {
-        self.window.contains(step)
+        self.settings.window.contains(step)
     }
 
     fn bias(&mut self, at: &At<'_>, scores: &Scores<'_>) -> Result<Option<Tensor>> {
-        let Some(run) = &mut self.run else { return Ok(None) };
-        let Some(w) = run.weights.of(at.grid, at.branch, scores.tokens().len())? else { return Ok(None) };
+        let Some(w) = self.weights.of(at.grid, at.branch, scores.tokens().len())? else { return Ok(None) };
         let w = match w.size4()?.0 {
             1 => w,
             _ => w.f_narrow(0, at.images.start, at.images.end - at.images.start)?,
         };
-        let made = self.weight.bias(&w, at.step.sigma, scores)?;
-        run.trace.record(at, made.per_weight.as_ref())?;
+        let made = self.settings.weight.bias(&w, at.step.sigma, scores)?;
+        self.trace.record(at, made.per_weight.as_ref())?;
         Ok(Some(made.bias))
     }
 }
@@ -275,8 +254,22 @@ impl Guidance for PaintWithWords {
         self.canvas.check()
     }
 
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        self.run = None;
+    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        Ok(Box::new(self.painting(setup)?))
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        self.to_recipe()
+    }
+
+    fn name(&self) -> &'static str {
+        "PaintWithWords"
+    }
+}
+
+impl PaintWithWords {
+    /// Makes the state of a run.
+    pub(super) fn painting(&self, setup: &Setup<'_>) -> Result<Painting> {
         let chosen = setup.sites.iter().filter(|site| self.reads(site));
         let grids: Vec<Grid> = chosen.map(|site| setup.grid.halved(site.halvings)).collect();
         if grids.is_empty() {
@@ -296,22 +289,26 @@ impl Guidance for PaintWithWords {
             trace.warnings.push(PaintWarning::NeverActive { window: self.window });
         }
         weights.place(self.canvas.options.branch, placed);
-        self.run = Some(Painting { weights, trace, grid: setup.grid, against: false });
-        Ok(())
+        Ok(Painting { settings: self.clone(), weights, trace, grid: setup.grid, against: false })
     }
+}
 
+impl GuidanceRun for Painting {
     /// Finds the phrases in the negative prompt and in every variation of either prompt, where a phrase may have
     /// another position or be missing.
     fn condition(&mut self, branch: &BranchInfo, _: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
-        let Some(run) = self.run.as_mut().filter(|_| self.canvas.options.branch == Branch::Cond) else { return Ok(()) };
+        let PaintWithWords { canvas, .. } = &self.settings;
         let against = branch.like == Branch::Uncond;
+        if canvas.options.branch != Branch::Cond {
+            return Ok(());
+        }
         if branch.branch == Branch::Cond || !(against || branch.like == Branch::Cond) {
             return Ok(());
         }
         let prompt = codec.prompt(branch.into())?;
-        let mut placed = vec![Placed::default(); self.canvas.areas.len()];
-        for (index, (area, placed)) in self.canvas.areas.iter().zip(&mut placed).enumerate() {
-            let wanted = if against { area.negative || self.canvas.options.on_uncond > 0.0 } else { !area.negative };
+        let mut placed = vec![Placed::default(); canvas.areas.len()];
+        for (index, (area, placed)) in canvas.areas.iter().zip(&mut placed).enumerate() {
+            let wanted = if against { area.negative || canvas.options.on_uncond > 0.0 } else { !area.negative };
             if !wanted {
                 continue;
             }
@@ -320,31 +317,31 @@ impl Guidance for PaintWithWords {
                 Err(_) if !own => Vec::new(), // the negative prompt need not contain the prompt's phrases
                 Ok(tokens) => tokens,
                 Err(Error::PhraseNotFound { phrase, prompt, .. }) if branch.branch != Branch::Uncond => {
-                    run.trace.warnings.push(PaintWarning::NotInBranch { phrase, prompt, role: branch.role });
+                    self.trace.warnings.push(PaintWarning::NotInBranch { phrase, prompt, role: branch.role });
                     Vec::new()
                 }
                 Err(Error::PhraseTruncated { .. }) if branch.branch != Branch::Uncond => Vec::new(),
                 Err(error) => return Err(error),
             };
             if area.negative && branch.branch == Branch::Uncond {
-                run.trace.found(index, &tokens);
+                self.trace.found(index, &tokens);
             }
-            *placed = Placed { tokens, share: if own { 1.0 } else { self.canvas.options.on_uncond } };
+            *placed = Placed { tokens, share: if own { 1.0 } else { canvas.options.on_uncond } };
         }
-        run.weights.place(branch.branch, placed);
+        self.weights.place(branch.branch, placed);
         Ok(())
     }
 
     fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
-        let Some(run) = &self.run else { return Ok(()) };
+        let PaintWithWords { canvas, .. } = &self.settings;
         let mut regions = Vec::new();
-        for area in &self.canvas.areas {
+        for area in &canvas.areas {
             let Some(seed) = area.seed else { continue };
-            let coverage = self.canvas.region(area)?.on(run.grid)?.f_to_device(noise.device())?;
+            let coverage = canvas.region(area)?.on(self.grid)?.f_to_device(noise.device())?;
             regions.push((coverage, Noise::seeded(seed).draw(&noise.size())?.f_to_device(noise.device())?));
         }
         if !regions.is_empty() {
-            *noise = region_noise(noise, &regions, self.canvas.options.noise_edges)?;
+            *noise = region_noise(noise, &regions, canvas.options.noise_edges)?;
         }
         Ok(())
     }
@@ -354,36 +351,29 @@ impl Guidance for PaintWithWords {
     }
 
     fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
-        if let Some(run) = &mut self.run {
-            run.against |= predictions.x0(Branch::Uncond).is_ok();
-        }
+        self.against |= predictions.x0(Branch::Uncond).is_ok();
         Ok(())
     }
 
     fn finish(&mut self, _: &mut Tensor, _: &dyn Codec) -> Result<()> {
-        let wanted =
-            self.canvas.options.on_uncond > 0.0 || self.canvas.areas.iter().any(|area| area.negative && area.weighs());
-        if let Some(run) = self.run.as_mut().filter(|run| wanted && !run.against) {
-            run.trace.warnings.push(PaintWarning::NoNegative);
+        let Canvas { areas, options, .. } = &self.settings.canvas;
+        let wanted = options.on_uncond > 0.0 || areas.iter().any(|area| area.negative && area.weighs());
+        if wanted && !self.against {
+            self.trace.warnings.push(PaintWarning::NoNegative);
         }
         Ok(())
     }
 
     fn notes(&self) -> Vec<Note> {
-        self.run.iter().flat_map(|run| &run.trace.warnings).map(PaintWarning::note).collect()
+        self.trace.warnings.iter().map(PaintWarning::note).collect()
     }
 
     fn report(&self) -> Result<Option<Report>> {
-        let Some(run) = &self.run else { return Ok(None) };
-        run.weights.finest().map(|masks| run.trace.summary(masks)).transpose()
+        self.weights.finest().map(|masks| self.trace.summary(masks)).transpose()
     }
 
-    fn recipe(&self) -> Result<Recipe> {
-        self.to_recipe()
-    }
-
-    fn name(&self) -> &'static str {
-        "PaintWithWords"
+    fn details(&self) -> Result<Vec<Box<dyn Any + Send>>> {
+        Ok(vec![Box::new(self.trace.report()?)])
     }
 }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 ///     options.tolerance = 12.0;
 /// });
 /// ```
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PaintOptions {
     /// Largest distance between a pixel and the color that the pixel counts as, Euclidean in RGB, 0..=100. Default 0,

@@ -3,7 +3,7 @@
 use super::{Area, PaintOptions, PaintWithWords, Sites, WeightFn};
 use crate::error::Result;
 use crate::raster::Raster;
-use crate::recipe::{Recipe, function};
+use crate::recipe::Recipe;
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,6 @@ struct Written<'a> {
     window: Window,
     #[serde(flatten)]
     options: &'a PaintOptions,
-    #[serde(serialize_with = "function::serialize")]
     sites: &'a Option<Sites>,
 }
 

@@ -3,8 +3,9 @@
 use crate::attention::Scores;
 use crate::error::{Error, Result};
 use crate::guidance::LARGEST_LEVEL;
+use crate::recipe::Function;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// Bias added to the scaled scores s = q·kᵀ/√d for a weight w at noise level σ.
@@ -15,7 +16,7 @@ use tch::{Kind, Tensor};
 ///
 /// Source: paint-with-words-sd, whose laws apply to q·kᵀ before scaling. Maximum and deviation are proportional to the
 /// scores, so the laws are the same on scaled scores.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WeightFn {
     /// Adds gain · w · ln(1 + σ) · max(s). The gain is 0..=10. The default is .1; the package's examples use .4.
@@ -27,32 +28,19 @@ pub enum WeightFn {
     LogSqStd(f64),
     /// Adds gain · w at every noise level, without reading the scores.
     Flat(f64),
-    /// Adds a custom bias to the scaled scores, broadcastable to [n, heads, cells, tokens]. The function gets the
-    /// weights ([1 or n, 1, cells, tokens] f32), the noise level and the scores.
+    /// Adds the bias of a function of your own; [`custom`](Self::custom) makes this law.
     #[serde(skip)]
-    Custom(CustomLaw),
+    Custom(Function<Law>),
 }
-
-impl fmt::Debug for WeightFn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LogMax(gain) => write!(f, "LogMax({gain})"),
-            Self::LogStd(gain) => write!(f, "LogStd({gain})"),
-            Self::LogSqStd(gain) => write!(f, "LogSqStd({gain})"),
-            Self::Flat(gain) => write!(f, "Flat({gain})"),
-            Self::Custom(_) => f.write_str("Custom"),
-        }
-    }
-}
-
-/// Function of a [`WeightFn::Custom`]: (w, σ, scores) → bias.
-pub type CustomLaw = Box<dyn Fn(&Tensor, f64, &Scores<'_>) -> Result<Tensor> + Send>;
 
 impl Default for WeightFn {
     fn default() -> Self {
         Self::LogMax(0.1)
     }
 }
+
+/// Function of a [`WeightFn::Custom`]: (w, σ, scores) → bias.
+type Law = dyn Fn(&Tensor, f64, &Scores<'_>) -> Result<Tensor> + Send + Sync;
 
 /// The bias of one call.
 pub(super) struct Bias {
@@ -68,6 +56,12 @@ impl WeightFn {
     /// Source: Balaji et al., eDiff-I (arXiv 2211.01324).
     pub const fn paper() -> Self {
         Self::LogMax(1.0)
+    }
+
+    /// Returns the law that adds the bias of a function to the scaled scores, broadcastable to [n, heads, cells,
+    /// tokens]. The function gets the weights ([1 or n, 1, cells, tokens] f32), the noise level and the scores.
+    pub fn custom(law: impl Fn(&Tensor, f64, &Scores<'_>) -> Result<Tensor> + Send + Sync + 'static) -> Self {
+        Self::Custom(Function(Arc::new(law)))
     }
 
     /// Returns true if the law can add a bias.

@@ -7,21 +7,21 @@ use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Noise, Predictions, Transition};
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Picture, Plan, Report, Setup};
+use crate::guidance::{Guidance, GuidanceRun, Picture, Plan, Report, Setup};
 use crate::mask::{Region, Resample};
 use crate::raster::{Filter, Raster};
-use crate::recipe::{self, Recipe};
-use crate::saliency::{Daam, Reference, Saliency};
+use crate::recipe::{Function, Recipe};
+use crate::saliency::{Daam, Reference, Saliency, SaliencyRun};
 use crate::step::Step;
 use crate::window::Window;
 use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use join::{Join, Pair};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// A choice of attention sites.
-type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
+type Sites = Function<dyn Fn(&AttentionSite) -> bool + Send + Sync>;
 
 /// Seed of the noise that is added to every reference. Users are unlikely to choose this seed, so a reference does not
 /// get the noise of the picture itself.
@@ -48,7 +48,7 @@ const PART: f64 = 0.5;
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::Pipeline;
 /// use impasto::methods::ReferenceColor;
-/// let mut pipeline = Pipeline::builder().build()?;
+/// let pipeline = Pipeline::builder().build()?;
 /// let sunset = pipeline.request("a house, orange sky, purple ground").seed(1).steps(6).run()?;
 /// let colors = ReferenceColor::new(sunset.image(0)?);
 /// let output = pipeline.request("a house, sky, ground").seed(7).steps(6).guide(colors).run()?;
@@ -57,7 +57,7 @@ const PART: f64 = 0.5;
 ///
 /// Source: "reference-only" of the ControlNet extension for the web UI (Zhang 2023); Hertz et al., "Style Aligned Image
 /// Generation via Shared Attention" (CVPR 2024).
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct ReferenceColor {
     picture: Raster,
@@ -65,22 +65,20 @@ pub struct ReferenceColor {
     strength: f64,
     statistics: f64,
     window: Window,
-    #[serde(default, with = "recipe::function")]
+    #[serde(default)]
     sites: Option<Sites>,
     parts: Vec<Part>,
-    #[serde(skip)]
-    run: Option<Run>,
 }
 
 /// A part of the picture, and the region of the reference that its cells see.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Part {
     here: Here,
     there: Region,
 }
 
 /// The place of a part in the picture.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Here {
     /// A region that the user gave.
     Region(Region),
@@ -89,7 +87,10 @@ enum Here {
 }
 
 /// The state of one run.
-struct Run {
+struct Joining {
+    settings: ReferenceColor,
+    /// The search for each part's phrase; `None` for a part with a region.
+    looks: Vec<Option<Box<dyn SaliencyRun>>>,
     branch: Branch,
     /// Clean latent of the reference, [1, 4, h, w]; `noise` has the same shape.
     latent: Tensor,
@@ -98,17 +99,6 @@ struct Run {
     join: Join,
     /// True if the method acts in at least one step of the schedule.
     acts: bool,
-}
-
-impl fmt::Debug for ReferenceColor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReferenceColor")
-            .field("picture", &self.picture)
-            .field("strength", &self.strength)
-            .field("parts", &self.parts.len())
-            .field("window", &self.window)
-            .finish_non_exhaustive()
-    }
 }
 
 impl ReferenceColor {
@@ -122,7 +112,6 @@ impl ReferenceColor {
             window: Window::WHOLE,
             sites: None,
             parts: Vec::new(),
-            run: None,
         }
     }
 
@@ -182,8 +171,8 @@ impl ReferenceColor {
 
     /// Limits the method to the self-attention sites that `select` accepts. Default: all self-attention sites of the
     /// UNet.
-    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
-        self.sites = Some(Box::new(select));
+    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + Sync + 'static) -> Self {
+        self.sites = Some(Function(Arc::new(select)));
         self
     }
 
@@ -203,34 +192,35 @@ impl ReferenceColor {
     fn acts(&self, step: &Step) -> bool {
         (self.strength > 0.0 || self.statistics > 0.0) && self.window.contains(step)
     }
+}
 
-    fn looks(&mut self) -> impl Iterator<Item = &mut Daam> {
-        self.parts.iter_mut().filter_map(|part| match &mut part.here {
-            Here::Phrase { look, .. } => Some(&mut **look),
-            Here::Region(_) => None,
-        })
+impl Joining {
+    /// Returns the searches for phrases.
+    fn looks(&mut self) -> impl Iterator<Item = &mut Box<dyn SaliencyRun>> {
+        self.looks.iter_mut().flatten()
     }
 
     /// Returns masks of cells of the picture, each with a mask of the reference's cells that these cells see, at the
     /// latent's size; `None` if all cells see the whole reference.
     fn pairs(&self) -> Result<Option<Vec<Pair>>> {
-        if self.parts.is_empty() {
+        let Self { settings: ReferenceColor { parts, .. }, looks, join, images, latent, .. } = self;
+        if parts.is_empty() {
             return Ok(None);
         }
-        let Some(run) = &self.run else { return Ok(None) };
-        let grid = run.join.grid;
-        let pair = |part: &Part| -> Result<Option<Pair>> {
-            let here = match &part.here {
-                Here::Region(region) => Some(region.for_images(grid, run.images)?.f_to_device(run.latent.device())?),
-                Here::Phrase { look, .. } => {
+        let (grid, device) = (join.grid, latent.device());
+        let pair = |(part, look): (&Part, &Option<Box<dyn SaliencyRun>>)| -> Result<Option<Pair>> {
+            let here = match (&part.here, look) {
+                (Here::Region(region), _) => Some(region.for_images(grid, *images)?.f_to_device(device)?),
+                (Here::Phrase { .. }, Some(look)) => {
                     look.map()?.map(|map| map.f_ge(PART)?.f_to_kind(Kind::Float)).transpose()?
                 }
+                (Here::Phrase { .. }, None) => None,
             };
             // The region is stretched like the reference.
-            let there = part.there.resampled(grid, Resample::Area)?.f_to_device(run.latent.device())?;
+            let there = part.there.resampled(grid, Resample::Area)?.f_to_device(device)?;
             Ok(here.map(|here| Pair { here, there }))
         };
-        Ok(Some(self.parts.iter().filter_map(|part| pair(part).transpose()).collect::<Result<_>>()?))
+        Ok(Some(parts.iter().zip(looks).filter_map(|both| pair(both).transpose()).collect::<Result<_>>()?))
     }
 }
 
@@ -255,8 +245,7 @@ impl Guidance for ReferenceColor {
         self.window.check()
     }
 
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        self.run = None;
+    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
         let joined: Vec<usize> = setup.sites.iter().filter(|site| self.joins(site)).map(|site| site.index).collect();
         if joined.is_empty() {
             let names = setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.name.clone());
@@ -274,7 +263,13 @@ impl Guidance for ReferenceColor {
                 let _ = region.for_images(setup.grid, setup.images)?;
             }
         }
-        self.looks().try_for_each(|look| look.begin(setup))?;
+        let mut looks = Vec::new();
+        for part in &self.parts {
+            looks.push(match &part.here {
+                Here::Phrase { look, .. } => Some(look.find(setup)?),
+                Here::Region(_) => None,
+            });
+        }
         let (description, conditioning) = match &self.described {
             Some(own) => (own.clone(), setup.codec.text(own.into())?),
             None => setup.conditioned(Branch::Cond)?,
@@ -286,41 +281,45 @@ impl Guidance for ReferenceColor {
         let noise = Noise::seeded(NOISE_SEED).draw(&latent.size())?.f_to_device(setup.device)?;
         let acts = setup.schedule.steps().any(|step| self.acts(&step));
         let join = Join::new(branch, joined, grid, (self.strength, self.statistics), !self.parts.is_empty());
-        self.run = Some(Run { branch, latent, noise, images: setup.images, join, acts });
-        Ok(())
+        let (settings, images) = (self.clone(), setup.images);
+        Ok(Box::new(Joining { settings, looks, branch, latent, noise, images, join, acts }))
     }
 
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("ReferenceColor", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "ReferenceColor"
+    }
+}
+
+impl GuidanceRun for Joining {
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
-        if let Some(run) = self.run.as_mut().filter(|_| branch.like == Branch::Cond) {
-            run.join.readers.push(branch.branch);
+        if branch.like == Branch::Cond {
+            self.join.readers.push(branch.branch);
         }
         self.looks().try_for_each(|look| look.condition(branch, conditioning, codec))
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
         self.looks().try_for_each(|look| look.plan(step, plan))?;
-        let (acts, pairs) = (self.acts(step), self.pairs()?);
-        let Some(run) = &mut self.run else { return Ok(()) };
-        run.join.begin(pairs, acts);
-        if run.join.active {
-            let noised = run.latent.f_add(&run.noise.f_mul_scalar(step.sigma)?)?;
-            let size = run.latent.size().into_iter().skip(1);
-            let rows: Vec<i64> = std::iter::once(run.images).chain(size).collect();
+        let (acts, pairs) = (self.settings.acts(step), self.pairs()?);
+        self.join.begin(pairs, acts);
+        if self.join.active {
+            let noised = self.latent.f_add(&self.noise.f_mul_scalar(step.sigma)?)?;
+            let size = self.latent.size().into_iter().skip(1);
+            let rows: Vec<i64> = std::iter::once(self.images).chain(size).collect();
             // An image must be the same to the bit alone and in a batch, but libtorch chooses kernels by strides. The
             // rows are therefore a contiguous copy, not a view.
-            plan.evaluate_at(run.branch, noised.f_expand(rows, false)?.f_contiguous()?);
+            plan.evaluate_at(self.branch, noised.f_expand(rows, false)?.f_contiguous()?);
         }
         Ok(())
     }
 
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
-        let Self { run, parts, .. } = self;
-        let looks = parts.iter_mut().filter_map(|part| match &mut part.here {
-            Here::Phrase { look, .. } => Some(look.hooks()),
-            Here::Region(_) => None,
-        });
-        let join = run.iter_mut().map(|run| &mut run.join as &mut dyn CrossAttentionHook);
-        join.chain(looks.flatten()).collect()
+        let join = std::iter::once(&mut self.join as &mut dyn CrossAttentionHook);
+        join.chain(self.looks.iter_mut().flatten().flat_map(|look| look.hooks())).collect()
     }
 
     fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
@@ -336,47 +335,37 @@ impl Guidance for ReferenceColor {
     }
 
     fn notes(&self) -> Vec<Note> {
-        let Some(run) = &self.run else { return Vec::new() };
-        if self.strength == 0.0 && self.statistics == 0.0 {
+        let ReferenceColor { strength, statistics, window, parts, .. } = &self.settings;
+        if *strength == 0.0 && *statistics == 0.0 {
             return vec!["strength and statistics are 0, so the method did nothing; raise one of them".into()];
         }
-        if !run.acts {
-            let idle = format!("no step of this run is in the window ({}), so the method did nothing", self.window);
+        if !self.acts {
+            let idle = format!("no step of this run is in the window ({window}), so the method did nothing");
             return vec![Remedy::Window.after(idle)];
         }
-        let lost = |part: &Part| match &part.here {
-            Here::Phrase { phrase, look } => {
+        let lost = |(part, look): (&Part, &Option<Box<dyn SaliencyRun>>)| match (&part.here, look) {
+            (Here::Phrase { phrase, .. }, Some(look)) => {
                 let map = look.map().ok().flatten()?;
                 let found = map.f_ge(PART).and_then(|part| part.f_any()?.f_int64_value(&[])).ok()?;
                 let phrase = excerpt(phrase, QUOTED);
                 let lost = || format!("\"{phrase}\" was not found in the picture, so the phrase took no colors");
                 (found == 0).then(|| Remedy::Phrase.after(lost()))
             }
-            Here::Region(_) => None,
+            _ => None,
         };
-        self.parts.iter().filter_map(lost).collect()
+        parts.iter().zip(&self.looks).filter_map(lost).collect()
     }
 
     fn report(&self) -> Result<Option<Report>> {
-        if self.run.is_none() {
-            return Ok(None);
-        }
+        let ReferenceColor { picture, described, strength, statistics, window, parts, .. } = &self.settings;
         let data = serde_json::json!({
-            "described": self.described,
-            "strength": self.strength,
-            "statistics": self.statistics,
-            "window": self.window,
-            "parts": self.parts.len(),
+            "described": described,
+            "strength": strength,
+            "statistics": statistics,
+            "window": window,
+            "parts": parts.len(),
         });
-        let pictures = vec![Picture::new("the reference", self.picture.clone())];
+        let pictures = vec![Picture::new("the reference", picture.clone())];
         Ok(Some(Report { data, pictures, ..Report::new("ReferenceColor") }))
-    }
-
-    fn recipe(&self) -> Result<Recipe> {
-        Recipe::of("ReferenceColor", self)
-    }
-
-    fn name(&self) -> &'static str {
-        "ReferenceColor"
     }
 }

@@ -34,10 +34,10 @@ use std::path::Path;
 ///
 /// let text = r#"{"prompt": "1girl, eyes, hair", "seed": 7, "steps": 4, "forces": ["eyes=gold"]}"#;
 /// let job: Job = impasto::json::parse(text).expect("a job");
-/// let mut pipeline = Pipeline::builder().build()?;
+/// let pipeline = Pipeline::builder().build()?;
 /// let mut nets = Nets::default();
 /// nets.load(&job, pipeline.model())?;
-/// let output = job.request(&mut pipeline, &nets)?.run()?;
+/// let output = job.request(&pipeline, &nets)?.run()?;
 /// assert_eq!(output.seed, Some(7));
 /// # Ok(()) }
 /// ```

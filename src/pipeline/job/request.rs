@@ -54,7 +54,7 @@ impl Job {
     /// The errors of [`check`](Self::check) and [`open`](Self::open); [`Error::Parameter`] for a ControlNet that `nets`
     /// lacks, and for pictures that the model cannot follow; [`Error::NotRepeatable`] for a recipe that the pipeline's
     /// registry does not know.
-    pub fn request<'p, M>(&self, pipeline: &'p mut Pipeline<M>, nets: &'p Nets) -> Result<Request<'p>>
+    pub fn request<'p, M>(&self, pipeline: &'p Pipeline<M>, nets: &'p Nets) -> Result<Request<'p>>
     where
         M: Denoiser + Codec,
     {

@@ -18,7 +18,7 @@ pub struct HeatMap {
 
 impl HeatMap {
     /// Creates a heat map from `values`, [h, w] on any device.
-    pub(super) fn new(label: &str, values: &Tensor) -> Result<Self> {
+    pub fn new(label: &str, values: &Tensor) -> Result<Self> {
         Ok(Self { label: label.into(), values: values.f_to_device(Device::Cpu)? })
     }
 

@@ -5,7 +5,6 @@ mod heat_map;
 mod maps;
 mod occurrence;
 mod options;
-pub(crate) mod package;
 mod pairs;
 mod recording;
 mod refine;
@@ -18,17 +17,17 @@ pub use occurrence::Occurrence;
 pub use options::DaamOptions;
 pub use refine::Refine;
 pub use series::Accumulate;
-pub use spread::Spread;
-pub use words::WordMaps;
+pub use spread::{Spread, SpreadRun};
+pub use words::{WordMaps, WordMapsRun};
 
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Plan, Report, Setup};
+use crate::guidance::{Guidance, GuidanceRun, Plan, Report, Setup};
 use crate::prompt::{Named, Prompt, TokenSpan};
-use crate::recipe::Recipe;
-use crate::saliency::{Competition, Differential, Normalize, Saliency, is_flat};
+use crate::recipe::{Function, Recipe};
+use crate::saliency::{Competition, Differential, Normalize, Saliency, SaliencyRun, Varied, is_flat};
 use crate::step::Step;
 use crate::window::Window;
 use crate::wording::{Note, QUOTED, Remedy, excerpt};
@@ -38,6 +37,7 @@ use refine::Refining;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 use tch::Tensor;
 
 /// Saliency of a phrase: the phrase's share of the cross-attention in the prompt's branch, as the mean over heads,
@@ -50,47 +50,25 @@ use tch::Tensor;
 /// ```
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::Pipeline;
-/// use impasto::saliency::Daam;
-/// let mut pipeline = Pipeline::builder().build()?;
-/// let mut look = Daam::of("eyes");
-/// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(4).guide(&mut look).run()?;
-/// let overlay = look.heat_map(0)?.overlay(output.image(0)?, 0.6)?;
+/// use impasto::saliency::{Daam, DaamRun};
+/// let pipeline = Pipeline::builder().build()?;
+/// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(4).guide(Daam::of("eyes")).run()?;
+/// let overlay = output.details::<DaamRun>("eyes")?.heat_map(0)?.overlay(output.image(0)?, 0.6)?;
 /// # Ok(()) }
 /// ```
 ///
 /// Source: Tang et al., "What the DAAM" (ACL 2023). Results differ from the authors' package where the package is
-/// wrong: for batches, pictures that are not square, runs without guidance and long prompts.
-/// [`PackageDaam`](crate::compat::PackageDaam) reproduces the package.
-#[derive(Serialize, Deserialize)]
+/// wrong: for batches, pictures that are not square, runs without guidance and long prompts. The hook
+/// `tests/conformance/package_daam.rs` reproduces the package.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct Daam {
     phrase: String,
     recorder: Recorder,
     #[serde(flatten)]
     options: DaamOptions,
-    /// Steps at which a change is evaluated, by their index.
-    #[serde(skip)]
-    asks: Vec<usize>,
-    /// Number of the change that is evaluated at this step.
-    #[serde(skip)]
-    asked: Option<usize>,
-    #[serde(skip)]
-    run: Option<Recording>,
-    #[serde(skip)]
-    refining: Option<Refining>,
 }
-
-impl fmt::Debug for Daam {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Daam")
-            .field("phrase", &self.phrase)
-            .field("window", &self.recorder.window)
-            .field("refine", &self.options.refine)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Attention of the heads of one site, from [`Daam::head_maps`].
+/// Attention of the heads of one site, from [`DaamRun::head_maps`].
 #[derive(Debug)]
 pub struct HeadMaps {
     /// Site of the heads.
@@ -102,15 +80,7 @@ pub struct HeadMaps {
 impl Daam {
     /// Creates saliency from the picture's attention to `phrase`. Every place of the phrase in the prompt counts.
     pub fn of(phrase: impl Into<String>) -> Self {
-        Self {
-            phrase: phrase.into(),
-            recorder: Recorder::default(),
-            options: DaamOptions::default(),
-            asks: Vec::new(),
-            asked: None,
-            run: None,
-            refining: None,
-        }
+        Self { phrase: phrase.into(), recorder: Recorder::default(), options: DaamOptions::default() }
     }
 
     /// Creates saliency of the cells where `phrase` leads over the other words of the prompt, as in
@@ -126,8 +96,8 @@ impl Daam {
 impl Daam {
     /// Reads only cross-attention sites that `select` accepts. Default: all sites but those of the middle block, as in
     /// the package of DAAM's authors.
-    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
-        self.recorder.sites = Some(Box::new(select));
+    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + Sync + 'static) -> Self {
+        self.recorder.sites = Some(Function(Arc::new(select)));
         self
     }
 
@@ -135,11 +105,6 @@ impl Daam {
     pub fn window(mut self, window: Window) -> Self {
         self.recorder.window = window;
         self
-    }
-
-    /// Sets the window of the next run.
-    pub(crate) fn read_in(&mut self, window: Window) {
-        self.recorder.window = window;
     }
 
     /// Records the whole run if the schedule has no step in the window, as in runs of one or two steps.
@@ -160,46 +125,7 @@ impl Daam {
     }
 }
 
-/// # Reading the run afterwards
 impl Daam {
-    /// Returns the mean share of attention over all recorded steps for image `image` of the batch. The values are raw,
-    /// and [`DaamOptions::accumulate`] does not change them.
-    ///
-    /// # Errors
-    /// [`Error::NoMaps`] before the first recorded step, [`Error::Parameter`] if there is no such image,
-    /// [`Error::NonFinite`] if the attention was not finite.
-    pub fn heat_map(&self, image: usize) -> Result<HeatMap> {
-        self.run.as_ref().ok_or(Error::NoMaps("Daam"))?.heat_map(PHRASE, image)
-    }
-
-    /// Returns the phrase's maps of every head, one item per site in the order in which the sites run. The mean of
-    /// these maps over all heads, resized to the latent, is [`Daam::heat_map`].
-    ///
-    /// # Errors
-    /// [`Error::NoMaps`] before the first run or without [`DaamOptions::per_head`].
-    pub fn head_maps(&self) -> Result<Vec<HeadMaps>> {
-        let heads = self.run.as_ref().map(Recording::heads).transpose()?.flatten();
-        let heads = heads.ok_or(Error::NoMaps("Daam with DaamOptions::per_head"))?;
-        let of_phrase =
-            |(site, maps): (AttentionSite, Tensor)| Ok(HeadMaps { site, maps: maps.f_select(2, PHRASE as i64)? });
-        heads.into_iter().map(of_phrase).collect()
-    }
-}
-
-impl Daam {
-    /// Returns the sum of the changes of the prediction, [n, 1, h, w], each the mean over its steps; `None` before the
-    /// first. A word that changes little counts little, such as "red" for a red bow.
-    fn change(&self) -> Result<Option<Tensor>> {
-        let mut all: Option<Tensor> = None;
-        for change in &self.options.changes {
-            all = match (all, change.change()?) {
-                (Some(sum), Some(one)) => Some(sum.f_add(&one)?),
-                (sum, one) => sum.or(one),
-            };
-        }
-        Ok(all)
-    }
-
     /// Returns the places of the phrase that count: whole names, if there are any.
     fn places(&self, prompt: &Prompt) -> Result<Vec<Range<usize>>> {
         let chosen = self.options.occurrence.of(&self.phrase, prompt)?;
@@ -207,26 +133,18 @@ impl Daam {
     }
 
     /// Adds the branches that show where the prediction changes, and chooses the steps at which they are evaluated.
-    fn begin_changes(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        (self.asks, self.asked) = (Vec::new(), None);
+    fn changes(&self, setup: &mut Setup<'_>) -> Result<Changes> {
         let places = match self.places(setup.prompt) {
             // A phrase that only a second text encoder reads cannot be varied, so its attention alone is used.
-            Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => return Ok(()),
+            Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => return Ok(Changes::default()),
             places => places?,
         };
-        for change in &mut self.options.changes {
-            change.begin_at(&places, setup)?;
-        }
+        let all = self.options.changes.iter().map(|change| change.vary_at(&places, setup)).collect::<Result<_>>()?;
         let steps = setup.schedule.steps().filter(|step| CHANGES.contains(&step.timestep));
         let steps: Vec<usize> = steps.map(|step| step.index).collect();
         let count = steps.len().min(MOST_CHANGES);
-        self.asks = (0..count).filter_map(|at| steps.get(at * steps.len() / count).copied()).collect();
-        Ok(())
-    }
-
-    /// Returns the change that is evaluated at this step.
-    fn asked_change(&mut self) -> Option<&mut Differential> {
-        self.options.changes.get_mut(self.asked?)
+        let asks = (0..count).filter_map(|at| steps.get(at * steps.len() / count).copied()).collect();
+        Ok(Changes { all, asks, asked: None })
     }
 
     /// Returns the words to tell apart: the phrase first, then the words with a role, then the other words.
@@ -263,6 +181,73 @@ impl Daam {
     }
 }
 
+/// A [`Daam`] in one run, from [`Output::details`](crate::pipeline::Output::details) with the phrase as label.
+pub struct DaamRun {
+    settings: Daam,
+    recorder: Recorder,
+    recording: Recording,
+    refining: Option<Refining>,
+    changes: Changes,
+}
+
+/// The changes of the prediction that confirm the attention.
+#[derive(Default)]
+struct Changes {
+    all: Vec<Varied>,
+    /// Steps at which a change is evaluated, by their index.
+    asks: Vec<usize>,
+    /// Number of the change that is evaluated at this step.
+    asked: Option<usize>,
+}
+
+impl fmt::Debug for DaamRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DaamRun").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl DaamRun {
+    /// Returns the mean share of attention over all recorded steps for image `image` of the batch. The values are raw,
+    /// and [`DaamOptions::accumulate`] does not change them.
+    ///
+    /// # Errors
+    /// [`Error::NoMaps`] before the first recorded step, [`Error::Parameter`] if there is no such image,
+    /// [`Error::NonFinite`] if the attention was not finite.
+    pub fn heat_map(&self, image: usize) -> Result<HeatMap> {
+        self.recording.heat_map(PHRASE, image)
+    }
+
+    /// Returns the phrase's maps of every head, one item per site in the order in which the sites run. The mean of
+    /// these maps over all heads, resized to the latent, is [`heat_map`](Self::heat_map).
+    ///
+    /// # Errors
+    /// [`Error::NoMaps`] without [`DaamOptions::per_head`].
+    pub fn head_maps(&self) -> Result<Vec<HeadMaps>> {
+        let heads = self.recording.heads()?.ok_or(Error::NoMaps("Daam with DaamOptions::per_head"))?;
+        let of_phrase =
+            |(site, maps): (AttentionSite, Tensor)| Ok(HeadMaps { site, maps: maps.f_select(2, PHRASE as i64)? });
+        heads.into_iter().map(of_phrase).collect()
+    }
+
+    /// Returns the sum of the changes of the prediction, [n, 1, h, w], each the mean over its steps; `None` before the
+    /// first. A word that changes little counts little, such as "red" for a red bow.
+    fn change(&self) -> Result<Option<Tensor>> {
+        let mut all: Option<Tensor> = None;
+        for change in &self.changes.all {
+            all = match (all, change.change()?) {
+                (Some(sum), Some(one)) => Some(sum.f_add(&one)?),
+                (sum, one) => sum.or(one),
+            };
+        }
+        Ok(all)
+    }
+
+    /// Returns the change that is evaluated at this step.
+    fn asked_change(&mut self) -> Option<&mut Varied> {
+        self.changes.all.get_mut(self.changes.asked?)
+    }
+}
+
 /// Training timesteps at which a change is evaluated. At these timesteps the picture has its shapes, but its colors can
 /// still change.
 const CHANGES: RangeInclusive<f64> = 400.0..=850.0;
@@ -274,7 +259,7 @@ const PHRASE: usize = 0;
 const PHRASE_SUM: i64 = 1;
 const WORDS_SUM: i64 = 2;
 
-impl CrossAttentionHook for Daam {
+impl CrossAttentionHook for DaamRun {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
         let looks = branch == Branch::Cond && self.refining.as_ref().is_some_and(|refining| refining.looks_at(site));
         if looks { Interest::PROBS } else { self.recorder.interest(site, branch) }
@@ -288,10 +273,8 @@ impl CrossAttentionHook for Daam {
         if let Some(refining) = &mut self.refining {
             refining.add(at, probs)?;
         }
-        match &mut self.run {
-            Some(run) if at.site.is_cross() && self.recorder.reads(at.site) => run.add(at, probs),
-            _ => Ok(()),
-        }
+        let reads = at.site.is_cross() && self.recorder.reads(at.site);
+        if reads { self.recording.add(at, probs) } else { Ok(()) }
     }
 }
 
@@ -309,10 +292,27 @@ impl Guidance for Daam {
         }
     }
 
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        (self.run, self.refining) = (None, None);
+    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        Ok(self.find(setup)?)
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Daam", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "Daam"
+    }
+
+    fn label(&self) -> String {
+        self.phrase.clone()
+    }
+}
+
+impl Saliency for Daam {
+    fn find(&self, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>> {
         self.recorder.check_sites(setup.sites)?;
-        self.recorder.begin(setup.schedule);
+        let recorder = self.recorder.on(setup.schedule);
         let places = match self.options.occurrence.of(&self.phrase, setup.prompt)? {
             Some(places) => setup.prompt.find_at(&self.phrase, &places)?,
             None => setup.prompt.find(&self.phrase)?,
@@ -324,22 +324,23 @@ impl Guidance for Daam {
             subjects.push(("all words".into(), setup.prompt.content(), Merge::Sum));
         }
         let subjects = Subjects::new(subjects, setup.device)?;
-        self.run =
-            Some(Recording::new(setup.grid, setup.images, subjects, self.options.accumulate, self.options.per_head));
-        let things =
-            if let Refine::Contrast { .. } = self.options.refine { self.things(setup)? } else { Default::default() };
-        let refining = || Refining::new(self.options.refine, setup, self.options.accumulate, &self.recorder, things);
-        self.refining = self.options.refine.looks().then(refining).transpose()?;
-        match self.options.refine {
-            Refine::Contrast { .. } => self.begin_changes(setup),
-            _ => Ok(()),
-        }
+        let DaamOptions { accumulate, per_head, refine, .. } = self.options;
+        let recording = Recording::new(setup.grid, setup.images, subjects, accumulate, per_head);
+        let competes = matches!(refine, Refine::Contrast { .. });
+        let things = if competes { self.things(setup)? } else { Default::default() };
+        let refining = || Refining::new(refine, setup, accumulate, &recorder, things);
+        let refining = refine.looks().then(refining).transpose()?;
+        let changes = if competes { self.changes(setup)? } else { Changes::default() };
+        Ok(Box::new(DaamRun { settings: self.clone(), recorder, recording, refining, changes }))
     }
+}
 
+impl GuidanceRun for DaamRun {
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
         if step.eval == 0 {
-            let turn = self.asks.iter().position(|index| *index == step.index);
-            self.asked = turn.and_then(|turn| turn.checked_rem(self.options.changes.len()));
+            let Changes { all, asks, asked } = &mut self.changes;
+            let turn = asks.iter().position(|index| *index == step.index);
+            *asked = turn.and_then(|turn| turn.checked_rem(all.len()));
         }
         self.asked_change().map_or(Ok(()), |change| change.plan(step, plan))
     }
@@ -353,10 +354,10 @@ impl Guidance for Daam {
     }
 
     fn notes(&self) -> Vec<Note> {
-        let map = self.run.as_ref().and_then(|run| run.maps.mean().ok()?);
+        let map = self.recording.maps.mean().ok().flatten();
         match map.map(|map| is_flat(&map.f_narrow(1, PHRASE as i64, 1)?)) {
             Some(Ok(true)) => {
-                let phrase = excerpt(&self.phrase, QUOTED);
+                let phrase = excerpt(&self.settings.phrase, QUOTED);
                 let flat = format!("the attention to \"{phrase}\" is the same everywhere");
                 vec![Remedy::Phrase.after(flat)]
             }
@@ -365,40 +366,37 @@ impl Guidance for Daam {
     }
 
     fn report(&self) -> Result<Option<Report>> {
-        let Some(run) = self.run.as_ref().filter(|run| run.maps.last().is_some()) else { return Ok(None) };
-        let maps: Vec<HeatMap> = (0..run.images as usize).map(|image| self.heat_map(image)).collect::<Result<_>>()?;
+        if self.recording.maps.last().is_none() {
+            return Ok(None);
+        }
+        let phrase = &self.settings.phrase;
+        let maps: Vec<HeatMap> =
+            (0..self.recording.images as usize).map(|image| self.heat_map(image)).collect::<Result<_>>()?;
         let peaks: Vec<f64> = maps.iter().map(HeatMap::max).collect::<Result<_>>()?;
-        let data = serde_json::json!({ "phrase": self.phrase, "largest_share": peaks });
+        let data = serde_json::json!({ "phrase": phrase, "largest_share": peaks });
         let pictures = maps.iter().enumerate().map(|(image, map)| Ok(map.picture()?.image(image)));
         let pictures = pictures.collect::<Result<_>>()?;
-        Ok(Some(Report { data, pictures, ..Report::new(format!("Daam \"{}\"", self.phrase)) }))
-    }
-
-    fn recipe(&self) -> Result<Recipe> {
-        Recipe::of("Daam", self)
-    }
-
-    fn name(&self) -> &'static str {
-        "Daam"
+        Ok(Some(Report { data, pictures, ..Report::new(format!("Daam \"{phrase}\"")) }))
     }
 }
 
-impl Saliency for Daam {
+impl SaliencyRun for DaamRun {
     fn map(&self) -> Result<Option<Tensor>> {
-        let Some(run) = &self.run else { return Ok(None) };
-        let Some(raw) = run.maps.read()? else { return Ok(None) };
+        let Some(raw) = self.recording.maps.read()? else { return Ok(None) };
         if let Some(refining) = &self.refining {
             let change = self.change()?;
-            return refining.map(&raw.f_narrow(1, PHRASE as i64, 1)?, change.as_ref(), run.maps.grid());
+            return refining.map(&raw.f_narrow(1, PHRASE as i64, 1)?, change.as_ref(), self.recording.maps.grid());
         }
-        let map = match self.options.normalize {
+        let normalize = self.settings.options.normalize;
+        let map = match normalize {
             Normalize::TokenShare => {
                 raw.f_narrow(1, PHRASE_SUM, 1)?.f_div(&raw.f_narrow(1, WORDS_SUM, 1)?.f_add_scalar(1e-6)?)?
             }
             _ => raw.f_narrow(1, PHRASE as i64, 1)?,
         };
-        self.options.normalize.apply(&map).map(Some)
+        normalize.apply(&map).map(Some)
     }
+
     fn competitions(&self) -> Result<Vec<Competition>> {
         self.refining.as_ref().map_or(Ok(Vec::new()), Refining::competitions)
     }

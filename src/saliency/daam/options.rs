@@ -18,19 +18,19 @@ use serde::{Deserialize, Serialize};
 ///     options.except = vec!["ponytail".into()];
 /// });
 /// ```
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DaamOptions {
     /// Places of the phrase in the prompt that count; all by default.
     pub occurrence: Occurrence,
-    /// Enables [`Daam::head_maps`](super::Daam::head_maps), which keeps the maps of every head of every site.
+    /// Enables [`DaamRun::head_maps`](super::DaamRun::head_maps), which keeps the maps of every head of every site.
     pub per_head: bool,
-    /// Combination of steps in [`Saliency::map`](crate::saliency::Saliency::map).
+    /// Combination of steps in [`SaliencyRun::map`](crate::saliency::SaliencyRun::map).
     pub accumulate: Accumulate,
-    /// Scaling of [`Saliency::map`](crate::saliency::Saliency::map) to 0..=1.
+    /// Scaling of [`SaliencyRun::map`](crate::saliency::SaliencyRun::map) to 0..=1.
     pub normalize: Normalize,
-    /// Refinement of [`Saliency::map`](crate::saliency::Saliency::map) to the shape of the object. With any value but
-    /// `Off`, `normalize` has no effect.
+    /// Refinement of [`SaliencyRun::map`](crate::saliency::SaliencyRun::map) to the shape of the object. With any value
+    /// but `Off`, `normalize` has no effect.
     pub refine: Refine,
     /// Phrases that compete with the phrase under [`Refine::Contrast`]. If the list is empty, as by default, the words
     /// of the prompt whose maps show an object of their own compete.

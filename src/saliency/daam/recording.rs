@@ -8,33 +8,29 @@ use crate::branch::Branch;
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result, is_finite};
 use crate::prompt::TokenSpan;
-use crate::recipe::function;
+use crate::recipe::Function;
 use crate::step::{Grid, Step};
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 /// A choice of attention sites.
-pub(super) type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
+pub(super) type Sites = Function<dyn Fn(&AttentionSite) -> bool + Send + Sync>;
 
 /// Sites and steps at which attention is recorded.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Recorder {
     /// Recorded sites; `None`: all sites but those of the middle block, as in the package of DAAM's authors.
-    #[serde(with = "function")]
     pub sites: Option<Sites>,
     pub window: Window,
     /// True if every step is recorded when the schedule has no step in the window.
     #[serde(default)]
     pub or_whole_run: bool,
-    /// True if this run's schedule has no step in the window.
-    #[serde(skip)]
-    pub is_outside: bool,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { sites: None, window: Window::WHOLE, or_whole_run: false, is_outside: false }
+        Self { sites: None, window: Window::WHOLE, or_whole_run: false }
     }
 }
 
@@ -64,13 +60,14 @@ impl Recorder {
         if recorded { Interest::PROBS } else { Interest::NONE }
     }
 
-    /// Checks whether the schedule of a new run has steps in the window.
-    pub(super) fn begin(&mut self, schedule: &Schedule) {
-        self.is_outside = !schedule.steps().any(|step| self.window.contains(&step));
+    /// Returns the recorder of a run with a schedule.
+    pub(super) fn on(&self, schedule: &Schedule) -> Self {
+        let is_outside = !schedule.steps().any(|step| self.window.contains(&step));
+        Self { window: if self.or_whole_run && is_outside { Window::WHOLE } else { self.window }, ..self.clone() }
     }
 
     pub(super) fn active(&self, step: &Step) -> bool {
-        (self.or_whole_run && self.is_outside) || self.window.contains(step)
+        self.window.contains(step)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// Combination of the steps so far in [`Daam::map`](crate::saliency::Saliency::map).
+/// Combination of the steps so far in [`Daam::map`](crate::saliency::SaliencyRun::map).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Accumulate {

@@ -6,10 +6,10 @@ use super::series::Accumulate;
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
 use crate::error::Result;
-use crate::guidance::{Guidance, Setup};
+use crate::guidance::{Guidance, GuidanceRun, Setup};
 use crate::mask::{Region, distances};
 use crate::recipe::Recipe;
-use crate::saliency::Saliency;
+use crate::saliency::{Saliency, SaliencyRun};
 use crate::step::{Grid, Step};
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
@@ -27,17 +27,17 @@ const NEAR: f64 = 0.25;
 /// ```
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::mask::Region;
-/// use impasto::saliency::{Saliency, Spread};
-/// let mut pipeline = impasto::Pipeline::builder().build()?;
-/// let mut found = Spread::of(Region::rect(0.4..0.6, 0.1..0.2));
-/// pipeline.request("1girl, hair, shirt").seed(7).steps(4).guide(&mut found).run()?;
-/// assert!(found.map()?.is_some());
+/// use impasto::saliency::{SaliencyRun, Spread, SpreadRun};
+/// let pipeline = impasto::Pipeline::builder().build()?;
+/// let under = Spread::of(Region::rect(0.4..0.6, 0.1..0.2));
+/// let output = pipeline.request("1girl, hair, shirt").seed(7).steps(4).guide(under).run()?;
+/// assert!(output.details::<SpreadRun>("Spread")?.map()?.is_some());
 /// # Ok(()) }
 /// ```
 ///
 /// Self-attention is read at the finest grid of at most 1024 cells, and averaged over the steps from timestep 850 down
 /// to 0. Before the first such step the map is the region itself.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct Spread {
     region: Region,
@@ -45,12 +45,10 @@ pub struct Spread {
     rivals: Rivals,
     power: u32,
     recorder: Recorder,
-    #[serde(skip)]
-    run: Option<Spreading>,
 }
 
 /// The regions that compete with a spread region for cells.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Rivals {
     Regions(Vec<Region>),
@@ -58,7 +56,7 @@ enum Rivals {
 }
 
 /// Regions that a recipe names, and does not hold again.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum NamedRivals {
     /// The other regions of the region's label map.
     OtherLabels,
@@ -76,25 +74,27 @@ impl Default for Rivals {
     }
 }
 
-/// The state of a run.
-struct Spreading {
+/// A [`Spread`] in one run. [`map`](SaliencyRun::map) returns what was found.
+pub struct SpreadRun {
+    recorder: Recorder,
+    /// The region at latent resolution, [n, 1, h, w].
+    region: Tensor,
     refining: Refining,
     grid: Grid,
     /// Rivals at latent resolution, [n, rivals, h, w]; `None` if there are none.
     rivals: Option<Tensor>,
 }
 
-impl fmt::Debug for Spread {
+impl fmt::Debug for SpreadRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spread").field("region", &self.region).field("power", &self.power).finish_non_exhaustive()
+        f.debug_struct("SpreadRun").field("grid", &self.grid).finish_non_exhaustive()
     }
 }
-
 impl Spread {
     /// Spreads `region` by four powers of self-attention.
     pub fn of(region: Region) -> Self {
         let recorder = Recorder { window: Window::timesteps(0..=850), or_whole_run: true, ..Recorder::default() };
-        Self { region, rivals: Rivals::default(), power: 4, recorder, run: None }
+        Self { region, rivals: Rivals::default(), power: 4, recorder }
     }
 
     /// Names other drawn regions, which compete for cells:
@@ -133,10 +133,9 @@ impl Spread {
     }
 }
 
-impl CrossAttentionHook for Spread {
+impl CrossAttentionHook for SpreadRun {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        let looks = self.run.as_ref().is_some_and(|run| run.refining.looks_at(site));
-        if looks && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
+        if self.refining.looks_at(site) && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
     }
 
     fn active(&self, step: &Step) -> bool {
@@ -144,7 +143,7 @@ impl CrossAttentionHook for Spread {
     }
 
     fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
-        self.run.as_mut().map_or(Ok(()), |run| run.refining.add(at, probs))
+        self.refining.add(at, probs)
     }
 }
 
@@ -157,20 +156,8 @@ impl Guidance for Spread {
         Refine::SelfAttention { power: self.power }.check()
     }
 
-    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        self.region.begin(setup)?;
-        let rivals = self.rivals().into_iter().map(|rival| rival.for_images(setup.grid, setup.images));
-        let rivals = rivals.collect::<Result<Vec<_>>>()?;
-        let joined = (!rivals.is_empty()).then(|| Tensor::f_cat(&rivals, 1)?.f_to_device(setup.device)).transpose()?;
-        self.recorder.begin(setup.schedule);
-        let refine = Refine::SelfAttention { power: self.power };
-        let refining = Refining::new(refine, setup, Accumulate::Mean, &self.recorder, Default::default())?;
-        self.run = Some(Spreading { refining, grid: setup.grid, rivals: joined });
-        Ok(())
-    }
-
-    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
-        vec![self]
+    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        Ok(self.find(setup)?)
     }
 
     fn recipe(&self) -> Result<Recipe> {
@@ -183,16 +170,34 @@ impl Guidance for Spread {
 }
 
 impl Saliency for Spread {
+    fn find(&self, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>> {
+        let region = self.region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?;
+        let rivals = self.rivals().into_iter().map(|rival| rival.for_images(setup.grid, setup.images));
+        let rivals = rivals.collect::<Result<Vec<_>>>()?;
+        let joined = (!rivals.is_empty()).then(|| Tensor::f_cat(&rivals, 1)?.f_to_device(setup.device)).transpose()?;
+        let recorder = self.recorder.on(setup.schedule);
+        let refine = Refine::SelfAttention { power: self.power };
+        let refining = Refining::new(refine, setup, Accumulate::Mean, &recorder, Default::default())?;
+        Ok(Box::new(SpreadRun { recorder, region, refining, grid: setup.grid, rivals: joined }))
+    }
+}
+
+impl GuidanceRun for SpreadRun {
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        vec![self]
+    }
+}
+
+impl SaliencyRun for SpreadRun {
     fn map(&self) -> Result<Option<Tensor>> {
-        let Some(region) = self.region.map()? else { return Ok(None) };
-        let Some(Spreading { refining, grid, rivals }) = &self.run else { return Ok(Some(region)) };
+        let Self { region, refining, grid, rivals, .. } = self;
         let spread = |regions: &Tensor| refining.map(regions, None, *grid);
-        let Some(own) = spread(&region)? else { return Ok(Some(region)) };
+        let Some(own) = spread(region)? else { return Ok(Some(region.shallow_clone())) };
         // Cells that the region covers by half or more are always found, even where the region's spread is weak.
-        let found = own.f_maximum(&region)?.f_add(&covered(&region)?)?.f_clamp_max(1.0)?;
+        let found = own.f_maximum(region)?.f_add(&covered(region)?)?.f_clamp_max(1.0)?;
         let Some(rivals) = rivals else { return Ok(Some(found)) };
         let Some(reached) = spread(rivals)? else { return Ok(Some(found)) };
-        let kept = claim(&own, &region)?.f_ge_tensor(&claim(&reached, rivals)?)?.f_all_dim(1, true)?;
+        let kept = claim(&own, region)?.f_ge_tensor(&claim(&reached, rivals)?)?.f_all_dim(1, true)?;
         Ok(Some(found.f_mul(&kept)?))
     }
 }

@@ -84,10 +84,10 @@ fn fifos_and_devices_are_refused_and_not_waited_for() {
         assert!(message.contains("is a FIFO, a socket or a device; expected a regular file"), "{message}");
     };
     let pipe = fifo(folder.path().join("pipe"));
-    let mut pipeline = Pipeline::builder().build().expect("the embedded model");
+    let pipeline = Pipeline::builder().build().expect("the embedded model");
     for path in [pipe.as_path(), Path::new("/dev/zero")] {
         says(Raster::open(path).unwrap_err());
-        says(Request::from_png(&mut pipeline, path).expect_err("no file"));
+        says(Request::from_png(&pipeline, path).expect_err("no file"));
         says(read_safetensors(path).unwrap_err());
         says(Composition::open(path).unwrap_err());
         says(Model::load(&Source::file(path)).unwrap_err());
@@ -158,8 +158,8 @@ fn weights_in_memory_do_not_change_with_their_file() -> Result<()> {
             read_safetensors(&path)?.into_iter().map(|(name, x)| (name, x.to_kind(tch::Kind::Float))).collect();
         write_safetensors(&tensors, &path)?;
         let model = Model::load_with(&Source::dir(folder), options)?;
-        let mut pipeline = Pipeline::new(model);
-        let mut paint = || -> Result<Vec<u8>> {
+        let pipeline = Pipeline::new(model);
+        let paint = || -> Result<Vec<u8>> {
             Ok(pipeline.request("1girl, eyes").seed(1).steps(2).run()?.image(0)?.bytes().to_vec())
         };
         let before = paint()?;

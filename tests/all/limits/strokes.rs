@@ -43,7 +43,7 @@ fn picture_of_64_stroke_colors_is_saved_and_repeated() -> Result<()> {
     let forces = ColorForce::painted(&Strokes::of(squares(side)))?;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("strokes.png");
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let mut output = None;
     let work = allocation_counter::measure(|| {
         let request = pipeline.request("1girl, hair, shirt").seed(7).steps(1);
@@ -56,7 +56,7 @@ fn picture_of_64_stroke_colors_is_saved_and_repeated() -> Result<()> {
     assert!(work.bytes_max < 16 * pixels, "{} bytes for {pixels} pixels", work.bytes_max);
     let output = output.expect("painted");
     assert!(output.notes.iter().all(|note| !note.text.contains("will not repeat")), "{:?}", output.notes);
-    let again = Request::from_png(&mut pipeline, &path)?.run()?;
+    let again = Request::from_png(&pipeline, &path)?.run()?;
     assert_eq!(again.image(0)?, output.image(0)?);
     Ok(())
 }

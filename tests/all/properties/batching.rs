@@ -6,7 +6,7 @@ use impasto::diffusion::Noise;
 use impasto::mask::Region;
 use impasto::methods::paint_with_words::WeightFn;
 use impasto::methods::{ColorForce, PaintWithWords};
-use impasto::saliency::{Daam, Differential};
+use impasto::saliency::{Daam, Differential, WordMapsRun};
 use impasto::sampler::{Batching, Start};
 use impasto::testing::ToyModel;
 use impasto::{Result, Rgb, Window};
@@ -44,18 +44,19 @@ fn batching_keeps_pictures_and_tells_hooks_images() -> Result<()> {
 /// Returns the latents and the first image's maps of all words.
 fn everything(batching: Batching, images: usize, first_seed: u64) -> Result<(Tensor, Vec<Tensor>)> {
     let half = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if row < 4 { 1.0 } else { 0.0 }));
-    let mut paint = PaintWithWords::default().mask(half, "girl", 1.5).weight(WeightFn::LogMax(0.4));
+    let paint = PaintWithWords::default().mask(half, "girl", 1.5).weight(WeightFn::LogMax(0.4));
     let force = |phrase: &str, color| ColorForce::published(phrase, color).color_var(15.0).window(Window::WHOLE);
-    let mut gold = force("eyes", GOLD).saliency((Daam::of("eyes"), Differential::of("eyes", "pink")));
-    let mut blue = force("gold", Rgb(0, 0, 139)).saliency_cutoff(0.4);
-    let (mut look, mut probe) = (Daam::words(), Probe::wanting(Interest::PROBS));
+    let gold = force("eyes", GOLD).saliency((Daam::of("eyes"), Differential::of("eyes", "pink")));
+    let blue = force("gold", Rgb(0, 0, 139)).saliency_cutoff(0.4);
+    let mut probe = Probe::wanting(Interest::PROBS);
     let model = ToyModel::new(3)?;
-    let sampler = sampler().batching(batching).guide(&mut paint).guide(&mut gold).guide(&mut blue);
+    let sampler = sampler().batching(batching).guide(paint).guide(gold).guide(blue);
     let start = Start { images, ..Start::new(PROMPT, GRID, Noise::seeded(first_seed)) };
-    let mut run = sampler.guide(&mut look).hook(&mut probe).start(&model, start)?;
+    let mut run = sampler.guide(Daam::words()).hook(&mut probe).start(&model, start)?;
     let x = run.finish()?.shallow_clone();
-    drop(run);
-    let maps: Vec<Tensor> = look.heat_maps(0)?.iter().map(|map| map.values.shallow_clone()).collect();
+    let details = run.into_details()?;
+    let maps = details.get::<WordMapsRun>("Daam::words")?.heat_maps(0)?;
+    let maps: Vec<Tensor> = maps.iter().map(|map| map.values.shallow_clone()).collect();
     Ok((x, maps))
 }
 

@@ -1,12 +1,12 @@
 //! Laws of branches: which branches are evaluated, in which order, and which edits reach a variation of a prompt.
 
-use super::{GOLD, GRID, Probe, apart, latent, sampler, schedule, start};
+use super::{GOLD, GRID, Probe, Watch, apart, found, latent, sampler, schedule};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Noise, Predictions, Schedule, SpacingOptions, TrainingSchedule};
-use impasto::guidance::{Cfg, Guidance, Plan, Setup};
+use impasto::guidance::{Cfg, GuidanceRun, Plan, Setup};
 use impasto::methods::ColorForce;
-use impasto::saliency::{Daam, Differential, Saliency};
+use impasto::saliency::{Daam, DaamRun, Differential};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Branch, BranchInfo, Codec, Conditioning, Result, Rgb, Step, Window};
@@ -16,7 +16,7 @@ use tch::Tensor;
 #[derive(Default)]
 struct Predicted(Vec<(Branch, Tensor)>);
 
-impl Guidance for Predicted {
+impl GuidanceRun for Predicted {
     fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
         let all = predictions.branches().map(|branch| Ok((branch, predictions.x0(branch)?.copy())));
         self.0 = all.collect::<Result<_>>()?;
@@ -29,8 +29,8 @@ fn differential_leaves_other_branches_alone() -> Result<()> {
     let one = |batching| Sampler::new(schedule(1), Euler).batching(batching);
     for (batching, allowed) in [(Batching::OneByOne, 0.0), (Batching::Together, 1e-4)] {
         let (mut with, mut without) = (Predicted::default(), Predicted::default());
-        let _ = latent(one(batching).guide(Differential::of("eyes", "pink")).guide(&mut with))?;
-        let _ = latent(one(batching).guide(&mut without))?;
+        let _ = latent(one(batching).guide(Differential::of("eyes", "pink")).attach(&mut with))?;
+        let _ = latent(one(batching).attach(&mut without))?;
         let branches: Vec<Branch> = with.0.iter().map(|(branch, _)| *branch).collect();
         assert_eq!(branches, [Branch::Extra(0), Branch::Uncond, Branch::Cond]);
         for ((branch, with), (_, without)) in with.0.iter().skip(1).zip(&without.0) {
@@ -45,7 +45,7 @@ fn forces_share_differential_inside_their_window() -> Result<()> {
     /// A reader that counts the branches of every evaluation.
     #[derive(Default)]
     struct Count(Vec<usize>);
-    impl Guidance for Count {
+    impl GuidanceRun for Count {
         fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
             self.0.push(predictions.branches().count());
             Ok(())
@@ -61,7 +61,7 @@ fn forces_share_differential_inside_their_window() -> Result<()> {
         let schedule = Schedule::from_timesteps(&table, &[900.0, 600.0, 400.0, 200.0], &SpacingOptions::default())?;
         let mut count = Count::default();
         let sampler = Sampler::new(schedule, Euler).guide(force(GOLD, words[0])).guide(force(Rgb(0, 0, 139), words[1]));
-        let _ = latent(sampler.guide(&mut count))?;
+        let _ = latent(sampler.attach(&mut count))?;
         Ok(count.0)
     };
     assert_eq!(run(["pink", "pink"])?, [2, 3, 3, 2]);
@@ -73,7 +73,7 @@ fn forces_share_differential_inside_their_window() -> Result<()> {
 fn prompt_edits_also_reach_a_variation() -> Result<()> {
     /// A guidance method that doubles the context of the prompt and of every variation of it.
     struct Louder;
-    impl Guidance for Louder {
+    impl GuidanceRun for Louder {
         fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
             if branch.like == Branch::Cond {
                 conditioning.context = &conditioning.context * 2.0;
@@ -81,16 +81,15 @@ fn prompt_edits_also_reach_a_variation() -> Result<()> {
             Ok(())
         }
     }
-    let model = ToyModel::new(3)?;
     let map = |louder_first: bool| -> Result<Tensor> {
-        let mut look = Differential::of("eyes", "pink");
+        let mut look = Watch::of(Differential::of("eyes", "pink"));
         let sampler = Sampler::new(schedule(1), Euler);
         let sampler = match louder_first {
-            true => sampler.guide(Louder).guide(&mut look),
-            false => sampler.guide(&mut look).guide(Louder),
+            true => sampler.guide(|| Louder).attach(&mut look),
+            false => sampler.attach(&mut look).guide(|| Louder),
         };
-        let _ = sampler.start(&model, start(1))?.finish()?;
-        Ok(look.map()?.expect("one step was taken"))
+        let _ = latent(sampler)?;
+        Ok(look.maps.pop().expect("one step was taken"))
     };
     assert_eq!(map(true)?, map(false)?, "the order of attachment does not matter");
     Ok(())
@@ -101,7 +100,7 @@ fn varied_prompt_has_word_at_every_occurrence() -> Result<()> {
     /// A reader that lists the prompts of all branches.
     #[derive(Default)]
     struct Names(Vec<String>);
-    impl Guidance for Names {
+    impl GuidanceRun for Names {
         fn condition(&mut self, branch: &BranchInfo, _: &mut Conditioning, _: &dyn Codec) -> Result<()> {
             self.0.push(branch.prompt.clone());
             Ok(())
@@ -109,7 +108,7 @@ fn varied_prompt_has_word_at_every_occurrence() -> Result<()> {
     }
     let (model, mut names) = (ToyModel::new(3)?, Names::default());
     let start = Start::new("eyes and Eyes", GRID, Noise::seeded(1));
-    let _ = sampler().guide(Differential::of("eyes", "pink")).guide(&mut names).start(&model, start)?;
+    let _ = sampler().guide(Differential::of("eyes", "pink")).attach(&mut names).start(&model, start)?;
     assert_eq!(names.0, ["", "eyes and Eyes", "pink eyes and pink Eyes"]);
     let weak = Differential::of("eyes", "pink").weight(-1.0);
     assert!(latent(sampler().guide(weak)).expect_err("negative").to_string().contains("weight is -1"));
@@ -118,10 +117,10 @@ fn varied_prompt_has_word_at_every_occurrence() -> Result<()> {
 
 #[test]
 fn guidance_scale_one_evaluates_the_prompt_alone() -> Result<()> {
-    let (mut probe, mut look) = (Probe::wanting(Interest::PROBS), Daam::of("eyes"));
-    let _ = latent(sampler().combine(Cfg(1.0)).hook(&mut probe).guide(&mut look))?;
+    let mut probe = Probe::wanting(Interest::PROBS);
+    let (_, details) = found(sampler().combine(Cfg(1.0)).hook(&mut probe).guide(Daam::of("eyes")), 1)?;
     assert_eq!(probe.calls, 6 * 2); // steps × sites
-    assert!(look.heat_map(0)?.max()? > 0.0);
+    assert!(details.get::<DaamRun>("eyes")?.heat_map(0)?.max()? > 0.0);
     Ok(())
 }
 
@@ -133,7 +132,7 @@ struct Inject {
     injected: usize,
 }
 
-impl Guidance for Inject {
+impl GuidanceRun for Inject {
     fn begin(&mut self, setup: &mut Setup) -> Result<()> {
         let text = "a reference picture";
         self.branch = Some(setup.add("reference", Branch::Cond, text, setup.text(text)?)?);
@@ -171,7 +170,7 @@ impl CrossAttentionHook for Inject {
 fn later_branch_reads_data_of_an_earlier_branch() -> Result<()> {
     for batching in [Batching::Together, Batching::OneByOne] {
         let mut inject = Inject::default();
-        let with = latent(sampler().batching(batching).guide(&mut inject))?;
+        let with = latent(sampler().batching(batching).attach(&mut inject))?;
         assert_eq!(inject.injected, 6);
         assert!(apart(&with, &latent(sampler())?) > 1e-2);
     }
@@ -181,7 +180,7 @@ fn later_branch_reads_data_of_an_earlier_branch() -> Result<()> {
 #[test]
 fn branch_requested_at_two_latents_is_an_error() -> Result<()> {
     // Both methods share the branch, and each brings a latent of its own.
-    let message = latent(sampler().guide(Inject::default()).guide(Inject::default())).expect_err("two latents");
+    let message = latent(sampler().guide(Inject::default).guide(Inject::default)).expect_err("two latents");
     assert!(message.to_string().contains("given twice for Extra(0); expected one latent for each branch"), "{message}");
     Ok(())
 }
@@ -189,7 +188,7 @@ fn branch_requested_at_two_latents_is_an_error() -> Result<()> {
 #[test]
 fn unevaluated_branch_error_names_the_method() -> Result<()> {
     struct Curious;
-    impl Guidance for Curious {
+    impl GuidanceRun for Curious {
         fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
             predictions.x0(Branch::Extra(0)).map(drop)
         }
@@ -197,7 +196,7 @@ fn unevaluated_branch_error_names_the_method() -> Result<()> {
             "Curious"
         }
     }
-    let message = latent(sampler().guide(Curious)).expect_err("the branch was not evaluated").to_string();
+    let message = latent(sampler().attach(&mut Curious)).expect_err("the branch was not evaluated").to_string();
     assert!(message.contains("Curious: branch Extra(0) was not evaluated"), "{message}");
     Ok(())
 }

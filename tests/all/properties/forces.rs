@@ -1,17 +1,17 @@
 //! Laws of color forces: masks, windows, strength, and the order of several forces.
 
-use super::{GOLD, GRID, Twice, apart, latent, latents, sampler, schedule, start};
+use super::{GOLD, GRID, Twice, apart, found, latent, sampler, schedule, start};
 use impasto::diffusion::solver::{Euler, EulerAncestral};
 use impasto::diffusion::{Schedule, SpacingOptions, TrainingSchedule};
-use impasto::guidance::Guidance;
+use impasto::guidance::{GuidanceRun, Setup};
 use impasto::mask::Region;
 use impasto::methods::ColorForce;
-use impasto::methods::color_force::{ForceTarget, Overlap};
-use impasto::saliency::Saliency;
+use impasto::methods::color_force::{ColorReport, ForceRun, ForceTarget, Overlap};
+use impasto::saliency::SaliencyRun;
 use impasto::sampler::Sampler;
 use impasto::testing::ToyModel;
 use impasto::wording::Note;
-use impasto::{Codec, Prompt, Result, Rgb, Window};
+use impasto::{Result, Rgb, Window};
 use ndarray::Array2;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,11 +20,10 @@ use tch::{Kind, Tensor};
 #[test]
 fn force_window_covers_whole_steps() -> Result<()> {
     let timesteps = |force: ColorForce| -> Result<(Vec<f64>, Tensor)> {
-        let mut force = force;
         let table = TrainingSchedule::stable_diffusion();
         let schedule = Schedule::from_timesteps(&table, &[701.0, 601.0, 501.0], &SpacingOptions::default())?;
-        let x = latent(Sampler::new(schedule, Twice).guide(&mut force))?;
-        Ok((force.details()?.steps.iter().map(|step| step.timestep).collect(), x))
+        let (x, details) = found(Sampler::new(schedule, Twice).guide(force), 1)?;
+        Ok((details.get::<ColorReport>("eyes")?.steps.iter().map(|step| step.timestep).collect(), x))
     };
     for target in [ForceTarget::Mean, ForceTarget::Denoised] {
         let force = || ColorForce::published("eyes", GOLD).tune(|options| options.target = target).color_var(5.0);
@@ -45,14 +44,14 @@ fn force_window_covers_whole_steps() -> Result<()> {
 #[test]
 fn drawn_mask_limits_a_force() -> Result<()> {
     let upper = || Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if row < 4 { 1.0 } else { 0.0 }));
-    let mut force = ColorForce::published("eyes", GOLD).saliency_cutoff(0.0).mask(upper()).window(Window::WHOLE);
-    let _ = latents(sampler().guide(&mut force), 2)?;
+    let force = ColorForce::published("eyes", GOLD).saliency_cutoff(0.0).mask(upper()).window(Window::WHOLE);
+    let (_, details) = found(sampler().guide(force), 2)?;
+    let force = details.get::<ForceRun>("eyes")?;
     let masks = force.masks()?;
     assert_eq!(masks.size(), [6, 2, 8, 6]);
     assert_eq!(masks.narrow(2, 4, 4).sum(Kind::Double).double_value(&[]), 0.0);
     assert_eq!(masks.narrow(2, 0, 4).mean(Kind::Double).double_value(&[]), 1.0);
-    let details = force.details()?;
-    assert!(details.steps.iter().all(|step| step.areas == [0.5, 0.5]));
+    assert!(details.get::<ColorReport>("eyes")?.steps.iter().all(|step| step.areas == [0.5, 0.5]));
     let report = force.report()?.expect("there was a run");
     assert_eq!(report.pictures.len(), 12); // six steps × two images
     Ok(())
@@ -62,20 +61,20 @@ fn drawn_mask_limits_a_force() -> Result<()> {
 fn painted_colors_name_their_image() -> Result<()> {
     /// A saliency that finds its phrase in the second image only.
     struct Second;
-    impl Guidance for Second {}
-    impl Saliency for Second {
+    impl GuidanceRun for Second {}
+    impl SaliencyRun for Second {
         fn map(&self) -> Result<Option<Tensor>> {
             let one = |value: f64| Tensor::full([1, 1, 8, 6], value, (Kind::Float, tch::Device::Cpu));
             Ok(Some(Tensor::cat(&[one(0.0), one(1.0)], 0)))
         }
     }
-    let mut force = ColorForce::published("second", GOLD).saliency(Second).window(Window::WHOLE);
+    let force = ColorForce::published("second", GOLD).saliency(|| Second).window(Window::WHOLE);
     let model = ToyModel::new(3)?;
-    let mut run = sampler().guide(&mut force).start(&model, start(2))?;
+    let mut run = sampler().guide(force).start(&model, start(2))?;
     let _ = run.decode()?;
     let notes = run.notes();
-    drop(run);
-    let painted = force.details()?.painted;
+    let details = run.into_details()?;
+    let painted = &details.get::<ColorReport>("second")?.painted;
     assert_eq!(painted.iter().map(|painted| painted.image).collect::<Vec<_>>(), [1]);
     assert!(
         notes.iter().any(|note| note.text.contains("\"second\": image 0: the mask was empty in 6 of 6")),
@@ -150,21 +149,29 @@ fn forces_in_any_order_give_one_picture() -> Result<()> {
     Ok(())
 }
 
-/// A saliency of the whole picture that counts how often a run shows it the prompt.
+/// A saliency of the whole picture that counts how often it begins.
 #[derive(Clone, Default)]
 struct Everywhere(Arc<AtomicUsize>);
 
-impl Guidance for Everywhere {
-    fn prompt(&mut self, _: &Prompt, _: &dyn Codec) -> Result<Option<Prompt>> {
+impl Everywhere {
+    /// Returns the settings: a function that makes copies, which count together.
+    fn copies(&self) -> impl Fn() -> Self + use<> {
+        let own = self.clone();
+        move || own.clone()
+    }
+}
+
+impl GuidanceRun for Everywhere {
+    fn begin(&mut self, _: &mut Setup) -> Result<()> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(None)
+        Ok(())
     }
     fn notes(&self) -> Vec<Note> {
         vec!["looked everywhere".into()]
     }
 }
 
-impl Saliency for Everywhere {
+impl SaliencyRun for Everywhere {
     fn map(&self) -> Result<Option<Tensor>> {
         Ok(Some(Tensor::ones([1, 1, GRID.h, GRID.w], (Kind::Float, tch::Device::Cpu))))
     }
@@ -173,13 +180,13 @@ impl Saliency for Everywhere {
 #[test]
 fn reused_force_asks_all_its_saliencies() -> Result<()> {
     let (own, protected) = (Everywhere::default(), Everywhere::default());
-    let mut force = ColorForce::exact("eyes", GOLD).saliency(own.clone()).protect_where("hair", protected.clone(), 0.5);
+    let force = ColorForce::exact("eyes", GOLD).saliency(own.copies()).protect_where("hair", protected.copies(), 0.5);
     for runs in 1..=2 {
-        let _ = latent(sampler().guide(&mut force))?;
-        let shown = [&own, &protected].map(|saliency| saliency.0.load(Ordering::Relaxed));
-        assert_eq!(shown, [2 * runs; 2], "two passes of each run show the prompt");
+        let (_, details) = found(sampler().guide(force.clone()), 1)?;
+        let begun = [&own, &protected].map(|saliency| saliency.0.load(Ordering::Relaxed));
+        assert_eq!(begun, [runs; 2], "the saliencies begin in the first pass, and the second has their maps");
+        let notes = details.get::<ForceRun>("eyes")?.notes();
+        assert_eq!(notes.iter().filter(|note| note.text == "looked everywhere").count(), 2, "{notes:?}");
     }
-    let notes = force.notes();
-    assert_eq!(notes.iter().filter(|note| note.text == "looked everywhere").count(), 2, "{notes:?}");
     Ok(())
 }

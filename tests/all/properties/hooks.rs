@@ -3,7 +3,7 @@
 use super::{Probe, apart, latent, raise, sampler, schedule};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, HookTable, Interest, Place, Probs, Scores, SiteKind};
 use impasto::diffusion::solver::Euler;
-use impasto::guidance::Guidance;
+use impasto::guidance::GuidanceRun;
 use impasto::sampler::Sampler;
 use impasto::{Branch, Error, Pipeline, Result};
 use tch::{Kind, Tensor};
@@ -76,13 +76,13 @@ fn failing_hook_error_names_site_phase_and_step() -> Result<()> {
 fn hook_count_changed_in_a_run_is_an_error() -> Result<()> {
     #[derive(Default)]
     struct Fickle(Probe, usize);
-    impl Guidance for Fickle {
+    impl GuidanceRun for Fickle {
         fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
             self.1 += 1;
             if self.1 > 2 { Vec::new() } else { vec![&mut self.0] }
         }
     }
-    let error = latent(sampler().guide(Fickle::default())).expect_err("a hook is missing");
+    let error = latent(sampler().guide(Fickle::default)).expect_err("a hook is missing");
     assert!(matches!(error, Error::HooksChanged { before: 1, now: 0 }), "{error}");
     Ok(())
 }
@@ -188,8 +188,8 @@ fn context_edited_in_place_stays_at_its_site() -> Result<()> {
             Ok(())
         }
     }
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut run = |in_place: bool| -> Result<Tensor> {
+    let pipeline = Pipeline::builder().build()?;
+    let run = |in_place: bool| -> Result<Tensor> {
         let request = pipeline.request("1girl, red hair").seed(7).steps(2).hook(Doubler(in_place));
         Ok(request.run()?.latents.copy())
     };

@@ -1,22 +1,26 @@
 //! Laws of guidance methods, checked for every method of one list.
 
-use super::{GOLD, apart, latent, paint, sampler};
+use super::{GOLD, apart, latent, paint, sampler, start};
 use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::color_force::ForceTarget;
 use impasto::methods::paint_with_words::WeightFn;
-use impasto::methods::{ColorForce, ImageGuidance, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts};
+use impasto::methods::{
+    ColorForce, ImageGuidance, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompt, RegionPrompts,
+};
 use impasto::recipe::Registry;
 use impasto::saliency::{Accumulate, Daam, Differential, Recorded, Spread};
+use impasto::testing::ToyModel;
 use impasto::{Raster, Result, Rgb, Window};
 use ndarray::Array2;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// Names of the guidance methods that only read, and so leave the picture alone.
 const READERS: [&str; 6] = ["Daam", "Daam::words", "Differential", "Recorded", "Region", "Spread"];
 
-/// Guidance methods of the crate in several settings, freshly made, with a name for messages.
+/// Guidance methods of the crate in several settings, with a name for messages.
 ///
 /// A new guidance method gets a line here. A test names a method without one.
 fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
@@ -53,6 +57,11 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
         }),
         ("PromptBlend", Box::new(PromptBlend::to("a dog"))),
         ("RegionPrompts", Box::new(RegionPrompts::default().add(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 0.8))),
+        ("RegionPrompts with a thing and a guide", {
+            let left = RegionPrompt::new(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 0.8);
+            Box::new(RegionPrompts::default().region(left.thing("dog").guided(ImageGuidance::text("a cat"))))
+        }),
+        ("Daam and ColorForce as one method", Box::new((Daam::of("eyes"), force()))),
         ("Differential", Box::new(Differential::of("eyes", "pink"))),
         ("Region", Box::new(Region::rect(0.0..0.5, 0.0..1.0))),
         ("Spread", Box::new(Spread::of(Region::rect(0.0..0.5, 0.0..1.0)))),
@@ -68,10 +77,9 @@ fn every_registered_method_has_laws_and_a_readme_row() {
     let listed: BTreeSet<&str> = guidances().iter().map(|(_, guidance)| guidance.name()).collect();
     let readme = include_str!("../../../README.md");
     for name in Registry::default().names::<dyn Guidance>() {
-        // A sum has the laws of its parts. Colorize needs a model that colors sketches (`colorizer_model.rs`), and
-        // PackageDaam needs square pictures.
+        // A sum is in the list under another name. Colorize needs a model that colors sketches (`colorizer_model.rs`).
         let is_listed = listed.contains(if name == "WordMaps" { "Daam::words" } else { name });
-        let has_others = ["Sum", "Colorize", "PackageDaam"].contains(&name);
+        let has_others = ["Sum", "Colorize"].contains(&name);
         assert!(is_listed || has_others, "{name} has no line in `guidances`");
         // These belong to another row: a map of another method, and the maps of all words.
         let is_shown = readme.contains(&format!("[`{name}`]")) || ["Sum", "Recorded", "WordMaps"].contains(&name);
@@ -81,12 +89,15 @@ fn every_registered_method_has_laws_and_a_readme_row() {
 
 #[test]
 fn method_used_twice_gives_same_picture_and_report() -> Result<()> {
-    for (name, mut guidance) in guidances() {
-        let mut told = || -> Result<(Tensor, String, usize)> {
-            let x = latent(sampler().guide(&mut guidance))?;
-            let report = guidance.report()?.map(|report| (report.data.to_string(), report.pictures.len()));
+    let model = ToyModel::new(3)?;
+    for (name, guidance) in guidances() {
+        let guidance: Arc<dyn Guidance> = guidance.into();
+        let told = || -> Result<(Tensor, String, usize)> {
+            let mut run = sampler().guide(guidance.clone()).start(&model, start(1))?;
+            let x = run.finish()?.shallow_clone();
+            let report = run.reports()?.pop().map(|report| (report.data.to_string(), report.pictures.len()));
             let (data, images) = report.unwrap_or_default();
-            Ok((x, format!("{data} {:?}", guidance.notes()), images))
+            Ok((x, format!("{data} {:?}", run.notes()), images))
         };
         let once = told()?;
         assert_eq!(told()?, once, "{name}");

@@ -1,7 +1,7 @@
 //! Laws that hold for every hook and every guidance method, checked on a toy model.
 //!
-//! Each file of this folder holds one family of laws. This file holds their shared parts: the run, a hook, a solver and
-//! a painted area.
+//! Each file of this folder holds one family of laws. This file holds their shared parts: the run, a hook, a watched
+//! saliency, a solver and a painted area.
 
 mod batching;
 mod branches;
@@ -14,13 +14,16 @@ mod saliency;
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Eval, Solver};
-use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule, Transition};
+use impasto::diffusion::{Noise, Predictions, Schedule, Spacing, TrainingSchedule, Transition};
+use impasto::guidance::{Details, GuidanceRun, Plan, Setup};
 use impasto::mask::Region;
 use impasto::methods::PaintWithWords;
+use impasto::saliency::{Saliency, SaliencyRun};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Branch, Error, Grid, Result, Rgb, Step};
 use ndarray::Array2;
+use std::any::Any;
 use tch::{Kind, Tensor};
 
 const PROMPT: &str = "girl with gold eyes";
@@ -52,6 +55,14 @@ fn latents(sampler: Sampler<'_>, images: usize) -> Result<Tensor> {
 /// The latent of a finished run of one image.
 fn latent(sampler: Sampler<'_>) -> Result<Tensor> {
     latents(sampler, 1)
+}
+
+/// The latents of a finished run of `images` images, and what its guidance methods found.
+fn found(sampler: Sampler<'_>, images: usize) -> Result<(Tensor, Details)> {
+    let model = ToyModel::new(3)?;
+    let mut run = sampler.start(&model, start(images))?;
+    let latents = run.finish()?.shallow_clone();
+    Ok((latents, run.into_details()?))
 }
 
 /// The largest absolute difference of two tensors.
@@ -123,6 +134,49 @@ impl CrossAttentionHook for Probe {
         self.calls += 1;
         assert_eq!(output.size()[1], at.grid.cells());
         *output = &*output * 0.5;
+        Ok(())
+    }
+}
+
+/// A saliency that is lent to a run, and whose map is kept after every step.
+struct Watch {
+    settings: Box<dyn Saliency>,
+    state: Option<Box<dyn SaliencyRun>>,
+    maps: Vec<Tensor>,
+}
+
+impl Watch {
+    fn of(settings: impl Saliency + 'static) -> Self {
+        Self { settings: Box::new(settings), state: None, maps: Vec::new() }
+    }
+
+    /// The state of the saliency in the run.
+    fn state<S: 'static>(&self) -> &S {
+        let state: &dyn Any = &**self.state.as_ref().expect("a run has begun");
+        state.downcast_ref().expect("a state of this type")
+    }
+}
+
+impl GuidanceRun for Watch {
+    fn begin(&mut self, setup: &mut Setup) -> Result<()> {
+        self.settings.check()?;
+        self.state = Some(self.settings.find(setup)?);
+        self.maps.clear();
+        Ok(())
+    }
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        self.state.iter_mut().try_for_each(|state| state.plan(step, plan))
+    }
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        self.state.iter_mut().flat_map(|state| state.hooks()).collect()
+    }
+    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
+        self.state.iter_mut().try_for_each(|state| state.predicted(step, predictions))
+    }
+    fn transition(&mut self, step: &Step, transition: &mut Transition) -> Result<()> {
+        let state = self.state.as_mut().expect("a run has begun");
+        state.transition(step, transition)?;
+        self.maps.extend(state.map()?);
         Ok(())
     }
 }

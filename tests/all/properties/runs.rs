@@ -1,40 +1,58 @@
 //! Laws of runs: failed and cancelled runs, parts of runs, repainting, and what guidance methods do at the end.
 
-use super::{GOLD, GRID, PROMPT, Probe, apart, latent, paint, sampler, schedule, start};
+use super::{GOLD, GRID, PROMPT, Probe, apart, found, latent, paint, sampler, schedule, start};
 use impasto::attention::Interest;
 use impasto::diffusion::solver::{Euler, by_name};
 use impasto::diffusion::{Denoised, Noise, Schedule, Spacing, TrainingSchedule, Transition};
-use impasto::guidance::Guidance;
+use impasto::guidance::{Guidance, GuidanceRun};
 use impasto::methods::ColorForce;
-use impasto::saliency::Daam;
+use impasto::methods::color_force::ColorReport;
+use impasto::methods::paint_with_words::PaintReport;
+use impasto::saliency::{Daam, DaamRun};
 use impasto::sampler::{CancelToken, Origin, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Codec, Error, Result, Step};
 use tch::{Kind, Tensor};
 
 #[test]
-fn failed_start_clears_earlier_readings() -> Result<()> {
-    let (mut look, mut force, mut paint) = (Daam::of("eyes"), ColorForce::published("eyes", GOLD), paint());
-    let _ = latent(sampler().guide(&mut look).guide(&mut force).guide(&mut paint))?;
-    assert!(look.heat_map(0).is_ok() && force.details().is_ok() && paint.details().is_ok());
+fn failed_start_keeps_details_of_an_earlier_run() -> Result<()> {
+    let (look, force, paint) = (Daam::of("eyes"), ColorForce::published("eyes", GOLD), paint());
+    let (_, details) = found(sampler().guide(look.clone()).guide(force.clone()).guide(paint.clone()), 1)?;
     let model = ToyModel::new(3)?;
-    for guidance in [&mut look as &mut dyn Guidance, &mut force, &mut paint] {
+    let guidances: [Box<dyn Guidance>; 3] = [Box::new(look), Box::new(force), Box::new(paint)];
+    for guidance in guidances {
         assert!(sampler().guide(guidance).start(&model, Start::new("a dog", GRID, Noise::seeded(1))).is_err());
     }
-    assert!(look.heat_map(0).is_err() && force.details().is_err() && paint.details().is_err());
+    assert!(details.get::<DaamRun>("eyes")?.heat_map(0).is_ok());
+    assert!(details.get::<ColorReport>("Eyes").is_ok() && details.get::<PaintReport>("PaintWithWords").is_ok());
+    Ok(())
+}
+
+#[test]
+fn unknown_label_of_details_is_an_error() -> Result<()> {
+    let force = ColorForce::published("eyes", GOLD);
+    let (_, details) = found(sampler().guide(Daam::of("girl")).guide(force).guide(paint()), 1)?;
+    let error = details.get::<ColorReport>("no such label").expect_err("no such method");
+    assert!(matches!(error, Error::Parameter { name: "details", .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(message.contains("\"no such label\"") && message.ends_with(": \"eyes\""), "{message}");
+    let message = details.get::<String>("no such label").expect_err("no such method").to_string();
+    assert!(message.ends_with(": \"girl\", \"eyes\", \"PaintWithWords\""), "{message}");
+    let message = details.get::<String>("eyes").expect_err("a force reports no text").to_string();
+    assert!(message.contains("String"), "{message}");
     Ok(())
 }
 
 #[test]
 fn failed_run_does_not_continue() -> Result<()> {
     struct Late;
-    impl Guidance for Late {
+    impl GuidanceRun for Late {
         fn transition(&mut self, step: &Step, _: &mut Transition) -> Result<()> {
             if step.index == 2 { Err(Error::NoMaps("Late")) } else { Ok(()) }
         }
     }
     let model = ToyModel::new(3)?;
-    let mut run = sampler().guide(Late).start(&model, start(1))?;
+    let mut run = sampler().guide(|| Late).start(&model, start(1))?;
     assert!(run.finish().is_err());
     assert!(matches!(run.step(), Err(Error::RunFailed)));
     assert!(matches!(run.finish().map(drop), Err(Error::RunFailed)));
@@ -45,7 +63,7 @@ fn failed_run_does_not_continue() -> Result<()> {
 #[test]
 fn latent_of_wrong_shape_or_nan_is_an_error() -> Result<()> {
     struct Cut;
-    impl Guidance for Cut {
+    impl GuidanceRun for Cut {
         fn transition(&mut self, _: &Step, transition: &mut Transition) -> Result<()> {
             transition.mean = transition.mean.narrow(2, 0, 4);
             Ok(())
@@ -54,19 +72,19 @@ fn latent_of_wrong_shape_or_nan_is_an_error() -> Result<()> {
             "Cut"
         }
     }
-    let error = latent(sampler().guide(Cut)).expect_err("another shape");
+    let error = latent(sampler().attach(&mut Cut)).expect_err("another shape");
     assert!(matches!(error, Error::Guidance { phase: "transition", step: Some(0), .. }), "{error:?}");
     let message = error.to_string();
     assert!(message.starts_with("Cut: ") && message.contains("[1, 4, 4, 6]"), "{message}");
 
     struct Break;
-    impl Guidance for Break {
+    impl GuidanceRun for Break {
         fn denoised(&mut self, _: &Step, denoised: &mut Denoised) -> Result<()> {
             denoised.x0 = &denoised.x0 * f64::NAN;
             Ok(())
         }
     }
-    let message = latent(sampler().guide(Break)).expect_err("not a number").to_string();
+    let message = latent(sampler().guide(|| Break)).expect_err("not a number").to_string();
     assert!(message.contains("not finite at step 0"), "{message}");
     Ok(())
 }
@@ -88,7 +106,7 @@ fn cancelled_run_does_not_call_the_model() -> Result<()> {
 /// A guidance method whose pull has a weight of 0 everywhere.
 struct Weightless;
 
-impl Guidance for Weightless {
+impl GuidanceRun for Weightless {
     fn transition(&mut self, _: &Step, transition: &mut Transition) -> Result<()> {
         let none = transition.mean.zeros_like();
         transition.pull(none.shallow_clone(), none);
@@ -118,12 +136,12 @@ fn pull_without_weight_keeps_bits_in_every_solver() -> Result<()> {
         "TCD",
     ];
     for name in names {
-        let run = |guidance: Option<Weightless>| -> Result<Tensor> {
+        let run = |pulled: bool| -> Result<Tensor> {
             let sampler = Sampler::new(schedule(6), by_name(name)?.0);
-            latent(guidance.into_iter().fold(sampler, Sampler::guide))
+            latent(if pulled { sampler.guide(|| Weightless) } else { sampler })
         };
-        let plain = run(None)?;
-        assert_eq!(run(Some(Weightless))?, plain, "{name}");
+        let plain = run(false)?;
+        assert_eq!(run(true)?, plain, "{name}");
         assert_eq!(plain.isfinite().all(), Tensor::from(true), "{name}");
     }
     Ok(())
@@ -182,7 +200,7 @@ fn repainting_until_a_level_ends_at_that_level() -> Result<()> {
 #[derive(Default)]
 struct Finisher(usize);
 
-impl Guidance for Finisher {
+impl GuidanceRun for Finisher {
     fn finish(&mut self, latent: &mut Tensor, _: &dyn Codec) -> Result<()> {
         self.0 += 1;
         *latent = &*latent + 1.0;
@@ -200,7 +218,7 @@ fn finish_waits_for_the_end_and_keeps_the_mask() -> Result<()> {
     let finished = |schedule: Schedule, finisher: &mut Finisher| -> Result<Tensor> {
         let start =
             Start { origin: Origin::Latent(&latent), mask: Some(&mask), ..Start::new(PROMPT, GRID, Noise::seeded(7)) };
-        let mut run = Sampler::new(schedule, Euler).guide(finisher).start(&model, start)?;
+        let mut run = Sampler::new(schedule, Euler).attach(finisher).start(&model, start)?;
         Ok(run.finish()?.copy())
     };
     let mut finisher = Finisher::default();

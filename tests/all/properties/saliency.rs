@@ -1,16 +1,13 @@
 //! Laws of saliency: where phrases are found, and how maps follow from attention, steps and images.
 
-use super::{GOLD, GRID, PROMPT, Twice, apart, latent, latents, sampler, schedule, start};
-use impasto::attention::CrossAttentionHook;
+use super::{GOLD, GRID, PROMPT, Twice, Watch, apart, found, latent, sampler, schedule, start};
+use impasto::diffusion::Noise;
 use impasto::diffusion::solver::Euler;
-use impasto::diffusion::{Noise, Transition};
-use impasto::guidance::{Guidance, Setup};
 use impasto::methods::ColorForce;
-use impasto::saliency::{Accumulate, Daam, Normalize, Occurrence, Saliency};
+use impasto::saliency::{Accumulate, Daam, DaamRun, Normalize, Occurrence, SaliencyRun};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Codec, Error, Result, Step, TokenSpan, Window};
-use std::sync::{Arc, Mutex};
+use impasto::{Codec, Error, Result, TokenSpan, Window};
 use tch::Tensor;
 
 #[test]
@@ -25,12 +22,10 @@ fn repeated_phrase_is_found_at_every_place() -> Result<()> {
 fn phrase_is_read_at_the_chosen_occurrences() -> Result<()> {
     let model = ToyModel::new(3)?;
     let seen = |occurrence: Occurrence| -> Result<Tensor> {
-        let mut look = Daam::of("eyes").tune(|options| options.occurrence = occurrence);
-        let mut run =
-            sampler().guide(&mut look).start(&model, Start::new("red eyes, gold eyes", GRID, Noise::seeded(7)))?;
+        let look = Daam::of("eyes").tune(|options| options.occurrence = occurrence);
+        let mut run = sampler().guide(look).start(&model, Start::new("red eyes, gold eyes", GRID, Noise::seeded(7)))?;
         let _ = run.finish()?;
-        drop(run);
-        Ok(look.heat_map(0)?.values.shallow_clone())
+        Ok(run.into_details()?.get::<DaamRun>("eyes")?.heat_map(0)?.values.shallow_clone())
     };
     let within = |start, end| seen(Occurrence::Within { start, end });
     let (first, second) = (seen(Occurrence::Nth(0))?, seen(Occurrence::Nth(1))?);
@@ -61,9 +56,9 @@ fn daam_that_sees_nothing_is_an_error_or_a_note() -> Result<()> {
 #[test]
 fn token_shares_of_all_words_sum_to_one() -> Result<()> {
     let share = |phrase: &str| -> Result<Tensor> {
-        let mut look = Daam::of(phrase).tune(|options| options.normalize = Normalize::TokenShare);
-        let _ = latents(sampler().guide(&mut look), 2)?;
-        Ok(look.map()?.expect("there was a run"))
+        let look = Daam::of(phrase).tune(|options| options.normalize = Normalize::TokenShare);
+        let (_, details) = found(sampler().guide(look), 2)?;
+        Ok(details.get::<DaamRun>(phrase)?.map()?.expect("there was a run"))
     };
     let parts = share("girl")? + share("with")? + share("gold eyes")?;
     assert_eq!(parts.size(), [2, 1, 8, 6]);
@@ -74,8 +69,8 @@ fn token_shares_of_all_words_sum_to_one() -> Result<()> {
 
 #[test]
 fn daam_averages_two_evaluations_of_a_step() -> Result<()> {
-    let mut look = Daam::of("eyes");
-    let _ = latent(Sampler::new(schedule(3), Twice).guide(&mut look))?;
+    let (_, details) = found(Sampler::new(schedule(3), Twice).guide(Daam::of("eyes")), 1)?;
+    let look = details.get::<DaamRun>("eyes")?;
     assert!(look.heat_map(0)?.max()? <= 1.0, "a share of the attention, with any number of evaluations");
     Ok(())
 }
@@ -83,8 +78,8 @@ fn daam_averages_two_evaluations_of_a_step() -> Result<()> {
 #[test]
 fn batch_maps_belong_to_their_own_images() -> Result<()> {
     let maps = |images, batching| -> Result<Vec<Tensor>> {
-        let mut look = Daam::of("eyes");
-        let _ = latents(sampler().batching(batching).guide(&mut look), images)?;
+        let (_, details) = found(sampler().batching(batching).guide(Daam::of("eyes")), images)?;
+        let look = details.get::<DaamRun>("eyes")?;
         (0..images).map(|image| Ok(look.heat_map(image)?.values.shallow_clone())).collect()
     };
     let (batch, alone) = (maps(3, Batching::OneByOne)?, maps(1, Batching::OneByOne)?);
@@ -93,45 +88,26 @@ fn batch_maps_belong_to_their_own_images() -> Result<()> {
     for (together, apart_) in maps(3, Batching::Together)?.iter().zip(&batch) {
         assert!(apart(together, apart_) < 1e-4);
     }
-    let mut look = Daam::of("eyes");
-    let _ = latent(sampler().guide(&mut look))?;
+    let (_, details) = found(sampler().guide(Daam::of("eyes")), 1)?;
+    let look = details.get::<DaamRun>("eyes")?;
     assert!(look.heat_map(1).expect_err("one image").to_string().contains("image is 1"));
-    assert!(matches!(Daam::of("eyes").heat_map(0), Err(Error::NoMaps("Daam"))));
+    let model = ToyModel::new(3)?;
+    let unstepped = sampler().guide(Daam::of("eyes")).start(&model, start(1))?.into_details()?;
+    assert!(matches!(unstepped.get::<DaamRun>("eyes")?.heat_map(0), Err(Error::NoMaps("Daam"))));
     Ok(())
-}
-
-/// A wrapper of DAAM that keeps its map after every step.
-struct Watch(Daam, Arc<Mutex<Vec<Tensor>>>);
-
-impl Guidance for Watch {
-    fn begin(&mut self, setup: &mut Setup) -> Result<()> {
-        self.0.begin(setup)
-    }
-    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
-        self.0.hooks()
-    }
-    fn transition(&mut self, _: &Step, _: &mut Transition) -> Result<()> {
-        self.1.lock().expect("the lock is not poisoned").extend(self.0.map()?);
-        Ok(())
-    }
 }
 
 #[test]
 fn accumulated_maps_are_means_of_step_maps() -> Result<()> {
-    let model = ToyModel::new(3)?;
     let maps = |accumulate| -> Result<(Vec<Tensor>, Tensor)> {
         let look = Daam::of("eyes").tune(|options| {
             options.accumulate = accumulate;
             options.normalize = Normalize::Raw;
         });
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let mut watch = Watch(look, Arc::clone(&seen));
-        let mut run = Sampler::new(schedule(3), Euler).guide(&mut watch).start(&model, start(1))?;
-        let _ = run.finish()?;
-        drop(run);
-        let heat = watch.0.heat_map(0)?.values.shallow_clone();
-        let seen = seen.lock().expect("the lock is not poisoned").drain(..).collect();
-        Ok((seen, heat))
+        let mut watch = Watch::of(look);
+        let _ = latent(Sampler::new(schedule(3), Euler).attach(&mut watch))?;
+        let heat = watch.state::<DaamRun>().heat_map(0)?.values.shallow_clone();
+        Ok((watch.maps, heat))
     };
     let (steps, heat) = maps(Accumulate::Step)?;
     assert_eq!(steps.len(), 3);

@@ -8,7 +8,7 @@ use impasto::{Error, Result};
 #[test]
 fn broken_recipe_error_names_the_problem() -> Result<()> {
     let folder = Folder::new();
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Daam::of("eyes")).run()?;
     let good = serde_json::to_value(output.recipe()).expect("JSON");
     let changed = |field: &str, value: serde_json::Value| {
@@ -34,18 +34,18 @@ fn broken_recipe_error_names_the_problem() -> Result<()> {
     ];
     for (written, problem) in cases {
         let path = folder.told(&[("impasto", &written)]);
-        let error = Request::from_png(&mut pipeline, path).map(drop).expect_err(&written).to_string();
+        let error = Request::from_png(&pipeline, path).map(drop).expect_err(&written).to_string();
         assert!(error.contains(problem), "{error}\n{written}");
     }
     let unknown = changed("/solver", serde_json::json!({ "name": "Mine" }));
-    let request = Request::from_png(&mut pipeline, folder.told(&[("impasto", &unknown)]))?;
+    let request = Request::from_png(&pipeline, folder.told(&[("impasto", &unknown)]))?;
     let notes = told(&request.notes()?);
     assert!(notes.starts_with("Mine, which is no solver in the registry, cannot be stored in a recipe"), "{notes}");
     assert!(notes.contains("add its reader to `Pipeline::registry_mut`"), "{notes}");
     drop(request);
-    let error = Request::from_png(&mut pipeline, folder.told(&[])).map(drop).expect_err("silent").to_string();
+    let error = Request::from_png(&pipeline, folder.told(&[])).map(drop).expect_err("silent").to_string();
     assert!(error.contains("the file has no recipe"), "{error}");
-    assert!(matches!(Request::from_png(&mut pipeline, folder.file("none.png")).map(drop), Err(Error::Io { .. })));
+    assert!(matches!(Request::from_png(&pipeline, folder.file("none.png")).map(drop), Err(Error::Io { .. })));
     let error = output.save(0, folder.file("run.jpg")).expect_err("no place for texts").to_string();
     assert!(error.contains(".png"), "{error}");
     Ok(())

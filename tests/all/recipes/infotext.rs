@@ -12,8 +12,8 @@ use std::path::Path;
 
 /// Repeats the run of a file. Returns the notes before the run, and its output.
 fn repeated(path: &Path) -> Result<(String, Output)> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let request = Request::from_png(&mut pipeline, path)?;
+    let pipeline = Pipeline::builder().build()?;
+    let request = Request::from_png(&pipeline, path)?;
     assert_eq!(request.colors()?, []);
     let notes = told(&request.notes()?);
     Ok((notes, request.run()?))
@@ -22,13 +22,13 @@ fn repeated(path: &Path) -> Result<(String, Output)> {
 #[test]
 fn infotext_of_other_programs_is_followed() -> Result<()> {
     let folder = Folder::new();
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let words = "1girl, (eyes:1.2),\nhair\nNegative prompt: shirt, \"x\"\n\
                  Steps: 5, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 3.5, Seed: 11, Size: 96x64, Model hash: 0f1e2d3c4b, \
                  Model: tiny, Variation seed: 4, Variation seed strength: 0.1, RNG: CPU, Clip skip: 2, Hires upscale: 2, \
                  Lora hashes: \"a: 1, b: 2\", Version: v1.9.0";
     let path = folder.told(&[("parameters", words)]);
-    let request = Request::from_png(&mut pipeline, &path)?;
+    let request = Request::from_png(&pipeline, &path)?;
     let notes = told(&request.notes()?);
     assert!(notes.contains("not repeated: Clip skip 2; Hires upscale 2; Lora hashes a: 1, b: 2"), "{notes}");
     assert!(notes.contains("the model tiny") && !notes.contains("GPU") && !notes.contains("lora:"), "{notes}");
@@ -39,7 +39,7 @@ fn infotext_of_other_programs_is_followed() -> Result<()> {
     assert_eq!(output.images, want.images);
 
     let words = "a boat <lora:sea:0.8>\nSteps: many, Sampler: DPM fast, Seed: 1, Size: large";
-    let request = Request::from_png(&mut pipeline, folder.told(&[("parameters", words)]))?;
+    let request = Request::from_png(&pipeline, folder.told(&[("parameters", words)]))?;
     let notes = told(&request.notes()?);
     for told in ["\"DPM fast\" is not known", "a GPU's", "lora", "not repeated: Steps many; Size large"] {
         assert!(notes.contains(told), "{told} in {notes}");
@@ -54,7 +54,7 @@ fn infotext_of_other_programs_is_followed() -> Result<()> {
         .solver_named("Euler a")
         .run()?;
     let words = output.recipe().infotext().to_string();
-    let again = Request::from_png(&mut pipeline, folder.told(&[("parameters", &words)]))?.run()?;
+    let again = Request::from_png(&pipeline, folder.told(&[("parameters", &words)]))?.run()?;
     assert_eq!(again.images, output.images);
     Ok(())
 }
@@ -63,16 +63,16 @@ fn infotext_of_other_programs_is_followed() -> Result<()> {
 fn infotext_has_schedule_type_and_clip_skip() -> Result<()> {
     let folder = Folder::new();
     let text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
-    let mut pipeline = Pipeline::builder().tune(|options| options.text = text).build()?;
+    let pipeline = Pipeline::builder().tune(|options| options.text = text).build()?;
     let output = pipeline.request(PORTRAIT).seed(3).steps(3).solver_named("DPM++ 2M Karras").run()?;
     let info = output.recipe().infotext();
     let fields = ["Sampler", "Schedule type", "Clip skip"].map(|name| info.field(name));
     assert_eq!(fields, [Some("DPM++ 2M"), Some("Karras"), Some("2")]);
     let path = folder.told(&[("parameters", &info.to_string())]);
-    let request = Request::from_png(&mut pipeline, &path)?;
+    let request = Request::from_png(&pipeline, &path)?;
     assert!(request.notes()?.iter().all(|note| !note.text.contains("not repeated")), "{:?}", request.notes()?);
     assert_eq!(request.run()?.images, output.images);
-    let notes = Request::from_png(&mut Pipeline::builder().build()?, &path)?.notes()?;
+    let notes = Request::from_png(&Pipeline::builder().build()?, &path)?.notes()?;
     let notes = told(&notes);
     assert!(notes.contains("not repeated: Clip skip 2"), "{notes}");
 
@@ -109,7 +109,7 @@ fn schedule_of_the_web_ui_is_followed() -> Result<()> {
         let words = format!("1girl\nSteps: 3, Sampler: {sampler}, CFG scale: 6, Seed: 77, Size: 64x64, RNG: CPU");
         let (notes, output) = repeated(&folder.told(&[("parameters", &words)]))?;
         assert_eq!(notes, "");
-        let mut pipeline = Pipeline::builder().build()?;
+        let pipeline = Pipeline::builder().build()?;
         let request = pipeline.request("1girl").steps(3).solver_named(want).guidance_scale(6.0).seed(77).size((64, 64));
         assert_eq!(output.images, request.run()?.images, "{sampler}");
     }
@@ -119,10 +119,10 @@ fn schedule_of_the_web_ui_is_followed() -> Result<()> {
 #[test]
 fn unknown_schedule_type_has_a_note() -> Result<()> {
     let folder = Folder::new();
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut notes = |fields: &str| -> Result<String> {
+    let pipeline = Pipeline::builder().build()?;
+    let notes = |fields: &str| -> Result<String> {
         let words = format!("1girl\nSteps: 3, {fields}, Seed: 77, Size: 64x64, RNG: CPU");
-        Ok(told(&Request::from_png(&mut pipeline, folder.told(&[("parameters", &words)]))?.notes()?))
+        Ok(told(&Request::from_png(&pipeline, folder.told(&[("parameters", &words)]))?.notes()?))
     };
     for (fields, want) in [
         (
@@ -153,8 +153,8 @@ fn colors_of_other_programs_are_words() -> Result<()> {
     assert_eq!(output.recipe().config.prompt, r"1girl, \#fab fanart, \{red} dress, \#ffd700 hair");
     // The text that this crate writes has exact colors.
     let words = words.to_owned() + ", Version: impasto 0.1.0";
-    let mut pipeline = Pipeline::builder().build()?;
-    let request = Request::from_png(&mut pipeline, folder.told(&[("parameters", &words)]))?;
+    let pipeline = Pipeline::builder().build()?;
+    let request = Request::from_png(&pipeline, folder.told(&[("parameters", &words)]))?;
     assert_eq!(request.colors()?.len(), 2);
     let notes = told(&request.notes()?);
     assert!(notes.contains("#fab in the prompt is read as a word") && notes.contains("write {#fab}"), "{notes}");
@@ -178,7 +178,7 @@ fn settings_of_other_programs_are_followed() -> Result<()> {
         "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "1girl, gold eyes"}},
         "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "hat"}},
         "8": {"class_type": "LoraLoaderModelOnly", "inputs": {"lora_name": "styles", "strength_model": 1}}}"#;
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let request = pipeline.request("1girl, gold eyes").negative("hat").steps(2).seed(77).size((64, 64));
     let want = request.solver_named("Euler Karras").run()?;
     for (program, keyword, text) in [
@@ -228,20 +228,19 @@ fn text_in_exif_is_followed() -> Result<()> {
         let config = &output.recipe().config;
         assert_eq!((config.prompt.as_str(), config.steps, config.seed), ("1girl, gold eyes", 2, Some(77)));
     }
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     picture.save(folder.file("plain.jpg"))?;
-    let error = Request::from_png(&mut pipeline, folder.file("plain.jpg")).map(drop).expect_err("no text").to_string();
+    let error = Request::from_png(&pipeline, folder.file("plain.jpg")).map(drop).expect_err("no text").to_string();
     assert!(error.contains("the file has no recipe"), "{error}");
     std::fs::write(folder.file("text.png"), "a cat").expect("written");
-    let error =
-        Request::from_png(&mut pipeline, folder.file("text.png")).map(drop).expect_err("no picture").to_string();
+    let error = Request::from_png(&pipeline, folder.file("text.png")).map(drop).expect_err("no picture").to_string();
     assert!(error.contains("expected a PNG, JPEG or WebP"), "{error}");
     Ok(())
 }
 
 #[test]
 fn settings_in_a_prompt_get_a_note() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let notes = told(&pipeline.request("a cat Steps: 20, Sampler: Euler a, CFG scale: 7").notes()?);
     assert!(notes.contains("the prompt contains the settings of a run"), "{notes}");
     let notes = told(&pipeline.request("a cat").negative("dog\nSteps: 20, Sampler: Euler a").notes()?);

@@ -3,16 +3,18 @@
 //! The name of a test begins with the method's type: `color_force_exact_repeats` is about `ColorForce`.
 
 use super::{GOLD, PORTRAIT, again, assert_same, paint, repeats};
-use impasto::compat::PackageDaam;
 use impasto::diffusion::NoiseEdges;
 use impasto::guidance::Guidance;
 use impasto::mask::Region;
-use impasto::methods::color_force::{Cutoff, Feedback, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture};
+use impasto::methods::color_force::{
+    Cutoff, Feedback, ForceRun, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture,
+};
 use impasto::methods::colorize::{DualCfg, FigureAndGround, Injection, Ink, Manipulation, ReferenceScales};
 use impasto::methods::image_guidance::{GuidanceParams, Space};
 use impasto::methods::paint_with_words::{Area, AreaBlend};
 use impasto::methods::{
-    ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
+    ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompt,
+    RegionPrompts,
 };
 use impasto::pipeline::Pipeline;
 use impasto::recipe::Registry;
@@ -65,11 +67,6 @@ fn word_maps_repeat() -> Result<()> {
 }
 
 #[test]
-fn package_daam_repeats() -> Result<()> {
-    repeats(|r| r.guide(PackageDaam::new(256)))
-}
-
-#[test]
 fn differential_repeats() -> Result<()> {
     repeats(|r| r.guide(Differential::of("hair", "pink").weight(0.7)))
 }
@@ -107,15 +104,16 @@ fn region_as_saliency_repeats() -> Result<()> {
 
 #[test]
 fn recorded_maps_and_latents_repeat() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
-    let mut first = ColorForce::published("hair", GOLD);
-    pipeline.request(PORTRAIT).seed(7).steps(6).guide(&mut first).run()?;
-    let gold = first.gold_latent()?.shallow_clone();
+    let pipeline = Pipeline::builder().build()?;
+    let first = ColorForce::published("hair", GOLD);
+    let first = pipeline.request(PORTRAIT).seed(7).steps(6).guide(first).run()?;
+    let first = first.details::<ForceRun>("hair")?;
+    let gold = first.gold_latent().shallow_clone();
     let force = ColorForce::published("hair", GOLD)
-        .tune(|options| options.gold = GoldMode::Latent(gold))
+        .tune(|options| options.gold = GoldMode::Latent(gold.into()))
         .replay(first.recorded()?);
     let output = pipeline.request(PORTRAIT).seed(7).steps(6).guide(force).run()?;
-    let (notes, twice) = again(&mut pipeline, &output, 0)?;
+    let (notes, twice) = again(&pipeline, &output, 0)?;
     assert_eq!((notes.len(), output.reports[0].pictures.len()), (0, 4));
     assert_same(&output, &twice);
     Ok(())
@@ -189,10 +187,12 @@ fn paint_with_words_areas_repeat() -> Result<()> {
 #[test]
 fn region_prompts_repeat() -> Result<()> {
     repeats(|r| {
-        let regions = RegionPrompts::default().thing(Region::rect(0.5..1.0, 0.5..1.0), "a red house", "house", 0.8);
         let teal = Raster::flat(Rgb(0, 128, 128), (32, 24));
         let guide = ImageGuidance::new(&teal).tune(|params| *params = GuidanceParams::ui());
-        r.guide(regions.guided(guide).hold(1.5).window(Window::sigmas(1.0..=f64::INFINITY)))
+        let house = RegionPrompt::new(Region::rect(0.5..1.0, 0.5..1.0), "a red house", 0.8).thing("house");
+        r.guide(
+            RegionPrompts::default().region(house.guided(guide)).hold(1.5).window(Window::sigmas(1.0..=f64::INFINITY)),
+        )
     })
 }
 
@@ -250,10 +250,10 @@ fn colorize_repeats() -> Result<()> {
         options.injection = Some(Injection { reference: 0.2, sketch: 0.1, window });
     });
     let colors = colors.manipulate(Manipulation::parse("[target] red hair; [control] hair; [scale] 3")?);
-    let mut pipeline = Pipeline::builder().source(Source::embedded_colorizer()).build()?;
+    let pipeline = Pipeline::builder().source(Source::embedded_colorizer()).build()?;
     let request = pipeline.request("hair, background").seed(5).steps(4).combine(DualCfg::new(2.0, 1.5));
     let output = request.guide(colors).run()?;
-    let (notes, twice) = again(&mut pipeline, &output, 0)?;
+    let (notes, twice) = again(&pipeline, &output, 0)?;
     assert!(notes.is_empty(), "{notes:?}");
     assert_same(&output, &twice);
     Ok(())

@@ -4,7 +4,7 @@ use super::{Folder, GOLD, PORTRAIT, again, paint, told};
 use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::{DpmppSde, Euler, Eval, Solver};
 use impasto::diffusion::{Noise, Predictions, Transition};
-use impasto::guidance::{Cfg, Combine, Guidance};
+use impasto::guidance::{Cfg, Combine, Guidance, GuidanceRun, Setup};
 use impasto::methods::ColorForce;
 use impasto::methods::color_force::StepVariance;
 use impasto::pipeline::{Pipeline, Request};
@@ -19,7 +19,7 @@ use tch::{Device, Kind, Tensor};
 /// A guidance method that the crate does not know.
 struct Tint;
 
-impl Guidance for Tint {
+impl GuidanceRun for Tint {
     fn transition(&mut self, _: &Step, transition: &mut Transition) -> Result<()> {
         transition.mean = transition.mean.f_mul_scalar(1.01)?;
         Ok(())
@@ -32,7 +32,12 @@ impl Guidance for Tint {
 /// A guidance method that the crate does not know, but that writes its settings.
 struct Told(f64);
 
+impl GuidanceRun for Told {}
+
 impl Guidance for Told {
+    fn begin(&self, _: &mut Setup, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        Ok(Box::new(Self(self.0)))
+    }
     fn recipe(&self) -> Result<Recipe> {
         Recipe::of("Told", &self.0)
     }
@@ -50,7 +55,12 @@ impl Many {
     }
 }
 
+impl GuidanceRun for Many {}
+
 impl Guidance for Many {
+    fn begin(&self, _: &mut Setup, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        Ok(Box::new(self.clone()))
+    }
     fn recipe(&self) -> Result<Recipe> {
         self.told()
     }
@@ -117,7 +127,7 @@ impl Combine for Mix {
 fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
     type Asked = fn(Request<'_>) -> Request<'_>;
     let cases: [(Asked, &str); 8] = [
-        (|r| r.guide(Tint), "Tint cannot be stored in a recipe or restored from one"),
+        (|r| r.guide(|| Tint), "Tint cannot be stored in a recipe or restored from one"),
         (|r| r.hook(Watch), "Watch cannot be stored in a recipe"),
         (|r| r.solver(Stranger), "the solver Stranger cannot be stored in a recipe"),
         (|r| r.combine(Mix), "Mix cannot be stored in a recipe"),
@@ -127,7 +137,7 @@ fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
             |r| {
                 r.guide(
                     ColorForce::published("eyes", GOLD)
-                        .tune(|options| options.step_variance = StepVariance::Custom(Box::new(|_| 1.0))),
+                        .tune(|options| options.step_variance = StepVariance::custom(|_| 1.0)),
                 )
             },
             "ColorForce (the enum variant StepVariance::Custom",
@@ -137,10 +147,10 @@ fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
             "Daam (a setting is",
         ),
     ];
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     for (asked, named) in cases {
         let output = asked(pipeline.request(PORTRAIT).seed(7).steps(2)).guide(Daam::of("hair")).run()?;
-        let (notes, twice) = again(&mut pipeline, &output, 0)?;
+        let (notes, twice) = again(&pipeline, &output, 0)?;
         assert!(notes.len() == 1 && notes[0].text.contains(named), "{notes:?}");
         assert_eq!(twice.notes.iter().filter(|note| **note == notes[0]).count(), 1, "the output has the same note");
         assert_eq!(twice.reports.len(), 1, "all other parts are repeated");
@@ -148,12 +158,16 @@ fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
     // The note about a method that writes its settings has the settings. A method that the caller adds again repeats
     // its run.
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Told(0.25)).run()?;
-    let (notes, _) = again(&mut pipeline, &output, 0)?;
+    let (notes, _) = again(&pipeline, &output, 0)?;
     assert!(notes.len() == 1 && notes[0].text.contains("Told") && notes[0].text.contains("0.25"), "{notes:?}");
     let folder = Folder::new();
-    let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Tint).run()?;
+    let output = pipeline.request(PORTRAIT).seed(7).steps(2).attach(&mut Tint).run()?;
+    assert!(
+        told(&output.recipe().missing).starts_with("Tint cannot be stored in a recipe"),
+        "the name of a lent value"
+    );
     output.save(0, folder.file("tint.png"))?;
-    let twice = Request::from_png(&mut pipeline, folder.file("tint.png"))?.guide(Tint).run()?;
+    let twice = Request::from_png(&pipeline, folder.file("tint.png"))?.guide(|| Tint).run()?;
     assert_eq!(twice.image(0)?, output.image(0)?);
     Ok(())
 }
@@ -167,14 +181,14 @@ fn parts_that_are_too_large_are_noted_and_left_out() -> Result<()> {
         |r| r.combine(Many::default()),
         |r| r.guide(Told(0.5)).guide(Many::default()).guide(Many::default()),
     ];
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let expected = "the saved picture will not repeat Many: a PNG holds";
     for asked in cases {
         let request = asked(pipeline.request(PORTRAIT).seed(7).steps(2));
         assert!(told(&request.notes()?).contains(expected), "{:?}", request.notes()?);
         let output = request.run()?;
         assert!(told(&output.notes).contains(expected), "{:?}", output.notes);
-        let (notes, _) = again(&mut pipeline, &output, 0)?;
+        let (notes, _) = again(&pipeline, &output, 0)?;
         assert!(told(&notes).contains(expected), "{notes:?}");
     }
     let seeds: Vec<u64> = (0..1024).collect();
@@ -187,7 +201,7 @@ fn parts_that_are_too_large_are_noted_and_left_out() -> Result<()> {
 
 #[test]
 fn recipes_are_written_once_for_notes_and_run() -> Result<()> {
-    let (many, mut pipeline) = (Many::default(), Pipeline::builder().build()?);
+    let (many, pipeline) = (Many::default(), Pipeline::builder().build()?);
     let written = || many.0.load(Ordering::Relaxed);
     let request = pipeline.request(PORTRAIT).seed(7).steps(1).guide(many.clone());
     assert_eq!((request.notes()?.len(), request.notes()?.len(), written()), (1, 1, 1));
@@ -200,16 +214,16 @@ fn recipes_are_written_once_for_notes_and_run() -> Result<()> {
 
 #[test]
 fn settings_that_no_file_can_hold_are_noted() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let request = pipeline.request(PORTRAIT).seed(7).steps(2).solver(DpmppSde { r: f64::NAN, ..DpmppSde::default() });
     if let Ok(output) = request.run() {
-        let (notes, _) = again(&mut pipeline, &output, 0)?;
+        let (notes, _) = again(&pipeline, &output, 0)?;
         assert!(told(&notes).contains("recipe of DpmppSde"), "{notes:?}");
     }
     // The request ignores the name of another solver.
     let request = pipeline.request(PORTRAIT).seed(7).steps(2).solver(Euler);
     let output = request.tune(|config| config.solver_named = Some("Mine".into())).run()?;
-    again(&mut pipeline, &output, 0)?;
+    again(&pipeline, &output, 0)?;
     let request = pipeline.request(PORTRAIT).seed(7).steps(2).combine(Cfg(2.0));
     let error = request.tune(|config| config.guidance_rescale = f64::NAN).run().map(drop).expect_err("not a number");
     assert!(error.to_string().starts_with("guidance rescale is NaN"), "{error}");
@@ -222,10 +236,10 @@ fn other_model_is_noted() -> Result<()> {
     let same = Model::load(&Source::embedded())?;
     assert_eq!(model.identity()?, same.identity()?);
     assert_eq!(model.identity()?.fingerprint.len(), 16);
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).run()?;
     let text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
-    let (notes, _) = again(&mut Pipeline::builder().tune(|options| options.text = text).build()?, &output, 0)?;
+    let (notes, _) = again(&Pipeline::builder().tune(|options| options.text = text).build()?, &output, 0)?;
     let told = "the picture was made with the embedded model (";
     assert!(notes.iter().any(|note| note.text.starts_with(told) && note.text.contains("other settings")), "{notes:?}");
     Ok(())

@@ -59,7 +59,7 @@ fn paint() -> PaintWithWords {
 /// Saves image `index` of a run, reads the picture back and repeats the run.
 ///
 /// Returns the notes of the repeated request, and its output.
-fn again(pipeline: &mut Pipeline, output: &Output, index: usize) -> Result<(Vec<Note>, Output)> {
+fn again(pipeline: &Pipeline, output: &Output, index: usize) -> Result<(Vec<Note>, Output)> {
     let folder = Folder::new();
     let path = folder.file("run.png");
     output.save(index, &path)?;
@@ -87,10 +87,10 @@ fn assert_same(once: &Output, twice: &Output) {
 /// Asserts that a request's run is repeated from its picture to the bit, with nothing missing and nothing to note.
 #[track_caller]
 fn repeats(asked: fn(Request<'_>) -> Request<'_>) -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let output = asked(pipeline.request(PORTRAIT).seed(7).steps(6)).run()?;
     assert!(output.recipe().missing.is_empty(), "{:?}", output.recipe().missing);
-    let (notes, twice) = again(&mut pipeline, &output, 0)?;
+    let (notes, twice) = again(&pipeline, &output, 0)?;
     assert!(notes.is_empty(), "{notes:?}");
     assert_same(&output, &twice);
     Ok(())

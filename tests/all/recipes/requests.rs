@@ -54,12 +54,12 @@ fn given_noise_repeats() -> Result<()> {
 
 #[test]
 fn colors_in_a_prompt_repeat_once() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let request =
         pipeline.request("1girl, #ffd700 eyes, {teal} shirt").tune(|config| config.color_words = ColorWords::Nothing);
     let output = request.seed(u64::MAX - 3).steps(6).run()?;
     assert_eq!((output.recipe().guidances.len(), output.reports.len()), (0, 2));
-    let (notes, twice) = again(&mut pipeline, &output, 0)?;
+    let (notes, twice) = again(&pipeline, &output, 0)?;
     assert_eq!((notes.len(), twice.reports.len()), (0, 2));
     assert_same(&output, &twice);
     Ok(())
@@ -67,11 +67,11 @@ fn colors_in_a_prompt_repeat_once() -> Result<()> {
 
 #[test]
 fn picture_of_a_batch_repeats_the_batch() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     for batching in [Batching::Together, Batching::OneByOne] {
         let request = pipeline.request(PORTRAIT).seed(7).steps(2).images(2).tune(|config| config.batching = batching);
         let output = request.guide(ColorForce::exact("eyes", GOLD)).run()?;
-        let (notes, twice) = again(&mut pipeline, &output, 1)?;
+        let (notes, twice) = again(&pipeline, &output, 1)?;
         assert!(notes.is_empty(), "{notes:?}");
         assert_same(&output, &twice);
         let folder = Folder::new();
@@ -80,7 +80,7 @@ fn picture_of_a_batch_repeats_the_batch() -> Result<()> {
         let parameters = &texts.iter().find(|(keyword, _)| keyword == "parameters").expect("words").1;
         assert!(parameters.contains("Seed: 8,"), "the seed is the second image's: {parameters}");
         if batching == Batching::OneByOne {
-            let alone = Request::from_png(&mut pipeline, folder.file("second.png"))?.images(1).seed(8).run()?;
+            let alone = Request::from_png(&pipeline, folder.file("second.png"))?.images(1).seed(8).run()?;
             assert_eq!(alone.image(0)?, output.image(1)?);
         }
         assert!(output.save(2, folder.file("third.png")).is_err());
@@ -90,19 +90,19 @@ fn picture_of_a_batch_repeats_the_batch() -> Result<()> {
 
 #[test]
 fn methods_of_a_pipeline_repeat_once() -> Result<()> {
-    let mut pipeline = Pipeline::builder().color_force("eyes", GOLD).guide(Daam::of("hair")).build()?;
+    let pipeline = Pipeline::builder().color_force("eyes", GOLD).guide(Daam::of("hair")).build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(4).guide(Daam::of("shirt")).run()?;
-    let (notes, twice) = again(&mut pipeline, &output, 0)?;
+    let (notes, twice) = again(&pipeline, &output, 0)?;
     assert_eq!((notes.len(), twice.reports.len()), (0, 3));
     assert_same(&output, &twice);
-    let (_, twice) = again(&mut Pipeline::builder().build()?, &output, 0)?;
+    let (_, twice) = again(&Pipeline::builder().build()?, &output, 0)?;
     assert_same(&output, &twice);
     Ok(())
 }
 
 #[test]
 fn config_gives_the_same_run_as_setters() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let by_setters =
         pipeline.request(PORTRAIT).negative("blurry").seed(7).steps(3).solver_named("Euler a").size((128, 96));
     let by_setters = by_setters.guidance_scale(5.0).variation(9, 0.2).run()?;
@@ -125,7 +125,7 @@ fn config_gives_the_same_run_as_setters() -> Result<()> {
 
 #[test]
 fn pictures_may_be_kept_as_thumbnails() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let reference = pipeline.request(PORTRAIT).seed(1).steps(2).run()?.image(0)?.clone();
     let request = pipeline.request(PORTRAIT).seed(7).steps(2).guide(ReferenceColor::new(&reference));
     let output = request.guide(paint()).run()?;
@@ -136,7 +136,7 @@ fn pictures_may_be_kept_as_thumbnails() -> Result<()> {
     let size = |path: &std::path::Path| std::fs::metadata(path).expect("it is there").len();
     assert!(size(&lean) + 40_000 < size(&whole), "{} and {} bytes", size(&lean), size(&whole));
 
-    let error = Request::from_png(&mut pipeline, &lean).unwrap_err().to_string();
+    let error = Request::from_png(&pipeline, &lean).unwrap_err().to_string();
     assert!(error.contains("the picture sha256:") && error.contains("of 256×256 pixels"), "{error}");
     assert!(error.contains("from_png_with") && error.contains("lean.png"), "{error}");
     // The reference is found by its pixels, although it comes from another file. The recipe's other picture is the map
@@ -145,7 +145,7 @@ fn pictures_may_be_kept_as_thumbnails() -> Result<()> {
     let mut map = Raster::flat(Rgb(255, 255, 255), (128, 128));
     map.paste(&Raster::flat(RED, (64, 64)), 0, 64);
     let given = [Raster::flat(GOLD, (8, 8)), map, Raster::open(folder.file("reference.png"))?];
-    let again = Request::from_png_with(&mut pipeline, &lean, &given)?.run()?;
+    let again = Request::from_png_with(&pipeline, &lean, &given)?.run()?;
     assert_eq!(again.image(0)?, output.image(0)?);
     Ok(())
 }

@@ -79,7 +79,7 @@ fn painted(weights: Option<Tensors>, guidance_scale: f64) -> Result<Raster> {
     let (drawing, config) = (drawing()?, config()?);
     let net = weights.map(|weights| ControlNet::new(&Weights::new("net", weights, Kind::Float, Device::Cpu), &config));
     let net = net.transpose()?;
-    let mut pipeline = Pipeline::new(model()?);
+    let pipeline = Pipeline::new(model()?);
     let mut request =
         pipeline.request("1girl, hair").size((SIDE, SIDE)).steps(3).seed(2).guidance_scale(guidance_scale);
     if let Some(net) = &net {
@@ -177,14 +177,14 @@ fn sheet_and_animation_show_stroke_after_stroke() {
 
 #[test]
 fn embedded_net_follows_held_out_lines_and_strokes() -> Result<()> {
-    let (mut pipeline, dataset) = (Pipeline::builder().build()?, Dataset::new(256)?);
+    let (pipeline, dataset) = (Pipeline::builder().build()?, Dataset::new(256)?);
     let net = pipeline.model().controlnet(&Source::embedded())?;
     let (mut edges, mut objects, mut without) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..5 {
         let drawn = dataset.draw(HELD_OUT + number)?;
         let (original, caption) = (drawn.picture, drawn.record.caption(Wording::default(), 0));
         let drawing = drawn_by_a_person(&original, number)?;
-        let mut paint = |control: Option<Control>| -> Result<Adherence> {
+        let paint = |control: Option<Control>| -> Result<Adherence> {
             let request = pipeline.request(caption.as_str()).seed(number).steps(14);
             let request = control.into_iter().fold(request, |request, control| request.control(control));
             Adherence::measure(&original, &drawing, request.run()?.image(0)?)

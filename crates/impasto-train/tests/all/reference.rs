@@ -52,7 +52,7 @@ fn colorizer_learns_and_colors_sketches() -> std::result::Result<(), impasto_tra
     }
 
     ReferenceTask::export(&at("model"), &ema)?;
-    let mut pipeline = Pipeline::builder().source(Source::dir(at("model"))).build()?;
+    let pipeline = Pipeline::builder().source(Source::dir(at("model"))).build()?;
     assert!(pipeline.model().colorizes() && pipeline.model().notes().is_empty(), "{:?}", pipeline.model().notes());
     let drawing = dataset.draw(HELD_OUT)?;
     let reference = dataset.draw_in_colors_of(&drawing.record, 7)?;

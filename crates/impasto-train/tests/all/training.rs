@@ -88,7 +88,7 @@ fn every_part_learns_and_the_result_is_a_checkpoint() -> std::result::Result<(),
     let (first, last) = course(&at("unet"), "error");
     assert!(last < 0.95 * first, "the UNet does not learn: {first} -> {last}");
 
-    let mut pipeline = Pipeline::builder().source(Source::dir(model.path())).build()?;
+    let pipeline = Pipeline::builder().source(Source::dir(model.path())).build()?;
     assert!(pipeline.model().notes().is_empty(), "{:?}", pipeline.model().notes());
     let picture = pipeline.request("1girl, gold eyes").steps(2).run()?.image(0)?.clone();
     assert_eq!(picture.size(), Size::new(SIZE, SIZE));

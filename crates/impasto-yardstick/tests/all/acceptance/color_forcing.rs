@@ -3,8 +3,8 @@
 use super::judge::{Judge, Seen};
 use impasto::diffusion::solver::EulerAncestral;
 use impasto::methods::ColorForce;
-use impasto::methods::color_force::{Feedback, PaintedColor};
-use impasto::pipeline::{ColorWords, Request};
+use impasto::methods::color_force::{ColorReport, Feedback, ForceRun, PaintedColor};
+use impasto::pipeline::{ColorWords, Output, Request};
 use impasto::{Pipeline, Result, Rgb, Window};
 use impasto_yardstick::statistics::median;
 use tch::{Kind, Tensor};
@@ -16,23 +16,25 @@ const GOLD: Rgb = Rgb(255, 215, 0);
 fn gold_eyes_are_golden_and_the_rest_stays() -> Result<()> {
     // These are the first six of the 32 seeds that docs/color-forcing.md reports for the document's settings. The
     // bounds are those that all 32 seeds must keep.
-    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (judge, pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut before, mut after, mut stronger, mut areas, mut outside) = (vec![], vec![], vec![], vec![], vec![]);
     let delta_e = |seen: &Seen| seen.color("eyes").map(|color| color.delta_e(GOLD));
     for seed in 0..6 {
-        let mut picture = |force: Option<&mut ColorForce>| -> Result<Seen> {
+        let picture = |force: Option<ColorForce>| -> Result<(Output, Seen)> {
             let request = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default());
-            judge.look(force.into_iter().fold(request, Request::guide).run()?.image(0)?)
+            let output = force.into_iter().fold(request, Request::guide).run()?;
+            let seen = judge.look(output.image(0)?)?;
+            Ok((output, seen))
         };
-        let mut force = ColorForce::published("eyes", GOLD).color_var(40.0);
-        let (plain, forced) = (picture(None)?, picture(Some(&mut force))?);
+        let force = ColorForce::published("eyes", GOLD).color_var(40.0);
+        let ((_, plain), (output, forced)) = (picture(None)?, picture(Some(force))?);
         before.extend(delta_e(&plain));
         after.extend(delta_e(&forced));
-        areas.extend(force.details()?.steps.iter().flat_map(|step| step.areas.clone()));
+        areas.extend(output.details::<ColorReport>("eyes")?.steps.iter().flat_map(|step| step.areas.clone()));
         outside.push(plain.change_outside(&forced, "eyes"));
         if seed < 4 {
-            let mut force = ColorForce::published("eyes", GOLD).color_var(15.0);
-            stronger.extend(delta_e(&picture(Some(&mut force))?));
+            let force = ColorForce::published("eyes", GOLD).color_var(15.0);
+            stronger.extend(delta_e(&picture(Some(force))?.1));
         }
     }
     let (unforced, forced, stronger) = (median(before), median(after), median(stronger));
@@ -49,13 +51,13 @@ fn solvers_of_every_kind_make_gold_eyes() -> Result<()> {
     /// Solvers whose unforced eyes are measured. They add no noise of their own, so they agree.
     const UNFORCED: [&str; 2] = ["Euler", "UniPC"];
     let judge = Judge::new();
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     // One solver of each kind, in the order of `names`: one evaluation a step, added noise, two evaluations, past
     // evaluations, a corrector, and noise between evaluations.
     let names = ["Euler", "Euler a", "Heun", "DPM++ 2M Karras", "UniPC", "DPM++ SDE Karras"];
     let mut before = Vec::new();
     for name in names {
-        let mut eyes = |force: Option<ColorForce>| -> Result<f64> {
+        let eyes = |force: Option<ColorForce>| -> Result<f64> {
             let request = pipeline.request(PORTRAIT).seed(0).solver_named(name);
             let output = force.into_iter().fold(request, Request::guide).run()?;
             Ok(judge.look(output.image(0)?)?.color("eyes").expect("a portrait has eyes").delta_e(GOLD))
@@ -74,7 +76,7 @@ fn solvers_of_every_kind_make_gold_eyes() -> Result<()> {
 #[test]
 #[ignore = "the figures of docs/color-forcing.md: cargo test --release -p impasto-yardstick --test all figures_of_the_documents -- --ignored --nocapture"]
 fn figures_of_the_documents_settings() -> Result<()> {
-    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (judge, pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let rows: [(&str, Rgb, f64, f64, bool); 6] = [
         ("eyes", GOLD, 40.0, 0.15, false),
         ("eyes", GOLD, 15.0, 0.15, false),
@@ -89,13 +91,12 @@ fn figures_of_the_documents_settings() -> Result<()> {
         for seed in 0..32 {
             let plain = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).run()?;
             let force = ColorForce::published(part, asked).color_var(color_var).saliency_cutoff(cutoff);
-            let mut force = if alternative { force.alternative_saliency("pink") } else { force };
-            let forced =
-                pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).guide(&mut force).run()?;
-            let (plain, forced) = (judge.look(plain.image(0)?)?, judge.look(forced.image(0)?)?);
+            let force = if alternative { force.alternative_saliency("pink") } else { force };
+            let output = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).guide(force).run()?;
+            let (plain, forced) = (judge.look(plain.image(0)?)?, judge.look(output.image(0)?)?);
             before.extend(plain.color(part).map(|color| color.delta_e(asked)));
             after.extend(forced.color(part).map(|color| color.delta_e(asked)));
-            areas.extend(force.details()?.steps.iter().flat_map(|step| step.areas.clone()));
+            areas.extend(output.details::<ColorReport>(part)?.steps.iter().flat_map(|step| step.areas.clone()));
             outside.push(plain.change_outside(&forced, part));
         }
         println!(
@@ -112,19 +113,14 @@ fn figures_of_the_documents_settings() -> Result<()> {
 /// Forces `part` of portraits to `asked` exactly. Returns for each seed the CIEDE2000 that the judge sees, and the
 /// change outside the part.
 fn exactly(part: &str, asked: Rgb, seeds: std::ops::Range<u64>) -> Result<(Vec<f64>, Vec<f64>)> {
-    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (judge, pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut missed, mut outside) = (vec![], vec![]);
     for seed in seeds {
         let plain = pipeline.request(PORTRAIT).seed(seed).steps(14).solver(EulerAncestral::default()).run()?;
-        let mut force = ColorForce::exact(part, asked);
-        let forced = pipeline
-            .request(PORTRAIT)
-            .seed(seed)
-            .steps(14)
-            .solver(EulerAncestral::default())
-            .guide(&mut force)
-            .run()?;
-        let details = force.details()?;
+        let force = ColorForce::exact(part, asked);
+        let forced =
+            pipeline.request(PORTRAIT).seed(seed).steps(14).solver(EulerAncestral::default()).guide(force).run()?;
+        let details = forced.details::<ColorReport>(part)?;
         // If no region is found, nothing is forced, and the color is not reported as met.
         assert!(details.trimmed.iter().all(|trimmed| trimmed.after <= trimmed.before), "{:?}", details.trimmed);
         let met = |painted: &PaintedColor| {
@@ -158,7 +154,7 @@ fn an_exact_color_is_met_without_settings() -> Result<()> {
 
 #[test]
 fn exact_force_along_outlines_covers_the_part_better() -> Result<()> {
-    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (judge, pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut coarse, mut fine) = (0.0, 0.0);
     // A bow's region is mostly its material. That of a dark face has its outlines, too, which keep their color.
     for seed in 0..3 {
@@ -169,8 +165,8 @@ fn exact_force_along_outlines_covers_the_part_better() -> Result<()> {
             if !outlines {
                 force = force.tune(|options| options.outlines = false);
             }
-            let _ = pipeline.request(PORTRAIT).seed(seed).steps(14).guide(&mut force).run()?;
-            let mask = force.masks()?.narrow(0, 0, 1);
+            let output = pipeline.request(PORTRAIT).seed(seed).steps(14).guide(force).run()?;
+            let mask = output.details::<ForceRun>("hair bow")?.masks()?.narrow(0, 0, 1);
             let truth = truth.adaptive_avg_pool2d(&mask.size()[2..]).ge(0.5).to_kind(Kind::Float);
             let total = |x: Tensor| x.sum(Kind::Double).double_value(&[]);
             *sum += total(&mask * &truth) / total((mask + &truth).clamp(0.0, 1.0)).max(1.0) / 3.0;
@@ -182,8 +178,8 @@ fn exact_force_along_outlines_covers_the_part_better() -> Result<()> {
 
 #[test]
 fn feedback_meets_what_a_weak_force_misses() -> Result<()> {
-    let (judge, mut pipeline, asked) = (Judge::new(), Pipeline::builder().build()?, Rgb(0, 128, 128));
-    let mut median_of = |feedback: Option<Feedback>| -> Result<f64> {
+    let (judge, pipeline, asked) = (Judge::new(), Pipeline::builder().build()?, Rgb(0, 128, 128));
+    let median_of = |feedback: Option<Feedback>| -> Result<f64> {
         let mut missed = vec![];
         for seed in 0..2 {
             let force = ColorForce::exact("shirt", asked).color_var(200.0).window(Window::timesteps(0.0..=700.0));
@@ -203,7 +199,7 @@ fn feedback_meets_what_a_weak_force_misses() -> Result<()> {
 
 #[test]
 fn prompt_colors_are_met_and_read_as_words() -> Result<()> {
-    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (judge, pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let prompt = "1girl, eyes, hair bow, hair, rgb(0, 0, 139) skin, #008080 shirt, background";
     let request = pipeline.request(prompt).seed(2);
     let understood: Vec<_> = request.colors()?.into_iter().map(|found| (found.phrase, found.word)).collect();

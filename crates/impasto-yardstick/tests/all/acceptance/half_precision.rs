@@ -5,7 +5,7 @@ use impasto::attention::Tap;
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise};
 use impasto::methods::ColorForce;
-use impasto::saliency::Daam;
+use impasto::saliency::{Daam, DaamRun};
 use impasto::{Branch, Codec, Pipeline, Raster, Result, Rgb, Step};
 use impasto_yardstick::statistics::median;
 use tch::{Kind, Tensor};
@@ -36,21 +36,21 @@ fn hooks_and_forces_work_in_half_precision() -> Result<()> {
             Ok(())
         }
     }
-    let mut pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
+    let pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
     let context = pipeline.model().text("a red boat".into())?.context;
-    let (mut force, mut look) = (ColorForce::published("eyes", GOLD).color_var(15.0), Daam::of("eyes"));
-    let request = pipeline.request(PORTRAIT).seed(7).steps(10).guide(&mut force).guide(&mut look).hook(Mixed(context));
-    let _ = request.run()?;
-    assert!(look.heat_map(0)?.max()? > 0.0);
-    let forced = pipeline.request(PORTRAIT).seed(7).steps(14).guide(&mut force).run()?;
+    let force = ColorForce::published("eyes", GOLD).color_var(15.0);
+    let request = pipeline.request(PORTRAIT).seed(7).steps(10).guide(force.clone()).guide(Daam::of("eyes"));
+    let output = request.hook(Mixed(context)).run()?;
+    assert!(output.details::<DaamRun>("eyes")?.heat_map(0)?.max()? > 0.0);
+    let forced = pipeline.request(PORTRAIT).seed(7).steps(14).guide(force).run()?;
     assert!(Judge::new().look(forced.image(0)?)?.color("eyes").is_some_and(|eyes| eyes.delta_e(GOLD) < 20.0));
     Ok(())
 }
 
 #[test]
 fn bf16_gives_the_same_picture_and_exact_colors() -> Result<()> {
-    let (judge, mut exact) = (Judge::new(), Pipeline::builder().build()?);
-    let mut fast = Pipeline::builder().precision(Kind::BFloat16).build()?;
+    let (judge, exact) = (Judge::new(), Pipeline::builder().build()?);
+    let fast = Pipeline::builder().precision(Kind::BFloat16).build()?;
     let (mut errors, mut apart, mut missed, mut decoded) = (vec![], vec![], vec![], vec![]);
     for seed in 0..2 {
         // Predictions of both networks for the same latent.

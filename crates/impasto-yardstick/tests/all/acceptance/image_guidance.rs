@@ -56,7 +56,7 @@ fn measured(
     seeds: usize,
     make: impl Fn(&Raster) -> ImageGuidance,
 ) -> Result<Figures> {
-    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (judge, pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let picture = pipeline.request(of).seed(100).run()?.image(0)?.clone();
     let output = pipeline
         .request(prompt)
@@ -151,7 +151,7 @@ fn figures_of_image_guidance() -> Result<()> {
 #[test]
 #[ignore = "the cosines of docs/image-guidance.md: cargo test --release -p impasto-yardstick --test all cosines -- --ignored --nocapture"]
 fn cosines_of_the_spaces() -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     println!("picture of | space | token | mean | deviation | largest | nearest token of the text");
     for (_, _, of) in [PORTRAIT, SCENE] {
         let picture = pipeline.request(of).seed(100).run()?.image(0)?.clone();

@@ -10,7 +10,7 @@ const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "
 /// Makes pictures of every object without classifier-free guidance. Returns the share in which the judge finds the
 /// object (1 % of the picture or more).
 fn found(images: usize, scale: f64) -> Result<f64> {
-    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (judge, pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut found, mut all) = (0.0, 0.0);
     for object in OBJECTS {
         let prompt = format!("a {object}, ground, sky");

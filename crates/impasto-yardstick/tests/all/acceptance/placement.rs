@@ -15,7 +15,7 @@ const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "
 /// - The judge finds the object: it has 1 % of the picture or more.
 /// - The object is also in its place: its middle and at least half of its area are inside the quadrant.
 fn placement(seeds: usize, strength: f64, surroundings: f64) -> Result<(f64, f64)> {
-    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (judge, pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let paper = Rgb(255, 255, 255);
     let (mut found, mut placed, mut all) = (0.0, 0.0, 0.0);
     for (number, object) in OBJECTS.iter().enumerate() {

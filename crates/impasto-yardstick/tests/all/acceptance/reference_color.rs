@@ -44,7 +44,7 @@ struct Figures {
 
 /// Colors portraits after each reference, with each seed.
 fn measured(references: &[Raster], seeds: std::ops::Range<u64>, steps: usize, way: Way) -> Result<Figures> {
-    let (judge, mut pipeline, mut figures) = (Judge::new(), Pipeline::builder().build()?, Figures::default());
+    let (judge, pipeline, mut figures) = (Judge::new(), Pipeline::builder().build()?, Figures::default());
     let net = pipeline.model().controlnet(&Source::embedded())?;
     for picture in references {
         let wanted = judge.look(picture)?;
@@ -97,7 +97,7 @@ fn measured(references: &[Raster], seeds: std::ops::Range<u64>, steps: usize, wa
 
 /// References that the model painted.
 fn painted(count: usize) -> Result<Vec<Raster>> {
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     let paint = |(of, seed): (&&str, u64)| Ok(pipeline.request(*of).seed(seed).run()?.image(0)?.clone());
     PAINTED.iter().zip(100..).take(count).map(paint).collect()
 }

@@ -2,7 +2,8 @@
 
 use super::judge::Judge;
 use impasto::mask::Region;
-use impasto::saliency::{Accumulate, Daam, Refine, Saliency};
+use impasto::pipeline::Request;
+use impasto::saliency::{Accumulate, Daam, DaamRun, Refine, SaliencyRun};
 use impasto::{Pipeline, Result};
 use impasto_yardstick::statistics::median;
 use tch::{Kind, Tensor};
@@ -11,7 +12,7 @@ const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 
 #[test]
 fn attention_along_outlines_matches_the_part() -> Result<()> {
-    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (judge, pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut coarse, mut fine) = (vec![], vec![]);
     for seed in 0..2 {
         let parts = ["hair bow", "hair", "skin", "shirt"];
@@ -21,21 +22,17 @@ fn attention_along_outlines_matches_the_part() -> Result<()> {
                 options.refine = Refine::contrast();
             })
         };
-        let mut looks = parts.map(look);
-        let mut request = pipeline.request(PORTRAIT).seed(seed);
-        for look in &mut looks {
-            request = request.guide(look);
-        }
-        let output = request.run()?;
+        let request = pipeline.request(PORTRAIT).seed(seed);
+        let output = parts.map(look).into_iter().fold(request, Request::guide).run()?;
         let seen = judge.look(output.image(0)?)?;
-        for (part, look) in parts.iter().zip(&looks) {
+        for part in parts {
             let truth = seen.part(part).flatten(0, -1).to_kind(Kind::Float);
             let iou = |map: Tensor| {
                 let found = map.adaptive_avg_pool2d([64, 64]).ge(0.5).flatten(0, -1).to_kind(Kind::Float);
                 let sum = |x: Tensor| x.sum(Kind::Double).double_value(&[]);
                 sum(&found * &truth) / sum((found + &truth).clamp(0.0, 1.0)).max(1.0)
             };
-            let map = look.map()?.expect("the run had steps");
+            let map = output.details::<DaamRun>(part)?.map()?.expect("the run had steps");
             let region = Region::along_outlines(&map, output.image(0)?)?;
             let values: Vec<f32> = region.values().expect("a drawing").iter().copied().collect();
             let (h, w) = region.values().expect("a drawing").dim();
@@ -52,13 +49,12 @@ fn attention_along_outlines_matches_the_part() -> Result<()> {
 
 #[test]
 fn attention_to_eyes_lies_where_the_judge_sees_eyes() -> Result<()> {
-    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (judge, pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let mut inside = Vec::new();
     for seed in 0..4 {
-        let mut look = Daam::of("eyes");
-        let output = pipeline.request(PORTRAIT).seed(seed).guide(&mut look).run()?;
+        let output = pipeline.request(PORTRAIT).seed(seed).guide(Daam::of("eyes")).run()?;
         let eyes = judge.look(output.image(0)?)?.part("eyes");
-        let map = look.heat_map(0)?.expand((64, 64))?;
+        let map = output.details::<DaamRun>("eyes")?.heat_map(0)?.expand((64, 64))?;
         inside.push(
             map.masked_select(&eyes).mean(tch::Kind::Double).double_value(&[])
                 / map.mean(tch::Kind::Double).double_value(&[]),

@@ -1,8 +1,11 @@
 //! Exact strokes: a few scribbles of color on a picture of the embedded model, without any trained ControlNet.
 
 use super::judge::{Judge, Seen};
+use impasto::guidance::Guidance;
 use impasto::hint::Strokes;
 use impasto::methods::ColorForce;
+use impasto::methods::color_force::{ColorReport, ForceRun};
+use impasto::pipeline::Request;
 use impasto::{Pipeline, Raster, Result, Rgb};
 use impasto_yardstick::statistics::median;
 use tch::{Kind, Tensor};
@@ -51,7 +54,7 @@ fn in_stroke(strokes: &Strokes, picture: &Raster, color: Rgb) -> f64 {
 
 #[test]
 fn strokes_color_what_they_lie_on() -> Result<()> {
-    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (judge, pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut strokes_at, mut objects, mut outside) = (vec![], vec![], vec![]);
     // With eight seeds the medians are .9, .5 and .4.
     for seed in 0..2 {
@@ -62,9 +65,9 @@ fn strokes_color_what_they_lie_on() -> Result<()> {
         for (_, color, line) in places.iter().flatten() {
             strokes = strokes.line(*line, 4.0, *color);
         }
-        let mut forces = ColorForce::painted(&strokes)?;
+        let forces = ColorForce::painted(&strokes)?;
         let request = pipeline.request(PORTRAIT).seed(seed).steps(14);
-        let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+        let output = forces.into_iter().fold(request, Request::guide).run()?;
         let picture = output.image(0)?;
         for (part, color, _) in places.into_iter().flatten() {
             let (stroke, object) =
@@ -74,9 +77,9 @@ fn strokes_color_what_they_lie_on() -> Result<()> {
             objects.push(object);
         }
         if let Some((part, color, line)) = places.into_iter().flatten().find(|(part, ..)| *part == "shirt") {
-            let mut one = ColorForce::painted(&Strokes::new((256, 256)).line(line, 4.0, color))?;
+            let one = ColorForce::painted(&Strokes::new((256, 256)).line(line, 4.0, color))?;
             let request = pipeline.request(PORTRAIT).seed(seed).steps(14);
-            let output = one.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+            let output = one.into_iter().fold(request, Request::guide).run()?;
             outside.push(seen.change_outside(&judge.look(output.image(0)?)?, part));
         }
     }
@@ -102,22 +105,23 @@ fn ten_strokes_keep_ten_colors() -> Result<()> {
         Rgb(238, 130, 238),
         Rgb(47, 79, 79),
     ];
-    let mut pipeline = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?;
     // The places do not depend on the picture: two rows of five strokes, each of the size of two cells by one.
     let places = (0..10).map(|i| (32.0 + 48.0 * f64::from(i % 5), 60.0 + 140.0 * f64::from(i / 5)));
     let all = Strokes::new((256, 256));
     let strokes =
         places.zip(COLORS).fold(all, |all, ((x, y), color)| all.line([(x - 5.0, y), (x + 5.0, y)], 5.0, color));
-    let mut forces = ColorForce::painted(&strokes)?;
+    let forces = ColorForce::painted(&strokes)?;
+    let labels: Vec<String> = forces.iter().map(Guidance::label).collect();
     assert_eq!(forces.len(), 10);
     let request = pipeline.request(PORTRAIT).seed(3).steps(14);
-    let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+    let output = forces.into_iter().fold(request, Request::guide).run()?;
     let picture = output.image(0)?;
     let mut owners = vec![0; 32 * 32];
     let mut met = Vec::new();
-    for force in &forces {
-        let asked = force.details()?.asked;
-        let last = force.masks()?.select(0, -1).reshape([-1]);
+    for label in &labels {
+        let asked = output.details::<ColorReport>(label)?.asked;
+        let last = output.details::<ForceRun>(label)?.masks()?.select(0, -1).reshape([-1]);
         let cells: Vec<usize> = (0..32 * 32).filter(|cell| last.double_value(&[*cell as i64]) > 0.5).collect();
         cells.iter().for_each(|cell| owners[*cell] += 1);
         let pixels = cells.iter().flat_map(|cell| (0..64).map(move |i| (cell % 32 * 8 + i % 8, cell / 32 * 8 + i / 8)));

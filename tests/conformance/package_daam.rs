@@ -1,21 +1,17 @@
 //! [`PackageDaam`]: DAAM as its authors' package computes it, including its quirks, for comparison.
 
-use super::HeatMap;
-use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs};
-use crate::branch::Branch;
-use crate::conditioning::Codec;
-use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Setup};
-use crate::prompt::Prompt;
-use crate::recipe::Recipe;
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs};
+use impasto::guidance::{GuidanceRun, Setup};
+use impasto::saliency::HeatMap;
+use impasto::{Branch, Codec, Error, Prompt, Result};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 /// Resize factors that enter a global map. The package drops all others.
 const FACTORS: [i64; 8] = [0, 1, 2, 4, 8, 16, 32, 64];
 
-/// DAAM as the package `daam` 0.2.0 computes it. For everything but comparisons use [`Daam`](super::Daam). The
-/// package has these quirks:
+/// DAAM as the package `daam` 0.2.0 computes it. For everything but comparisons use
+/// `impasto::saliency::Daam`. The package has these quirks:
 ///
 /// * Per-head maps are summed over steps, not averaged.
 /// * Pictures are square, and a run has one image.
@@ -185,7 +181,7 @@ impl CrossAttentionHook for PackageDaam {
     }
 }
 
-impl Guidance for PackageDaam {
+impl GuidanceRun for PackageDaam {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.run = None;
         if self.cells < 1 {
@@ -218,10 +214,6 @@ impl Guidance for PackageDaam {
         self.run = Some(Record { prompt: setup.prompt.clone(), guided: false, layers, sums: BTreeMap::new() });
         Ok(())
     }
-    fn recipe(&self) -> Result<Recipe> {
-        Recipe::of("PackageDaam", &self.cells)
-    }
-
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
         vec![self]
     }
