@@ -333,7 +333,12 @@ fn details(options: &Options) -> Result<()> {
         frame.paste(&Raster::flat(WHITE, (SMALL, SMALL)), x, y);
         let exact = prompt.split(", ").map(|part| if part.ends_with(" eyes") { "#ffd700 eyes" } else { part });
         let exact = exact.collect::<Vec<_>>().join(", ");
-        let detail = |prompt: &str| Detail { padding: 0, prompt: Some(prompt.into()), ..Detail::under(frame.clone()) };
+        let detail = |prompt: &str| {
+            let mut detail = Detail::under(frame.clone());
+            detail.padding = 0;
+            detail.prompt = Some(prompt.into());
+            detail
+        };
         let paint = |prompt: &str| -> Result<Output> {
             Ok(pipeline.request(prompt).seed(number).start(&scene, 0.0).detail(detail(prompt)).run()?)
         };

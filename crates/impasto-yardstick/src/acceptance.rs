@@ -3,7 +3,7 @@
 //! A person keeps a picture if all of the thing has the color, its drawing is as good as before, and nothing else
 //! changed visibly. Each figure here stands for one of these reasons.
 
-use crate::metrics::{DETAIL, NEAR, Pair};
+use crate::measure::{DETAIL, NEAR, Pair};
 use crate::picture::{lab, mean_lab, of};
 use crate::regions::{Mask, and, area, components, dilate, erode, least_core, not, of_class, or};
 use crate::statistics::median;

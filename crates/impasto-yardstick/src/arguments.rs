@@ -270,9 +270,8 @@ impl Arguments {
             // The key may belong to any task and method. Only `tuned` must be asked for, because its file may be
             // missing.
             let tuned = self.choice.methods.contains(&Method::Tuned);
-            self.choice = Choice { full: true, ..Choice::default() };
-            self.choice.methods.extend([Method::Recolor, Method::Paste]);
-            self.choice.methods.extend(tuned.then_some(Method::Tuned));
+            let methods = Method::ALL.into_iter().filter(|method| tuned || *method != Method::Tuned).collect();
+            self.choice = Choice { full: true, methods, ..Choice::default() };
             self.pictures = Pictures::All;
         }
         self.choice.tasks.retain(|task| self.judge.judges(*task));

@@ -118,7 +118,7 @@ mod drawn {
     use crate::failure::Failure;
     use crate::generator::{Real, Settings};
     use crate::judge::{Evaluator, Judge, Saliency, Seen, View, class};
-    use crate::metrics::{Measure, Pair, measure};
+    use crate::measure::{Measure, Pair, measure};
     use crate::picture::{Picture, unit};
     use crate::picture::{picture, raster};
     use crate::regions::{Labels, core, iou, of_class};

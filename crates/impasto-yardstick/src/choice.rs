@@ -26,7 +26,7 @@ pub struct Choice {
 impl Default for Choice {
     fn default() -> Self {
         // `recolor` and `paste` have no model, and the settings of `tuned` must be found first.
-        let usual = |method: &Method| !matches!(method, Method::Tuned | Method::Recolor | Method::Paste);
+        let usual = |method: &Method| method.row().usual;
         Self {
             tasks: Task::ALL.to_vec(),
             methods: Method::ALL.into_iter().filter(usual).collect(),

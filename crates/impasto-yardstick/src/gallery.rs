@@ -6,7 +6,7 @@ use crate::picture::raster;
 use crate::random::fnv;
 use crate::record::{PartFigures, Record};
 use crate::runner::Strip;
-use crate::task::Method;
+use crate::task::Mask;
 use impasto::{Raster, Rgb, Size};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub struct Gallery {
 /// Badness of a run: the largest sum of a part's ΔE and its leakage, in CIEDE2000. `None` for methods that the gallery
 /// does not show.
 pub fn badness(record: &Record) -> Option<f64> {
-    let ours = matches!(record.method, Method::Doc | Method::DocParts | Method::Tuned | Method::Exact | Method::Oracle);
+    let ours = record.method.row().mask != Mask::None;
     let part = |part: &PartFigures| part.delta_e().min(200.0) + part.measure.leak_median.unwrap_or(0.0);
     record.parts.iter().filter(|_| ours).map(part).reduce(f64::max)
 }

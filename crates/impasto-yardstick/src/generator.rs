@@ -11,7 +11,7 @@ use crate::reference;
 use crate::regions::Mask;
 use crate::shot::{Generator, Own, Request, Shot};
 use crate::strokes;
-use crate::task::{Asked, Method, PARTS};
+use crate::task::{self, Asked, Method, PARTS};
 use impasto::color::linear_mean;
 use impasto::guidance::Guidance;
 use impasto::hint::Strokes;
@@ -22,7 +22,6 @@ use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
 use impasto::nn::ControlNet;
-use impasto::pipeline::RequestConfig;
 use impasto::saliency::{Daam, DaamRun, Differential, SaliencyRun};
 use impasto::vision::{View, VisionEncoder};
 use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Size, Source};
@@ -99,21 +98,19 @@ impl Default for Settings {
 impl Settings {
     /// Returns the job of a picture without methods.
     fn job(&self, prompt: &str, seed: u64) -> Job {
-        let config = RequestConfig {
-            prompt: prompt.into(),
-            seed: Some(seed),
-            steps: self.steps,
-            solver_named: Some(self.solver.clone()),
-            guidance_scale: self.scale,
-            size: self.size.map(Size::from),
-            ..RequestConfig::default()
-        };
-        Job { config, ..Job::default() }
+        let mut job = Job::default();
+        job.config.prompt = prompt.into();
+        job.config.seed = Some(seed);
+        job.config.steps = self.steps;
+        job.config.solver_named = Some(self.solver.clone());
+        job.config.guidance_scale = self.scale;
+        job.config.size = self.size.map(Size::from);
+        job
     }
 
     /// Returns a hash of everything that the figures depend on, except the model.
     pub fn hash(&self, judge: &str) -> String {
-        let parts: Vec<Preset> = crate::task::PARTS.map(doc_parts).to_vec();
+        let parts: Vec<Preset> = PARTS.map(doc_parts).to_vec();
         let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}|{STRENGTHS:?}", self.tuned);
         let run = format!("{}|{}|{:?}|{:?}|batch 1", self.solver, self.steps, self.scale, self.size);
         let unsteady = self.unsteady.concat();
@@ -190,7 +187,7 @@ impl Real {
         Ok(Self { pipeline, settings: settings.clone(), round_trips, net: None, nets })
     }
 
-    /// Returns the force of a method on a part. A new method needs one more line here.
+    /// Returns the force of a method on a part.
     fn force(&self, method: Method, asked: &Asked, region: &Mask) -> Result<ColorForce, Failure> {
         let Asked { part, rgb } = asked;
         match method {
@@ -209,10 +206,6 @@ impl Real {
     /// Returns all forces of a method.
     fn forces(&self, asked: &Request<'_>) -> Result<Forces, Failure> {
         match asked.method {
-            Method::Unforced | Method::Word | Method::PwwOff | Method::Pww | Method::Image | Method::Control => {
-                Ok(Forces::default())
-            }
-            Method::Reference | Method::ReferenceLike => Ok(Forces::default()),
             Method::ControlStrokes => match asked.guide {
                 Some((original, _)) => {
                     let strokes = edges::drawing(original, asked.seed)?.strokes;
@@ -229,6 +222,7 @@ impl Real {
                 let of_asked = asked.asked.iter().map(of).collect();
                 Ok(Forces { all: ColorForce::painted(&strokes)?, of_asked, strokes: Some(strokes) })
             }
+            method if method.row().mask == task::Mask::None => Ok(Forces::default()),
             method => {
                 let each = asked.asked.iter().zip(asked.regions);
                 let all: Vec<_> =
@@ -329,6 +323,7 @@ impl Generator for Real {
         let output = request.run()?;
         let picture = picture(output.image(0)?)?;
 
+        let reports = asked.method.row().reports;
         let mut own = Vec::new();
         for (each, force) in asked.asked.iter().zip(of_asked) {
             let Some(label) = force.and_then(|force| labels.get(force)) else {
@@ -337,11 +332,9 @@ impl Generator for Real {
             };
             let details = output.details::<ColorReport>(label)?;
             let delta_e = details.painted.first().map(|painted| painted.delta_e);
-            // Other methods do not promise to paint the exact color.
-            let promises = matches!(asked.method, Method::Exact | Method::Strokes);
             let under_stroke = strokes.as_ref().and_then(|strokes| strokes::delta_e(strokes, &picture, each.rgb));
             let mask = Some(last_mask(output.details(label)?, picture.dim())?);
-            own.push(Own { delta_e, converged: promises.then_some(details.converged), mask, under_stroke });
+            own.push(Own { delta_e, converged: reports.then_some(details.converged), mask, under_stroke });
         }
         let mut maps = Vec::new();
         for phrase in asked.phrases {
@@ -446,9 +439,12 @@ fn paint(asked: &Request<'_>) -> PaintWithWords {
 
 /// Guidance that moves every word towards the guide's token that resembles the word most.
 fn follow(drawing: &Picture, strength: f64) -> Result<ImageGuidance, Failure> {
-    let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-    let guide = ImageGuidance::new(&raster(drawing)?).tune(|params| *params = all);
-    Ok(guide.tune(|params| params.max_guidance = strength))
+    Ok(ImageGuidance::new(&raster(drawing)?).tune(|params| {
+        *params = GuidanceParams::off();
+        params.linear = (1.0, 1.0);
+        params.snap = false;
+        params.max_guidance = strength;
+    }))
 }
 
 /// Draws a guide at the size of the model's pictures. Seeds are tried until the drawing has the guide's subject.

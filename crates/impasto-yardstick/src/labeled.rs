@@ -3,7 +3,7 @@
 use crate::acceptance::{Acceptance, acceptance};
 use crate::failure::Failure;
 use crate::judge::{Evaluator, class};
-use crate::metrics::Pair;
+use crate::measure::Pair;
 use crate::picture::{self, Picture};
 use impasto::{Raster, Rgb};
 use ndarray::Array2;

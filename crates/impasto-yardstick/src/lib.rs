@@ -13,6 +13,7 @@ pub mod guides;
 pub mod judge;
 pub mod labeled;
 pub mod listing;
+pub mod measure;
 pub mod metrics;
 pub mod papers;
 pub mod papers_table;

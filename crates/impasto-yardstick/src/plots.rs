@@ -12,23 +12,6 @@ use std::collections::BTreeMap;
 /// Placeholder for the text's color until the page is made.
 const INK: RGBColor = RGBColor(1, 2, 3);
 
-/// The color of a method on light and dark pages.
-pub fn color(method: Method) -> Rgb {
-    match method {
-        Method::Unforced | Method::PwwOff => Rgb(138, 138, 138),
-        Method::Word => Rgb(176, 122, 72),
-        Method::Doc => Rgb(66, 133, 200),
-        Method::DocParts => Rgb(235, 130, 30),
-        Method::Tuned => Rgb(220, 70, 85),
-        Method::Image | Method::Control | Method::Reference => line_color(0),
-        Method::Exact | Method::Pww => Rgb(60, 160, 80),
-        Method::Oracle => Rgb(60, 170, 175),
-        Method::Strokes | Method::ControlStrokes | Method::ReferenceLike => Rgb(200, 90, 140),
-        Method::Recolor => Rgb(170, 105, 180),
-        Method::Paste => Rgb(150, 160, 60),
-    }
-}
-
 const fn rgb(Rgb(r, g, b): Rgb) -> RGBColor {
     RGBColor(r, g, b)
 }
@@ -77,7 +60,7 @@ pub fn cumulative(records: &[Record]) -> Result<String, Failure> {
                 line.extend([(*value, i as f64 / n), (*value, (i + 1) as f64 / n)]);
             }
             line.push((FAR, line.last().map_or(0.0, |last| last.1)));
-            let _ = chart.draw_series(LineSeries::new(line, rgb(color(method)).stroke_width(2)))?;
+            let _ = chart.draw_series(LineSeries::new(line, rgb(method.row().color).stroke_width(2)))?;
         }
         area.present()?;
     }
@@ -95,7 +78,7 @@ pub fn scatter(records: &[Record]) -> Result<String, Failure> {
         for (record, part) in singles(records).filter(|(record, _)| record.method != Method::Unforced) {
             let Some(leak) = part.measure.leak_median else { continue };
             let place = (part.delta_e().min(60.0), leak.min(25.0));
-            let _ = chart.draw_series([Circle::new(place, 3, rgb(color(record.method)).mix(0.55).filled())])?;
+            let _ = chart.draw_series([Circle::new(place, 3, rgb(record.method.row().color).mix(0.55).filled())])?;
         }
         area.present()?;
     }

@@ -3,7 +3,7 @@
 use crate::acceptance::Acceptance;
 use crate::edges::Followed;
 use crate::guides::Guided;
-use crate::metrics::Measure;
+use crate::measure::Measure;
 use crate::papers::Papers;
 use crate::placement::Placement;
 use crate::reference::Colored;
@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// Number of lines between two syncs to the disk.
 const SYNC: usize = 32;
+/// Largest CIEDE2000 by which the decoder may miss a color.
+const REACH: f64 = 3.0;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -121,6 +123,11 @@ pub struct PartFigures {
 }
 
 impl PartFigures {
+    /// True if the decoder cannot show the target. Runs with such a color have rows of their own.
+    pub(crate) fn is_unrepresentable(&self) -> bool {
+        self.round_trip.is_some_and(|delta_e| delta_e > REACH)
+    }
+
     /// Share of the part's components that are covered. It is 0 if the part vanished, and `None` if the part is too
     /// small to tell.
     pub fn whole(&self) -> Option<f64> {

@@ -2,13 +2,14 @@
 
 use crate::failure::Failure;
 use crate::gallery::{badness, path};
+use crate::metrics::{self, Of};
 use crate::plots;
 use crate::record::{PartFigures, Record};
 use crate::scenes;
 use crate::statistics::{Figure, median, short};
 use crate::summary::{ALL, Summary, Verdict, best_threshold};
 use crate::table::{cell, dot, number, table};
-use crate::task::{Method, PARTS, Task};
+use crate::task::{Mask, Method, PARTS, Task};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use impasto::Rgb;
@@ -75,34 +76,12 @@ fn word(verdict: &Verdict) -> &'static str {
 
 // ---- CSV ----
 
-/// A column of [`csv`]: its name and its value for the part that was missed most.
-type Column = (&'static str, fn(&PartFigures) -> Option<f64>);
-
-const COLUMNS: [Column; 17] = [
-    ("delta_e", |part| Some(part.delta_e()).filter(|delta_e| delta_e.is_finite())),
-    ("delta_e_unforced", |part| Some(part.measure.painted.as_ref()?.delta_e_unforced)),
-    ("coverage", |part| Some(part.measure.painted.as_ref()?.coverage)),
-    ("leak_median", |part| part.measure.leak_median),
-    ("leak_max", |part| part.measure.leak_max),
-    ("layout_iou", |part| Some(part.measure.layout_iou)),
-    ("dyed", |part| part.measure.dyed),
-    ("halo", |part| part.measure.halo),
-    ("texture", |part| part.measure.painted.as_ref()?.texture),
-    ("retry", |part| Some(f64::from(u8::from(!part.accepted())))),
-    ("lines", |part| part.acceptance.as_ref()?.lines),
-    ("neighbor", |part| Some(part.acceptance.as_ref()?.neighbor)),
-    ("grown", |part| Some(part.acceptance.as_ref()?.grown)),
-    ("delta_e_mean", |part| Some(part.mean_delta_e()).filter(|delta_e| delta_e.is_finite())),
-    ("vanished", |part| Some(f64::from(u8::from(part.measure.vanished)))),
-    ("own_delta_e", |part| part.own_delta_e),
-    ("under_stroke", |part| part.under_stroke),
-];
-
 /// Writes records as CSV, one row for each run. Of several parts a row has the one that was missed most.
 pub fn csv(records: &[Record]) -> String {
     let mut text = String::from("key,task,method,style,part,rgb,prompt,seed,wanted,status");
-    COLUMNS.iter().for_each(|(name, _)| text.extend([",", name]));
-    text.push_str(",placed,left_out,clip,palette,kept,ms\n");
+    let columns = metrics::columns();
+    columns.iter().for_each(|(name, _)| text.extend([",", name]));
+    text.push_str(",ms\n");
     for record in records {
         let status = serde_json::to_value(record.status).ok().and_then(|status| Some(status.as_str()?.to_owned()));
         let words: [&str; 10] = [
@@ -123,14 +102,13 @@ pub fn csv(records: &[Record]) -> String {
             text.push(',');
             text.extend(value.map(|value| value.to_string()));
         };
-        COLUMNS.iter().for_each(|(_, of)| cell(worst.and_then(of)));
-        let yes = |yes: bool| f64::from(u8::from(yes));
-        let all = record.things.iter().all(|thing| thing.placement.placed);
-        cell((!record.things.is_empty()).then_some(yes(all)));
-        cell(record.left_out.map(yes));
-        cell(record.guided.map(|guided| guided.clip));
-        cell(record.guided.map(|guided| guided.palette));
-        cell(record.guided.and_then(|guided| guided.kept));
+        for (_, metric) in &columns {
+            let value = match metric.of {
+                Of::Run(of) => of(record),
+                _ => worst.and_then(|part| metric.of_part(part)),
+            };
+            cell(value.filter(|value| value.is_finite()));
+        }
         cell(Some(record.ms));
         text.push('\n');
     }
@@ -251,24 +229,6 @@ fn verdicts(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     Ok(())
 }
 
-const FIGURES: [(&str, &str); 15] = [
-    ("ΔE", "delta_e"),
-    ("ΔE p90", "delta_e_p90"),
-    ("ΔE of the mean", "delta_e_mean"),
-    ("lines kept", "lines"),
-    ("lines kept p10", "lines_p10"),
-    ("within ΔE 5", "within_5"),
-    ("leakage", "leak"),
-    ("leakage p90", "leak_p90"),
-    ("leakage, worst part", "leak_worst"),
-    ("coverage", "coverage"),
-    ("layout IoU", "layout_iou"),
-    ("texture", "texture"),
-    ("halo", "halo"),
-    ("gcb", "gcb"),
-    ("retry", "retry"),
-];
-
 fn methods(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     let there: Vec<Method> =
         Method::ALL.into_iter().filter(|method| summary.row("color", *method, ALL).is_some()).collect();
@@ -297,11 +257,13 @@ fn methods(page: &mut String, summary: &Summary) -> Result<(), Failure> {
          color. Texture: remaining shading; 1 is all of it. <code>gcb</code>: share that is right by GenColorBench's \
          rule. Retry: share of runs after which a user tries again.</p>"
     )?;
+    let figures = metrics::heads(Task::Named);
+    let heads: Vec<&str> = figures.iter().map(|(head, _)| *head).collect();
     let by_figure = |method: &Method| {
         let row = summary.row("color", *method, ALL);
-        (dot(*method), FIGURES.iter().map(|(_, name)| cell(row.and_then(|row| row.figures.get(*name)))).collect())
+        (dot(*method), figures.iter().map(|(_, name)| cell(row.and_then(|row| row.figures.get(name)))).collect())
     };
-    table(page, "method", &FIGURES.map(|(head, _)| head), &there.iter().map(by_figure).collect::<Vec<_>>())?;
+    table(page, "method", &heads, &there.iter().map(by_figure).collect::<Vec<_>>())?;
     if !summary.against_doc.is_empty() {
         let less = |(method, figure): (&String, &Figure)| format!("<code>{method}</code> {figure}");
         let all = summary.against_doc.iter().map(less).collect::<Vec<_>>().join(", ");
@@ -347,7 +309,7 @@ fn color_plots(page: &mut String, records: &[Record]) -> Result<(), Failure> {
         plots::scatter(records)?,
         "Distance against leakage, one point per run; the lower left corner is the goal.",
     ));
-    let best = [Method::Exact, Method::Tuned, Method::DocParts, Method::Doc].into_iter().find(|m| methods.contains(m));
+    let best = methods.iter().rev().copied().find(|method| method.row().mask == Mask::Attention);
     if let Some(method) = best {
         let text = format!(
             "The requested colors; larger circles have a larger median distance with <code>{}</code>.",
@@ -382,45 +344,45 @@ fn swatch(color: Rgb) -> String {
     format!("<span class=\"swatch\" style=\"background:{color}\" title=\"{color}\"></span>")
 }
 
-/// Writes a table by kind: small and large parts, and colors at the edge of the gamut and inside.
-fn kinds(page: &mut String, summary: &Summary) -> Result<(), Failure> {
-    const KINDS: [(&str, &str); 8] = [
-        ("small", "small parts"),
-        ("middle", "medium parts"),
-        ("large", "large parts"),
-        ("corner", "corner colors"),
-        ("interior", "interior colors"),
-        ("named", "named colors"),
-        ("numeric", "numeric colors"),
-        ("unrepresentable", "unreachable colors"),
-    ];
-    let figure = |method, group: &str| summary.row(group, method, ALL).and_then(|row| row.figures.get("delta_e"));
-    let any = |group: &str| Method::ALL.into_iter().any(|method| figure(method, group).is_some());
-    let there: Vec<_> = KINDS.into_iter().filter(|(group, _)| any(group)).collect();
-    if there.is_empty() {
+/// Writes a table of all methods with the columns (head, group and figure) that have a value. `about` comes before it.
+fn by_group(page: &mut String, summary: &Summary, about: &str, columns: &[(&str, &str, &str)]) -> Result<(), Failure> {
+    let figure =
+        |method, group: &str, name: &str| summary.row(group, method, ALL).and_then(|row| row.figures.get(name));
+    let any = |group: &str, name: &str| Method::ALL.into_iter().any(|method| figure(method, group, name).is_some());
+    let columns: Vec<_> = columns.iter().filter(|(_, group, name)| any(group, name)).collect();
+    if columns.is_empty() {
         return Ok(());
     }
-    let of = |method| there.iter().map(|(group, _)| figure(method, group)).collect::<Vec<_>>();
+    let of = |method| columns.iter().map(|(_, group, name)| figure(method, group, name)).collect::<Vec<_>>();
     let rows: Vec<(String, Vec<String>)> = Method::ALL
         .into_iter()
         .filter(|method| of(*method).iter().any(Option::is_some))
         .map(|method| (dot(method), of(method).into_iter().map(cell).collect()))
         .collect();
-    writeln!(page, "<h2>Kinds of parts and colors</h2>")?;
-    writeln!(
-        page,
-        "<p>Median distance. Corner colors have a channel near its lowest or highest value, so shading pulls the mean \
-         inward.</p>"
-    )?;
-    table(page, "method", &there.iter().map(|(_, head)| *head).collect::<Vec<_>>(), &rows)
+    writeln!(page, "{about}")?;
+    table(page, "method", &columns.iter().map(|(head, ..)| *head).collect::<Vec<_>>(), &rows)
+}
+
+/// Writes a table by kind: small and large parts, and colors at the edge of the gamut and inside.
+fn kinds(page: &mut String, summary: &Summary) -> Result<(), Failure> {
+    const COLUMNS: [(&str, &str, &str); 8] = [
+        ("small parts", "small", "delta_e"),
+        ("medium parts", "middle", "delta_e"),
+        ("large parts", "large", "delta_e"),
+        ("corner colors", "corner", "delta_e"),
+        ("interior colors", "interior", "delta_e"),
+        ("named colors", "named", "delta_e"),
+        ("numeric colors", "numeric", "delta_e"),
+        ("unreachable colors", "unrepresentable", "delta_e"),
+    ];
+    let about = "<h2>Kinds of parts and colors</h2>\n<p>Median distance. Corner colors have a channel near its lowest \
+         or highest value, so shading pulls the mean inward.</p>";
+    by_group(page, summary, about, &COLUMNS)
 }
 
 fn saliency(page: &mut String, summary: &Summary) -> Result<(), Failure> {
-    let kinds = [
-        (Method::Unforced, "Unprocessed attention"),
-        (Method::Exact, "Attention with competition and along outlines, as in <code>exact</code>"),
-    ];
-    for (i, (method, kind)) in kinds.into_iter().enumerate() {
+    let kinds = Method::ALL.into_iter().filter_map(|method| Some((method, method.row().attention?)));
+    for (i, (method, kind)) in kinds.enumerate() {
         let Some((name, _)) = best_threshold(&summary.rows, method) else { continue };
         let mut values = Vec::new();
         for part in PARTS {
@@ -456,28 +418,10 @@ fn several(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         ("two parts in one color, ΔE", "same", "delta_e"),
         ("both within ΔE 5", "same", "all_within_5"),
     ];
-    let figure =
-        |method, group: &str, name: &str| summary.row(group, method, ALL).and_then(|row| row.figures.get(name));
-    let columns: Vec<_> = COLUMNS
-        .into_iter()
-        .filter(|(_, group, name)| Method::ALL.into_iter().any(|method| figure(method, group, name).is_some()))
-        .collect();
-    if columns.is_empty() {
-        return Ok(());
-    }
-    let of = |method| columns.iter().map(|(_, group, name)| figure(method, group, name)).collect::<Vec<_>>();
-    let rows: Vec<(String, Vec<String>)> = Method::ALL
-        .into_iter()
-        .filter(|method| of(*method).iter().any(Option::is_some))
-        .map(|method| (dot(method), of(method).into_iter().map(cell).collect()))
-        .collect();
-    writeln!(page, "<h2>Other color words, and several colors at once</h2>")?;
-    writeln!(
-        page,
-        "<p>One part in a prompt with color words for other parts, and the share of these words that stay right; two \
-         to four parts, each in its own color; two parts in one color.</p>"
-    )?;
-    table(page, "method", &columns.iter().map(|(head, ..)| *head).collect::<Vec<_>>(), &rows)
+    let about = "<h2>Other color words, and several colors at once</h2>\n<p>One part in a prompt with color words for \
+         other parts, and the share of these words that stay right; two to four parts, each in its own color; two parts \
+         in one color.</p>";
+    by_group(page, summary, about, &COLUMNS)
 }
 
 fn calibration(page: &mut String, folder: &Path) -> Result<(), Failure> {
@@ -569,26 +513,8 @@ fn figures(page: &mut String, part: &PartFigures) -> Result<(), Failure> {
         write!(page, "painted{}", swatch(Rgb::from_linear(painted.mean_linear)))?;
     }
     write!(page, "</span>")?;
-    let painted = part.measure.painted.as_ref();
-    let values = [
-        ("ΔE", Some(part.delta_e())),
-        ("ΔE before", painted.map(|painted| painted.delta_e_unforced)),
-        ("ΔE of the mean", Some(part.mean_delta_e())),
-        ("own ΔE", part.own_delta_e),
-        ("lines kept", part.acceptance.as_ref().and_then(|acceptance| acceptance.lines)),
-        ("worst neighbor", part.acceptance.as_ref().map(|acceptance| acceptance.neighbor)),
-        ("grown", part.acceptance.as_ref().map(|acceptance| acceptance.grown)),
-        ("accepted", Some(f64::from(u8::from(part.accepted())))),
-        ("ΔE under stroke", part.under_stroke),
-        ("coverage", painted.map(|painted| painted.coverage)),
-        ("leakage", part.measure.leak_median),
-        ("worst leakage", part.measure.leak_max),
-        ("layout IoU", Some(part.measure.layout_iou)),
-        ("mask IoU", part.iou_mask),
-        ("texture", painted.and_then(|painted| painted.texture)),
-    ];
-    for (name, value) in values {
-        if let Some(value) = value {
+    for (name, metric) in metrics::labels() {
+        if let Some(value) = metric.of_part(part) {
             let value = if value.is_finite() { short(value) } else { "vanished".into() };
             write!(page, "<span>{name} {value}</span>")?;
         }

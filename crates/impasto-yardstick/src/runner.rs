@@ -7,7 +7,7 @@ use crate::edges;
 use crate::failure::Failure;
 use crate::guides::{self, Guided};
 use crate::judge::{Judge, Seen, View, class};
-use crate::metrics::{self, Pair};
+use crate::measure::{self, Pair};
 use crate::papers::papers;
 use crate::picture::{self, Picture, mean_lab, mean_linear};
 use crate::placement::{inside, is_there, painted, placement};
@@ -26,7 +26,7 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 /// Thresholds at which attention is compared with regions, in hundredths.
-pub const THRESHOLDS: [u8; 8] = [15, 20, 25, 30, 35, 40, 50, 60];
+const THRESHOLDS: [u8; 8] = [15, 20, 25, 30, 35, 40, 50, 60];
 /// Side of the grid on which attention is compared with regions, in cells.
 const GRID: usize = 64;
 /// Side of a latent cell in pixels.
@@ -337,7 +337,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             let part = class(part);
             let alone = |(forced, unforced): &(&mut u8, &u8)| **forced == part && **unforced != part;
             let both = labels_forced.iter_mut().zip(&unforced.seen.labels);
-            both.filter(alone).for_each(|(forced, _)| *forced = metrics::DETAIL);
+            both.filter(alone).for_each(|(forced, _)| *forced = measure::DETAIL);
         }
         let pair = Pair {
             unforced: &unforced.shot.picture,
@@ -365,7 +365,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
                 under_stroke: own.and_then(|own| own.under_stroke),
                 acceptance: acceptance(&pair, class, asked.rgb, &others),
                 papers: papers(pair.forced, &of_class(pair.labels_forced, class), asked.rgb),
-                measure: metrics::measure(&pair, class, asked.rgb, &others),
+                measure: measure::measure(&pair, class, asked.rgb, &others),
             });
         }
         if job.task == Task::Binding {

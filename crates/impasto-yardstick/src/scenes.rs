@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::guides::STRENGTHS;
+use crate::metrics;
 use crate::plots;
 use crate::record::Record;
 use crate::statistics::{Figure, short};
@@ -10,45 +11,18 @@ use crate::table::{cell, dot, table};
 use crate::task::{Method, Task};
 use std::fmt::Write;
 
-/// Heads and names of the figures of placement.
-const PLACED: [(&str, &str); 4] =
-    [("placed", "placed"), ("both orders", "followed"), ("found", "detected"), ("no objects added", "left_out")];
-/// Heads and names of the figures of guides.
-const GUIDED: [(&str, &str); 5] = [
-    ("likeness", "clip"),
-    ("likeness change", "clip_step"),
-    ("palette distance", "palette"),
-    ("palette change", "palette_step"),
-    ("objects kept", "kept"),
-];
-/// Heads and names of the figures of drawings.
-const DRAWN: [(&str, &str); 4] = [
-    ("edge F1", "edge_f1"),
-    ("ΔE under strokes", "strokes"),
-    ("ΔE of objects under strokes", "objects"),
-    ("ΔE of objects, p90", "objects_p90"),
-];
-/// Heads and names of the figures of references.
-const COLORED: [(&str, &str); 3] =
-    [("ΔE of parts", "delta_e"), ("ΔE of parts, p90", "delta_e_p90"), ("edge F1", "edge_f1")];
+/// Groups of guided pictures with their names.
 const GROUPS: [(&str, &str); 3] = [("image", "all"), ("image, portraits", "portraits"), ("image, scenes", "scenes")];
 
-/// Rows of placement with the names of their tasks.
+/// Rows of a task's methods.
+fn rows(summary: &Summary, task: Task) -> impl Iterator<Item = &Row> {
+    let methods = Method::ALL.into_iter().filter(move |method| method.does(task));
+    methods.filter_map(move |method| summary.row(task.name(), method, ALL))
+}
+
+/// Rows of placement with the names of their tasks. Methods without painting come first.
 fn placed(summary: &Summary) -> impl Iterator<Item = (&'static str, &Row)> {
-    let of = |group| [Method::PwwOff, Method::Pww].map(|method| (group, summary.row(group, method, ALL)));
-    ["place", "swap"].into_iter().flat_map(of).filter_map(|(group, row)| Some((group, row?)))
-}
-
-/// Rows of pictures that follow lines and strokes.
-fn drawn(summary: &Summary) -> impl Iterator<Item = &Row> {
-    let methods = [Method::Unforced, Method::Control, Method::ControlStrokes];
-    methods.into_iter().filter_map(|method| summary.row(Task::Edges.name(), method, ALL))
-}
-
-/// Rows of pictures in the colors of a reference.
-fn colored(summary: &Summary) -> impl Iterator<Item = &Row> {
-    let methods = [Method::Unforced, Method::Reference, Method::ReferenceLike];
-    methods.into_iter().filter_map(|method| summary.row(Task::Reference.name(), method, ALL))
+    [Task::Place, Task::Swap].into_iter().flat_map(|task| rows(summary, task).map(move |row| (task.name(), row)))
 }
 
 /// Rows of a group of guided pictures with the guide's strength.
@@ -59,35 +33,49 @@ fn guided<'a>(summary: &'a Summary, group: &'a str) -> impl Iterator<Item = (f64
 
 /// Returns the figures of this module as lines for the screen.
 pub fn lines(summary: &Summary) -> Vec<String> {
-    let said = |row: &Row, names: &[(&str, &str)]| {
-        let each = names.iter().filter_map(|(head, name)| Some(format!("{head} {}", row.figures.get(*name)?)));
-        each.collect::<Vec<_>>().join(", ")
+    let said = |row: &Row, task| {
+        let figure = |(head, name): (&str, String)| Some(format!("{head} {}", row.figures.get(&name)?));
+        metrics::heads(task).into_iter().filter_map(figure).collect::<Vec<_>>().join(", ")
     };
-    let places = placed(summary).map(|(group, row)| format!("{group}, {}: {}", row.method.name(), said(row, &PLACED)));
+    let of_task = |task: Task| {
+        rows(summary, task)
+            .map(move |row| format!("{}, {}: {}", task.name(), row.method.name(), said(row, task)))
+            .collect::<Vec<_>>()
+    };
     let images = GROUPS.into_iter().flat_map(|(group, _)| {
         guided(summary, group)
-            .map(move |(strength, row)| format!("{group}, strength {strength}: {}", said(row, &GUIDED)))
+            .map(move |(strength, row)| format!("{group}, strength {strength}: {}", said(row, Task::Image)))
     });
-    let drawn = drawn(summary).map(|row| format!("edges, {}: {}", row.method.name(), said(row, &DRAWN)));
-    let colored = colored(summary).map(|row| format!("reference, {}: {}", row.method.name(), said(row, &COLORED)));
-    places.chain(images).chain(drawn).chain(colored).collect()
+    let [places, others] = [[Task::Place, Task::Swap], [Task::Edges, Task::Reference]];
+    places.into_iter().flat_map(of_task).chain(images).chain(others.into_iter().flat_map(of_task)).collect()
+}
+
+/// Writes a table of the figures of a task, with a row for each name. Without rows it writes nothing.
+fn section<'a>(
+    page: &mut String,
+    task: Task,
+    corner: &str,
+    about: &str,
+    rows: impl Iterator<Item = (String, &'a Row)>,
+) -> Result<bool, Failure> {
+    let figures = metrics::heads(task);
+    let cells = |row: &Row| figures.iter().map(|(_, name)| cell(row.figures.get(name))).collect();
+    let rows: Vec<_> = rows.map(|(name, row)| (name, cells(row))).collect();
+    if !rows.is_empty() {
+        writeln!(page, "{about}")?;
+        table(page, corner, &figures.iter().map(|(head, _)| *head).collect::<Vec<_>>(), &rows)?;
+    }
+    Ok(!rows.is_empty())
 }
 
 pub fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Result<(), Failure> {
-    let cells = |row: &Row| PLACED.map(|(_, name)| cell(row.figures.get(name))).to_vec();
-    let rows: Vec<_> =
-        placed(summary).map(|(group, row)| (format!("{}, {group}", dot(row.method)), cells(row))).collect();
-    if rows.is_empty() {
+    let about = "<h2>Placement of objects</h2>\n<p>Task <code>place</code>: one object in a quadrant. Task \
+         <code>swap</code>: two objects, left and right, in both orders over the same noise.</p>";
+    let rows = placed(summary).map(|(task, row)| (format!("{}, {task}", dot(row.method)), row));
+    if !section(page, Task::Swap, "method", about, rows)? {
         return Ok(());
     }
-    writeln!(page, "<h2>Placement of objects</h2>")?;
-    writeln!(
-        page,
-        "<p>Task <code>place</code>: one object in a quadrant. Task <code>swap</code>: two objects, left and right, \
-         in both orders over the same noise.</p>"
-    )?;
-    table(page, "method", &PLACED.map(|(head, _)| head), &rows)?;
-    for method in [Method::PwwOff, Method::Pww] {
+    for method in Method::ALL.into_iter().filter(|method| method.does(Task::Place)) {
         let share = |corner: &str| {
             let of = records.iter().filter(|r| r.task == Task::Place && r.method == method && r.part.ends_with(corner));
             let placed: Vec<bool> = of.flat_map(|record| &record.things).map(|thing| thing.placement.placed).collect();
@@ -107,55 +95,32 @@ pub fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Resul
 }
 
 pub fn drawings(page: &mut String, summary: &Summary) -> Result<(), Failure> {
-    let cells = |row: &Row| DRAWN.map(|(_, name)| cell(row.figures.get(name))).to_vec();
-    let rows: Vec<_> = drawn(summary).map(|row| (dot(row.method), cells(row))).collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    writeln!(page, "<h2>Lines and strokes of a drawing</h2>")?;
-    writeln!(
-        page,
-        "<p>The edges of a drawing and smooth strokes in its colors are the hint of a ControlNet; the prompt names no \
-         color. Edge F1: agreement of the picture’s edges with the lines, within one pixel. An object is the area of \
-         one color around a stroke in the drawing. Its ΔE is between its median color and the stroke’s color.</p>"
-    )?;
-    table(page, "method", &DRAWN.map(|(head, _)| head), &rows)
+    let about = "<h2>Lines and strokes of a drawing</h2>\n<p>The edges of a drawing and smooth strokes in its colors \
+         are the hint of a ControlNet; the prompt names no color. Edge F1: agreement of the picture’s edges with the \
+         lines, within one pixel. An object is the area of one color around a stroke in the drawing. Its ΔE is between \
+         its median color and the stroke’s color.</p>";
+    let rows = rows(summary, Task::Edges).map(|row| (dot(row.method), row));
+    section(page, Task::Edges, "method", about, rows).map(drop)
 }
 
 pub fn references(page: &mut String, summary: &Summary) -> Result<(), Failure> {
-    let cells = |row: &Row| COLORED.map(|(_, name)| cell(row.figures.get(name))).to_vec();
-    let rows: Vec<_> = colored(summary).map(|row| (dot(row.method), cells(row))).collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    writeln!(page, "<h2>Colors of a reference picture</h2>")?;
-    writeln!(
-        page,
-        "<p>Portraits in the colors of a drawn portrait, over the edges of the unforced picture. ΔE is between the \
-         mean colors of each part that both pictures show. Edge F1: agreement of the picture’s edges with those of \
-         the unforced picture, within one pixel.</p>"
-    )?;
-    table(page, "method", &COLORED.map(|(head, _)| head), &rows)
+    let about = "<h2>Colors of a reference picture</h2>\n<p>Portraits in the colors of a drawn portrait, over the \
+         edges of the unforced picture. ΔE is between the mean colors of each part that both pictures show. Edge F1: \
+         agreement of the picture’s edges with those of the unforced picture, within one pixel.</p>";
+    let rows = rows(summary, Task::Reference).map(|row| (dot(row.method), row));
+    section(page, Task::Reference, "method", about, rows).map(drop)
 }
 
 pub fn image(page: &mut String, summary: &Summary) -> Result<(), Failure> {
-    let rows: Vec<_> = guided(summary, "image")
-        .map(|(strength, row)| {
-            let name = if strength == 0.0 { "unguided".to_owned() } else { strength.to_string() };
-            (name, GUIDED.map(|(_, name)| cell(row.figures.get(name))).to_vec())
-        })
-        .collect();
-    if rows.is_empty() {
+    let about = "<h2>Pictures guided by a drawing</h2>\n<p>Likeness: cosine of the CLIP embeddings of the picture and \
+         its guide. Palette distance: how far colors must be moved, in Lab, to become the guide’s. Objects kept: share \
+         of the prompt’s objects with half their unguided area or more. Change: mean difference to the next lower \
+         strength.</p>";
+    let name = |strength: f64| if strength == 0.0 { "unguided".to_owned() } else { strength.to_string() };
+    let rows = guided(summary, "image").map(|(strength, row)| (name(strength), row));
+    if !section(page, Task::Image, "max_guidance", about, rows)? {
         return Ok(());
     }
-    writeln!(page, "<h2>Pictures guided by a drawing</h2>")?;
-    writeln!(
-        page,
-        "<p>Likeness: cosine of the CLIP embeddings of the picture and its guide. Palette distance: how far colors \
-         must be moved, in Lab, to become the guide’s. Objects kept: share of the prompt’s objects with half their \
-         unguided area or more. Change: mean difference to the next lower strength.</p>"
-    )?;
-    table(page, "max_guidance", &GUIDED.map(|(head, _)| head), &rows)?;
     let lines = |name: &str| -> Vec<(&str, Vec<(f64, Figure)>)> {
         let figure = |(strength, row): (f64, &Row)| Some((strength, *row.figures.get(name)?));
         GROUPS.map(|(group, head)| (head, guided(summary, group).filter_map(figure).collect())).into()
@@ -165,8 +130,8 @@ pub fn image(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         write!(page, "<span><span class=\"dot\" style=\"background:{}\"></span>{head}</span>", plots::line_color(i))?;
     }
     writeln!(page, "</div><div class=\"plots\">")?;
-    for (name, head) in [("clip", "likeness to the guide"), ("palette", "palette distance to the guide")] {
-        writeln!(page, "<figure>{}</figure>", plots::strengths(&lines(name), head)?)?;
+    for (name, axis) in metrics::of_task(Task::Image).filter_map(|metric| Some((metric.name, metric.axis?))) {
+        writeln!(page, "<figure>{}</figure>", plots::strengths(&lines(name), axis)?)?;
     }
     writeln!(page, "</div>")?;
     Ok(())

@@ -1,13 +1,12 @@
 //! Tables of a page: their cells, and the marks of methods.
 
 use crate::failure::Failure;
-use crate::plots;
 use crate::statistics::{Figure, short};
 use crate::task::Method;
 use std::fmt::Write;
 
 pub fn dot(method: Method) -> String {
-    format!("<span class=\"dot\" style=\"background:{}\"></span>{}", plots::color(method), method.name())
+    format!("<span class=\"dot\" style=\"background:{}\"></span>{}", method.row().color, method.name())
 }
 
 pub fn cell(figure: Option<&Figure>) -> String {

@@ -4,6 +4,8 @@ use clap::ValueEnum;
 use impasto::Rgb;
 use serde::{Deserialize, Serialize};
 
+use Task::{Binding, Edges, Many, Named, Numeric, Place, Reference, Saliency, Same, Swap};
+
 /// The label of this version of the yardstick. The label must change if the meaning of any figure changes, because old
 /// and new figures must not share a table.
 pub const LABEL: &str = "yardstick-1";
@@ -95,105 +97,141 @@ impl Task {
         }
     }
 
+    /// Tasks that ask for colors.
+    pub(crate) const COLORS: &'static [Self] = &[Self::Named, Self::Numeric, Self::Binding, Self::Many, Self::Same];
+
     /// Returns true if the task asks for colors.
     pub fn colors(self) -> bool {
-        matches!(self, Self::Named | Self::Numeric | Self::Binding | Self::Many | Self::Same)
+        Self::COLORS.contains(&self)
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
+/// The facts about a method: a row of the table of methods.
+pub(crate) struct MethodRow {
+    /// Name on the command line, in records and in reports.
+    pub(crate) name: &'static str,
+    /// Tasks that the method can do.
+    tasks: &'static [Task],
+    /// Color in plots. Methods of one task have different colors.
+    pub(crate) color: Rgb,
+    /// Source of the masks with which the method forces the colors of parts.
+    pub(crate) mask: Mask,
+    /// True if the method reports whether it met a color.
+    pub(crate) reports: bool,
+    /// Largest CIEDE2000 of a part that counts as hit; `None` if the report explains no errors of the method.
+    pub(crate) good: Option<f64>,
+    /// Text about the method's attention, which the task `saliency` compares with the judge.
+    pub(crate) attention: Option<&'static str>,
+    /// True if the method is measured unless `--method` says otherwise.
+    pub(crate) usual: bool,
+}
+
+/// The source of a part's mask.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Mask {
+    /// The model's attention to the part's phrase.
+    Attention,
+    /// The judge's region of the unforced picture.
+    Judge,
+    /// The method forces no part by a mask.
+    None,
+}
+
+impl MethodRow {
+    const fn new(name: &'static str, tasks: &'static [Task], color: Rgb) -> Self {
+        let (mask, reports, good, attention, usual) = (Mask::None, false, None, None, true);
+        Self { name, tasks, color, mask, reports, good, attention, usual }
+    }
+
+    /// A method that forces colors of parts.
+    const fn force(name: &'static str, color: Rgb, mask: Mask) -> Self {
+        Self { mask, ..Self::new(name, Task::COLORS, color) }
+    }
+}
+
+/// Defines [`Method`] from the table of methods.
+macro_rules! methods {
+    ($($(#[$doc:meta])* $method:ident = $row:expr;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Method {
+            $($(#[$doc])* $method,)*
+        }
+
+        impl Method {
+            pub const ALL: [Self; [$(stringify!($method)),*].len()] = [$(Self::$method),*];
+
+            /// Returns the facts about the method.
+            pub(crate) const fn row(self) -> MethodRow {
+                match self {
+                    $(Self::$method => $row,)*
+                }
+            }
+        }
+    };
+}
+
+const GRAY: Rgb = Rgb(138, 138, 138);
+const GREEN: Rgb = Rgb(60, 160, 80);
+const PINK: Rgb = Rgb(200, 90, 140);
+const VIOLET: Rgb = Rgb(120, 110, 210);
+/// Tasks that are also measured without guidance, for comparison.
+const UNFORCED: &[Task] = &[Named, Numeric, Binding, Many, Same, Saliency, Edges, Reference];
+
+methods! {
     /// No guidance: the reference picture of every other method.
-    Unforced,
+    Unforced = MethodRow {
+        attention: Some("Unprocessed attention"),
+        ..MethodRow::new("unforced", UNFORCED, GRAY)
+    };
     /// No force: the prompt with the nearest of the model's color words before the part.
-    Word,
+    Word = MethodRow::new("word", Task::COLORS, Rgb(176, 122, 72));
     /// `ColorForce::published` with its own settings.
-    Doc,
+    Doc = MethodRow { good: Some(5.0), ..MethodRow::force("doc", Rgb(66, 133, 200), Mask::Attention) };
     /// `ColorForce` with the document's settings for each part.
-    DocParts,
+    DocParts = MethodRow { good: Some(5.0), ..MethodRow::force("doc-parts", Rgb(235, 130, 30), Mask::Attention) };
     /// The best of 32 settings for each part, which the command `tune` finds.
-    Tuned,
+    Tuned = MethodRow { usual: false, ..MethodRow::force("tuned", Rgb(220, 70, 85), Mask::Attention) };
     /// `ColorForce::exact`, which has no settings.
-    Exact,
+    Exact = MethodRow {
+        tasks: &[Named, Numeric, Binding, Many, Same, Saliency],
+        reports: true,
+        good: Some(2.0),
+        attention: Some("Attention with competition and along outlines, as in <code>exact</code>"),
+        ..MethodRow::force("exact", GREEN, Mask::Attention)
+    };
     /// `exact` with the judge's region of the unforced picture as its mask.
-    Oracle,
+    Oracle = MethodRow::force("oracle", Rgb(60, 170, 175), Mask::Judge);
     /// `ColorForce::painted` with a stroke in each piece of the judge's region of the unforced picture.
-    Strokes,
+    Strokes = MethodRow { reports: true, ..MethodRow::new("strokes", Task::COLORS, PINK) };
     /// No model: the judge's region of the unforced picture recolored as an editor would.
-    Recolor,
+    Recolor = MethodRow { usual: false, ..MethodRow::new("recolor", Task::COLORS, Rgb(170, 105, 180)) };
     /// No model: the judge's region of the unforced picture filled with the color.
-    Paste,
+    Paste = MethodRow { usual: false, ..MethodRow::new("paste", Task::COLORS, Rgb(150, 160, 60)) };
     /// The pictures of `pww` without its guidance.
-    PwwOff,
+    PwwOff = MethodRow::new("pww-off", &[Place, Swap], GRAY);
     /// `PaintWithWords` with a map of the objects' places.
-    Pww,
+    Pww = MethodRow::new("pww", &[Place, Swap], GREEN);
     /// `ImageGuidance` with the token of the whole picture.
-    Image,
+    Image = MethodRow::new("image", &[Task::Image], VIOLET);
     /// The embedded model's ControlNet, with lines and strokes as its hint.
-    Control,
+    Control = MethodRow::new("control", &[Edges], VIOLET);
     /// The ControlNet of `Control`, with `ColorForce::painted` on the strokes.
-    ControlStrokes,
+    ControlStrokes = MethodRow::new("control-strokes", &[Edges], PINK);
     /// `ReferenceColor` with a drawing as its reference, over the edges of the unforced picture.
-    Reference,
+    Reference = MethodRow::new("reference", &[Task::Reference], VIOLET);
     /// The method `reference`, and `ColorForce::like` for each part that the drawing shows.
-    ReferenceLike,
+    ReferenceLike = MethodRow::new("reference-like", &[Task::Reference], PINK);
 }
 
 impl Method {
-    pub const ALL: [Self; 17] = [
-        Self::Unforced,
-        Self::Word,
-        Self::Doc,
-        Self::DocParts,
-        Self::Tuned,
-        Self::Exact,
-        Self::Oracle,
-        Self::Strokes,
-        Self::Recolor,
-        Self::Paste,
-        Self::PwwOff,
-        Self::Pww,
-        Self::Image,
-        Self::Control,
-        Self::ControlStrokes,
-        Self::Reference,
-        Self::ReferenceLike,
-    ];
-
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Unforced => "unforced",
-            Self::Word => "word",
-            Self::Doc => "doc",
-            Self::DocParts => "doc-parts",
-            Self::Tuned => "tuned",
-            Self::Exact => "exact",
-            Self::Oracle => "oracle",
-            Self::Strokes => "strokes",
-            Self::Recolor => "recolor",
-            Self::Paste => "paste",
-            Self::PwwOff => "pww-off",
-            Self::Pww => "pww",
-            Self::Image => "image",
-            Self::Control => "control",
-            Self::ControlStrokes => "control-strokes",
-            Self::Reference => "reference",
-            Self::ReferenceLike => "reference-like",
-        }
+        self.row().name
     }
 
     /// Returns true if the method can do this task.
     pub fn does(self, task: Task) -> bool {
-        match self {
-            Self::Pww | Self::PwwOff => matches!(task, Task::Place | Task::Swap),
-            Self::Image => task == Task::Image,
-            Self::Control | Self::ControlStrokes => task == Task::Edges,
-            Self::Reference | Self::ReferenceLike => task == Task::Reference,
-            Self::Unforced => task.colors() || matches!(task, Task::Saliency | Task::Edges | Task::Reference),
-            Self::Exact => task.colors() || task == Task::Saliency,
-            _ => task.colors(),
-        }
+        self.row().tasks.contains(&task)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::generator::{Preset, Real, Settings, force};
 use crate::judge::{Evaluator, Seen, class};
-use crate::metrics::{Pair, measure};
+use crate::measure::{Pair, measure};
 use crate::picture;
 use crate::regions::{core, of_class};
 use crate::statistics::{median, short};

@@ -1,7 +1,7 @@
 //! Tests of the yardstick itself: the reference's numbers, their meaning, and the bookkeeping around them.
 
 use impasto_yardstick::{
-    arguments, calibration, choice, colors, failure, gallery, generator, guides, judge, labeled, listing, metrics,
+    arguments, calibration, choice, colors, failure, gallery, generator, guides, judge, labeled, listing, measure,
     picture, placement, random, record, regions, report, rise, runner, scenes, shot, statistics, suite, summary, task,
     tuning, wording,
 };
@@ -27,7 +27,7 @@ use gallery::Gallery;
 use generator::{Real, Settings};
 use impasto::Rgb;
 use judge::{Evaluator, Judge, Seen, View};
-use metrics::{Measure, Pair, measure};
+use measure::{Measure, Pair, measure};
 use ndarray::Array2;
 use picture::Picture;
 use random::{Rng, fnv};

@@ -81,8 +81,12 @@ fn measured(
 
 /// Guidance that moves every word towards the guide's token that resembles the word most.
 fn every_word(picture: &Raster, most: f64) -> ImageGuidance {
-    let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-    ImageGuidance::new(picture).tune(|params| *params = GuidanceParams { max_guidance: most, ..all })
+    ImageGuidance::new(picture).tune(|params| {
+        *params = GuidanceParams::off();
+        params.linear = (1.0, 1.0);
+        params.snap = false;
+        params.max_guidance = most;
+    })
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -124,9 +128,13 @@ fn figures_of_image_guidance() -> Result<()> {
         (
             "the picture's prompt, Direct",
             |of, _, most| {
-                let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-                let all = GuidanceParams { mapping: Mapping::Direct, max_guidance: most, ..all };
-                ImageGuidance::text(of).tune(|params| *params = all)
+                ImageGuidance::text(of).tune(|params| {
+                    *params = GuidanceParams::off();
+                    params.linear = (1.0, 1.0);
+                    params.snap = false;
+                    params.mapping = Mapping::Direct;
+                    params.max_guidance = most;
+                })
             },
             &[0.5],
         ),
