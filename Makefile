@@ -3,7 +3,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: demo studio test golden bench figures gallery book doc setup
+.PHONY: demo studio test golden bench figures gallery book doc semver setup
 
 # Runs the trained small model and leaves its pictures.
 demo: setup
@@ -48,6 +48,12 @@ gallery: setup
 	cd target/gallery && ../release/examples/paint_with_words && cp paint.png ../../docs/images/painting.png
 	cd target/gallery && $(CARGO) run --release -p impasto-report --example report && cp report.png ../../docs/images
 	IMPASTO_SCREENSHOTS=$(CURDIR)/docs/images $(CARGO) test --release -p impasto-studio --test browser
+
+# Compares the public interface with that of the last release, BASELINE, and names changes that need a new version.
+BASELINE ?= $(shell git describe --tags --abbrev=0)
+semver: setup
+	@command -v cargo-semver-checks >/dev/null || { echo "cargo-semver-checks is missing: cargo install cargo-semver-checks"; exit 1; }
+	$(CARGO) semver-checks --package impasto --features hub,clap,schemars --baseline-rev $(BASELINE)
 
 # Serves the studio: a page in the browser for painting.
 studio: setup

@@ -85,7 +85,10 @@ fn work(folder: &Path, side: i64, kind: Kind, offload: bool) -> Result<()> {
     let peak = Peak::start();
     let begun = Instant::now();
     let vae_precision = Some(kind.into());
-    let options = LoadOptions { precision: kind.into(), vae_precision, offload, ..LoadOptions::default() };
+    let mut options = LoadOptions::default();
+    options.precision = kind.into();
+    options.vae_precision = vae_precision;
+    options.offload = offload;
     let model = Model::load_with(&Source::dir(folder), options)?;
     let load = begun.elapsed().as_secs_f64();
     let texts = [model.text("".into())?, model.text("a red boat".into())?];

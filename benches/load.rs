@@ -53,7 +53,8 @@ fn main() -> Result<()> {
             "floor" => measured(|| floor(Path::new(folder), kind)),
             "first" => first(Path::new(folder), kind),
             _ => measured(|| {
-                let options = LoadOptions { precision: kind.into(), ..LoadOptions::default() };
+                let mut options = LoadOptions::default();
+                options.precision = kind.into();
                 let begun = Instant::now();
                 let model = Model::load_with(&Source::dir(folder), options)?;
                 let seconds = begun.elapsed().as_secs_f64();
@@ -156,7 +157,8 @@ fn first(folder: &Path, kind: Kind) -> Result<()> {
         Ok(begun.elapsed().as_secs_f64())
     };
     step(&Model::load(&Source::embedded())?)?; // starts libtorch and its threads
-    let options = LoadOptions { precision: kind.into(), ..LoadOptions::default() };
+    let mut options = LoadOptions::default();
+    options.precision = kind.into();
     let model = Model::load_with(&Source::dir(folder), options)?;
     let (loaded, copy) = (step(&model)?, step(&model.share()?)?);
     let later = median((0..5).map(|_| step(&model)).collect::<Result<_>>()?);

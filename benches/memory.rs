@@ -127,7 +127,10 @@ fn run(row: &str) -> Result<()> {
 fn autoencode(work: &str, folder: &Path, side: i64, whole: bool, kind: Kind) -> Result<()> {
     let tiling = if whole { Tiling::whole() } else { Tiling::above(1 << 30) };
     let vae_precision = Some(Precision::from(kind));
-    let options = LoadOptions { vae: Some(Source::dir(folder)), tiling, vae_precision, ..LoadOptions::default() };
+    let mut options = LoadOptions::default();
+    options.vae = Some(Source::dir(folder));
+    options.tiling = tiling;
+    options.vae_precision = vae_precision;
     let model = Model::load_with(&Source::embedded(), options)?;
     let options = (Kind::Float, Device::Cpu);
     drop(model.decode(&Tensor::zeros([1, 4, 2, 2], options))?);

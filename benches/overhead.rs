@@ -15,8 +15,9 @@ mod support;
 use impasto::diffusion::Denoiser;
 use impasto::{Codec, Grid, Model, Result, Source};
 use support::figures::Figure;
+use support::rows::{COLORIZER_ROWS, ROWS};
 use support::statistics::{bootstrap, median};
-use support::{COLORIZER_ROWS, ROWS, Unet, seconds};
+use support::{Unet, seconds};
 use tch::Kind;
 
 fn group<M: Denoiser + Codec>(

@@ -213,7 +213,8 @@ enum Network {
 
 impl Network {
     fn tiny(kind: Kind) -> Result<Self> {
-        let options = LoadOptions { precision: kind.into(), ..LoadOptions::default() };
+        let mut options = LoadOptions::default();
+        options.precision = kind.into();
         Ok(Self::Tiny(Box::new(Model::load_with(&Source::embedded(), options)?)))
     }
 

@@ -87,7 +87,8 @@ fn seconds<M: Denoiser + Codec>(model: &M, axis: &str, point: usize, steps: usiz
     }
     let prompt = vec![PROMPT; at("chunks", 1)].join(" BREAK ");
     let cells = (at("size", 128) / 8) as i64;
-    let start = Start { images: at("batch", 1), ..Start::new(&prompt, Grid::new(cells, cells), Noise::shared(7)) };
+    let mut start = Start::new(&prompt, Grid::new(cells, cells), Noise::shared(7));
+    start.images = at("batch", 1);
     let mut run = sampler.start(model, start)?;
     run.step()?;
     let begun = Clock::start();

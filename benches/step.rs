@@ -10,7 +10,8 @@ use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, TrainingSchedule};
 use impasto::sampler::{Sampler, Start};
 use impasto::{Codec, Grid, Model, Source};
-use support::{PROMPT, ROWS, Unet, guidances};
+use support::rows::{ROWS, guidances};
+use support::{PROMPT, Unet};
 use tch::Kind;
 
 fn steps<M: Denoiser + Codec>(criterion: &mut Criterion, name: &str, model: &M, grid: Grid) {

@@ -12,7 +12,8 @@ fn tweens(criterion: &mut Criterion) {
     for (row, mapping) in
         [("best fit", Mapping::BestFit { reuse: true }), ("best fit, once each", Mapping::BestFit { reuse: false })]
     {
-        let params = GuidanceParams { mapping, ..GuidanceParams::default() };
+        let mut params = GuidanceParams::default();
+        params.mapping = mapping;
         criterion.bench_function(&format!("tween/{row}"), |bencher| {
             bencher.iter(|| black_box(tween(&text, &picture, &params).expect("it can be done")));
         });

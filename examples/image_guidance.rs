@@ -19,8 +19,12 @@ fn main() -> Result<()> {
         sheet = sheet.add("the guide", &picture);
         for most in STRENGTHS {
             // Every word of the prompt moves toward the patch of the picture that resembles the word most.
-            let all = GuidanceParams { linear: (1.0, 1.0), snap: false, max_guidance: most, ..GuidanceParams::off() };
-            let guide = ImageGuidance::new(&picture).tune(|params| *params = all);
+            let guide = ImageGuidance::new(&picture).tune(|params| {
+                *params = GuidanceParams::off();
+                params.linear = (1.0, 1.0);
+                params.snap = false;
+                params.max_guidance = most;
+            });
             let output = pipeline.request(PROMPT).seed(6).steps(14).guide(guide).run()?;
             let caption = if most == 0.0 { "prompt alone".into() } else { format!("guided {most}") };
             sheet = sheet.add(caption, output.image(0)?);

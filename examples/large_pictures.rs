@@ -38,7 +38,9 @@ fn main() -> Result<()> {
     let mut frame = Raster::flat(Rgb(0, 0, 0), (448, 448));
     frame.paste(&Raster::flat(Rgb(255, 255, 255), (88, 88)), 180, 180);
     let blue = Some("1girl, #1e90ff eyes, pink hair bow, red hair, skin, blue shirt, green background".into());
-    let detail = Detail { padding: 0, prompt: blue, ..Detail::under(frame) };
+    let mut detail = Detail::under(frame);
+    detail.padding = 0;
+    detail.prompt = blue;
     let detailed = pipeline.request(prompt).seed(7).steps(28).start(&scene, 0.0).detail(detail).run()?;
     let enlarged = |picture: &Raster| picture.crop(180..268, 180..268)?.resize((448, 448), Filter::Bilinear);
     let before = enlarged(&scene)?;

@@ -17,6 +17,7 @@ pub enum Branch {
 
 /// Description of a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BranchInfo {
     /// Identifier of the branch.
     pub branch: Branch,

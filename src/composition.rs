@@ -7,7 +7,7 @@ use crate::guidance::{Guidance, Picture};
 use crate::json;
 use crate::mask::Region;
 use crate::methods::image_guidance::GuidanceParams;
-use crate::methods::paint_with_words::tinted;
+use crate::methods::paint_with_words::tint;
 use crate::methods::region_prompts::{MOST_REGIONS, USUAL_HOLD};
 use crate::methods::{ImageGuidance, RegionPrompt, RegionPrompts};
 use crate::raster::{Filter, LARGEST, Raster};
@@ -45,6 +45,7 @@ use std::path::{Path, PathBuf};
 /// FlexDiffuse.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 #[must_use]
 pub struct Composition {
     /// Prompt of the whole picture and of the space between the boxes.
@@ -67,6 +68,7 @@ pub struct Composition {
 /// A thing in a box.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 #[must_use]
 pub struct Entity {
     /// Prompt of the box: the thing and its surroundings.
@@ -283,9 +285,9 @@ impl Composition {
         let paper = Raster::flat(PAPER, (panel.w as u32, panel.h as u32));
         let (mut all, mut boxes) = (paper.clone(), Vec::new());
         for (entity, ink) in self.entities.iter().zip(INKS.into_iter().cycle()) {
-            let mask = self.region(entity).resampled(panel, Default::default())?.f_mul_scalar(entity.strength)?;
-            all = tinted(&mask.f_get(0)?, &all, ink)?;
-            let mut alone = tinted(&mask.f_get(0)?, &paper, ink)?;
+            let mask = self.region(entity).resample(panel, Default::default())?.f_mul_scalar(entity.strength)?;
+            all = tint(&mask.f_get(0)?, &all, ink)?;
+            let mut alone = tint(&mask.f_get(0)?, &paper, ink)?;
             if let Some(path) = &entity.image {
                 let at = |start: u32| (f64::from(start) * scale) as u32;
                 let [h, w] = [entity.height, entity.width].map(|side| at(side).max(1));

@@ -145,7 +145,7 @@ pub enum Error {
     #[error(
         "{}; the map's colors are {}; {}",
         not_in_map(missing, palette),
-        mixed(palette),
+        mix(palette),
         way_to_color(*tolerance)
     )]
     ColorNotInMap {
@@ -252,6 +252,7 @@ pub enum Error {
 
 /// A requested color that the map does not have.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct MissingColor {
     /// Color that was asked for.
     pub asked: Rgb,
@@ -347,7 +348,7 @@ impl Error {
 fn did_you_mean_solver(nearest: &[String]) -> String {
     match nearest {
         [] => "use a name such as \"Euler a\" or \"DPM++ 2M Karras\"".into(),
-        nearest => format!("did you mean {}?", quoted(nearest)),
+        nearest => format!("did you mean {}?", quote(nearest)),
     }
 }
 
@@ -365,7 +366,7 @@ fn did_you_mean(nearest: &[String]) -> String {
     if nearest.is_empty() {
         return "; use words of the prompt, in its order".into();
     }
-    format!("; did you mean {}?", quoted(nearest))
+    format!("; did you mean {}?", quote(nearest))
 }
 
 /// Formats `color #fa0a00 is not in the map; the nearest color is #ff0000 (22 % of the map), at an RGB distance of
@@ -391,7 +392,7 @@ fn way_to_color(tolerance: Option<f64>) -> String {
 }
 
 /// Formats at most twelve colors, such as `#808080 (52 %), #ff0000 (22 %)`.
-fn mixed(palette: &[(Rgb, f64)]) -> String {
+fn mix(palette: &[(Rgb, f64)]) -> String {
     let shown = palette.iter().take(12).map(|(color, share)| format!("{color} ({:.0} %)", 100.0 * share));
     let more = palette.len().saturating_sub(12);
     let more = (more > 0).then(|| format!("{more} more"));
@@ -404,7 +405,7 @@ fn first_line(error: &tch::TchError) -> String {
 }
 
 /// Formats words as `"a", "b"`.
-fn quoted(words: &[String]) -> String {
+fn quote(words: &[String]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     quoted.join(", ")
 }

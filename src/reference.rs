@@ -32,6 +32,7 @@ pub enum Feature {
 ///
 /// Source: ColorizeDiffusion v2.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct ReferenceFeatures {
     /// Features of the background, [1, cells, channels] each.
     pub background: Vec<Tensor>,

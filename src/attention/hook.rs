@@ -127,7 +127,7 @@ impl At<'_> {
     ///
     /// # Errors
     /// [`Error::Torch`] if the context does not fit the site.
-    pub(crate) fn attend_adapted(&self, part: Part, context: &Tensor) -> Result<Option<Tensor>> {
+    pub fn attend_adapted(&self, part: Part, context: &Tensor) -> Result<Option<Tensor>> {
         let context = context.f_to_kind(self.q.kind())?;
         let adapted = self.project.adapted(part, self.rows.clone(), &context)?;
         adapted.map(|[q, k, v]| kernel::plain(&q, &k, &v)).transpose()

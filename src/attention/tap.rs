@@ -167,10 +167,8 @@ impl<'a> Tap<'a> {
         };
         let branches = live.call.branches;
         let site = live.sites.and_then(|sites| sites.get(site.index)).unwrap_or(site);
-        let (q, context) = (
-            &live.stacked(site, q, "the query tensor of a site")?,
-            &live.stacked(site, context, "the context of a site")?,
-        );
+        let (q, context) =
+            (&live.stack(site, q, "the query tensor of a site")?, &live.stack(site, context, "the context of a site")?);
         let spot = CallSite { site, wanted: live.wanted(site, branches), project };
         if !spot.wanted.contains(Interest::CONTEXT) {
             let (k, v) = live.keys_values(site, context, project)?;
@@ -208,7 +206,7 @@ impl Attached<'_> {
     }
 
     /// Returns `x` with the rows of all branches. In self-attention, rows of one branch alone are returned as they are.
-    fn stacked(&self, site: &AttentionSite, x: &Tensor, what: &'static str) -> Result<Tensor> {
+    fn stack(&self, site: &AttentionSite, x: &Tensor, what: &'static str) -> Result<Tensor> {
         let (n, all) = (self.images(), self.images() * self.call.branches.len() as i64);
         match x.size().first() {
             Some(&rows) if rows == all || (rows == n && !site.is_cross()) => Ok(x.shallow_clone()),
@@ -312,11 +310,11 @@ impl Attached<'_> {
             false => None,
         };
         let bias = if wants(Interest::BIAS) { self.bias(spot, branches, (q, k, v), scores.as_ref())? } else { None };
-        let scores = scores.map(|scores| biased(scores, bias.as_ref())).transpose()?;
+        let scores = scores.map(|scores| add_bias(scores, bias.as_ref())).transpose()?;
         let edited = wants(Interest::SCORES);
         let (output, whole) = match scores {
             Some(scores) => {
-                let scores = if edited { self.edited(spot, branches, (q, v), &scores)? } else { scores };
+                let scores = if edited { self.edit(spot, branches, (q, v), &scores)? } else { scores };
                 let (output, probs) = kernel::weigh(&scores, v)?;
                 (output, Some(probs))
             }
@@ -399,7 +397,7 @@ impl Attached<'_> {
     }
 
     /// Returns the scores after the hooks' edits, f32 [b, heads, queries, tokens].
-    fn edited(
+    fn edit(
         &mut self,
         spot: &CallSite<'_>,
         branches: &[Branch],
@@ -428,7 +426,7 @@ fn keys_values(site: &AttentionSite, context: &Tensor, project: &dyn Projections
 }
 
 /// Adds a bias to scores, if there is one.
-fn biased(scores: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+fn add_bias(scores: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     Ok(match bias {
         Some(bias) => scores.f_add(bias)?,
         None => scores,

@@ -79,7 +79,7 @@ const ALIGNED: [f64; 11] = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.
 const ALIGNED_XL: [f64; 11] = [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029];
 
 /// The noise level at position `way` in 0..=1 among eleven levels, interpolated linearly in ln σ.
-fn aligned(levels: &[f64; 11], way: f64) -> f64 {
+fn align(levels: &[f64; 11], way: f64) -> f64 {
     let place = way * 10.0;
     let (below, part) = ((place.floor() as usize).min(9), place - place.floor().min(9.0));
     let log = |i: usize| levels.get(i).map_or(0.0, |level| level.ln());
@@ -114,8 +114,8 @@ fn by_level(table: &TrainingSchedule, steps: usize, spacing: Spacing, options: &
     };
     let sigmas = (0..steps).map(|i| match spacing {
         Spacing::KlOptimal if options.terminal == Terminal::Lowest => level(i as f64 / steps as f64),
-        Spacing::AlignYourSteps => aligned(&ALIGNED, i as f64 / steps as f64),
-        Spacing::AlignYourStepsXl => aligned(&ALIGNED_XL, i as f64 / steps as f64),
+        Spacing::AlignYourSteps => align(&ALIGNED, i as f64 / steps as f64),
+        Spacing::AlignYourStepsXl => align(&ALIGNED_XL, i as f64 / steps as f64),
         _ => level(i as f64 / (steps.max(2) - 1) as f64),
     });
     sigmas.map(|sigma| (sigma, timestep(sigma))).collect()

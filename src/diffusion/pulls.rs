@@ -11,7 +11,7 @@ use tch::Tensor;
 /// mean′ = mean + (Σ shift)/(1 + Σ w), where shift is w·(target − base). `base` is the mean itself, or x0 to leave the
 /// noise in the mean as it is. The order of pulls does not matter.
 ///
-/// Source: Color Forcing (AP-125), "How It Works": μ ← (c·μ + V·g)/(V + c) is one pull with w = V/c.
+/// Source: the document "Color Forcing", "How It Works": μ ← (c·μ + V·g)/(V + c) is one pull with w = V/c.
 #[derive(Debug, Default)]
 pub(crate) struct Pulls {
     pulls: Vec<Pull>,
@@ -81,7 +81,7 @@ impl Pulls {
     /// libtorch's error if shapes do not fit each other.
     pub(crate) fn apply(&self, mean: &Tensor) -> Result<Tensor> {
         let repainted = self.repainted()?;
-        let mut settled = self.settled()?;
+        let mut settled = self.settle()?;
         let mut still = mean.shallow_clone();
         if let Some((shift, weight)) = repainted {
             let held = weight.f_amax([1i64, 2, 3], true)?.f_gt(0.0)?;
@@ -123,7 +123,7 @@ impl Pulls {
     }
 
     /// The (shift, weight) of every pull. Both are 0 for a ranked pull in cells where another ranked pull acts.
-    fn settled(&self) -> Result<Vec<(Tensor, Tensor)>> {
+    fn settle(&self) -> Result<Vec<(Tensor, Tensor)>> {
         let ranks = self.pulls.iter().filter_map(|pull| pull.rank.as_ref().map(|rank| (rank, &pull.weight)));
         let claims = ranks.map(|(rank, weight)| Ok(rank.f_masked_fill(&weight.f_le(0.0)?, f64::NEG_INFINITY)?));
         let claims: Vec<Tensor> = claims.collect::<Result<_>>()?;

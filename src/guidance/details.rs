@@ -42,8 +42,8 @@ impl Details {
     pub fn get<T: 'static>(&self, label: &str) -> Result<&T> {
         let named = self.0.iter().filter(|entry| entry.label.eq_ignore_ascii_case(label));
         named.clone().find_map(Entry::get).ok_or_else(|| {
-            let of_type: Vec<String> = self.0.iter().filter(|entry| entry.get::<T>().is_some()).map(quoted).collect();
-            let labels: Vec<String> = self.0.iter().map(quoted).collect();
+            let of_type: Vec<String> = self.0.iter().filter(|entry| entry.get::<T>().is_some()).map(quote).collect();
+            let labels: Vec<String> = self.0.iter().map(quote).collect();
             let expected = match (of_type.as_slice(), named.count()) {
                 ([], 0) if labels.is_empty() => "a run with guidance methods".into(),
                 ([], 0) => format!("the label of a guidance method of the run: {}", labels.join(", ")),
@@ -56,7 +56,7 @@ impl Details {
 }
 
 /// Returns the label of an entry in quotation marks.
-fn quoted(entry: &Entry) -> String {
+fn quote(entry: &Entry) -> String {
     format!("\"{}\"", entry.label)
 }
 

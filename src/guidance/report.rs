@@ -14,16 +14,15 @@ use tch::{Device, Kind, Tensor};
 /// use impasto::{Raster, Rgb};
 ///
 /// let (asked, painted) = (Rgb(70, 90, 160), Rgb(72, 95, 150));
-/// let report = Report {
-///     data: serde_json::json!({ "strength": 0.05 }),
-///     swatches: vec![Swatch { image: Some(0), ..Swatch::new("the picture", asked, painted) }],
-///     curves: vec![Curve::new("strength", vec![(0, 0.05), (1, 0.04)])],
-///     pictures: vec![Picture::new("the tint", Raster::flat(asked, (8, 8)))],
-///     ..Report::new("Tint")
-/// };
+/// let mut report = Report::new("Tint");
+/// report.data = serde_json::json!({ "strength": 0.05 });
+/// report.swatches = vec![Swatch { image: Some(0), ..Swatch::new("the picture", asked, painted) }];
+/// report.curves = vec![Curve::new("strength", vec![(0, 0.05), (1, 0.04)])];
+/// report.pictures = vec![Picture::new("the tint", Raster::flat(asked, (8, 8)))];
 /// assert!(report.swatches[0].delta_e < 5.0);
 /// ```
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 #[must_use]
 pub struct Report {
     /// Name of the guidance method, with its subject: `ColorForce "eyes"`.

@@ -113,13 +113,13 @@ impl Setup<'_> {
     /// # Errors
     /// [`Error::NoConditioning`] if there is no branch `like`, [`Error::Parameter`] beyond 256 extra branches.
     pub fn add_copy(&mut self, role: &'static str, like: Branch) -> Result<Branch> {
-        let (prompt, conditioning) = self.conditioned(like)?;
+        let (prompt, conditioning) = self.conditioning_of(like)?;
         self.another(role, Some(like), &prompt, conditioning, false)
     }
 
     /// Returns the prompt of a branch as it was written, and the branch's conditioning. [`Prompt::text`] has no markup
     /// and no second prompt, so a text encoder must not read it again.
-    pub(crate) fn conditioned(&self, branch: Branch) -> Result<(String, Conditioning)> {
+    pub(crate) fn conditioning_of(&self, branch: Branch) -> Result<(String, Conditioning)> {
         let found = self.branches.iter().find(|(info, _)| info.branch == branch);
         let (info, conditioning) = found.ok_or(Error::NoConditioning(branch))?;
         Ok((info.prompt.clone(), conditioning.share()))

@@ -22,7 +22,7 @@ const ROUNDS: usize = 2;
 /// its windows' values by the share R² of the map's variance that the colors explain there.
 ///
 /// Source: He, Sun and Tang, "Guided Image Filtering" (ECCV 2010), 3.4, for colors; R² is ours.
-pub(crate) fn outlined(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
+pub(crate) fn follow_outlines(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
     let (_, _, height, width) = picture.size4()?;
     let guide = Guide::new(picture, CELLS * cell, EPSILON)?;
     let map = map.f_to_kind(Kind::Float)?.f_to_device(picture.device())?;
@@ -39,7 +39,7 @@ pub(crate) fn outlined(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tens
 /// [n, 3, H, W] in -1..=1. Edges of the mask are accurate to `radius` pixels.
 ///
 /// Source: He, Sun and Tang, "Guided Image Filtering" (ECCV 2010), 4: feathering.
-pub(crate) fn feathered(mask: &Tensor, picture: &Tensor, radius: i64) -> Result<Tensor> {
+pub(crate) fn feather(mask: &Tensor, picture: &Tensor, radius: i64) -> Result<Tensor> {
     Ok(Guide::new(picture, radius, FINE)?.filter(mask)?.map)
 }
 
@@ -177,7 +177,7 @@ mod tests {
         let (picture, inside) = disk();
         let cells = inside.avg_pool2d([8; 2], [8; 2], [0; 2], false, true, None).ge(0.3).to_kind(Kind::Float);
         let blocks = cells.upsample_nearest2d([64, 64], None, None);
-        let found = outlined(&cells, &picture, 8)?.ge(0.5).to_kind(Kind::Float);
+        let found = follow_outlines(&cells, &picture, 8)?.ge(0.5).to_kind(Kind::Float);
         let (before, after) = (iou(&blocks, &inside), iou(&found, &inside));
         assert!(before < 0.85 && after > 0.99, "{before} {after}");
         assert_eq!(covered(&inside, 8)?, inside.avg_pool2d([8; 2], [8; 2], [0; 2], false, true, None));
@@ -188,7 +188,7 @@ mod tests {
     fn without_outlines_the_map_stays() -> Result<()> {
         let (_, inside) = disk();
         let cells = inside.avg_pool2d([8; 2], [8; 2], [0; 2], false, true, None);
-        let found = outlined(&cells, &Tensor::zeros([1, 3, 64, 64], (Kind::Float, Device::Cpu)), 8)?;
+        let found = follow_outlines(&cells, &Tensor::zeros([1, 3, 64, 64], (Kind::Float, Device::Cpu)), 8)?;
         let as_it_was = cells.upsample_bicubic2d([64, 64], false, None, None).clamp(0.0, 1.0);
         assert!((found - as_it_was).abs().max().double_value(&[]) < 1e-4);
         Ok(())

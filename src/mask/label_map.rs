@@ -153,7 +153,7 @@ mod tests {
             let (map, grid) = (map(rows, columns), Grid::new(8, 12));
             for (region, label) in Region::of_labels(&map).iter().zip(1..) {
                 let plane = Resample::Area.apply(&map.pixels(label)?, grid)?;
-                let apart = (region.resampled(grid, Resample::Area)? - plane).abs().max().double_value(&[]);
+                let apart = (region.resample(grid, Resample::Area)? - plane).abs().max().double_value(&[]);
                 assert!(apart < 1e-6, "{rows}×{columns}, label {label}: {apart}");
             }
         }

@@ -5,24 +5,24 @@ use crate::step::Grid;
 use tch::Tensor;
 
 /// Grows a mask, [1, 1, H, W], by some pixels: each pixel becomes the largest around it.
-pub(super) fn dilated(mask: &Tensor, by: i64) -> Result<Tensor> {
+pub(super) fn dilate(mask: &Tensor, by: i64) -> Result<Tensor> {
     Ok(mask.f_max_pool2d([2 * by + 1; 2], [1, 1], [by; 2], [1, 1], false)?)
 }
 
 /// Shrinks a mask, [1, 1, H, W], by some pixels: each pixel becomes the smallest around it.
-pub(super) fn eroded(mask: &Tensor, by: i64) -> Result<Tensor> {
+pub(super) fn erode(mask: &Tensor, by: i64) -> Result<Tensor> {
     let not = |x: &Tensor| -> Result<Tensor> { Ok(x.f_neg()?.f_add_scalar(1.0)?) };
-    not(&dilated(&not(mask)?, by)?)
+    not(&dilate(&not(mask)?, by)?)
 }
 
 /// Returns the pixels up to `by` pixels from those of a mask, in rows and columns.
 pub(super) fn grown(mask: &[bool], size: Grid, by: i64) -> Result<Vec<bool>> {
-    inside(&dilated(&plane(mask, size)?, by)?)
+    inside(&dilate(&plane(mask, size)?, by)?)
 }
 
 /// Removes the parts of a mask that are narrower than 2·`by` + 1 pixels: a morphological opening.
 pub(super) fn opened(mask: &[bool], size: Grid, by: i64) -> Result<Vec<bool>> {
-    inside(&dilated(&eroded(&plane(mask, size)?, by)?, by)?)
+    inside(&dilate(&erode(&plane(mask, size)?, by)?, by)?)
 }
 
 /// Returns a mask as 0 and 1, [1, 1, H, W].

@@ -3,12 +3,12 @@
 /// Returns the pixels of each connected piece. `inside` has the pixels of a picture in rows of `width`. Pixels that
 /// share an edge are connected.
 pub(crate) fn pieces(inside: Vec<bool>, width: usize) -> Vec<Vec<usize>> {
-    labeled_pieces(inside.into_iter().map(|inside| inside.then_some(())).collect(), width)
+    label_pieces(inside.into_iter().map(|inside| inside.then_some(())).collect(), width)
 }
 
 /// Returns the pixels of each connected piece of one label. `labels` has the pixels of a picture in rows of `width`;
 /// pixels without a label are in no piece. The time grows with the number of pixels alone.
-pub(crate) fn labeled_pieces<T: Copy + PartialEq>(mut labels: Vec<Option<T>>, width: usize) -> Vec<Vec<usize>> {
+pub(crate) fn label_pieces<T: Copy + PartialEq>(mut labels: Vec<Option<T>>, width: usize) -> Vec<Vec<usize>> {
     let (mut pieces, mut open) = (Vec::new(), Vec::new());
     for start in 0..labels.len() {
         let Some(label) = labels.get_mut(start).and_then(Option::take) else { continue };
@@ -43,6 +43,6 @@ mod tests {
     #[test]
     fn neighbors_with_other_labels_are_other_pieces() {
         let labels = "aabb.ab".chars().map(|label| (label != '.').then_some(label)).collect();
-        assert_eq!(labeled_pieces(labels, 7), [vec![0, 1], vec![2, 3], vec![5], vec![6]]);
+        assert_eq!(label_pieces(labels, 7), [vec![0, 1], vec![2, 3], vec![5], vec![6]]);
     }
 }

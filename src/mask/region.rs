@@ -1,7 +1,7 @@
 //! [`Region`]: a region of the picture that the user draws.
 
 use super::Resample;
-use super::guided_filter::outlined;
+use super::guided_filter::follow_outlines;
 use super::label_map::{self, LabelMap};
 use crate::error::{Error, Result};
 use crate::raster::Raster;
@@ -101,7 +101,7 @@ impl Region {
             }
         };
         let map = map.f_to_device(Device::Cpu)?.f_reshape([1, 1, height / cell, width / cell])?;
-        let found = outlined(&map, &picture.to_tensor(Device::Cpu)?, cell)?;
+        let found = follow_outlines(&map, &picture.to_tensor(Device::Cpu)?, cell)?;
         let values = Vec::<f32>::try_from(&found.f_flatten(0, -1)?)?;
         Ok(Self::new(Array2::from_shape_fn((height as usize, width as usize), |(y, x)| {
             values.get(y * width as usize + x).copied().unwrap_or_default()
@@ -178,7 +178,7 @@ impl Region {
     /// [`Error::Shape`] if the aspect differs by more than 1 %, [`Error::Parameter`] for values or a box outside 0..=1.
     pub(crate) fn on(&self, grid: Grid) -> Result<Tensor> {
         self.check_for(grid)?;
-        self.resampled(grid, Resample::Area)
+        self.resample(grid, Resample::Area)
     }
 
     /// Checks that the region fits a latent of `latent` cells.
@@ -192,7 +192,7 @@ impl Region {
 
     /// Returns the region on any grid of the picture, [1 or n, 1, h, w] f32. The aspect is not checked, because grids
     /// of attention sites are halved rounding up, so their aspects differ a little.
-    pub(crate) fn resampled(&self, grid: Grid, resample: Resample) -> Result<Tensor> {
+    pub(crate) fn resample(&self, grid: Grid, resample: Resample) -> Result<Tensor> {
         self.shape.on(grid, resample)
     }
 
@@ -361,7 +361,7 @@ mod tests {
         let rect = Region::rect(0.25..0.875, 0.0..0.5);
         assert_eq!(values(&rect.on(Grid::new(2, 4))?), [0.0, 1.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(values(&rect.on(Grid::new(1, 2))?), [0.25, 0.375]);
-        assert_eq!(values(&rect.resampled(Grid::new(1, 2), Resample::Cover)?), [1.0, 1.0]);
+        assert_eq!(values(&rect.resample(Grid::new(1, 2), Resample::Cover)?), [1.0, 1.0]);
         for (x, y) in [(0.5..1.2, 0.0..1.0), (0.0..1.0, 0.5..0.5), (f64::NAN..1.0, 0.0..1.0), (-0.1..1.0, 0.0..1.0)] {
             let message = Region::rect(x, y).on(Grid::new(2, 2)).expect_err("no box").to_string();
             assert!(message.contains("rect is") && message.contains("shares of the picture"), "{message}");

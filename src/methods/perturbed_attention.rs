@@ -36,8 +36,11 @@ pub struct PerturbedAttention {
     scale: f64,
     window: Window,
     #[serde(default)]
-    sites: Option<Function<dyn Fn(&AttentionSite) -> bool + Send + Sync>>,
+    sites: Option<Sites>,
 }
+
+/// A choice of attention sites.
+type Sites = Function<dyn Fn(&AttentionSite) -> bool + Send + Sync>;
 
 /// The state of one run.
 struct Perturbed {

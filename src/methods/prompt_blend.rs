@@ -115,7 +115,7 @@ impl GuidanceRun for Blending {
             let Some(&share) = same.first().filter(|share| **share != 0.0) else { continue };
             conditioning.during(steps.clone(), |part| {
                 let longest = part.context.size3()?.1.max(self.other.context.size3()?.1);
-                let [a, b] = [&part.context, &self.other.context].map(|context| filled(context, &self.empty, longest));
+                let [a, b] = [&part.context, &self.other.context].map(|context| fill(context, &self.empty, longest));
                 let (a, b) = (a?, b?);
                 if a.size() != b.size() {
                     let expected = format!("{:?}, the shape of the first prompt's context in whole chunks", a.size());
@@ -141,7 +141,7 @@ impl GuidanceRun for Blending {
 
 /// Appends empty chunks to a context, [1 or n, tokens, width], as long as the result has at most `longest` tokens.
 /// `empty` is the context of an empty chunk, [1, tokens, width].
-fn filled(context: &Tensor, empty: &Tensor, longest: i64) -> Result<Tensor> {
+fn fill(context: &Tensor, empty: &Tensor, longest: i64) -> Result<Tensor> {
     let (n, tokens, _) = context.size3()?;
     let missing = (longest - tokens) / empty.size3()?.1.max(1);
     let chunk = empty.f_expand([n, -1, -1], false)?;

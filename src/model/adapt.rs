@@ -88,7 +88,7 @@ impl Model {
     /// Returns the tensors of one part as weights of this model.
     fn weights(&self, parts: &Parts, part: &str, kind: Kind) -> Weights {
         let tensors = parts.get(part).map(share).unwrap_or_default();
-        Weights::new(part, tensors, kind, self.device).offloaded(self.offload)
+        Weights::new(part, tensors, kind, self.device).offload(self.offload)
     }
 
     /// Rebuilds the model with other tensors, with the UNet made from them, and optionally with a `learned` word.

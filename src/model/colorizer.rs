@@ -1,6 +1,6 @@
 //! Networks that a model for coloring sketches has beside its UNet and VAE.
 
-use super::configured::configured;
+use super::read_config::read_config;
 use super::rows::one;
 use crate::conditioning::{Conditioning, Texts};
 use crate::diffusion::Input;
@@ -51,7 +51,7 @@ impl Colorizer {
             return Ok(None);
         }
         let has = |part: &str| main.has(&format!("{part}/config.json"));
-        let config = configured(main, SKETCH, SketchEncoderConfig::from_json)?;
+        let config = read_config(main, SKETCH, SketchEncoderConfig::from_json)?;
         let names = [SKETCH, TOKENS, BACKGROUND, STYLE];
         let weights = names.map(|part| -> Result<Option<Weights>> {
             has(part)?.then(|| main.weights(part, kind, device)).transpose()
@@ -62,7 +62,7 @@ impl Colorizer {
         for (part, weights) in names.into_iter().zip(&weights) {
             if let Some(weights) = weights {
                 notes.extend(weights.report().notes().into_iter().map(Note::from));
-                parts.insert(part.into(), weights.handed_out());
+                parts.insert(part.into(), weights.hand_out());
             }
         }
         if main.family().is_some() {
@@ -158,7 +158,7 @@ pub(super) fn add_features(colorizes: bool, inputs: &[Input<'_>], added: &mut Op
 /// Returns the sketch features of all inputs, and true if all inputs share them. Shared rows are repeated cyclically;
 /// otherwise each input has rows of its own.
 fn sketch_features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
-    let each: Vec<&[Tensor]> = inputs.iter().map(sketched).collect();
+    let each: Vec<&[Tensor]> = inputs.iter().map(sketch_of).collect();
     let some = each.iter().copied().max_by_key(|features| features.len()).unwrap_or_default();
     let level = |number: usize| each.iter().filter_map(|features| features.get(number)).collect::<Vec<_>>();
     if (0..some.len()).all(|number| level(number).len() == inputs.len() && one(&level(number))) {
@@ -178,6 +178,6 @@ fn sketch_features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
 }
 
 /// Returns the sketch features of an input; empty without a sketch.
-fn sketched<'a>(input: &Input<'a>) -> &'a [Tensor] {
+fn sketch_of<'a>(input: &Input<'a>) -> &'a [Tensor] {
     input.conditioning.extras.get::<SketchFeatures>().map_or(&[], |features| &features.0)
 }

@@ -1,8 +1,8 @@
 //! [`Controlled`]: a model with ControlNets.
 
 use super::Model;
-use super::configured::configured;
 use super::control::Control;
+use super::read_config::read_config;
 use super::unet_input::UnetInput;
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::Branch;
@@ -232,9 +232,9 @@ impl Model {
         const PART: &str = "controlnet";
         let _no_grad = tch::no_grad_guard();
         let checkpoint = Checkpoint::open_controlnet(source)?;
-        let config = configured(&checkpoint, PART, ControlNetConfig::from_json)?;
+        let config = read_config(&checkpoint, PART, ControlNetConfig::from_json)?;
         fits(&config, self, &checkpoint.name("controlnet/config.json"))?;
-        let w = checkpoint.weights(PART, self.kind, self.device)?.offloaded(self.offload);
+        let w = checkpoint.weights(PART, self.kind, self.device)?.offload(self.offload);
         let net = ControlNet::new(&w, &config)?;
         let report = w.report();
         let problem = match (report.unused.first(), report.not_finite.first()) {

@@ -13,11 +13,13 @@ use tch::Device;
 /// use impasto::{LoadOptions, Model, Source};
 /// use tch::{Device, Kind};
 ///
-/// let options = LoadOptions { precision: Kind::BFloat16.into(), ..LoadOptions::default() };
+/// let mut options = LoadOptions::default();
+/// options.precision = Kind::BFloat16.into();
 /// let model = Model::load_with(&Source::embedded(), options)?;
 /// # Ok::<(), impasto::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LoadOptions {
     /// Device the model runs on. Default: the CPU.
     pub device: Device,

@@ -2,10 +2,10 @@
 
 use super::autoencoder::{Autoencoder, AutoencoderConfig};
 use super::colorizer::Colorizer;
-use super::configured::configured;
 use super::info::Defaults;
 use super::load_options::LoadOptions;
 use super::precision;
+use super::read_config::read_config;
 use super::text_encoders::TextEncoders;
 use super::vision::{Place, VisionTower};
 use crate::diffusion::{Prediction, SchedulerConfig};
@@ -112,7 +112,7 @@ impl Loading {
         let main = Checkpoint::open(source, reading)?;
         let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
         let unet_config =
-            configured(&main, "unet", UnetConfig::from_json).map_err(|error| index.blame(&main, error))?;
+            read_config(&main, "unet", UnetConfig::from_json).map_err(|error| index.blame(&main, error))?;
         let family = match options.family.or(main.family()) {
             Some(family) => family,
             None => family_of(&main, &unet_config, options.text_encoder.is_some())?,
@@ -193,7 +193,7 @@ impl Loading {
     pub(super) fn vae(&mut self) -> Result<LoadedVae> {
         let own = self.others.vae.as_ref();
         let place = own.unwrap_or(&self.main);
-        let config = configured(place, "vae", AutoencoderConfig::from_json)?;
+        let config = read_config(place, "vae", AutoencoderConfig::from_json)?;
         // SDXL's VAE exceeds the range of f16, but not that of bf16. Every folder sets `force_upcast` by default;
         // diffusers applies it to SDXL only.
         let kind = match self.options.vae_precision {
@@ -268,6 +268,6 @@ impl Loading {
     /// Keeps the tensors of a part that was loaded, and the notes on them.
     fn take(&mut self, part: &str, weights: &Weights) {
         self.notes.extend(weights.report().notes().into_iter().map(Note::from));
-        self.parts.insert(part.into(), weights.handed_out());
+        self.parts.insert(part.into(), weights.hand_out());
     }
 }

@@ -3,7 +3,6 @@
 mod adapt;
 mod autoencoder;
 mod colorizer;
-mod configured;
 mod control;
 mod controlled;
 mod identity;
@@ -11,6 +10,7 @@ mod info;
 mod load_options;
 mod loading;
 mod precision;
+mod read_config;
 mod rows;
 mod sdxl;
 mod text_encoders;
@@ -43,8 +43,8 @@ use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, W
 use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use autoencoder::Autoencoder;
 use colorizer::Colorizer;
-use configured::configured;
 use loading::{LoadedVae, Loading, OwnDefaults};
+use read_config::read_config;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
@@ -150,7 +150,7 @@ impl Model {
         let Loading { options, unet_config, device, kind, mut parts, notes, .. } = loading;
         let preview = options.preview.as_ref().map(|source| {
             let (tiny, weights) = open_taesd(source, channels, kind, device, options.in_memory)?;
-            parts.insert(PREVIEW.into(), weights.handed_out());
+            parts.insert(PREVIEW.into(), weights.hand_out());
             Ok::<_, Error>(tiny)
         });
         Ok(Self {
@@ -259,7 +259,7 @@ impl Model {
         if self.name != Source::Embedded.name() {
             return Ok(None);
         }
-        let spelled = self.text_encoders.spelled(prompt)?;
+        let spelled = self.text_encoders.find_spelled(prompt)?;
         if spelled.is_empty() {
             return Ok(None);
         }
@@ -284,7 +284,7 @@ impl Model {
 fn open_taesd(source: &Source, channels: i64, kind: Kind, device: Device, in_memory: bool) -> Result<(Taesd, Weights)> {
     let reading = Reading { family: Some(ModelFamily::Sd1), in_memory, ..Reading::default() };
     let checkpoint = Checkpoint::open(source, reading)?;
-    let config = configured(&checkpoint, "vae", TaesdConfig::from_json)?;
+    let config = read_config(&checkpoint, "vae", TaesdConfig::from_json)?;
     if config.latent_channels != channels {
         return Err(Error::Config {
             file: checkpoint.name("vae/config.json"),

@@ -95,7 +95,7 @@ fn name_of(device: Device) -> String {
 /// instructions, a convolution is therefore measured in both kinds, once per process, in some hundredths of a second.
 pub(super) fn cpu_is_faster_in_bf16() -> bool {
     static FASTER: OnceLock<bool> = OnceLock::new();
-    *FASTER.get_or_init(|| has_bf16() && measured_ratio().is_ok_and(|ratio| ratio < WORTHWHILE))
+    *FASTER.get_or_init(|| has_bf16() && measure_ratio().is_ok_and(|ratio| ratio < WORTHWHILE))
 }
 
 /// Ratio of the time in bf16 to the time in f32, below which bf16 is worth its rounding error.
@@ -113,7 +113,7 @@ fn has_bf16() -> bool {
 
 /// Returns the time of a convolution in bf16, relative to its time in f32. The convolution has the most frequent form
 /// in a UNet of SD 1.5.
-fn measured_ratio() -> Result<f64> {
+fn measure_ratio() -> Result<f64> {
     /// Number of measurements in each kind, in turns. The fastest measurement counts, because other work on the machine
     /// disturbs it least.
     const ROUNDS: usize = 5;

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::weights::{Checkpoint, way};
 
 /// Reads a part's configuration, which must exist.
-pub(super) fn configured<T>(checkpoint: &Checkpoint, part: &str, parse: fn(&str, &str) -> Result<T>) -> Result<T> {
+pub(super) fn read_config<T>(checkpoint: &Checkpoint, part: &str, parse: fn(&str, &str) -> Result<T>) -> Result<T> {
     let file = format!("{part}/config.json");
     let missing = || match checkpoint.family() {
         Some(_) => checkpoint.lacks(part),

@@ -1,6 +1,6 @@
 //! The text encoders of a model with their tokenizers, and the joint encoding of prompts.
 
-use super::configured::configured;
+use super::read_config::read_config;
 use crate::conditioning::{Conditioning, Texts};
 use crate::error::{Error, Result};
 use crate::family::{FamilySpec, TextLayer};
@@ -34,7 +34,7 @@ pub(super) struct TextEncoder {
 impl TextEncoders {
     /// Returns the settings, beside the weights, that determine how a prompt is read. They are part of the model's
     /// fingerprint.
-    pub(super) fn configured(&self) -> String {
+    pub(super) fn read_config(&self) -> String {
         let of = |TextEncoder { tokenizer, tower, .. }: &TextEncoder| {
             format!("{:?} {} {}", tower.config(), tokenizer.end(), tokenizer.pad())
         };
@@ -61,7 +61,7 @@ impl TextEncoders {
         kind: Kind,
         device: Device,
     ) -> Result<Weights> {
-        let mut config = configured(place, part, ClipTextConfig::from_json)?;
+        let mut config = read_config(place, part, ClipTextConfig::from_json)?;
         if part == "text_encoder" {
             // The projection of the first encoder is never read.
             config.architectures = vec!["CLIPTextModel".into()];
@@ -121,7 +121,7 @@ impl TextEncoders {
 
     /// Returns the words of a text, in lower case, that the first encoder has no token for and reads letter by letter.
     /// Numbers are not returned, as the encoder always reads them digit by digit.
-    pub(super) fn spelled(&self, text: &str) -> Result<Vec<String>> {
+    pub(super) fn find_spelled(&self, text: &str) -> Result<Vec<String>> {
         let Some(encoder) = self.encoders.first() else { return Ok(Vec::new()) };
         let mut spelled = Vec::new();
         for (word, _) in encoder.chunks(text, self.options)?.prompt.words() {

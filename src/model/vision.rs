@@ -1,6 +1,6 @@
 //! The vision tower beside a model's text encoder, loaded when it is first used.
 
-use super::configured::configured;
+use super::read_config::read_config;
 use crate::error::{Error, Result};
 use crate::nn::{ClipImageProcessor, ClipVision, ClipVisionConfig, ConfigFile};
 use crate::raster::Raster;
@@ -61,7 +61,7 @@ impl VisionTower {
             return refused("projection_dim", width.to_string(), expected);
         };
         let start: i64 = widths.iter().take(encoder).sum();
-        let pixels = processor.viewed(picture, view)?;
+        let pixels = processor.apply_view(picture, view)?;
         let states = tower.forward(&pixels)?;
         let Some(tokens) = tower.projected(&tower.normed(&states.last_hidden_state)?)? else {
             let expected =
@@ -93,7 +93,7 @@ impl VisionTower {
     fn load(&self) -> Result<Loaded> {
         let (source, reading) = &self.place;
         let checkpoint = Checkpoint::open(source, reading.clone())?;
-        let config = configured(&checkpoint, PART, ClipVisionConfig::from_json)?;
+        let config = read_config(&checkpoint, PART, ClipVisionConfig::from_json)?;
         let w = checkpoint.weights(PART, self.kind, self.device)?;
         let processor = PROCESSORS.into_iter().find_map(|file| Some((file, checkpoint.text(file).transpose()?)));
         let processor = match processor {

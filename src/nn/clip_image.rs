@@ -1,6 +1,6 @@
 //! Preparation of pictures for CLIP's vision tower: resizing, center crop and normalization.
 
-use super::config::{ConfigFile, read, refused, sizes};
+use super::config::{ConfigFile, read, refuse, sizes};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::raster::{Filter, Raster};
@@ -126,11 +126,11 @@ impl ConfigFile for ClipImageProcessor {
             let (h, w) = size.square();
             sizes(file, field, &[h.into(), w.into()])?;
             if h.max(w) > LARGEST {
-                return Err(refused(file, field, h.max(w), format!("expected at most {LARGEST} pixels")));
+                return Err(refuse(file, field, h.max(w), format!("expected at most {LARGEST} pixels")));
             }
         }
         if processor.image_std.contains(&0.0) {
-            return Err(refused(file, "image_std", processor.image_std, "expected numbers other than 0"));
+            return Err(refuse(file, "image_std", processor.image_std, "expected numbers other than 0"));
         }
         Ok(processor)
     }
@@ -158,13 +158,13 @@ impl ClipImageProcessor {
             x = x.f_mul_scalar(self.rescale_factor)?;
         }
         if self.do_normalize {
-            x = self.normalized(&x)?;
+            x = self.normalize(&x)?;
         }
         Ok(x)
     }
 
     /// Subtracts each channel's mean and divides by the channel's standard deviation.
-    fn normalized(&self, x: &Tensor) -> Result<Tensor> {
+    fn normalize(&self, x: &Tensor) -> Result<Tensor> {
         let channels = |values: &[f64; 3]| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(values)?.f_to_kind(x.kind())?.f_to_device(x.device())?.f_view([1, 3, 1, 1])?)
         };
@@ -181,7 +181,7 @@ impl ClipImageProcessor {
     ///
     /// # Errors
     /// The errors of [`pixels`](Self::pixels).
-    pub(crate) fn viewed(&self, picture: &Raster, view: View) -> Result<Tensor> {
+    pub(crate) fn apply_view(&self, picture: &Raster, view: View) -> Result<Tensor> {
         let mut processor = self.clone();
         if view.range == ClipRange::Upstream {
             // (2x − 1 − mean)/std = (x − (1 + mean)/2)/(std/2)
@@ -195,8 +195,8 @@ impl ClipImageProcessor {
                 processor.size = PictureSize::Exact { height, width };
                 processor.pixels(picture)
             }
-            Crop::StretchAligned => processor.stretched(&picture.to_tensor(Device::Cpu)?),
-            Crop::Pad => processor.padded(picture),
+            Crop::StretchAligned => processor.stretch(&picture.to_tensor(Device::Cpu)?),
+            Crop::Pad => processor.pad(picture),
         }
     }
 
@@ -208,7 +208,7 @@ impl ClipImageProcessor {
     /// [`Error::Shape`] for another shape.
     ///
     /// Source: ColorizeDiffusion's `FrozenOpenCLIPImageEmbedder`.
-    pub(crate) fn stretched(&self, pictures: &Tensor) -> Result<Tensor> {
+    pub(crate) fn stretch(&self, pictures: &Tensor) -> Result<Tensor> {
         if !matches!(pictures.size().as_slice(), &[_, 3, h, w] if h > 0 && w > 0) {
             return Err(Error::Shape {
                 what: "pictures",
@@ -220,11 +220,11 @@ impl ClipImageProcessor {
         let size = [i64::from(height), i64::from(width)];
         let unit = pictures.f_internal_upsample_bicubic2d_aa(size, true, None::<f64>, None::<f64>)?;
         let unit = unit.f_add_scalar(1.0)?.f_div_scalar(2.0)?;
-        self.normalized(&unit)
+        self.normalize(&unit)
     }
 
     /// Prepares the whole picture, fitted into the tower's size, [1, 3, h, w]. Zeros surround the normalized picture.
-    fn padded(&self, picture: &Raster) -> Result<Tensor> {
+    fn pad(&self, picture: &Raster) -> Result<Tensor> {
         let (height, width) = self.crop_size.square();
         let Size { width: w, height: h } = picture.size();
         if h == 0 || w == 0 {
@@ -233,7 +233,7 @@ impl ClipImageProcessor {
         let scale = (f64::from(height) / f64::from(h)).min(f64::from(width) / f64::from(w));
         let [rows, columns] =
             [(h, height), (w, width)].map(|(length, side)| ((f64::from(length) * scale).round() as u32).clamp(1, side));
-        let whole = picture.resized_part(Size::new(columns, rows), 0..rows, 0..columns, self.resample)?;
+        let whole = picture.resize_part(Size::new(columns, rows), 0..rows, 0..columns, self.resample)?;
         let [above, left] = [(height - rows) / 2, (width - columns) / 2];
         let bars = [left, width - columns - left, above, height - rows - above].map(i64::from);
         Ok(self.numbers(&whole)?.f_constant_pad_nd(bars)?)
@@ -247,11 +247,11 @@ impl ClipImageProcessor {
             return Err(pixelless(h, w));
         };
         if !self.do_center_crop {
-            return picture.resized_part(Size::new(w, h), 0..h, 0..w, self.resample);
+            return picture.resize_part(Size::new(w, h), 0..h, 0..w, self.resample);
         }
         let (height, width) = self.crop_size.square();
         let ((rows, above), (columns, left)) = (middle(h, height), middle(w, width));
-        let part = picture.resized_part(Size::new(w, h), rows, columns, self.resample)?;
+        let part = picture.resize_part(Size::new(w, h), rows, columns, self.resample)?;
         if part.size() == Size::new(width, height) {
             return Ok(part);
         }
@@ -366,7 +366,7 @@ mod tests {
         wide.paste(&Raster::flat(Rgb(255, 0, 0), (8, 8)), 0, 0);
         let processor = ClipImageProcessor::of_side(8);
         let is_red = |crop, x| -> Result<bool> {
-            let pixels = processor.viewed(&wide, View { crop, ..View::default() })?;
+            let pixels = processor.apply_view(&wide, View { crop, ..View::default() })?;
             assert_eq!(pixels.size(), [1, 3, 8, 8]);
             let unit = pixels.double_value(&[0, 0, 4, x]) * processor.image_std[0] + processor.image_mean[0];
             assert!(!(0.1..0.9).contains(&unit), "{crop:?}: {unit}, neither red nor blue");
@@ -376,22 +376,22 @@ mod tests {
         assert!(is_red(Crop::Stretch, 0)? && !is_red(Crop::Stretch, 7)?);
         assert!(is_red(Crop::Pad, 0)? && !is_red(Crop::Pad, 7)?);
         for range in [ClipRange::Unit, ClipRange::Upstream] {
-            let padded = processor.viewed(&wide, View { crop: Crop::Pad, range })?;
+            let padded = processor.apply_view(&wide, View { crop: Crop::Pad, range })?;
             let bars = Tensor::cat(&[padded.narrow(2, 0, 3), padded.narrow(2, 5, 3)], 2);
             assert_eq!(bars.abs().max().double_value(&[]), 0.0, "bars are 0 to the tower");
         }
         // The prepared size does not grow with the picture's size.
         for (h, w) in [(1, 1_000_000), (1_000_000, 1)] {
             let line = Raster::flat(Rgb(255, 255, 255), (w, h));
-            let padded = processor.viewed(&line, View { crop: Crop::Pad, ..View::default() })?;
+            let padded = processor.apply_view(&line, View { crop: Crop::Pad, ..View::default() })?;
             let across = padded.get(0).get(0).select(if h == 1 { 1 } else { 0 }, 4);
             let white: Vec<i64> = (0..8).filter(|at| across.double_value(&[*at]) > 1.0).collect();
             assert_eq!(white, [3], "{h} × {w}");
         }
-        assert_eq!(processor.viewed(&wide, View::default())?, processor.pixels(&wide)?);
+        assert_eq!(processor.apply_view(&wide, View::default())?, processor.pixels(&wide)?);
 
         let gray = Raster::flat(Rgb(128, 128, 128), (300, 200));
-        let upstream = processor.viewed(&gray, View { range: ClipRange::Upstream, ..View::default() })?;
+        let upstream = processor.apply_view(&gray, View { range: ClipRange::Upstream, ..View::default() })?;
         let want = (2.0 * 128.0 / 255.0 - 1.0 - processor.image_mean[1]) / processor.image_std[1];
         assert!((upstream.select(1, 1) - want).abs().max().double_value(&[]) < 1e-5);
         Ok(())
@@ -425,7 +425,7 @@ mod tests {
         for (h, w) in [(0, 0), (0, 4), (4, 0)] {
             let (usual, as_is) = (processor("{}"), processor(r#"{ "do_resize": false }"#));
             let (empty, pad) = (Raster::flat(Rgb(0, 0, 0), (w, h)), View { crop: Crop::Pad, ..View::default() });
-            for refused in [usual.pixels(&empty), as_is.pixels(&empty), usual.viewed(&empty, pad)] {
+            for refused in [usual.pixels(&empty), as_is.pixels(&empty), usual.apply_view(&empty, pad)] {
                 let error = refused.expect_err("no pixels").to_string();
                 assert!(error.contains(&format!("picture is {h}×{w}; expected a picture with pixels")), "{error}");
             }

@@ -102,6 +102,7 @@ impl ClipTextConfig {
 
 /// States of the text tower for tokens [b, t].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TextStates {
     /// The embeddings and every layer's output, [b, t, width] each, before the final norm.
     pub hidden_states: Vec<Tensor>,

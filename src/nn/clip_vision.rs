@@ -1,7 +1,7 @@
 //! CLIP's vision tower, which embeds pictures in the same space as texts.
 
 use super::clip_encoder::{Activation, Encoder, EncoderConfig};
-use super::config::{ConfigFile, Fixed, divides, in_file, layers, read, refused, sizes};
+use super::config::{ConfigFile, Fixed, divides, in_file, layers, read, refuse, sizes};
 use super::layers::{Conv, Conv2d, LayerNorm, Linear, cells};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -126,7 +126,7 @@ impl ClipVisionConfig {
         sizes(NAME, "image_size", &[self.image_size])?;
         sizes(NAME, "patch_size", &[self.patch_size])?;
         if self.patch_size > self.image_size {
-            return Err(refused(NAME, "patch_size", self.patch_size, "it must not exceed image_size"));
+            return Err(refuse(NAME, "patch_size", self.patch_size, "it must not exceed image_size"));
         }
         divides(NAME, "num_attention_heads", self.num_attention_heads, self.hidden_size)
     }
@@ -135,6 +135,7 @@ impl ClipVisionConfig {
 /// States of the vision tower for pictures [b, 3, s, s], in the kind of the pictures. The first row of a state is the
 /// class token, which stands for the whole picture. One row for each patch follows, in row-major order.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct VisionStates {
     /// The embeddings and every layer's output, [b, 1 + patches, width] each, before the final norm.
     pub hidden_states: Vec<Tensor>,

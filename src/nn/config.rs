@@ -75,14 +75,14 @@ pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str, fixed: &[Fixed])
 }
 
 /// The error for a contradiction or an impossible value in a configuration.
-pub(super) fn refused(config: &str, field: &str, value: impl std::fmt::Debug, expected: impl Into<Note>) -> Error {
+pub(super) fn refuse(config: &str, field: &str, value: impl std::fmt::Debug, expected: impl Into<Note>) -> Error {
     Error::Config { file: config.into(), field: field.into(), value: format!("{value:?}"), expected: expected.into() }
 }
 
 /// Checks that every value is in 1..=2²⁰, so that products of sizes cannot overflow.
 pub(super) fn sizes(config: &str, field: &str, values: &[i64]) -> Result<()> {
     match values.iter().find(|&&value| !(1..=1 << 20).contains(&value)) {
-        Some(value) => Err(refused(config, field, value, "expected a size of at least 1 and at most 1048576")),
+        Some(value) => Err(refuse(config, field, value, "expected a size of at least 1 and at most 1048576")),
         None => Ok(()),
     }
 }
@@ -97,7 +97,7 @@ const MOST_LEVELS: usize = 16;
 /// configuration, even if the checkpoint lacks the layer.
 pub(super) fn layers(config: &str, field: &str, values: &[i64]) -> Result<()> {
     match values.iter().find(|&&value| !(1..=MOST_LAYERS).contains(&value)) {
-        Some(value) => Err(refused(config, field, value, format!("expected 1 to {MOST_LAYERS} layers"))),
+        Some(value) => Err(refuse(config, field, value, format!("expected 1 to {MOST_LAYERS} layers"))),
         None => Ok(()),
     }
 }
@@ -106,7 +106,7 @@ pub(super) fn layers(config: &str, field: &str, values: &[i64]) -> Result<()> {
 pub(super) fn levels<T>(config: &str, field: &str, values: &[T]) -> Result<()> {
     match values.len() {
         1..=MOST_LEVELS => Ok(()),
-        count => Err(refused(config, field, count, format!("expected 1 to {MOST_LEVELS} levels"))),
+        count => Err(refuse(config, field, count, format!("expected 1 to {MOST_LEVELS} levels"))),
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) fn divides(config: &str, field: &str, parts: i64, channels: i64) -> R
     sizes(config, field, &[parts])?;
     match channels % parts {
         0 => Ok(()),
-        _ => Err(refused(config, field, parts, format!("it must divide {channels} channels"))),
+        _ => Err(refuse(config, field, parts, format!("it must divide {channels} channels"))),
     }
 }
 

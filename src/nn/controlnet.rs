@@ -1,6 +1,6 @@
 //! ControlNets: copies of a UNet's contracting half that read a picture and compute residuals for the UNet.
 
-use super::config::{ConfigFile, Fixed, in_file, levels, read, refused, sizes};
+use super::config::{ConfigFile, Fixed, in_file, levels, read, refuse, sizes};
 use super::guess::Guess;
 use super::layers::{Conv, Conv2d};
 use super::unet::blocks::BlockBuilder;
@@ -109,10 +109,10 @@ impl ControlNetConfig {
         levels(NAME, "conditioning_embedding_out_channels", &self.conditioning_embedding_out_channels)?;
         if self.bgr() && self.conditioning_channels != 3 {
             let expected = "expected 3, because controlnet_conditioning_channel_order is bgr";
-            return Err(refused(NAME, "conditioning_channels", self.conditioning_channels, expected));
+            return Err(refuse(NAME, "conditioning_channels", self.conditioning_channels, expected));
         }
         if !self.conditioning_scale.is_finite() {
-            return Err(refused(NAME, "conditioning_scale", self.conditioning_scale, "expected a finite number"));
+            return Err(refuse(NAME, "conditioning_scale", self.conditioning_scale, "expected a finite number"));
         }
         Ok(())
     }

@@ -238,7 +238,7 @@ fn factors(x: &Tensor, weight: &Tensor, conv: Conv) -> Result<Option<(Tensor, Te
     Ok(Some((weight, x.f_flatten(2, 3)?)))
 }
 
-/// Sums of a kernel's weights for [`doubled`], made by the first call that needs them. Clones share the sums, also
+/// Sums of a kernel's weights for [`double`], made by the first call that needs them. Clones share the sums, also
 /// between threads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sums(Arc<Mutex<Option<Tensor>>>);
@@ -264,7 +264,7 @@ impl Sums {
 /// The nine upsampled cells under the kernel are copies of only four different cells. Each of the four positions in a
 /// 2×2 block of results is therefore a 2×2 convolution of the original cells, with sums of the kernel's weights. This
 /// takes 4/9 of the products. `sums` keeps the sums from their first use on.
-pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: &Sums) -> Result<Tensor> {
+pub(super) fn upsample_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: &Sums) -> Result<Tensor> {
     let ((b, inputs, h, w), outputs) = (x.size4()?, weight.size4()?.0);
     if multiplies(x, weight, bias) {
         let kind = weight.f_kind()?;
@@ -457,11 +457,11 @@ mod tests {
             let bias = Tensor::randn([outputs], CPU);
             for bias in [None, Some(&bias)] {
                 let exact = upsampled(&x).conv2d(&double(&weight), bias.map(double), 1, 1, 1, 1);
-                close(&doubled(&x, &weight, bias, &Sums::default())?, &exact, 9 * inputs + 1);
+                close(&upsample_conv2d(&x, &weight, bias, &Sums::default())?, &exact, 9 * inputs + 1);
             }
 
             let half = [&x, &weight, &bias].map(|x| x.to_kind(Kind::BFloat16));
-            let ours = doubled(&half[0], &half[1], Some(&half[2]), &Sums::default())?;
+            let ours = upsample_conv2d(&half[0], &half[1], Some(&half[2]), &Sums::default())?;
             rounded(&ours, &upsampled(&half[0]).conv2d(&double(&half[1]), Some(double(&half[2])), 1, 1, 1, 1));
         }
         Ok(())
@@ -474,7 +474,7 @@ mod tests {
             let weight = (Tensor::randn([24, 40, 3, 3], CPU) / 19.0).to_kind(kind);
             let arranged = impasto_kernels::arranged(&weight, kind)?;
             let exact = upsampled(&x).conv2d(&double(&weight), None::<Tensor>, 1, 1, 1, 1);
-            let ours = doubled(&x, &arranged, None, &Sums::default())?;
+            let ours = upsample_conv2d(&x, &arranged, None, &Sums::default())?;
             if kind == Kind::Float { close(&ours, &exact, 9 * 40) } else { rounded(&ours, &exact) }
         }
         Ok(())
@@ -517,8 +517,8 @@ mod tests {
         for batch in [1, 2] {
             let x = Tensor::randn([batch, 256, 32, 24], CPU);
             let exact = upsampled(&x).conv2d(&double(&weight), None::<Tensor>, 1, 1, 1, 1);
-            close(&doubled(&x, &weight, None, &sums)?, &exact, 9 * 256);
-            let wide = doubled(&last(x), &last(weight.shallow_clone()), None, &Sums::default())?;
+            close(&upsample_conv2d(&x, &weight, None, &sums)?, &exact, 9 * 256);
+            let wide = upsample_conv2d(&last(x), &last(weight.shallow_clone()), None, &Sums::default())?;
             close(&wide, &exact, 9 * 256);
             // Later layers recognise channels last only by strides that include the batch's.
             assert_eq!(wide.stride(), [256 * 64 * 48, 1, 256 * 48, 256]);
@@ -544,14 +544,14 @@ mod tests {
                     let ours = conv2d(x, &kernel, bias, Conv::SAME)?;
                     assert!(ours.is_contiguous());
                     close(&ours, &exact, 9 * inputs + 1);
-                    close(&doubled(x, &kernel, bias, &Sums::default())?, &wide, 9 * inputs + 1);
+                    close(&upsample_conv2d(x, &kernel, bias, &Sums::default())?, &wide, 9 * inputs + 1);
                 }
             }
             let half = [&x, &weight, &bias].map(|x| x.to_kind(Kind::BFloat16));
             let kernel = packed(half[1].copy(), 1)?;
             let [ours, doubled] = [
                 conv2d(&half[0], &kernel, Some(&half[2]), Conv::SAME)?,
-                doubled(&half[0], &kernel, Some(&half[2]), &Sums::default())?,
+                upsample_conv2d(&half[0], &kernel, Some(&half[2]), &Sums::default())?,
             ];
             let exact = |x: Tensor| x.conv2d(&double(&half[1]), Some(double(&half[2])), 1, 1, 1, 1);
             rounded(&ours, &exact(double(&half[0])));
@@ -568,7 +568,7 @@ mod tests {
             let x = Tensor::ones([1, 64, 32, 32], CPU).set_requires_grad(true);
             let bias = Tensor::zeros([64], CPU).set_requires_grad(true);
             let y = match doubles {
-                true => doubled(&x, weight, Some(&bias), &Sums::default())?,
+                true => upsample_conv2d(&x, weight, Some(&bias), &Sums::default())?,
                 false => conv2d(&x, weight, Some(&bias), Conv::SAME)?,
             };
             y.square().sum(Kind::Float).backward();
@@ -622,7 +622,7 @@ mod tests {
         assert_eq!(weight.grad(), Tensor::full([256, 64], 600.0, CPU));
         let cells = Tensor::ones([1, 64, 32, 32], CPU);
         let weight = Tensor::randn([64, 64, 3, 3], CPU).set_requires_grad(true);
-        doubled(&cells, &weight, None, &Sums::default())?.sum(Kind::Float).backward();
+        upsample_conv2d(&cells, &weight, None, &Sums::default())?.sum(Kind::Float).backward();
         let middle = weight.grad().select(2, 1).select(2, 1);
         assert_eq!(middle, Tensor::full([64, 64], 4096.0, CPU), "every one of 64 × 64 cells");
         Ok(())

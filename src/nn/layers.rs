@@ -107,7 +107,7 @@ impl Conv2d {
         if seamless == Seamless::No || self.conv.padding == 0 {
             return Ok((x.shallow_clone(), self.conv));
         }
-        Ok((seamless.padded(x, self.conv.padding)?, Conv { padding: 0, ..self.conv }))
+        Ok((seamless.pad(x, self.conv.padding)?, Conv { padding: 0, ..self.conv }))
     }
 
     /// Applies the convolution after nearest-neighbor upsampling by two: [b, inputs, h, w] → [b, outputs, 2h, 2w]. On a
@@ -131,7 +131,7 @@ impl Conv2d {
         // Sums of an offloaded kernel would stay in memory, so they are made anew at each call.
         let anew = Sums::default();
         let sums = if self.weight.is_offloaded() { &anew } else { &self.sums };
-        kernels::doubled(x, &self.weight.get()?, self.bias.as_ref(), sums)
+        kernels::upsample_conv2d(x, &self.weight.get()?, self.bias.as_ref(), sums)
     }
 
     /// Adds the convolution of `x`, [b, inputs, h, w], to `onto`, [b, outputs, h', w'], in place.

@@ -16,19 +16,19 @@ const NARROW: i64 = 4;
 pub(super) fn conv2d(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, padding: i64) -> Result<Tensor> {
     let (b, inputs, h, w) = x.size4()?;
     if b == 1 || w > NARROW {
-        return Ok(convolved(x, kernel, bias, padding)?.f_contiguous()?);
+        return Ok(convolve(x, kernel, bias, padding)?.f_contiguous()?);
     }
     // The zeros between two pictures pad both of them.
     let each = w + padding;
     let beside = x.f_constant_pad_nd([0, padding])?.f_permute([1, 2, 0, 3])?.f_reshape([1, inputs, h, b * each])?;
-    let y = convolved(&beside, kernel, bias, padding)?.f_squeeze_dim(0)?;
+    let y = convolve(&beside, kernel, bias, padding)?.f_squeeze_dim(0)?;
     let width = w + 2 * padding + 1 - kernel.size4()?.3;
     let y = y.f_narrow(2, 0, b * each)?.f_unflatten(2, [b, each])?.f_narrow(3, 0, width)?; // [outputs, h', b, w']
     Ok(y.f_permute([2, 0, 1, 3])?.f_contiguous()?)
 }
 
 /// Convolves by the module. The result has channels last.
-fn convolved(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, padding: i64) -> Result<Tensor> {
+fn convolve(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, padding: i64) -> Result<Tensor> {
     let tensor = |tensor: &Tensor| IValue::Tensor(tensor.shallow_clone());
     let bias = bias.map_or(IValue::None, tensor);
     match module()?.forward_is(&[tensor(x), tensor(kernel), bias, IValue::Int(padding)])? {

@@ -67,7 +67,7 @@ impl Seamless {
 
     /// Adds `by` rows and columns around a picture, [b, c, h, w] → [b, c, h + 2·by, w + 2·by]: those of the opposite
     /// edge, or zeros at edges that do not continue.
-    pub(super) fn padded(self, x: &Tensor, by: i64) -> Result<Tensor> {
+    pub(super) fn pad(self, x: &Tensor, by: i64) -> Result<Tensor> {
         let [across, down] = self.margins(by);
         let x = around(x, [across, down])?;
         Ok(x.f_constant_pad_nd([by - across, by - across, by - down, by - down])?)
@@ -131,11 +131,11 @@ mod tests {
 
     #[test]
     fn margins_are_those_of_the_opposite_edges() -> Result<()> {
-        let padded = Seamless::Across.padded(&picture(), 1)?;
+        let padded = Seamless::Across.pad(&picture(), 1)?;
         let row = |y: i64| Vec::<f32>::try_from(padded.get(0).get(0).get(y)).unwrap();
         assert_eq!(row(0), [0.0; 6]);
         assert_eq!(row(1), [3.0, 0.0, 1.0, 2.0, 3.0, 0.0]);
-        let both = Seamless::Both.padded(&picture(), 1)?;
+        let both = Seamless::Both.pad(&picture(), 1)?;
         assert_eq!(Vec::<f32>::try_from(both.get(0).get(0).get(0)).unwrap(), [11.0, 8.0, 9.0, 10.0, 11.0, 8.0]);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The tiny autoencoder (diffusers' `AutoencoderTiny`): only convolutions, at a fraction of a VAE's cost.
 
-use super::config::{ConfigFile, Fixed, in_file, layers, levels, read, refused, sizes};
+use super::config::{ConfigFile, Fixed, in_file, layers, levels, read, refuse, sizes};
 use super::layers::{Conv, Conv2d};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -101,7 +101,7 @@ impl TaesdConfig {
         ] {
             levels(NAME, field, values)?;
             if values.len() != count {
-                return Err(refused(NAME, field, values, format!("expected {count} entries, one for each resolution")));
+                return Err(refuse(NAME, field, values, format!("expected {count} entries, one for each resolution")));
             }
             if field.ends_with("blocks") {
                 layers(NAME, field, values)?;
@@ -109,7 +109,7 @@ impl TaesdConfig {
             }
             sizes(NAME, field, values)?;
             if values.windows(2).any(|pair| pair.first() != pair.last()) {
-                return Err(refused(NAME, field, values, "expected the same number at each resolution"));
+                return Err(refuse(NAME, field, values, "expected the same number at each resolution"));
             }
         }
         Ok(())

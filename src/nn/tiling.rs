@@ -256,7 +256,7 @@ mod tests {
     use std::cell::Cell as Count;
 
     /// Decodes each cell to 2 × 2 equal pixels.
-    fn doubled(latent: &Tensor) -> Result<Tensor> {
+    fn double(latent: &Tensor) -> Result<Tensor> {
         let (_, _, h, w) = latent.size4()?;
         Ok(latent.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?)
     }
@@ -274,9 +274,9 @@ mod tests {
             let tiled = Tiling::new(tile, overlap)?.decode(&latent, CELL, |part| {
                 let (_, _, h, w) = part.size4()?;
                 largest.set(largest.get().max(h.max(w)));
-                doubled(part)
+                double(part)
             })?;
-            assert!(tiled.allclose(&doubled(&latent)?, 1e-6, 1e-6, false), "{h} × {w}");
+            assert!(tiled.allclose(&double(&latent)?, 1e-6, 1e-6, false), "{h} × {w}");
             assert!(largest.get() <= tile);
         }
         Ok(())
@@ -288,9 +288,9 @@ mod tests {
         let (latent, calls) = (noise(20, 20), Count::new(0));
         let tiled = Tiling::new(8, 3)?.decode(&latent, CELL, |part| {
             calls.set(calls.get() + 1);
-            Ok(doubled(part)? + f64::from(calls.get()).sin())
+            Ok(double(part)? + f64::from(calls.get()).sin())
         })?;
-        let off = (tiled - doubled(&latent)?).abs().max().double_value(&[]);
+        let off = (tiled - double(&latent)?).abs().max().double_value(&[]);
         assert!(off <= 1.0 + 1e-6 && calls.get() == 16, "{off} in {} tiles", calls.get());
         Ok(())
     }
@@ -312,9 +312,9 @@ mod tests {
         let made = tiling.decode(&latent, CELL, |tile| {
             largest.set(largest.get().max(tile.numel()));
             calls.set(calls.get() + 1);
-            doubled(tile)
+            double(tile)
         })?;
-        assert!(made.allclose(&doubled(&latent)?, 1e-6, 1e-4, false), "{size:?}");
+        assert!(made.allclose(&double(&latent)?, 1e-6, 1e-4, false), "{size:?}");
         Ok((largest.get() as i64, calls.get()))
     }
 

@@ -128,6 +128,7 @@ impl VaeConfig {
 
 /// The Gaussian that a picture is encoded to, [b, latent_channels, h/8, w/8], in the picture's kind and not scaled yet.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Posterior {
     /// Mean of the Gaussian, which is also the most likely latent.
     pub mean: Tensor,

@@ -26,13 +26,16 @@ use serde::{Deserialize, Serialize};
 ///
 /// ```
 /// use impasto::pipeline::RequestConfig;
-/// let config = RequestConfig { prompt: "1girl, red hair".into(), seed: Some(7), ..RequestConfig::default() };
+/// let mut config = RequestConfig::default();
+/// config.prompt = "1girl, red hair".into();
+/// config.seed = Some(7);
 /// assert_eq!((config.steps, config.images), (28, 1));
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
+#[non_exhaustive]
 pub struct RequestConfig {
     /// Description of the picture. A color before a word is painted exactly: "1girl, #ffd700 eyes, hair".
     #[cfg_attr(feature = "clap", arg(value_name = "PROMPT", default_value = "", hide_default_value = true))]

@@ -1,7 +1,7 @@
 //! [`Detail`]: a part of the finished picture that is repainted at full size.
 
 use super::mask_where::MaskWhere;
-use super::text_forms::numbered;
+use super::text_forms::number;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::json::read_as_text_too;
@@ -26,7 +26,8 @@ use std::str::FromStr;
 /// # scene.paste(&small.image(0)?.resize((96, 96), impasto::raster::Filter::Lanczos)?, 100, 120);
 /// let mut face = Raster::flat(Rgb(0, 0, 0), (256, 256));
 /// face.paste(&Raster::flat(Rgb(255, 255, 255), (80, 72)), 108, 128);
-/// let detail = Detail { prompt: Some("1girl, #ffd700 eyes, hair".into()), ..Detail::under(face) };
+/// let mut detail = Detail::under(face);
+/// detail.prompt = Some("1girl, #ffd700 eyes, hair".into());
 /// let output = pipeline.request("1girl, eyes, hair").start(&scene, 0.0).steps(8).detail(detail).run()?;
 /// let by_phrase = pipeline.request("1girl, eyes, hair").steps(8).detail("eyes");
 /// # Ok(()) }
@@ -34,6 +35,7 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[non_exhaustive]
 pub struct Detail {
     /// The thing to repaint.
     pub thing: Thing,
@@ -80,7 +82,7 @@ impl FromStr for Detail {
     /// # Errors
     /// [`Error::Parameter`] for an empty phrase or prompt, or a strength that is not finite.
     fn from_str(text: &str) -> Result<Self> {
-        let (words, given) = numbered("detail", text)?;
+        let (words, given) = number("detail", text)?;
         let (phrase, prompt) = match words.split_once('=') {
             Some((phrase, prompt)) => (phrase.trim(), Some(prompt.trim().to_owned())),
             None => (words, None),

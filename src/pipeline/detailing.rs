@@ -14,7 +14,7 @@ use crate::mask::{Region, pieces};
 use crate::methods::ColorForce;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
-use crate::repaint::{Crop, Repaint, softened};
+use crate::repaint::{Crop, Repaint, soften};
 use crate::sampler::CancelToken;
 use crate::size::Size;
 use crate::wording::Note;
@@ -90,7 +90,7 @@ impl Detailing<'_> {
                 }
                 Thing::Under(mask) => (mask.clone(), 0.0),
             };
-            let gray = softened(&gray(&mask, &canvas)?, self.config.soften.unwrap_or(soft))?;
+            let gray = soften(&gray(&mask, &canvas)?, self.config.soften.unwrap_or(soft))?;
             let found = self.found(detail, &gray, picture.size())?;
             if found.is_empty() {
                 notes.push(Note::from(format!("{} is too small to be repainted", named(detail))));
@@ -119,7 +119,7 @@ impl Detailing<'_> {
         large.sort_by_key(|piece| std::cmp::Reverse(piece.len()));
         large.truncate(MOST);
         let own = self.own_size();
-        let part = |of: Crop| of.padded(detail.padding, size).in_aspect_of(own, size);
+        let part = |of: Crop| of.pad(detail.padding, size).in_aspect_of(own, size);
         let mut found: Vec<(Crop, Vec<usize>)> = Vec::new();
         for piece in large {
             let Some(mut around) = Crop::around(&piece, size.width) else { continue };
@@ -155,13 +155,13 @@ impl Detailing<'_> {
         let (all, size) = (picture.size(), crop.size());
         let mask = part.mask(all)?;
         let scale = self.scale(size);
-        let run = enlarged(size, scale);
+        let run = enlarge(size, scale);
         let cut = |raster: &Raster| raster.crop(crop.top..crop.bottom, crop.left..crop.right);
         let before = cut(picture)?;
         let shown = before.resize(run, Filter::Lanczos)?;
         let hidden = cut(&Raster::from_tensor(&mask.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_repeat([1, 3, 1, 1])?)?)?;
         let hidden = hidden.resize(run, Filter::Bilinear)?;
-        let mut request = Request::new(self.model, &mut [], String::new()).tune(|config| {
+        let mut request = Request::new(self.model, &[], String::new()).tune(|config| {
             *config = RequestConfig {
                 prompt: detail.prompt.clone().unwrap_or_else(|| self.prompt.to_owned()),
                 negative: detail.negative.clone().unwrap_or_else(|| self.config.negative.clone()),
@@ -261,7 +261,7 @@ fn named(detail: &Detail) -> String {
 }
 
 /// Returns the size of a part enlarged by a factor, in multiples of 8 pixels.
-fn enlarged(size: Size, scale: f64) -> Size {
+fn enlarge(size: Size, scale: f64) -> Size {
     let side = |side: u32| ((f64::from(side) * scale / 8.0).round() as u32 * 8).clamp(8, 4096);
     Size::new(side(size.width), side(size.height))
 }

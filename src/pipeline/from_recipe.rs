@@ -78,7 +78,7 @@ impl<'p> Request<'p> {
         path: impl AsRef<Path>,
         pictures: &[Raster],
     ) -> Result<Self> {
-        let bare = Self::new(pipeline.view(), &mut [], String::new());
+        let bare = Self::new(pipeline.view(), &[], String::new());
         match PngRecipe::by(path.as_ref(), pictures)? {
             PngRecipe::Recipe(recipe) => bare.following(*recipe),
             PngRecipe::Infotext(info) => Ok(bare.told_by(&info)),
@@ -157,7 +157,7 @@ impl<'p> Request<'p> {
     pub(super) fn doubts(&self, stored: &Stored) -> Result<Vec<Note>> {
         let canvas = self.canvas()?;
         let resized = self.controls.iter().filter_map(|control| control.resized(canvas.pixels())).map(Note::from);
-        let doubts = [self.doubts_of_size()?, self.model.info.prompt_note(&self.understood()?.0)?, self.idle_scale()];
+        let doubts = [self.doubts_of_size()?, self.model.info.prompt_note(&self.read_colors()?.0)?, self.idle_scale()];
         let without = self.kept_controls.iter().map(|_| no_net());
         let doubts =
             doubts.into_iter().flatten().chain(self.doubts_of_words()).chain(self.doubts_of_pictures(&canvas)?);

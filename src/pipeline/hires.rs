@@ -22,13 +22,15 @@ use tch::Tensor;
 /// let pipeline = Pipeline::builder().build()?;
 /// let large = pipeline.request("a red boat, blue sky").size((128, 128)).seed(7).steps(6).hires(1.5, 0.5).run()?;
 /// assert_eq!(large.image(0)?.size(), Size::new(192, 192));
-/// let hires = Hires { enlarge: Enlarge::Latent, steps: Some(8), ..Hires::new(1.5, 0.7) };
+/// let mut hires = Hires::new(1.5, 0.7);
+/// (hires.enlarge, hires.steps) = (Enlarge::Latent, Some(8));
 /// let request = pipeline.request("a red boat, blue sky").size((128, 128)).tune(|config| config.hires = Some(hires));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[non_exhaustive]
 pub struct Hires {
     /// Factor by which both sides of the picture grow, above 1 and up to 8. The sides become the nearest multiples of
     /// 8.

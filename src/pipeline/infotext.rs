@@ -249,14 +249,13 @@ impl fmt::Display for Infotext {
         if !self.negative.is_empty() {
             write!(f, "\n{NEGATIVE} {}", self.negative)?;
         }
-        let fields: Vec<String> =
-            self.fields.iter().map(|(name, value)| format!("{name}: {}", quoted(value))).collect();
+        let fields: Vec<String> = self.fields.iter().map(|(name, value)| format!("{name}: {}", quote(value))).collect();
         write!(f, "\n{}", fields.join(", "))
     }
 }
 
 /// Puts a value in quotes if it contains a comma, a colon or a line break, which would end the value early.
-fn quoted(value: &str) -> String {
+fn quote(value: &str) -> String {
     if value.contains([',', '\n', ':']) { serde_json::Value::from(value).to_string() } else { value.into() }
 }
 

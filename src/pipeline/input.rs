@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::guidance::{Picture, Report};
 use crate::mask::Region;
 use crate::raster::{Filter, Raster};
-use crate::repaint::{Repaint, Seam, softened, with_colors};
+use crate::repaint::{Repaint, Seam, soften, with_colors};
 use crate::sampler::Origin;
 use crate::wording::Remedy;
 use serde_json::json;
@@ -84,9 +84,9 @@ impl Input {
             (None, Some(thing), Some(picture)) => {
                 let found = thing.find(model, picture, &config.prompt, canvas)?;
                 region = Some(found.region());
-                Some(softened(&gray(&found.mask(thing.grow)?, canvas)?, config.soften.unwrap_or(SOFT))?)
+                Some(soften(&gray(&found.mask(thing.grow)?, canvas)?, config.soften.unwrap_or(SOFT))?)
             }
-            (Some(mask), None, _) => Some(softened(&gray(mask, canvas)?, config.soften.unwrap_or_default())?),
+            (Some(mask), None, _) => Some(soften(&gray(mask, canvas)?, config.soften.unwrap_or_default())?),
             (None, None, _) => None,
         };
         let picture = picture.map(|picture| canvas.lay(picture, Filter::Lanczos)).transpose()?;

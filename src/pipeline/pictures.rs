@@ -5,7 +5,7 @@ use super::canvas::Canvas;
 use super::input::gray;
 use crate::error::Result;
 use crate::raster::{Raster, Transparency};
-use crate::repaint::snapped;
+use crate::repaint::snap;
 use crate::wording::Note;
 
 impl Request<'_> {
@@ -20,7 +20,7 @@ impl Request<'_> {
 
 /// Returns a note on a mask that repaints nothing or everything.
 fn extent_note(mask: &Raster, canvas: &Canvas) -> Result<Option<&'static str>> {
-    let gray = snapped(&gray(mask, canvas)?)?;
+    let gray = snap(&gray(mask, canvas)?)?;
     let (least, most) = (gray.f_min()?.f_double_value(&[])?, gray.f_max()?.f_double_value(&[])?);
     Ok(match (least, most) {
         (_, most) if most <= 0.0 => Some(

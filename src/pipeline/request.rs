@@ -138,7 +138,7 @@ impl<'p> Request<'p> {
     /// # Errors
     /// [`Error::Parameter`] if it is ambiguous which words a color applies to, with the possible readings.
     pub fn colors(&self) -> Result<Vec<PromptColor>> {
-        Ok(self.understood()?.1)
+        Ok(self.read_colors()?.1)
     }
 
     /// Sets the negative prompt, a description of what the picture should not show.
@@ -155,7 +155,7 @@ impl<'p> Request<'p> {
     }
 
     /// Returns the prompt as the text encoder reads it, and the exact colors in it.
-    pub(super) fn understood(&self) -> Result<(String, Vec<PromptColor>)> {
+    pub(super) fn read_colors(&self) -> Result<(String, Vec<PromptColor>)> {
         let known = match self.config.color_words {
             ColorWords::Nothing => Vec::new(),
             // Most prompts have no exact color and need no color words.

@@ -21,7 +21,7 @@ use crate::prompt::PromptColor;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::saliency::Occurrence;
-use crate::sampler::{Origin, Progress, Run, Sampler, Start};
+use crate::sampler::{Ended, Origin, Progress, Run, Sampler, Start};
 use crate::wording::Note;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -193,7 +193,7 @@ impl Request<'_> {
 
     /// Returns the exact colors of the prompt, and leaves the prompt as the text encoder reads it.
     fn take_colors_of_the_prompt(&mut self) -> Result<Vec<PromptColor>> {
-        let (prompt, colors) = self.understood()?;
+        let (prompt, colors) = self.read_colors()?;
         if colors.len() > MOST_COLORS {
             let expected =
                 format!("at most {MOST_COLORS}, because each color becomes a force; write other colors as words");
@@ -326,7 +326,7 @@ impl Request<'_> {
         reports.extend(hints);
         reports.extend(if images.is_empty() { None } else { input.report(&canvas)? });
         let (latents, candidate) = (run.latent().shallow_clone(), run.candidate());
-        let (solver, combine, details) = run.into_parts()?;
+        let Ended { solver, combine, details } = run.end()?;
         self.solver = own_solver.then_some(solver);
         self.combine = own_combine.then_some(combine);
         Ok(Painted { images, latents, notes, reports, details, candidate })

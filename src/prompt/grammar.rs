@@ -75,7 +75,7 @@ impl Scanner<'_> {
         while let Some(next) = self.cursor.peek() {
             let begin = self.cursor.at();
             match next {
-                '\\' => self.escaped(),
+                '\\' => self.escape(),
                 '(' => self.open(Bracket::Round),
                 '[' => self.open(Bracket::Square),
                 ')' if !self.round.is_empty() => self.close(Bracket::Round, STEP),
@@ -107,7 +107,7 @@ impl Scanner<'_> {
     }
 
     /// Drops a backslash; a bracket or backslash after it becomes text.
-    fn escaped(&mut self) {
+    fn escape(&mut self) {
         self.cursor.next();
         if self.cursor.peek().is_some_and(|next| r"\()[]".contains(next)) {
             self.text(self.cursor.at());

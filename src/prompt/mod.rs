@@ -147,7 +147,7 @@ impl Prompt {
         let own = words(&self.text);
         let own = own.into_iter().filter_map(|word| Some((word.lower, self.spans(&word.bytes)?)));
         let second = self.second.iter().flat_map(|second| second.words());
-        let mut distinct = joined(own.chain(second));
+        let mut distinct = join(own.chain(second));
         if self.second.is_some() {
             distinct.iter_mut().for_each(|(_, spans)| *spans = TokenSpan::union(std::mem::take(spans)));
         }
@@ -258,7 +258,7 @@ impl Prompt {
 }
 
 /// Merges entries of the same name at its first place, with the tokens of all.
-fn joined(named: impl Iterator<Item = (String, Vec<TokenSpan>)>) -> Vec<(String, Vec<TokenSpan>)> {
+fn join(named: impl Iterator<Item = (String, Vec<TokenSpan>)>) -> Vec<(String, Vec<TokenSpan>)> {
     let (mut joined, mut known) = (Vec::<(String, Vec<TokenSpan>)>::new(), BTreeMap::new());
     for (name, here) in named {
         match known.entry(name.clone()) {

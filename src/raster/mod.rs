@@ -16,7 +16,7 @@ mod png;
 mod resample;
 mod transparency;
 
-pub(crate) use self::png::{embedded_picture, unpacked};
+pub(crate) use self::png::{read_embedded_picture, unpacked};
 pub(crate) use transparency::Transparency;
 
 use crate::color::Rgb;
@@ -41,7 +41,7 @@ use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-use transparency::flattened;
+use transparency::flatten;
 
 /// Quality of JPEG files, 1..=100; 95 shows no blocks in flat colors.
 const JPEG_QUALITY: u8 = 95;
@@ -93,7 +93,7 @@ impl From<Raster> for RgbImage {
 /// [`Layer::on`] puts another color behind them.
 impl From<DynamicImage> for Raster {
     fn from(picture: DynamicImage) -> Self {
-        let (pixels, transparency) = flattened(picture);
+        let (pixels, transparency) = flatten(picture);
         Self { pixels, transparency }
     }
 }
@@ -302,14 +302,14 @@ impl Raster {
     /// [`Error::Parameter`] if width or height is 0.
     pub fn resize(&self, size: impl Into<Size>, filter: Filter) -> Result<Self> {
         let size = size.into();
-        self.resized_part(size, 0..size.height, 0..size.width, filter)
+        self.resize_part(size, 0..size.height, 0..size.width, filter)
     }
 
     /// Returns the part `rows` × `columns` of the picture resized to `size`. The rest is not computed.
     ///
     /// # Errors
     /// [`Error::Parameter`] if width or height is 0.
-    pub(crate) fn resized_part(
+    pub(crate) fn resize_part(
         &self,
         size: Size,
         rows: Range<u32>,

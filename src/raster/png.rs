@@ -236,7 +236,7 @@ fn latin1(text: &str) -> bool {
 }
 
 /// Returns the picture in a data URL; `None` if `url` has no picture, or a picture with transparency.
-pub(crate) fn embedded_picture(url: &str) -> Option<Raster> {
+pub(crate) fn read_embedded_picture(url: &str) -> Option<Raster> {
     match embedded(url) {
         Ok(DynamicImage::ImageRgb8(picture)) => Some(picture.into()),
         _ => None,

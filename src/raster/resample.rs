@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn resized_part_equals_crop_of_the_whole() -> Result<()> {
         for filter in FILTERS {
-            let part = uneven()?.resized_part(Size::new(13, 5), 1..4, 6..11, filter)?;
+            let part = uneven()?.resize_part(Size::new(13, 5), 1..4, 6..11, filter)?;
             assert_eq!(part, uneven()?.resize((13, 5), filter)?.crop(1..4, 6..11)?);
         }
         Ok(())

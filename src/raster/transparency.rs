@@ -40,20 +40,20 @@ pub(super) fn over(picture: &RgbaImage, background: Rgb) -> RgbImage {
     let Rgb(red, green, blue) = background;
     let mut mixture = RgbImage::from_pixel(picture.width(), picture.height(), image::Rgb([red, green, blue]));
     for (image::Rgb(below), Rgba([colors @ .., alpha])) in mixture.pixels_mut().zip(picture.pixels()) {
-        below.iter_mut().zip(colors).for_each(|(below, above)| *below = mixed(*above, *below, *alpha));
+        below.iter_mut().zip(colors).for_each(|(below, above)| *below = mix(*above, *below, *alpha));
     }
     mixture
 }
 
 /// Mixes two channel values: (above·α + below·(255 − α))/255, rounded to nearest.
-fn mixed(above: u8, below: u8, alpha: u8) -> u8 {
+fn mix(above: u8, below: u8, alpha: u8) -> u8 {
     let (above, below, alpha) = (u32::from(above), u32::from(below), u32::from(alpha));
     ((above * alpha + below * (255 - alpha) + 127) / 255) as u8
 }
 
 /// Returns the picture without alpha. Transparent parts become white. If all other parts are white, as of white lines,
 /// transparent parts become black.
-pub(super) fn flattened(picture: DynamicImage) -> (RgbImage, Transparency) {
+pub(super) fn flatten(picture: DynamicImage) -> (RgbImage, Transparency) {
     if !picture.color().has_alpha() {
         return (picture.into_rgb8(), Transparency::None);
     }
@@ -69,7 +69,7 @@ pub(super) fn flattened(picture: DynamicImage) -> (RgbImage, Transparency) {
 }
 
 /// Returns the mask that a picture shows; see [`Layer::mask`](super::Layer::mask).
-pub(super) fn masked(picture: &RgbaImage) -> (RgbImage, Transparency) {
+pub(super) fn apply_mask(picture: &RgbaImage) -> (RgbImage, Transparency) {
     let seen = Seen::of(picture);
     let is_shape = seen.highest - seen.lowest >= LEAST_CONTRAST;
     let is_plain = seen.least.iter().zip(seen.most).all(|(least, most)| most.saturating_sub(*least) <= SAME);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn opened(colors: [[u8; 3]; 3], alpha: [u8; 3]) -> (Vec<u8>, Transparency) {
-        red(flattened(DynamicImage::ImageRgba8(picture(colors, alpha))))
+        red(flatten(DynamicImage::ImageRgba8(picture(colors, alpha))))
     }
 
     #[test]
@@ -160,8 +160,8 @@ mod tests {
         assert_eq!(opened([[0; 3], [7; 3], [255; 3]], [255; 3]), (vec![0, 7, 255], Transparency::None));
         assert_eq!(opened([[0; 3], [7; 3], [255; 3]], [254, 253, 255]), (vec![1, 9, 255], Transparency::None));
         let (least, most) = (RgbaImage::new(0, 0), DynamicImage::ImageLuma8(image::GrayImage::new(1, 1)));
-        assert_eq!(red(flattened(least.into())), (vec![], Transparency::None));
-        assert_eq!(red(flattened(most)), (vec![0], Transparency::None));
+        assert_eq!(red(flatten(least.into())), (vec![], Transparency::None));
+        assert_eq!(red(flatten(most)), (vec![0], Transparency::None));
     }
 
     #[test]
@@ -180,21 +180,21 @@ mod tests {
             ([[200, 0, 0]; 3], [0, 102, 255], Transparency::OpaqueInMask),
             ([[0; 3]; 3], [255, 153, 0], Transparency::TransparentInMask),
         ] {
-            assert_eq!(red(masked(&picture(colors, [0, 102, 255]))), (white.to_vec(), transparency), "{colors:?}");
+            assert_eq!(red(apply_mask(&picture(colors, [0, 102, 255]))), (white.to_vec(), transparency), "{colors:?}");
         }
         // The strongest stroke of a faint mask counts as opaque.
-        assert_eq!(red(masked(&picture([[255; 3]; 3], [0, 40, 80]))).0, [0, 127, 255]);
+        assert_eq!(red(apply_mask(&picture([[255; 3]; 3], [0, 40, 80]))).0, [0, 127, 255]);
     }
 
     #[test]
     fn masks_with_colors_keep_their_meaning() {
-        let opaque = masked(&picture([[0; 3], [90; 3], [255; 3]], [255; 3]));
+        let opaque = apply_mask(&picture([[0; 3], [90; 3], [255; 3]], [255; 3]));
         assert_eq!(red(opaque), (vec![0, 90, 255], Transparency::None));
-        let nearly_opaque = masked(&picture([[0; 3], [90; 3], [255; 3]], [254; 3]));
+        let nearly_opaque = apply_mask(&picture([[0; 3], [90; 3], [255; 3]], [254; 3]));
         assert_eq!(red(nearly_opaque), (vec![0, 90, 254], Transparency::None));
-        let black_and_white = masked(&picture([[255; 3], [0; 3], [255; 3]], [0, 255, 255]));
+        let black_and_white = apply_mask(&picture([[255; 3], [0; 3], [255; 3]], [0, 255, 255]));
         assert_eq!(red(black_and_white), (vec![0, 0, 255], Transparency::TransparentOffMask));
-        let picture_with_a_hole = masked(&picture([[0; 3], [30, 90, 200], [200, 90, 30]], [0, 255, 255]));
+        let picture_with_a_hole = apply_mask(&picture([[0; 3], [30, 90, 200], [200, 90, 30]], [0, 255, 255]));
         assert_eq!(red(picture_with_a_hole), (vec![255, 0, 0], Transparency::TransparentInMask));
     }
 }

@@ -54,7 +54,7 @@ fn each(settings: &mut Value, change: &mut impl FnMut(&mut String) -> Result<()>
 /// are, because strokes take few bytes.
 pub(crate) fn thin(settings: &mut Value) -> Result<()> {
     each(settings, &mut |text| {
-        let Some(picture) = raster::embedded_picture(text) else { return Ok(()) };
+        let Some(picture) = raster::read_embedded_picture(text) else { return Ok(()) };
         let Size { width, height } = picture.size();
         let longer = width.max(height);
         if longer > SIDE {

@@ -43,7 +43,7 @@ impl Crop {
     }
 
     /// Returns the part with `padding` more pixels on each side, within a picture of the size `all`.
-    pub(crate) fn padded(self, padding: u32, all: Size) -> Self {
+    pub(crate) fn pad(self, padding: u32, all: Size) -> Self {
         Self {
             left: self.left.saturating_sub(padding),
             top: self.top.saturating_sub(padding),
@@ -101,7 +101,7 @@ mod tests {
             let four = |name: &str| crop(numbers(name).try_into().unwrap());
             let size = |name: &str| Size::new(numbers(name)[0], numbers(name)[1]);
             let padding = case["padding"].as_u64().unwrap() as u32;
-            let padded = four("box").padded(padding, size("picture"));
+            let padded = four("box").pad(padding, size("picture"));
             assert_eq!(padded, four("padded"), "{case}");
             assert_eq!(padded.in_aspect_of(size("run"), size("picture")), four("crop"), "{case}");
         }

@@ -10,13 +10,13 @@ use tch::Tensor;
 const NOISE: f64 = 1.0 / 32.0;
 
 /// Returns a mask, [n, 1, H, W], whose darkest grays are 0 and whose lightest grays are 1.
-pub(crate) fn snapped(mask: &Tensor) -> Result<Tensor> {
+pub(crate) fn snap(mask: &Tensor) -> Result<Tensor> {
     let (zero, one) = (mask.f_zeros_like()?, mask.f_ones_like()?);
     Ok(one.f_where_self(&mask.f_gt(1.0 - NOISE)?, &zero.f_where_self(&mask.f_lt(NOISE)?, mask)?)?)
 }
 
 /// Returns a mask, [1, 1, H, W], with a soft edge around its lighter half: from 1 to 0 over `by` pixels.
-pub(crate) fn softened(mask: &Tensor, by: f64) -> Result<Tensor> {
+pub(crate) fn soften(mask: &Tensor, by: f64) -> Result<Tensor> {
     if by <= 0.0 {
         return Ok(mask.shallow_clone());
     }
@@ -44,17 +44,17 @@ mod tests {
 
     #[test]
     fn noise_of_files_is_black_or_white() -> Result<()> {
-        let mask = snapped(&line(&[0.0, 0.02, 0.04, 0.5, 0.96, 0.98, 1.0]))?;
+        let mask = snap(&line(&[0.0, 0.02, 0.04, 0.5, 0.96, 0.98, 1.0]))?;
         assert_eq!(mask, line(&[0.0, 0.0, 0.04, 0.5, 0.96, 1.0, 1.0]));
         Ok(())
     }
 
     #[test]
     fn soft_edge_lies_around_the_lighter_half() -> Result<()> {
-        let soft = softened(&line(&[0.0, 0.0, 0.0, 0.4, 1.0, 0.9]), 3.0)?;
+        let soft = soften(&line(&[0.0, 0.0, 0.0, 0.4, 1.0, 0.9]), 3.0)?;
         assert_eq!(soft, line(&[0.0, 0.25, 0.5, 0.75, 1.0, 1.0]));
-        assert_eq!(softened(&line(&[0.0, 0.4]), 0.0)?, line(&[0.0, 0.4]));
-        assert_eq!(softened(&line(&[0.0, 0.4]), 9.0)?, line(&[0.0, 0.4]), "nothing is light");
+        assert_eq!(soften(&line(&[0.0, 0.4]), 0.0)?, line(&[0.0, 0.4]));
+        assert_eq!(soften(&line(&[0.0, 0.4]), 9.0)?, line(&[0.0, 0.4]), "nothing is light");
         Ok(())
     }
 

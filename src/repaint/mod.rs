@@ -14,7 +14,7 @@ mod window;
 
 pub(crate) use colors::with_colors;
 pub(crate) use crop::Crop;
-pub(crate) use mask::{snapped, softened};
+pub(crate) use mask::{snap, soften};
 pub(crate) use seam::Seam;
 
 use crate::error::Result;
@@ -34,7 +34,7 @@ impl Repaint {
     /// Returns the part of `picture`, [1, 3, H, W] in -1..=1, that `mask`, [1, 1, H, W] in 0..=1, repaints. The new
     /// pixels are blended with those of the picture along `feather` pixels inside the mask.
     pub(crate) fn new(picture: &Tensor, mask: &Tensor, feather: f64) -> Result<Self> {
-        let (picture, mask) = (picture.shallow_clone(), mask::snapped(mask)?);
+        let (picture, mask) = (picture.shallow_clone(), mask::snap(mask)?);
         let share = blend::share(&mask, feather)?;
         Ok(Self { picture, mask, share })
     }
@@ -54,8 +54,11 @@ impl Repaint {
     /// pixels is matched to the given ones. Pixels of `exact`, [1 or n, 1, H, W], keep their color.
     pub(crate) fn join(&self, painted: &Tensor, matched: bool, exact: Option<&Tensor>) -> Result<(Tensor, Vec<Seam>)> {
         let painted = painted.f_to_device(self.picture.device())?.f_to_kind(self.picture.kind())?;
-        let toned =
-            if matched { tone::matched(&self.picture, &painted, &self.mask, exact)? } else { painted.shallow_clone() };
+        let toned = if matched {
+            tone::find_match(&self.picture, &painted, &self.mask, exact)?
+        } else {
+            painted.shallow_clone()
+        };
         let joined = blend::blend(&self.picture, &toned, &self.share)?;
         let pasted = blend::blend(&self.picture, &painted, &self.mask.f_gt(0.0)?.f_to_kind(self.mask.kind())?)?;
         let seams = seam::measure(&self.picture, &pasted, &joined, &self.mask)?;

@@ -21,7 +21,7 @@ const OTHER_THING: f64 = 0.25;
 ///
 /// Sources: the pull-push algorithm of Gortler et al., "The Lumigraph" (1996), for the continuation, and Tukey's
 /// biweight for the counts.
-pub(super) fn matched(picture: &Tensor, painted: &Tensor, mask: &Tensor, exact: Option<&Tensor>) -> Result<Tensor> {
+pub(super) fn find_match(picture: &Tensor, painted: &Tensor, mask: &Tensor, exact: Option<&Tensor>) -> Result<Tensor> {
     let inside = mask.f_gt(0.0)?.f_to_kind(Kind::Float)?;
     let near = inside.f_max_pool2d([2 * STRIP + 1; 2], [1; 2], [STRIP; 2], [1; 2], false)?;
     let strip = near.f_sub(&inside)?;
@@ -69,7 +69,7 @@ mod tests {
     fn shift_of_the_kept_side_is_taken_back() -> Result<()> {
         let picture = Tensor::rand([1, 3, 24, 40], (Kind::Float, Device::Cpu));
         let painted = &picture + 0.1;
-        let matched = matched(&picture, &painted, &right(), None)?;
+        let matched = find_match(&picture, &painted, &right(), None)?;
         let apart = (&matched - &picture).narrow(3, 20, 20).abs().max().double_value(&[]);
         assert!(apart < 1e-5, "{apart}");
         assert_eq!(matched.narrow(3, 0, 20), painted.narrow(3, 0, 20), "the kept side is not changed");
@@ -81,7 +81,7 @@ mod tests {
         let picture = Tensor::zeros([1, 3, 24, 40], (Kind::Float, Device::Cpu));
         let painted = &picture + 0.1;
         let _ = painted.narrow(2, 8, 8).fill_(0.9);
-        let matched = matched(&picture, &painted, &right(), None)?;
+        let matched = find_match(&picture, &painted, &right(), None)?;
         let change = (&matched - &painted).narrow(3, 20, 20);
         let (least, most) = (change.min().double_value(&[]), change.max().double_value(&[]));
         assert!(-0.11 < least && most < -0.08, "{least} to {most}");
@@ -92,7 +92,7 @@ mod tests {
     fn exact_colors_keep_their_tone() -> Result<()> {
         let picture = Tensor::rand([1, 3, 24, 40], (Kind::Float, Device::Cpu));
         let painted = &picture + 0.1;
-        assert_eq!(matched(&picture, &painted, &right(), Some(&right()))?, painted);
+        assert_eq!(find_match(&picture, &painted, &right(), Some(&right()))?, painted);
         Ok(())
     }
 

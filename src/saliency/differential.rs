@@ -40,7 +40,7 @@ use tch::{Kind, Tensor};
 /// # Ok(()) }
 /// ```
 ///
-/// Source: Color Forcing (AP-125), "alt" saliency; absolute value, smoothing and scaling are ours.
+/// Source: the document "Color Forcing", "alt" saliency; absolute value, smoothing and scaling are ours.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct Differential {

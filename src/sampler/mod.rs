@@ -348,14 +348,14 @@ impl Run<'_, '_> {
     /// Errors of the model, of a hook (with its site) or of a guidance method (with its name); [`Error::NonFinite`];
     /// [`Error::Cancelled`]. After an error the run is over, and later calls return [`Error::RunFailed`].
     pub fn step(&mut self) -> Result<Option<Progress>> {
-        self.guarded(|run| {
+        self.guard(|run| {
             let Some(step) = run.steps.next() else { return Ok(None) };
             run.take(step).map(Some)
         })
     }
 
     /// Calls `act` if the run has not failed. An error of `act` fails the run.
-    fn guarded<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    fn guard<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.state == State::Failed {
             return Err(Error::RunFailed);
         }
@@ -436,7 +436,7 @@ impl Run<'_, '_> {
     pub fn finish(&mut self) -> Result<&Tensor> {
         while self.step()?.is_some() {}
         if self.state == State::Going {
-            self.guarded(|run| {
+            self.guard(|run| {
                 // After a schedule that ends above 0 the result is the variance-preserving latent, as in diffusers'
                 // DDIM.
                 run.x = rescale_level(&run.x, run.level.unwrap_or_default(), 0.0)?;
@@ -477,7 +477,7 @@ impl Run<'_, '_> {
         edit: impl FnOnce(Tensor, Option<&Tensor>) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let latent = self.finish()?.shallow_clone();
-        self.guarded(|run| {
+        self.guard(|run| {
             run.sampler.cancel.check()?;
             let picture = match run.sampler.batching {
                 Batching::Together => run.codec.decode(&latent)?,
@@ -506,11 +506,13 @@ impl Run<'_, '_> {
         self.notes.iter().cloned().chain(told).collect()
     }
 
-    /// Ends the run. Returns the solver and the combination of branches, for another run, and the results of the
-    /// guidance methods.
-    pub(crate) fn into_parts(self) -> Result<(Box<dyn Solver>, Box<dyn Combine>, Details)> {
+    /// Ends the run.
+    ///
+    /// # Errors
+    /// The errors of [`GuidanceRun::details`].
+    pub(crate) fn end(self) -> Result<Ended> {
         let Sampler { solver, combine, guidances, .. } = self.sampler;
-        Ok((solver, combine, Attached::end_all(guidances)?))
+        Ok(Ended { solver, combine, details: Attached::end_all(guidances)? })
     }
 
     /// Ends the run, and returns what the guidance methods found.
@@ -526,6 +528,15 @@ impl Run<'_, '_> {
         let reports = self.sampler.guidances.iter().map(Attached::report);
         reports.filter_map(Result::transpose).collect()
     }
+}
+
+/// The parts of a run that are left after its end.
+pub(crate) struct Ended {
+    /// Solver for another run.
+    pub solver: Box<dyn Solver>,
+    /// Combination of branches for another run.
+    pub combine: Box<dyn Combine>,
+    pub details: Details,
 }
 
 /// Returns the index of the image in a first pass with the highest product of the methods' ratings; the first of equal

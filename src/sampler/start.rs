@@ -7,15 +7,16 @@ use crate::step::{Grid, Step};
 use crate::wording::Remedy;
 use tch::{Device, Kind, Tensor};
 
-/// The prompt, the noise and the optional picture that a run starts from. Fields are set by struct update:
+/// The prompt, the noise and the optional picture that a run starts from. Other fields are set after [`Start::new`]:
 ///
 /// ```
 /// use impasto::Grid;
 /// use impasto::diffusion::Noise;
 /// use impasto::sampler::Start;
 ///
-/// let new = Start::new("a red boat", Grid::new(32, 32), Noise::seeded(7));
-/// let start = Start { negative: "blurry", images: 2, ..new };
+/// let mut start = Start::new("a red boat", Grid::new(32, 32), Noise::seeded(7));
+/// start.negative = "blurry";
+/// start.images = 2;
 /// ```
 ///
 /// Text to image starts from noise alone. [`Origin::Picture`] is for image to image. Give the sampler the last steps of
@@ -23,6 +24,7 @@ use tch::{Device, Kind, Tensor};
 /// steps. An additional [`mask`](Self::mask) is for inpainting. [`Origin::Unfinished`] continues from the latent of
 /// another run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 #[must_use]
 pub struct Start<'a> {
     /// Description of the pictures.

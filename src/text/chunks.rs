@@ -28,6 +28,7 @@ pub enum Long {
 
 /// A prompt as a text encoder reads it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Chunks {
     /// Token ids of every chunk, which are rows of the embedding table: 77 ids for each chunk, at least one chunk.
     pub ids: Vec<Vec<i64>>,
@@ -102,17 +103,17 @@ impl Tokenizer {
         });
         let (bytes, places) = placed.unzip();
         let prompt = Prompt::written(Written { text: text.into(), source }, plain, bytes, places);
-        let (ids, weights) = chunks.into_iter().map(|tokens| self.filled(&tokens)).unzip();
+        let (ids, weights) = chunks.into_iter().map(|tokens| self.fill(&tokens)).unzip();
         Ok(Chunks { ids, weights, prompt })
     }
 
     /// Returns the ids of an empty chunk.
     pub(crate) fn empty_chunk(&self) -> Vec<i64> {
-        self.filled(&[]).0
+        self.fill(&[]).0
     }
 
     /// Returns the ids and weights of start, tokens, end and padding.
-    fn filled(&self, tokens: &[Token]) -> (Vec<i64>, Vec<f32>) {
+    fn fill(&self, tokens: &[Token]) -> (Vec<i64>, Vec<f32>) {
         let tokens = tokens.iter().take(CONTENT);
         let (mut ids, mut weights) = (vec![self.start], vec![1.0]);
         for token in tokens {

@@ -17,6 +17,7 @@ const SPLIT: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|
 
 /// A text as tokens, including the start and end token, neither padded nor cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tokens {
     /// Ids of the tokens: rows of the text encoder's embedding table.
     pub ids: Vec<i64>,

@@ -35,7 +35,7 @@ pub(crate) struct Reading {
     pub averages: bool,
     /// Copies weights out of their mapped files.
     pub in_memory: bool,
-    /// Leaves matrices and kernels as their files store them; see [`Weights::offloaded`].
+    /// Leaves matrices and kernels as their files store them; see [`Weights::offload`].
     pub offload: bool,
 }
 
@@ -69,7 +69,7 @@ impl Checkpoint {
     pub(crate) fn open(source: &Source, reading: Reading) -> Result<Self> {
         #[cfg(feature = "hub")]
         if let Source::Hub(hub) = source {
-            let (source, note) = hub.fetched(reading.variant.as_deref(), &mut |_| {})?;
+            let (source, note) = hub.fetch_with_note(reading.variant.as_deref(), &mut |_| {})?;
             let checkpoint = Self::open(&source, reading)?;
             checkpoint.notes.borrow_mut().extend(note);
             return Ok(checkpoint);
@@ -222,7 +222,7 @@ impl Checkpoint {
     /// part is invalid.
     pub(crate) fn weights(&self, part: &str, kind: Kind, device: Device) -> Result<Weights> {
         let (file, tensors) = match &self.place {
-            Place::Embedded { file, .. } => self.embedded_tensors(part, *file)?,
+            Place::Embedded { file, .. } => self.read_embedded_tensors(part, *file)?,
             Place::Folder { .. } => self.folder_tensors(part)?,
             Place::File { file, .. } => {
                 let averages = if self.reading.averages && part == "unet" { file.averages()? } else { None };
@@ -230,11 +230,11 @@ impl Checkpoint {
                 (file.header().file.clone(), tensors.ok_or_else(|| self.lacks(part))?)
             }
         };
-        let weights = Weights::new(file, tensors, kind, device).offloaded(self.reading.offload);
+        let weights = Weights::new(file, tensors, kind, device).offload(self.reading.offload);
         Ok(if self.reading.in_memory { weights.in_memory() } else { weights })
     }
 
-    fn embedded_tensors(&self, part: &str, embedded: EmbeddedFile) -> Result<(String, Tensors)> {
+    fn read_embedded_tensors(&self, part: &str, embedded: EmbeddedFile) -> Result<(String, Tensors)> {
         for stem in STEMS {
             let file = format!("{part}/{stem}.safetensors");
             if let Some(bytes) = embedded(&file) {

@@ -178,7 +178,7 @@ impl Weights {
 
     /// Returns a view whose layers leave their matrices and kernels in the file if `offload` is true, and convert each
     /// one at each use. Kernels are then not packed.
-    pub(crate) fn offloaded(&self, offload: bool) -> Self {
+    pub(crate) fn offload(&self, offload: bool) -> Self {
         Self { offload, ..self.clone() }
     }
 
@@ -230,14 +230,14 @@ impl Weights {
         self.requested(name, shape, Use::Tensor)
     }
 
-    /// Requests the matrix or kernel `name` of a layer as `shape`; a view that [offloads](Self::offloaded) leaves it in
+    /// Requests the matrix or kernel `name` of a layer as `shape`; a view that [offloads](Self::offload) leaves it in
     /// its file.
     ///
     /// # Errors
     /// The errors of [`Weights::tensor`].
     pub(crate) fn weight(&self, name: &str, shape: &[i64]) -> Result<Weight> {
         let tensor = self.requested(name, shape, if self.offload { Use::Offloaded } else { Use::Layer })?;
-        if self.offload { Weight::offloaded(tensor, self.kind(), self.device()) } else { Ok(Weight::held(tensor)) }
+        if self.offload { Weight::offload(tensor, self.kind(), self.device()) } else { Ok(Weight::held(tensor)) }
     }
 
     /// Requests a tensor for a use.
@@ -308,16 +308,14 @@ impl Weights {
     pub fn drawn(&self) -> Result<Tensors> {
         match self.store.origin {
             Origin::Tensors(_) => Ok(Tensors::new()),
-            Origin::Random(_) => self
-                .handed_out()
-                .into_iter()
-                .map(|(name, tensor)| Ok((name, dense(&tensor)?.f_contiguous()?)))
-                .collect(),
+            Origin::Random(_) => {
+                self.hand_out().into_iter().map(|(name, tensor)| Ok((name, dense(&tensor)?.f_contiguous()?))).collect()
+            }
         }
     }
 
     /// Returns shallow clones of all tensors handed out so far, in the kind and layout in which they were handed out.
-    pub(crate) fn handed_out(&self) -> Tensors {
+    pub(crate) fn hand_out(&self) -> Tensors {
         share(&self.store.asked.borrow().handed_out)
     }
 

@@ -101,7 +101,7 @@ impl Layout {
 }
 
 /// Joins the parts of a name with dots: `a.b.c`.
-fn joined(start: impl AsRef<str>, rest: &[&str]) -> String {
+fn join(start: impl AsRef<str>, rest: &[&str]) -> String {
     let mut name = start.as_ref().to_owned();
     for part in rest {
         name.push('.');
@@ -118,15 +118,15 @@ pub(super) fn unet(name: &str, layout: Layout) -> Option<String> {
     let down = |index: &str| at(index)?.checked_sub(1).map(|i| (i / per_level, i % per_level));
     let up = |index: &str| at(index).map(|i| (i / per_level, i % per_level));
     Some(match parts.as_slice() {
-        ["time_embed", "0", rest @ ..] => joined("time_embedding.linear_1", rest),
-        ["time_embed", "2", rest @ ..] => joined("time_embedding.linear_2", rest),
-        ["label_emb", "0", "0", rest @ ..] => joined("add_embedding.linear_1", rest),
-        ["label_emb", "0", "2", rest @ ..] => joined("add_embedding.linear_2", rest),
-        ["input_blocks", "0", "0", rest @ ..] => joined("conv_in", rest),
-        ["out", "0", rest @ ..] => joined("conv_norm_out", rest),
-        ["out", "2", rest @ ..] => joined("conv_out", rest),
+        ["time_embed", "0", rest @ ..] => join("time_embedding.linear_1", rest),
+        ["time_embed", "2", rest @ ..] => join("time_embedding.linear_2", rest),
+        ["label_emb", "0", "0", rest @ ..] => join("add_embedding.linear_1", rest),
+        ["label_emb", "0", "2", rest @ ..] => join("add_embedding.linear_2", rest),
+        ["input_blocks", "0", "0", rest @ ..] => join("conv_in", rest),
+        ["out", "0", rest @ ..] => join("conv_norm_out", rest),
+        ["out", "2", rest @ ..] => join("conv_out", rest),
         ["input_blocks", index, "0", "op", rest @ ..] => {
-            joined(format!("down_blocks.{}.downsamplers.0.conv", down(index)?.0), rest)
+            join(format!("down_blocks.{}.downsamplers.0.conv", down(index)?.0), rest)
         }
         ["input_blocks", index, "0", rest @ ..] => {
             let (level, i) = down(index)?;
@@ -134,13 +134,13 @@ pub(super) fn unet(name: &str, layout: Layout) -> Option<String> {
         }
         ["input_blocks", index, "1", rest @ ..] => {
             let (level, i) = down(index)?;
-            joined(format!("down_blocks.{level}.attentions.{i}"), rest)
+            join(format!("down_blocks.{level}.attentions.{i}"), rest)
         }
         ["middle_block", "0", rest @ ..] => resnet("mid_block.resnets.0", rest)?,
-        ["middle_block", "1", rest @ ..] => joined("mid_block.attentions.0", rest),
+        ["middle_block", "1", rest @ ..] => join("mid_block.attentions.0", rest),
         ["middle_block", "2", rest @ ..] => resnet("mid_block.resnets.1", rest)?,
         ["output_blocks", index, "1" | "2", "conv", rest @ ..] => {
-            joined(format!("up_blocks.{}.upsamplers.0.conv", up(index)?.0), rest)
+            join(format!("up_blocks.{}.upsamplers.0.conv", up(index)?.0), rest)
         }
         ["output_blocks", index, "0", rest @ ..] => {
             let (level, i) = up(index)?;
@@ -148,14 +148,14 @@ pub(super) fn unet(name: &str, layout: Layout) -> Option<String> {
         }
         ["output_blocks", index, "1", rest @ ..] => {
             let (level, i) = up(index)?;
-            joined(format!("up_blocks.{level}.attentions.{i}"), rest)
+            join(format!("up_blocks.{level}.attentions.{i}"), rest)
         }
-        ["zero_convs", index, "0", rest @ ..] => joined(format!("controlnet_down_blocks.{index}"), rest),
-        ["middle_block_out", "0", rest @ ..] => joined("controlnet_mid_block", rest),
-        ["input_hint_block", "0", rest @ ..] => joined("controlnet_cond_embedding.conv_in", rest),
-        ["input_hint_block", "14", rest @ ..] => joined("controlnet_cond_embedding.conv_out", rest),
+        ["zero_convs", index, "0", rest @ ..] => join(format!("controlnet_down_blocks.{index}"), rest),
+        ["middle_block_out", "0", rest @ ..] => join("controlnet_mid_block", rest),
+        ["input_hint_block", "0", rest @ ..] => join("controlnet_cond_embedding.conv_in", rest),
+        ["input_hint_block", "14", rest @ ..] => join("controlnet_cond_embedding.conv_out", rest),
         ["input_hint_block", index, rest @ ..] => {
-            joined(format!("controlnet_cond_embedding.blocks.{}", (at(index)? / 2).checked_sub(1)?), rest)
+            join(format!("controlnet_cond_embedding.blocks.{}", (at(index)? / 2).checked_sub(1)?), rest)
         }
         _ => return None,
     })
@@ -174,11 +174,11 @@ pub(super) fn unet_joined(path: &str, layout: Layout) -> Option<String> {
         if digits == 0 {
             let (layer, number) = next.rsplit_once('_').unwrap_or((next, ""));
             let splits = ["in_layers", "emb_layers", "out_layers"].contains(&layer);
-            name = if splits { joined(name, &[layer, number]) } else { joined(name, &[next]) };
+            name = if splits { join(name, &[layer, number]) } else { join(name, &[next]) };
             break;
         }
         let (number, after) = next.split_at_checked(digits)?;
-        (name, rest) = (joined(name, &[number]), after);
+        (name, rest) = (join(name, &[number]), after);
     }
     unet(&name, layout)
 }
@@ -194,7 +194,7 @@ fn resnet(at: impl AsRef<str>, rest: &[&str]) -> Option<String> {
         ["skip_connection", rest @ ..] => ("conv_shortcut", rest),
         _ => return None,
     };
-    Some(joined(joined(at, &[layer]), rest))
+    Some(join(join(at, &[layer]), rest))
 }
 
 /// Returns diffusers' name and the storage of a VAE's tensor, from its name without prefix.
@@ -205,7 +205,7 @@ pub(super) fn vae(name: &str, layout: Layout) -> Option<(String, Storage)> {
         ["quant_conv" | "post_quant_conv", ..] => return Some((name.into(), Storage::Same)),
         _ => return None,
     };
-    let same = |name: String| Some((joined(half, &[&name]), Storage::Same));
+    let same = |name: String| Some((join(half, &[&name]), Storage::Same));
     let level = |index: &str| match half {
         "encoder" => Some(format!("down_blocks.{index}")),
         // Single files count a decoder's levels from the picture to the latent, diffusers from the latent to the
@@ -214,14 +214,14 @@ pub(super) fn vae(name: &str, layout: Layout) -> Option<(String, Storage)> {
     };
     match inside {
         ["conv_in" | "conv_out", ..] => same(inside.join(".")),
-        ["norm_out", rest @ ..] => same(joined("conv_norm_out", rest)),
+        ["norm_out", rest @ ..] => same(join("conv_norm_out", rest)),
         ["down" | "up", index, "block", i, rest @ ..] => {
-            same(joined(format!("{}.resnets.{i}", level(index)?), &shortcut(rest)))
+            same(join(format!("{}.resnets.{i}", level(index)?), &shortcut(rest)))
         }
-        ["down", index, "downsample", rest @ ..] => same(joined(format!("{}.downsamplers.0", level(index)?), rest)),
-        ["up", index, "upsample", rest @ ..] => same(joined(format!("{}.upsamplers.0", level(index)?), rest)),
-        ["mid", "block_1", rest @ ..] => same(joined("mid_block.resnets.0", &shortcut(rest))),
-        ["mid", "block_2", rest @ ..] => same(joined("mid_block.resnets.1", &shortcut(rest))),
+        ["down", index, "downsample", rest @ ..] => same(join(format!("{}.downsamplers.0", level(index)?), rest)),
+        ["up", index, "upsample", rest @ ..] => same(join(format!("{}.upsamplers.0", level(index)?), rest)),
+        ["mid", "block_1", rest @ ..] => same(join("mid_block.resnets.0", &shortcut(rest))),
+        ["mid", "block_2", rest @ ..] => same(join("mid_block.resnets.1", &shortcut(rest))),
         ["mid", "attn_1", layer, rest @ ..] => {
             let layer = match *layer {
                 "norm" => "group_norm",
@@ -232,7 +232,7 @@ pub(super) fn vae(name: &str, layout: Layout) -> Option<(String, Storage)> {
                 _ => return None,
             };
             let stored = if rest == ["weight"] && layer != "group_norm" { Storage::Cell } else { Storage::Same };
-            Some((joined(half, &[&joined(joined("mid_block.attentions.0", &[layer]), rest)]), stored))
+            Some((join(half, &[&join(join("mid_block.attentions.0", &[layer]), rest)]), stored))
         }
         _ => None,
     }
@@ -250,12 +250,12 @@ pub(super) fn open_clip(name: &str) -> Vec<(String, Storage)> {
     match parts.as_slice() {
         ["token_embedding", "weight"] => same("text_model.embeddings.token_embedding.weight".into()),
         ["positional_embedding"] => same("text_model.embeddings.position_embedding.weight".into()),
-        ["ln_final", rest @ ..] => same(joined("text_model.final_layer_norm", rest)),
+        ["ln_final", rest @ ..] => same(join("text_model.final_layer_norm", rest)),
         ["text_projection"] => vec![("text_projection.weight".into(), Storage::Transposed)],
         ["text_projection", "weight"] => same(name.into()),
         ["transformer", "resblocks", layer, inside @ ..] => {
             let layer = format!("text_model.encoder.layers.{layer}");
-            let at = |inner: &str, rest: &[&str]| same(joined(joined(&layer, &[inner]), rest));
+            let at = |inner: &str, rest: &[&str]| same(join(join(&layer, &[inner]), rest));
             match inside {
                 ["ln_1", rest @ ..] => at("layer_norm1", rest),
                 ["ln_2", rest @ ..] => at("layer_norm2", rest),
@@ -290,7 +290,7 @@ pub(super) fn open_clip_joined(path: &str) -> Option<String> {
 
 /// Returns the tensors whose names begin with `prefix`, under the names that `rename` gives for the rest of the name.
 /// Tensors without a new name are left out.
-pub(super) fn renamed<I: IntoIterator<Item = (String, Storage)>>(
+pub(super) fn rename_all<I: IntoIterator<Item = (String, Storage)>>(
     tensors: &Tensors,
     prefix: &str,
     rename: impl Fn(&str) -> I,

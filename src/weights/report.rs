@@ -10,6 +10,7 @@ const COMPARED: usize = 4096;
 
 /// A tensor without a counterpart: missing in the file, or unused by the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Named {
     /// Full name of the tensor.
     pub name: String,
@@ -19,6 +20,7 @@ pub struct Named {
 
 /// A tensor that exists but does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Misshapen {
     /// Full name of the tensor.
     pub name: String,

@@ -2,7 +2,7 @@
 //! folder.
 
 use super::file::{Header, read_safetensors};
-use super::names::{self, Layout, Storage, UNET, renamed, unwrap_all};
+use super::names::{self, Layout, Storage, UNET, rename_all, unwrap_all};
 use super::recognize::{Contents, SKETCH_ENCODER};
 use super::{Tensors, share, vocabulary};
 use crate::error::{Error, Result};
@@ -125,7 +125,9 @@ impl SingleFile {
             "unet" => self.unet(&[UNET, ""])?,
             "controlnet" => self.unet(&["control_model.", ""])?,
             "vae" => self.vae()?,
-            "sketch_encoder" => renamed(&self.tensors()?, SKETCH_ENCODER, |name| [(name.to_owned(), Storage::Same)])?,
+            "sketch_encoder" => {
+                rename_all(&self.tensors()?, SKETCH_ENCODER, |name| [(name.to_owned(), Storage::Same)])?
+            }
             "reference_tokens" => self.reference_tokens()?,
             "background_encoder" => self.reference_encoder("bg_encoder.")?,
             "style_encoder" => self.reference_encoder("style_encoder.")?,
@@ -168,10 +170,10 @@ impl SingleFile {
                     let name = names::unet(name, self.layout).or_else(|| own(name));
                     name.map(|name| (name, Storage::Same))
                 };
-                return renamed(&self.tensors()?, prefix, rename);
+                return rename_all(&self.tensors()?, prefix, rename);
             }
             if self.has(&format!("{prefix}conv_in.weight")) {
-                return renamed(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)]);
+                return rename_all(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)]);
             }
         }
         Ok(Tensors::new())
@@ -194,16 +196,16 @@ impl SingleFile {
             let name = names::unet(name, self.layout).unwrap_or_else(|| name.to_owned());
             [(name, Storage::Same)]
         };
-        if self.colorizes() { renamed(&self.tensors()?, prefix, rename) } else { Ok(Tensors::new()) }
+        if self.colorizes() { rename_all(&self.tensors()?, prefix, rename) } else { Ok(Tensors::new()) }
     }
 
     fn vae(&self) -> Result<Tensors> {
         for prefix in ["first_stage_model.", "vae.", ""] {
             if self.has(&format!("{prefix}decoder.mid.block_1.conv1.weight")) {
-                return renamed(&self.tensors()?, prefix, |name| names::vae(name, self.layout));
+                return rename_all(&self.tensors()?, prefix, |name| names::vae(name, self.layout));
             }
             if self.has(&format!("{prefix}decoder.mid_block.resnets.0.conv1.weight")) {
-                return renamed(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)]);
+                return rename_all(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)]);
             }
         }
         self.taesd()
@@ -221,9 +223,11 @@ impl SingleFile {
                     Some((format!("{half}.layers.{layer}.{rest}"), Storage::Same))
                 };
                 if self.has(&format!("{prefix}layers.0.weight")) {
-                    all.extend(renamed(&self.tensors()?, &prefix, |name| [(format!("{half}.{name}"), Storage::Same)])?);
+                    all.extend(rename_all(&self.tensors()?, &prefix, |name| {
+                        [(format!("{half}.{name}"), Storage::Same)]
+                    })?);
                 } else if self.has(&format!("{prefix}{first}.weight")) {
-                    all.extend(renamed(&self.tensors()?, &prefix, original)?);
+                    all.extend(rename_all(&self.tensors()?, &prefix, original)?);
                 }
             }
         }
@@ -243,8 +247,8 @@ impl SingleFile {
                 continue;
             }
             return match open_clip {
-                true => renamed(&self.tensors()?, prefix, names::open_clip),
-                false => renamed(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)]),
+                true => rename_all(&self.tensors()?, prefix, names::open_clip),
+                false => rename_all(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)]),
             };
         }
         Ok(Tensors::new())

@@ -140,7 +140,9 @@ impl Source {
     /// use impasto::{Model, Source};
     ///
     /// let model = Model::load(&Source::hub("owner/name"))?;
-    /// let older = Model::load(&Hub { revision: "v1.0".into(), ..Hub::new("owner/name") }.into())?;
+    /// let mut older = Hub::new("owner/name");
+    /// older.revision = "v1.0".into();
+    /// let older = Model::load(&older.into())?;
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "hub")]

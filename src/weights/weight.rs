@@ -25,7 +25,7 @@ impl Weight {
     ///
     /// # Errors
     /// [`Error::Torch`](crate::error::Error::Torch) for a kind that `tch` does not know.
-    pub(crate) fn offloaded(stored: Tensor, kind: Kind, device: Device) -> Result<Self> {
+    pub(crate) fn offload(stored: Tensor, kind: Kind, device: Device) -> Result<Self> {
         let arranged = device == Device::Cpu && impasto_kernels::arranges(kind);
         let same = stored.f_kind()? == kind && stored.device() == device && !arranged;
         Ok(Self { stored, computes: (!same).then_some((kind, device)) })
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn offloaded_weight_converts_each_use() -> Result<()> {
         let stored = Tensor::randn([6, 4], (Kind::Float, Device::Cpu)).to_kind(Kind::Half);
-        let weight = Weight::offloaded(stored.shallow_clone(), Kind::Float, Device::Cpu)?;
+        let weight = Weight::offload(stored.shallow_clone(), Kind::Float, Device::Cpu)?;
         assert!(weight.is_offloaded());
         assert_eq!((weight.get()?.kind(), weight.get()?), (Kind::Float, stored.to_kind(Kind::Float)));
         let rows = weight.view(|x| Ok(x.f_narrow(0, 2, 3)?))?;
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn weight_of_the_networks_kind_is_not_copied() -> Result<()> {
         let stored = Tensor::ones([6, 4], (Kind::Half, Device::Cpu));
-        let weight = Weight::offloaded(stored.shallow_clone(), Kind::Half, Device::Cpu)?;
+        let weight = Weight::offload(stored.shallow_clone(), Kind::Half, Device::Cpu)?;
         assert!(!weight.is_offloaded());
         assert_eq!(weight.get()?.data_ptr(), stored.data_ptr());
         Ok(())

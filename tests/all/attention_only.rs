@@ -72,7 +72,9 @@ impl AttentionOnly {
 
     /// Begins a run of two images, and takes no step.
     pub fn begin(&self, prompt: &str, grid: Grid, sampler: Sampler<'_>) -> Result<()> {
-        self.begin_at(Start { images: 2, ..Start::new(prompt, grid, Noise::seeded(1)) }, sampler)
+        let mut start = Start::new(prompt, grid, Noise::seeded(1));
+        start.images = 2;
+        self.begin_at(start, sampler)
     }
 
     /// Begins a run from any start, and takes no step.

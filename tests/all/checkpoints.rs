@@ -2,6 +2,7 @@
 //!
 //! `tests/golden/specs/checkpoints/` holds the names, with the scripts that wrote them.
 
+use crate::with;
 use flate2::read::GzDecoder;
 use impasto::attention::Tap;
 use impasto::nn::{ClipText, ClipTextConfig, ConfigFile, ControlNet, ControlNetConfig, Taesd, TaesdConfig};
@@ -441,10 +442,12 @@ fn single_file_runs_and_pruned_file_takes_other_vae() -> Result<()> {
     write(&wrapped, &wrap(&small_model()?.0, "state_dict."));
     assert_eq!(Model::load(&Source::file(&wrapped))?.decode(&x)?, pipeline.model().decode(&x)?);
     write(&wrapped, &wrap(&parts["vae"], "model."));
-    let other = LoadOptions { vae: Some(Source::file(&wrapped)), ..LoadOptions::default() };
+    let mut other = LoadOptions::default();
+    other.vae = Some(Source::file(&wrapped));
     assert_eq!(Model::load_with(&Source::file(&pruned), other)?.decode(&x)?, pipeline.model().decode(&x)?);
     let wrong = Source::dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model"));
-    let wrong = Model::load_with(&wrong, LoadOptions { vae: Some(Source::file(&vae)), ..LoadOptions::default() })?;
+    let wrong =
+        Model::load_with(&wrong, with(LoadOptions::default(), |options| options.vae = Some(Source::file(&vae))))?;
     assert_eq!(wrong.tensors("vae")?.expect("a VAE").len(), parts["vae"].len(), "of another width than the tiny one's");
     let message = Model::load(&Source::file(&vae)).map(drop).expect_err("a VAE").to_string();
     assert!(message.contains("is a VAE"), "{message}");
@@ -563,7 +566,8 @@ fn taesd_replaces_the_vae_in_every_layout() -> Result<()> {
     let latent = Tensor::ones([1, 4, 3, 2], (Kind::Float, Device::Cpu)) * 0.7;
     let picture = taesd.decode(&latent)?;
     for path in [&diffusers, &single] {
-        let options = LoadOptions { vae: Some(Source::file(path)), ..LoadOptions::default() };
+        let mut options = LoadOptions::default();
+        options.vae = Some(Source::file(path));
         let model = Model::load_with(&Source::embedded(), options)?;
         assert_eq!(model.decode(&latent)?, picture);
         assert_eq!(model.encode(&picture)?, taesd.encode(&picture)?);
@@ -629,9 +633,9 @@ fn single_file_solver_follows_its_prediction_type() -> Result<()> {
 #[test]
 fn cpu_refuses_f16_and_computes_in_bf16_when_asked() -> Result<()> {
     let half = |options: LoadOptions| Model::load_with(&Source::embedded(), options).unwrap_err().to_string();
-    let message = half(LoadOptions { precision: Kind::Half.into(), ..LoadOptions::default() });
+    let message = half(with(LoadOptions::default(), |options| options.precision = Kind::Half.into()));
     assert!(message.contains("precision is f16 on cpu; expected f32 or bf16"), "{message}");
-    let message = half(LoadOptions { vae_precision: Some(Kind::Half.into()), ..LoadOptions::default() });
+    let message = half(with(LoadOptions::default(), |options| options.vae_precision = Some(Kind::Half.into())));
     assert!(message.contains("vae_precision is f16 on cpu; expected f32 or bf16"), "{message}");
     let plain = Model::load(&Source::embedded())?; // the embedded files are f16
     assert!(plain.tensors("unet")?.expect("a UNet").values().all(|x| x.kind() == Kind::Float));
@@ -662,7 +666,8 @@ fn missing_part_error_names_part_and_way_out() -> Result<()> {
         }
         let message = Model::load(&Source::dir(folder.path())).map(drop).expect_err(missing).to_string();
         assert!(message.contains(words) && message.contains(&folder.path().display().to_string()), "{message}");
-        let options = LoadOptions { vae: Some(Source::embedded()), ..LoadOptions::default() };
+        let mut options = LoadOptions::default();
+        options.vae = Some(Source::embedded());
         assert_eq!(Model::load_with(&Source::dir(folder.path()), options).is_ok(), missing == "vae");
     }
     Ok(())
@@ -784,8 +789,8 @@ fn lora_given_as_vae_or_text_encoder_is_named() -> Result<()> {
     for part in ["vae", "text_encoder"] {
         let source = Some(Source::file(&path));
         let options = match part {
-            "vae" => LoadOptions { vae: source, ..LoadOptions::default() },
-            _ => LoadOptions { text_encoder: source, ..LoadOptions::default() },
+            "vae" => with(LoadOptions::default(), |options| options.vae = source),
+            _ => with(LoadOptions::default(), |options| options.text_encoder = source),
         };
         let message = Model::load_with(&Source::embedded(), options).map(drop).expect_err("a LoRA").to_string();
         assert!(message.contains("is a LoRA") && message.contains("with_lora"), "{part}: {message}");

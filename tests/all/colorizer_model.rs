@@ -139,14 +139,20 @@ fn every_method_works_beside_the_colorizer() -> Result<()> {
     let plain = run(colors(&both), &|request| request)?;
     let region = || Region::rect(0.2..0.8, 0.6..1.0);
     let paint = || PaintWithWords::default().area(Area { strength: 1.5, ..Area::mask(region(), "shirt") });
-    let toward = || GuidanceParams { linear: (0.5, 0.5), snap: false, ..GuidanceParams::off() };
+    let toward = || {
+        ImageGuidance::new(&both.0).tune(|params| {
+            *params = GuidanceParams::off();
+            params.linear = (0.5, 0.5);
+            params.snap = false;
+        })
+    };
     let halves = || FigureAndGround::new(region(), Region::rect(0.0..1.0, 0.0..0.5));
     let parted = colors(&both).tune(|options| options.parts = Some(halves()));
     assert_ne!(run(parted, &|request| request)?, plain, "parts");
     let others: [(&str, With<'_>); 5] = [
         ("force in a region", &|request| request.guide(ColorForce::exact("shirt", GOLD).mask(region()))),
         ("paint with words", &|request| request.guide(paint())),
-        ("image guidance", &|request| request.guide(ImageGuidance::new(&both.0).tune(|params| *params = toward()))),
+        ("image guidance", &|request| request.guide(toward())),
         ("perturbed attention", &|request| request.guide(PerturbedAttention::new(2.0))),
         ("reference color", &|request| request.guide(ReferenceColor::new(&both.1))),
     ];

@@ -160,7 +160,8 @@ fn each_image_has_its_own_hint_in_any_batching() -> Result<()> {
     let run = |hint: &Tensor, images, batching| -> Result<Tensor> {
         let controlled = Controlled::new(&model, &[Control::new(&net, hint)])?;
         let schedule = Schedule::new(model.training_schedule(), 2, Spacing::Leading)?;
-        let start = Start { images, ..Start::new("a red boat", GRID, Noise::seeded(7)) };
+        let mut start = Start::new("a red boat", GRID, Noise::seeded(7));
+        start.images = images;
         let sampler = Sampler::new(schedule, Euler).batching(batching);
         Ok(sampler.start(&controlled, start)?.finish()?.shallow_clone())
     };

@@ -224,7 +224,8 @@ fn odd_and_non_square_grids_keep_their_shape_and_mass() -> Result<()> {
     for grid in [Grid::new(8, 8), Grid::new(6, 8), Grid::new(65, 33)] {
         let model = Sites::new()?;
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Leading)?;
-        let start = Start { images: 2, ..Start::new("one two three", grid, Noise::shared(1)) };
+        let mut start = Start::new("one two three", grid, Noise::shared(1));
+        start.images = 2;
         let mut run = Sampler::new(schedule, Euler).guide(Daam::of("one two")).start(&model, start)?;
         let _ = run.finish()?;
         let found = run.into_details()?;

@@ -137,10 +137,11 @@ fn a_pipeline_is_checked_when_it_is_built() {
 fn vae_computes_in_the_network_kind_unless_set() -> Result<()> {
     let latent = Noise::seeded(3).draw(&[1, 4, 16, 16])?;
     let decode = |builder: Builder| -> Result<Tensor> { builder.build()?.model().decode(&latent) };
-    let options = |network: Kind, vae: Kind| LoadOptions {
-        precision: network.into(),
-        vae_precision: Some(vae.into()),
-        ..LoadOptions::default()
+    let options = |network: Kind, vae: Kind| {
+        let mut options = LoadOptions::default();
+        options.precision = network.into();
+        options.vae_precision = Some(vae.into());
+        options
     };
     let plain = decode(Pipeline::builder())?;
     let bf16 = decode(Pipeline::builder().precision(Kind::BFloat16))?;

@@ -54,7 +54,8 @@ impl CrossAttentionHook for Rebuild {
 fn hook_rebuilds_output_and_attends_over_own_keys() -> Result<()> {
     let mut rebuild = Rebuild::default();
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Leading)?;
-    let start = Start { images: 2, ..Start::new("girl with gold eyes", Grid::new(8, 6), Noise::seeded(7)) };
+    let mut start = Start::new("girl with gold eyes", Grid::new(8, 6), Noise::seeded(7));
+    start.images = 2;
     let model = ToyModel::new(3)?;
     let mut run = Sampler::new(schedule, Euler).hook(&mut rebuild).start(&model, start)?;
     while run.step()?.is_some() {}

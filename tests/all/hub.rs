@@ -1,5 +1,6 @@
 //! Checkpoints from a hub. A local server behaves like the Hugging Face Hub, or fails in one way.
 
+use crate::with;
 use impasto::weights::Hub;
 use impasto::{Codec, Model, Result, Source};
 use sha2::{Digest, Sha256};
@@ -76,14 +77,13 @@ impl Server {
     }
 
     fn hub(&self, cache: &Path) -> Hub {
-        Hub {
-            endpoint: Some(format!("http://127.0.0.1:{}", self.port)),
-            cache: Some(cache.into()),
-            offline: Some(false),
-            token: Some("secret".into()),
-            patience: Duration::from_millis(500),
-            ..Hub::new("owner/name")
-        }
+        let mut hub = Hub::new("owner/name");
+        hub.endpoint = Some(format!("http://127.0.0.1:{}", self.port));
+        hub.cache = Some(cache.into());
+        hub.offline = Some(false);
+        hub.token = Some("secret".into());
+        hub.patience = Duration::from_millis(500);
+        hub
     }
 
     /// Returns the requests since the last call that contain `part`.
@@ -302,9 +302,11 @@ fn model_from_a_hub_equals_the_embedded_model() -> Result<()> {
     // Files in the cache are not requested again, and load without any hub.
     Model::load(&hub.clone().into())?;
     assert_eq!(server.requests("resolve"), [""; 0]);
-    let offline = Hub { endpoint: Some("http://127.0.0.1:9".into()), offline: Some(true), ..hub.clone() };
+    let mut offline = hub.clone();
+    offline.endpoint = Some("http://127.0.0.1:9".into());
+    offline.offline = Some(true);
     assert_eq!(text(&Model::load(&offline.clone().into())?)?, text(&model)?);
-    let message = Hub { revision: "v2".into(), ..offline }.fetch(None).unwrap_err().to_string();
+    let message = with(offline, |hub| hub.revision = "v2".into()).fetch(None).unwrap_err().to_string();
     assert!(
         message.contains("revision v2 is not in the cache") && message.contains("hf download owner/name"),
         "{message}"
@@ -323,7 +325,8 @@ fn model_in_the_cache_needs_no_network() -> Result<()> {
     server.hub(cache.path()).fetch(None)?;
     let busy = Server::start(model_files(), Mode::Busy);
     // Nothing listens at port 9, and a busy hub answers no request.
-    let away = Hub { endpoint: Some("http://127.0.0.1:9".into()), ..server.hub(cache.path()) };
+    let mut away = server.hub(cache.path());
+    away.endpoint = Some("http://127.0.0.1:9".into());
     for hub in [away.clone(), busy.hub(cache.path())] {
         let notes = told(&Model::load(&hub.into())?);
         let says = |words: &str| notes.contains(words);
@@ -338,7 +341,8 @@ fn model_in_the_cache_needs_no_network() -> Result<()> {
         std::fs::remove_file(&path).expect("removed");
         let message = away.fetch(None).unwrap_err().to_string();
         assert!(message.contains(missing) && message.contains("cannot be reached"), "{message}");
-        let offline = Hub { offline: Some(true), ..away.clone() };
+        let mut offline = away.clone();
+        offline.offline = Some(true);
         let message = offline.fetch(None).unwrap_err().to_string();
         assert!(message.contains(missing) && message.contains("HF_HUB_OFFLINE"), "{message}");
         std::fs::write(&path, content).expect("written");
@@ -356,7 +360,7 @@ fn model_in_the_cache_needs_no_network() -> Result<()> {
     away.fetch(Some("fp16"))?;
     let message = server.hub(cache.path()).fetch(Some("bf16")).unwrap_err().to_string();
     assert!(message.contains("the repository has no bf16 files; its weights are"), "{message}");
-    let message = Hub { revision: "v2".into(), ..away }.fetch(None).unwrap_err().to_string();
+    let message = with(away, |hub| hub.revision = "v2".into()).fetch(None).unwrap_err().to_string();
     assert!(message.contains("revision v2 is not in the cache, and the hub cannot be reached"), "{message}");
     Ok(())
 }
@@ -452,7 +456,8 @@ fn bad_download_is_an_error_and_is_not_kept() {
 fn silent_server_is_given_up_and_bytes_are_kept() {
     let (server, cache) = (Server::start(one_file(), Mode::Silent), tempfile::tempdir().expect("a folder"));
     let begun = Instant::now();
-    let hub = Hub { patience: Duration::from_millis(100), ..server.hub(cache.path()) };
+    let mut hub = server.hub(cache.path());
+    hub.patience = Duration::from_millis(100);
     let message = hub.fetch(None).unwrap_err().to_string();
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     assert!(message.contains("cut off") && message.contains("300000 of 1000000 bytes are kept"), "{message}");
@@ -473,7 +478,8 @@ fn dripping_server_is_given_up() {
     for (mode, words) in [(Mode::SlowHeaders, "no complete answer within 0.4 s"), (Mode::SlowBody, "bytes in 0.2 s")] {
         let (server, cache) = (Server::start(one_file(), mode), tempfile::tempdir().expect("a folder"));
         let begun = Instant::now();
-        let hub = Hub { patience: Duration::from_millis(200), ..server.hub(cache.path()) };
+        let mut hub = server.hub(cache.path());
+        hub.patience = Duration::from_millis(200);
         let message = hub.fetch(None).unwrap_err().to_string();
         assert!(message.contains(words) && message.contains("the next attempt continues from them"), "{message}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
@@ -518,7 +524,8 @@ fn fetch_for_another_test() {
     let Ok(place) = std::env::var(PLACE) else { return };
     let (port, cache) = place.split_once(' ').expect("a port and a cache");
     let server = Server { port: port.parse().expect("a port"), log: Arc::default() };
-    let hub = Hub { patience: Duration::from_secs(5), ..server.hub(Path::new(cache)) };
+    let mut hub = server.hub(Path::new(cache));
+    hub.patience = Duration::from_secs(5);
     match hub.fetch(None) {
         Ok(source) => println!("fetched {} bytes", fetched(source).len()),
         Err(error) => println!("failed: {error}"),
@@ -623,15 +630,16 @@ fn bytes_before_a_write_limit_are_kept() -> Result<()> {
 fn missing_file_or_revision_is_named() {
     let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
     let message = |hub: Hub| hub.fetch(None).unwrap_err().to_string();
-    let message_of_revision = message(Hub { revision: "v9".into(), ..server.hub(cache.path()) });
+    let message_of_revision = message(with(server.hub(cache.path()), |hub| hub.revision = "v9".into()));
     assert!(
         message_of_revision.contains("revision/v9; check the repository's name and revision"),
         "{message_of_revision}"
     );
-    let none = Hub { repository: "owner/none".into(), ..server.hub(cache.path()) };
+    let mut none = server.hub(cache.path());
+    none.repository = "owner/none".into();
     let message_of_name = message(none);
     assert!(message_of_name.starts_with("owner/none: the server answered EntryNotFound for"), "{message_of_name}");
-    let message_of_file = message(Hub { file: Some("two.safetensors".into()), ..server.hub(cache.path()) });
+    let message_of_file = message(with(server.hub(cache.path()), |hub| hub.file = Some("two.safetensors".into())));
     assert!(
         message_of_file.contains("has no two.safetensors; its safetensors files are one.safetensors"),
         "{message_of_file}"
@@ -642,23 +650,22 @@ fn missing_file_or_revision_is_named() {
 #[test]
 fn invalid_names_are_refused_before_a_request() {
     let names = ["one", "a/b/c", "a/../b", "../b", "a b/c", "/b", "a/", "a/.."];
-    for hub in names.map(Hub::new).into_iter().chain([
-        Hub { revision: "../x".into(), ..Hub::new("a/b") },
-        Hub { revision: "".into(), ..Hub::new("a/b") },
-        Hub { file: Some("../x.safetensors".into()), ..Hub::new("a/b") },
-        Hub { file: Some("model.ckpt".into()), ..Hub::new("a/b") },
+    for mut hub in names.map(Hub::new).into_iter().chain([
+        with(Hub::new("a/b"), |hub| hub.revision = "../x".into()),
+        with(Hub::new("a/b"), |hub| hub.revision = "".into()),
+        with(Hub::new("a/b"), |hub| hub.file = Some("../x.safetensors".into())),
+        with(Hub::new("a/b"), |hub| hub.file = Some("model.ckpt".into())),
     ]) {
-        let hub = Hub { endpoint: Some("http://127.0.0.1:9".into()), offline: Some(false), ..hub };
+        hub.endpoint = Some("http://127.0.0.1:9".into());
+        hub.offline = Some(false);
         let message = hub.fetch(None).unwrap_err().to_string();
         assert!(message.contains(" is not "), "{message}");
     }
-    let nobody = Hub {
-        endpoint: Some("http://127.0.0.1:9".into()),
-        cache: Some("/nowhere".into()),
-        offline: Some(false),
-        ..Hub::new("a/b")
-    };
+    let mut nobody = Hub::new("a/b");
+    nobody.endpoint = Some("http://127.0.0.1:9".into());
+    nobody.cache = Some("/nowhere".into());
+    nobody.offline = Some(false);
     let nobody = nobody.fetch(None);
     assert!(nobody.unwrap_err().to_string().starts_with("a/b: "));
-    assert!(!format!("{:?}", Hub { token: Some("secret".into()), ..Hub::new("a/b") }).contains("secret"));
+    assert!(!format!("{:?}", with(Hub::new("a/b"), |hub| hub.token = Some("secret".into()))).contains("secret"));
 }

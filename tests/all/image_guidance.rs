@@ -30,7 +30,11 @@ fn picture() -> Raster {
 
 /// Parameters that move every token except the header halfway to the picture's tokens.
 fn half() -> GuidanceParams {
-    GuidanceParams { linear: (0.5, 0.5), header_max: 0.0, snap: false, ..GuidanceParams::off() }
+    let mut params = GuidanceParams::off();
+    params.linear = (0.5, 0.5);
+    params.header_max = 0.0;
+    params.snap = false;
+    params
 }
 
 fn guide() -> ImageGuidance {
@@ -45,7 +49,9 @@ fn sampler<'g>() -> Sampler<'g> {
 /// The latent of a run of the toy model after some steps, and the notes of image guidance.
 fn noted_after(steps: usize, sampler: Sampler<'_>, images: usize, seed: u64) -> Result<(Tensor, Vec<Note>)> {
     let model = ToyModel::new(3)?;
-    let mut run = sampler.start(&model, Start { images, ..Start::new(PROMPT, GRID, Noise::seeded(seed)) })?;
+    let mut start = Start::new(PROMPT, GRID, Noise::seeded(seed));
+    start.images = images;
+    let mut run = sampler.start(&model, start)?;
     for _ in 0..steps {
         run.step()?;
     }
@@ -313,7 +319,8 @@ fn direct_guide_and_concepts_replace_tokens() -> Result<()> {
 fn bad_settings_fail_before_the_first_step() -> Result<()> {
     let message = |prompt: &str, guide: ImageGuidance| -> Result<String> {
         let model = ToyModel::new(3)?;
-        let start = Start { images: 2, ..Start::new(prompt, GRID, Noise::seeded(7)) };
+        let mut start = Start::new(prompt, GRID, Noise::seeded(7));
+        start.images = 2;
         Ok(sampler().guide(guide).start(&model, start).expect_err("refused").to_string())
     };
     let picture = picture();
@@ -360,7 +367,10 @@ fn bad_settings_fail_before_the_first_step() -> Result<()> {
 fn long_prompts_are_guided_chunk_by_chunk() -> Result<()> {
     let pipeline = Pipeline::builder().build()?;
     let prompt = "1girl, red hair BREAK a blue shirt, green background";
-    let line = GuidanceParams { linear: (0.0, 1.0), max_guidance: 1.0, snap: false, ..GuidanceParams::off() };
+    let mut line = GuidanceParams::off();
+    line.linear = (0.0, 1.0);
+    line.max_guidance = 1.0;
+    line.snap = false;
     let guide = ImageGuidance::new(&picture()).tune(|params| *params = line);
     let output = pipeline.request(prompt).seed(1).steps(1).guide(guide).run()?;
     let tokens = &output.details::<ImageGuidanceReport>("ImageGuidance")?.prompts[0].tokens;
@@ -424,8 +434,10 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     assert_eq!(report.data["params"]["space"], "Joint");
 
     // Only tokens of words are replaced by the picture's tokens for a concept.
-    let concept = ImageGuidance::new(&picture())
-        .tune(|params| *params = GuidanceParams { space: Space::Joint, ..GuidanceParams::off() });
+    let concept = ImageGuidance::new(&picture()).tune(|params| {
+        *params = GuidanceParams::off();
+        params.space = Space::Joint;
+    });
     let output = pipeline.request(prompt).seed(3).steps(1).guide(concept.concepts("a house", 0.3)).run()?;
     let words = pipeline.model().prompt(prompt.into())?.content();
     let hits = &output.details::<ImageGuidanceReport>("ImageGuidance")?.prompts[0].concepts;

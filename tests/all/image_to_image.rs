@@ -33,6 +33,14 @@ fn start(noise: Noise) -> Start<'static> {
     Start::new("a cat", GRID, noise)
 }
 
+/// A start from a picture or a latent, under a mask if there is one.
+fn from<'a>(noise: Noise, origin: Origin<'a>, mask: Option<&'a Tensor>) -> Start<'a> {
+    let mut start = start(noise);
+    start.origin = origin;
+    start.mask = mask;
+    start
+}
+
 #[test]
 fn kept_cells_equal_the_picture_bit_for_bit() {
     let (model, picture, mask) = (ToyModel::new(1).unwrap(), picture(1), left());
@@ -50,7 +58,7 @@ fn kept_cells_equal_the_picture_bit_for_bit() {
     let lowest = Schedule::with_options(&TrainingSchedule::stable_diffusion(), 5, Spacing::Leading, &options).unwrap();
     for make in solvers {
         for schedule in [schedule(5), schedule(5).last(3).unwrap(), lowest.clone()] {
-            let start = Start { origin: Origin::Picture(&picture), mask: Some(&mask), ..start(Noise::seeded(7)) };
+            let start = from(Noise::seeded(7), Origin::Picture(&picture), Some(&mask));
             let mut run = Sampler::new(schedule, make()).start(&model, start).unwrap();
             let end = run.finish().unwrap();
             assert_eq!(end.narrow(3, 2, 2), known.narrow(3, 2, 2), "{}", make().name());
@@ -66,7 +74,7 @@ fn kept_cells_have_the_noise_of_each_level() {
     let mut noise = Noise::seeded(7);
     let _ = noise.draw(&[1, 4, GRID.h, GRID.w]).unwrap(); // the first draw is for the picture's posterior
     let first = noise.draw(&[1, 4, GRID.h, GRID.w]).unwrap();
-    let start = Start { origin: Origin::Picture(&picture), mask: Some(&mask), ..start(Noise::seeded(7)) };
+    let start = from(Noise::seeded(7), Origin::Picture(&picture), Some(&mask));
     let mut run = Sampler::new(schedule(5).last(3).unwrap(), Heun).start(&model, start).unwrap();
     let steps = schedule(5).last(3).unwrap();
     assert!(run.latent().allclose(&(&known + steps.sigma_max() * &first), 1e-6, 1e-6, false));
@@ -85,10 +93,10 @@ fn whole_schedule_repaints_from_noise_alone() {
     let mut noise = Noise::seeded(7);
     let _ = noise.draw(&[1, 4, GRID.h, GRID.w]).unwrap();
     let noise = noise.draw(&[1, 4, GRID.h, GRID.w]).unwrap();
-    let repainted = first(Start { origin: Origin::Picture(&picture), mask: Some(&mask), ..start(Noise::seeded(7)) });
+    let repainted = first(from(Noise::seeded(7), Origin::Picture(&picture), Some(&mask)));
     assert!(repainted.allclose(&(schedule(5).initial_scale() * &noise), 1e-6, 1e-6, false));
     let known = model.encode(&picture).unwrap();
-    let whole = first(Start { origin: Origin::Picture(&picture), ..start(Noise::seeded(7)) });
+    let whole = first(from(Noise::seeded(7), Origin::Picture(&picture), None));
     assert!(whole.allclose(&(known + schedule(5).sigma_max() * &noise), 1e-6, 1e-6, false));
 }
 
@@ -137,8 +145,8 @@ fn inpainting_network_sees_mask_and_picture() {
     let stays = 1.0 - &mask;
     let beside = Tensor::cat(&[mask.expand([2, -1, -1, -1], false), model.encode(&(&pictures * stays)).unwrap()], 1);
     for batching in [Batching::Together, Batching::OneByOne] {
-        let start =
-            Start { images: 2, origin: Origin::Picture(&pictures), mask: Some(&mask), ..start(Noise::seeded(7)) };
+        let mut start = from(Noise::seeded(7), Origin::Picture(&pictures), Some(&mask));
+        start.images = 2;
         let mut run = Sampler::new(schedule(2), Heun).batching(batching).start(&model, start).unwrap();
         // An inpainting network also paints the cells that stay.
         assert_ne!(run.finish().unwrap().narrow(3, 2, 2), model.encode(&pictures).unwrap().narrow(3, 2, 2));
@@ -161,8 +169,8 @@ fn inpainting_network_sees_mask_and_picture() {
     );
     // The network needs a latent of the masked picture, which cannot be made from a latent.
     let latent = model.encode(&picture(1)).unwrap();
-    let error = Sampler::new(schedule(2), Heun)
-        .start(&model, Start { origin: Origin::Latent(&latent), mask: Some(&mask), ..start(Noise::seeded(7)) });
+    let error =
+        Sampler::new(schedule(2), Heun).start(&model, from(Noise::seeded(7), Origin::Latent(&latent), Some(&mask)));
     assert!(matches!(error.err(), Some(Error::Parameter { name: "start", .. })));
 }
 
@@ -170,7 +178,8 @@ fn inpainting_network_sees_mask_and_picture() {
 fn image_from_a_picture_ignores_its_batch() {
     let (model, picture, mask) = (ToyModel::new(1).unwrap(), picture(1), left());
     let end = |noise: Noise, images: usize| {
-        let start = Start { images, origin: Origin::Picture(&picture), mask: Some(&mask), ..start(noise) };
+        let mut start = from(noise, Origin::Picture(&picture), Some(&mask));
+        start.images = images;
         let sampler =
             Sampler::new(schedule(5).last(4).unwrap(), EulerAncestral::default()).batching(Batching::OneByOne);
         sampler.start(&model, start).unwrap().finish().unwrap().shallow_clone()
@@ -184,7 +193,7 @@ fn run_continues_from_another_runs_latent() {
     let model = ToyModel::new(1).unwrap();
     let first =
         Sampler::new(schedule(4), Heun).start(&model, start(Noise::seeded(1))).unwrap().finish().unwrap().copy();
-    let again = Start { origin: Origin::Latent(&first), ..start(Noise::seeded(2)) };
+    let again = from(Noise::seeded(2), Origin::Latent(&first), None);
     let run = Sampler::new(schedule(4).last(2).unwrap(), Heun).start(&model, again).unwrap();
     let noise = Noise::seeded(2).draw(&[1, 4, GRID.h, GRID.w]).unwrap();
     let want = &first + schedule(4).last(2).unwrap().sigma_max() * noise;
@@ -196,7 +205,11 @@ fn a_variation_lies_between_two_seeds() {
     let model = ToyModel::new(1).unwrap();
     let first =
         |start: Start<'_>| Sampler::new(schedule(4), Heun).start(&model, start).unwrap().latent().shallow_clone();
-    let between = |strength| first(Start { variation: Some((Noise::seeded(2), strength)), ..start(Noise::seeded(1)) });
+    let between = |strength| {
+        let mut between = start(Noise::seeded(1));
+        between.variation = Some((Noise::seeded(2), strength));
+        first(between)
+    };
     let [one, other] = [1, 2].map(|seed| first(start(Noise::seeded(seed))));
     assert!(between(0.0).allclose(&one, 1e-5, 1e-5, false) && between(1.0).allclose(&other, 1e-5, 1e-5, false));
     let far = |x: &Tensor| (x - &one).square().sum(Kind::Double).double_value(&[]);
@@ -208,17 +221,11 @@ fn pictures_and_masks_of_another_size_are_refused() {
     let model = ToyModel::new(1).unwrap();
     let (wide, mask, picture) = (Tensor::zeros([1, 3, 6, 5], (Kind::Float, Device::Cpu)), left(), picture(1));
     let fails = |start: Start<'_>| Sampler::new(schedule(4), Heun).start(&model, start).err().unwrap().to_string();
-    let error = fails(Start { origin: Origin::Picture(&wide), ..start(Noise::seeded(1)) });
+    let error = fails(from(Noise::seeded(1), Origin::Picture(&wide), None));
     assert_eq!(error, "the picture to start from has shape [1, 3, 6, 5]; expected [1 or 1, 3, 6, 4]");
-    assert!(
-        fails(Start { origin: Origin::Picture(&picture), mask: Some(&wide), ..start(Noise::seeded(1)) })
-            .starts_with("the mask has shape")
-    );
-    assert!(
-        fails(Start { origin: Origin::Latent(&wide), ..start(Noise::seeded(1)) })
-            .starts_with("the latent to start from")
-    );
-    let error = fails(Start { mask: Some(&mask), ..start(Noise::seeded(1)) });
+    assert!(fails(from(Noise::seeded(1), Origin::Picture(&picture), Some(&wide))).starts_with("the mask has shape"));
+    assert!(fails(from(Noise::seeded(1), Origin::Latent(&wide), None)).starts_with("the latent to start from"));
+    let error = fails(from(Noise::seeded(1), Origin::Noise, Some(&mask)));
     assert!(error.starts_with("mask is given without a picture"), "{error}");
 }
 

@@ -1,5 +1,6 @@
 //! Larger pictures than the model's own: second runs, details at full size, and pictures that continue at their edges.
 
+use crate::with;
 use impasto::pipeline::{Detail, Enlarge, Hires, MaskWhere, Output, Request, Seamless};
 use impasto::raster::Filter;
 use impasto::saliency::{Daam, DaamRun};
@@ -23,7 +24,9 @@ fn second_run_paints_the_first_picture_larger() -> Result<()> {
     let boat = "red boat, blue sky, green ground";
     let first = pipeline.request(boat).seed(7).steps(8).size((128, 96)).run()?;
     for enlarge in [Enlarge::Lanczos, Enlarge::Latent] {
-        let hires = Hires { enlarge, steps: Some(6), ..Hires::new(1.5, 0.5) };
+        let mut hires = Hires::new(1.5, 0.5);
+        hires.enlarge = enlarge;
+        hires.steps = Some(6);
         let request = pipeline.request(boat).seed(7).steps(8).size((128, 96)).images(2).guide(Daam::of("boat"));
         let output = request.tune(|config| config.hires = Some(hires)).run()?;
         assert_eq!(output.image(0)?.size(), Size::new(192, 144));
@@ -54,7 +57,7 @@ fn saved_file_repeats_second_runs_and_details() -> Result<()> {
     let mut mask = Raster::flat(BLACK, (96, 96));
     mask.paste(&Raster::flat(WHITE, (30, 30)), 20, 30);
     let request = pipeline.request("red boat, blue sky").seed(7).steps(4).size((64, 64)).hires(1.5, 0.5);
-    let output = request.detail(Detail { padding: 4, ..Detail::under(mask) }).run()?;
+    let output = request.detail(with(Detail::under(mask), |detail| detail.padding = 4)).run()?;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("large.png");
     output.save(0, &file)?;
@@ -89,7 +92,9 @@ fn scene(pipeline: &Pipeline, (x, y): (u32, u32)) -> Result<(Raster, Raster, Ras
 fn detail_changes_its_part_alone() -> Result<()> {
     let pipeline = Pipeline::builder().build()?;
     let (portrait, scene, frame) = scene(&pipeline, (150, 130))?;
-    let detail = Detail { padding: 0, strength: 0.5, ..Detail::under(frame.clone()) };
+    let mut detail = Detail::under(frame.clone());
+    detail.padding = 0;
+    detail.strength = 0.5;
     let mut stages = BTreeSet::new();
     let request = pipeline.request(PROMPT).seed(9).steps(12).start(&scene, 0.0).detail(detail);
     let output = request
@@ -128,10 +133,14 @@ fn exact_color_in_a_detail_is_met_in_the_picture() -> Result<()> {
     let pipeline = Pipeline::builder().build()?;
     let (_, scene, frame) = scene(&pipeline, (150, 130))?;
     let prompt = PROMPT.replace("blue shirt", "#20c0a0 shirt");
-    let by_prompt = Detail { padding: 0, prompt: Some(prompt.clone()), ..Detail::under(frame.clone()) };
-    let by_color =
-        Detail { padding: 0, colors: vec![("shirt".into(), Rgb(0x20, 0xc0, 0xa0))], ..Detail::under(frame.clone()) };
-    let by_request = Detail { padding: 0, ..Detail::under(frame) };
+    let mut by_prompt = Detail::under(frame.clone());
+    by_prompt.padding = 0;
+    by_prompt.prompt = Some(prompt.clone());
+    let mut by_color = Detail::under(frame.clone());
+    by_color.padding = 0;
+    by_color.colors = vec![("shirt".into(), Rgb(0x20, 0xc0, 0xa0))];
+    let mut by_request = Detail::under(frame);
+    by_request.padding = 0;
     for (prompt, detail) in [(PROMPT, by_prompt), (PROMPT, by_color), (prompt.as_str(), by_request)] {
         let output = pipeline.request(prompt).seed(9).steps(12).start(&scene, 0.0).detail(detail).run()?;
         let colors = measured(&output);
@@ -145,7 +154,7 @@ fn color_of_the_run_stays_in_its_detail() -> Result<()> {
     let pipeline = Pipeline::builder().build()?;
     let thing = MaskWhere { grow: 12.0, ..MaskWhere::new("shirt") };
     let request = pipeline.request("1girl, hair, #20c0a0 shirt, background").seed(7).steps(12);
-    let output = request.detail(Detail { padding: 16, ..Detail::of(thing) }).run()?;
+    let output = request.detail(with(Detail::of(thing), |detail| detail.padding = 16)).run()?;
     let colors = measured(&output);
     assert!(!colors.is_empty() && colors.iter().all(|[before, after]| *before < 5.0 && *after < 3.0), "{colors:?}");
     assert!(output.timing.details.as_millis() > 0);
@@ -161,7 +170,7 @@ fn pieces_apart_are_repainted_in_turn() -> Result<()> {
         mask.paste(&Raster::flat(WHITE, (24, 24)), x, y);
     }
     mask.paste(&Raster::flat(WHITE, (2, 2)), 120, 100); // too small to be a thing
-    let detail = |mask: &Raster| Detail { padding: 4, ..Detail::under(mask.clone()) };
+    let detail = |mask: &Raster| with(Detail::under(mask.clone()), |detail| detail.padding = 4);
     let output = pipeline.request("red star").seed(7).steps(4).start(&scene, 0.0).detail(detail(&mask)).run()?;
     let parts = output.reports.iter().filter(|report| report.name.ends_with(": detail")).count();
     assert_eq!(parts, 2);
@@ -224,8 +233,8 @@ fn wrong_settings_of_larger_pictures_are_named() -> Result<()> {
     fails(&|r| r.hires(2.0, 0.5).until(0.5).run(), &["hires", "no `until`"]);
     fails(&|r| r.start(&given, 1.0).mask(&given).hires(2.0, 0.5).run(), &["hires", "no mask"]);
     fails(&|r| r.detail("eyes").until(0.5).run(), &["detail", "no `until`"]);
-    fails(&|r| r.detail(Detail { strength: 0.0, ..Detail::of("eyes") }).run(), &["detail strength is 0"]);
-    fails(&|r| r.detail(Detail { padding: 9999, ..Detail::of("eyes") }).run(), &["detail padding is 9999"]);
+    fails(&|r| r.detail(with(Detail::of("eyes"), |detail| detail.strength = 0.0)).run(), &["detail strength is 0"]);
+    fails(&|r| r.detail(with(Detail::of("eyes"), |detail| detail.padding = 9999)).run(), &["detail padding is 9999"]);
     fails(&|r| r.start(&given, 0.0).run(), &["strength is 0"]);
     let odd = |r: Request<'_>| r.tune(|config| config.size = None).start(&given, 0.5).seamless(Seamless::Both).run();
     fails(&odd, &["seamless", "multiples of 8"]);

@@ -8,6 +8,7 @@
 mod attention_only;
 mod best_of;
 mod checkpoints;
+mod chores;
 mod closed_form;
 mod colorize;
 mod colorizer_model;
@@ -49,3 +50,9 @@ mod surface;
 mod tiling;
 mod transparency;
 mod wording;
+
+/// Returns `value` after a change of its fields: struct update for types that are `#[non_exhaustive]`.
+fn with<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut value);
+    value
+}

@@ -9,7 +9,10 @@ use tch::{Device, Kind, Tensor};
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/impasto-tiny/model");
 
 fn load(offload: bool, kind: Kind) -> Result<Model> {
-    Model::load_with(&Source::dir(MODEL), LoadOptions { offload, precision: kind.into(), ..LoadOptions::default() })
+    let mut options = LoadOptions::default();
+    options.offload = offload;
+    options.precision = kind.into();
+    Model::load_with(&Source::dir(MODEL), options)
 }
 
 fn latents(model: Model) -> Result<Tensor> {

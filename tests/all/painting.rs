@@ -398,7 +398,9 @@ fn toy<'g>() -> Sampler<'g> {
 }
 
 fn toy_start(images: usize) -> Start<'static> {
-    Start { images, ..Start::new("girl with gold eyes", GRID, Noise::seeded(7)) }
+    let mut start = Start::new("girl with gold eyes", GRID, Noise::seeded(7));
+    start.images = images;
+    start
 }
 
 /// A painted map with eyes in the left half and the girl in the right half.

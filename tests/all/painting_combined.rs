@@ -70,12 +70,12 @@ fn paint_acts_beside_all_methods_in_every_sampler() -> Result<()> {
                 )
                 .guide(RegionPrompts::default().add(Region::rect(0.5..1.0, 0.0..1.0), "blue shirt", 0.5))
                 .guide(Daam::of("gold"));
-            let start =
-                Start { negative: "ugly", images: 2, ..Start::new("girl gold eyes hair", grid, Noise::seeded(7)) };
-            Ok(sampler
-                .start(&model, Start { origin: Origin::Picture(&picture), mask: Some(&mask), ..start })?
-                .finish()?
-                .shallow_clone())
+            let mut start = Start::new("girl gold eyes hair", grid, Noise::seeded(7));
+            start.negative = "ugly";
+            start.images = 2;
+            start.origin = Origin::Picture(&picture);
+            start.mask = Some(&mask);
+            Ok(sampler.start(&model, start)?.finish()?.shallow_clone())
         };
         let painted = run(1.5, Batching::Together)?;
         assert_eq!(painted, run(1.5, Batching::Together)?, "{name}: a run repeats");
@@ -137,7 +137,8 @@ fn learned_word_is_painted_beside_lora_and_control() -> Result<()> {
         let force = ColorForce::published("boat", Rgb(200, 30, 30)).window(Window::WHOLE);
         let sampler = Sampler::new(schedule, Euler).guide(force);
         let sampler = paint.into_iter().fold(sampler, Sampler::guide);
-        let start = Start { origin: Origin::Picture(&picture), ..Start::new(&long, grid, Noise::seeded(7)) };
+        let mut start = Start::new(&long, grid, Noise::seeded(7));
+        start.origin = Origin::Picture(&picture);
         let mut run = sampler.start(&controlled, start)?;
         let latent = run.finish()?.shallow_clone();
         Ok((latent, run.into_details()?))

@@ -17,6 +17,47 @@ const LONGEST_NAME: usize = 50;
 /// Greatest width in columns of a line with a comment, equal to rustfmt's width of code.
 const WIDTH: usize = 120;
 
+/// Largest number of functions in src whose name begins with a participle. A function that does work begins with a
+/// verb. This number may only go down.
+const PARTICIPLES: usize = 206;
+/// Participles that do not end in "ed" or "ing".
+const IRREGULAR: &[&str] = &[
+    "begun",
+    "built",
+    "chosen",
+    "drawn",
+    "found",
+    "given",
+    "grown",
+    "heard",
+    "held",
+    "hidden",
+    "kept",
+    "known",
+    "led",
+    "left",
+    "lost",
+    "made",
+    "meant",
+    "met",
+    "said",
+    "seen",
+    "sent",
+    "shown",
+    "sought",
+    "stuck",
+    "sunk",
+    "taken",
+    "thought",
+    "told",
+    "torn",
+    "understood",
+    "woven",
+    "written",
+];
+/// Words that end like a participle and are none.
+const NO_PARTICIPLES: &[&str] = &["embed", "exceed", "need", "seed", "speed", "string", "thing", "training"];
+
 /// Every Rust file of the workspace.
 fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -104,6 +145,42 @@ fn comments_and_test_names_are_plain_english() {
         all.extend(violations(&source).into_iter().map(|violation| format!("{}:{violation}", file.display())));
     }
     assert!(all.is_empty(), "{} violations\n{}", all.len(), all.join("\n"));
+}
+
+/// Returns the names of a source's functions that begin with a participle, without those of its tests.
+fn participles(source: &str) -> Vec<&str> {
+    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let lines = code.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
+    let functions = lines.filter_map(|line| {
+        let (before, after) = line.split_once("fn ")?;
+        let is_item =
+            before.split_whitespace().all(|word| word.starts_with("pub") || ["const", "unsafe"].contains(&word));
+        after.split(['(', '<']).next().filter(|_| is_item)
+    });
+    let is_participle = |name: &&str| {
+        let first = name.split('_').next().unwrap_or_default();
+        let regular = (first.ends_with("ed") || first.ends_with("ing")) && !NO_PARTICIPLES.contains(&first);
+        regular || IRREGULAR.contains(&first)
+    };
+    functions.filter(is_participle).collect()
+}
+
+#[test]
+fn fewer_functions_begin_with_a_participle() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = sources().into_iter().filter(|file| file.starts_with(&own) && !file.ends_with("tests.rs"));
+    let read = |file: PathBuf| fs::read_to_string(file).expect("a source file");
+    let count: usize = files.map(|file| participles(&read(file)).len()).sum();
+    assert!(count <= PARTICIPLES, "{count} names of functions begin with a participle; begin a new name with a verb");
+    assert!(count == PARTICIPLES, "only {count} are left: set PARTICIPLES to that number");
+}
+
+#[test]
+fn participles_are_found() {
+    let source =
+        "fn painted() {}\n    pub(crate) const fn seen<T>() {}\nfn paint() {}\n// fn drawn() {}\nfn seeded() {}";
+    assert_eq!(participles(source), ["painted", "seen", "seeded"]);
+    assert!(participles("#[cfg(test)]\nmod tests {\nfn painted() {}").is_empty());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::attention_only::{
     tensor, weights,
 };
 use super::painting::Ran;
+use crate::with;
 use impasto::attention::CrossAttentionHook;
 use impasto::composition::{Composition, Entity};
 use impasto::diffusion::solver::Euler;
@@ -93,7 +94,12 @@ fn a_word_can_be_confined_to_its_area() -> Result<()> {
 
 #[test]
 fn negative_areas_paint_only_the_negative_prompt() -> Result<()> {
-    let start = || Start { images: 2, negative: "ugly blurry boat", ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
+    let start = || {
+        let mut start = Start::new(PROMPT, GRID, Noise::seeded(1));
+        start.images = 2;
+        start.negative = "ugly blurry boat";
+        start
+    };
     let blurry = || Area { strength: 3.0, negative: true, ..Area::mask(left(), "blurry") };
     let boat = || Area { strength: 1.0, ..Area::mask(top(), "boat") };
     let mut paint = Painter::new(flat().area(blurry()).area(boat()));
@@ -118,7 +124,7 @@ fn negative_areas_paint_only_the_negative_prompt() -> Result<()> {
 
     let fails = |negative: &'static str| {
         let sampler = four_steps().guide(flat().area(blurry()));
-        let begun = AttentionOnly::new().begin_at(Start { negative, ..start() }, sampler);
+        let begun = AttentionOnly::new().begin_at(with(start(), |start| start.negative = negative), sampler);
         begun.expect_err("it is not there").to_string()
     };
     assert!(fails("ugly blurred").contains("\"blurry\" is not in the prompt \"ugly blurred\"; did you mean"));
@@ -146,12 +152,14 @@ fn each_image_has_its_map() -> Result<()> {
     assert_eq!(values(&w.select(2, 6)), [0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 2.0], "the boat is in the second");
     assert_eq!(values(&w.select(2, 10)), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0], "the moon is in both");
     assert_eq!(each.details()?.areas[0].share, 0.25);
-    let two = Start { images: 2, ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
+    let mut two = Start::new(PROMPT, GRID, Noise::seeded(1));
+    two.images = 2;
     let reports = four_steps().guide(paint()).start(&AttentionOnly::new(), two)?.reports()?;
     assert_eq!(reports[0].pictures.len(), 6);
     assert_eq!(paint().legend((8, 8))?.len(), 2 + 2 * 2 + 1, "two maps, two colors in each, and a mask of both");
 
-    let three = Start { images: 3, ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
+    let mut three = Start::new(PROMPT, GRID, Noise::seeded(1));
+    three.images = 3;
     let begun = AttentionOnly::new().begin_at(three, four_steps().guide(paint()));
     let message = begun.expect_err("two maps").to_string();
     assert!(message.contains("number of maps is 2 for 3 images"), "{message}");
@@ -278,7 +286,8 @@ impl GuidanceRun for Drawn {
 /// Returns the first noise of a run of two images with painted areas.
 fn drawn(paint: PaintWithWords, seed: u64) -> Result<Tensor> {
     let (mut kept, grid) = (Drawn::default(), Grid::new(4, 4));
-    let start = Start { images: 2, ..Start::new(PROMPT, grid, Noise::seeded(seed)) };
+    let mut start = Start::new(PROMPT, grid, Noise::seeded(seed));
+    start.images = 2;
     AttentionOnly::new().begin_at(start, four_steps().guide(paint).attach(&mut kept))?;
     Ok(kept.0.expect("it was drawn"))
 }
@@ -318,7 +327,9 @@ fn run(sampler: Sampler<'_>, start: Start<'_>) -> Result<Tensor> {
 }
 
 fn girl(images: usize) -> Start<'static> {
-    Start { images, ..Start::new("girl with gold eyes", TOY, Noise::seeded(7)) }
+    let mut start = Start::new("girl with gold eyes", TOY, Noise::seeded(7));
+    start.images = images;
+    start
 }
 
 #[test]
@@ -349,7 +360,7 @@ fn batching_keeps_the_map_of_each_image() -> Result<()> {
 
 #[test]
 fn negative_paint_pushes_the_other_way() -> Result<()> {
-    let start = || Start { negative: "gold eyes", ..girl(1) };
+    let start = || with(girl(1), |start| start.negative = "gold eyes");
     let area = || Area { strength: 3.0, ..Area::mask(left(), "eyes") };
     let law = || WeightFn::LogMax(0.4);
     let plain = run(toy(), start())?;
@@ -377,7 +388,9 @@ fn seeds_of_areas_act_from_a_picture_too() -> Result<()> {
         let sampler = Sampler::new(schedule.clone(), Euler);
         let model = ToyModel::new(3)?;
         let sampler = paint.into_iter().fold(sampler, Sampler::guide);
-        Ok(sampler.start(&model, Start { origin: Origin::Picture(&picture), ..girl(1) })?.latent().shallow_clone())
+        let mut start = girl(1);
+        start.origin = Origin::Picture(&picture);
+        Ok(sampler.start(&model, start)?.latent().shallow_clone())
     };
     let seeded = latent(Some(PaintWithWords::default().area(Area {
         strength: 0.0,
@@ -443,8 +456,10 @@ fn later_regions_win_and_equal_prompts_share_branch() -> Result<()> {
     let one = || RegionPrompts::default().add(left(), "hair", 1.0);
     assert_eq!(first(Some(one().add(top(), "hair", 1.0)), "girl")?.len(), 2);
     let guide = || {
-        ImageGuidance::text("red shirt")
-            .tune(|params| *params = GuidanceParams { linear: (0.5, 0.5), ..GuidanceParams::off() })
+        ImageGuidance::text("red shirt").tune(|params| {
+            *params = GuidanceParams::off();
+            params.linear = (0.5, 0.5);
+        })
     };
     let guided = |region| RegionPrompt::new(region, "hair", 1.0).guided(guide());
     let mixed = first(Some(one().region(guided(top())).region(guided(left()))), "girl")?;
@@ -523,13 +538,10 @@ const SCENE: &str = r#"{
 fn composition_equals_its_regions_and_its_json() -> Result<()> {
     let composition = Composition::from_json(SCENE)?;
     assert_eq!((composition.entities[0].strength, composition.negative.as_str()), (0.8, ""));
-    let built = Composition {
-        entities: vec![
-            Entity { thing: Some("hair".into()), ..Entity::new("blue hair", (0, 0), (3, 8)) },
-            Entity { strength: 1.0, ..Entity::new("red shirt", (0, 4), (6, 4)) },
-        ],
-        ..Composition::new("girl", (6, 8))
-    };
+    let mut built = Composition::new("girl", (6, 8));
+    built.entities = vec![Entity::new("blue hair", (0, 0), (3, 8)), Entity::new("red shirt", (0, 4), (6, 4))];
+    built.entities[0].thing = Some("hair".into());
+    built.entities[1].strength = 1.0;
     assert_eq!(built, composition);
     assert_eq!(Composition::from_json(&composition.to_json()?)?, composition);
     let mixed = first(Some(composition.regions()?), "girl")?;
@@ -549,10 +561,16 @@ fn image_of_a_thing_guides_its_words() -> Result<()> {
     let composition = Composition::open(folder.path().join("scene.json"))?;
     let image = folder.path().join("teal.png");
     assert_eq!(composition.entities[0].image.as_ref(), Some(&image), "the path is relative to the JSON file");
-    let built = Entity { image: Some(image), likeness: 0.4, ..Entity::new("blue hair", (0, 0), (3, 8)) };
+    let mut built = Entity::new("blue hair", (0, 0), (3, 8));
+    built.image = Some(image);
+    built.likeness = 0.4;
     assert_eq!(built, composition.entities[0]);
-    let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-    let guide = ImageGuidance::new(&picture).tune(|params| *params = GuidanceParams { max_guidance: 0.4, ..words });
+    let guide = ImageGuidance::new(&picture).tune(|params| {
+        *params = GuidanceParams::off();
+        params.linear = (1.0, 1.0);
+        params.snap = false;
+        params.max_guidance = 0.4;
+    });
     let by_hand = RegionPrompts::default().region(RegionPrompt::new(left(), "blue hair", 0.8).guided(guide));
     let by_hand = by_hand.add(Region::rect(0.0..1.0, 0.5..1.0), "red shirt", 1.0);
     assert_eq!(first(Some(composition.regions()?), "girl")?, first(Some(by_hand), "girl")?);
@@ -583,14 +601,18 @@ fn bad_compositions_name_value_and_way_out() {
         words.iter().for_each(|word| assert!(message.contains(word), "\"{message}\" does not say \"{word}\""));
     };
     let scene = |entity: Entity| {
-        let composition = Composition { entities: vec![entity], ..Composition::new("girl", (64, 64)) };
+        let mut composition = Composition::new("girl", (64, 64));
+        composition.entities = vec![entity];
         composition.check().expect_err("bad").to_string()
     };
     let entity = |corner, size| Entity::new("a cat", corner, size);
     says(scene(entity((40, 0), (32, 8))), &["\"a cat\" at 40, 0 of 32 × 8", "inside the canvas of 64 × 64"]);
     says(scene(entity((0, 0), (0, 8))), &["of 0 × 8", "at least one pixel"]);
     says(scene(entity((u32::MAX, 0), (u32::MAX, 8))), &["4294967295"]);
-    says(scene(Entity { strength: 1.5, ..entity((0, 0), (8, 8)) }), &["strength is 1.5 for \"a cat\"", "0..=1"]);
+    says(
+        scene(with(entity((0, 0), (8, 8)), |entity| entity.strength = 1.5)),
+        &["strength is 1.5 for \"a cat\"", "0..=1"],
+    );
     says(scene(Entity::new(" ", (0, 0), (8, 8))), &["number 0 without a prompt"]);
     says(Composition::new("girl", (64, 64)).check().expect_err("empty").to_string(), &["entities is empty"]);
     let json = |text: &str| Composition::from_json(text).expect_err("bad").to_string();
@@ -606,7 +628,7 @@ fn bad_compositions_name_value_and_way_out() {
     let guided = RegionPrompt::new(left(), "hair", 1.0).guided(ImageGuidance::text("red hair").pooled(2.0));
     says(begin(regions().region(guided)), &["pooled is 2", "0 to 1"]);
     says(
-        scene(Entity { image: Some("a.png".into()), likeness: -0.1, ..entity((0, 0), (8, 8)) }),
+        scene(with(entity((0, 0), (8, 8)), |entity| (entity.image, entity.likeness) = (Some("a.png".into()), -0.1))),
         &["likeness is -0.1 for \"a cat\"", "0..=1"],
     );
     says(begin(regions().add(left(), "hair", f64::NAN)), &["strength is NaN for \"hair\""]);
@@ -645,7 +667,8 @@ fn variation_of_negative_prompt_is_painted_alike() -> Result<()> {
         }
     }
     let mut paint = Painter::new(flat().area(Area { negative: true, ..Area::mask(left(), "blurry") }));
-    let start = Start { negative: "blurry sea", ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
+    let mut start = Start::new(PROMPT, GRID, Noise::seeded(1));
+    start.negative = "blurry sea";
     AttentionOnly::new().begin_at(start, four_steps().guide(|| Vary).attach(&mut paint))?;
     let w = weights(&mut paint, GRID, 0, Branch::Extra(0))?;
     assert_eq!(values(&w.select(1, 2)), [1.0, 0.0, 1.0, 0.0], "shifted by one token");

@@ -183,7 +183,9 @@ fn gray_cells_take_part_in_their_share_of_steps() -> Result<()> {
     let first = drawn.draw(&[1, 4, GRID.h, GRID.w])?;
     for last in [8, 4] {
         let (schedule, whole) = (schedule.last(last)?, last == 8);
-        let start = Start { origin: Origin::Picture(&given), mask: Some(&mask), ..Start::new("a cat", GRID, noise(7)) };
+        let mut start = Start::new("a cat", GRID, noise(7));
+        start.origin = Origin::Picture(&given);
+        start.mask = Some(&mask);
         let mut run = Sampler::new(schedule.clone(), Ddim::default()).start(&model, start)?;
         for step in schedule.steps() {
             run.step()?;
@@ -208,7 +210,9 @@ fn mask_outside_of_its_range_is_refused() -> Result<()> {
     for bad in [-0.1, 1.1, f64::NAN] {
         let mask = Tensor::full([1, 1, GRID.h, GRID.w], bad, (Kind::Float, Device::Cpu));
         let noise = impasto::diffusion::Noise::seeded(7);
-        let start = Start { origin: Origin::Picture(&given), mask: Some(&mask), ..Start::new("a cat", GRID, noise) };
+        let mut start = Start::new("a cat", GRID, noise);
+        start.origin = Origin::Picture(&given);
+        start.mask = Some(&mask);
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Leading)?;
         let error = Sampler::new(schedule, Heun).start(&model, start).map(drop).expect_err("refused").to_string();
         assert!(error.contains("mask is") && error.contains("values in 0..=1"), "{error}");

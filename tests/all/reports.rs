@@ -39,7 +39,8 @@ fn reading_reports_in_a_run_changes_no_bit() -> Result<()> {
         let region = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| row as f32 / 7.0));
         let sampler = Sampler::new(schedule, EulerAncestral::default()).guide(force).guide(Daam::of("gold"));
         let sampler = sampler.guide(PaintWithWords::default().mask(region, "girl", 1.0)).guide(Daam::words());
-        let start = Start { images: 2, ..Start::new("girl with gold eyes", Grid::new(8, 6), Noise::seeded(7)) };
+        let mut start = Start::new("girl with gold eyes", Grid::new(8, 6), Noise::seeded(7));
+        start.images = 2;
         let mut run = sampler.start(&model, start)?;
         while run.step()?.is_some() {
             if nosy {

@@ -9,7 +9,7 @@ use syn::{ImplItem, Item, UseTree, Visibility};
 /// Crates with a public interface: the folder, and the largest numbers of public items (functions, methods, types,
 /// traits and constants), of public fields, and of names in a public module, without the names of its modules.
 const CRATES: &[(&str, usize, usize, usize)] = &[
-    ("", 872, 709, 30),
+    ("", 873, 709, 30),
     ("crates/impasto-kernels", 25, 4, 30),
     ("crates/impasto-report", 21, 2, 30),
     ("crates/impasto-studio", 86, 78, 30),
@@ -144,7 +144,7 @@ impl Surface {
             if count > most {
                 excess.push(format!(
                     "the crate has {count} public {what}, expected {most} at most; make crate-private what no user \
-                     needs, and let struct update or `tune` say what setters say"
+                     needs, and let public fields or `tune` say what setters say"
                 ));
             }
         }

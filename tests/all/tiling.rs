@@ -10,7 +10,9 @@ use tch::{Device, Kind, Tensor};
 const BYTES: u64 = 3 * 32 * 64 * 4;
 
 fn model(tiling: Tiling) -> Result<Model> {
-    Model::load_with(&Source::embedded(), LoadOptions { tiling, ..LoadOptions::default() })
+    let mut options = LoadOptions::default();
+    options.tiling = tiling;
+    Model::load_with(&Source::embedded(), options)
 }
 
 /// A picture of flat blocks, where seams between tiles show most.

@@ -127,7 +127,10 @@ fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
 
 /// Loads a folder's model in f32, on the device of the cases.
 fn load(folder: &Path, text: TextOptions) -> Result<Model> {
-    let options = LoadOptions { device: device(), precision: Kind::Float.into(), text, ..LoadOptions::default() };
+    let mut options = LoadOptions::default();
+    options.device = device();
+    options.precision = Kind::Float.into();
+    options.text = text;
     Ok(Model::load_with(&Source::dir(folder), options)?)
 }
 
@@ -207,17 +210,15 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
         let [second, second_negative] =
             [&seconds, &second_negatives].map(|texts| texts.as_ref().map(|texts| texts.at(i)));
         codec.negative.clone_from(&negative);
-        let start = Start {
-            second_prompt: second.as_deref(),
-            negative: &negative,
-            second_negative: second_negative.as_deref(),
-            micro_conditioning: told.unwrap_or_default(),
-            negative_micro_conditioning: told_against,
-            images,
-            origin: picture.as_ref().map_or(Origin::Noise, Origin::Picture),
-            mask,
-            ..Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i)))
-        };
+        let mut start = Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i)));
+        start.second_prompt = second.as_deref();
+        start.negative = &negative;
+        start.second_negative = second_negative.as_deref();
+        start.micro_conditioning = told.unwrap_or_default();
+        start.negative_micro_conditioning = told_against;
+        start.images = images;
+        start.origin = picture.as_ref().map_or(Origin::Noise, Origin::Picture);
+        start.mask = mask;
         let mut inner = Inner::default();
         let mut run = sampler(case, &model)?.attach(&mut inner).start(&codec, start)?;
         let mut ends = Vec::new();
@@ -292,9 +293,9 @@ pub fn daam(case: &Case) -> Result<Outputs> {
     let (_folder, model) = assembled(case)?;
     let (prompt, seed): (String, u64) = (case.param("prompt")?, case.param("seed")?);
     let mut maps = PackageDaam::new(case.param("latent_hw")?);
-    let start = Start::new(&prompt, grid(case)?, Noise::shared(seed));
     let negative: Option<String> = case.param("negative_prompt")?;
-    let start = Start { negative: negative.as_deref().unwrap_or_default(), ..start };
+    let mut start = Start::new(&prompt, grid(case)?, Noise::shared(seed));
+    start.negative = negative.as_deref().unwrap_or_default();
     sampler(case, &model)?.attach(&mut maps).start(&model, start)?.finish()?;
 
     let all = maps.heat_maps(&KeyFilter::default())?;
@@ -365,8 +366,8 @@ pub fn color_force(case: &Case) -> Result<Outputs> {
     let sigmas = sigmas(&schedule);
     let sampler = Sampler::new(schedule, solver).combine(Cfg(case.param("guidance_scale")?));
     let sampler = forces.iter().map(force).fold(sampler, Sampler::guide);
-    let start =
-        Start { negative: &negative, ..Start::new(&prompt, Grid::new(16, 16), Noise::shared(case.param("seed")?)) };
+    let mut start = Start::new(&prompt, Grid::new(16, 16), Noise::shared(case.param("seed")?));
+    start.negative = &negative;
     let mut run = sampler.start(&model, start)?;
     let latents = run.finish()?.shallow_clone();
     let image = run.decode()?;

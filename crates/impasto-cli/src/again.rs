@@ -135,7 +135,8 @@ impl Told {
         if let Some((source, _)) = embedded.into_iter().find(named) {
             return Ok(source);
         }
-        let hub = Hub { offline: Some(true), ..Hub::new(name) };
+        let mut hub = Hub::new(name);
+        hub.offline = Some(true);
         if hub.fetch(None).is_ok() {
             return Ok(hub.into());
         }

@@ -8,7 +8,7 @@ use crate::notes::Notes;
 use crate::wording::Terminal;
 use clap::Args;
 use impasto::job::Job;
-use impasto::pipeline::{RequestConfig, Timing};
+use impasto::pipeline::Timing;
 use impasto::{Size, Source};
 use serde::Serialize;
 use std::time::Instant;
@@ -53,8 +53,9 @@ struct Measured {
 
 /// Measures the model.
 pub fn bench(arguments: &Bench) -> Result<(), Failure> {
-    let config = RequestConfig { steps: arguments.steps, size: arguments.size, ..RequestConfig::default() };
-    let job = Job { config, ..Job::default() };
+    let mut job = Job::default();
+    job.config.steps = arguments.steps;
+    job.config.size = arguments.size;
     job.check().map_err(|error| Failure::CommandLine(error.worded(&Terminal::present())))?;
     let token = interrupt::token()?;
     let begun = Instant::now();

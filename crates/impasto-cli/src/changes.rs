@@ -30,9 +30,12 @@ impl Changes {
             ));
         }
         // Whether a mask or a picture to start from is there, the request of the picture knows.
-        let config =
-            RequestConfig { mask_where: None, soften: None, feather: None, keep_colors: false, ..self.config.clone() };
-        let job = Job { config, ..Job::default() };
+        let mut job = Job::default();
+        job.config = self.config.clone();
+        job.config.mask_where = None;
+        job.config.soften = None;
+        job.config.feather = None;
+        job.config.keep_colors = false;
         job.check().map_err(|error| Failure::CommandLine(error.worded(&Terminal::present())))
     }
 

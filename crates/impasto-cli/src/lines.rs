@@ -41,13 +41,14 @@ pub fn check_prompt(job: &Job) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use impasto::pipeline::RequestConfig;
 
     #[test]
     fn line_replaces_settings_and_keeps_others() {
-        let config =
-            RequestConfig { steps: 20, seed: Some(7), size: Some((256, 128).into()), ..RequestConfig::default() };
-        let command = Job { config, forces: vec!["hair=red".parse().unwrap()], ..Job::default() };
+        let mut command = Job::default();
+        command.config.steps = 20;
+        command.config.seed = Some(7);
+        command.config.size = Some((256, 128).into());
+        command.forces = vec!["hair=red".parse().unwrap()];
         let line = r#"{"prompt": "1girl, eyes", "seed": 9, "force": ["eyes=gold"], "best-of": 2, "cfg": 3, "sketch": "a.png"}"#;
         let job = with_line(&command, line).unwrap();
         assert_eq!((job.config.prompt.as_str(), job.config.seed), ("1girl, eyes", Some(9)));

@@ -112,12 +112,11 @@ impl Loading {
     }
 
     fn options(&self, vae: Option<Source>) -> impasto::LoadOptions {
-        impasto::LoadOptions {
-            device: self.device,
-            precision: self.precision.into(),
-            vae,
-            ..impasto::LoadOptions::default()
-        }
+        let mut options = impasto::LoadOptions::default();
+        options.device = self.device;
+        options.precision = self.precision.into();
+        options.vae = vae;
+        options
     }
 }
 

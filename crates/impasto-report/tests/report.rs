@@ -22,14 +22,12 @@ impl GuidanceRun for Mine {
         let map = Tensor::from_slice(&[0.0f32, 1.0, 1.0, 0.5]).reshape([2, 2]);
         let sea = Swatch::new("the sea & sky", Rgb(0, 0, 255), Rgb(255, 0, 0));
         let wet = Picture::map("where it is wet", &map).image(0).step(1);
-        let report = Report {
-            data: serde_json::json!({ "answer": 42 }),
-            swatches: vec![Swatch { image: Some(0), ..sea }],
-            curves: vec![Curve::new("height of waves", vec![(0, 1.0), (1, 3.0)])],
-            strips: vec![Strip::new("the tide", vec![(0, Rgb(1, 2, 3)), (1, Rgb(4, 5, 6))])],
-            pictures: vec![wet, Picture::new("a shell", Raster::flat(GOLD, (4, 4)))],
-            ..Report::new("Mine <of all>")
-        };
+        let mut report = Report::new("Mine <of all>");
+        report.data = serde_json::json!({ "answer": 42 });
+        report.swatches = vec![Swatch { image: Some(0), ..sea }];
+        report.curves = vec![Curve::new("height of waves", vec![(0, 1.0), (1, 3.0)])];
+        report.strips = vec![Strip::new("the tide", vec![(0, Rgb(1, 2, 3)), (1, Rgb(4, 5, 6))])];
+        report.pictures = vec![wet, Picture::new("a shell", Raster::flat(GOLD, (4, 4)))];
         Ok(Some(report))
     }
 
@@ -199,8 +197,9 @@ fn map_is_drawn_only_for_a_page_or_sheet() -> Result<()> {
     impl GuidanceRun for Odd {
         fn report(&self) -> Result<Option<Report>> {
             let map = Tensor::zeros([2, 2, 2], (Kind::Float, Device::Cpu));
-            let pictures = vec![Picture::map("odd", &map).image(0)];
-            Ok(Some(Report { pictures, ..Report::new("Odd") }))
+            let mut report = Report::new("Odd");
+            report.pictures = vec![Picture::map("odd", &map).image(0)];
+            Ok(Some(report))
         }
     }
     let pipeline = Pipeline::builder().build()?;

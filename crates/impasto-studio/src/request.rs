@@ -236,23 +236,22 @@ impl JobRequest {
                 "the picture has no recipe; expected a picture from the studio, impasto or a known program".into()
             );
         };
-        let usual = RequestConfig::default();
         let [seed, size, scale, steps] = ["Seed", "Size", "CFG scale", "Steps"].map(|name| info.field(name));
         let seed = seed.and_then(|seed| seed.parse().ok());
         let size = size.and_then(|size| size.parse::<Size>().ok());
         let guidance_scale = scale.and_then(|scale| scale.parse().ok());
         let steps = steps.and_then(|steps| steps.parse().ok());
-        let config = RequestConfig {
-            seed,
-            steps: steps.unwrap_or(usual.steps),
-            solver_named: info.sampler().filter(|sampler| solver::by_name(sampler).is_ok()),
-            guidance_scale,
-            size,
-            prompt: info.request_prompt(),
-            negative: info.negative.clone(),
-            ..usual
-        };
-        let request = Self { job: Job { config, ..Job::default() }, live: None };
+        let mut config = RequestConfig::default();
+        config.seed = seed;
+        config.steps = steps.unwrap_or(config.steps);
+        config.solver_named = info.sampler().filter(|sampler| solver::by_name(sampler).is_ok());
+        config.guidance_scale = guidance_scale;
+        config.size = size;
+        config.prompt = info.request_prompt();
+        config.negative = info.negative.clone();
+        let mut job = Job::default();
+        job.config = config;
+        let request = Self { job, live: None };
         request.check_texts()?;
         let notes = info.notes(|name| match name {
             "Seed" => seed.is_some(),
@@ -382,8 +381,11 @@ mod tests {
         let picture = Raster::flat(Rgb(9, 9, 9), (8, 8));
         let mask = Layer::new((8, 8));
         let area = Area { phrase: "house".into(), strength: 1.5, color: None, mask: Some(mask.into()) };
-        let config = RequestConfig { prompt: "a house, naïve 猫".into(), seed: Some(7), ..RequestConfig::default() };
-        let request = JobRequest { job: Job { config, areas: vec![area], ..Job::default() }, live: None };
+        let mut job = Job::default();
+        job.config.prompt = "a house, naïve 猫".into();
+        job.config.seed = Some(7);
+        job.areas = vec![area];
+        let request = JobRequest { job, live: None };
         let text = serde_json::to_string(&request).unwrap();
         let png = picture.to_png(&[(KEYWORD, &text)]).unwrap();
         assert_eq!(

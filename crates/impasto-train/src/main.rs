@@ -332,8 +332,12 @@ fn control(control: &ControlOptions) -> Result<(), Error> {
         Some(path) if path.is_dir() => Source::dir(path),
         Some(path) => Source::file(path),
     };
-    let load =
-        || Model::load_with(&source, LoadOptions { precision: kind.into(), device: *device, ..LoadOptions::default() });
+    let load = || {
+        let mut options = LoadOptions::default();
+        options.precision = kind.into();
+        options.device = *device;
+        Model::load_with(&source, options)
+    };
     let model = load()?;
     let pictures: [Arc<dyn Pictures>; 2] = match (&control.pictures, &control.model) {
         (Some(path), _) => {

@@ -176,16 +176,16 @@ impl SchedulerConfig {
     /// the last timestep is pure noise (zero terminal SNR).
     pub(super) fn training_schedule_for(&self, family: SchedulerFamily) -> Result<TrainingSchedule> {
         if !(2..=100_000).contains(&self.num_train_timesteps) {
-            return Err(refused("num_train_timesteps", &self.num_train_timesteps.to_string(), "expected 2 to 100000"));
+            return Err(refuse("num_train_timesteps", &self.num_train_timesteps.to_string(), "expected 2 to 100000"));
         }
         let (count, start, end) = (self.num_train_timesteps, self.beta_start, self.beta_end);
         let table = match (&self.trained_betas, self.beta_schedule.as_str()) {
             (Some(betas), _) => TrainingSchedule::new(betas.clone())?,
             (None, "linear") => TrainingSchedule::linear(count, start, end)?,
-            (None, "scaled_linear") => TrainingSchedule::scaled_linear(count, start, end)?,
+            (None, "scaled_linear") => TrainingSchedule::scale_linearly(count, start, end)?,
             (None, "squaredcos_cap_v2") => TrainingSchedule::cosine(count)?,
             (None, other) => {
-                return Err(refused("beta_schedule", other, "expected linear, scaled_linear or squaredcos_cap_v2"));
+                return Err(refuse("beta_schedule", other, "expected linear, scaled_linear or squaredcos_cap_v2"));
             }
         };
         match (self.rescale_betas_zero_snr, family) {
@@ -199,13 +199,13 @@ impl SchedulerConfig {
     pub(super) fn order(&self) -> Result<usize> {
         match self.solver_order {
             order @ 1..=3 => Ok(order),
-            other => Err(refused("solver_order", &other.to_string(), "expected 1 to 3")),
+            other => Err(refuse("solver_order", &other.to_string(), "expected 1 to 3")),
         }
     }
 }
 
 /// The error for a field value that this crate does not support.
-pub(super) fn refused(field: &str, value: &str, expected: impl Into<Note>) -> Error {
+pub(super) fn refuse(field: &str, value: &str, expected: impl Into<Note>) -> Error {
     Error::Config { file: FILE.into(), field: field.into(), value: value.into(), expected: expected.into() }
 }
 

@@ -1,6 +1,6 @@
 //! The sampling that `scheduler_config.json` describes: solver, spacing and schedule of the class that the file names.
 
-use super::{FILE, SchedulerConfig, refused};
+use super::{FILE, SchedulerConfig, refuse};
 use crate::diffusion::prediction::Prediction;
 use crate::diffusion::schedule::Schedule;
 use crate::diffusion::solver::{Class, Solver, class};
@@ -46,7 +46,7 @@ impl SchedulerConfig {
     pub fn solver(&self) -> Result<Box<dyn Solver>> {
         self.supported()?;
         let expected = Remedy::Solver.after("expected the class of a known solver");
-        let class = self.class().ok_or_else(|| refused("_class_name", &self.class_name, expected))?;
+        let class = self.class().ok_or_else(|| refuse("_class_name", &self.class_name, expected))?;
         (class.solver)(self)
     }
 
@@ -69,7 +69,7 @@ impl SchedulerConfig {
         match (set.next(), set.next()) {
             (None, _) => self.timestep_spacing(),
             (Some((.., spacing)), None) => Ok(spacing),
-            (Some((first, ..)), Some((second, ..))) => Err(refused(
+            (Some((first, ..)), Some((second, ..))) => Err(refuse(
                 second,
                 "true",
                 format!("expected false, because {first} is true too; set only one of them"),
@@ -89,7 +89,7 @@ impl SchedulerConfig {
             _ if is(|class| class.lowest) => true,
             None | Some("zero") => strides && !self.set_alpha_to_one.unwrap_or(is(|class| class.to_zero)),
             Some("sigma_min") => true,
-            Some(other) => return Err(refused("final_sigmas_type", other, "expected zero or sigma_min")),
+            Some(other) => return Err(refuse("final_sigmas_type", other, "expected zero or sigma_min")),
         };
         let scaled = family == SchedulerFamily::Euler && spacing != Spacing::Leading;
         let rounded = self.use_karras_sigmas || self.use_lu_lambdas;
@@ -135,7 +135,7 @@ impl SchedulerConfig {
         if blind && schedule.sigma_max() >= self.training_schedule()?.sigma_max() {
             let expected =
                 "expected false, because at pure noise epsilon gives no picture; use v-prediction or leading spacing";
-            return Err(refused("rescale_betas_zero_snr", "true with epsilon", expected));
+            return Err(refuse("rescale_betas_zero_snr", "true with epsilon", expected));
         }
         Ok(schedule)
     }
@@ -185,7 +185,7 @@ impl SchedulerConfig {
             ("sigma_max", number(self.sigma_max), "expected null"),
         ];
         match refusals.into_iter().find_map(|(field, value, expected)| Some((field, value?, expected))) {
-            Some((field, value, expected)) => Err(refused(field, &value, Remedy::Solver.after(expected))),
+            Some((field, value, expected)) => Err(refuse(field, &value, Remedy::Solver.after(expected))),
             None => Ok(()),
         }
     }
@@ -198,7 +198,7 @@ impl SchedulerConfig {
             Some("leading") => Ok(Spacing::Leading),
             Some("linspace") => Ok(Spacing::Linspace),
             Some("trailing") => Ok(Spacing::Trailing),
-            Some(other) => Err(refused("timestep_spacing", other, "expected leading, linspace or trailing")),
+            Some(other) => Err(refuse("timestep_spacing", other, "expected leading, linspace or trailing")),
             None if matches!(self.family(), SchedulerFamily::Ddim | SchedulerFamily::Lcm) => Ok(Spacing::Leading),
             None => Ok(Spacing::Linspace),
         }

@@ -1,7 +1,7 @@
 //! DDIM and DDPM, which are forms of Euler's method in sigma space.
 
 use super::{EulerAncestral, Eval, Solver};
-use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refuse};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -58,11 +58,11 @@ pub enum Variance {
 
 impl Ddpm {
     /// Creates DDPM with the settings of `scheduler_config.json`.
-    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         let variance = match config.variance_type.as_deref() {
             None | Some("fixed_small") => Variance::Small,
             Some("fixed_large") => Variance::Large,
-            Some(other) => return Err(refused("variance_type", other, "expected fixed_small or fixed_large")),
+            Some(other) => return Err(refuse("variance_type", other, "expected fixed_small or fixed_large")),
         };
         Ok(Box::new(Self { variance }))
     }

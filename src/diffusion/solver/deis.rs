@@ -2,7 +2,7 @@
 
 use super::history::{History, lagrange};
 use super::{Eval, Solver};
-use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refuse};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -56,13 +56,13 @@ impl Default for Deis {
 
 impl Deis {
     /// Creates DEIS with the settings of `scheduler_config.json`.
-    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         match (config.algorithm_type.as_deref(), config.solver_type.as_deref()) {
             (Some(other), _) if !["deis", "dpmsolver", "dpmsolver++"].contains(&other) => {
-                Err(refused("algorithm_type", other, Remedy::Solver.after("expected deis")))
+                Err(refuse("algorithm_type", other, Remedy::Solver.after("expected deis")))
             }
             (_, Some(other)) if !["logrho", "midpoint", "heun", "bh1", "bh2"].contains(&other) => {
-                Err(refused("solver_type", other, "expected logrho"))
+                Err(refuse("solver_type", other, "expected logrho"))
             }
             _ => Ok(Box::new(Self {
                 order: config.order()?,

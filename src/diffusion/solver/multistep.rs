@@ -2,7 +2,7 @@
 
 use super::history::History;
 use super::{Euler, EulerAncestral, Eval, Solver, check_noise, euler_step};
-use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refuse};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -158,22 +158,22 @@ impl Multistep {
 
 impl Correction {
     /// Reads `solver_type` of DPM++ from `scheduler_config.json`.
-    pub(super) fn configured(config: &SchedulerConfig) -> Result<Self> {
+    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Self> {
         match config.solver_type.as_deref() {
             None | Some("midpoint" | "logrho" | "bh1" | "bh2") => Ok(Self::Midpoint), // as in diffusers
             Some("heun") => Ok(Self::Heun),
-            Some(other) => Err(refused("solver_type", other, "expected midpoint or heun")),
+            Some(other) => Err(refuse("solver_type", other, "expected midpoint or heun")),
         }
     }
 }
 
 impl Multistep {
     /// Creates DPM++ multistep with the settings of `scheduler_config.json`. First order gives Euler's method.
-    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         let eta = match config.algorithm_type.as_deref() {
             None | Some("dpmsolver++") => 0.0,
             Some("sde-dpmsolver++") => 1.0,
-            Some(other) => return Err(refused("algorithm_type", other, "expected dpmsolver++ or sde-dpmsolver++")),
+            Some(other) => return Err(refuse("algorithm_type", other, "expected dpmsolver++ or sde-dpmsolver++")),
         };
         match config.order()? {
             1 if eta == 0.0 => Ok(Box::new(Euler)),
@@ -181,7 +181,7 @@ impl Multistep {
             order => Ok(Box::new(Self {
                 order,
                 eta,
-                correction: Correction::configured(config)?,
+                correction: Correction::read_config(config)?,
                 lower_order_final: config.lower_order_final,
                 euler_at_final: config.euler_at_final,
                 ..Self::default()

@@ -2,7 +2,7 @@
 
 use super::history::History;
 use super::{Eval, Solver, euler_step};
-use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refuse};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -26,9 +26,9 @@ pub struct Pndm {
 
 impl Pndm {
     /// Creates PLMS with the settings of `scheduler_config.json`.
-    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if !config.skip_prk_steps {
-            return Err(refused("skip_prk_steps", "false", Remedy::Solver.after("expected true")));
+            return Err(refuse("skip_prk_steps", "false", Remedy::Solver.after("expected true")));
         }
         Ok(Box::new(Self::default()))
     }

@@ -2,7 +2,7 @@
 
 use super::history::{History, Past};
 use super::{Correction, Eval, Solver, euler_step};
-use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refuse};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -85,13 +85,13 @@ impl Singlestep {
 impl Singlestep {
     /// Creates DPM++ singlestep with the settings of `scheduler_config.json`. Diffusers always lowers the order of a
     /// last step that ends at 0.
-    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if let Some(other) = config.algorithm_type.as_deref().filter(|algorithm| *algorithm != "dpmsolver++") {
-            return Err(refused("algorithm_type", other, Remedy::Solver.after("expected dpmsolver++")));
+            return Err(refuse("algorithm_type", other, Remedy::Solver.after("expected dpmsolver++")));
         }
         Ok(Box::new(Self {
             order: config.order()?,
-            correction: Correction::configured(config)?,
+            correction: Correction::read_config(config)?,
             lower_order_final: config.lower_order_final,
             ..Self::default()
         }))

@@ -2,7 +2,7 @@
 
 use super::history::{History, Past, lagrange};
 use super::{Eval, Solver, euler_step};
-use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refuse};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -67,7 +67,7 @@ impl UniPc {
     }
 
     /// Corrects `x`, the latent that the previous step predicted, with `x0`, the model's prediction at `x`.
-    fn corrected(&self, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
+    fn correct(&self, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
         let (Some(Past { x: before, mean, order }), Some((from, known))) = (&self.history.past, self.history.ago(0))
         else {
             return Ok(x.shallow_clone());
@@ -102,14 +102,14 @@ fn weights(places: &[f64], hh: f64, b: f64) -> Vec<f64> {
 
 impl UniPc {
     /// Creates UniPC with the settings of `scheduler_config.json`.
-    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if !config.predict_x0 {
-            return Err(refused("predict_x0", "false", Remedy::Solver.after("expected true")));
+            return Err(refuse("predict_x0", "false", Remedy::Solver.after("expected true")));
         }
         let bh2 = match config.solver_type.as_deref() {
             Some("bh1") => false,
             None | Some("bh2" | "midpoint" | "heun" | "logrho") => true, // as in diffusers
-            Some(other) => return Err(refused("solver_type", other, "expected bh1 or bh2")),
+            Some(other) => return Err(refuse("solver_type", other, "expected bh1 or bh2")),
         };
         Ok(Box::new(Self {
             order: config.order()?,
@@ -132,7 +132,7 @@ impl Solver for UniPc {
         }
         let (from, to) = (step.from, step.to);
         let x0 = eval.x0(x, from)?;
-        let corrected = self.corrected(step, x, &x0)?;
+        let corrected = self.correct(step, x, &x0)?;
         self.history.push(from, x0.shallow_clone(), MOST);
         let left = if self.lower_order_final { step.left().max(1) } else { MOST };
         let order = self.order.min(left).min(self.history.len());

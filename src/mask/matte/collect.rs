@@ -207,7 +207,7 @@ impl Object {
         };
         let planes = plane(|_| 1.0).chain(plane(|lab| lab.l)).chain(plane(|lab| lab.a)).chain(plane(|lab| lab.b));
         let planes = Tensor::f_from_slice(&planes.collect::<Vec<f32>>())?.f_reshape([1, 4, h, w])?;
-        let near = averaged(&planes, self.gradual)?.f_squeeze_dim(0)?.f_permute([1, 2, 0])?.f_contiguous()?;
+        let near = average(&planes, self.gradual)?.f_squeeze_dim(0)?.f_permute([1, 2, 0])?.f_contiguous()?;
         let near = Vec::<f32>::try_from(&near.f_flatten(0, -1)?)?;
         let (near, _) = near.as_chunks::<4>();
         let tone = |sums: &[f32; 4]| {
@@ -231,7 +231,7 @@ impl Object {
 
 /// Averages planes, [1, n, H, W], with a Gaussian of about `sigma` pixels. Averages of squares of pixels are blurred,
 /// because wide Gaussians take much time at full size.
-fn averaged(planes: &Tensor, sigma: f64) -> Result<Tensor> {
+fn average(planes: &Tensor, sigma: f64) -> Result<Tensor> {
     let (_, _, h, w) = planes.size4()?;
     let side = ((sigma / 2.0) as i64).clamp(1, h.min(w));
     let small = planes.f_avg_pool2d([side; 2], [side; 2], [0; 2], true, false, None::<i64>)?;

@@ -9,9 +9,9 @@ mod object;
 mod unclear;
 
 use super::blur::blur;
-use super::guided_filter::feathered;
+use super::guided_filter::feather;
 use super::material::Material;
-use super::morphology::{dilated, eroded, plane};
+use super::morphology::{dilate, erode, plane};
 use crate::color::Lab;
 use crate::error::{Error, Result};
 use crate::step::Grid;
@@ -109,13 +109,13 @@ impl Matte {
         let channel = |of: fn(&Lab) -> f64| object.own.iter().map(move |own| own.as_ref().map_or(0.0, of) as f32);
         let colors: Vec<f32> = channel(|lab| lab.l).chain(channel(|lab| lab.a)).chain(channel(|lab| lab.b)).collect();
         let colors = Tensor::f_from_slice(&colors)?.f_reshape([1, 3, h, w])?;
-        let near = dilated(&own, FRINGE)?;
+        let near = dilate(&own, FRINGE)?;
         let sum = |x: &Tensor| x.f_sum(Kind::Double)?.f_double_value(&[]);
         let light = own.f_sub(&dark)?;
         // The outline of a dark material cannot be told from the material, and stays.
-        let inner = eroded(&dark, RIM)?;
+        let inner = erode(&dark, RIM)?;
         let inner = if sum(&inner)? >= 0.5 * sum(&dark)? { inner } else { dark };
-        let mut soft = feathered(&light, &object.picture, FRINGE)?.f_mul(&near)?;
+        let mut soft = feather(&light, &object.picture, FRINGE)?.f_mul(&near)?;
         // In a picture without edges, such as noise, the filter blurs all away.
         if sum(&soft.f_ge(0.5)?)? < 0.5 * sum(&light)? {
             soft = light;

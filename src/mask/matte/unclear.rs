@@ -2,7 +2,7 @@
 
 use super::super::distance::distances;
 use super::super::material::Material;
-use super::super::morphology::{dilated, eroded, grown, opened};
+use super::super::morphology::{dilate, erode, grown, opened};
 use super::super::pieces::pieces;
 use super::object::{FRINGE, LEAST_PIECE, Object, REACH, mark};
 use crate::color::Lab;
@@ -103,7 +103,7 @@ impl Object {
     fn is_line(&self) -> Result<Vec<bool>> {
         let lightness: Vec<f32> = self.seen.iter().map(|seen| seen.color.l as f32).collect();
         let lightness = Tensor::f_from_slice(&lightness)?.f_reshape([1, 1, self.size.h, self.size.w])?;
-        let without = eroded(&dilated(&lightness, DARK_LINE.0)?, DARK_LINE.0)?;
+        let without = erode(&dilate(&lightness, DARK_LINE.0)?, DARK_LINE.0)?;
         let depth = Vec::<f32>::try_from(&without.f_sub(&lightness)?.f_flatten(0, -1)?)?;
         Ok(depth.into_iter().map(|depth| f64::from(depth) >= DARK_LINE.1).collect())
     }

@@ -2,7 +2,7 @@
 
 use crate::color::{Lab, Rgb, labs};
 use crate::error::Result;
-use crate::mask::labeled_pieces;
+use crate::mask::label_pieces;
 use tch::{Kind, Tensor};
 
 /// Distance around the region, in cells, within which other things are compared.
@@ -68,8 +68,7 @@ pub(super) fn beside(
     let least = (cell / grain).pow(2) as usize;
     let tones = before.iter().zip(&free).map(|(before, free)| free.then(|| tone(before))).collect();
     let is_near = |piece: &Vec<usize>| piece.iter().any(|at| reach.get(*at) == Some(&true));
-    let things =
-        labeled_pieces(tones, width as usize).into_iter().filter(|piece| piece.len() >= least && is_near(piece));
+    let things = label_pieces(tones, width as usize).into_iter().filter(|piece| piece.len() >= least && is_near(piece));
     let changes = things.map(|thing| mean(&before, &thing).delta_e(mean(&after, &thing)));
     let neighbor = changes.fold(0.0, f64::max);
     Ok(Beside { grown, neighbor })

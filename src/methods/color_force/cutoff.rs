@@ -68,7 +68,7 @@ impl Cutoff {
                     let here = automatic(&values);
                     let level =
                         before.map_or(here, |before| INERTIA * f64::from(*before) / range + (1.0 - INERTIA) * here);
-                    let limited = limited(&values, level);
+                    let limited = limit(&values, level);
                     clamped |= limited != level;
                     levels.push((limited * range) as f32);
                 }
@@ -99,7 +99,7 @@ fn widest_gap(values: &[f64]) -> Option<f64> {
 }
 
 /// Returns `cutoff`, moved if too little or too much of the picture would reach it. `values` are sorted.
-fn limited(values: &[f64], cutoff: f64) -> f64 {
+fn limit(values: &[f64], cutoff: f64) -> f64 {
     let above = values.len() - values.partition_point(|value| *value < cutoff);
     let quantile = |share: f64| {
         let place = ((1.0 - share) * values.len() as f64).floor() as usize;
@@ -162,9 +162,9 @@ mod tests {
     #[test]
     fn areas_are_limited_and_the_cutoff_changes_slowly() -> Result<()> {
         let ramp: Vec<f64> = (0..1000).map(|i| i as f64 / 1000.0).collect();
-        assert_eq!(limited(&ramp, 0.9995), 0.999);
-        assert_eq!(limited(&ramp, 0.1), 0.3);
-        assert_eq!(limited(&ramp, 0.5), 0.5);
+        assert_eq!(limit(&ramp, 0.9995), 0.999);
+        assert_eq!(limit(&ramp, 0.1), 0.3);
+        assert_eq!(limit(&ramp, 0.5), 0.5);
         let map = Tensor::from_slice(&[0.0f32, 0.0, 0.0, 1.0]).reshape([1, 1, 2, 2]);
         let (first, _) = Cutoff::Auto.levels(&(&map * 2.0), 2.0, None)?;
         let before = Tensor::from_slice(&[0.2f32]).reshape([1, 1, 1, 1]);

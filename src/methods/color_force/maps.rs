@@ -5,7 +5,7 @@ use super::protect::Guarded;
 use super::run::{ForceRun, Maps, Material};
 use crate::conditioning::Codec;
 use crate::error::Result;
-use crate::mask::{Matte, alike, covered, outlined};
+use crate::mask::{Matte, alike, covered, follow_outlines};
 use crate::step::Grid;
 use tch::{Device, Kind, Tensor};
 
@@ -58,10 +58,10 @@ impl ForceRun {
         let (levels, _) = self.settings.cutoff.levels(found, self.saliency.range(), None)?;
         // The cutoff becomes .5, and twice the cutoff becomes 1.
         let found = found.f_div(&levels.f_mul_scalar(2.0)?.f_clamp_min(1e-6)?)?.f_clamp(0.0, 1.0)?;
-        let mut place = outlined(&found, picture, cell)?;
+        let mut place = follow_outlines(&found, picture, cell)?;
         let mut free: Vec<Tensor> = Vec::new();
         if spared.f_max()?.f_double_value(&[])? > 0.0 {
-            free.push(outlined(spared, picture, cell)?.f_lt(0.5)?.f_to_kind(Kind::Float)?);
+            free.push(follow_outlines(spared, picture, cell)?.f_lt(0.5)?.f_to_kind(Kind::Float)?);
         }
         if let Some(region) = &self.settings.mask {
             let (n, _, h, w) = picture.size4()?;
@@ -81,7 +81,7 @@ impl ForceRun {
 /// Brings a map of latent cells, [n, 1, h, w], to the outlines of a picture, [n, 3, H, W]. `cell` is the side of a
 /// latent cell in pixels. If no cell of an image reaches .5, the map of this image stays as it is.
 fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
-    let found = covered(&outlined(map, picture, cell)?, cell)?.f_to_device(map.device())?;
+    let found = covered(&follow_outlines(map, picture, cell)?, cell)?.f_to_device(map.device())?;
     let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;
     Ok(found.f_where_self(&any, map)?)
 }

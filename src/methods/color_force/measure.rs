@@ -2,7 +2,7 @@
 
 use crate::color::{Lab, Rgb, labs, linear_mean};
 use crate::error::{Error, Result};
-use crate::mask::outlined;
+use crate::mask::follow_outlines;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -88,7 +88,7 @@ impl Place {
         let mask = mask.f_unsqueeze(0)?.f_unsqueeze(0)?;
         let cells = mask.f_upsample_nearest2d([height, width], None, None)?.f_reshape([height, width])?;
         if outlines {
-            let inside = outlined(&mask, &picture.f_unsqueeze(0)?, cell)?.f_ge(0.5)?.f_to_kind(Kind::Float)?;
+            let inside = follow_outlines(&mask, &picture.f_unsqueeze(0)?, cell)?.f_ge(0.5)?.f_to_kind(Kind::Float)?;
             // An outline that loses more than three quarters of the mask belongs to another object.
             if area(&inside)? >= 0.25 * area(&cells)? {
                 return Ok(Self { inside: inside.f_reshape([height, width])?, border: cell / 4 });

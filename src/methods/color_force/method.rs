@@ -44,14 +44,12 @@ const STROKE_CUTOFF: f64 = 0.35;
 /// # Ok(()) }
 /// ```
 ///
-/// Source: Color Forcing (AP-125); `docs/color-forcing.md` has the derivation and what was inferred.
+/// Source: the document "Color Forcing"; `docs/color-forcing.md` has the derivation and what was inferred.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ColorForce {
     pub(super) settings: Settings,
     pub(super) saliency: Finder,
-    /// Name of the setter that was called to choose competing words although the saliency has no competition of words.
-    pub(super) misplaced: Option<&'static str>,
     pub(super) protected: Vec<Protected>,
     /// The content that the run of replayed maps held.
     pub(super) replayed: Option<Seen>,
@@ -61,12 +59,11 @@ impl ColorForce {
     /// Makes the method with its published settings, to be tuned by hand: one pass, saliency by [`Daam`], color
     /// variance 40, cutoff .15, timesteps 0..=700.
     ///
-    /// Source: Color Forcing (AP-125), the first example.
+    /// Source: the document "Color Forcing", the first example.
     pub fn published(phrase: impl Into<String>, color: Rgb) -> Self {
         let phrase = phrase.into();
         Self {
             saliency: Finder::Attention(Daam::of(&phrase)),
-            misplaced: None,
             protected: Vec::new(),
             replayed: None,
             settings: Settings {
@@ -200,8 +197,9 @@ impl ColorForce {
         self
     }
 
-    /// Sets the phrases that compete with the phrase of an exact force. By default, every other word of the prompt
-    /// competes.
+    /// Finds the region by competition of the phrase with `phrases`. By default, the phrase of an exact force competes
+    /// with every other word of the prompt. The competition takes the place of any other saliency, and with it the
+    /// cutoff is .5.
     ///
     /// ```
     /// use impasto::Rgb;
@@ -212,11 +210,11 @@ impl ColorForce {
     /// `examples/competition.rs` shows the pictures.
     pub fn among<P: Into<String>>(self, phrases: impl IntoIterator<Item = P>) -> Self {
         let among = phrases.into_iter().map(Into::into).collect();
-        self.looking_otherwise("among", |competition| competition.among = among)
+        self.compete(|competition| competition.among = among)
     }
 
-    /// Excludes phrases of the prompt from competition with the phrase of an exact force. An example is a "ponytail"
-    /// that is to be forced with the "hair".
+    /// Finds the region by competition as [`among`](Self::among) does, but without these phrases. An example is a
+    /// "ponytail" that is to be forced with the "hair".
     ///
     /// ```
     /// use impasto::Rgb;
@@ -225,17 +223,21 @@ impl ColorForce {
     /// ```
     pub fn except<P: Into<String>>(self, phrases: impl IntoIterator<Item = P>) -> Self {
         let except = phrases.into_iter().map(Into::into).collect();
-        self.looking_otherwise("except", |competition| competition.except = except)
+        self.compete(|competition| competition.except = except)
     }
 
-    fn looking_otherwise(mut self, setter: &'static str, change: impl FnOnce(&mut Competition)) -> Self {
-        match &mut self.saliency {
-            Finder::Competition(competition) => {
-                change(competition);
-                competition.renew(&self.settings.phrase);
+    /// Changes the competition of the phrase. If the force has another saliency, a competition takes its place.
+    fn compete(mut self, change: impl FnOnce(&mut Competition)) -> Self {
+        let mut competition = match self.saliency {
+            Finder::Competition(competition) => competition,
+            _ => {
+                self.settings.cutoff = Cutoff::At(0.5);
+                Competition::new(&self.settings.phrase, Occurrence::All)
             }
-            _ => self.misplaced = Some(setter),
-        }
+        };
+        change(&mut competition);
+        competition.renew(&self.settings.phrase);
+        self.saliency = Finder::Competition(competition);
         self
     }
 
@@ -321,10 +323,6 @@ impl ColorForce {
 impl Guidance for ColorForce {
     fn check(&self) -> Result<()> {
         self.settings.check()?;
-        if let Some(setter) = self.misplaced {
-            let expected = "an exact force with its default saliency; for your own Daam, set its options by tune";
-            return Err(Error::parameter(setter, format!("set for {:?}", self.settings.phrase), expected));
-        }
         for protected in &self.protected {
             protected.cutoff.check()?;
             protected.saliency.check()?;

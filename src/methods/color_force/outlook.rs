@@ -2,7 +2,7 @@
 //! candidate.
 
 use super::comparison::{compare, undecided};
-use super::recolor::recolored;
+use super::recolor::recolor;
 use super::run::{ForceRun, Maps};
 use crate::conditioning::Codec;
 use crate::error::Result;
@@ -38,7 +38,7 @@ impl ForceRun {
                 let painted = match &maps.material {
                     // What is redrawn has lines of its own.
                     Some(material) if !material.is_unclear() => {
-                        recolored(picture, &material.matte, color)?.f_to_device(picture.device())?
+                        recolor(picture, &material.matte, color)?.f_to_device(picture.device())?
                     }
                     _ => picture.shallow_clone(),
                 };

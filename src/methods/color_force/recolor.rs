@@ -6,7 +6,7 @@ use crate::mask::{Material, Matte};
 use tch::{Device, Kind, Tensor};
 
 /// Recolors an object's material in a picture, [n or 1, 3, H, W] in -1..=1 → [n, 3, H, W].
-pub(super) fn recolored(picture: &Tensor, matte: &Matte, asked: Rgb) -> Result<Tensor> {
+pub(super) fn recolor(picture: &Tensor, matte: &Matte, asked: Rgb) -> Result<Tensor> {
     let (n, _, h, w) = matte.material.size4()?;
     let pictures = picture.size4()?.0;
     let asked = asked.lab();
@@ -83,7 +83,7 @@ mod tests {
         let share = Tensor::from_slice(shares).reshape([1, 1, 1, w]);
         let material = material.expand([1, 3, 1, w], false).contiguous();
         let matte = Matte { share, material, unclear: vec![false] };
-        let painted = recolored(&picture, &matte, GOLD)?;
+        let painted = recolor(&picture, &matte, GOLD)?;
         let bytes = ((painted + 1.0) * 127.5).round().reshape([3, w]).transpose(0, 1).contiguous().flatten(0, -1);
         let bytes = Vec::<f32>::try_from(bytes).map_err(crate::error::Error::from)?;
         Ok(bytes.chunks_exact(3).map(|c| Rgb(c[0] as u8, c[1] as u8, c[2] as u8)).collect())

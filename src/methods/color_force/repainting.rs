@@ -1,6 +1,6 @@
 //! Repainting: a force's pull toward the picture of a first pass in which the object is recolored.
 
-use super::recolor::recolored;
+use super::recolor::recolor;
 use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::diffusion::{Pulls, Repaint};
@@ -54,7 +54,7 @@ impl Repainting {
     ) -> Result<Self> {
         let share = matte.cells(codec.cell())?.f_to_device(device)?;
         let picture = picture.f_clamp(-1.0, 1.0)?;
-        let painted = recolored(&picture, &matte, asked)?.f_to_device(picture.device())?;
+        let painted = recolor(&picture, &matte, asked)?.f_to_device(picture.device())?;
         // Encoders also change cells far away a little, but these cells are to stay.
         let near = touched(&share)?.f_to_kind(Kind::Float)?.f_max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false)?;
         let target = encoded(&painted, codec)?.f_to_device(device)?.f_mul(&near)?;

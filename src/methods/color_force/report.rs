@@ -303,11 +303,11 @@ impl Trace {
     }
 
     pub(super) fn masks(&self) -> Result<Tensor> {
-        stacked(&self.masks)
+        stack(&self.masks)
     }
 
     pub(super) fn saliency(&self) -> Result<Tensor> {
-        stacked(&self.saliency)
+        stack(&self.saliency)
     }
 
     /// Returns the cells that were in the mask of at least half of the forced steps, [n, h, w] of 0 and 1; `None` if no
@@ -317,7 +317,7 @@ impl Trace {
         if self.masks.is_empty() {
             return Ok(None);
         }
-        let mean = stacked(&self.masks)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
+        let mean = stack(&self.masks)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
         Ok(Some(mean.f_ge(0.5)?.f_to_kind(Kind::Float)?))
     }
 
@@ -457,7 +457,7 @@ impl Trace {
     }
 }
 
-fn stacked(steps: &[Tensor]) -> Result<Tensor> {
+fn stack(steps: &[Tensor]) -> Result<Tensor> {
     if steps.is_empty() {
         return Err(Error::NoMaps("ColorForce"));
     }

@@ -84,7 +84,7 @@ pub(super) fn trim(
         if best.delta_e <= MET && (tried > 0 || best.coverage >= ENOUGH) {
             break;
         }
-        let flatter = flattened(latent, &region, *share)?;
+        let flatter = flatten(latent, &region, *share)?;
         let Some(pixels) = trim.place.pixels(&decoded(&flatter, mask, codec)?)? else { break };
         let other = trim.approach(flatter, pixels)?;
         if other.is_better_than(&best) {
@@ -194,7 +194,7 @@ fn decoded(latent: &Tensor, mask: &Tensor, codec: &dyn Codec) -> Result<Tensor> 
 
 /// Reduces the texture in `region`, [1, 1, h, w] of 0 and 1: each cell z becomes mean + share·(z − mean), where mean is
 /// the latent's mean over the region.
-fn flattened(latent: &Tensor, region: &Tensor, share: f64) -> Result<Tensor> {
+fn flatten(latent: &Tensor, region: &Tensor, share: f64) -> Result<Tensor> {
     let cells = |x: &Tensor| x.f_sum_dim_intlist([2i64, 3].as_slice(), true, Kind::Float);
     let mean = cells(&latent.f_mul(region)?)?.f_div(&cells(region)?)?;
     Ok(latent.f_add(&mean.f_sub(latent)?.f_mul_scalar(1.0 - share)?.f_mul(region)?)?)

@@ -76,6 +76,7 @@ pub(super) fn check(factors: &[f64]) -> Result<()> {
 /// Source: figure and background masks of ColorizeDiffusion. There the two strengths do nothing before version 2; here
 /// they act in every version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FigureAndGround {
     /// The figure in the sketch, stretched to the picture.
     pub sketch: Region,

@@ -22,7 +22,7 @@ impl Colorize {
             return Ok(background.clone());
         }
         let Size { width, height } = reference.size();
-        let figure = parts.reference.resampled(Grid::new(height.into(), width.into()), Resample::Area)?;
+        let figure = parts.reference.resample(Grid::new(height.into(), width.into()), Resample::Area)?;
         let figure = Vec::<f32>::try_from(figure.f_narrow(0, 0, 1)?.f_contiguous()?.f_view([-1])?)?;
         let mut behind = reference.clone();
         for (at, share) in (0..width.saturating_mul(height)).zip(figure) {

@@ -198,7 +198,7 @@ impl Colorize {
 
 impl Colorize {
     /// Prepares the reference to be evaluated as a picture, in branches of its own.
-    fn injected(&self, setup: &mut Setup<'_>, empty: &Conditioning) -> Result<Option<Injected>> {
+    fn inject(&self, setup: &mut Setup<'_>, empty: &Conditioning) -> Result<Option<Injected>> {
         let (Some(injection), Some(reference)) = (self.options.injection, &self.reference) else { return Ok(None) };
         let (grid, cell) = (setup.grid, setup.codec.cell());
         let size = ((grid.w * cell) as u32, (grid.h * cell) as u32);
@@ -257,7 +257,7 @@ impl Guidance for Colorize {
         let off: Vec<_> = on.iter().enumerate().filter(|(_, on)| !**on).map(|(at, _)| at..at + 1).collect();
         let acts = on.contains(&true);
         let scaling = Scaling { factors, parted: self.parted(setup, &off, &mut read)?, readers: Vec::new() };
-        let injected = self.injected(setup, &empty)?;
+        let injected = self.inject(setup, &empty)?;
         let _ = setup.add(WITHOUT_SKETCH, Branch::Cond, "", empty)?;
         let (settings, negative) = (self.clone(), false);
         Ok(Box::new(Coloring { settings, read, features, blank, off, acts, negative, scaling, injected, features_up }))

@@ -72,7 +72,7 @@ pub(super) fn size_ratios(picture: Size, run: Size) -> [f64; 2] {
 }
 
 /// Puts a reference between white bars that make it `factor` times as wide.
-pub(super) fn padded(reference: &Raster, factor: f64) -> Raster {
+pub(super) fn pad(reference: &Raster, factor: f64) -> Raster {
     let Size { width, height } = reference.size();
     let wide = (f64::from(width) * factor) as u32;
     if wide <= width {

@@ -41,7 +41,7 @@ impl Reading<'_> {
             let expected = "a picture with at least one pixel";
             return Err(Error::parameter("reference", format!("{} pixels", reference.size()), expected));
         }
-        let reference = preparation::padded(reference, self.padding);
+        let reference = preparation::pad(reference, self.padding);
         let view = View { crop: Crop::StretchAligned, range: ClipRange::Unit };
         let encoder = <dyn VisionEncoder>::of(codec)?;
         let mut tokens = encoder.vision(&reference, view)?.tokens;

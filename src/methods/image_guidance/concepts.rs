@@ -1,6 +1,6 @@
 //! Concepts: prompt tokens that resemble a given word, and are replaced by the guide's tokens for that word.
 
-use super::pairing::{assigned, read, similarity};
+use super::pairing::{assign, read, similarity};
 use super::params::Mapping;
 use super::report::ConceptHit;
 use crate::error::Result;
@@ -30,7 +30,7 @@ impl Concepts {
         let words = chosen(self.words.as_deref(), 0, concept.size2()?.0);
         let own = chosen(self.prompt.as_deref(), start, text.size2()?.0);
         let partners =
-            assigned(&read(&similarity(guide, &concept, temperature)?)?, Mapping::TextOrder { reuse: false }, &words);
+            assign(&read(&similarity(guide, &concept, temperature)?)?, Mapping::TextOrder { reuse: false }, &words);
         let mut likeness = read(&similarity(&concept, text, temperature)?)?;
         if self.words.is_some() {
             // The concept's start, end and padding tokens stand for no word, so no prompt token may resemble them.
@@ -41,7 +41,7 @@ impl Concepts {
                 .filter(|(_, word)| !**word)
                 .for_each(|(mut row, _)| row.fill(0.0));
         }
-        let best = assigned(&likeness, Mapping::BestFit { reuse: true }, &own);
+        let best = assign(&likeness, Mapping::BestFit { reuse: true }, &own);
         let hit = |(position, pair): (i64, super::pairing::Pair)| {
             let concept = pair.alternate.filter(|row| *row > 0 && pair.similarity > self.accept)?;
             let alternate = partners.get(concept)?.alternate?;

@@ -59,7 +59,8 @@ const PULL: f64 = 0.85;
 ///
 /// let teal = Raster::flat(Rgb(0, 128, 128), (160, 96));
 /// let guide = ImageGuidance::new(&teal).tune(|params| {
-///     *params = GuidanceParams { linear: (0.4, 0.4), ..GuidanceParams::off() };
+///     *params = GuidanceParams::off();
+///     params.linear = (0.4, 0.4);
 /// });
 /// let pipeline = Pipeline::builder().build()?;
 /// let output = pipeline.request("a red boat, sky, ground").seed(7).steps(4).guide(guide).run()?;
@@ -257,7 +258,7 @@ impl Guiding {
             let (moved, mut report) = tween.rows(&own, &self.encoded.tokens)?;
             report.steps = Some((self.steps.start, self.steps.end));
             if of.told && self.report.is_none() {
-                self.replaced = replaced(&report, words);
+                self.replaced = list_replaced(&report, words);
                 self.report = Some(report);
             }
             moved
@@ -303,7 +304,7 @@ fn lerp_rows(a: &Tensor, b: &Tensor, share: f64) -> Result<Tensor> {
 }
 
 /// Returns the words of a prompt that have at least one token replaced by the guide.
-fn replaced(report: &ImageGuidanceReport, words: &[(String, Vec<TokenSpan>)]) -> Vec<String> {
+fn list_replaced(report: &ImageGuidanceReport, words: &[(String, Vec<TokenSpan>)]) -> Vec<String> {
     let hit = |at: i64| report.prompts.iter().any(|prompt| prompt.replaced.contains(&at));
     let lost = words.iter().filter(|(_, spans)| spans.iter().any(|span| (span.start..span.end).any(hit)));
     lost.map(|(word, _)| format!("\"{word}\"")).collect()

@@ -64,13 +64,13 @@ pub(super) fn read(similarity: &Tensor) -> Result<Array2<f32>> {
 
 /// Returns a partner for each token of a prompt from the [`similarity`], [a, t]. The prompt's header is paired with the
 /// guide's first token at similarity 0. Except with [`Mapping::Direct`], a token whose similarity is 0 has no partner.
-pub(super) fn aligned(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
+pub(super) fn align(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
     let (a, t) = s.dim();
     let header = Pair { alternate: Some(0), similarity: 0.0 };
     if mapping == Mapping::Direct {
         return (0..t).map(|at| if at == 0 { header } else { direct(s, at, at, a) }).collect();
     }
-    let mut pairs = assigned(s, mapping, &vec![true; t]);
+    let mut pairs = assign(s, mapping, &vec![true; t]);
     pairs.iter_mut().filter(|pair| pair.similarity <= 0.0).for_each(|pair| pair.alternate = None);
     pairs.iter_mut().take(1).for_each(|pair| *pair = header);
     pairs
@@ -78,12 +78,12 @@ pub(super) fn aligned(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
 
 /// Returns the pairs as FlexDiffuse computes them: each position gets the partner of the next token, and the last
 /// position gets the guide's first token.
-pub(super) fn shifted(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
+pub(super) fn shift(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
     let (a, t) = s.dim();
     let first = Pair { alternate: Some(0), similarity: 0.0 };
     let pairs: Vec<Pair> = match mapping {
         Mapping::Direct => (1..t).map(|at| direct(s, at - 1, at, a)).collect(),
-        _ => assigned(s, mapping, &vec![true; t]).split_off(t.min(1)),
+        _ => assign(s, mapping, &vec![true; t]).split_off(t.min(1)),
     };
     pairs.into_iter().map(|pair| pair.alternate.map_or(first, |_| pair)).chain([first]).take(t).collect()
 }
@@ -94,7 +94,7 @@ fn direct(s: &Array2<f32>, row: usize, at: usize, a: usize) -> Pair {
 }
 
 /// Assigns partners by similarity to the tokens that are `wanted`. The first token never gets a partner.
-pub(super) fn assigned(s: &Array2<f32>, mapping: Mapping, wanted: &[bool]) -> Vec<Pair> {
+pub(super) fn assign(s: &Array2<f32>, mapping: Mapping, wanted: &[bool]) -> Vec<Pair> {
     let (a, t) = s.dim();
     let reuse = matches!(mapping, Mapping::BestFit { reuse: true } | Mapping::TextOrder { reuse: true });
     let mut free = vec![true; a];

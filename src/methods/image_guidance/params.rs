@@ -8,10 +8,13 @@ use std::ops::RangeInclusive;
 ///
 /// ```
 /// use impasto::methods::image_guidance::GuidanceParams;
-/// let style = GuidanceParams { linear: (0.0, 1.0), max_guidance: 0.8, ..GuidanceParams::off() };
+/// let mut style = GuidanceParams::off();
+/// style.linear = (0.0, 1.0);
+/// style.max_guidance = 0.8;
 /// assert_eq!(style.threshold, (0.0, 0.5));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct GuidanceParams {
     /// Weight, −1..=1, of every token whose similarity is at least the second number, 0..=1.
     pub threshold: (f64, f64),

@@ -68,7 +68,7 @@ impl GuidedPrompt {
     }
 
     /// Computes the figures that follow from the tokens.
-    pub(super) fn summed(mut self) -> Self {
+    pub(super) fn sum_up(mut self) -> Self {
         let paired = self.tokens.iter().filter(|token| token.alternate.is_some() && token.similarity > 0.0);
         let (sum, count) = paired.fold((0.0, 0), |(sum, count), token| (sum + token.similarity, count + 1));
         self.mean_similarity = sum / f64::from(count.max(1));

@@ -2,7 +2,7 @@
 //! numbers in double precision, compared them with FlexDiffuse itself, and wrote `tests/golden/specs/flexdiffuse.json`.
 
 use super::concepts::Concepts;
-use super::pairing::{Pair, aligned, read, similarity};
+use super::pairing::{Pair, align, read, similarity};
 use super::params::Compat;
 use super::report::ConceptHit;
 use super::tween::{batch, directly, put};
@@ -15,7 +15,7 @@ use tch::{Kind, Tensor};
 
 /// Returns a partner for each token of a prompt.
 fn pair_tokens(similarity: &Tensor, mapping: Mapping) -> Result<Vec<Pair>> {
-    Ok(aligned(&read(similarity)?, mapping))
+    Ok(align(&read(similarity)?, mapping))
 }
 
 /// Returns a prompt's tokens, [t, d], replaced by a picture's, [a, d].

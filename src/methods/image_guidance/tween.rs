@@ -1,7 +1,7 @@
 //! The tween: moves a prompt's tokens towards a guide's.
 
 use super::concepts::Concepts;
-use super::pairing::{self, aligned, misfit, shifted};
+use super::pairing::{self, align, misfit, shift};
 use super::params::{Compat, GuidanceParams, Space};
 use super::report::{ConceptHit, GuidedPrompt, GuidedToken, ImageGuidanceReport};
 use super::weights::{line, shares, weights};
@@ -21,7 +21,8 @@ use tch::{Kind, Tensor};
 ///
 /// let text = Tensor::f_eye(4, (Kind::Float, Device::Cpu))?;
 /// let guide = text.f_flip([0i64])?;
-/// let half = GuidanceParams { linear: (0.5, 0.5), header_max: 0.0, snap: false, ..GuidanceParams::off() };
+/// let mut half = GuidanceParams::off();
+/// (half.linear, half.header_max, half.snap) = ((0.5, 0.5), 0.0, false);
 /// let (moved, report) = tween(&text, &guide, &half)?;
 /// assert_eq!(moved.get(0), text.get(0)); // the header
 /// assert_eq!(report.prompts[0].tokens[1].alternate, Some(2));
@@ -101,7 +102,7 @@ impl Tween<'_> {
             let linear = line(self.params.linear, numbers, chunks as usize * each + 1);
             parts.push(self.part(&text.f_narrow(0, start, chunk)?, alternate, linear, start, &mut prompt)?);
         }
-        Ok((Tensor::f_cat(&parts, 0)?, prompt.summed()))
+        Ok((Tensor::f_cat(&parts, 0)?, prompt.sum_up()))
     }
 
     /// Moves one chunk, [chunk, d], which begins with the prompt's `start`th token. `linear` has the linear weights of
@@ -132,8 +133,8 @@ impl Tween<'_> {
         };
         let s = pairing::read(&likeness)?;
         let pairs = match params.compat {
-            Compat::Aligned => aligned(&s, params.mapping),
-            Compat::Upstream => shifted(&s, params.mapping),
+            Compat::Aligned => align(&s, params.mapping),
+            Compat::Upstream => shift(&s, params.mapping),
         };
         let weights = weights(&pairs, params, linear);
         let shares = shares(&pairs, &weights, params);

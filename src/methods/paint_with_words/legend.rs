@@ -32,10 +32,10 @@ pub(super) fn legend(canvas: &Canvas, aspect: Grid) -> Result<Vec<Picture>> {
         panels.push(Picture::new(caption, map.resize((panel.w as u32, panel.h as u32), Filter::Nearest)?));
     }
     for area in &canvas.areas {
-        let masks = canvas.region(area)?.resampled(panel, Resample::Area)?;
+        let masks = canvas.region(area)?.resample(panel, Resample::Area)?;
         for image in 0..masks.size4()?.0 {
             let paper = Raster::flat(PAPER, (panel.w as u32, panel.h as u32));
-            panels.push(Picture::new(caption(area), tinted(&masks.f_get(image)?, &paper, area.rgb().unwrap_or(INK))?));
+            panels.push(Picture::new(caption(area), tint(&masks.f_get(image)?, &paper, area.rgb().unwrap_or(INK))?));
         }
     }
     Ok(panels)
@@ -49,7 +49,7 @@ fn caption(area: &Area) -> String {
 }
 
 /// Blends a color over a picture by a mask, [1, h, w] in 0..=1 of the picture's size.
-pub(crate) fn tinted(mask: &Tensor, under: &Raster, color: Rgb) -> Result<Raster> {
+pub(crate) fn tint(mask: &Tensor, under: &Raster, color: Rgb) -> Result<Raster> {
     let under = under.to_tensor(Device::Cpu)?;
     let ink = Raster::flat(color, (1, 1)).to_tensor(Device::Cpu)?;
     Raster::from_tensor(&under.f_add(&ink.f_sub(&under)?.f_mul(mask)?)?)

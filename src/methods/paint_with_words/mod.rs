@@ -17,7 +17,7 @@ pub use palette::{ColorShare, Palette};
 pub use report::{PaintReport, PaintWarning, PaintedArea, PaintedStep};
 pub use weight_fn::WeightFn;
 
-pub(crate) use legend::tinted;
+pub(crate) use legend::tint;
 
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Scores};
 use crate::branch::{Branch, BranchInfo};

@@ -61,7 +61,7 @@ impl Weights {
             let region = canvas.region(area)?;
             region.check_for(latent)?;
             for (grid, masks) in grids.iter().zip(&mut masks) {
-                let mask = region.resampled(*grid, resample)?;
+                let mask = region.resample(*grid, resample)?;
                 has_images(if area.rgb().is_some() { "number of maps" } else { "number of masks" }, &mask, images)?;
                 masks.push(mask.f_squeeze_dim(1)?);
             }

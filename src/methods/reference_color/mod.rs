@@ -217,7 +217,7 @@ impl Joining {
                 (Here::Phrase { .. }, None) => None,
             };
             // The region is stretched like the reference.
-            let there = part.there.resampled(grid, Resample::Area)?.f_to_device(device)?;
+            let there = part.there.resample(grid, Resample::Area)?.f_to_device(device)?;
             Ok(here.map(|here| Pair { here, there }))
         };
         Ok(Some(parts.iter().zip(looks).filter_map(|both| pair(both).transpose()).collect::<Result<_>>()?))
@@ -252,7 +252,7 @@ impl Guidance for ReferenceColor {
             return Err(Error::NoSites { names: names.collect() });
         }
         for part in &self.parts {
-            if part.there.resampled(setup.grid, Resample::Area)?.size4()?.0 != 1 {
+            if part.there.resample(setup.grid, Resample::Area)?.size4()?.0 != 1 {
                 return Err(Error::parameter(
                     "region",
                     "different for each image",
@@ -272,7 +272,7 @@ impl Guidance for ReferenceColor {
         }
         let (description, conditioning) = match &self.described {
             Some(own) => (own.clone(), setup.codec.text(own.into())?),
-            None => setup.conditioned(Branch::Cond)?,
+            None => setup.conditioning_of(Branch::Cond)?,
         };
         let branch = setup.add_alone("reference", &description, conditioning)?;
         let (grid, cell) = (setup.grid, setup.codec.cell());

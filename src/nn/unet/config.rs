@@ -1,7 +1,7 @@
 //! The configuration of a UNet, `unet/config.json`.
 
 use crate::error::Result;
-use crate::nn::config::{ConfigFile, Fixed, PerLevel, divides, in_file, layers, levels, read, refused, sizes};
+use crate::nn::config::{ConfigFile, Fixed, PerLevel, divides, in_file, layers, levels, read, refuse, sizes};
 use serde::{Deserialize, Serialize};
 
 /// The configuration of a UNet, `unet/config.json`; the names and the defaults are diffusers'.
@@ -151,7 +151,7 @@ impl UnetConfig {
     /// divide the channels.
     pub fn levels(&self) -> Result<Vec<Level>> {
         let count = self.block_out_channels.len();
-        let short = |field: &str, got: usize| refused(NAME, field, got, format!("expected {count} levels"));
+        let short = |field: &str, got: usize| refuse(NAME, field, got, format!("expected {count} levels"));
         for (field, got) in
             [("down_block_types", self.down_block_types.len()), ("up_block_types", self.up_block_types.len())]
         {

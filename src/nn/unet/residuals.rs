@@ -5,6 +5,7 @@ use tch::Tensor;
 
 /// Tensors that ControlNets add to a UNet: one for each skip connection, and one for the smallest grid.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Residuals {
     /// Residuals of the skip connections, in the order of the contracting half, [b, channels, h, w] each, or [b,
     /// channels, 1, 1] if a network pools the residuals.

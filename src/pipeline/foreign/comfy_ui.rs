@@ -64,9 +64,9 @@ pub(super) fn read(graph: Map<String, Value>) -> Option<Infotext> {
     let positive = graph.texts(guider.first(&["positive", "conditioning"])?, "negative");
     let (encoder, _) = positive.first()?;
     let mut settings = Settings::new(Program::ComfyUi, Map::new());
-    settings.prompt(&joined(&positive));
+    settings.prompt(&join(&positive));
     let negative = guider.input("negative").map(|link| graph.texts(link, "positive"));
-    settings.negative(joined(&negative.unwrap_or_default()));
+    settings.negative(join(&negative.unwrap_or_default()));
     settings.add("Steps", graph.value(sigmas, &["steps"]));
     settings.add("Sampler", graph.value(solver, &["sampler_name"]));
     // The class of a node with one spacing names the spacing.
@@ -107,7 +107,7 @@ pub(super) fn read(graph: Map<String, Value>) -> Option<Infotext> {
 }
 
 /// Joins the texts of several nodes, up to the first text that makes the prompt too long to be read.
-fn joined(texts: &[(Node<'_>, &str)]) -> String {
+fn join(texts: &[(Node<'_>, &str)]) -> String {
     let mut joined = String::new();
     for (index, (_, text)) in texts.iter().enumerate() {
         if joined.len() > LONGEST {
@@ -149,7 +149,7 @@ impl Graph {
     }
 
     /// Returns the node that a link leads to; `None` for a value. A link is a node's id and the index of an output.
-    fn linked(&self, input: &Value) -> Option<Node<'_>> {
+    fn link(&self, input: &Value) -> Option<Node<'_>> {
         match input.as_array()?.as_slice() {
             [Value::String(id), Value::Number(_)] => self.node(id),
             [Value::Number(id), Value::Number(_)] => self.node(&id.to_string()),
@@ -174,7 +174,7 @@ impl Graph {
         for _ in 0..LONGEST_WAY {
             input = match input {
                 Value::String(_) | Value::Number(_) | Value::Bool(_) => return Some(input),
-                link => self.linked(link)?.first(&VALUES)?,
+                link => self.link(link)?.first(&VALUES)?,
             };
         }
         None
@@ -189,8 +189,8 @@ impl Graph {
     /// Returns the nodes to which the input `name` leads, one after the other.
     fn way(&self, from: Node<'_>, name: &str) -> Vec<Node<'_>> {
         // The only input of a node without a name for it, such as `Reroute`, is the empty one.
-        let next = |node: &Node<'_>| self.linked(node.first(&[name, ""])?);
-        let first = from.input(name).and_then(|link| self.linked(link));
+        let next = |node: &Node<'_>| self.link(node.first(&[name, ""])?);
+        let first = from.input(name).and_then(|link| self.link(link));
         let mut seen = HashSet::new();
         std::iter::successors(first, next).take(LONGEST_WAY).take_while(|node| seen.insert(node.id)).collect()
     }
@@ -207,7 +207,7 @@ impl Graph {
     /// followed.
     fn texts(&self, conditioning: &Value, other: &str) -> Vec<(Node<'_>, &str)> {
         let (mut texts, mut seen) = (Vec::new(), HashSet::new());
-        let mut open: VecDeque<Node<'_>> = self.linked(conditioning).into_iter().collect();
+        let mut open: VecDeque<Node<'_>> = self.link(conditioning).into_iter().collect();
         while let Some(node) = open.pop_front().filter(|_| seen.len() < LONGEST_WAY) {
             if !seen.insert(node.id) || node.class == ERASER {
                 continue;
@@ -217,7 +217,7 @@ impl Graph {
                 None => {
                     let follows = |name: &str| name != other && !OTHERS.contains(&name);
                     let links = node.inputs.iter().filter(|(name, _)| follows(name)).map(|(_, input)| input);
-                    open.extend(links.filter_map(|link| self.linked(link)).take(LONGEST_WAY));
+                    open.extend(links.filter_map(|link| self.link(link)).take(LONGEST_WAY));
                 }
             }
         }

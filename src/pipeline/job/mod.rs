@@ -48,6 +48,7 @@ use std::path::Path;
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schemars", schemars(default))]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
+#[non_exhaustive]
 pub struct Job {
     /// A phrase of the prompt and the exact color of the thing that it names. May be given several times.
     #[cfg_attr(feature = "clap", arg(id = "forces", long = "force", value_name = "PHRASE=COLOR"))]

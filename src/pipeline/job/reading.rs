@@ -36,7 +36,7 @@ fn read(mut own: Map<String, Value>) -> Result<Job, String> {
     let settings = fields::<RequestConfig>();
     let config = settings.iter().filter_map(|name| own.remove_entry(*name)).collect();
     let job = Job {
-        config: located(Value::Object(config), "")?,
+        config: locate(Value::Object(config), "")?,
         forces: take(&mut own, "forces")?,
         map: take(&mut own, "map")?,
         areas: take(&mut own, "areas")?,
@@ -59,11 +59,11 @@ fn read(mut own: Map<String, Value>) -> Result<Job, String> {
 
 /// Takes a field out of a job; a missing field has its default.
 fn take<T: DeserializeOwned + Default>(own: &mut Map<String, Value>, name: &str) -> Result<T, String> {
-    own.remove(name).map_or_else(|| Ok(T::default()), |value| located(value, name))
+    own.remove(name).map_or_else(|| Ok(T::default()), |value| locate(value, name))
 }
 
 /// Reads a value. Errors begin with the path of the wrong part, below `name`.
-fn located<T: DeserializeOwned>(value: Value, name: &str) -> Result<T, String> {
+fn locate<T: DeserializeOwned>(value: Value, name: &str) -> Result<T, String> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = match error.path().to_string() {
             path if path == "." => name.to_owned(),
@@ -99,21 +99,21 @@ mod tests {
     use crate::recipe::Recipe;
     use crate::{Rgb, Size, Window};
 
-    fn refused(json: &str) -> String {
+    fn refuse(json: &str) -> String {
         serde_json::from_str::<Job>(json).expect_err("refused").to_string()
     }
 
     #[test]
     fn wrong_fields_are_named_by_their_path() {
-        assert!(refused(r#"{"sed": 7}"#).contains("unknown field `sed`; did you mean `seed`?"));
-        assert!(refused(r#"{"colour": 7}"#).contains("expected one of"));
-        assert!(refused(r#"{"steps": "many"}"#).starts_with("steps: "));
-        assert!(refused(r#"{"areas": [{"phrase": "a"}, {"phrase": 7}]}"#).starts_with("areas[1].phrase: "));
-        assert!(refused(r#"{"forces": ["eyes"]}"#).contains("PHRASE=COLOR"));
-        assert!(refused(r#"{"hires": {"scale": 2, "strength": 1, "x": 1}}"#).contains("unknown field `x`"));
-        assert!(refused(r#"{"width": 64}"#).contains("both or neither"));
-        assert!(refused(r#"{"width": 64, "height": 64, "size": "64x64"}"#).contains("one of both"));
-        assert!(refused(r#"{"size": "wide"}"#).contains("512x768"));
+        assert!(refuse(r#"{"sed": 7}"#).contains("unknown field `sed`; did you mean `seed`?"));
+        assert!(refuse(r#"{"colour": 7}"#).contains("expected one of"));
+        assert!(refuse(r#"{"steps": "many"}"#).starts_with("steps: "));
+        assert!(refuse(r#"{"areas": [{"phrase": "a"}, {"phrase": 7}]}"#).starts_with("areas[1].phrase: "));
+        assert!(refuse(r#"{"forces": ["eyes"]}"#).contains("PHRASE=COLOR"));
+        assert!(refuse(r#"{"hires": {"scale": 2, "strength": 1, "x": 1}}"#).contains("unknown field `x`"));
+        assert!(refuse(r#"{"width": 64}"#).contains("both or neither"));
+        assert!(refuse(r#"{"width": 64, "height": 64, "size": "64x64"}"#).contains("one of both"));
+        assert!(refuse(r#"{"size": "wide"}"#).contains("512x768"));
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub struct Daam {
 }
 /// Attention of the heads of one site, from [`DaamRun::head_maps`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct HeadMaps {
     /// Site of the heads.
     pub site: AttentionSite,

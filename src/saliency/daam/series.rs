@@ -56,7 +56,7 @@ impl Series {
     pub(super) fn turn_to(&mut self, step: usize) -> Result<()> {
         if self.last != Some(step) {
             if let Accumulate::Ema(beta) = self.accumulate {
-                self.average = self.averaged(beta)?;
+                self.average = self.average(beta)?;
             }
             self.past = self.all()?;
             self.step = Sums::default();
@@ -81,7 +81,7 @@ impl Series {
         match self.accumulate {
             Accumulate::Step => self.step.map(self.grid),
             Accumulate::Mean => self.mean(),
-            Accumulate::Ema(beta) => self.averaged(beta),
+            Accumulate::Ema(beta) => self.average(beta),
         }
     }
 
@@ -91,7 +91,7 @@ impl Series {
     }
 
     /// Returns the moving average of the steps' maps, including the current step.
-    fn averaged(&self, beta: f64) -> Result<Option<Tensor>> {
+    fn average(&self, beta: f64) -> Result<Option<Tensor>> {
         Ok(match (&self.average, self.step.map(self.grid)?) {
             (Some(before), Some(here)) => Some(before.f_mul_scalar(beta)?.f_add(&here.f_mul_scalar(1.0 - beta)?)?),
             (before, here) => here.or_else(|| before.as_ref().map(Tensor::shallow_clone)),

@@ -63,12 +63,12 @@ impl Hub {
     /// # Errors
     /// The errors of [`fetch`](Self::fetch).
     pub fn fetch_with(&self, variant: Option<&str>, mut progress: impl FnMut(&Download)) -> Result<Source> {
-        Ok(self.fetched(variant, &mut progress)?.0)
+        Ok(self.fetch_with_note(variant, &mut progress)?.0)
     }
 
     /// Fetches as [`fetch_with`](Self::fetch_with) does. Also returns a note if the hub could not be reached and the
     /// files are those in the cache.
-    pub(crate) fn fetched(
+    pub(crate) fn fetch_with_note(
         &self,
         variant: Option<&str>,
         progress: &mut Progress<'_>,
@@ -82,14 +82,15 @@ impl Hub {
         let cached = hf_hub::Cache::new(cache).repo(repo);
         if settings.offline {
             let way = "and downloads are disabled (by HF_HUB_OFFLINE or by the program)";
-            return Ok((self.cached(&folder, variant, way)?, None));
+            return Ok((self.load_cached(&folder, variant, way)?, None));
         }
         let client = Client::new(self, settings.endpoint, settings.token, folder.clone());
         let (sha, listed) = match self.listed(&client) {
             Ok(listed) => listed,
             Err(Stop::Error(error)) => return Err(error),
             Err(Stop::Again(problem)) => {
-                let source = self.cached(&folder, variant, &format!("and the hub cannot be reached ({problem})"))?;
+                let source =
+                    self.load_cached(&folder, variant, &format!("and the hub cannot be reached ({problem})"))?;
                 let note = format!(
                     "the hub cannot be reached ({problem}); the model is the copy of {} in the cache; set \
                      HF_HUB_OFFLINE=1 to use the cache without a request",
@@ -134,7 +135,7 @@ impl Hub {
 
     /// Returns the source that is in the cache already, without any request. `reason` says in an error why nothing is
     /// downloaded.
-    fn cached(&self, folder: &Path, variant: Option<&str>, reason: &str) -> Result<Source> {
+    fn load_cached(&self, folder: &Path, variant: Option<&str>, reason: &str) -> Result<Source> {
         let missing = |what: String| {
             let command = format!("hf download {} --revision {}", self.repository, self.revision);
             self.error(format!("{what} is not in the cache, {reason}; run `{command}` with a network"))

@@ -11,9 +11,12 @@ use std::time::Duration;
 /// ```
 /// use impasto::weights::Hub;
 ///
-/// let older = Hub { revision: "v1.0".into(), offline: Some(true), ..Hub::new("owner/name") };
+/// let mut older = Hub::new("owner/name");
+/// older.revision = "v1.0".into();
+/// older.offline = Some(true);
 /// ```
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 #[must_use]
 pub struct Hub {
     /// Name of the repository, `owner/name`.

@@ -51,7 +51,8 @@ fn everything(batching: Batching, images: usize, first_seed: u64) -> Result<(Ten
     let mut probe = Probe::wanting(Interest::PROBS);
     let model = ToyModel::new(3)?;
     let sampler = sampler().batching(batching).guide(paint).guide(gold).guide(blue);
-    let start = Start { images, ..Start::new(PROMPT, GRID, Noise::seeded(first_seed)) };
+    let mut start = Start::new(PROMPT, GRID, Noise::seeded(first_seed));
+    start.images = images;
     let mut run = sampler.guide(Daam::words()).hook(&mut probe).start(&model, start)?;
     let x = run.finish()?.shallow_clone();
     let details = run.into_details()?;

@@ -1,6 +1,7 @@
 //! Laws of guidance methods, checked for every method of one list.
 
 use super::{GOLD, apart, latent, paint, sampler, start};
+use crate::chores;
 use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::color_force::ForceTarget;
@@ -8,12 +9,10 @@ use impasto::methods::paint_with_words::WeightFn;
 use impasto::methods::{
     ColorForce, ImageGuidance, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompt, RegionPrompts,
 };
-use impasto::recipe::Registry;
 use impasto::saliency::{Accumulate, Daam, Differential, Recorded, Spread};
 use impasto::testing::ToyModel;
 use impasto::{Raster, Result, Rgb, Window};
 use ndarray::Array2;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -73,18 +72,8 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
 }
 
 #[test]
-fn every_registered_method_has_laws_and_a_readme_row() {
-    let listed: BTreeSet<&str> = guidances().iter().map(|(_, guidance)| guidance.name()).collect();
-    let readme = include_str!("../../../README.md");
-    for name in Registry::default().names::<dyn Guidance>() {
-        // A sum is in the list under another name. Colorize needs a model that colors sketches (`colorizer_model.rs`).
-        let is_listed = listed.contains(if name == "WordMaps" { "Daam::words" } else { name });
-        let has_others = ["Sum", "Colorize"].contains(&name);
-        assert!(is_listed || has_others, "{name} has no line in `guidances`");
-        // These belong to another row: a map of another method, and the maps of all words.
-        let is_shown = readme.contains(&format!("[`{name}`]")) || ["Sum", "Recorded", "WordMaps"].contains(&name);
-        assert!(is_shown || readme.contains(&format!("[`{name}::")), "{name} has no row in the README's table");
-    }
+fn every_registered_method_has_its_chores_done() {
+    chores::assert_done(guidances().iter().map(|(_, guidance)| &**guidance));
 }
 
 #[test]

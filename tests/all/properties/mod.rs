@@ -42,7 +42,9 @@ fn sampler<'g>() -> Sampler<'g> {
 
 /// The start of a run of `images` images from the seed 7.
 fn start(images: usize) -> Start<'static> {
-    Start { images, ..Start::new(PROMPT, GRID, Noise::seeded(7)) }
+    let mut start = Start::new(PROMPT, GRID, Noise::seeded(7));
+    start.images = images;
+    start
 }
 
 /// The latents of a finished run of `images` images.

@@ -180,8 +180,9 @@ fn repainting_until_a_level_ends_at_that_level() -> Result<()> {
     let finished = |prompt: &str, inside: f64| -> Result<Tensor> {
         let latent = Tensor::full([1, 4, 8, 6], 0.5, (Kind::Float, tch::Device::Cpu));
         let _ = latent.narrow(2, 4, 4).fill_(inside);
-        let start =
-            Start { origin: Origin::Latent(&latent), mask: Some(&mask), ..Start::new(prompt, GRID, Noise::seeded(7)) };
+        let mut start = Start::new(prompt, GRID, Noise::seeded(7));
+        start.origin = Origin::Latent(&latent);
+        start.mask = Some(&mask);
         let mut run = Sampler::new(schedule.clone(), Euler).start(&model, start)?;
         Ok(run.finish()?.copy())
     };
@@ -216,8 +217,9 @@ fn finish_waits_for_the_end_and_keeps_the_mask() -> Result<()> {
     let mask = Tensor::zeros([1, 1, 8, 6], (Kind::Float, tch::Device::Cpu));
     let _ = mask.narrow(2, 4, 4).fill_(1.0);
     let finished = |schedule: Schedule, finisher: &mut Finisher| -> Result<Tensor> {
-        let start =
-            Start { origin: Origin::Latent(&latent), mask: Some(&mask), ..Start::new(PROMPT, GRID, Noise::seeded(7)) };
+        let mut start = Start::new(PROMPT, GRID, Noise::seeded(7));
+        start.origin = Origin::Latent(&latent);
+        start.mask = Some(&mask);
         let mut run = Sampler::new(schedule, Euler).attach(finisher).start(&model, start)?;
         Ok(run.finish()?.copy())
     };

@@ -200,9 +200,12 @@ fn region_prompts_repeat() -> Result<()> {
 fn image_guidance_by_a_picture_repeats() -> Result<()> {
     repeats(|r| {
         let teal = Raster::flat(Rgb(0, 128, 128), (32, 24));
-        let params = GuidanceParams { space: Space::Joint, ..GuidanceParams::off() };
-        let guide = ImageGuidance::new(&teal).tune(|own| *own = params).patches(false);
-        r.guide(guide.tune(|params| params.linear = (0.4, 0.4)).view(View { crop: Crop::Pad, ..View::default() }))
+        let guide = ImageGuidance::new(&teal).patches(false).tune(|params| {
+            *params = GuidanceParams::off();
+            params.space = Space::Joint;
+            params.linear = (0.4, 0.4);
+        });
+        r.guide(guide.view(View { crop: Crop::Pad, ..View::default() }))
     })
 }
 

@@ -263,7 +263,8 @@ fn learned_words_and_image_encoders_change_identity() -> Result<()> {
     assert_ne!(fingerprint("zzqx", 0.2)?, learned, "another embedding of the word");
     assert_ne!(fingerprint("xqzz", 0.1)?, learned, "another word");
     let seeing = |tower: &str| {
-        let options = LoadOptions { image_encoder: Some(Source::dir(folder.file(tower))), ..LoadOptions::default() };
+        let mut options = LoadOptions::default();
+        options.image_encoder = Some(Source::dir(folder.file(tower)));
         Ok::<_, Error>(Model::load_with(&Source::embedded(), options)?.identity()?.fingerprint)
     };
     assert_ne!(seeing("clip-l")?, seeing("clip-h")?);

@@ -106,17 +106,15 @@ fn config_gives_the_same_run_as_setters() -> Result<()> {
     let by_setters =
         pipeline.request(PORTRAIT).negative("blurry").seed(7).steps(3).solver_named("Euler a").size((128, 96));
     let by_setters = by_setters.guidance_scale(5.0).variation(9, 0.2).run()?;
-    let config = RequestConfig {
-        prompt: PORTRAIT.into(),
-        negative: "blurry".into(),
-        seed: Some(7),
-        steps: 3,
-        solver_named: Some("Euler a".into()),
-        size: Some((128, 96).into()),
-        guidance_scale: Some(5.0),
-        variation: Some((9, 0.2)),
-        ..RequestConfig::default()
-    };
+    let mut config = RequestConfig::default();
+    config.prompt = PORTRAIT.into();
+    config.negative = "blurry".into();
+    config.seed = Some(7);
+    config.steps = 3;
+    config.solver_named = Some("Euler a".into());
+    config.size = Some((128, 96).into());
+    config.guidance_scale = Some(5.0);
+    config.variation = Some((9, 0.2));
     let by_config = pipeline.request("something else").tune(|own| *own = config.clone()).run()?;
     assert_eq!(by_config.recipe().config, config);
     assert_same(&by_setters, &by_config);
