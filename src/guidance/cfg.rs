@@ -91,7 +91,7 @@ impl Combine for Cfg {
         if self.0.is_finite() && self.0 >= 0.0 {
             return Ok(());
         }
-        Err(Error::parameter("guidance scale", self.0, "a number of 0 or more; 4 to 9 is usual, 1 is no guidance"))
+        Err(Error::parameter("guidance_scale", self.0, "a number of 0 or more; 4 to 9 is usual, 1 is no guidance"))
     }
 
     fn branches(&self, _: &Step) -> Vec<Branch> {
@@ -140,7 +140,7 @@ pub(crate) fn check_rescale(rescale: f64) -> Result<()> {
     if (0.0..=1.0).contains(&rescale) {
         return Ok(());
     }
-    Err(Error::parameter("guidance rescale", rescale, "0 (none) to 1; 0.7 is usual"))
+    Err(Error::parameter("guidance_rescale", rescale, "0 (none) to 1; 0.7 is usual"))
 }
 
 impl Combine for RescaledCfg {
@@ -220,7 +220,7 @@ mod tests {
     fn rescale_outside_its_range_is_an_error() {
         for rescale in [-0.1, 1.1, f64::NAN] {
             let error = RescaledCfg { scale: 7.5, rescale }.begin(&[]).unwrap_err().to_string();
-            assert!(error.starts_with("guidance rescale is"), "{error}");
+            assert!(error.starts_with("guidance_rescale is"), "{error}");
         }
         assert!(RescaledCfg { scale: -1.0, rescale: 0.7 }.begin(&[]).is_err());
     }

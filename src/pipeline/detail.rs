@@ -127,10 +127,14 @@ impl Detail {
     /// [`Error::Parameter`] for a strength or a padding out of range.
     pub(super) fn check(&self) -> Result<()> {
         if !(self.strength > 0.0 && self.strength <= 1.0) {
-            return Err(Error::parameter("detail strength", self.strength, "above 0 and up to 1; 0.3 to 0.6 is usual"));
+            return Err(Error::parameter(
+                "details.strength",
+                self.strength,
+                "above 0 and up to 1; 0.3 to 0.6 is usual",
+            ));
         }
         if self.padding > 4096 {
-            return Err(Error::parameter("detail padding", self.padding, "0 to 4096 pixels; 32 is usual"));
+            return Err(Error::parameter("details.padding", self.padding, "0 to 4096 pixels; 32 is usual"));
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ impl Guidance for EmbeddedScale {
         if self.0.is_finite() && self.0 >= 0.0 {
             return Ok(());
         }
-        Err(Error::parameter("guidance scale", self.0, "0 or more; 8 is usual for a network that embeds the scale"))
+        Err(Error::parameter("guidance_scale", self.0, "0 or more; 8 is usual for a network that embeds the scale"))
     }
 
     fn begin(&self, _: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {

@@ -103,13 +103,13 @@ impl Hires {
     /// [`Error::Parameter`] for a scale out of range, or a side above 4096 pixels.
     pub(super) fn canvas(&self, first: &Canvas) -> Result<Canvas> {
         if !(self.scale > 1.0 && self.scale <= 8.0) {
-            return Err(Error::parameter("hires scale", self.scale, "above 1 and up to 8; 1.5 to 2 is usual"));
+            return Err(Error::parameter("hires.scale", self.scale, "above 1 and up to 8; 1.5 to 2 is usual"));
         }
         let side = |side: u32| ((f64::from(side) * self.scale / 8.0).round() as u32 * 8).max(8);
         let size = Size::new(side(first.size.width), side(first.size.height));
         if size.width.max(size.height) > 4096 {
             let expected = format!("a smaller scale, because the sides would be {size} pixels, beyond 4096");
-            return Err(Error::parameter("hires scale", self.scale, expected));
+            return Err(Error::parameter("hires.scale", self.scale, expected));
         }
         Ok(Canvas::covering(size, first.cell))
     }
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(Hires::new(1.5, 0.5).canvas(&first)?.size, Size::new(152, 96));
         for scale in [1.0, 0.5, 8.1, f64::NAN] {
             let error = Hires::new(scale, 0.5).canvas(&first).expect_err("refused").to_string();
-            assert!(error.contains("hires scale is") && error.contains("above 1 and up to 8"), "{error}");
+            assert!(error.contains("hires.scale is") && error.contains("above 1 and up to 8"), "{error}");
         }
         let error = Hires::new(8.0, 0.5).canvas(&Canvas::covering(Size::new(1024, 8), 8)).expect_err("refused");
         assert!(error.to_string().contains("beyond 4096"), "{error}");

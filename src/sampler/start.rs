@@ -361,7 +361,7 @@ fn has_size(what: &'static str, tensor: &Tensor, channels: i64, size: (i64, i64)
 /// sin(s·ω)/sin ω·b. ω is the angle between them.
 fn slerp(a: &Tensor, b: &Tensor, strength: f64) -> Result<Tensor> {
     if !(0.0..=1.0).contains(&strength) {
-        return Err(Error::parameter("variation strength", strength, "0 (the seed) to 1 (the other seed)"));
+        return Err(Error::parameter("variation", strength, "0 (the seed) to 1 (the other seed)"));
     }
     let sum = |product: Tensor| product.f_sum_dim_intlist([1i64, 2, 3].as_slice(), true, Kind::Double);
     let length = |x: &Tensor| sum(x.f_mul(x)?)?.f_sqrt();
@@ -394,7 +394,7 @@ mod tests {
         assert!(near(&half.narrow(0, 0, 1), &first));
         assert!(near(&slerp(&a, &a, 0.3).unwrap(), &a));
         for strength in [-0.1, 1.1, f64::NAN] {
-            assert!(matches!(slerp(&a, &b, strength), Err(Error::Parameter { name: "variation strength", .. })));
+            assert!(matches!(slerp(&a, &b, strength), Err(Error::Parameter { name: "variation", .. })));
         }
     }
 }

@@ -12,7 +12,7 @@
 //! impl Wording for Page {
 //!     fn name<'n>(&self, name: &'n str) -> &'n str {
 //!         match name {
-//!             "guidance scale" => "Guidance scale",
+//!             "guidance_scale" => "Guidance scale",
 //!             name => name,
 //!         }
 //!     }
@@ -24,7 +24,7 @@
 //!     }
 //! }
 //!
-//! let error = impasto::Error::parameter("guidance scale", -1, "a number of 0 or more");
+//! let error = impasto::Error::parameter("guidance_scale", -1, "a number of 0 or more");
 //! assert_eq!(error.worded(&Page), "Guidance scale is -1; expected a number of 0 or more");
 //! let note = Note { remedy: Some(Remedy::LookAtMask), ..Note::from("half of the mask is protected") };
 //! assert_eq!(note.worded(&Page), "half of the mask is protected; click the color to see its mask");

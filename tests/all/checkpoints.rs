@@ -729,7 +729,7 @@ fn guidance_embedding_reads_scale_and_no_negative() -> Result<()> {
     assert_ne!(run(2.0, "")?, eight);
     assert_eq!(run(8.0, "hat")?, eight);
     let message = run(f64::NAN, "").expect_err("no number").to_string();
-    assert!(message.contains("guidance scale is NaN"), "{message}");
+    assert!(message.contains("guidance_scale is NaN"), "{message}");
     Ok(())
 }
 

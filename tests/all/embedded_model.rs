@@ -96,8 +96,8 @@ fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
     fails(|r| r.steps(0), &["steps is 0", "1000"]);
     fails(|r| r.steps(1001), &["steps is 1001", "1000"]);
     fails(|r| r.images(0), &["images is 0", "1 to 1024"]);
-    fails(|r| r.guidance_scale(f64::NAN), &["guidance scale is NaN"]);
-    fails(|r| r.guidance_scale(-1.0), &["guidance scale is -1"]);
+    fails(|r| r.guidance_scale(f64::NAN), &["guidance_scale is NaN"]);
+    fails(|r| r.guidance_scale(-1.0), &["guidance_scale is -1"]);
     fails(|r| r.color_force("ears", GOLD), &["ColorForce", "\"ears\"", "did you mean \"eyes\""]);
     fails(|r| r.guide(ColorForce::published("eyes", GOLD).color_var(f64::NAN)), &["color_var is NaN", "15 to 70"]);
     fails(|r| r.guide(ColorForce::published("eyes", GOLD).color_var(-3.0)), &["color_var is -3"]);

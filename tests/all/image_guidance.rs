@@ -329,7 +329,7 @@ fn bad_settings_fail_before_the_first_step() -> Result<()> {
     for (prompt, guide, said) in [
         (" ", new(), "prompt is \" \"; expected at least one word; to use a picture alone, call ImageGuidance::direct"),
         ("", ImageGuidance::text("a dog"), "to use the guide's text alone, make the text the prompt"),
-        (PROMPT, ImageGuidance::text(" "), "guide text is \" \"; expected a text of at least one word"),
+        (PROMPT, ImageGuidance::text(" "), "text is \" \"; expected a text of at least one word"),
         (PROMPT, new().tune(|params| params.threshold = (2.0, 0.5)), "threshold is 2"),
         (PROMPT, new().tune(|params| params.threshold = (0.5, 2.0)), "threshold floor is 2"),
         (PROMPT, new().tune(|params| params.clustered = f64::NAN), "clustered is NaN"),

@@ -228,13 +228,13 @@ fn wrong_settings_of_larger_pictures_are_named() -> Result<()> {
             change(pipeline.request(PROMPT).steps(2).size((64, 64))).map(drop).expect_err("refused").to_string();
         words.iter().for_each(|word| assert!(error.contains(word), "\"{error}\" does not say \"{word}\""));
     };
-    fails(&|r| r.hires(0.5, 0.5).run(), &["hires scale is 0.5", "above 1 and up to 8"]);
+    fails(&|r| r.hires(0.5, 0.5).run(), &["hires.scale is 0.5", "above 1 and up to 8"]);
     fails(&|r| r.hires(2.0, 1.5).run(), &["strength is 1.5"]);
     fails(&|r| r.hires(2.0, 0.5).until(0.5).run(), &["hires", "no `until`"]);
     fails(&|r| r.start(&given, 1.0).mask(&given).hires(2.0, 0.5).run(), &["hires", "no mask"]);
     fails(&|r| r.detail("eyes").until(0.5).run(), &["detail", "no `until`"]);
-    fails(&|r| r.detail(with(Detail::of("eyes"), |detail| detail.strength = 0.0)).run(), &["detail strength is 0"]);
-    fails(&|r| r.detail(with(Detail::of("eyes"), |detail| detail.padding = 9999)).run(), &["detail padding is 9999"]);
+    fails(&|r| r.detail(with(Detail::of("eyes"), |detail| detail.strength = 0.0)).run(), &["details.strength is 0"]);
+    fails(&|r| r.detail(with(Detail::of("eyes"), |detail| detail.padding = 9999)).run(), &["details.padding is 9999"]);
     fails(&|r| r.start(&given, 0.0).run(), &["strength is 0"]);
     let odd = |r: Request<'_>| r.tune(|config| config.size = None).start(&given, 0.5).seamless(Seamless::Both).run();
     fails(&odd, &["seamless", "multiples of 8"]);

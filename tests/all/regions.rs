@@ -129,7 +129,7 @@ fn negative_areas_paint_only_the_negative_prompt() -> Result<()> {
     };
     assert!(fails("ugly blurred").contains("\"blurry\" is not in the prompt \"ugly blurred\"; did you mean"));
     let empty = fails(" ");
-    assert!(empty.contains("negative prompt is empty") && empty.contains("\"blurry\""), "{empty}");
+    assert!(empty.contains("negative is empty") && empty.contains("\"blurry\""), "{empty}");
     Ok(())
 }
 

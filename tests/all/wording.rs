@@ -13,7 +13,7 @@ struct Loud;
 impl Wording for Loud {
     fn name<'n>(&self, name: &'n str) -> &'n str {
         match name {
-            "guidance scale" => "SCALE",
+            "guidance_scale" => "SCALE",
             "ColorForce" => "COLOR",
             name => name,
         }
@@ -149,7 +149,7 @@ fn every_error_with_a_remedy_ends_with_it() {
         Error::OtherKind { file: file(), contents: text(), remedy: Remedy::Lora },
         Error::Hub { repository: text(), problem: hint() },
         Error::Config { file: file(), field: text(), value: text(), expected: hint() },
-        Error::parameter("guidance scale", 1, hint()),
+        Error::parameter("guidance_scale", 1, hint()),
         Error::NonFinite { what: text(), step: 3 },
         Error::ColorNotInMap { missing: Vec::new(), palette: Vec::new(), tolerance: Some(12.0) },
     ];
@@ -157,7 +157,7 @@ fn every_error_with_a_remedy_ends_with_it() {
         let remedy = error.remedy().expect("a remedy").to_string();
         let (own, other) = (error.to_string(), error.worded(&Loud));
         let text = own.strip_suffix(&remedy).unwrap_or_else(|| panic!("{own} does not end with {remedy}"));
-        assert_eq!(other, format!("{}REMEDY", text.replace("guidance scale", "SCALE")));
+        assert_eq!(other, format!("{}REMEDY", text.replace("guidance_scale", "SCALE")));
         let within = Error::Guidance { name: "ColorForce", phase: "begin", step: None, source: Box::new(error) };
         assert_eq!(within.worded(&Loud), format!("COLOR: {other}"));
         assert_eq!(within.remedy().map(|remedy| remedy.to_string()), Some(remedy));

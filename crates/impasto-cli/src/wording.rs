@@ -19,14 +19,14 @@ const NAMES: [(&str, &str); 51] = [
     ("prompt", "the prompt"),
     ("second_prompt", "--second-prompt"),
     ("micro_conditioning", "--micro-conditioning"),
-    ("negative prompt", "--negative"),
+    ("negative", "--negative"),
     ("steps", "--steps"),
     ("images", "--images"),
     ("solver", "--sampler"),
     ("best_of", "--best-of"),
-    ("guidance scale", "--scale"),
-    ("guidance rescale", "--guidance-rescale"),
-    ("variation strength", "the SHARE of --variation"),
+    ("guidance_scale", "--scale"),
+    ("guidance_rescale", "--guidance-rescale"),
+    ("variation", "the SHARE of --variation"),
     ("width", "the width of --size"),
     ("height", "the height of --size"),
     ("paint", "the paint of --area"),
@@ -44,9 +44,9 @@ const NAMES: [(&str, &str); 51] = [
     ("soften", "--soften"),
     ("feather", "--feather"),
     ("detail", "--detail"),
-    ("detail strength", "the STRENGTH of --detail"),
+    ("details.strength", "the STRENGTH of --detail"),
     ("hires", "--hires"),
-    ("hires scale", "the SCALE of --hires"),
+    ("hires.scale", "the SCALE of --hires"),
     ("seamless", "--seamless"),
     ("conditioning_channels", "the number of channels that the NET of --control reads"),
     ("keep_colors", "--keep-colors"),
@@ -204,7 +204,7 @@ mod tests {
             (None, Some("use another phrase"))
         );
         assert_eq!(command("again").0.remedy(Remedy::Window), Some("raise --steps"));
-        assert_eq!((look.name("guidance scale"), ALL.name("guidance scale")), ("guidance scale", "--scale"));
+        assert_eq!((look.name("guidance_scale"), ALL.name("guidance_scale")), ("guidance_scale", "--scale"));
     }
 
     #[test]

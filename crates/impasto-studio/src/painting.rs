@@ -70,7 +70,7 @@ impl Painter {
             Some(hires) if longest * hires.scale > f64::from(most) => {
                 let expected =
                     format!("at most {:.2}, so that no side is longer than {most} pixels", f64::from(most) / longest);
-                Err(Error::parameter("hires scale", hires.scale, expected))
+                Err(Error::parameter("hires.scale", hires.scale, expected))
             }
             _ => Ok(()),
         }

@@ -72,7 +72,7 @@ impl ColorizeOptions {
     /// Checks the settings that do not depend on the model.
     pub(super) fn check(&self) -> Result<()> {
         if !(0.0..=3.0).contains(&self.sketch_strength) {
-            return Err(Error::parameter("sketch strength", self.sketch_strength, "0..=3; 1 is as trained"));
+            return Err(Error::parameter("sketch_strength", self.sketch_strength, "0..=3; 1 is as trained"));
         }
         if !(1.0..=4.0).contains(&self.padding) {
             return Err(Error::parameter("padding", self.padding, "1..=4 times the reference's width"));

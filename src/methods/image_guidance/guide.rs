@@ -36,7 +36,7 @@ impl Guide {
     pub(super) fn check(&self) -> Result<()> {
         match self {
             Self::Text(text) if text.trim().is_empty() => {
-                Err(Error::parameter("guide text", format!("{text:?}"), "a text of at least one word"))
+                Err(Error::parameter("text", format!("{text:?}"), "a text of at least one word"))
             }
             Self::Tokens(tokens) => batch("guide tokens", &tokens.get()).map(drop),
             _ => Ok(()),

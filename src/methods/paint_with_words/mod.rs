@@ -385,7 +385,7 @@ impl GuidanceRun for Painting {
 fn find(prompt: &Prompt, area: &Area, branch: &BranchInfo) -> Result<Vec<TokenSpan>> {
     if branch.branch == Branch::Uncond && area.negative && branch.prompt.trim().is_empty() {
         let expected = Remedy::NegativePrompt.after(format!("a negative prompt that contains \"{}\"", area.phrase));
-        return Err(Error::parameter("negative prompt", "empty", expected));
+        return Err(Error::parameter("negative", "empty", expected));
     }
     Ok(TokenSpan::union(prompt.find(&area.phrase)?))
 }

@@ -24,7 +24,7 @@ impl Job {
         range("images", Some(config.images), 1..=usize::MAX, "1 or more")?;
         range("best_of", Some(config.best_of), 1..=1024, "1 to 1024; 4 to 16 is usual")?;
         range("steps", Some(config.steps), 1..=1000, "1 to 1000; 20 to 50 is usual")?;
-        range("guidance scale", config.guidance_scale, 0.0..=f64::MAX, "0 or more; 7.5 is usual")?;
+        range("guidance_scale", config.guidance_scale, 0.0..=f64::MAX, "0 or more; 7.5 is usual")?;
         range("tolerance", self.tolerance, 0.0..=100.0, "0 to 100; 30 also accepts smooth edges")?;
         let least = if config.details.is_empty() { f64::MIN_POSITIVE } else { 0.0 };
         let strength = self.strength.map(|strength| strength.share());
@@ -103,7 +103,7 @@ mod tests {
         assert!(refused(r#"{"areas": [{"phrase": "a"}]}"#).contains("either a color of the map or a mask"));
         assert!(refused(r#"{"images": 0}"#).contains("images is 0; expected 1 or more"));
         assert!(refused(r#"{"steps": 1001}"#).contains("steps is 1001; expected 1 to 1000"));
-        assert!(refused(r#"{"guidance_scale": -1}"#).contains("guidance scale is -1; expected 0 or more"));
+        assert!(refused(r#"{"guidance_scale": -1}"#).contains("guidance_scale is -1; expected 0 or more"));
         assert!(refused(r#"{"size": "65x64"}"#).contains("width is 65"));
         assert!(refused(r#"{"start": "a.png", "strength": 0}"#).contains("strength is 0"));
         assert!(refused(r#"{"sampler": "Eulr"}"#).contains("did you mean \"Euler"));

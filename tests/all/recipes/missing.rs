@@ -226,7 +226,7 @@ fn settings_that_no_file_can_hold_are_noted() -> Result<()> {
     again(&pipeline, &output, 0)?;
     let request = pipeline.request(PORTRAIT).seed(7).steps(2).combine(Cfg(2.0));
     let error = request.tune(|config| config.guidance_rescale = f64::NAN).run().map(drop).expect_err("not a number");
-    assert!(error.to_string().starts_with("guidance rescale is NaN"), "{error}");
+    assert!(error.to_string().starts_with("guidance_rescale is NaN"), "{error}");
     Ok(())
 }
 
