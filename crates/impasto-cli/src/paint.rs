@@ -14,6 +14,7 @@ use impasto::job::{Job, Nets};
 use impasto::sampler::CancelToken;
 use impasto::wording::Wording;
 use impasto::{Error, Pipeline, Source, files};
+use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
@@ -290,11 +291,13 @@ impl Names {
         let Paint { preview, prompts, skip, overwrite, loading, .. } = arguments;
         let (mut left_out, mut written) = (skip.unwrap_or_default(), Vec::new());
         for task in tasks {
-            let seeds = task
-                .pictures(left_out)
-                .flat_map(|picture| (0..task.seeds_each()).map(move |candidate| picture.seed.wrapping_add(candidate)));
-            let files = |seed| std::iter::once(self.picture(task, seed)).chain(self.report(task, seed));
-            written.extend(seeds.flat_map(files));
+            for picture in task.pictures(left_out) {
+                let seeds = (0..task.seeds_each()).map(|candidate| picture.seed.wrapping_add(candidate));
+                let files = |seed| std::iter::once(self.picture(task, seed)).chain(self.report(task, seed));
+                // A name without the seed is the same for all candidates.
+                let mut known = HashSet::new();
+                written.extend(seeds.flat_map(files).filter(|file| known.insert(file.named.file.clone())));
+            }
             left_out = left_out.saturating_sub(task.images());
         }
         if let Some(preview) = preview {

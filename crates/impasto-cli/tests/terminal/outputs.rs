@@ -183,6 +183,15 @@ fn advice_completes_a_search_for_the_best_seeds() {
     assert_advice_completes(|_| {}, &best, &best);
 }
 
+#[test]
+fn best_of_several_seeds_has_the_chosen_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let best = ["paint", "1girl, hair", "--force", "hair=teal", "--best-of", "2", "--steps", "2", "--size", "64"];
+    let run = run(folder.path(), &with(&best, &["-o", "out.png", "--report", "run.html"]));
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    assert!(["out.png", "run.html"].iter().all(|file| folder.path().join(file).exists()));
+}
+
 #[cfg(unix)]
 #[test]
 fn advice_completes_a_file_of_prompts() {
