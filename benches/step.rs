@@ -10,7 +10,7 @@ use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, TrainingSchedule};
 use impasto::sampler::{Sampler, Start};
 use impasto::{Codec, Grid, Model, Source};
-use support::rows::{ROWS, guidances};
+use support::rows::{ROWS, methods};
 use support::{PROMPT, Unet};
 use tch::Kind;
 
@@ -21,7 +21,7 @@ fn steps<M: Denoiser + Codec>(criterion: &mut Criterion, name: &str, model: &M, 
             let schedule =
                 Schedule::new(&TrainingSchedule::stable_diffusion(), 1000, Spacing::Leading).expect("1000 steps");
             let mut sampler = Sampler::new(schedule, Euler);
-            for guidance in guidances(row) {
+            for guidance in methods(row) {
                 sampler = sampler.guide(guidance);
             }
             let mut run = sampler.start(model, Start::new(PROMPT, grid, Noise::shared(7))).expect("it starts");

@@ -89,7 +89,7 @@ impl Codec for Unet {
 pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &str) -> Result<f64> {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading)?;
     let mut sampler = Sampler::new(schedule, Euler);
-    for guidance in rows::guidances(row) {
+    for guidance in rows::methods(row) {
         sampler = sampler.guide(guidance);
     }
     let mut run = sampler.start(model, Start::new(PROMPT, grid, Noise::shared(7)))?;

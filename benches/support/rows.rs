@@ -16,7 +16,7 @@ use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
 /// Returns the guidance methods of a row. Forces act at every step, so that every step is the same work.
-pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
+pub fn methods(row: &str) -> Vec<Box<dyn Guidance>> {
     let gold = || GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)).into());
     let force = |phrase: &str| -> Box<dyn Guidance> {
         Box::new(

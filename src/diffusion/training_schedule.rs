@@ -47,7 +47,7 @@ impl TrainingSchedule {
     ///
     /// # Errors
     /// The errors of [`TrainingSchedule::new`].
-    pub(crate) fn scale_linearly(count: usize, start: f64, end: f64) -> Result<Self> {
+    pub(crate) fn scaled_linear(count: usize, start: f64, end: f64) -> Result<Self> {
         Self::new(linspace(count, start.sqrt() as f32, end.sqrt() as f32).map(|root| root * root).collect())
     }
 
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn tables_match_diffusers() {
-        let scaled = || TrainingSchedule::scale_linearly(1000, 0.00085, 0.012).unwrap();
+        let scaled = || TrainingSchedule::scaled_linear(1000, 0.00085, 0.012).unwrap();
         let tables = [
             ("scaled_linear", scaled()),
             ("linear", TrainingSchedule::linear(1000, 1e-4, 0.02).unwrap()),

@@ -34,11 +34,29 @@ impl<A: Guidance, B: Guidance> Guidance for (A, B) {
         let seen =
             first_pass.map(|run| run as Box<dyn Any>).and_then(|run| run.downcast::<Pair<dyn GuidanceRun>>().ok());
         let (a, b) = seen.map_or((None, None), |pair| (Some(pair.0), Some(pair.1)));
-        Ok(Box::new(Pair(self.0.begin(setup, a)?, self.1.begin(setup, b)?)))
+        // As in a run, a method that replaces the context begins first.
+        if self.1.replaces_context() && !self.0.replaces_context() {
+            let b = self.1.begin(setup, b)?;
+            return Ok(Box::new(Pair(begin_after(&self.0, setup, a)?, b)));
+        }
+        let a = self.0.begin(setup, a)?;
+        Ok(Box::new(Pair(a, begin_after(&self.1, setup, b)?)))
     }
 
     fn recipe(&self) -> Result<Recipe> {
         Recipe::of(SUM, &(self.0.recipe()?, self.1.recipe()?))
+    }
+}
+
+/// Makes the state of a method that begins after another, which may have replaced the prompt.
+fn begin_after(
+    method: &dyn Guidance,
+    setup: &mut Setup<'_>,
+    first_pass: Option<Box<dyn GuidanceRun>>,
+) -> Result<Box<dyn GuidanceRun>> {
+    match setup.replaced.clone() {
+        Some(prompt) => method.begin(&mut setup.for_prompt(&prompt), first_pass),
+        None => method.begin(setup, first_pass),
     }
 }
 

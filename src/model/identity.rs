@@ -23,7 +23,7 @@ impl Model {
         let fingerprint = match self.fingerprint.get() {
             Some(known) => known.clone(),
             None => {
-                let weighed = self.weigh()?;
+                let weighed = self.hash_weights()?;
                 self.fingerprint.get_or_init(|| weighed).clone()
             }
         };
@@ -32,7 +32,7 @@ impl Model {
     }
 
     /// Computes the fingerprint.
-    fn weigh(&self) -> Result<String> {
+    fn hash_weights(&self) -> Result<String> {
         let _no_grad = tch::no_grad_guard();
         let mut hash = Sha256::new();
         let mut samples = Vec::new();
@@ -57,7 +57,7 @@ impl Model {
         hash.update(format!("{scheduler} {}", self.reading));
         // The configurations also change pictures: they set the arrangement of the tensors, the scale of latents and
         // the end token of texts.
-        hash.update(format!("{:?} {:?} {}", self.unet_config, self.vae.config(), self.text_encoders.read_config()));
+        hash.update(format!("{:?} {:?} {}", self.unet_config, self.vae.config(), self.text_encoders.describe()));
         Ok(hex(&hash.finalize(), 8))
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct TextEncoder {
 impl TextEncoders {
     /// Returns the settings, beside the weights, that determine how a prompt is read. They are part of the model's
     /// fingerprint.
-    pub(super) fn read_config(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let of = |TextEncoder { tokenizer, tower, .. }: &TextEncoder| {
             format!("{:?} {} {}", tower.config(), tokenizer.end(), tokenizer.pad())
         };

@@ -238,8 +238,8 @@ fn factors(x: &Tensor, weight: &Tensor, conv: Conv) -> Result<Option<(Tensor, Te
     Ok(Some((weight, x.f_flatten(2, 3)?)))
 }
 
-/// Sums of a kernel's weights for [`double`], made by the first call that needs them. Clones share the sums, also
-/// between threads.
+/// Sums of a kernel's weights for [`upsample_conv2d`], made by the first call that needs them. Clones share the sums,
+/// also between threads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sums(Arc<Mutex<Option<Tensor>>>);
 

@@ -1,7 +1,7 @@
 //! [`Detail`]: a part of the finished picture that is repainted at full size.
 
 use super::mask_where::MaskWhere;
-use super::text_forms::number;
+use super::text_forms::split_number;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::json::read_as_text_too;
@@ -82,7 +82,7 @@ impl FromStr for Detail {
     /// # Errors
     /// [`Error::Parameter`] for an empty phrase or prompt, or a strength that is not finite.
     fn from_str(text: &str) -> Result<Self> {
-        let (words, given) = number("detail", text)?;
+        let (words, given) = split_number("detail", text)?;
         let (phrase, prompt) = match words.split_once('=') {
             Some((phrase, prompt)) => (phrase.trim(), Some(prompt.trim().to_owned())),
             None => (words, None),

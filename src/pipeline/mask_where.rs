@@ -2,7 +2,7 @@
 
 use super::canvas::Canvas;
 use super::model_view::ModelView;
-use super::text_forms::number;
+use super::text_forms::split_number;
 use super::things::find_things;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -54,7 +54,7 @@ impl FromStr for MaskWhere {
     /// # Errors
     /// [`Error::Parameter`] for a number that is not finite.
     fn from_str(text: &str) -> Result<Self> {
-        let (phrase, grow) = number("mask_where", text)?;
+        let (phrase, grow) = split_number("mask_where", text)?;
         Ok(Self { grow: grow.unwrap_or(eight()), ..Self::new(phrase) })
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn pair<'t>(name: &'static str, text: &'t str, expected: &'static str
 ///
 /// # Errors
 /// [`Error::Parameter`] with the name of the value, if the number is not finite.
-pub(super) fn number<'t>(name: &'static str, text: &'t str) -> Result<(&'t str, Option<f64>)> {
+pub(super) fn split_number<'t>(name: &'static str, text: &'t str) -> Result<(&'t str, Option<f64>)> {
     let numbered = text.rsplit_once(':').and_then(|(rest, number)| Some((rest, number.trim().parse::<f64>().ok()?)));
     match numbered {
         Some((_, number)) if !number.is_finite() => {

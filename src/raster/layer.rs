@@ -1,6 +1,6 @@
 //! [`Layer`]: a picture with alpha.
 
-use super::transparency::{apply_mask, over};
+use super::transparency::{over, read_mask};
 use super::{Raster, decode_file};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -126,7 +126,7 @@ impl Layer {
     ///
     /// Source: ComfyUI's `LoadImage`, whose mask is 1 − alpha.
     pub fn mask(&self) -> Raster {
-        let (pixels, transparency) = apply_mask(&self.0);
+        let (pixels, transparency) = read_mask(&self.0);
         Raster { pixels, transparency }
     }
 

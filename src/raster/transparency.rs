@@ -69,7 +69,7 @@ pub(super) fn flatten(picture: DynamicImage) -> (RgbImage, Transparency) {
 }
 
 /// Returns the mask that a picture shows; see [`Layer::mask`](super::Layer::mask).
-pub(super) fn apply_mask(picture: &RgbaImage) -> (RgbImage, Transparency) {
+pub(super) fn read_mask(picture: &RgbaImage) -> (RgbImage, Transparency) {
     let seen = Seen::of(picture);
     let is_shape = seen.highest - seen.lowest >= LEAST_CONTRAST;
     let is_plain = seen.least.iter().zip(seen.most).all(|(least, most)| most.saturating_sub(*least) <= SAME);
@@ -180,21 +180,21 @@ mod tests {
             ([[200, 0, 0]; 3], [0, 102, 255], Transparency::OpaqueInMask),
             ([[0; 3]; 3], [255, 153, 0], Transparency::TransparentInMask),
         ] {
-            assert_eq!(red(apply_mask(&picture(colors, [0, 102, 255]))), (white.to_vec(), transparency), "{colors:?}");
+            assert_eq!(red(read_mask(&picture(colors, [0, 102, 255]))), (white.to_vec(), transparency), "{colors:?}");
         }
         // The strongest stroke of a faint mask counts as opaque.
-        assert_eq!(red(apply_mask(&picture([[255; 3]; 3], [0, 40, 80]))).0, [0, 127, 255]);
+        assert_eq!(red(read_mask(&picture([[255; 3]; 3], [0, 40, 80]))).0, [0, 127, 255]);
     }
 
     #[test]
     fn masks_with_colors_keep_their_meaning() {
-        let opaque = apply_mask(&picture([[0; 3], [90; 3], [255; 3]], [255; 3]));
+        let opaque = read_mask(&picture([[0; 3], [90; 3], [255; 3]], [255; 3]));
         assert_eq!(red(opaque), (vec![0, 90, 255], Transparency::None));
-        let nearly_opaque = apply_mask(&picture([[0; 3], [90; 3], [255; 3]], [254; 3]));
+        let nearly_opaque = read_mask(&picture([[0; 3], [90; 3], [255; 3]], [254; 3]));
         assert_eq!(red(nearly_opaque), (vec![0, 90, 254], Transparency::None));
-        let black_and_white = apply_mask(&picture([[255; 3], [0; 3], [255; 3]], [0, 255, 255]));
+        let black_and_white = read_mask(&picture([[255; 3], [0; 3], [255; 3]], [0, 255, 255]));
         assert_eq!(red(black_and_white), (vec![0, 0, 255], Transparency::TransparentOffMask));
-        let picture_with_a_hole = apply_mask(&picture([[0; 3], [30, 90, 200], [200, 90, 30]], [0, 255, 255]));
+        let picture_with_a_hole = read_mask(&picture([[0; 3], [30, 90, 200], [200, 90, 30]], [0, 255, 255]));
         assert_eq!(red(picture_with_a_hole), (vec![255, 0, 0], Transparency::TransparentInMask));
     }
 }

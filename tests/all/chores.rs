@@ -27,7 +27,7 @@ impl Chore {
     /// Returns the place in words for messages.
     const fn place(self) -> &'static str {
         match self {
-            Self::Laws => "line in `guidances` of tests/all/properties/methods.rs",
+            Self::Laws => "line in `methods` of tests/all/properties/methods.rs",
             Self::Bench => "row in `ROWS` or `COLORIZER_ROWS` of benches/support/rows.rs",
             Self::Readme => "row in the README's table of guidance methods",
             Self::Docs => "mention on a page under \"Methods\" in docs/SUMMARY.md",
@@ -56,7 +56,7 @@ fn registry_names<'a>(methods: impl IntoIterator<Item = &'a dyn Guidance>) -> BT
 
 /// Returns the names of the methods in the rows of the overhead bench.
 fn benched() -> BTreeSet<String> {
-    let methods: Vec<_> = rows::ROWS.into_iter().chain(rows::COLORIZER_ROWS).flat_map(rows::guidances).collect();
+    let methods: Vec<_> = rows::ROWS.into_iter().chain(rows::COLORIZER_ROWS).flat_map(rows::methods).collect();
     registry_names(methods.iter().map(|method| &**method))
 }
 

@@ -96,8 +96,8 @@ struct Columns(BTreeMap<String, (Statistic, Groups)>);
 
 impl Columns {
     fn add(&mut self, metric: &Metric, wanted: usize, values: &[f64]) {
-        for value in values {
-            debug_assert!(metric.unit.range().contains(value), "{}: {value}", metric.name);
+        // A value that its unit cannot have comes from a damaged record, and does not count.
+        for value in values.iter().filter(|value| metric.unit.range().contains(value)) {
             for statistic in metric.statistics {
                 let column = self.0.entry(metric.figure(*statistic));
                 column.or_insert_with(|| (*statistic, Groups::default())).1.add(wanted, *value);

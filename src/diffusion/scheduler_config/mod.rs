@@ -182,7 +182,7 @@ impl SchedulerConfig {
         let table = match (&self.trained_betas, self.beta_schedule.as_str()) {
             (Some(betas), _) => TrainingSchedule::new(betas.clone())?,
             (None, "linear") => TrainingSchedule::linear(count, start, end)?,
-            (None, "scaled_linear") => TrainingSchedule::scale_linearly(count, start, end)?,
+            (None, "scaled_linear") => TrainingSchedule::scaled_linear(count, start, end)?,
             (None, "squaredcos_cap_v2") => TrainingSchedule::cosine(count)?,
             (None, other) => {
                 return Err(refuse("beta_schedule", other, "expected linear, scaled_linear or squaredcos_cap_v2"));

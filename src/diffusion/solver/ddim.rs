@@ -58,7 +58,7 @@ pub enum Variance {
 
 impl Ddpm {
     /// Creates DDPM with the settings of `scheduler_config.json`.
-    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn from_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         let variance = match config.variance_type.as_deref() {
             None | Some("fixed_small") => Variance::Small,
             Some("fixed_large") => Variance::Large,

@@ -56,7 +56,7 @@ impl Default for Deis {
 
 impl Deis {
     /// Creates DEIS with the settings of `scheduler_config.json`.
-    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn from_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         match (config.algorithm_type.as_deref(), config.solver_type.as_deref()) {
             (Some(other), _) if !["deis", "dpmsolver", "dpmsolver++"].contains(&other) => {
                 Err(refuse("algorithm_type", other, Remedy::Solver.after("expected deis")))

@@ -158,7 +158,7 @@ impl Multistep {
 
 impl Correction {
     /// Reads `solver_type` of DPM++ from `scheduler_config.json`.
-    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Self> {
+    pub(super) fn from_config(config: &SchedulerConfig) -> Result<Self> {
         match config.solver_type.as_deref() {
             None | Some("midpoint" | "logrho" | "bh1" | "bh2") => Ok(Self::Midpoint), // as in diffusers
             Some("heun") => Ok(Self::Heun),
@@ -169,7 +169,7 @@ impl Correction {
 
 impl Multistep {
     /// Creates DPM++ multistep with the settings of `scheduler_config.json`. First order gives Euler's method.
-    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn from_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         let eta = match config.algorithm_type.as_deref() {
             None | Some("dpmsolver++") => 0.0,
             Some("sde-dpmsolver++") => 1.0,
@@ -181,7 +181,7 @@ impl Multistep {
             order => Ok(Box::new(Self {
                 order,
                 eta,
-                correction: Correction::read_config(config)?,
+                correction: Correction::from_config(config)?,
                 lower_order_final: config.lower_order_final,
                 euler_at_final: config.euler_at_final,
                 ..Self::default()

@@ -26,7 +26,7 @@ pub struct Pndm {
 
 impl Pndm {
     /// Creates PLMS with the settings of `scheduler_config.json`.
-    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn from_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if !config.skip_prk_steps {
             return Err(refuse("skip_prk_steps", "false", Remedy::Solver.after("expected true")));
         }

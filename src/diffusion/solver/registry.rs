@@ -140,7 +140,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
         class: Some(Class {
             defaults: r#"{ "lower_order_final": false }"#,
             spacing: Some(Spacing::Linspace),
-            ..Class::new("DPMSolverSinglestepScheduler", SchedulerFamily::Multistep, Singlestep::read_config)
+            ..Class::new("DPMSolverSinglestepScheduler", SchedulerFamily::Multistep, Singlestep::from_config)
         }),
         make: || Box::new(Singlestep::default()),
         recipe: ("Singlestep", read::<Singlestep>),
@@ -148,7 +148,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
     Row {
         label: "DPM++ 2M",
         names: &["dpmpp 2m"],
-        class: Some(Class::new("DPMSolverMultistepScheduler", SchedulerFamily::Multistep, Multistep::read_config)),
+        class: Some(Class::new("DPMSolverMultistepScheduler", SchedulerFamily::Multistep, Multistep::from_config)),
         make: || Box::new(Multistep::default()),
         recipe: ("Multistep", read::<Multistep>),
     },
@@ -204,7 +204,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
     Row {
         label: "DDPM",
         names: &["ddpm"],
-        class: Some(Class::new("DDPMScheduler", SchedulerFamily::Ddim, Ddpm::read_config)),
+        class: Some(Class::new("DDPMScheduler", SchedulerFamily::Ddim, Ddpm::from_config)),
         make: || Box::new(Ddpm::default()),
         recipe: ("Ddpm", read::<Ddpm>),
     },
@@ -217,7 +217,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
                 "linspace",
                 "expected leading or trailing, because PNDM with linspace misses its own noise levels",
             )),
-            ..Class::new("PNDMScheduler", SchedulerFamily::Ddim, Pndm::read_config)
+            ..Class::new("PNDMScheduler", SchedulerFamily::Ddim, Pndm::from_config)
         }),
         make: || Box::new(Pndm::default()),
         recipe: ("Pndm", read::<Pndm>),
@@ -227,7 +227,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
         names: &["deis"],
         class: Some(Class {
             lowest: true,
-            ..Class::new("DEISMultistepScheduler", SchedulerFamily::Multistep, Deis::read_config)
+            ..Class::new("DEISMultistepScheduler", SchedulerFamily::Multistep, Deis::from_config)
         }),
         make: || Box::new(Deis::default()),
         recipe: ("Deis", read::<Deis>),
@@ -242,7 +242,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
     Row {
         label: "Uni PC bh2",
         names: &["uni pc bh2"],
-        class: Some(Class::new("UniPCMultistepScheduler", SchedulerFamily::Multistep, UniPc::read_config)),
+        class: Some(Class::new("UniPCMultistepScheduler", SchedulerFamily::Multistep, UniPc::from_config)),
         make: || Box::new(UniPc::default()),
         recipe: ("UniPc", read::<UniPc>),
     },

@@ -85,13 +85,13 @@ impl Singlestep {
 impl Singlestep {
     /// Creates DPM++ singlestep with the settings of `scheduler_config.json`. Diffusers always lowers the order of a
     /// last step that ends at 0.
-    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn from_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if let Some(other) = config.algorithm_type.as_deref().filter(|algorithm| *algorithm != "dpmsolver++") {
             return Err(refuse("algorithm_type", other, Remedy::Solver.after("expected dpmsolver++")));
         }
         Ok(Box::new(Self {
             order: config.order()?,
-            correction: Correction::read_config(config)?,
+            correction: Correction::from_config(config)?,
             lower_order_final: config.lower_order_final,
             ..Self::default()
         }))

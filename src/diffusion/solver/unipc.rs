@@ -102,7 +102,7 @@ fn weights(places: &[f64], hh: f64, b: f64) -> Vec<f64> {
 
 impl UniPc {
     /// Creates UniPC with the settings of `scheduler_config.json`.
-    pub(super) fn read_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+    pub(super) fn from_config(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if !config.predict_x0 {
             return Err(refuse("predict_x0", "false", Remedy::Solver.after("expected true")));
         }

@@ -172,6 +172,12 @@ impl ColorForce {
         self
     }
 
+    /// Returns the saliency of the force and those of the protected objects.
+    fn saliencies(&self) -> impl Iterator<Item = &dyn Saliency> {
+        let protected = self.protected.iter().map(|protected| &*protected.saliency);
+        std::iter::once(self.saliency.saliency()).chain(protected)
+    }
+
     /// Returns this force with `place` as its region, if it finds all of `phrase` by itself.
     pub(crate) fn placed(&self, phrase: &str, place: &Region) -> Option<Self> {
         let finds = match &self.saliency {
@@ -335,10 +341,12 @@ impl Guidance for ColorForce {
     }
 
     fn first_pass(&self) -> Option<f64> {
-        let protected = self.protected.iter().map(|protected| &*protected.saliency);
-        let saliencies = std::iter::once(self.saliency.saliency()).chain(protected);
-        let others = saliencies.filter_map(|saliency| saliency.first_pass());
+        let others = self.saliencies().filter_map(|saliency| saliency.first_pass());
         self.settings.options.first_pass.into_iter().chain(others).reduce(f64::min)
+    }
+
+    fn replaces_context(&self) -> bool {
+        self.saliencies().any(|saliency| saliency.replaces_context())
     }
 
     fn begin(&self, setup: &mut Setup<'_>, first_pass: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {

@@ -367,7 +367,7 @@ fn sites_have_the_order_of_colorize_diffusion() -> Result<()> {
 #[test]
 fn figure_and_background_read_tokens_of_their_own() -> Result<()> {
     let (golden, model) = (&models()["v1"]["masked"], Upstream { parts: true, ..Upstream::new()? });
-    summed(&model.branches(parted(mix()), Cfg(1.0))?[&Branch::Cond], &golden["out"]);
+    summed(&model.branches(parted(mixed()), Cfg(1.0))?[&Branch::Cond], &golden["out"]);
     Ok(())
 }
 
@@ -379,7 +379,7 @@ fn figure() -> FigureAndGround {
 }
 
 /// Figure and ground of [`figure`] at the generator's strengths.
-fn mix() -> FigureAndGround {
+fn mixed() -> FigureAndGround {
     let golden = &models()["v1"]["masked"];
     let number = |name: &str| golden[name].as_f64().unwrap();
     assert_eq!(number("mask_threshold"), 0.4);
@@ -392,7 +392,7 @@ fn adapter_outputs_equal_colorize_diffusion() -> Result<()> {
     for (case, figure_adapter, ground_adapter) in
         [("neither", false, false), ("foreground", true, false), ("background", false, true), ("both", true, true)]
     {
-        let parts = FigureAndGround { figure_adapter, ground_adapter, ..mix() };
+        let parts = FigureAndGround { figure_adapter, ground_adapter, ..mixed() };
         // The adapters see the cells of their own branch, whether branches run one by one or stacked.
         for guidance in [1.0, 4.0] {
             let outputs = model.branches(parted(parts.clone()), Cfg(guidance))?;

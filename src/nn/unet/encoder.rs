@@ -124,13 +124,13 @@ impl UnetEncoder {
             return Err(Error::parameter("number of hints", hints.len(), expected));
         }
         if let Some(hint) = first {
-            x = self.draw_hints(&x, hint)?;
+            x = self.add_hint(&x, hint)?;
         }
         let mut skips = vec![x.shallow_clone()];
         for (i, block) in self.down_blocks.iter().enumerate() {
             x = block.forward(x, told, &mut skips, tap)?;
             if let (Some(hint), Some(last)) = (of_levels.get(i), skips.last_mut()) {
-                x = self.draw_hints(&x, hint)?;
+                x = self.add_hint(&x, hint)?;
                 *last = x.shallow_clone();
             }
         }
@@ -142,7 +142,7 @@ impl UnetEncoder {
 
     /// Adds a hint to `x`. After the first cross-attention, `x` may have more rows than the hint; the hint's rows then
     /// repeat.
-    fn draw_hints(&self, x: &Tensor, hint: &Tensor) -> Result<Tensor> {
+    fn add_hint(&self, x: &Tensor, hint: &Tensor) -> Result<Tensor> {
         let (b, channels, h, w) = x.size4()?;
         match hint.size().as_slice() {
             &[n, c, rows, columns] if n > 0 && b % n == 0 && (c, rows, columns) == (channels, h, w) => {

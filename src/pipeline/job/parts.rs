@@ -5,7 +5,7 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::json::read_as_text_too;
 use crate::nn::guess::Guess;
-use crate::pipeline::text_forms::{number, pair};
+use crate::pipeline::text_forms::{pair, split_number};
 use crate::raster::Layer;
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ impl FromStr for Area {
     /// [`Error::Parameter`] for a text of another form, an unknown color, or a strength that is not finite.
     fn from_str(text: &str) -> Result<Self> {
         let (color, right) = pair("area", text, "COLOR=PHRASE or COLOR=PHRASE:STRENGTH, such as red=house:1.5")?;
-        let (phrase, strength) = number("area", right)?;
+        let (phrase, strength) = split_number("area", right)?;
         Ok(Self { phrase: phrase.into(), color: Some(color.parse()?), mask: None, strength: strength.unwrap_or(one()) })
     }
 }
@@ -101,7 +101,7 @@ impl FromStr for Follow {
     fn from_str(text: &str) -> Result<Self> {
         let expected = "NET=PICTURE or NET=PICTURE:SCALE, such as canny.safetensors=edges.png:0.8";
         let (net, right) = pair("control", text, expected)?;
-        let (picture, scale) = number("control", right)?;
+        let (picture, scale) = split_number("control", right)?;
         Ok(Self { net: net.into(), picture: Image::Path(picture.into()), scale, window: None, guess: None })
     }
 }

@@ -99,21 +99,21 @@ mod tests {
     use crate::recipe::Recipe;
     use crate::{Rgb, Size, Window};
 
-    fn refuse(json: &str) -> String {
+    fn refused(json: &str) -> String {
         serde_json::from_str::<Job>(json).expect_err("refused").to_string()
     }
 
     #[test]
     fn wrong_fields_are_named_by_their_path() {
-        assert!(refuse(r#"{"sed": 7}"#).contains("unknown field `sed`; did you mean `seed`?"));
-        assert!(refuse(r#"{"colour": 7}"#).contains("expected one of"));
-        assert!(refuse(r#"{"steps": "many"}"#).starts_with("steps: "));
-        assert!(refuse(r#"{"areas": [{"phrase": "a"}, {"phrase": 7}]}"#).starts_with("areas[1].phrase: "));
-        assert!(refuse(r#"{"forces": ["eyes"]}"#).contains("PHRASE=COLOR"));
-        assert!(refuse(r#"{"hires": {"scale": 2, "strength": 1, "x": 1}}"#).contains("unknown field `x`"));
-        assert!(refuse(r#"{"width": 64}"#).contains("both or neither"));
-        assert!(refuse(r#"{"width": 64, "height": 64, "size": "64x64"}"#).contains("one of both"));
-        assert!(refuse(r#"{"size": "wide"}"#).contains("512x768"));
+        assert!(refused(r#"{"sed": 7}"#).contains("unknown field `sed`; did you mean `seed`?"));
+        assert!(refused(r#"{"colour": 7}"#).contains("expected one of"));
+        assert!(refused(r#"{"steps": "many"}"#).starts_with("steps: "));
+        assert!(refused(r#"{"areas": [{"phrase": "a"}, {"phrase": 7}]}"#).starts_with("areas[1].phrase: "));
+        assert!(refused(r#"{"forces": ["eyes"]}"#).contains("PHRASE=COLOR"));
+        assert!(refused(r#"{"hires": {"scale": 2, "strength": 1, "x": 1}}"#).contains("unknown field `x`"));
+        assert!(refused(r#"{"width": 64}"#).contains("both or neither"));
+        assert!(refused(r#"{"width": 64, "height": 64, "size": "64x64"}"#).contains("one of both"));
+        assert!(refused(r#"{"size": "wide"}"#).contains("512x768"));
     }
 
     #[test]

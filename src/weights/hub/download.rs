@@ -125,10 +125,10 @@ impl<'h> Client<'h> {
 
     /// Requests a path below the endpoint and parses the answer as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self, path: &str) -> std::result::Result<T, Stop> {
-        self.parse_fields(self.follow("GET", &format!("{}/{path}", self.endpoint), None)?)
+        self.read_json(self.follow("GET", &format!("{}/{path}", self.endpoint), None)?)
     }
 
-    fn parse_fields<T: DeserializeOwned>(&self, response: Response) -> std::result::Result<T, Stop> {
+    fn read_json<T: DeserializeOwned>(&self, response: Response) -> std::result::Result<T, Stop> {
         let url = response.get_url().to_owned();
         let mut text = Vec::new();
         let collect = |bytes: &[u8]| {
@@ -153,7 +153,7 @@ impl<'h> Client<'h> {
                 let (address, _) = link.split(',').find(|link| link.contains("rel=\"next\""))?.split_once('>')?;
                 Some(address.trim().trim_start_matches('<').to_owned())
             });
-            let entries: Vec<Entry> = self.parse_fields(response)?;
+            let entries: Vec<Entry> = self.read_json(response)?;
             let files_of = entries.into_iter().filter(|entry| entry.kind == "file" && is_inside(&entry.path));
             files.extend(files_of.map(|entry| (entry.path, entry.size)));
             match next {

@@ -232,10 +232,11 @@ fn wrappers_forward_every_phase() -> Result<()> {
     diary_of(Arc::new(shared.clone()) as Arc<dyn Saliency>)?;
     assert_eq!([boxed.read(), shared.read()], [(); 2].map(|()| wanted.clone()), "Box and Arc of a saliency");
 
-    // A pair has a name and a label of its own.
+    // A pair has a name and a label of its own, and asks by itself which method begins first.
     let (a, b) = (Diary::default(), Diary::default());
     diary_of((a.clone(), b.clone()))?;
-    let own = ["name", "label"];
+    let own = ["name", "label", "replaces context"];
+    assert!([&a, &b].iter().all(|each| each.read().iter().any(|(call, _)| *call == "replaces context")));
     assert_eq!([a, b].map(|each| each.without(&own)), [(); 2].map(|()| plain.without(&own)), "(A, B)");
 
     // A value that is lent to a run has no settings, and the run returns no details of it.
@@ -256,14 +257,14 @@ fn force_forwards_phases_to_its_saliencies() -> Result<()> {
     let force = ColorForce::published("eyes", GOLD).saliency(own.clone()).window(Window::WHOLE);
     diary_of(force.protect_where("hair", protected.clone(), 0.5))?;
     let called = |diary: &Diary| -> BTreeMap<&'static str, usize> {
-        let of_force = ["name", "label", "replaces context", "state of first pass", "exact cells", "report", "details"];
+        let of_force = ["name", "label", "state of first pass", "exact cells", "report", "details"];
         // Calls that only a saliency gets, and calls that a force makes in its own way.
-        let others = ["first pass", "map", "range", "competitions"];
+        let others = ["first pass", "replaces context", "map", "range", "competitions"];
         diary.without(&[&of_force[..], &others].concat()).into_iter().collect()
     };
     for saliency in [own, protected] {
-        let asks = saliency.read().iter().any(|(name, _)| *name == "first pass");
-        assert!(asks, "the force passes on the saliency's first pass");
+        let asks = |call: &str| saliency.read().iter().any(|(name, _)| *name == call);
+        assert!(asks("first pass") && asks("replaces context"), "the force passes on what the saliency says");
         assert_eq!(called(&saliency), called(&plain), "ColorForce");
     }
     Ok(())

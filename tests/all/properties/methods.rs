@@ -22,7 +22,7 @@ const READERS: [&str; 6] = ["Daam", "Daam::words", "Differential", "Recorded", "
 /// Guidance methods of the crate in several settings, with a name for messages.
 ///
 /// A new guidance method gets a line here. A test names a method without one.
-fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
+fn methods() -> Vec<(&'static str, Box<dyn Guidance>)> {
     let force = || ColorForce::published("eyes", GOLD).color_var(5.0).window(Window::WHOLE);
     vec![
         ("Daam", Box::new(Daam::of("gold eyes"))),
@@ -73,13 +73,13 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
 
 #[test]
 fn every_registered_method_has_its_chores_done() {
-    chores::assert_done(guidances().iter().map(|(_, guidance)| &**guidance));
+    chores::assert_done(methods().iter().map(|(_, guidance)| &**guidance));
 }
 
 #[test]
 fn method_used_twice_gives_same_picture_and_report() -> Result<()> {
     let model = ToyModel::new(3)?;
-    for (name, guidance) in guidances() {
+    for (name, guidance) in methods() {
         let guidance: Arc<dyn Guidance> = guidance.into();
         let told = || -> Result<(Tensor, String, usize)> {
             let mut run = sampler().guide(guidance.clone()).start(&model, start(1))?;
@@ -97,7 +97,7 @@ fn method_used_twice_gives_same_picture_and_report() -> Result<()> {
 #[test]
 fn only_readers_leave_the_picture_alone() -> Result<()> {
     let plain = latent(sampler())?;
-    for (name, guidance) in guidances() {
+    for (name, guidance) in methods() {
         let kind = guidance.name();
         let change = apart(&latent(sampler().guide(guidance))?, &plain);
         assert_eq!(change == 0.0, READERS.contains(&kind), "{name} changed the picture by {change}");

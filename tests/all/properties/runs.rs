@@ -4,7 +4,7 @@ use super::{GOLD, GRID, PROMPT, Probe, apart, found, latent, paint, sampler, sch
 use impasto::attention::Interest;
 use impasto::diffusion::solver::{Euler, by_name};
 use impasto::diffusion::{Denoised, Noise, Schedule, Spacing, TrainingSchedule, Transition};
-use impasto::guidance::{Guidance, GuidanceRun};
+use impasto::guidance::{Guidance, GuidanceRun, Setup};
 use impasto::methods::ColorForce;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::paint_with_words::PaintReport;
@@ -40,6 +40,34 @@ fn unknown_label_of_details_is_an_error() -> Result<()> {
     assert!(message.ends_with(": \"girl\", \"eyes\", \"PaintWithWords\""), "{message}");
     let message = details.get::<String>("eyes").expect_err("a force reports no text").to_string();
     assert!(message.contains("String"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn replaced_prompt_serves_methods_in_any_order() -> Result<()> {
+    /// A method that replaces the context by that of another prompt.
+    struct Another;
+    impl Guidance for Another {
+        fn replaces_context(&self) -> bool {
+            true
+        }
+        fn begin(&self, setup: &mut Setup, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+            setup.replace_prompt(setup.codec.prompt("boy with gold dog".into())?);
+            Ok(Box::new(AnotherRun))
+        }
+    }
+    struct AnotherRun;
+    impl GuidanceRun for AnotherRun {}
+    let dog = || Daam::of("dog"); // a word of the other prompt alone
+    assert!(found(sampler().guide(dog()), 1).is_err());
+    for sampler in [
+        sampler().guide(dog()).guide(Another),
+        sampler().guide(Another).guide(dog()),
+        sampler().guide((dog(), Another)),
+        sampler().guide((Another, dog())),
+    ] {
+        let _ = found(sampler, 1)?;
+    }
     Ok(())
 }
 
