@@ -3,7 +3,7 @@
 
     make figures                                 all benches, then the tables; about 100 minutes on two cores
     python3 benches/figures.py measure [PART ...] [--rounds N] [--peers PYTHON]
-    python3 benches/figures.py write             the tables, from the newest file of results
+    python3 benches/figures.py write             the tables and the plot of growth, from the newest file of results
     python3 benches/figures.py check             fails if a table differs from the newest file of results
 
 A run of `measure` writes one file, `benches/results/DATE-TIME-COMMIT.csv`: every figure with the bench, group, row,
@@ -26,6 +26,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benches/results"
 PAGE = ROOT / "docs/performance.md"
+PLOT = ["cargo", "run", "--quiet", "--release", "-p", "impasto-yardstick", "--example", "growth", "--"]
+PLOTTED = ROOT / "docs/images/scale.svg"
 COLUMNS = ["bench", "group", "row", "measure", "value", "low", "high", "rounds", "threads"]
 # The command of each part. ROUNDS is replaced by the number of rounds, PEERS by the Python with diffusers.
 BENCH = ["cargo", "bench", "--quiet", "--bench"]
@@ -34,7 +36,7 @@ PARTS = {
     "sd15": [*BENCH, "overhead", "--", "sd15", "--rounds", "ROUNDS"],
     "colorizer": [*BENCH, "overhead", "--", "colorizer", "--rounds", "ROUNDS"],
     "precision": [*BENCH, "overhead", "--", "precision", "--rounds", "ROUNDS"],
-    "scale": [*BENCH, "scale", "--", "--rounds", "ROUNDS", "--plot", "docs/images/scale.svg"],
+    "scale": [*BENCH, "scale", "--", "--rounds", "ROUNDS"],
     "start": [*BENCH, "load", "--", "tiny", "--rounds", "ROUNDS"],
     "load": [*BENCH, "load", "--", "large", "--rounds", "ROUNDS"],
     "first": [*BENCH, "load", "--", "first", "--rounds", "ROUNDS"],
@@ -67,6 +69,11 @@ GUIDANCE = {
     "differential": "`Differential` (a third branch)",
     "perturbed attention": "`PerturbedAttention` (a third branch)",
     "reference color": "`ReferenceColor` (a branch for the reference)",
+    "word maps": "`Daam` of all words",
+    "spread": "`Spread` of an area",
+    "image guidance": "`ImageGuidance` by text",
+    "prompt blend": "`PromptBlend` of two prompts",
+    "region prompts": "`RegionPrompts` of one region (a branch)",
 }
 COLORIZER = {
     "freely": "without a reference",
@@ -147,14 +154,19 @@ def measure(args):
         print(target.relative_to(ROOT))
 
 
+def newest():
+    """The path of the newest file of results."""
+    files = sorted(RESULTS.glob("????-??-??*.csv"))
+    if not files:
+        sys.exit(f"no results are in {RESULTS}; make them with `make figures`")
+    return files[-1]
+
+
 class Figures:
     """The newest file of results."""
 
     def __init__(self):
-        files = sorted(RESULTS.glob("????-??-??*.csv"))
-        if not files:
-            sys.exit(f"no results are in {RESULTS}; make them with `make figures`")
-        self.file = files[-1]
+        self.file = newest()
         lines = self.file.read_text().splitlines()
         self.runs = {}  # the parts of each run
         for parts, run in (line.removeprefix("# ").split(": ", 1) for line in lines if line.startswith("#")):
@@ -297,6 +309,7 @@ def main():
         unfinished = PAGE.with_suffix(".part")
         unfinished.write_text(page)
         unfinished.replace(PAGE)
+        subprocess.run([*PLOT, str(newest()), str(PLOTTED)], cwd=ROOT, check=True)
     elif written() != PAGE.read_text():
         sys.exit(f"tables of {PAGE.name} differ from the newest results; write them with `python3 benches/figures.py write`")
 

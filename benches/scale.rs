@@ -1,7 +1,7 @@
 //! Growth of a step's time along one axis.
 //!
-//! `cargo bench --bench scale [-- size|batch|forces|hooks|chunks|sd15] [--rounds N] [--plot FILE]`; without a name, all
-//! axes but `sd15`.
+//! `cargo bench --bench scale [-- size|batch|forces|hooks|chunks|sd15] [--rounds N]`; without a name, all axes but
+//! `sd15`. The example `growth` of impasto-yardstick plots the figures.
 //!
 //! The bench runs the embedded model on one thread and takes the processor's time of all steps of a run but the first.
 //! Every round takes each point of an axis once, in turn. The figures are medians of the ratios to that round's first
@@ -28,7 +28,6 @@ use impasto::methods::ColorForce;
 use impasto::methods::color_force::GoldMode;
 use impasto::sampler::{Sampler, Start};
 use impasto::{Branch, Codec, Grid, Model, Result, Rgb, Source, Window};
-use plotters::prelude::*;
 use support::clock::Clock;
 use support::figures::Figure;
 use support::statistics::{bootstrap, median};
@@ -38,18 +37,17 @@ use tch::{Device, Kind, Tensor};
 /// A quantity that is varied, and its points.
 struct Axis {
     name: &'static str,
-    label: &'static str,
     points: &'static [usize],
 }
 
 const AXES: [Axis; 5] = [
-    Axis { name: "size", label: "pixels of a side", points: &[128, 192, 256, 384, 512] },
-    Axis { name: "batch", label: "images", points: &[1, 2, 4, 6, 8] },
-    Axis { name: "forces", label: "color forces", points: &[0, 1, 2, 4, 8, 16] },
-    Axis { name: "hooks", label: "hooks that read", points: &[0, 1, 2, 4, 8] },
-    Axis { name: "chunks", label: "chunks of 75 tokens", points: &[1, 2, 3, 4] },
+    Axis { name: "size", points: &[128, 192, 256, 384, 512] },
+    Axis { name: "batch", points: &[1, 2, 4, 6, 8] },
+    Axis { name: "forces", points: &[0, 1, 2, 4, 8, 16] },
+    Axis { name: "hooks", points: &[0, 1, 2, 4, 8] },
+    Axis { name: "chunks", points: &[1, 2, 3, 4] },
 ];
-const SD15: Axis = Axis { name: "size", label: "pixels of a side", points: &[256, 512] };
+const SD15: Axis = Axis { name: "size", points: &[256, 512] };
 
 /// A hook that adds up means of attention.
 #[derive(Default)]
@@ -96,13 +94,8 @@ fn seconds<M: Denoiser + Codec>(model: &M, axis: &str, point: usize, steps: usiz
     Ok(begun.elapsed().as_secs_f64() / steps as f64)
 }
 
-/// Returns each point with the ratio of its time to the first point's time.
-fn measured<M: Denoiser + Codec>(
-    model: &M,
-    axis: &Axis,
-    rounds: usize,
-    steps: impl Fn(usize) -> usize,
-) -> Result<Vec<(f64, f64)>> {
+/// Measures each point's time, and prints and records its ratio to the first point's time.
+fn measure<M: Denoiser + Codec>(model: &M, axis: &Axis, rounds: usize, steps: impl Fn(usize) -> usize) -> Result<()> {
     let mut times = vec![Vec::new(); axis.points.len()];
     for _ in 0..rounds {
         for (point, times) in axis.points.iter().zip(&mut times) {
@@ -110,70 +103,14 @@ fn measured<M: Denoiser + Codec>(
         }
     }
     let first = times[0].clone();
-    let line = axis.points.iter().zip(times).map(|(point, times)| {
+    for (point, times) in axis.points.iter().zip(times) {
         let ratios: Vec<f64> = times.iter().zip(&first).map(|(time, first)| time / first).collect();
         let (interval @ (low, high), ratio) = (bootstrap(&ratios), median(ratios));
         println!("{} {point:4}: {:9.2} ms a step, {ratio:7.3} [{low:.3}, {high:.3}]", axis.name, 1e3 * median(times));
         let (group, row, interval) = (axis.name, &point.to_string(), Some(interval));
         Figure { bench: "scale", group, row, measure: "ratio", value: ratio, interval, rounds }.record();
-        (*point as f64, ratio)
-    });
-    Ok(line.collect())
-}
-
-/// Returns the theoretical ratio of a step's time to the time at the first point.
-///
-/// At 128×128 pixels the embedded model multiplies 257.5 million times in layers that are linear in the area, for both
-/// branches. Of these, 5.1 million are for attention to a chunk. Self-attention takes 3.4 million more. Forces and
-/// hooks count as no work.
-fn expected(axis: &str, first: f64, at: f64) -> f64 {
-    let times = at / first;
-    match axis {
-        "size" => (257.5 * times.powi(2) + 3.4 * times.powi(4)) / (257.5 + 3.4),
-        "batch" => times,
-        "chunks" => 1.0 + 5.1 / (257.5 + 3.4) * (at - first),
-        _ => 1.0,
     }
-}
-
-/// Draws a panel for each axis.
-fn plot(file: &str, lines: &[(&Axis, Vec<(f64, f64)>)]) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    const INK: RGBColor = RGBColor(110, 118, 129); // legible on light pages and on dark pages
-    const LINE: RGBColor = RGBColor(66, 133, 200);
-    let area = SVGBackend::new(file, (320 * lines.len().min(3) as u32, 260 * lines.len().div_ceil(3) as u32))
-        .into_drawing_area();
-    for (area, (axis, line)) in area.split_evenly((lines.len().div_ceil(3), lines.len().min(3))).iter().zip(lines) {
-        let (first, last) = (line[0].0, line[line.len() - 1].0);
-        let expected: Vec<(f64, f64)> = (0..=50)
-            .map(|i| first + (last - first) * f64::from(i) / 50.0)
-            .map(|at| (at, expected(axis.name, first, at)))
-            .collect();
-        let top = line.iter().chain(&expected).fold(1.0f64, |top, (_, ratio)| top.max(*ratio));
-        let mut chart = ChartBuilder::on(area)
-            .margin(10)
-            .margin_right(18)
-            .x_label_area_size(38)
-            .y_label_area_size(46)
-            .build_cartesian_2d(first..last, 0.0..top * 1.08)?;
-        chart
-            .configure_mesh()
-            .x_labels(6)
-            .y_labels(5)
-            .x_label_formatter(&|x| format!("{x:.0}"))
-            .y_label_formatter(&|y| if top > 3.0 { format!("{y:.0}") } else { format!("{y:.1}") })
-            .axis_style(INK)
-            .bold_line_style(INK.mix(0.25))
-            .light_line_style(INK.mix(0.0))
-            .label_style(("sans-serif", 13, &INK))
-            .axis_desc_style(("sans-serif", 14, &INK))
-            .x_desc(axis.label)
-            .y_desc("time of a step")
-            .draw()?;
-        chart.draw_series(DashedLineSeries::new(expected, 5, 4, INK.stroke_width(1)))?;
-        chart.draw_series(LineSeries::new(line.iter().copied(), LINE.stroke_width(2)))?;
-        chart.draw_series(line.iter().map(|point| Circle::new(*point, 3, LINE.filled())))?;
-    }
-    Ok(area.present()?)
+    Ok(())
 }
 
 fn main() -> Result<()> {
@@ -183,19 +120,15 @@ fn main() -> Result<()> {
     let named = |group: &str| arguments.iter().any(|argument| argument == group);
     let some = named("sd15") || AXES.iter().any(|axis| named(axis.name));
     tch::set_num_threads(1);
-    let mut lines = Vec::new();
     let model = Model::load(&Source::embedded())?;
     for axis in AXES.iter().filter(|axis| !some || named(axis.name)) {
         seconds(&model, axis.name, axis.points[0], 1)?; // warm-up
         // Long steps need few repetitions.
         let steps = |point: usize| if axis.name == "size" { (3 * 384 / point).clamp(2, 8) } else { 8 };
-        lines.push((axis, measured(&model, axis, rounds.unwrap_or(9), steps)?));
-    }
-    if let Some(file) = after("--plot") {
-        plot(file, &lines).expect("the plot is written");
+        measure(&model, axis, rounds.unwrap_or(9), steps)?;
     }
     if named("sd15") {
-        measured(&Unet::sd15(Kind::Float)?, &SD15, rounds.unwrap_or(1), |_| 1)?;
+        measure(&Unet::sd15(Kind::Float)?, &SD15, rounds.unwrap_or(1), |_| 1)?;
     }
     Ok(())
 }

@@ -204,7 +204,7 @@ impl Region {
     /// or if the region has shapes for another number of images.
     pub fn for_images(&self, grid: Grid, images: i64) -> Result<Tensor> {
         let map = self.on(grid)?;
-        has_images("number of regions", &map, images)?;
+        has_images("regions", &map, images)?;
         Ok(map.f_expand([images, 1, grid.h, grid.w], false)?)
     }
 }
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(values(&each.for_images(grid, 2)?), [1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
         let message = each.for_images(grid, 3).expect_err("two for three").to_string();
         let says = |words: &str| message.contains(words);
-        assert!(says("number of regions is 2 for 3 images") && says("one for each"), "{message}");
+        assert!(says("regions is 2 for 3 images") && says("one for each"), "{message}");
         assert_eq!(left().for_images(grid, 3)?.size(), [3, 1, 2, 2]);
         assert!(Region::each([each, top()]).check().is_err(), "each of each");
         Ok(())

@@ -238,8 +238,8 @@ impl Guidance for RegionPrompts {
         }
         if self.parts.len() > MOST_REGIONS {
             let expected =
-                format!("at most {MOST_REGIONS}, because each prompt adds a call of the network to every step");
-            return Err(Error::parameter("number of regions", self.parts.len(), expected));
+                format!("at most {MOST_REGIONS} regions, because each prompt adds a call of the network to every step");
+            return Err(Error::parameter("regions", self.parts.len(), expected));
         }
         self.window.check()?;
         if !(0.0..=10.0).contains(&self.hold) {

@@ -85,9 +85,9 @@ impl<'m> Controlled<'m> {
             let &Control { net, scale, window, guess, .. } = control;
             if !scale.is_finite() {
                 return Err(Error::parameter(
-                    "the ControlNet's scale",
+                    "scale",
                     scale,
-                    "a finite number; 1 is the scale of the training",
+                    "a finite number; 1 is the scale of the ControlNet's training",
                 ));
             }
             window.check()?;

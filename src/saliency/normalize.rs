@@ -26,7 +26,7 @@ impl Normalize {
     pub(crate) fn check(self) -> Result<()> {
         match self {
             Self::Quantile(p) if !(0.0..0.5).contains(&p) => {
-                Err(Error::parameter("normalize quantile", p, "0 or more and less than 0.5; .01 is usual"))
+                Err(Error::parameter("normalize.quantile", p, "0 or more and less than 0.5; .01 is usual"))
             }
             _ => Ok(()),
         }

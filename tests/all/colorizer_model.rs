@@ -207,7 +207,7 @@ fn colorizer_errors_name_the_wrong_value() -> Result<()> {
         (Colorize::new(&both.0, &empty), "a picture with at least one pixel"),
         (colors(&both).tune(|options| options.sketch_strength = 4.0), "sketch_strength is 4; expected 0..=3"),
         (colors(&both).tune(|options| options.padding = 0.5), "padding is 0.5"),
-        (colors(&both).tune(|options| options.injection = Some(injection)), "injection's reference is 2"),
+        (colors(&both).tune(|options| options.injection = Some(injection)), "injection.reference is 2"),
         (colors(&both).tune(|options| options.sites = Some(vec![1.0; 3])), "number of sites is 3; expected"),
         (colors(&both).manipulate([Manipulation::new("", 1.0)]), "target is empty"),
     ] {

@@ -113,7 +113,7 @@ fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
     fails(|r| r.guide(Daam::of(" , ")), &["the phrase has no letter or digit"]);
     fails(
         |r| r.guide(Daam::of("eyes").tune(|options| options.occurrence = Occurrence::Nth(1))),
-        &["occurrence Nth is 1", "less than 1"],
+        &["occurrence.Nth is 1", "less than 1"],
     );
     fails(
         |r| r.guide(Daam::of("eyes").window(Window::timesteps(-5.0..=5000.0))),

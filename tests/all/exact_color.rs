@@ -333,10 +333,10 @@ fn bad_settings_say_what_is_expected() {
     let feedback = Feedback::default();
     let rows = [
         (force().saliency_cutoff(f64::NAN), "saliency_cutoff"),
-        (force().tune(|options| options.texture = Texture::LowPass(0.0)), "texture LowPass"),
-        (force().tune(|options| options.texture = Texture::Local(0.0)), "texture Local"),
-        (force().tune(|options| options.texture = Texture::Local(f64::NAN)), "texture Local"),
-        (force().tune(|options| options.stat = ColorStat::Trimmed(0.5)), "stat Trimmed"),
+        (force().tune(|options| options.texture = Texture::LowPass(0.0)), "texture.LowPass"),
+        (force().tune(|options| options.texture = Texture::Local(0.0)), "texture.Local"),
+        (force().tune(|options| options.texture = Texture::Local(f64::NAN)), "texture.Local"),
+        (force().tune(|options| options.stat = ColorStat::Trimmed(0.5)), "stat.Trimmed"),
         (force().tune(|options| options.first_pass = Some(1000.0)), "first_pass"),
         (force().tune(|options| options.first_pass = Some(f64::NAN)), "first_pass"),
         (force().tune(|options| options.redraw = Some(-1.0)), "redraw"),
@@ -344,23 +344,23 @@ fn bad_settings_say_what_is_expected() {
         (force().protect("Eyes"), "a phrase other than the forced phrase"),
         (force().protect("hair").tune(|options| options.protect_grow = -1), "protect_grow"),
         (force().protect_where("hair", Region::new(Array2::zeros((8, 6))), -1.0), "saliency_cutoff"),
-        (force().tune(|options| options.feedback = Some(Feedback { goal: 21.0, ..feedback })), "feedback goal"),
-        (force().tune(|options| options.feedback = Some(Feedback { span: 0.0, ..feedback })), "feedback span"),
-        (force().tune(|options| options.feedback = Some(Feedback { gain: 2.5, ..feedback })), "feedback gain"),
-        (force().tune(|options| options.feedback = Some(Feedback { relax: -0.1, ..feedback })), "feedback relax"),
+        (force().tune(|options| options.feedback = Some(Feedback { goal: 21.0, ..feedback })), "feedback.goal"),
+        (force().tune(|options| options.feedback = Some(Feedback { span: 0.0, ..feedback })), "feedback.span"),
+        (force().tune(|options| options.feedback = Some(Feedback { gain: 2.5, ..feedback })), "feedback.gain"),
+        (force().tune(|options| options.feedback = Some(Feedback { relax: -0.1, ..feedback })), "feedback.relax"),
         (
             force().tune(|options| options.feedback = Some(Feedback { limits: (0.0, 1.0), ..feedback })),
-            "feedback limits",
+            "feedback.limits",
         ),
         (
             force().saliency(Daam::of("eyes").tune(|options| options.refine = Refine::SelfAttention { power: 9 })),
-            "refine power",
+            "refine.power",
         ),
         (
             force().saliency(
                 Daam::of("eyes").tune(|options| options.refine = Refine::Contrast { beta: f64::NAN, power: 2 }),
             ),
-            "refine beta",
+            "refine.beta",
         ),
     ];
     for (force, expected) in rows {

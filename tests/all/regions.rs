@@ -636,7 +636,7 @@ fn bad_compositions_name_value_and_way_out() {
     says(begin(regions().add(left(), "hair", 1.0).window(Window::sigmas(1.0..=0.0))), &["window is sigmas 1..=0"]);
     says(begin(regions().add(Region::rect(0.0..2.0, 0.0..1.0), "hair", 1.0)), &["rect is 0.0..2.0 across"]);
     let three = Region::each([left(), top(), left()]);
-    says(begin(regions().add(three, "hair", 1.0)), &["number of regions is 3 for 2 images"]);
+    says(begin(regions().add(three, "hair", 1.0)), &["regions is 3 for 2 images"]);
     let square = Region::new(Array2::ones((8, 8)));
     says(begin(regions().add(square, "hair", 1.0)), &["mask has shape [8, 8]", "8 rows × 6 columns"]);
 

@@ -15,7 +15,7 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 51] = [
+const NAMES: [(&str, &str); 50] = [
     ("prompt", "the prompt"),
     ("second_prompt", "--second-prompt"),
     ("micro_conditioning", "--micro-conditioning"),
@@ -33,7 +33,6 @@ const NAMES: [(&str, &str); 51] = [
     ("map", "--map"),
     ("areas", "--area"),
     ("tolerance", "--tolerance"),
-    ("number of areas", "the number of --area"),
     ("the area's strength", "the STRENGTH of --area"),
     ("strength", "--strength"),
     ("start", "--start"),

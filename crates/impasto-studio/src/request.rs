@@ -113,7 +113,7 @@ impl JobRequest {
             .map(|detail| detail.steps)
             .chain([config.hires.as_ref().and_then(|hires| hires.steps)]);
         steps.flatten().chain([config.steps]).try_for_each(|steps| within("steps", steps, 1, options.steps))?;
-        within("number of areas", areas.len(), 0, MOST_AREAS)?;
+        within("areas", areas.len(), 0, MOST_AREAS)?;
         within("forces", forces.len(), 0, MOST_METHODS)?;
         within("controls", controls.len(), 0, MOST_METHODS)?;
         within("details", config.details.len(), 0, MOST_DETAILS)?;

@@ -37,7 +37,6 @@ impl Wording for Page {
             "line_art" | "line art" | "sketch" => "Line art",
             "strokes" => "Strokes",
             "areas" => "Areas",
-            "number of areas" => "Number of areas",
             "exact_strokes" => "Exact strokes",
             "map" => "Map of the areas",
             "paint" => "What the areas cover",

@@ -21,10 +21,10 @@ fn for_pages(svg: String, (w, h): (u32, u32)) -> String {
     svg.replace(&format!("width=\"{w}\" height=\"{h}\" "), "role=\"img\" ").replace("#010203", "currentColor")
 }
 
-/// Builds an empty chart with labels.
+/// Builds an empty chart with labels. Further settings of its mesh may follow.
 macro_rules! chart {
-    ($area:expr, $x:expr, $y:expr, $x_name:expr, $y_name:expr) => {{
-        let mut chart = ChartBuilder::on(&$area)
+    ($area:expr, $x:expr, $y:expr, $x_name:expr, $y_name:expr $(, .$setting:ident($value:expr))*) => {{
+        let mut chart = ChartBuilder::on($area)
             .margin(8)
             .margin_right(22)
             .x_label_area_size(40)
@@ -39,6 +39,7 @@ macro_rules! chart {
             .axis_desc_style(("sans-serif", 16, &INK))
             .x_desc($x_name)
             .y_desc($y_name)
+            $(.$setting($value))*
             .draw()?;
         chart
     }};
@@ -51,7 +52,7 @@ pub fn cumulative(records: &[Record]) -> Result<String, Failure> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let mut chart = chart!(area, 0.0..FAR, 0.0..1.0, "ΔE2000 to the requested color", "share of runs");
+        let mut chart = chart!(&area, 0.0..FAR, 0.0..1.0, "ΔE2000 to the requested color", "share of runs");
         for (method, mut values) in deltas(records) {
             values.sort_by(f64::total_cmp);
             let n = values.len() as f64;
@@ -74,7 +75,7 @@ pub fn scatter(records: &[Record]) -> Result<String, Failure> {
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart =
-            chart!(area, 0.0..60.0, 0.0..25.0, "ΔE2000 to the requested color", "median leakage of the other parts");
+            chart!(&area, 0.0..60.0, 0.0..25.0, "ΔE2000 to the requested color", "median leakage of the other parts");
         for (record, part) in singles(records).filter(|(record, _)| record.method != Method::Unforced) {
             let Some(leak) = part.measure.leak_median else { continue };
             let place = (part.delta_e().min(60.0), leak.min(25.0));
@@ -96,7 +97,7 @@ pub fn plane(records: &[Record], method: Method) -> Result<String, Failure> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let mut chart = chart!(area, -80.0..100.0, -110.0..100.0, "a*", "b*");
+        let mut chart = chart!(&area, -80.0..100.0, -110.0..100.0, "a*", "b*");
         let medians = by_color.into_iter().map(|(color, values)| (color, crate::statistics::median(values)));
         let mut medians: Vec<([u8; 3], f64)> = medians.collect();
         // Large circles are drawn first, so small circles lie on them.
@@ -176,7 +177,7 @@ pub fn strengths(lines: &[(&str, Vec<(f64, Figure)>)], name: &str) -> Result<Str
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let mut chart = chart!(area, 0.0..0.75, low - air..high + air, "max_guidance", name);
+        let mut chart = chart!(&area, 0.0..0.75, low - air..high + air, "max_guidance", name);
         for (i, (_, line)) in lines.iter().enumerate() {
             let color = rgb(line_color(i));
             let points: Vec<_> = line.iter().filter_map(|(x, figure)| Some((*x, figure.value?))).collect();
@@ -194,6 +195,44 @@ pub fn strengths(lines: &[(&str, Vec<(f64, Figure)>)], name: &str) -> Result<Str
         area.present()?;
     }
     Ok(for_pages(svg, SIZE))
+}
+
+/// A line of points.
+type Line = Vec<(f64, f64)>;
+
+/// Plots a quantity over others that are varied: a panel for each, with its name, measured points and a dashed line of
+/// expected points. A panel without measured points stays empty. The plot is legible on light and on dark pages.
+pub fn growth(panels: &[(&str, Line, Line)], quantity: &str) -> Result<String, Failure> {
+    const SIDE: (u32, u32) = (320, 260);
+    const LINE: RGBColor = RGBColor(66, 133, 200);
+    let (columns, rows) = (panels.len().clamp(1, 3), panels.len().div_ceil(3).max(1));
+    let mut svg = String::new();
+    {
+        let size = (SIDE.0 * columns as u32, SIDE.1 * rows as u32);
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        for (area, (name, measured, expected)) in area.split_evenly((rows, columns)).iter().zip(panels) {
+            let Some((start, _)) = measured.first() else { continue };
+            let all = measured.iter().chain(expected);
+            let (last, top) = all.fold((f64::MIN, 1.0f64), |(last, top), (x, y)| (last.max(*x), top.max(*y)));
+            let mut chart = chart!(
+                area,
+                *start..last,
+                0.0..1.08 * top,
+                *name,
+                quantity,
+                .x_labels(6),
+                .x_label_formatter(&|x| format!("{x:.0}")),
+                .y_labels(5),
+                .y_label_formatter(&|y| if top > 3.0 { format!("{y:.0}") } else { format!("{y:.1}") })
+            );
+            chart.draw_series(DashedLineSeries::new(expected.iter().copied(), 5, 4, INK.stroke_width(1)))?;
+            chart.draw_series(LineSeries::new(measured.iter().copied(), LINE.stroke_width(2)))?;
+            chart.draw_series(measured.iter().map(|point| Circle::new(*point, 3, LINE.filled())))?;
+        }
+        area.present()?;
+    }
+    // A picture of its own does not inherit the page's color of text.
+    Ok(svg.replace("#010203", "#6E7681"))
 }
 
 /// Runs of one part and one color.

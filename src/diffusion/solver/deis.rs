@@ -19,7 +19,7 @@ use tch::Tensor;
 ///
 /// Source: Zhang and Chen (2023), "Fast Sampling of Diffusion Models with Exponential Integrator"; diffusers'
 /// `DEISMultistepScheduler`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Deis {
     /// Number of slopes that a step uses, 1..=3; 2 is usual, 1 is Euler's method.

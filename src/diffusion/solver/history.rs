@@ -62,6 +62,19 @@ impl History {
     }
 }
 
+/// The copy shares the remembered values, which no solver changes.
+impl Clone for History {
+    fn clone(&self) -> Self {
+        let values = self.iter().map(|(level, value)| (level, value.shallow_clone())).collect();
+        let past = self.past.as_ref().map(|Past { x, mean, order }| Past {
+            x: x.shallow_clone(),
+            mean: mean.shallow_clone(),
+            order: *order,
+        });
+        Self { values, past }
+    }
+}
+
 /// Coefficients of the Lagrange polynomial of each node, the constant first. The polynomial is 1 at its node and 0 at
 /// the other nodes.
 pub(super) fn lagrange(nodes: &[f64]) -> impl Iterator<Item = Vec<f64>> {

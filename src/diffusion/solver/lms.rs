@@ -14,7 +14,7 @@ use tch::Tensor;
 ///
 /// Source: k-diffusion's `sample_lms`; diffusers' `LMSDiscreteScheduler`. Both integrate numerically; this solver
 /// integrates exactly.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lms {
     /// Number of slopes that a step uses, 1..=4; 4 is usual, 1 is Euler's method.
     pub order: usize,

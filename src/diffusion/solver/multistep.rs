@@ -35,7 +35,7 @@ use tch::Tensor;
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 2; k-diffusion's `sample_dpmpp_2m`, `_2m_sde` and `_3m_sde`;
 /// diffusers' `DPMSolverMultistepScheduler`, also for the order of the last steps.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Multistep {
     /// Number of values of x0 that a step uses, 1..=3. Order 1 is [`Euler`] for η = 0 and [`EulerAncestral`] for η = 1.

@@ -17,7 +17,7 @@ use tch::Tensor;
 ///
 /// Source: Liu et al. (2022), "Pseudo Numerical Methods for Diffusion Models on Manifolds", equation 12; diffusers'
 /// `PNDMScheduler` with `skip_prk_steps`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pndm {
     /// Memory of a run: (noise level, slope) of earlier steps.
     #[serde(skip)]

@@ -20,7 +20,7 @@ use tch::Tensor;
 /// Edits that guidance methods make to a mean inside a block are added to the next mean.
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 1; diffusers' `DPMSolverSinglestepScheduler`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Singlestep {
     /// Number of steps in a block, 1..=3; 1 is Euler's method.

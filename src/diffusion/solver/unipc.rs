@@ -24,7 +24,7 @@ use tch::Tensor;
 /// ```
 ///
 /// Source: Zhao et al. (2023), "UniPC: A Unified Predictor-Corrector Framework"; diffusers' `UniPCMultistepScheduler`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct UniPc {
     /// Number of values of x0 that a prediction uses, 1..=3; 2 is usual with classifier-free guidance, 3 without.

@@ -26,20 +26,20 @@ impl Feedback {
     pub(super) fn check(&self) -> Result<()> {
         let (low, high) = self.limits;
         let rows = [
-            ("feedback goal", self.goal, (0.1..=20.0).contains(&self.goal), "CIEDE2000 of .1 to 20; .75 is usual"),
-            ("feedback span", self.span, self.span.is_finite() && self.span > 0.0, "a number above 0; 5 is usual"),
+            ("feedback.goal", self.goal, (0.1..=20.0).contains(&self.goal), "CIEDE2000 of .1 to 20; .75 is usual"),
+            ("feedback.span", self.span, self.span.is_finite() && self.span > 0.0, "a number above 0; 5 is usual"),
             (
-                "feedback gain",
+                "feedback.gain",
                 self.gain,
                 self.gain > 0.0 && self.gain <= 2.0,
                 "a number above 0 and up to 2; 1 is usual",
             ),
-            ("feedback relax", self.relax, (0.0..=1.0).contains(&self.relax), "0 to 1; .25 is usual"),
+            ("feedback.relax", self.relax, (0.0..=1.0).contains(&self.relax), "0 to 1; .25 is usual"),
             (
-                "first of the feedback limits",
+                "feedback.limits",
                 low,
                 low > 0.0 && low <= high && high.is_finite(),
-                "a number above 0 and at most the second limit, which must be finite",
+                "a first limit above 0 and at most the second one, which must be finite",
             ),
         ];
         match rows.into_iter().find(|(_, _, fits, _)| !fits) {

@@ -24,7 +24,7 @@ impl ColorStat {
     pub(super) fn check(self) -> Result<()> {
         match self {
             Self::Trimmed(share) if !(0.0..0.5).contains(&share) => {
-                Err(Error::parameter("stat Trimmed", share, "0 or more and less than .5; .2 is usual"))
+                Err(Error::parameter("stat.Trimmed", share, "0 or more and less than .5; .2 is usual"))
             }
             _ => Ok(()),
         }

@@ -165,7 +165,7 @@ impl ForceOptions {
         if let MaskEdge::Soft(half) = self.edge
             && !(half.is_finite() && half > 0.0)
         {
-            return Err(Error::parameter("edge Soft", half, "a half-width above 0; .05 to .1 is useful"));
+            return Err(Error::parameter("edge.Soft", half, "a half-width above 0; .05 to .1 is useful"));
         }
         for (option, timestep) in [("first_pass", self.first_pass), ("redraw", self.redraw)] {
             if let Some(timestep) = timestep

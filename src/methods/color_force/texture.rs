@@ -28,10 +28,10 @@ impl Texture {
     pub(super) fn check(self) -> Result<()> {
         match self {
             Self::LowPass(sigma) if !(sigma > 0.0 && sigma <= 64.0) => {
-                Err(Error::parameter("texture LowPass", sigma, "a deviation above 0 and up to 64 cells; 2 is usual"))
+                Err(Error::parameter("texture.LowPass", sigma, "a deviation above 0 and up to 64 cells; 2 is usual"))
             }
             Self::Local(share) if !(share > 0.0 && share <= 1.0) => {
-                Err(Error::parameter("texture Local", share, "a share of the side above 0 and up to 1; 1/16 is usual"))
+                Err(Error::parameter("texture.Local", share, "a share of the side above 0 and up to 1; 1/16 is usual"))
             }
             _ => Ok(()),
         }

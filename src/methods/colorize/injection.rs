@@ -36,10 +36,10 @@ impl Default for Injection {
 impl Injection {
     pub(super) fn check(&self) -> Result<()> {
         if !(0.0..=1.0).contains(&self.reference) {
-            return Err(Error::parameter("injection's reference", self.reference, "a share in 0..=1; 0.5 is usual"));
+            return Err(Error::parameter("injection.reference", self.reference, "a share in 0..=1; 0.5 is usual"));
         }
         if !(0.0..=3.0).contains(&self.sketch) {
-            return Err(Error::parameter("injection's sketch", self.sketch, "0..=3; 0 is usual"));
+            return Err(Error::parameter("injection.sketch", self.sketch, "0..=3; 0 is usual"));
         }
         self.window.check()
     }

@@ -111,8 +111,8 @@ impl Canvas {
             return Err(Error::parameter("paint", "empty", "at least one area; add an area with color, mask or area"));
         }
         if self.areas.len() > MOST_AREAS {
-            let expected = format!("at most {MOST_AREAS}; remove or join some areas");
-            return Err(Error::parameter("number of areas", self.areas.len(), expected));
+            let expected = format!("at most {MOST_AREAS} areas; remove or join some of them");
+            return Err(Error::parameter("areas", self.areas.len(), expected));
         }
         if let Some(count) =
             self.maps.iter().map(|(_, palette)| palette.colors().len()).find(|count| *count > MOST_COLORS)

@@ -119,9 +119,11 @@ impl UnetEncoder {
         let (first, of_levels) = hints.split_first().unzip();
         let of_levels: &[Tensor] = of_levels.unwrap_or_default();
         if of_levels.len() > self.down_blocks.len() {
-            let expected =
-                format!("at most {}: one for the first layer, and one for each level", 1 + self.down_blocks.len());
-            return Err(Error::parameter("number of hints", hints.len(), expected));
+            let expected = format!(
+                "at most {} hints: one for the first layer, and one for each level",
+                1 + self.down_blocks.len()
+            );
+            return Err(Error::parameter("hints", hints.len(), expected));
         }
         if let Some(hint) = first {
             x = self.add_hint(&x, hint)?;

@@ -287,7 +287,7 @@ impl Guidance for Daam {
         self.options.changes.iter().try_for_each(Differential::check)?;
         match self.options.accumulate {
             Accumulate::Ema(beta) if !(beta > 0.0 && beta < 1.0) => {
-                Err(Error::parameter("accumulate Ema", beta, "more than 0 and less than 1; .5 is usual"))
+                Err(Error::parameter("accumulate.Ema", beta, "more than 0 and less than 1; .5 is usual"))
             }
             _ => Ok(()),
         }

@@ -36,7 +36,7 @@ impl Occurrence {
                 let place = places.get(n).cloned().ok_or_else(|| {
                     let expected =
                         format!("less than {}, the number of times \"{phrase}\" is in the prompt", places.len());
-                    Error::parameter("occurrence Nth", n, expected)
+                    Error::parameter("occurrence.Nth", n, expected)
                 })?;
                 Ok(Some(vec![place]))
             }
@@ -45,7 +45,7 @@ impl Occurrence {
                 let chosen: Vec<Range<usize>> = places()?.into_iter().filter(inside).collect();
                 if chosen.is_empty() {
                     let expected = format!("a range of bytes in \"{}\" that contains \"{phrase}\"", prompt.text());
-                    return Err(Error::parameter("occurrence Within", format!("{start}..{end}"), expected));
+                    return Err(Error::parameter("occurrence.Within", format!("{start}..{end}"), expected));
                 }
                 Ok(Some(chosen))
             }

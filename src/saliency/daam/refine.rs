@@ -83,10 +83,10 @@ impl Refine {
     pub(super) fn check(self) -> Result<()> {
         match self {
             Self::SelfAttention { power } | Self::Contrast { power, .. } if power > 8 => {
-                Err(Error::parameter("refine power", power, "0 to 8"))
+                Err(Error::parameter("refine.power", power, "0 to 8"))
             }
             Self::Contrast { beta, .. } if !(beta.is_finite() && beta > 0.0) => {
-                Err(Error::parameter("refine beta", beta, "a number above 0; 1.5 is usual"))
+                Err(Error::parameter("refine.beta", beta, "a number above 0; 1.5 is usual"))
             }
             _ => Ok(()),
         }

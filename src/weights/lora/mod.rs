@@ -155,7 +155,7 @@ impl Lora {
         let mut changes = BTreeMap::<(&str, &str), Vec<Change<'_>>>::new();
         for lora in loras {
             if let Some(scale) = [Some(lora.scale), lora.text_scale].into_iter().flatten().find(|x| !x.is_finite()) {
-                return Err(Error::parameter("the LoRA's scale", scale, "a finite number; 0 to 1 is usual"));
+                return Err(Error::parameter("scale", scale, "a finite number; 0 to 1 is usual for a LoRA"));
             }
             lora.check_context(parts)?;
             let mut unused = Unused::default();
