@@ -5,7 +5,7 @@ use std::env;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-check-cfg=cfg(optimized, avx512, avx512_bf16)");
+    println!("cargo:rustc-check-cfg=cfg(optimized, avx2, avx512, avx512_bf16)");
     impasto_libtorch::link();
     if env::var("OPT_LEVEL").is_ok_and(|level| !matches!(level.as_str(), "0" | "1")) {
         println!("cargo:rustc-cfg=optimized");
@@ -21,6 +21,9 @@ fn main() {
 #[cfg(target_arch = "x86_64")]
 fn tell_instructions() {
     use std::arch::is_x86_feature_detected as has;
+    if has!("avx2") && has!("fma") && has!("f16c") {
+        println!("cargo:rustc-cfg=avx2");
+    }
     if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("fma") {
         println!("cargo:rustc-cfg=avx512");
         if has!("avx512bf16") {

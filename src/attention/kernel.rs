@@ -1,6 +1,7 @@
 //! Attention arithmetic, in three ways.
 //!
-//! - The kernels of `impasto-kernels`, on processors with AVX-512. They leave probabilities for readers at little cost.
+//! - The kernels of `impasto-kernels`, on processors with AVX2 or AVX-512. They leave probabilities for readers at
+//!   little cost.
 //! - By hand: scores, softmax and weighted values as three operations of libtorch.
 //! - libtorch's fused kernel.
 //!

@@ -1,7 +1,7 @@
 //! Choice of the kernel that computes a layer, by shapes alone.
 //!
-//! On a CPU with AVX-512, the kernels of `impasto-kernels` compute layers whose weights are arranged for them. They
-//! keep pictures in the layout *channels last*, in which cells are rows of channels.
+//! On a CPU with AVX2 or AVX-512, the kernels of `impasto-kernels` compute layers whose weights are arranged for them.
+//! They keep pictures in the layout *channels last*, in which cells are rows of channels.
 //!
 //! Elsewhere, libtorch computes. For f32 on a CPU, libtorch multiplies matrices with MKL, which uses AVX-512 only on
 //! Intel's processors. Convolutions go to oneDNN, which uses AVX-512 on other processors too, but rearranges the

@@ -40,8 +40,9 @@ impl Emphasis {
                 let weighed = states.f_mul(&weights)?;
                 let mean = |x: &Tensor| x.f_mean_dim([1i64, 2].as_slice(), true, Kind::Float);
                 let (before, after) = (mean(states)?, mean(&weighed)?);
-                // A mean near 0 cannot be restored.
-                let lost = after.f_abs()?.f_lt_tensor(&before.f_abs()?.f_mul_scalar(1e-6)?)?;
+                // A mean near 0 cannot be restored, nor become one: the factor would be huge, 0, or 0/0.
+                let (one, other) = (before.f_abs()?, after.f_abs()?);
+                let lost = one.f_minimum(&other)?.f_le_tensor(&one.f_maximum(&other)?.f_mul_scalar(1e-6)?)?;
                 let back = before.f_div(&after)?.f_masked_fill(&lost, 1.0)?;
                 Ok(weighed.f_mul(&back)?)
             }
@@ -70,6 +71,10 @@ mod tests {
         let original = Emphasis::Original.apply(&states, &weights, empty)?;
         let mean = |x: &Tensor| x.mean(Kind::Double).double_value(&[]);
         assert!((mean(&original.get(0)) - mean(&states.get(0))).abs() < 1e-6);
+
+        let balanced = Tensor::f_cat(&[&states, &-&states], 2)?; // each mean is 0, also of weighed states
+        let original = Emphasis::Original.apply(&balanced, &weights, empty)?;
+        assert_eq!(original, Emphasis::NoNorm.apply(&balanced, &weights, empty)?, "a mean of 0 is not restored");
 
         let between = Emphasis::Interpolate.apply(&states, &weights, empty)?;
         let e = empty()?.narrow(1, 3, 1);

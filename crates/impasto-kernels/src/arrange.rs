@@ -4,6 +4,7 @@ use crate::dispatch::run;
 use crate::instruction_set::set_for;
 use crate::isa::{LONGEST, Simd, Work};
 use crate::number::{Bf16, F16, Floats, Number, numbers};
+use crate::pages;
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Columns of a part of the work.
@@ -37,6 +38,7 @@ pub fn arranged(weight: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
         return rows.f_reshape(shape)?.f_movedim_int(-1, 0);
     }
     let out = Tensor::f_empty(&shape, (kind, Device::Cpu))?;
+    pages::enlarge(&out);
     match (from, kind) {
         (Kind::Float, Kind::BFloat16) => transpose::<f32, Bf16>(weight, &out)?,
         (Kind::BFloat16, Kind::BFloat16) => transpose::<Bf16, Bf16>(weight, &out)?,
@@ -74,7 +76,7 @@ impl<F: Floats, N: Number> Work for Transposition<F, N> {
     const KIND: Kind = N::KIND;
     type Scratch = ();
 
-    fn parts(&self) -> usize {
+    fn parts<S: Simd>(&self) -> usize {
         self.columns.div_ceil(COLUMNS)
     }
 

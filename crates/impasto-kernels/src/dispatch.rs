@@ -2,8 +2,9 @@
 
 use crate::instruction_set::{InstructionSet, set_for};
 #[cfg(target_arch = "x86_64")]
-use crate::isa::avx512;
 use crate::isa::{Work, scalar::Scalar};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{avx2, avx512};
 use crate::parallel;
 use tch::TchError;
 
@@ -17,11 +18,16 @@ use tch::TchError;
 pub(crate) unsafe fn run<W: Work>(work: &W) -> Result<(), TchError> {
     match set_for(W::KIND) {
         #[cfg(target_arch = "x86_64")]
-        Some(InstructionSet::Avx512) => parallel::each_with(work.parts(), |index, scratch| {
+        Some(InstructionSet::Avx2) => parallel::each_with(work.parts::<avx2::Avx2>(), |index, scratch| {
+            // SAFETY: the caller's promise; `set_for` has found the instructions.
+            unsafe { avx2::part(work, index, scratch) }
+        }),
+        #[cfg(target_arch = "x86_64")]
+        Some(InstructionSet::Avx512) => parallel::each_with(work.parts::<avx512::Avx512>(), |index, scratch| {
             // SAFETY: the caller's promise; `set_for` has found the instructions.
             unsafe { avx512::part(work, index, scratch) }
         }),
-        Some(InstructionSet::Scalar) => parallel::each_with(work.parts(), |index, scratch| {
+        Some(InstructionSet::Scalar) => parallel::each_with(work.parts::<Scalar>(), |index, scratch| {
             // SAFETY: the caller's promise; the set has no instructions of its own.
             unsafe { work.part(Scalar, index, scratch) }
         }),

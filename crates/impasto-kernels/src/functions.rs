@@ -58,23 +58,33 @@ pub(crate) unsafe fn exponentials<S: Simd>(simd: S, row: *mut f32, len: usize) -
     let (zero, least) = (simd.splat(0.0), simd.splat(f32::NEG_INFINITY));
     // SAFETY: the caller's promise.
     unsafe {
+        // Whole pairs of vectors need no masks, which take some processors several instructions.
+        let (pair, whole) = (2 * S::LANES, len / (2 * S::LANES) * (2 * S::LANES));
         let mut most = [least; 2];
-        for at in (0..len).step_by(2 * S::LANES) {
+        for at in (0..whole).step_by(pair) {
             for lane in 0..2 {
-                let at = at + lane * S::LANES;
-                most[lane] = simd.max(most[lane], simd.load_or(least, row.add(at), simd.lanes(at, len)));
+                most[lane] = simd.max(most[lane], simd.load(row.add(at + lane * S::LANES)));
             }
+        }
+        let rest = (whole < len).then_some([whole, whole + S::LANES]);
+        for (lane, at) in rest.into_iter().flatten().enumerate() {
+            most[lane] = simd.max(most[lane], simd.load_or(least, row.add(at), simd.lanes(at, len)));
         }
         let most = simd.splat(simd.reduce_max(simd.max(most[0], most[1])));
         let mut sums = [zero; 2];
-        for at in (0..len).step_by(2 * S::LANES) {
+        for at in (0..whole).step_by(pair) {
             for lane in 0..2 {
                 let at = at + lane * S::LANES;
                 let e = exp(simd, simd.sub(simd.load(row.add(at)), most));
-                let e = simd.select(simd.lanes(at, len), e, zero);
                 simd.store(e, row.add(at));
                 sums[lane] = simd.add(sums[lane], e);
             }
+        }
+        for (lane, at) in rest.into_iter().flatten().enumerate() {
+            let e = exp(simd, simd.sub(simd.load(row.add(at)), most));
+            let e = simd.select(simd.lanes(at, len), e, zero);
+            simd.store(e, row.add(at));
+            sums[lane] = simd.add(sums[lane], e);
         }
         simd.reduce_sum(simd.add(sums[0], sums[1]))
     }

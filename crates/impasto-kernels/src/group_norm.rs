@@ -124,7 +124,7 @@ impl<N: Number> Work for Measurement<'_, N> {
     const KIND: Kind = N::KIND;
     type Scratch = Channels;
 
-    fn parts(&self) -> usize {
+    fn parts<S: Simd>(&self) -> usize {
         self.places.len()
     }
 
@@ -190,7 +190,7 @@ impl<N: Number, O: Number> Work for Normalization<'_, N, O> {
     const KIND: Kind = joint(N::KIND, O::KIND);
     type Scratch = ();
 
-    fn parts(&self) -> usize {
+    fn parts<S: Simd>(&self) -> usize {
         self.x.pictures * parts(&self.x).1
     }
 

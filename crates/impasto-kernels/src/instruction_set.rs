@@ -1,7 +1,7 @@
 //! The choice of an instruction set, by the processor or by the variable `IMPASTO_KERNELS`.
 
 #[cfg(target_arch = "x86_64")]
-use crate::isa::avx512;
+use crate::isa::{avx2, avx512};
 use crate::parallel;
 use std::env;
 use std::fmt;
@@ -17,19 +17,22 @@ const VARIABLE: &str = "IMPASTO_KERNELS";
 pub enum InstructionSet {
     /// No vector instructions. This set is for tests: all processors have it, and libtorch is faster.
     Scalar,
+    /// AVX2 with FMA and F16C, on x86-64.
+    Avx2,
     /// AVX-512, on x86-64. For bf16 the processor also needs the instructions for bf16 (AVX512-BF16).
     Avx512,
 }
 
 impl InstructionSet {
     /// All instruction sets.
-    pub const ALL: &[Self] = &[Self::Scalar, Self::Avx512];
+    pub const ALL: &[Self] = &[Self::Scalar, Self::Avx2, Self::Avx512];
 
     /// Returns the name of the set in the variable `IMPASTO_KERNELS`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
         }
     }
@@ -39,9 +42,11 @@ impl InstructionSet {
         match self {
             Self::Scalar => Vec::new(),
             #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::lacking(),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => avx512::lacking(kind),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 => vec!["x86-64"],
+            Self::Avx2 | Self::Avx512 => vec!["x86-64"],
         }
     }
 }
@@ -67,8 +72,8 @@ impl std::error::Error for InvalidChoice {}
 /// Returns the instruction set with which the kernels of this process compute f32; `None` if libtorch computes instead.
 /// Numbers in bf16 use the same set or libtorch, which computes bf16 on processors with AMX.
 ///
-/// The environment variable `IMPASTO_KERNELS` chooses: `off` for libtorch, `scalar` or `avx512` for a set. Without the
-/// variable, kernels need Linux, AVX-512 and an optimized build. The variable is read once.
+/// The environment variable `IMPASTO_KERNELS` chooses: `off` for libtorch, `scalar`, `avx2` or `avx512` for a set.
+/// Without the variable, kernels need Linux, AVX2 or AVX-512, and an optimized build. The variable is read once.
 ///
 /// # Errors
 /// [`InvalidChoice`] if the variable has another value, or names a set that this processor lacks. libtorch computes
@@ -114,6 +119,9 @@ impl Choice {
         #[cfg(target_arch = "x86_64")]
         if optimized && parallel::is_shared() {
             let all = Self::one(InstructionSet::Avx512);
+            if all.f32.is_none() {
+                return Self::one(InstructionSet::Avx2);
+            }
             // libtorch multiplies bf16 by AMX, which is faster than AVX-512.
             return if avx512::has_amx() { Self { bf16: None, ..all } } else { all };
         }
@@ -202,7 +210,11 @@ mod tests {
             let set = Choice::best(cfg!(optimized)).set(kind);
             assert!(set.is_none_or(|set| set != InstructionSet::Scalar && set.lacking(kind).is_empty()), "{set:?}");
         }
-        let best = (cfg!(all(avx512, optimized)) && parallel::is_shared()).then_some(InstructionSet::Avx512);
+        let best = match parallel::is_shared() {
+            true if cfg!(all(avx512, optimized)) => Some(InstructionSet::Avx512),
+            true if cfg!(all(avx2, optimized)) => Some(InstructionSet::Avx2),
+            _ => None,
+        };
         assert_eq!(Choice::best(cfg!(optimized)).set(Kind::Float), best);
         assert!(missed().is_none() || in_use() == Ok(None), "a set is left unused or used");
         assert!(!cfg!(optimized) || missed().is_none());
@@ -211,7 +223,7 @@ mod tests {
     #[test]
     fn unknown_value_is_an_error_with_the_names() {
         let error = Choice::by_name("avx1024").unwrap_err().to_string();
-        assert!(error.contains("IMPASTO_KERNELS is avx1024; expected off, scalar, avx512; unset"), "{error}");
+        assert!(error.contains("IMPASTO_KERNELS is avx1024; expected off, scalar, avx2, avx512; unset"), "{error}");
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl<N: Number> Work for Job<'_, N> {
     const KIND: Kind = N::KIND;
     type Scratch = Scratch;
 
-    fn parts(&self) -> usize {
+    fn parts<S: Simd>(&self) -> usize {
         self.pairs * self.shares
     }
 

@@ -27,7 +27,7 @@ impl<N: Number, O: Number> Work for LayerNorm<N, O> {
     const KIND: Kind = joint(N::KIND, O::KIND);
     type Scratch = ();
 
-    fn parts(&self) -> usize {
+    fn parts<S: Simd>(&self) -> usize {
         self.rows.div_ceil(ROWS)
     }
 

@@ -1,12 +1,12 @@
-//! Attention, linear layers, convolutions and norms for [`tch`]'s tensors, in AVX-512.
+//! Attention, linear layers, convolutions and norms for [`tch`]'s tensors, in AVX2 and in AVX-512.
 //!
 //! libtorch multiplies matrices with MKL, which uses AVX-512 on Intel's processors only, and which multiplies bf16 as
-//! f32 on processors without AMX. The kernels of this crate use AVX-512 on every processor that has it. They run on
-//! libtorch's own threads. All algorithms are written once, for any instruction set.
+//! f32 on processors without AMX. The kernels of this crate use AVX-512 on every processor that has it, and AVX2 on the
+//! others. They run on libtorch's own threads. All algorithms are written once, for any instruction set.
 //!
 //! [`attends`] and [`multiplies`] say whether the kernels can compute given tensors. They need
 //!
-//! - a processor with AVX-512, and for bf16 its extension for bf16; Linux,
+//! - a processor with AVX2, FMA and F16C, or with AVX-512, and then for bf16 its extension for bf16; Linux,
 //! - tensors on the CPU, f32 or bf16, without gradients,
 //! - weights that are [`arranged`],
 //! - a build of this crate with `opt-level` 2 or 3. In a debug build, add this to the Cargo.toml of your workspace:
@@ -25,6 +25,7 @@
 //! | none | the best of the processor's sets, or libtorch |
 //! | `off` | libtorch |
 //! | `scalar` | the kernels without vector instructions, for tests on any processor and system; slow |
+//! | `avx2` | the kernels in AVX2, also in debug builds and beside AVX-512 |
 //! | `avx512` | the kernels in AVX-512, also in debug builds, and for bf16 beside AMX |
 //!
 //! # Equal bits
@@ -66,6 +67,7 @@ mod layer_norm;
 mod layers;
 mod norms;
 mod number;
+mod pages;
 mod panels;
 mod parallel;
 mod product;

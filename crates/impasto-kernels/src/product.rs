@@ -157,16 +157,18 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
         }
     }
 
-    /// Returns the memory of a block of the kernel; of no size after the last one.
+    /// Returns the memory of a part's block of the kernel. After the last block, it is the first one of the part that
+    /// this thread probably does next.
     #[inline(always)]
-    fn ahead(&self, block: usize, column: usize, columns: usize, portions: usize) -> Ahead {
+    fn ahead(&self, part: usize, block: usize, portions: usize) -> Ahead {
         let Self { kernel, .. } = self;
         let depth = DEPTH * N::PER_WORD;
         let blocks = kernel.inputs.div_ceil(depth);
+        let all = blocks * kernel.height * kernel.width;
+        let (part, block) = (part + block / all * parallel::threads(), block % all);
         let (place, input) = (block / blocks, block % blocks * depth);
-        if place >= kernel.height * kernel.width {
-            return Ahead::nothing();
-        }
+        let column = part % kernel.outputs.div_ceil(COLUMNS) * COLUMNS;
+        let columns = COLUMNS.min(kernel.outputs - column);
         let at = kernel.number(input, place / kernel.width, place % kernel.width).wrapping_add(column);
         let bytes = size_of::<N>();
         Ahead::rows(
@@ -215,7 +217,7 @@ impl<N: Number, O: Number> Work for Product<'_, N, O> {
     const KIND: Kind = joint(N::KIND, O::KIND);
     type Scratch = Scratch;
 
-    fn parts(&self) -> usize {
+    fn parts<S: Simd>(&self) -> usize {
         let all = self.out.pictures * self.out.height * self.out.width;
         all.div_ceil(self.rows) * self.kernel.outputs.div_ceil(COLUMNS)
     }
@@ -245,7 +247,8 @@ impl<N: Number, O: Number> Work for Product<'_, N, O> {
                 let inputs = depth.min(kernel.inputs - input);
                 let words = inputs.div_ceil(N::PER_WORD);
                 self.pack(simd, (input, inputs), place, (column, columns), scratch);
-                let mut ahead = self.ahead(block + 1, column, columns, tiles * panels * words.div_ceil(Ahead::STEPS));
+                let portions = tiles * panels * words.div_ceil(Ahead::STEPS);
+                let mut ahead = self.ahead(index, block + 1, portions);
                 for at in 0..tiles {
                     let places = scratch.places.get(at * S::ROWS..).unwrap_or_default();
                     let from = self.cells(places, place, input, scratch.zeros.as_ptr());

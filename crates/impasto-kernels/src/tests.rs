@@ -11,6 +11,8 @@ macro_rules! test_on_each_set {
     ($($test:ident)*) => {
         test_on!(scalar_f32: Scalar, Float, any(); $($test)*);
         test_on!(scalar_bf16: Scalar, BFloat16, any(); $($test)*);
+        test_on!(avx2_f32: Avx2, Float, not(avx2); $($test)*);
+        test_on!(avx2_bf16: Avx2, BFloat16, not(avx2); $($test)*);
         test_on!(avx512_f32: Avx512, Float, not(avx512); $($test)*);
         test_on!(avx512_bf16: Avx512, BFloat16, not(avx512_bf16); $($test)*);
     };
@@ -472,8 +474,10 @@ fn kernels_that_are_off_compute_nothing() -> Result<(), TchError> {
 #[test]
 fn tests_are_ignored_only_without_instructions() {
     // A build of another machine would ignore tests that this processor can run.
-    let runs = |kind| tested::with(Choice::one(InstructionSet::Avx512), || arranges(kind));
-    assert_eq!((runs(Kind::Float), runs(Kind::BFloat16)), (cfg!(avx512), cfg!(avx512_bf16)), "build the tests here");
+    let runs = |set, kind| tested::with(Choice::one(set), || arranges(kind));
+    let (avx2, avx512) = (InstructionSet::Avx2, InstructionSet::Avx512);
+    let found = [runs(avx2, Kind::Float), runs(avx512, Kind::Float), runs(avx512, Kind::BFloat16)];
+    assert_eq!(found, [cfg!(avx2), cfg!(avx512), cfg!(avx512_bf16)], "build the tests here");
 }
 
 #[test]
@@ -488,4 +492,46 @@ fn intrinsics_stand_in_files_of_instruction_sets() {
             assert!(!text.contains(word), "{} has {word}, which belongs to a file of isa/", path.display());
         }
     }
+}
+
+#[test]
+fn sets_agree_on_many_shapes() -> Result<(), TchError> {
+    tch::manual_seed(5);
+    let number = |most: i64| Tensor::randint(most, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]) + 1;
+    for round in 0..60 {
+        let (inputs, outputs, kernel, stride) = (number(80), number(80), 2 * number(2) - 1, number(2));
+        let (n, h, w) = (number(3), number(12), number(12));
+        let (heads, d, c, tokens) = (number(3), number(50), number(50), number(100));
+        let what = format!(
+            "round {round}: {n}×{h}×{w} cells, {inputs} to {outputs} channels, kernel {kernel}, stride {stride}, \
+             {heads} heads, {tokens} tokens of {d} and {c}"
+        );
+        let new = |shape: &[i64]| random(shape, Kind::Float);
+        let (x, weight) = (new(&[n, h, w, inputs]), new(&[outputs, inputs, kernel, kernel]));
+        let (bias, scale, picture) = (new(&[outputs]), new(&[inputs]), x.permute([0, 3, 1, 2]));
+        let (q, k, v) = (new(&[n, heads, h * w, d]), new(&[n, heads, tokens, d]), new(&[n, heads, tokens, c]));
+        let results = |set| {
+            tested::with(Choice::one(set), || {
+                let weight = arranged(&weight, Kind::Float)?;
+                let steps = (stride, kernel / 2);
+                let mut results = vec![
+                    conv2d(&picture, &weight, Some(&bias), steps, Epilogue::Store)?,
+                    attend(&q, &k, &v, None, false)?.output,
+                    group_norm(&picture, 1, (&scale, &scale), 1e-5, true)?,
+                    layer_norm(&x, (&scale, &scale), 1e-5)?,
+                ];
+                if kernel == 3 {
+                    results.push(conv2d_upsampled(&picture, &weight, Some(&bias))?);
+                }
+                Ok::<_, TchError>(results)
+            })
+        };
+        let exact = results(InstructionSet::Scalar)?;
+        for set in InstructionSet::ALL.iter().filter(|set| tested::with(Choice::one(**set), || arranges(Kind::Float))) {
+            for (result, exact) in results(*set)?.iter().zip(&exact) {
+                close(result, &double(exact), &format!("{}, {what}", set.name()));
+            }
+        }
+    }
+    Ok(())
 }

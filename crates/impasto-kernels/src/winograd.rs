@@ -20,8 +20,8 @@ const DEPTH: usize = 32;
 /// Floats from one product's block of the kernel to the next. A power of two would put all 16 in the same places of a
 /// cache.
 const BLOCK: usize = DEPTH * COLUMNS + LONGEST;
-/// Tiles of a part of the work.
-const TILES: usize = 64;
+/// Tiles of a part of the work, in rows of tiles that are multiplied together.
+const ROWS_OF_TILES: usize = 8;
 /// Products of a tile.
 const PRODUCTS: usize = 16;
 
@@ -47,7 +47,8 @@ unsafe impl Sync for Winograd<'_> {}
 pub(crate) struct Scratch {
     /// Tiles whose transformed cells are held.
     tiles: Option<usize>,
-    /// Transformed cells: [16, tiles, inputs].
+    /// Transformed cells: [blocks of channels, 16, tiles, channels], which are read one after the other. Some floats
+    /// lie between the products, as between those of the kernel.
     cells: Vec<f32>,
     /// A transformed block of the kernel: 16 times panels of [channels, columns].
     kernel: Vec<f32>,
@@ -102,9 +103,15 @@ impl<'a> Winograd<'a> {
         (tile / (rows * columns), 2 * (of_picture / columns), 2 * (of_picture % columns))
     }
 
-    /// Transforms the cells d under a tile to Bᵀ·d·B, for each channel. Products lie `tiles` rows of channels apart.
+    /// Returns the place of a block of channels of transformed cells, of `tiles` tiles.
     #[inline(always)]
-    unsafe fn transform_cells<S: Simd>(&self, simd: S, tile: usize, to: *mut f32, tiles: usize) {
+    fn cells(block: usize, product: usize, tiles: usize) -> usize {
+        (block * PRODUCTS + product) * (tiles * DEPTH + LONGEST)
+    }
+
+    /// Transforms the cells d under a tile to Bᵀ·d·B, for each channel. `place` is the tile's among `tiles` tiles.
+    #[inline(always)]
+    unsafe fn transform_cells<S: Simd>(&self, simd: S, tile: usize, (place, tiles): (usize, usize), to: *mut f32) {
         let (picture, top, left) = self.place(tile);
         let Self { x: cells, kernel, .. } = self;
         let halvings = usize::from(self.upsampled);
@@ -139,8 +146,8 @@ impl<'a> Winograd<'a> {
                 for y in 0..4 {
                     let row = Self::spread(simd, rows[y]);
                     for x in 0..4 {
-                        let to = to.add((y * 4 + x) * tiles * kernel.inputs + channel);
-                        f32::store(simd, row[x], to, some);
+                        let to = to.add(Self::cells(channel / DEPTH, y * 4 + x, tiles) + place * DEPTH);
+                        simd.store(row[x], to.add(channel % DEPTH));
                     }
                 }
             }
@@ -278,32 +285,29 @@ impl Work for Winograd<'_> {
     const KIND: Kind = Kind::Float;
     type Scratch = Scratch;
 
-    fn parts(&self) -> usize {
-        self.tiles().2.div_ceil(TILES) * self.groups().0
+    fn parts<S: Simd>(&self) -> usize {
+        self.tiles().2.div_ceil(ROWS_OF_TILES * S::ROWS) * self.groups().0
     }
 
-    /// Computes one part: up to 64 tiles, of up to 64 columns.
+    /// Computes one part: up to eight rows of tiles, of up to 64 columns.
     #[inline(always)]
     unsafe fn part<S: Simd>(&self, simd: S, index: usize, scratch: &mut Scratch) {
         let Self { kernel, .. } = self;
         let (groups, columns) = self.groups();
-        let (first, column) = (index / groups * TILES, index % groups * columns);
-        let count = TILES.min(self.tiles().2 - first);
+        let tiles = ROWS_OF_TILES * S::ROWS;
+        let (first, column) = (index / groups * tiles, index % groups * columns);
+        let count = tiles.min(self.tiles().2 - first);
         let columns = columns.min(kernel.outputs - column);
         let (rows, panels) = (count.div_ceil(S::ROWS), columns.div_ceil(panel::<S>()));
+        let tiles = rows * S::ROWS;
         scratch.kernel.resize(PRODUCTS * BLOCK, 0.0);
         scratch.sums.resize(PRODUCTS * rows * S::ROWS * COLUMNS, 0.0);
         // SAFETY: the caller's promise; scratch memory has the sizes that the functions ask for.
         unsafe {
             if scratch.tiles != Some(first) {
-                scratch.cells.resize(PRODUCTS * rows * S::ROWS * kernel.inputs, 0.0);
+                scratch.cells.resize(Self::cells(kernel.inputs.div_ceil(DEPTH), 0, tiles), 0.0);
                 for tile in 0..count {
-                    self.transform_cells(
-                        simd,
-                        first + tile,
-                        scratch.cells.as_mut_ptr().add(tile * kernel.inputs),
-                        rows * S::ROWS,
-                    );
+                    self.transform_cells(simd, first + tile, (tile, tiles), scratch.cells.as_mut_ptr());
                 }
                 scratch.tiles = Some(first);
             }
@@ -314,11 +318,10 @@ impl Work for Winograd<'_> {
                 let mut ahead = self.ahead(input + DEPTH, (column, columns), portions);
                 for product in self.products() {
                     for row in 0..rows {
-                        let cells =
-                            scratch.cells.as_ptr().add(((product * rows + row) * S::ROWS) * kernel.inputs + input);
+                        let cells = scratch.cells.as_ptr().add(Self::cells(input / DEPTH, product, tiles));
                         let mut from = [cells.cast::<u32>(); TALLEST];
-                        for (row, from) in from.iter_mut().enumerate().take(S::ROWS) {
-                            *from = cells.add(row * kernel.inputs).cast();
+                        for (at, from) in from.iter_mut().enumerate().take(S::ROWS) {
+                            *from = cells.add((row * S::ROWS + at) * DEPTH).cast();
                         }
                         let block = (scratch.kernel.as_ptr().add(product * BLOCK).cast(), DEPTH * panel::<S>());
                         let to = scratch.sums.as_mut_ptr().add(Self::sums::<S>(product, rows, row, 0));

@@ -2,6 +2,8 @@
 //! generic.
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod scalar;
 
@@ -110,8 +112,8 @@ pub(crate) trait Work: Sync {
     /// Memory of one thread.
     type Scratch: Default;
 
-    /// Returns the number of parts.
-    fn parts(&self) -> usize;
+    /// Returns the number of parts for an instruction set.
+    fn parts<S: Simd>(&self) -> usize;
 
     /// Runs one part.
     ///
