@@ -2,8 +2,8 @@
 
 use crate::dispatch::run;
 use crate::instruction_set::set_for;
-use crate::isa::{LONGEST, Simd, Work};
-use crate::number::{Bf16, F16, Floats, Number, numbers};
+use crate::isa::{Bf16, LONGEST, Simd, Work};
+use crate::number::{F16, Floats, Number, numbers};
 use crate::pages;
 use tch::{Device, Kind, TchError, Tensor};
 

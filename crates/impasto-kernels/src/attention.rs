@@ -1,8 +1,9 @@
 //! Attention of tensors.
 
 use crate::dispatch::run;
+use crate::isa::Bf16;
 use crate::job::{Job, Rows, Sink, Source};
-use crate::number::{Bf16, Number};
+use crate::number::Number;
 use crate::tensors::{check, suit, unfit};
 use tch::{Device, Kind, TchError, Tensor};
 

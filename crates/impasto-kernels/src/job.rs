@@ -1,10 +1,11 @@
 //! The work of one attention call, in parts that threads share.
 
 use crate::functions::exponentials;
-use crate::isa::{Simd, TALLEST, Work};
+use crate::isa::{Simd, TALLEST, Words, WordsOf, Work};
 use crate::number::{Number, numbers};
 use crate::parallel;
 use crate::tile::{Ahead, load, store, tile, zeros};
+
 use std::marker::PhantomData;
 use tch::{Kind, TchError, Tensor};
 
@@ -118,10 +119,10 @@ impl<'a, N: Number> Job<'a, N> {
                     }
                 }
                 Source::Product { q, d, bias, .. } => {
-                    let words = d.div_ceil(N::PER_WORD);
+                    let words = d.div_ceil(N::Words::<S>::PER_WORD);
                     scratch.queries.resize(S::ROWS * words, 0);
                     for (row, to) in scratch.queries.chunks_exact_mut(words).enumerate() {
-                        pack_row::<N>(q.row(head, row_of(row)), *d, to.as_mut_ptr(), 1);
+                        pack_row::<S, N>(q.row(head, row_of(row)), *d, to.as_mut_ptr(), 1);
                     }
                     let scale = (*d as f32).sqrt().recip();
                     for (at, vectors) in panels::<S>(self.tokens) {
@@ -191,10 +192,10 @@ impl<N: Number> Work for Job<'_, N> {
                                 let to = to.row(head, first + row);
                                 (0..self.tokens).for_each(|token| *to.add(token) = *here.add(token) * *inverse);
                             }
-                            N::round_all(simd, here, padded);
+                            N::Words::of_floats(simd, here, padded);
                         }
                         for (at, vectors) in panels::<S>(*c) {
-                            let words = padded / N::PER_WORD;
+                            let words = padded / N::Words::<S>::PER_WORD;
                             let weights = scratch.scores.as_ptr().cast();
                             let panel = scratch.values.as_ptr().add(at * words);
                             let sums = scratch.sums.as_mut_ptr();
@@ -225,15 +226,15 @@ fn panels<S: Simd>(columns: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// Writes `len` adjacent numbers as words that lie `stride` words apart. The last word ends with zero if it has room.
 #[inline(always)]
-unsafe fn pack_row<N: Number>(from: *const N, len: usize, to: *mut u32, stride: usize) {
+unsafe fn pack_row<S: Simd, N: Number>(from: *const N, len: usize, to: *mut u32, stride: usize) {
     // SAFETY: the caller has `len` numbers, and memory for their words.
     unsafe {
-        for word in 0..len / N::PER_WORD {
-            let from = from.add(word * N::PER_WORD);
-            *to.add(word * stride) = N::word(*from, *from.add(N::PER_WORD - 1));
+        for word in 0..len / N::Words::<S>::PER_WORD {
+            let from = from.add(word * N::Words::<S>::PER_WORD);
+            *to.add(word * stride) = N::Words::<S>::word(*from, *from.add(N::Words::<S>::PER_WORD - 1));
         }
-        if !len.is_multiple_of(N::PER_WORD) {
-            *to.add(len / N::PER_WORD * stride) = N::word(*from.add(len - 1), N::ZERO);
+        if !len.is_multiple_of(N::Words::<S>::PER_WORD) {
+            *to.add(len / N::Words::<S>::PER_WORD * stride) = N::Words::<S>::word(*from.add(len - 1), N::ZERO);
         }
     }
 }
@@ -246,14 +247,14 @@ unsafe fn pack_keys<S: Simd, N: Number>(
     (tokens, d): (usize, usize),
     to: &mut Vec<u32>,
 ) {
-    let words = d.div_ceil(N::PER_WORD);
+    let words = d.div_ceil(N::Words::<S>::PER_WORD);
     to.clear();
     to.resize(tokens.next_multiple_of(S::LANES) * words, 0);
     for (at, vectors) in panels::<S>(tokens) {
         let width = vectors * S::LANES;
         for lane in 0..width.min(tokens - at) {
             // SAFETY: the token exists, and its panel has a column for it.
-            unsafe { pack_row::<N>(k.row(head, at + lane), d, to.as_mut_ptr().add(at * words + lane), width) };
+            unsafe { pack_row::<S, N>(k.row(head, at + lane), d, to.as_mut_ptr().add(at * words + lane), width) };
         }
     }
 }
@@ -267,21 +268,24 @@ unsafe fn pack_values<S: Simd, N: Number>(
     (tokens, c): (usize, usize),
     to: &mut Vec<u32>,
 ) {
-    let words = tokens.next_multiple_of(2 * S::LANES) / N::PER_WORD;
+    let words = tokens.next_multiple_of(2 * S::LANES) / N::Words::<S>::PER_WORD;
     to.clear();
     to.resize(c.next_multiple_of(S::LANES) * words, 0);
     for (at, vectors) in panels::<S>(c) {
         let (width, columns) = (vectors * S::LANES, (vectors * S::LANES).min(c - at));
-        for word in 0..tokens.div_ceil(N::PER_WORD) {
-            let token = word * N::PER_WORD;
+        for word in 0..tokens.div_ceil(N::Words::<S>::PER_WORD) {
+            let token = word * N::Words::<S>::PER_WORD;
             // SAFETY: both tokens exist, and the panel has a row for their word.
             unsafe {
                 let first = v.row(head, token).add(at);
-                let second = (token + N::PER_WORD <= tokens).then(|| v.row(head, token + N::PER_WORD - 1).add(at));
+                let second = (token + N::Words::<S>::PER_WORD <= tokens)
+                    .then(|| v.row(head, token + N::Words::<S>::PER_WORD - 1).add(at));
                 let to = to.as_mut_ptr().add(at * words + word * width);
                 match second {
-                    Some(second) => (0..columns).for_each(|i| *to.add(i) = N::word(*first.add(i), *second.add(i))),
-                    None => (0..columns).for_each(|i| *to.add(i) = N::word(*first.add(i), N::ZERO)),
+                    Some(second) => {
+                        (0..columns).for_each(|i| *to.add(i) = N::Words::<S>::word(*first.add(i), *second.add(i)))
+                    }
+                    None => (0..columns).for_each(|i| *to.add(i) = N::Words::<S>::word(*first.add(i), N::ZERO)),
                 }
             }
         }
@@ -305,7 +309,7 @@ unsafe fn product<S: Simd, N: Number, const V: usize>(
         for (row, start) in rows.iter_mut().enumerate().take(S::ROWS) {
             *start = queries.add(row * words);
         }
-        let sums = tile::<S, N, V>(simd, zeros(simd), rows, panel, words, &mut Ahead::nothing());
+        let sums = tile::<S, N::Words<S>, V>(simd, zeros(simd), rows, panel, words, &mut Ahead::nothing());
         for row in 0..S::ROWS {
             for v in 0..V {
                 simd.store(simd.mul(sums[row][v], simd.splat(scale)), to.add(row * stride + v * S::LANES));
@@ -324,7 +328,7 @@ unsafe fn weighted<S: Simd, N: Number, const V: usize>(
     words: usize,
     to: *mut f32,
 ) {
-    let most = SUMMANDS / N::PER_WORD;
+    let most = SUMMANDS / N::Words::<S>::PER_WORD;
     // SAFETY: the promise of the caller of `part`.
     unsafe {
         for word in (0..words).step_by(most) {
@@ -333,7 +337,7 @@ unsafe fn weighted<S: Simd, N: Number, const V: usize>(
                 *start = weights.add(row * stride + word);
             }
             let (panel, some) = (panel.add(word * V * S::LANES), most.min(words - word));
-            let mut sums = tile::<S, N, V>(simd, zeros(simd), rows, panel, some, &mut Ahead::nothing());
+            let mut sums = tile::<S, N::Words<S>, V>(simd, zeros(simd), rows, panel, some, &mut Ahead::nothing());
             if word > 0 {
                 let before = load::<S, V>(simd, to);
                 for row in 0..S::ROWS {

@@ -3,7 +3,8 @@
 use crate::cells::{Cells, Kernel};
 use crate::dispatch::run;
 use crate::epilogue::Epilogue;
-use crate::number::{Bf16, Number, numbers};
+use crate::isa::Bf16;
+use crate::number::{Number, numbers};
 use crate::product::{Finish, Product, Steps};
 use crate::tensors::{check, suit, suit_mixed, unfit};
 use crate::winograd::Winograd;

@@ -76,6 +76,7 @@ mod tensors;
 mod tests;
 mod tile;
 mod winograd;
+mod words;
 
 pub use arrange::{arranged, arranges};
 pub use attention::{Attention, attend, attends, scores, weigh, weighs};

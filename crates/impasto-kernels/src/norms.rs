@@ -3,8 +3,9 @@
 use crate::cells::Cells;
 use crate::dispatch::run;
 use crate::group_norm::GroupNorm;
+use crate::isa::Bf16;
 use crate::layer_norm::LayerNorm;
-use crate::number::{Bf16, Number, numbers};
+use crate::number::{Number, numbers};
 use crate::tensors::{check, suit, suit_mixed, unfit};
 use tch::{Device, Kind, TchError, Tensor};
 

@@ -1,8 +1,7 @@
 //! Panels: groups of a kernel's columns, with which tiles of a product are computed. A panel has two vectors of
 //! columns, or one if it is the last one and needs no more.
 
-use crate::isa::{Simd, TALLEST};
-use crate::number::Number;
+use crate::isa::{Simd, TALLEST, Words};
 use crate::tile::{Ahead, load, store, tile, zeros};
 
 /// Vectors of a panel, unless it is a narrow one.
@@ -30,7 +29,7 @@ fn seldom() {}
 /// # Safety
 /// The conditions of [`tile`], with memory for the sums.
 #[inline(always)]
-pub(crate) unsafe fn add_tiles<S: Simd, N: Number>(
+pub(crate) unsafe fn add_tiles<S: Simd, W: Words<S>>(
     simd: S,
     first: bool,
     rows: [*const u32; TALLEST],
@@ -45,13 +44,13 @@ pub(crate) unsafe fn add_tiles<S: Simd, N: Number>(
         for at in 0..wide {
             let (kernel, to) = (kernel.add(at * stride), to.add(at * S::ROWS * panel::<S>()));
             let before = if first { zeros(simd) } else { load::<S, VECTORS>(simd, to) };
-            store(simd, tile::<S, N, VECTORS>(simd, before, rows, kernel, steps, ahead), to);
+            store(simd, tile::<S, W, VECTORS>(simd, before, rows, kernel, steps, ahead), to);
         }
         if wide * panel::<S>() < columns {
             seldom();
             let (kernel, to) = (kernel.add(wide * stride), to.add(wide * S::ROWS * panel::<S>()));
             let before = if first { zeros(simd) } else { load::<S, 1>(simd, to) };
-            store(simd, tile::<S, N, 1>(simd, before, rows, kernel, steps, ahead), to);
+            store(simd, tile::<S, W, 1>(simd, before, rows, kernel, steps, ahead), to);
         }
     }
 }

@@ -6,11 +6,12 @@
 
 use crate::cells::{Cells, Kernel};
 use crate::functions::gelu;
-use crate::isa::{Simd, TALLEST, Work, joint};
+use crate::isa::{Simd, TALLEST, Words, WordsOf, Work, joint};
 use crate::number::Number;
 use crate::panels::{add_tiles, panel, width};
 use crate::parallel;
 use crate::tile::Ahead;
+
 use tch::Kind;
 
 /// Most columns of a part. Longer pieces of memory are read faster.
@@ -69,6 +70,8 @@ pub(crate) struct Scratch {
     sums: Vec<f32>,
     /// Zeros, in place of cells beyond the picture.
     zeros: Vec<u32>,
+    /// Cells of a tile as words, if they are not words in the picture.
+    words: Vec<f32>,
     /// Picture, row and column of the result for each row of a part.
     places: Vec<[usize; 3]>,
 }
@@ -128,12 +131,12 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
         (column, columns): (usize, usize),
         scratch: &mut Scratch,
     ) {
-        let words = inputs.div_ceil(N::PER_WORD);
+        let words = inputs.div_ceil(N::Words::<S>::PER_WORD);
         for word in 0..words {
-            let input = input + word * N::PER_WORD;
+            let input = input + word * N::Words::<S>::PER_WORD;
             let first = self.kernel.number(input, place.0, place.1).wrapping_add(column);
-            let second = match input + N::PER_WORD <= self.kernel.inputs {
-                true => first.wrapping_add((N::PER_WORD - 1) * self.kernel.input_stride()),
+            let second = match input + N::Words::<S>::PER_WORD <= self.kernel.inputs {
+                true => first.wrapping_add((N::Words::<S>::PER_WORD - 1) * self.kernel.input_stride()),
                 false => scratch.zeros.as_ptr().cast(),
             };
             for index in 0..columns.div_ceil(panel::<S>()) {
@@ -144,12 +147,12 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
                     let width = width::<S>(at, columns);
                     let to = scratch.kernel.as_mut_ptr().add(index * words * panel::<S>() + word * width);
                     if at + panel::<S>() <= columns {
-                        N::store_words(simd, first, second, to);
+                        N::Words::store(simd, first, second, to);
                         continue;
                     }
                     for lane in (0..width).step_by(S::LANES) {
                         let some = simd.lanes(at + lane, columns);
-                        let numbers = N::load_words(simd, first.wrapping_add(lane), second.wrapping_add(lane), some);
+                        let numbers = N::Words::load(simd, first.wrapping_add(lane), second.wrapping_add(lane), some);
                         simd.store(numbers, to.add(lane).cast());
                     }
                 }
@@ -160,9 +163,9 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
     /// Returns the memory of a part's block of the kernel. After the last block, it is the first one of the part that
     /// this thread probably does next.
     #[inline(always)]
-    fn ahead(&self, part: usize, block: usize, portions: usize) -> Ahead {
+    fn ahead<S: Simd>(&self, part: usize, block: usize, portions: usize) -> Ahead {
         let Self { kernel, .. } = self;
-        let depth = DEPTH * N::PER_WORD;
+        let depth = DEPTH * N::Words::<S>::PER_WORD;
         let blocks = kernel.inputs.div_ceil(depth);
         let all = blocks * kernel.height * kernel.width;
         let (part, block) = (part + block / all * parallel::threads(), block % all);
@@ -237,7 +240,7 @@ impl<N: Number, O: Number> Work for Product<'_, N, O> {
         scratch.places.clear();
         scratch.places.extend((first..first + rows).map(|row| self.place(row)));
         let sums = scratch.sums.as_mut_ptr();
-        let depth = DEPTH * N::PER_WORD;
+        let depth = DEPTH * N::Words::<S>::PER_WORD;
         let blocks = kernel.inputs.div_ceil(depth);
         // SAFETY: the caller's promise; scratch memory has the sizes that the functions ask for.
         unsafe {
@@ -245,16 +248,19 @@ impl<N: Number, O: Number> Work for Product<'_, N, O> {
                 let (place, input) = (block / blocks, block % blocks * depth);
                 let place = (place / kernel.width, place % kernel.width);
                 let inputs = depth.min(kernel.inputs - input);
-                let words = inputs.div_ceil(N::PER_WORD);
+                let words = inputs.div_ceil(N::Words::<S>::PER_WORD);
                 self.pack(simd, (input, inputs), place, (column, columns), scratch);
                 let portions = tiles * panels * words.div_ceil(Ahead::STEPS);
-                let mut ahead = self.ahead(index, block + 1, portions);
+                let mut ahead = self.ahead::<S>(index, block + 1, portions);
                 for at in 0..tiles {
                     let places = scratch.places.get(at * S::ROWS..).unwrap_or_default();
-                    let from = self.cells(places, place, input, scratch.zeros.as_ptr());
+                    let mut from = self.cells(places, place, input, scratch.zeros.as_ptr());
+                    if !N::Words::<S>::IN_PLACE {
+                        from = widen::<S, N>(simd, from, inputs, &mut scratch.words);
+                    }
                     let panels = (scratch.kernel.as_ptr(), words * panel::<S>());
                     let to = sums.add(at * S::ROWS * COLUMNS);
-                    add_tiles::<S, N>(simd, block == 0, from, panels, (words, columns), &mut ahead, to);
+                    add_tiles::<S, N::Words<S>>(simd, block == 0, from, panels, (words, columns), &mut ahead, to);
                 }
             }
             for (row, place) in scratch.places.iter().enumerate() {
@@ -263,4 +269,30 @@ impl<N: Number, O: Number> Work for Product<'_, N, O> {
             }
         }
     }
+}
+
+/// Copies `len` numbers of the first rows of a tile as floats, and returns the copies.
+///
+/// # Safety
+/// The first `S::ROWS` rows have `len` numbers.
+#[inline(always)]
+unsafe fn widen<S: Simd, N: Number>(
+    simd: S,
+    mut rows: [*const u32; TALLEST],
+    len: usize,
+    to: &mut Vec<f32>,
+) -> [*const u32; TALLEST] {
+    let stride = len.next_multiple_of(S::LANES);
+    to.resize(S::ROWS * stride, 0.0);
+    for (row, from) in rows.iter_mut().enumerate().take(S::ROWS) {
+        // SAFETY: the caller's promise; `to` has room for all rows, with whole vectors.
+        unsafe {
+            let to = to.as_mut_ptr().add(row * stride);
+            for at in (0..len).step_by(S::LANES) {
+                simd.store(N::load(simd, from.cast::<N>().add(at), simd.lanes(at, len)), to.add(at));
+            }
+            *from = to.cast_const().cast();
+        }
+    }
+    rows
 }

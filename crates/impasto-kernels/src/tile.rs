@@ -1,7 +1,6 @@
 //! Tiles of a matrix product.
 
-use crate::isa::{Simd, TALLEST};
-use crate::number::Number;
+use crate::isa::{Simd, TALLEST, Words};
 
 /// Sums of a tile: `S::ROWS` rows of V vectors. Further rows are not used.
 pub(crate) type Tile<S, const V: usize> = [[<S as Simd>::F32s; V]; TALLEST];
@@ -88,9 +87,9 @@ impl Ahead {
 /// [steps, V · `S::LANES`] words.
 ///
 /// # Safety
-/// The first `S::ROWS` rows have `steps` words, and the panel is there. The processor has the instructions for `N`.
+/// The first `S::ROWS` rows have `steps` words, and the panel is there. The processor has the instructions for `W`.
 #[inline(always)]
-pub(crate) unsafe fn tile<S: Simd, N: Number, const V: usize>(
+pub(crate) unsafe fn tile<S: Simd, W: Words<S>, const V: usize>(
     simd: S,
     mut sums: Tile<S, V>,
     rows: [*const u32; TALLEST],
@@ -110,7 +109,7 @@ pub(crate) unsafe fn tile<S: Simd, N: Number, const V: usize>(
                 for row in 0..S::ROWS {
                     let x = simd.splat(rows[row].add(step).cast::<f32>().read_unaligned());
                     for v in 0..V {
-                        sums[row][v] = N::mul_add(simd, x, columns[v], sums[row][v]);
+                        sums[row][v] = W::mul_add(simd, x, columns[v], sums[row][v]);
                     }
                 }
             }

@@ -11,6 +11,7 @@ use crate::isa::{LONGEST, Simd, TALLEST, Work};
 use crate::number::{Floats, Number};
 use crate::panels::{add_tiles, panel, width};
 use crate::tile::Ahead;
+use crate::words::Singles;
 use tch::Kind;
 
 /// Most columns of a part of the work.
@@ -325,7 +326,7 @@ impl Work for Winograd<'_> {
                         }
                         let block = (scratch.kernel.as_ptr().add(product * BLOCK).cast(), DEPTH * panel::<S>());
                         let to = scratch.sums.as_mut_ptr().add(Self::sums::<S>(product, rows, row, 0));
-                        add_tiles::<S, f32>(simd, input == 0, from, block, (depth, columns), &mut ahead, to);
+                        add_tiles::<S, Singles>(simd, input == 0, from, block, (depth, columns), &mut ahead, to);
                     }
                 }
             }

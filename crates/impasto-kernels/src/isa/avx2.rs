@@ -1,6 +1,7 @@
-//! AVX2 with FMA and F16C. It has no instructions for bf16, so words of two bf16 are taken apart and multiplied as f32.
+//! AVX2 with FMA and F16C. It has no instructions for bf16, so bf16 are multiplied as f32.
 
 use super::{LONGEST, Simd, Work};
+use crate::words::Singles;
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::*;
 
@@ -80,6 +81,7 @@ impl Simd for Avx2 {
     const ROWS: usize = 6;
     const WIDEST: usize = 2;
 
+    type Bf16Words = Singles;
     type F32s = __m256;
     type Mask = __m256i;
 
@@ -156,51 +158,6 @@ impl Simd for Avx2 {
                     *to.add(lane) = half;
                 }
             }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_bf16_words(self, first: *const u16, second: *const u16, lanes: __m256i) -> __m256 {
-        // SAFETY: the promises of `Simd`.
-        unsafe {
-            let first = _mm256_cvtepu16_epi32(self.load_halves(first, lanes));
-            let second = _mm256_cvtepu16_epi32(self.load_halves(second, lanes));
-            _mm256_castsi256_ps(_mm256_or_si256(first, _mm256_slli_epi32::<16>(second)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn store_bf16_words(self, first: *const u16, second: *const u16, to: *mut u32) {
-        // SAFETY: the promises of `Simd`.
-        unsafe {
-            let (first, second) = (_mm256_loadu_si256(first.cast()), _mm256_loadu_si256(second.cast()));
-            // Words 0 to 3 and 8 to 11, then the others.
-            let (low, high) = (_mm256_unpacklo_epi16(first, second), _mm256_unpackhi_epi16(first, second));
-            _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256::<0x20>(low, high));
-            _mm256_storeu_si256(to.add(8).cast(), _mm256_permute2x128_si256::<0x31>(low, high));
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn round_to_bf16(self, floats: *mut f32, len: usize) {
-        for at in (0..len).step_by(8) {
-            // SAFETY: the promises of `Simd`. A vector of results ends before the floats that are read next.
-            unsafe {
-                let halves = self.round_to_bf16_halves(_mm256_loadu_ps(floats.add(at)));
-                _mm_storeu_si128(floats.cast::<u16>().add(at).cast(), halves);
-            }
-        }
-    }
-
-    /// The product of the second numbers is added first, as the instruction of AVX-512 does.
-    #[inline(always)]
-    unsafe fn mul_add_bf16(self, a: __m256, b: __m256, sums: __m256) -> __m256 {
-        // SAFETY: the promises of `Simd`.
-        unsafe {
-            let second = _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32));
-            let first = |x| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(x)));
-            let sums = _mm256_fmadd_ps(_mm256_and_ps(a, second), _mm256_and_ps(b, second), sums);
-            _mm256_fmadd_ps(first(a), first(b), sums)
         }
     }
 

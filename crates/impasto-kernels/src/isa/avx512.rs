@@ -1,6 +1,7 @@
 //! AVX-512, with its instructions for bf16 where numbers are bf16.
 
-use super::{LONGEST, Simd, Work};
+use super::{Bf16Simd, LONGEST, Simd, Work};
+use crate::words::Pairs;
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::*;
 use tch::Kind;
@@ -93,6 +94,7 @@ impl Simd for Avx512 {
     // The sums of 8 rows and 3 vectors fill 24 of the 32 registers.
     const WIDEST: usize = 3;
 
+    type Bf16Words = Pairs;
     type F32s = __m512;
     type Mask = __mmask16;
 
@@ -169,53 +171,6 @@ impl Simd for Avx512 {
             } else {
                 _mm256_mask_storeu_epi16(to.cast(), lanes, numbers);
             }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_bf16_words(self, first: *const u16, second: *const u16, lanes: __mmask16) -> __m512 {
-        // SAFETY: the promises of `Simd`.
-        unsafe {
-            let first = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, first.cast()));
-            let second = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, second.cast()));
-            _mm512_castsi512_ps(_mm512_or_si512(first, _mm512_slli_epi32::<16>(second)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn store_bf16_words(self, first: *const u16, second: *const u16, to: *mut u32) {
-        // SAFETY: the promises of `Simd`; a half of `PLACES` fills a vector.
-        unsafe {
-            let (first, second) = (_mm512_loadu_si512(first.cast()), _mm512_loadu_si512(second.cast()));
-            for half in 0..2 {
-                let places = _mm512_loadu_si512(PLACES.as_ptr().add(half * 2 * Self::LANES).cast());
-                let words = _mm512_permutex2var_epi16(first, places, second);
-                _mm512_storeu_si512(to.add(half * Self::LANES).cast(), words);
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn round_to_bf16(self, floats: *mut f32, len: usize) {
-        for at in (0..len).step_by(2 * Self::LANES) {
-            // SAFETY: the promises of `Simd`. A vector of results ends before the floats that are read next.
-            unsafe {
-                let (low, high) = (_mm512_loadu_ps(floats.add(at)), _mm512_loadu_ps(floats.add(at + Self::LANES)));
-                let numbers = std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low));
-                _mm512_storeu_ps(floats.add(at / 2), numbers);
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn mul_add_bf16(self, a: __m512, b: __m512, sums: __m512) -> __m512 {
-        // SAFETY: the promises of `Simd`; the transmuted types have the same size, and any bits are valid.
-        unsafe {
-            _mm512_dpbf16_ps(
-                sums,
-                std::mem::transmute::<__m512, __m512bh>(a),
-                std::mem::transmute::<__m512, __m512bh>(b),
-            )
         }
     }
 
@@ -334,6 +289,55 @@ impl Simd for Avx512 {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Bf16Simd for Avx512 {
+    #[inline(always)]
+    unsafe fn load_bf16_words(self, first: *const u16, second: *const u16, lanes: __mmask16) -> __m512 {
+        // SAFETY: the promises of `Simd`.
+        unsafe {
+            let first = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, first.cast()));
+            let second = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, second.cast()));
+            _mm512_castsi512_ps(_mm512_or_si512(first, _mm512_slli_epi32::<16>(second)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_words(self, first: *const u16, second: *const u16, to: *mut u32) {
+        // SAFETY: the promises of `Simd`; a half of `PLACES` fills a vector.
+        unsafe {
+            let (first, second) = (_mm512_loadu_si512(first.cast()), _mm512_loadu_si512(second.cast()));
+            for half in 0..2 {
+                let places = _mm512_loadu_si512(PLACES.as_ptr().add(half * 2 * Self::LANES).cast());
+                let words = _mm512_permutex2var_epi16(first, places, second);
+                _mm512_storeu_si512(to.add(half * Self::LANES).cast(), words);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn round_to_bf16(self, floats: *mut f32, len: usize) {
+        for at in (0..len).step_by(2 * Self::LANES) {
+            // SAFETY: the promises of `Simd`. A vector of results ends before the floats that are read next.
+            unsafe {
+                let (low, high) = (_mm512_loadu_ps(floats.add(at)), _mm512_loadu_ps(floats.add(at + Self::LANES)));
+                let numbers = std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low));
+                _mm512_storeu_ps(floats.add(at / 2), numbers);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add_bf16(self, a: __m512, b: __m512, sums: __m512) -> __m512 {
+        // SAFETY: the promises of `Simd`; the transmuted types have the same size, and any bits are valid.
+        unsafe {
+            _mm512_dpbf16_ps(
+                sums,
+                std::mem::transmute::<__m512, __m512bh>(a),
+                std::mem::transmute::<__m512, __m512bh>(b),
+            )
         }
     }
 }

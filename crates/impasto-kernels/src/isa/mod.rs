@@ -14,10 +14,32 @@ pub(crate) const LONGEST: usize = 16;
 /// Rows of the tallest tile of any instruction set.
 pub(crate) const TALLEST: usize = 8;
 
+/// A bf16: the upper half of an f32's bits.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Bf16(pub(crate) u16);
+
+impl Bf16 {
+    /// Returns the number as a float.
+    pub(crate) fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+
+    /// Rounds to the nearest number; of two, to the even one.
+    #[inline(always)]
+    pub(crate) fn nearest(x: f32) -> Self {
+        let bits = x.to_bits();
+        // Rounding could turn the bits of a NaN into those of an infinity.
+        let rounded = if x.is_nan() { bits | 0x40_0000 } else { bits.wrapping_add(0x7fff + (bits >> 16 & 1)) };
+        Self((rounded >> 16) as u16)
+    }
+}
+
 /// An instruction set: vectors of f32, and the operations of one processor on them.
 ///
-/// A value exists only where the processor has the instructions; rounding to bf16 and multiplying bf16 also need those
-/// for bf16. Pointers point to as many numbers as a function's comment says. These are the conditions of `unsafe` here.
+/// A value exists only where the processor has the instructions; AVX-512 also needs those for bf16 to round to bf16 and
+/// to multiply bf16. Pointers point to as many numbers as a function's comment says. These are the conditions of
+/// `unsafe` here.
 ///
 /// Functions that take a vector are inlined into a caller that has the instructions enabled. Loops over vectors count
 /// instead of iterating over arrays: an iterator that takes an array has a destructor; a call of it, where the
@@ -36,6 +58,8 @@ pub(crate) trait Simd: Copy {
     type F32s: Copy;
     /// Some lanes of a vector.
     type Mask: Copy;
+    /// The words as which bf16 are multiplied: pairs, if the set is a [`Bf16Simd`].
+    type Bf16Words: WordsOf<Self, Bf16>;
 
     /// Returns the lanes of the vector at `at` that hold numbers of a row of `len`.
     fn lanes(self, at: usize, len: usize) -> Self::Mask;
@@ -59,16 +83,6 @@ pub(crate) trait Simd: Copy {
     unsafe fn load_bf16(self, from: *const u16, lanes: Self::Mask) -> Self::F32s;
     /// Rounds to bf16 and stores some lanes.
     unsafe fn store_bf16(self, x: Self::F32s, to: *mut u16, lanes: Self::Mask);
-    /// Loads bf16 of two rows as words of two, in some lanes. The other lanes are zero, and nothing is read for them.
-    unsafe fn load_bf16_words(self, first: *const u16, second: *const u16, lanes: Self::Mask) -> Self::F32s;
-    /// Stores 2 · [`LANES`](Self::LANES) bf16 of each of two rows as words of two.
-    unsafe fn store_bf16_words(self, first: *const u16, second: *const u16, to: *mut u32);
-    /// Rounds `len` floats to bf16 in the same memory, from its start; `len` is a multiple of 2 ·
-    /// [`LANES`](Self::LANES).
-    unsafe fn round_to_bf16(self, floats: *mut f32, len: usize);
-    /// Adds the products of two bf16 of `a` and `b` to each lane of `sums`.
-    unsafe fn mul_add_bf16(self, a: Self::F32s, b: Self::F32s, sums: Self::F32s) -> Self::F32s;
-
     /// A vector of the same number in each lane.
     fn splat(self, x: f32) -> Self::F32s;
     /// a + b.
@@ -103,6 +117,49 @@ pub(crate) trait Simd: Copy {
     fn reduce_max(self, x: Self::F32s) -> f32;
     /// Transposes the first [`LANES`](Self::LANES) vectors.
     fn transpose(self, block: &mut [Self::F32s; LONGEST]);
+}
+
+/// An instruction set that multiplies words of two bf16.
+pub(crate) trait Bf16Simd: Simd {
+    /// Loads bf16 of two rows as words of two, in some lanes. The other lanes are zero, and nothing is read for them.
+    unsafe fn load_bf16_words(self, first: *const u16, second: *const u16, lanes: Self::Mask) -> Self::F32s;
+    /// Stores 2 · [`LANES`](Self::LANES) bf16 of each of two rows as words of two.
+    unsafe fn store_bf16_words(self, first: *const u16, second: *const u16, to: *mut u32);
+    /// Rounds `len` floats to bf16 in the same memory, from its start; `len` is a multiple of 2 ·
+    /// [`LANES`](Self::LANES).
+    unsafe fn round_to_bf16(self, floats: *mut f32, len: usize);
+    /// Adds the products of two bf16 of `a` and `b` to each lane of `sums`.
+    unsafe fn mul_add_bf16(self, a: Self::F32s, b: Self::F32s, sums: Self::F32s) -> Self::F32s;
+}
+
+/// Words that an instruction set multiplies. Sums are f32.
+///
+/// The conditions of `unsafe` are those of [`Simd`].
+pub(crate) trait Words<S: Simd> {
+    /// Numbers of a word.
+    const PER_WORD: usize;
+
+    /// Adds the product of two words to each lane of `sums`.
+    unsafe fn mul_add(simd: S, a: S::F32s, b: S::F32s, sums: S::F32s) -> S::F32s;
+
+    /// Turns `len` floats into words in the same memory, from its start; `len` is a multiple of 2 · `S::LANES`.
+    unsafe fn of_floats(simd: S, floats: *mut f32, len: usize);
+}
+
+/// Words made of numbers `N`.
+pub(crate) trait WordsOf<S: Simd, N>: Words<S> {
+    /// True if numbers side by side are words as they are.
+    const IN_PLACE: bool;
+
+    /// Joins the numbers of a word. A word of one number has only the first.
+    fn word(first: N, second: N) -> u32;
+
+    /// Loads numbers of two rows as words, in some lanes. The other lanes are zero, and nothing is read for them. Words
+    /// of one number hold the first row only.
+    unsafe fn load(simd: S, first: *const N, second: *const N, lanes: S::Mask) -> S::F32s;
+
+    /// Stores 2 · `S::LANES` numbers of each of two rows as words. Words of one number hold the first row only.
+    unsafe fn store(simd: S, first: *const N, second: *const N, to: *mut u32);
 }
 
 /// Work on tensors, whose parts are done in any order, by any threads. It is written once for all instruction sets.

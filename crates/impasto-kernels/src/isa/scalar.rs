@@ -3,8 +3,8 @@
 //! Tests compute with this set, so that the kernels' arithmetic runs on every machine. It is slow, and never the set of
 //! a user who has not named it.
 
-use super::{LONGEST, Simd};
-use crate::number::{Bf16, Number};
+use super::{Bf16, Bf16Simd, LONGEST, Simd, WordsOf};
+use crate::words::Pairs;
 use std::array::from_fn;
 
 /// The set without vector instructions.
@@ -42,6 +42,7 @@ impl Simd for Scalar {
     const ROWS: usize = 8;
     const WIDEST: usize = 3;
 
+    type Bf16Words = Pairs;
     type F32s = F32s;
     type Mask = u16;
 
@@ -103,44 +104,8 @@ impl Simd for Scalar {
     unsafe fn store_bf16(self, x: F32s, to: *mut u16, lanes: u16) {
         for lane in (0..LONGEST).filter(|&lane| has(lanes, lane)) {
             // SAFETY: the promises of `Simd`.
-            unsafe { *to.add(lane) = Bf16::round(x[lane]).0 }
+            unsafe { *to.add(lane) = Bf16::nearest(x[lane]).0 }
         }
-    }
-
-    #[inline(never)]
-    unsafe fn load_bf16_words(self, first: *const u16, second: *const u16, lanes: u16) -> F32s {
-        let word = |lane| {
-            // SAFETY: the promises of `Simd`.
-            let (first, second) = unsafe { (*first.add(lane), *second.add(lane)) };
-            f32::from_bits(Bf16::word(Bf16(first), Bf16(second)))
-        };
-        from_fn(|lane| if has(lanes, lane) { word(lane) } else { 0.0 })
-    }
-
-    #[inline(never)]
-    unsafe fn store_bf16_words(self, first: *const u16, second: *const u16, to: *mut u32) {
-        for at in 0..2 * LONGEST {
-            // SAFETY: the promises of `Simd`.
-            unsafe { *to.add(at) = Bf16::word(Bf16(*first.add(at)), Bf16(*second.add(at))) }
-        }
-    }
-
-    #[inline(never)]
-    unsafe fn round_to_bf16(self, floats: *mut f32, len: usize) {
-        for at in 0..len {
-            // SAFETY: the promises of `Simd`. A number ends before the floats that are read next.
-            unsafe { *floats.cast::<u16>().add(at) = Bf16::round(*floats.add(at)).0 }
-        }
-    }
-
-    /// The product of the second numbers is added first, as the instruction of AVX-512 does.
-    #[inline(never)]
-    unsafe fn mul_add_bf16(self, a: F32s, b: F32s, sums: F32s) -> F32s {
-        let numbers = |x: f32| (f32::from_bits(x.to_bits() << 16), f32::from_bits(x.to_bits() & 0xffff_0000));
-        from_fn(|lane| {
-            let ((a_first, a_second), (b_first, b_second)) = (numbers(a[lane]), numbers(b[lane]));
-            a_first.mul_add(b_first, a_second.mul_add(b_second, sums[lane]))
-        })
     }
 
     #[inline(always)]
@@ -237,5 +202,43 @@ impl Simd for Scalar {
                 (block[row][column], block[column][row]) = (block[column][row], block[row][column]);
             }
         }
+    }
+}
+
+impl Bf16Simd for Scalar {
+    #[inline(never)]
+    unsafe fn load_bf16_words(self, first: *const u16, second: *const u16, lanes: u16) -> F32s {
+        let word = |lane| {
+            // SAFETY: the promises of `Simd`.
+            let (first, second) = unsafe { (*first.add(lane), *second.add(lane)) };
+            f32::from_bits(<Pairs as WordsOf<Self, _>>::word(Bf16(first), Bf16(second)))
+        };
+        from_fn(|lane| if has(lanes, lane) { word(lane) } else { 0.0 })
+    }
+
+    #[inline(never)]
+    unsafe fn store_bf16_words(self, first: *const u16, second: *const u16, to: *mut u32) {
+        for at in 0..2 * LONGEST {
+            // SAFETY: the promises of `Simd`.
+            unsafe { *to.add(at) = <Pairs as WordsOf<Self, _>>::word(Bf16(*first.add(at)), Bf16(*second.add(at))) }
+        }
+    }
+
+    #[inline(never)]
+    unsafe fn round_to_bf16(self, floats: *mut f32, len: usize) {
+        for at in 0..len {
+            // SAFETY: the promises of `Simd`. A number ends before the floats that are read next.
+            unsafe { *floats.cast::<u16>().add(at) = Bf16::nearest(*floats.add(at)).0 }
+        }
+    }
+
+    /// The product of the second numbers is added first, as the instruction of AVX-512 does.
+    #[inline(never)]
+    unsafe fn mul_add_bf16(self, a: F32s, b: F32s, sums: F32s) -> F32s {
+        let numbers = |x: f32| (f32::from_bits(x.to_bits() << 16), f32::from_bits(x.to_bits() & 0xffff_0000));
+        from_fn(|lane| {
+            let ((a_first, a_second), (b_first, b_second)) = (numbers(a[lane]), numbers(b[lane]));
+            a_first.mul_add(b_first, a_second.mul_add(b_second, sums[lane]))
+        })
     }
 }
