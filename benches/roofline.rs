@@ -65,7 +65,7 @@ impl Layer {
 
     /// Returns the layer's work as a function that can be called repeatedly.
     fn work(self, kind: Kind) -> Result<Box<dyn FnMut() -> Result<()>>> {
-        let w = Weights::random(1, kind, Device::Cpu).packed();
+        let w = Weights::random(1, kind, Device::Cpu);
         let noise = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu))?.f_to_kind(kind);
         // In a network, pictures have the layout of the kernels.
         let picture = |rows, channels, side| match impasto_kernels::arranges(kind) {

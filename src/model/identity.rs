@@ -4,7 +4,6 @@ use super::{Defaults, Identity, Model, ModelInfo, PREVIEW};
 use crate::diffusion::SchedulerConfig;
 use crate::error::{Error, Result};
 use crate::step::Grid;
-use crate::weights::dense;
 use crate::wording::Note;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -42,7 +41,7 @@ impl Model {
             let kind = if part == "vae" { self.vae_kind } else { self.kind };
             for (name, tensor) in tensors {
                 hash.update(format!("{part} {name} {:?} {kind:?}\n", tensor.size()));
-                let flat = dense(tensor)?.f_flatten(0, -1)?;
+                let flat = tensor.f_flatten(0, -1)?;
                 let stride = (flat.size1()? / SAMPLES).max(1);
                 let sample = flat.f_slice(0, None, None, stride)?;
                 samples.push(sample.f_to_device(self.device)?.f_to_kind(kind)?.f_to_kind(Kind::Float)?);

@@ -39,7 +39,7 @@ use crate::raster::Raster;
 use crate::reference::SketchColorizer;
 use crate::step::{Grid, Step};
 use crate::vision::{View, Vision, VisionEncoder};
-use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Weights, dense};
+use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Weights, share};
 use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use autoencoder::Autoencoder;
 use colorizer::Colorizer;
@@ -241,15 +241,10 @@ impl Model {
     }
 
     /// Returns the tensors of a network under diffusers' names, in the kind that the network computes in: `unet`,
-    /// `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. Most tensors share their
-    /// memory with the model. Large kernels that the network holds in another layout are copied. Tensors that
-    /// [`LoadOptions::offload`] leaves in their file have the file's kind.
-    ///
-    /// # Errors
-    /// [`Error::Torch`] only, such as out of memory.
-    pub fn tensors(&self, part: &str) -> Result<Option<Tensors>> {
-        let Some(tensors) = self.parts.get(part) else { return Ok(None) };
-        tensors.iter().map(|(name, tensor)| Ok((name.clone(), dense(tensor)?))).collect::<Result<_>>().map(Some)
+    /// `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. The tensors share
+    /// their memory with the model. Tensors that [`LoadOptions::offload`] leaves in their file have the file's kind.
+    pub fn tensors(&self, part: &str) -> Option<Tensors> {
+        self.parts.get(part).map(share)
     }
 
     /// Returns a warning with the words of a prompt that the embedded model does not know; `None` if there are none,

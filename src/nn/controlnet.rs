@@ -142,7 +142,6 @@ impl ControlNet {
     /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
     pub fn new(w: &Weights, config: &ControlNetConfig) -> Result<Self> {
         config.check()?;
-        let w = &w.packed();
         let levels = config.unet.levels()?;
         let ends = |level: Option<&super::unet::Level>| level.map(|level| level.channels).unwrap_or_default();
         let (first, last) = (ends(levels.first()), ends(levels.last()));

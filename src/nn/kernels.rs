@@ -15,10 +15,8 @@
 //!
 //! `docs/decisions/0015-kernels-by-shape.md` has the measurements behind the thresholds here.
 
-use super::onednn;
 use crate::attention::{add_repeated, repeated};
 use crate::error::Result;
-use crate::weights::{dense, is_packed, packed};
 use impasto_kernels::Epilogue;
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
@@ -145,12 +143,6 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
     let (b, _, h, w) = x.size4()?;
     let side = |length: i64| (length + 2 * padding - kernel) / stride + 1;
     let (rows, depth) = (b * side(h) * side(w), inputs * kernel * kernel);
-    if is_packed(weight) {
-        if suits_onednn(x, weight).is_some() && bias.is_none_or(|bias| !bias.requires_grad()) {
-            return onednn::conv2d(x, weight, bias, padding);
-        }
-        return conv2d(x, &dense(weight)?, bias, conv);
-    }
     let plain = || Ok(x.f_conv2d(weight, bias, [stride, stride], [padding, padding], [1, 1], 1)?);
     if let Some((weight, cells)) = factors(x, weight, conv)? {
         let y = match bias {
@@ -279,20 +271,12 @@ pub(super) fn upsample_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>
         let repeated = x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?;
         return conv2d(&repeated, weight, bias, Conv::SAME);
     };
-    let kernels = sums.get_or_make(|| {
-        let made = positions(&dense(weight)?)?;
-        if is_packed(weight) { packed(made, 1) } else { Ok(made) }
-    })?;
+    let kernels = sums.get_or_make(|| positions(weight))?;
     let bias = bias.map(|bias| Tensor::f_cat(&[bias; 4], 0)).transpose()?;
-    let conv = Conv { kernel: 2, stride: 1, padding: 1 };
-    let cells = if is_packed(&kernels) {
-        conv2d(x, &kernels, bias.as_ref(), conv)?
-    } else {
-        x.f_conv2d(&kernels, bias.as_ref(), [1, 1], [1, 1], [1, 1], 1)?
-    }; // [b, 4·outputs, h + 1, w + 1]
+    let cells = x.f_conv2d(&kernels, bias.as_ref(), [1, 1], [1, 1], [1, 1], 1)?; // [b, 4·outputs, h + 1, w + 1]
     let cells = cells.f_unflatten(1, [2, 2, outputs])?;
     // The result has the layout of the weights, so the destination gets the same layout.
-    let picture = if is_packed(weight) || weight.is_contiguous() {
+    let picture = if weight.is_contiguous() {
         Tensor::f_empty([b, outputs, 2 * h, 2 * w], (kind, x.device()))?
     } else {
         Tensor::f_empty([b, 2 * h, 2 * w, outputs], (kind, x.device()))?.f_permute([0, 3, 1, 2])?
@@ -524,63 +508,6 @@ mod tests {
             assert_eq!(wide.stride(), [256 * 64 * 48, 1, 256 * 48, 256]);
         }
         assert_eq!(sums.get_or_make(|| panic!("kept"))?.size(), [4 * 256, 256, 2, 2]);
-        Ok(())
-    }
-
-    #[test]
-    fn packed_kernels_equal_the_plain_operation() -> Result<()> {
-        // Pictures side by side, each by itself, a single one.
-        for (b, inputs, outputs, h, w) in [(3, 256, 192, 9, 7), (2, 128, 96, 12, 23), (1, 256, 320, 9, 7)] {
-            let x = Tensor::randn([b, inputs, h, w], CPU);
-            let weight = Tensor::randn([outputs, inputs, 3, 3], CPU) / (9.0 * inputs as f64).sqrt();
-            let bias = Tensor::randn([outputs], CPU);
-            let last = x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
-            let kernel = packed(weight.copy(), 1)?;
-            assert!(is_packed(&kernel));
-            for bias in [None, Some(&bias)] {
-                let [exact, wide] =
-                    [double(&x), upsampled(&x)].map(|x| x.conv2d(&double(&weight), bias.map(double), 1, 1, 1, 1));
-                for x in [&x, &last] {
-                    let ours = conv2d(x, &kernel, bias, Conv::SAME)?;
-                    assert!(ours.is_contiguous());
-                    close(&ours, &exact, 9 * inputs + 1);
-                    close(&upsample_conv2d(x, &kernel, bias, &Sums::default())?, &wide, 9 * inputs + 1);
-                }
-            }
-            let half = [&x, &weight, &bias].map(|x| x.to_kind(Kind::BFloat16));
-            let kernel = packed(half[1].copy(), 1)?;
-            let [ours, doubled] = [
-                conv2d(&half[0], &kernel, Some(&half[2]), Conv::SAME)?,
-                upsample_conv2d(&half[0], &kernel, Some(&half[2]), &Sums::default())?,
-            ];
-            let exact = |x: Tensor| x.conv2d(&double(&half[1]), Some(double(&half[2])), 1, 1, 1, 1);
-            rounded(&ours, &exact(double(&half[0])));
-            rounded(&doubled, &exact(upsampled(&half[0])));
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn gradients_flow_through_packed_kernels() -> Result<()> {
-        let weight = Tensor::randn([64, 64, 3, 3], CPU);
-        let kernel = packed(weight.copy(), 1)?;
-        let gradient = |weight: &Tensor, doubles: bool| -> Result<[Tensor; 2]> {
-            let x = Tensor::ones([1, 64, 32, 32], CPU).set_requires_grad(true);
-            let bias = Tensor::zeros([64], CPU).set_requires_grad(true);
-            let y = match doubles {
-                true => upsample_conv2d(&x, weight, Some(&bias), &Sums::default())?,
-                false => conv2d(&x, weight, Some(&bias), Conv::SAME)?,
-            };
-            y.square().sum(Kind::Float).backward();
-            Ok([x.grad(), bias.grad()])
-        };
-        for doubles in [false, true] {
-            assert_eq!(gradient(&kernel, doubles)?, gradient(&weight, doubles)?);
-        }
-        // A gradient for the bias alone.
-        let bias = Tensor::zeros([64], CPU).set_requires_grad(true);
-        conv2d(&Tensor::ones([1, 64, 4, 4], CPU), &kernel, Some(&bias), Conv::SAME)?.sum(Kind::Float).backward();
-        assert_eq!(bias.grad(), Tensor::full([64], 16.0, CPU));
         Ok(())
     }
 

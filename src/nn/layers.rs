@@ -8,7 +8,7 @@ pub use super::kernels::Conv;
 use super::kernels::{self, Sums};
 use super::seamless::Seamless;
 use crate::error::{Error, Result};
-use crate::weights::{Weight, Weights, dense, of_layer};
+use crate::weights::{Weight, Weights, of_layer};
 use tch::Tensor;
 
 /// A linear layer, x·Wᵀ + b over the last axis.
@@ -149,7 +149,7 @@ impl Conv2d {
     /// Splits the convolution into two whose results add up: one for the first `inputs` channels, with the bias, and
     /// one for the others.
     pub(crate) fn split(&self, inputs: i64) -> Result<[Self; 2]> {
-        let weight = dense(&self.weight.get()?)?; // a packed kernel has no parts
+        let weight = self.weight.get()?;
         let others = weight.size4()?.1 - inputs;
         let part = |start, length, bias| -> Result<Self> {
             let weight = Weight::held(weight.f_narrow(1, start, length)?);
@@ -280,8 +280,7 @@ impl Weights {
 
     /// A convolution without bias.
     pub(crate) fn conv2d_without_bias(&self, inputs: i64, outputs: i64, conv: Conv) -> Result<Conv2d> {
-        let w = if conv.stride == 1 { self.clone() } else { self.unpacked() };
-        let weight = w.weight("weight", &[outputs, inputs, conv.kernel, conv.kernel])?;
+        let weight = self.weight("weight", &[outputs, inputs, conv.kernel, conv.kernel])?;
         Ok(Conv2d { weight, bias: None, conv, sums: Sums::default() })
     }
 

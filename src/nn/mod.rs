@@ -33,7 +33,6 @@ mod controlnet;
 pub(crate) mod guess;
 pub(crate) mod kernels;
 mod layers;
-mod onednn;
 mod reading_block;
 mod reference_encoder;
 mod reference_tokens;

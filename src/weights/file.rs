@@ -2,7 +2,6 @@
 //!
 //! Every number of the header is checked before use, so that libtorch only reads ranges inside the file.
 
-use super::kernel_layout::dense;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json;
@@ -42,7 +41,7 @@ type Checked<T> = std::result::Result<T, String>;
 pub fn write_safetensors(tensors: &Tensors, path: &Path) -> Result<()> {
     let listed: Vec<(&str, Tensor)> = tensors
         .iter()
-        .map(|(name, x)| Ok((name.as_str(), dense(x)?.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?)))
+        .map(|(name, x)| Ok((name.as_str(), x.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?)))
         .collect::<Result<_>>()?;
     files::write_whole_with(path, |part, _| match Tensor::write_safetensors(&listed, part) {
         Err(TchError::SafeTensorError { err: SafeTensorError::IoError(source), .. }) => Err(Error::io(part, source)),

@@ -40,7 +40,7 @@ pub use file::{Header, Parts, Stored, Tensors, parse_safetensors, read_safetenso
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::{CachedModel, Download, Hub};
-pub(crate) use kernel_layout::{dense, is_packed, of_layer, packed};
+pub(crate) use kernel_layout::of_layer;
 pub use lora::Lora;
 pub use recognize::Contents;
 pub use report::{LoadReport, Misshapen, Named};
@@ -153,23 +153,6 @@ impl Weights {
         Self { layout: KernelLayout::ChannelsLast, offload: false, ..self.clone() }
     }
 
-    /// Returns a view that packs the large 3×3 kernels of convolutions of stride 1, on a CPU with AVX-512 only. A
-    /// packed kernel stays in the layout in which oneDNN reads it; otherwise oneDNN rearranges a kernel at every call.
-    /// The numbers stay equal. A repeated request returns the packed kernel again, so networks that share their weights
-    /// pack them once.
-    ///
-    /// Most of libtorch's operations refuse packed tensors, so use this view with [`Weights::conv2d`], which packs no
-    /// kernel of another stride.
-    pub fn packed(&self) -> Self {
-        Self { layout: KernelLayout::Packed, ..self.clone() }
-    }
-
-    /// Returns this view without packing; see [`packed`](Self::packed).
-    pub(crate) fn unpacked(&self) -> Self {
-        let layout = if self.layout == KernelLayout::Packed { KernelLayout::Plain } else { self.layout };
-        Self { layout, ..self.clone() }
-    }
-
     /// Returns a view that copies each tensor when it is handed out, so that no tensor stays a view of a mapped file.
     /// Otherwise a program that writes into such a file would silently change the network.
     pub(crate) fn in_memory(&self) -> Self {
@@ -263,11 +246,6 @@ impl Weights {
             asked.misshapen.push(Misshapen { name, expected: shape.to_vec(), got, kind });
             return self.placeholder(shape);
         }
-        if is_packed(&tensor) && got == shape && kind == store.kind && store.device == Device::Cpu {
-            asked.handed_out.insert(name, tensor.shallow_clone()); // its numbers were checked before it was packed
-            return Ok(tensor);
-        }
-        let tensor = dense(&tensor)?;
         let reshaped = tensor.f_reshape(shape)?;
         let placed = match usage {
             Use::Layer => of_layer(&reshaped, store.kind, store.device)?,
@@ -309,7 +287,7 @@ impl Weights {
         match self.store.origin {
             Origin::Tensors(_) => Ok(Tensors::new()),
             Origin::Random(_) => {
-                self.hand_out().into_iter().map(|(name, tensor)| Ok((name, dense(&tensor)?.f_contiguous()?))).collect()
+                self.hand_out().into_iter().map(|(name, tensor)| Ok((name, tensor.f_contiguous()?))).collect()
             }
         }
     }

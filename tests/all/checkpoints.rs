@@ -413,7 +413,7 @@ fn single_file_runs_and_pruned_file_takes_other_vae() -> Result<()> {
     write(&path, &tensors);
     let pipeline = Pipeline::builder().source(Source::file(&path)).build()?;
     for (part, tensors) in &parts {
-        let loaded = pipeline.model().tensors(part)?.expect(part);
+        let loaded = pipeline.model().tensors(part).expect(part);
         assert_eq!(loaded.len(), tensors.len(), "{part}");
         assert!(tensors.iter().all(|(name, x)| loaded[name].to_kind(x.kind()) == *x), "{part}");
     }
@@ -448,7 +448,7 @@ fn single_file_runs_and_pruned_file_takes_other_vae() -> Result<()> {
     let wrong = Source::dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model"));
     let wrong =
         Model::load_with(&wrong, with(LoadOptions::default(), |options| options.vae = Some(Source::file(&vae))))?;
-    assert_eq!(wrong.tensors("vae")?.expect("a VAE").len(), parts["vae"].len(), "of another width than the tiny one's");
+    assert_eq!(wrong.tensors("vae").expect("a VAE").len(), parts["vae"].len(), "of another width than the tiny one's");
     let message = Model::load(&Source::file(&vae)).map(drop).expect_err("a VAE").to_string();
     assert!(message.contains("is a VAE"), "{message}");
     Ok(())
@@ -458,7 +458,7 @@ fn single_file_runs_and_pruned_file_takes_other_vae() -> Result<()> {
 fn lora_changes_a_copy_and_shares_other_weights() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Model::load(&Source::embedded())?;
-    let unet = model.tensors("unet")?.expect("a UNet");
+    let unet = model.tensors("unet").expect("a UNet");
     let key = unet.keys().find(|name| name.ends_with("attn2.to_k.weight")).expect("cross-attention").clone();
     let (rows, columns) = unet[&key].size2()?;
     let path = folder.path().join("ink.safetensors");
@@ -468,7 +468,7 @@ fn lora_changes_a_copy_and_shares_other_weights() -> Result<()> {
     write(&path, &tensors.map(|(end, x)| (format!("unet.{name}.{end}.weight"), x)).into());
     let before: Tensors = unet.iter().map(|(name, x)| (name.clone(), x.copy())).collect();
     let inked = model.with_lora(&[Lora::open(&path)?.scale(0.5)])?;
-    let after = inked.tensors("unet")?.expect("a UNet");
+    let after = inked.tensors("unet").expect("a UNet");
     assert!(unet.iter().all(|(name, x)| *x == before[name]), "the base is as it was");
     for (name, x) in &after {
         assert_eq!(x.data_ptr() == unet[name].data_ptr(), *name != key, "{name}");
@@ -490,7 +490,7 @@ fn lora_changes_a_copy_and_shares_other_weights() -> Result<()> {
 fn learned_word_has_as_many_tokens_as_file_rows() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Model::load(&Source::embedded())?;
-    let text = model.tensors("text_encoder")?.expect("a text encoder");
+    let text = model.tensors("text_encoder").expect("a text encoder");
     let width = text["text_model.embeddings.token_embedding.weight"].size()[1];
     let path = folder.path().join("zzqx.safetensors");
     let file = |shape: &[i64]| {
@@ -528,7 +528,7 @@ fn word_is_the_files_name_or_the_tensors_name() -> Result<()> {
 fn output_embedding_is_told() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Model::load(&Source::embedded())?;
-    let width = model.tensors("text_encoder")?.expect("a text encoder")["text_model.embeddings.token_embedding.weight"]
+    let width = model.tensors("text_encoder").expect("a text encoder")["text_model.embeddings.token_embedding.weight"]
         .size()[1];
     let path = folder.path().join("zzqx.safetensors");
     let open = |names: &[&str]| {
@@ -638,9 +638,9 @@ fn cpu_refuses_f16_and_computes_in_bf16_when_asked() -> Result<()> {
     let message = half(with(LoadOptions::default(), |options| options.vae_precision = Some(Kind::Half.into())));
     assert!(message.contains("vae_precision is f16 on cpu; expected f32 or bf16"), "{message}");
     let plain = Model::load(&Source::embedded())?; // the embedded files are f16
-    assert!(plain.tensors("unet")?.expect("a UNet").values().all(|x| x.kind() == Kind::Float));
+    assert!(plain.tensors("unet").expect("a UNet").values().all(|x| x.kind() == Kind::Float));
     let pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
-    assert!(pipeline.model().tensors("unet")?.expect("a UNet").values().all(|x| x.kind() == Kind::BFloat16));
+    assert!(pipeline.model().tensors("unet").expect("a UNet").values().all(|x| x.kind() == Kind::BFloat16));
     let output = pipeline.request("a red boat").seed(7).steps(2).run()?;
     assert_eq!(output.image(0)?.size().width, 256);
     Ok(())
@@ -756,7 +756,7 @@ fn controlnet_in_the_file_keeps_the_models_names() -> Result<()> {
 fn peft_scale_is_read_from_adapter_config() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Model::load(&Source::embedded())?;
-    let unet = model.tensors("unet")?.expect("a UNet");
+    let unet = model.tensors("unet").expect("a UNet");
     let key = unet.keys().find(|name| name.ends_with("attn2.to_k.weight")).expect("cross-attention").clone();
     let (rows, columns) = unet[&key].size2()?;
     let path = folder.path().join("adapter_model.safetensors");
@@ -766,7 +766,7 @@ fn peft_scale_is_read_from_adapter_config() -> Result<()> {
     write(&path, &tensors.map(|(end, x)| (format!("{name}.{end}.weight"), x)).into());
     let added = || -> Result<f64> {
         let inked = model.with_lora(&[Lora::open(&path)?])?;
-        Ok((&inked.tensors("unet")?.expect("a UNet")[&key] - &unet[&key]).mean(Kind::Double).double_value(&[]))
+        Ok((&inked.tensors("unet").expect("a UNet")[&key] - &unet[&key]).mean(Kind::Double).double_value(&[]))
     };
     assert!((added()? - 1.0).abs() < 1e-6, "without a configuration, α is the rank");
     let config = folder.path().join("adapter_config.json");

@@ -22,7 +22,7 @@ fn latents(model: Model) -> Result<Tensor> {
 
 /// Returns the kinds of a part's matrices and kernels, and the kinds of its vectors, without repetitions.
 fn kinds(model: &Model, part: &str) -> Result<[Vec<Kind>; 2]> {
-    let tensors = model.tensors(part)?.expect("the part");
+    let tensors = model.tensors(part).expect("the part");
     Ok([true, false].map(|wide| {
         let mut kinds: Vec<Kind> = tensors.values().filter(|x| (x.dim() > 1) == wide).map(Tensor::kind).collect();
         kinds.dedup();
@@ -52,7 +52,7 @@ fn lora_on_offloaded_model_keeps_the_files_kind() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ink.safetensors");
     let offloaded = load(true, Kind::Float)?;
-    let unet = offloaded.tensors("unet")?.expect("a UNet");
+    let unet = offloaded.tensors("unet").expect("a UNet");
     let key = unet.keys().find(|name| name.ends_with("attn2.to_k.weight")).expect("cross-attention").clone();
     let (rows, columns) = unet[&key].size2()?;
     let name = key.trim_end_matches(".weight");
@@ -62,7 +62,7 @@ fn lora_on_offloaded_model_keeps_the_files_kind() -> Result<()> {
     write_safetensors(&tensors, &path)?;
     let lora = [Lora::open(&path)?.scale(0.5)];
     let [inked, plain] = [offloaded.with_lora(&lora)?, load(false, Kind::Float)?.with_lora(&lora)?];
-    let weight = |model: &Model| Ok::<_, impasto::Error>(model.tensors("unet")?.expect("a UNet")[&key].shallow_clone());
+    let weight = |model: &Model| Ok::<_, impasto::Error>(model.tensors("unet").expect("a UNet")[&key].shallow_clone());
     assert_eq!(weight(&inked)?, weight(&plain)?.to_kind(Kind::Half));
     let (without, [inked, plain]) = (latents(offloaded)?, [latents(inked)?, latents(plain)?]);
     let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);

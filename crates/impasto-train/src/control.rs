@@ -103,7 +103,7 @@ impl ControlTask {
     /// [`Error::Parameter`] for a model without a UNet; the errors of [`ControlNet::from_unet`].
     pub fn initial(model: &Model, config: &ControlNetConfig, seed: u64) -> Result<Tensors> {
         let missing = || Error::parameter("model", "without a UNet", "a checkpoint that has one");
-        ControlNet::from_unet(&model.tensors("unet")?.ok_or_else(missing)?, config, seed)
+        ControlNet::from_unet(&model.tensors("unet").ok_or_else(missing)?, config, seed)
     }
 
     /// Returns the mean squared error of the prediction for each sample with its hint, [n].

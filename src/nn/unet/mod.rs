@@ -41,7 +41,6 @@ impl UNet {
     /// [`Error::Config`](crate::error::Error::Config) if the configuration contradicts itself,
     /// [`Error::Weights`](crate::error::Error::Weights) if the weights do not fit it.
     pub fn new(w: &Weights, config: &UnetConfig) -> Result<Self> {
-        let w = &w.packed();
         let levels = config.levels()?;
         let first = levels.first().map(|level| level.channels).unwrap_or_default();
         let mut make = BlockBuilder::new(config, 4 * first);

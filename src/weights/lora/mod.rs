@@ -6,7 +6,6 @@ mod paths;
 mod tests;
 
 use super::file::{Header, read_safetensors};
-use super::kernel_layout::dense;
 use super::recognize::Contents;
 use super::{Parts, Tensors};
 use crate::error::{Error, Result};
@@ -181,7 +180,7 @@ impl Lora {
             for kind in ["weight", "bias"] {
                 let name = format!("{path}.{kind}");
                 let Some(w) = parts.get(part).and_then(|tensors| tensors.get(&name)) else { continue };
-                let mut sum = dense(w)?.f_to_kind(Kind::Float)?;
+                let mut sum = w.f_to_kind(Kind::Float)?;
                 let mut touched = false;
                 for change in &all {
                     let added = match kind {

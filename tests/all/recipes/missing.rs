@@ -249,8 +249,7 @@ fn other_model_is_noted() -> Result<()> {
 fn learned_words_and_image_encoders_change_identity() -> Result<()> {
     let folder = Folder::new();
     let model = Model::load(&Source::embedded())?;
-    let table =
-        &model.tensors("text_encoder")?.expect("a text encoder")["text_model.embeddings.token_embedding.weight"];
+    let table = &model.tensors("text_encoder").expect("a text encoder")["text_model.embeddings.token_embedding.weight"];
     let width = table.size()[1];
     let fingerprint = |word: &str, value: f64| -> Result<String> {
         let rows = Tensor::full([2, width], value, (Kind::Float, Device::Cpu));
