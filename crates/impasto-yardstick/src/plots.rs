@@ -249,3 +249,21 @@ fn deltas(records: &[Record]) -> BTreeMap<Method, Vec<f64>> {
     }
     deltas
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_has_a_panel_with_labels_for_each_quantity() {
+        let line = |top: f64| vec![(1.0, 1.0), (2.0, top)];
+        let panels =
+            [("images", line(2.0), line(2.5)), ("chunks", line(1.1), line(1.0)), ("none", Vec::new(), line(1.0))];
+        let svg = growth(&panels, "time of a step").expect("a plot");
+        assert!(svg.contains("images") && svg.contains("chunks"));
+        assert!(!svg.contains(">none<"), "a panel without measured points stays empty");
+        assert_eq!(svg.matches("time of a step").count(), 2);
+        assert_eq!(svg.matches("<circle").count(), 4, "one for each measured point");
+        assert!(svg.contains("#6E7681") && !svg.contains("#010203"), "a color for light and dark pages");
+    }
+}

@@ -114,4 +114,16 @@ mod tests {
         history.clear();
         assert!(history.ago(0).is_none());
     }
+
+    #[test]
+    fn copied_history_goes_on_from_the_same_steps() {
+        let mut history = History::new();
+        (0..2).for_each(|i| history.push(f64::from(i), Tensor::from(i), 3));
+        history.past = Some(Past { x: Tensor::from(5), mean: Tensor::from(6), order: 2 });
+        let copy = history.clone();
+        history.clear();
+        let values: Vec<_> = copy.iter().map(|(level, value)| (level, value.int64_value(&[]))).collect();
+        assert_eq!(values, [(1.0, 1), (0.0, 0)]);
+        assert!(copy.past.is_some_and(|past| past.order == 2 && past.mean == Tensor::from(6)));
+    }
 }
