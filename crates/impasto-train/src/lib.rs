@@ -7,6 +7,7 @@
 //!   [`Latents`] connect the VAE with the UNet; [`ModelFolder`] collects all parts.
 //! * [`ControlTask`]: a ControlNet that follows lines and strokes of color, for any checkpoint, from [`Pictures`] of
 //!   any kind. [`Adherence`] measures how closely pictures follow them.
+//! * [`DistillTask`]: a UNet that paints in four steps.
 //! * [`ReferenceTask`]: a model that colors a sketch like a reference picture. [`Coloring`] measures how well.
 //! * [`Optimizer`]: Muon and AdamW. [`averaged`]: the mean of the weights of several runs.
 
@@ -22,6 +23,7 @@ mod control;
 mod curves;
 pub mod dataset;
 mod denoising;
+mod distill;
 mod error;
 mod evaluator;
 mod export;
@@ -48,6 +50,7 @@ pub use clip::ClipTask;
 pub use coloring::Coloring;
 pub use control::ControlTask;
 pub use curves::curves;
+pub use distill::DistillTask;
 pub use error::Error;
 pub use evaluator::{Evaluator, EvaluatorTask};
 pub use export::{ModelFolder, export};

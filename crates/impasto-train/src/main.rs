@@ -9,6 +9,7 @@
 //! cargo run --release -p impasto-train -- text OUT --steps 1500 --batch 32
 //! cargo run --release -p impasto-train -- evaluator OUT --steps 2000
 //! cargo run --release -p impasto-train -- control OUT --steps 3200 --count 6144 --batch 6 --kind bf16 --crops 0.6
+//! cargo run --release -p impasto-train -- distill OUT --steps 1500 --batch 4
 //! ```
 //!
 //! `OUT/model` is a diffusers folder, complete once all parts have been trained. `OUT/vae` and `OUT/unet` have
@@ -23,8 +24,8 @@ use impasto::weights::{Tensors, Weights, parse_safetensors, read_safetensors};
 use impasto::{LoadOptions, Model, Size, Source};
 use impasto_train::dataset::Dataset;
 use impasto_train::{
-    ClipTask, ControlTask, Drawn, Error, EvaluatorTask, HELD_OUT, Latents, Listed, ModelFolder, Pictures, Rate,
-    ReferenceTask, TextTask, Training, TrainingProgress, UnetTask, VaeTask, averaged, export,
+    ClipTask, ControlTask, DistillTask, Drawn, Error, EvaluatorTask, HELD_OUT, Latents, Listed, ModelFolder, Pictures,
+    Rate, ReferenceTask, TextTask, Training, TrainingProgress, UnetTask, VaeTask, averaged, export,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -72,6 +73,8 @@ enum Part {
     Control(ControlOptions),
     /// Trains a model that colors a sketch like a reference picture, from the embedded model.
     Reference(Options),
+    /// Trains the embedded UNet to paint in four steps, without a second branch.
+    Distill(Options),
 }
 
 #[derive(Args)]
@@ -183,6 +186,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Part::Evaluator(options) => evaluator(&options.out, &options.folder()?, options)?,
         Part::Control(options) => control(options)?,
         Part::Reference(options) => reference(options)?,
+        Part::Distill(options) => distill(&options.out, &options.folder()?, options)?,
     }
     Ok(())
 }
@@ -389,6 +393,15 @@ fn reference(options: &Options) -> Result<(), Error> {
     let training = options.training(out.join("reference"), 0.008, 1.2e-3, 0.4);
     let ema = training.run(initial, make, report())?;
     Ok(ReferenceTask::export(&out.join("model"), &ema)?)
+}
+
+/// Trains the embedded UNet to paint in four steps.
+fn distill(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let training = options.training(out.join("distill"), 0.003, 5e-4, 0.4);
+    let make = || DistillTask::new(model.clone(), options.batch, options.kind.into());
+    let ema = training.run(|| options.initial(DistillTask::initial), make, report())?;
+    let config = impasto_tiny::file("unet/config.json").unwrap_or_default();
+    Ok(model.put("unet", &String::from_utf8_lossy(config), &ema)?)
 }
 
 /// Loads the embedded model's VAE, in f32.
