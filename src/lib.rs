@@ -87,7 +87,8 @@
 //! A pipeline, its outputs and hooks are `Send` and not `Sync`: one thread owns a pipeline and paints one picture at a
 //! time. [`Model::share`] makes a second model of the same weights for another thread. Guidance methods are settings,
 //! `Send` and `Sync`, so that pipelines of several threads can have the same method. One picture uses all of libtorch's
-//! threads; [`tch::set_num_threads`] sets their number for the process.
+//! threads, or where impasto's kernels compute as many threads of their own; [`tch::set_num_threads`] sets their number
+//! for the process.
 //!
 //! # Errors
 //!

@@ -17,7 +17,7 @@ impl Model {
     ///
     /// A model can be sent to another thread, but not be used by two threads at once, because it caches results
     /// (`Send`, not `Sync`). A server therefore gives each of its threads a shared model. All copies compute with
-    /// libtorch's threads, and `tch::set_num_threads` sets their number for the whole process. If these threads already
+    /// the same threads, and `tch::set_num_threads` sets their number for the whole process. If these threads already
     /// keep all processors busy, several pictures at once are no faster than one after another.
     ///
     /// ```

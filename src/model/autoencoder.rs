@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::json;
+use crate::nn::kernels::among_kernels;
 use crate::nn::{Cell, ConfigFile, Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
 use crate::weights::Weights;
 use crate::wording::{Note, Remedy};
@@ -124,6 +125,7 @@ impl Autoencoder {
     /// Encodes pictures without tiles; returns mean and standard deviation, concatenated along channels.
     fn encode_whole(&self, picture: &Tensor) -> Result<Tensor> {
         let picture = picture.f_to_kind(self.options.0)?;
+        let _serial = among_kernels(&picture)?;
         let (mean, std) = match &self.network {
             Network::Vae(vae) => {
                 let posterior = vae.encode(&picture)?;
@@ -159,9 +161,15 @@ impl Autoencoder {
     }
 
     fn decode_whole(&self, latent: &Tensor) -> Result<Tensor> {
+        let latent = match &self.network {
+            Network::Vae(vae) => vae.unscaled(latent)?,
+            Network::Tiny(_) => latent.shallow_clone(),
+        };
+        let latent = latent.f_to_kind(self.options.0)?;
+        let _serial = among_kernels(&latent)?;
         let picture = match &self.network {
-            Network::Vae(vae) => vae.decode(&vae.unscaled(latent)?.f_to_kind(self.options.0)?)?,
-            Network::Tiny(taesd) => taesd.decode(&latent.f_to_kind(self.options.0)?)?,
+            Network::Vae(vae) => vae.decode(&latent)?,
+            Network::Tiny(taesd) => taesd.decode(&latent)?,
         };
         Ok(picture.f_to_kind(Kind::Float)?)
     }

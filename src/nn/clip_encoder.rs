@@ -1,5 +1,6 @@
 //! The transformer that CLIP's text and vision towers share.
 
+use super::kernels::among_kernels;
 use super::layers::{LayerNorm, Linear, attention};
 use crate::error::Result;
 use crate::weights::Weights;
@@ -57,6 +58,7 @@ impl Encoder {
     /// Applies all layers to `x`, [b, tokens, width]. Returns `x` followed by every layer's output, and the last output
     /// once more.
     pub(super) fn forward(&self, mut x: Tensor) -> Result<(Vec<Tensor>, Tensor)> {
+        let _serial = among_kernels(&x)?;
         let mut states = vec![x.shallow_clone()];
         for layer in &self.layers {
             x = layer.forward(&x)?;

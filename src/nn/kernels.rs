@@ -17,7 +17,7 @@
 
 use crate::attention::{add_repeated, repeated};
 use crate::error::Result;
-use impasto_kernels::Epilogue;
+use impasto_kernels::{Epilogue, SerialLibtorch};
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
@@ -29,6 +29,14 @@ use tch::{Device, Kind, Tensor};
 /// ```
 pub fn kernels_in_use() -> Option<&'static str> {
     impasto_kernels::in_use().ok().flatten().map(impasto_kernels::InstructionSet::name)
+}
+
+/// Returns a value for the time in which a network computes with `x`. Until the value is dropped, libtorch's own
+/// operations run on the calling thread alone if the kernels compute the network's layers. `None` if libtorch computes
+/// the layers, as it does for gradients.
+pub(crate) fn among_kernels(x: &Tensor) -> Result<Option<SerialLibtorch>> {
+    let suits = x.device() == Device::Cpu && !x.requires_grad() && impasto_kernels::arranges(x.f_kind()?);
+    Ok(suits.then(SerialLibtorch::begin))
 }
 
 /// Kernel side, stride and padding of a convolution.

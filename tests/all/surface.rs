@@ -10,12 +10,12 @@ use syn::{ImplItem, Item, UseTree, Visibility};
 /// traits and constants), of public fields, and of names in a public module, without the names of its modules.
 const CRATES: &[(&str, usize, usize, usize)] = &[
     ("", 873, 709, 30),
-    ("crates/impasto-kernels", 25, 4, 30),
+    ("crates/impasto-kernels", 27, 4, 30),
     ("crates/impasto-report", 21, 2, 30),
     ("crates/impasto-studio", 86, 78, 30),
     ("crates/impasto-tiny", 2, 0, 30),
     ("crates/impasto-tiny-colorizer", 2, 0, 30),
-    ("crates/impasto-train", 144, 69, 38),
+    ("crates/impasto-train", 147, 69, 39),
     ("crates/impasto-yardstick", 253, 288, 30),
 ];
 /// The public items of a crate.

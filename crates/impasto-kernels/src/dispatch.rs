@@ -1,4 +1,4 @@
-//! Dispatch: the parts of a work run on libtorch's threads, with the instructions of a set.
+//! Dispatch: the parts of a work run on all threads, with the instructions of a set.
 
 use crate::instruction_set::{InstructionSet, set_for};
 #[cfg(target_arch = "x86_64")]

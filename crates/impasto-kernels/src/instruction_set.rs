@@ -2,7 +2,6 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{avx2, avx512};
-use crate::parallel;
 use std::env;
 use std::fmt;
 use std::sync::OnceLock;
@@ -73,7 +72,7 @@ impl std::error::Error for InvalidChoice {}
 /// Numbers in bf16 use the same set or libtorch, which computes bf16 on processors with AMX.
 ///
 /// The environment variable `IMPASTO_KERNELS` chooses: `off` for libtorch, `scalar`, `avx2` or `avx512` for a set.
-/// Without the variable, kernels need Linux, AVX2 or AVX-512, and an optimized build. The variable is read once.
+/// Without the variable, kernels need AVX2 or AVX-512, and an optimized build. The variable is read once.
 ///
 /// # Errors
 /// [`InvalidChoice`] if the variable has another value, or names a set that this processor lacks. libtorch computes
@@ -114,10 +113,9 @@ impl Choice {
 
     /// Chooses the sets that are faster than libtorch on this processor, in an optimized build or another.
     fn best(optimized: bool) -> Self {
-        // Without optimization, kernels take a hundred times as long as libtorch. On one thread, they are slower than
-        // libtorch on several.
+        // Without optimization, kernels take a hundred times as long as libtorch.
         #[cfg(target_arch = "x86_64")]
-        if optimized && parallel::is_shared() {
+        if optimized {
             let all = Self::one(InstructionSet::Avx512);
             if all.f32.is_none() {
                 return Self::one(InstructionSet::Avx2);
@@ -210,10 +208,10 @@ mod tests {
             let set = Choice::best(cfg!(optimized)).set(kind);
             assert!(set.is_none_or(|set| set != InstructionSet::Scalar && set.lacking(kind).is_empty()), "{set:?}");
         }
-        let best = match parallel::is_shared() {
-            true if cfg!(all(avx512, optimized)) => Some(InstructionSet::Avx512),
-            true if cfg!(all(avx2, optimized)) => Some(InstructionSet::Avx2),
-            _ => None,
+        let best = match () {
+            () if cfg!(all(avx512, optimized)) => Some(InstructionSet::Avx512),
+            () if cfg!(all(avx2, optimized)) => Some(InstructionSet::Avx2),
+            () => None,
         };
         assert_eq!(Choice::best(cfg!(optimized)).set(Kind::Float), best);
         assert!(missed().is_none() || in_use() == Ok(None), "a set is left unused or used");

@@ -3,7 +3,7 @@
 use crate::functions::exponentials;
 use crate::isa::{Simd, TALLEST, Words, WordsOf, Work};
 use crate::number::{Number, numbers};
-use crate::parallel;
+use crate::serial::threads;
 use crate::tile::{Ahead, load, store, tile, zeros};
 
 use std::marker::PhantomData;
@@ -88,12 +88,12 @@ pub(crate) struct Scratch {
 }
 
 impl<'a, N: Number> Job<'a, N> {
-    /// Makes a job of shape [n, heads, queries, tokens]. If there are enough queries, each of libtorch's threads has
-    /// two parts or more.
+    /// Makes a job of shape [n, heads, queries, tokens]. If there are enough queries, each thread has two
+    /// parts or more.
     pub(crate) fn new(shape: [i64; 4], source: Source<'a, N>, sink: Sink<'a, N>) -> Self {
         let [n, heads, queries, tokens] = shape.map(|length| length as usize);
         let pairs = n * heads;
-        let shares = (2 * parallel::threads()).div_ceil(pairs).clamp(1, queries.div_ceil(TALLEST));
+        let shares = (2 * threads()).div_ceil(pairs).clamp(1, queries.div_ceil(TALLEST));
         Self { heads, queries, tokens, source, sink, pairs, shares }
     }
 

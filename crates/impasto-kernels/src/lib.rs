@@ -2,11 +2,13 @@
 //!
 //! libtorch multiplies matrices with MKL, which uses AVX-512 on Intel's processors only, and which multiplies bf16 as
 //! f32 on processors without AMX. The kernels of this crate use AVX-512 on every processor that has it, and AVX2 on the
-//! others. They run on libtorch's own threads. All algorithms are written once, for any instruction set.
+//! others. They have threads of their own, as many as libtorch has. All algorithms are written once, for any
+//! instruction set.
 //!
 //! [`attends`] and [`multiplies`] say whether the kernels can compute given tensors. They need
 //!
-//! - a processor with AVX2, FMA and F16C, or with AVX-512, and then for bf16 its extension for bf16; Linux,
+//! - a processor of the family x86-64 with AVX2, FMA and F16C, or with AVX-512, and then for bf16 its extension for
+//!   bf16,
 //! - tensors on the CPU, f32 or bf16, without gradients,
 //! - weights that are [`arranged`],
 //! - a build of this crate with `opt-level` 2 or 3. In a debug build, add this to the Cargo.toml of your workspace:
@@ -70,7 +72,9 @@ mod number;
 mod pages;
 mod panels;
 mod parallel;
+mod pool;
 mod product;
+mod serial;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -84,3 +88,4 @@ pub use epilogue::Epilogue;
 pub use instruction_set::{InstructionSet, InvalidChoice, in_use, missed};
 pub use layers::{adds_to, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies};
 pub use norms::{group_norm, layer_norm, normalizes, normalizes_rows};
+pub use serial::SerialLibtorch;

@@ -9,7 +9,7 @@ use crate::functions::gelu;
 use crate::isa::{Simd, TALLEST, Words, WordsOf, Work, joint};
 use crate::number::Number;
 use crate::panels::{add_tiles, panel, width};
-use crate::parallel;
+use crate::serial::threads;
 use crate::tile::Ahead;
 
 use tch::Kind;
@@ -54,6 +54,8 @@ pub(crate) struct Product<'a, N, O> {
     finish: Finish<Cells<'a, O>>,
     /// Rows of a part.
     rows: usize,
+    /// Number of threads that share the parts.
+    threads: usize,
 }
 
 // SAFETY: threads only read the bias.
@@ -85,11 +87,11 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
     ) -> Self {
         let all = out.pictures * out.height * out.width;
         let groups = kernel.outputs.div_ceil(COLUMNS);
-        let mut rows = MOST_ROWS;
-        while rows > LEAST_ROWS && all.div_ceil(rows) * groups < 4 * parallel::threads() {
+        let (mut rows, threads) = (MOST_ROWS, threads());
+        while rows > LEAST_ROWS && all.div_ceil(rows) * groups < 4 * threads {
             rows /= 2;
         }
-        Self { x, kernel, steps, bias, out, finish, rows }
+        Self { x, kernel, steps, bias, out, finish, rows, threads }
     }
 
     /// Returns the picture, row and column of a row of the product.
@@ -168,7 +170,7 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
         let depth = DEPTH * N::Words::<S>::PER_WORD;
         let blocks = kernel.inputs.div_ceil(depth);
         let all = blocks * kernel.height * kernel.width;
-        let (part, block) = (part + block / all * parallel::threads(), block % all);
+        let (part, block) = (part + block / all * self.threads, block % all);
         let (place, input) = (block / blocks, block % blocks * depth);
         let column = part % kernel.outputs.div_ceil(COLUMNS) * COLUMNS;
         let columns = COLUMNS.min(kernel.outputs - column);
