@@ -127,8 +127,10 @@ impl Pool {
         }
         state.open.push(Open { job, places });
         self.places.fetch_add(places, Ordering::Relaxed);
-        for _ in 0..places.min(state.asleep) {
-            self.wake.notify_one();
+        if places >= state.asleep {
+            self.wake.notify_all();
+        } else {
+            (0..places).for_each(|_| self.wake.notify_one());
         }
         Stay(job)
     }
@@ -137,7 +139,7 @@ impl Pool {
     fn close(&self, job: *const Job<'static>) {
         let mut state = lock(&self.state);
         if let Some(at) = state.open.iter().position(|open| std::ptr::eq(open.job, job)) {
-            self.places.fetch_sub(state.open.swap_remove(at).places, Ordering::Relaxed);
+            self.places.fetch_sub(state.open.remove(at).places, Ordering::Relaxed);
         }
     }
 
