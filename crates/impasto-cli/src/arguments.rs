@@ -10,6 +10,7 @@ use crate::studio::StudioArguments;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Paints with Stable Diffusion, with exact colors in exact places.
@@ -35,11 +36,12 @@ const OF_OTHERS: [(&[&str], &str, &str); 5] = [
 ];
 
 impl Arguments {
-    /// Reads the command line. The error for an option of another program says what to use instead.
-    pub fn read() -> Result<Self, clap::Error> {
-        Self::try_parse().map_err(|mut error| {
+    /// Reads a command line, which begins with the program. The error for an option of another program says what to use
+    /// instead.
+    pub fn read(words: &[OsString]) -> Result<Self, clap::Error> {
+        Self::try_parse_from(words).map_err(|mut error| {
             if let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg)
-                && let Some(tip) = tip(option).filter(|_| error.kind() == ErrorKind::UnknownArgument)
+                && let Some(tip) = tip(words, option).filter(|_| error.kind() == ErrorKind::UnknownArgument)
             {
                 error.remove(ContextKind::SuggestedArg);
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
@@ -49,14 +51,14 @@ impl Arguments {
     }
 }
 
-/// Returns the command that this process carries out; `None` if the command line names none.
-pub fn present_command() -> Option<clap::Command> {
-    Arguments::command().find_subcommand(std::env::args_os().nth(1)?).cloned()
+/// Returns the command of a command line; `None` if the line names none.
+pub fn present_command(words: &[OsString]) -> Option<clap::Command> {
+    Arguments::command().find_subcommand(words.get(1)?).cloned()
 }
 
-/// Returns what to use in place of an option of another program, if the present command has an option for that.
-fn tip(option: &str) -> Option<&'static str> {
-    let command = present_command()?;
+/// Returns what to use in place of an option of another program, if the command has an option for that.
+fn tip(words: &[OsString], option: &str) -> Option<&'static str> {
+    let command = present_command(words)?;
     let has = |long: &str| command.get_arguments().any(|argument| argument.get_long() == Some(long));
     let (.., tip) = OF_OTHERS.iter().find(|(options, long, _)| options.contains(&option) && has(long))?;
     Some(tip)

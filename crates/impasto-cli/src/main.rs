@@ -17,6 +17,8 @@ mod arguments;
 mod bench;
 mod changes;
 mod console;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod early;
 mod failure;
 mod info;
 mod interrupt;
@@ -35,28 +37,31 @@ mod wording;
 use arguments::{Arguments, Command, present_command};
 use clap::CommandFactory;
 use failure::Failure;
+use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use wording::Terminal;
 
 fn main() -> ExitCode {
-    Terminal::begin(present_command());
-    let ended = match Arguments::read() {
-        Ok(arguments) => run(arguments.command),
+    carry_out(&env::args_os().collect::<Vec<_>>(), |_| true).unwrap_or_default().into()
+}
+
+/// Carries out a command line and returns the exit status. Returns `None` for a command that is not wanted.
+fn carry_out(words: &[OsString], wanted: impl Fn(&Command) -> bool) -> Option<u8> {
+    Terminal::begin(present_command(words));
+    let ended = match Arguments::read(words) {
+        Ok(Arguments { command }) => wanted(&command).then(|| run(command))?,
         Err(error) if error.use_stderr() => {
             console::tell(error.render().to_string().trim_end());
-            return ExitCode::from(Failure::CommandLine(String::new()).status());
+            return Some(Failure::CommandLine(String::new()).status());
         }
         Err(help) => console::print(help.render().to_string().trim_end()),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if !matches!(failure, Failure::Closed) {
-                console::tell(format_args!("impasto: {failure}"));
-            }
-            ExitCode::from(failure.status())
-        }
+    let Err(failure) = ended else { return Some(0) };
+    if !matches!(failure, Failure::Closed) {
+        console::tell(format_args!("impasto: {failure}"));
     }
+    Some(failure.status())
 }
 
 fn run(command: Command) -> Result<(), Failure> {

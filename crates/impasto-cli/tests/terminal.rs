@@ -391,3 +391,20 @@ fn bench_completions_and_man_page_are_printed() {
     run(folder.path(), &["man", "."]);
     assert!(std::fs::read_to_string(folder.path().join("impasto-paint.1")).unwrap().contains("best"));
 }
+
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn help_and_mistakes_do_not_wait_for_libtorch() {
+    let folder = tempfile::tempdir().unwrap();
+    let starts_libtorch = |arguments: &[&str]| {
+        let output = impasto(folder.path(), arguments).env("LD_DEBUG", "files").output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        log.lines().any(|line| line.contains("calling init:") && line.contains("libtorch_cpu"))
+    };
+    assert!(starts_libtorch(&["models"]));
+    for arguments in
+        [&["--version"][..], &["paint", "--help"], &["completions", "zsh"], &["man"], &["paint", "--stpes"]]
+    {
+        assert!(!starts_libtorch(arguments), "{arguments:?}");
+    }
+}
