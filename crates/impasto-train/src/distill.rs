@@ -3,14 +3,13 @@
 use super::dataset::{Cluttered, Dataset, Wording};
 use super::denoising::noise;
 use super::export::ModelFolder;
-use super::unet::OFFSET;
+use super::unet::{Captions, OFFSET, rule};
 use super::vae::HELD_OUT;
 use super::{Loss, Parameters, Rule, Shard, Task};
 use impasto::attention::Tap;
 use impasto::diffusion::solver::{Eval, Multistep, Solver, euler_step};
 use impasto::diffusion::{Prediction, Schedule, Spacing, TrainingSchedule};
-use impasto::nn::{ClipText, ConfigFile, UNet, UnetConfig};
-use impasto::text::Tokenizer;
+use impasto::nn::{ConfigFile, UNet, UnetConfig};
 use impasto::weights::{Tensors, Weights, parse_safetensors};
 use impasto::{Error, Model, Pipeline, Raster, Result, Source, Step};
 use impasto_report::Sheet;
@@ -57,8 +56,7 @@ pub struct DistillTask {
     model: ModelFolder,
     teacher: UNet,
     guidance_scale: f64,
-    text_encoder: ClipText,
-    tokenizer: Tokenizer,
+    captions: Captions,
     dataset: Dataset,
     table: TrainingSchedule,
     batch: usize,
@@ -97,15 +95,13 @@ impl DistillTask {
         let json = String::from_utf8_lossy(impasto_tiny::file("unet/config.json").unwrap_or_default()).into_owned();
         let config = UnetConfig::from_json("unet/config.json", &json)?;
         let weights = Weights::new("the embedded UNet", Self::initial()?, Kind::Float, Device::Cpu);
-        let (tokenizer, text_encoder) = model.text()?;
         Ok(Self {
             teacher: UNet::new(&weights, &config)?,
             guidance_scale: Model::load(&Source::embedded())?.defaults().guidance_scale,
             config,
             json,
+            captions: Captions::new(&model)?,
             model,
-            text_encoder,
-            tokenizer,
             dataset: Dataset::new(64)?,
             table: TrainingSchedule::stable_diffusion(),
             batch,
@@ -130,12 +126,13 @@ impl DistillTask {
         Prediction::Epsilon.x0(&out.f_to_kind(Kind::Float)?, x, sigma)
     }
 
-    /// Encodes captions with the text encoder, [n, 77, width].
-    fn contexts(&self, captions: &[String]) -> Result<Tensor> {
-        let _no_grad = tch::no_grad_guard();
-        let rows = captions.iter().map(|caption| self.tokenizer.padded_to(caption, 77)).collect::<Result<Vec<_>>>()?;
-        let ids = Tensor::f_from_slice(&rows.concat())?.f_view([captions.len() as i64, -1])?;
-        Ok(self.text_encoder.forward(&ids)?.last_hidden_state)
+    /// Returns the contexts of captions, and those contexts after as many of the empty prompt, which is what the
+    /// teacher's two branches read.
+    fn contexts(&self, captions: &[String]) -> Result<(Tensor, Tensor)> {
+        let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
+        let context = self.captions.context(&captions)?;
+        let both = Tensor::f_cat(&[&self.captions.context(&vec![""; captions.len()])?, &context], 0)?;
+        Ok((context, both))
     }
 
     fn caption(&self, drawing: u64, seed: u64, cluttered: bool) -> Result<String> {
@@ -175,8 +172,7 @@ impl Task for DistillTask {
         let mut rng = shard.rng();
         let mut caption = || self.caption(rng.random_range(0..HELD_OUT), rng.random(), rng.random_bool(CLUTTERED));
         let captions = (0..self.batch).map(|_| caption()).collect::<Result<Vec<_>>>()?;
-        let context = self.contexts(&captions)?;
-        let both = Tensor::f_cat(&[&self.contexts(&vec![String::new(); self.batch])?, &context], 0)?;
+        let (context, both) = self.contexts(&captions)?;
         let student = UNet::new(&parameters.weights("", self.kind), &self.config)?;
         let (mut x, mut total, mut parts) = (self.start(shard, self.batch, OFFSET)?, Tensor::from(0.0f32), Vec::new());
         for (index, (step, name)) in self.steps()?.iter().zip(["first", "second", "third", "fourth"]).enumerate() {
@@ -194,8 +190,7 @@ impl Task for DistillTask {
         let (mut distance, mut variance) = (0.0, 0.0);
         for i in 0..EVALUATED {
             let shard = Shard { seed: 5, step: i, part: 0, parts: 1, progress: 0.0 };
-            let context = self.contexts(&[self.caption(HELD_OUT + i, i, false)?])?;
-            let both = Tensor::f_cat(&[&self.contexts(&[String::new()])?, &context], 0)?;
+            let (context, both) = self.contexts(&[self.caption(HELD_OUT + i, i, false)?])?;
             let start = self.start(&shard, 1, 0.0)?;
             let (mut x, mut taught) = (start.shallow_clone(), start);
             for (index, step) in self.steps()?.iter().enumerate() {
@@ -222,7 +217,6 @@ impl Task for DistillTask {
     }
 
     fn rule(&self, name: &str, shape: &[i64]) -> Rule {
-        let ends = ["conv_in", "conv_out", "time_embedding"];
-        if ends.iter().any(|end| name.starts_with(end)) { Rule::AdamW } else { Rule::of_shape(shape) }
+        rule(name, shape)
     }
 }

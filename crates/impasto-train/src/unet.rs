@@ -42,8 +42,7 @@ pub struct UnetTask {
     json: String,
     /// Folder with the other parts of the model, which sample pictures need.
     model: ModelFolder,
-    text_encoder: ClipText,
-    tokenizer: Tokenizer,
+    captions: Captions,
     latents: Arc<Latents>,
     held_out: Arc<Latents>,
     denoising: Denoising,
@@ -65,21 +64,10 @@ impl UnetTask {
         batch: usize,
         kind: Kind,
     ) -> Result<Self> {
-        let (tokenizer, text_encoder) = model.text()?;
+        let captions = Captions::new(&model)?;
         let config = UnetConfig::from_json("unet/config.json", json)?;
         let denoising = Denoising { table: TrainingSchedule::stable_diffusion(), prediction: Prediction::Epsilon };
-        Ok(Self {
-            config,
-            json: json.into(),
-            model,
-            text_encoder,
-            tokenizer,
-            latents,
-            held_out,
-            denoising,
-            batch,
-            kind,
-        })
+        Ok(Self { config, json: json.into(), model, captions, latents, held_out, denoising, batch, kind })
     }
 
     /// Returns the initial weights. Residual branches have an output of zero, and so has the whole network.
@@ -106,17 +94,8 @@ impl UnetTask {
         captions: &[&str],
     ) -> Result<Tensor> {
         let Noised { sample, target, timesteps } = self.denoising.noised(x0, noise, timesteps)?;
-        let context = self.context(captions)?;
+        let context = self.captions.context(captions)?;
         errors(&unet.forward(&sample, &timesteps, &context, None, &mut Tap::none())?, &target)
-    }
-
-    /// Encodes captions with the text encoder, [n, 77, width].
-    fn context(&self, captions: &[&str]) -> Result<Tensor> {
-        let _no_grad = tch::no_grad_guard();
-        let rows =
-            captions.iter().map(|caption| self.tokenizer.padded_to(caption, TOKENS)).collect::<Result<Vec<_>>>()?;
-        let ids = Tensor::f_from_slice(&rows.concat())?.f_view([captions.len() as i64, -1])?;
-        Ok(self.text_encoder.forward(&ids)?.last_hidden_state)
     }
 }
 
@@ -169,7 +148,34 @@ impl Task for UnetTask {
     }
 
     fn rule(&self, name: &str, shape: &[i64]) -> Rule {
-        let ends = ["conv_in", "conv_out", "time_embedding"];
-        if ends.iter().any(|end| name.starts_with(end)) { Rule::AdamW } else { Rule::of_shape(shape) }
+        rule(name, shape)
+    }
+}
+
+/// Returns the rule by which a tensor of a UNet is trained.
+pub(super) fn rule(name: &str, shape: &[i64]) -> Rule {
+    let ends = ["conv_in", "conv_out", "time_embedding"];
+    if ends.iter().any(|end| name.starts_with(end)) { Rule::AdamW } else { Rule::of_shape(shape) }
+}
+
+/// The text encoder as a UNet in training reads it.
+pub(super) struct Captions {
+    tokenizer: Tokenizer,
+    text_encoder: ClipText,
+}
+
+impl Captions {
+    pub(super) fn new(model: &ModelFolder) -> Result<Self> {
+        let (tokenizer, text_encoder) = model.text()?;
+        Ok(Self { tokenizer, text_encoder })
+    }
+
+    /// Encodes captions, [n, 77, width].
+    pub(super) fn context(&self, captions: &[&str]) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let rows =
+            captions.iter().map(|caption| self.tokenizer.padded_to(caption, TOKENS)).collect::<Result<Vec<_>>>()?;
+        let ids = Tensor::f_from_slice(&rows.concat())?.f_view([captions.len() as i64, -1])?;
+        Ok(self.text_encoder.forward(&ids)?.last_hidden_state)
     }
 }
