@@ -3,11 +3,12 @@
 
     python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers openvino
     .peers/bin/python benches/peers/step.py [--unet sd15|tiny] [--kind f32|bf16|f16] [--threads 2] [--rounds 30]
-        [--latents 32] [--compiled] [--device cuda]
+        [--latents 32] [--compiled] [--candle] [--device cuda]
 
 The peer is diffusers in eager mode. With `--compiled` there are two more, which compute the bare step only, because a
 compiled network has no attention to read: torch.compile (freezing, fixed shapes; a C++ compiler must be there) and, on
-a CPU, OpenVINO (latency hint, precision hint).
+a CPU, OpenVINO (latency hint, precision hint). `--candle` adds candle, whose program in `benches/peers/candle` is built
+first; it computes the bare step of `sd15` in f32.
 
 On diffusers' side, both rows with guidance are attention processors. `daam` computes every cross-attention's
 probabilities and sums the conditional half's maps per token, like the DAAM package. `paint` adds
@@ -20,6 +21,7 @@ AVX-512 compute as one with AVX2. Figures of such a run are kept apart.
 """
 import argparse
 import copy
+import os
 import pathlib
 import statistics
 import subprocess
@@ -34,6 +36,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SD15 = dict(sample_size=64, in_channels=4, out_channels=4, block_out_channels=(320, 640, 1280, 1280),
             layers_per_block=2, cross_attention_dim=768, attention_head_dim=8)
 ROWS = ("none", "daam", "paint")
+# Candle chooses its instructions when it is compiled.
+NATIVE = {"RUSTFLAGS": "-C target-cpu=native"}
 
 
 class Processor:
@@ -56,6 +60,13 @@ class Processor:
         return attn.to_out[1](attn.to_out[0](out))
 
 
+def told(program, row):
+    """The seconds that a program tells for one call."""
+    program.stdin.write(row + "\n")
+    program.stdin.flush()
+    return float(program.stdout.readline())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--unet", choices=["sd15", "tiny"], default="sd15")
@@ -64,9 +75,12 @@ def main():
     parser.add_argument("--peer", help="path of a bench `peer` that is built already: target/release/deps/peer-...")
     parser.add_argument("--latents", type=int, help="side of the latents")
     parser.add_argument("--compiled", action="store_true", help="time torch.compile and OpenVINO too")
+    parser.add_argument("--candle", action="store_true", help="time candle too")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
+    if args.candle and (args.unet, args.kind, args.device) != ("sd15", "f32", "cpu"):
+        parser.error("--candle computes sd15 in f32 on the CPU only")
     torch.set_num_threads(args.threads)
     cpu_clock = time.process_time if args.threads == 1 else time.perf_counter
 
@@ -75,6 +89,14 @@ def main():
             return cpu_clock()
         torch.cuda.synchronize()
         return time.perf_counter()
+
+    def clocked(call):
+        def seconds():
+            begun = clock()
+            call(*given)
+            return clock() - begun
+
+        return seconds
 
     kind = dict(f32=torch.float32, bf16=torch.bfloat16, f16=torch.float16)[args.kind if args.unet == "sd15" else "f32"]
     if args.unet == "sd15":
@@ -89,7 +111,7 @@ def main():
     peers = PEERS[::-1] if args.device == "cpu" else ("torch.compile",)
     for peer in peers if args.compiled else ():
         own = copy.deepcopy(unet, {id(weight): weight for weight in unet.parameters()}).to(args.device)
-        calls[peer] = compiled(peer, own, [x.to(args.device) for x in inputs], kind, args.threads)
+        calls[peer] = clocked(compiled(peer, own, [x.to(args.device) for x in inputs], kind, args.threads))
     unet = unet.to(args.device, kind)
     options = dict(dtype=unet.dtype, device=unet.device)
     x, context = (inputs[i].to(**options) for i in (0, 2))
@@ -115,11 +137,12 @@ def main():
             return clock() - begun
 
     given = [x.to(args.device) for x in inputs]
-
-    def bare(peer):
-        begun = clock()
-        calls[peer](*given)
-        return clock() - begun
+    if args.candle:
+        folder = ROOT / "benches/peers/candle"
+        subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=folder, check=True, env=os.environ | NATIVE)
+        program = folder / "target/release/candle-step"
+        candle = subprocess.Popen([program, str(side), str(args.threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        calls["candle"] = lambda: told(candle, "step")
 
     bench = ["cargo", "bench", "--quiet", "--bench", "peer"]
     if args.peer is None:
@@ -129,17 +152,12 @@ def main():
     run += ["--latents", str(side)]
     ours = subprocess.Popen(run, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def impasto(row):
-        ours.stdin.write(row + "\n")
-        ours.stdin.flush()
-        return float(ours.stdout.readline())
-
     rounds = []
     for number in range(args.rounds + 1):
         times = {}
         for row in ROWS:
-            times["diffusers", row], times["impasto", row] = diffusers(row), impasto(row)
-        times.update({(peer, "none"): bare(peer) for peer in calls})
+            times["diffusers", row], times["impasto", row] = diffusers(row), told(ours, row)
+        times.update({(peer, "none"): seconds() for peer, seconds in calls.items()})
         if number:  # the first round warms up
             rounds.append(times)
     ours.stdin.close()
