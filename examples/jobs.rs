@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     if job.config.prompt.is_empty() {
         "1girl, eyes, hair, shirt".clone_into(&mut job.config.prompt);
         job.forces.push("eyes=gold".parse()?);
-        (job.config.seed, job.config.steps) = (Some(7), 8);
+        (job.config.seed, job.config.steps) = (Some(7), Some(8));
     }
     job.check()?; // a wrong number is told before the model is loaded
     let pipeline = Pipeline::builder().build()?;

@@ -1,6 +1,7 @@
 //! Models derived from a loaded model, with LoRAs or learned words.
 
 use super::colorizer::Colorizer;
+use super::few_steps::FewSteps;
 use super::text_encoders::TextEncoder;
 use super::{Model, PREVIEW, hex};
 use crate::error::Result;
@@ -46,7 +47,8 @@ impl Model {
     }
 
     /// Returns this model with LoRAs merged in, all at once. Tensors that the LoRAs do not change are shared, and this
-    /// model stays unchanged: to remove a LoRA, drop the result.
+    /// model stays unchanged: to remove a LoRA, drop the result. The name of a LoRA for few steps, such as LCM's, sets
+    /// the solver and the [defaults](Self::defaults) of the result, which a note tells.
     ///
     /// # Errors
     /// The errors of [`Lora::merge`].
@@ -55,7 +57,15 @@ impl Model {
         let mut parts = self.shared();
         let notes = Lora::merge(loras, &mut parts)?;
         let unet = UNet::new(&self.weights(&parts, "unet", self.kind), &self.unet_config)?;
-        self.remade(parts, unet, &BTreeMap::new(), None, notes)
+        let mut model = self.remade(parts, unet, &BTreeMap::new(), None, notes)?;
+        let is_xl = self.unet_config.addition_embed_type.is_some();
+        let distilled = |lora: &Lora| Some((FewSteps::of_lora(lora.file(), is_xl)?, lora.file().to_owned()));
+        if let Some((few, file)) = loras.iter().rev().find_map(distilled) {
+            few.apply(&mut model.scheduler);
+            (model.defaults.steps, model.defaults.guidance_scale) = (few.steps, few.guidance_scale);
+            model.notes.push(few.note(&file));
+        }
+        Ok(model)
     }
 
     /// Returns this model with a learned word (a textual inversion embedding). The word becomes as many tokens as the

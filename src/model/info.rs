@@ -17,12 +17,14 @@ pub struct Defaults {
     pub height: u32,
     /// Classifier-free guidance scale.
     pub guidance_scale: f64,
+    /// Number of steps.
+    pub steps: usize,
 }
 
 impl Defaults {
-    /// Creates the settings from width and height in pixels and a guidance scale.
+    /// Creates the settings from width and height in pixels and a guidance scale, with 28 steps.
     pub const fn new(width: u32, height: u32, guidance_scale: f64) -> Self {
-        Self { width, height, guidance_scale }
+        Self { width, height, guidance_scale, steps: 28 }
     }
 }
 
@@ -76,7 +78,7 @@ impl Identity {
 /// }
 /// ```
 pub trait ModelInfo {
-    /// Returns the settings of requests that set none: 512×512 pixels and a guidance scale of 7.5.
+    /// Returns the settings of requests that set none: 512×512 pixels, a guidance scale of 7.5 and 28 steps.
     fn defaults(&self) -> Defaults {
         Defaults::new(512, 512, 7.5)
     }

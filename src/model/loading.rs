@@ -2,6 +2,7 @@
 
 use super::autoencoder::{Autoencoder, AutoencoderConfig};
 use super::colorizer::Colorizer;
+use super::few_steps::FewSteps;
 use super::info::Defaults;
 use super::load_options::LoadOptions;
 use super::precision;
@@ -25,6 +26,7 @@ pub(super) struct OwnDefaults {
     pub width: Option<u32>,
     pub height: Option<u32>,
     pub guidance_scale: Option<f64>,
+    pub steps: Option<usize>,
     /// True if the vision tower's patch tokens are aligned with the text encoder's state of a text's last word. False
     /// if they are aligned with the end token, as in OpenCLIP.
     pub patches_are_words: bool,
@@ -61,6 +63,8 @@ pub(super) struct Loading {
     index: ModelIndex,
     pub unet_config: UnetConfig,
     family: ModelFamily,
+    /// Settings of a network that was distilled to few steps.
+    few_steps: Option<FewSteps>,
     pub device: Device,
     pub kind: Kind,
     /// Source of the whole checkpoint.
@@ -138,8 +142,13 @@ impl Loading {
                 set.name()
             )));
         }
+        let name = source.name();
+        let few_steps = match FewSteps::of_checkpoint(&name, family.is_xl()) {
+            _ if unet_config.time_cond_proj_dim.is_some() => Some(FewSteps::with_embedded_guidance()),
+            named => named.inspect(|few| notes.push(few.note(&name))),
+        };
         let parts = Parts::new();
-        Ok(Self { options, main, index, unet_config, family, device, kind, home, others, parts, notes })
+        Ok(Self { options, main, index, unet_config, family, few_steps, device, kind, home, others, parts, notes })
     }
 
     /// Returns the vision tower, which is loaded when it is first used.
@@ -218,12 +227,18 @@ impl Loading {
 
     /// Reads the noise levels and the sampler.
     pub(super) fn scheduler(&mut self) -> Result<SchedulerConfig> {
-        let mut scheduler = match self.main.text(SCHEDULER)? {
+        let text = self.main.text(SCHEDULER)?;
+        // The scheduler of a single file is that of its family.
+        let has_own = text.is_some() && !matches!(self.home.0, Source::File(_));
+        let mut scheduler = match text {
             Some(text) => SchedulerConfig::from_json(&text)?,
             None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),
         };
         if self.options.prediction.is_none() {
             self.notes.extend(self.main.prediction()?.map(|because| Note::from(format!("prediction type: {because}"))));
+        }
+        if let Some(few) = self.few_steps.filter(|_| !has_own) {
+            few.apply(&mut scheduler);
         }
         scheduler.prediction_type = self.options.prediction.unwrap_or(scheduler.prediction_type);
         if let Some(zero_snr) = self.options.zero_snr {
@@ -235,17 +250,23 @@ impl Loading {
         Ok(scheduler)
     }
 
-    /// Returns the default settings of requests: those of `impasto.json`, or else the network's size and the family's
-    /// guidance scale. `factor` is the side of a latent cell in pixels.
+    /// Returns the default settings of requests: those of `impasto.json`, or else those of a distilled network, or else
+    /// the network's size and the family's guidance scale. `factor` is the side of a latent cell in pixels.
     pub(super) fn defaults(&self, own: &OwnDefaults, factor: i64) -> Defaults {
         let side = |index| {
             let cells = self.unet_config.sample_size.as_ref().and_then(|size| size.level(index)).unwrap_or(64);
             u32::try_from(cells * factor).unwrap_or(u32::MAX) // requests refuse such a size
         };
+        let few = self.few_steps;
+        let (its_side, its_scale) = (few.and_then(|few| few.side), few.map(|few| few.guidance_scale));
+        let [width, height] = [1, 0].map(|index| its_side.unwrap_or_else(|| side(index)));
+        let scale = its_scale.unwrap_or(self.family.spec().guidance_scale);
+        let usual = Defaults::new(width, height, scale);
         Defaults {
-            width: own.width.unwrap_or_else(|| side(1)),
-            height: own.height.unwrap_or_else(|| side(0)),
-            guidance_scale: own.guidance_scale.unwrap_or(self.family.spec().guidance_scale),
+            width: own.width.unwrap_or(usual.width),
+            height: own.height.unwrap_or(usual.height),
+            guidance_scale: own.guidance_scale.unwrap_or(usual.guidance_scale),
+            steps: own.steps.or(few.map(|few| few.steps)).unwrap_or(usual.steps),
         }
     }
 

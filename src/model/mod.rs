@@ -5,6 +5,7 @@ mod autoencoder;
 mod colorizer;
 mod control;
 mod controlled;
+mod few_steps;
 mod identity;
 mod info;
 mod load_options;
@@ -251,7 +252,7 @@ impl Model {
     /// and for other models.
     fn doubts_of(&self, prompt: &str) -> Result<Option<Note>> {
         const SHOWN: usize = 8;
-        if self.name != Source::Embedded.name() {
+        if ![Source::Embedded, Source::EmbeddedFast].iter().any(|embedded| self.name == embedded.name()) {
             return Ok(None);
         }
         let spelled = self.text_encoders.find_spelled(prompt)?;

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 /// let mut config = RequestConfig::default();
 /// config.prompt = "1girl, red hair".into();
 /// config.seed = Some(7);
-/// assert_eq!((config.steps, config.images), (28, 1));
+/// assert_eq!((config.steps, config.images), (None, 1));
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -47,10 +47,9 @@ pub struct RequestConfig {
     /// Size of the picture in pixels. The default is the size of the picture to start from, or else the model's own.
     #[cfg_attr(feature = "clap", arg(long, value_name = "WIDTHxHEIGHT"))]
     pub size: Option<Size>,
-    /// Number of steps, 1 to 1000.
-    #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", default_value_t = 28))]
-    #[cfg_attr(feature = "clap", arg(allow_negative_numbers = true))]
-    pub steps: usize,
+    /// Number of steps, 1 to 1000. The default is the model's own: 28, or fewer for a model distilled to few steps.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", allow_negative_numbers = true))]
+    pub steps: Option<usize>,
     /// Seed of the first picture. The default, or -1, is a random seed. The last of several counts.
     #[serde(deserialize_with = "seed::read")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "SEED", value_parser = seed::parse, default_value = "-1"))]
@@ -182,7 +181,7 @@ impl Default for RequestConfig {
             negative_micro_conditioning: None,
             color_words: ColorWords::default(),
             size: None,
-            steps: 28,
+            steps: None,
             seed: None,
             noise: None,
             noise_kind: NoiseKind::default(),

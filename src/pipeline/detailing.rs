@@ -95,7 +95,7 @@ impl Detailing<'_> {
             if found.is_empty() {
                 notes.push(Note::from(format!("{} is too small to be repainted", named(detail))));
             }
-            let forced = forced(reports, image, picture.size())?;
+            let forced = find_forced(reports, image, picture.size())?;
             for (number, (crop, pixels)) in found.into_iter().enumerate() {
                 watch.stage += 1;
                 let part = Part { detail, crop, pixels, gray: &gray, forced: &forced };
@@ -165,7 +165,7 @@ impl Detailing<'_> {
             *config = RequestConfig {
                 prompt: detail.prompt.clone().unwrap_or_else(|| self.prompt.to_owned()),
                 negative: detail.negative.clone().unwrap_or_else(|| self.config.negative.clone()),
-                steps: detail.steps.unwrap_or(self.config.steps),
+                steps: detail.steps.or(self.config.steps),
                 seed: Some(self.seed),
                 noise: None,
                 size: Some(run),
@@ -273,7 +273,7 @@ fn last_map(report: &Report, image: usize, size: Size) -> Result<Option<Raster>>
 }
 
 /// Returns the colors that a run forced in one of its images.
-fn forced(reports: &[Report], image: usize, size: Size) -> Result<Vec<Forced>> {
+fn find_forced(reports: &[Report], image: usize, size: Size) -> Result<Vec<Forced>> {
     let mut forced = Vec::new();
     for report in reports {
         for swatch in report.swatches.iter().filter(|swatch| swatch.image == Some(image)) {
@@ -288,7 +288,7 @@ fn forced(reports: &[Report], image: usize, size: Size) -> Result<Vec<Forced>> {
 /// Returns the CIEDE2000 differences of the colors that a part's run forced, in the part before and after.
 fn measured(reports: &[Report], before: &Raster, after: &Raster) -> Result<Vec<serde_json::Value>> {
     let mut all = Vec::new();
-    for forced in forced(reports, 0, before.size())? {
+    for forced in find_forced(reports, 0, before.size())? {
         let pixels = forced.pixels();
         let [before, after] = [before, after].map(|part| median(part, &pixels).delta_e(forced.color));
         all.push(json!({ "phrase": forced.phrase, "asked": forced.color, "before": before, "after": after }));

@@ -76,7 +76,7 @@ impl Request<'_> {
         let config = &mut self.config;
         config.prompt = info.request_prompt();
         config.negative = info.negative.clone();
-        config.steps = steps.unwrap_or(config.steps);
+        config.steps = steps.or(config.steps);
         config.guidance_scale = info.value("CFG scale").or(config.guidance_scale);
         config.seed = info.value("Seed").or(config.seed);
         config.size = info.value("Size").or(config.size);

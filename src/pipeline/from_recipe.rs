@@ -238,6 +238,7 @@ impl<'p> Request<'p> {
         let drawn = || self.config.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32);
         let config = RequestConfig {
             size: Some(self.canvas()?.size),
+            steps: Some(self.step_count()),
             seed: if self.config.noise.is_none() { Some(drawn()) } else { None },
             noise: self.config.noise.clone().filter(|_| noise),
             details: if start { self.config.details.clone() } else { Vec::new() },

@@ -116,7 +116,9 @@ impl RunRecipe {
             program: Program::Impasto,
             ..Infotext::default()
         };
-        info.push("Steps", config.steps);
+        if let Some(steps) = config.steps {
+            info.push("Steps", steps);
+        }
         info.push("Sampler", solver_label(&self.solver_name));
         if let Some(spacing) = self.told_spacing() {
             info.push("Schedule type", spacing_label(spacing));

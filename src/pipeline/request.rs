@@ -55,7 +55,7 @@ use tch::Tensor;
 /// | [`spacing`](RequestConfig::spacing) | that of `scheduler_config.json` |
 /// | [`guidance_scale`](Self::guidance_scale) | that of `impasto.json`, else 7.5 (SDXL: 5) |
 /// | [`size`](Self::size) | that of `impasto.json`, else the network's |
-/// | [`steps`](Self::steps) | 28 |
+/// | [`steps`](Self::steps) | the model's own, 28 for most models |
 /// | [`seed`](Self::seed) | random, and reported in [`Output::seed`](super::Output::seed) |
 /// | [`images`](Self::images) | 1 |
 /// | [`best_of`](Self::best_of) | 1: no search, the picture of the seed itself |
@@ -230,7 +230,7 @@ impl<'p> Request<'p> {
 impl<'p> Request<'p> {
     /// Sets the number of steps, 1..=1000.
     pub fn steps(mut self, steps: usize) -> Self {
-        self.config.steps = steps;
+        self.config.steps = Some(steps);
         self
     }
 
@@ -486,6 +486,11 @@ impl<'p> Request<'p> {
 }
 
 impl Request<'_> {
+    /// Returns the number of steps.
+    pub(super) fn step_count(&self) -> usize {
+        self.config.steps.unwrap_or(self.model.defaults().steps)
+    }
+
     /// Returns the size of the pictures, and the latent cells that cover them.
     pub(super) fn canvas(&self) -> Result<Canvas> {
         let (defaults, cell) = (self.model.defaults(), self.model.cell());

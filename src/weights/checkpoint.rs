@@ -2,7 +2,7 @@
 
 use super::recognize::Contents;
 use super::single::SingleFile;
-use super::source::{EmbeddedFile, Source, colorizer, tiny};
+use super::source::{EmbeddedFile, Source, colorizer, fast, tiny};
 use super::{Tensors, Weights, parse_safetensors, read_safetensors};
 use crate::error::{Error, Result};
 use crate::family::ModelFamily;
@@ -78,6 +78,7 @@ impl Checkpoint {
         let place = match source {
             Source::Embedded => Place::Embedded { name: "the embedded model", file: tiny },
             Source::EmbeddedColorizer => Place::Embedded { name: "the embedded colorizer", file: colorizer },
+            Source::EmbeddedFast => Place::Embedded { name: "the embedded fast model", file: fast },
             Source::Dir(path) => {
                 let alone = path.join("config.json").is_file() && !path.join("model_index.json").is_file();
                 Place::Folder { path: path.clone(), alone }
@@ -127,7 +128,7 @@ impl Checkpoint {
     fn check(&self) -> Result<()> {
         match (&self.place, &self.reading.variant) {
             (Place::Embedded { file, .. }, _) if file("model_index.json").is_none() => {
-                let hint = "build with the default features `tiny` and `tiny-colorizer`, or name a source";
+                let hint = "build with the default features `tiny`, `tiny-colorizer` and `tiny-fast`, or name a source";
                 Err(self.missing("model_index.json", hint))
             }
             (Place::Folder { path, .. }, _) if !path.is_dir() => {

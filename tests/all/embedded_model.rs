@@ -278,7 +278,7 @@ fn broken_checkpoints_are_described() -> Result<()> {
     Ok(())
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+pub fn copy(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("readable") {
         let entry = entry.expect("readable");

@@ -18,6 +18,7 @@ mod definitions;
 mod documents;
 mod embedded_model;
 mod exact_color;
+mod few_steps;
 mod first_use;
 mod half_precision;
 mod hook_seams;

@@ -130,7 +130,11 @@ impl Told {
         let Some(name) = self.model.as_deref() else {
             return Ok(Source::embedded()); // A file without a recipe is refused later, with the reason.
         };
-        let embedded = [(Source::embedded(), "embedded"), (Source::embedded_colorizer(), "embedded-colorizer")];
+        let embedded = [
+            (Source::embedded(), "embedded"),
+            (Source::embedded_fast(), "embedded-fast"),
+            (Source::embedded_colorizer(), "embedded-colorizer"),
+        ];
         let named = |(source, short): &(Source, &str)| name == *short || name == source.to_string();
         if let Some((source, _)) = embedded.into_iter().find(named) {
             return Ok(source);

@@ -54,7 +54,7 @@ struct Measured {
 /// Measures the model.
 pub fn bench(arguments: &Bench) -> Result<(), Failure> {
     let mut job = Job::default();
-    job.config.steps = arguments.steps;
+    job.config.steps = Some(arguments.steps);
     job.config.size = arguments.size;
     job.check().map_err(|error| Failure::CommandLine(error.worded(&Terminal::present())))?;
     let token = interrupt::token()?;

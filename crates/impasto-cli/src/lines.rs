@@ -45,14 +45,14 @@ mod tests {
     #[test]
     fn line_replaces_settings_and_keeps_others() {
         let mut command = Job::default();
-        command.config.steps = 20;
+        command.config.steps = Some(20);
         command.config.seed = Some(7);
         command.config.size = Some((256, 128).into());
         command.forces = vec!["hair=red".parse().unwrap()];
         let line = r#"{"prompt": "1girl, eyes", "seed": 9, "force": ["eyes=gold"], "best-of": 2, "cfg": 3, "sketch": "a.png"}"#;
         let job = with_line(&command, line).unwrap();
         assert_eq!((job.config.prompt.as_str(), job.config.seed), ("1girl, eyes", Some(9)));
-        assert_eq!((job.config.steps, job.config.best_of, job.config.guidance_scale), (20, 2, Some(3.0)));
+        assert_eq!((job.config.steps, job.config.best_of, job.config.guidance_scale), (Some(20), 2, Some(3.0)));
         assert_eq!((job.config.size, job.forces), (command.config.size, vec!["eyes=gold".parse().unwrap()]));
         assert_eq!(job.line_art, Some("a.png".parse().unwrap()));
     }

@@ -57,7 +57,7 @@ pub fn contact_sheet(output: &Output, index: usize) -> Result<Raster> {
 
 fn caption(output: &Output, index: usize) -> String {
     let seed = output.seed.map_or_else(String::new, |seed| format!(", seed {}", seed.wrapping_add(index as u64)));
-    format!("{}{seed}, {} steps", output.recipe().config.prompt, output.recipe().config.steps)
+    format!("{}{seed}, {} steps", output.recipe().config.prompt, output.timing.steps.len())
 }
 
 /// Returns the times of the run: a caption with the time of each part, and a curve over the steps.

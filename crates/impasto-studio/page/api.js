@@ -4,7 +4,7 @@
  *
  * @typedef {{side: number, steps: number, images: number, body: number, queue: number}} Limits
  * @typedef {{name: string, width: number, height: number, multiple: number, steps: number, guidance_scale: number,
- *   samplers: string[], colorizes: boolean, draws: boolean, limits: Limits}} Model
+ *   live_steps: number | null, samplers: string[], colorizes: boolean, draws: boolean, limits: Limits}} Model
  * @typedef {{phrase: string, strength: number, mask: string}} AreaRequest
  * @typedef {string | {thing: {named?: {phrase: string}}}} Detail
  * @typedef {object} Request

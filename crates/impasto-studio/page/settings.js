@@ -8,6 +8,8 @@ import { byId, create, press } from "./dom.js";
 
 /** Number of possible random seeds. Seeds this short are easy to tell to others. */
 const SEEDS = 2 ** 32;
+/** Largest default number of steps of a live run. */
+const LIVE_STEPS = 8;
 
 /** The fields of a request that are neither pictures nor text. */
 export class Settings {
@@ -32,6 +34,7 @@ export class Settings {
   #listener;
   #isLocked = false;
   #isLive = false;
+  #hasLiveModel = false;
 
   /** @param {{changed: () => void, resized: () => void}} listener */
   constructor(listener) {
@@ -94,7 +97,7 @@ export class Settings {
    * Fills in the model's defaults and limits.
    * @param {Model} model
    */
-  setModel({ width, height, multiple, steps, guidance_scale: guidance, samplers, limits }) {
+  setModel({ width, height, multiple, steps, guidance_scale: guidance, live_steps: live, samplers, limits }) {
     for (const [field, side] of /** @type {const} */ ([[this.#width, width], [this.#height, height]])) {
       const least = String(multiple);
       const most = String(limits.side - (limits.side % multiple));
@@ -102,6 +105,8 @@ export class Settings {
     }
     this.#steps.max = this.#liveSteps.max = String(limits.steps);
     this.#steps.value = String(steps);
+    this.#hasLiveModel = live !== null;
+    this.#liveSteps.value = String(live ?? Math.min(steps, LIVE_STEPS));
     this.#guidance.value = String(guidance);
     this.#sampler.append(...samplers.map((name) => create("option", { value: name }, name)));
     for (const option of this.#images.options) option.disabled = Number(option.value) > limits.images;
@@ -127,9 +132,10 @@ export class Settings {
     };
   }
 
-  /** Number of steps of a live run. */
-  get liveSteps() {
-    return numberOf(this.#liveSteps);
+  /** Returns the settings by which a live run differs. A model of live views has its own sampler and scale. */
+  liveRequest() {
+    const own = this.#hasLiveModel ? { sampler: null, guidance_scale: null } : {};
+    return { steps: numberOf(this.#liveSteps), ...own };
   }
 
   /**

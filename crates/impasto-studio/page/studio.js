@@ -235,7 +235,7 @@ class Studio {
       // A full run is not cancelled for a live view.
       this.#isStale = this.#painter.isBusy && !this.#painter.isLive;
       if (this.#isStale) return;
-      this.#submit({ ...this.#request(), steps: this.#settings.liveSteps, live: this.#view });
+      this.#submit({ ...this.#request(), ...this.#settings.liveRequest(), live: this.#view });
     }, pause);
   }
 

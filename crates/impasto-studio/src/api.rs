@@ -74,16 +74,17 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Describes a model and the limits of a request.
-pub fn describe(model: &Model, options: &Options) -> impasto::Result<Value> {
+/// Describes a model, the model of live views if it is another, and the limits of a request.
+pub fn describe(model: &Model, live: Option<&Model>, options: &Options) -> impasto::Result<Value> {
     let defaults = model.defaults();
     Ok(json!({
         "name": model.identity()?.name,
         "width": defaults.width,
         "height": defaults.height,
         "multiple": model.cell(),
-        "steps": impasto::pipeline::RequestConfig::default().steps,
+        "steps": defaults.steps,
         "guidance_scale": defaults.guidance_scale,
+        "live_steps": live.map(|live| live.defaults().steps),
         "samplers": solver::labels().collect::<Vec<_>>(),
         "colorizes": model.colorizes(),
         "draws": painting::draws(model),

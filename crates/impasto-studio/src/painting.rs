@@ -11,18 +11,31 @@ use impasto::{Error, Model, Pipeline, Result, Size, Source};
 use std::time::Instant;
 
 /// A pipeline, and the ControlNet that follows line art and strokes on its model.
-pub struct Painter {
+struct Canvas {
     pipeline: Pipeline,
     nets: Nets,
 }
 
-impl Painter {
-    pub fn new(pipeline: Pipeline) -> Result<Self> {
+impl Canvas {
+    fn new(pipeline: Pipeline) -> Result<Self> {
         let mut nets = Nets::default();
         if draws(pipeline.model()) {
             nets.insert(Nets::EMBEDDED, pipeline.model().controlnet(&Source::embedded())?);
         }
         Ok(Self { pipeline, nets })
+    }
+}
+
+/// The pipelines of the studio.
+pub struct Painter {
+    canvas: Canvas,
+    /// Pipeline of live views, if it is another.
+    live: Option<Canvas>,
+}
+
+impl Painter {
+    pub fn new(pipeline: Pipeline, live: Option<Pipeline>) -> Result<Self> {
+        Ok(Self { canvas: Canvas::new(pipeline)?, live: live.map(Canvas::new).transpose()? })
     }
 
     /// Runs the request, and tells `queue` of each step of job `id`.
@@ -34,11 +47,12 @@ impl Painter {
         options: &Options,
         queue: &Queue,
     ) -> Result<Finished> {
-        let colorizes = self.pipeline.model().colorizes();
+        let Canvas { pipeline, nets } = self.live.as_ref().filter(|_| asked.live.is_some()).unwrap_or(&self.canvas);
+        let colorizes = pipeline.model().colorizes();
         let (job, limit) = (&asked.job, options.run);
-        self.check_enlarged(job, options.side)?;
+        check_enlarged(pipeline, job, options.side)?;
         let begun = Instant::now();
-        let mut request = job.request(&self.pipeline, &self.nets)?.cancel(token).on_preview(1, |preview| {
+        let mut request = job.request(pipeline, nets)?.cancel(token).on_preview(1, |preview| {
             if begun.elapsed() > limit {
                 let problem = format!("the run took longer than {} s; ask for fewer steps", limit.as_secs());
                 return Err(Error::custom(problem));
@@ -60,25 +74,35 @@ impl Painter {
         let output = request.run()?;
         Finished::of(id, asked, output)
     }
+}
 
-    /// Checks that a second run makes no larger picture than a side of `most` pixels.
-    fn check_enlarged(&self, job: &Job, most: u32) -> Result<()> {
-        let defaults = self.pipeline.model().defaults();
-        let size = job.config.size.unwrap_or(Size::new(defaults.width, defaults.height));
-        let longest = f64::from(size.width.max(size.height));
-        match &job.config.hires {
-            Some(hires) if longest * hires.scale > f64::from(most) => {
-                let expected =
-                    format!("at most {:.2}, so that no side is longer than {most} pixels", f64::from(most) / longest);
-                Err(Error::parameter("hires.scale", hires.scale, expected))
-            }
-            _ => Ok(()),
+/// Checks that a second run makes no larger picture than a side of `most` pixels.
+fn check_enlarged(pipeline: &Pipeline, job: &Job, most: u32) -> Result<()> {
+    let defaults = pipeline.model().defaults();
+    let size = job.config.size.unwrap_or(Size::new(defaults.width, defaults.height));
+    let longest = f64::from(size.width.max(size.height));
+    match &job.config.hires {
+        Some(hires) if longest * hires.scale > f64::from(most) => {
+            let expected =
+                format!("at most {:.2}, so that no side is longer than {most} pixels", f64::from(most) / longest);
+            Err(Error::parameter("hires.scale", hires.scale, expected))
         }
+        _ => Ok(()),
     }
 }
 
+/// Returns the pipeline that paints live views in place of `model`: a model of the same pictures in a few steps. `None`
+/// for any model but the embedded one, which alone has such a twin.
+pub fn live(model: &Model) -> Result<Option<Pipeline>> {
+    if !draws(model) || Model::load(&Source::embedded())?.identity()? != model.identity()? {
+        return Ok(None);
+    }
+    Pipeline::builder().source(Source::embedded_fast()).build().map(Some)
+}
+
 /// Returns true if a ControlNet can follow line art and strokes on this model. The only such ControlNet is made for the
-/// embedded model.
+/// embedded models.
 pub fn draws(model: &Model) -> bool {
-    !model.colorizes() && model.identity().is_ok_and(|identity| identity.name == Source::embedded().to_string())
+    let embedded = [Source::embedded(), Source::embedded_fast()].map(|source| source.to_string());
+    !model.colorizes() && model.identity().is_ok_and(|identity| embedded.contains(&identity.name))
 }

@@ -112,7 +112,7 @@ impl JobRequest {
             .iter()
             .map(|detail| detail.steps)
             .chain([config.hires.as_ref().and_then(|hires| hires.steps)]);
-        steps.flatten().chain([config.steps]).try_for_each(|steps| within("steps", steps, 1, options.steps))?;
+        steps.chain([config.steps]).flatten().try_for_each(|steps| within("steps", steps, 1, options.steps))?;
         within("areas", areas.len(), 0, MOST_AREAS)?;
         within("forces", forces.len(), 0, MOST_METHODS)?;
         within("controls", controls.len(), 0, MOST_METHODS)?;
@@ -243,7 +243,7 @@ impl JobRequest {
         let steps = steps.and_then(|steps| steps.parse().ok());
         let mut config = RequestConfig::default();
         config.seed = seed;
-        config.steps = steps.unwrap_or(config.steps);
+        config.steps = steps.or(config.steps);
         config.solver_named = info.sampler().filter(|sampler| solver::by_name(sampler).is_ok());
         config.guidance_scale = guidance_scale;
         config.size = size;
@@ -395,7 +395,7 @@ mod tests {
         let other = picture.to_png(&[("parameters", "a boat\nSteps: 9, Seed: 3, Size: 64x32")]).unwrap();
         let read = JobRequest::from_picture(&other, &Options::default()).unwrap().request.job.config;
         let size = Some(Size::new(64, 32));
-        assert_eq!((read.prompt.as_str(), read.steps, read.seed, read.size), ("a boat", 9, Some(3), size));
+        assert_eq!((read.prompt.as_str(), read.steps, read.seed, read.size), ("a boat", Some(9), Some(3), size));
         let automatic = "a {red} boat\nSteps: 9, Sampler: DPM++ 2M, Schedule type: Automatic";
         let fooocus = r#"{"prompt": "a {red} boat", "steps": 9, "sampler": "dpmpp_2m", "scheduler": "karras"}"#;
         for (words, sampler) in [(automatic, "DPM++ 2M Karras"), (fooocus, "dpmpp_2m karras")] {
@@ -407,7 +407,7 @@ mod tests {
         let other = picture.to_png(&[("parameters", lora)]).unwrap();
         let Restored { request, notes } = JobRequest::from_picture(&other, &Options::default()).unwrap();
         let config = request.job.config;
-        assert_eq!((config.steps, config.solver_named, config.seed), (9, None, None));
+        assert_eq!((config.steps, config.solver_named, config.seed), (Some(9), None, None));
         assert!(notes[0].contains("Unheard") && notes[1].ends_with(": Seed -1; Hires upscale 2"), "{notes:?}");
         let long =
             format!("a boat\nSteps: 9, Seed: 1, RNG: CPU, Model: {}, Other: {}", "猫".repeat(9999), "x".repeat(9999));

@@ -4,6 +4,7 @@ use crate::api::{self, Shared};
 use crate::connection::Connection;
 use crate::guard::{self, Guard};
 use crate::options::Options;
+use crate::painting::{self, Painter};
 use crate::places::{Places, Taken};
 use crate::queue::Queue;
 use crate::refusal::Refusal;
@@ -120,9 +121,12 @@ impl Studio {
         }
         let listener = listen(options.address).map_err(|error| StudioError::Bind(options.address, error))?;
         let address = listener.local_addr().map_err(|error| StudioError::Bind(options.address, error))?;
-        let model = api::describe(pipeline.model(), &options).map_err(StudioError::Model)?;
+        let live = painting::live(pipeline.model()).map_err(StudioError::Model)?;
+        let model = api::describe(pipeline.model(), live.as_ref().map(Pipeline::model), &options);
+        let model = model.map_err(StudioError::Model)?;
         let queue = Arc::new(Queue::new(&options));
-        let worker = worker::start(pipeline, Arc::clone(&queue), &options).map_err(StudioError::Model)?;
+        let painter = Painter::new(pipeline, live).map_err(StudioError::Model)?;
+        let worker = worker::start(painter, Arc::clone(&queue), &options).map_err(StudioError::Model)?;
         let alive = Arc::new(AtomicBool::new(true));
         let (ended, watched) = (Arc::clone(&alive), Arc::clone(&queue));
         tokio::task::spawn_blocking(move || {

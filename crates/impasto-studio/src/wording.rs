@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn painter(source: Source) -> Painter {
-        Painter::new(Pipeline::builder().source(source).build().unwrap()).unwrap()
+        Painter::new(Pipeline::builder().source(source).build().unwrap(), None).unwrap()
     }
 
     /// Returns the message of a request that fails.

@@ -1,4 +1,4 @@
-//! The thread that owns the pipeline and runs one job after the other.
+//! The thread that owns the pipelines and runs one job after the other.
 
 use crate::finished::Finished;
 use crate::options::Options;
@@ -7,7 +7,7 @@ use crate::queue::{Event, Queue, Taken};
 use crate::request::JobRequest;
 use crate::wording::Page;
 use impasto::wording::shortened;
-use impasto::{Error, Pipeline, Result};
+use impasto::{Error, Result};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use std::time::Instant;
 /// Starts the worker. It ends when the queue is closed.
 ///
 /// # Errors
-/// The errors of loading the model's ControlNet; an error of the operating system if it cannot start a thread.
-pub fn start(pipeline: Pipeline, queue: Arc<Queue>, options: &Options) -> Result<JoinHandle<()>> {
-    let (mut painter, options) = (Painter::new(pipeline)?, options.clone());
+/// An error of the operating system if it cannot start a thread.
+pub fn start(mut painter: Painter, queue: Arc<Queue>, options: &Options) -> Result<JoinHandle<()>> {
+    let options = options.clone();
     std::thread::Builder::new()
         .name("impasto-worker".into())
         .spawn(move || {

@@ -406,6 +406,7 @@ async fn adjusted(page: &Page) {
 async fn live(page: &Page) {
     page.fill("#prompt", PROMPT).await;
     page.click("#live").await;
+    assert_eq!(page.find("#live-steps").await.prop("value").await.unwrap().unwrap(), "4");
     page.until("return (document.querySelector('#picture').naturalWidth ?? 0) === 256").await;
     let before = page.find("#picture").await.prop("src").await.unwrap().unwrap();
     page.find("#prompt").await.send_keys(", hat").await.unwrap();

@@ -29,7 +29,7 @@ type Column = Vec<(String, f64)>;
 /// Prints figures of small models, side by side.
 #[derive(Parser)]
 struct Options {
-    /// Models to measure: `embedded`, or folders in the layout of diffusers.
+    /// Models to measure: `embedded`, `embedded-fast`, or folders in the layout of diffusers.
     #[arg(value_name = "MODEL", required = true)]
     models: Vec<String>,
     /// Weights of the evaluator that judges. The default is the trained evaluator of the crate.
@@ -57,8 +57,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 }
 
 fn measure(model: &str, judge: &Evaluator, count: u64) -> Result<Column> {
-    let source = if model == "embedded" { Source::embedded() } else { Source::dir(model) };
-    let pipeline = Pipeline::builder().source(source).build()?;
+    let pipeline = Pipeline::builder().source(model.parse::<Source>()?).build()?;
     let width = pipeline.model().defaults().width;
     assert!(width >= JUDGED && width % JUDGED == 0, "{model}: {width} pixels; the judge needs a multiple of {JUDGED}");
     let dataset = Dataset::new(width)?;

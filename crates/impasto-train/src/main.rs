@@ -9,7 +9,7 @@
 //! cargo run --release -p impasto-train -- text OUT --steps 1500 --batch 32
 //! cargo run --release -p impasto-train -- evaluator OUT --steps 2000
 //! cargo run --release -p impasto-train -- control OUT --steps 3200 --count 6144 --batch 6 --kind bf16 --crops 0.6
-//! cargo run --release -p impasto-train -- distill OUT --steps 1500 --batch 4
+//! cargo run --release -p impasto-train -- distill OUT --steps 1100 --batch 4
 //! ```
 //!
 //! `OUT/model` is a diffusers folder, complete once all parts have been trained. `OUT/vae` and `OUT/unet` have

@@ -31,14 +31,15 @@ pub struct Arguments {
     #[arg(required_if_eq_any([("command", "report"), ("command", "judge")]))]
     pub files: Vec<PathBuf>,
 
-    /// The model: `embedded`, a folder, a file, or a repository of the hub as OWNER/NAME (with the feature `hub`).
+    /// The model: `embedded`, `embedded-fast`, a folder, a file, or a repository of the hub as OWNER/NAME (with the
+    /// feature `hub`).
     #[arg(long, default_value = "embedded")]
     pub model: String,
     /// The judge that finds the parts of a picture: `evaluator`, `saliency` (the model's own attention), `masks:DIR`
-    /// or `cmd:PROGRAM`. The default is `evaluator` for the embedded model and `saliency` for any other.
+    /// or `cmd:PROGRAM`. The default is `evaluator` for the embedded models and `saliency` for any other.
     #[arg(
         long,
-        default_value_if("model", "embedded", "evaluator"),
+        default_value_ifs([("model", "embedded", "evaluator"), ("model", "embedded-fast", "evaluator")]),
         default_value = "saliency",
         hide_default_value = true
     )]
@@ -193,6 +194,12 @@ impl Arguments {
         Ok(all)
     }
 
+    /// Returns true if the model is one of the embedded models that paint from a prompt.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        ["embedded", "embedded-fast"].contains(&self.model.as_str())
+    }
+
     /// Returns the time that is planned for a run without a number of seeds.
     pub fn budget(&self) -> Duration {
         let minutes = match (self.quick, self.choice.full) {
@@ -247,9 +254,9 @@ impl Arguments {
             );
         }
         let listed = self.gencolorbench.is_some() || self.prompts.as_deref().is_some_and(is_csv);
-        if self.judge == judge::Choice::Evaluator && (listed || self.model != "embedded") {
+        if self.judge == judge::Choice::Evaluator && (listed || !self.is_embedded()) {
             return Err(format!(
-                "--judge evaluator: the evaluator finds only {}, and only in the embedded model's pictures; choose \
+                "--judge evaluator: the evaluator finds only {}, and only in the embedded models' pictures; choose \
                  saliency, masks:DIR or cmd:PROGRAM",
                 Class::ALL.map(Class::name).join(", ")
             ));

@@ -101,7 +101,7 @@ impl Settings {
         let mut job = Job::default();
         job.config.prompt = prompt.into();
         job.config.seed = Some(seed);
-        job.config.steps = self.steps;
+        job.config.steps = Some(self.steps);
         job.config.solver_named = Some(self.solver.clone());
         job.config.guidance_scale = self.scale;
         job.config.size = self.size.map(Size::from);
@@ -124,7 +124,11 @@ impl Settings {
         let folder = match &self.model {
             Source::File(path) => return fingerprint(path),
             Source::Dir(folder) => folder.clone(),
-            _ => return Ok(hash(impasto_tiny::FILES.iter().map(|(_, bytes)| format!("{:016x}", fnv(bytes))))),
+            source => {
+                let own = if *source == Source::embedded_fast() { impasto_tiny_fast::FILES } else { &[] };
+                let files = impasto_tiny::FILES.iter().chain(own);
+                return Ok(hash(files.map(|(_, bytes)| format!("{:016x}", fnv(bytes)))));
+            }
         };
         let mut files = Vec::new();
         for part in ["unet", "vae", "text_encoder", "text_encoder_2", "image_encoder"].map(|part| folder.join(part)) {

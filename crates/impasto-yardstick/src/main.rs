@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 fn suite_of(arguments: &Arguments) -> Result<Suite, Failure> {
     let mut suite = Suite::new(&arguments.split, arguments.suite);
     let custom = arguments.seeds.is_some() || arguments.prompts.is_some() || arguments.gencolorbench.is_some();
-    let embedded = arguments.model == "embedded";
+    let embedded = arguments.is_embedded();
     match &arguments.colors {
         Some(Colors::All) => suite = suite.with_all_colors(),
         Some(Colors::Listed(colors)) => suite.colors = colors.clone(),
@@ -271,7 +271,7 @@ fn finish(arguments: &Arguments, folder: &Path, records: &[Record], about: About
     let summary = Summary::new(records, about, calibration.as_ref()).ok_or("there are no records to report")?;
     report::write(folder, &summary, records)?;
     if arguments.command == Command::Papers {
-        print!("{}", papers_table::Table { records, portraits: arguments.model == "embedded" });
+        print!("{}", papers_table::Table { records, portraits: arguments.is_embedded() });
         return Ok(true);
     }
     report::print(&summary, arguments.check);

@@ -23,7 +23,7 @@ impl Job {
         let config = &self.config;
         range("images", Some(config.images), 1..=usize::MAX, "1 or more")?;
         range("best_of", Some(config.best_of), 1..=1024, "1 to 1024; 4 to 16 is usual")?;
-        range("steps", Some(config.steps), 1..=1000, "1 to 1000; 20 to 50 is usual")?;
+        range("steps", config.steps, 1..=1000, "1 to 1000; 20 to 50 is usual")?;
         range("guidance_scale", config.guidance_scale, 0.0..=f64::MAX, "0 or more; 7.5 is usual")?;
         range("tolerance", self.tolerance, 0.0..=100.0, "0 to 100; 30 also accepts smooth edges")?;
         let least = if config.details.is_empty() { f64::MIN_POSITIVE } else { 0.0 };

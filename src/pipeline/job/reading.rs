@@ -123,7 +123,7 @@ mod tests {
             "mask_where": "hair", "details": ["eyes:0.3"], "areas": ["red=house:2"], "strength": 0.5, "start": "a.png"
         }"#;
         let job: Job = serde_json::from_str(json).expect("a job");
-        assert_eq!((job.config.steps, job.config.seed, job.config.size), (28, None, Some(Size::new(64, 32))));
+        assert_eq!((job.config.steps, job.config.seed, job.config.size), (None, None, Some(Size::new(64, 32))));
         assert_eq!(job.config.mask_where, Some(MaskWhere::new("hair")));
         assert_eq!(job.paths(), [("start", std::path::Path::new("a.png"))]);
         assert_eq!(job.strength.map(|strength| strength.share()), Some(0.5));

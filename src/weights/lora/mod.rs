@@ -81,6 +81,11 @@ impl Lora {
         Self::new(Header::of(file, &tensors), tensors)
     }
 
+    /// Returns the file's name in messages.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
     fn new(header: Header, tensors: Tensors) -> Result<Self> {
         let malformed = |problem: String| Error::Malformed { file: header.file.clone(), problem };
         let family = match Contents::of(&header)? {

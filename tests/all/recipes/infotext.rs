@@ -92,7 +92,7 @@ fn lines_after_the_fields_change_no_setting() -> Result<()> {
     let (notes, output) = repeated(&folder.told(&[("parameters", words)]))?;
     let config = &output.recipe().config;
     assert_eq!((config.prompt.as_str(), config.negative.as_str()), ("1girl, gold eyes", "hat"));
-    assert_eq!((config.steps, config.seed, config.size), (2, Some(77), Some(Size::new(64, 64))));
+    assert_eq!((config.steps, config.seed, config.size), (Some(2), Some(77), Some(Size::new(64, 64))));
     let unread = "Postprocess upscale by 4; Seed 1; Template 1girl, {gold|blue} eyes; Negative Template hat, glasses";
     assert!(notes.contains(&format!("not repeated: {unread}")), "{notes}");
     Ok(())
@@ -226,7 +226,7 @@ fn text_in_exif_is_followed() -> Result<()> {
     for path in files {
         let (_, output) = repeated(&path)?;
         let config = &output.recipe().config;
-        assert_eq!((config.prompt.as_str(), config.steps, config.seed), ("1girl, gold eyes", 2, Some(77)));
+        assert_eq!((config.prompt.as_str(), config.steps, config.seed), ("1girl, gold eyes", Some(2), Some(77)));
     }
     let pipeline = Pipeline::builder().build()?;
     picture.save(folder.file("plain.jpg"))?;

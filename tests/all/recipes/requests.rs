@@ -110,7 +110,7 @@ fn config_gives_the_same_run_as_setters() -> Result<()> {
     config.prompt = PORTRAIT.into();
     config.negative = "blurry".into();
     config.seed = Some(7);
-    config.steps = 3;
+    config.steps = Some(3);
     config.solver_named = Some("Euler a".into());
     config.size = Some((128, 96).into());
     config.guidance_scale = Some(5.0);

@@ -147,6 +147,21 @@ fn later_live_request_replaces_earlier_ones() {
 }
 
 #[test]
+fn live_view_is_painted_by_the_model_for_few_steps() {
+    let studio = Running::start(Options::default());
+    assert_eq!(studio.get("/api/model").json()["live_steps"], 4);
+    let seen = |live: Value| {
+        let job = studio.ended(studio.submit(&json!({ "prompt": "a boat", "seed": 7, "live": live, "steps": null })));
+        let picture = studio.get(job["result"]["pictures"][0]["url"].as_str().unwrap());
+        let texts = Raster::texts(&picture.body).unwrap();
+        texts.into_iter().find(|(keyword, _)| keyword == "parameters").unwrap().1
+    };
+    let text = seen("view".into());
+    assert!(text.contains("Steps: 4, Sampler: Euler") && text.contains("Model: the embedded fast model"), "{text}");
+    assert!(seen(Value::Null).contains("Steps: 28"));
+}
+
+#[test]
 fn long_run_is_given_up() {
     let studio = Running::start(Options { run: Duration::from_millis(300), ..Options::default() });
     let job = studio.ended(studio.submit(&json!({ "prompt": "a boat", "steps": 150 })));
