@@ -267,6 +267,11 @@ struct Blend;
 #[doc = include_str!("../docs/perturbed-attention.md")]
 struct Perturbed;
 
+/// Compiles the code of the page on LoRA files.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/lora.md")]
+struct LoraFiles;
+
 /// Compiles and runs the code of the page on color forcing.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/color-forcing.md")]

@@ -41,7 +41,7 @@ pub use file::{Header, Parts, Stored, Tensors, parse_safetensors, read_safetenso
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::{CachedModel, Download, Hub};
 pub(crate) use kernel_layout::of_layer;
-pub use lora::Lora;
+pub use lora::{Lora, LoraSummary};
 pub use recognize::Contents;
 pub use report::{LoadReport, Misshapen, Named};
 pub use single::{Evidence, SingleFile};

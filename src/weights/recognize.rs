@@ -1,7 +1,7 @@
 //! Recognition of files by the names and shapes of their tensors.
 
 use super::file::Header;
-use super::lora::module::adapts;
+use super::lora::piece::{Piece, adapts, reads_context, split};
 use super::names::{self, UNET};
 use crate::error::{Error, Result};
 use crate::family::ModelFamily;
@@ -172,14 +172,25 @@ impl Contents {
         if header.tensors.keys().any(|name| foreign(name)) {
             return None;
         }
-        let reads_context = |name: &str| {
-            let attends =
-                name.contains("attn2.to_") || name.contains("attn2_to_") || name.contains("attn2.processor.to_");
-            let key = name.contains("to_k") || name.contains("to_v");
-            attends && key && (name.contains("down.weight") || name.contains("lora_A"))
-        };
-        let width = header.tensors.iter().find(|(name, _)| reads_context(name));
-        Some(Self::Lora { family: width.and_then(|(_, stored)| ModelFamily::of_context(*stored.shape.get(1)?)) })
+        Some(Self::Lora { family: Self::context(header).and_then(ModelFamily::of_context) })
+    }
+
+    /// Returns the width of the context in the model that a LoRA was trained on; `None` if no change shows the width.
+    fn context(header: &Header) -> Option<i64> {
+        let columns = |name: String| header.shape(&name)?.get(1).copied();
+        header.tensors.iter().find_map(|(name, stored)| {
+            let (module, piece) = split(name).filter(|(module, _)| reads_context(module))?;
+            let own = stored.shape.get(1).copied()?;
+            match piece {
+                Piece::Down | Piece::HadaW1B | Piece::Diff | Piece::GloraB2 => Some(own),
+                // A Kronecker product has as many columns as both factors multiplied.
+                Piece::LokrW2 | Piece::LokrW2B => {
+                    let first = columns(format!("{module}.lokr_w1")).or_else(|| columns(format!("{module}.lokr_w1_b")));
+                    own.checked_mul(first?)
+                }
+                _ => None,
+            }
+        })
     }
 
     /// Recognizes an embedding of a word (textual inversion), in any of the supported layouts.

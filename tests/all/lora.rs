@@ -1,7 +1,7 @@
 //! LoRAs in the spellings of all programs that write them.
 
 use super::checkpoints::key_map;
-use impasto::weights::{Lora, Parts, Tensors};
+use impasto::weights::{Contents, Lora, ModelFamily, Parts, SingleFile, Tensors};
 use impasto::{Model, Result, Source};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
@@ -231,5 +231,106 @@ fn trained_norms_and_half_pairs_reach_the_model() -> Result<()> {
     let notes = inked.notes().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let told = format!("{halves} of the LoRA's {} modules are incomplete and not used", halves + 1);
     assert!(notes.contains(&told) && notes.contains("has an up matrix, but no down matrix"), "{notes}");
+    Ok(())
+}
+
+/// Tensors of one LoKr module with trained lengths (DoRA) for a matrix of this shape, which both sizes divide by 2.
+fn lokr_with_lengths(key: &str, shape: &[i64]) -> Tensors {
+    let wave = |shape: [i64; 2]| Tensor::arange(shape[0] * shape[1], CPU).cos().reshape(shape);
+    Tensors::from([
+        (format!("{key}.lokr_w1"), wave([2, 2])),
+        (format!("{key}.lokr_w2_a"), wave([shape[0] / 2, 1])),
+        (format!("{key}.lokr_w2_b"), wave([1, shape[1] / 2])),
+        (format!("{key}.alpha"), Tensor::from(0.5f32)),
+        (format!("{key}.dora_scale"), wave([shape[0], 1]) + 2.0),
+    ])
+}
+
+/// Returns the path and the shape of a square matrix of the embedded model's UNet.
+fn query(model: &Model) -> Result<(String, Vec<i64>)> {
+    let found = shapes(model)?.into_iter().find(|(path, _)| path.ends_with("attn1.to_q"));
+    Ok(found.expect("a self-attention"))
+}
+
+fn weight(model: &Model, path: &str) -> Tensor {
+    model.tensors("unet").expect("a UNet")[&format!("{path}.weight")].to_kind(Kind::Float)
+}
+
+#[test]
+fn strength_moves_a_weight_towards_the_trained_one() -> Result<()> {
+    let model = Model::load(&Source::embedded())?;
+    let (path, shape) = query(&model)?;
+    let at = |strength: f64| -> Result<Tensor> {
+        let lora = Lora::of("ink", lokr_with_lengths(&format!("unet.{path}"), &shape))?;
+        Ok(weight(&model.with_lora(&[lora.scale(strength)])?, &path))
+    };
+    let (plain, trained) = (weight(&model, &path), at(1.0)?);
+    assert_eq!(at(0.0)?, plain);
+    let lengths = trained.square().sum_dim_intlist(&[1i64][..], false, None).sqrt();
+    let wanted = &lokr_with_lengths("", &shape)[".dora_scale"].reshape([-1]);
+    assert!((lengths - wanted).abs().max().double_value(&[]) < 0.02, "rows have the trained lengths");
+    let apart = (at(0.25)? - (&plain + (&trained - &plain) * 0.25)).abs().max().double_value(&[]);
+    assert!(apart < 0.01, "{apart}");
+    Ok(())
+}
+
+#[test]
+fn files_change_what_earlier_files_left() -> Result<()> {
+    let model = Model::load(&Source::embedded())?;
+    let (path, shape) = query(&model)?;
+    let key = format!("unet.{path}");
+    let double = || {
+        let scale = (format!("{key}.weight"), Tensor::ones([shape[0]], CPU));
+        Lora::of("double", Tensors::from([scale, (format!("{key}.on_input"), Tensor::from(0i64))]))
+    };
+    let add = || Lora::of("add", Tensors::from([(format!("{key}.diff"), Tensor::ones(&shape, CPU))]));
+    let merge = |loras: [Lora; 2]| Ok::<_, impasto::Error>(weight(&model.with_lora(&loras)?, &path));
+    let near = |got: Tensor, want: Tensor| assert!((got - want).abs().max().double_value(&[]) < 0.01);
+    near(merge([double()?, add()?])?, weight(&model, &path) * 2.0 + 1.0);
+    near(merge([add()?, double()?])?, weight(&model, &path) * 2.0 + 2.0);
+    Ok(())
+}
+
+#[test]
+fn text_encoders_have_a_strength_of_their_own() -> Result<()> {
+    let (mut parts, ones) = (Parts::new(), Tensor::ones([4, 4], CPU));
+    let paths = [
+        ("unet", "mid_block.attentions.0.proj_in", "lora_unet_mid_block_attentions_0_proj_in"),
+        ("text_encoder", "text_model.encoder.layers.0.mlp.fc1", "lora_te1_text_model_encoder_layers_0_mlp_fc1"),
+        ("text_encoder_2", "text_model.encoder.layers.0.mlp.fc1", "lora_te2_text_model_encoder_layers_0_mlp_fc1"),
+    ];
+    let mut tensors = Tensors::new();
+    for (part, path, key) in paths {
+        parts.insert(part.into(), Tensors::from([(format!("{path}.weight"), Tensor::zeros([4, 4], CPU))]));
+        tensors.insert(format!("{key}.diff"), ones.shallow_clone());
+    }
+    let lora = Lora::of("ink", tensors)?.scale(0.75).text_scale(-0.5);
+    Lora::merge(&[lora], &mut parts)?;
+    for ((part, path, _), strength) in paths.into_iter().zip([0.75, -0.5, -0.5]) {
+        assert_eq!(parts[part][&format!("{path}.weight")], &ones * strength, "{part}");
+    }
+    Ok(())
+}
+
+#[test]
+fn summary_tells_algorithms_ranks_and_parts() -> Result<()> {
+    let key = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k";
+    let mut tensors = lokr_with_lengths(key, &[640, 2048]);
+    for (name, shape) in [("hada_w1_a", [8, 3]), ("hada_w1_b", [3, 8]), ("hada_w2_a", [8, 3]), ("hada_w2_b", [3, 8])] {
+        for encoder in ["lora_te1", "lora_te2"] {
+            let key = format!("{encoder}_text_model_encoder_layers_0_mlp_fc1");
+            tensors.insert(format!("{key}.{name}"), Tensor::ones(shape, CPU));
+        }
+    }
+    tensors.insert("text_encoder.text_model.final_layer_norm.w_norm".into(), Tensor::ones([8], CPU));
+    let copy: Tensors = tensors.iter().map(|(name, x)| (name.clone(), x.shallow_clone())).collect();
+    let contents = SingleFile::of("ink", copy).contents()?;
+    assert_eq!(contents, Contents::Lora { family: Some(ModelFamily::Sdxl) }, "2 · 1024 columns");
+    let summary = Lora::of("ink", tensors)?.summary();
+    let counted = |pairs: &[(&str, usize)]| pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+    assert_eq!(summary.algorithms, counted(&[("LoHa", 2), ("LoKr with DoRA", 1), ("full difference", 1)]));
+    assert_eq!(summary.modules, counted(&[("text_encoder", 2), ("text_encoder_2", 1), ("unet", 1)]));
+    assert_eq!(summary.ranks, [1, 3].into());
+    assert!(summary.trigger_words.is_empty() && summary.resolution.is_none());
     Ok(())
 }

@@ -22,8 +22,16 @@ pub type Outputs = Vec<(String, Tensor)>;
 pub type Run = fn(&Case) -> Result<Outputs>;
 
 /// Kinds without a network, which stay on the CPU.
-pub const ON_CPU: &[&str] =
-    &["tokenize", "torch_rng", "scheduler", "scheduler_math", "scheduler_refused", "clip_preprocess", "real_configs"];
+pub const ON_CPU: &[&str] = &[
+    "tokenize",
+    "torch_rng",
+    "scheduler",
+    "scheduler_math",
+    "scheduler_refused",
+    "clip_preprocess",
+    "real_configs",
+    "lora_refused",
+];
 
 /// Kinds of one network and its outputs, which can be computed in half precision.
 pub const NETWORKS: &[&str] = &["clip_text", "clip_text_sdxl", "clip_vision", "unet", "controlnet", "vae", "taesd"];
@@ -49,6 +57,7 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("taesd", networks::taesd, &[]),
     ("single_file", networks::single_file, &[]),
     ("lora", networks::lora, &[]),
+    ("lora_refused", networks::lora_refused, &[]),
     ("textual_inversion", networks::textual_inversion, &[]),
     ("real_configs", networks::real_configs, &[]),
     ("pipeline", runs::pipeline, &[]),
@@ -92,16 +101,28 @@ pub const CAPABILITIES: &[&str] = &[
     "inpaint:differential",
     "karras",
     "long_context",
+    "lora:boft",
     "lora:conv",
     "lora:diffusers_legacy",
+    "lora:dora",
+    "lora:dora_input",
     "lora:full",
+    "lora:glora",
+    "lora:half",
+    "lora:ia3",
     "lora:kohya",
     "lora:kohya_blocks",
+    "lora:loha",
+    "lora:lokr",
+    "lora:lycoris_names",
     "lora:mid",
     "lora:norm",
+    "lora:oft",
     "lora:peft",
     "lora:several",
     "lora:text_encoder",
+    "lora:text_scale",
+    "lora:tucker",
     "lu_lambdas",
     "micro_conditioning",
     "module:clip_text",

@@ -1,5 +1,5 @@
 //! Networks: kinds `clip_text`, `clip_text_sdxl`, `clip_vision`, `clip_preprocess`, `unet`, `controlnet`, `vae`,
-//! `taesd`, `single_file`, `lora`, `textual_inversion` and `real_configs`.
+//! `taesd`, `single_file`, `lora`, `lora_refused`, `textual_inversion` and `real_configs`.
 
 use super::{Case, Outputs, Result, device, kind};
 use impasto::attention::{
@@ -317,23 +317,51 @@ fn same_tensors(case: &Case, part: &str, tensors: &Tensors) -> Result<()> {
     Ok(())
 }
 
-/// Computes models changed by LoRAs.
-pub fn lora(case: &Case) -> Result<Outputs> {
-    #[derive(serde::Deserialize)]
-    struct Scaled {
-        file: String,
-        scale: f64,
-    }
+/// Reads the tensors of a case's models, by part.
+fn read_parts(case: &Case) -> Result<Parts> {
     let mut parts = Parts::new();
     for (role, folder) in &case.models {
         let (_, mut tensors, _) = read_folder(folder, None)?.ok_or("no weights")?;
         tensors.retain(|name, _| !name.ends_with("position_ids"));
         parts.insert(role.clone(), tensors);
     }
-    let files = case.param::<Vec<Scaled>>("files")?.into_iter();
-    let loras = files.map(|Scaled { file, scale }| Ok(Lora::open(case.dir.join(file))?.scale(scale)));
-    assert_eq!(Lora::merge(&loras.collect::<Result<Vec<_>>>()?, &mut parts)?, [""; 0]);
+    Ok(parts)
+}
+
+/// Computes models changed by LoRAs.
+pub fn lora(case: &Case) -> Result<Outputs> {
+    #[derive(serde::Deserialize)]
+    struct Scaled {
+        file: String,
+        scale: f64,
+        text_scale: Option<f64>,
+    }
+    let mut parts = read_parts(case)?;
+    let mut loras = Vec::new();
+    for Scaled { file, scale, text_scale } in case.param::<Vec<Scaled>>("files")? {
+        loras.push(Lora::open(case.dir.join(file))?.scale(scale).text_scale(text_scale.unwrap_or(scale)));
+    }
+    assert_eq!(Lora::merge(&loras, &mut parts)?, [""; 0]);
     outputs(case, |part| Ok(parts.remove(part).ok_or("no such part")?))
+}
+
+/// Checks that a LoRA with a wrong module is refused with the name of the tensor or module, and that the model then is
+/// unchanged.
+pub fn lora_refused(case: &Case) -> Result<Outputs> {
+    #[derive(serde::Deserialize)]
+    struct Refused {
+        id: String,
+        file: String,
+        named: String,
+    }
+    for Refused { id, file, named } in case.param::<Vec<Refused>>("runs")? {
+        let (mut parts, before) = (read_parts(case)?, read_parts(case)?);
+        let merged = Lora::open(case.dir.join(file)).and_then(|lora| Lora::merge(&[lora], &mut parts));
+        let message = merged.err().ok_or_else(|| format!("{id} is merged"))?.to_string();
+        assert!(message.contains(&named), "{id}: {message}");
+        assert_eq!(parts, before, "{id}");
+    }
+    Ok(Vec::new())
 }
 
 /// Computes a text encoder with learned words.

@@ -1,180 +1,222 @@
 //! [`Module`]: the tensors of a LoRA file that change one layer, and the change that they make.
 
-use crate::error::Result;
+use super::delta::Delta;
+use super::dora::Magnitude;
+use super::glora::Glora;
+use super::ia3::Ia3;
+use super::loha::LoHa;
+use super::lokr::{Half, LoKr};
+use super::oft::Oft;
+use super::piece::Piece;
+use super::product::Product;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use tch::{Kind, Tensor};
 
-/// Parts of tensor names that only unsupported algorithms have, and the names of these algorithms.
-const UNSUPPORTED: [(&str, &str); 8] = [
-    (".hada_", "LoHa"),
-    (".lokr_", "LoKr"),
-    (".dora_scale", "DoRA"),
-    (".lora_magnitude_vector", "DoRA"),
-    (".oft_", "OFT"),
-    (".on_input", "IA3"),
-    (".a1.weight", "GLoRA"),
-    (".b1.weight", "GLoRA"),
-];
-
-/// Returns the unsupported algorithm that a tensor of this name belongs to; `None` if there is none.
-pub(in crate::weights) fn unsupported(name: &str) -> Option<&'static str> {
-    UNSUPPORTED.iter().find(|(part, _)| name.contains(part)).map(|(_, algorithm)| *algorithm)
+/// An algorithm by which a module changes a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Algorithm {
+    Lora,
+    LoHa,
+    LoKr,
+    Full,
+    Ia3,
+    Oft,
+    Boft,
+    Glora,
 }
 
-/// Returns true if only a LoRA or a related adapter has a tensor of this name.
-pub(in crate::weights) fn adapts(name: &str) -> bool {
-    unsupported(name).is_some() || (split(name).is_some() && !name.ends_with(".alpha"))
-}
-
-/// A function that selects the place of a tensor among the pieces of a module.
-pub(super) type Piece = fn(&mut Pieces) -> &mut Option<Tensor>;
-
-/// Endings of the tensor names of a module, each with the tensor's place.
-const ENDS: [(&str, Piece); 14] = [
-    (".lora_down.weight", |pieces| &mut pieces.down),
-    (".lora_up.weight", |pieces| &mut pieces.up),
-    (".lora_mid.weight", |pieces| &mut pieces.mid),
-    (".lora.down.weight", |pieces| &mut pieces.down),
-    (".lora.up.weight", |pieces| &mut pieces.up),
-    (".lora_linear_layer.down.weight", |pieces| &mut pieces.down),
-    (".lora_linear_layer.up.weight", |pieces| &mut pieces.up),
-    ("_lora.down.weight", |pieces| &mut pieces.down),
-    ("_lora.up.weight", |pieces| &mut pieces.up),
-    (".alpha", |pieces| &mut pieces.alpha),
-    (".diff", |pieces| &mut pieces.diff),
-    (".diff_b", |pieces| &mut pieces.diff_b),
-    // Norms have their own endings for the same differences.
-    (".w_norm", |pieces| &mut pieces.diff),
-    (".b_norm", |pieces| &mut pieces.diff_b),
-];
-
-/// PEFT's names of the two matrices. The adapter's name may follow: `….lora_A.default.weight`.
-const PEFT: [(&str, Piece); 2] = [(".lora_A.", |pieces| &mut pieces.down), (".lora_B.", |pieces| &mut pieces.up)];
-
-/// Splits a tensor's name into the name of its module and the tensor's place; `None` if no supported form of LoRA has
-/// such a tensor.
-pub(super) fn split(name: &str) -> Option<(&str, Piece)> {
-    let peft = |(letter, piece): &(&str, Piece)| {
-        let (module, rest) = name.split_once(letter)?;
-        (rest == "weight" || rest.ends_with(".weight")).then_some((module, *piece))
-    };
-    let end = |(end, piece): &(&str, Piece)| Some((name.strip_suffix(end)?, *piece));
-    PEFT.iter().find_map(peft).or_else(|| ENDS.iter().find_map(end))
-}
-
-/// The tensors of a module, while a file is read.
-#[derive(Debug, Default)]
-pub(super) struct Pieces {
-    down: Option<Tensor>,
-    up: Option<Tensor>,
-    mid: Option<Tensor>,
-    alpha: Option<Tensor>,
-    diff: Option<Tensor>,
-    diff_b: Option<Tensor>,
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lora => "LoRA",
+            Self::LoHa => "LoHa",
+            Self::LoKr => "LoKr",
+            Self::Full => "full difference",
+            Self::Ia3 => "IA3",
+            Self::Oft => "OFT",
+            Self::Boft => "BOFT",
+            Self::Glora => "GLoRA",
+        })
+    }
 }
 
 /// The changes of one layer.
 #[derive(Debug)]
 pub(super) struct Module {
+    pub algorithm: Algorithm,
     /// Change of the weight.
     pub delta: Option<Delta>,
+    /// Trained lengths of the changed weight's rows or columns.
+    pub magnitude: Option<Magnitude>,
     /// Difference of the bias.
     pub bias: Option<Tensor>,
     /// The α of the file, for a change of low rank.
     pub alpha: Option<f64>,
+    /// Shapes of the module's tensors, for messages.
+    pub shapes: Shapes,
 }
 
-/// A change of a layer's weight, as trained. Each algorithm has its own form.
+/// Names and shapes of a module's tensors.
 #[derive(Debug)]
-pub(super) enum Delta {
-    /// LoRA and LoCon: up · down. With LoCon's middle matrix, Σ over p and q of up[o, p] · mid[p, q, y, x] ·
-    /// down[q, i].
-    LowRank { down: Tensor, mid: Option<Tensor>, up: Tensor },
-    /// A difference of the whole weight.
-    Full(Tensor),
+pub(super) struct Shapes(Vec<(&'static str, Vec<i64>)>);
+
+impl fmt::Display for Shapes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (name, shape)) in self.0.iter().enumerate() {
+            write!(f, "{}{name} {shape:?}", if i > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
 }
 
 /// A flaw of a module's tensors, as the end of a sentence about the module.
-pub(super) type Flaw = &'static str;
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// The module changes nothing, such as one half of a pair of matrices. Some trainers save such modules.
+    Empty(&'static str),
+    /// The module lacks tensors, or has tensors that exclude each other.
+    Broken(String),
+}
+
+/// Tensors of a module, by their place.
+#[derive(Debug, Default)]
+pub(super) struct Pieces(BTreeMap<Piece, Tensor>);
+
+/// A result whose error is a flaw of a module.
+type Checked<T> = std::result::Result<T, Flaw>;
 
 impl Pieces {
-    /// Puts the pieces together. Pieces that change nothing, such as one half of a pair, have a flaw.
-    ///
-    /// # Errors
-    /// [`Error::Torch`](crate::error::Error::Torch) only, such as out of memory.
-    pub(super) fn assemble(self) -> Result<std::result::Result<Module, Flaw>> {
-        let Self { down, up, mid, alpha, diff, diff_b } = self;
-        let delta = match (down, up, diff) {
-            (Some(down), Some(up), None) => Some(Delta::LowRank { down, mid, up }),
-            (None, None, Some(diff)) => Some(Delta::Full(diff)),
-            (None, None, None) if diff_b.is_some() => None,
-            (Some(_), None, None) => return Ok(Err("has a down matrix, but no up matrix")),
-            (None, Some(_), None) => return Ok(Err("has an up matrix, but no down matrix")),
-            (None, None, None) => return Ok(Err("has neither a pair of matrices nor a difference")),
-            _ => return Ok(Err("has both a matrix of low rank and a whole difference")),
-        };
-        let alpha = alpha.map(|alpha| alpha.f_sum(Kind::Double)?.f_double_value(&[])).transpose()?;
-        Ok(Ok(Module { delta, bias: diff_b, alpha }))
-    }
-}
-
-impl Delta {
-    /// Returns the rank r by which α is divided; `None` for a change without α.
-    pub(super) fn rank(&self) -> Option<i64> {
-        match self {
-            Self::LowRank { down, .. } => down.size().first().copied(),
-            Self::Full(_) => None,
-        }
+    /// Puts a tensor in its place; returns false if the place is taken.
+    pub(super) fn insert(&mut self, piece: Piece, x: Tensor) -> bool {
+        self.0.insert(piece, x).is_none()
     }
 
-    /// Returns the number of inputs of the layer; `None` if the change is not one of a matrix or kernel.
-    pub(super) fn inputs(&self) -> Option<i64> {
-        let (Self::LowRank { down: x, .. } | Self::Full(x)) = self;
-        x.size().get(1).copied()
+    fn take(&mut self, piece: Piece) -> Option<Tensor> {
+        self.0.remove(&piece)
     }
 
-    /// Returns the shape of the change, without computing the change; `None` if the tensors do not fit together.
-    pub(super) fn shape(&self) -> Option<Vec<i64>> {
-        let (down, mid, up) = match self {
-            Self::Full(diff) => return Some(diff.size()),
-            Self::LowRank { down, mid, up } => (down.size(), mid.as_ref().map(Tensor::size), up.size()),
-        };
-        let (&[outputs, rank], Some((&first, inside))) = (bare(&up), down.split_first()) else { return None };
-        match (mid.as_deref(), inside) {
-            (None, [_, ..]) if rank == first => Some([&[outputs], inside].concat()),
-            (Some(&[p, q, h, w]), [inputs, ..]) if p == rank && q == first && bare(&down).len() == 2 => {
-                Some(vec![outputs, *inputs, h, w])
+    /// Takes a tensor that the module must have.
+    fn require(&mut self, piece: Piece) -> Checked<Tensor> {
+        self.take(piece).ok_or_else(|| Flaw::Broken(format!("lacks the tensor {}", piece.name())))
+    }
+
+    /// Returns the algorithms to which the tensors belong.
+    fn algorithms(&self) -> BTreeSet<Algorithm> {
+        let algorithm = |(piece, x): (&Piece, &Tensor)| match piece {
+            Piece::Down | Piece::Mid | Piece::Up => Some(Algorithm::Lora),
+            Piece::HadaW1A | Piece::HadaW1B | Piece::HadaW2A | Piece::HadaW2B | Piece::HadaT1 | Piece::HadaT2 => {
+                Some(Algorithm::LoHa)
             }
-            _ => None,
+            Piece::LokrW1 | Piece::LokrW1A | Piece::LokrW1B => Some(Algorithm::LoKr),
+            Piece::LokrW2 | Piece::LokrW2A | Piece::LokrW2B | Piece::LokrT2 => Some(Algorithm::LoKr),
+            Piece::Diff => Some(Algorithm::Full),
+            Piece::Scale | Piece::OnInput => Some(Algorithm::Ia3),
+            Piece::OftBlocks => Some(if x.dim() == 4 { Algorithm::Boft } else { Algorithm::Oft }),
+            Piece::GloraA1 | Piece::GloraA2 | Piece::GloraB1 | Piece::GloraB2 => Some(Algorithm::Glora),
+            Piece::DiffOfBias | Piece::Rescale | Piece::DoraScale | Piece::MagnitudeVector | Piece::Alpha => None,
+        };
+        self.0.iter().filter_map(algorithm).collect()
+    }
+
+    /// Puts the pieces together.
+    pub(super) fn assemble(mut self) -> Checked<Module> {
+        let shapes = Shapes(self.0.iter().map(|(piece, x)| (piece.name(), x.size())).collect());
+        let algorithms: Vec<Algorithm> = self.algorithms().into_iter().collect();
+        let alpha = self.take(Piece::Alpha).map(|x| number(Piece::Alpha, &x)).transpose()?;
+        let bias = self.take(Piece::DiffOfBias);
+        let (algorithm, delta) = match *algorithms {
+            [] if bias.is_some() => (Algorithm::Full, None),
+            [] if self.0.is_empty() => return Err(Flaw::Empty("has neither a pair of matrices nor a difference")),
+            [] => return Err(Flaw::Broken("has no change of a weight".into())),
+            [algorithm] => (algorithm, Some(self.delta(algorithm, alpha)?)),
+            [first, second, ..] => {
+                return Err(Flaw::Broken(format!("has tensors of two algorithms, {first} and {second}")));
+            }
+        };
+        let magnitude = match self.take(Piece::DoraScale) {
+            Some(x) => Some(Magnitude::DoraScale(x)),
+            None => self.take(Piece::MagnitudeVector).map(Magnitude::Vector),
+        };
+        match self.0.first_key_value() {
+            Some((piece, _)) => {
+                Err(Flaw::Broken(format!("has the tensor {} beside tensors that exclude it", piece.name())))
+            }
+            None if delta.is_none() && magnitude.is_some() => {
+                Err(Flaw::Broken("has trained lengths (DoRA) without a change of the weight".into()))
+            }
+            None => Ok(Module { algorithm, delta, magnitude, bias, alpha, shapes }),
         }
     }
 
-    /// Returns the change in f32 and without the factor α/r, as a tensor of `shape`, the change's own shape.
-    ///
-    /// # Errors
-    /// [`Error::Torch`](crate::error::Error::Torch), if the tensors do not fit together.
-    pub(super) fn tensor(&self, shape: &[i64]) -> Result<Tensor> {
-        let (down, mid, up) = match self {
-            Self::Full(diff) => return Ok(diff.f_to_kind(Kind::Float)?),
-            Self::LowRank { down, mid, up } => (down, mid, up),
-        };
-        let rows = |x: &Tensor| -> Result<Tensor> { Ok(x.f_to_kind(Kind::Float)?.f_flatten(1, -1)?) };
-        let (up, down) = (rows(up)?, rows(down)?); // [o, p], [q, i·k·k]
-        let Some(mid) = mid else { return Ok(up.f_matmul(&down)?.f_reshape(shape)?) };
-        let mid = mid.f_to_kind(Kind::Float)?.f_permute([2, 3, 0, 1])?; // [h, w, p, q]
-        // The smaller product comes first, so that no factor grows far beyond the file.
-        let ((o, p), (q, i)) = (up.size2()?, down.size2()?);
-        let change = match p.saturating_mul(i) <= o.saturating_mul(q) {
-            true => up.f_matmul(&mid.f_matmul(&down)?)?,
-            false => up.f_matmul(&mid)?.f_matmul(&down)?,
-        }; // [h, w, o, i]
-        Ok(change.f_permute([2, 3, 0, 1])?.f_reshape(shape)?)
+    /// Takes the tensors of one algorithm, and makes a change of them.
+    fn delta(&mut self, algorithm: Algorithm, alpha: Option<f64>) -> Checked<Delta> {
+        Ok(match algorithm {
+            Algorithm::Lora => match (self.take(Piece::Down), self.take(Piece::Up)) {
+                (Some(down), Some(up)) => Delta::LowRank(Product::new(up, self.take(Piece::Mid), down)),
+                (Some(_), None) => return Err(Flaw::Empty("has a down matrix, but no up matrix")),
+                (None, Some(_)) => return Err(Flaw::Empty("has an up matrix, but no down matrix")),
+                (None, None) => return Err(Flaw::Broken("has a middle matrix, but no down and up matrix".into())),
+            },
+            Algorithm::LoHa => {
+                let (first, second) = (self.take(Piece::HadaT1), self.take(Piece::HadaT2));
+                if first.is_some() != second.is_some() {
+                    return Err(Flaw::Broken("has only one of the tensors hada_t1 and hada_t2".into()));
+                }
+                let mut product = |rows, core, columns| -> Checked<Product> {
+                    Ok(Product::of_lycoris(self.require(rows)?, core, self.require(columns)?))
+                };
+                Delta::LoHa(LoHa {
+                    first: product(Piece::HadaW1A, first, Piece::HadaW1B)?,
+                    second: product(Piece::HadaW2A, second, Piece::HadaW2B)?,
+                })
+            }
+            Algorithm::LoKr => {
+                let mut half = |whole, core, rows, columns| -> Checked<Half> {
+                    Ok(match self.take(whole) {
+                        Some(whole) => Half::Whole(whole), // its factors stay, and are then one tensor too many
+                        None => {
+                            let core = if core { self.take(Piece::LokrT2) } else { None };
+                            Half::Product(Product::of_lycoris(self.require(rows)?, core, self.require(columns)?))
+                        }
+                    })
+                };
+                Delta::LoKr(LoKr {
+                    first: half(Piece::LokrW1, false, Piece::LokrW1A, Piece::LokrW1B)?,
+                    second: half(Piece::LokrW2, true, Piece::LokrW2A, Piece::LokrW2B)?,
+                })
+            }
+            Algorithm::Full => Delta::Full(self.require(Piece::Diff)?),
+            Algorithm::Ia3 => {
+                let scale = self.require(Piece::Scale)?;
+                let on_input = number(Piece::OnInput, &self.require(Piece::OnInput)?)? != 0.0;
+                Delta::Ia3(Ia3 { scale, on_input })
+            }
+            Algorithm::Oft | Algorithm::Boft => Delta::Oft(Oft {
+                blocks: self.require(Piece::OftBlocks)?,
+                rescale: self.take(Piece::Rescale),
+                constraint: alpha.unwrap_or_default(),
+            }),
+            Algorithm::Glora => Delta::Glora(Glora {
+                a1: self.require(Piece::GloraA1)?,
+                a2: self.require(Piece::GloraA2)?,
+                b1: self.require(Piece::GloraB1)?,
+                b2: self.require(Piece::GloraB2)?,
+            }),
+        })
     }
 }
 
-/// Returns [rows, columns] for a matrix that is stored as a 1×1 convolution; other shapes stay as they are.
-pub(super) fn bare(shape: &[i64]) -> &[i64] {
-    match shape {
-        [_, _, ones @ ..] if ones.iter().all(|&size| size == 1) => shape.get(..2).unwrap_or(shape),
-        _ => shape,
+/// Returns the number that a tensor of one element holds.
+fn number(piece: Piece, x: &Tensor) -> Checked<f64> {
+    let name = piece.name();
+    if x.numel() != 1 {
+        return Err(Flaw::Broken(format!("has the tensor {name} of shape {:?}, which should be one number", x.size())));
+    }
+    let value = x.f_sum(Kind::Double).and_then(|sum| sum.f_double_value(&[]));
+    let value = value.map_err(|error| Flaw::Broken(format!("has the tensor {name}, which cannot be read: {error}")))?;
+    match value.is_finite() {
+        true => Ok(value),
+        false => Err(Flaw::Broken(format!("has the tensor {name} of value {value}, which should be a finite number"))),
     }
 }

@@ -42,6 +42,20 @@ const LONGEST: usize = 512;
 /// Largest number of beginnings that a name may have.
 const MOST_STARTS: usize = 8;
 
+/// Returns the part of a model that a file's module changes, as its name alone shows. Names without a part count as
+/// the UNet, except those of a text encoder's layers.
+pub(super) fn part_of(module: &str) -> &'static str {
+    const TEXT: [&str; 4] = ["text_model_", "encoder_layers_", "resblocks_", "text_projection"];
+    let joined = module.get(..LONGEST).unwrap_or(module).replace('.', "_").replace(PEFT, "");
+    let (mut part, mut path) = (None, joined.as_str());
+    for _ in 0..=MOST_STARTS {
+        let Some((start, named)) = STARTS.iter().find(|(start, _)| path.starts_with(start)) else { break };
+        path = path.get(start.len()..).unwrap_or_default();
+        part = named.or(part);
+    }
+    part.unwrap_or(if TEXT.iter().any(|start| path.starts_with(start)) { "text_encoder" } else { "unet" })
+}
+
 /// The layers of a model, by their paths in the notation of kohya's trainer, with `_` for `.`. Paths contain other `_`
 /// too, so the notation cannot be converted back, and every path of the model is converted instead.
 pub(super) struct Paths<'p> {

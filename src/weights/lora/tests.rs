@@ -1,12 +1,15 @@
 //! Tests of changes, names and notes of LoRAs.
 
+use super::paths::Paths;
 use super::*;
-use tch::Device;
+use crate::weights::Parts;
+use tch::{Device, Kind, Tensor};
 
 fn parts(shape: &[i64]) -> Parts {
     let x = |shape: &[i64]| Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, Device::Cpu)).reshape(shape);
     let tensors = [
         ("mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight", x(&[6, 8])),
+        ("mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight", x(&[6, 8])),
         ("mid_block.resnets.0.conv1.weight", x(shape)),
         ("mid_block.resnets.0.conv1.bias", x(&shape[..1])),
     ];
@@ -23,6 +26,8 @@ fn wave(shape: &[i64]) -> Tensor {
 
 const CONV: &str = "lora_unet_mid_block_resnets_0_conv1";
 const KEY: &str = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k";
+/// A matrix [6, 8] that does not read the context.
+const QUERY: &str = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q";
 
 #[test]
 fn locon_middle_matrix_sums_over_both_ranks() -> Result<()> {
@@ -125,14 +130,103 @@ fn a_lora_of_another_model_is_refused_with_both_names() -> Result<()> {
 }
 
 #[test]
-fn other_algorithms_are_refused_by_name() {
-    for (end, algorithm) in [("hada_w1_a", "LoHa"), ("lokr_w1", "LoKr"), ("dora_scale", "DoRA"), ("oft_blocks", "OFT")]
-    {
+fn unsupported_algorithms_are_refused_by_name() {
+    for (end, algorithm) in [("oft_R.weight", "PEFT's OFT"), ("ia3_l", "PEFT's IA3"), ("vera_lambda_b", "VeRA")] {
         let down = (&*format!("{CONV}.lora_down.weight"), wave(&[2, 5]));
         let message = lora(&[down, (&format!("{CONV}.{end}"), wave(&[2, 2]))]).unwrap_err().to_string();
         assert!(message.contains(&format!("uses {algorithm} ({CONV}.{end})")), "{message}");
     }
     assert!(lora(&[("emb_params", wave(&[2, 768]))]).unwrap_err().to_string().contains("not a LoRA"));
+}
+
+/// Tensors of a whole LoHa module and of a whole LoKr module, for a matrix [6, 8].
+const LOHA: [(&str, &[i64]); 4] =
+    [("hada_w1_a", &[6, 2]), ("hada_w1_b", &[2, 8]), ("hada_w2_a", &[6, 3]), ("hada_w2_b", &[3, 8])];
+const LOKR: [(&str, &[i64]); 3] = [("lokr_w1", &[2, 4]), ("lokr_w2_a", &[3, 1]), ("lokr_w2_b", &[1, 2])];
+const GLORA: [(&str, &[i64]); 4] =
+    [("a1.weight", &[8, 2]), ("a2.weight", &[2, 8]), ("b1.weight", &[6, 2]), ("b2.weight", &[2, 8])];
+
+/// Merges one module into a matrix [6, 8]; returns the error's text.
+fn refuse(tensors: &[(&str, &[i64])]) -> String {
+    let named = tensors.iter().map(|(end, shape)| (format!("{QUERY}.{end}"), wave(shape)));
+    let mut model = parts(&[4, 5, 3, 3]);
+    let merged = Lora::of("ink.safetensors", named.collect()).and_then(|lora| Lora::merge(&[lora], &mut model));
+    assert_eq!(model, parts(&[4, 5, 3, 3]));
+    let message = merged.expect_err("a refused module").to_string();
+    assert!(message.contains(QUERY) && message.contains("ink.safetensors"), "{message}");
+    message
+}
+
+#[test]
+fn module_that_lacks_a_tensor_is_refused() {
+    let modules: [&[(&str, &[i64])]; 3] = [&LOHA, &LOKR, &GLORA];
+    for module in modules {
+        for (at, (lacking, _)) in module.iter().enumerate() {
+            let rest: Vec<_> = module.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, piece)| *piece).collect();
+            let message = refuse(&rest);
+            let lacking = if *lacking == "lokr_w1" { "lokr_w1_a" } else { lacking };
+            assert!(message.contains(&format!("lacks the tensor {lacking}")), "{message}");
+        }
+    }
+    let message = refuse(&[&LOHA[..], &[("hada_t1", &[2, 2, 1, 1])]].concat());
+    assert!(message.contains("only one of the tensors hada_t1 and hada_t2"), "{message}");
+    assert!(refuse(&[("on_input", &[])]).contains("lacks the tensor weight"));
+    assert!(refuse(&[("dora_scale", &[6, 1])]).contains("has no change of a weight"));
+    assert!(refuse(&[("lora_mid.weight", &[2, 2, 3, 3])]).contains("no down and up matrix"));
+}
+
+#[test]
+fn tensors_that_exclude_each_other_are_refused() {
+    let message = refuse(&[&LOHA[..], &[("lora_down.weight", &[2, 8]), ("lora_up.weight", &[6, 2])]].concat());
+    assert!(message.contains("tensors of two algorithms, LoRA and LoHa"), "{message}");
+    for (more, shape) in [("lokr_w1_a", &[2, 1][..]), ("rescale", &[6, 1]), ("lora_magnitude_vector", &[6])] {
+        let message = refuse(&[&LOKR[..], &[(more, shape), ("dora_scale", &[6, 1])]].concat());
+        assert!(message.contains(&format!("has the tensor {more} beside tensors that exclude it")), "{message}");
+    }
+    assert!(
+        refuse(&[&LOHA[..], &[("alpha", &[2])]].concat()).contains("alpha of shape [2], which should be one number")
+    );
+}
+
+#[test]
+fn tensors_of_other_sizes_are_refused_with_shapes() {
+    let resized = |module: &[(&'static str, &'static [i64])], name: &str, shape: &'static [i64]| -> String {
+        let pieces = module.iter().map(|&(end, own)| (end, if end == name { shape } else { own }));
+        refuse(&pieces.collect::<Vec<_>>())
+    };
+    let together =
+        |message: String| assert!(message.contains("are no change of a weight of shape [6, 8]"), "{message}");
+    let shape = |message: String, got: &str| {
+        assert!(message.contains(&format!("a weight of shape {got}, which has shape [6, 8]")), "{message}");
+    };
+    together(resized(&LOHA, "hada_w1_a", &[5, 2]));
+    together(resized(&LOHA, "hada_w2_b", &[2, 8]));
+    shape(resized(&LOKR, "lokr_w1", &[3, 4]), "[9, 8]");
+    shape(resized(&LOKR, "lokr_w2_b", &[1, 3]), "[6, 12]");
+    together(resized(&LOKR, "lokr_w2_a", &[3, 2]));
+    together(resized(&GLORA, "a1.weight", &[6, 2]));
+    shape(resized(&GLORA, "b1.weight", &[5, 2]), "[5, 8]");
+    let old = refuse(&[("a1.weight", &[2, 8]), ("a2.weight", &[8, 2]), ("b1.weight", &[2, 8]), ("b2.weight", &[6, 2])]);
+    assert!(old.contains("LyCORIS before version 2"), "{old}");
+    for (end, size) in [("dora_scale", &[8, 1][..]), ("dora_scale", &[1, 6]), ("lora_magnitude_vector", &[8])] {
+        let message = refuse(&[&LOHA[..], &[(end, size)]].concat());
+        assert!(message.contains(&format!("{end} {size:?}")) && message.contains("a length (DoRA)"), "{message}");
+    }
+    for blocks in [&[2, 2, 2][..], &[2, 3, 4], &[6], &[3, 2, 3, 3], &[2, 1, 6, 6], &[0, 3, 2, 2]] {
+        together(refuse(&[("oft_blocks", blocks)]));
+    }
+    together(refuse(&[("oft_blocks", &[2, 3, 3]), ("rescale", &[3, 2])]));
+}
+
+#[test]
+fn too_large_kronecker_product_is_not_computed() {
+    let expanded = |shape: [i64; 2]| Tensor::ones([1, 1], (Kind::Float, Device::Cpu)).expand(shape, false);
+    for size in [1 << 20, 1 << 40] {
+        let tensors = [("lokr_w1", expanded([size, 1])), ("lokr_w2", expanded([size, 1]))];
+        let tensors = tensors.map(|(end, x)| (format!("{QUERY}.{end}"), x));
+        let merged = Lora::merge(&[Lora::of("ink", tensors.into()).unwrap()], &mut parts(&[4, 5]));
+        assert!(merged.unwrap_err().to_string().contains("[6, 8]"));
+    }
 }
 
 #[test]
@@ -218,10 +312,10 @@ fn shapes_are_compared_and_not_their_products() -> Result<()> {
     let told = message(&[4], &[("diff_b", &[2, 2])]);
     assert!(told.contains("shape [2, 2], which has shape [4]"), "{told}");
     let told = message(&[4, 5, 3, 3], &[("lora_up.weight", &[4, 2, 1, 1]), ("lora_down.weight", &[3, 5, 3, 3])]);
-    assert!(told.contains("do not fit together (down [3, 5, 3, 3], up [4, 2, 1, 1])"), "{told}");
+    assert!(told.contains("(lora_down.weight [3, 5, 3, 3], lora_up.weight [4, 2, 1, 1]) are no change"), "{told}");
     let mid: &[(&str, &[i64])] =
         &[("lora_up.weight", &[4, 2]), ("lora_mid.weight", &[2, 3, 3, 3]), ("lora_down.weight", &[2, 5])];
-    assert!(message(&[4, 5, 3, 3], mid).contains("down [2, 5], mid [2, 3, 3, 3], up [4, 2]"));
+    assert!(message(&[4, 5, 3, 3], mid).contains("lora_mid.weight [2, 3, 3, 3], lora_up.weight [4, 2]) are no"));
     // Matrices and 1×1 convolutions are the same weights.
     for (weight, diff) in [(&[8, 6][..], &[8, 6, 1, 1][..]), (&[8, 6, 1, 1], &[8, 6]), (&[8, 1], &[8, 1])] {
         let merged = &merge(weight, &[("diff", diff)])?["unet"]["mid_block.resnets.0.conv1.weight"];
