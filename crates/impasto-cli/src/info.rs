@@ -6,9 +6,10 @@ use crate::outputs;
 use crate::wording::Terminal;
 use clap::Args;
 use impasto::pipeline::Infotext;
-use impasto::weights::{Contents, Header, SingleFile};
-use impasto::{Raster, files};
-use std::collections::HashSet;
+use impasto::weights::{Contents, Header, Lora, LoraSummary, SingleFile};
+use impasto::wording::shortened;
+use impasto::{Error, Raster, files};
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -138,20 +139,24 @@ fn describe_weights(path: &Path) -> Result<(), Failure> {
     }
     let contents = match file.contents() {
         Ok(contents) => contents,
-        Err(error) => {
-            let error = error.worded(&Terminal::present());
-            return print(format_args!("  {}", error.trim_start_matches(&header.file).trim_start_matches(": ")));
-        }
+        Err(error) => return refuse(&header.file, &error),
     };
     print(format_args!("  is {contents}"))?;
-    if let Contents::Model { .. } = contents {
-        print(format_args!("  prediction: {}", file.prediction()?.because))?;
-        for part in ["unet", "vae", "text_encoder", "text_encoder_2"] {
-            match file.part(part)? {
-                Some(tensors) => print(format_args!("  {part}: {}", numbers(&Header::of(part, &tensors))))?,
-                None => print(format_args!("  {part}: none"))?,
+    match contents {
+        Contents::Model { .. } => {
+            print(format_args!("  prediction: {}", file.prediction()?.because))?;
+            for part in ["unet", "vae", "text_encoder", "text_encoder_2"] {
+                match file.part(part)? {
+                    Some(tensors) => print(format_args!("  {part}: {}", numbers(&Header::of(part, &tensors))))?,
+                    None => print(format_args!("  {part}: none"))?,
+                }
             }
         }
+        Contents::Lora { .. } => match Lora::open(path) {
+            Ok(lora) => describe_lora(&lora.summary())?,
+            Err(error) => refuse(&header.file, &error)?,
+        },
+        _ => {}
     }
     for (name, value) in header.metadata.iter().take(MOST_METADATA) {
         let entry: String =
@@ -162,6 +167,37 @@ fn describe_weights(path: &Path) -> Result<(), Failure> {
         0 => Ok(()),
         more => print(format_args!("  and {more} more entries")),
     }
+}
+
+/// Prints why a file cannot be used.
+fn refuse(file: &str, error: &Error) -> Result<(), Failure> {
+    let error = error.worded(&Terminal::present());
+    print(format_args!("  {}", error.trim_start_matches(file).trim_start_matches(": ")))
+}
+
+/// Prints the algorithms of a LoRA, its ranks, the parts of a model that it changes, and facts of its training.
+fn describe_lora(lora: &LoraSummary) -> Result<(), Failure> {
+    let counted = |counts: &BTreeMap<String, usize>| {
+        let all: Vec<String> = counts.iter().map(|(name, count)| format!("{name} ({})", modules(*count))).collect();
+        all.join(", ")
+    };
+    print(format_args!("  algorithms: {}", counted(&lora.algorithms)))?;
+    print(format_args!("  changes: {}", counted(&lora.modules)))?;
+    match (lora.ranks.first(), lora.ranks.last()) {
+        (Some(least), Some(most)) if least < most => print(format_args!("  ranks: {least} to {most}"))?,
+        (Some(rank), _) => print(format_args!("  rank: {rank}"))?,
+        (None, _) => {}
+    }
+    for (name, words) in [("trigger words", &lora.trigger_words), ("frequent tags", &lora.tags)] {
+        if !words.is_empty() {
+            print(format_args!("  {name}: {}", shortened(&words.join(", ")).replace('\n', " ")))?;
+        }
+    }
+    lora.resolution.map_or(Ok(()), |resolution| print(format_args!("  trained at: {resolution}")))
+}
+
+fn modules(count: usize) -> String {
+    if count == 1 { "1 module".into() } else { format!("{count} modules") }
 }
 
 /// Returns the class in the `config.json` beside a file, such as `UNet2DConditionModel`.

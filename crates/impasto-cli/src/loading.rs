@@ -20,8 +20,9 @@ pub struct Loading {
     /// Another VAE: a folder or a file.
     #[arg(long, value_name = "MODEL")]
     pub vae: Option<String>,
-    /// A LoRA that is merged into the model, with a strength if it is not 1. May be given several times.
-    #[arg(long, value_name = "FILE[:STRENGTH]")]
+    /// A LoRA that is merged into the model, with a strength if it is not 1, and with another strength for the text
+    /// encoders if theirs differs. May be given several times; each file changes what the ones before it left.
+    #[arg(long, value_name = "FILE[:STRENGTH[:TEXT_STRENGTH]]")]
     pub lora: Vec<Weighted>,
     /// A learned word (textual inversion). Its name is in the file, or is the file's name. May be given several times.
     #[arg(long, value_name = "FILE")]
@@ -61,11 +62,13 @@ impl From<PrecisionName> for Precision {
     }
 }
 
-/// A file and a strength: `FILE[:STRENGTH]`.
+/// A file and its strengths: `FILE[:STRENGTH[:TEXT_STRENGTH]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weighted {
     pub file: PathBuf,
     pub strength: f64,
+    /// Strength in the text encoders, if it differs.
+    pub text_strength: Option<f64>,
 }
 
 impl FromStr for Weighted {
@@ -73,12 +76,32 @@ impl FromStr for Weighted {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // A text without a number at its end stays whole, such as a Windows path.
-        let numbered = text.rsplit_once(':').and_then(|(file, number)| Some((file, number.trim().parse().ok()?)));
-        let (file, strength): (&str, f64) = numbered.unwrap_or((text, 1.0));
-        if !strength.is_finite() {
-            return Err(format!("`{text}` ends in {strength}; expected a finite number"));
+        let numbered = |text: &'_ str| -> Option<(usize, f64)> {
+            let (file, number) = text.rsplit_once(':')?;
+            Some((file.len(), number.trim().parse().ok()?))
+        };
+        let (mut file, mut strengths) = (text, Vec::new());
+        while let Some((end, strength)) = numbered(file).filter(|_| strengths.len() < 2) {
+            if !strength.is_finite() {
+                return Err(format!("`{text}` has the strength {strength}; expected a finite number"));
+            }
+            (file, _) = file.split_at(end);
+            strengths.insert(0, strength);
         }
-        Ok(Self { file: file.trim_end().into(), strength })
+        let text_strength = strengths.get(1).copied();
+        let strength = strengths.first().copied().unwrap_or(1.0);
+        Ok(Self { file: file.trim_end().into(), strength, text_strength })
+    }
+}
+
+impl Weighted {
+    /// Opens the file as a LoRA of these strengths.
+    fn open(&self) -> impasto::Result<Lora> {
+        let lora = Lora::open(&self.file)?.scale(self.strength);
+        Ok(match self.text_strength {
+            Some(strength) => lora.text_scale(strength),
+            None => lora,
+        })
     }
 }
 
@@ -92,8 +115,7 @@ impl Loading {
         let vae = self.vae.as_deref().map(|vae| source("--vae", vae)).transpose()?;
         let mut model = Model::load_with(&main, self.options(vae))?;
         if !self.lora.is_empty() {
-            let open = |lora: &Weighted| Ok(Lora::open(&lora.file)?.scale(lora.strength));
-            model = model.with_lora(&self.lora.iter().map(open).collect::<impasto::Result<Vec<_>>>()?)?;
+            model = model.with_lora(&self.lora.iter().map(Weighted::open).collect::<impasto::Result<Vec<_>>>()?)?;
         }
         for file in &self.embedding {
             model = model.with_embedding(&Embedding::open(file)?)?;
@@ -146,9 +168,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strength_follows_the_last_colon() {
-        assert_eq!("ink.safetensors:0.8".parse(), Ok(Weighted { file: "ink.safetensors".into(), strength: 0.8 }));
-        assert_eq!("C:\\ink".parse(), Ok(Weighted { file: "C:\\ink".into(), strength: 1.0 }));
-        assert!("ink.safetensors:inf".parse::<Weighted>().unwrap_err().contains("expected a finite number"));
+    fn strengths_follow_the_last_colons() {
+        let weighted = |text: &str| {
+            text.parse::<Weighted>()
+                .map(|Weighted { file, strength, text_strength }| (file.display().to_string(), strength, text_strength))
+        };
+        assert_eq!(weighted("ink.safetensors:0.8"), Ok(("ink.safetensors".into(), 0.8, None)));
+        assert_eq!(weighted("ink.safetensors:0.8:-1"), Ok(("ink.safetensors".into(), 0.8, Some(-1.0))));
+        assert_eq!(weighted("2:1:0.8:0.5"), Ok(("2:1".into(), 0.8, Some(0.5))));
+        assert_eq!(weighted("C:\\ink"), Ok(("C:\\ink".into(), 1.0, None)));
+        assert!(weighted("ink.safetensors:inf").unwrap_err().contains("expected a finite number"));
+        assert!(weighted("ink.safetensors:1:nan").unwrap_err().contains("expected a finite number"));
     }
 }

@@ -408,3 +408,52 @@ fn help_and_mistakes_do_not_wait_for_libtorch() {
         assert!(!starts_libtorch(arguments), "{arguments:?}");
     }
 }
+
+/// Writes a LoRA of zeros with the given tensors, and the metadata of a trainer.
+fn write_lora(path: &Path, tensors: &[(&str, &[usize])]) {
+    let metadata = serde_json::json!({
+        "ss_dataset_dirs": r#"{"10_zzq boat": {"n_repeats": 10}}"#,
+        "ss_tag_frequency": r#"{"10_zzq boat": {"sea": 3, "1girl": 9}}"#,
+        "ss_resolution": "(768, 512)",
+    });
+    let (mut header, mut end) = (serde_json::Map::from_iter([("__metadata__".into(), metadata)]), 0);
+    for (name, shape) in tensors {
+        let start = end;
+        end += 4 * shape.iter().product::<usize>();
+        let entry = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] });
+        header.insert((*name).into(), entry);
+    }
+    let header = Value::Object(header).to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    std::fs::write(path, [&length[..], header.as_bytes(), &vec![0; end]].concat()).unwrap();
+}
+
+#[test]
+fn info_describes_a_lora() {
+    let folder = tempfile::tempdir().unwrap();
+    let lokr: [(&str, &[usize]); 5] = [
+        ("lora_unet_mid_block_attentions_0_proj_in.lokr_w1", &[2, 2]),
+        ("lora_unet_mid_block_attentions_0_proj_in.lokr_w2_a", &[4, 3]),
+        ("lora_unet_mid_block_attentions_0_proj_in.lokr_w2_b", &[3, 4]),
+        ("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", &[16, 8]),
+        ("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", &[8, 16]),
+    ];
+    write_lora(&folder.path().join("ink.safetensors"), &lokr);
+    let told = text(&run(folder.path(), &["info", "ink.safetensors"]).stdout);
+    for line in [
+        "  algorithms: LoKr (1 module), LoRA (1 module)",
+        "  changes: text_encoder (1 module), unet (1 module)",
+        "  ranks: 3 to 16",
+        "  trigger words: zzq boat",
+        "  frequent tags: 1girl, sea",
+        "  trained at: 768×512",
+    ] {
+        assert!(told.lines().any(|other| other == line), "{line}: {told}");
+    }
+    write_lora(&folder.path().join("half.safetensors"), &lokr[..2]);
+    let told = text(&run(folder.path(), &["info", "half.safetensors"]).stdout);
+    assert!(
+        told.contains("\n  the module lora_unet_mid_block_attentions_0_proj_in lacks the tensor lokr_w2_b"),
+        "{told}"
+    );
+}
