@@ -17,7 +17,7 @@ mod arguments;
 mod bench;
 mod changes;
 mod console;
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(not(test), target_os = "linux", target_env = "gnu"))] // a test binary has a command line of its own
 mod early;
 mod failure;
 mod info;
