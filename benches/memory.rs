@@ -1,4 +1,4 @@
-//! Memory of a run: `cargo bench --bench memory [-- run|decode|encode|many]`; without a name, all of them.
+//! Memory of a run: `cargo bench --bench memory [-- run|decode|encode|many|estimate]`; without a name, all of them.
 //!
 //! The bench reads the resident memory and its peak from Linux's `/proc`. Each measurement runs in its own process, so
 //! that the peak belongs to that measurement alone.
@@ -11,6 +11,9 @@
 //! * `many`: 200 runs of the embedded model in one process, each with a color force, a painted area and heat maps of
 //!   all words. The bench prints the resident memory after each tenth of the runs, first with glibc's defaults, then
 //!   with `MALLOC_ARENA_MAX=1`: memory that threads leave in arenas of their own looks like growth.
+//! * `estimate`: the memory that runs of the embedded model and of a random model of SD 1.5's size hold beside the
+//!   model, divided by `Request::estimate`. Some runs end before they decode a picture. A run of 64×64 pixels comes
+//!   first, so that the figures have neither code nor weights that are read for the first time. Takes 6 GB.
 
 mod support;
 
@@ -25,11 +28,25 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use support::figures::Figure;
+use support::folder::write_model;
 use support::process::resident;
 use support::{PROMPT, Unet, seconds};
 use tch::{Device, Kind, Tensor};
 
 const MIB: f64 = 1_048_576.0;
+/// Setting of glibc with which the memory of a freed tensor goes back to the system at once.
+const RETURNED: [(&str, &str); 1] = [("MALLOC_MMAP_THRESHOLD_", "65536")];
+/// Runs whose memory is estimated: side in pixels, number of pictures, and whether the run ends with pictures.
+const EMBEDDED_RUNS: [[&str; 3]; 6] = [
+    ["256", "1", "picture"],
+    ["512", "1", "picture"],
+    ["256", "8", "picture"],
+    ["256", "8", "latents"],
+    ["512", "8", "latents"],
+    ["1024", "1", "latents"],
+];
+const LARGE_RUNS: [[&str; 3]; 4] =
+    [["512", "1", "latents"], ["768", "1", "latents"], ["512", "3", "latents"], ["512", "1", "picture"]];
 /// Number of runs of `many`.
 const RUNS: usize = 200;
 
@@ -40,11 +57,16 @@ fn main() -> Result<()> {
         return match &arguments[at + 1..] {
             [work, row] if work == "run" => run(row),
             [work] if work == "many" => many(),
+            [work, folder, side, images, end, kind] if work == "estimate" => {
+                let kind = if kind == "bf16" { Kind::BFloat16 } else { Kind::Float };
+                let number = |text: &str| text.parse().expect("a number");
+                estimate(folder, number(side), number(images) as usize, end == "picture", kind)
+            }
             [work, folder, side, tiling, kind] => {
                 let kind = if kind == "bf16" { Kind::BFloat16 } else { Kind::Float };
                 autoencode(work, Path::new(folder), side.parse().expect("a side"), tiling == "whole", kind)
             }
-            other => panic!("--work is {other:?}; expected run ROW, many, or encode|decode FOLDER SIDE TILING KIND"),
+            other => panic!("--work is {other:?}; expected another work of this bench"),
         };
     }
     if !cfg!(target_os = "linux") {
@@ -52,7 +74,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let named = |group: &str| arguments.iter().any(|argument| argument == group);
-    let wanted = |group: &str| named(group) || !["run", "decode", "encode", "many"].into_iter().any(named);
+    let wanted = |group: &str| named(group) || !["run", "decode", "encode", "many", "estimate"].into_iter().any(named);
     for group in ["decode", "encode"].into_iter().filter(|group| wanted(group)) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         make(folder.path())?;
@@ -82,6 +104,25 @@ fn main() -> Result<()> {
             let row = environment.first().map_or("as it is", |(name, _)| *name);
             record("many", row, "MiB after a tenth", resident[0] / MIB);
             record("many", row, "MiB after all", resident[resident.len() - 1] / MIB);
+        }
+    }
+    if wanted("estimate") {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write_model(folder.path(), false)?;
+        let path = folder.path().to_str().expect("a path in Unicode");
+        for (model, folder, runs) in [("embedded", "", &EMBEDDED_RUNS[..]), ("SD 1.5's size", path, &LARGE_RUNS[..])] {
+            for (run, kind) in runs.iter().flat_map(|run| ["f32", "bf16"].map(|kind| (run, kind))) {
+                let [side, images, end] = run;
+                let row = format!("{model} {side} {images} {end} {kind}");
+                for (allocator, environment) in [("defaults", &[][..]), ("returned", &RETURNED)] {
+                    let work = work(&["estimate", folder, side, images, end, kind], environment);
+                    let [held, estimated] = work[..] else { panic!("two numbers") };
+                    let (held, ratio) = (held / MIB, held / estimated);
+                    println!("estimate {row}, {allocator}: {held:.0} MiB, {ratio:.2} of the estimate");
+                    record("estimate", &row, &format!("MiB, {allocator}"), held);
+                    record("estimate", &row, &format!("ratio, {allocator}"), ratio);
+                }
+            }
         }
     }
     if wanted("run") {
@@ -141,6 +182,26 @@ fn autoencode(work: &str, folder: &Path, side: i64, whole: bool, kind: Kind) -> 
         _ => drop(model.decode(&Tensor::zeros([1, 4, side / 8, side / 8], options))?),
     }
     println!("{before} {} {}", resident("VmHWM"), clock.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Makes a run, and prints the memory that it held and the estimate. Without a folder, the model is the embedded one.
+fn estimate(folder: &str, side: u32, images: usize, decodes: bool, kind: Kind) -> Result<()> {
+    let source = if folder.is_empty() { Source::embedded() } else { Source::dir(folder) };
+    let pipeline = Pipeline::builder().source(source).precision(kind).build()?;
+    let request = |side: u32, images| {
+        let request = pipeline.request(PROMPT).seed(7).steps(2).size((side, side)).images(images);
+        if decodes { request.steps(1) } else { request.until(0.5) }
+    };
+    drop(request(64, 1).run()?);
+    if decodes {
+        drop(pipeline.model().decode(&Tensor::zeros([1, 4, 8, 8], (Kind::Float, Device::Cpu)))?);
+    }
+    let before = begun();
+    drop(request(side, images).run()?);
+    let held = resident("VmHWM") - before;
+    let estimate = request(side, images).estimate()?;
+    println!("{held} {}", estimate.bytes.expect("the memory of the model is known"));
     Ok(())
 }
 

@@ -113,6 +113,14 @@ impl<'g> Attached<'g> {
         }
     }
 
+    /// Returns the same settings for another run; `None` for a value and for a hook, which guide one run.
+    pub(crate) fn again(&self) -> Option<Attached<'static>> {
+        match self {
+            Self::Method { settings, .. } => Some(Attached::method(settings.clone())),
+            Self::Lent(_) | Self::Hook { .. } => None,
+        }
+    }
+
     /// Returns the results of the methods whose state the run made itself.
     pub(crate) fn end_all(all: Vec<Self>) -> Result<Details> {
         let mut details = Details::default();

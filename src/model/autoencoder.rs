@@ -4,10 +4,14 @@ use crate::error::Result;
 use crate::json;
 use crate::nn::kernels::among_kernels;
 use crate::nn::{Cell, ConfigFile, Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
+use crate::step::Grid;
 use crate::weights::Weights;
 use crate::wording::{Note, Remedy};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
+
+/// Memory of encoding, as a multiple of the estimate by which tiles are chosen (`docs/performance.md`).
+const ENCODING: f64 = 4.0 / 3.0;
 
 /// Configuration of an autoencoder.
 #[derive(Clone, Debug)]
@@ -146,6 +150,22 @@ impl Autoencoder {
         let latent = latent.f_to_device(self.options.1)?.f_to_kind(Kind::Float)?;
         let [_, cell] = self.config.cells(self.options.0);
         self.tiling.decode(&latent, cell, |tile| self.decode_whole(tile))
+    }
+
+    /// Estimates the memory in bytes that decoding `images` latents of `grid` takes beside the weights.
+    pub(super) fn memory_of_decoding(&self, grid: Grid, images: i64) -> f64 {
+        let [_, cell] = self.config.cells(self.options.0);
+        self.memory_of(cell, grid, images)
+    }
+
+    /// Estimates the memory in bytes that encoding `images` pictures of `grid` takes beside the weights.
+    pub(super) fn memory_of_encoding(&self, grid: Grid, images: i64) -> f64 {
+        let [cell, _] = self.config.cells(self.options.0);
+        ENCODING * self.memory_of(cell, grid, images)
+    }
+
+    fn memory_of(&self, cell: Cell, grid: Grid, images: i64) -> f64 {
+        self.tiling.cells_at_once(images, grid.h, grid.w, cell.bytes) * cell.bytes
     }
 
     /// Returns a note about the tiles in which a latent of `h` × `w` cells is decoded; `None` if it is decoded whole.

@@ -2,6 +2,7 @@
 
 use super::Model;
 use super::control::Control;
+use super::info::{ModelInfo, Work};
 use super::read_config::read_config;
 use super::unet_input::UnetInput;
 use crate::attention::{AttentionSite, Tap};
@@ -40,6 +41,8 @@ pub struct Controlled<'m> {
     acting: Vec<Acting<'m>>,
     /// Edges at which pictures continue.
     seamless: Seamless,
+    /// Largest number of pictures that the VAE processes at once.
+    most_pictures: i64,
     /// Sites of the UNet, then those of each net.
     sites: Vec<AttentionSite>,
 }
@@ -111,7 +114,7 @@ impl<'m> Controlled<'m> {
             Ok(Acting { net, embedded, scale, window, guess, sites: begin..sites.len() })
         });
         let acting = acting.collect::<Result<_>>()?;
-        Ok(Self { model, unet, acting, seamless: Seamless::No, sites })
+        Ok(Self { model, unet, acting, seamless: Seamless::No, most_pictures: i64::MAX, sites })
     }
 
     /// Sets the edges at which pictures continue on the opposite side; none by default.
@@ -125,6 +128,36 @@ impl<'m> Controlled<'m> {
         }
         self.seamless = seamless;
         Ok(self)
+    }
+
+    /// Sets the largest number of pictures that the VAE processes at once.
+    pub(crate) fn most_pictures(mut self, pictures: usize) -> Self {
+        self.most_pictures = i64::try_from(pictures).unwrap_or(i64::MAX).max(1);
+        self
+    }
+
+    /// Estimates the memory in bytes of work on the latents of `images` images, with the residuals of the ControlNets.
+    /// `None` if the model's memory is unknown.
+    pub(crate) fn memory(&self, work: Work, grid: Grid, images: usize) -> Option<u64> {
+        let codec: &dyn Codec = self.model;
+        let info = codec.capability::<dyn ModelInfo>()?;
+        match (work, self.unet.zip(self.acting.first())) {
+            (Work::Step { branches }, Some((unet, acting))) => {
+                // The residuals differ between branches, so the branches share nothing.
+                let rows = branches * images;
+                let bytes = rows * unet.kind.elt_size_in_bytes();
+                let residuals = acting.net.config().unet.residuals(grid) * bytes as f64;
+                Some(info.memory(Work::Step { branches: 1 }, grid, rows)? + residuals as u64)
+            }
+            (Work::Step { .. }, None) => info.memory(work, grid, images),
+            _ => info.memory(work, self.seamless.reach(grid), images),
+        }
+    }
+
+    /// Returns the pictures or latents that the VAE processes at once, one part of `x` after the other.
+    fn parts(&self, x: &Tensor) -> Result<Vec<Tensor>> {
+        let (rows, most) = (x.size4()?.0, self.most_pictures);
+        (0..rows.max(1)).step_by(most as usize).map(|first| Ok(x.f_narrow(0, first, most.min(rows - first))?)).collect()
     }
 
     /// Returns the sum of the residuals of all nets that act at this step; `None` if none acts.
@@ -255,6 +288,14 @@ impl Model {
     }
 }
 
+/// Joins parts of a batch.
+fn join(mut parts: Vec<Tensor>) -> Result<Tensor> {
+    match (parts.len(), parts.pop()) {
+        (1, Some(whole)) => Ok(whole),
+        (_, last) => Ok(Tensor::f_cat(&parts.iter().chain(&last).collect::<Vec<_>>(), 0)?),
+    }
+}
+
 /// Checks that a ControlNet belongs to a model. Errors name `file`.
 fn fits(config: &ControlNetConfig, model: &Model, file: &str) -> Result<()> {
     let (net, unet) = (&config.unet, &model.unet_config);
@@ -332,19 +373,22 @@ impl Codec for Controlled<'_> {
 
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
         let encode = |picture: &Tensor| Ok([self.model.encode(picture)?]);
-        let [latent] = self.seamless.beyond(picture, self.model.cell(), encode)?;
-        Ok(latent)
+        let of_part = |part: &Tensor| self.seamless.beyond(part, self.model.cell(), encode).map(|[latent]| latent);
+        join(self.parts(picture)?.iter().map(of_part).collect::<Result<_>>()?)
     }
 
     fn posterior(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
         let posterior = |picture: &Tensor| self.model.posterior(picture).map(<[Tensor; 2]>::from);
-        Ok(self.seamless.beyond(picture, self.model.cell(), posterior)?.into())
+        let of_part =
+            |part: &Tensor| self.seamless.beyond(part, self.model.cell(), posterior).map(<(Tensor, Tensor)>::from);
+        let (mean, std) = self.parts(picture)?.iter().map(of_part).collect::<Result<(Vec<_>, Vec<_>)>>()?;
+        Ok((join(mean)?, join(std)?))
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         let decode = |latent: &Tensor| Ok([self.model.decode(latent)?]);
-        let [picture] = self.seamless.beyond(latent, 1, decode)?;
-        Ok(picture)
+        let of_part = |part: &Tensor| self.seamless.beyond(part, 1, decode).map(|[picture]| picture);
+        join(self.parts(latent)?.iter().map(of_part).collect::<Result<_>>()?)
     }
 
     fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {

@@ -1,7 +1,7 @@
 //! The description of a loaded model: its [`ModelInfo`], with the fingerprint of its weights.
 
-use super::{Defaults, Identity, Model, ModelInfo, PREVIEW};
-use crate::diffusion::SchedulerConfig;
+use super::{Defaults, Identity, Model, ModelInfo, PREVIEW, Work, kernels_in_use};
+use crate::diffusion::{Denoiser, SchedulerConfig};
 use crate::error::{Error, Result};
 use crate::step::Grid;
 use crate::wording::Note;
@@ -12,6 +12,11 @@ use tch::{Device, Kind, Tensor};
 /// Number of evenly spaced values of each tensor that go into a fingerprint. Training and LoRAs change all values of a
 /// tensor a little, and reading every value of a large model takes seconds.
 const SAMPLES: i64 = 16;
+
+/// Memory of a step in half precision, as a multiple of its numbers: some sums are f32.
+const HALF: f64 = 1.2;
+/// Memory of a step that libtorch computes, as a multiple of the memory with impasto's kernels.
+const LIBTORCH: f64 = 1.5;
 
 impl Model {
     /// Returns the identity of the model. The first call takes some milliseconds.
@@ -84,6 +89,28 @@ impl ModelInfo for Model {
 
     fn decoding_note(&self, grid: Grid) -> Option<Note> {
         self.vae.tiles_told(grid.h, grid.w)
+    }
+
+    fn memory(&self, work: Work, grid: Grid, images: usize) -> Option<u64> {
+        // The estimate was measured on CPUs, for weights in memory.
+        if self.device != Device::Cpu || self.offload {
+            return None;
+        }
+        Some(match work {
+            Work::Step { branches } => {
+                // Branches with conditions beside the prompt share nothing.
+                let reads_prompt_alone =
+                    !self.inpaints() && !self.embeds_guidance() && !self.reads_micro_conditioning();
+                let sharing = if reads_prompt_alone && !self.colorizes() { branches } else { 1 };
+                let rows = (branches * images) as f64;
+                let bytes = self.kind.elt_size_in_bytes() as f64;
+                let bytes = if self.kind == Kind::Float { bytes } else { HALF * bytes };
+                let bytes = if kernels_in_use().is_some() { bytes } else { LIBTORCH * bytes };
+                rows * self.unet_config.peak_values(grid, sharing) * bytes
+            }
+            Work::Decode => self.vae.memory_of_decoding(grid, i64::try_from(images).ok()?),
+            Work::Encode => self.vae.memory_of_encoding(grid, i64::try_from(images).ok()?),
+        } as u64)
     }
 
     fn embeds_guidance(&self) -> bool {

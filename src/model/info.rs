@@ -56,6 +56,21 @@ impl Identity {
     }
 }
 
+/// Work of a model that takes memory beside the model's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Work {
+    /// A call of the network in a step, for a number of branches of each image. The branches share a latent.
+    Step {
+        /// Number of branches.
+        branches: usize,
+    },
+    /// Decoding of latents.
+    Decode,
+    /// Encoding of pictures.
+    Encode,
+}
+
 /// The description of a model for a [`Pipeline`](crate::Pipeline), beyond [`Denoiser`](crate::diffusion::Denoiser) and
 /// [`Codec`](crate::Codec). Every method has a default, so a network of one's own implements those that it needs and
 /// offers the result in [`Codec::offer`](crate::Codec::offer).
@@ -115,6 +130,14 @@ pub trait ModelInfo {
     /// Returns a note about how latents of this size are decoded: none.
     fn decoding_note(&self, grid: Grid) -> Option<Note> {
         let _ = grid;
+        None
+    }
+
+    /// Estimates the memory in bytes that work on the latents of `images` images takes at its peak, beside the weights.
+    /// `None`, the default, if the memory is unknown: then no run can have a limit of memory
+    /// ([`RequestConfig::memory_limit`](crate::pipeline::RequestConfig::memory_limit)).
+    fn memory(&self, work: Work, grid: Grid, images: usize) -> Option<u64> {
+        let _ = (work, grid, images);
         None
     }
 

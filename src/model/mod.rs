@@ -24,7 +24,7 @@ pub use control::Control;
 pub use controlled::Controlled;
 pub(crate) use identity::hex;
 pub(crate) use info::NoInfo;
-pub use info::{Defaults, Identity, ModelInfo};
+pub use info::{Defaults, Identity, ModelInfo, Work};
 pub use load_options::LoadOptions;
 pub use precision::Precision;
 

@@ -1,6 +1,7 @@
 //! [`Seamless`]: pictures whose opposite edges continue each other.
 
 use crate::error::Result;
+use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use tch::Tensor;
@@ -8,7 +9,7 @@ use tch::Tensor;
 /// The edges at which a picture continues on its opposite side, so that copies of it make a pattern without seams.
 ///
 /// Convolutions see the opposite edge of the picture in place of zeros. The AUTOMATIC1111 web UI calls this "Tiling".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
@@ -63,6 +64,12 @@ impl Seamless {
             Self::Down => [0, by],
             Self::Both => [by, by],
         }
+    }
+
+    /// Returns the grid of a latent with the cells beyond its edges that a VAE sees.
+    pub(crate) fn reach(self, grid: Grid) -> Grid {
+        let [across, down] = self.margins(BEYOND);
+        Grid::new(grid.h + 2 * down.min(grid.h), grid.w + 2 * across.min(grid.w))
     }
 
     /// Adds `by` rows and columns around a picture, [b, c, h, w] → [b, c, h + 2·by, w + 2·by]: those of the opposite

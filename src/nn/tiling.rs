@@ -115,6 +115,15 @@ impl Tiling {
         Some((rows.first()?.length, columns.first()?.length))
     }
 
+    /// Returns the number of cells that are processed at once, of `images` images of `h` × `w` cells with `bytes` of
+    /// memory each.
+    pub(crate) fn cells_at_once(&self, images: i64, h: i64, w: i64, bytes: f64) -> f64 {
+        let is_apart = matches!(self.0, Rule::Above { bytes: most } if (images * h * w) as f64 * bytes > most as f64);
+        let images = if is_apart { 1 } else { images };
+        let (rows, columns) = self.tile(h, w, bytes).unwrap_or((h, w));
+        (images * rows * columns) as f64
+    }
+
     /// Returns the spans of tiles in each direction; `None` if the image is processed whole.
     fn spans(&self, h: i64, w: i64, bytes: f64) -> Option<(Vec<Span>, Vec<Span>)> {
         let (rows, columns, overlap) = match self.0 {

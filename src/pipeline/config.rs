@@ -152,6 +152,10 @@ pub struct RequestConfig {
     #[serde(deserialize_with = "json::any_case")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "BATCHING", value_enum, default_value_t, help_heading = MORE))]
     pub batching: Batching,
+    /// Largest memory in MiB that a run may hold beside the model. Larger batches are split, which changes pictures as
+    /// little as another batching does. The default is no limit.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "MIB", help_heading = MORE))]
+    pub memory_limit: Option<u64>,
     /// Noise that replaces the seed's noise. Then the run has no seed.
     #[cfg_attr(feature = "clap", arg(skip))]
     #[cfg_attr(feature = "schemars", schemars(with = "Option<serde_json::Value>"))]
@@ -202,6 +206,7 @@ impl Default for RequestConfig {
             variation: None,
             until: None,
             batching: Batching::default(),
+            memory_limit: None,
         }
     }
 }

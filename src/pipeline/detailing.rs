@@ -161,25 +161,9 @@ impl Detailing<'_> {
         let shown = before.resize(run, Filter::Lanczos)?;
         let hidden = cut(&Raster::from_tensor(&mask.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_repeat([1, 3, 1, 1])?)?)?;
         let hidden = hidden.resize(run, Filter::Bilinear)?;
-        let mut request = Request::new(self.model, &[], String::new()).tune(|config| {
-            *config = RequestConfig {
-                prompt: detail.prompt.clone().unwrap_or_else(|| self.prompt.to_owned()),
-                negative: detail.negative.clone().unwrap_or_else(|| self.config.negative.clone()),
-                steps: detail.steps.or(self.config.steps),
-                seed: Some(self.seed),
-                noise: None,
-                size: Some(run),
-                images: 1,
-                best_of: 1,
-                variation: None,
-                mask_where: None,
-                soften: None,
-                hires: None,
-                details: Vec::new(),
-                seamless: Seamless::No,
-                ..self.config.clone()
-            };
-        });
+        let mut request = Request::new(self.model, &[], String::new());
+        request.config = config_of_part(detail, self.config, self.prompt, run);
+        request.config.seed = Some(self.seed);
         for (phrase, color) in &detail.colors {
             request = request.guide(ColorForce::exact(phrase, *color));
         }
@@ -249,6 +233,27 @@ impl Part<'_> {
         };
         let is_told = |forced: &Forced| self.detail.colors.iter().any(|(phrase, _)| *phrase == forced.phrase);
         self.forced.iter().filter(is_inside).filter(|forced| !is_told(forced)).collect()
+    }
+}
+
+/// Returns the settings of the run that repaints a part at the size `run`. `config` has the settings of the request,
+/// and `prompt` is the prompt of details that have none of their own.
+pub(super) fn config_of_part(detail: &Detail, config: &RequestConfig, prompt: &str, run: Size) -> RequestConfig {
+    RequestConfig {
+        prompt: detail.prompt.clone().unwrap_or_else(|| prompt.to_owned()),
+        negative: detail.negative.clone().unwrap_or_else(|| config.negative.clone()),
+        steps: detail.steps.or(config.steps),
+        noise: None,
+        size: Some(run),
+        images: 1,
+        best_of: 1,
+        variation: None,
+        mask_where: None,
+        soften: None,
+        hires: None,
+        details: Vec::new(),
+        seamless: Seamless::No,
+        ..config.clone()
     }
 }
 

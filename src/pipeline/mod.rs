@@ -6,6 +6,7 @@ mod config;
 mod detail;
 mod detailing;
 mod embedded_scale;
+mod estimate;
 mod foreign;
 mod from_infotext;
 mod from_recipe;
@@ -14,6 +15,8 @@ mod infotext;
 mod input;
 pub mod job;
 mod mask_where;
+mod measured;
+mod memory;
 mod model_view;
 mod output;
 mod pictures;
@@ -35,6 +38,7 @@ pub use crate::recipe::KeptPictures;
 pub use color_words::ColorWords;
 pub use config::RequestConfig;
 pub use detail::{Detail, Thing};
+pub use estimate::Estimate;
 pub use hires::{Enlarge, Hires};
 pub use infotext::Infotext;
 pub use mask_where::MaskWhere;
@@ -53,6 +57,7 @@ use crate::methods::ColorForce;
 use crate::model::{LoadOptions, Model, Precision};
 use crate::recipe::Registry;
 use crate::weights::Source;
+use measured::Measured;
 use model_view::ModelView;
 use std::cell::OnceCell;
 use std::fmt;
@@ -89,6 +94,8 @@ pub struct Pipeline<M = Model> {
     /// Colors of the model's latents, fitted for the first preview.
     colors: OnceCell<LatentColors>,
     registry: Registry,
+    /// Times of the model's work, measured for the first estimate.
+    measured: Measured,
 }
 
 impl<M: fmt::Debug> fmt::Debug for Pipeline<M> {
@@ -116,7 +123,13 @@ impl<M: Denoiser + Codec> Pipeline<M> {
     /// # Ok(()) }
     /// ```
     pub fn new(model: M) -> Self {
-        Self { model, guidances: Vec::new(), colors: OnceCell::new(), registry: Registry::default() }
+        Self {
+            model,
+            guidances: Vec::new(),
+            colors: OnceCell::new(),
+            registry: Registry::default(),
+            measured: Measured::default(),
+        }
     }
 
     /// Attaches a guidance method to every picture, as [`Builder::guide`] does.
@@ -128,8 +141,7 @@ impl<M: Denoiser + Codec> Pipeline<M> {
 
     /// Creates a request for pictures of `prompt`, to be refined and then run.
     pub fn request(&self, prompt: impl Into<String>) -> Request<'_> {
-        let view = ModelView::new(&self.model, &self.colors, &self.registry);
-        Request::new(view, &self.guidances, prompt.into())
+        Request::new(self.view(), &self.guidances, prompt.into())
     }
 
     /// Returns the model.
@@ -145,7 +157,7 @@ impl<M: Denoiser + Codec> Pipeline<M> {
 
     /// Returns the model as requests see it.
     fn view(&self) -> ModelView<'_> {
-        ModelView::new(&self.model, &self.colors, &self.registry)
+        ModelView::new(&self.model, &self.colors, &self.registry, &self.measured)
     }
 }
 

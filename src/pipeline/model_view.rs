@@ -1,5 +1,6 @@
 //! [`ModelView`]: the model of a pipeline, as the pipeline's requests see it.
 
+use super::measured::Measured;
 use crate::conditioning::Codec;
 use crate::diffusion::{Network, SchedulerConfig};
 use crate::error::{Error, Result};
@@ -16,12 +17,20 @@ pub(super) struct ModelView<'p> {
     /// Colors of the model's latents, fitted for the first preview.
     colors: &'p OnceCell<LatentColors>,
     pub registry: &'p Registry,
+    /// Times that were measured for estimates.
+    pub measured: &'p Measured,
 }
 
 impl<'p> ModelView<'p> {
-    pub(super) fn new(network: &'p dyn Network, colors: &'p OnceCell<LatentColors>, registry: &'p Registry) -> Self {
+    pub(super) fn new(
+        network: &'p dyn Network,
+        colors: &'p OnceCell<LatentColors>,
+        registry: &'p Registry,
+        measured: &'p Measured,
+    ) -> Self {
         let codec: &'p dyn Codec = network;
-        Self { network, info: codec.capability::<dyn ModelInfo>().unwrap_or(&NoInfo), colors, registry }
+        let info = codec.capability::<dyn ModelInfo>().unwrap_or(&NoInfo);
+        Self { network, info, colors, registry, measured }
     }
 
     /// Returns the settings of requests that set none.

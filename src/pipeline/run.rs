@@ -7,6 +7,7 @@ use super::detailing::Detailing;
 use super::embedded_scale::EmbeddedScale;
 use super::hires::{Enlarge, Hires};
 use super::input::Input;
+use super::memory::Memory;
 use super::sampling::Sampling;
 use super::watch::Watch;
 use super::{Output, Request, Timing};
@@ -69,6 +70,8 @@ impl Request<'_> {
     /// - [`Error::UnknownSolver`] for the name of an unknown solver.
     /// - [`Error::Config`] if the checkpoint names a sampler that this crate does not have, and none was chosen.
     /// - [`Error::Cancelled`].
+    /// - [`Error::Parameter`] for a memory limit ([`RequestConfig::memory_limit`](super::RequestConfig::memory_limit))
+    ///   that a single branch of a single picture exceeds.
     /// - The errors of [`Controlled::new`] for ControlNets.
     /// - The errors of guidance methods, with the method's name.
     pub fn run(mut self) -> Result<Output> {
@@ -165,7 +168,7 @@ impl Request<'_> {
     }
 
     /// Checks settings that no later part of the run checks.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let config = &self.config;
         if config.micro_conditioning.or(config.negative_micro_conditioning).is_some()
             && !self.model.info.reads_micro_conditioning()
@@ -192,7 +195,7 @@ impl Request<'_> {
     }
 
     /// Returns the exact colors of the prompt, and leaves the prompt as the text encoder reads it.
-    fn take_colors_of_the_prompt(&mut self) -> Result<Vec<PromptColor>> {
+    pub(super) fn take_colors_of_the_prompt(&mut self) -> Result<Vec<PromptColor>> {
         let (prompt, colors) = self.read_colors()?;
         if colors.len() > MOST_COLORS {
             let expected =
@@ -207,7 +210,7 @@ impl Request<'_> {
 
     /// Forces the exact colors of the prompt. `thing` is the place of the thing that the run repaints. As long as the
     /// run keeps the shape of this thing, exact forces on it need not find it again.
-    fn force(&mut self, colors: Vec<PromptColor>, thing: Option<&Region>) {
+    pub(super) fn force(&mut self, colors: Vec<PromptColor>, thing: Option<&Region>) {
         let keeps_shape = self.picture.as_ref().is_some_and(|(_, strength)| strength.share() < 1.0);
         let named = self.config.mask_where.as_ref().filter(|_| keeps_shape).map(|thing| thing.phrase.trim().to_owned());
         for PromptColor { phrase, color, nth, .. } in colors {
@@ -257,6 +260,22 @@ impl Request<'_> {
         let controlled = controlled.seamless(self.config.seamless)?;
         let config = &self.config;
         let left = self.resumed.filter(|_| watch.stage == 0);
+        let rows = left.and_then(|(latents, _)| usize::try_from(*latents.size().first()?).ok());
+        let images = rows.map_or(images, |rows| images.max(rows));
+        let parts = Memory {
+            network: &controlled,
+            canvas,
+            images,
+            encoded: match input.origin() {
+                Origin::Picture(pictures) => pictures.size4()?.0 as usize,
+                _ => 0,
+            },
+            decoded: if config.until.is_none() { images } else { 0 },
+            batching: config.batching,
+            limit: config.memory_limit,
+        };
+        let parts = parts.parts()?;
+        let controlled = controlled.most_pictures(parts.pictures);
         let (own_solver, own_combine) = (self.solver.is_some(), self.combine.is_some());
         let (own, left_share) = (self.solver.take(), left.map(|(_, share)| share));
         let Sampling { solver, schedule, note } =
@@ -267,14 +286,14 @@ impl Request<'_> {
             Box::new(RescaledCfg { scale: if embeds { 1.0 } else { scale }, rescale: config.guidance_rescale })
         });
         let mut sampler =
-            Sampler::new(schedule, solver).combine(combine).batching(config.batching).cancel(&self.cancel);
+            Sampler::new(schedule, solver).combine(combine).batching(config.batching).most_rows(parts.rows);
+        sampler = sampler.cancel(&self.cancel);
         if embeds {
             sampler = sampler.guide(EmbeddedScale(scale));
         }
         sampler = self.guidances.iter_mut().map(Attached::lend).fold(sampler, Sampler::attached);
         let seeded = |seed| Noise::seeded(seed).kind(config.noise_kind);
         let noise = config.noise.clone().unwrap_or_else(|| seeded(seed));
-        let rows = left.and_then(|(latents, _)| usize::try_from(*latents.size().first()?).ok());
         let origin = match left {
             Some(_) if !matches!(input.origin(), Origin::Noise) => {
                 let expected = "no picture to start from; begin with one or the other";
@@ -289,7 +308,7 @@ impl Request<'_> {
             second_negative: config.second_negative.as_deref(),
             micro_conditioning: config.micro_conditioning.unwrap_or_default(),
             negative_micro_conditioning: config.negative_micro_conditioning,
-            images: rows.map_or(images, |rows| images.max(rows)),
+            images,
             best_of,
             origin,
             mask: input.mask.as_ref(),

@@ -16,7 +16,7 @@ use tch::Tensor;
 /// Number of steps of the whole noise schedule. A reading takes only the last [`READ`] steps.
 const STEPS: usize = 16;
 /// Number of steps in which a picture is read.
-const READ: usize = 14;
+pub(super) const READ: usize = 14;
 /// Divisor of a latent's sides in cells. Every network of the family can halve such a side without a remainder.
 const HALVED: i64 = 8;
 /// Longest side of a latent that is read, in units of [`HALVED`] cells.
@@ -61,7 +61,7 @@ pub(super) fn find_things<P: Into<String>>(
 
 /// Returns the latent size for reading a picture: the picture's aspect ratio, at about the area of the model's default
 /// size.
-fn readable(model: ModelView<'_>, size: Size) -> Grid {
+pub(super) fn readable(model: ModelView<'_>, size: Size) -> Grid {
     let defaults = model.defaults();
     let area = f64::from(defaults.width) * f64::from(defaults.height);
     let (width, height) = (f64::from(size.width.max(1)), f64::from(size.height.max(1)));

@@ -22,6 +22,8 @@ pub(super) struct Evaluation<'r, 'g> {
     pub(super) combine: &'r mut dyn Combine,
     pub(super) guidances: &'r mut Vec<Attached<'g>>,
     pub(super) batching: Batching,
+    /// Largest number of rows of a call.
+    pub(super) most_rows: usize,
     pub(super) cancel: &'r CancelToken,
     pub(super) model: &'r dyn Denoiser,
     pub(super) conditionings: &'r HashMap<Branch, Conditioning>,
@@ -34,7 +36,7 @@ pub(super) struct Evaluation<'r, 'g> {
 }
 
 /// A branch to evaluate, with the branch's own latent if [`Plan::evaluate_at`] set one.
-type Row = (Branch, Option<Tensor>);
+pub(super) type Row = (Branch, Option<Tensor>);
 
 impl Eval for Evaluation<'_, '_> {
     fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
@@ -71,26 +73,28 @@ impl Evaluation<'_, '_> {
         denoised.resolve()
     }
 
-    /// Calls the model once, or with [`Batching::OneByOne`] once per branch and image.
+    /// Calls the model once, or for one part of the branches and images after the other.
     fn predictions(&mut self, rows: &[Row], x: &Tensor) -> Result<Predictions> {
         let images = x.size4()?.0;
-        match self.batching {
-            Batching::Together => self.denoise(rows, x, 0..images),
-            Batching::OneByOne => {
-                let mut all = Predictions::default();
-                for row in rows {
-                    let each: Vec<Predictions> = (0..images)
-                        .map(|image| self.denoise(std::slice::from_ref(row), x, image..image + 1))
-                        .collect::<Result<_>>()?;
-                    all.extend(Predictions::join(each)?);
+        let (branches, at_once) = self.batching.of_a_call(rows.len(), images as usize, self.most_rows);
+        let is_split = branches < rows.len() || (at_once as i64) < images;
+        let mut all = Predictions::default();
+        for rows in rows.chunks(branches) {
+            let mut parts = Vec::new();
+            for first in (0..images).step_by(at_once) {
+                if is_split {
+                    // The keys and values of all parts would take memory for every row of the batch.
+                    self.cache.clear();
                 }
-                Ok(all)
+                parts.push(self.denoise(rows, x, first..images.min(first + at_once as i64))?);
             }
+            all.extend(Predictions::join(parts)?);
         }
+        Ok(all)
     }
 
     /// Calls the model once, for some branches of some images.
-    fn denoise(&mut self, rows: &[Row], x: &Tensor, images: Range<i64>) -> Result<Predictions> {
+    pub(super) fn denoise(&mut self, rows: &[Row], x: &Tensor, images: Range<i64>) -> Result<Predictions> {
         self.cancel.check()?;
         let count = images.end - images.start;
         let cut = |of: &Tensor| of.f_narrow(0, images.start, count);

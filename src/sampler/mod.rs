@@ -21,10 +21,12 @@ mod branches;
 mod calls;
 mod cancel;
 mod evaluation;
+mod rehearsal;
 mod start;
 
 pub use batching::Batching;
 pub use cancel::CancelToken;
+pub(crate) use rehearsal::Rehearsal;
 pub use start::{Origin, Start};
 
 use crate::attention::{CrossAttentionHook, HookTable, KvCache};
@@ -54,6 +56,8 @@ pub struct Sampler<'g> {
     combine: Box<dyn Combine>,
     guidances: Vec<Attached<'g>>,
     batching: Batching,
+    /// Largest number of rows of a call of the network; a row is a branch of an image.
+    most_rows: usize,
     cancel: CancelToken,
 }
 
@@ -78,6 +82,7 @@ impl<'g> Sampler<'g> {
             combine: Box::new(Cfg(7.5)),
             guidances: Vec::new(),
             batching: Batching::default(),
+            most_rows: usize::MAX,
             cancel: CancelToken::default(),
         }
     }
@@ -115,6 +120,12 @@ impl<'g> Sampler<'g> {
         self
     }
 
+    /// Sets the largest number of rows of a call of the network. Larger batches are split.
+    pub(crate) fn most_rows(mut self, rows: usize) -> Self {
+        self.most_rows = rows;
+        self
+    }
+
     /// Sets a token that can stop the run.
     pub fn cancel(mut self, token: &CancelToken) -> Self {
         self.cancel = token.clone();
@@ -144,25 +155,10 @@ impl<'g> Sampler<'g> {
         start: Start<'_>,
         mut watch: impl FnMut(&Run<'g, 'm>, &Progress) -> Result<()>,
     ) -> Result<Run<'g, 'm>> {
-        let candidates = start.best_of;
-        if !(1..=MOST_IMAGES as usize).contains(&candidates) {
-            return Err(Error::parameter("best_of", candidates, format!("1 to {MOST_IMAGES} first passes")));
-        }
-        if candidates > 1 && start.images > 1 {
-            let expected = "1 with best_of, because a run finishes only one of its first passes";
-            return Err(Error::parameter("images", format!("{} with best_of", start.images), expected));
-        }
-        let all = self.schedule.steps().count();
-        let Some(until) =
-            self.guidances.iter().filter_map(|guidance| guidance.settings()?.first_pass()).reduce(f64::min)
-        else {
-            if candidates > 1 {
-                let expected = Remedy::ExactColor.after("1 without a guidance method that ranks pictures");
-                return Err(Error::parameter("best_of", candidates, expected));
-            }
+        let (candidates, all) = (start.best_of, self.schedule.steps().count());
+        let Some(first) = self.first_pass(&start)? else {
             return self.begin(model, start, Pass { index: 0, count: 1, before: 0, total: all, candidate: None });
         };
-        let first = self.schedule.steps().take_while(|step| step.timestep >= until).count();
         let pass = |index| Pass { index, count: 2, before: index * first, total: first + all, candidate: None };
         let mut run = self.begin(model, start.all_candidates(), pass(0))?;
         for _ in 0..first {
@@ -176,6 +172,30 @@ impl<'g> Sampler<'g> {
         }
         let best = best(&mut self.guidances, candidates, model)?;
         self.begin(model, start.candidate(best)?, Pass { candidate: Some(best), ..pass(1) })
+    }
+
+    /// Returns the number of steps of the first pass; `None` if no guidance method wants one.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a number of candidates that this run cannot compare.
+    fn first_pass(&self, start: &Start<'_>) -> Result<Option<usize>> {
+        let candidates = start.best_of;
+        if !(1..=MOST_IMAGES as usize).contains(&candidates) {
+            return Err(Error::parameter("best_of", candidates, format!("1 to {MOST_IMAGES} first passes")));
+        }
+        if candidates > 1 && start.images > 1 {
+            let expected = "1 with best_of, because a run finishes only one of its first passes";
+            return Err(Error::parameter("images", format!("{} with best_of", start.images), expected));
+        }
+        let wanted = self.guidances.iter().filter_map(|guidance| guidance.settings()?.first_pass());
+        match wanted.reduce(f64::min) {
+            Some(until) => Ok(Some(self.schedule.steps().take_while(|step| step.timestep >= until).count())),
+            None if candidates > 1 => {
+                let expected = Remedy::ExactColor.after("1 without a guidance method that ranks pictures");
+                Err(Error::parameter("best_of", candidates, expected))
+            }
+            None => Ok(None),
+        }
     }
 
     /// Begins one pass of a run, in five stages: checks, branches, guidance methods, conditionings, first latent.
@@ -373,17 +393,18 @@ impl Run<'_, '_> {
             self.x = rescale_level(&self.x, level, step.from)?;
         }
         let Self { sampler, model, conditionings, table, cache, noise, grid, x, .. } = self;
-        let Sampler { schedule, solver, combine, guidances, batching, cancel } = sampler;
+        let Sampler { schedule, solver, combine, guidances, batching, most_rows, cancel } = sampler;
         if conditionings.values().any(|conditioning| conditioning.changes(step.index)) {
             cache.clear();
         }
-        let (x, grid, batching) = (x.shallow_clone(), *grid, *batching);
+        let (x, grid, batching, most_rows) = (x.shallow_clone(), *grid, *batching, *most_rows);
         let mut evaluation = Evaluation {
             step,
             schedule,
             combine: combine.as_mut(),
             guidances,
             batching,
+            most_rows,
             cancel,
             model: *model,
             conditionings,

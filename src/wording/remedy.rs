@@ -72,6 +72,9 @@ remedies! {
     Resume => "give the latents to `Request::resume`",
     /// Paint a picture of the model's own size, enlarge it and start from it.
     Enlarge => "paint the model's own size, and a second time larger with `Request::hires`",
+    /// Make a run take less memory.
+    LessMemory => "paint a smaller picture, load the model in bf16 with `Builder::precision`, or decode in smaller \
+                   tiles with `LoadOptions::tiling`",
     /// Give a ControlNet of a repeated run.
     Net => "attach the network with `Request::net`",
     /// Attach a ControlNet that the repeated run did not have.

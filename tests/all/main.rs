@@ -17,6 +17,7 @@ mod controlnet_methods;
 mod definitions;
 mod documents;
 mod embedded_model;
+mod estimate;
 mod exact_color;
 mod few_steps;
 mod first_use;

@@ -15,7 +15,7 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 50] = [
+const NAMES: [(&str, &str); 51] = [
     ("prompt", "the prompt"),
     ("second_prompt", "--second-prompt"),
     ("micro_conditioning", "--micro-conditioning"),
@@ -26,6 +26,7 @@ const NAMES: [(&str, &str); 50] = [
     ("best_of", "--best-of"),
     ("guidance_scale", "--scale"),
     ("guidance_rescale", "--guidance-rescale"),
+    ("memory_limit", "--memory-limit"),
     ("variation", "the SHARE of --variation"),
     ("width", "the width of --size"),
     ("height", "the height of --size"),
@@ -125,6 +126,7 @@ impl Wording for Terminal {
                 "paint the model's own size, and a second time larger with --hires",
                 "paint the model's own size, and a second time larger by `impasto paint` with --hires",
             ],
+            Remedy::LessMemory => &["paint a smaller picture, or use --precision bf16"],
             Remedy::Net => &["give the ControlNet with --net"],
             Remedy::Control => &["give one --net for each ControlNet of the run"],
             Remedy::TensorHint | Remedy::PictureHint => &["choose a ControlNet that reads pictures"],
@@ -287,7 +289,7 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 37] = [
+        let cases: [(&str, &[&str], &str); 38] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("second_prompt", &["--second-prompt", "a hat"], "--second-prompt is"),
@@ -306,6 +308,7 @@ mod tests {
             ("guidance_scale", &["--scale=-1"], "--scale is -1"),
             ("guidance_rescale", &["--guidance-rescale=-1"], "--guidance-rescale is -1"),
             ("size", &["--size", "100x64"], "the width of --size is 100"),
+            ("memory_limit", &["--memory-limit", "1"], "--memory-limit is 1 MiB; expected"),
             ("variation", &["--variation", "7:2"], "the SHARE of --variation is 2"),
             ("forces", &["--force", "hat=red"], "exact color: phrase \"hat\" is not in the prompt"),
             ("areas", &["--map", &red, "--area", "green=boat"], "painted areas: color #008000 is not in the map"),

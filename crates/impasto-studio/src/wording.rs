@@ -17,6 +17,7 @@ impl Wording for Page {
             "best_of" => "Best of",
             "second_prompt" => "Second prompt",
             "guidance_rescale" => "Guidance rescale",
+            "memory_limit" => "Memory limit",
             "width" => "Width",
             "height" => "Height",
             "start" => "Start picture",
@@ -68,6 +69,7 @@ impl Wording for Page {
             Remedy::Start => "drop a start picture",
             Remedy::Mask => "paint a mask",
             Remedy::Enlarge => "paint a smaller picture, and choose a factor under Enlarge",
+            Remedy::LessMemory => "paint a smaller picture, or start the studio with --precision bf16",
             Remedy::FullPicture | Remedy::PictureAlone => "use smaller pictures",
             Remedy::Sketch => "draw line art",
             Remedy::BlankSketch => "draw dark lines, or clear the layer of line art",
@@ -157,13 +159,14 @@ mod tests {
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
         let map = json!({ "map": white, "areas": [{ "phrase": "boat", "color": "red" }] });
-        let cases: [(&str, Value, &str); 39] = [
+        let cases: [(&str, Value, &str); 40] = [
             ("second_prompt", json!({ "second_prompt": "a hat" }), "Second prompt is"),
             ("second_negative", json!({ "second_negative": "a hat" }), "Second prompt is"),
             ("micro_conditioning", json!({ "micro_conditioning": "crop=1x1" }), "micro_conditioning is set"),
             ("negative_micro_conditioning", json!({ "negative_micro_conditioning": {} }), "micro_conditioning is set"),
             ("best_of", json!({ "best_of": 17 }), "Best of is 17; expected 1 to 16"),
             ("guidance_rescale", json!({ "guidance_rescale": -1 }), "Guidance rescale is -1"),
+            ("memory_limit", json!({ "memory_limit": 1 }), "Memory limit is 1 MiB; expected"),
             ("variation", json!({ "variation": [7, 2] }), "variation is 2"),
             ("until", json!({ "until": 0.5 }), "until is given"),
             ("noise", json!({ "noise": { "seed": 7 } }), "noise"),

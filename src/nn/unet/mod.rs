@@ -4,6 +4,7 @@ mod added;
 pub(super) mod blocks;
 pub(super) mod config;
 pub(super) mod encoder;
+mod memory;
 mod reference;
 mod residuals;
 
