@@ -36,8 +36,8 @@
 //!
 //! # Load a checkpoint
 //!
-//! A [`Source`] is a folder in diffusers' layout, a single file, or a repository of the Hugging Face hub (feature
-//! `hub`). [`LoadOptions`] choose another precision, device or VAE:
+//! A [`Source`] is a folder in diffusers' layout, a single file (`.safetensors`, `.ckpt`), or a repository of the
+//! Hugging Face hub (feature `hub`). [`LoadOptions`] choose another precision, device or VAE:
 //!
 //! ```no_run
 //! use impasto::{Pipeline, Source};

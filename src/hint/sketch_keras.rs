@@ -4,7 +4,7 @@ use super::line_art::{blurred, channels, gaussian, gray};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::raster::{Filter, Raster};
-use crate::weights::{Weights, read_safetensors};
+use crate::weights::{Weights, read_tensors};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -71,17 +71,16 @@ struct Layer {
 }
 
 impl SketchKeras {
-    /// Loads the network from a safetensors file with the tensors of the PyTorch file, under the same names. A prefix
-    /// `module.` is accepted.
+    /// Loads the network from the original's file, or from a safetensors file with the same tensors. A prefix `module.`
+    /// is accepted.
     ///
     /// # Errors
     /// - [`Error::Io`] if the file cannot be read.
-    /// - [`Error::Malformed`] if the file is not a safetensors file. For a pickled file, such as `model.pth`, the
-    ///   message says how to convert it.
+    /// - [`Error::Malformed`] if the file is not a file of weights.
     /// - [`Error::Weights`] if tensors are missing or have other shapes.
     pub fn open(path: impl AsRef<Path>, device: Device) -> Result<Self> {
         let path = path.as_ref();
-        let tensors = read_safetensors(path)?;
+        let tensors = read_tensors(path)?;
         let plain = |name: String| name.strip_prefix("module.").map(str::to_owned).unwrap_or(name);
         let tensors = tensors.into_iter().map(|(name, tensor)| (plain(name), tensor)).collect();
         Self::new(&Weights::new(path.display().to_string(), tensors, Kind::Float, device))

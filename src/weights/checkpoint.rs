@@ -1,9 +1,10 @@
 //! Opened sources, which give access to files by their paths in a diffusers folder.
 
+use super::file::{is_weights, read_tensors, read_with_header};
 use super::recognize::Contents;
 use super::single::SingleFile;
 use super::source::{EmbeddedFile, Source, colorizer, fast, tiny};
-use super::{Tensors, Weights, parse_safetensors, read_safetensors};
+use super::{Tensors, Weights, parse_safetensors};
 use crate::error::{Error, Result};
 use crate::family::ModelFamily;
 use crate::files;
@@ -18,11 +19,46 @@ use std::path::{Component, Path, PathBuf};
 use tch::{Device, Kind};
 
 /// File names of a part's weights, without variant and extension.
-pub(super) const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+/// Extension of safetensors files, and [`STEMS`].
+const SAFETENSORS: (&str, [&str; 2]) = ("safetensors", STEMS);
+/// Extension of checkpoints of PyTorch, and their [`STEMS`].
+const PICKLES: (&str, [&str; 2]) = ("bin", ["diffusion_pytorch_model", "pytorch_model"]);
 /// Variants that are read, in this order, if a part has neither weights of the requested variant nor plain ones.
-pub(super) const VARIANTS: [&str; 2] = ["fp16", "bf16"];
-/// File names of pickled weights, which can run code and are not read.
-const PICKLES: [&str; 3] = ["diffusion_pytorch_model.bin", "pytorch_model.bin", "diffusion_pytorch_model.fp16.bin"];
+const VARIANTS: [&str; 2] = ["fp16", "bf16"];
+
+/// Names that the weights of a part may have in its folder.
+pub(super) struct WeightNames<'v> {
+    /// Variant of the weights.
+    pub variant: Option<&'v str>,
+    /// Name of one file with all weights.
+    pub whole: String,
+    /// Names of an index, which lists several files.
+    pub indices: [String; 3],
+}
+
+impl<'v> WeightNames<'v> {
+    /// Lists the names in the order in which they are searched: weights of `variant`, then plain ones, then those of
+    /// `fp16` and `bf16`. Safetensors come first.
+    pub(super) fn all(variant: Option<&'v str>) -> impl Iterator<Item = Self> {
+        let wanted = variant.into_iter().flat_map(|variant| [(SAFETENSORS, Some(variant)), (PICKLES, Some(variant))]);
+        let others = [SAFETENSORS, PICKLES]
+            .into_iter()
+            .flat_map(|format| std::iter::once(None).chain(VARIANTS.map(Some)).map(move |variant| (format, variant)));
+        wanted.chain(others).flat_map(|((extension, stems), variant)| {
+            let mark = variant.map(|variant| format!(".{variant}")).unwrap_or_default();
+            stems.map(|stem| Self {
+                variant,
+                whole: format!("{stem}{mark}.{extension}"),
+                indices: [
+                    format!("{stem}.{extension}.index{mark}.json"),
+                    format!("{stem}.{extension}{mark}.index.json"),
+                    format!("{stem}{mark}.{extension}.index.json"),
+                ],
+            })
+        })
+    }
+}
 
 /// Options of the caller for reading a checkpoint.
 #[derive(Clone, Debug, Default)]
@@ -98,6 +134,7 @@ impl Checkpoint {
                     (None, Err(error)) => return Err(error),
                 };
                 notes.extend(disagreement(&file, family));
+                notes.extend(file.header().note());
                 Place::File { file: Box::new(file), family }
             }
             #[cfg(feature = "hub")]
@@ -219,7 +256,7 @@ impl Checkpoint {
     /// Returns the weights of a part, such as `unet`, as tensors of `kind` on `device`.
     ///
     /// # Errors
-    /// [`Error::MissingFile`] if the part is missing or exists only as a pickle; [`Error::Malformed`] if a file of the
+    /// [`Error::MissingFile`] if the part is missing; [`Error::Malformed`] if a file of the
     /// part is invalid.
     pub(crate) fn weights(&self, part: &str, kind: Kind, device: Device) -> Result<Weights> {
         let (file, tensors) = match &self.place {
@@ -255,11 +292,6 @@ impl Checkpoint {
                 said.push(format!("{part} has no {variant} files; {} was read instead", path.display()));
             }
             return Ok((path.display().to_string(), tensors));
-        }
-        if let Some(pickle) = PICKLES.iter().find(|name| folder.join(name).is_file()) {
-            let hint = "pickle files can run code and are not read; convert the model in Python with \
-                        `pipeline.save_pretrained(folder, safe_serialization=True)`";
-            return Err(self.missing(&format!("{part}/*.safetensors (beside {pickle})"), hint));
         }
         Err(self.lacks(part))
     }
@@ -361,19 +393,19 @@ fn disagreement(file: &SingleFile, family: ModelFamily) -> Option<String> {
         .then(|| format!("the metadata of {name} says {said}, but its tensors are those of {family}"))
 }
 
-/// Lists the safetensors files in a folder and its direct subfolders, as sorted paths relative to the folder.
+/// Lists the files of weights in a folder and its direct subfolders, as sorted paths relative to the folder.
 fn weight_files(folder: &Path) -> Vec<String> {
     let list = |folder: &Path| -> Vec<PathBuf> {
         std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
     };
     let inside = list(folder).into_iter().flat_map(|path| if path.is_dir() { list(&path) } else { vec![path] });
-    let weights = inside.filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    let weights = inside.filter(|path| is_weights(path));
     let names: BTreeSet<String> =
         weights.map(|path| path.strip_prefix(folder).unwrap_or(&path).display().to_string()).collect();
     names.into_iter().collect()
 }
 
-/// Contents of a `*.safetensors.index.json`, which lists the files of sharded weights.
+/// Contents of a `*.safetensors.index.json` or `*.bin.index.json`, which lists the files of sharded weights.
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
@@ -408,32 +440,24 @@ pub(super) fn shards(path: &Path, text: &[u8]) -> Result<Vec<String>> {
 }
 
 /// Reads the weights in a part's folder, from one file or from several that an index lists. Weights of `variant` come
-/// first, then weights without a variant, then those of `fp16` and `bf16`.
+/// first, then weights without a variant, then those of `fp16` and `bf16`. Safetensors are preferred to `.bin` files,
+/// except to those of `variant`.
 ///
-/// Also returns the path of the weights file or index, and notes about tensors that an index does not list. Returns
-/// `None` if the folder has no weights.
+/// Also returns the path of the weights file or index, and notes: about tensors that an index does not list, and about
+/// skipped objects. Returns `None` if the folder has no weights.
 ///
 /// # Errors
-/// [`Error::Malformed`] if an index and its files contradict each other; the errors of [`read_safetensors`].
+/// [`Error::Malformed`] if an index and its files contradict each other; the errors of [`read_tensors`].
 pub fn read_folder(folder: &Path, variant: Option<&str>) -> Result<Option<(PathBuf, Tensors, Vec<String>)>> {
-    let variants = variant.map(Some).into_iter().chain([None]).chain(VARIANTS.map(Some));
-    for variant in variants {
-        let mark = variant.map(|variant| format!(".{variant}")).unwrap_or_default();
-        for stem in STEMS {
-            let whole = folder.join(format!("{stem}{mark}.safetensors"));
-            if whole.is_file() {
-                let tensors = read_safetensors(&whole)?;
-                return Ok(Some((whole, tensors, Vec::new())));
-            }
-            let indices = [
-                format!("{stem}.safetensors.index{mark}.json"),
-                format!("{stem}.safetensors{mark}.index.json"),
-                format!("{stem}{mark}.safetensors.index.json"),
-            ];
-            if let Some(index) = indices.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
-                let (tensors, notes) = read_shards(folder, &index)?;
-                return Ok(Some((index, tensors, notes)));
-            }
+    for WeightNames { whole, indices, .. } in WeightNames::all(variant) {
+        let whole = folder.join(whole);
+        if whole.is_file() {
+            let (tensors, header) = read_with_header(&whole)?;
+            return Ok(Some((whole, tensors, header.note().into_iter().collect())));
+        }
+        if let Some(index) = indices.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+            let (tensors, notes) = read_shards(folder, &index)?;
+            return Ok(Some((index, tensors, notes)));
         }
     }
     Ok(None)
@@ -451,7 +475,7 @@ fn read_shards(folder: &Path, index: &Path) -> Result<(Tensors, Vec<String>)> {
         if !path.is_file() {
             return Err(malformed(format!("the index names {file}, which is missing; download it")));
         }
-        let mut shard = read_safetensors(&path)?;
+        let mut shard = read_tensors(&path)?;
         let stored = shard.len();
         let names = listed.weight_map.iter().filter(|(_, other)| *other == file).map(|(name, _)| name);
         let before = tensors.len();
@@ -469,6 +493,7 @@ fn read_shards(folder: &Path, index: &Path) -> Result<(Tensors, Vec<String>)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pickle::tests::checkpoint;
     use super::*;
     use std::fs;
     use tch::Tensor;
@@ -488,9 +513,6 @@ mod tests {
         fs::create_dir(folder.path().join("unet")).expect("a folder");
         let error = weights().expect_err("empty").to_string();
         assert!(error.contains("unet/diffusion_pytorch_model.safetensors"), "{error}");
-        fs::write(folder.path().join("unet/diffusion_pytorch_model.bin"), b"pickle").expect("written");
-        let error = weights().expect_err("a pickle").to_string();
-        assert!(error.contains("convert the model"), "{error}");
         let nowhere = Checkpoint::open(&Source::dir("nowhere"), Reading::default()).expect_err("no folder");
         assert!(nowhere.to_string().contains("nowhere"));
     }
@@ -512,6 +534,30 @@ mod tests {
         problem(r#"{"x": "a.safetensors"}"#).unwrap();
         let (_, _, notes) = read_folder(folder.path(), None).unwrap().unwrap();
         assert!(notes[0].contains("have 1 tensors that the index does not list"), "{notes:?}");
+    }
+
+    #[test]
+    fn safetensors_are_preferred_to_pickles() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str| fs::write(folder.path().join(name), checkpoint(&[name])).unwrap();
+        let found = |variant: Option<&str>| -> Result<Vec<String>> {
+            Ok(read_folder(folder.path(), variant)?.unwrap().1.into_keys().collect())
+        };
+        fs::write(folder.path().join("pytorch_model.bin.index.json"), r#"{"weight_map": {"b": "b.bin"}}"#).unwrap();
+        fs::write(folder.path().join("b.bin"), checkpoint(&["b"])).unwrap();
+        assert_eq!(found(None)?, ["b"]);
+        put("pytorch_model.bin");
+        put("pytorch_model.fp16.bin");
+        assert_eq!(
+            (found(None)?, found(Some("fp16"))?),
+            (vec!["pytorch_model.bin".into()], vec!["pytorch_model.fp16.bin".into()])
+        );
+        put("diffusion_pytorch_model.bin");
+        assert_eq!(found(None)?, ["diffusion_pytorch_model.bin"]);
+        write(&folder.path().join("model.fp16.safetensors"), &["half"]);
+        assert_eq!((found(None)?, found(Some("fp16"))?), (vec!["half".into()], vec!["half".into()]));
+        assert_eq!(found(Some("bf16"))?, ["half"]);
+        Ok(())
     }
 
     #[test]

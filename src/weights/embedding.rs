@@ -1,9 +1,9 @@
 //! [`Embedding`]: a word that a text encoder learned (textual inversion).
 
 use super::Tensors;
-use super::file::{Header, read_safetensors};
+use super::file::{Header, read_with_header};
 use super::names::unwrap_all;
-use super::recognize::{Contents, OUTPUTS, ROWS, ROWS_OF_XL};
+use super::recognize::{Contents, OUTPUTS, ROWS, ROWS_OF_XL, rows_of_pt};
 use crate::error::{Error, Result};
 use crate::family::ModelFamily;
 use sha2::{Digest, Sha256};
@@ -14,9 +14,10 @@ use tch::{Device, Kind, Tensor};
 /// A word that a text encoder learned (textual inversion): one or more rows for the encoder's token table, and the
 /// word's spelling in prompts.
 ///
-/// Files of stable-diffusion-webui (`emb_params`, the word is the file's name), of diffusers (the word is the tensor's
-/// name) and of SDXL (`clip_l`, `clip_g`) are supported. OneTrainer's output embeddings (`clip_l_out`), which replace
-/// states that a text encoder returns, are not supported: a note or an error names them.
+/// Files of stable-diffusion-webui (`string_to_param` with a `name`; `emb_params`, the word is the file's name), of
+/// diffusers (the word is the tensor's name) and of SDXL (`clip_l`, `clip_g`) are supported. OneTrainer's output
+/// embeddings (`clip_l_out`), which replace states that a text encoder returns, are not supported: a note or an error
+/// names them.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -24,7 +25,7 @@ use tch::{Device, Kind, Tensor};
 /// use impasto::{Model, Source};
 ///
 /// let model = Model::load(&Source::file("model.safetensors"))?;
-/// let model = model.with_embedding(&Embedding::open("badhands.safetensors")?)?; // now "badhands" is a word
+/// let model = model.with_embedding(&Embedding::open("badhands.pt")?)?; // now "badhands" is a word
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -42,22 +43,26 @@ pub struct Embedding {
 const TABLES: [&str; 2] = ["text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"];
 
 impl Embedding {
-    /// Reads an embedding from a `.safetensors` file.
+    /// Reads an embedding from a file of weights: a safetensors file, or a `.pt` or `.bin` file of PyTorch.
     ///
     /// # Errors
-    /// The errors of [`read_safetensors`](super::read_safetensors); [`Error::Malformed`] if the file is not an
+    /// The errors of [`read_tensors`](super::read_tensors); [`Error::Malformed`] if the file is not an
     /// embedding.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let tensors = unwrap_all(read_safetensors(path)?);
+        let (tensors, Header { metadata, .. }) = read_with_header(path)?;
+        let tensors = unwrap_all(tensors);
         let header = Header::of(path.display().to_string(), &tensors);
         let malformed = |problem: String| Error::Malformed { file: header.file.clone(), problem };
         let outputs: Vec<_> = OUTPUTS.into_iter().filter(|name| tensors.contains_key(*name)).collect();
         let named = |name: &str| tensors.get(name).map(Tensor::shallow_clone);
-        let known: Vec<Tensor> = ROWS.into_iter().chain(ROWS_OF_XL).filter_map(named).collect();
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let rows = rows_of_pt(tensors.keys());
+        let known: Vec<Tensor> = ROWS.into_iter().chain(rows).chain(ROWS_OF_XL).filter_map(named).collect();
+        let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let stored = metadata.get("name").filter(|name| rows.is_some() && !name.trim().is_empty());
+        let word = stored.cloned().unwrap_or_else(stem);
         let (word, vectors) = match (known.is_empty(), tensors.len()) {
-            (false, _) => (stem, known),
+            (false, _) => (word, known),
             (true, _) if !outputs.is_empty() => {
                 return Err(malformed(format!(
                     "the file is an embedding of a text encoder's outputs ({}), which is not supported; train the word \
@@ -65,8 +70,8 @@ impl Embedding {
                     outputs.join(", ")
                 )));
             }
-            (true, 1) => tensors.into_iter().fold((stem, Vec::new()), |_, (name, x)| (name, vec![x])),
-            _ => (stem, Vec::new()),
+            (true, 1) => tensors.into_iter().fold((word, Vec::new()), |_, (name, x)| (name, vec![x])),
+            _ => (word, Vec::new()),
         };
         let table = |x: &Tensor| match x.size().as_slice() {
             [_] => Ok(x.f_unsqueeze(0)?),

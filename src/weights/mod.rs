@@ -23,10 +23,13 @@ mod file;
 mod hub;
 mod kernel_layout;
 mod lora;
+mod mapped;
 mod names;
+mod pickle;
 mod random;
 mod recognize;
 mod report;
+mod safetensors;
 mod single;
 mod source;
 pub(crate) mod vocabulary;
@@ -36,14 +39,16 @@ pub use crate::family::ModelFamily;
 pub use checkpoint::read_folder;
 pub(crate) use checkpoint::{Checkpoint, Reading, way};
 pub use embedding::Embedding;
-pub use file::{Header, Parts, Stored, Tensors, parse_safetensors, read_safetensors, write_safetensors};
+pub use file::{Header, Parts, Stored, read_tensors};
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::{CachedModel, Download, Hub};
 pub(crate) use kernel_layout::of_layer;
 pub use lora::{Lora, LoraSummary};
+pub use mapped::Tensors;
 pub use recognize::Contents;
 pub use report::{LoadReport, Misshapen, Named};
+pub use safetensors::{parse_safetensors, read_safetensors, write_safetensors};
 pub use single::{Evidence, SingleFile};
 pub use source::Source;
 pub(crate) use weight::Weight;
@@ -114,12 +119,12 @@ impl Weights {
         Self::of(file.into(), Origin::Tensors(tensors.into()), kind, device)
     }
 
-    /// Opens a safetensors file; see [`read_safetensors`].
+    /// Opens a file of weights; see [`read_tensors`].
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Malformed`] if the file is not a safetensors file.
+    /// [`Error::Io`], or [`Error::Malformed`] if the file is not a file of weights.
     pub fn open(path: &Path, kind: Kind, device: Device) -> Result<Self> {
-        Ok(Self::new(path.display().to_string(), read_safetensors(path)?, kind, device))
+        Ok(Self::new(path.display().to_string(), read_tensors(path)?, kind, device))
     }
 
     /// Creates random weights for any network, for benches and tests: every requested tensor exists. Matrices and

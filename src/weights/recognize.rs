@@ -71,7 +71,16 @@ impl fmt::Display for Contents {
 pub(super) const SKETCH_ENCODER: &str = "control_encoder.";
 
 /// Names of an embedding's tensor, other than the word itself. OneTrainer writes `emp_params`.
-pub(super) const ROWS: [&str; 3] = ["emb_params", "emp_params", "string_to_param.*"];
+pub(super) const ROWS: [&str; 2] = ["emb_params", "emp_params"];
+
+/// Beginning of the name of an embedding's tensor in the web UI's `.pt` files; the rest is a placeholder, usually `*`.
+const ROWS_OF_PT: &str = "string_to_param.";
+
+/// Returns the name of an embedding's tensor in a `.pt` file of the web UI; `None` unless there is exactly one.
+pub(super) fn rows_of_pt<'n>(mut names: impl Iterator<Item = &'n String>) -> Option<&'n str> {
+    let first = names.find(|name| name.starts_with(ROWS_OF_PT))?;
+    names.all(|name| !name.starts_with(ROWS_OF_PT)).then_some(first)
+}
 
 /// Names of an embedding's tensors for SDXL's two text encoders.
 pub(super) const ROWS_OF_XL: [&str; 2] = ["clip_l", "clip_g"];
@@ -210,7 +219,8 @@ impl Contents {
             Some((name, only)) if header.tensors.len() == 1 && !OUTPUTS.contains(&name.as_str()) => Some(&*only.shape),
             _ => None,
         };
-        let (vectors, width) = vectors(ROWS.iter().find_map(|name| header.shape(name)).or_else(only)?)?;
+        let rows = rows_of_pt(header.tensors.keys()).and_then(|name| header.shape(name));
+        let (vectors, width) = vectors(ROWS.iter().find_map(|name| header.shape(name)).or(rows).or_else(only)?)?;
         Some(Self::TextualInversion { family: ModelFamily::of_context(width).filter(|_| width != 2048)?, vectors })
     }
 

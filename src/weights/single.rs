@@ -1,7 +1,6 @@
-//! Single files: a whole checkpoint, or a part of one, in one `.safetensors` file, read as if it were a diffusers
-//! folder.
+//! Single files: a whole checkpoint, or a part of one, in one file of weights, read as if it were a diffusers folder.
 
-use super::file::{Header, read_safetensors};
+use super::file::{Header, read_tensors};
 use super::names::{self, Layout, Storage, UNET, rename_all, unwrap_all};
 use super::recognize::{Contents, SKETCH_ENCODER};
 use super::{Tensors, share, vocabulary};
@@ -73,7 +72,7 @@ impl SingleFile {
     /// Opens a file and reads its header; the tensors stay in the file.
     ///
     /// # Errors
-    /// The errors of [`read_safetensors`].
+    /// The errors of [`read_tensors`].
     pub fn open(path: &Path) -> Result<Self> {
         let header = Header::open(path)?;
         let beside = files::read_text(&path.with_extension("yaml"), files::LARGEST_CONFIG).ok();
@@ -94,7 +93,7 @@ impl SingleFile {
     /// Returns all tensors under the names of the [`header`](Self::header).
     fn tensors(&self) -> Result<Tensors> {
         Ok(unwrap_all(match &self.place {
-            Place::File(path) => read_safetensors(path)?,
+            Place::File(path) => read_tensors(path)?,
             Place::Memory(tensors) => share(tensors),
         }))
     }
@@ -119,7 +118,7 @@ impl SingleFile {
     /// has `sketch_encoder`, `reference_tokens`, `background_encoder` and `style_encoder`.
     ///
     /// # Errors
-    /// The errors of [`read_safetensors`], if the file was replaced in the meantime.
+    /// The errors of [`read_tensors`], if the file was replaced in the meantime.
     pub fn part(&self, part: &str) -> Result<Option<Tensors>> {
         let tensors = match part {
             "unet" => self.unet(&[UNET, ""])?,

@@ -1,5 +1,6 @@
 //! [`Source`]: the place that a checkpoint is loaded from.
 
+use super::file::is_weights;
 #[cfg(feature = "hub")]
 use super::hub::Hub;
 use crate::error::{Error, Result};
@@ -30,7 +31,7 @@ pub enum Source {
     /// A folder in diffusers' layout: `model_index.json`, `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`.
     /// Also the folder of a single part, if only this part is loaded.
     Dir(PathBuf),
-    /// A single `.safetensors` file.
+    /// A single file of weights: `.safetensors`, or `.ckpt`, `.pt`, `.pth`, `.bin` of PyTorch.
     File(PathBuf),
     /// A repository of the Hugging Face hub (feature `hub`).
     #[cfg(feature = "hub")]
@@ -80,7 +81,7 @@ impl FromStr for Source {
             "embedded-fast" => Ok(Self::EmbeddedFast),
             _ if path.is_dir() => Ok(Self::dir(path)),
             _ if path.is_file() => Ok(Self::file(path)),
-            _ if text.split('/').count() == 2 && !text.starts_with(['.', '/']) && !text.ends_with(".safetensors") => {
+            _ if text.split('/').count() == 2 && !text.starts_with(['.', '/']) && !is_weights(text) => {
                 #[cfg(feature = "hub")]
                 return Ok(Self::hub(text));
                 #[cfg(not(feature = "hub"))]
@@ -146,8 +147,8 @@ impl Source {
         Self::Dir(folder.into())
     }
 
-    /// A single `.safetensors` file: a whole model in LDM (SD 1.x, 2.x) or SGM (SDXL) layout, or a part of one. The
-    /// tensors identify the contents; the tokenizer is CLIP's published one.
+    /// A single file of weights, `.safetensors` or `.ckpt`: a whole model in LDM (SD 1.x, 2.x) or SGM (SDXL) layout, or
+    /// a part of one. The tensors identify the contents; the tokenizer is CLIP's published one.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::File(path.into())
     }

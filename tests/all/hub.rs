@@ -641,7 +641,7 @@ fn missing_file_or_revision_is_named() {
     assert!(message_of_name.starts_with("owner/none: the server answered EntryNotFound for"), "{message_of_name}");
     let message_of_file = message(with(server.hub(cache.path()), |hub| hub.file = Some("two.safetensors".into())));
     assert!(
-        message_of_file.contains("has no two.safetensors; its safetensors files are one.safetensors"),
+        message_of_file.contains("has no two.safetensors; its files of weights are one.safetensors"),
         "{message_of_file}"
     );
     assert_eq!(std::fs::read_dir(cache.path()).expect("a folder").count(), 0, "nothing is left behind");
@@ -654,7 +654,7 @@ fn invalid_names_are_refused_before_a_request() {
         with(Hub::new("a/b"), |hub| hub.revision = "../x".into()),
         with(Hub::new("a/b"), |hub| hub.revision = "".into()),
         with(Hub::new("a/b"), |hub| hub.file = Some("../x.safetensors".into())),
-        with(Hub::new("a/b"), |hub| hub.file = Some("model.ckpt".into())),
+        with(Hub::new("a/b"), |hub| hub.file = Some("model.json".into())),
     ]) {
         hub.endpoint = Some("http://127.0.0.1:9".into());
         hub.offline = Some(false);

@@ -5,6 +5,7 @@ use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json;
+use crate::weights::file::is_weights;
 use crate::weights::single::SingleFile;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -121,7 +122,7 @@ fn kind(snapshot: &Path, files: &[PathBuf]) -> String {
         class.name.or_else(|| class.architectures?.into_iter().next())
     };
     let single = || {
-        let file = files.iter().find(|file| file.extension().is_some_and(|extension| extension == "safetensors"))?;
+        let file = files.iter().find(|file| is_weights(file))?;
         Some(SingleFile::open(file).ok()?.contents().ok()?.to_string())
     };
     class("model_index.json").or_else(|| class("config.json")).or_else(single).unwrap_or_default()

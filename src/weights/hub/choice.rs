@@ -3,7 +3,8 @@
 use super::repository::{Hub, is_inside};
 use crate::error::{Error, Result};
 use crate::json;
-use crate::weights::checkpoint::{STEMS, VARIANTS, shards};
+use crate::weights::checkpoint::{WeightNames, shards};
+use crate::weights::file::is_weights;
 use crate::weights::source::Source;
 use crate::wording::Remedy;
 use serde_json::{Map, Value};
@@ -51,7 +52,7 @@ impl Choice {
             return match listed.contains_key(file) {
                 true => Ok(Self::File(file.clone())),
                 false => Err(hub.error(format!(
-                    "the repository has no {file}; its safetensors files are {}",
+                    "the repository has no {file}; its files of weights are {}",
                     singles(listed).join(", ")
                 ))),
             };
@@ -74,20 +75,20 @@ impl Choice {
             let (mut files, mut varied) = (vec![index.to_owned()], false);
             for part in &parts {
                 let start = format!("{part}/");
-                let (chosen, other) = weights(hub, listed, &start, variant, &mut read)?;
+                let (chosen, other) = weights(listed, &start, variant, &mut read)?;
                 varied |= other;
                 files.extend(small(listed, &start).chain(chosen));
             }
             return Ok(Self::Folder { files, parts, varied });
         }
         if listed.contains_key("config.json") {
-            let (chosen, varied) = weights(hub, listed, "", variant, &mut read)?;
+            let (chosen, varied) = weights(listed, "", variant, &mut read)?;
             let files = small(listed, "").chain(chosen).collect();
             return Ok(Self::Folder { files, parts: vec![String::new()], varied });
         }
         match singles(listed).as_slice() {
             [] => Err(hub.error(
-                "the repository has neither model_index.json nor a .safetensors file; name a repository with either",
+                "the repository has neither model_index.json nor a file of weights; name a repository with either",
             )),
             [file] => Ok(Self::File((*file).into())),
             several => {
@@ -125,7 +126,7 @@ impl Choice {
                     return Some(format!("{start}*"));
                 }
                 let is_network = there.contains_key(&format!("{start}config.json"));
-                let has_weights = || own().any(|file| file.ends_with(".safetensors"));
+                let has_weights = || own().any(is_weights);
                 (is_network && !has_weights()).then(|| format!("{start}*.safetensors"))
             })
         })
@@ -140,10 +141,12 @@ impl Choice {
     }
 }
 
-/// Lists the `.safetensors` files at the root of the repository.
+/// Lists the files of weights at the root of the repository: the safetensors files, or the checkpoints of PyTorch if
+/// there are no safetensors files.
 fn singles(listed: &BTreeMap<String, u64>) -> Vec<&str> {
-    let files = listed.keys().map(String::as_str);
-    files.filter(|file| file.ends_with(".safetensors") && !file.contains('/')).collect()
+    let files = listed.keys().map(String::as_str).filter(|file| !file.contains('/') && is_weights(file));
+    let (preferred, others): (Vec<_>, _) = files.partition(|file| file.ends_with(".safetensors"));
+    if preferred.is_empty() { others } else { preferred }
 }
 
 /// Lists the configuration and tokenizer files of the part whose files begin with `start`.
@@ -154,46 +157,30 @@ fn small<'l>(listed: &'l BTreeMap<String, u64>, start: &'l str) -> impl Iterator
 /// Lists the weights at `start`, by names without `start`.
 pub(super) fn weight_names<'l>(listed: &'l BTreeMap<String, u64>, start: &str) -> Vec<&'l str> {
     let inside = listed.keys().filter_map(|file| file.strip_prefix(start));
-    inside.filter(|name| name.ends_with(".safetensors")).collect()
+    inside.filter(|name| is_weights(name)).collect()
 }
 
 /// Chooses the weights of the part whose files begin with `start`. Also returns true if the chosen weights are those of
 /// `variant`.
 fn weights(
-    hub: &Hub,
     listed: &BTreeMap<String, u64>,
     start: &str,
     variant: Option<&str>,
     read: &mut impl FnMut(&str) -> Result<Vec<u8>>,
 ) -> Result<(Vec<String>, bool)> {
-    let variants = variant.map(Some).into_iter().chain([None]).chain(VARIANTS.map(Some));
-    for chosen in variants {
-        let mark = chosen.map(|variant| format!(".{variant}")).unwrap_or_default();
-        for stem in STEMS {
-            let whole = format!("{start}{stem}{mark}.safetensors");
-            let same = chosen == variant && variant.is_some();
-            if listed.contains_key(&whole) {
-                return Ok((vec![whole], same));
-            }
-            let indices = [
-                format!("{start}{stem}.safetensors.index{mark}.json"),
-                format!("{start}{stem}.safetensors{mark}.index.json"),
-                format!("{start}{stem}{mark}.safetensors.index.json"),
-            ];
-            if let Some(index) = indices.into_iter().find(|index| listed.contains_key(index)) {
-                let shards = shards(Path::new(&index), &read(&index)?)?;
-                return Ok((shards.iter().map(|shard| format!("{start}{shard}")).chain([index]).collect(), same));
-            }
+    for WeightNames { variant: found, whole, indices } in WeightNames::all(variant) {
+        let same = found == variant && variant.is_some();
+        let whole = format!("{start}{whole}");
+        if listed.contains_key(&whole) {
+            return Ok((vec![whole], same));
+        }
+        let indices = indices.into_iter().map(|index| format!("{start}{index}"));
+        if let Some(index) = indices.into_iter().find(|index| listed.contains_key(index)) {
+            let shards = shards(Path::new(&index), &read(&index)?)?;
+            return Ok((shards.iter().map(|shard| format!("{start}{shard}")).chain([index]).collect(), same));
         }
     }
-    let pickle = |file: &&String| file.starts_with(start) && (file.ends_with(".bin") || file.ends_with(".ckpt"));
-    match listed.keys().find(pickle) {
-        Some(pickle) => Err(hub.error(format!(
-            "the repository has only pickle weights ({pickle}), which can run code and are not read; name a repository \
-             with safetensors files"
-        ))),
-        None => Ok((Vec::new(), false)), // a part without weights, such as a scheduler
-    }
+    Ok((Vec::new(), false)) // a part without weights, such as a scheduler
 }
 
 #[cfg(test)]
@@ -252,8 +239,12 @@ mod tests {
             "model.fp16-00001-of-00001.safetensors",
         ];
         assert_eq!(choose(&shards, None, hub()).unwrap(), [shards[0], shards[1], shards[2], shards[3]]);
-        let message = choose(&["config.json", "pytorch_model.bin"], None, hub()).unwrap_err().to_string();
-        assert!(message.contains("has only pickle weights"), "{message}");
+        assert_eq!(
+            choose(&["config.json", "pytorch_model.bin"], None, hub()).unwrap(),
+            ["config.json", "pytorch_model.bin"]
+        );
+        assert_eq!(choose(&["a.ckpt", "b.safetensors"], None, hub()).unwrap(), ["b.safetensors"]);
+        assert_eq!(choose(&["a.ckpt", "README.md"], None, hub()).unwrap(), ["a.ckpt"]);
         assert_eq!(choose(&["a.safetensors", "README.md"], None, hub()).unwrap(), ["a.safetensors"]);
         let message = choose(&["a.safetensors", "b.safetensors"], None, hub()).unwrap_err().to_string();
         assert!(message.contains("a.safetensors, b.safetensors"), "{message}");

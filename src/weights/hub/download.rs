@@ -3,6 +3,7 @@
 use super::repository::{Hub, is_inside, is_plain};
 use crate::error::{Error, Result};
 use crate::json;
+use crate::weights::file::is_weights;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha1::Sha1;
@@ -227,7 +228,7 @@ impl<'h> Client<'h> {
                     "{file} has the etag \"{etag}\", which is not valid; use another endpoint or a folder"
                 )));
             }
-            if Hash::of(&etag).is_none() && file.ends_with(".safetensors") {
+            if Hash::of(&etag).is_none() && is_weights(file) {
                 let problem = format!("{file} has the etag \"{etag}\", which is not a hash to check weights with");
                 return Err(self.hub.error(format!("{problem}; use another endpoint or a folder")));
             }

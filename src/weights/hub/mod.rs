@@ -14,6 +14,7 @@ pub use cache::CachedModel;
 pub use download::Download;
 pub use repository::Hub;
 
+use super::file::{EXTENSIONS, is_weights};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::files;
@@ -177,8 +178,9 @@ impl Hub {
             );
         }
         match &self.file {
-            Some(file) if !is_inside(file) || !file.ends_with(".safetensors") => {
-                Err(self.error(format!("\"{file}\" is not the path of a .safetensors file in a repository")))
+            Some(file) if !is_inside(file) || !is_weights(file) => {
+                let expected = EXTENSIONS.join(", .");
+                Err(self.error(format!("\"{file}\" is not the path of a file of weights; expected .{expected}")))
             }
             _ => Ok(()),
         }

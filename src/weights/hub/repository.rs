@@ -23,7 +23,8 @@ pub struct Hub {
     pub repository: String,
     /// Branch, tag or commit; `main` by default.
     pub revision: String,
-    /// One `.safetensors` file of the repository. `None` means a diffusers folder, or the only `.safetensors` file.
+    /// One file of weights of the repository. `None` means a diffusers folder, or the only file of weights; safetensors
+    /// are preferred.
     pub file: Option<String>,
     /// Access token of the user, for repositories with restricted access. `None` means `HF_TOKEN`, the file
     /// `HF_TOKEN_PATH` or `$HF_HOME/token`. Only the endpoint receives the token, and `Debug` does not show it.

@@ -25,7 +25,7 @@ mod tests;
 pub use summary::LoraSummary;
 
 use super::Tensors;
-use super::file::{Header, read_safetensors};
+use super::file::{Header, read_with_header};
 use super::recognize::Contents;
 use crate::error::{Error, Result};
 use crate::family::ModelFamily;
@@ -84,17 +84,17 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// Reads a LoRA from a `.safetensors` file. For a file named `adapter_model.safetensors`, PEFT's scales are also
-    /// read from `adapter_config.json` in the same folder.
+    /// Reads a LoRA from a file of weights. For a file named `adapter_model.safetensors` or `adapter_model.bin`, PEFT's
+    /// scales are also read from `adapter_config.json` in the same folder.
     ///
     /// # Errors
-    /// The errors of [`read_safetensors`](super::read_safetensors); [`Error::Malformed`] if the file is not a LoRA, is
-    /// one of an unsupported algorithm, or has a module that lacks tensors. The error names the algorithm or the
-    /// module.
+    /// The errors of [`read_tensors`](super::read_tensors); [`Error::Malformed`] if the file is not a LoRA, is one of an
+    /// unsupported algorithm, or has a module that lacks tensors. The error names the algorithm or the module.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let mut lora = Self::new(Header::open(path)?, read_safetensors(path)?)?;
-        if lora.adapter.is_null() && path.file_name().is_some_and(|name| name == "adapter_model.safetensors") {
+        let (tensors, header) = read_with_header(path)?;
+        let mut lora = Self::new(header, tensors)?;
+        if lora.adapter.is_null() && path.file_stem().is_some_and(|stem| stem == "adapter_model") {
             lora.adapter = beside(&path.with_file_name("adapter_config.json"))?;
         }
         Ok(lora)
