@@ -525,6 +525,26 @@ fn word_is_the_files_name_or_the_tensors_name() -> Result<()> {
 }
 
 #[test]
+fn word_of_a_pt_file_is_its_name() -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pickle_textual_inversion");
+    let copied = tempfile::tempdir().expect("a folder");
+    let path = copied.path().join("other.pt");
+    // The second file has no name inside, so the file's own name counts.
+    for (file, word, vectors) in [("gold-eyes.pt", "gold-eyes", 3), ("old-ink.pt", "other", 2)] {
+        std::fs::copy(folder.join(file), &path).expect("copied");
+        let embedding = Embedding::open(&path)?;
+        assert_eq!(embedding.word(), word);
+        let mut text = Tensors::from([(
+            "embeddings.token_embedding.weight".to_owned(),
+            Tensor::zeros([5, 32], (Kind::Float, Device::Cpu)),
+        )]);
+        assert_eq!(embedding.append(&mut text)?, Some(5..5 + vectors));
+    }
+    assert_eq!(Embedding::open(folder.join("learned_embeds.bin"))?.word(), "<style>");
+    Ok(())
+}
+
+#[test]
 fn output_embedding_is_told() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Model::load(&Source::embedded())?;

@@ -1,5 +1,5 @@
 //! Networks: kinds `clip_text`, `clip_text_sdxl`, `clip_vision`, `clip_preprocess`, `unet`, `controlnet`, `vae`,
-//! `taesd`, `single_file`, `lora`, `lora_refused`, `textual_inversion` and `real_configs`.
+//! `taesd`, `single_file`, `lora`, `lora_refused`, `textual_inversion`, `pickle_refused` and `real_configs`.
 
 use super::{Case, Outputs, Result, device, kind};
 use impasto::attention::{
@@ -11,7 +11,7 @@ use impasto::nn::{
 use impasto::nn::{ControlNet, ControlNetConfig, Residuals, Taesd, TaesdConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::raster::{Layer, Raster};
 use impasto::weights::{Embedding, Lora, Parts, SingleFile, Tensors, Weights, read_folder};
-use impasto::{Branch, Error, Grid, Rgb, Step};
+use impasto::{Branch, Error, Grid, Model, Rgb, Source, Step};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -297,6 +297,9 @@ pub fn single_file(case: &Case) -> Result<Outputs> {
     if let Some(folder) = folder {
         return outputs(case, |_| Ok(read_folder(&case.dir.join(&folder), None)?.ok_or("no weights")?.1));
     }
+    if case.param::<String>("format")? == "diffusers-bin" {
+        return outputs(case, |_| Ok(read_folder(&case.dir, None)?.ok_or("no weights")?.1));
+    }
     let files: Vec<String> = case.param("files")?;
     let file = SingleFile::open(&case.dir.join(&files[0]))?;
     outputs(case, |part| {
@@ -395,6 +398,31 @@ pub fn textual_inversion(case: &Case) -> Result<Outputs> {
         ("last_hidden_state".into(), states.last_hidden_state),
         ("pooler_output".into(), states.pooler_output),
     ])
+}
+
+/// Checks that damaged and harmful checkpoints of PyTorch are refused in every place that opens one, and run nothing.
+pub fn pickle_refused(case: &Case) -> Result<Outputs> {
+    #[derive(serde::Deserialize)]
+    struct Refused {
+        file: String,
+        named: String,
+    }
+    for Refused { file, named } in case.param::<Vec<Refused>>("runs")? {
+        let path = case.dir.join(&file);
+        let refusals = [
+            Model::load(&Source::file(&path)).map(drop),
+            SingleFile::open(&path).map(drop),
+            Weights::open(&path, Kind::Float, device()).map(drop),
+            Lora::open(&path).map(drop),
+            Embedding::open(&path).map(drop),
+        ];
+        for refusal in refusals {
+            let message = refusal.err().ok_or_else(|| format!("{file} was read"))?.to_string();
+            assert!(message.contains(&named) && message.contains(&file), "{file}: {message}");
+        }
+        assert!(!Path::new("impasto_was_here").exists(), "{file} was run");
+    }
+    Ok(Vec::new())
 }
 
 /// Checks that a full-size model asks for every parameter of the manifest, in its shape, and for no other.
