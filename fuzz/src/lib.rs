@@ -16,16 +16,18 @@ use impasto::nn::{
 use impasto::pipeline::{Infotext, Pipeline, Request};
 use impasto::prompt::{Piece, colors, parse};
 use impasto::text::{Long, Tokenizer};
-use impasto::weights::{Tensors, Weights, parse_safetensors};
+use impasto::weights::{Embedding, Lora, Tensors, Weights, parse_safetensors, read_tensors};
 use impasto::{Prompt, Raster, Result, Rgb, Source};
+use std::io::Write;
 use tch::{Device, Kind};
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, called as its folder in `corpus/` is.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("safetensors", safetensors),
+    ("pickle", pickle),
     ("config", config),
     ("tokenizer", tokenizer),
     ("prompt", prompt),
@@ -44,6 +46,20 @@ pub fn safetensors(data: &[u8]) {
         let bytes: usize = tensors.values().map(|x| x.numel() * x.kind().elt_size_in_bytes()).sum();
         assert!(bytes <= data.len());
     }
+}
+
+/// A checkpoint of PyTorch, whose numbers are all read.
+pub fn pickle(data: &[u8]) {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(data).expect("written"); // `std::fs::write` truncates first, which takes milliseconds
+    if let Ok(tensors) = read_tensors(file.path()) {
+        for x in tensors.values() {
+            // A tensor may repeat the numbers of its storage.
+            assert!(x.numel() * x.kind().elt_size_in_bytes() <= 64 * data.len());
+            let _ = x.to_kind(Kind::Double).sum(Kind::Double).double_value(&[]);
+        }
+    }
+    let _ = (Embedding::open(file.path()), Lora::open(file.path()));
 }
 
 /// A `config.json` of any network, which is then built from no weights at all.

@@ -8,6 +8,7 @@ mod targets;
 mod drawings;
 mod files;
 mod json;
+mod pickles;
 mod strokes;
 
 use mutation::{Dice, corpus};
@@ -59,4 +60,17 @@ macro_rules! bounded {
     };
 }
 
-bounded!(safetensors, config, tokenizer, prompt, colors, infotext, recipe, composition, palette, hint, controlnet);
+bounded!(
+    safetensors,
+    pickle,
+    config,
+    tokenizer,
+    prompt,
+    colors,
+    infotext,
+    recipe,
+    composition,
+    palette,
+    hint,
+    controlnet
+);
