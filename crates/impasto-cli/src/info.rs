@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `impasto info`.
 #[derive(Args, Debug)]
 pub struct Info {
-    /// Folders of models or pictures, .safetensors files, or pictures.
+    /// Folders of models or pictures, files of weights (.safetensors, .ckpt, .pt, .pth, .bin), or pictures.
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 }
@@ -45,12 +45,13 @@ pub fn info(arguments: &Info) -> Result<(), Failure> {
     if failed { Err(Failure::Message("some files could not be described".into())) } else { Ok(()) }
 }
 
+/// Endings of the names of files of weights.
+const WEIGHTS: [&str; 5] = ["safetensors", "ckpt", "pt", "pth", "bin"];
+
 /// The files that are described, and the faults of their folders.
 #[derive(Default)]
 struct Found {
     files: Vec<PathBuf>,
-    /// The last pickled checkpoint, which is not described.
-    pickle: Option<PathBuf>,
     faults: Vec<String>,
 }
 
@@ -81,33 +82,22 @@ impl Found {
     }
 
     fn add(&mut self, file: PathBuf) {
-        match file.extension().map(|extension| extension.to_ascii_lowercase()) {
-            _ if is_picture(&file) => self.files.push(file),
-            Some(extension) if extension == "safetensors" => self.files.push(file),
-            Some(extension) if ["ckpt", "bin", "pt", "pth"].iter().any(|known| extension == *known) => {
-                self.pickle = Some(file);
-            }
-            _ => {}
+        if is_picture(&file) || outputs::has_extension(&file, &WEIGHTS) {
+            self.files.push(file);
         }
     }
 
     /// Says why fewer files were found than a user may expect; `left` is the number of entries below the limit.
     fn doubts(&self, top: &Path, left: usize) -> Option<String> {
         let top = top.display();
-        match &self.pickle {
-            _ if left == 0 => {
-                Some(format!("{top}: only the first {MOST_ENTRIES} entries were searched; give a smaller folder"))
-            }
-            _ if !self.files.is_empty() || !self.faults.is_empty() => None,
-            Some(pickle) => Some(format!(
-                "{top}: the folder has no .safetensors file; {} is a pickled checkpoint, which can run code when it is \
-                 opened; convert the checkpoint to .safetensors",
-                pickle.display()
-            )),
-            None => Some(format!(
-                "{top}: the folder has no .safetensors file and no picture; give the folder of a model or of pictures"
-            )),
+        if left == 0 {
+            return Some(format!("{top}: only the first {MOST_ENTRIES} entries were searched; give a smaller folder"));
         }
+        (self.files.is_empty() && self.faults.is_empty()).then(|| {
+            format!(
+                "{top}: the folder has no file of weights and no picture; give the folder of a model or of pictures"
+            )
+        })
     }
 }
 
@@ -134,6 +124,10 @@ fn describe_weights(path: &Path) -> Result<(), Failure> {
     let file = SingleFile::open(path)?;
     let header = file.header();
     print(format_args!("{}: {}", header.file, numbers(header)))?;
+    for (class, count) in header.skipped.iter().take(MOST_METADATA) {
+        let class: String = class.chars().take(MOST_METADATA).collect();
+        print(format_args!("  skips the Python class {class}: {count} objects"))?;
+    }
     if let Some(class) = class(path) {
         return print(format_args!("  is a part of a model's folder: {class}"));
     }

@@ -138,9 +138,9 @@ fn info_says_that_a_folder_has_nothing_to_describe() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("folder")).unwrap();
     let told = || failure(folder.path(), &["info", "folder"], 1);
-    assert!(told().contains("folder: the folder has no .safetensors file and no picture"), "{}", told());
-    fs::write(folder.path().join("folder/model.ckpt"), "a pickle").unwrap();
-    assert!(told().contains("model.ckpt is a pickled checkpoint"), "{}", told());
+    assert!(told().contains("folder: the folder has no file of weights and no picture"), "{}", told());
+    fs::write(folder.path().join("folder/model.ckpt"), "cposix\nsystem\n(tR.").unwrap();
+    assert!(told().contains("model.ckpt: the file is neither a safetensors file nor a checkpoint"), "{}", told());
 }
 
 #[test]
