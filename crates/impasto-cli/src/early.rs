@@ -4,7 +4,7 @@
 //! its `.preinit_array` run before the initializers of any library. The function below gives the answers that need no
 //! libtorch, such as help and the errors of a wrong command line.
 
-#![expect(unsafe_code, reason = "the linker section, and the arguments as the dynamic linker passes them")]
+#![expect(unsafe_code, reason = "the linker section, the arguments as the dynamic linker passes them, and a signal")]
 
 use super::arguments::Command;
 use super::carry_out;
@@ -25,6 +25,9 @@ extern "C" fn answer(count: c_int, words: *const *const c_char) {
         OsString::from_vec(word.to_bytes().to_vec())
     };
     let words: Vec<_> = (0..count).map(word).collect();
+    // SAFETY: no other thread is there yet. Rust ignores this signal from `main` on, so that writing to a closed pipe
+    // is an error, which ends the program without a word.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     if let Some(status) =
         carry_out(&words, |command| matches!(command, Command::Completions { .. } | Command::Man { .. }))
     {
