@@ -88,8 +88,8 @@ impl Lora {
     /// scales are also read from `adapter_config.json` in the same folder.
     ///
     /// # Errors
-    /// The errors of [`read_tensors`](super::read_tensors); [`Error::Malformed`] if the file is not a LoRA, is one of an
-    /// unsupported algorithm, or has a module that lacks tensors. The error names the algorithm or the module.
+    /// The errors of [`read_tensors`](super::read_tensors); [`Error::Malformed`] if the file is not a LoRA, is one of
+    /// an unsupported algorithm, or has a module that lacks tensors. The error names the algorithm or the module.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (tensors, header) = read_with_header(path)?;

@@ -1,6 +1,6 @@
 //! Candle's UNet of Stable Diffusion 1.5 with random weights. For every line of the standard input, this program
-//! computes one call with both branches and prints its seconds. `benches/peers/step.py` drives the program in turns with
-//! other libraries.
+//! computes one call with both branches and prints its seconds. `benches/peers/step.py` drives the program in turns
+//! with other libraries.
 //!
 //! Arguments: the side of the latents, and the number of threads. With one thread, seconds are processor time.
 
