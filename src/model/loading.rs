@@ -228,8 +228,7 @@ impl Loading {
     /// Reads the noise levels and the sampler.
     pub(super) fn scheduler(&mut self) -> Result<SchedulerConfig> {
         let text = self.main.text(SCHEDULER)?;
-        // The scheduler of a single file is that of its family.
-        let has_own = text.is_some() && !matches!(self.home.0, Source::File(_));
+        let has_own = text.is_some() && !self.main.is_single_file();
         let mut scheduler = match text {
             Some(text) => SchedulerConfig::from_json(&text)?,
             None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),

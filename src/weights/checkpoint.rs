@@ -239,6 +239,11 @@ impl Checkpoint {
         }
     }
 
+    /// Returns true if all parts are in one file, whose configurations are those of its family.
+    pub(crate) const fn is_single_file(&self) -> bool {
+        matches!(self.place, Place::File { .. })
+    }
+
     /// Reads and parses a JSON file; `None` if there is no such file.
     pub(crate) fn json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
         let Some(bytes) = self.read(file)? else { return Ok(None) };
