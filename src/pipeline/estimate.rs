@@ -5,18 +5,17 @@ use super::canvas::Canvas;
 use super::config::RequestConfig;
 use super::detail::Thing;
 use super::detailing::config_of_part;
-use super::embedded_scale::EmbeddedScale;
 use super::hires::Enlarge;
 use super::measured::Piece;
 use super::memory::Memory;
-use super::sampling::Sampling;
+use super::sampling::{self, Sampling};
 use super::things::{READ, readable};
 use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::diffusion::solver::Solver;
 use crate::diffusion::{Denoiser, Noise, Strength};
 use crate::error::{Error, Result};
-use crate::guidance::{Attached, Combine, RescaledCfg};
+use crate::guidance::{Attached, Combine};
 use crate::methods::ColorForce;
 use crate::model::Controlled;
 use crate::raster::Raster;
@@ -203,30 +202,10 @@ impl<'p> Request<'p> {
         let parts = self.memory(&network, planned).parts()?;
         let network = network.most_pictures(parts.pictures);
         let left = self.resumed.filter(|_| is_first).map(|(_, share)| share);
-        let Sampling { solver, schedule, .. } =
-            Sampling::new(solver, config, &self.model.scheduler(), steps, strength, left)?;
-        let scale = config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
-        let embeds = self.model.info.embeds_guidance();
-        let combine = combine.unwrap_or_else(|| {
-            Box::new(RescaledCfg { scale: if embeds { 1.0 } else { scale }, rescale: config.guidance_rescale })
-        });
-        let mut sampler =
-            Sampler::new(schedule, solver).combine(combine).batching(config.batching).most_rows(parts.rows);
-        sampler = sampler.cancel(&self.cancel);
-        if embeds {
-            sampler = sampler.guide(EmbeddedScale(scale));
-        }
-        sampler = self.guidances.iter().filter_map(Attached::again).fold(sampler, Sampler::attached);
-        let start = Start {
-            second_prompt: config.second_prompt.as_deref(),
-            negative: &config.negative,
-            second_negative: config.second_negative.as_deref(),
-            micro_conditioning: config.micro_conditioning.unwrap_or_default(),
-            negative_micro_conditioning: config.negative_micro_conditioning,
-            images,
-            best_of,
-            ..Start::new(&config.prompt, canvas.grid, Noise::seeded(0))
-        };
+        let sampling = Sampling::new(solver, config, &self.model.scheduler(), steps, strength, left)?;
+        let sampler = sampling.sampler(config, self.model, combine, parts.rows).cancel(&self.cancel);
+        let sampler = self.guidances.iter().filter_map(Attached::again).fold(sampler, Sampler::attached);
+        let start = Start { images, best_of, ..sampling::start(config, canvas.grid, Noise::seeded(0)) };
         let mut rehearsal = sampler.rehearse(&network, start)?;
         let (branches, at_once) = rehearsal.largest_call();
         let row = self.time_of_row(&mut rehearsal, canvas.grid)?;

@@ -4,17 +4,16 @@ use super::Seamless;
 use super::canvas::Canvas;
 use super::detail::Detail;
 use super::detailing::Detailing;
-use super::embedded_scale::EmbeddedScale;
 use super::hires::{Enlarge, Hires};
 use super::input::Input;
 use super::memory::Memory;
-use super::sampling::Sampling;
+use super::sampling::{self, Sampling};
 use super::watch::Watch;
 use super::{Output, Request, Timing};
 use crate::diffusion::solver::Solver;
 use crate::diffusion::{Noise, Strength};
 use crate::error::{Error, Result};
-use crate::guidance::{Attached, Details, Report, RescaledCfg, check_rescale};
+use crate::guidance::{Attached, Details, Report, check_rescale};
 use crate::mask::Region;
 use crate::methods::ColorForce;
 use crate::model::Controlled;
@@ -278,20 +277,10 @@ impl Request<'_> {
         let controlled = controlled.most_pictures(parts.pictures);
         let (own_solver, own_combine) = (self.solver.is_some(), self.combine.is_some());
         let (own, left_share) = (self.solver.take(), left.map(|(_, share)| share));
-        let Sampling { solver, schedule, note } =
-            Sampling::new(own, config, &self.model.scheduler(), steps, strength, left_share)?;
-        let scale = config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
-        let embeds = self.model.info.embeds_guidance();
-        let combine = self.combine.take().unwrap_or_else(|| {
-            Box::new(RescaledCfg { scale: if embeds { 1.0 } else { scale }, rescale: config.guidance_rescale })
-        });
-        let mut sampler =
-            Sampler::new(schedule, solver).combine(combine).batching(config.batching).most_rows(parts.rows);
-        sampler = sampler.cancel(&self.cancel);
-        if embeds {
-            sampler = sampler.guide(EmbeddedScale(scale));
-        }
-        sampler = self.guidances.iter_mut().map(Attached::lend).fold(sampler, Sampler::attached);
+        let mut sampling = Sampling::new(own, config, &self.model.scheduler(), steps, strength, left_share)?;
+        let note = sampling.note.take();
+        let sampler = sampling.sampler(config, self.model, self.combine.take(), parts.rows).cancel(&self.cancel);
+        let sampler = self.guidances.iter_mut().map(Attached::lend).fold(sampler, Sampler::attached);
         let seeded = |seed| Noise::seeded(seed).kind(config.noise_kind);
         let noise = config.noise.clone().unwrap_or_else(|| seeded(seed));
         let origin = match left {
@@ -303,17 +292,12 @@ impl Request<'_> {
             None => input.origin(),
         };
         let start = Start {
-            second_prompt: config.second_prompt.as_deref(),
-            negative: &config.negative,
-            second_negative: config.second_negative.as_deref(),
-            micro_conditioning: config.micro_conditioning.unwrap_or_default(),
-            negative_micro_conditioning: config.negative_micro_conditioning,
             images,
             best_of,
             origin,
             mask: input.mask.as_ref(),
             variation: config.variation.map(|(seed, strength)| (seeded(seed), strength)),
-            ..Start::new(&config.prompt, canvas.grid, noise)
+            ..sampling::start(config, canvas.grid, noise)
         };
         let (mut first_pass, mut shown) = (Vec::new(), Duration::ZERO);
         let seen = |run: &Run<'_, '_>, progress: &Progress| {

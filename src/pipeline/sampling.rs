@@ -1,9 +1,14 @@
-//! [`Sampling`]: the solver and the noise schedule of a run.
+//! [`Sampling`]: the solver and the noise schedule of a run, and the run's sampler.
 
 use super::config::RequestConfig;
+use super::embedded_scale::EmbeddedScale;
+use super::model_view::ModelView;
 use crate::diffusion::solver::{self, Solver};
-use crate::diffusion::{Schedule, SchedulerConfig, SchedulerFamily, Strength};
+use crate::diffusion::{Noise, Schedule, SchedulerConfig, SchedulerFamily, Strength};
 use crate::error::Result;
+use crate::guidance::{Combine, RescaledCfg};
+use crate::sampler::{Sampler, Start};
+use crate::step::Grid;
 use crate::wording::Note;
 
 /// The solver and the noise schedule of a run.
@@ -54,5 +59,36 @@ impl Sampling {
         let note = ignored
             .map(|spacing| format!("the solver {name} has its own timesteps, so the spacing {spacing:?} is ignored"));
         Ok(Self { solver, schedule, note: note.map(Note::from) })
+    }
+
+    /// Makes the run's sampler, without guidance methods. `combine` combines the branches in place of classifier-free
+    /// guidance. `rows` is the largest number of rows of a call of the network.
+    pub(super) fn sampler<'g>(
+        self,
+        config: &RequestConfig,
+        model: ModelView<'_>,
+        combine: Option<Box<dyn Combine>>,
+        rows: usize,
+    ) -> Sampler<'g> {
+        let scale = config.guidance_scale.unwrap_or(model.defaults().guidance_scale);
+        let embeds = model.info.embeds_guidance();
+        let combine = combine.unwrap_or_else(|| {
+            Box::new(RescaledCfg { scale: if embeds { 1.0 } else { scale }, rescale: config.guidance_rescale })
+        });
+        let sampler = Sampler::new(self.schedule, self.solver).combine(combine);
+        let sampler = sampler.batching(config.batching).most_rows(rows);
+        if embeds { sampler.guide(EmbeddedScale(scale)) } else { sampler }
+    }
+}
+
+/// Returns the start of a run with the texts of a request, from noise.
+pub(super) fn start(config: &RequestConfig, grid: Grid, noise: Noise) -> Start<'_> {
+    Start {
+        second_prompt: config.second_prompt.as_deref(),
+        negative: &config.negative,
+        second_negative: config.second_negative.as_deref(),
+        micro_conditioning: config.micro_conditioning.unwrap_or_default(),
+        negative_micro_conditioning: config.negative_micro_conditioning,
+        ..Start::new(&config.prompt, grid, noise)
     }
 }
