@@ -12,7 +12,6 @@ use crate::conditioning::{Codec, Conditioning, Offer, Texts};
 use crate::diffusion::{Denoiser, Input, Network, Predictions};
 use crate::error::{Error, Result};
 use crate::nn::guess::Guess;
-use crate::nn::kernels::among_kernels;
 use crate::nn::seamless::Seamless;
 use crate::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
@@ -221,7 +220,6 @@ impl Acting<'_> {
             inputs.iter().filter(|input| !goes_without(input)).map(|input| input.branch).collect();
         let (context, added) = (cut(&given.context)?, added.transpose()?);
         let mut tap = tap.within(own, &branches);
-        let _serial = among_kernels(&sample)?;
         let put_out = self.net.forward(&sample, &given.timestep, &context, added.as_ref(), &hints, &mut tap)?;
         let count = put_out.skips.len();
         let all = given.x.size4()?.0;

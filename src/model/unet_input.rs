@@ -6,7 +6,6 @@ use crate::attention::Tap;
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions};
 use crate::error::{Error, Result};
 use crate::nn::AddedConditions;
-use crate::nn::kernels::among_kernels;
 use crate::nn::time::Sinusoids;
 use crate::step::Step;
 use tch::{Device, Kind, Tensor};
@@ -60,7 +59,6 @@ impl Model {
         tap: &mut Tap<'_>,
     ) -> Result<Predictions> {
         let UnetInput { x, distinct, sample, timestep, context, added } = given;
-        let _serial = among_kernels(sample)?;
         let sample = sample.f_narrow(0, 0, *distinct)?;
         let out = self.unet.forward(&sample, timestep, context, added.as_ref(), tap)?.f_to_kind(Kind::Float)?;
         let x0 = self.prediction().x0(&out, x, step.sigma)?;

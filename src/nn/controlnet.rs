@@ -247,6 +247,7 @@ impl ControlNet {
         embedded: &Tensor,
         tap: &mut Tap<'_>,
     ) -> Result<Residuals> {
+        let _serial = self.contracting.among_kernels(sample)?;
         let told = std::slice::from_ref(embedded);
         let Encoded { x, skips, .. } =
             self.contracting.forward(sample, timestep, context, added, told, tap)?.whole()?;

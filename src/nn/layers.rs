@@ -9,6 +9,7 @@ use super::kernels::{self, Sums};
 use super::seamless::Seamless;
 use crate::error::{Error, Result};
 use crate::weights::{Weight, Weights, of_layer};
+use impasto_kernels::SerialLibtorch;
 use tch::Tensor;
 
 /// A linear layer, x·Wᵀ + b over the last axis.
@@ -132,6 +133,11 @@ impl Conv2d {
         let anew = Sums::default();
         let sums = if self.weight.is_offloaded() { &anew } else { &self.sums };
         kernels::upsample_conv2d(x, &self.weight.get()?, self.bias.as_ref(), sums)
+    }
+
+    /// Returns the value of [`kernels::among_kernels`] for the network whose first layer this is; `None` in training.
+    pub(super) fn among_kernels(&self, x: &Tensor) -> Result<Option<SerialLibtorch>> {
+        Ok(if self.weight.requires_grad() { None } else { kernels::among_kernels(x)? })
     }
 
     /// Adds the convolution of `x`, [b, inputs, h, w], to `onto`, [b, outputs, h', w'], in place.

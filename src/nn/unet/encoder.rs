@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::nn::layers::{Conv, Conv2d};
 use crate::nn::time::{Sinusoids, TimeProjections, TimestepEmbedding};
 use crate::weights::Weights;
+use impasto_kernels::SerialLibtorch;
 use tch::{Device, Kind, Tensor};
 
 /// The contracting half, from `conv_in` to `mid_block`.
@@ -87,6 +88,11 @@ impl UnetEncoder {
 
     pub(crate) fn config(&self) -> &UnetConfig {
         &self.config
+    }
+
+    /// Returns a value for the time in which the network computes with `sample`; see `nn::kernels::among_kernels`.
+    pub(crate) fn among_kernels(&self, sample: &Tensor) -> Result<Option<SerialLibtorch>> {
+        self.conv_in.among_kernels(&self.cast(sample)?)
     }
 
     /// Runs the contracting half with the arguments of `UNet::forward`. `hints` are added to the output of the first

@@ -122,6 +122,7 @@ impl UNet {
         added: Option<&AddedConditions>,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
+        let _serial = self.contracting.among_kernels(sample)?;
         let hints = added.map_or(&[][..], |added| &added.features);
         let mut contracted = self.contracting.forward(sample, timestep, context, added, hints, tap)?;
         if let Some(residuals) = added.and_then(|added| added.residuals.as_ref()) {
