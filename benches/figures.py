@@ -37,7 +37,7 @@ PARTS = {
     "colorizer": [*BENCH, "overhead", "--", "colorizer", "--rounds", "ROUNDS"],
     "precision": [*BENCH, "overhead", "--", "precision", "--rounds", "ROUNDS"],
     "scale": [*BENCH, "scale", "--", "--rounds", "ROUNDS"],
-    "start": [*BENCH, "load", "--", "tiny", "--rounds", "ROUNDS"],
+    "start": [*BENCH, "load", "--", "tiny", "start", "--rounds", "ROUNDS"],
     "load": [*BENCH, "load", "--", "large", "--rounds", "ROUNDS"],
     "first": [*BENCH, "load", "--", "first", "--rounds", "ROUNDS"],
     "memory": [*BENCH, "memory"],
@@ -45,13 +45,18 @@ PARTS = {
     "step bf16": ["PEERS", "benches/peers/step.py", "--kind", "bf16", "--threads", "1", "--rounds", "ROUNDS"],
     "compiled f32": ["PEERS", "benches/peers/step.py", "--compiled", "--threads", "2", "--rounds", "ROUNDS"],
     "compiled bf16": ["PEERS", "benches/peers/step.py", "--compiled", "--kind", "bf16", "--threads", "2", "--rounds", "ROUNDS"],
-    "without AVX-512": ["env", "IMPASTO_KERNELS=off", "ONEDNN_MAX_CPU_ISA=AVX2", "ATEN_CPU_CAPABILITY=avx2",
-                        "PEERS", "benches/peers/step.py", "--compiled", "--threads", "1", "--rounds", "ROUNDS"],
+    "others": ["PEERS", "benches/peers/step.py", "--candle", "--sdcpp", "--threads", "2", "--rounds", "3"],
     "picture": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "1", "--rounds", "30"],
     "picture on two threads": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "2", "--rounds", "30"],
     "full sd15": ["PEERS", "benches/peers/full_size.py", "--rounds", "3"],
     "full sdxl": ["PEERS", "benches/peers/full_size.py", "--model", "sdxl", "--side", "1024", "--kind", "bf16", "--rounds", "2"],
 }
+# On a processor with AVX-512, these parts are measured a second time with all libraries held to AVX2. Their rows have
+# this mark after the group.
+AVX2 = " in AVX2"
+HELD = ["env", "IMPASTO_KERNELS=avx2", "ONEDNN_MAX_CPU_ISA=AVX2", "ATEN_CPU_CAPABILITY=avx2"]
+PARTS |= {part + AVX2: [*HELD, *PARTS[part]] for part in (
+    "tiny", "sd15", "compiled f32", "others", "picture", "picture on two threads", "full sd15", "first")}
 # The labels of the page for the rows of the benches.
 GUIDANCE = {
     "none": "none",
@@ -126,6 +131,7 @@ def measure(args):
     commit = git("rev-parse", "--short=8", "HEAD")
     time = datetime.datetime.now().strftime("%Y-%m-%dT%H%M")
     kept = Figures() if args.parts else None
+    measured = []
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "figures.csv"
         for part in parts:
@@ -133,25 +139,27 @@ def measure(args):
             command = [names.get(word, word) for word in PARTS[part]]
             print("+", " ".join(command), flush=True)
             subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "IMPASTO_FIGURES": str(file)})
-        RESULTS.mkdir(exist_ok=True)
-        target = RESULTS / f"{time}-{commit}.csv"
-        measured = list(csv.DictReader(file.read_text().splitlines(), COLUMNS))
-        runs = {f"{time[:10]}; commit {commit}; {machine()}{versions(args.peers)}": parts}
-        rows = measured
-        if kept:
-            part = lambda row: (row["bench"], row["group"], row["threads"])
-            again = {part(row) for row in measured}
-            rows = [row for row in kept.rows if part(row) not in again] + measured
-            left = {run: [part for part in old if part not in parts] for run, old in kept.runs.items()}
-            runs.update({run: old for run, old in left.items() if old})
-        unfinished = target.with_suffix(".part")
-        with open(unfinished, "w", newline="") as out:
-            out.writelines(f"# {', '.join(parts)}: {run}\n" for run, parts in runs.items())
-            table = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-        unfinished.replace(target)
-        print(target.relative_to(ROOT))
+            for row in csv.DictReader(file.read_text().splitlines(), COLUMNS):
+                measured.append(row | {"group": row["group"] + (AVX2 if part.endswith(AVX2) else "")})
+            file.unlink()
+    RESULTS.mkdir(exist_ok=True)
+    target = RESULTS / f"{time}-{commit}.csv"
+    runs = {f"{time[:10]}; commit {commit}; {machine()}{versions(args.peers)}": parts}
+    rows = measured
+    if kept:
+        part = lambda row: (row["bench"], row["group"], row["threads"])
+        again = {part(row) for row in measured}
+        rows = [row for row in kept.rows if part(row) not in again] + measured
+        left = {run: [part for part in old if part not in parts] for run, old in kept.runs.items()}
+        runs.update({run: runs.get(run, []) + old for run, old in left.items() if old})
+    unfinished = target.with_suffix(".part")
+    with open(unfinished, "w", newline="") as out:
+        out.writelines(f"# {', '.join(parts)}: {run}\n" for run, parts in runs.items())
+        table = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    unfinished.replace(target)
+    print(target.relative_to(ROOT))
 
 
 def newest():
@@ -199,7 +207,12 @@ def table(head, rows):
 def tables(f):
     """Every table of the page by its name."""
     step = lambda group: f.number("overhead", group, "none", "ms", form=".0f", interval=False)
-    cost = [[label, *(f.number("overhead", group, row, "ratio") for group in ("tiny", "sd15"))] for row, label in GUIDANCE.items()]
+
+    def cost(of_set):
+        groups = ("tiny" + of_set, "sd15" + of_set)
+        rows = [[label, *(f.number("overhead", group, row, "ratio") for group in groups)] for row, label in GUIDANCE.items()]
+        return table(["guidance method", *(f"{label} ({step(group)} ms a step)" for label, group in zip(("embedded model", "SD-1.5-sized"), groups))], rows)
+
     color = [[label, f.number("overhead", "colorizer", row, "ratio")] for row, label in COLORIZER.items()]
     kinds = [[kind, f.number("overhead", "precision", kind, "ms", form=".0f", interval=False), f.number("overhead", "precision", kind, "ratio")]
              for kind in ("f32", "bf16")]
@@ -209,35 +222,45 @@ def tables(f):
             of = lambda row, measure, **options: f.number("step", kind, row, measure, threads=1, **options)
             ms = [of(f"{who} {row}", "ms", form=".0f", interval=False) for who in ("impasto", "diffusers")]
             peers.append([kind, label, *ms, of(f"impasto {row}", "ratio to diffusers")])
-    older = []
-    of = lambda row, measure, **options: f.number("step", "f32 without AVX-512", row, measure, threads=1, **options)
-    older.append(["impasto", of("impasto none", "ms", form=".0f"), "1"])
-    for who in ("OpenVINO", "torch.compile", "diffusers"):
-        older.append([who, of(f"{who} none", "ms", form=".0f"), of("impasto none", f"ratio to {who}")])
-    compiled = []
-    for kind in ("f32", "bf16"):
-        if f.find("step", kind, "OpenVINO none", "ms", threads=2) is None:
-            continue  # the compiled libraries need minutes for each precision, so a run may leave one out
-        of = lambda row, measure, **options: f.number("step", kind, row, measure, threads=2, **options)
-        compiled.append([kind, "impasto", of("impasto none", "ms", form=".0f"), "1"])
-        for who in ("OpenVINO", "torch.compile", "diffusers"):
-            compiled.append([kind, who, of(f"{who} none", "ms", form=".0f"), of("impasto none", f"ratio to {who}")])
-        for row, label in (("daam", "reading attention"), ("paint", "painting")):
-            compiled.append([kind, f"impasto, {label}", of(f"impasto {row}", "ms", form=".0f"), "1"])
-            compiled.append([kind, f"diffusers, {label}", of(f"diffusers {row}", "ms", form=".0f"), of(f"impasto {row}", "ratio to diffusers")])
-    pictures = []
-    for threads in (1, 2):
-        of = lambda row, measure, **options: f.number("picture", "embedded", row, measure, threads=threads, **options)
-        pictures.append([str(threads), "impasto", of("impasto", "s", form=".3f"), "1", ""])
-        for who in ("OpenVINO", "torch.compile", "diffusers"):
-            ratio, apart = of("impasto", f"ratio to {who}"), of(who, "largest difference", form=".0f")
-            pictures.append([str(threads), who, of(who, "s", form=".3f"), ratio, apart])
-    full = []
-    for group, label in (("sd15 512 f32", "SD 1.5, 512×512, f32"), ("sdxl 1024 bf16", "SDXL, 1024×1024, bf16")):
-        for row, name in (("diffusers", "diffusers"), ("impasto", "impasto"), ("offload", "impasto, offloaded")):
-            of = lambda measure, form: f.number("full_size", group, row, measure, form=form)
-            seconds = [f"{of(measure, '.1f')} s ({of(measure + ' ratio', '.2f')})" for measure in ("load s", "step s", "decode s")]
-            full.append([label, name, *seconds, *(of(measure, ".1f") + " GB" for measure in ("peak GB", "own GB"))])
+
+    def compiled(of_set):
+        rows = []
+        for kind in ("f32", "bf16"):
+            if f.find("step", kind + of_set, "OpenVINO none", "ms", threads=2) is None:
+                continue  # the compiled libraries need minutes for each precision, so a run may leave one out
+            of = lambda row, measure, **options: f.number("step", kind + of_set, row, measure, threads=2, **options)
+            rows.append([kind, "impasto", of("impasto none", "ms", form=".0f"), "1"])
+            for who in ("OpenVINO", "torch.compile", "diffusers"):
+                rows.append([kind, who, of(f"{who} none", "ms", form=".0f"), of("impasto none", f"ratio to {who}")])
+            others = lambda row, measure, **options: f.number("step", f"{kind} beside others" + of_set, row, measure, threads=2, **options)
+            for who in ("stable-diffusion.cpp", "candle") if kind == "f32" else ():
+                rows.append([kind, who, others(f"{who} none", "ms", form=".0f"), others("impasto none", f"ratio to {who}")])
+            for row, label in (("daam", "reading attention"), ("paint", "painting")):
+                rows.append([kind, f"impasto, {label}", of(f"impasto {row}", "ms", form=".0f"), "1"])
+                rows.append([kind, f"diffusers, {label}", of(f"diffusers {row}", "ms", form=".0f"), of(f"impasto {row}", "ratio to diffusers")])
+        return table(["precision", "library", "ms", "impasto's time as a share"], rows)
+
+    def pictures(of_set):
+        rows = []
+        for threads in (1, 2):
+            of = lambda row, measure, **options: f.number("picture", "embedded" + of_set, row, measure, threads=threads, **options)
+            rows.append([str(threads), "impasto", of("impasto", "s", form=".3f"), "1", ""])
+            for who in ("OpenVINO", "torch.compile", "diffusers"):
+                ratio, apart = of("impasto", f"ratio to {who}"), of(who, "largest difference", form=".0f")
+                rows.append([str(threads), who, of(who, "s", form=".3f"), ratio, apart])
+        return table(["threads", "library", "s", "impasto's time as a share", "largest difference of the pictures"], rows)
+
+    def full(of_set):
+        rows = []
+        for group, label in (("sd15 512 f32", "SD 1.5, 512×512, f32"), ("sdxl 1024 bf16", "SDXL, 1024×1024, bf16")):
+            if f.find("full_size", group + of_set, "impasto", "load s") is None:
+                continue
+            for row, name in (("diffusers", "diffusers"), ("impasto", "impasto"), ("offload", "impasto, offloaded")):
+                of = lambda measure, form: f.number("full_size", group + of_set, row, measure, form=form)
+                seconds = [f"{of(measure, '.1f')} s ({of(measure + ' ratio', '.2f')})" for measure in ("load s", "step s", "decode s")]
+                rows.append([label, name, *seconds, *(of(measure, ".1f") + " GB" for measure in ("peak GB", "own GB"))])
+        return table(["model", "library", "load", "step", "decode", "peak", "without mapped files"], rows)
+
     growth = []
     for axis, label in AXES.items():
         points = [row for row in f.rows if row["bench"] == "scale" and row["group"] == axis][1:]
@@ -245,13 +268,21 @@ def tables(f):
     start = [[label, f.number("load", "tiny", row, "ms", form=".0f") + " ms"] for row, label in (
         ("embedded", "load the embedded model"), ("folder", "load the same model from a folder"),
         ("to a first picture of one step", "build a pipeline and make a picture of one step"))]
+    process = [[label, *(f.number("load", "start", row, measure, form=form) + f" {measure}" for measure, form in (("ms", ".0f"), ("MiB", ".1f")))]
+               for row, label in (("main", "start of the process, until `main`"), ("build", "`Pipeline::builder().build()`"),
+                                  ("first picture", "first picture, of one step"), ("later picture", "second picture, of one step"),
+                                  ("copy", "a copy of the model (`Model::share`)"), ("another model", "another embedded model"))]
     load = []
     for kind in ("f32", "bf16"):
         seconds = [f.number("load", "large", kind, measure, form=".2f") + " s" for measure in ("floor s", "s")]
         shares = [f.number("load", "large", kind, measure) for measure in ("ratio", "peak", "peak of process")]
         load.append([kind, *seconds, *shares])
-    first = [[label, *(f.number("load", "first", f"{row} {kind}", "ratio") for kind in ("f32", "bf16"))]
-             for row, label in (("loaded", "the loaded model"), ("copy", "its copy (`Model::share`)"))]
+    def first(of_set):
+        kinds = [kind for kind in ("f32", "bf16") if f.find("load", "first" + of_set, f"loaded {kind}", "ratio")]
+        rows = [[label, *(f.number("load", "first" + of_set, f"{row} {kind}", "ratio") for kind in kinds)]
+                for row, label in (("loaded", "the loaded model"), ("copy", "its copy (`Model::share`)"))]
+        return table(["first step of", *kinds], rows)
+
     run = [[label, *(f.number("memory", "run", row, measure, form=".0f") + " MiB" for measure in ("MiB", "MiB above the model"))]
            for row, label in (("none", "bare"), ("all", "two forces, painting, `Daam` of all words"))]
     vae = []
@@ -265,18 +296,15 @@ def tables(f):
             for row, label in (("as it is", "glibc's defaults"), ("MALLOC_ARENA_MAX", "`MALLOC_ARENA_MAX=1`"))]
     return {
         "machine": "\n".join(f"* Measured {run}: {', '.join(parts)}." for run, parts in f.runs.items()),
-        "cost": table(["guidance method", f"embedded model ({step('tiny')} ms a step)", f"SD-1.5-sized ({step('sd15')} ms a step)"], cost),
+        **{name + mark: made(of_set) for mark, of_set in (("", ""), ("_avx2", AVX2)) for name, made in (
+            ("cost", cost), ("compiled", compiled), ("picture", pictures), ("full", full), ("first", first))},
         "colorizer": table(["run of the embedded colorizer", "ratio"], color),
         "precision": table(["precision", "ms a step", "ratio"], kinds),
         "step": table(["precision", "work", "impasto, ms", "diffusers, ms", "ratio"], peers),
-        "compiled": table(["precision", "library", "ms", "impasto's time as a share"], compiled),
-        "older": table(["library", "ms", "impasto's time as a share"], older),
-        "picture": table(["threads", "library", "s", "impasto's time as a share", "largest difference of the pictures"], pictures),
-        "full": table(["model", "library", "load", "step", "decode", "peak", "without mapped files"], full),
         "scale": table(["grows", "measured"], growth),
         "start": table(["work", "time"], start),
+        "process": table(["part", "time", "memory"], process),
         "load": table(["to", "floor", "load", "ratio", "peak, of the model's bytes", "peak of the process"], load),
-        "first": table(["first step of", "f32", "bf16"], first),
         "run": table(["run of an SD-1.5-sized network, 512×512", "peak of the process", "above the model"], run),
         "vae": table(["work of a VAE of SD 1.5's size", "f32, memory", "bf16, memory", "f32, time", "bf16, time"], vae),
         "many": table(["memory allocator", "after 20 runs", "after 200 runs"], many),

@@ -1,5 +1,5 @@
 //! Time and peak memory of loading, and time of the first step:
-//! `cargo bench --bench load [-- tiny|small|large|first] [--rounds N]`.
+//! `cargo bench --bench load [-- tiny|start|small|large|first] [--rounds N]`.
 //!
 //! Without a name, `tiny` and `small` run. The time of loading is compared with the time to read the same bytes and
 //! to convert them by libtorch.
@@ -13,6 +13,9 @@
 //!   model's do.
 //! * `load`: calls `Model::load_with`. The ratio is to the floor of the same round.
 //! * `peak`: most resident memory while loading, less the resident memory before, as a multiple of the model's bytes.
+//!
+//! `start` has the time of the parts of a new process that makes a picture with the embedded model, and the memory that
+//! the process holds after each part.
 //!
 //! `first` has the time of the first step of a model of `large`, and of the first step of a copy (`Model::share`), as
 //! ratios to the first steps of later runs of the same model. The steps have two branches, 32×32 latents and two
@@ -30,7 +33,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 use support::PROMPT;
 use support::figures::Figure;
 use support::folder::{TINY, weights_file, write_folder};
@@ -52,6 +55,7 @@ fn main() -> Result<()> {
             "make large" => make(Path::new(folder), 1),
             "floor" => measured(|| floor(Path::new(folder), kind)),
             "first" => first(Path::new(folder), kind),
+            "start" => start(),
             _ => measured(|| {
                 let mut options = LoadOptions::default();
                 options.precision = kind.into();
@@ -65,10 +69,13 @@ fn main() -> Result<()> {
     }
     let rounds = after("--rounds").and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
     let named = |group: &str| arguments.iter().any(|argument| argument == group);
-    let any = ["tiny", "small", "large", "first"].into_iter().any(named);
+    let any = ["tiny", "start", "small", "large", "first"].into_iter().any(named);
     let wanted = |group: &str| named(group) || (!any && ["tiny", "small"].contains(&group));
     if wanted("tiny") {
         tiny(rounds)?;
+    }
+    if wanted("start") {
+        starts(rounds);
     }
     for group in ["small", "large"].into_iter().filter(|group| wanted(group)) {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -105,6 +112,49 @@ fn tiny(rounds: usize) -> Result<()> {
     time("to a first picture of one step", &|| {
         Pipeline::builder().build()?.request("a red boat").seed(7).steps(1).run().map(drop)
     })
+}
+
+/// The variable with the time at which a process for `start` was begun, in seconds of the Unix epoch.
+const BEGUN: &str = "IMPASTO_BEGUN";
+
+/// Returns the seconds of the Unix epoch.
+fn now() -> f64 {
+    UNIX_EPOCH.elapsed().expect("a clock after 1970").as_secs_f64()
+}
+
+/// Prints, for each part of a process that makes a picture, the milliseconds since the process was begun and the
+/// resident memory in bytes, both at the end of the part.
+fn start() -> Result<()> {
+    let begun: f64 = std::env::var(BEGUN).ok().and_then(|begun| begun.parse().ok()).expect("the time of the begin");
+    let tell = || println!("{} {}", 1e3 * (now() - begun), resident("VmRSS"));
+    tell();
+    let pipeline = Pipeline::builder().build()?;
+    tell();
+    let picture = || pipeline.request("a red boat").seed(7).steps(1).run();
+    picture()?;
+    tell();
+    picture()?;
+    tell();
+    let copy = pipeline.model().share()?;
+    tell();
+    let other = Model::load(&Source::embedded())?;
+    tell();
+    drop((copy, other));
+    Ok(())
+}
+
+/// Measures the parts of new processes, and prints the medians.
+fn starts(rounds: usize) {
+    let rows = ["main", "build", "first picture", "later picture", "copy", "another model"];
+    let runs: Vec<Vec<f64>> = (0..rounds).map(|_| work("start", Path::new(""), "f32")).collect();
+    for (at, row) in rows.into_iter().enumerate() {
+        let before = |run: &[f64], measure| if at == 0 { 0.0 } else { run[2 * at - 2 + measure] };
+        for (measure, name, unit) in [(0, "ms", 1.0), (1, "MiB", f64::from(1 << 20))] {
+            let value = median(runs.iter().map(|run| (run[2 * at + measure] - before(run, measure)) / unit).collect());
+            println!("start: {row:<16} {value:8.1} {name}");
+            Figure { bench: "load", group: "start", row, measure: name, value, interval: None, rounds }.record();
+        }
+    }
 }
 
 /// Measures floor and load in turns, and prints their medians and ratio.
@@ -169,7 +219,8 @@ fn first(folder: &Path, kind: Kind) -> Result<()> {
 /// Starts a process for some work and returns the numbers that the process prints.
 fn work(work: &str, folder: &Path, kind: &str) -> Vec<f64> {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    let output = command.args(["--work", work, "--folder"]).arg(folder).arg(kind).output().expect("started");
+    command.args(["--work", work, "--folder"]).arg(folder).arg(kind).env(BEGUN, now().to_string());
+    let output = command.output().expect("started");
     assert!(output.status.success(), "{work}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("text");
     text.split_whitespace().map(|number| number.parse().expect("a number")).collect()

@@ -3,12 +3,13 @@
 
     python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers openvino
     .peers/bin/python benches/peers/step.py [--unet sd15|tiny] [--kind f32|bf16|f16] [--threads 2] [--rounds 30]
-        [--latents 32] [--compiled] [--candle] [--device cuda]
+        [--latents 32] [--compiled] [--candle] [--sdcpp] [--device cuda]
 
 The peer is diffusers in eager mode. With `--compiled` there are two more, which compute the bare step only, because a
 compiled network has no attention to read: torch.compile (freezing, fixed shapes; a C++ compiler must be there) and, on
 a CPU, OpenVINO (latency hint, precision hint). `--candle` adds candle, whose program in `benches/peers/candle` is built
-first; it computes the bare step of `sd15` in f32.
+first, and `--sdcpp` adds stable-diffusion.cpp (`benches/peers/sdcpp.py` says how to install it). Both compute the bare
+step of `sd15` in f32.
 
 On diffusers' side, both rows with guidance are attention processors. `daam` computes every cross-attention's
 probabilities and sums the conditional half's maps per token, like the DAAM package. `paint` adds
@@ -16,8 +17,9 @@ probabilities and sums the conditional half's maps per token, like the DAAM pack
 (`sd15`) or the embedded model's (`tiny`). Latents are 32x32 on a CPU and 64x64 on a GPU, unless `--latents` says
 otherwise. Every ratio is the median over rounds of a ratio within a round.
 
-`env IMPASTO_KERNELS=off ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2` before the command makes a processor with
-AVX-512 compute as one with AVX2. Figures of such a run are kept apart.
+`env IMPASTO_KERNELS=avx2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2` before the command makes a processor with
+AVX-512 compute as one with AVX2: impasto, libtorch and OpenVINO. Candle and stable-diffusion.cpp choose their
+instructions when they are compiled; candle is compiled for AVX2 if ATEN_CPU_CAPABILITY is avx2.
 """
 import argparse
 import copy
@@ -25,6 +27,8 @@ import os
 import pathlib
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 
 import torch
@@ -37,7 +41,7 @@ SD15 = dict(sample_size=64, in_channels=4, out_channels=4, block_out_channels=(3
             layers_per_block=2, cross_attention_dim=768, attention_head_dim=8)
 ROWS = ("none", "daam", "paint")
 # Candle chooses its instructions when it is compiled.
-NATIVE = {"RUSTFLAGS": "-C target-cpu=native"}
+CANDLE = "x86-64-v3" if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2" else "native"
 
 
 class Processor:
@@ -76,11 +80,12 @@ def main():
     parser.add_argument("--latents", type=int, help="side of the latents")
     parser.add_argument("--compiled", action="store_true", help="time torch.compile and OpenVINO too")
     parser.add_argument("--candle", action="store_true", help="time candle too")
+    parser.add_argument("--sdcpp", action="store_true", help="time stable-diffusion.cpp too")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
-    if args.candle and (args.unet, args.kind, args.device) != ("sd15", "f32", "cpu"):
-        parser.error("--candle computes sd15 in f32 on the CPU only")
+    if (args.candle or args.sdcpp) and (args.unet, args.kind, args.device) != ("sd15", "f32", "cpu"):
+        parser.error("--candle and --sdcpp compute sd15 in f32 on the CPU only")
     torch.set_num_threads(args.threads)
     cpu_clock = time.process_time if args.threads == 1 else time.perf_counter
 
@@ -139,10 +144,16 @@ def main():
     given = [x.to(args.device) for x in inputs]
     if args.candle:
         folder = ROOT / "benches/peers/candle"
-        subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=folder, check=True, env=os.environ | NATIVE)
+        subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=folder, check=True, env=os.environ | {"RUSTFLAGS": f"-C target-cpu={CANDLE}"})
         program = folder / "target/release/candle-step"
         candle = subprocess.Popen([program, str(side), str(args.threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         calls["candle"] = lambda: told(candle, "step")
+    if args.sdcpp:
+        files = tempfile.TemporaryDirectory()
+        subprocess.run(["cargo", "bench", "--quiet", "--bench", "full_size", "--", "make", "sd15", files.name], cwd=ROOT, check=True)
+        program = [sys.executable, ROOT / "benches/peers/sdcpp.py", files.name, str(side), str(args.threads)]
+        sdcpp = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        calls["stable-diffusion.cpp"] = lambda: told(sdcpp, "step")
 
     bench = ["cargo", "bench", "--quiet", "--bench", "peer"]
     if args.peer is None:
@@ -163,13 +174,13 @@ def main():
     ours.stdin.close()
     print(f"{args.unet}, {args.threads} threads, {args.rounds} rounds in turns; median milliseconds, ratio to the same library's bare step:")
     group = args.kind if args.unet == "sd15" else args.unet
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        group += " without AVX-512"
+    if args.candle or args.sdcpp:
+        group += " beside others"
     for who in ("diffusers", *calls, "impasto"):
         for row in ROWS if who not in calls else ROWS[:1]:
             ms = 1e3 * statistics.median(times[who, row] for times in rounds)
             ratio = statistics.median(times[who, row] / times[who, "none"] for times in rounds)
-            print(f"  {who:<13} {row:<6} {ms:9.1f}   {ratio:.3f}")
+            print(f"  {who:<20} {row:<6} {ms:9.1f}   {ratio:.3f}")
             record("step", group, f"{who} {row}", "ms", ms, None, args.rounds, args.threads)
     for row in ROWS:
         ratios = [times["impasto", row] / times["diffusers", row] for times in rounds]

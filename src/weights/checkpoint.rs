@@ -30,6 +30,7 @@ const VARIANTS: [&str; 2] = ["fp16", "bf16"];
 /// Names that the weights of a part may have in its folder.
 pub(super) struct WeightNames<'v> {
     /// Variant of the weights.
+    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only the hub is asked for a variant"))]
     pub variant: Option<&'v str>,
     /// Name of one file with all weights.
     pub whole: String,
