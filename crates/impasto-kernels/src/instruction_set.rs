@@ -1,7 +1,7 @@
 //! The choice of an instruction set, by the processor or by the variable `IMPASTO_KERNELS`.
 
 #[cfg(target_arch = "x86_64")]
-use crate::isa::{avx2, avx512};
+use crate::isa::{amx, avx2, avx512};
 use std::env;
 use std::fmt;
 use std::sync::OnceLock;
@@ -20,11 +20,16 @@ pub enum InstructionSet {
     Avx2,
     /// AVX-512, on x86-64. For bf16 the processor also needs the instructions for bf16 (AVX512-BF16).
     Avx512,
+    /// AVX-512 with its instructions for bf16, and AMX for products of bf16, on x86-64 with Linux.
+    Amx,
+    /// AVX-512 with its instructions for bf16, and a model of AMX in software.
+    #[cfg(test)]
+    AmxModel,
 }
 
 impl InstructionSet {
     /// All instruction sets.
-    pub const ALL: &[Self] = &[Self::Scalar, Self::Avx2, Self::Avx512];
+    pub const ALL: &[Self] = &[Self::Scalar, Self::Avx2, Self::Avx512, Self::Amx];
 
     /// Returns the name of the set in the variable `IMPASTO_KERNELS`.
     #[must_use]
@@ -33,6 +38,9 @@ impl InstructionSet {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
+            #[cfg(test)]
+            Self::AmxModel => "model of amx",
         }
     }
 
@@ -44,8 +52,12 @@ impl InstructionSet {
             Self::Avx2 => avx2::lacking(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => avx512::lacking(kind),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => amx::lacking(),
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Self::AmxModel => avx512::lacking(Kind::BFloat16),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => vec!["x86-64"],
+            _ => vec!["x86-64"],
         }
     }
 }
@@ -71,7 +83,7 @@ impl std::error::Error for InvalidChoice {}
 /// Returns the instruction set with which the kernels of this process compute f32; `None` if libtorch computes instead.
 /// Numbers in bf16 use the same set or libtorch, which computes bf16 on processors with AMX.
 ///
-/// The environment variable `IMPASTO_KERNELS` chooses: `off` for libtorch, `scalar`, `avx2` or `avx512` for a set.
+/// The environment variable `IMPASTO_KERNELS` chooses: `off` for libtorch, `scalar`, `avx2`, `avx512` or `amx` for a set.
 /// Without the variable, kernels need AVX2 or AVX-512, and an optimized build. The variable is read once.
 ///
 /// # Errors
@@ -116,12 +128,13 @@ impl Choice {
         // Without optimization, kernels take a hundred times as long as libtorch.
         #[cfg(target_arch = "x86_64")]
         if optimized {
-            let all = Self::one(InstructionSet::Avx512);
-            if all.f32.is_none() {
-                return Self::one(InstructionSet::Avx2);
+            let (wide, narrow) = (Self::one(InstructionSet::Avx512), Self::one(InstructionSet::Avx2));
+            if wide.f32.is_none() {
+                return narrow;
             }
-            // libtorch multiplies bf16 by AMX, which is faster than AVX-512.
-            return if avx512::has_amx() { Self { bf16: None, ..all } } else { all };
+            // libtorch multiplies bf16 by AMX, which is faster than AVX-512. Without the instructions for bf16, AVX2
+            // multiplies bf16 as f32, several times as fast as libtorch.
+            return Self { bf16: if avx512::has_amx() { None } else { wide.bf16.or(narrow.bf16) }, ..wide };
         }
         Self::OFF
     }
@@ -221,7 +234,10 @@ mod tests {
     #[test]
     fn unknown_value_is_an_error_with_the_names() {
         let error = Choice::by_name("avx1024").unwrap_err().to_string();
-        assert!(error.contains("IMPASTO_KERNELS is avx1024; expected off, scalar, avx2, avx512; unset"), "{error}");
+        assert!(
+            error.contains("IMPASTO_KERNELS is avx1024; expected off, scalar, avx2, avx512, amx; unset"),
+            "{error}"
+        );
     }
 
     #[test]

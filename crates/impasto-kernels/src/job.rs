@@ -1,7 +1,7 @@
 //! The work of one attention call, in parts that threads share.
 
 use crate::functions::exponentials;
-use crate::isa::{Simd, TALLEST, Words, WordsOf, Work};
+use crate::isa::{MOST_ROWS, Simd, TALLEST, Words, WordsOf, Work};
 use crate::number::{Number, numbers};
 use crate::serial::threads;
 use crate::tile::{Ahead, load, store, tile, zeros};
@@ -305,7 +305,7 @@ unsafe fn product<S: Simd, N: Number, const V: usize>(
 ) {
     // SAFETY: the promise of the caller of `part`.
     unsafe {
-        let mut rows = [queries; TALLEST];
+        let mut rows = [queries; MOST_ROWS];
         for (row, start) in rows.iter_mut().enumerate().take(S::ROWS) {
             *start = queries.add(row * words);
         }
@@ -332,7 +332,7 @@ unsafe fn weighted<S: Simd, N: Number, const V: usize>(
     // SAFETY: the promise of the caller of `part`.
     unsafe {
         for word in (0..words).step_by(most) {
-            let mut rows = [weights; TALLEST];
+            let mut rows = [weights; MOST_ROWS];
             for (row, start) in rows.iter_mut().enumerate().take(S::ROWS) {
                 *start = weights.add(row * stride + word);
             }

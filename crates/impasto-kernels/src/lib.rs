@@ -7,8 +7,7 @@
 //!
 //! [`attends`] and [`multiplies`] say whether the kernels can compute given tensors. They need
 //!
-//! - a processor of the family x86-64 with AVX2, FMA and F16C, or with AVX-512, and then for bf16 its extension for
-//!   bf16,
+//! - a processor of the family x86-64 with AVX2, FMA and F16C,
 //! - tensors on the CPU, f32 or bf16, without gradients,
 //! - weights that are [`arranged`],
 //! - a build of this crate with `opt-level` 2 or 3. In a debug build, add this to the Cargo.toml of your workspace:
@@ -29,6 +28,7 @@
 //! | `scalar` | the kernels without vector instructions, for tests on any processor and system; slow |
 //! | `avx2` | the kernels in AVX2, also in debug builds and beside AVX-512 |
 //! | `avx512` | the kernels in AVX-512, also in debug builds, and for bf16 beside AMX |
+//! | `amx` | the kernels in AVX-512, with AMX for products of bf16; on Linux, never the best by itself until it is measured |
 //!
 //! # Equal bits
 //!

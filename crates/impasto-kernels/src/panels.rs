@@ -1,7 +1,7 @@
 //! Panels: groups of a kernel's columns, with which tiles of a product are computed. A panel has two vectors of
 //! columns, or one if it is the last one and needs no more.
 
-use crate::isa::{Simd, TALLEST, Words};
+use crate::isa::{MOST_ROWS, Simd, Words};
 use crate::tile::{Ahead, load, store, tile, zeros};
 
 /// Vectors of a panel, unless it is a narrow one.
@@ -24,7 +24,7 @@ pub(crate) fn width<S: Simd>(at: usize, columns: usize) -> usize {
 fn seldom() {}
 
 /// Adds a tile of each panel to the sums `to`; if `first`, the tiles replace the sums. Panels of the kernel are [steps,
-/// width] words, `stride` words apart; those of the sums are [`S::ROWS`, width], with room for whole panels.
+/// width] words, `stride` words apart; those of the sums are [`W::ROWS`, width], with room for whole panels.
 ///
 /// # Safety
 /// The conditions of [`tile`], with memory for the sums.
@@ -32,7 +32,7 @@ fn seldom() {}
 pub(crate) unsafe fn add_tiles<S: Simd, W: Words<S>>(
     simd: S,
     first: bool,
-    rows: [*const u32; TALLEST],
+    rows: [*const u32; MOST_ROWS],
     (kernel, stride): (*const u32, usize),
     (steps, columns): (usize, usize),
     ahead: &mut Ahead,
@@ -42,15 +42,44 @@ pub(crate) unsafe fn add_tiles<S: Simd, W: Words<S>>(
     // SAFETY: the caller's promise.
     unsafe {
         for at in 0..wide {
-            let (kernel, to) = (kernel.add(at * stride), to.add(at * S::ROWS * panel::<S>()));
+            let (kernel, to) = (kernel.add(at * stride), to.add(at * W::ROWS * panel::<S>()));
+            if add_at_once::<S, W, VECTORS>(simd, first, rows, kernel, steps, ahead, to) {
+                continue;
+            }
             let before = if first { zeros(simd) } else { load::<S, VECTORS>(simd, to) };
             store(simd, tile::<S, W, VECTORS>(simd, before, rows, kernel, steps, ahead), to);
         }
         if wide * panel::<S>() < columns {
             seldom();
-            let (kernel, to) = (kernel.add(wide * stride), to.add(wide * S::ROWS * panel::<S>()));
+            let (kernel, to) = (kernel.add(wide * stride), to.add(wide * W::ROWS * panel::<S>()));
+            if add_at_once::<S, W, 1>(simd, first, rows, kernel, steps, ahead, to) {
+                return;
+            }
             let before = if first { zeros(simd) } else { load::<S, 1>(simd, to) };
             store(simd, tile::<S, W, 1>(simd, before, rows, kernel, steps, ahead), to);
         }
     }
+}
+
+/// Fetches the memory that a tile's steps fetch, and adds the tile if the processor adds it at once; otherwise does
+/// nothing and returns false.
+///
+/// # Safety
+/// The conditions of [`add_tiles`].
+#[inline(always)]
+unsafe fn add_at_once<S: Simd, W: Words<S>, const V: usize>(
+    simd: S,
+    first: bool,
+    rows: [*const u32; MOST_ROWS],
+    kernel: *const u32,
+    steps: usize,
+    ahead: &mut Ahead,
+    to: *mut f32,
+) -> bool {
+    // SAFETY: the caller's promise.
+    let added = unsafe { W::add_at_once(first, rows, kernel, (steps, V), to) };
+    if added {
+        (0..steps).step_by(Ahead::STEPS).for_each(|_| ahead.fetch(simd));
+    }
+    added
 }

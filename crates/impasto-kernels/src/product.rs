@@ -6,7 +6,7 @@
 
 use crate::cells::{Cells, Kernel};
 use crate::functions::gelu;
-use crate::isa::{Simd, TALLEST, Words, WordsOf, Work, joint};
+use crate::isa::{MOST_ROWS, Simd, Words, WordsOf, Work, joint};
 use crate::number::Number;
 use crate::panels::{add_tiles, panel, width};
 use crate::serial::threads;
@@ -19,7 +19,7 @@ const COLUMNS: usize = 128;
 /// Words of a block of the kernel, for each column: 128 kB for all columns.
 const DEPTH: usize = 256;
 /// Most rows of a part; the sums of a part are 128 kB.
-const MOST_ROWS: usize = 512;
+const ROWS_OF_A_PART: usize = 512;
 /// Fewest rows of a part, unless there are fewer at all. A block of the kernel is copied for each part.
 const LEAST_ROWS: usize = 32;
 
@@ -68,12 +68,12 @@ unsafe impl<N: Number, O: Number> Sync for Product<'_, N, O> {}
 pub(crate) struct Scratch {
     /// A block of the kernel: panels of [words, columns].
     kernel: Vec<u32>,
-    /// Sums of a part: tiles of `S::ROWS` rows, each with room for panels of [`S::ROWS`, columns].
+    /// Sums of a part: tiles of `ROWS` rows, each with room for panels of [`ROWS`, columns].
     sums: Vec<f32>,
     /// Zeros, in place of cells beyond the picture.
     zeros: Vec<u32>,
-    /// Cells of a tile as words, if they are not words in the picture.
-    words: Vec<f32>,
+    /// Copies of a tile's cells, if they cannot be multiplied where they are.
+    words: Vec<u32>,
     /// Picture, row and column of the result for each row of a part.
     places: Vec<[usize; 3]>,
 }
@@ -87,7 +87,7 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
     ) -> Self {
         let all = out.pictures * out.height * out.width;
         let groups = kernel.outputs.div_ceil(COLUMNS);
-        let (mut rows, threads) = (MOST_ROWS, threads());
+        let (mut rows, threads) = (ROWS_OF_A_PART, threads());
         while rows > LEAST_ROWS && all.div_ceil(rows) * groups < 4 * threads {
             rows /= 2;
         }
@@ -110,8 +110,8 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
         (down, right): (usize, usize),
         input: usize,
         zeros: *const u32,
-    ) -> [*const u32; TALLEST] {
-        let mut cells = [zeros; TALLEST];
+    ) -> [*const u32; MOST_ROWS] {
+        let mut cells = [zeros; MOST_ROWS];
         for (cell, [picture, y, x]) in cells.iter_mut().zip(places) {
             let y = (y * self.steps.stride + down).wrapping_sub(self.steps.top);
             let x = (x * self.steps.stride + right).wrapping_sub(self.steps.left);
@@ -133,8 +133,8 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
         (column, columns): (usize, usize),
         scratch: &mut Scratch,
     ) {
-        let words = inputs.div_ceil(N::Words::<S>::PER_WORD);
-        for word in 0..words {
+        let words = steps::<S, N>(inputs);
+        for word in 0..inputs.div_ceil(N::Words::<S>::PER_WORD) {
             let input = input + word * N::Words::<S>::PER_WORD;
             let first = self.kernel.number(input, place.0, place.1).wrapping_add(column);
             let second = match input + N::Words::<S>::PER_WORD <= self.kernel.inputs {
@@ -159,6 +159,12 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
                     }
                 }
             }
+        }
+        let filled = inputs.div_ceil(N::Words::<S>::PER_WORD);
+        for index in 0..columns.div_ceil(panel::<S>()) {
+            let width = width::<S>(index * panel::<S>(), columns);
+            let further = scratch.kernel.iter_mut().skip(index * words * panel::<S>() + filled * width);
+            further.take((words - filled) * width).for_each(|word| *word = 0);
         }
     }
 
@@ -194,12 +200,12 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
         (column, columns): (usize, usize),
         (tile, of_tile): (*const f32, usize),
     ) {
-        // SAFETY: the row has a cell, with room for the columns. Sums of the panels lie `S::ROWS` rows apart.
+        // SAFETY: the row has a cell, with room for the columns. Sums of the panels lie `ROWS` rows apart.
         unsafe {
             let out = self.out.cell(picture, row, x).add(column);
             for at in (0..columns).step_by(S::LANES) {
                 let (panel, lane, lanes) = (panel::<S>(), at % panel::<S>(), simd.lanes(at, columns));
-                let sums = tile.add(at / panel * S::ROWS * panel + of_tile * width::<S>(at, columns));
+                let sums = tile.add(at / panel * N::Words::<S>::ROWS * panel + of_tile * width::<S>(at, columns));
                 let mut y = simd.load(sums.add(lane));
                 if let Some(bias) = self.bias {
                     y = simd.add(y, N::load(simd, bias.add(column + at), lanes));
@@ -216,6 +222,12 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
             }
         }
     }
+}
+
+/// Returns the steps of a product with a number of inputs, in words.
+#[inline(always)]
+fn steps<S: Simd, N: Number>(inputs: usize) -> usize {
+    inputs.div_ceil(N::Words::<S>::PER_WORD).next_multiple_of(N::Words::<S>::STEPS)
 }
 
 impl<N: Number, O: Number> Work for Product<'_, N, O> {
@@ -235,9 +247,9 @@ impl<N: Number, O: Number> Work for Product<'_, N, O> {
         let (first, column) = (index / groups * self.rows, index % groups * COLUMNS);
         let all = self.out.pictures * self.out.height * self.out.width;
         let (rows, columns) = (self.rows.min(all - first), COLUMNS.min(kernel.outputs - column));
-        let (tiles, panels) = (rows.div_ceil(S::ROWS), columns.div_ceil(panel::<S>()));
+        let (tiles, panels) = (rows.div_ceil(N::Words::<S>::ROWS), columns.div_ceil(panel::<S>()));
         scratch.kernel.resize(DEPTH * COLUMNS, 0);
-        scratch.sums.resize(tiles * S::ROWS * COLUMNS, 0.0);
+        scratch.sums.resize(tiles * N::Words::<S>::ROWS * COLUMNS, 0.0);
         scratch.zeros.resize(kernel.inputs.max(COLUMNS), 0);
         scratch.places.clear();
         scratch.places.extend((first..first + rows).map(|row| self.place(row)));
@@ -250,51 +262,23 @@ impl<N: Number, O: Number> Work for Product<'_, N, O> {
                 let (place, input) = (block / blocks, block % blocks * depth);
                 let place = (place / kernel.width, place % kernel.width);
                 let inputs = depth.min(kernel.inputs - input);
-                let words = inputs.div_ceil(N::Words::<S>::PER_WORD);
+                let words = steps::<S, N>(inputs);
                 self.pack(simd, (input, inputs), place, (column, columns), scratch);
                 let portions = tiles * panels * words.div_ceil(Ahead::STEPS);
                 let mut ahead = self.ahead::<S>(index, block + 1, portions);
                 for at in 0..tiles {
-                    let places = scratch.places.get(at * S::ROWS..).unwrap_or_default();
-                    let mut from = self.cells(places, place, input, scratch.zeros.as_ptr());
-                    if !N::Words::<S>::IN_PLACE {
-                        from = widen::<S, N>(simd, from, inputs, &mut scratch.words);
-                    }
+                    let places = scratch.places.get(at * N::Words::<S>::ROWS..).unwrap_or_default();
+                    let cells = self.cells(places, place, input, scratch.zeros.as_ptr());
+                    let from = N::Words::rows(simd, cells, inputs, &mut scratch.words);
                     let panels = (scratch.kernel.as_ptr(), words * panel::<S>());
-                    let to = sums.add(at * S::ROWS * COLUMNS);
+                    let to = sums.add(at * N::Words::<S>::ROWS * COLUMNS);
                     add_tiles::<S, N::Words<S>>(simd, block == 0, from, panels, (words, columns), &mut ahead, to);
                 }
             }
             for (row, place) in scratch.places.iter().enumerate() {
-                let tile = sums.add(row / S::ROWS * S::ROWS * COLUMNS);
-                self.finish(simd, *place, (column, columns), (tile, row % S::ROWS));
+                let tile = sums.add(row / N::Words::<S>::ROWS * N::Words::<S>::ROWS * COLUMNS);
+                self.finish(simd, *place, (column, columns), (tile, row % N::Words::<S>::ROWS));
             }
         }
     }
-}
-
-/// Copies `len` numbers of the first rows of a tile as floats, and returns the copies.
-///
-/// # Safety
-/// The first `S::ROWS` rows have `len` numbers.
-#[inline(always)]
-unsafe fn widen<S: Simd, N: Number>(
-    simd: S,
-    mut rows: [*const u32; TALLEST],
-    len: usize,
-    to: &mut Vec<f32>,
-) -> [*const u32; TALLEST] {
-    let stride = len.next_multiple_of(S::LANES);
-    to.resize(S::ROWS * stride, 0.0);
-    for (row, from) in rows.iter_mut().enumerate().take(S::ROWS) {
-        // SAFETY: the caller's promise; `to` has room for all rows, with whole vectors.
-        unsafe {
-            let to = to.as_mut_ptr().add(row * stride);
-            for at in (0..len).step_by(S::LANES) {
-                simd.store(N::load(simd, from.cast::<N>().add(at), simd.lanes(at, len)), to.add(at));
-            }
-            *from = to.cast_const().cast();
-        }
-    }
-    rows
 }

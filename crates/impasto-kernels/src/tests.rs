@@ -15,6 +15,7 @@ macro_rules! test_on_each_set {
         test_on!(avx2_bf16: Avx2, BFloat16, not(avx2); $($test)*);
         test_on!(avx512_f32: Avx512, Float, not(avx512); $($test)*);
         test_on!(avx512_bf16: Avx512, BFloat16, not(avx512_bf16); $($test)*);
+        test_on!(amx_model_bf16: AmxModel, BFloat16, not(avx512_bf16); $($test)*);
     };
 }
 
@@ -532,6 +533,31 @@ fn sets_agree_on_many_shapes() -> Result<(), TchError> {
                 close(result, &double(exact), &format!("{}, {what}", set.name()));
             }
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn products_by_amx_equal_those_of_its_model() -> Result<(), TchError> {
+    let runs = |set| tested::with(Choice::one(set), || arranges(Kind::BFloat16));
+    if !(runs(InstructionSet::Amx) && runs(InstructionSet::AmxModel)) {
+        println!("this processor lacks AMX, so that only the model of its tiles was tested");
+        return Ok(());
+    }
+    tch::manual_seed(5);
+    for [inputs, outputs, kernel, side] in [[320, 320, 1, 16], [64, 48, 3, 9], [33, 7, 3, 5], [640, 130, 1, 7]] {
+        let (x, weight) = (
+            random(&[2, side, side, inputs], Kind::BFloat16).permute([0, 3, 1, 2]),
+            random(&[outputs, inputs, kernel, kernel], Kind::BFloat16),
+        );
+        let result = |set| {
+            tested::with(Choice::one(set), || {
+                let weight = arranged(&weight, Kind::BFloat16)?;
+                conv2d(&x, &weight, None, (1, kernel / 2), Epilogue::StoreF32)
+            })
+        };
+        let what = format!("{inputs} to {outputs} channels, kernel {kernel}");
+        assert_eq!(result(InstructionSet::Amx)?, result(InstructionSet::AmxModel)?, "{what}");
     }
     Ok(())
 }

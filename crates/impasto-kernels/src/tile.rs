@@ -1,6 +1,6 @@
 //! Tiles of a matrix product.
 
-use crate::isa::{Simd, TALLEST, Words};
+use crate::isa::{MOST_ROWS, Simd, TALLEST, Words};
 
 /// Sums of a tile: `S::ROWS` rows of V vectors. Further rows are not used.
 pub(crate) type Tile<S, const V: usize> = [[<S as Simd>::F32s; V]; TALLEST];
@@ -72,7 +72,7 @@ impl Ahead {
 
     /// Fetches the next portion.
     #[inline(always)]
-    fn fetch<S: Simd>(&mut self, simd: S) {
+    pub(crate) fn fetch<S: Simd>(&mut self, simd: S) {
         for _ in 0..self.portion.min(self.left) {
             for line in 0..self.lines {
                 simd.prefetch(self.at.wrapping_add(64 * line));
@@ -92,7 +92,7 @@ impl Ahead {
 pub(crate) unsafe fn tile<S: Simd, W: Words<S>, const V: usize>(
     simd: S,
     mut sums: Tile<S, V>,
-    rows: [*const u32; TALLEST],
+    rows: [*const u32; MOST_ROWS],
     b: *const u32,
     steps: usize,
     ahead: &mut Ahead,

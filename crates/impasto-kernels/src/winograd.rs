@@ -7,7 +7,7 @@
 //! Source: Lavin and Gray (2015), "Fast Algorithms for Convolutional Neural Networks" (arXiv 1509.09308).
 
 use crate::cells::{Cells, Kernel};
-use crate::isa::{LONGEST, Simd, TALLEST, Work};
+use crate::isa::{LONGEST, MOST_ROWS, Simd, Work};
 use crate::number::{Floats, Number};
 use crate::panels::{add_tiles, panel, width};
 use crate::tile::Ahead;
@@ -320,7 +320,7 @@ impl Work for Winograd<'_> {
                 for product in self.products() {
                     for row in 0..rows {
                         let cells = scratch.cells.as_ptr().add(Self::cells(input / DEPTH, product, tiles));
-                        let mut from = [cells.cast::<u32>(); TALLEST];
+                        let mut from = [cells.cast::<u32>(); MOST_ROWS];
                         for (at, from) in from.iter_mut().enumerate().take(S::ROWS) {
                             *from = cells.add((row * S::ROWS + at) * DEPTH).cast();
                         }

@@ -3,7 +3,7 @@
 //! An instruction set that multiplies bf16 takes words of two. Any other set takes bf16 as f32: they are widened while
 //! they are packed.
 
-use crate::isa::{Bf16, Bf16Simd, Simd, Words, WordsOf};
+use crate::isa::{Bf16, Bf16Simd, MOST_ROWS, Simd, Words, WordsOf};
 
 /// Words of one f32.
 pub(crate) struct Singles;
@@ -24,8 +24,6 @@ impl<S: Simd> Words<S> for Singles {
 }
 
 impl<S: Simd> WordsOf<S, f32> for Singles {
-    const IN_PLACE: bool = true;
-
     #[inline(always)]
     fn word(first: f32, _: f32) -> u32 {
         first.to_bits()
@@ -48,8 +46,6 @@ impl<S: Simd> WordsOf<S, f32> for Singles {
 }
 
 impl<S: Simd> WordsOf<S, Bf16> for Singles {
-    const IN_PLACE: bool = false;
-
     #[inline(always)]
     fn word(first: Bf16, _: Bf16) -> u32 {
         first.widen().to_bits()
@@ -70,6 +66,30 @@ impl<S: Simd> WordsOf<S, Bf16> for Singles {
             simd.store(simd.load_bf16(first.add(S::LANES).cast(), all), to.add(S::LANES).cast());
         }
     }
+
+    /// Copies the rows as floats.
+    #[inline(always)]
+    unsafe fn rows(
+        simd: S,
+        mut rows: [*const u32; MOST_ROWS],
+        len: usize,
+        copies: &mut Vec<u32>,
+    ) -> [*const u32; MOST_ROWS] {
+        let stride = len.next_multiple_of(S::LANES);
+        copies.resize(S::ROWS * stride, 0);
+        for (row, from) in rows.iter_mut().enumerate().take(S::ROWS) {
+            // SAFETY: the caller's promise; the copies have room for all rows, with whole vectors.
+            unsafe {
+                let to = copies.as_mut_ptr().add(row * stride);
+                for at in (0..len).step_by(S::LANES) {
+                    let numbers = simd.load_bf16(from.cast::<u16>().add(at), simd.lanes(at, len));
+                    simd.store(numbers, to.add(at).cast());
+                }
+                *from = to;
+            }
+        }
+        rows
+    }
 }
 
 impl<S: Bf16Simd> Words<S> for Pairs {
@@ -89,8 +109,6 @@ impl<S: Bf16Simd> Words<S> for Pairs {
 }
 
 impl<S: Bf16Simd> WordsOf<S, Bf16> for Pairs {
-    const IN_PLACE: bool = true;
-
     #[inline(always)]
     fn word(first: Bf16, second: Bf16) -> u32 {
         u32::from(first.0) | u32::from(second.0) << 16

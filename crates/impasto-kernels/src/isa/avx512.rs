@@ -1,23 +1,39 @@
 //! AVX-512, with its instructions for bf16 where numbers are bf16.
 
-use super::{Bf16Simd, LONGEST, Simd, Work};
+use super::{Bf16, Bf16Simd, LONGEST, Simd, WordsOf, Work};
 use crate::words::Pairs;
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 use tch::Kind;
 
-/// Proof that the processor has AVX-512: values exist only in functions that have the instructions enabled.
+/// Proof that the processor has AVX-512: values exist only in functions that have the instructions enabled. `P` says how
+/// bf16 are multiplied.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<P>(PhantomData<P>);
+
+/// A way to multiply bf16 beside the vectors of AVX-512.
+pub(crate) trait Bf16Products: Copy {
+    /// The words that are multiplied.
+    type Words: WordsOf<Avx512<Self>, Bf16>;
+}
+
+/// Products of bf16 by vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct Vectors;
+
+impl Bf16Products for Vectors {
+    type Words = Pairs;
+}
 
 /// Defines a function that runs one part of a work with instructions enabled, and one that lists those of the
 /// instructions that the processor lacks.
 macro_rules! entry {
     ($part:ident, $lacking:ident, $($feature:tt)*) => {
         #[target_feature($(enable = $feature),*)]
-        unsafe fn $part<W: Work>(work: &W, index: usize, scratch: &mut W::Scratch) {
+        unsafe fn $part<W: Work, P: Bf16Products>(work: &W, index: usize, scratch: &mut W::Scratch) {
             // SAFETY: the instructions are enabled here; the rest is the caller's promise.
-            unsafe { work.part(Avx512(()), index, scratch) }
+            unsafe { work.part(Avx512::<P>(PhantomData), index, scratch) }
         }
 
         fn $lacking() -> Vec<&'static str> {
@@ -38,22 +54,22 @@ pub(crate) fn lacking(kind: Kind) -> Vec<&'static str> {
     }
 }
 
-/// Returns true if this processor has AMX, which multiplies bf16 faster than AVX-512 does. libtorch uses AMX.
+/// Returns true if this processor has AMX for bf16. libtorch uses AMX, which multiplies bf16 faster than AVX-512 does.
 pub(crate) fn has_amx() -> bool {
-    // Bit 24 of edx in leaf 7 stands for AMX. A processor with AVX-512 has the leaf.
-    lacking_f32().is_empty() && __cpuid_count(7, 0).edx >> 24 & 1 == 1
+    // Bits 22 and 24 of edx in leaf 7 stand for products of bf16 and for tiles. A processor with AVX-512 has the leaf.
+    lacking_f32().is_empty() && __cpuid_count(7, 0).edx >> 22 & 0b101 == 0b101
 }
 
 /// Runs one part of a work.
 ///
 /// # Safety
 /// The promise of [`Work::part`]. The processor [lacks](lacking) no instructions for the kind of the work.
-pub(crate) unsafe fn part<W: Work>(work: &W, index: usize, scratch: &mut W::Scratch) {
+pub(crate) unsafe fn part<W: Work, P: Bf16Products>(work: &W, index: usize, scratch: &mut W::Scratch) {
     // SAFETY: the caller's promise.
     unsafe {
         match W::KIND {
-            Kind::BFloat16 => part_bf16(work, index, scratch),
-            _ => part_f32(work, index, scratch),
+            Kind::BFloat16 => part_bf16::<W, P>(work, index, scratch),
+            _ => part_f32::<W, P>(work, index, scratch),
         }
     }
 }
@@ -88,13 +104,13 @@ const PLACES: [u16; 4 * LONGEST] = {
     places
 };
 
-impl Simd for Avx512 {
+impl<P: Bf16Products> Simd for Avx512<P> {
     const LANES: usize = 16;
     const ROWS: usize = 8;
     // The sums of 8 rows and 3 vectors fill 24 of the 32 registers.
     const WIDEST: usize = 3;
 
-    type Bf16Words = Pairs;
+    type Bf16Words = P::Words;
     type F32s = __m512;
     type Mask = __mmask16;
 
@@ -293,7 +309,7 @@ impl Simd for Avx512 {
     }
 }
 
-impl Bf16Simd for Avx512 {
+impl<P: Bf16Products> Bf16Simd for Avx512<P> {
     #[inline(always)]
     unsafe fn load_bf16_words(self, first: *const u16, second: *const u16, lanes: __mmask16) -> __m512 {
         // SAFETY: the promises of `Simd`.

@@ -2,6 +2,8 @@
 //! generic.
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
@@ -13,6 +15,8 @@ use tch::Kind;
 pub(crate) const LONGEST: usize = 16;
 /// Rows of the tallest tile of any instruction set.
 pub(crate) const TALLEST: usize = 8;
+/// Rows of the tallest tile of a product.
+pub(crate) const MOST_ROWS: usize = 32;
 
 /// A bf16: the upper half of an f32's bits.
 #[derive(Clone, Copy)]
@@ -138,19 +142,34 @@ pub(crate) trait Bf16Simd: Simd {
 pub(crate) trait Words<S: Simd> {
     /// Numbers of a word.
     const PER_WORD: usize;
+    /// Rows of a tile of a product, at most [`MOST_ROWS`].
+    const ROWS: usize = S::ROWS;
+    /// Steps of a product are a multiple of this number. The words of further steps are zeros.
+    const STEPS: usize = 1;
 
     /// Adds the product of two words to each lane of `sums`.
     unsafe fn mul_add(simd: S, a: S::F32s, b: S::F32s, sums: S::F32s) -> S::F32s;
 
     /// Turns `len` floats into words in the same memory, from its start; `len` is a multiple of 2 · `S::LANES`.
     unsafe fn of_floats(simd: S, floats: *mut f32, len: usize);
+
+    /// Adds a tile of a product to the sums `to`, [`ROWS`](Self::ROWS), `vectors` · `S::LANES`], if the processor does so
+    /// at once; if `first`, the tile replaces the sums. Returns false if vectors have to add the tile. `rows` are those
+    /// of [`WordsOf::rows`], and the panel is [`steps`, `vectors` · `S::LANES`] words.
+    #[inline(always)]
+    unsafe fn add_at_once(
+        _first: bool,
+        _rows: [*const u32; MOST_ROWS],
+        _panel: *const u32,
+        (_steps, _vectors): (usize, usize),
+        _to: *mut f32,
+    ) -> bool {
+        false
+    }
 }
 
 /// Words made of numbers `N`.
 pub(crate) trait WordsOf<S: Simd, N>: Words<S> {
-    /// True if numbers side by side are words as they are.
-    const IN_PLACE: bool;
-
     /// Joins the numbers of a word. A word of one number has only the first.
     fn word(first: N, second: N) -> u32;
 
@@ -160,6 +179,18 @@ pub(crate) trait WordsOf<S: Simd, N>: Words<S> {
 
     /// Stores 2 · `S::LANES` numbers of each of two rows as words. Words of one number hold the first row only.
     unsafe fn store(simd: S, first: *const N, second: *const N, to: *mut u32);
+
+    /// Returns rows of words for a tile of a product: the first [`ROWS`](Words::ROWS) rows of `len` numbers as they are,
+    /// or `copies` of them.
+    #[inline(always)]
+    unsafe fn rows(
+        _simd: S,
+        rows: [*const u32; MOST_ROWS],
+        _len: usize,
+        _copies: &mut Vec<u32>,
+    ) -> [*const u32; MOST_ROWS] {
+        rows
+    }
 }
 
 /// Work on tensors, whose parts are done in any order, by any threads. It is written once for all instruction sets.
