@@ -46,6 +46,8 @@ PARTS = {
     "compiled f32": ["PEERS", "benches/peers/step.py", "--compiled", "--threads", "2", "--rounds", "ROUNDS"],
     "compiled bf16": ["PEERS", "benches/peers/step.py", "--compiled", "--kind", "bf16", "--threads", "2", "--rounds", "ROUNDS"],
     "others": ["PEERS", "benches/peers/step.py", "--candle", "--sdcpp", "--threads", "2", "--rounds", "3"],
+    "decode": ["PEERS", "benches/peers/decode.py", "--rounds", "ROUNDS"],
+    "taesd": ["PEERS", "benches/peers/decode.py", "--taesd", "--rounds", "ROUNDS"],
     "picture": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "1", "--rounds", "30"],
     "picture on two threads": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "2", "--rounds", "30"],
     "full sd15": ["PEERS", "benches/peers/full_size.py", "--rounds", "3"],
@@ -56,7 +58,7 @@ PARTS = {
 AVX2 = " in AVX2"
 HELD = ["env", "IMPASTO_KERNELS=avx2", "ONEDNN_MAX_CPU_ISA=AVX2", "ATEN_CPU_CAPABILITY=avx2"]
 PARTS |= {part + AVX2: [*HELD, *PARTS[part]] for part in (
-    "tiny", "sd15", "compiled f32", "others", "picture", "picture on two threads", "full sd15", "first")}
+    "tiny", "sd15", "compiled f32", "others", "decode", "taesd", "picture", "picture on two threads", "full sd15", "first")}
 # The labels of the page for the rows of the benches.
 GUIDANCE = {
     "none": "none",
@@ -250,6 +252,15 @@ def tables(f):
                 rows.append([str(threads), who, of(who, "s", form=".3f"), ratio, apart])
         return table(["threads", "library", "s", "impasto's time as a share", "largest difference of the pictures"], rows)
 
+    def decode(of_set):
+        rows = []
+        for group, label in (("vae 512", "VAE"), ("taesd 512", "TAESD")):
+            for who in ("impasto", "OpenVINO", "torch.compile", "diffusers"):
+                if f.find("decode", group + of_set, who, "s"):
+                    of = lambda measure, form: f.number("decode", group + of_set, who, measure, form=form)
+                    rows.append([label, who, of("s", ".2f"), "1" if who == "impasto" else of("ratio", ".3f")])
+        return table(["decoder", "library", "s", "impasto's time as a share"], rows)
+
     def full(of_set):
         rows = []
         for group, label in (("sd15 512 f32", "SD 1.5, 512×512, f32"), ("sdxl 1024 bf16", "SDXL, 1024×1024, bf16")):
@@ -297,7 +308,7 @@ def tables(f):
     return {
         "machine": "\n".join(f"* Measured {run}: {', '.join(parts)}." for run, parts in f.runs.items()),
         **{name + mark: made(of_set) for mark, of_set in (("", ""), ("_avx2", AVX2)) for name, made in (
-            ("cost", cost), ("compiled", compiled), ("picture", pictures), ("full", full), ("first", first))},
+            ("cost", cost), ("compiled", compiled), ("picture", pictures), ("decode", decode), ("full", full), ("first", first))},
         "colorizer": table(["run of the embedded colorizer", "ratio"], color),
         "precision": table(["precision", "ms a step", "ratio"], kinds),
         "step": table(["precision", "work", "impasto, ms", "diffusers, ms", "ratio"], peers),

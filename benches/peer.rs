@@ -5,16 +5,19 @@
 //! A line is a prompt for a picture of 28 Euler steps, by the embedded model or the model in `--model FOLDER`. With
 //! `--save FOLDER` the picture is saved as `FOLDER/picture.png`. With `--step tiny|sd15` a line names a row of the
 //! benches, to be run for one call of the network with both branches. `--latents 64` is the side of the latents; 32 by
-//! default. `--kind bf16|f16` and `--device cuda` are for `sd15`.
+//! default. `--kind bf16|f16` and `--device cuda` are for `sd15`. With `--decode vae|taesd`, each line decodes a latent, by
+//! a VAE of Stable Diffusion 1.5's size or by a tiny autoencoder, with random weights.
 
 mod support;
 
 use impasto::diffusion::Denoiser;
+use impasto::nn::{ConfigFile, Taesd, TaesdConfig, Vae, VaeConfig};
+use impasto::weights::Weights;
 use impasto::{Codec, Grid, Model, Pipeline, Result, Source};
 use std::io::{BufRead, Write};
 use support::clock::Clock;
 use support::{Unet, seconds};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +25,9 @@ fn main() -> Result<()> {
         |name: &str| -> Option<&String> { arguments.get(arguments.iter().position(|found| found == name)? + 1) };
     tch::set_num_threads(option("--threads").and_then(|threads| threads.parse().ok()).unwrap_or(1));
     let side = option("--latents").and_then(|side| side.parse().ok()).unwrap_or(32);
+    if let Some(decoder) = option("--decode") {
+        return decode(decoder == "taesd", side);
+    }
     match option("--step").map(String::as_str) {
         None => {
             let source = option("--model").map_or_else(Source::embedded, Source::dir);
@@ -67,6 +73,27 @@ fn pictures(source: Source, folder: Option<&str>) -> Result<()> {
 fn steps<M: Denoiser + Codec>(model: &M, grid: Grid) -> Result<()> {
     for row in lines() {
         tell(seconds(model, grid, 2, &row)?);
+    }
+    Ok(())
+}
+
+fn decode(by_taesd: bool, side: i64) -> Result<()> {
+    let random = Weights::random(1, Kind::Float, Device::Cpu);
+    if by_taesd {
+        let taesd = Taesd::new(&random, &TaesdConfig::default())?;
+        return pictures_of_latent(side, |latent| taesd.decode(latent));
+    }
+    let config = r#"{ "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2 }"#;
+    let vae = Vae::new(&random, &VaeConfig::from_json("vae", config)?)?;
+    pictures_of_latent(side, |latent| vae.decode(latent))
+}
+
+fn pictures_of_latent(side: i64, decode: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+    let latent = Tensor::randn([1, 4, side, side], (Kind::Float, Device::Cpu));
+    for _ in lines() {
+        let begun = Clock::start();
+        drop(decode(&latent)?);
+        tell(begun.elapsed().as_secs_f64());
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ import time
 
 import numpy as np
 import torch
-from compiled import PEERS, compiled
+from compiled import PEERS, First, compiled
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from record import interval, record
@@ -60,7 +60,7 @@ def main():
     side, width = eager.config.sample_size, eager.config.cross_attention_dim
     inputs = torch.randn(2, 4, side, side), torch.tensor(500.0), torch.randn(2, 77, width)
     for peer in PEERS[::-1] if args.compiled else ():
-        call = compiled(peer, copy.deepcopy(eager), inputs, torch.float32, args.threads)
+        call = compiled(peer, First(copy.deepcopy(eager)), inputs, torch.float32, args.threads)
         networks[peer] = lambda x, t, encoder_hidden_states, call=call, **_: (call(x, t.float(), encoder_hidden_states),)
 
     def theirs(peer):

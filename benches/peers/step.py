@@ -32,7 +32,7 @@ import tempfile
 import time
 
 import torch
-from compiled import PEERS, compiled
+from compiled import PEERS, First, compiled
 from diffusers import UNet2DConditionModel
 from record import interval, record
 
@@ -116,7 +116,7 @@ def main():
     peers = PEERS[::-1] if args.device == "cpu" else ("torch.compile",)
     for peer in peers if args.compiled else ():
         own = copy.deepcopy(unet, {id(weight): weight for weight in unet.parameters()}).to(args.device)
-        calls[peer] = clocked(compiled(peer, own, [x.to(args.device) for x in inputs], kind, args.threads))
+        calls[peer] = clocked(compiled(peer, First(own), [x.to(args.device) for x in inputs], kind, args.threads))
     unet = unet.to(args.device, kind)
     options = dict(dtype=unet.dtype, device=unet.device)
     x, context = (inputs[i].to(**options) for i in (0, 2))

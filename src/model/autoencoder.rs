@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::json;
-use crate::nn::kernels::among_kernels;
 use crate::nn::{Cell, ConfigFile, Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
 use crate::step::Grid;
 use crate::weights::Weights;
@@ -129,7 +128,6 @@ impl Autoencoder {
     /// Encodes pictures without tiles; returns mean and standard deviation, concatenated along channels.
     fn encode_whole(&self, picture: &Tensor) -> Result<Tensor> {
         let picture = picture.f_to_kind(self.options.0)?;
-        let _serial = among_kernels(&picture)?;
         let (mean, std) = match &self.network {
             Network::Vae(vae) => {
                 let posterior = vae.encode(&picture)?;
@@ -186,7 +184,6 @@ impl Autoencoder {
             Network::Tiny(_) => latent.shallow_clone(),
         };
         let latent = latent.f_to_kind(self.options.0)?;
-        let _serial = among_kernels(&latent)?;
         let picture = match &self.network {
             Network::Vae(vae) => vae.decode(&latent)?,
             Network::Tiny(taesd) => taesd.decode(&latent)?,

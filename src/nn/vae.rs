@@ -207,7 +207,9 @@ impl Vae {
     /// [`Error::Shape`] if the pictures have other channels.
     pub fn encode(&self, image: &Tensor) -> Result<Posterior> {
         check("image", image, self.config.in_channels)?;
-        let mut moments = self.encoder.forward(&self.cast(image)?)?;
+        let x = self.cast(image)?;
+        let _serial = self.encoder.conv_in.among_kernels(&x)?;
+        let mut moments = self.encoder.forward(&x)?;
         if let Some(quant_conv) = &self.quant_conv {
             moments = quant_conv.forward(&moments)?;
         }
@@ -224,6 +226,7 @@ impl Vae {
     pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         check("latent", latent, self.config.latent_channels)?;
         let mut x = self.cast(latent)?;
+        let _serial = self.decoder.conv_in.among_kernels(&x)?;
         if let Some(post_quant_conv) = &self.post_quant_conv {
             x = post_quant_conv.forward(&x)?;
         }

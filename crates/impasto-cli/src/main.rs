@@ -19,6 +19,7 @@ mod changes;
 mod console;
 #[cfg(all(not(test), target_os = "linux", target_env = "gnu"))] // a test binary has a command line of its own
 mod early;
+mod estimated;
 mod failure;
 mod info;
 mod interrupt;

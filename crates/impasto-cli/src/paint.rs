@@ -1,5 +1,6 @@
 //! `impasto paint`: pictures of a prompt, or of a file of prompts.
 
+use crate::estimated::Estimated;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::lines;
@@ -49,6 +50,9 @@ pub struct Paint {
     /// Replaces files that exist already. Files that the command reads are never replaced.
     #[arg(long, help_heading = "Output")]
     overwrite: bool,
+    /// Prints the time and the memory that the pictures would take, and paints none.
+    #[arg(long, conflicts_with_all = ["report", "preview"], help_heading = "Output")]
+    estimate: bool,
     /// Prints a line of JSON for each picture.
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -101,13 +105,19 @@ pub fn paint(arguments: &Paint) -> Result<(), Failure> {
     // Every line is read before the first picture, so that a mistake in the last line does not cost an hour.
     let tasks = arguments.tasks()?;
     let names = Names::new(arguments, tasks.len())?;
-    names.check(arguments, &tasks)?;
+    if !arguments.estimate {
+        names.check(arguments, &tasks)?;
+    }
     let all = tasks.iter().map(Task::images).sum();
     let token = interrupt::token()?;
     let pipeline = arguments.loading.pipeline(Source::embedded())?;
     let mut session = Session { pipeline, nets: Nets::default(), notes: Notes::default(), token, done: 0 };
     session.notes.tell_before(session.pipeline.model().notes());
     for task in &tasks {
+        if arguments.estimate {
+            arguments.estimate_task(task, &mut session).map_err(|failure| task.at(failure))?;
+            continue;
+        }
         let painted = arguments.paint_task(task, &names, &mut session);
         painted.map_err(|failure| {
             let failure = task.at(failure);
@@ -200,6 +210,18 @@ impl Paint {
             }
             _ => Ok(tasks),
         }
+    }
+
+    /// Prints the estimate of one task.
+    fn estimate_task(&self, task: &Task, session: &mut Session) -> Result<(), Failure> {
+        let skipped = self.skip.unwrap_or_default().saturating_sub(session.done).min(task.images());
+        session.done += skipped;
+        session.nets.load(&task.job, session.pipeline.model())?;
+        let mut job = task.job.clone();
+        job.open()?;
+        job.config.images = 1;
+        let each = job.request(&session.pipeline, &session.nets)?.estimate()?;
+        Estimated::new(&job.config.prompt, task.images() - skipped, each).print(self.json)
     }
 
     /// Paints the pictures of one task, each as a run of its own, so that Ctrl-C keeps all that are finished.

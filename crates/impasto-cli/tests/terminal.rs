@@ -83,6 +83,22 @@ fn json_has_seed_size_and_colors() {
 }
 
 #[test]
+fn estimate_paints_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |steps: &str, images: &str| {
+        let common = ["paint", "a red boat", "--seed", "7", "--estimate", "--json", "--steps", steps];
+        json_lines(&run(folder.path(), &[&common[..], &["--images", images]].concat())).remove(0)
+    };
+    let [one, two] = [told("40", "1"), told("40", "2")];
+    assert!(one["seconds"].as_f64() > told("4", "1")["seconds"].as_f64(), "{one}");
+    assert!(two["seconds"].as_f64() > one["seconds"].as_f64() && two["bytes"] == one["bytes"], "{one}, {two}");
+    assert!(one["bytes"].as_u64() > Some(1 << 20), "{one}");
+    let line = text(&run(folder.path(), &["paint", "a red boat", "--estimate"]).stdout);
+    assert!(line.starts_with("1 picture: ") && line.ends_with(" MiB of memory beside the model\n"), "{line}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no file is written");
+}
+
+#[test]
 fn kernels_are_those_that_the_variable_names() {
     let folder = tempfile::tempdir().unwrap();
     let paint = |kernels| {

@@ -88,7 +88,9 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
         let all = out.pictures * out.height * out.width;
         let groups = kernel.outputs.div_ceil(COLUMNS);
         let (mut rows, threads) = (ROWS_OF_A_PART, threads());
-        while rows > LEAST_ROWS && all.div_ceil(rows) * groups < 4 * threads {
+        // Threads share parts evenly if there are several for each. A single thread has nothing to share.
+        let parts = if threads > 1 { 4 * threads } else { 1 };
+        while rows > LEAST_ROWS && all.div_ceil(rows) * groups < parts {
             rows /= 2;
         }
         Self { x, kernel, steps, bias, out, finish, rows, threads }
