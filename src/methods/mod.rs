@@ -6,6 +6,7 @@
 pub mod color_force;
 pub mod colorize;
 pub mod image_guidance;
+pub mod ip_adapter;
 pub mod paint_with_words;
 mod perturbed_attention;
 mod prompt_blend;
@@ -16,6 +17,7 @@ pub(crate) mod registry;
 pub use color_force::ColorForce;
 pub use colorize::Colorize;
 pub use image_guidance::ImageGuidance;
+pub use ip_adapter::IpAdapter;
 pub use paint_with_words::PaintWithWords;
 pub use perturbed_attention::PerturbedAttention;
 pub use prompt_blend::PromptBlend;

@@ -8,6 +8,7 @@ mod controlled;
 mod few_steps;
 mod identity;
 mod info;
+mod ip_adapter;
 mod load_options;
 mod loading;
 mod precision;

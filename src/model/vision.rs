@@ -93,15 +93,8 @@ impl VisionTower {
     fn load(&self) -> Result<Loaded> {
         let (source, reading) = &self.place;
         let checkpoint = Checkpoint::open(source, reading.clone())?;
-        let config = read_config(&checkpoint, PART, ClipVisionConfig::from_json)?;
-        let w = checkpoint.weights(PART, self.kind, self.device)?;
-        let processor = PROCESSORS.into_iter().find_map(|file| Some((file, checkpoint.text(file).transpose()?)));
-        let processor = match processor {
-            Some((file, text)) => ClipImageProcessor::from_json(&checkpoint.name(file), &text?)?,
-            None => ClipImageProcessor::of_side(u32::try_from(config.image_size).unwrap_or(u32::MAX)),
-        };
-        let text_projection = self.find_text_projection(&checkpoint, config.projection_dim)?;
-        let tower = ClipVision::new(&w, &config)?;
+        let (tower, processor) = read_tower(&checkpoint, self.kind, self.device)?;
+        let text_projection = self.find_text_projection(&checkpoint, tower.config().projection_dim)?;
         Ok(Loaded { file: checkpoint.name("image_encoder/config.json"), tower, processor, text_projection })
     }
 
@@ -125,6 +118,44 @@ impl VisionTower {
         }
         Ok(None)
     }
+}
+
+/// Loads a tower by itself, with its preprocessor: the tower of a folder, or a file of weights alone, whose sizes tell
+/// the configuration.
+///
+/// # Errors
+/// The errors of [`Checkpoint::open`]; [`Error::Malformed`] for a file of an unknown tower.
+pub(super) fn open_tower(
+    source: &Source,
+    offload: bool,
+    kind: Kind,
+    device: Device,
+) -> Result<(ClipVision, ClipImageProcessor)> {
+    let Source::File(path) = source else {
+        let reading = Reading { offload, ..Reading::default() };
+        return read_tower(&Checkpoint::open(source, reading)?, kind, device);
+    };
+    let w = Weights::open(path, kind, device)?.offload(offload);
+    let config = ClipVisionConfig::of_weights(&w)?;
+    let processor = ClipImageProcessor::of_side(side(&config));
+    Ok((ClipVision::new(&w, &config)?, processor))
+}
+
+/// Reads the tower and the preprocessor of a checkpoint.
+fn read_tower(checkpoint: &Checkpoint, kind: Kind, device: Device) -> Result<(ClipVision, ClipImageProcessor)> {
+    let config = read_config(checkpoint, PART, ClipVisionConfig::from_json)?;
+    let w = checkpoint.weights(PART, kind, device)?;
+    let processor = PROCESSORS.into_iter().find_map(|file| Some((file, checkpoint.text(file).transpose()?)));
+    let processor = match processor {
+        Some((file, text)) => ClipImageProcessor::from_json(&checkpoint.name(file), &text?)?,
+        None => ClipImageProcessor::of_side(side(&config)),
+    };
+    Ok((ClipVision::new(&w, &config)?, processor))
+}
+
+/// Returns the side of a tower's pictures in pixels.
+fn side(config: &ClipVisionConfig) -> u32 {
+    u32::try_from(config.image_size).unwrap_or(u32::MAX)
 }
 
 /// Returns a square text projection of the given width from some weights, f32; `None` if there is none.

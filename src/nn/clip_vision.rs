@@ -94,7 +94,58 @@ impl ConfigFile for ClipVisionConfig {
     }
 }
 
+/// Published towers by the width of their states: number of heads, and activation. OpenAI trained ViT-B and ViT-L, and
+/// LAION trained ViT-H and bigG.
+const PUBLISHED: [(i64, i64, Activation); 4] = [
+    (768, 12, Activation::QuickGelu),
+    (1024, 16, Activation::QuickGelu),
+    (1280, 16, Activation::Gelu),
+    (1664, 16, Activation::Gelu),
+];
+
 impl ClipVisionConfig {
+    /// Returns the configuration of a published tower from the sizes of its tensors.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the weights are not those of a published tower.
+    pub(crate) fn of_weights(w: &Weights) -> Result<Self> {
+        let model = if w.has("embeddings.class_embedding") { w.clone() } else { w.at("vision_model") };
+        let unknown = || {
+            w.malformed(
+                "the file is no image encoder of CLIP with transformers' names and a known size (ViT-B, ViT-L, ViT-H, \
+                 bigG); give the folder of an image encoder, with config.json and model.safetensors",
+            )
+        };
+        let shape = |name: &str| model.shape(name).ok_or_else(unknown);
+        let (patch, positions) =
+            (shape("embeddings.patch_embedding.weight")?, shape("embeddings.position_embedding.weight")?);
+        let inner = shape("encoder.layers.0.mlp.fc1.weight")?;
+        let (&[width, num_channels, patch_size, _], &[positions, _], &[intermediate_size, _]) =
+            (patch.as_slice(), positions.as_slice(), inner.as_slice())
+        else {
+            return Err(unknown());
+        };
+        let published = PUBLISHED.into_iter().find(|(own, ..)| *own == width);
+        let (hidden_size, num_attention_heads, hidden_act) = published.ok_or_else(unknown)?;
+        let layers = (0..).take_while(|i| model.has(&format!("encoder.layers.{i}.layer_norm1.weight"))).count();
+        let projection = w.shape("visual_projection.weight").and_then(|shape| shape.first().copied());
+        let config = Self {
+            architectures: vec!["CLIPVisionModel".into()],
+            hidden_size,
+            intermediate_size,
+            projection_dim: projection.unwrap_or(hidden_size),
+            num_hidden_layers: layers as i64,
+            num_attention_heads,
+            num_channels,
+            image_size: (1..).find(|side| side * side >= positions - 1).unwrap_or(1) * patch_size,
+            patch_size,
+            hidden_act,
+            ..Self::default()
+        };
+        config.check()?;
+        Ok(config)
+    }
+
     /// Returns true if the configuration asks for a projected pooled state, independent of the weights.
     pub(crate) fn projects(&self) -> bool {
         self.architectures.iter().any(|name| name.ends_with("WithProjection"))

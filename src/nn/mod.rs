@@ -31,6 +31,7 @@ mod clip_vision;
 mod config;
 mod controlnet;
 pub(crate) mod guess;
+pub mod ip_adapter;
 pub(crate) mod kernels;
 mod layers;
 mod reading_block;

@@ -379,7 +379,7 @@ pub(crate) fn way(part: &str) -> Note {
 }
 
 /// The error for a file that is not a model.
-fn misused(file: &str, contents: Contents) -> Error {
+pub(super) fn misused(file: &str, contents: Contents) -> Error {
     let remedy = match contents {
         Contents::Lora { .. } => Remedy::Lora,
         Contents::TextualInversion { .. } => Remedy::Embedding,

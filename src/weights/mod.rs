@@ -21,6 +21,7 @@ mod embedding;
 mod file;
 #[cfg(feature = "hub")]
 mod hub;
+mod ip_adapter;
 mod kernel_layout;
 mod lora;
 mod mapped;
@@ -43,6 +44,7 @@ pub use file::{Header, Parts, Stored, read_tensors};
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::{CachedModel, Download, Hub};
+pub(crate) use ip_adapter::open_ip_adapter;
 pub(crate) use kernel_layout::of_layer;
 pub use lora::{Lora, LoraSummary};
 pub use mapped::Tensors;
@@ -183,6 +185,11 @@ impl Weights {
     /// Returns the device that tensors are moved to.
     pub fn device(&self) -> Device {
         self.store.device
+    }
+
+    /// The error for a fault of the file that the tensors come from.
+    pub(crate) fn malformed(&self, problem: impl Into<String>) -> Error {
+        Error::Malformed { file: self.store.file.clone(), problem: problem.into() }
     }
 
     /// Returns true if a tensor of this name exists, without requesting the tensor. Random weights always return false.

@@ -5,6 +5,7 @@ use super::lora::piece::{Piece, adapts, reads_context, split};
 use super::names::{self, UNET};
 use crate::error::{Error, Result};
 use crate::family::ModelFamily;
+use crate::wording::Remedy;
 use std::fmt;
 
 /// The recognized contents of a file.
@@ -97,10 +98,14 @@ const OTHERS: &[Sign] = &[
     (|name| name == "difference", "a difference ControlNet"),
     (|name| name.starts_with("adapter.body.") || name.starts_with("body.0."), "a T2I adapter"),
     (|name| name == "task_embedding" || name.starts_with("control_add_embedding."), "a ControlNet union"),
-    (|name| name.starts_with("ip_adapter.") || name.starts_with("image_proj."), "an IP-Adapter"),
     (|name| name.contains(".motion_modules."), "an AnimateDiff motion module"),
     (|name| OUTPUTS.contains(&name), "an embedding of a text encoder's outputs"),
 ];
+
+/// Returns true for the name of an IP-Adapter's tensor.
+pub(super) fn is_ip_adapter(name: &str) -> bool {
+    name.starts_with("ip_adapter.") || name.starts_with("image_proj.")
+}
 
 /// Signs of models that this crate cannot use; tested only after a file was not recognized as a ControlNet.
 const OTHER_MODELS: &[Sign] = &[
@@ -120,7 +125,8 @@ impl Contents {
     /// Recognizes a file by the names and shapes of its tensors.
     ///
     /// # Errors
-    /// [`Error::Malformed`] with a description of the file, if this crate cannot use the file.
+    /// [`Error::Malformed`] with a description of the file, if this crate cannot use the file; [`Error::OtherKind`] for
+    /// an IP-Adapter, which is no part of a model.
     ///
     /// Source: the tables of diffusers' `single_file_utils`, ComfyUI and stable-diffusion-webui.
     pub(crate) fn of(header: &Header) -> Result<Self> {
@@ -140,6 +146,10 @@ impl Contents {
         }
         if let Some(what) = first(OTHERS) {
             return Err(is(what));
+        }
+        if bare().any(is_ip_adapter) {
+            let (file, contents, remedy) = (header.file.clone(), "an IP-Adapter".into(), Remedy::IpAdapter);
+            return Err(Error::OtherKind { file, contents, remedy });
         }
         for (prefix, hint) in [
             ("control_model.", "control_model.input_hint_block.0.weight"),

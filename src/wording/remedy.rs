@@ -53,6 +53,8 @@ remedies! {
     Embedding => "load a model, and add embeddings of words with `Model::with_embedding`",
     /// Load a ControlNet as what it is.
     ControlNet => "load a model, and load ControlNets with `Model::controlnet`",
+    /// Load an IP-Adapter as what it is.
+    IpAdapter => "load a model, and load IP-Adapters with `Model::ip_adapter`",
     /// Name one file of a repository.
     RepositoryFile => "name one of them with `Hub::file`",
     /// Name a folder for downloaded models.

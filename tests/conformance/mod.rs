@@ -4,6 +4,7 @@
 mod case;
 mod comparison;
 mod device;
+mod ip_adapter;
 mod networks;
 mod package_daam;
 mod runs;
@@ -61,8 +62,10 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("lora_refused", networks::lora_refused, &[]),
     ("textual_inversion", networks::textual_inversion, &[]),
     ("pickle_refused", networks::pickle_refused, &[]),
+    ("ip_adapter", ip_adapter::ip_adapter, &[]),
     ("real_configs", networks::real_configs, &[]),
     ("pipeline", runs::pipeline, &[]),
+    ("pipeline_ip_adapter", runs::pipeline, &[]),
     ("daam", runs::daam, &[]),
     ("color_force", runs::color_force, &[]),
 ];
@@ -103,6 +106,13 @@ pub const CAPABILITIES: &[&str] = &[
     "inpaint:4ch",
     "inpaint:9ch",
     "inpaint:differential",
+    "ip_adapter:blocks",
+    "ip_adapter:full",
+    "ip_adapter:images",
+    "ip_adapter:masks",
+    "ip_adapter:plain",
+    "ip_adapter:plus",
+    "ip_adapter:several",
     "karras",
     "long_context",
     "lora:boft",

@@ -17,7 +17,7 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// Loads the configuration and the weights of a model's folder.
-fn load(folder: &Path) -> Result<(String, Weights)> {
+pub fn load(folder: &Path) -> Result<(String, Weights)> {
     let mut files = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
     let file = files.find(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     let file = file.ok_or_else(|| format!("no safetensors in {}", folder.display()))?;

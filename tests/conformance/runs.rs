@@ -1,5 +1,6 @@
-//! Whole runs: kinds `pipeline`, `daam` and `color_force`.
+//! Whole runs: kinds `pipeline`, `pipeline_ip_adapter`, `daam` and `color_force`.
 
+use super::ip_adapter::{self, Adapter};
 use super::package_daam::{KeyFilter, PackageDaam, PackageKey};
 use super::{Case, Outputs, Result, device, schedulers};
 use impasto::attention::{AttentionSite, Tap};
@@ -153,7 +154,15 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
         rescale: rescale.unwrap_or(0.0),
     });
     let perturbed = case.param::<Option<f64>>("pag_scale")?.map(PerturbedAttention::new);
-    Ok(perturbed.into_iter().fold(sampler, Sampler::guide))
+    let mut sampler = perturbed.into_iter().fold(sampler, Sampler::guide);
+    for (k, Adapter { file, scale }) in
+        case.param::<Option<Vec<Adapter>>>("adapters")?.into_iter().flatten().enumerate()
+    {
+        let net = model.ip_adapter(case.dir.join(file), &Source::dir(case.model("image_encoder")?))?;
+        let masked = case.inputs.contains_key(&format!("mask.{k}"));
+        sampler = sampler.guide(ip_adapter::method(case, k, &net, &scale, masked)?);
+    }
+    Ok(sampler)
 }
 
 fn grid(case: &Case) -> Result<Grid> {
