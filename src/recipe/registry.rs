@@ -23,7 +23,7 @@ pub trait Kind: 'static {
 }
 
 /// Makes a value from its recipe. The registry makes values that the recipe contains.
-type Read<T> = fn(Recipe, &Registry) -> Result<Box<T>>;
+type Read<T> = Box<dyn Fn(Recipe, &Registry) -> Result<Box<T>> + Send + Sync>;
 
 /// The readers of recipes, by kind and name. A pipeline has a registry ([`Pipeline::registry_mut`]), by which
 /// [`Request::from_png`] makes the guidance methods, saliencies, solver and combination of a run again. The default
@@ -90,9 +90,14 @@ impl Registry {
         Self { readers: HashMap::new() }
     }
 
-    /// Adds the reader of a kind's recipes with a name, in place of an earlier reader.
-    pub fn add<T: ?Sized + Kind>(&mut self, name: impl Into<String>, read: fn(Recipe, &Self) -> Result<Box<T>>) {
-        let read: Read<T> = read;
+    /// Adds the reader of a kind's recipes with a name, in place of an earlier reader. The reader may hold a value that
+    /// a recipe only names, such as the net of an [`IpAdapter`](crate::methods::IpAdapter).
+    pub fn add<T: ?Sized + Kind>(
+        &mut self,
+        name: impl Into<String>,
+        read: impl Fn(Recipe, &Self) -> Result<Box<T>> + Send + Sync + 'static,
+    ) {
+        let read: Read<T> = Box::new(read);
         self.readers.insert((TypeId::of::<T>(), name.into()), Arc::new(read));
     }
 
