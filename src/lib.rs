@@ -119,6 +119,7 @@
 //! | place things by painting them | [`methods::PaintWithWords`] |
 //! | give regions of the picture their own prompts | [`methods::RegionPrompts`], [`composition::Composition`] |
 //! | guide a prompt by a picture, or by a second text | [`methods::ImageGuidance`] |
+//! | draw like a picture, by an IP-Adapter | [`methods::IpAdapter`] |
 //! | use the colors of another picture, color a sketch like one | [`methods::ReferenceColor`], [`methods::Colorize`] |
 //! | turn a prompt into another one during the run | [`methods::PromptBlend`] |
 //! | see where the picture attends to a word, or to every word | [`saliency::Daam`] |
@@ -226,6 +227,11 @@ struct ColorStrokes;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/reference-color.md")]
 struct ReferenceColors;
+
+/// Compiles the code of the page on pictures as prompts.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/ip-adapter.md")]
+struct PicturesAsPrompts;
 
 /// Compiles and runs the code of the page on models that color sketches.
 #[cfg(doctest)]

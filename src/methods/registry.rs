@@ -2,7 +2,8 @@
 
 use super::colorize::DualCfg;
 use super::{
-    ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
+    ColorForce, Colorize, ImageGuidance, IpAdapter, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor,
+    RegionPrompts,
 };
 use crate::guidance::{Combine, Guidance, SUM};
 use crate::recipe::{Recipe, Registry};
@@ -15,6 +16,8 @@ pub(crate) fn add_methods(registry: &mut Registry) {
         .add::<dyn Guidance>("ColorForce", |recipe, registry| Ok(Box::new(ColorForce::from_recipe(recipe, registry)?)));
     add::<Colorize>(registry, "Colorize");
     add::<ImageGuidance>(registry, "ImageGuidance");
+    // A program that has the net adds a reader of its own.
+    registry.add::<dyn Guidance>("IpAdapter", |recipe, _| Err(IpAdapter::without_net(recipe)));
     registry.add::<dyn Guidance>("PaintWithWords", |recipe, _| Ok(Box::new(PaintWithWords::from_recipe(&recipe)?)));
     add::<PerturbedAttention>(registry, "PerturbedAttention");
     add::<PromptBlend>(registry, "PromptBlend");

@@ -3,7 +3,7 @@
 use super::Model;
 use super::vision::open_tower;
 use crate::error::Result;
-use crate::nn::ip_adapter::{IpAdapterNet, file_sites, numbered, other_sites};
+use crate::nn::ip_adapter::{IpAdapterNet, file_sites, in_file_order, other_sites};
 use crate::weights::{ModelFamily, Source, Weights, open_ip_adapter};
 use std::path::Path;
 
@@ -11,10 +11,10 @@ impl Model {
     /// Loads an IP-Adapter for this model with the image encoder that it was trained with, in the model's kind and on
     /// its device. The method [`IpAdapter`](crate::methods::IpAdapter) guides a run with it.
     ///
-    /// `file` is the adapter's file, safetensors or `.bin`: plain, Plus, Plus-face or full-face, for SD 1.5 or SDXL. The
-    /// names of its tensors tell the form. `image_encoder` is the folder of a CLIP vision tower, of a model that has
-    /// one, or a file of a tower's weights. Adapters for SD 1.5 and those with `vit-h` in their name need ViT-H, the
-    /// others for SDXL need bigG.
+    /// - `file` is the adapter's file, safetensors or `.bin`: plain, Plus, Plus-face or full-face, for SD 1.5 or SDXL.
+    ///   The names of its tensors tell the form.
+    /// - `image_encoder` is the folder of a CLIP vision tower, of a model that has one, or a file of a tower's weights.
+    ///   Adapters for SD 1.5 and those with `vit-h` in their name need ViT-H, the others for SDXL need bigG.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -45,7 +45,7 @@ impl Model {
             let family = ModelFamily::of_context(width).map(|family| format!(" ({family})"));
             format!("{width}{}", family.unwrap_or_default())
         };
-        let (theirs, ours) = (file_sites(w)?, numbered(self.unet.sites()));
+        let (theirs, ours) = (file_sites(w)?, in_file_order(self.unet.sites()));
         let tensors = self.parts.get("unet");
         let own = |name: &str| {
             let weight = tensors.and_then(|tensors| tensors.get(&format!("{name}.to_k.weight")))?;
@@ -55,7 +55,7 @@ impl Model {
         if let (Some(width), Some((_, context))) = (width, name.and_then(own))
             && width != context
         {
-            return Err(w.malformed(format!(
+            return Err(w.fault(format!(
                 "the IP-Adapter is for a model whose context has the width {}; expected {}, as in this model; give an \
                  IP-Adapter of the model's family",
                 family(width),
@@ -63,11 +63,11 @@ impl Model {
             )));
         }
         if theirs.len() != ours.len() {
-            return Err(w.malformed(other_sites(theirs.len(), ours.len())));
+            return Err(w.fault(other_sites(theirs.len(), ours.len())));
         }
         for (number, (got, site)) in theirs.iter().zip(ours).enumerate() {
             if let Some(wanted) = own(&site.name).filter(|wanted| wanted != got) {
-                return Err(w.malformed(format!(
+                return Err(w.fault(format!(
                     "ip_adapter.{}.to_k_ip.weight has shape [{}, {}]; expected [{}, {}], as the model has it at {}; give \
                      an IP-Adapter of the model's family",
                     2 * number + 1,

@@ -51,7 +51,7 @@ impl VisionTower {
 
     /// Encodes a picture. `widths` are the widths of the text encoders' states.
     pub(super) fn see(&self, picture: &Raster, view: View, widths: &[i64]) -> Result<Vision> {
-        let Loaded { file, tower, processor, text_projection } = self.loaded()?;
+        let Loaded { file, tower, processor, text_projection } = self.load_once()?;
         let width = tower.config().projection_dim;
         let refused = |field: &str, value: String, expected: String| {
             Err(Error::Config { file: file.clone(), field: field.into(), value, expected: expected.into() })
@@ -77,10 +77,10 @@ impl VisionTower {
     /// Returns the projection of the text encoder's states into the space of the tokens, [projection_dim, width] f32,
     /// if a checkpoint has it.
     pub(super) fn text_projection(&self) -> Result<Option<Tensor>> {
-        Ok(self.loaded()?.text_projection.as_ref().map(Tensor::shallow_clone))
+        Ok(self.load_once()?.text_projection.as_ref().map(Tensor::shallow_clone))
     }
 
-    fn loaded(&self) -> Result<&Loaded> {
+    fn load_once(&self) -> Result<&Loaded> {
         match self.loaded.get() {
             Some(loaded) => Ok(loaded),
             None => {

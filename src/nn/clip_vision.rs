@@ -111,7 +111,7 @@ impl ClipVisionConfig {
     pub(crate) fn of_weights(w: &Weights) -> Result<Self> {
         let model = if w.has("embeddings.class_embedding") { w.clone() } else { w.at("vision_model") };
         let unknown = || {
-            w.malformed(
+            w.fault(
                 "the file is no image encoder of CLIP with transformers' names and a known size (ViT-B, ViT-L, ViT-H, \
                  bigG); give the folder of an image encoder, with config.json and model.safetensors",
             )
@@ -396,6 +396,22 @@ mod tests {
             assert_eq!(states.image_embeds, tower(Kind::Float)?.forward(&picture(Kind::Float))?.image_embeds);
             assert_eq!(w.report().unused, []);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn sizes_tell_a_published_tower() -> Result<()> {
+        let sizes = ClipVisionConfig { hidden_size: 768, num_attention_heads: 12, intermediate_size: 8, ..config() };
+        let drawn = |config: &ClipVisionConfig| -> Result<Weights> {
+            let random = Weights::random(3, Kind::Float, Device::Cpu);
+            let _ = ClipVision::new(&random, config)?;
+            Ok(Weights::new("tower.safetensors", random.drawn()?, Kind::Float, Device::Cpu))
+        };
+        let sizes = ClipVisionConfig { num_hidden_layers: 1, image_size: 8, ..sizes };
+        let found = ClipVisionConfig::of_weights(&drawn(&sizes)?)?;
+        assert_eq!(found, ClipVisionConfig { architectures: vec!["CLIPVisionModel".into()], ..sizes });
+        let other = ClipVisionConfig::of_weights(&drawn(&config())?).unwrap_err().to_string();
+        assert!(other.contains("tower.safetensors: ") && other.contains("give the folder"), "{other}");
         Ok(())
     }
 

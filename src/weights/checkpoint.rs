@@ -131,7 +131,7 @@ impl Checkpoint {
                     (None, Ok(Contents::TextEncoder { width })) => {
                         ModelFamily::of_context(width).unwrap_or(ModelFamily::Sd1)
                     }
-                    (None, Ok(other)) => return Err(misused(&file.header().file, other)),
+                    (None, Ok(other)) => return Err(wrong_kind(&file.header().file, other)),
                     (None, Err(error)) => return Err(error),
                 };
                 notes.extend(disagreement(&file, family));
@@ -158,7 +158,7 @@ impl Checkpoint {
             Contents::ControlNet { family, .. } => {
                 Self::open(source, Reading { family: Some(family), ..Reading::default() })
             }
-            other => Err(misused(&file.header().file, other)),
+            other => Err(wrong_kind(&file.header().file, other)),
         }
     }
 
@@ -344,7 +344,7 @@ impl Checkpoint {
             ("image_encoder", Ok(Contents::Model { .. } | Contents::Colorizer)) => {
                 self.missing("the image encoder", way(part))
             }
-            (_, Ok(contents)) => misused(&file.header().file, contents),
+            (_, Ok(contents)) => wrong_kind(&file.header().file, contents),
         }
     }
 }
@@ -379,7 +379,7 @@ pub(crate) fn way(part: &str) -> Note {
 }
 
 /// The error for a file that is not a model.
-pub(super) fn misused(file: &str, contents: Contents) -> Error {
+pub(super) fn wrong_kind(file: &str, contents: Contents) -> Error {
     let remedy = match contents {
         Contents::Lora { .. } => Remedy::Lora,
         Contents::TextualInversion { .. } => Remedy::Embedding,

@@ -1,7 +1,7 @@
 //! Files of IP-Adapters.
 
 use super::Weights;
-use super::checkpoint::misused;
+use super::checkpoint::wrong_kind;
 use super::file::read_with_header;
 use super::recognize::{Contents, is_ip_adapter};
 use crate::error::Result;
@@ -16,7 +16,7 @@ use tch::{Device, Kind};
 pub(crate) fn open_ip_adapter(path: &Path, kind: Kind, device: Device) -> Result<Weights> {
     let (tensors, header) = read_with_header(path)?;
     if !header.tensors.keys().any(|name| is_ip_adapter(name)) {
-        return Err(misused(&header.file, Contents::of(&header)?));
+        return Err(wrong_kind(&header.file, Contents::of(&header)?));
     }
     Ok(Weights::new(header.file, tensors, kind, device))
 }

@@ -188,7 +188,7 @@ impl Weights {
     }
 
     /// The error for a fault of the file that the tensors come from.
-    pub(crate) fn malformed(&self, problem: impl Into<String>) -> Error {
+    pub(crate) fn fault(&self, problem: impl Into<String>) -> Error {
         Error::Malformed { file: self.store.file.clone(), problem: problem.into() }
     }
 

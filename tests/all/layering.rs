@@ -46,7 +46,8 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("guidance", &["guidance"], &["diffusion", "attention", "vocabulary"]),
     // Saliency uses weights, because maps are kept in files of tensors.
     ("saliency", &["saliency"], &["guidance", "mask", "diffusion", "attention", "weights", "vocabulary"]),
-    ("methods", &["methods"], &["saliency", "guidance", "mask", "hint", "diffusion", "attention", "vocabulary"]),
+    // Methods use networks, because an IP-Adapter is a network of its own beside the model.
+    ("methods", &["methods"], &["saliency", "guidance", "mask", "hint", "nn", "diffusion", "attention", "vocabulary"]),
     ("sampler", &["sampler"], &["guidance", "diffusion", "attention", "vocabulary"]),
     ("model", &["text", "model"], &["hint", "nn", "weights", "diffusion", "attention", "vocabulary"]),
     (

@@ -27,6 +27,7 @@ mod hook_seams;
 mod hub;
 mod image_guidance;
 mod image_to_image;
+mod ip_adapter;
 mod large_pictures;
 mod layering;
 mod limits;

@@ -37,7 +37,7 @@ struct ScaledRun {
     masks: bool,
 }
 
-/// A UNet that predicts the noise in the case's sample, whatever the run's latent is, and keeps the prediction.
+/// A UNet that predicts the noise in the case's sample instead of the run's latent, and keeps the prediction.
 struct Alone<'c> {
     case: &'c Case,
     unet: UNet,

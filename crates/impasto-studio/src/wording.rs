@@ -116,6 +116,7 @@ mod tests {
             Remedy::Lora,
             Remedy::Embedding,
             Remedy::ControlNet,
+            Remedy::IpAdapter,
             Remedy::RepositoryFile,
             Remedy::Cache,
             Remedy::Resume,

@@ -1,9 +1,8 @@
 //! [`Blocks`]: strengths of an IP-Adapter by blocks of the network.
 
-use super::STRENGTHS;
+use super::strength::check_strength;
 use crate::attention::AttentionSite;
 use crate::error::{Error, Result};
-use crate::methods::image_guidance::inside;
 use serde::{Deserialize, Serialize};
 
 /// Strengths by blocks of the network. An empty list gives every site the strength 1.
@@ -43,7 +42,7 @@ impl Blocks {
 
     /// Checks the strengths before a run.
     pub(super) fn check(&self) -> Result<()> {
-        self.0.iter().try_for_each(|block| inside("strength of a block", block.strength, STRENGTHS))
+        self.0.iter().try_for_each(|block| check_strength("strength of a block", block.strength))
     }
 
     /// Checks that every block has sites.

@@ -31,9 +31,9 @@ pub(super) enum Cells {
 /// The tokens that a branch attends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Tokens {
-    /// Those of a group of pictures, by its index.
+    /// Tokens of a group of pictures, by the group's index.
     Of(usize),
-    /// Those of no picture.
+    /// Tokens of no picture.
     Nothing,
 }
 

@@ -4,23 +4,23 @@ mod blocks;
 mod decoupled;
 mod prompt;
 mod run;
+mod settings;
+mod strength;
 
 pub use prompt::ImagePrompt;
 
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, GuidanceRun, Setup};
-use crate::methods::image_guidance::inside;
 use crate::nn::ip_adapter::IpAdapterNet;
 use crate::recipe::Recipe;
 use crate::vision::View;
 use crate::window::Window;
+use crate::wording::{QUOTED, excerpt};
 use blocks::Blocks;
 use run::Prompting;
-use serde::{Deserialize, Serialize};
-use std::ops::RangeInclusive;
+use settings::Settings;
+use strength::check_strength;
 
-/// Range of every strength.
-const STRENGTHS: &RangeInclusive<f64> = &(-10.0..=10.0);
 /// Largest number of pictures of a method.
 const MOST_PICTURES: usize = 64;
 /// The block of SDXL that an adapter's style enters by, and the one that its layout enters by.
@@ -55,8 +55,23 @@ const LAYOUT: &str = "down_blocks.2.attentions.1";
 /// # Ok(()) }
 /// ```
 ///
-/// A file that was painted with the method names the adapter's file, but does not hold it. To repeat the run, add the
-/// method of [`from_recipe`](Self::from_recipe) to the request.
+/// The file of a picture names the adapter, but does not hold its weights. To repeat the run, add a reader that has the
+/// net:
+///
+/// ```no_run
+/// # fn main() -> impasto::Result<()> {
+/// # use impasto::methods::IpAdapter;
+/// # use impasto::{Pipeline, Source};
+/// use impasto::guidance::Guidance;
+/// use impasto::pipeline::Request;
+///
+/// # let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
+/// let net = pipeline.model().ip_adapter("ip-adapter-plus_sd15.safetensors", &Source::dir("image_encoder"))?;
+/// let read = move |recipe, _: &_| Ok(Box::new(IpAdapter::from_recipe(&net, &recipe)?) as Box<dyn Guidance>);
+/// pipeline.registry_mut().add("IpAdapter", read);
+/// let output = Request::from_png(&pipeline, "like_a_fox.png")?.run()?;
+/// # Ok(()) }
+/// ```
 ///
 /// Source: Ye et al., "IP-Adapter" (arXiv 2308.06721); blocks of style and layout: Wang et al., "InstantStyle" (arXiv
 /// 2404.02733).
@@ -65,20 +80,6 @@ const LAYOUT: &str = "down_blocks.2.attentions.1";
 pub struct IpAdapter {
     net: IpAdapterNet,
     settings: Settings,
-}
-
-/// The settings of the method without its net.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Settings {
-    /// Name of the adapter's file.
-    adapter: String,
-    pictures: Vec<ImagePrompt>,
-    strength: f64,
-    #[serde(default)]
-    blocks: Blocks,
-    #[serde(default)]
-    view: View,
-    window: Window,
 }
 
 impl IpAdapter {
@@ -107,6 +108,17 @@ impl IpAdapter {
     /// [`Error::Malformed`] if the recipe is not that of an IP-Adapter.
     pub fn from_recipe(net: &IpAdapterNet, recipe: &Recipe) -> Result<Self> {
         Ok(Self { net: net.clone(), settings: recipe.read()? })
+    }
+
+    /// The error of a recipe without the net, which names the adapter's file.
+    pub(super) fn without_net(recipe: Recipe) -> Error {
+        match recipe.into_read::<Settings>() {
+            Ok(Settings { adapter, .. }) => {
+                let what = format!("IpAdapter with {}, whose weights no picture holds,", excerpt(&adapter, QUOTED));
+                Error::NotRepeatable { what }
+            }
+            Err(error) => error,
+        }
     }
 }
 
@@ -168,7 +180,7 @@ impl Guidance for IpAdapter {
         if pictures.len() > MOST_PICTURES {
             return Err(Error::parameter("pictures", pictures.len(), format!("at most {MOST_PICTURES}")));
         }
-        inside("strength", *strength, STRENGTHS)?;
+        check_strength("strength", *strength)?;
         blocks.check()?;
         pictures.iter().try_for_each(ImagePrompt::check)?;
         window.check()

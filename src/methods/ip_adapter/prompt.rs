@@ -1,10 +1,9 @@
 //! [`ImagePrompt`]: a picture as a prompt, and its place.
 
-use super::STRENGTHS;
+use super::strength::check_strength;
 use crate::error::{Error, Result};
 use crate::guidance::Guidance;
 use crate::mask::Region;
-use crate::methods::image_guidance::inside;
 use crate::raster::Raster;
 use crate::recipe::SharedTensor;
 use crate::saliency::Daam;
@@ -104,7 +103,7 @@ impl ImagePrompt {
             }
             Shown::Picture(_) => {}
         }
-        inside("strength of a picture", self.strength, STRENGTHS)?;
+        check_strength("strength of a picture", self.strength)?;
         match &self.place {
             Place::Everywhere if self.strength != 1.0 => Err(Error::parameter(
                 "strength of a picture",

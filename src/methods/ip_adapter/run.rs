@@ -1,8 +1,8 @@
 //! The state of an [`IpAdapter`](super::IpAdapter) in one run.
 
-use super::Settings;
 use super::decoupled::{Cells, Decoupled, Group};
 use super::prompt::{ImagePrompt, Place, Shown};
+use super::settings::Settings;
 use crate::attention::CrossAttentionHook;
 use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
@@ -50,7 +50,7 @@ impl Prompting {
             if sites.is_empty() || prompt.strength == 0.0 {
                 continue; // Without strength nothing is encoded or searched.
             }
-            let tokens = encoded(net, settings, prompt)?.f_to_device(setup.device)?;
+            let tokens = encode(net, settings, prompt)?.f_to_device(setup.device)?;
             let Some(cells) = cells else {
                 shared.push(tokens);
                 continue;
@@ -85,7 +85,7 @@ impl Prompting {
 }
 
 /// Returns the tokens of a picture, [1, tokens, width].
-fn encoded(net: &IpAdapterNet, settings: &Settings, prompt: &ImagePrompt) -> Result<Tensor> {
+fn encode(net: &IpAdapterNet, settings: &Settings, prompt: &ImagePrompt) -> Result<Tensor> {
     match &prompt.shown {
         Shown::Picture(picture) => net.encode(picture, settings.view),
         Shown::Tokens(tokens) => {

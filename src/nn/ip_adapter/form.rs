@@ -41,7 +41,7 @@ impl Form {
         }
         let is_face_id = |name: &String| name.starts_with("image_proj.perceiver_resampler.") || name.contains("_lora.");
         if (has("proj.0") && has("norm")) || names.iter().any(is_face_id) {
-            return Err(w.malformed(
+            return Err(w.fault(
                 "the file is an IP-Adapter FaceID, which needs a face recognizer and is not supported; give a Plus-face \
                  or full-face IP-Adapter",
             ));
@@ -49,7 +49,7 @@ impl Form {
         if w.has("image_proj.latents") {
             return Ok(Self::Plus);
         }
-        Err(w.malformed(
+        Err(w.fault(
             "the file has no projection of a known IP-Adapter (image_proj.proj, image_proj.proj.0 or \
              image_proj.latents); give the file of a plain, Plus, Plus-face or full-face IP-Adapter",
         ))

@@ -3,6 +3,9 @@
 mod form;
 mod projection;
 mod resampler;
+mod shape;
+
+pub(crate) use shape::{file_sites, other_sites};
 
 use super::clip_image::ClipImageProcessor;
 use super::clip_vision::ClipVision;
@@ -13,7 +16,7 @@ use crate::raster::Raster;
 use crate::vision::View;
 use crate::weights::Weights;
 use form::Form;
-use projection::{Projection, matrix};
+use projection::Projection;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -105,7 +108,7 @@ impl IpAdapterNet {
         w.finish()?;
         let loaded = w.report();
         if let Some(unused) = loaded.unused.first() {
-            return Err(w.malformed(format!(
+            return Err(w.fault(format!(
                 "the file has tensors that do not belong to an IP-Adapter of its form ({form}), such as {}; download \
                  the file again, or give the file of another IP-Adapter",
                 unused.name
@@ -113,10 +116,10 @@ impl IpAdapterNet {
         }
         if let Some(name) = loaded.not_finite.first() {
             return Err(
-                w.malformed(format!("the file has NaN or infinite weights, for example in {name}; download it again"))
+                w.fault(format!("the file has NaN or infinite weights, for example in {name}; download it again"))
             );
         }
-        projection.check(encoder.config()).map_err(|problem| w.malformed(problem))?;
+        projection.check(encoder.config()).map_err(|problem| w.fault(problem))?;
         let inner = shapes.into_iter().map(|(inner, _)| inner).collect();
         let options = (w.kind(), w.device());
         let network = Network { projection, sites, tower: encoder, processor, nothing: None, options };
@@ -186,7 +189,7 @@ impl IpAdapterNet {
     /// # Errors
     /// [`Error::Malformed`] if the file has another number of sites.
     pub(crate) fn sites<'s>(&self, sites: &'s [AttentionSite]) -> Result<Vec<&'s AttentionSite>> {
-        let numbered = numbered(sites);
+        let numbered = in_file_order(sites);
         if numbered.len() == self.sites.len() { Ok(numbered) } else { Err(self.misfit(numbered.len())) }
     }
 
@@ -204,14 +207,14 @@ impl IpAdapterNet {
 impl Network {
     fn tokens(&self, pixels: &Tensor) -> Result<Tensor> {
         let read = self.projection.input(self.tower.forward(&pixels.f_to_kind(Kind::Float)?)?)?;
-        self.projected(&read)
+        self.project(&read)
     }
 
     fn unconditional(&self) -> Result<Tensor> {
         let on = (Kind::Float, self.options.1);
         match self.projection {
             // The original trained with zeros in place of the embedding, and not with the embedding of a picture.
-            Projection::Plain { .. } => self.projected(&Tensor::f_zeros([1, self.tower.config().projection_dim], on)?),
+            Projection::Plain { .. } => self.project(&Tensor::f_zeros([1, self.tower.config().projection_dim], on)?),
             Projection::FullFace { .. } | Projection::Plus(_) => {
                 let config = self.tower.config();
                 self.tokens(&Tensor::f_zeros([1, config.num_channels, config.image_size, config.image_size], on)?)
@@ -219,7 +222,7 @@ impl Network {
         }
     }
 
-    fn projected(&self, read: &Tensor) -> Result<Tensor> {
+    fn project(&self, read: &Tensor) -> Result<Tensor> {
         let (kind, device) = self.options;
         let tokens = self.projection.forward(&read.f_to_device(device)?.f_to_kind(kind)?)?;
         Ok(tokens.f_to_kind(Kind::Float)?)
@@ -228,33 +231,9 @@ impl Network {
 
 /// Returns the cross-attention sites of a UNet in the order in which IP-Adapters number them: those of the contracting
 /// half, of the expanding half, of the bottleneck.
-pub(crate) fn numbered(sites: &[AttentionSite]) -> Vec<&AttentionSite> {
+pub(crate) fn in_file_order(sites: &[AttentionSite]) -> Vec<&AttentionSite> {
     let of = |place: Place| {
         sites.iter().filter(move |site| site.is_cross() && site.control.is_none() && site.place == place)
     };
     of(Place::Down).chain(of(Place::Up)).chain(of(Place::Mid)).collect()
-}
-
-/// Returns the shapes of the projections in a file, rows and columns, in the order of their numbers 1, 3, 5 …
-///
-/// # Errors
-/// [`Error::Malformed`] if there are none, or a shape is not a matrix.
-pub(crate) fn file_sites(w: &Weights) -> Result<Vec<(i64, i64)>> {
-    let names = (0..).map(|i| format!("ip_adapter.{}.to_k_ip.weight", 2 * i + 1));
-    let shapes: Vec<_> = names.take_while(|name| w.has(name)).map(|name| matrix(w, &name)).collect::<Result<_>>()?;
-    if shapes.is_empty() {
-        return Err(w.malformed(
-            "the file has no ip_adapter.1.to_k_ip.weight, the first tensor of an IP-Adapter; give the file of a plain, \
-             Plus, Plus-face or full-face IP-Adapter",
-        ));
-    }
-    Ok(shapes)
-}
-
-/// Describes a file with `got` sites for a model that has `expected` sites.
-pub(crate) fn other_sites(got: usize, expected: usize) -> String {
-    format!(
-        "the IP-Adapter is for a model with {got} cross-attention sites; expected {expected}, as in this model; give an \
-         IP-Adapter of the model's family"
-    )
 }

@@ -1,15 +1,13 @@
 //! [`Projection`]: the projection of an image encoder's output to tokens.
 
 use super::form::Form;
-use super::resampler::Resampler;
+use super::resampler::{EPS, Resampler};
+use super::shape::matrix;
 use crate::error::{Error, Result};
 use crate::nn::clip_vision::{ClipVisionConfig, VisionStates};
 use crate::nn::layers::{LayerNorm, Linear};
 use crate::weights::Weights;
 use tch::Tensor;
-
-/// Epsilon of all layer norms.
-pub(super) const EPS: f64 = 1e-5;
 
 /// The projection of an image encoder's output to tokens, [b, tokens, width].
 #[derive(Debug)]
@@ -20,21 +18,6 @@ pub(super) enum Projection {
     FullFace { first: Linear, second: Linear, norm: LayerNorm, inputs: i64 },
     /// Attention of trained latents to the states.
     Plus(Resampler),
-}
-
-/// Returns rows and columns of a matrix of the file.
-///
-/// # Errors
-/// [`Error::Malformed`] if the file has no such matrix.
-pub(super) fn matrix(w: &Weights, name: &str) -> Result<(i64, i64)> {
-    let path = if w.path().is_empty() { name.to_owned() } else { format!("{}.{name}", w.path()) };
-    match w.shape(name).as_deref() {
-        Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok((rows, columns)),
-        Some(other) => {
-            Err(w.malformed(format!("{path} has shape {other:?}; expected a matrix; download the file again")))
-        }
-        None => Err(w.malformed(format!("the file has no {path}; download the file again"))),
-    }
 }
 
 impl Projection {
@@ -50,7 +33,7 @@ impl Projection {
     fn plain(w: &Weights, width: i64) -> Result<Self> {
         let (rows, inputs) = matrix(w, "proj.weight")?;
         if rows % width != 0 {
-            return Err(w.malformed(format!(
+            return Err(w.fault(format!(
                 "image_proj.proj.weight has {rows} rows; expected a multiple of {width}, the width of \
                  ip_adapter.1.to_k_ip.weight; download the file again"
             )));

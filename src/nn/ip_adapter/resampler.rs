@@ -1,11 +1,13 @@
 //! [`Resampler`]: attention of trained latents to the states of an image encoder.
 
-use super::projection::{EPS, matrix};
+use super::shape::matrix;
 use crate::error::Result;
 use crate::nn::layers::{LayerNorm, Linear, attention};
 use crate::weights::Weights;
 use tch::Tensor;
 
+/// Epsilon of all layer norms.
+pub(super) const EPS: f64 = 1e-5;
 /// Width of an attention head in every published file.
 const HEAD: i64 = 64;
 
@@ -43,7 +45,7 @@ impl Resampler {
         let (inner, inputs) = matrix(w, "proj_in.weight")?;
         let latents = w.shape("latents").unwrap_or_default();
         if !matches!(latents.as_slice(), &[1, tokens, columns] if tokens > 0 && columns == inner) {
-            return Err(w.malformed(format!(
+            return Err(w.fault(format!(
                 "image_proj.latents has shape {latents:?}; expected [1, tokens, {inner}]; download the file again"
             )));
         }
@@ -74,7 +76,7 @@ impl Layer {
         let (attends, feeds) = (w.at(0), w.at(1));
         let ((rows, _), (wide, _)) = (matrix(&attends, "to_q.weight")?, matrix(&feeds, "1.weight")?);
         if rows % HEAD != 0 {
-            return Err(w.malformed(format!(
+            return Err(w.fault(format!(
                 "{}.to_q.weight has {rows} rows; expected a multiple of {HEAD}, the width of a head; download the file \
                  again",
                 attends.path()

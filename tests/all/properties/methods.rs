@@ -1,13 +1,14 @@
 //! Laws of guidance methods, checked for every method of one list.
 
 use super::{GOLD, apart, latent, paint, sampler, start};
-use crate::chores;
+use crate::{chores, ip_adapter};
 use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::color_force::ForceTarget;
+use impasto::methods::ip_adapter::ImagePrompt;
 use impasto::methods::paint_with_words::WeightFn;
 use impasto::methods::{
-    ColorForce, ImageGuidance, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompt, RegionPrompts,
+    ColorForce, ImageGuidance, IpAdapter, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompt, RegionPrompts,
 };
 use impasto::saliency::{Accumulate, Daam, Differential, Recorded, Spread};
 use impasto::testing::ToyModel;
@@ -23,6 +24,7 @@ const READERS: [&str; 6] = ["Daam", "Daam::words", "Differential", "Recorded", "
 ///
 /// A new guidance method gets a line here. A test names a method without one.
 fn methods() -> Vec<(&'static str, Box<dyn Guidance>)> {
+    let toy = || ip_adapter::toy().expect("a net");
     let force = || ColorForce::published("eyes", GOLD).color_var(5.0).window(Window::WHOLE);
     vec![
         ("Daam", Box::new(Daam::of("gold eyes"))),
@@ -48,6 +50,12 @@ fn methods() -> Vec<(&'static str, Box<dyn Guidance>)> {
             "ImageGuidance by a text, in a window",
             Box::new(ImageGuidance::text("a dog").window(Window::progress(0.2..=0.6))),
         ),
+        ("IpAdapter", Box::new(IpAdapter::new(&toy(), &Raster::flat(Rgb(200, 30, 30), (12, 9))))),
+        ("IpAdapter in a region and on a phrase", {
+            let picture = || ImagePrompt::new(&Raster::flat(Rgb(200, 30, 30), (12, 9)));
+            let left = picture().within(Region::rect(0.0..0.5, 0.0..1.0));
+            Box::new(IpAdapter::new(&toy(), left).picture(picture().on("eyes")).strength(0.5))
+        }),
         ("PerturbedAttention", Box::new(PerturbedAttention::new(2.0).sites(|_| true))),
         ("ReferenceColor", Box::new(ReferenceColor::new(&Raster::flat(Rgb(200, 30, 30), (12, 9))).statistics(0.5))),
         ("ReferenceColor in a region", {

@@ -3,6 +3,7 @@
 //! The name of a test begins with the method's type: `color_force_exact_repeats` is about `ColorForce`.
 
 use super::{GOLD, PORTRAIT, again, assert_same, paint, repeats};
+use crate::ip_adapter::adapted;
 use impasto::diffusion::NoiseEdges;
 use impasto::guidance::Guidance;
 use impasto::mask::Region;
@@ -11,10 +12,11 @@ use impasto::methods::color_force::{
 };
 use impasto::methods::colorize::{DualCfg, FigureAndGround, Injection, Ink, Manipulation, ReferenceScales};
 use impasto::methods::image_guidance::{GuidanceParams, Space};
+use impasto::methods::ip_adapter::ImagePrompt;
 use impasto::methods::paint_with_words::{Area, AreaBlend};
 use impasto::methods::{
-    ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompt,
-    RegionPrompts,
+    ColorForce, Colorize, ImageGuidance, IpAdapter, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor,
+    RegionPrompt, RegionPrompts,
 };
 use impasto::pipeline::Pipeline;
 use impasto::recipe::Registry;
@@ -91,6 +93,24 @@ fn spread_among_a_list_of_regions_is_read() -> Result<()> {
         let written = Registry::default().make::<dyn Guidance>(read)?.recipe()?.settings;
         assert_eq!(written.get("rivals"), want.then_some(&rivals));
     }
+    Ok(())
+}
+
+#[test]
+fn ip_adapter_repeats_with_its_net() -> Result<()> {
+    let (mut pipeline, net) = adapted()?;
+    let (red, blue) = (Raster::flat(Rgb(200, 30, 30), (40, 30)), Raster::flat(Rgb(20, 40, 160), (40, 30)));
+    let left = ImagePrompt::new(&blue).within(Region::rect(0.0..0.5, 0.0..1.0)).strength(0.5);
+    let like = IpAdapter::new(&net, &red).picture(left).picture(ImagePrompt::new(&blue).on("hair")).strength(0.4);
+    let like = like.block("up_blocks", 1.0).block("mid_block", 0.5).window(Window::progress(0.0..=0.8));
+    let output = pipeline.request(PORTRAIT).seed(7).steps(4).guide(like).run()?;
+    let (notes, _) = again(&pipeline, &output, 0)?;
+    assert!(notes[0].to_string().contains("IpAdapter with random.safetensors, whose weights"), "{notes:?}");
+    let read = move |recipe, _: &_| Ok(Box::new(IpAdapter::from_recipe(&net, &recipe)?) as Box<dyn Guidance>);
+    pipeline.registry_mut().add("IpAdapter", read);
+    let (notes, twice) = again(&pipeline, &output, 0)?;
+    assert!(notes.is_empty(), "{notes:?}");
+    assert_same(&output, &twice);
     Ok(())
 }
 
