@@ -19,6 +19,7 @@ use crate::wording::{QUOTED, excerpt};
 use blocks::Blocks;
 use run::Prompting;
 use settings::Settings;
+use std::any::Any;
 use strength::check_strength;
 
 /// Largest number of pictures of a method.
@@ -186,8 +187,9 @@ impl Guidance for IpAdapter {
         window.check()
     }
 
-    fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
-        Ok(Box::new(Prompting::new(&self.net, &self.settings, setup)?))
+    fn begin(&self, setup: &mut Setup<'_>, before: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
+        let before = before.and_then(|run| (run as Box<dyn Any>).downcast::<Prompting>().ok());
+        Ok(Box::new(Prompting::new(&self.net, &self.settings, setup, before.map(|run| *run))?))
     }
 
     fn recipe(&self) -> Result<Recipe> {

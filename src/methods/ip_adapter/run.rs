@@ -28,20 +28,29 @@ pub(super) struct Prompting {
     looks: Vec<Option<Box<dyn SaliencyRun>>>,
     /// Phrase of each search.
     phrases: Vec<Option<String>>,
+    /// Tokens of pictures, by the place of the picture in the settings.
+    tokens: HashMap<usize, Tensor>,
     /// True if the method acts in at least one step of the schedule.
     acts: bool,
 }
 
 impl Prompting {
-    /// Encodes the pictures, and finds the sites and cells that attend to them.
-    pub(super) fn new(net: &IpAdapterNet, settings: &Settings, setup: &mut Setup<'_>) -> Result<Self> {
+    /// Encodes the pictures, and finds the sites and cells that attend to them. The pictures are encoded already if
+    /// there was a pass `before`.
+    pub(super) fn new(
+        net: &IpAdapterNet,
+        settings: &Settings,
+        setup: &mut Setup<'_>,
+        before: Option<Self>,
+    ) -> Result<Self> {
+        let mut known = before.map(|before| before.tokens).unwrap_or_default();
         let numbered = net.sites(setup.sites)?;
         settings.blocks.check_sites(&numbered)?;
         let strength = |site| settings.strength * settings.blocks.strength(site);
         let sites = numbered.iter().enumerate().map(|(number, site)| (site.index, (number, strength(site))));
         let sites: HashMap<usize, _> = sites.filter(|(_, (_, strength))| *strength != 0.0).collect();
         let (mut groups, mut looks, mut phrases, mut shared) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for prompt in &settings.pictures {
+        for (index, prompt) in settings.pictures.iter().enumerate() {
             let cells = match &prompt.place {
                 Place::Everywhere => None,
                 Place::Region(region) => Some(Cells::Map(on_picture(region, setup)?)),
@@ -50,7 +59,11 @@ impl Prompting {
             if sites.is_empty() || prompt.strength == 0.0 {
                 continue; // Without strength nothing is encoded or searched.
             }
-            let tokens = encode(net, settings, prompt)?.f_to_device(setup.device)?;
+            let tokens = match known.get(&index) {
+                Some(tokens) => tokens.shallow_clone(),
+                None => encode(net, settings, prompt)?.f_to_device(setup.device)?,
+            };
+            known.insert(index, tokens.shallow_clone());
             let Some(cells) = cells else {
                 shared.push(tokens);
                 continue;
@@ -74,8 +87,8 @@ impl Prompting {
         };
         let acts = setup.schedule.steps().any(|step| settings.window.contains(&step));
         let sites = if groups.is_empty() { HashMap::new() } else { sites };
-        let hook = Decoupled::new(net.clone(), sites, groups, nothing, settings.window.clone());
-        Ok(Self { settings: settings.clone(), hook, looks, phrases, acts })
+        let hook = Decoupled::new(net.clone(), sites, groups, nothing, settings.window);
+        Ok(Self { settings: settings.clone(), hook, looks, phrases, tokens: known, acts })
     }
 
     /// Returns the searches for phrases.
