@@ -4,6 +4,7 @@ use crate::changes::Changes;
 use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::likeness::Adapter;
 use crate::loading::{Loading, source};
 use crate::notes::Notes;
 use crate::outputs::{self, Named, OutputFile};
@@ -55,6 +56,8 @@ pub struct Recipe {
     /// A picture that the run used, if the file has only its thumbnail. May be given several times.
     #[arg(long, value_name = "PICTURE")]
     picture: Vec<PathBuf>,
+    #[command(flatten)]
+    adapter: Adapter,
 }
 
 /// The parts of a repeated run that are loaded before its request is made.
@@ -72,14 +75,15 @@ impl Recipe {
         let pictures = self.picture.iter().map(|picture| Named::new("--picture", picture));
         let nets = self.net.iter().map(|net| Named::new("--net", net)).filter(|net| net.file.exists());
         let picture = std::iter::once(Named::new("the picture", file));
-        picture.chain(pictures).chain(nets).chain(loading.files()).collect()
+        picture.chain(pictures).chain(nets).chain(self.adapter.files()).chain(loading.files()).collect()
     }
 
     /// Loads the model that made the picture, unless the options name another, and the parts that the picture lacks.
     pub fn load(&self, file: &Path, loading: &Loading) -> Result<Loaded, Failure> {
         let told = Told::by(file)?;
         let otherwise = if loading.model.is_some() { Source::embedded() } else { told.source(file)? };
-        let pipeline = loading.pipeline(otherwise)?;
+        let mut pipeline = loading.pipeline(otherwise)?;
+        self.adapter.add_to(&mut pipeline)?;
         let net = |name: &String| -> Result<ControlNet, Failure> {
             Ok(pipeline.model().controlnet(&source("--net", name)?)?)
         };

@@ -23,6 +23,7 @@ mod estimated;
 mod failure;
 mod info;
 mod interrupt;
+mod likeness;
 mod lines;
 mod loading;
 mod look;

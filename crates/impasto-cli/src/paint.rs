@@ -3,6 +3,7 @@
 use crate::estimated::Estimated;
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::likeness::Likeness;
 use crate::lines;
 use crate::loading::Loading;
 use crate::notes::Notes;
@@ -64,6 +65,8 @@ pub struct Paint {
     #[arg(long, value_name = "NUMBER", overrides_with = "skip", help_heading = "Output")]
     skip: Option<u64>,
     #[command(flatten)]
+    likeness: Likeness,
+    #[command(flatten)]
     loading: Loading,
 }
 
@@ -110,7 +113,7 @@ pub fn paint(arguments: &Paint) -> Result<(), Failure> {
     }
     let all = tasks.iter().map(Task::images).sum();
     let token = interrupt::token()?;
-    let pipeline = arguments.loading.pipeline(Source::embedded())?;
+    let pipeline = arguments.likeness.guide(arguments.loading.pipeline(Source::embedded())?)?;
     let mut session = Session { pipeline, nets: Nets::default(), notes: Notes::default(), token, done: 0 };
     session.notes.tell_before(session.pipeline.model().notes());
     for task in &tasks {
@@ -310,7 +313,7 @@ impl Names {
 
     /// Checks all files that the command reads and writes. A picture with --best-of may get each of several names.
     fn check(&self, arguments: &Paint, tasks: &[Task]) -> Result<(), Failure> {
-        let Paint { preview, prompts, skip, overwrite, loading, .. } = arguments;
+        let Paint { preview, prompts, skip, overwrite, likeness, loading, .. } = arguments;
         let (mut left_out, mut written) = (skip.unwrap_or_default(), Vec::new());
         for task in tasks {
             for picture in task.pictures(left_out) {
@@ -329,7 +332,8 @@ impl Names {
         }
         let prompts = prompts.iter().filter(|file| **file != Path::new("-")).map(|file| Named::new("--prompts", file));
         let pictures = tasks.iter().flat_map(|task| pictures(&task.job));
-        outputs::check(&written, &pictures.chain(prompts).chain(loading.files()).collect::<Vec<_>>())
+        let parts = likeness.files().chain(loading.files());
+        outputs::check(&written, &pictures.chain(prompts).chain(parts).collect::<Vec<_>>())
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 51] = [
+const NAMES: [(&str, &str); 52] = [
     ("prompt", "the prompt"),
     ("second_prompt", "--second-prompt"),
     ("micro_conditioning", "--micro-conditioning"),
@@ -37,6 +37,7 @@ const NAMES: [(&str, &str); 51] = [
     ("the area's strength", "the STRENGTH of --area"),
     ("strength", "--strength"),
     ("start", "--start"),
+    ("pictures", "--ip-adapter-picture"),
     ("mask", "--mask"),
     ("mask, mask_where or details", "--mask, --mask-where or --detail"),
     ("mask_where", "--mask-where"),
@@ -113,6 +114,7 @@ impl Wording for Terminal {
             Remedy::Lora => &["add LoRAs with --lora"],
             Remedy::Embedding => &["add embeddings of words with --embedding"],
             Remedy::ControlNet => &["give ControlNets with --control NET=PICTURE", "give ControlNets with --net"],
+            Remedy::IpAdapter => &["give IP-Adapters with --ip-adapter"],
             Remedy::RepositoryFile => {
                 &["download one of them (hf download OWNER/NAME FILE), and give its path instead"]
             }
@@ -213,8 +215,7 @@ mod tests {
         let commands = ["paint", "again"].map(|name| command(name).0);
         let without = Remedy::ALL.iter().filter(|remedy| commands.iter().all(|words| words.remedy(**remedy).is_none()));
         let without: Vec<Remedy> = without.copied().collect();
-        let elsewhere = [Remedy::WholeDecoding, Remedy::IpAdapter, Remedy::Resume, Remedy::OwnPart];
-        assert_eq!(without, elsewhere, "a remedy without words");
+        assert_eq!(without, [Remedy::WholeDecoding, Remedy::Resume, Remedy::OwnPart], "a remedy without words");
     }
 
     #[test]
