@@ -1,10 +1,12 @@
 //! [`Conditioning`]: the input of a network beside the latent. [`Codec`]: the parts of a model that make it.
 
+mod changing;
 mod codec;
 mod extras;
 mod offer;
 mod texts;
 
+pub(crate) use changing::encode_changing;
 pub use codec::Codec;
 pub(crate) use codec::{flat, padding};
 pub use extras::{Extra, Extras};

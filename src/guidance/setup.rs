@@ -2,7 +2,7 @@
 
 use crate::attention::AttentionSite;
 use crate::branch::{Branch, BranchInfo};
-use crate::conditioning::{Codec, Conditioning, Texts};
+use crate::conditioning::{Codec, Conditioning, Texts, encode_changing};
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
@@ -35,6 +35,8 @@ pub struct Setup<'a> {
     /// Index of the first pass's image with which this run, of one image, goes on. `None`: the run goes on with all
     /// images.
     pub candidate: Option<i64>,
+    /// The further prompts that `AND` combines, with their branches.
+    pub(crate) parts: &'a [(Branch, Prompt)],
     /// Prompt of the second text encoder; `None`: both encoders read the same text.
     pub(crate) second_prompt: Option<&'a str>,
     pub(crate) branches: &'a mut Vec<(BranchInfo, Conditioning)>,
@@ -54,7 +56,17 @@ impl fmt::Debug for Setup<'_> {
     }
 }
 
-impl Setup<'_> {
+impl<'a> Setup<'a> {
+    /// Returns the prompt in which a phrase is found, with its branch: the run's prompt, unless only one of the further
+    /// prompts that `AND` combines has the phrase.
+    pub(crate) fn part_with(&self, phrase: &str) -> (Branch, &'a Prompt) {
+        let own = (Branch::Cond, self.prompt);
+        if !matches!(self.prompt.find(phrase), Err(Error::PhraseNotFound { .. })) {
+            return own;
+        }
+        self.parts.iter().find(|(_, part)| part.find(phrase).is_ok()).map_or(own, |(branch, part)| (*branch, part))
+    }
+
     /// Encodes another prompt in place of the run's. If the second text encoder has a prompt of its own (SDXL), that
     /// prompt stays.
     ///
@@ -62,6 +74,15 @@ impl Setup<'_> {
     /// The errors of [`Codec::text`].
     pub fn text(&self, prompt: &str) -> Result<Conditioning> {
         self.codec.text(Texts::new(prompt, self.second_prompt))
+    }
+
+    /// Encodes variants of the prompt's texts, each with the index of the step at which it begins.
+    ///
+    /// # Errors
+    /// The errors of [`encode_changing`].
+    pub(crate) fn changing_text(&self, texts: &[(usize, String)]) -> Result<Conditioning> {
+        let texts = texts.iter().map(|(from, text)| (*from, Texts::new(text, self.second_prompt)));
+        Ok(encode_changing(self.codec, &texts.collect::<Vec<_>>())?.0)
     }
 
     /// Sets the prompt in which all methods that begin later find their words: the same text, with other places of its
@@ -166,7 +187,7 @@ impl Setup<'_> {
 
     /// Returns this setup with another prompt, for a method that begins other methods on its own branches.
     pub fn for_prompt<'s>(&'s mut self, prompt: &'s Prompt) -> Setup<'s> {
-        Setup { prompt, branches: &mut *self.branches, replaced: &mut *self.replaced, ..*self }
+        Setup { prompt, parts: &[], branches: &mut *self.branches, replaced: &mut *self.replaced, ..*self }
     }
 
     /// Returns the branches added so far.

@@ -9,6 +9,7 @@ use super::seed;
 use crate::diffusion::{Noise, NoiseKind, Spacing};
 use crate::json;
 use crate::micro_conditioning::MicroConditioning;
+use crate::prompt::PromptSyntax;
 use crate::sampler::Batching;
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
@@ -126,6 +127,10 @@ pub struct RequestConfig {
     /// score of 2.5.
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME=VALUE,...", help_heading = MORE))]
     pub negative_micro_conditioning: Option<MicroConditioning>,
+    /// Syntax of prompts beyond weights: that of the AUTOMATIC1111 web UI by default.
+    #[serde(deserialize_with = "json::any_case")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SYNTAX", value_enum, default_value_t, help_heading = MORE))]
+    pub syntax: PromptSyntax,
     /// Words that the text encoder reads in place of an exact color in the prompt.
     #[serde(deserialize_with = "json::any_case")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "WORDS", value_enum, default_value_t, help_heading = MORE))]
@@ -183,6 +188,7 @@ impl Default for RequestConfig {
             second_negative: None,
             micro_conditioning: None,
             negative_micro_conditioning: None,
+            syntax: PromptSyntax::default(),
             color_words: ColorWords::default(),
             size: None,
             steps: None,

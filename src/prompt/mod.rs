@@ -1,15 +1,26 @@
 //! Prompts with their tokens, and the places of phrases in them.
 
+mod brackets;
+mod changing;
 mod colors;
+mod conjunction;
 pub(crate) mod cursor;
 mod grammar;
+mod networks;
+mod schedule;
+mod syntax;
 mod things;
 mod unread;
 mod words;
 
+use changing::Changes;
 pub use colors::{PromptColor, colors};
 pub(crate) use colors::{hex_words, without_colors};
+pub use conjunction::{WeightedPrompt, conjunction};
 pub use grammar::{Piece, parse};
+pub use networks::{LoraTag, NetworkTags, networks};
+pub use schedule::PromptSchedule;
+pub use syntax::PromptSyntax;
 pub(crate) use unread::unread;
 pub(crate) use words::folded;
 
@@ -19,6 +30,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Range;
+use std::sync::Arc;
 use words::{Word, is_unspaced, letters, nearest, uninflected, words};
 
 /// Largest number of bytes of a prompt, some twenty times as many as people write. The limit keeps an untrusted text,
@@ -75,8 +87,11 @@ pub struct Prompt {
     /// Place of each token in the context; `None` if the token does not reach the text encoder.
     places: Vec<Option<i64>>,
     written: Option<Written>,
-    /// The prompt of a second text encoder; its tokens have the same places in the context as the first one's.
+    /// The prompt of a second text encoder; its tokens have the same places in the context as the first one's. In a
+    /// prompt that changes during a run, the text that follows the first.
     second: Option<Box<Prompt>>,
+    /// The texts of a prompt that changes during a run; `None` for a prompt that stays the same.
+    changes: Option<Arc<Changes>>,
 }
 
 /// A prompt with its markup.
@@ -94,7 +109,7 @@ impl Prompt {
     /// tokens that the text encoder reads (75 for CLIP).
     pub fn new(text: impl Into<String>, tokens: Vec<Range<usize>>, limit: usize) -> Self {
         let places = (0..tokens.len()).map(|at| (at < limit).then_some(at as i64 + 1)).collect();
-        Self { text: text.into(), tokens, places, written: None, second: None }
+        Self { text: text.into(), tokens, places, written: None, second: None, changes: None }
     }
 
     /// Creates a prompt for a network that reads something other than words. Each name is some bytes of `text` with
@@ -104,7 +119,7 @@ impl Prompt {
         let each =
             names.iter().flat_map(|(bytes, places)| places.iter().map(move |place| (bytes.clone(), Some(*place))));
         let (tokens, places) = each.unzip();
-        Self { text: text.into(), tokens, places, written: None, second: None }
+        Self { text: text.into(), tokens, places, written: None, second: None, changes: None }
     }
 
     /// Adds the prompt of a second text encoder (SDXL); phrases are found in both prompts.
@@ -121,7 +136,7 @@ impl Prompt {
         tokens: Vec<Range<usize>>,
         places: Vec<Option<i64>>,
     ) -> Self {
-        Self { text, tokens, places, written: Some(written), second: None }
+        Self { text, tokens, places, written: Some(written), second: None, changes: None }
     }
 
     /// The text that the text encoder reads, without brackets, weights and backslashes.
@@ -194,6 +209,11 @@ impl Prompt {
         Ok(spans)
     }
 
+    /// The prompt as written, with its markup.
+    pub(crate) fn as_written(&self) -> &str {
+        self.written.as_ref().map_or(&self.text, |written| &written.text)
+    }
+
     /// The prompt as written, with its markup, and with a word inserted before every place of a phrase, at the phrase's
     /// weight. The prompt of a second text encoder is neither changed nor searched.
     ///
@@ -206,7 +226,7 @@ impl Prompt {
 
     /// The prompt as written, with a word inserted before some places, in bytes and in order.
     pub(crate) fn with_word_at(&self, places: &[Range<usize>], word: &str) -> String {
-        let before = self.written.as_ref().map_or(&self.text, |written| &written.text);
+        let before = self.as_written();
         let (mut text, mut copied) = (String::with_capacity(before.len()), 0);
         for place in places {
             let at = match &self.written {

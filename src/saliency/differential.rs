@@ -4,6 +4,7 @@ use crate::branch::Branch;
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, GuidanceRun, Picture, Plan, Report, Setup};
+use crate::prompt::Prompt;
 use crate::recipe::Recipe;
 use crate::saliency::is_flat;
 use crate::saliency::{Normalize, Saliency, SaliencyRun};
@@ -54,6 +55,8 @@ pub struct Differential {
 pub(crate) struct Varied {
     settings: Differential,
     branch: Branch,
+    /// Branch of the prompt without the word.
+    base: Branch,
     /// The last map, [n, 1, h, w] in 0..=1, and true if the map of an image had no structure.
     map: Option<(Tensor, bool)>,
     /// The sum of all changes so far, [n, 1, h, w], and the number of changes.
@@ -75,16 +78,43 @@ impl Differential {
     }
 }
 
-impl Differential {
-    /// Makes the state of a run with the word before some of the phrase's places, in bytes.
-    pub(super) fn vary_at(&self, places: &[Range<usize>], setup: &mut Setup<'_>) -> Result<Varied> {
-        self.vary(setup.prompt.with_word_at(places, &self.word), setup)
-    }
+/// Largest number of different texts of a prompt that changes during a run that are varied. A prompt of more texts is
+/// varied in its first text.
+const MOST_TEXTS: usize = 32;
 
-    fn vary(&self, text: String, setup: &mut Setup<'_>) -> Result<Varied> {
-        let conditioning = setup.text(&text)?;
+impl Differential {
+    /// Makes the state of a run with the word before some places of the phrase, in bytes. `places` finds these places
+    /// in a text of the prompt, and `base` is the branch of the prompt.
+    pub(super) fn vary(
+        &self,
+        base: Branch,
+        places: impl Fn(&Prompt) -> Result<Vec<Range<usize>>>,
+        setup: &mut Setup<'_>,
+    ) -> Result<Varied> {
+        let with_word = |prompt: &Prompt| places(prompt).map(|places| prompt.with_word_at(&places, &self.word));
+        let changes = setup.prompt.changes().filter(|changes| changes.columns().count() <= MOST_TEXTS);
+        let (text, conditioning) = match changes {
+            None => {
+                let text = with_word(setup.prompt)?;
+                let conditioning = setup.text(&text)?;
+                (text, conditioning)
+            }
+            Some(changes) => {
+                let (mut texts, mut first) = (Vec::new(), Err(Error::EmptyPhrase));
+                for (from, prompt) in changes.turns() {
+                    let varied = with_word(prompt);
+                    // In steps whose text lacks the phrase, the word changes nothing.
+                    texts.push((from, varied.as_ref().map_or_else(|_| prompt.as_written(), |text| text).to_owned()));
+                    first = match first {
+                        Err(Error::EmptyPhrase) => varied,
+                        first => first.or(varied),
+                    };
+                }
+                (first?, setup.changing_text(&texts)?)
+            }
+        };
         let branch = setup.add("differential", Branch::Cond, &text, conditioning)?;
-        Ok(Varied { settings: self.clone(), branch, map: None, changes: None })
+        Ok(Varied { settings: self.clone(), branch, base, map: None, changes: None })
     }
 }
 
@@ -129,7 +159,12 @@ impl Guidance for Differential {
 
 impl Saliency for Differential {
     fn find(&self, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>> {
-        Ok(Box::new(self.vary(setup.prompt.with_word_before(&self.phrase, &self.word)?, setup)?))
+        let (base, prompt) = setup.part_with(&self.phrase);
+        let places = |prompt: &Prompt| {
+            let places = prompt.places(&self.phrase)?;
+            prompt.find_at(&self.phrase, &places).map(|_| places) // fails beyond the limit of the text encoder
+        };
+        Ok(Box::new(self.vary(base, places, &mut setup.for_prompt(prompt))?))
     }
 }
 
@@ -140,7 +175,7 @@ impl GuidanceRun for Varied {
     }
 
     fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
-        let change = predictions.eps(self.branch)?.f_sub(&predictions.eps(Branch::Cond)?)?.f_abs()?;
+        let change = predictions.eps(self.branch)?.f_sub(&predictions.eps(self.base)?)?.f_abs()?;
         let change = change.f_mean_dim([1i64].as_slice(), true, Kind::Float)?;
         // At the borders the mean covers only cells of the picture: padding does not count.
         let smooth = change.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None::<i64>)?;

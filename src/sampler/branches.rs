@@ -2,9 +2,10 @@
 
 use super::Start;
 use super::calls::each;
+use super::parts::{Conjunction, Part, Reader, Text};
 use crate::branch::{Branch, BranchInfo};
-use crate::conditioning::{Conditioning, Texts};
-use crate::diffusion::Network;
+use crate::conditioning::Conditioning;
+use crate::diffusion::{Network, Schedule};
 use crate::error::Result;
 use crate::guidance::Attached;
 use crate::prompt::Prompt;
@@ -15,6 +16,9 @@ use tch::Tensor;
 pub(super) struct Branches {
     /// The prompt with its tokens.
     pub prompt: Prompt,
+    /// The further prompts that `AND` combines, with their branches.
+    pub parts: Vec<(Branch, Prompt)>,
+    pub conjunction: Conjunction,
     pub all: Vec<(BranchInfo, Conditioning)>,
     /// Notes on prompts that are too long.
     pub notes: Vec<Note>,
@@ -22,30 +26,40 @@ pub(super) struct Branches {
 
 impl Branches {
     /// Encodes the prompt and the negative prompt.
-    pub(super) fn encode(model: &dyn Network, start: &Start<'_>) -> Result<Self> {
+    pub(super) fn encode(model: &dyn Network, start: &Start<'_>, schedule: &Schedule) -> Result<Self> {
         let &Start { prompt, second_prompt, negative, second_negative, .. } = start;
-        let read = |name: &str, text, second, notes: &mut Vec<Note>| -> Result<Prompt> {
-            let read = model.prompt(Texts::new(text, second))?;
-            if let Some(cut) = read.cut() {
+        let reader = Reader::new(start, schedule);
+        let (mut all, mut notes) = (Vec::new(), Vec::new());
+        let mut encode = |name: &str, branch, role, part: &Part| -> Result<Prompt> {
+            let (conditioning, prompt) = part.encode(model)?;
+            if let Some(cut) = prompt.cut() {
                 let cut = excerpt(cut, LONG_QUOTE);
                 notes.push(Note::from(format!(
                     "the {name} is too long for the text encoder, which does not see \"{cut}\"; shorten the {name}"
                 )));
             }
-            Ok(read)
+            let (first, second_prompt) = match part.text() {
+                Some(Text { first, second }) => (first.clone(), second.clone()),
+                None => (String::new(), None),
+            };
+            let like = if branch == Branch::Uncond { branch } else { Branch::Cond };
+            all.push((BranchInfo { branch, like, role, prompt: first, second_prompt, shared: true }, conditioning));
+            Ok(prompt)
         };
-        let mut notes = Vec::new();
-        let tokens = read("prompt", prompt, second_prompt, &mut notes)?;
-        let _ = read("negative prompt", negative, second_negative, &mut notes)?;
-        let branch = |branch, role, prompt: &str, second: Option<&str>| -> Result<(BranchInfo, Conditioning)> {
-            let (prompt, second_prompt) = (prompt.into(), second.map(Into::into));
-            let info = BranchInfo { branch, like: branch, role, prompt, second_prompt, shared: true };
-            let conditioning = model.text((&info).into())?;
-            Ok((info, conditioning))
-        };
-        let uncond = branch(Branch::Uncond, "uncond", negative, second_negative)?;
-        let cond = branch(Branch::Cond, "cond", prompt, second_prompt)?;
-        Ok(Self { prompt: tokens, all: vec![uncond, cond], notes })
+        let parts = reader.read_all(prompt, second_prompt)?;
+        let against = reader.read(negative, second_negative)?;
+        encode("negative prompt", Branch::Uncond, "uncond", &against)?;
+        let mut prompts = Vec::with_capacity(parts.len());
+        for (index, part) in parts.iter().enumerate() {
+            let (branch, role) = match index.checked_sub(1) {
+                None => (Branch::Cond, "cond"),
+                Some(number) => (Branch::Extra(number as u8), "and"),
+            };
+            prompts.push((branch, encode("prompt", branch, role, part)?));
+        }
+        let weights = prompts.iter().zip(&parts).map(|((branch, _), part)| (*branch, part.weight)).collect();
+        let (_, prompt) = prompts.remove(0);
+        Ok(Self { prompt, parts: prompts, conjunction: Conjunction::new(weights), all, notes })
     }
 
     /// Lets the guidance methods edit the conditionings, tells each which sizes and which kind of prompt it has, and

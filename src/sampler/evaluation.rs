@@ -3,6 +3,7 @@
 use super::batching::Batching;
 use super::calls::{each, keeps};
 use super::cancel::CancelToken;
+use super::parts::Conjunction;
 use crate::attention::{Call, CrossAttentionHook, HookTable, KvCache, Tap};
 use crate::branch::Branch;
 use crate::conditioning::Conditioning;
@@ -20,6 +21,7 @@ pub(super) struct Evaluation<'r, 'g> {
     pub(super) step: Step,
     pub(super) schedule: &'r Schedule,
     pub(super) combine: &'r mut dyn Combine,
+    pub(super) conjunction: &'r Conjunction,
     pub(super) guidances: &'r mut Vec<Attached<'g>>,
     pub(super) batching: Batching,
     /// Largest number of rows of a call.
@@ -58,10 +60,12 @@ impl Evaluation<'_, '_> {
         (self.step.sigma, self.step.timestep) = (sigma, timestep);
         let mut plan = Plan::default();
         self.combine.branches(&self.step).into_iter().for_each(|branch| plan.evaluate(branch));
+        self.conjunction.plan(&mut plan);
         let (step, shape) = (self.step, x.size());
         each(self.guidances, ("plan", Some(step.index)), |guidance| guidance.plan(&step, &mut plan))?;
         let mut predictions = self.predictions(&plan.into_rows()?, x)?;
         each(self.guidances, ("predicted", Some(step.index)), |guidance| guidance.predicted(&step, &mut predictions))?;
+        self.conjunction.combine(&mut predictions)?;
         let combined = self.combine.combine(&step, &predictions)?;
         keeps("the combined x0", &combined, &shape)?;
         let mut denoised = Denoised::new(combined);

@@ -21,6 +21,7 @@ mod branches;
 mod calls;
 mod cancel;
 mod evaluation;
+mod parts;
 mod rehearsal;
 mod start;
 
@@ -41,6 +42,7 @@ use crate::wording::{Note, Remedy};
 use branches::{Branches, add_channels};
 use calls::{each, every, keeps};
 use evaluation::Evaluation;
+use parts::Conjunction;
 use start::{Begun, Kept, MOST_IMAGES};
 use std::collections::HashMap;
 use std::fmt;
@@ -203,9 +205,10 @@ impl<'g> Sampler<'g> {
         let _no_grad = tch::no_grad_guard();
         let images = start.check()?;
         every(&mut self.guidances, ("check", None), |guidance| guidance.settings().map_or(Ok(()), |own| own.check()))?;
-        let mut branches = Branches::encode(model, &start)?;
+        let mut branches = Branches::encode(model, &start, &self.schedule)?;
         self.begin_methods(model, &start, &mut branches, images, pass)?;
         let notes = std::mem::take(&mut branches.notes);
+        let conjunction = std::mem::take(&mut branches.conjunction);
         let (infos, mut conditionings) = branches.condition(&mut self.guidances, model, &start)?;
         self.combine.begin(&infos)?;
         self.solver.reset();
@@ -229,6 +232,7 @@ impl<'g> Sampler<'g> {
             model,
             codec: model,
             conditionings: names.into_iter().zip(conditionings).collect(),
+            conjunction,
             table,
             cache: KvCache::default(),
             noise,
@@ -253,6 +257,8 @@ impl<'g> Sampler<'g> {
     ) -> Result<()> {
         let all = model.sites();
         let (sites, control_sites) = all.split_at(all.partition_point(|site| site.control.is_none()));
+        let second = branches.all.iter().find(|(info, _)| info.branch == Branch::Cond);
+        let second_prompt = second.and_then(|(info, _)| info.second_prompt.clone());
         let replaces = |guidance: &Attached<'_>| guidance.settings().is_some_and(|own| own.replaces_context());
         for first in [true, false] {
             every(&mut self.guidances, ("begin", None), |guidance| {
@@ -262,6 +268,7 @@ impl<'g> Sampler<'g> {
                 let mut replaced = None;
                 guidance.begin(&mut Setup {
                     prompt: &branches.prompt,
+                    parts: &branches.parts,
                     grid: start.grid,
                     images,
                     device: model.device(),
@@ -271,7 +278,7 @@ impl<'g> Sampler<'g> {
                     codec: model,
                     first_pass: pass.index + 1 < pass.count,
                     candidate: pass.candidate.map(|image| image as i64),
-                    second_prompt: start.second_prompt,
+                    second_prompt: second_prompt.as_deref(),
                     branches: &mut branches.all,
                     replaced: &mut replaced,
                 })?;
@@ -327,6 +334,7 @@ pub struct Run<'g, 'm> {
     model: &'m dyn Denoiser,
     codec: &'m dyn Codec,
     conditionings: HashMap<Branch, Conditioning>,
+    conjunction: Conjunction,
     table: HookTable,
     cache: KvCache,
     noise: Noise,
@@ -392,7 +400,7 @@ impl Run<'_, '_> {
         if let Some(level) = self.level.filter(|level| *level != step.from) {
             self.x = rescale_level(&self.x, level, step.from)?;
         }
-        let Self { sampler, model, conditionings, table, cache, noise, grid, x, .. } = self;
+        let Self { sampler, model, conditionings, conjunction, table, cache, noise, grid, x, .. } = self;
         let Sampler { schedule, solver, combine, guidances, batching, most_rows, cancel } = sampler;
         if conditionings.values().any(|conditioning| conditioning.changes(step.index)) {
             cache.clear();
@@ -402,6 +410,7 @@ impl Run<'_, '_> {
             step,
             schedule,
             combine: combine.as_mut(),
+            conjunction,
             guidances,
             batching,
             most_rows,

@@ -57,7 +57,7 @@ impl<'g> Sampler<'g> {
         let run = self.begin(model, start, pass)?;
         let needed = steps.first().map(|step| run.sampler.combine.branches(step)).unwrap_or_default();
         let extra = run.conditionings.keys().filter(|branch| matches!(branch, Branch::Extra(_))).copied();
-        let mut branches: Vec<Branch> = extra.chain(needed).collect();
+        let mut branches: Vec<Branch> = extra.chain(needed).chain(run.conjunction.branches()).collect();
         branches.sort();
         branches.dedup();
         Ok(Rehearsal { run, branches, passes, text: begun.elapsed() * count as u32 })
@@ -93,7 +93,7 @@ impl Rehearsal<'_, '_> {
     /// The errors of the model.
     pub(crate) fn call(&mut self, branches: usize, images: usize) -> Result<Duration> {
         let _no_grad = tch::no_grad_guard();
-        let Run { sampler, model, conditionings, noise, grid, x, steps, .. } = &mut self.run;
+        let Run { sampler, model, conditionings, conjunction, noise, grid, x, steps, .. } = &mut self.run;
         let Some(step) = steps.as_slice().first().copied() else { return Ok(Duration::ZERO) };
         let rows: Vec<Row> = self.branches.iter().take(branches).map(|branch| (*branch, None)).collect();
         let names: Vec<Branch> = rows.iter().map(|(branch, _)| *branch).collect();
@@ -102,6 +102,7 @@ impl Rehearsal<'_, '_> {
             step,
             schedule,
             combine: combine.as_mut(),
+            conjunction,
             guidances: &mut Vec::new(),
             batching: *batching,
             most_rows: *most_rows,

@@ -3,6 +3,7 @@
 use crate::diffusion::{Network, Noise, Schedule, rescale_level};
 use crate::error::{Error, Result};
 use crate::micro_conditioning::MicroConditioning;
+use crate::prompt::PromptSyntax;
 use crate::step::{Grid, Step};
 use crate::wording::Remedy;
 use tch::{Device, Kind, Tensor};
@@ -35,6 +36,11 @@ pub struct Start<'a> {
     pub negative: &'a str,
     /// Negative prompt of a second text encoder; `None`: the same as `negative`.
     pub second_negative: Option<&'a str>,
+    /// Syntax beyond weights of all prompts; [`PromptSyntax::Plain`] by default. Tags of LoRAs are plain text here,
+    /// because a run cannot change its model; [`networks`](crate::prompt::networks) takes them out of a prompt.
+    pub syntax: PromptSyntax,
+    /// Steps of the first run, if this run is the second one of a picture: numbers in `[a:b:1.5]` count through both.
+    pub first_steps: Option<usize>,
     /// Sizes, crop and score that SDXL receives beside the prompt. Models of other families ignore them.
     pub micro_conditioning: MicroConditioning,
     /// Sizes, crop and score that SDXL receives beside the negative prompt. `None`: those of the prompt, with a score
@@ -105,6 +111,8 @@ impl<'a> Start<'a> {
             second_prompt: None,
             negative: "",
             second_negative: None,
+            syntax: PromptSyntax::Plain,
+            first_steps: None,
             micro_conditioning: NONE,
             negative_micro_conditioning: None,
             grid,

@@ -7,6 +7,7 @@ mod device;
 mod ip_adapter;
 mod networks;
 mod package_daam;
+mod prompts;
 mod runs;
 mod schedulers;
 mod tokenize;
@@ -33,6 +34,7 @@ pub const ON_CPU: &[&str] = &[
     "real_configs",
     "lora_refused",
     "pickle_refused",
+    "prompt_schedule",
 ];
 
 /// Kinds of one network and its outputs, which can be computed in half precision.
@@ -66,6 +68,8 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("real_configs", networks::real_configs, &[]),
     ("pipeline", runs::pipeline, &[]),
     ("pipeline_ip_adapter", runs::pipeline, &[]),
+    ("pipeline_prompt", prompts::pipeline_prompt, &[]),
+    ("prompt_schedule", prompts::prompt_schedule, &[]),
     ("daam", runs::daam, &[]),
     ("color_force", runs::color_force, &[]),
 ];
@@ -153,6 +157,8 @@ pub const CAPABILITIES: &[&str] = &[
     "pickle:big_endian",
     "pickle:legacy",
     "pickle:zip",
+    "prompt:and",
+    "prompt:schedule",
     "prompt_list",
     "quirk:lms_strength",
     "quirk:pndm_strength",

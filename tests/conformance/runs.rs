@@ -107,7 +107,7 @@ fn micro(case: &Case, of: &str) -> Result<Option<MicroConditioning>> {
 }
 
 /// Assembles parts from several folders, and the case's own scheduler, as one diffusers folder, and loads its model.
-fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
+pub fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
     let folder = tempfile::tempdir()?;
     for part in ["unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"] {
         if !case.models.contains_key(part) {
@@ -288,7 +288,7 @@ impl GuidanceRun for Inner {
 
 /// Returns the latent after a step, as diffusers' scheduler holds it: in sigma space for the k-diffusion classes
 /// (Euler, Heun, LMS, KDPM2), otherwise in variance-preserving form.
-fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
+pub fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
     let class: String = serde_json::from_value(case.params["scheduler"]["class"].clone())?;
     Ok(if schedulers::preserves_variance(&class) {
         latent / (1.0 + level * level).sqrt()

@@ -133,14 +133,17 @@ impl Daam {
         Ok(prompt.whole(chosen.map_or_else(|| prompt.places(&self.phrase), Ok)?))
     }
 
-    /// Adds the branches that show where the prediction changes, and chooses the steps at which they are evaluated.
-    fn changes(&self, setup: &mut Setup<'_>) -> Result<Changes> {
-        let places = match self.places(setup.prompt) {
-            // A phrase that only a second text encoder reads cannot be varied, so its attention alone is used.
-            Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => return Ok(Changes::default()),
-            places => places?,
-        };
-        let all = self.options.changes.iter().map(|change| change.vary_at(&places, setup)).collect::<Result<_>>()?;
+    /// Adds the branches that show where the prediction of `branch` changes, and chooses the steps at which they are evaluated.
+    fn changes(&self, branch: Branch, setup: &mut Setup<'_>) -> Result<Changes> {
+        let places = |prompt: &Prompt| self.places(prompt);
+        let mut all = Vec::with_capacity(self.options.changes.len());
+        for change in &self.options.changes {
+            match change.vary(branch, places, setup) {
+                // A phrase that only a second text encoder reads cannot be varied, so its attention alone is used.
+                Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => return Ok(Changes::default()),
+                varied => all.push(varied?),
+            }
+        }
         let steps = setup.schedule.steps().filter(|step| CHANGES.contains(&step.timestep));
         let steps: Vec<usize> = steps.map(|step| step.index).collect();
         let count = steps.len().min(MOST_CHANGES);
@@ -185,6 +188,8 @@ impl Daam {
 /// A [`Daam`] in one run, from [`Output::details`](crate::pipeline::Output::details) with the phrase as label.
 pub struct DaamRun {
     settings: Daam,
+    /// Branch of the prompt that has the phrase.
+    branch: Branch,
     recorder: Recorder,
     recording: Recording,
     refining: Option<Refining>,
@@ -262,8 +267,11 @@ const WORDS_SUM: i64 = 2;
 
 impl CrossAttentionHook for DaamRun {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        let looks = branch == Branch::Cond && self.refining.as_ref().is_some_and(|refining| refining.looks_at(site));
-        if looks { Interest::PROBS } else { self.recorder.interest(site, branch) }
+        if branch != self.branch {
+            return Interest::NONE;
+        }
+        let looks = self.refining.as_ref().is_some_and(|refining| refining.looks_at(site));
+        if looks { Interest::PROBS } else { self.recorder.interest(site) }
     }
 
     fn active(&self, step: &Step) -> bool {
@@ -313,6 +321,8 @@ impl Guidance for Daam {
 impl Saliency for Daam {
     fn find(&self, setup: &mut Setup<'_>) -> Result<Box<dyn SaliencyRun>> {
         self.recorder.check_sites(setup.sites)?;
+        let (branch, prompt) = setup.part_with(&self.phrase);
+        let setup = &mut setup.for_prompt(prompt);
         let recorder = self.recorder.on(setup.schedule);
         let places = match self.options.occurrence.of(&self.phrase, setup.prompt)? {
             Some(places) => setup.prompt.find_at(&self.phrase, &places)?,
@@ -324,15 +334,15 @@ impl Saliency for Daam {
             subjects.push((self.phrase.clone(), places, Merge::Sum));
             subjects.push(("all words".into(), setup.prompt.content(), Merge::Sum));
         }
-        let subjects = Subjects::new(subjects, setup.device)?;
+        let subjects = Subjects::new(subjects, setup.prompt, setup.schedule, setup.device)?;
         let DaamOptions { accumulate, per_head, refine, .. } = self.options;
         let recording = Recording::new(setup.grid, setup.images, subjects, accumulate, per_head);
         let competes = matches!(refine, Refine::Contrast { .. });
         let things = if competes { self.things(setup)? } else { Default::default() };
         let refining = || Refining::new(refine, setup, accumulate, &recorder, things);
         let refining = refine.looks().then(refining).transpose()?;
-        let changes = if competes { self.changes(setup)? } else { Changes::default() };
-        Ok(Box::new(DaamRun { settings: self.clone(), recorder, recording, refining, changes }))
+        let changes = if competes { self.changes(branch, setup)? } else { Changes::default() };
+        Ok(Box::new(DaamRun { settings: self.clone(), branch, recorder, recording, refining, changes }))
     }
 }
 

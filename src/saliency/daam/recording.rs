@@ -4,10 +4,9 @@ use super::heat_map::HeatMap;
 use super::series::Accumulate;
 use super::series::Series;
 use crate::attention::{At, AttentionSite, Interest, Place, Probs};
-use crate::branch::Branch;
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result, is_finite};
-use crate::prompt::TokenSpan;
+use crate::prompt::{Prompt, TokenSpan};
 use crate::recipe::Function;
 use crate::step::{Grid, Step};
 use crate::window::Window;
@@ -55,8 +54,8 @@ impl Recorder {
         Err(Error::NoSites { names: cross.by_ref().map(|site| site.name.clone()).collect() })
     }
 
-    pub(super) fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        let recorded = site.is_cross() && branch == Branch::Cond && self.reads(site);
+    pub(super) fn interest(&self, site: &AttentionSite) -> Interest {
+        let recorded = site.is_cross() && self.reads(site);
         if recorded { Interest::PROBS } else { Interest::NONE }
     }
 
@@ -76,13 +75,22 @@ pub(super) struct Subjects {
     pub labels: Vec<String>,
     /// Span from the first to the last token of all subjects.
     hull: TokenSpan,
-    /// Weight of each token for each subject, [tokens of the hull, subjects].
-    share: Tensor,
+    /// Weight of each token for each subject, [tokens of the hull, subjects], for each text of a prompt that changes
+    /// during a run: 0 for tokens that the text lacks.
+    shares: Vec<Tensor>,
+    /// Index of the share of each step; empty for a prompt that stays the same.
+    by_step: Vec<usize>,
 }
 
 impl Subjects {
-    /// Creates subjects, each from a name and its tokens. A subject's map is the mean or the sum over these tokens.
-    pub(super) fn new(subjects: Vec<(String, Vec<TokenSpan>, Merge)>, device: Device) -> Result<Self> {
+    /// Creates subjects, each from a name and its tokens in `prompt`. A subject's map is the mean or the sum over these
+    /// tokens.
+    pub(super) fn new(
+        subjects: Vec<(String, Vec<TokenSpan>, Merge)>,
+        prompt: &Prompt,
+        schedule: &Schedule,
+        device: Device,
+    ) -> Result<Self> {
         let spans = || subjects.iter().flat_map(|(_, spans, _)| spans);
         let hull = TokenSpan {
             start: spans().map(|span| span.start).min().unwrap_or_default(),
@@ -98,12 +106,26 @@ impl Subjects {
             }
         }
         let labels = subjects.into_iter().map(|(label, ..)| label).collect();
-        Ok(Self { labels, hull, share: share.f_to_device(device)? })
+        let (mut shares, mut by_step) = (Vec::new(), Vec::new());
+        if let Some(changes) = prompt.changes() {
+            by_step.extend(schedule.steps().map(|step| changes.text_at(step.index)));
+            for columns in changes.columns() {
+                let here = |column: i64| f32::from(u8::from(columns.binary_search(&column).is_ok()));
+                let present: Vec<f32> = (hull.start..hull.end).map(here).collect();
+                let present = Tensor::f_from_slice(&present)?.f_unsqueeze(1)?;
+                shares.push(share.f_mul(&present)?.f_to_device(device)?);
+            }
+        } else {
+            shares.push(share.f_to_device(device)?);
+        }
+        Ok(Self { labels, hull, shares, by_step })
     }
 
-    /// Merges tokens into subjects, [.., tokens] → [.., subjects].
-    fn of(&self, columns: &Tensor) -> Result<Tensor> {
-        Ok(columns.f_matmul(&self.share)?)
+    /// Merges tokens into subjects at a step, [.., tokens] → [.., subjects].
+    fn of(&self, columns: &Tensor, step: &Step) -> Result<Tensor> {
+        let share = self.by_step.get(step.index).copied().unwrap_or_default();
+        let share = self.shares.get(share).ok_or(Error::NoMaps("Daam"))?;
+        Ok(columns.f_matmul(share)?)
     }
 }
 
@@ -136,7 +158,7 @@ impl Recording {
         let columns = probs.columns(self.subjects.hull)?; // [n, heads, queries, tokens]
         self.maps.turn_to(at.step.index)?;
         if let Some(heads) = &mut self.heads {
-            let maps = self.subjects.of(&columns)?.f_transpose(2, 3)?; // [n, heads, subjects, queries]
+            let maps = self.subjects.of(&columns, at.step)?.f_transpose(2, 3)?; // [n, heads, subjects, queries]
             let (n, count, subjects, _) = maps.size4()?;
             let maps = maps.f_reshape([n, count, subjects, h, w])?;
             let known = heads.iter().position(|(site, ..)| site.index == at.site.index);
@@ -154,7 +176,7 @@ impl Recording {
             }
         }
         let summed = columns.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?; // [n, queries, tokens]
-        let heat = self.subjects.of(&summed)?.f_transpose(1, 2)?.f_reshape([rows.1, -1, h, w])?;
+        let heat = self.subjects.of(&summed, at.step)?.f_transpose(1, 2)?.f_reshape([rows.1, -1, h, w])?;
         self.maps.add(at.grid, rows, &heat, at.site.heads)
     }
 

@@ -143,7 +143,7 @@ impl Refining {
         let subjects = things.into_iter().map(|(name, spans)| (name, spans, Merge::Mean)).collect::<Vec<_>>();
         let compete = matches!(how, Refine::Contrast { .. });
         let things = compete.then(|| -> Result<Recording> {
-            let subjects = Subjects::new(subjects, setup.device)?;
+            let subjects = Subjects::new(subjects, setup.prompt, setup.schedule, setup.device)?;
             Ok(Recording::new(grid, setup.images, subjects, accumulate, false))
         });
         let attention = Series::new(grid, setup.images, accumulate);

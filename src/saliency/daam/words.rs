@@ -98,7 +98,7 @@ impl WordMapsRun {
 
 impl CrossAttentionHook for WordMapsRun {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        self.recorder.interest(site, branch)
+        if branch == Branch::Cond { self.recorder.interest(site) } else { Interest::NONE }
     }
 
     fn active(&self, step: &Step) -> bool {
@@ -119,7 +119,7 @@ impl Guidance for WordMaps {
         self.recorder.check_sites(setup.sites)?;
         let words = setup.prompt.words();
         let subjects = words.into_iter().map(|(word, spans)| (word, TokenSpan::union(spans), Merge::Mean)).collect();
-        let subjects = Subjects::new(subjects, setup.device)?;
+        let subjects = Subjects::new(subjects, setup.prompt, setup.schedule, setup.device)?;
         let recording = Recording::new(setup.grid, setup.images, subjects, Accumulate::Mean, false);
         Ok(Box::new(WordMapsRun { recorder: self.recorder.clone(), recording }))
     }
