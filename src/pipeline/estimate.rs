@@ -1,6 +1,7 @@
 //! [`Estimate`]: the memory and the time of a run, told in advance.
 
 use super::Request;
+use super::adapted::Added;
 use super::canvas::Canvas;
 use super::config::RequestConfig;
 use super::detail::Thing;
@@ -110,6 +111,7 @@ impl<'p> Request<'p> {
     pub fn estimate(&self) -> Result<Estimate> {
         self.check()?;
         let mut own = self.for_rehearsal()?;
+        let _ = Added::take(&mut own.config, self.model.folders)?; // LoRAs change no times
         let colors = own.take_colors_of_the_prompt()?;
         own.force(colors, None);
         let canvas = own.canvas()?;

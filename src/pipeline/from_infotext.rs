@@ -1,7 +1,7 @@
 //! Conversion of an [`Infotext`] to a request, for [`Request::from_png`].
 
 use super::hires::{Enlarge, Hires};
-use super::infotext::{Infotext, Program, has_settings};
+use super::infotext::{Infotext, OLD_TIMELINES, Program, SYNTAX, has_settings};
 use super::{Request, Seamless};
 use crate::diffusion::solver::{self, spacing_label};
 use crate::prompt::hex_words;
@@ -76,6 +76,7 @@ impl Request<'_> {
         let config = &mut self.config;
         config.prompt = info.request_prompt();
         config.negative = info.negative.clone();
+        config.syntax = info.syntax();
         config.steps = steps.or(config.steps);
         config.guidance_scale = info.value("CFG scale").or(config.guidance_scale);
         config.seed = info.value("Seed").or(config.seed);
@@ -105,6 +106,7 @@ impl Request<'_> {
             "Hires upscaler" => {
                 is_enlarged && info.field(name).is_some_and(|name| Enlarge::named(name).label() == name)
             }
+            OLD_TIMELINES | SYNTAX => true,
             "Tiling" => ["True", "False"].contains(&info.field(name).unwrap_or_default()),
             "Clip skip" => info.value(name) == Some(layer),
             _ => false,

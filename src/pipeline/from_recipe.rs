@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::guidance::{Attached, Combine, Guidance, Picture, Report};
 use crate::model::{Control, hex};
 use crate::nn::ControlNet;
-use crate::prompt::unread;
+use crate::prompt::{all_texts, unread, unread_against};
 use crate::raster::Raster;
 use crate::recipe::{Kind, Recipe};
 use crate::size::Size;
@@ -128,7 +128,7 @@ impl<'p> Request<'p> {
     /// - words that the embedded model does not know, and words that could be meant as settings or colors;
     /// - guidance methods and other parts that are too large for a PNG, so that the saved picture does not repeat them;
     /// - a guidance scale that another combination of the branches ignores;
-    /// - syntax of the web UI that is read as text: `<lora:ink:0.8>`, `AND`, `[red:blue:0.5]`;
+    /// - syntax of the web UI without an effect, such as `<hypernet:ink:1>`, and a weight of the whole prompt;
     /// - pictures and drawings for ControlNets that have another size than the picture.
     ///
     /// # Errors
@@ -157,12 +157,17 @@ impl<'p> Request<'p> {
     pub(super) fn doubts(&self, stored: &Stored) -> Result<Vec<Note>> {
         let canvas = self.canvas()?;
         let resized = self.controls.iter().filter_map(|control| control.resized(canvas.pixels())).map(Note::from);
-        let doubts = [self.doubts_of_size()?, self.model.info.prompt_note(&self.read_colors()?.0)?, self.idle_scale()];
+        let doubts = [self.doubts_of_size()?, self.model.info.prompt_note(&self.words()?)?, self.idle_scale()];
         let without = self.kept_controls.iter().map(|_| no_net());
         let doubts =
             doubts.into_iter().flatten().chain(self.doubts_of_words()).chain(self.doubts_of_pictures(&canvas)?);
         let doubts = doubts.chain(self.unread()).chain(stored.too_large.iter().cloned());
         Ok(self.notes.iter().cloned().chain(without).chain(doubts).chain(resized).collect())
+    }
+
+    /// Returns the texts of the prompt over all steps, with words in place of exact colors.
+    fn words(&self) -> Result<String> {
+        all_texts(&self.read_colors()?.0, self.config.syntax, self.step_count())
     }
 
     /// Returns a note if a guidance scale is set that the request's own combination of the branches does not use.
@@ -174,12 +179,14 @@ impl<'p> Request<'p> {
         (set && self.combine.is_some()).then(|| idle.into())
     }
 
-    /// Returns notes about syntax in the prompts that is read as text, each note once.
+    /// Returns notes about syntax in the prompts without an effect, each note once.
     fn unread(&self) -> Vec<Note> {
-        let RequestConfig { prompt, second_prompt, negative, second_negative, .. } = &self.config;
-        let seconds = [second_prompt, second_negative].into_iter().flatten();
+        let RequestConfig { prompt, second_prompt, negative, second_negative, syntax, .. } = &self.config;
+        let positive = [Some(prompt), second_prompt.as_ref()].into_iter().flatten();
+        let negative = [Some(negative), second_negative.as_ref()].into_iter().flatten();
+        let all = positive.flat_map(|prompt| unread(prompt, *syntax));
         let mut notes: Vec<Note> = Vec::new();
-        for note in [prompt, negative].into_iter().chain(seconds).flat_map(|prompt| unread(prompt)) {
+        for note in all.chain(negative.flat_map(|prompt| unread_against(prompt, *syntax))) {
             if !notes.contains(&note) {
                 notes.push(note);
             }

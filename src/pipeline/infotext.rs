@@ -4,7 +4,7 @@ use crate::diffusion::Spacing;
 use crate::diffusion::solver::{self, solver_label, spacing_label};
 use crate::json;
 use crate::prompt::cursor::Cursor;
-use crate::prompt::without_colors;
+use crate::prompt::{PromptSyntax, without_colors};
 use std::fmt;
 
 /// Text about a run that the AUTOMATIC1111 web UI writes into a PNG under `parameters`. The text consists of the
@@ -38,6 +38,10 @@ pub struct Infotext {
 /// Smallest number of fields in a line of fields. A last line with fewer fields belongs to the prompt.
 const LEAST: usize = 3;
 const NEGATIVE: &str = "Negative prompt:";
+/// Field of the web UI for a prompt in the syntax of its versions before 1.6.
+pub(super) const OLD_TIMELINES: &str = "Old prompt editing timelines";
+/// Field of this crate for another syntax than the web UI's.
+pub(super) const SYNTAX: &str = "Prompt syntax";
 /// Beginning of the line of fields.
 const STEPS: &str = "Steps:";
 /// Labels of the texts that the extension "dynamic prompts" writes after the line of fields. Such a text may have
@@ -145,6 +149,16 @@ impl Infotext {
         match self.program {
             Program::Impasto => self.prompt.clone(),
             _ => without_colors(&self.prompt),
+        }
+    }
+
+    /// Returns the syntax of the prompts. Other programs than the web UI have none of this syntax.
+    pub(super) fn syntax(&self) -> PromptSyntax {
+        match self.program {
+            Program::Impasto if self.field(SYNTAX).is_some() => PromptSyntax::Plain,
+            Program::Impasto | Program::WebUi if self.field(OLD_TIMELINES) == Some("True") => PromptSyntax::OldWebUi,
+            Program::Impasto | Program::WebUi => PromptSyntax::WebUi,
+            _ => PromptSyntax::Plain,
         }
     }
 

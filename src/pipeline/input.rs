@@ -6,6 +6,7 @@ use super::model_view::ModelView;
 use crate::error::{Error, Result};
 use crate::guidance::{Picture, Report};
 use crate::mask::Region;
+use crate::prompt::last_text;
 use crate::raster::{Filter, Raster};
 use crate::repaint::{Repaint, Seam, soften, with_colors};
 use crate::sampler::Origin;
@@ -37,6 +38,14 @@ pub(super) struct Input {
     keeps_colors: bool,
     /// Seams of the finished pictures.
     seams: Vec<Seam>,
+}
+
+/// Returns the description of a finished picture by a prompt: the texts of the last step.
+///
+/// # Errors
+/// The errors of [`PromptSchedule::new`](crate::prompt::PromptSchedule::new).
+pub(super) fn described(prompt: &str, config: &RequestConfig, model: ModelView<'_>) -> Result<String> {
+    last_text(prompt, config.syntax, config.steps.unwrap_or(model.defaults().steps))
 }
 
 impl Input {
@@ -82,7 +91,7 @@ impl Input {
                 return Err(Error::parameter("mask_where", "given without a picture", expected));
             }
             (None, Some(thing), Some(picture)) => {
-                let found = thing.find(model, picture, &config.prompt, canvas)?;
+                let found = thing.find(model, picture, &described(&config.prompt, config, model)?, canvas)?;
                 region = Some(found.region());
                 Some(soften(&gray(&found.mask(thing.grow)?, canvas)?, config.soften.unwrap_or(SOFT))?)
             }

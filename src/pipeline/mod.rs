@@ -1,5 +1,6 @@
 //! [`Pipeline`]: a model with guidance methods that apply to every picture, and [`Request`]s for pictures.
 
+mod adapted;
 mod canvas;
 mod color_words;
 mod config;
@@ -7,6 +8,7 @@ mod detail;
 mod detailing;
 mod embedded_scale;
 mod estimate;
+mod folders;
 mod foreign;
 mod from_infotext;
 mod from_recipe;
@@ -57,10 +59,13 @@ use crate::methods::ColorForce;
 use crate::model::{LoadOptions, Model, Precision};
 use crate::recipe::Registry;
 use crate::weights::Source;
+use adapted::Adapted;
+use folders::Folders;
 use measured::Measured;
 use model_view::ModelView;
 use std::cell::OnceCell;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tch::Device;
 
@@ -96,6 +101,8 @@ pub struct Pipeline<M = Model> {
     registry: Registry,
     /// Times of the model's work, measured for the first estimate.
     measured: Measured,
+    folders: Folders,
+    adapted: Adapted,
 }
 
 impl<M: fmt::Debug> fmt::Debug for Pipeline<M> {
@@ -129,6 +136,8 @@ impl<M: Denoiser + Codec> Pipeline<M> {
             colors: OnceCell::new(),
             registry: Registry::default(),
             measured: Measured::default(),
+            folders: Folders::NONE,
+            adapted: Adapted::default(),
         }
     }
 
@@ -136,6 +145,31 @@ impl<M: Denoiser + Codec> Pipeline<M> {
     #[must_use]
     pub fn guide(mut self, guidance: impl Guidance + 'static) -> Self {
         self.guidances.push(Arc::new(guidance));
+        self
+    }
+
+    /// Adds a folder of LoRAs. The tag `<lora:ink:0.8>` in a prompt adds the file `ink.safetensors` of the folder, or of
+    /// a folder inside, to the model of the request. The name in a tag may also be the path below the folder. The last
+    /// adapted model is kept for the next request with the same tags.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::{Pipeline, Source};
+    /// let pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?.lora_folder("loras");
+    /// let output = pipeline.request("a boat <lora:ink:0.8>").seed(7).run()?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn lora_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folders.loras.push(folder.into());
+        self
+    }
+
+    /// Adds a folder of learned words (textual inversion). A word of a prompt that is the name of a file in the folder,
+    /// without its ending, is read with the file's rows; `embedding:name` means the same.
+    #[must_use]
+    pub fn embedding_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folders.embeddings.push(folder.into());
         self
     }
 
@@ -157,7 +191,8 @@ impl<M: Denoiser + Codec> Pipeline<M> {
 
     /// Returns the model as requests see it.
     fn view(&self) -> ModelView<'_> {
-        ModelView::new(&self.model, &self.colors, &self.registry, &self.measured)
+        let named = (&self.folders, &self.adapted);
+        ModelView::new(&self.model, &self.colors, &self.registry, &self.measured, named)
     }
 }
 

@@ -1,11 +1,13 @@
 //! [`ModelView`]: the model of a pipeline, as the pipeline's requests see it.
 
+use super::adapted::Adapted;
+use super::folders::Folders;
 use super::measured::Measured;
 use crate::conditioning::Codec;
 use crate::diffusion::{Network, SchedulerConfig};
 use crate::error::{Error, Result};
 use crate::latent_colors::LatentColors;
-use crate::model::{Defaults, ModelInfo, NoInfo};
+use crate::model::{Defaults, Model, ModelInfo, NoInfo};
 use crate::recipe::{Kind, Recipe, Registry};
 use std::cell::OnceCell;
 
@@ -19,6 +21,9 @@ pub(super) struct ModelView<'p> {
     pub registry: &'p Registry,
     /// Times that were measured for estimates.
     pub measured: &'p Measured,
+    /// Folders of LoRAs and learned words that prompts name.
+    pub folders: &'p Folders,
+    pub adapted: &'p Adapted,
 }
 
 impl<'p> ModelView<'p> {
@@ -27,10 +32,20 @@ impl<'p> ModelView<'p> {
         colors: &'p OnceCell<LatentColors>,
         registry: &'p Registry,
         measured: &'p Measured,
+        (folders, adapted): (&'p Folders, &'p Adapted),
     ) -> Self {
         let codec: &'p dyn Codec = network;
         let info = codec.capability::<dyn ModelInfo>().unwrap_or(&NoInfo);
-        Self { network, info, colors, registry, measured }
+        Self { network, info, colors, registry, measured, folders, adapted }
+    }
+
+    /// Returns this view with a model that is adapted to a request, whose prompts name nothing more.
+    pub(super) fn on<'s>(self, model: &'s Model) -> ModelView<'s>
+    where
+        'p: 's,
+    {
+        static NONE: Folders = Folders::NONE;
+        ModelView { network: model, info: model, folders: &NONE, ..self }
     }
 
     /// Returns the settings of requests that set none.

@@ -4,19 +4,20 @@ use super::Seamless;
 use super::config::RequestConfig;
 use super::foreign::PARAMETERS;
 use super::hires::Hires;
-use super::infotext::{Infotext, Program};
+use super::infotext::{Infotext, OLD_TIMELINES, Program, SYNTAX};
 use crate::diffusion::solver::{self, solver_label, spacing_label};
 use crate::diffusion::{Spacing, Strength};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json;
 use crate::model::Identity;
+use crate::prompt::PromptSyntax;
 use crate::raster::Raster;
 use crate::recipe::{Extent, KeptPictures, Recipe, TEXT, UNPACKED, complete, thin};
 use crate::size::Size;
 use crate::wording::{Note, Remedy};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// The settings that repeat a run. [`Output::save`](super::Output::save) writes them beside a picture, and
@@ -153,6 +154,11 @@ impl RunRecipe {
         if config.seamless == Seamless::Both {
             info.push("Tiling", "True");
         }
+        match config.syntax {
+            PromptSyntax::WebUi => {}
+            PromptSyntax::OldWebUi => info.push(OLD_TIMELINES, "True"),
+            PromptSyntax::Plain => info.push(SYNTAX, "Plain"),
+        }
         info.push("RNG", "CPU");
         info.push("Version", format!("impasto {}", self.version));
         info
@@ -244,6 +250,10 @@ impl PngRecipe {
                     "the recipe's maps and pictures are too large; expected at most {most} MiB, or {text} MiB as text; \
                      use a file that impasto wrote"
                 )));
+            }
+            // Versions without the setting read all prompts without this syntax.
+            if let Value::Object(fields) = &mut own {
+                fields.entry("syntax").or_insert_with(|| json!(PromptSyntax::Plain));
             }
             let recipe: RunRecipe = serde_json::from_value(own).map_err(broken)?;
             let (count, controls) = (recipe.guidances.len(), recipe.controls.len());

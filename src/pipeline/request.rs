@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::guidance::{Attached, Combine, Guidance, GuidanceRun};
 use crate::methods::ColorForce;
 use crate::model::Control;
-use crate::prompt::{PromptColor, colors};
+use crate::prompt::{PromptColor, colors, number_in_texts};
 use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::sampler::{CancelToken, Progress};
@@ -162,10 +162,12 @@ impl<'p> Request<'p> {
             ColorWords::Nearest if colors(&self.config.prompt, |_| String::new())?.1.is_empty() => Vec::new(),
             ColorWords::Nearest => known_colors(self.model.network)?,
         };
-        colors(&self.config.prompt, |color| {
+        let (prompt, mut found) = colors(&self.config.prompt, |color| {
             let nearest = known.iter().min_by(|a, b| a.1.delta_e(color).total_cmp(&b.1.delta_e(color)));
             nearest.map(|(name, _)| (*name).to_owned()).unwrap_or_default()
-        })
+        })?;
+        number_in_texts(&self.config.prompt, self.config.syntax, self.step_count(), &mut found)?;
+        Ok((prompt, found))
     }
 }
 

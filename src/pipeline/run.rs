@@ -1,13 +1,17 @@
 //! [`Request::run`]: the stages of a request, one run of the model each.
 
 use super::Seamless;
+use super::adapted::Added;
 use super::canvas::Canvas;
+use super::config::RequestConfig;
 use super::detail::Detail;
 use super::detailing::Detailing;
 use super::hires::{Enlarge, Hires};
 use super::input::Input;
 use super::memory::Memory;
+use super::recipe::RunRecipe;
 use super::sampling::{self, Sampling};
+use super::stored::Stored;
 use super::watch::Watch;
 use super::{Output, Request, Timing};
 use crate::diffusion::solver::Solver;
@@ -16,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::guidance::{Attached, Details, Report, check_rescale};
 use crate::mask::Region;
 use crate::methods::ColorForce;
-use crate::model::Controlled;
+use crate::model::{Controlled, Identity};
 use crate::prompt::PromptColor;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
@@ -41,10 +45,31 @@ struct Stage {
     strength: Option<Strength>,
     /// Steps of the whole schedule.
     steps: usize,
+    /// Steps of the first run, in the second run of the request.
+    first_steps: Option<usize>,
     /// Seed of the first image.
     seed: u64,
     images: usize,
     best_of: usize,
+}
+
+/// A request before the tags of networks were taken out of its prompts, and the model without these networks.
+struct Given {
+    config: RequestConfig,
+    identity: Identity,
+}
+
+impl Given {
+    /// Puts the prompts and the model back into the recipe of the run.
+    fn restore(self, recipe: &mut RunRecipe) {
+        let RequestConfig { prompt, second_prompt, details, .. } = self.config;
+        let config = &mut recipe.config;
+        (config.prompt, config.second_prompt) = (prompt, second_prompt);
+        if !config.details.is_empty() {
+            config.details = details;
+        }
+        recipe.model = self.identity;
+    }
 }
 
 /// The result of one run.
@@ -85,11 +110,35 @@ impl Request<'_> {
     /// Runs the request as [`run`](Self::run) does. The callbacks of `watch` are called in place of the request's own.
     pub(super) fn run_watched(mut self, watch: &mut Watch<'_>) -> Result<Output> {
         let stored = self.stored.take().unwrap_or_else(|| self.store());
-        let mut timing = Timing::default();
         let begun = Instant::now();
         let mut notes = self.doubts(&stored)?;
+        let given = Given { config: self.config.clone(), identity: self.model.info.identity()? };
+        let Some(added) = Added::take(&mut self.config, self.model.folders)? else {
+            return self.run_on_model(stored, given, notes, begun, watch);
+        };
+        let view = self.model;
+        let adaptation = view.adapted.adapt(view.network, &added)?;
+        notes.extend(adaptation.notes.iter().cloned());
+        let mut request: Request<'_> = self;
+        request.model = view.on(&adaptation.model);
+        let output = request.run_on_model(stored, given, notes, begun, watch);
+        view.adapted.keep(added, adaptation);
+        output
+    }
+
+    /// Runs a request whose prompts name no networks. `given` is the request as it was before.
+    fn run_on_model(
+        mut self,
+        stored: Stored,
+        given: Given,
+        mut notes: Vec<Note>,
+        begun: Instant,
+        watch: &mut Watch<'_>,
+    ) -> Result<Output> {
+        let mut timing = Timing::default();
         notes.extend(self.model.info.notes());
         let mut recipe = self.recipe(stored)?;
+        given.restore(&mut recipe);
         self.check()?;
         let written = self.config.prompt.clone();
         let colors = self.take_colors_of_the_prompt()?;
@@ -108,6 +157,7 @@ impl Request<'_> {
             input,
             strength: self.picture.as_ref().map(|(_, strength)| *strength),
             steps: self.step_count(),
+            first_steps: None,
             seed: recipe.config.seed.unwrap_or_default(),
             images: self.config.images,
             best_of: self.config.best_of,
@@ -133,6 +183,7 @@ impl Request<'_> {
                 input,
                 strength: Some(hires.strength.into()),
                 steps: hires.steps.unwrap_or_else(|| self.step_count()),
+                first_steps: Some(self.step_count()),
                 seed: recipe.config.seed.unwrap_or_default(),
                 images: recipe.config.images,
                 best_of: 1,
@@ -252,7 +303,7 @@ impl Request<'_> {
 
     /// Makes the pictures of one stage. Times are added to `timing`.
     fn paint(&mut self, stage: Stage, watch: &mut Watch<'_>, timing: &mut Timing) -> Result<Painted> {
-        let Stage { canvas, mut input, strength, steps, seed, images, best_of } = stage;
+        let Stage { canvas, mut input, strength, steps, first_steps, seed, images, best_of } = stage;
         let begun = Instant::now();
         let hints = self.control_reports()?;
         let controlled = Controlled::sized(self.model.network, &self.controls, Some(canvas.pixels()))?;
@@ -294,6 +345,7 @@ impl Request<'_> {
         let start = Start {
             images,
             best_of,
+            first_steps,
             origin,
             mask: input.mask.as_ref(),
             variation: config.variation.map(|(seed, strength)| (seeded(seed), strength)),

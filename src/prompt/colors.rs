@@ -1,10 +1,12 @@
 //! Exact colors in a prompt: `#ffd700 eyes, rgb(255, 99, 71) hair, {teal} shirt`.
 
 use super::cursor::{Cursor, looked};
-use super::words::{Word, words};
+use super::words::{Word, places, words};
+use super::{PromptSchedule, PromptSyntax, conjunction, networks};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use serde::Serialize;
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 
 /// An exact color in a prompt, and the words that it applies to.
@@ -36,6 +38,9 @@ const ARTICLES: [&str; 9] = ["a", "an", "has", "her", "his", "its", "the", "thei
 /// Largest number of words that a color applies to.
 const LONGEST_PHRASE: usize = 8;
 
+/// First of the letters that mark the places of colors. They are for private use, and no prompt has them.
+const MARKS: char = '\u{f0000}';
+
 /// Name of the parameter in errors about a color in a prompt.
 const NAME: &str = "color in the prompt";
 
@@ -51,8 +56,8 @@ const NAME: &str = "color in the prompt";
 /// (`#decade`). `#fff` and `#ffaacc` are colors, and so is `{#fab}`.
 ///
 /// A backslash before a color makes the color plain text. A color applies to the 1 to 8 words after it, up to
-/// punctuation, `BREAK` or the next color. Other places of the same words stay without the color. `word` returns the
-/// text that replaces a color.
+/// punctuation, `BREAK`, `AND` or the next color. Other places of the same words stay without the color. `word` returns
+/// the text that replaces a color.
 ///
 /// ```
 /// use impasto::{Rgb, prompt::colors};
@@ -118,6 +123,47 @@ fn number(text: &str, found: &mut [PromptColor], begins: &[usize]) {
         let here = places.partition_point(|start| start < begin);
         found.nth = Some(here).filter(|here| places.len() > 1 && *here < places.len());
     }
+}
+
+/// Sets `nth` of each color of a prompt that changes during a run, or that `AND` combines with others: the index of the
+/// color's phrase in the first text that has the color. `None` if methods do not look up the phrase in this text first.
+///
+/// # Errors
+/// The errors of [`colors`] and of [`PromptSchedule::new`].
+pub(crate) fn number_in_texts(
+    prompt: &str,
+    syntax: PromptSyntax,
+    steps: usize,
+    found: &mut [PromptColor],
+) -> Result<()> {
+    let is_mark = |letter: char| letter >= MARKS;
+    if syntax == PromptSyntax::Plain || found.is_empty() || prompt.contains(is_mark) {
+        return Ok(());
+    }
+    let next = Cell::new(MARKS as u32);
+    let mark = |_| char::from_u32(next.replace(next.get() + 1)).map(String::from).unwrap_or_default();
+    let (marked, _) = colors(prompt, mark)?;
+    let parts = conjunction(&networks(&marked).text);
+    let parts = parts.iter().map(|part| PromptSchedule::new(&part.text, syntax, steps)).collect::<Result<Vec<_>>>()?;
+    if parts.len() == 1 && parts.iter().all(|part| part.entries().count() == 1) {
+        return Ok(());
+    }
+    let plain = |text: &str| text.replace(is_mark, "");
+    for (color, mark) in found.iter_mut().zip(MARKS..) {
+        let texts = parts.iter().flat_map(|part| part.entries().enumerate().map(|(index, (_, text))| (index, text)));
+        let Some((index, text)) = texts.into_iter().find(|(_, text)| text.contains(mark)) else { continue };
+        let begin = plain(text.split(mark).next().unwrap_or_default()).len();
+        number(&plain(text), std::slice::from_mut(color), &[begin]);
+        let has_phrase = |part: &PromptSchedule| !places_of(&plain(part.at(0)), &color.phrase).is_empty();
+        let is_first = parts.iter().find(|part| has_phrase(part)).is_some_and(|part| part.at(0) == text);
+        color.nth = color.nth.filter(|_| index == 0 && is_first);
+    }
+    Ok(())
+}
+
+/// Returns the places of a phrase's words in a text.
+fn places_of(text: &str, phrase: &str) -> Vec<usize> {
+    places(&words(phrase), &words(text))
 }
 
 /// Returns true if a color may begin here: not within a word, and not after a backslash or `#`.
@@ -287,7 +333,7 @@ fn is_function(name: &str) -> bool {
 fn phrase(mut after: Cursor<'_>, written: &str) -> Result<String> {
     let said = after.take_while(|c| c.is_alphanumeric() || c.is_whitespace() || "-'’_/".contains(c));
     let mut words: Vec<&str> =
-        said.split_whitespace().take_while(|word| *word != "BREAK").take(LONGEST_PHRASE + 4).collect();
+        said.split_whitespace().take_while(|word| !["BREAK", "AND"].contains(word)).take(LONGEST_PHRASE + 4).collect();
     let lower = |word: &str| word.to_lowercase();
     // Words that link to the next color are not part of the phrase: "eyes and a {teal} shirt".
     let next = after.peek();
@@ -508,5 +554,22 @@ mod tests {
         assert_linear("colors", &pieces, |text| drop(colors(text, |_| "red".into())));
         assert_linear("hex_words", &pieces, |text| drop(hex_words(text)));
         assert_linear("without_colors", &pieces, |text| drop(without_colors(text)));
+    }
+
+    #[test]
+    fn places_are_counted_in_the_text_of_a_step() -> Result<()> {
+        let nth = |prompt: &str| -> Result<Vec<Option<usize>>> {
+            let (_, mut found) = colors(prompt, |_| "gold".into())?;
+            number_in_texts(prompt, PromptSyntax::WebUi, 10, &mut found)?;
+            Ok(found.into_iter().map(|color| color.nth).collect())
+        };
+        assert_eq!(nth("[black eyes:#ffd700 eyes:0.4], hair")?, [None]);
+        assert_eq!(nth("eyes, [a|b] #ffd700 eyes, eyes")?, [Some(1)]);
+        assert_eq!(nth("[eyes, :3] #ffd700 eyes, eyes")?, [Some(0)]);
+        assert_eq!(nth("eyes, #ffd700 eyes, hair")?, [Some(1)], "a prompt that stays");
+        assert_eq!(nth("eyes, eyes AND #ffd700 eyes, eyes")?, [None], "the first prompt has the phrase too");
+        assert_eq!(nth("hair AND eyes, #ffd700 eyes")?, [Some(1)]);
+        assert_eq!(nth("[a|#ff0000 hat] [b|eyes, #ffd700 eyes]")?, [None, None]);
+        Ok(())
     }
 }

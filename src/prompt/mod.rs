@@ -5,6 +5,7 @@ mod changing;
 mod colors;
 mod conjunction;
 pub(crate) mod cursor;
+mod flat;
 mod grammar;
 mod networks;
 mod schedule;
@@ -15,13 +16,14 @@ mod words;
 
 use changing::Changes;
 pub use colors::{PromptColor, colors};
-pub(crate) use colors::{hex_words, without_colors};
+pub(crate) use colors::{hex_words, number_in_texts, without_colors};
 pub use conjunction::{WeightedPrompt, conjunction};
+pub(crate) use flat::{all_texts, last_text};
 pub use grammar::{Piece, parse};
 pub use networks::{LoraTag, NetworkTags, networks};
 pub use schedule::PromptSchedule;
 pub use syntax::PromptSyntax;
-pub(crate) use unread::unread;
+pub(crate) use unread::{unread, unread_against};
 pub(crate) use words::folded;
 
 use crate::error::{Error, Result};

@@ -6,6 +6,7 @@ use impasto::methods::ColorForce;
 use impasto::methods::color_force::ColorReport;
 use impasto::model::Controlled;
 use impasto::pipeline::{Builder, Output, Pipeline, Preview, Request, RunRecipe, Timing};
+use impasto::prompt::PromptSyntax;
 use impasto::sampler::{CancelToken, Sampler};
 use impasto::{Codec, Error, LoadOptions, Model, Raster, Result, Rgb, Source};
 use std::ops::ControlFlow;
@@ -222,18 +223,30 @@ fn words_unknown_to_the_embedded_model_are_one_note() -> Result<()> {
 }
 
 #[test]
-fn syntax_of_the_web_ui_is_noted_as_text() -> Result<()> {
+fn syntax_without_an_effect_is_noted() -> Result<()> {
     let pipeline = Pipeline::builder().build()?;
-    let request =
-        pipeline.request("1girl, [red:blue:0.5] hair <lora:ink:0.8> AND eyes").negative("<lora:ink:0.8>").steps(1);
-    let notes = request.notes()?.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let told = |request: &Request<'_>| -> Result<String> {
+        Ok(request.notes()?.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    };
+    let prompt = "1girl, [red:blue:0.5] hair <lora:ink:0.8> AND eyes";
+    let request = pipeline.request(prompt).negative("<lora:ink:0.8>").steps(1);
+    let request = request.tune(|config| config.syntax = PromptSyntax::Plain);
+    let notes = told(&request)?;
     for told in
         ["such as <lora:ink:0.8>, are read as text", "AND in the prompt is read as a word", "[red:blue:0.5], are"]
     {
         assert_eq!(notes.matches(told).count(), 1, "{told} in {notes}");
     }
     assert!(request.run()?.notes.iter().any(|note| note.text.contains("<lora:ink:0.8>")));
-    assert!(pipeline.request("1girl, (red hair:1.2), [eyes]").notes()?.is_empty());
+    let request =
+        pipeline.request("1girl, hair <hypernet:ink:1> :1.5").negative("<lora:ink:1>, eyes AND hair").steps(1);
+    let notes = told(&request)?;
+    for told in ["<hypernet:ink:1> in the prompt adds nothing", "<lora:ink:1>, are read", "AND", "1.5 after the colon"]
+    {
+        assert_eq!(notes.matches(told).count(), 1, "{told} in {notes}");
+    }
+    assert!(request.run().is_ok());
+    assert!(pipeline.request("1girl, (red hair:1.2), [eyes], [red|blue] shirt").notes()?.is_empty());
     Ok(())
 }
 

@@ -40,6 +40,7 @@ mod painting;
 mod painting_combined;
 mod perturbed_attention;
 mod plain_english;
+mod prompts;
 mod properties;
 mod recipes;
 mod reference_color;

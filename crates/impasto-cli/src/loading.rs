@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::outputs::Named;
 use clap::{Args, ValueEnum};
+use impasto::text::Emphasis;
 use impasto::weights::{Embedding, Lora};
 use impasto::{Error, Model, Pipeline, Precision, Source};
 use std::path::PathBuf;
@@ -27,6 +28,16 @@ pub struct Loading {
     /// A learned word (textual inversion). Its name is in the file, or is the file's name. May be given several times.
     #[arg(long, value_name = "FILE")]
     pub embedding: Vec<PathBuf>,
+    /// A folder of LoRAs, which tags in prompts add by their names: <lora:ink:0.8>. May be given several times.
+    #[arg(long, value_name = "FOLDER")]
+    pub lora_dir: Vec<PathBuf>,
+    /// A folder of learned words. A word of a prompt that is the name of a file in the folder is read with the file. May
+    /// be given several times.
+    #[arg(long, value_name = "FOLDER")]
+    pub embedding_dir: Vec<PathBuf>,
+    /// Effect of weights such as (word:1.3), as in another program.
+    #[arg(long, value_enum, default_value_t = WeightsName::A1111)]
+    pub weights: WeightsName,
     /// The device: `cpu`, `cuda` or `cuda:1`.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
     pub device: Device,
@@ -36,6 +47,27 @@ pub struct Loading {
     /// Number of threads that libtorch computes with. The default is one per core.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+}
+
+/// The name of an [`Emphasis`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum WeightsName {
+    /// As in the AUTOMATIC1111 web UI: states times weights, with the mean restored.
+    A1111,
+    /// As in the web UI with the emphasis "No norm": states times weights.
+    NoNorm,
+    /// As in ComfyUI: away from the states of an empty prompt.
+    Comfy,
+}
+
+impl From<WeightsName> for Emphasis {
+    fn from(name: WeightsName) -> Self {
+        match name {
+            WeightsName::A1111 => Self::Original,
+            WeightsName::NoNorm => Self::NoNorm,
+            WeightsName::Comfy => Self::Interpolate,
+        }
+    }
 }
 
 /// The name of a [`Precision`].
@@ -106,7 +138,7 @@ impl Weighted {
 }
 
 impl Loading {
-    /// Loads the model, or `otherwise` if the options name none, with its LoRAs and learned words.
+    /// Loads the model, or `otherwise` if the options name none, with its LoRAs, learned words and folders.
     pub fn pipeline(&self, otherwise: Source) -> Result<Pipeline, Failure> {
         if let Some(threads) = self.threads {
             tch::set_num_threads(i32::from(threads));
@@ -120,7 +152,8 @@ impl Loading {
         for file in &self.embedding {
             model = model.with_embedding(&Embedding::open(file)?)?;
         }
-        Ok(Pipeline::new(model))
+        let pipeline = self.lora_dir.iter().fold(Pipeline::new(model), Pipeline::lora_folder);
+        Ok(self.embedding_dir.iter().fold(pipeline, Pipeline::embedding_folder))
     }
 
     /// Returns the files that the options name.
@@ -138,6 +171,7 @@ impl Loading {
         options.device = self.device;
         options.precision = self.precision.into();
         options.vae = vae;
+        options.text.emphasis = self.weights.into();
         options
     }
 }

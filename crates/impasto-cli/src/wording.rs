@@ -17,6 +17,7 @@ pub struct Terminal {
 /// The library's names of settings and parts, and those of the command line.
 const NAMES: [(&str, &str); 52] = [
     ("prompt", "the prompt"),
+    ("the LoRA's name", "the NAME of <lora:NAME> in the prompt"),
     ("second_prompt", "--second-prompt"),
     ("micro_conditioning", "--micro-conditioning"),
     ("negative", "--negative"),
@@ -112,6 +113,7 @@ impl Wording for Terminal {
                 &["choose a model that has this part with --model"]
             }
             Remedy::Lora => &["add LoRAs with --lora"],
+            Remedy::LoraFolder => &["name a folder with --lora-dir, or remove the tag"],
             Remedy::Embedding => &["add embeddings of words with --embedding"],
             Remedy::ControlNet => &["give ControlNets with --control NET=PICTURE", "give ControlNets with --net"],
             Remedy::IpAdapter => &["give IP-Adapters with --ip-adapter"],
@@ -263,8 +265,9 @@ mod tests {
     }
 
     /// Options that the library takes as they are, apart from files that cannot be read or are of another kind.
-    const NEVER_REFUSED: [&str; 11] = [
+    const NEVER_REFUSED: [&str; 15] = [
         "seed",
+        "syntax",
         "color_words",
         "spacing",
         "noise_kind",
@@ -273,7 +276,10 @@ mod tests {
         "mask",
         "reference",
         "lora",
+        "lora_dir",
         "embedding",
+        "embedding_dir",
+        "weights",
         "threads",
     ];
 

@@ -9,6 +9,7 @@ impl Wording for Page {
     fn name<'n>(&self, name: &'n str) -> &'n str {
         match name {
             "prompt" => "Prompt",
+            "the LoRA's name" => "Name of the LoRA in the prompt",
             "negative" => "Negative prompt",
             "images" => "Pictures",
             "steps" => "Steps",
@@ -60,6 +61,7 @@ impl Wording for Page {
             Remedy::Precision | Remedy::VaePrecision => "start the studio with --precision f32",
             Remedy::PrecisionOrModel => "start the studio with --precision f32 or another --model",
             Remedy::Vae | Remedy::NoFeedback => "start the studio with another VAE (--vae)",
+            Remedy::LoraFolder => "start the studio with a folder of LoRAs (--lora-dir), or remove the tag",
             Remedy::TextEncoder | Remedy::SecondTextEncoder | Remedy::ImageEncoder => {
                 "start the studio with a model that has this part (--model)"
             }
@@ -148,7 +150,7 @@ mod tests {
     }
 
     /// The fields that every value of their type is right for.
-    const NEVER_REFUSED: [&str; 5] = ["color_words", "spacing", "noise_kind", "match_tone", "batching"];
+    const NEVER_REFUSED: [&str; 6] = ["syntax", "color_words", "spacing", "noise_kind", "match_tone", "batching"];
 
     #[test]
     fn errors_name_the_field_that_caused_them() {
