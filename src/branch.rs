@@ -15,6 +15,9 @@ pub enum Branch {
     Cond,
 }
 
+/// Role of the branches of the further prompts that `AND` combines.
+pub(crate) const AND: &str = "and";
+
 /// Description of a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

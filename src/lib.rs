@@ -263,6 +263,11 @@ struct AttentionMaps;
 #[doc = include_str!("../docs/regions.md")]
 struct Regions;
 
+/// Compiles and runs the code of the page on prompts.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/prompts.md")]
+struct Prompts;
+
 /// Compiles and runs the code of the page on prompt blends.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/prompt-blend.md")]

@@ -14,7 +14,7 @@ use impasto::nn::{
     TaesdConfig, UNet, UnetConfig, Vae, VaeConfig,
 };
 use impasto::pipeline::{Infotext, Pipeline, Request};
-use impasto::prompt::{Piece, colors, parse};
+use impasto::prompt::{Piece, PromptSchedule, PromptSyntax, colors, conjunction, networks, parse};
 use impasto::text::{Long, Tokenizer};
 use impasto::weights::{Embedding, Lora, Tensors, Weights, parse_safetensors, read_tensors};
 use impasto::{Prompt, Raster, Result, Rgb, Source};
@@ -113,6 +113,15 @@ pub fn prompt(data: &[u8]) {
             let bytes: String = source.into_iter().map(|bytes| &text[bytes]).collect();
             assert!(read == bytes && weight.is_finite());
         }
+    }
+    let (parts, tags) = (conjunction(&text), networks(&text));
+    assert!(parts.iter().map(|part| part.text.len()).sum::<usize>() <= text.len() && tags.text.len() <= text.len());
+    assert!(
+        parts.iter().all(|part| part.weight.is_finite()) && tags.loras.iter().all(|lora| lora.strength.is_finite())
+    );
+    if let Ok(schedule) = PromptSchedule::new(&text, PromptSyntax::WebUi, 4) {
+        assert!(schedule.entries().last().is_some_and(|(end, _)| end == 4));
+        assert!(schedule.is_parsed() || schedule.at(0) == text);
     }
     // One token a letter.
     let tokens = text.char_indices().map(|(at, letter)| at..at + letter.len_utf8()).collect();

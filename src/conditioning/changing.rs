@@ -38,7 +38,7 @@ pub(crate) fn encode_changing(codec: &dyn Codec, texts: &[(usize, Texts<'_>)]) -
         Conditioning::equalize(&mut encoded, codec)?;
     }
     let nothing = || Error::parameter("prompt", "without a text", "a text for the first step");
-    let (prompt, orders) = Prompt::changing(prompts, turns.clone(), longest).ok_or_else(nothing)?;
+    let (prompt, orders) = Prompt::join_texts(prompts, turns.clone(), longest).ok_or_else(nothing)?;
     for (conditioning, order) in encoded.iter_mut().zip(orders) {
         if let Some(order) = order {
             let order = Tensor::f_from_slice(&order)?.f_to_device(conditioning.context.device())?;

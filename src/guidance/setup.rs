@@ -80,7 +80,7 @@ impl<'a> Setup<'a> {
     ///
     /// # Errors
     /// The errors of [`encode_changing`].
-    pub(crate) fn changing_text(&self, texts: &[(usize, String)]) -> Result<Conditioning> {
+    pub(crate) fn encode_texts(&self, texts: &[(usize, String)]) -> Result<Conditioning> {
         let texts = texts.iter().map(|(from, text)| (*from, Texts::new(text, self.second_prompt)));
         Ok(encode_changing(self.codec, &texts.collect::<Vec<_>>())?.0)
     }

@@ -3,7 +3,7 @@
 use super::canvas::Canvas;
 use super::config::RequestConfig;
 use super::detail::{Detail, Thing};
-use super::input::{FEATHER, SOFT, described, gray};
+use super::input::{FEATHER, SOFT, describe, gray};
 use super::model_view::ModelView;
 use super::watch::Watch;
 use super::{Request, Seamless};
@@ -86,7 +86,7 @@ impl Detailing<'_> {
         for detail in &self.config.details {
             let (mask, soft) = match &detail.thing {
                 Thing::Named(thing) => {
-                    let description = described(&self.config.prompt, self.config, self.model)?;
+                    let description = describe(&self.config.prompt, self.config, self.model)?;
                     (thing.find(self.model, picture, &description, &canvas)?.mask(thing.grow)?, SOFT)
                 }
                 Thing::Under(mask) => (mask.clone(), 0.0),

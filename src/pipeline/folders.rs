@@ -37,8 +37,8 @@ impl Folders {
     /// Returns the file of the LoRA with a name: the file's name without its ending, or its path below a folder.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a name that no file has, with the nearest names, and for a name that several files have;
-    /// the errors of reading a folder.
+    /// [`Error::Parameter`] for a name that no file has, with the nearest names, and for a name that several files
+    /// have; the errors of reading a folder.
     pub(super) fn lora(&self, name: &str) -> Result<PathBuf> {
         let wrong = |expected: Note| Err(Error::parameter("the LoRA's name", format!("{name:?}"), expected));
         if self.loras.is_empty() {

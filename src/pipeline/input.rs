@@ -44,7 +44,7 @@ pub(super) struct Input {
 ///
 /// # Errors
 /// The errors of [`PromptSchedule::new`](crate::prompt::PromptSchedule::new).
-pub(super) fn described(prompt: &str, config: &RequestConfig, model: ModelView<'_>) -> Result<String> {
+pub(super) fn describe(prompt: &str, config: &RequestConfig, model: ModelView<'_>) -> Result<String> {
     last_text(prompt, config.syntax, config.steps.unwrap_or(model.defaults().steps))
 }
 
@@ -91,7 +91,7 @@ impl Input {
                 return Err(Error::parameter("mask_where", "given without a picture", expected));
             }
             (None, Some(thing), Some(picture)) => {
-                let found = thing.find(model, picture, &described(&config.prompt, config, model)?, canvas)?;
+                let found = thing.find(model, picture, &describe(&config.prompt, config, model)?, canvas)?;
                 region = Some(found.region());
                 Some(soften(&gray(&found.mask(thing.grow)?, canvas)?, config.soften.unwrap_or(SOFT))?)
             }

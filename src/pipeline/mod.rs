@@ -20,6 +20,7 @@ mod mask_where;
 mod measured;
 mod memory;
 mod model_view;
+mod networks;
 mod output;
 mod pictures;
 mod preview;
@@ -148,9 +149,9 @@ impl<M: Denoiser + Codec> Pipeline<M> {
         self
     }
 
-    /// Adds a folder of LoRAs. The tag `<lora:ink:0.8>` in a prompt adds the file `ink.safetensors` of the folder, or of
-    /// a folder inside, to the model of the request. The name in a tag may also be the path below the folder. The last
-    /// adapted model is kept for the next request with the same tags.
+    /// Adds a folder of LoRAs. The tag `<lora:ink:0.8>` in a prompt adds the file `ink.safetensors` of the folder, or
+    /// of a folder inside, to the model of the request. The name in a tag may also be the path below the folder. The
+    /// last adapted model is kept for the next request with the same tags.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {

@@ -4,40 +4,13 @@
 //! columns of the context at every step. The softmax does not depend on the order of the columns: a text's columns can
 //! be put in another order, and the prediction stays the same up to rounding.
 
-use super::Prompt;
+use super::{Changes, Prompt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Largest number of pairs of tokens that are compared for the longest common sequence of two texts. The tokens of
 /// larger differences are paired in their order.
 const MOST_PAIRS: usize = 1 << 20;
-
-/// The texts of a prompt that changes during a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Changes {
-    /// The different texts, each with the columns of its tokens, sorted.
-    texts: Vec<(Prompt, Vec<i64>)>,
-    /// Steps at which the text changes, with the index of the text from then on.
-    turns: Vec<(usize, usize)>,
-}
-
-impl Changes {
-    /// Returns the texts in the order of the run, each with the index of the step at which it begins.
-    pub(crate) fn turns(&self) -> impl Iterator<Item = (usize, &Prompt)> {
-        self.turns.iter().filter_map(|(from, text)| Some((*from, &self.texts.get(*text)?.0)))
-    }
-
-    /// Returns the index of the text of a step, by the index of the step.
-    pub(crate) fn text_at(&self, step: usize) -> usize {
-        let turn = self.turns.iter().rev().find(|(from, _)| *from <= step);
-        turn.map_or(0, |(_, text)| *text)
-    }
-
-    /// Returns the columns of each text's tokens, sorted.
-    pub(crate) fn columns(&self) -> impl Iterator<Item = &[i64]> {
-        self.texts.iter().map(|(_, columns)| columns.as_slice())
-    }
-}
 
 /// A token of the merged texts: its letters, and its column.
 #[derive(Clone, Debug)]
@@ -51,7 +24,7 @@ impl Prompt {
     /// index of the text from then on. Returns a prompt in which the phrases of all texts are found, and for each text
     /// the order of its context's `columns` columns at which the phrases are found; `None` for an order that stays. A
     /// word of several texts has one column, and so do words of two texts in each other's place. `None` without a text.
-    pub(crate) fn changing(
+    pub(crate) fn join_texts(
         mut texts: Vec<Self>,
         turns: Vec<(usize, usize)>,
         columns: i64,
@@ -82,7 +55,7 @@ impl Prompt {
         let mut joined: Option<Self> = None;
         for text in placed.into_iter().rev() {
             joined = Some(match joined {
-                Some(later) => text.followed_by(later),
+                Some(later) => text.append(later),
                 None => text,
             });
         }
@@ -102,10 +75,10 @@ impl Prompt {
         all.into_iter().collect()
     }
 
-    /// Adds a text after this one and its second prompt.
-    fn followed_by(mut self, later: Self) -> Self {
+    /// Adds a text after this text and its second prompt.
+    fn append(mut self, later: Self) -> Self {
         self.second = Some(Box::new(match self.second.take() {
-            Some(second) => second.followed_by(later),
+            Some(second) => second.append(later),
             None => later,
         }));
         self
@@ -236,7 +209,7 @@ mod tests {
     }
 
     fn joined(texts: &[&str]) -> (Prompt, Vec<Option<Vec<i64>>>) {
-        Prompt::changing(texts.iter().map(|text| prompt(text)).collect(), Vec::new(), COLUMNS).unwrap()
+        Prompt::join_texts(texts.iter().map(|text| prompt(text)).collect(), Vec::new(), COLUMNS).unwrap()
     }
 
     /// Returns the words of each text by column, in the order of the text's context.

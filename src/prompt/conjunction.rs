@@ -29,11 +29,11 @@ pub fn conjunction(prompt: &str) -> Vec<WeightedPrompt> {
         let end = at + and.len();
         let (before, after) = (prompt.get(..at).unwrap_or_default(), prompt.get(end..).unwrap_or_default());
         if !before.ends_with(is_word) && !after.starts_with(is_word) {
-            parts.push(weighted(prompt.get(begun..at).unwrap_or_default()));
+            parts.push(take_weight(prompt.get(begun..at).unwrap_or_default()));
             begun = end;
         }
     }
-    parts.push(weighted(prompt.get(begun..).unwrap_or_default()));
+    parts.push(take_weight(prompt.get(begun..).unwrap_or_default()));
     parts
 }
 
@@ -42,7 +42,7 @@ fn is_word(letter: char) -> bool {
 }
 
 /// Takes the weight off the end of a part.
-fn weighted(part: &str) -> WeightedPrompt {
+fn take_weight(part: &str) -> WeightedPrompt {
     let trimmed = part.trim_end_matches(is_space);
     let number = trimmed.rsplit_once(':').and_then(|(text, number)| {
         let number = number.trim_start_matches(is_space);

@@ -14,7 +14,6 @@ mod things;
 mod unread;
 mod words;
 
-use changing::Changes;
 pub use colors::{PromptColor, colors};
 pub(crate) use colors::{hex_words, number_in_texts, without_colors};
 pub use conjunction::{WeightedPrompt, conjunction};
@@ -94,6 +93,33 @@ pub struct Prompt {
     second: Option<Box<Prompt>>,
     /// The texts of a prompt that changes during a run; `None` for a prompt that stays the same.
     changes: Option<Arc<Changes>>,
+}
+
+/// The texts of a prompt that changes during a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// The different texts, each with the columns of its tokens, sorted.
+    texts: Vec<(Prompt, Vec<i64>)>,
+    /// Steps at which the text changes, with the index of the text from then on.
+    turns: Vec<(usize, usize)>,
+}
+
+impl Changes {
+    /// Returns the texts in the order of the run, each with the index of the step at which it begins.
+    pub(crate) fn turns(&self) -> impl Iterator<Item = (usize, &Prompt)> {
+        self.turns.iter().filter_map(|(from, text)| Some((*from, &self.texts.get(*text)?.0)))
+    }
+
+    /// Returns the index of the text of a step, by the index of the step.
+    pub(crate) fn text_at(&self, step: usize) -> usize {
+        let turn = self.turns.iter().rev().find(|(from, _)| *from <= step);
+        turn.map_or(0, |(_, text)| *text)
+    }
+
+    /// Returns the columns of each text's tokens, sorted.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &[i64]> {
+        self.texts.iter().map(|(_, columns)| columns.as_slice())
+    }
 }
 
 /// A prompt with its markup.

@@ -43,7 +43,7 @@ pub(crate) fn unread_against(prompt: &str, syntax: PromptSyntax) -> Vec<Note> {
     if syntax == PromptSyntax::Plain {
         return plain(prompt);
     }
-    let tags = network_note(prompt).into_iter().chain(combines(prompt).then(combining_note));
+    let tags = network_note(prompt).into_iter().chain(combines(prompt).then(conjunction_note));
     tags.chain(broken(prompt, syntax)).collect()
 }
 
@@ -65,7 +65,7 @@ fn broken(prompt: &str, syntax: PromptSyntax) -> Option<Note> {
 ///
 /// Source: stable-diffusion-webui's `extra_networks.py` and `prompt_parser.py`.
 fn plain(prompt: &str) -> Vec<Note> {
-    let tags = network_note(prompt).into_iter().chain(combines(prompt).then(combining_note));
+    let tags = network_note(prompt).into_iter().chain(combines(prompt).then(conjunction_note));
     let schedule = schedule(prompt).map(|schedule| {
         let schedule = excerpt(schedule, QUOTED);
         format!("schedules in the prompt, such as {schedule}, are read as text of a smaller weight").into()
@@ -80,7 +80,7 @@ fn network_note(prompt: &str) -> Option<Note> {
     Some(Note { remedy, ..format!("networks in the prompt, such as <{network}>, are read as text").into() })
 }
 
-fn combining_note() -> Note {
+fn conjunction_note() -> Note {
     "AND in the prompt is read as a word and does not combine prompts; write one prompt, or give regions of the picture \
      their own prompts"
         .into()

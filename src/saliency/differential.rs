@@ -110,7 +110,7 @@ impl Differential {
                         first => first.or(varied),
                     };
                 }
-                (first?, setup.changing_text(&texts)?)
+                (first?, setup.encode_texts(&texts)?)
             }
         };
         let branch = setup.add("differential", Branch::Cond, &text, conditioning)?;

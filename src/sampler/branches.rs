@@ -3,7 +3,7 @@
 use super::Start;
 use super::calls::each;
 use super::parts::{Conjunction, Part, Reader, Text};
-use crate::branch::{Branch, BranchInfo};
+use crate::branch::{AND, Branch, BranchInfo};
 use crate::conditioning::Conditioning;
 use crate::diffusion::{Network, Schedule};
 use crate::error::Result;
@@ -53,7 +53,7 @@ impl Branches {
         for (index, part) in parts.iter().enumerate() {
             let (branch, role) = match index.checked_sub(1) {
                 None => (Branch::Cond, "cond"),
-                Some(number) => (Branch::Extra(number as u8), "and"),
+                Some(number) => (Branch::Extra(number as u8), AND),
             };
             prompts.push((branch, encode("prompt", branch, role, part)?));
         }

@@ -19,7 +19,7 @@ const WIDTH: usize = 120;
 
 /// Largest number of functions in src whose name begins with a participle. A function that does work begins with a
 /// verb. This number may only go down.
-const PARTICIPLES: usize = 204;
+const PARTICIPLES: usize = 203;
 /// Participles that do not end in "ed" or "ing".
 const IRREGULAR: &[&str] = &[
     "begun",
@@ -56,7 +56,8 @@ const IRREGULAR: &[&str] = &[
     "written",
 ];
 /// Words that end like a participle and are none.
-const NO_PARTICIPLES: &[&str] = &["embed", "exceed", "need", "seed", "speed", "string", "thing", "training"];
+const NO_PARTICIPLES: &[&str] =
+    &["embed", "embedding", "exceed", "need", "seed", "speed", "string", "thing", "training"];
 
 /// Every Rust file of the workspace.
 fn sources() -> Vec<PathBuf> {

@@ -31,8 +31,8 @@ pub struct Loading {
     /// A folder of LoRAs, which tags in prompts add by their names: <lora:ink:0.8>. May be given several times.
     #[arg(long, value_name = "FOLDER")]
     pub lora_dir: Vec<PathBuf>,
-    /// A folder of learned words. A word of a prompt that is the name of a file in the folder is read with the file. May
-    /// be given several times.
+    /// A folder of learned words. A word of a prompt that is the name of a file in the folder is read with the file.
+    /// May be given several times.
     #[arg(long, value_name = "FOLDER")]
     pub embedding_dir: Vec<PathBuf>,
     /// Effect of weights such as (word:1.3), as in another program.
@@ -52,11 +52,11 @@ pub struct Loading {
 /// The name of an [`Emphasis`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum WeightsName {
-    /// As in the AUTOMATIC1111 web UI: states times weights, with the mean restored.
+    /// States times weights, with the mean restored, as in the AUTOMATIC1111 web UI.
     A1111,
-    /// As in the web UI with the emphasis "No norm": states times weights.
+    /// States times weights, as in the web UI with the emphasis "No norm".
     NoNorm,
-    /// As in ComfyUI: away from the states of an empty prompt.
+    /// States moved away from those of an empty prompt, as in ComfyUI.
     Comfy,
 }
 

@@ -20,7 +20,7 @@ pub use weight_fn::WeightFn;
 pub(crate) use legend::tint;
 
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Scores};
-use crate::branch::{Branch, BranchInfo};
+use crate::branch::{AND, Branch, BranchInfo};
 use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Noise, Predictions, region_noise};
@@ -278,6 +278,8 @@ impl PaintWithWords {
         }
         let find = |area: &Area| match area.negative {
             true => Ok(Placed::default()),
+            // The branch of another prompt that `AND` combines has the phrase.
+            false if setup.part_with(&area.phrase).0 != Branch::Cond => Ok(Placed::default()),
             false => Ok(Placed { tokens: TokenSpan::union(setup.prompt.find(&area.phrase)?), share: 1.0 }),
         };
         let placed: Vec<Placed> = self.canvas.areas.iter().map(find).collect::<Result<_>>()?;
@@ -317,7 +319,9 @@ impl GuidanceRun for Painting {
                 Err(_) if !own => Vec::new(), // the negative prompt need not contain the prompt's phrases
                 Ok(tokens) => tokens,
                 Err(Error::PhraseNotFound { phrase, prompt, .. }) if branch.branch != Branch::Uncond => {
-                    self.trace.warnings.push(PaintWarning::NotInBranch { phrase, prompt, role: branch.role });
+                    if branch.role != AND {
+                        self.trace.warnings.push(PaintWarning::NotInBranch { phrase, prompt, role: branch.role });
+                    }
                     Vec::new()
                 }
                 Err(Error::PhraseTruncated { .. }) if branch.branch != Branch::Uncond => Vec::new(),

@@ -133,7 +133,8 @@ impl Daam {
         Ok(prompt.whole(chosen.map_or_else(|| prompt.places(&self.phrase), Ok)?))
     }
 
-    /// Adds the branches that show where the prediction of `branch` changes, and chooses the steps at which they are evaluated.
+    /// Adds the branches that show where the prediction of `branch` changes, and chooses the steps at which they are
+    /// evaluated.
     fn changes(&self, branch: Branch, setup: &mut Setup<'_>) -> Result<Changes> {
         let places = |prompt: &Prompt| self.places(prompt);
         let mut all = Vec::with_capacity(self.options.changes.len());

@@ -1,0 +1,88 @@
+//! [`Added::take`]: finds the LoRAs and learned words that the prompts of a request name.
+
+use super::adapted::{Added, Version};
+use super::config::RequestConfig;
+use super::folders::{Folders, Named};
+use crate::error::{Error, Result};
+use crate::prompt::{PromptSyntax, networks};
+
+/// Largest number of LoRAs and learned words that the prompts of a request name.
+const MOST_NAMED: usize = 64;
+
+impl Added {
+    /// Takes the tags of networks out of the prompts, and returns the LoRAs and learned words that the prompts name;
+    /// `None` if they name none.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a name that no file has, and if prompts of one request name different LoRAs.
+    pub(super) fn take(config: &mut RequestConfig, folders: &Folders) -> Result<Option<Self>> {
+        let mut loras = Vec::new();
+        if config.syntax != PromptSyntax::Plain {
+            let tags = networks(&config.prompt);
+            (config.prompt, loras) = (tags.text, tags.loras);
+            let details = config.details.iter_mut().filter_map(|detail| detail.prompt.as_mut());
+            for prompt in config.second_prompt.iter_mut().chain(details) {
+                let tags = networks(prompt);
+                if !tags.loras.is_empty() && tags.loras != loras {
+                    let value = format!("{:?} with other LoRAs than the prompt", crate::wording::shortened(prompt));
+                    let expected = "the LoRAs of the prompt, or none, because all prompts of a run share one model";
+                    return Err(Error::parameter("second_prompt", value, expected));
+                }
+                *prompt = tags.text;
+            }
+        }
+        check_count(loras.len())?;
+        let mut added = Self::default();
+        for tag in loras {
+            added.loras.push((Version::of(folders.lora(&tag.name)?)?, tag));
+        }
+        let details = config.details.iter().flat_map(|detail| [&detail.prompt, &detail.negative]).flatten();
+        let others = [&config.second_prompt, &config.second_negative].into_iter().flatten().chain(details);
+        let texts: Vec<String> =
+            [&config.prompt, &config.negative].into_iter().chain(others).map(|text| text.to_lowercase()).collect();
+        for Named { name, file, .. } in folders.embeddings()? {
+            for word in [name.clone(), format!("embedding:{name}")] {
+                let lower = word.to_lowercase();
+                if texts.iter().any(|text| has_word(text, &lower)) {
+                    added.words.push((Version::of(file.clone())?, word));
+                }
+            }
+        }
+        let count = added.loras.len() + added.words.len();
+        check_count(count)?;
+        Ok((count > 0).then_some(added))
+    }
+}
+
+/// Checks the number of LoRAs and learned words.
+fn check_count(count: usize) -> Result<()> {
+    if count <= MOST_NAMED {
+        return Ok(());
+    }
+    let expected = format!("at most {MOST_NAMED}");
+    Err(Error::parameter("number of LoRAs and learned words in the prompt", count, expected))
+}
+
+/// Returns true if a text has a word that no letter or digit touches, where `word` itself begins or ends with one.
+fn has_word(text: &str, word: &str) -> bool {
+    let joins =
+        |a: Option<char>, b: Option<char>| a.zip(b).is_some_and(|(a, b)| a.is_alphanumeric() && b.is_alphanumeric());
+    !word.trim().is_empty()
+        && text.match_indices(word).any(|(at, found)| {
+            let (before, after) = (text.get(..at), text.get(at + found.len()..));
+            !joins(before.and_then(|before| before.chars().next_back()), word.chars().next())
+                && !joins(word.chars().next_back(), after.and_then(|after| after.chars().next()))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_found_at_their_ends() {
+        assert!(has_word("a badhands, cat", "badhands") && has_word("(bad-hands:1.2)", "bad-hands"));
+        assert!(has_word("embedding:ink", "ink") && has_word("a <x>b", "<x>"));
+        assert!(!has_word("badhandsome", "badhands") && !has_word("a", "") && !has_word("éink", "ink"));
+    }
+}
