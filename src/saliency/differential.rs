@@ -104,7 +104,10 @@ impl Differential {
                 for (from, prompt) in changes.turns() {
                     let varied = with_word(prompt);
                     // In steps whose text lacks the phrase, the word changes nothing.
-                    texts.push((from, varied.as_ref().map_or_else(|_| prompt.as_written(), |text| text).to_owned()));
+                    texts.push((
+                        from,
+                        varied.as_ref().map(String::as_str).unwrap_or_else(|_| prompt.as_written()).to_owned(),
+                    ));
                     first = match first {
                         Err(Error::EmptyPhrase) => varied,
                         first => first.or(varied),
