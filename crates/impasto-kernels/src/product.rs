@@ -268,8 +268,7 @@ impl<N: Number, O: Number> Work for Product<'_, N, O> {
                 self.pack(simd, (input, inputs), place, (column, columns), scratch);
                 let portions = tiles * panels * words.div_ceil(Ahead::STEPS);
                 let mut ahead = self.ahead::<S>(index, block + 1, portions);
-                for at in 0..tiles {
-                    let places = scratch.places.get(at * N::Words::<S>::ROWS..).unwrap_or_default();
+                for (at, places) in scratch.places.chunks(N::Words::<S>::ROWS).enumerate() {
                     let cells = self.cells(places, place, input, scratch.zeros.as_ptr());
                     let from = N::Words::rows(simd, cells, inputs, &mut scratch.words);
                     let panels = (scratch.kernel.as_ptr(), words * panel::<S>());
