@@ -3,7 +3,7 @@
 use crate::branch::{Branch, BranchInfo};
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
-use crate::recipe::{Kind, Recipe, Registry};
+use crate::recipe::{Kind, Recipe};
 use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -174,12 +174,6 @@ impl Combine for RescaledCfg {
 
 impl Kind for dyn Combine {
     const NAME: &'static str = "combination";
-}
-
-/// Adds the readers of this crate's combinations.
-pub(crate) fn add_combinations(registry: &mut Registry) {
-    registry.add::<dyn Combine>("Cfg", |recipe, _| Ok(Box::new(recipe.into_read::<Cfg>()?)));
-    registry.add::<dyn Combine>("RescaledCfg", |recipe, _| Ok(Box::new(recipe.into_read::<RescaledCfg>()?)));
 }
 
 #[cfg(test)]

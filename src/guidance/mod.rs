@@ -6,19 +6,26 @@
 //! and the model only through [`Codec`](crate::conditioning::Codec). Guidance methods do not depend on each other, and
 //! all can be combined.
 
+mod apg;
 mod attached;
 mod cfg;
+mod combinations;
 mod details;
+#[cfg(test)]
+mod guiders;
 mod method;
 mod pair;
 mod plan;
 mod report;
 mod run;
 mod setup;
+mod zero_star;
 
+pub use apg::Apg;
 pub(crate) use attached::Attached;
+pub(crate) use cfg::check_rescale;
 pub use cfg::{Cfg, Combine, RescaledCfg};
-pub(crate) use cfg::{add_combinations, check_rescale};
+pub(crate) use combinations::add_combinations;
 pub use details::Details;
 pub use method::Guidance;
 pub(crate) use method::forward_guidance;
@@ -27,6 +34,7 @@ pub use plan::Plan;
 pub use report::{Curve, Picture, Report, Strip, Swatch};
 pub use run::GuidanceRun;
 pub use setup::Setup;
+pub use zero_star::CfgZeroStar;
 
 /// Upper clamp for σ where a weight depends on the noise level. Zero-terminal-SNR schedules start at huge levels; this
 /// value is Stable Diffusion's usual largest.

@@ -5,7 +5,7 @@
 use super::{GOLD, PORTRAIT, again, assert_same, paint, repeats};
 use crate::ip_adapter::adapted;
 use impasto::diffusion::NoiseEdges;
-use impasto::guidance::Guidance;
+use impasto::guidance::{Apg, CfgZeroStar, Guidance};
 use impasto::mask::Region;
 use impasto::methods::color_force::{
     Cutoff, Feedback, ForceRun, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture,
@@ -285,6 +285,12 @@ fn colorize_repeats() -> Result<()> {
 #[test]
 fn prompt_blend_repeats() -> Result<()> {
     repeats(|r| r.guide(PromptBlend::to("a red house").window(Window::progress(0.25..=0.75))))
+}
+
+#[test]
+fn combinations_of_branches_repeat() -> Result<()> {
+    repeats(|r| r.combine(Apg::new(7.5).parallel(0.3).threshold(5.0).momentum(-0.5)))?;
+    repeats(|r| r.combine(CfgZeroStar { scale: 7.5, zero_steps: 0 }))
 }
 
 #[test]
