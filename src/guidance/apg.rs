@@ -15,12 +15,13 @@ const OF_IMAGE: [i64; 3] = [1, 2, 3];
 /// Least norm by which a prediction is divided.
 const LEAST: f64 = 1e-12;
 
-/// Adaptive projected guidance: classifier-free guidance whose change is divided into a part along the network's output
-/// for the prompt, which saturates colors at large scales, and a part at right angles to it, which improves the picture.
+/// Adaptive projected guidance: classifier-free guidance whose change is divided into two parts. The part along the
+/// network's output for the prompt saturates colors at large scales. The part at right angles to it improves the
+/// picture.
 ///
 /// With d = cond − uncond, the result is uncond + scale · (d⊥ + parallel · d∥). All are outputs of the network, and
-/// lengths are those of one image. Before d is divided, it is added to `momentum` times the sum of the steps before, and
-/// shortened to the length `threshold`. At a scale of 1 and below there is no guidance, as with [`Cfg`].
+/// lengths are those of one image. Before d is divided, it is added to `momentum` times the sum of the steps before,
+/// and shortened to the length `threshold`. At a scale of 1 and below there is no guidance, as with [`Cfg`].
 ///
 /// ```
 /// use impasto::Pipeline;

@@ -14,8 +14,8 @@ const OF_IMAGE: [i64; 3] = [1, 2, 3];
 /// Number that keeps the division by an output of zeros finite.
 const LEAST: f64 = 1e-8;
 
-/// CFG-Zero*: classifier-free guidance away from s·uncond, where s brings the network's output for the negative prompt as
-/// near as possible to the output for the prompt: s = ⟨cond, uncond⟩ / ‖uncond‖², for each image. The result is
+/// CFG-Zero*: classifier-free guidance away from s·uncond, where s brings the network's output for the negative prompt
+/// as near as possible to the output for the prompt: s = ⟨cond, uncond⟩ / ‖uncond‖², for each image. The result is
 /// s·uncond + scale · (cond − s·uncond). At a scale of 1 and below there is no guidance, as with [`Cfg`].
 ///
 /// ```
@@ -32,7 +32,7 @@ const LEAST: f64 = 1e-8;
 /// # Errors
 /// [`Error::Parameter`](crate::Error::Parameter) at the start of a run for a scale that [`Cfg`] rejects.
 ///
-/// Source: Fan et al., "CFG-Zero*: Improved Classifier-Free Guidance for Flow Matching Models" (2025, arXiv 2503.18886).
+/// Source: Fan et al., "CFG-Zero*: Improved Classifier-Free Guidance for Flow Matching Models" (arXiv 2503.18886).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CfgZeroStar {
     /// Guidance scale, as in [`Cfg`]; 7.5 is usual.

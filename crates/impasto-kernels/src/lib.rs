@@ -28,7 +28,7 @@
 //! | `scalar` | the kernels without vector instructions, for tests on any processor and system; slow |
 //! | `avx2` | the kernels in AVX2, also in debug builds and beside AVX-512 |
 //! | `avx512` | the kernels in AVX-512, also in debug builds, and for bf16 beside AMX |
-//! | `amx` | the kernels in AVX-512, with AMX for products of bf16; on Linux, never the best by itself until it is measured |
+//! | `amx` | the kernels in AVX-512, with AMX for products of bf16, on Linux; not measured, so never chosen by itself |
 //!
 //! # Equal bits
 //!

@@ -7,8 +7,8 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 use tch::Kind;
 
-/// Proof that the processor has AVX-512: values exist only in functions that have the instructions enabled. `P` says how
-/// bf16 are multiplied.
+/// Proof that the processor has AVX-512: values exist only in functions that have the instructions enabled. `P` says
+/// how bf16 are multiplied.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512<P>(PhantomData<P>);
 

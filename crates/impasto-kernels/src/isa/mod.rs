@@ -153,9 +153,9 @@ pub(crate) trait Words<S: Simd> {
     /// Turns `len` floats into words in the same memory, from its start; `len` is a multiple of 2 · `S::LANES`.
     unsafe fn of_floats(simd: S, floats: *mut f32, len: usize);
 
-    /// Adds a tile of a product to the sums `to`, [`ROWS`](Self::ROWS), `vectors` · `S::LANES`], if the processor does so
-    /// at once; if `first`, the tile replaces the sums. Returns false if vectors have to add the tile. `rows` are those
-    /// of [`WordsOf::rows`], and the panel is [`steps`, `vectors` · `S::LANES`] words.
+    /// Adds a tile of a product to the sums `to`, [`Self::ROWS`, `vectors` · `S::LANES`], if the processor does so at
+    /// once; if `first`, the tile replaces the sums. Returns false if vectors have to add the tile. `rows` are those of
+    /// [`WordsOf::rows`], and the panel is [`steps`, `vectors` · `S::LANES`] words.
     #[inline(always)]
     unsafe fn add_at_once(
         _first: bool,
@@ -180,8 +180,8 @@ pub(crate) trait WordsOf<S: Simd, N>: Words<S> {
     /// Stores 2 · `S::LANES` numbers of each of two rows as words. Words of one number hold the first row only.
     unsafe fn store(simd: S, first: *const N, second: *const N, to: *mut u32);
 
-    /// Returns rows of words for a tile of a product: the first [`ROWS`](Words::ROWS) rows of `len` numbers as they are,
-    /// or `copies` of them.
+    /// Returns rows of words for a tile of a product: the first [`ROWS`](Words::ROWS) rows of `len` numbers as they
+    /// are, or `copies` of them.
     #[inline(always)]
     unsafe fn rows(
         _simd: S,
