@@ -152,7 +152,7 @@ def measure(args):
         part = lambda row: (row["bench"], row["group"], row["threads"])
         again = {part(row) for row in measured}
         rows = [row for row in kept.rows if part(row) not in again] + measured
-        left = {run: [part for part in old if part not in parts] for run, old in kept.runs.items()}
+        left = {run: [part for part in old if part in PARTS and part not in parts] for run, old in kept.runs.items()}
         runs.update({run: runs.get(run, []) + old for run, old in left.items() if old})
     unfinished = target.with_suffix(".part")
     with open(unfinished, "w", newline="") as out:
@@ -196,6 +196,7 @@ class Figures:
         if found is None:
             return "–"
         text = format(float(found["value"]), form)
+        text = text.lstrip("-") if float(text) == 0 else text
         if interval and found["low"]:
             text += f" [{float(found['low']):{form}}, {float(found['high']):{form}}]"
         return text
@@ -211,9 +212,10 @@ def tables(f):
     step = lambda group: f.number("overhead", group, "none", "ms", form=".0f", interval=False)
 
     def cost(of_set):
-        groups = ("tiny" + of_set, "sd15" + of_set)
-        rows = [[label, *(f.number("overhead", group, row, "ratio") for group in groups)] for row, label in GUIDANCE.items()]
-        return table(["guidance method", *(f"{label} ({step(group)} ms a step)" for label, group in zip(("embedded model", "SD-1.5-sized"), groups))], rows)
+        networks = [(label, group + of_set) for label, group in (("embedded model", "tiny"), ("SD-1.5-sized", "sd15"))
+                    if f.find("overhead", group + of_set, "none", "ms")]
+        rows = [[label, *(f.number("overhead", group, row, "ratio") for _, group in networks)] for row, label in GUIDANCE.items()]
+        return table(["guidance method", *(f"{label} ({step(group)} ms a step)" for label, group in networks)], rows)
 
     color = [[label, f.number("overhead", "colorizer", row, "ratio")] for row, label in COLORIZER.items()]
     kinds = [[kind, f.number("overhead", "precision", kind, "ms", form=".0f", interval=False), f.number("overhead", "precision", kind, "ratio")]
@@ -245,6 +247,8 @@ def tables(f):
     def pictures(of_set):
         rows = []
         for threads in (1, 2):
+            if f.find("picture", "embedded" + of_set, "impasto", "s", threads=threads) is None:
+                continue
             of = lambda row, measure, **options: f.number("picture", "embedded" + of_set, row, measure, threads=threads, **options)
             rows.append([str(threads), "impasto", of("impasto", "s", form=".3f"), "1", ""])
             for who in ("OpenVINO", "torch.compile", "diffusers"):
