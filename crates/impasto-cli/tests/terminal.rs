@@ -99,6 +99,31 @@ fn estimate_paints_nothing() {
 }
 
 #[test]
+fn prompts_find_loras_and_words_in_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let loras = folder.path().join("loras");
+    std::fs::create_dir(&loras).unwrap();
+    std::fs::write(loras.join("ink.safetensors"), "no weights").unwrap();
+    fn paint<'a>(prompt: &'a str, options: &[&'a str]) -> Vec<&'a str> {
+        let fixed = ["paint", prompt, "--seed", "3", "--steps", "1", "--size", "64x64", "-o", "a.png", "--overwrite"];
+        [&fixed[..], options].concat()
+    }
+    let message = failure(folder.path(), &paint("a boat <lora:ink>", &[]), 1);
+    assert!(message.contains("the NAME of <lora:NAME> in the prompt is \"ink\""), "{message}");
+    assert!(message.contains("name a folder with --lora-dir, or remove the tag"), "{message}");
+    let message = failure(folder.path(), &paint("a boat <lora:inc>", &["--lora-dir", "loras"]), 1);
+    assert!(message.contains("such as \"ink\""), "{message}");
+    let message = failure(folder.path(), &paint("a boat <lora:ink>", &["--lora-dir", "loras"]), 1);
+    assert!(message.contains("ink.safetensors"), "{message}");
+    let message = failure(folder.path(), &paint("a boat, ink", &["--embedding-dir", "loras"]), 1);
+    assert!(message.contains("ink.safetensors"), "{message}");
+    run(folder.path(), &paint("a [red|blue] boat <lora:ink>", &["--syntax", "plain", "--weights", "comfy"]));
+    run(folder.path(), &paint("a [red|blue] boat AND sea :0.5", &["--lora-dir", "loras", "--embedding-dir", "loras"]));
+    let again = run(folder.path(), &["again", "a.png", "-o", "b.png"]);
+    assert!(text(&again.stderr).contains("equal to a.png in every pixel"), "{}", text(&again.stderr));
+}
+
+#[test]
 fn kernels_are_those_that_the_variable_names() {
     let folder = tempfile::tempdir().unwrap();
     let paint = |kernels| {
