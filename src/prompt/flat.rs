@@ -1,6 +1,6 @@
 //! The texts of a prompt without their steps.
 
-use super::{PromptSchedule, PromptSyntax, conjunction, networks};
+use super::{PromptSchedule, PromptSyntax, check_length, conjunction, networks};
 use crate::error::Result;
 
 /// Returns the different texts of a prompt over a number of steps, with commas between them, for notes about words.
@@ -39,6 +39,7 @@ fn flat(
     if syntax == PromptSyntax::Plain {
         return Ok(prompt.to_owned());
     }
+    check_length(prompt)?;
     let mut all = Vec::new();
     for part in conjunction(&networks(prompt).text) {
         all.append(&mut texts(&PromptSchedule::new(&part.text, syntax, steps)?));

@@ -38,6 +38,15 @@ use words::{Word, is_unspaced, letters, nearest, uninflected, words};
 /// such as a text inside a PNG file, from using up time and memory.
 pub const LONGEST: usize = 1 << 16;
 
+/// Checks that a text is short enough for a prompt.
+pub(crate) fn check_length(text: &str) -> Result<()> {
+    if text.len() <= LONGEST {
+        return Ok(());
+    }
+    let expected = format!("at most {LONGEST} bytes; describe the picture in fewer words");
+    Err(Error::parameter("prompt", format!("a text of {} bytes", text.len()), expected))
+}
+
 /// Tokens `start..end` of a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct TokenSpan {

@@ -6,7 +6,7 @@ use crate::conditioning::{Codec, Conditioning, Texts, encode_changing};
 use crate::diffusion::{Predictions, Schedule};
 use crate::error::{Error, Result};
 use crate::guidance::Plan;
-use crate::prompt::{Prompt, PromptSchedule, PromptSyntax, conjunction};
+use crate::prompt::{Prompt, PromptSchedule, PromptSyntax, check_length, conjunction};
 
 /// Largest number of prompts that `AND` combines. Each is a branch of every step.
 const MOST_PARTS: usize = 32;
@@ -74,6 +74,7 @@ impl Reader {
         if self.syntax == PromptSyntax::Plain {
             return Ok(vec![self.read(first, second)?]);
         }
+        check_length(first)?;
         let (first, second) = (conjunction(first), second.map(conjunction));
         if first.len() > MOST_PARTS {
             let expected = format!("at most {MOST_PARTS}, because each is evaluated at every step");

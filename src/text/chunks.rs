@@ -1,8 +1,8 @@
 //! Prompts of any length: chunks of 75 tokens, each with its own start and end token.
 
-use super::tokenizer::{LENGTH, Tokenizer, check_length};
+use super::tokenizer::{LENGTH, Tokenizer};
 use crate::error::{Error, Result};
-use crate::prompt::{Piece, Prompt, Written, parse};
+use crate::prompt::{Piece, Prompt, Written, check_length, parse};
 use crate::wording::Remedy;
 use std::ops::Range;
 

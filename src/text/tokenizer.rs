@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::json;
-use crate::prompt::LONGEST;
+use crate::prompt::check_length;
 use crate::weights::vocabulary;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -324,15 +324,6 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// Checks that a text is short enough for a prompt.
-pub(super) fn check_length(text: &str) -> Result<()> {
-    if text.len() <= LONGEST {
-        return Ok(());
-    }
-    let expected = format!("at most {LONGEST} bytes; describe the picture in fewer words");
-    Err(Error::parameter("prompt", format!("a text of {} bytes", text.len()), expected))
-}
-
 /// Returns the byte position after `word` if `word` stands at byte `at` of `text` as a separate word, in any letter
 /// case. `word` is given in lower case. A letter or digit at either end of `word` must not touch another letter or
 /// digit.
@@ -423,7 +414,7 @@ fn failed(error: tokenizers::Error) -> Error {
 mod tests {
     use super::super::Long;
     use super::*;
-    use crate::prompt::TokenSpan;
+    use crate::prompt::{LONGEST, TokenSpan};
 
     const MERGES: &str = "#version: 0.2\ne y\ney e\neye s</w>\nc a\nca t</w>\n";
 
