@@ -5,8 +5,8 @@
 //! A line is a prompt for a picture of 28 Euler steps, by the embedded model or the model in `--model FOLDER`. With
 //! `--save FOLDER` the picture is saved as `FOLDER/picture.png`. With `--step tiny|sd15` a line names a row of the
 //! benches, to be run for one call of the network with both branches. `--latents 64` is the side of the latents; 32 by
-//! default. `--kind bf16|f16` and `--device cuda` are for `sd15`. With `--decode vae|taesd`, each line decodes a latent,
-//! by a VAE of Stable Diffusion 1.5's size or by a tiny autoencoder, with random weights.
+//! default. `--kind bf16|f16` and `--device cuda` are for `sd15`. With `--decode vae|taesd`, each line decodes a
+//! latent, by a VAE of Stable Diffusion 1.5's size or by a tiny autoencoder, with random weights.
 
 mod support;
 

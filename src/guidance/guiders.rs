@@ -5,6 +5,7 @@ use crate::branch::Branch;
 use crate::conditioning::Conditioning;
 use crate::diffusion::{Input, Prediction, Predictions};
 use crate::error::Result;
+use crate::json;
 use crate::step::Step;
 use serde_json::Value;
 use tch::Tensor;
@@ -26,7 +27,7 @@ fn tensors(value: &Value) -> Vec<Tensor> {
 
 /// Combines the outputs of all steps of a reference case; returns the guided outputs and those of the reference.
 pub(super) fn run(case: &str, combine: &mut impl Combine) -> Result<Vec<(Tensor, Tensor)>> {
-    let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/guiders.json")).unwrap();
+    let golden: Value = json::parse(include_str!("../../tests/golden/specs/guiders.json")).unwrap();
     let (uncond, cond) = (tensors(&golden["uncond"]), tensors(&golden["cond"]));
     let wanted = tensors(&golden["cases"][case]["outputs"]);
     combine.begin(&[])?;

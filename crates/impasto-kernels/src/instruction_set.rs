@@ -83,9 +83,8 @@ impl std::error::Error for InvalidChoice {}
 /// Returns the instruction set with which the kernels of this process compute f32; `None` if libtorch computes instead.
 /// Numbers in bf16 use the same set or libtorch, which computes bf16 on processors with AMX.
 ///
-/// The environment variable `IMPASTO_KERNELS` chooses: `off` for libtorch, and `scalar`, `avx2`, `avx512` or `amx` for a
-/// set.
-/// Without the variable, kernels need AVX2 or AVX-512, and an optimized build. The variable is read once.
+/// The environment variable `IMPASTO_KERNELS` chooses: `off` for libtorch, and `scalar`, `avx2`, `avx512` or `amx` for
+/// a set. Without the variable, kernels need AVX2 or AVX-512, and an optimized build. The variable is read once.
 ///
 /// # Errors
 /// [`InvalidChoice`] if the variable has another value, or names a set that this processor lacks. libtorch computes
