@@ -127,6 +127,8 @@ fn number(text: &str, found: &mut [PromptColor], begins: &[usize]) {
 
 /// Sets `nth` of each color of a prompt that changes during a run, or that `AND` combines with others: the index of the
 /// color's phrase in the first text that has the color. `None` if methods do not look up the phrase in this text first.
+/// Leaves out the colors whose phrase has another color or none in the texts of the last step, because these texts
+/// describe the finished picture.
 ///
 /// # Errors
 /// The errors of [`colors`] and of [`PromptSchedule::new`].
@@ -134,7 +136,7 @@ pub(crate) fn number_in_texts(
     prompt: &str,
     syntax: PromptSyntax,
     steps: usize,
-    found: &mut [PromptColor],
+    found: &mut Vec<PromptColor>,
 ) -> Result<()> {
     let is_mark = |letter: char| letter >= MARKS;
     if syntax == PromptSyntax::Plain || found.is_empty() || prompt.contains(is_mark) {
@@ -158,6 +160,12 @@ pub(crate) fn number_in_texts(
         let is_first = parts.iter().find(|part| has_phrase(part)).is_some_and(|part| part.at(0) == text);
         color.nth = color.nth.filter(|_| index == 0 && is_first);
     }
+    let last: Vec<&str> = parts.iter().map(|part| part.at(steps.saturating_sub(1))).collect();
+    let mut marks = MARKS..;
+    found.retain(|color| {
+        let is_last = marks.next().is_some_and(|mark| last.iter().any(|text| text.contains(mark)));
+        is_last || last.iter().all(|text| places_of(&plain(text), &color.phrase).is_empty())
+    });
     Ok(())
 }
 
@@ -570,6 +578,21 @@ mod tests {
         assert_eq!(nth("eyes, eyes AND #ffd700 eyes, eyes")?, [None], "the first prompt has the phrase too");
         assert_eq!(nth("hair AND eyes, #ffd700 eyes")?, [Some(1)]);
         assert_eq!(nth("[a|#ff0000 hat] [b|eyes, #ffd700 eyes]")?, [None, None]);
+        Ok(())
+    }
+
+    #[test]
+    fn colors_are_those_of_the_finished_picture() -> Result<()> {
+        let left = |prompt: &str| -> Result<Vec<Rgb>> {
+            let (_, mut found) = colors(prompt, |_| "gold".into())?;
+            number_in_texts(prompt, PromptSyntax::WebUi, 10, &mut found)?;
+            Ok(found.into_iter().map(|color| color.color).collect())
+        };
+        let (gold, blue) = (Rgb(255, 215, 0), Rgb(30, 90, 255));
+        assert_eq!(left("[#ffd700 eyes:#1e5aff eyes:0.3], #ffd700 hair")?, [blue, gold]);
+        assert_eq!(left("[#ffd700 eyes:blue eyes:0.3], #1e5aff hair")?, [blue]);
+        assert_eq!(left("[#ffd700 eyes::0.3] 1girl")?, [gold], "no later text has the phrase");
+        assert_eq!(left("#ffd700 eyes, [day:night:0.5]")?, [gold]);
         Ok(())
     }
 }

@@ -109,6 +109,7 @@ fn exact_colors_meet_a_changing_prompt() -> Result<()> {
     for prompt in [
         "1girl, [long red:white:0.3] hair, #ffd700 eyes, blue shirt",
         "1girl, hair, [black eyes:#ffd700 eyes:0.4], blue shirt",
+        "1girl, hair, [#1e5aff eyes:#ffd700 eyes:0.3], blue shirt",
     ] {
         let output = pipeline.request(prompt).seed(7).steps(10).run()?;
         assert!(delta(&output, "eyes")? < 3.0, "{prompt}: {}", delta(&output, "eyes")?);
