@@ -1,5 +1,6 @@
 //! [`Apg`]: guidance without its part along the prediction.
 
+use super::cfg::OF_IMAGE;
 use super::{Cfg, Combine};
 use crate::branch::{Branch, BranchInfo};
 use crate::diffusion::Predictions;
@@ -10,8 +11,6 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use tch::{Kind, Tensor};
 
-/// All axes of a prediction except that of the images.
-const OF_IMAGE: [i64; 3] = [1, 2, 3];
 /// Least norm by which a prediction is divided.
 const LEAST: f64 = 1e-12;
 
@@ -20,8 +19,8 @@ const LEAST: f64 = 1e-12;
 /// picture.
 ///
 /// With d = cond − uncond, the result is uncond + scale · (d⊥ + parallel · d∥). All are outputs of the network, and
-/// lengths are those of one image. Before d is divided, it is added to `momentum` times the sum of the steps before,
-/// and shortened to the length `threshold`. At a scale of 1 and below there is no guidance, as with [`Cfg`].
+/// lengths are those of one image. Before d is divided, it is added to `momentum` times the sum of the evaluations
+/// before, and shortened to the length `threshold`. At a scale of 1 and below there is no guidance, as with [`Cfg`].
 ///
 /// ```
 /// use impasto::Pipeline;
@@ -45,7 +44,7 @@ pub struct Apg {
     parallel: f64,
     threshold: f64,
     momentum: f64,
-    /// Sum of the changes of the steps before.
+    /// Sum of the changes of the evaluations before.
     #[serde(skip)]
     sum: RefCell<Option<Tensor>>,
 }
@@ -73,7 +72,7 @@ impl Apg {
     }
 
     /// Sets the share of the sum of earlier changes that is added to a change. A negative share, such as −0.5, pushes
-    /// away from the direction of the earlier steps.
+    /// away from the direction of the earlier evaluations.
     #[must_use]
     pub const fn momentum(mut self, share: f64) -> Self {
         self.momentum = share;

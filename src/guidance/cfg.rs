@@ -8,6 +8,9 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+/// All axes of a prediction except that of the images.
+pub(super) const OF_IMAGE: [i64; 3] = [1, 2, 3];
+
 /// Way to combine the predictions of several branches into one.
 ///
 /// ```
@@ -160,7 +163,7 @@ impl Combine for RescaledCfg {
         }
         let of = |x0: &Tensor| predictions.output(Branch::Cond, x0);
         let (cond, combined) = (of(predictions.x0(Branch::Cond)?)?, of(&combined)?);
-        let std = |output: &Tensor| output.f_std_dim([1i64, 2, 3].as_slice(), true, true);
+        let std = |output: &Tensor| output.f_std_dim(OF_IMAGE.as_slice(), true, true);
         // φ·std(o_cond)/std(o) + 1 − φ
         let factor =
             std(&cond)?.f_div(&std(&combined)?)?.f_mul_scalar(self.rescale)?.f_add_scalar(1.0 - self.rescale)?;

@@ -1,5 +1,6 @@
 //! [`CfgZeroStar`]: guidance whose negative prediction has the best scale.
 
+use super::cfg::OF_IMAGE;
 use super::{Cfg, Combine};
 use crate::branch::{Branch, BranchInfo};
 use crate::diffusion::Predictions;
@@ -9,8 +10,6 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// All axes of a prediction except that of the images.
-const OF_IMAGE: [i64; 3] = [1, 2, 3];
 /// Number that keeps the division by an output of zeros finite.
 const LEAST: f64 = 1e-8;
 

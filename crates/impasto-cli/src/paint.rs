@@ -215,10 +215,19 @@ impl Paint {
         }
     }
 
-    /// Prints the estimate of one task.
-    fn estimate_task(&self, task: &Task, session: &mut Session) -> Result<(), Failure> {
+    /// Leaves out pictures of a task, and returns their number.
+    fn leave_out(&self, task: &Task, session: &mut Session) -> u64 {
         let skipped = self.skip.unwrap_or_default().saturating_sub(session.done).min(task.images());
         session.done += skipped;
+        skipped
+    }
+
+    /// Prints the estimate of one task.
+    fn estimate_task(&self, task: &Task, session: &mut Session) -> Result<(), Failure> {
+        let skipped = self.leave_out(task, session);
+        if skipped == task.images() {
+            return Ok(());
+        }
         session.nets.load(&task.job, session.pipeline.model())?;
         let mut job = task.job.clone();
         job.open()?;
@@ -229,8 +238,7 @@ impl Paint {
 
     /// Paints the pictures of one task, each as a run of its own, so that Ctrl-C keeps all that are finished.
     fn paint_task(&self, task: &Task, names: &Names, session: &mut Session) -> Result<(), Failure> {
-        let skipped = self.skip.unwrap_or_default().saturating_sub(session.done).min(task.images());
-        session.done += skipped;
+        let skipped = self.leave_out(task, session);
         if skipped == task.images() {
             return Ok(());
         }

@@ -149,9 +149,12 @@ impl UNet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attention::{At, Call, CrossAttentionHook, HookTable, Interest, KvCache};
+    use crate::branch::Branch;
     use crate::diffusion::Noise;
     use crate::error::Error;
     use crate::nn::PerLevel;
+    use crate::step::{Grid, Step};
     use tch::{Device, Kind};
 
     const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -208,6 +211,39 @@ mod tests {
     /// Draws numbers that are the same in every run of the tests.
     fn draw(shape: &[i64]) -> Tensor {
         Noise::seeded(2).draw(shape).unwrap()
+    }
+
+    /// A hook that notes the number of libtorch's threads.
+    struct Threads(Option<i32>);
+
+    impl CrossAttentionHook for Threads {
+        fn interest(&self, _: &AttentionSite, _: Branch) -> Interest {
+            Interest::OUTPUT
+        }
+        fn output(&mut self, _: &At<'_>, _: &mut Tensor) -> Result<()> {
+            self.0 = Some(tch::get_num_threads());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn libtorch_has_one_thread_among_kernels() -> Result<()> {
+        let unet = UNet::new(&Weights::random(1, Kind::Float, Device::Cpu), &tiny())?;
+        let (step, branches) = (Step::new(0, 1, 1.0, 0.0, 7.5), [Branch::Cond]);
+        let (mut hook, mut cache) = (Threads(None), KvCache::default());
+        let table = HookTable::new(&[&mut hook], unet.sites(), &branches)?;
+        let call = Call { step: &step, branches: &branches, images: 0..1, grid: Grid::new(8, 8) };
+        let before = tch::get_num_threads();
+        tch::set_num_threads(2);
+        let mut tap = Tap::new(call, vec![&mut hook], &table, &mut cache)?;
+        let predicted =
+            unet.forward(&draw(&[1, 4, 8, 8]), &Tensor::from(7.5), &draw(&[1, 7, 12]), None, &mut tap).map(drop);
+        let after = tch::get_num_threads();
+        tch::set_num_threads(before);
+        predicted?;
+        let is_serial = cfg!(target_os = "linux") && impasto_kernels::arranges(Kind::Float);
+        assert_eq!((hook.0, after), (Some(if is_serial { 1 } else { 2 }), 2));
+        Ok(())
     }
 
     #[test]

@@ -97,10 +97,10 @@ unsafe fn configured(work: impl FnOnce()) {
         Configuration { palette: 1, start_row: 0, reserved: [0; 14], bytes, rows }
     };
 
-    /// Releases the tiles when it is dropped.
-    struct Tiles;
+    /// The configuration, which ends when this value is dropped.
+    struct Configured;
 
-    impl Drop for Tiles {
+    impl Drop for Configured {
         fn drop(&mut self) {
             // SAFETY: the processor has the instruction.
             unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) }
@@ -110,7 +110,7 @@ unsafe fn configured(work: impl FnOnce()) {
     let from = &raw const CONFIGURATION;
     // SAFETY: the processor has the instruction, and the configuration is one of palette 1.
     unsafe { asm!("ldtilecfg [{from}]", from = in(reg) from, options(readonly, nostack, preserves_flags)) };
-    let _tiles = Tiles;
+    let _configured = Configured;
     work();
 }
 
@@ -200,7 +200,7 @@ impl<U: Unit> Words<Avx512<Self>> for Tiles<U> {
         let (lower, width) = (rows[SIDE], vectors * BYTES);
         let to: *mut u8 = to.cast();
         let sums = [[to, to.wrapping_add(BYTES)], [SIDE * width, SIDE * width + BYTES].map(|at| to.wrapping_add(at))];
-        let [width, two] = [width as isize, isize::from(vectors > 1)];
+        let (width, is_wide) = (width as isize, vectors > 1);
         // SAFETY: the caller's promise: rows, panel and sums are there.
         unsafe {
             if first {
@@ -211,7 +211,7 @@ impl<U: Unit> Words<Avx512<Self>> for Tiles<U> {
             } else {
                 U::load::<0>(sums[0][0], width);
                 U::load::<2>(sums[1][0], width);
-                if two == 1 {
+                if is_wide {
                     U::load::<1>(sums[0][1], width);
                     U::load::<3>(sums[1][1], width);
                 }
@@ -223,7 +223,7 @@ impl<U: Unit> Words<Avx512<Self>> for Tiles<U> {
                 U::load::<6>(columns, width);
                 U::multiply::<0, 4, 6>();
                 U::multiply::<2, 5, 6>();
-                if two == 1 {
+                if is_wide {
                     U::load::<7>(columns.add(BYTES), width);
                     U::multiply::<1, 4, 7>();
                     U::multiply::<3, 5, 7>();
@@ -231,7 +231,7 @@ impl<U: Unit> Words<Avx512<Self>> for Tiles<U> {
             }
             U::store::<0>(sums[0][0], width);
             U::store::<2>(sums[1][0], width);
-            if two == 1 {
+            if is_wide {
                 U::store::<1>(sums[0][1], width);
                 U::store::<3>(sums[1][1], width);
             }
