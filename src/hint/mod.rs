@@ -1,4 +1,4 @@
-//! Hints for ControlNets: lines and strokes of color.
+//! Hints for ControlNets and T2I adapters: lines, strokes of color and palettes.
 //!
 //! A ControlNet for edges and strokes reads five channels: lines, then red, green, blue and alpha of the strokes. The
 //! colors are premultiplied unless [`Control::straight_alpha`](crate::Control::straight_alpha) says otherwise.
@@ -19,6 +19,7 @@
 //! Source: "Coloring with ControlNet" (2024).
 
 mod canny;
+mod color_palette;
 mod line_art;
 mod sketch;
 mod sketch_keras;
@@ -29,6 +30,7 @@ mod splitmix;
 mod strokes;
 
 pub use canny::Canny;
+pub use color_palette::color_palette;
 pub use line_art::{LineArt, standard_line_art};
 pub use sketch::Sketch;
 pub use sketch_keras::SketchKeras;

@@ -1,9 +1,10 @@
-//! [`Control`]: a ControlNet with its hint.
+//! [`Control`]: a ControlNet or T2I adapter with its hint.
 
+use super::control_network::ControlNetwork;
 use crate::error::{Error, Result};
 use crate::hint::Drawing;
+use crate::nn::ControlNetConfig;
 use crate::nn::guess::Guess;
-use crate::nn::{ControlNet, ControlNetConfig};
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
 use crate::size::Size;
@@ -15,7 +16,7 @@ use std::borrow::Cow;
 use std::fmt;
 use tch::{Device, Kind, Tensor};
 
-/// A ControlNet with its hint, scale and window. Setters cannot fail; [`Controlled::new`](super::Controlled::new)
+/// A ControlNet or T2I adapter with its hint, scale and window. Setters cannot fail; [`Controlled::new`](super::Controlled::new)
 /// reports invalid values.
 ///
 /// ```no_run
@@ -32,7 +33,7 @@ use tch::{Device, Kind, Tensor};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Control<'c> {
-    pub(super) net: &'c ControlNet,
+    pub(super) net: ControlNetwork<'c>,
     hint: Hint<'c>,
     pub(super) scale: f64,
     pub(super) window: Window,
@@ -43,12 +44,12 @@ pub struct Control<'c> {
 /// Formats the settings needed to use the control again.
 impl fmt::Display for Control<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scale, window, .. } = self;
-        write!(f, "a ControlNet with scale {scale} in the window {window}")
+        let Self { net, scale, window, .. } = self;
+        write!(f, "a {} with scale {scale} in the window {window}", net.name())
     }
 }
 
-/// The hint of a ControlNet.
+/// The hint of a network.
 #[derive(Clone, Debug)]
 enum Hint<'c> {
     Tensor(&'c Tensor),
@@ -78,14 +79,15 @@ enum StoredHint<'c> {
 impl<'c> Control<'c> {
     /// Creates a control with a tensor as the hint, [1 or n, channels, H, W] of the picture's size, with values in
     /// 0..=1 and as many channels as `net` reads. One row applies to every image; n rows give each image its own hint.
-    pub const fn new(net: &'c ControlNet, hint: &'c Tensor) -> Self {
-        Self::of(net, Hint::Tensor(hint))
+    pub fn new(net: impl Into<ControlNetwork<'c>>, hint: &'c Tensor) -> Self {
+        Self::of(net.into(), Hint::Tensor(hint))
     }
 
-    /// Creates a control with a picture as the hint, for a `net` of three channels. A request resizes the picture; with
-    /// [`Controlled::new`](super::Controlled::new) the picture must have the output's size.
-    pub fn picture(net: &'c ControlNet, picture: impl Into<Cow<'c, Raster>>) -> Self {
-        Self::of(net, Hint::Picture(picture.into()))
+    /// Creates a control with a picture as the hint, for a `net` of three channels, or of one channel, which reads the
+    /// picture in gray. A request resizes the picture; with [`Controlled::new`](super::Controlled::new) the picture must
+    /// have the output's size.
+    pub fn picture(net: impl Into<ControlNetwork<'c>>, picture: impl Into<Cow<'c, Raster>>) -> Self {
+        Self::of(net.into(), Hint::Picture(picture.into()))
     }
 
     /// Creates a control with lines and strokes of color as the hint, for a `net` of five channels. A request resizes
@@ -104,17 +106,24 @@ impl<'c> Control<'c> {
     /// let output = pipeline.request("a fox in a garden").size((512, 512)).control(control).run()?;
     /// # Ok(()) }
     /// ```
-    pub fn drawing(net: &'c ControlNet, drawing: impl Into<Cow<'c, Drawing>>) -> Self {
-        Self::of(net, Hint::Drawing(drawing.into()))
+    pub fn drawing(net: impl Into<ControlNetwork<'c>>, drawing: impl Into<Cow<'c, Drawing>>) -> Self {
+        Self::of(net.into(), Hint::Drawing(drawing.into()))
     }
 
-    const fn of(net: &'c ControlNet, hint: Hint<'c>) -> Self {
-        let ControlNetConfig { conditioning_scale: scale, guess_mode: guess, .. } = *net.config();
+    const fn of(net: ControlNetwork<'c>, hint: Hint<'c>) -> Self {
+        let (scale, guess) = match net {
+            ControlNetwork::ControlNet(net) => {
+                let ControlNetConfig { conditioning_scale, guess_mode, .. } = *net.config();
+                (conditioning_scale, guess_mode)
+            }
+            ControlNetwork::T2iAdapter(_) => (1.0, None),
+        };
         Self { net, hint, scale, window: Window::WHOLE, guess, straight: false }
     }
 
-    /// Sets the factor of all residuals that the net adds. Usual values are 0.5 to 1; 0 skips the net. The default is
-    /// the net's own ([`ControlNetConfig::conditioning_scale`]): 1, and 0.7 for the embedded net.
+    /// Sets the factor of all that the network adds. Usual values are 0.5 to 1; 0 skips the net. The default is
+    /// the net's own ([`ControlNetConfig::conditioning_scale`]): 1, and 0.7 for the embedded net. The default of a T2I
+    /// adapter is 1.
     pub const fn scale(mut self, scale: f64) -> Self {
         self.scale = scale;
         self
@@ -123,13 +132,15 @@ impl<'c> Control<'c> {
     /// Sets guess mode; `None` disables it. A net that averages its residuals
     /// ([`ControlNetConfig::global_pool_conditions`]) always skips `Uncond`, and its residuals keep full weight. The
     /// default is the net's own ([`ControlNetConfig::guess_mode`]): `None`, and [`Guess::Even`] for the embedded net.
-    /// In the other modes a prompt is hardly needed, and a guidance scale of 3 to 5 is usual.
+    /// In the other modes a prompt is hardly needed, and a guidance scale of 3 to 5 is usual. T2I adapters have no guess
+    /// mode.
     pub fn guess(mut self, guess: impl Into<Option<Guess>>) -> Self {
         self.guess = guess.into();
         self
     }
 
-    /// Limits the net to a window of the run; outside, the net is not evaluated. Default: the whole run.
+    /// Limits the network to a window of the run; outside, the network has no effect, and a ControlNet is not evaluated.
+    /// Default: the whole run.
     pub const fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
@@ -142,6 +153,14 @@ impl<'c> Control<'c> {
         self
     }
 
+    /// Returns the name of the hint in messages.
+    pub(super) const fn what(&self) -> &'static str {
+        match self.net {
+            ControlNetwork::ControlNet(_) => "the ControlNet's hint",
+            ControlNetwork::T2iAdapter(_) => "the T2I adapter's hint",
+        }
+    }
+
     /// Returns the hint as a picture for reports; `None` for a tensor.
     pub(crate) fn shown(&self) -> Result<Option<Raster>> {
         match &self.hint {
@@ -149,6 +168,11 @@ impl<'c> Control<'c> {
             Hint::Picture(picture) => Ok(Some(picture.clone().into_owned())),
             Hint::Drawing(drawing) => drawing.raster().map(Some),
         }
+    }
+
+    /// Returns the name of the kind of network, for reports.
+    pub(crate) const fn network(&self) -> &'static str {
+        self.net.name()
     }
 
     /// Returns scale, window and guess mode, for reports.
@@ -178,7 +202,7 @@ impl<'c> Control<'c> {
     ///
     /// # Errors
     /// [`Error::Malformed`] if the recipe is not that of a control.
-    pub(crate) fn from_recipe(net: &'c ControlNet, recipe: Recipe) -> Result<Self> {
+    pub(crate) fn from_recipe(net: ControlNetwork<'c>, recipe: Recipe) -> Result<Self> {
         let StoredControl { hint, scale, window, guess, straight } = recipe.into_read::<StoredControl<'static>>()?;
         let hint = match hint {
             StoredHint::Picture(picture) => Hint::Picture(picture),
@@ -189,6 +213,7 @@ impl<'c> Control<'c> {
 
     /// Returns a note about pictures and drawings that are resized to `size`; `None` if there are none.
     pub(crate) fn resized(&self, size: Size) -> Option<String> {
+        let net = self.net.name();
         let own = match &self.hint {
             Hint::Tensor(_) => return None,
             Hint::Picture(picture) => vec![("picture", picture.size())],
@@ -199,9 +224,7 @@ impl<'c> Control<'c> {
         let other: Vec<String> = own
             .into_iter()
             .filter(|(_, own)| *own != size)
-            .map(|(what, own)| {
-                format!("the ControlNet's {what} of {own} pixels is resized to the picture's {size} pixels")
-            })
+            .map(|(what, own)| format!("the {net}'s {what} of {own} pixels is resized to the picture's {size} pixels"))
             .collect();
         (!other.is_empty()).then(|| other.join("; "))
     }
@@ -209,21 +232,21 @@ impl<'c> Control<'c> {
     /// Returns the hint as the network reads it, [1 or n, channels, H, W], after checking it. Pictures are resized to
     /// `size` if given.
     pub(super) fn hint(&self, size: Option<Size>) -> Result<Tensor> {
+        let (channels, what) = (self.net.channels(), self.what());
         let hint = match (&self.hint, size) {
             (Hint::Tensor(hint), _) => hint.shallow_clone(),
             (Hint::Picture(picture), Some(size)) if picture.size() != size => {
-                light(&picture.resize(size, Filter::Lanczos)?)?
+                light(&picture.resize(size, Filter::Lanczos)?, channels)?
             }
-            (Hint::Picture(picture), _) => light(picture)?,
+            (Hint::Picture(picture), _) => light(picture, channels)?,
             (Hint::Drawing(drawing), size) => {
                 let size = size.unwrap_or(drawing.sketch.size());
                 if self.straight { drawing.straight_hint(size)? } else { drawing.hint(size)? }
             }
         };
-        let channels = self.net.config().conditioning_channels;
         match (&self.hint, hint.size().as_slice()) {
-            (Hint::Picture(_), _) if channels != 3 => {
-                let expected = Remedy::TensorHint.after("3, for a picture as the hint");
+            (Hint::Picture(_), _) if channels != 3 && channels != 1 => {
+                let expected = Remedy::TensorHint.after("3, or 1 for gray, for a picture as the hint");
                 return Err(Error::parameter("conditioning_channels", channels, expected));
             }
             (Hint::Drawing(_), _) if channels != 5 => {
@@ -233,7 +256,7 @@ impl<'c> Control<'c> {
             (_, &[_, c, _, _]) if c == channels => {}
             (_, got) => {
                 let expected = format!("[1 or n, {channels}, height, width] for n images");
-                return Err(Error::Shape { what: "the ControlNet's hint", got: got.to_vec(), expected });
+                return Err(Error::Shape { what, got: got.to_vec(), expected });
             }
         }
         let hint = hint.f_to_kind(Kind::Float)?;
@@ -241,13 +264,23 @@ impl<'c> Control<'c> {
         let (least, most) = (least?, most?);
         if least.is_nan() || most.is_nan() || least < -1e-3 || most > 1.0 + 1e-3 {
             let range = format!("a tensor of values in {least}..={most}");
-            return Err(Error::parameter("the ControlNet's hint", range, "values in 0..=1; divide bytes by 255"));
+            return Err(Error::parameter(what, range, "values in 0..=1; divide bytes by 255"));
         }
         Ok(hint)
     }
 }
 
-/// Converts a picture to a tensor in 0..=1.
-fn light(picture: &Raster) -> Result<Tensor> {
-    Ok(picture.to_tensor(Device::Cpu)?.f_add_scalar(1.0)?.f_div_scalar(2.0)?)
+/// Converts a picture to a tensor in 0..=1 of three channels, or of one channel with the bytes of Pillow's gray.
+fn light(picture: &Raster, channels: i64) -> Result<Tensor> {
+    if channels != 1 {
+        return Ok(picture.to_tensor(Device::Cpu)?.f_add_scalar(1.0)?.f_div_scalar(2.0)?);
+    }
+    // round(0.299·red + 0.587·green + 0.114·blue), in units of 2⁻¹⁶
+    let gray = |[red, green, blue]: &[u8; 3]| {
+        let sum = 19_595 * u32::from(*red) + 38_470 * u32::from(*green) + 7_471 * u32::from(*blue) + 0x8000;
+        (sum >> 16) as f32 / 255.0
+    };
+    let values: Vec<f32> = picture.bytes().as_chunks().0.iter().map(gray).collect();
+    let Size { width, height } = picture.size();
+    Ok(Tensor::f_from_slice(&values)?.f_reshape([1, 1, height.into(), width.into()])?)
 }

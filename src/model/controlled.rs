@@ -1,10 +1,13 @@
-//! [`Controlled`]: a model with ControlNets.
+//! [`Controlled`]: a model with ControlNets and T2I adapters.
 
-use super::Model;
+use super::adapted::{Adapting, adapter_fits};
 use super::control::Control;
+use super::control_network::ControlNetwork;
 use super::info::{ModelInfo, Work};
-use super::read_config::read_config;
+use super::read_config::{check_report, read_config};
+use super::rows::rows_of;
 use super::unet_input::UnetInput;
+use super::{Model, adapted};
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::Branch;
 use crate::color::Rgb;
@@ -23,13 +26,16 @@ use std::fmt;
 use std::ops::Range;
 use tch::{Device, Tensor};
 
-/// A model with ControlNets, which is a [`Denoiser`] and [`Codec`] like the plain model. Without ControlNets, and in
-/// steps in which none acts, the result equals that of the plain model bit for bit.
+/// A model with ControlNets and T2I adapters, which is a [`Denoiser`] and [`Codec`] like the plain model. Without such
+/// networks, and in steps in which none acts, the result equals that of the plain model bit for bit.
 ///
 /// A net is evaluated before the UNet for every branch, with the branch's own prompt and the same hint. The residuals
 /// of several nets are added up. A net's attention sites follow the UNet's in the list of sites
 /// ([`AttentionSite::control`]). A hook is also called at these sites if
 /// [`CrossAttentionHook::controls`](crate::attention::CrossAttentionHook::controls) returns true.
+///
+/// A T2I adapter is evaluated once, before the first step. All branches get the same features, and the features of
+/// several adapters are added up. An adapter has no attention sites.
 ///
 /// Sources: `ControlNetModel`, `MultiControlNetModel` and the ControlNet pipelines of diffusers; `cldm/cldm.py`.
 #[must_use]
@@ -38,6 +44,7 @@ pub struct Controlled<'m> {
     /// The model that the nets belong to; `None` for a network from outside this crate, which takes no nets.
     unet: Option<&'m Model>,
     acting: Vec<Acting<'m>>,
+    adapting: Vec<Adapting>,
     /// Edges at which pictures continue.
     seamless: Seamless,
     /// Largest number of pictures that the VAE processes at once.
@@ -48,8 +55,12 @@ pub struct Controlled<'m> {
 
 impl fmt::Debug for Controlled<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { acting, seamless, .. } = self;
-        f.debug_struct("Controlled").field("acting", acting).field("seamless", seamless).finish_non_exhaustive()
+        let Self { acting, adapting, seamless, .. } = self;
+        f.debug_struct("Controlled")
+            .field("acting", acting)
+            .field("adapting", adapting)
+            .field("seamless", seamless)
+            .finish_non_exhaustive()
     }
 }
 
@@ -72,8 +83,9 @@ impl<'m> Controlled<'m> {
     /// # Errors
     /// - [`Error::Parameter`] for a scale that is not finite, a window outside its range or a hint outside 0..=1.
     /// - [`Error::Shape`] for a hint with other channels, or with sides that are no multiples of 8.
-    /// - [`Error::Config`] for a ControlNet of another model.
-    /// - [`Error::Parameter`] for a ControlNet and a network that does not offer a [`Model`]
+    /// - [`Error::Config`] for a ControlNet or T2I adapter of another model.
+    /// - [`Error::Parameter`] for guess mode with a T2I adapter.
+    /// - [`Error::Parameter`] for a control and a network that does not offer a [`Model`]
     ///   ([`Codec::offer`]).
     pub fn new<M: Denoiser + Codec>(model: &'m M, controls: &[Control<'m>]) -> Result<Self> {
         Self::sized(model, controls, None)
@@ -84,19 +96,25 @@ impl<'m> Controlled<'m> {
         let codec: &'m dyn Codec = model;
         let unet = codec.capability::<Model>();
         let mut sites = model.sites().to_vec();
-        let acting = controls.iter().enumerate().map(|(number, control)| {
+        let (mut acting, mut adapting) = (Vec::new(), Vec::new());
+        for (number, control) in controls.iter().enumerate() {
             let &Control { net, scale, window, guess, .. } = control;
             if !scale.is_finite() {
-                return Err(Error::parameter(
-                    "scale",
-                    scale,
-                    "a finite number; 1 is the scale of the ControlNet's training",
-                ));
+                let expected = "a finite number; 1 is the scale of the network's training";
+                return Err(Error::parameter("scale", scale, expected));
             }
             window.check()?;
             let Some(unet) = unet else {
-                let expected = "none for this network, which offers no Model; leave the ControlNets out";
-                return Err(Error::parameter("control", "a ControlNet", expected));
+                let expected = "none for this network, which offers no Model; leave the controls out";
+                return Err(Error::parameter("control", format!("a {}", net.name()), expected));
+            };
+            let net = match net {
+                ControlNetwork::ControlNet(net) => net,
+                ControlNetwork::T2iAdapter(adapter) => {
+                    adapter_fits(adapter.config(), unet, "the T2I adapter")?;
+                    adapting.push(Adapting::new(adapter, control, size)?);
+                    continue;
+                }
             };
             fits(net.config(), unet, "the ControlNet")?;
             let hint = control.hint(size)?;
@@ -110,10 +128,9 @@ impl<'m> Controlled<'m> {
                 ..site.clone()
             });
             sites.extend(listed);
-            Ok(Acting { net, embedded, scale, window, guess, sites: begin..sites.len() })
-        });
-        let acting = acting.collect::<Result<_>>()?;
-        Ok(Self { model, unet, acting, seamless: Seamless::No, most_pictures: i64::MAX, sites })
+            acting.push(Acting { net, embedded, scale, window, guess, sites: begin..sites.len() });
+        }
+        Ok(Self { model, unet, acting, adapting, seamless: Seamless::No, most_pictures: i64::MAX, sites })
     }
 
     /// Sets the edges at which pictures continue on the opposite side; none by default.
@@ -196,7 +213,7 @@ impl Acting<'_> {
     ) -> Result<Option<Residuals>> {
         let pools = self.net.config().global_pool_conditions;
         let n = given.x.size4()?.0 / inputs.len().max(1) as i64;
-        let embedded = self.embedded(n, tap.images())?;
+        let embedded = rows_of(&self.embedded, n, tap.images(), "the ControlNet's hint")?;
         let goes_without = |input: &Input<'_>| (self.guess.is_some() || pools) && input.is_negative();
         let with: Vec<i64> = (0..).zip(inputs).filter(|(_, input)| !goes_without(input)).map(|(i, _)| i).collect();
         if with.is_empty() {
@@ -238,20 +255,6 @@ impl Acting<'_> {
         });
         weighed.map(Some)
     }
-
-    /// Returns the embedded hints of `n` images, [n, channels, h, w]. `images` is their range among the run's images.
-    fn embedded(&self, n: i64, images: Option<Range<i64>>) -> Result<Tensor> {
-        let rows = self.embedded.size4()?.0;
-        Ok(match images {
-            _ if rows == 1 => self.embedded.f_expand([n, -1, -1, -1], false)?,
-            _ if rows == n => self.embedded.shallow_clone(),
-            Some(images) if images.end <= rows => self.embedded.f_narrow(0, images.start, n)?,
-            _ => {
-                let expected = format!("1 row, or one for each of the {n} images");
-                return Err(Error::Shape { what: "the ControlNet's hint", got: vec![rows], expected });
-            }
-        })
-    }
 }
 
 impl Model {
@@ -260,7 +263,7 @@ impl Model {
     ///
     /// # Errors
     /// The errors of [`Model::load`]; [`Error::Config`] if the net belongs to another model; [`Error::Malformed`] for a
-    /// file other than a ControlNet, such as a T2I adapter or a ControlNet union.
+    /// file of something else that is not supported; [`Error::OtherKind`] for a file such as a T2I adapter.
     pub fn controlnet(&self, source: &Source) -> Result<ControlNet> {
         const PART: &str = "controlnet";
         let _no_grad = tch::no_grad_guard();
@@ -269,20 +272,8 @@ impl Model {
         fits(&config, self, &checkpoint.name("controlnet/config.json"))?;
         let w = checkpoint.weights(PART, self.kind, self.device)?.offload(self.offload);
         let net = ControlNet::new(&w, &config)?;
-        let report = w.report();
-        let problem = match (report.unused.first(), report.not_finite.first()) {
-            (Some(unused), _) => {
-                format!(
-                    "the file has tensors that do not belong to a ControlNet, such as {}; give the file of a ControlNet",
-                    unused.name
-                )
-            }
-            (None, Some(name)) => {
-                format!("the file has NaN or infinite weights, for example in {name}; download it again")
-            }
-            (None, None) => return Ok(net),
-        };
-        Err(Error::Malformed { file: report.file, problem })
+        check_report(w.report(), "a ControlNet")?;
+        Ok(net)
     }
 }
 
@@ -347,13 +338,19 @@ impl Denoiser for Controlled<'_> {
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
-        let Some(unet) = self.unet.filter(|_| !self.acting.is_empty()) else {
+        let acts = !self.acting.is_empty() || !self.adapting.is_empty();
+        let Some(unet) = self.unet.filter(|_| acts) else {
             return self.seamless.within(|| self.model.denoise(step, inputs, tap));
         };
         self.seamless.within(|| {
             let mut given = unet.given(step, inputs)?;
             if let Some(residuals) = self.residuals(step, inputs, &given, tap)? {
                 given.added.get_or_insert_default().residuals = Some(residuals);
+            }
+            let images = given.x.size4()?.0 / inputs.len().max(1) as i64;
+            let features = adapted::features(&self.adapting, step, images, tap.images())?;
+            if !features.is_empty() {
+                given.added.get_or_insert_default().adapter = features;
             }
             unet.predictions(step, inputs, &given, tap)
         })

@@ -1,9 +1,12 @@
-//! [`Model`]: a loaded checkpoint, as used by samplers and guidance methods. [`Controlled`]: a model with ControlNets.
+//! [`Model`]: a loaded checkpoint, as used by samplers and guidance methods. [`Controlled`]: a model with
+//! ControlNets and T2I adapters.
 
 mod adapt;
+mod adapted;
 mod autoencoder;
 mod colorizer;
 mod control;
+mod control_network;
 mod controlled;
 mod few_steps;
 mod identity;
@@ -22,6 +25,7 @@ mod vision;
 pub use crate::nn::guess::Guess;
 pub use crate::nn::kernels::kernels_in_use;
 pub use control::Control;
+pub use control_network::ControlNetwork;
 pub use controlled::Controlled;
 pub(crate) use identity::hex;
 pub(crate) use info::NoInfo;

@@ -3,6 +3,7 @@
 use crate::conditioning::Conditioning;
 use crate::diffusion::Input;
 use crate::error::{Error, Result};
+use std::ops::Range;
 use tch::Tensor;
 
 /// Returns true if all tensors are the same one in memory.
@@ -31,4 +32,19 @@ pub(super) fn rows(
         all.push(tensor.f_expand(shape, false)?);
     }
     Ok(Tensor::f_cat(&all, 0)?)
+}
+
+/// Returns the rows of `n` images, [n, channels, h, w], from `all`, [1 or more, channels, h, w]. `images` is the range of
+/// the images among the run's; `what` names the tensor in errors.
+pub(super) fn rows_of(all: &Tensor, n: i64, images: Option<Range<i64>>, what: &'static str) -> Result<Tensor> {
+    let rows = all.size4()?.0;
+    Ok(match images {
+        _ if rows == 1 => all.f_expand([n, -1, -1, -1], false)?,
+        _ if rows == n => all.shallow_clone(),
+        Some(images) if images.end <= rows => all.f_narrow(0, images.start, n)?,
+        _ => {
+            let expected = format!("1 row, or one for each of the {n} images");
+            return Err(Error::Shape { what, got: vec![rows], expected });
+        }
+    })
 }

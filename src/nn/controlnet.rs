@@ -5,7 +5,7 @@ use super::guess::Guess;
 use super::layers::{Conv, Conv2d};
 use super::unet::blocks::BlockBuilder;
 use super::unet::config::FIXED as UNET_FIXED;
-use super::unet::encoder::{Encoded, UnetEncoder};
+use super::unet::encoder::{Additions, Encoded, UnetEncoder};
 use super::unet::{AddedConditions, Residuals, UnetConfig};
 use crate::attention::{AttentionSite, Tap};
 use crate::error::{Error, Result};
@@ -248,9 +248,9 @@ impl ControlNet {
         tap: &mut Tap<'_>,
     ) -> Result<Residuals> {
         let _serial = self.contracting.among_kernels(sample)?;
-        let told = std::slice::from_ref(embedded);
+        let additions = Additions { hints: std::slice::from_ref(embedded), ..Additions::default() };
         let Encoded { x, skips, .. } =
-            self.contracting.forward(sample, timestep, context, added, told, tap)?.whole()?;
+            self.contracting.forward(sample, timestep, context, added, additions, tap)?.whole()?;
         let put_out = |zero: &Conv2d, x: &Tensor| -> Result<Tensor> {
             let residual = zero.forward(x)?;
             match self.config.global_pool_conditions {

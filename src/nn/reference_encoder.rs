@@ -5,7 +5,7 @@ use super::time::Sinusoids;
 use super::unet::AddedConditions;
 use super::unet::blocks::BlockBuilder;
 use super::unet::config::UnetConfig;
-use super::unet::encoder::UnetEncoder;
+use super::unet::encoder::{Additions, UnetEncoder};
 use crate::attention::Tap;
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -93,8 +93,10 @@ impl ReferenceEncoder {
             });
         }
         let added = AddedConditions { text_embeds: Some(label.shallow_clone()), ..AddedConditions::default() };
-        let encoded =
-            self.half.forward(latent, &Tensor::from(0f32), tokens, Some(&added), &[], &mut Tap::none())?.whole()?;
+        let encoded = self
+            .half
+            .forward(latent, &Tensor::from(0f32), tokens, Some(&added), Additions::default(), &mut Tap::none())?
+            .whole()?;
         let outputs = self.zero_layers.iter().zip(&encoded.skips).rev();
         let put_out = |(layer, x): (&Output, &Tensor)| -> Result<Tensor> {
             let features = match layer {

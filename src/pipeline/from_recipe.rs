@@ -9,8 +9,7 @@ use crate::diffusion::solver::{self, Solver};
 use crate::diffusion::{Denoiser, SchedulerFamily};
 use crate::error::{Error, Result};
 use crate::guidance::{Attached, Combine, Guidance, Picture, Report};
-use crate::model::{Control, hex};
-use crate::nn::ControlNet;
+use crate::model::{Control, ControlNetwork, hex};
 use crate::prompt::{all_texts, unread, unread_against};
 use crate::raster::Raster;
 use crate::recipe::{Kind, Recipe};
@@ -85,7 +84,7 @@ impl<'p> Request<'p> {
         }
     }
 
-    /// Attaches a ControlNet of the repeated run. The net gets the hint, scale and window that the file holds. Call
+    /// Attaches a ControlNet or T2I adapter of the repeated run. The net gets the hint, scale and window that the file holds. Call
     /// this method once for each net, in the order in which the run attached the nets.
     ///
     /// ```no_run
@@ -101,21 +100,21 @@ impl<'p> Request<'p> {
     ///
     /// # Errors
     /// [`Error::Parameter`] if every hint of the file already has its net; [`Error::Malformed`] for a broken recipe.
-    pub fn net(mut self, net: &'p ControlNet) -> Result<Self> {
+    pub fn net(mut self, net: impl Into<ControlNetwork<'p>>) -> Result<Self> {
         let kept = self.kept_controls.pop_front().ok_or_else(|| {
             let expected = Remedy::Control.after("one network for each hint in the file");
             Error::parameter("net", "one network too many", expected)
         })?;
-        self.controls.push(Control::from_recipe(net, kept)?);
+        self.controls.push(Control::from_recipe(net.into(), kept)?);
         self.stored = OnceCell::new();
         Ok(self)
     }
 
-    /// Returns a report for each ControlNet, with its figures and its hint.
+    /// Returns a report for each ControlNet and T2I adapter, with its figures and its hint.
     pub(super) fn control_reports(&self) -> Result<Vec<Report>> {
         let report = |control: &Control<'_>| -> Result<Report> {
             let pictures = control.shown()?.map(|hint| Picture::new("hint", hint)).into_iter().collect();
-            Ok(Report { data: control.figures(), pictures, ..Report::new("ControlNet") })
+            Ok(Report { data: control.figures(), pictures, ..Report::new(control.network()) })
         };
         self.controls.iter().map(report).collect()
     }

@@ -152,6 +152,12 @@ impl Checkpoint {
         if let Source::Hub(hub) = source {
             return Self::open_controlnet(&hub.fetch(None)?);
         }
+        if let Source::Dir(path) = source
+            && Self::is_t2i_adapter(source)?
+        {
+            let (file, contents) = (path.display().to_string(), "a T2I adapter".into());
+            return Err(Error::OtherKind { file, contents, remedy: Remedy::T2iAdapter });
+        }
         let Source::File(path) = source else { return Self::open(source, Reading::default()) };
         let file = SingleFile::open(path)?;
         match file.contents()? {
@@ -160,6 +166,38 @@ impl Checkpoint {
             }
             other => Err(wrong_kind(&file.header().file, other)),
         }
+    }
+
+    /// Opens the source of a T2I adapter: the adapter's own folder, or its file.
+    pub(crate) fn open_t2i_adapter(source: &Source) -> Result<Self> {
+        #[cfg(feature = "hub")]
+        if let Source::Hub(hub) = source {
+            return Self::open_t2i_adapter(&hub.fetch(None)?);
+        }
+        let Source::File(path) = source else { return Self::open(source, Reading::default()) };
+        let file = SingleFile::open(path)?;
+        match file.contents()? {
+            Contents::T2iAdapter { family, .. } => {
+                Self::open(source, Reading { family: Some(family), ..Reading::default() })
+            }
+            other => Err(wrong_kind(&file.header().file, other)),
+        }
+    }
+
+    /// Returns true if the source is a T2I adapter, as its tensors or its `config.json` show.
+    pub(crate) fn is_t2i_adapter(source: &Source) -> Result<bool> {
+        #[cfg(feature = "hub")]
+        if let Source::Hub(hub) = source {
+            return Self::is_t2i_adapter(&hub.fetch(None)?);
+        }
+        Ok(match source {
+            Source::File(path) => matches!(SingleFile::open(path)?.contents(), Ok(Contents::T2iAdapter { .. })),
+            Source::Dir(path) => {
+                let text = files::read_text(&path.join("config.json"), files::LARGEST_CONFIG).unwrap_or_default();
+                json::parse::<serde_json::Value>(&text).is_ok_and(|config| config.get("adapter_type").is_some())
+            }
+            _ => false,
+        })
     }
 
     /// Checks that the source exists and has files of the requested variant.
@@ -384,6 +422,7 @@ pub(super) fn wrong_kind(file: &str, contents: Contents) -> Error {
         Contents::Lora { .. } => Remedy::Lora,
         Contents::TextualInversion { .. } => Remedy::Embedding,
         Contents::ControlNet { .. } => Remedy::ControlNet,
+        Contents::T2iAdapter { .. } => Remedy::T2iAdapter,
         Contents::Vae | Contents::Taesd => Remedy::Vae,
         Contents::TextEncoder { .. } => Remedy::TextEncoder,
         Contents::Model { .. } | Contents::Colorizer => Remedy::Model,

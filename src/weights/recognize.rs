@@ -28,6 +28,13 @@ pub enum Contents {
         /// Number of channels of the hint.
         hint: i64,
     },
+    /// A T2I adapter, full or light.
+    T2iAdapter {
+        /// Family of the UNet that the adapter belongs to: SD 1.x or SDXL.
+        family: ModelFamily,
+        /// Number of channels of the hint.
+        hint: i64,
+    },
     /// A VAE alone.
     Vae,
     /// A tiny autoencoder (TAESD). The tensors do not show whether the autoencoder is for SD 1.x or SDXL.
@@ -58,6 +65,7 @@ impl fmt::Display for Contents {
             Self::Model { family, inpaint: true } => write!(f, "a {family} inpainting model"),
             Self::Colorizer => f.write_str("a ColorizeDiffusion model"),
             Self::ControlNet { family, hint } => write!(f, "a ControlNet for {family} with {hint} hint channels"),
+            Self::T2iAdapter { family, hint } => write!(f, "a T2I adapter for {family} with {hint} hint channels"),
             Self::Vae => f.write_str("a VAE"),
             Self::Taesd => f.write_str("a tiny autoencoder (TAESD)"),
             Self::TextEncoder { width } => write!(f, "a text encoder of width {width}"),
@@ -67,6 +75,12 @@ impl fmt::Display for Contents {
         }
     }
 }
+
+/// Pixels of a hint that a T2I adapter for SD 1.x moves into channels: 8 × 8.
+pub(super) const UNSHUFFLED: i64 = 64;
+
+/// Pixels of a hint that a T2I adapter for SDXL moves into channels: 16 × 16.
+pub(super) const UNSHUFFLED_XL: i64 = 256;
 
 /// Prefix of the tensor names of ColorizeDiffusion's sketch encoder.
 pub(super) const SKETCH_ENCODER: &str = "control_encoder.";
@@ -92,11 +106,15 @@ pub(super) const OUTPUTS: [&str; 4] = ["clip_l_out", "clip_g_out", "emb_params_o
 /// A test of tensor names, and the contents of a file in which a name passes the test.
 type Sign = (fn(&str) -> bool, &'static str);
 
+/// Parts of tensor names of a ControlNet-XS, in diffusers' and the original layout.
+const CROSSED: [&str; 4] = ["base_to_ctrl", "ctrl_to_base", "control_to_base", "enc_zero_convs_"];
+
 /// Signs of files that this crate cannot use, such as adapters; tested before a file is recognized as a ControlNet.
 const OTHERS: &[Sign] = &[
     (|name| name == "lora_controlnet", "a Control-LoRA"),
     (|name| name == "difference", "a difference ControlNet"),
-    (|name| name.starts_with("adapter.body.") || name.starts_with("body.0."), "a T2I adapter"),
+    (|name| name == "style_embedding" || name.starts_with("transformer_layers."), "a T2I style adapter"),
+    (|name| CROSSED.iter().any(|part| name.contains(part)), "a ControlNet-XS"),
     (|name| name == "task_embedding" || name.starts_with("control_add_embedding."), "a ControlNet union"),
     (|name| name.contains(".motion_modules."), "an AnimateDiff motion module"),
     (|name| OUTPUTS.contains(&name), "an embedding of a text encoder's outputs"),
@@ -150,6 +168,9 @@ impl Contents {
         if bare().any(is_ip_adapter) {
             let (file, contents, remedy) = (header.file.clone(), "an IP-Adapter".into(), Remedy::IpAdapter);
             return Err(Error::OtherKind { file, contents, remedy });
+        }
+        if names().any(|name| name.starts_with("adapter.body.") || name.starts_with("body.0.")) {
+            return Self::t2i_adapter(header).ok_or_else(|| is("a T2I adapter without its first layer"));
         }
         for (prefix, hint) in [
             ("control_model.", "control_model.input_hint_block.0.weight"),
@@ -232,6 +253,21 @@ impl Contents {
         let rows = rows_of_pt(header.tensors.keys()).and_then(|name| header.shape(name));
         let (vectors, width) = vectors(ROWS.iter().find_map(|name| header.shape(name)).or(rows).or_else(only)?)?;
         Some(Self::TextualInversion { family: ModelFamily::of_context(width).filter(|_| width != 2048)?, vectors })
+    }
+
+    /// Recognizes a T2I adapter by its first layer; `None` if the file lacks this layer.
+    fn t2i_adapter(header: &Header) -> Option<Self> {
+        let columns = |layer: &str| {
+            let shape = ["adapter.", ""].iter().find_map(|prefix| header.shape(&format!("{prefix}{layer}")))?;
+            shape.get(1).copied()
+        };
+        if let Some(columns) = columns("conv_in.weight") {
+            let xl = columns % UNSHUFFLED_XL == 0;
+            let (family, pixels) = if xl { (ModelFamily::Sdxl, UNSHUFFLED_XL) } else { (ModelFamily::Sd1, UNSHUFFLED) };
+            return Some(Self::T2iAdapter { family, hint: columns / pixels });
+        }
+        let light = columns("body.0.in_conv.weight")?;
+        Some(Self::T2iAdapter { family: ModelFamily::Sd1, hint: light / UNSHUFFLED })
     }
 
     /// Recognizes a single part of a model: a VAE, a tiny autoencoder or a text encoder.

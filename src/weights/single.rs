@@ -2,7 +2,7 @@
 
 use super::file::{Header, read_tensors};
 use super::names::{self, Layout, Storage, UNET, rename_all, unwrap_all};
-use super::recognize::{Contents, SKETCH_ENCODER};
+use super::recognize::{Contents, SKETCH_ENCODER, UNSHUFFLED, UNSHUFFLED_XL};
 use super::{Tensors, share, vocabulary};
 use crate::error::{Error, Result};
 use crate::family::{Heads, ModelFamily};
@@ -114,8 +114,8 @@ impl SingleFile {
 
     /// Returns the tensors of a part under diffusers' names; `None` if the file has no such part.
     ///
-    /// Parts are `unet`, `controlnet`, `vae`, `text_encoder` and `text_encoder_2`. A model that colors sketches also
-    /// has `sketch_encoder`, `reference_tokens`, `background_encoder` and `style_encoder`.
+    /// Parts are `unet`, `controlnet`, `t2i_adapter`, `vae`, `text_encoder` and `text_encoder_2`. A model that colors
+    /// sketches also has `sketch_encoder`, `reference_tokens`, `background_encoder` and `style_encoder`.
     ///
     /// # Errors
     /// The errors of [`read_tensors`], if the file was replaced in the meantime.
@@ -123,6 +123,7 @@ impl SingleFile {
         let tensors = match part {
             "unet" => self.unet(&[UNET, ""])?,
             "controlnet" => self.unet(&["control_model.", ""])?,
+            "t2i_adapter" => self.t2i_adapter()?,
             "vae" => self.vae()?,
             "sketch_encoder" => {
                 rename_all(&self.tensors()?, SKETCH_ENCODER, |name| [(name.to_owned(), Storage::Same)])?
@@ -176,6 +177,36 @@ impl SingleFile {
             }
         }
         Ok(Tensors::new())
+    }
+
+    /// Returns the tensors of a T2I adapter. The original full adapters count the residual blocks of all levels together,
+    /// two for each level; the original light adapters name the residual blocks `body`.
+    fn t2i_adapter(&self) -> Result<Tensors> {
+        let rename = |name: &str| -> String {
+            let parts: Vec<&str> = name.split('.').collect();
+            let index = |n: &str| n.parse::<usize>().ok();
+            match parts.as_slice() {
+                ["body", n, rest @ ("in_conv" | "block1" | "block2"), last] if self.flat() => {
+                    let Some(n) = index(n) else { return name.to_owned() };
+                    match *rest {
+                        "in_conv" => format!("adapter.body.{}.in_conv.{last}", n / 2),
+                        block => format!("adapter.body.{}.resnets.{}.{block}.{last}", n / 2, n % 2),
+                    }
+                }
+                ["body", i, "body", j, rest @ ..] => format!("adapter.body.{i}.resnets.{j}.{}", rest.join(".")),
+                ["body" | "conv_in", ..] => format!("adapter.{name}"),
+                _ => name.to_owned(),
+            }
+        };
+        if !self.header.tensors.keys().any(|name| name.starts_with("adapter.body.") || name.starts_with("body.0.")) {
+            return Ok(Tensors::new());
+        }
+        rename_all(&self.tensors()?, "", |name| [(rename(name), Storage::Same)])
+    }
+
+    /// Returns true for an original full T2I adapter.
+    fn flat(&self) -> bool {
+        self.has("body.0.block1.weight")
     }
 
     /// Returns the tensors of a colorizer's [`ReferenceTokens`](crate::nn::ReferenceTokens), under their names in the
@@ -343,6 +374,7 @@ impl SingleFile {
         let config = match part {
             "unet" => self.unet_config(&tensors, family)?,
             "controlnet" => self.controlnet_config(&tensors, family)?,
+            "t2i_adapter" => t2i_adapter_config(&tensors),
             "vae" if tensors.contains_key("decoder.layers.0.weight") => taesd_config(&tensors),
             "vae" => vae_config(&tensors, family),
             "sketch_encoder" => sketch_encoder_config(&tensors),
@@ -442,6 +474,27 @@ impl SingleFile {
         }
         Ok(config)
     }
+}
+
+/// Derives a T2I adapter's configuration.
+fn t2i_adapter_config(tensors: &Tensors) -> Value {
+    let shapes = Shapes(tensors);
+    let levels = shapes.count("adapter.body.");
+    let (columns, light) = match shapes.side("adapter.conv_in.weight", 1) {
+        0 => (shapes.side("adapter.body.0.in_conv.weight", 1), true),
+        columns => (columns, false),
+    };
+    let xl = !light && columns % UNSHUFFLED_XL == 0;
+    let last = if light { "out_conv" } else { "resnets.0.block2" };
+    // A light adapter repeats the channels of its last level.
+    let channels = (0..levels - usize::from(light && levels > 0))
+        .map(|level| shapes.side(&format!("adapter.body.{level}.{last}.weight"), 0));
+    json!({
+        "_class_name": "T2IAdapter", "in_channels": columns / if xl { UNSHUFFLED_XL } else { UNSHUFFLED },
+        "channels": channels.collect::<Vec<_>>(), "num_res_blocks": shapes.count("adapter.body.0.resnets."),
+        "downscale_factor": if xl { 16 } else { 8 },
+        "adapter_type": if light { "light_adapter" } else if xl { "full_adapter_xl" } else { "full_adapter" },
+    })
 }
 
 /// Derives a sketch encoder's configuration.

@@ -57,6 +57,8 @@ remedies! {
     ControlNet => "load a model, and load ControlNets with `Model::controlnet`",
     /// Load an IP-Adapter as what it is.
     IpAdapter => "load a model, and load IP-Adapters with `Model::ip_adapter`",
+    /// Load a T2I adapter as what it is.
+    T2iAdapter => "load a model, and load T2I adapters with `Model::t2i_adapter`",
     /// Name one file of a repository.
     RepositoryFile => "name one of them with `Hub::file`",
     /// Name a folder for downloaded models.

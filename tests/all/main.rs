@@ -51,6 +51,7 @@ mod sdxl;
 mod shipped;
 mod sketch_keras;
 mod surface;
+mod t2i_adapter;
 mod tiling;
 mod transparency;
 mod wording;

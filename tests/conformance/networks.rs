@@ -1,17 +1,21 @@
-//! Networks: kinds `clip_text`, `clip_text_sdxl`, `clip_vision`, `clip_preprocess`, `unet`, `controlnet`, `vae`,
-//! `taesd`, `single_file`, `lora`, `lora_refused`, `textual_inversion`, `pickle_refused` and `real_configs`.
+//! Networks: kinds `clip_text`, `clip_text_sdxl`, `clip_vision`, `clip_preprocess`, `unet`, `controlnet`,
+//! `t2i_adapter`, `color_palette`, `vae`, `taesd`, `single_file`, `lora`, `lora_refused`, `textual_inversion`, `pickle_refused` and `real_configs`.
 
 use super::{Case, Outputs, Result, device, kind};
 use impasto::attention::{
     At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Probs, Scores, Tap,
 };
+use impasto::hint::color_palette as palette;
 use impasto::nn::{
     AddedConditions, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile,
 };
-use impasto::nn::{ControlNet, ControlNetConfig, Residuals, Taesd, TaesdConfig, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::nn::{
+    ControlNet, ControlNetConfig, Residuals, T2iAdapter, T2iAdapterConfig, Taesd, TaesdConfig, UNet, UnetConfig, Vae,
+    VaeConfig,
+};
 use impasto::raster::{Layer, Raster};
-use impasto::weights::{Embedding, Lora, Parts, SingleFile, Tensors, Weights, read_folder};
-use impasto::{Branch, Error, Grid, Model, Rgb, Source, Step};
+use impasto::weights::{Contents, Embedding, Lora, Parts, SingleFile, Tensors, Weights, read_folder};
+use impasto::{Branch, Error, Grid, Model, Rgb, Size, Source, Step};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -204,6 +208,91 @@ pub fn controlnet(case: &Case) -> Result<Outputs> {
                 false => run(sample, context, weighed)?,
             },
         ));
+    }
+    Ok(outputs)
+}
+
+/// Returns a T2I adapter from a model's folder, or from a file in the original layout, whose configuration must be that
+/// of the folder.
+fn adapter(case: &Case, role: &str, file: Option<&String>) -> Result<T2iAdapter> {
+    let (config, w) = load(case.model(role)?)?;
+    let config = T2iAdapterConfig::from_json("config.json", &config)?;
+    let Some(file) = file else {
+        let adapter = T2iAdapter::new(&w, &config)?;
+        assert_eq!(w.report().unused, []);
+        return Ok(adapter);
+    };
+    let file = SingleFile::open(&case.dir.join(file))?;
+    let Contents::T2iAdapter { family, .. } = file.contents()? else {
+        return Err(format!("{file:?} is not a T2I adapter").into());
+    };
+    let derived = file.config("t2i_adapter", family)?.ok_or("no adapter in the file")?;
+    assert_eq!(T2iAdapterConfig::from_json("the file", &derived)?, config);
+    let tensors = file.part("t2i_adapter")?.ok_or("no adapter in the file")?;
+    let w = Weights::new("the file", tensors, kind(), device());
+    let adapter = T2iAdapter::new(&w, &config)?;
+    assert_eq!(w.report().unused, []);
+    Ok(adapter)
+}
+
+/// Computes the features of T2I adapters, and the UNet with their sums.
+pub fn t2i_adapter(case: &Case) -> Result<Outputs> {
+    #[derive(serde::Deserialize)]
+    struct Scaled {
+        id: String,
+        scales: Vec<f64>,
+    }
+    let files = case.param::<Option<Vec<String>>>("files")?.unwrap_or_default();
+    let roles = (0..).map(|k| format!("adapter_{k}")).take_while(|role| case.models.contains_key(role));
+    let mut all: Vec<Vec<Tensor>> = Vec::new();
+    for (k, role) in roles.enumerate() {
+        let adapter = adapter(case, &role, files.get(k))?;
+        all.push(adapter.features(case.input(&format!("image.{k}"))?)?);
+    }
+    let mut outputs = Outputs::new();
+    for (k, features) in all.iter().enumerate() {
+        let named = features.iter().enumerate().map(|(j, x)| (format!("features.{k}.{j}"), x.shallow_clone()));
+        outputs.extend(named);
+    }
+    let (config, w) = load(case.model("unet")?)?;
+    let unet = UNet::new(&w, &UnetConfig::from_json("config.json", &config)?)?;
+    let (sample, timestep) = (case.input("sample")?, case.input("timestep")?);
+    let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
+    for Scaled { id, scales } in case.param::<Vec<Scaled>>("runs")? {
+        let sum = |j: usize| -> Tensor { all.iter().zip(&scales).map(|(features, scale)| &features[j] * *scale).sum() };
+        let added = AddedConditions {
+            text_embeds: optional("text_embeds"),
+            time_ids: optional("time_ids"),
+            adapter: (0..all[0].len()).map(sum).collect(),
+            ..AddedConditions::default()
+        };
+        let context = case.input("encoder_hidden_states")?;
+        let eps = unet.forward(sample, timestep, context, Some(&added), &mut Tap::none())?;
+        outputs.push((format!("{id}.eps"), eps));
+    }
+    Ok(outputs)
+}
+
+/// Computes the hints of T2I adapters for colors, as bytes.
+pub fn color_palette(case: &Case) -> Result<Outputs> {
+    #[derive(serde::Deserialize)]
+    struct Picture {
+        id: String,
+        file: String,
+    }
+    let mut outputs = Outputs::new();
+    for Picture { id, file } in case.param::<Vec<Picture>>("images")? {
+        let hint = palette(&Raster::open(case.dir.join(file))?)?;
+        let Size { width, height } = hint.size();
+        let bytes = Tensor::from_slice(hint.bytes()).reshape([height.into(), width.into(), 3]).permute([2, 0, 1]);
+        // The cells are the palette's pixels at the middle of each cell.
+        let places = |side: u32| -> Tensor {
+            let cells = i64::from(side / 64);
+            let places: Vec<i64> = (0..cells).map(|cell| (2 * cell + 1) * i64::from(side) / (2 * cells)).collect();
+            Tensor::from_slice(&places)
+        };
+        let cells = bytes.index_select(1, &places(height)).index_select(2, &places(width));
+        outputs.extend([(format!("{id}.cells"), cells), (id, bytes)]);
     }
     Ok(outputs)
 }

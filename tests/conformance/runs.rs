@@ -1,4 +1,4 @@
-//! Whole runs: kinds `pipeline`, `pipeline_ip_adapter`, `daam` and `color_force`.
+//! Whole runs: kinds `pipeline`, `pipeline_ip_adapter`, `pipeline_t2i_adapter`, `daam` and `color_force`.
 
 use super::ip_adapter::{self, Adapter};
 use super::package_daam::{KeyFilter, PackageDaam, PackageKey};
@@ -268,6 +268,38 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     }
     if !pictures.is_empty() {
         outputs.push(("image".to_owned(), Tensor::cat(&pictures, 0)));
+    }
+    Ok(outputs)
+}
+
+/// Computes text to image with a T2I adapter.
+pub fn pipeline_t2i_adapter(case: &Case) -> Result<Outputs> {
+    let (_folder, model) = assembled(case)?;
+    let adapter = model.t2i_adapter(&Source::dir(case.model("adapter")?))?;
+    let steps: f64 = case.param("num_inference_steps")?;
+    let end = match case.param::<Option<f64>>("adapter_factor")? {
+        // diffusers' adapter acts in the first ⌊steps · factor⌋ steps.
+        Some(factor) => (steps * factor).floor() / steps,
+        None => 1.0,
+    };
+    let mut control = Control::new(&adapter, case.input("adapter_image")?);
+    control = control.scale(case.param("adapter_scale")?).window(Window::progress(0.0..=end));
+    let controlled = Controlled::new(&model, &[control])?;
+    let (prompt, negative): (String, Option<String>) = (case.param("prompt")?, case.param("negative_prompt")?);
+    let mut start = Start::new(&prompt, grid(case)?, Noise::shared(case.param("seed")?));
+    start.negative = negative.as_deref().unwrap_or_default();
+    start.micro_conditioning = micro(case, "")?.unwrap_or_default();
+    start.negative_micro_conditioning = micro(case, "negative_")?;
+    start.images = case.param::<Option<usize>>("num_images_per_prompt")?.unwrap_or(1);
+    let mut run = sampler(case, &model)?.start(&controlled, start)?;
+    let mut seen = Vec::new();
+    while let Some(progress) = run.step()? {
+        seen.push(observed(case, run.latent(), progress.step.to)?);
+    }
+    let latents = run.finish()?.shallow_clone();
+    let mut outputs = vec![("latents".to_owned(), latents), ("step_latents".to_owned(), Tensor::stack(&seen, 0))];
+    if case.wanted.contains_key("image") {
+        outputs.push(("image".to_owned(), ((run.decode()? + 1.0) / 2.0).clamp(0.0, 1.0)));
     }
     Ok(outputs)
 }

@@ -11,7 +11,7 @@ use crate::outputs::{self, Named, OutputFile};
 use crate::progress;
 use crate::result::Finished;
 use clap::Args;
-use impasto::nn::ControlNet;
+use impasto::job::Nets;
 use impasto::pipeline::{Infotext, Request};
 use impasto::weights::Hub;
 use impasto::wording::Note;
@@ -65,7 +65,9 @@ pub struct Loaded {
     pipeline: Pipeline,
     /// Index of the picture in the batch that is repeated.
     pub image: usize,
-    nets: Vec<ControlNet>,
+    /// Names of the networks, in the order of the file's hints.
+    names: Vec<String>,
+    nets: Nets,
     pictures: Vec<Raster>,
 }
 
@@ -84,12 +86,12 @@ impl Recipe {
         let otherwise = if loading.model.is_some() { Source::embedded() } else { told.source(file)? };
         let mut pipeline = loading.pipeline(otherwise)?;
         self.adapter.add_to(&mut pipeline)?;
-        let net = |name: &String| -> Result<ControlNet, Failure> {
-            Ok(pipeline.model().controlnet(&source("--net", name)?)?)
-        };
-        let nets = self.net.iter().map(net).collect::<Result<_, _>>()?;
+        let mut nets = Nets::default();
+        for name in &self.net {
+            nets.open(name, &source("--net", name)?, pipeline.model())?;
+        }
         let pictures = self.picture.iter().map(Raster::open).collect::<impasto::Result<_>>()?;
-        Ok(Loaded { pipeline, image: told.image, nets, pictures })
+        Ok(Loaded { pipeline, image: told.image, names: self.net.clone(), nets, pictures })
     }
 }
 
@@ -102,7 +104,7 @@ impl Loaded {
     /// Returns the request that repeats the run of `file`.
     pub fn request(&self, file: &Path) -> Result<Request<'_>, Failure> {
         let request = Request::from_png_with(&self.pipeline, file, &self.pictures)?;
-        Ok(self.nets.iter().try_fold(request, Request::net)?)
+        Ok(self.names.iter().try_fold(request, |request, name| request.net(self.nets.get(name)?))?)
     }
 }
 

@@ -117,6 +117,7 @@ impl Wording for Terminal {
             Remedy::Embedding => &["add embeddings of words with --embedding"],
             Remedy::ControlNet => &["give ControlNets with --control NET=PICTURE", "give ControlNets with --net"],
             Remedy::IpAdapter => &["give IP-Adapters with --ip-adapter"],
+            Remedy::T2iAdapter => &["give T2I adapters with --control NET=PICTURE", "give T2I adapters with --net"],
             Remedy::RepositoryFile => {
                 &["download one of them (hf download OWNER/NAME FILE), and give its path instead"]
             }

@@ -119,6 +119,7 @@ mod tests {
             Remedy::Embedding,
             Remedy::ControlNet,
             Remedy::IpAdapter,
+            Remedy::T2iAdapter,
             Remedy::RepositoryFile,
             Remedy::Cache,
             Remedy::Resume,

@@ -320,7 +320,7 @@ impl Generator for Real {
         }
         if let (Some(net), Some(hint)) = (net, &hint) {
             let strokes = matches!(asked.method, Method::Control | Method::ControlStrokes);
-            let control = Control::drawing(net, hint);
+            let control = Control::drawing(&*net, hint);
             // Lines alone are followed as closely by both branches.
             request = request.control(if strokes { control } else { control.scale(1.0).guess(None) });
         }

@@ -18,6 +18,10 @@ pub struct AddedConditions {
     /// Features of a sketch for the contracting half: one is added after the first layer, [1 or b, channels, h, w], and
     /// one after each level. Skip connections include them. Empty for most models.
     pub features: Vec<Tensor>,
+    /// Features of T2I adapters for the contracting half, [1 or n, channels, h, w] with n dividing the rows of the
+    /// sample; ControlNets ignore this field. Level i takes feature i: after its last transformer, or at its end if it
+    /// has none. A feature that is left over goes to the middle block. Empty without adapters.
+    pub adapter: Vec<Tensor>,
     /// Features of a reference for the expanding half (ColorizeDiffusion v2).
     pub reference: Option<ReferenceFeatures>,
 }

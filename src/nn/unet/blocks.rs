@@ -90,17 +90,28 @@ impl DownBlock {
         Ok(Self { resnets, attentions, downsamplers })
     }
 
+    /// Returns true if the block has transformers.
+    pub(super) const fn attends(&self) -> bool {
+        !self.attentions.is_empty()
+    }
+
+    /// Runs the block. `change`, if given, replaces the state after the last residual block and transformer, which is
+    /// also a skip connection.
     pub(super) fn forward(
         &self,
         mut x: Tensor,
         told: BlockContext<'_>,
         skips: &mut Vec<Tensor>,
+        change: Option<impl Fn(&Tensor) -> Result<Tensor>>,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
         for (i, resnet) in self.resnets.iter().enumerate() {
             x = resnet.forward(&x, told.times)?;
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(&x, told.context, tap)?;
+            }
+            if let Some(change) = change.as_ref().filter(|_| i + 1 == self.resnets.len()) {
+                x = change(&x)?;
             }
             skips.push(x.shallow_clone());
         }

@@ -11,6 +11,9 @@ use crate::weights::Weights;
 use impasto_kernels::SerialLibtorch;
 use tch::{Device, Kind, Tensor};
 
+/// Name in errors of an adapter's feature.
+const FEATURE: &str = "the T2I adapter's feature";
+
 /// The contracting half, from `conv_in` to `mid_block`.
 #[derive(Debug)]
 pub(in crate::nn) struct UnetEncoder {
@@ -24,6 +27,16 @@ pub(in crate::nn) struct UnetEncoder {
     times: TimeProjections,
     config: UnetConfig,
     options: (Kind, Device),
+}
+
+/// Tensors that other networks add inside the contracting half; none by default.
+#[derive(Clone, Copy, Default)]
+pub(in crate::nn) struct Additions<'a> {
+    /// Hints, [1 or b, channels, h, w] each, added to the output of the first layer and then of each level. Later levels
+    /// may lack a hint: a ControlNet has one hint.
+    pub hints: &'a [Tensor],
+    /// Features of T2I adapters; see [`AddedConditions::adapter`].
+    pub adapter: &'a [Tensor],
 }
 
 /// Result of the contracting half for a sample, with time embedding and context, in the network's kind.
@@ -95,16 +108,14 @@ impl UnetEncoder {
         self.conv_in.among_kernels(&self.cast(sample)?)
     }
 
-    /// Runs the contracting half with the arguments of `UNet::forward`. `hints` are added to the output of the first
-    /// layer and then of each level, [1 or b, channels, h, w] each. Later levels may lack a hint: a ControlNet has one
-    /// hint.
+    /// Runs the contracting half with the arguments of `UNet::forward`, and adds `additions`.
     pub(crate) fn forward(
         &self,
         sample: &Tensor,
         timestep: &Tensor,
         context: &Tensor,
         added: Option<&AddedConditions>,
-        hints: &[Tensor],
+        additions: Additions<'_>,
         tap: &mut Tap<'_>,
     ) -> Result<Encoded> {
         self.check(sample, timestep, context)?;
@@ -122,6 +133,7 @@ impl UnetEncoder {
             x = x.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
         }
         x = self.conv_in.forward(&x)?;
+        let Additions { hints, adapter } = additions;
         let (first, of_levels) = hints.split_first().unzip();
         let of_levels: &[Tensor] = of_levels.unwrap_or_default();
         if of_levels.len() > self.down_blocks.len() {
@@ -132,25 +144,36 @@ impl UnetEncoder {
             return Err(Error::parameter("hints", hints.len(), expected));
         }
         if let Some(hint) = first {
-            x = self.add_hint(&x, hint)?;
+            x = self.add("the embedded hint", &x, hint)?;
         }
         let mut skips = vec![x.shallow_clone()];
         for (i, block) in self.down_blocks.iter().enumerate() {
-            x = block.forward(x, told, &mut skips, tap)?;
+            let feature = adapter.get(i).filter(|_| block.attends());
+            let feature = feature.map(|feature| move |x: &Tensor| self.add(FEATURE, x, feature));
+            x = block.forward(x, told, &mut skips, feature, tap)?;
+            if let (Some(feature), false, Some(last)) = (adapter.get(i), block.attends(), skips.last_mut()) {
+                x = self.add(FEATURE, &x, feature)?;
+                *last = x.shallow_clone();
+            }
             if let (Some(hint), Some(last)) = (of_levels.get(i), skips.last_mut()) {
-                x = self.add_hint(&x, hint)?;
+                x = self.add("the embedded hint", &x, hint)?;
                 *last = x.shallow_clone();
             }
         }
         if let Some(block) = &self.mid_block {
             x = block.forward(&x, told, tap)?;
         }
+        // An adapter for a network with more levels has a feature left over, which counts only if it fits.
+        let left = adapter.get(self.down_blocks.len()).filter(|feature| feature.size().get(1..) == x.size().get(1..));
+        if let Some(feature) = left {
+            x = self.add(FEATURE, &x, feature)?;
+        }
         Ok(Encoded { x: repeated(&x, context.size3()?.0)?, skips, time, context })
     }
 
-    /// Adds a hint to `x`. After the first cross-attention, `x` may have more rows than the hint; the hint's rows then
-    /// repeat.
-    fn add_hint(&self, x: &Tensor, hint: &Tensor) -> Result<Tensor> {
+    /// Adds a hint to `x`; `what` names it. After the first cross-attention, `x` may have more rows than the hint; the
+    /// hint's rows then repeat.
+    fn add(&self, what: &'static str, x: &Tensor, hint: &Tensor) -> Result<Tensor> {
         let (b, channels, h, w) = x.size4()?;
         match hint.size().as_slice() {
             &[n, c, rows, columns] if n > 0 && b % n == 0 && (c, rows, columns) == (channels, h, w) => {
@@ -159,7 +182,7 @@ impl UnetEncoder {
             }
             got => {
                 let expected = format!("[1 or {b}, {channels}, {h}, {w}]");
-                Err(Error::Shape { what: "the embedded hint", got: got.to_vec(), expected })
+                Err(Error::Shape { what, got: got.to_vec(), expected })
             }
         }
     }

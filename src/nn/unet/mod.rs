@@ -19,7 +19,7 @@ use crate::attention::{AttentionSite, Tap};
 use crate::error::Result;
 use crate::weights::Weights;
 use blocks::{BlockBuilder, BlockContext, UpBlock};
-use encoder::{Encoded, UnetEncoder};
+use encoder::{Additions, Encoded, UnetEncoder};
 use reference::ReferenceModules;
 use tch::Tensor;
 
@@ -104,7 +104,8 @@ impl UNet {
     /// - `sample`: [b, in_channels, h, w] of any size.
     /// - `timestep`: one number or a vector of b, possibly fractional.
     /// - `context`: [b, tokens, cross_attention_dim].
-    /// - `added`: conditions of SDXL and LCM, which other models ignore, and the residuals of ControlNets.
+    /// - `added`: conditions of SDXL and LCM, which other models ignore, the residuals of ControlNets and the
+    ///   features of T2I adapters.
     ///
     /// `sample` may have n rows with n dividing b, if all rows share one timestep and the added conditions do not
     /// differ between rows. Row i of the contexts then goes with row i mod n of `sample`. The layers before the first
@@ -123,8 +124,9 @@ impl UNet {
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
         let _serial = self.contracting.among_kernels(sample)?;
-        let hints = added.map_or(&[][..], |added| &added.features);
-        let mut contracted = self.contracting.forward(sample, timestep, context, added, hints, tap)?;
+        let additions = added
+            .map_or_else(Additions::default, |added| Additions { hints: &added.features, adapter: &added.adapter });
+        let mut contracted = self.contracting.forward(sample, timestep, context, added, additions, tap)?;
         if let Some(residuals) = added.and_then(|added| added.residuals.as_ref()) {
             contracted = contracted.whole()?;
             (contracted.x, contracted.skips) = residuals.onto(&contracted.x, &contracted.skips)?;

@@ -1,31 +1,52 @@
-//! [`Nets`]: ControlNets by name.
+//! [`Nets`]: ControlNets and T2I adapters by name.
 
 use super::Job;
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::nn::ControlNet;
-use crate::weights::Source;
+use crate::model::{ControlNetwork, Model};
+use crate::nn::{ControlNet, T2iAdapter};
+use crate::weights::{Checkpoint, Source};
 use crate::wording::Remedy;
 use std::collections::BTreeMap;
 
-/// ControlNets by the names that jobs give them. Each is loaded once.
+/// ControlNets and T2I adapters by the names that jobs give them. Each is loaded once.
 #[derive(Debug, Default)]
-pub struct Nets(BTreeMap<String, ControlNet>);
+pub struct Nets(BTreeMap<String, Net>);
+
+/// A loaded network.
+#[derive(Debug)]
+enum Net {
+    ControlNet(Box<ControlNet>),
+    T2iAdapter(T2iAdapter),
+}
 
 impl Nets {
     /// Name of the embedded ControlNet, which follows lines and strokes.
     pub const EMBEDDED: &str = "embedded";
 
-    /// Adds a ControlNet, in place of one with the same name.
+    /// Adds a ControlNet, in place of a network with the same name.
     pub fn insert(&mut self, name: impl Into<String>, net: ControlNet) {
-        self.0.insert(name.into(), net);
+        self.0.insert(name.into(), Net::ControlNet(Box::new(net)));
     }
 
-    /// Loads the ControlNets of a job that are not loaded yet, for `model`. A name is that of a [`Source`]. A program
-    /// that reads jobs of strangers calls [`insert`](Self::insert) instead, with the ControlNets that it allows.
+    /// Loads a ControlNet or a T2I adapter for `model`, in place of a network with the same name. The tensors of a file,
+    /// or the `config.json` of a folder, show which of them it is.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a name that is no source; the errors of [`Model::controlnet`].
+    /// The errors of [`Model::controlnet`] and [`Model::t2i_adapter`].
+    pub fn open(&mut self, name: impl Into<String>, source: &Source, model: &Model) -> Result<()> {
+        let net = match Checkpoint::is_t2i_adapter(source)? {
+            true => Net::T2iAdapter(model.t2i_adapter(source)?),
+            false => Net::ControlNet(Box::new(model.controlnet(source)?)),
+        };
+        self.0.insert(name.into(), net);
+        Ok(())
+    }
+
+    /// Loads the networks of a job that are not loaded yet, for `model`. A name is that of a [`Source`]. A program
+    /// that reads jobs of strangers calls [`insert`](Self::insert) instead, with the networks that it allows.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a name that is no source; the errors of [`open`](Self::open).
     pub fn load(&mut self, job: &Job, model: &Model) -> Result<()> {
         for name in job.nets(model.colorizes()) {
             if !self.0.contains_key(name) {
@@ -35,18 +56,22 @@ impl Nets {
                     }
                     other => other,
                 })?;
-                self.insert(name, model.controlnet(&source)?);
+                self.open(name, &source, model)?;
             }
         }
         Ok(())
     }
 
-    /// Returns a ControlNet.
+    /// Returns the network with a name.
     ///
     /// # Errors
     /// [`Error::Parameter`] if none has the name.
-    pub(super) fn get(&self, name: &str) -> Result<&ControlNet> {
-        self.0.get(name).ok_or_else(|| {
+    pub fn get(&self, name: &str) -> Result<ControlNetwork<'_>> {
+        let net = self.0.get(name).map(|net| match net {
+            Net::ControlNet(net) => ControlNetwork::from(&**net),
+            Net::T2iAdapter(adapter) => adapter.into(),
+        });
+        net.ok_or_else(|| {
             let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
             let known =
                 if known.is_empty() { "no ControlNet, because none is loaded".into() } else { known.join(", ") };

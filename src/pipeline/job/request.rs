@@ -134,7 +134,7 @@ impl Job {
         let mut controls = Vec::new();
         for Follow { net: name, picture, scale, window, guess } in &self.controls {
             let (net, picture) = (nets.get(name)?, picture.open()?.into_owned());
-            let mut control = if net.config().conditioning_channels == DRAWING {
+            let mut control = if net.channels() == DRAWING {
                 Control::drawing(net, self.drawing(name, &picture)?)
             } else {
                 Control::picture(net, picture)
