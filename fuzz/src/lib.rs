@@ -9,6 +9,7 @@ use impasto::guidance::Guidance;
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::methods::PaintWithWords;
 use impasto::methods::paint_with_words::Palette;
+use impasto::nn::t2i_adapter::{T2iAdapter, T2iAdapterConfig};
 use impasto::nn::{
     ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile, ControlNet, ControlNetConfig, Taesd,
     TaesdConfig, UNet, UnetConfig, Vae, VaeConfig,
@@ -77,6 +78,9 @@ pub fn config(data: &[u8]) {
     }
     if let Ok(config) = ControlNetConfig::from_json("fuzz", text) {
         refused(ControlNet::new(&w(), &config));
+    }
+    if let Ok(config) = T2iAdapterConfig::from_json("fuzz", text) {
+        refused(T2iAdapter::new(&w(), &config));
     }
     if let Ok(config) = ClipTextConfig::from_json("fuzz", text) {
         refused(ClipText::new(&w(), &config));

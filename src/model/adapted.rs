@@ -5,7 +5,8 @@ use super::control::Control;
 use super::read_config::{check_report, read_config};
 use super::rows::rows_of;
 use crate::error::{Error, Result};
-use crate::nn::{ConfigFile, T2iAdapter, T2iAdapterConfig};
+use crate::nn::ConfigFile;
+use crate::nn::t2i_adapter::{T2iAdapter, T2iAdapterConfig};
 use crate::size::Size;
 use crate::step::Step;
 use crate::weights::{Checkpoint, Source};
@@ -32,6 +33,10 @@ impl Adapting {
         if let Some(guess) = control.guess {
             let expected = "none; all branches share the features of a T2I adapter";
             return Err(Error::parameter("guess", format!("{guess:?}"), expected));
+        }
+        if control.control_type.is_some() || !control.others.is_empty() {
+            let expected = "none; only the hints of a ControlNet union have types";
+            return Err(Error::parameter("control_type", "given", expected));
         }
         let _no_grad = tch::no_grad_guard();
         let hint = control.hint(size)?;
@@ -89,8 +94,8 @@ pub(super) fn adapter_fits(config: &T2iAdapterConfig, model: &Model, file: &str)
 }
 
 impl Model {
-    /// Loads a T2I adapter for this model, in the model's kind and on its device. The source is a diffusers folder, or a
-    /// file in diffusers' or the original layout.
+    /// Loads a T2I adapter for this model, in the model's kind and on its device. The source is a diffusers folder, or
+    /// a file in diffusers' or the original layout.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {

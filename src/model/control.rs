@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::hint::Drawing;
 use crate::nn::ControlNetConfig;
 use crate::nn::guess::Guess;
+use crate::nn::union::ControlType;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
 use crate::size::Size;
@@ -16,8 +17,8 @@ use std::borrow::Cow;
 use std::fmt;
 use tch::{Device, Kind, Tensor};
 
-/// A ControlNet or T2I adapter with its hint, scale and window. Setters cannot fail; [`Controlled::new`](super::Controlled::new)
-/// reports invalid values.
+/// A ControlNet or T2I adapter with its hint, scale and window. Setters cannot fail;
+/// [`Controlled::new`](super::Controlled::new) reports invalid values.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -39,6 +40,10 @@ pub struct Control<'c> {
     pub(super) window: Window,
     pub(super) guess: Option<Guess>,
     straight: bool,
+    /// Type of the hint, for a ControlNet union.
+    pub(super) control_type: Option<ControlType>,
+    /// Controls whose hints the network reads beside its own.
+    pub(super) others: Vec<Self>,
 }
 
 /// Formats the settings needed to use the control again.
@@ -67,6 +72,10 @@ struct StoredControl<'c> {
     guess: Option<Guess>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     straight: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    control_type: Option<ControlType>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    others: Vec<StoredControl<'c>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,8 +93,8 @@ impl<'c> Control<'c> {
     }
 
     /// Creates a control with a picture as the hint, for a `net` of three channels, or of one channel, which reads the
-    /// picture in gray. A request resizes the picture; with [`Controlled::new`](super::Controlled::new) the picture must
-    /// have the output's size.
+    /// picture in gray. A request resizes the picture. With [`Controlled::new`](super::Controlled::new), the picture
+    /// must have the output's size.
     pub fn picture(net: impl Into<ControlNetwork<'c>>, picture: impl Into<Cow<'c, Raster>>) -> Self {
         Self::of(net.into(), Hint::Picture(picture.into()))
     }
@@ -118,11 +127,11 @@ impl<'c> Control<'c> {
             }
             ControlNetwork::T2iAdapter(_) => (1.0, None),
         };
-        Self { net, hint, scale, window: Window::WHOLE, guess, straight: false }
+        Self { net, hint, scale, window: Window::WHOLE, guess, straight: false, control_type: None, others: Vec::new() }
     }
 
-    /// Sets the factor of all that the network adds. Usual values are 0.5 to 1; 0 skips the net. The default is
-    /// the net's own ([`ControlNetConfig::conditioning_scale`]): 1, and 0.7 for the embedded net. The default of a T2I
+    /// Sets the factor of all that the network adds. Usual values are 0.5 to 1; 0 skips the network. The default is the
+    /// network's own ([`ControlNetConfig::conditioning_scale`]): 1, and 0.7 for the embedded net. The default of a T2I
     /// adapter is 1.
     pub const fn scale(mut self, scale: f64) -> Self {
         self.scale = scale;
@@ -139,8 +148,38 @@ impl<'c> Control<'c> {
         self
     }
 
-    /// Limits the network to a window of the run; outside, the network has no effect, and a ControlNet is not evaluated.
-    /// Default: the whole run.
+    /// Sets the type of the hint, which a ControlNet union needs and other networks do not have.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::model::ControlType;
+    /// use impasto::{Control, Pipeline, Raster, Source};
+    ///
+    /// let pipeline = Pipeline::builder().source(Source::file("sdxl.safetensors")).build()?;
+    /// let union = pipeline.model().controlnet(&Source::dir("controlnet-union-sdxl-1.0"))?;
+    /// let (depth, pose) = (Raster::open("depth.png")?, Raster::open("pose.png")?);
+    /// let depth = Control::picture(&union, &depth).control_type(ControlType::Depth);
+    /// let pose = Control::picture(&union, &pose).control_type(ControlType::Pose).scale(0.6);
+    /// let output = pipeline.request("a dancer in a garden").control(depth.and(pose)).run()?;
+    /// # Ok(()) }
+    /// ```
+    pub const fn control_type(mut self, control_type: ControlType) -> Self {
+        self.control_type = Some(control_type);
+        self
+    }
+
+    /// Adds the hint of another control of the same ControlNet union, with its type and scale. The net then runs once
+    /// for all hints. Window and guess mode are those of this control. Beside other hints, a scale is the factor of the
+    /// hint and not of the residuals.
+    pub fn and(mut self, mut other: Self) -> Self {
+        let others = std::mem::take(&mut other.others);
+        self.others.push(other);
+        self.others.extend(others);
+        self
+    }
+
+    /// Limits the network to a window of the run; outside, the network has no effect, and a ControlNet is not
+    /// evaluated. Default: the whole run.
     pub const fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
@@ -161,13 +200,19 @@ impl<'c> Control<'c> {
         }
     }
 
-    /// Returns the hint as a picture for reports; `None` for a tensor.
-    pub(crate) fn shown(&self) -> Result<Option<Raster>> {
-        match &self.hint {
+    /// Returns the hints as pictures for reports, without those that are tensors.
+    pub(crate) fn shown(&self) -> Result<Vec<Raster>> {
+        let picture = |control: &Self| match &control.hint {
             Hint::Tensor(_) => Ok(None),
             Hint::Picture(picture) => Ok(Some(picture.clone().into_owned())),
             Hint::Drawing(drawing) => drawing.raster().map(Some),
-        }
+        };
+        self.each().filter_map(|control| picture(control).transpose()).collect()
+    }
+
+    /// Returns this control and the controls whose hints the network reads with it.
+    pub(super) fn each(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.others)
     }
 
     /// Returns the name of the kind of network, for reports.
@@ -177,7 +222,11 @@ impl<'c> Control<'c> {
 
     /// Returns scale, window and guess mode, for reports.
     pub(crate) fn figures(&self) -> Value {
-        json!({ "scale": self.scale, "window": self.window, "guess": self.guess })
+        let mut figures = json!({ "scale": self.scale, "window": self.window, "guess": self.guess });
+        if let (Some(control_type), Some(figures)) = (self.control_type, figures.as_object_mut()) {
+            figures.insert("control_type".into(), json!(control_type));
+        }
+        figures
     }
 
     /// Returns a recipe that recreates the control for a given net.
@@ -185,6 +234,10 @@ impl<'c> Control<'c> {
     /// # Errors
     /// [`Error::NotRepeatable`] for a hint that is a tensor.
     pub(crate) fn to_recipe(&self) -> Result<Recipe> {
+        Recipe::of("Control", &self.to_stored()?)
+    }
+
+    fn to_stored(&self) -> Result<StoredControl<'_>> {
         let hint = match &self.hint {
             Hint::Tensor(_) => {
                 return Err(Error::NotRepeatable { what: format!("{self} and a tensor as its hint") });
@@ -192,10 +245,9 @@ impl<'c> Control<'c> {
             Hint::Picture(picture) => StoredHint::Picture(Cow::Borrowed(picture.as_ref())),
             Hint::Drawing(drawing) => StoredHint::Drawing(Cow::Borrowed(drawing.as_ref())),
         };
-        Recipe::of(
-            "Control",
-            &StoredControl { hint, scale: self.scale, window: self.window, guess: self.guess, straight: self.straight },
-        )
+        let &Self { scale, window, guess, straight, control_type, .. } = self;
+        let others = self.others.iter().map(Self::to_stored).collect::<Result<_>>()?;
+        Ok(StoredControl { hint, scale, window, guess, straight, control_type, others })
     }
 
     /// Creates the control of a recipe, with `net`.
@@ -203,26 +255,30 @@ impl<'c> Control<'c> {
     /// # Errors
     /// [`Error::Malformed`] if the recipe is not that of a control.
     pub(crate) fn from_recipe(net: ControlNetwork<'c>, recipe: Recipe) -> Result<Self> {
-        let StoredControl { hint, scale, window, guess, straight } = recipe.into_read::<StoredControl<'static>>()?;
+        Ok(Self::from_stored(net, recipe.into_read::<StoredControl<'static>>()?))
+    }
+
+    fn from_stored(net: ControlNetwork<'c>, stored: StoredControl<'static>) -> Self {
+        let StoredControl { hint, scale, window, guess, straight, control_type, others } = stored;
         let hint = match hint {
             StoredHint::Picture(picture) => Hint::Picture(picture),
             StoredHint::Drawing(drawing) => Hint::Drawing(drawing),
         };
-        Ok(Self { net, hint, scale, window, guess, straight })
+        let others = others.into_iter().map(|other| Self::from_stored(net, other)).collect();
+        Self { net, hint, scale, window, guess, straight, control_type, others }
     }
 
     /// Returns a note about pictures and drawings that are resized to `size`; `None` if there are none.
     pub(crate) fn resized(&self, size: Size) -> Option<String> {
         let net = self.net.name();
-        let own = match &self.hint {
-            Hint::Tensor(_) => return None,
+        let own = self.each().flat_map(|control| match &control.hint {
+            Hint::Tensor(_) => Vec::new(),
             Hint::Picture(picture) => vec![("picture", picture.size())],
             Hint::Drawing(drawing) => {
                 vec![("sketch", drawing.sketch.size()), ("layer of strokes", drawing.strokes.layer().size())]
             }
-        };
+        });
         let other: Vec<String> = own
-            .into_iter()
             .filter(|(_, own)| *own != size)
             .map(|(what, own)| format!("the {net}'s {what} of {own} pixels is resized to the picture's {size} pixels"))
             .collect();

@@ -1,6 +1,7 @@
 //! [`ControlNetwork`]: the networks that follow a hint.
 
-use crate::nn::{ControlNet, T2iAdapter};
+use crate::nn::ControlNet;
+use crate::nn::t2i_adapter::T2iAdapter;
 
 /// A network that follows a hint. [`Control`](super::Control) takes each kind by reference.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,15 @@ impl<'n> From<&'n T2iAdapter> for ControlNetwork<'n> {
 }
 
 impl ControlNetwork<'_> {
+    /// Returns true if both are the same network in memory.
+    pub(super) fn is(self, other: ControlNetwork<'_>) -> bool {
+        match (self, other) {
+            (Self::ControlNet(own), ControlNetwork::ControlNet(other)) => std::ptr::eq(own, other),
+            (Self::T2iAdapter(own), ControlNetwork::T2iAdapter(other)) => std::ptr::eq(own, other),
+            _ => false,
+        }
+    }
+
     /// Returns the number of channels of the hint.
     pub(crate) const fn channels(self) -> i64 {
         match self {

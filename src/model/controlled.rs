@@ -3,6 +3,7 @@
 use super::adapted::{Adapting, adapter_fits};
 use super::control::Control;
 use super::control_network::ControlNetwork;
+use super::embedded_hint::embed;
 use super::info::{ModelInfo, Work};
 use super::read_config::{check_report, read_config};
 use super::rows::rows_of;
@@ -16,6 +17,7 @@ use crate::diffusion::{Denoiser, Input, Network, Predictions};
 use crate::error::{Error, Result};
 use crate::nn::guess::Guess;
 use crate::nn::seamless::Seamless;
+use crate::nn::union::ControlType;
 use crate::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
 use crate::size::Size;
@@ -70,6 +72,11 @@ struct Acting<'m> {
     net: &'m ControlNet,
     /// Embedded hint, [1 or n, channels, h, w].
     embedded: Tensor,
+    /// Types of the hints, for a union.
+    types: Vec<ControlType>,
+    /// True if a hint has a scale other than 0.
+    acts: bool,
+    /// Factor of the residuals.
     scale: f64,
     window: Window,
     guess: Option<Guess>,
@@ -99,7 +106,7 @@ impl<'m> Controlled<'m> {
         let (mut acting, mut adapting) = (Vec::new(), Vec::new());
         for (number, control) in controls.iter().enumerate() {
             let &Control { net, scale, window, guess, .. } = control;
-            if !scale.is_finite() {
+            if let Some(scale) = control.each().map(|control| control.scale).find(|scale| !scale.is_finite()) {
                 let expected = "a finite number; 1 is the scale of the network's training";
                 return Err(Error::parameter("scale", scale, expected));
             }
@@ -117,10 +124,10 @@ impl<'m> Controlled<'m> {
                 }
             };
             fits(net.config(), unet, "the ControlNet")?;
-            let hint = control.hint(size)?;
-            // Hints are embedded row by row, so that an image's embedded hint does not depend on its batch.
-            let rows = (0..hint.size4()?.0).map(|row| net.embed(&hint.f_narrow(0, row, 1)?));
-            let embedded = Tensor::f_cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
+            let (embedded, types) = embed(net, control, size)?;
+            // Several hints of a union are scaled before they are added up, a single hint's residuals afterwards.
+            let acts = control.each().any(|control| control.scale != 0.0);
+            let scale = if control.others.is_empty() { scale } else { 1.0 };
             let begin = sites.len();
             let listed = net.sites().iter().map(|site| AttentionSite {
                 index: begin + site.index,
@@ -128,7 +135,7 @@ impl<'m> Controlled<'m> {
                 ..site.clone()
             });
             sites.extend(listed);
-            acting.push(Acting { net, embedded, scale, window, guess, sites: begin..sites.len() });
+            acting.push(Acting { net, embedded, types, acts, scale, window, guess, sites: begin..sites.len() });
         }
         Ok(Self { model, unet, acting, adapting, seamless: Seamless::No, most_pictures: i64::MAX, sites })
     }
@@ -199,7 +206,7 @@ impl<'m> Controlled<'m> {
 impl Acting<'_> {
     /// Returns true if the net acts at this step.
     fn active(&self, step: &Step) -> bool {
-        self.scale != 0.0 && self.window.contains(step)
+        self.acts && self.window.contains(step)
     }
 
     /// Returns the net's residuals, with rows in the order of the stacked inputs; `None` if the net acts on none of
@@ -235,7 +242,10 @@ impl Acting<'_> {
         let own = sites.get(self.sites.clone()).unwrap_or_default();
         let branches: Vec<Branch> =
             inputs.iter().filter(|input| !goes_without(input)).map(|input| input.branch).collect();
-        let (context, added) = (cut(&given.context)?, added.transpose()?);
+        let (context, mut added) = (cut(&given.context)?, added.transpose()?);
+        if !self.types.is_empty() {
+            added.get_or_insert_default().control_types = self.types.clone();
+        }
         let mut tap = tap.within(own, &branches);
         let put_out = self.net.forward(&sample, &given.timestep, &context, added.as_ref(), &hints, &mut tap)?;
         let count = put_out.skips.len();

@@ -8,6 +8,7 @@ mod colorizer;
 mod control;
 mod control_network;
 mod controlled;
+mod embedded_hint;
 mod few_steps;
 mod identity;
 mod info;
@@ -24,6 +25,7 @@ mod vision;
 
 pub use crate::nn::guess::Guess;
 pub use crate::nn::kernels::kernels_in_use;
+pub use crate::nn::union::ControlType;
 pub use control::Control;
 pub use control_network::ControlNetwork;
 pub use controlled::Controlled;

@@ -34,8 +34,8 @@ pub(super) fn rows(
     Ok(Tensor::f_cat(&all, 0)?)
 }
 
-/// Returns the rows of `n` images, [n, channels, h, w], from `all`, [1 or more, channels, h, w]. `images` is the range of
-/// the images among the run's; `what` names the tensor in errors.
+/// Returns the rows of `n` images, [n, channels, h, w], from `all`, [1 or more, channels, h, w]. `images` is the range
+/// of the images among the run's; `what` names the tensor in errors.
 pub(super) fn rows_of(all: &Tensor, n: i64, images: Option<Range<i64>>, what: &'static str) -> Result<Tensor> {
     let rows = all.size4()?.0;
     Ok(match images {

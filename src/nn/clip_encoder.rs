@@ -19,7 +19,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    fn of(self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn of(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::QuickGelu => x.f_mul(&x.f_mul_scalar(1.702)?.f_sigmoid()?)?,
             Self::Gelu => x.f_gelu("none")?,

@@ -1,15 +1,18 @@
 //! ControlNets: copies of a UNet's contracting half that read a picture and compute residuals for the UNet.
 
 use super::config::{ConfigFile, Fixed, in_file, levels, read, refuse, sizes};
+use super::control_type::ControlType;
 use super::guess::Guess;
 use super::layers::{Conv, Conv2d};
 use super::unet::blocks::BlockBuilder;
 use super::unet::config::FIXED as UNET_FIXED;
 use super::unet::encoder::{Additions, Encoded, UnetEncoder};
 use super::unet::{AddedConditions, Residuals, UnetConfig};
+use super::union::{Union, UnionHint, UnionSizes};
 use crate::attention::{AttentionSite, Tap};
 use crate::error::{Error, Result};
 use crate::weights::{Tensors, Weights};
+use crate::wording::Remedy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -32,6 +35,11 @@ pub struct ControlNetConfig {
     pub conditioning_embedding_out_channels: Vec<i64>,
     /// Channel order: `rgb`, or `bgr`, which reverses the hint's three channels first.
     pub controlnet_conditioning_channel_order: String,
+    /// Number of hint types in a ControlNet union; `None` for a plain ControlNet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_control_type: Option<i64>,
+    /// Number of transformer layers over the hints of a union.
+    pub num_trans_layer: i64,
     /// True if each residual is replaced by its mean over the picture.
     pub global_pool_conditions: bool,
     /// The scale that [`Control`](crate::Control) starts with. A field of impasto's own.
@@ -54,6 +62,8 @@ impl Default for ControlNetConfig {
             conditioning_channels: 3,
             conditioning_embedding_out_channels: vec![16, 32, 96, 256],
             controlnet_conditioning_channel_order: "rgb".into(),
+            num_control_type: None,
+            num_trans_layer: 1,
             global_pool_conditions: false,
             conditioning_scale: 1.0,
             guess_mode: None,
@@ -88,7 +98,11 @@ impl ControlNetConfig {
         let mut fields = serde_json::to_value(self).unwrap_or_default();
         if let Some(fields) = fields.as_object_mut() {
             fields.retain(|name, value| !UNET_ALONE.contains(&name.as_str()) && *value != Value::Null);
-            fields.insert("_class_name".into(), json!("ControlNetModel"));
+            let class = if self.num_control_type.is_some() { "ControlNetUnionModel" } else { "ControlNetModel" };
+            fields.insert("_class_name".into(), json!(class));
+            if self.num_control_type.is_none() {
+                fields.remove("num_trans_layer");
+            }
         }
         Ok(format!("{fields:#}\n"))
     }
@@ -96,6 +110,11 @@ impl ControlNetConfig {
     /// Returns the pixels of a hint per latent cell, in each direction: 8 for Stable Diffusion.
     pub(crate) fn factor(&self) -> i64 {
         1 << self.conditioning_embedding_out_channels.len().saturating_sub(1).min(62)
+    }
+
+    /// Returns the sizes of a union; `None` for a plain ControlNet.
+    fn union_sizes(&self) -> Option<UnionSizes> {
+        Some(UnionSizes { types: self.num_control_type?, layers: self.num_trans_layer })
     }
 
     fn bgr(&self) -> bool {
@@ -107,6 +126,9 @@ impl ControlNetConfig {
         sizes(NAME, "conditioning_channels", &[self.conditioning_channels])?;
         sizes(NAME, "conditioning_embedding_out_channels", &self.conditioning_embedding_out_channels)?;
         levels(NAME, "conditioning_embedding_out_channels", &self.conditioning_embedding_out_channels)?;
+        if let Some(sizes) = self.union_sizes() {
+            sizes.check(&self.unet)?;
+        }
         if self.bgr() && self.conditioning_channels != 3 {
             let expected = "expected 3, because controlnet_conditioning_channel_order is bgr";
             return Err(refuse(NAME, "conditioning_channels", self.conditioning_channels, expected));
@@ -118,7 +140,8 @@ impl ControlNetConfig {
     }
 }
 
-/// diffusers' `ControlNetModel`, for SD 1.x, 2.x and SDXL and hints of any number of channels.
+/// diffusers' `ControlNetModel` and `ControlNetUnionModel`, for SD 1.x, 2.x and SDXL and hints of any number of
+/// channels.
 ///
 /// The ControlNet runs before the UNet, on the same sample, timestep and context. Its output goes into
 /// [`AddedConditions::residuals`].
@@ -130,6 +153,8 @@ pub struct ControlNet {
     controlnet_cond_embedding: HintEmbedding,
     controlnet_down_blocks: Vec<Conv2d>,
     controlnet_mid_block: Conv2d,
+    /// Layers that only a union has.
+    union: Option<Union>,
     config: ControlNetConfig,
     sites: Vec<AttentionSite>,
     options: (Kind, Device),
@@ -154,6 +179,7 @@ impl ControlNet {
             controlnet_cond_embedding: HintEmbedding::new(&w.at("controlnet_cond_embedding"), config, first)?,
             controlnet_down_blocks: skips.iter().enumerate().map(down).collect::<Result<_>>()?,
             controlnet_mid_block: zero(w.at("controlnet_mid_block"), last)?,
+            union: config.union_sizes().map(|of| Union::new(w, &config.unet, of, first, 4 * first)).transpose()?,
             config: config.clone(),
             sites: make.sites.into_vec(),
             options: (w.kind(), w.device()),
@@ -217,8 +243,42 @@ impl ControlNet {
     ///
     /// # Errors
     /// [`Error::Shape`] if the hint has other channels, or sides that are not multiples of 2ⁿ⁻¹ for n
-    /// `conditioning_embedding_out_channels`: 8 for Stable Diffusion.
+    /// `conditioning_embedding_out_channels`: 8 for Stable Diffusion. [`Error::Parameter`] for a union.
     pub fn embed(&self, hint: &Tensor) -> Result<Tensor> {
+        if self.union.is_some() {
+            let expected = Remedy::HintTypes.after("a type for each hint of a ControlNet union");
+            return Err(Error::parameter("control_type", "missing", expected));
+        }
+        self.embed_one(hint)
+    }
+
+    /// Embeds the hints of a union, of the same shape each: → [b, channels, h, w] in this network's kind. The types
+    /// also belong into [`AddedConditions::control_types`].
+    ///
+    /// The scales are used only beside other hints. The residuals of a single hint are multiplied by its scale
+    /// afterwards; those of several hints are not.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] as in [`embed`](Self::embed). [`Error::Parameter`] without hints, for a type that the network
+    /// does not know, or if the network is no union.
+    ///
+    /// Source: `ControlNetUnionModel` of diffusers 0.42.
+    pub fn embed_union(&self, hints: &[UnionHint<'_>]) -> Result<Tensor> {
+        let Some(union) = &self.union else {
+            return Err(Error::parameter("control_type", "given", "none; this ControlNet is no union"));
+        };
+        let one = |UnionHint { hint, control_type, scale }: &UnionHint<'_>| -> Result<(Tensor, ControlType, f64)> {
+            Ok((self.embed_one(hint)?, *control_type, *scale))
+        };
+        union.sum(&hints.iter().map(one).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Returns true if the network is a union, whose hints have types.
+    pub(crate) const fn is_union(&self) -> bool {
+        self.union.is_some()
+    }
+
+    fn embed_one(&self, hint: &Tensor) -> Result<Tensor> {
         let (channels, factor) = (self.config.conditioning_channels, self.config.factor());
         match hint.size().as_slice() {
             &[_, c, h, w] if c == channels && h % factor == 0 && w % factor == 0 => {}
@@ -233,8 +293,9 @@ impl ControlNet {
     }
 
     /// Computes the residuals for a UNet with the same `sample`, `timestep`, `context` and `added`; see
-    /// [`UNet::forward`](super::UNet::forward). `embedded` is the hint from [`ControlNet::embed`], with one row or as
-    /// many as the sample. The residuals have this network's kind. `tap` carries the hooks.
+    /// [`UNet::forward`](super::UNet::forward). `embedded` is the hint from [`ControlNet::embed`] or
+    /// [`ControlNet::embed_union`], with one row or as many as the sample. The residuals have this network's kind. `tap`
+    /// carries the hooks.
     ///
     /// # Errors
     /// [`Error::Shape`] if a tensor has another shape, [`Error::Parameter`] if the checkpoint needs `added`.
@@ -248,7 +309,10 @@ impl ControlNet {
         tap: &mut Tap<'_>,
     ) -> Result<Residuals> {
         let _serial = self.contracting.among_kernels(sample)?;
-        let additions = Additions { hints: std::slice::from_ref(embedded), ..Additions::default() };
+        let types = added.map_or(&[][..], |added| &added.control_types);
+        let time = self.union.as_ref().map(|union| union.time(types, self.options)).transpose()?;
+        let hints = std::slice::from_ref(embedded);
+        let additions = Additions { hints, time: time.as_ref(), ..Additions::default() };
         let Encoded { x, skips, .. } =
             self.contracting.forward(sample, timestep, context, added, additions, tap)?.whole()?;
         let put_out = |zero: &Conv2d, x: &Tensor| -> Result<Tensor> {

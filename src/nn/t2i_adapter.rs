@@ -88,7 +88,9 @@ impl T2iAdapterConfig {
                 AdapterType::Full => Level { inputs, outputs: at(i), halves: i > 0 },
                 AdapterType::FullXl if i == 1 || i == 2 => Level { inputs, outputs: at(i), halves: i == 2 },
                 AdapterType::FullXl => Level { inputs: at(i), outputs: at(i), halves: false },
-                AdapterType::Light if i == 0 => Level { inputs: self.unshuffled(), outputs: first, halves: false },
+                AdapterType::Light if i == 0 => {
+                    Level { inputs: self.unshuffle_channels(), outputs: first, halves: false }
+                }
                 AdapterType::Light => Level { inputs, outputs: at(i.min(count.saturating_sub(1))), halves: true },
             }
         };
@@ -107,7 +109,7 @@ impl T2iAdapterConfig {
     }
 
     /// Returns the channels of the hint whose pixels are moved into channels.
-    fn unshuffled(&self) -> i64 {
+    fn unshuffle_channels(&self) -> i64 {
         self.in_channels * self.downscale_factor * self.downscale_factor
     }
 
@@ -156,7 +158,7 @@ impl T2iAdapter {
         config.check()?;
         let root = w.at("adapter");
         let first = config.channels.first().copied().unwrap_or_default();
-        let conv_in = || root.at("conv_in").conv2d(config.unshuffled(), first, Conv::SAME);
+        let conv_in = || root.at("conv_in").conv2d(config.unshuffle_channels(), first, Conv::SAME);
         let conv_in = (config.adapter_type != AdapterType::Light).then(conv_in).transpose()?;
         let block = |(i, level): (usize, Level)| AdapterBlock::new(&root.at("body").at(i), config, level);
         let adapter = Self {

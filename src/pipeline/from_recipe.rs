@@ -84,8 +84,8 @@ impl<'p> Request<'p> {
         }
     }
 
-    /// Attaches a ControlNet or T2I adapter of the repeated run. The net gets the hint, scale and window that the file holds. Call
-    /// this method once for each net, in the order in which the run attached the nets.
+    /// Attaches a ControlNet or T2I adapter of the repeated run. The net gets the hint, scale and window that the file
+    /// holds. Call this method once for each net, in the order in which the run attached the nets.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -113,7 +113,7 @@ impl<'p> Request<'p> {
     /// Returns a report for each ControlNet and T2I adapter, with its figures and its hint.
     pub(super) fn control_reports(&self) -> Result<Vec<Report>> {
         let report = |control: &Control<'_>| -> Result<Report> {
-            let pictures = control.shown()?.map(|hint| Picture::new("hint", hint)).into_iter().collect();
+            let pictures = control.shown()?.into_iter().map(|hint| Picture::new("hint", hint)).collect();
             Ok(Report { data: control.figures(), pictures, ..Report::new(control.network()) })
         };
         self.controls.iter().map(report).collect()

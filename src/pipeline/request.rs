@@ -422,9 +422,9 @@ impl<'p> Request<'p> {
         self.attached(Attached::hook(hook))
     }
 
-    /// Attaches a ControlNet, loaded with [`Model::controlnet`](crate::Model::controlnet), or a T2I adapter, loaded with
-    /// [`Model::t2i_adapter`](crate::Model::t2i_adapter). The effects of several add up. Pictures shown to them are resized to the size of the request's pictures. See [`Control`] for an
-    /// example.
+    /// Attaches a ControlNet ([`Model::controlnet`](crate::Model::controlnet)) or a T2I adapter
+    /// ([`Model::t2i_adapter`](crate::Model::t2i_adapter)). The effects of several add up. Pictures shown to them are
+    /// resized to the size of the request's pictures. See [`Control`] for an example.
     pub fn control(mut self, control: Control<'p>) -> Self {
         self.controls.push(control);
         self.stored = OnceCell::new();

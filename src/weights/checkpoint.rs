@@ -161,7 +161,7 @@ impl Checkpoint {
         let Source::File(path) = source else { return Self::open(source, Reading::default()) };
         let file = SingleFile::open(path)?;
         match file.contents()? {
-            Contents::ControlNet { family, .. } => {
+            Contents::ControlNet { family, .. } | Contents::ControlNetUnion { family, .. } => {
                 Self::open(source, Reading { family: Some(family), ..Reading::default() })
             }
             other => Err(wrong_kind(&file.header().file, other)),
@@ -421,7 +421,7 @@ pub(super) fn wrong_kind(file: &str, contents: Contents) -> Error {
     let remedy = match contents {
         Contents::Lora { .. } => Remedy::Lora,
         Contents::TextualInversion { .. } => Remedy::Embedding,
-        Contents::ControlNet { .. } => Remedy::ControlNet,
+        Contents::ControlNet { .. } | Contents::ControlNetUnion { .. } => Remedy::ControlNet,
         Contents::T2iAdapter { .. } => Remedy::T2iAdapter,
         Contents::Vae | Contents::Taesd => Remedy::Vae,
         Contents::TextEncoder { .. } => Remedy::TextEncoder,

@@ -28,6 +28,13 @@ pub enum Contents {
         /// Number of channels of the hint.
         hint: i64,
     },
+    /// A ControlNet union, which reads hints of several types.
+    ControlNetUnion {
+        /// Family of the UNet that the ControlNet belongs to.
+        family: ModelFamily,
+        /// Number of types: 6, or 8 for ProMax.
+        types: i64,
+    },
     /// A T2I adapter, full or light.
     T2iAdapter {
         /// Family of the UNet that the adapter belongs to: SD 1.x or SDXL.
@@ -65,6 +72,9 @@ impl fmt::Display for Contents {
             Self::Model { family, inpaint: true } => write!(f, "a {family} inpainting model"),
             Self::Colorizer => f.write_str("a ColorizeDiffusion model"),
             Self::ControlNet { family, hint } => write!(f, "a ControlNet for {family} with {hint} hint channels"),
+            Self::ControlNetUnion { family, types } => {
+                write!(f, "a ControlNet union for {family} with {types} hint types")
+            }
             Self::T2iAdapter { family, hint } => write!(f, "a T2I adapter for {family} with {hint} hint channels"),
             Self::Vae => f.write_str("a VAE"),
             Self::Taesd => f.write_str("a tiny autoencoder (TAESD)"),
@@ -115,7 +125,6 @@ const OTHERS: &[Sign] = &[
     (|name| name == "difference", "a difference ControlNet"),
     (|name| name == "style_embedding" || name.starts_with("transformer_layers."), "a T2I style adapter"),
     (|name| CROSSED.iter().any(|part| name.contains(part)), "a ControlNet-XS"),
-    (|name| name == "task_embedding" || name.starts_with("control_add_embedding."), "a ControlNet union"),
     (|name| name.contains(".motion_modules."), "an AnimateDiff motion module"),
     (|name| OUTPUTS.contains(&name), "an embedding of a text encoder's outputs"),
 ];
@@ -181,7 +190,13 @@ impl Contents {
                 let Some(family) = Facts::of(header, prefix).family() else {
                     return Err(is("a ControlNet for an unknown model"));
                 };
-                return Ok(Self::ControlNet { family, hint: *hint });
+                return match header.shape("task_embedding") {
+                    Some([types, ..]) => Ok(Self::ControlNetUnion { family, types: *types }),
+                    _ if names().any(|name| name.starts_with("control_add_embedding.")) => {
+                        Err(is("a ControlNet union without types"))
+                    }
+                    _ => Ok(Self::ControlNet { family, hint: *hint }),
+                };
             }
         }
         if let Some(what) = first(OTHER_MODELS) {

@@ -179,8 +179,8 @@ impl SingleFile {
         Ok(Tensors::new())
     }
 
-    /// Returns the tensors of a T2I adapter. The original full adapters count the residual blocks of all levels together,
-    /// two for each level; the original light adapters name the residual blocks `body`.
+    /// Returns the tensors of a T2I adapter. The original full adapters count the residual blocks of all levels
+    /// together, two for each level; the original light adapters name the residual blocks `body`.
     fn t2i_adapter(&self) -> Result<Tensors> {
         let rename = |name: &str| -> String {
             let parts: Vec<&str> = name.split('.').collect();
@@ -471,6 +471,10 @@ impl SingleFile {
             config.insert("conditioning_embedding_out_channels".into(), widths.into());
             let channels = shapes.side(&format!("{HINT}.conv_in.weight"), 1);
             config.insert("conditioning_channels".into(), channels.into());
+            if let types @ 1.. = shapes.side("task_embedding", 0) {
+                config.insert("num_control_type".into(), types.into());
+                config.insert("num_trans_layer".into(), shapes.count("transformer_layes.").into());
+            }
         }
         Ok(config)
     }

@@ -85,6 +85,8 @@ remedies! {
     Net => "attach the network with `Request::net`",
     /// Attach a ControlNet that the repeated run did not have.
     Control => "attach other networks with `Request::control`",
+    /// Name the type of a hint for a ControlNet union.
+    HintTypes => "name it with `Control::control_type`",
     /// Give the hint of a ControlNet as a tensor.
     TensorHint => "pass other hints as a tensor to `Control::new`",
     /// Give the lines to a ControlNet that reads pictures.

@@ -110,6 +110,9 @@ fn files_are_recognized_by_names_and_shapes() {
             "taesd" => Contents::Taesd,
             "text_encoder" => Contents::TextEncoder { width: 768 },
             "controlnet" => Contents::ControlNet { family: base().unwrap(), hint: case["hint"].as_i64().unwrap() },
+            "controlnet_union" => {
+                Contents::ControlNetUnion { family: base().unwrap(), types: case["types"].as_i64().unwrap() }
+            }
             "lora" => Contents::Lora { family: base() },
             "textual_inversion" => {
                 Contents::TextualInversion { family: base().unwrap(), vectors: case["vectors"].as_i64().unwrap() }

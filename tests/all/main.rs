@@ -14,6 +14,7 @@ mod colorize;
 mod colorizer_model;
 mod controlnet;
 mod controlnet_methods;
+mod controlnet_union;
 mod definitions;
 mod documents;
 mod embedded_model;

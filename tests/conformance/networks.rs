@@ -1,18 +1,18 @@
 //! Networks: kinds `clip_text`, `clip_text_sdxl`, `clip_vision`, `clip_preprocess`, `unet`, `controlnet`,
-//! `t2i_adapter`, `color_palette`, `vae`, `taesd`, `single_file`, `lora`, `lora_refused`, `textual_inversion`, `pickle_refused` and `real_configs`.
+//! `controlnet_union`, `t2i_adapter`, `color_palette`, `vae`, `taesd`, `single_file`, `lora`, `lora_refused`,
+//! `textual_inversion`, `pickle_refused` and `real_configs`.
 
 use super::{Case, Outputs, Result, device, kind};
 use impasto::attention::{
     At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Probs, Scores, Tap,
 };
 use impasto::hint::color_palette as palette;
+use impasto::nn::t2i_adapter::{T2iAdapter, T2iAdapterConfig};
+use impasto::nn::union::{ControlType, UnionHint};
 use impasto::nn::{
     AddedConditions, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile,
 };
-use impasto::nn::{
-    ControlNet, ControlNetConfig, Residuals, T2iAdapter, T2iAdapterConfig, Taesd, TaesdConfig, UNet, UnetConfig, Vae,
-    VaeConfig,
-};
+use impasto::nn::{ControlNet, ControlNetConfig, Residuals, Taesd, TaesdConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::raster::{Layer, Raster};
 use impasto::weights::{Contents, Embedding, Lora, Parts, SingleFile, Tensors, Weights, read_folder};
 use impasto::{Branch, Error, Grid, Model, Rgb, Size, Source, Step};
@@ -208,6 +208,55 @@ pub fn controlnet(case: &Case) -> Result<Outputs> {
                 false => run(sample, context, weighed)?,
             },
         ));
+    }
+    Ok(outputs)
+}
+
+/// Computes ControlNet unions at batch 1, and the UNet with their residuals.
+pub fn controlnet_union(case: &Case) -> Result<Outputs> {
+    #[derive(serde::Deserialize)]
+    struct Mixed {
+        id: String,
+        types: Vec<usize>,
+        conds: Vec<usize>,
+        scales: Vec<f64>,
+        #[serde(default)]
+        guess_mode: bool,
+    }
+    let (config, w) = load(case.model("controlnet")?)?;
+    let net = ControlNet::new(&w, &ControlNetConfig::from_json("config.json", &config)?)?;
+    assert_eq!(w.report().unused, []);
+    let (config, w) = load(case.model("unet")?)?;
+    let unet = UNet::new(&w, &UnetConfig::from_json("config.json", &config)?)?;
+    let (sample, timestep) = (case.input("sample")?, case.input("timestep")?);
+    let context = case.input("encoder_hidden_states")?;
+    let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
+    let mut outputs = Outputs::new();
+    for Mixed { id, types, conds, scales, guess_mode } in case.param::<Vec<Mixed>>("runs")? {
+        let added = |residuals| AddedConditions {
+            text_embeds: optional("text_embeds"),
+            time_ids: optional("time_ids"),
+            control_types: types.iter().map(|number| ControlType::ALL[*number]).collect(),
+            residuals,
+            ..AddedConditions::default()
+        };
+        let mut hints = Vec::new();
+        for ((number, cond), scale) in types.iter().zip(&conds).zip(&scales) {
+            let hint = case.input(&format!("cond.{cond}"))?;
+            hints.push(UnionHint { hint, control_type: ControlType::ALL[*number], scale: *scale });
+        }
+        let embedded = net.embed_union(&hints)?;
+        let residuals = net.forward(sample, timestep, context, Some(&added(None)), &embedded, &mut Tap::none())?;
+        let n = residuals.skips.len() as f64;
+        let whole = if scales.len() == 1 { scales[0] } else { 1.0 };
+        let weight = |i: usize| if guess_mode { 10f64.powf(i as f64 / n - 1.0) } else { 1.0 };
+        let weighed = residuals.map(|i, x| Ok(x * (whole * weight(i))))?;
+        for (i, skip) in weighed.skips.iter().enumerate() {
+            outputs.push((format!("{id}.down.{i}"), skip.shallow_clone()));
+        }
+        outputs.push((format!("{id}.mid"), weighed.mid.shallow_clone()));
+        let eps = unet.forward(sample, timestep, context, Some(&added(Some(weighed))), &mut Tap::none())?;
+        outputs.push((format!("{id}.eps"), eps));
     }
     Ok(outputs)
 }

@@ -134,6 +134,7 @@ impl Wording for Terminal {
             Remedy::LessMemory => &["paint a smaller picture, or use --precision bf16"],
             Remedy::Net => &["give the ControlNet with --net"],
             Remedy::Control => &["give one --net for each ControlNet of the run"],
+            Remedy::HintTypes => &["name it with --control NET=TYPE:PICTURE, such as union=depth:map.png"],
             Remedy::TensorHint | Remedy::PictureHint => &["choose a ControlNet that reads pictures"],
             Remedy::FullPicture => &["give the picture with --picture"],
             Remedy::PictureAlone => &["use smaller pictures and maps"],

@@ -125,6 +125,7 @@ mod tests {
             Remedy::Resume,
             Remedy::Net,
             Remedy::Control,
+            Remedy::HintTypes,
             Remedy::TensorHint,
             Remedy::PictureHint,
             Remedy::OwnPart,

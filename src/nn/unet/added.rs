@@ -1,6 +1,7 @@
 //! Conditions of a UNet besides timestep and prompt.
 
 use super::residuals::Residuals;
+use crate::nn::control_type::ControlType;
 use crate::reference::ReferenceFeatures;
 use tch::Tensor;
 
@@ -18,6 +19,8 @@ pub struct AddedConditions {
     /// Features of a sketch for the contracting half: one is added after the first layer, [1 or b, channels, h, w], and
     /// one after each level. Skip connections include them. Empty for most models.
     pub features: Vec<Tensor>,
+    /// Types of the hints of a ControlNet union; other networks ignore this field.
+    pub control_types: Vec<ControlType>,
     /// Features of T2I adapters for the contracting half, [1 or n, channels, h, w] with n dividing the rows of the
     /// sample; ControlNets ignore this field. Level i takes feature i: after its last transformer, or at its end if it
     /// has none. A feature that is left over goes to the middle block. Empty without adapters.

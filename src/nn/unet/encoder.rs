@@ -32,11 +32,13 @@ pub(in crate::nn) struct UnetEncoder {
 /// Tensors that other networks add inside the contracting half; none by default.
 #[derive(Clone, Copy, Default)]
 pub(in crate::nn) struct Additions<'a> {
-    /// Hints, [1 or b, channels, h, w] each, added to the output of the first layer and then of each level. Later levels
-    /// may lack a hint: a ControlNet has one hint.
+    /// Hints, [1 or b, channels, h, w] each, added to the output of the first layer and then of each level. Later
+    /// levels may lack a hint: a ControlNet has one hint.
     pub hints: &'a [Tensor],
     /// Features of T2I adapters; see [`AddedConditions::adapter`].
     pub adapter: &'a [Tensor],
+    /// A summand of the time embedding, [1, width].
+    pub time: Option<&'a Tensor>,
 }
 
 /// Result of the contracting half for a sample, with time embedding and context, in the network's kind.
@@ -119,7 +121,7 @@ impl UnetEncoder {
         tap: &mut Tap<'_>,
     ) -> Result<Encoded> {
         self.check(sample, timestep, context)?;
-        let time = self.time(timestep, added)?; // [1 or b, 4·channels]
+        let time = self.time(timestep, added, additions.time)?; // [1 or b, 4·channels]
         let (rows, all) = (sample.size4()?.0, context.size3()?.0);
         if rows < all && time.size2()?.0 > 1 {
             let expected = format!("{all} rows, because timesteps or added conditions differ from row to row");
@@ -133,7 +135,7 @@ impl UnetEncoder {
             x = x.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
         }
         x = self.conv_in.forward(&x)?;
-        let Additions { hints, adapter } = additions;
+        let Additions { hints, adapter, .. } = additions;
         let (first, of_levels) = hints.split_first().unzip();
         let of_levels: &[Tensor] = of_levels.unwrap_or_default();
         if of_levels.len() > self.down_blocks.len() {
@@ -187,14 +189,17 @@ impl UnetEncoder {
         }
     }
 
-    /// Returns the time embedding of the timestep and the added conditions, [1 or b, width].
-    fn time(&self, timestep: &Tensor, added: Option<&AddedConditions>) -> Result<Tensor> {
+    /// Returns the time embedding of the timestep and the added conditions, plus `with`, [1 or b, width].
+    fn time(&self, timestep: &Tensor, added: Option<&AddedConditions>, with: Option<&Tensor>) -> Result<Tensor> {
         let waves = |of: &Sinusoids, values: &Tensor| -> Result<Tensor> {
             self.cast(&of.of(&values.f_to_device(self.options.1)?.f_reshape([-1])?)?)
         };
         let condition = added.and_then(|added| added.timestep_cond.as_ref());
         let condition = condition.map(|condition| self.cast(condition)).transpose()?;
-        let time = self.time_embedding.forward(&waves(&self.time_proj, timestep)?, condition.as_ref())?;
+        let mut time = self.time_embedding.forward(&waves(&self.time_proj, timestep)?, condition.as_ref())?;
+        if let Some(with) = with {
+            time = time.f_add(with)?;
+        }
 
         let Some(add_embedding) = &self.add_embedding else { return Ok(time) };
         let Some(sizes) = &self.add_time_proj else {

@@ -124,8 +124,11 @@ impl UNet {
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
         let _serial = self.contracting.among_kernels(sample)?;
-        let additions = added
-            .map_or_else(Additions::default, |added| Additions { hints: &added.features, adapter: &added.adapter });
+        let additions = added.map_or_else(Additions::default, |added| Additions {
+            hints: &added.features,
+            adapter: &added.adapter,
+            time: None,
+        });
         let mut contracted = self.contracting.forward(sample, timestep, context, added, additions, tap)?;
         if let Some(residuals) = added.and_then(|added| added.residuals.as_ref()) {
             contracted = contracted.whole()?;

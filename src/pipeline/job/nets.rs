@@ -3,7 +3,8 @@
 use super::Job;
 use crate::error::{Error, Result};
 use crate::model::{ControlNetwork, Model};
-use crate::nn::{ControlNet, T2iAdapter};
+use crate::nn::ControlNet;
+use crate::nn::t2i_adapter::T2iAdapter;
 use crate::weights::{Checkpoint, Source};
 use crate::wording::Remedy;
 use std::collections::BTreeMap;
@@ -28,8 +29,8 @@ impl Nets {
         self.0.insert(name.into(), Net::ControlNet(Box::new(net)));
     }
 
-    /// Loads a ControlNet or a T2I adapter for `model`, in place of a network with the same name. The tensors of a file,
-    /// or the `config.json` of a folder, show which of them it is.
+    /// Loads a ControlNet or a T2I adapter for `model`, in place of a network with the same name. The tensors of a
+    /// file, or the `config.json` of a folder, show which of them it is.
     ///
     /// # Errors
     /// The errors of [`Model::controlnet`] and [`Model::t2i_adapter`].

@@ -5,6 +5,7 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::json::read_as_text_too;
 use crate::nn::guess::Guess;
+use crate::nn::union::ControlType;
 use crate::pipeline::text_forms::{pair, split_number};
 use crate::raster::Layer;
 use crate::window::Window;
@@ -43,7 +44,8 @@ pub struct Area {
     pub strength: f64,
 }
 
-/// A ControlNet, and the picture that it follows. Read as text from `NET=PICTURE` or `NET=PICTURE:SCALE`.
+/// A ControlNet or T2I adapter, and the picture that it follows. Read as text from `NET=PICTURE` or
+/// `NET=PICTURE:SCALE`; for a ControlNet union from `NET=TYPE:PICTURE`, such as `union=depth:map.png:0.8`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
@@ -59,6 +61,9 @@ pub struct Follow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schemars", schemars(with = "Option<serde_json::Value>"))]
     pub window: Option<Window>,
+    /// Type of the picture, for a ControlNet union.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_type: Option<ControlType>,
     /// Guess mode. The default is the ControlNet's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guess: Option<Guess>,
@@ -102,7 +107,14 @@ impl FromStr for Follow {
         let expected = "NET=PICTURE or NET=PICTURE:SCALE, such as canny.safetensors=edges.png:0.8";
         let (net, right) = pair("control", text, expected)?;
         let (picture, scale) = split_number("control", right)?;
-        Ok(Self { net: net.into(), picture: Image::Path(picture.into()), scale, window: None, guess: None })
+        // A ControlNet union reads TYPE:PICTURE.
+        let typed = picture.split_once(':').and_then(|(name, picture)| {
+            Some((ControlType::ALL.into_iter().find(|control_type| control_type.name() == name)?, picture))
+        });
+        let (control_type, picture) =
+            typed.map_or((None, picture), |(control_type, picture)| (Some(control_type), picture));
+        let (net, picture) = (net.into(), Image::Path(picture.into()));
+        Ok(Self { net, picture, scale, window: None, control_type, guess: None })
     }
 }
 
@@ -119,6 +131,9 @@ mod tests {
         let follow: Follow = "owner/name=C:\\edges.png".parse()?;
         assert_eq!((follow.picture, follow.scale), (Image::Path("C:\\edges.png".into()), None));
         assert_eq!("canny.safetensors=edges.png:0.8".parse::<Follow>()?.scale, Some(0.8));
+        let follow: Follow = "union=soft_edge:C:\\edges.png:0.8".parse()?;
+        assert_eq!((follow.picture, follow.scale), (Image::Path("C:\\edges.png".into()), Some(0.8)));
+        assert_eq!(follow.control_type, Some(ControlType::SoftEdge));
         let detail: Detail = "hair=1girl, #ff0000 hair:0.6".parse()?;
         assert_eq!(detail, Detail { prompt: Some("1girl, #ff0000 hair".into()), strength: 0.6, ..Detail::of("hair") });
         assert_eq!(("2".parse::<Hires>()?, "1.5:0.4".parse()?), (Hires::new(2.0, 0.5), Hires::new(1.5, 0.4)));

@@ -94,6 +94,7 @@ mod tests {
     use crate::error::Result;
     use crate::job::{Area, Follow, Force, Image};
     use crate::nn::guess::Guess;
+    use crate::nn::union::ControlType;
     use crate::pipeline::{Detail, Hires, MaskWhere, Seamless};
     use crate::raster::{Layer, Raster};
     use crate::recipe::Recipe;
@@ -156,6 +157,7 @@ mod tests {
                 picture: picture.clone().into(),
                 scale: Some(0.5),
                 window: Some(Window::progress(0.0..=0.5)),
+                control_type: Some(ControlType::Depth),
                 guess: Some(Guess::Even),
             }],
             line_art: Some(picture.clone().into()),

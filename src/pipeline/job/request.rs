@@ -132,7 +132,7 @@ impl Job {
     /// Returns the controls of the job. Line art and strokes of their own are followed by the embedded ControlNet.
     fn controls<'p>(&self, nets: &'p Nets, colorizes: bool, size: Size) -> Result<Vec<Control<'p>>> {
         let mut controls = Vec::new();
-        for Follow { net: name, picture, scale, window, guess } in &self.controls {
+        for Follow { net: name, picture, scale, window, control_type, guess } in &self.controls {
             let (net, picture) = (nets.get(name)?, picture.open()?.into_owned());
             let mut control = if net.channels() == DRAWING {
                 Control::drawing(net, self.drawing(name, &picture)?)
@@ -144,6 +144,9 @@ impl Job {
             }
             if let Some(window) = window {
                 control = control.window(*window);
+            }
+            if let Some(control_type) = control_type {
+                control = control.control_type(*control_type);
             }
             controls.push(if guess.is_some() { control.guess(*guess) } else { control });
         }
