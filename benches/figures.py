@@ -36,6 +36,7 @@ PARTS = {
     "sd15": [*BENCH, "overhead", "--", "sd15", "--rounds", "ROUNDS"],
     "colorizer": [*BENCH, "overhead", "--", "colorizer", "--rounds", "ROUNDS"],
     "precision": [*BENCH, "overhead", "--", "precision", "--rounds", "ROUNDS"],
+    "lora": [*BENCH, "lora", "--", "--rounds", "ROUNDS"],
     "scale": [*BENCH, "scale", "--", "--rounds", "ROUNDS"],
     "start": [*BENCH, "load", "--", "tiny", "start", "--rounds", "ROUNDS"],
     "load": [*BENCH, "load", "--", "large", "--rounds", "ROUNDS"],
@@ -89,6 +90,13 @@ COLORIZER = {
     "reference + force": "with a reference and a `ColorForce`",
     "figure and background": "with figure and background apart",
     "injection": "with attention injection",
+}
+LORAS = {
+    "merged": "merged",
+    "beside": "beside the weights",
+    "in a place": "beside the weights, in half of the picture",
+    "convolutions": "beside the weights, also of convolutions",
+    "whole": "beside the weights, as whole matrices",
 }
 AXES = {
     "size": "size, 128 to 192, 256, 384, 512 pixels",
@@ -218,6 +226,7 @@ def tables(f):
         return table(["guidance method", *(f"{label} ({step(group)} ms a step)" for label, group in networks)], rows)
 
     color = [[label, f.number("overhead", "colorizer", row, "ratio")] for row, label in COLORIZER.items()]
+    loras = [[label, *(f.number("lora", group, row, "ratio") for group in ("tiny", "sd15"))] for row, label in LORAS.items()]
     kinds = [[kind, f.number("overhead", "precision", kind, "ms", form=".0f", interval=False), f.number("overhead", "precision", kind, "ratio")]
              for kind in ("f32", "bf16")]
     peers = []
@@ -314,6 +323,7 @@ def tables(f):
         **{name + mark: made(of_set) for mark, of_set in (("", ""), ("_avx2", AVX2)) for name, made in (
             ("cost", cost), ("compiled", compiled), ("picture", pictures), ("decode", decode), ("full", full), ("first", first))},
         "colorizer": table(["run of the embedded colorizer", "ratio"], color),
+        "lora": table(["LoRA of rank 16", "embedded model", "SD-1.5-sized"], loras),
         "precision": table(["precision", "ms a step", "ratio"], kinds),
         "step": table(["precision", "work", "impasto, ms", "diffusers, ms", "ratio"], peers),
         "scale": table(["grows", "measured"], growth),

@@ -14,9 +14,8 @@ mod support;
 
 use impasto::diffusion::Denoiser;
 use impasto::{Codec, Grid, Model, Result, Source};
-use support::figures::Figure;
 use support::rows::{COLORIZER_ROWS, ROWS};
-use support::statistics::{bootstrap, median};
+use support::turns::in_turns;
 use support::{Unet, seconds};
 use tch::Kind;
 
@@ -29,34 +28,7 @@ fn group<M: Denoiser + Codec>(
     rows: &[&str],
 ) -> Result<()> {
     println!("{name}: {rounds} rounds of {} steps, {} threads", steps - 1, tch::get_num_threads());
-    in_turns(name, rows, rounds, |row| seconds(model, grid, steps, rows[row]))
-}
-
-/// Measures the seconds of every row once a round, and prints and records their medians and ratios to the first row.
-fn in_turns(name: &str, rows: &[&str], rounds: usize, mut seconds: impl FnMut(usize) -> Result<f64>) -> Result<()> {
-    for row in 0..rows.len() {
-        seconds(row)?; // warm up
-    }
-    let mut times: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
-    for _ in 0..rounds {
-        for (row, times) in times.iter_mut().enumerate() {
-            times.push(seconds(row)?);
-        }
-    }
-    let none = times[0].clone();
-    for (row, times) in rows.iter().zip(times) {
-        let ratios: Vec<f64> = times.iter().zip(&none).map(|(time, none)| time / none).collect();
-        let interval @ (low, high) = bootstrap(&ratios);
-        let (ms, ratio) = (1e3 * median(times), median(ratios));
-        println!(
-            "  {row:<14} {ms:8.2} ms a step   ratio {ratio:.4} [{low:.4}, {high:.4}]   own {:+.2} %",
-            100.0 * (ratio - 1.0)
-        );
-        for (measure, value, interval) in [("ms", ms, None), ("ratio", ratio, Some(interval))] {
-            Figure { bench: "overhead", group: name, row, measure, value, interval, rounds }.record();
-        }
-    }
-    Ok(())
+    in_turns("overhead", name, rows, rounds, |row| seconds(model, grid, steps, rows[row]))
 }
 
 fn main() -> Result<()> {
@@ -89,7 +61,7 @@ fn main() -> Result<()> {
     if wanted("precision") {
         let models = [Unet::sd15(Kind::Float)?, Unet::sd15(Kind::BFloat16)?];
         let step = |row: usize| seconds(&models[row], Grid::new(32, 32), 2, "none");
-        in_turns("precision", &["f32", "bf16"], option("--rounds").unwrap_or(30), step)?;
+        in_turns("overhead", "precision", &["f32", "bf16"], option("--rounds").unwrap_or(30), step)?;
     }
     Ok(())
 }

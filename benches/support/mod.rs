@@ -7,6 +7,7 @@ pub mod folder;
 pub mod process;
 pub mod rows;
 pub mod statistics;
+pub mod turns;
 
 use clock::Clock;
 use impasto::attention::{AttentionSite, Tap};

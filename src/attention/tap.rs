@@ -127,6 +127,16 @@ impl<'a> Tap<'a> {
         }))
     }
 
+    /// Returns a tap with the same hooks for a call of the same network with only some of the branches.
+    pub(crate) fn of<'b>(&'b mut self, branches: &'b [Branch]) -> Tap<'b> {
+        let sites = self.0.as_ref().and_then(|live| live.sites);
+        let mut tap = self.within(&[], branches);
+        if let Some(live) = &mut tap.0 {
+            live.sites = sites;
+        }
+        tap
+    }
+
     /// Returns the range of the run's images in this evaluation; `None` for [`Tap::none`].
     pub(crate) fn images(&self) -> Option<Range<i64>> {
         self.0.as_ref().map(|live| live.call.images.clone())

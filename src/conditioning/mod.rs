@@ -3,6 +3,7 @@
 mod changing;
 mod codec;
 mod extras;
+mod loras;
 mod offer;
 mod texts;
 
@@ -10,6 +11,8 @@ pub(crate) use changing::encode_changing;
 pub use codec::Codec;
 pub(crate) use codec::{flat, padding};
 pub use extras::{Extra, Extras};
+pub(crate) use loras::UnmergedLoras;
+pub use loras::{LoraPlace, LoraStrengths};
 pub use offer::Offer;
 pub use texts::Texts;
 

@@ -3,6 +3,7 @@
 use super::Resample;
 use super::guided_filter::follow_outlines;
 use super::label_map::{self, LabelMap};
+use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::raster::Raster;
 use crate::recipe;
@@ -59,6 +60,25 @@ impl Region {
     /// (within 1 %). Values of another size are averaged over areas.
     pub const fn new(values: Array2<f32>) -> Self {
         Self::of(Shape::Drawn(values, mask()))
+    }
+
+    /// Creates a region from a mask with the aspect of the run's picture: white belongs to the region, black does not,
+    /// and gray belongs to it by its share of white. The channels of a colored pixel are averaged.
+    ///
+    /// ```
+    /// use impasto::mask::Region;
+    /// use impasto::{Raster, Rgb};
+    /// let mut mask = Raster::flat(Rgb(0, 0, 0), (64, 64));
+    /// mask.paste(&Raster::flat(Rgb(255, 255, 255), (32, 64)), 0, 0);
+    /// let left = Region::gray(&mask);
+    /// ```
+    pub fn gray(mask: &Raster) -> Self {
+        let (width, height) = (mask.size().width, mask.size().height);
+        let share = |(y, x): (usize, usize)| {
+            let Rgb(red, green, blue) = mask.pixel(x as u32, y as u32).unwrap_or(Rgb(0, 0, 0));
+            [red, green, blue].into_iter().map(f32::from).sum::<f32>() / (3.0 * 255.0)
+        };
+        Self::new(Array2::from_shape_fn((height as usize, width as usize), share))
     }
 
     /// Creates a box from `x.start` to `x.end` of the picture's width and `y.start` to `y.end` of its height, each

@@ -9,10 +9,12 @@ pub mod image_guidance;
 pub mod ip_adapter;
 pub mod paint_with_words;
 mod perturbed_attention;
+mod place;
 mod prompt_blend;
 mod reference_color;
 pub(crate) mod region_prompts;
 pub(crate) mod registry;
+mod unmerged_lora;
 
 pub use color_force::ColorForce;
 pub use colorize::Colorize;
@@ -23,3 +25,4 @@ pub use perturbed_attention::PerturbedAttention;
 pub use prompt_blend::PromptBlend;
 pub use reference_color::ReferenceColor;
 pub use region_prompts::{RegionPrompt, RegionPrompts};
+pub use unmerged_lora::UnmergedLora;

@@ -3,7 +3,7 @@
 use crate::attention::CrossAttentionHook;
 use crate::branch::Branch;
 use crate::branch::BranchInfo;
-use crate::conditioning::{Codec, Conditioning};
+use crate::conditioning::{Codec, Conditioning, LoraPlace};
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, GuidanceRun, Picture, Plan, Report, Setup};
@@ -11,12 +11,14 @@ use crate::mask::Region;
 use crate::methods::image_guidance::Guiding;
 use crate::methods::paint_with_words::Area;
 use crate::methods::paint_with_words::Painting;
+use crate::methods::unmerged_lora::{add_to_steps, check_lora, check_strength, steps_in};
 use crate::methods::{ImageGuidance, PaintWithWords};
 use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::window::Window;
 use crate::wording::{LONG_QUOTE, Note, QUOTED, excerpt};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use tch::Tensor;
 
 /// Draws each region of the picture from a prompt of its own, all in one run.
@@ -30,7 +32,8 @@ use tch::Tensor;
 /// A prompt alone would place its things anywhere on the canvas, and things outside the region are lost.
 /// [`thing`](Self::thing) therefore paints a phrase of the prompt in the region, in the prompt's own branch.
 ///
-/// A region may also be guided by a picture or a second text ([`guided`](Self::guided)).
+/// A region may also be guided by a picture or a second text ([`RegionPrompt::guided`]), or drawn with a LoRA of its
+/// own ([`RegionPrompt::lora`]).
 ///
 /// The branches of these prompts are independent of the run's prompt. Other guidance methods that edit the run's prompt
 /// do not edit these prompts, and look words up only in the run's prompt. A guidance method that compares predictions
@@ -84,16 +87,19 @@ pub struct RegionPrompt {
     /// Phrase of the prompt that is held in the region.
     thing: Option<String>,
     strength: f64,
-    /// Guide of the region's prompt. A region with a guide shares its branch with no other region.
+    /// Guide of the region's prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     guide: Option<ImageGuidance>,
+    /// Name and strength of the region's LoRA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lora: Option<(String, f64)>,
 }
 
 impl RegionPrompt {
     /// Creates a region, which may have soft edges. `strength`, 0..=1, is the share of the region's prediction inside
     /// the region. FlexDiffuse uses .8; at 1 the run's prompt is ignored there.
     pub fn new(region: Region, prompt: impl Into<String>, strength: f64) -> Self {
-        Self { region, prompt: prompt.into(), thing: None, strength, guide: None }
+        Self { region, prompt: prompt.into(), thing: None, strength, guide: None, lora: None }
     }
 
     /// Holds a phrase of the region's prompt in the region.
@@ -106,6 +112,20 @@ impl RegionPrompt {
     pub fn guided(mut self, guide: ImageGuidance) -> Self {
         self.guide = Some(guide);
         self
+    }
+
+    /// Draws the region with a LoRA that the model keeps beside its weights
+    /// ([`Model::with_unmerged`](crate::Model::with_unmerged)): its name, and its strength, -10..=10. The region's
+    /// prediction has the LoRA on the whole canvas, and the predictions of the run's prompt and of the negative prompt
+    /// have it inside the region.
+    pub fn lora(mut self, name: impl Into<String>, strength: f64) -> Self {
+        self.lora = Some((name.into(), strength));
+        self
+    }
+
+    /// Returns true if the region has a branch that it shares with no other region.
+    const fn is_apart(&self) -> bool {
+        self.guide.is_some() || self.lora.is_some()
     }
 
     /// Returns true if the region changes the picture.
@@ -122,6 +142,8 @@ struct Placing {
     /// Painting of things, one entry for each branch that holds things.
     paints: Vec<Painting>,
     notes: Vec<Note>,
+    /// Steps of the window.
+    steps: Vec<Range<usize>>,
 }
 
 /// A region in one run.
@@ -131,6 +153,8 @@ struct Placed {
     prompt: String,
     strength: f64,
     guide: Option<Guiding>,
+    /// Name, strength and place of the region's LoRA.
+    lora: Option<(String, f64, LoraPlace)>,
     /// strength · mask, [1 or n, 1, h, w].
     weight: Tensor,
 }
@@ -193,7 +217,13 @@ impl RegionPrompts {
 impl Placing {
     /// Adds a branch for each prompt, and a branch for each region with a guide.
     fn new(settings: &RegionPrompts, setup: &mut Setup<'_>) -> Result<Self> {
-        let mut placing = Self { settings: settings.clone(), run: Vec::new(), paints: Vec::new(), notes: Vec::new() };
+        let mut placing = Self {
+            settings: settings.clone(),
+            run: Vec::new(),
+            paints: Vec::new(),
+            notes: Vec::new(),
+            steps: steps_in(&settings.window, setup),
+        };
         let parts: Vec<&RegionPrompt> = settings.parts.iter().filter(|part| part.counts()).collect();
         for part in &parts {
             let prompt = &part.prompt;
@@ -207,10 +237,10 @@ impl Placing {
                     "\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\"; shorten the prompt"
                 )));
             }
-            let (branch, mine) = match part.guide {
-                Some(_) => (setup.add_alone("region", prompt, conditioning)?, vec![*part]),
-                None => {
-                    let mine = parts.iter().filter(|other| other.prompt == *prompt && other.guide.is_none());
+            let (branch, mine) = match part.is_apart() {
+                true => (setup.add_alone("region", prompt, conditioning)?, vec![*part]),
+                false => {
+                    let mine = parts.iter().filter(|other| other.prompt == *prompt && !other.is_apart());
                     (setup.add_apart("region", prompt, conditioning)?, mine.copied().collect())
                 }
             };
@@ -224,8 +254,17 @@ impl Placing {
                     "the region of \"{prompt}\" covers no cell, so the prompt has no effect; enlarge the region"
                 )));
             }
+            let lora = match &part.lora {
+                Some((name, strength)) => {
+                    check_lora(name, setup.codec)?;
+                    let place = LoraPlace::new();
+                    place.set(Some(mask.shallow_clone()))?;
+                    Some((name.clone(), *strength, place))
+                }
+                None => None,
+            };
             let (prompt, strength, weight) = (prompt.clone(), part.strength, mask.f_mul_scalar(part.strength)?);
-            placing.run.push(Placed { branch, prompt, strength, guide, weight });
+            placing.run.push(Placed { branch, prompt, strength, guide, lora, weight });
         }
         Ok(placing)
     }
@@ -255,6 +294,7 @@ impl Guidance for RegionPrompts {
                 ));
             }
             part.guide.as_ref().map_or(Ok(()), Guidance::check)?;
+            part.lora.as_ref().map_or(Ok(()), |(_, strength)| check_strength(*strength))?;
             part.region.check()
         })
     }
@@ -274,6 +314,16 @@ impl Guidance for RegionPrompts {
 
 impl GuidanceRun for Placing {
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+        let is_region = self.run.iter().any(|placed| placed.branch == branch.branch);
+        for Placed { branch: own, lora, .. } in &self.run {
+            let Some((name, strength, place)) = lora else { continue };
+            let place = match (*own == branch.branch, is_region) {
+                (true, _) => None,
+                (false, false) => Some(place),
+                (false, true) => continue, // Another region's prediction is not mixed in here.
+            };
+            add_to_steps(&self.steps, conditioning, (name, *strength, place))?;
+        }
         let mine = self.run.iter_mut().find(|placed| placed.branch == branch.branch);
         let Some(Placed { guide: Some(guide), .. }) = mine else { return Ok(()) };
         // A guide edits only the run's prompt, so it gets the region's prompt under the name of the run's prompt.

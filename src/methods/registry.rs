@@ -3,7 +3,7 @@
 use super::colorize::DualCfg;
 use super::{
     ColorForce, Colorize, ImageGuidance, IpAdapter, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor,
-    RegionPrompts,
+    RegionPrompts, UnmergedLora,
 };
 use crate::guidance::{Combine, Guidance, SUM};
 use crate::recipe::{Recipe, Registry};
@@ -23,6 +23,7 @@ pub(crate) fn add_methods(registry: &mut Registry) {
     add::<PromptBlend>(registry, "PromptBlend");
     add::<ReferenceColor>(registry, "ReferenceColor");
     add::<RegionPrompts>(registry, "RegionPrompts");
+    add::<UnmergedLora>(registry, "UnmergedLora");
     add::<WordMaps>(registry, "WordMaps");
     registry.add::<dyn Combine>("DualCfg", |recipe, _| Ok(Box::new(recipe.into_read::<DualCfg>()?)));
     registry.add::<dyn Guidance>(SUM, |recipe, registry| {

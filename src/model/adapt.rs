@@ -6,7 +6,7 @@ use super::text_encoders::TextEncoder;
 use super::{Model, PREVIEW, hex};
 use crate::error::Result;
 use crate::nn::{ClipText, Taesd, UNet};
-use crate::weights::{Embedding, Lora, Parts, Weights, share};
+use crate::weights::{Embedding, Lora, Parts, Unmerged, Weights, share};
 use crate::wording::Note;
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -68,6 +68,50 @@ impl Model {
         Ok(model)
     }
 
+    /// Returns this model with LoRAs that its UNet computes beside its weights. Such a LoRA acts only in runs that name
+    /// it, in a part of the steps or of the picture: see [`UnmergedLora`](crate::methods::UnmergedLora). A LoRA's name
+    /// is that of its file, without the ending ([`Lora::name`]).
+    ///
+    /// A LoRA of low rank takes little memory, and makes a step a little slower. A change of another form (LoHa, LoKr,
+    /// DoRA, full differences and others) is kept as a second matrix of each layer, so it takes the memory and nearly
+    /// the time of the layers that it changes. Every LoRA changes the weights that this model has now: merge other
+    /// LoRAs before.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::mask::Region;
+    /// use impasto::methods::UnmergedLora;
+    /// use impasto::weights::Lora;
+    /// use impasto::{Model, Pipeline, Source, Window};
+    ///
+    /// let model = Model::load(&Source::file("model.safetensors"))?;
+    /// let model = model.with_unmerged(&[Lora::open("ink.safetensors")?, Lora::open("glow.safetensors")?])?;
+    /// let output = Pipeline::new(model)
+    ///     .request("a fox in a garden")
+    ///     .guide(UnmergedLora::new("ink", 0.8).window(Window::progress(0.3..=1.0)))
+    ///     .guide(UnmergedLora::new("glow", 1.0).within(Region::rect(0.5..1.0, 0.0..1.0)))
+    ///     .run()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The errors of [`Lora::merge`]; [`Error::Parameter`](crate::error::Error::Parameter) for a second LoRA of one
+    /// name; [`Error::Malformed`](crate::error::Error::Malformed) for a LoRA that changes nothing in the UNet. Changes
+    /// of text encoders, biases and norms are not used; [`ModelInfo::notes`](super::ModelInfo::notes) tell them.
+    pub fn with_unmerged(&self, loras: &[Lora]) -> Result<Self> {
+        let _no_grad = tch::no_grad_guard();
+        let known: Vec<&str> = self.unmerged.iter().map(|lora| lora.name.as_str()).collect();
+        let (added, notes) = Lora::beside(loras, &self.parts, &known)?;
+        let parts = self.shared();
+        let unmerged: Vec<Unmerged> = self.unmerged.iter().map(Unmerged::share).chain(added).collect();
+        let unet = self
+            .unet
+            .again(&self.weights(&parts, "unet", self.kind).beside(unmerged.iter().map(Unmerged::share).collect()))?;
+        let mut model = self.remade(parts, unet, &BTreeMap::new(), None, notes)?;
+        model.unmerged = unmerged;
+        Ok(model)
+    }
+
     /// Returns this model with a learned word (a textual inversion embedding). The word becomes as many tokens as the
     /// file has rows. If the file has no rows for one of SDXL's text encoders, that encoder reads the word as ordinary
     /// text.
@@ -98,7 +142,8 @@ impl Model {
     /// Returns the tensors of one part as weights of this model.
     fn weights(&self, parts: &Parts, part: &str, kind: Kind) -> Weights {
         let tensors = parts.get(part).map(share).unwrap_or_default();
-        Weights::new(part, tensors, kind, self.device).offload(self.offload)
+        let weights = Weights::new(part, tensors, kind, self.device).offload(self.offload);
+        if part == "unet" { weights.beside(self.unmerged.iter().map(Unmerged::share).collect()) } else { weights }
     }
 
     /// Rebuilds the model with other tensors, with the UNet made from them, and optionally with a `learned` word.
@@ -141,6 +186,7 @@ impl Model {
             patches_are_words: self.patches_are_words,
             vae,
             parts,
+            unmerged: self.unmerged.iter().map(Unmerged::share).collect(),
             scheduler: self.scheduler.clone(),
             table: self.table.clone(),
             defaults: self.defaults,

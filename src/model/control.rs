@@ -141,8 +141,8 @@ impl<'c> Control<'c> {
     /// Sets guess mode; `None` disables it. A net that averages its residuals
     /// ([`ControlNetConfig::global_pool_conditions`]) always skips `Uncond`, and its residuals keep full weight. The
     /// default is the net's own ([`ControlNetConfig::guess_mode`]): `None`, and [`Guess::Even`] for the embedded net.
-    /// In the other modes a prompt is hardly needed, and a guidance scale of 3 to 5 is usual. T2I adapters have no guess
-    /// mode.
+    /// In the other modes a prompt is hardly needed, and a guidance scale of 3 to 5 is usual. T2I adapters have no
+    /// guess mode.
     pub fn guess(mut self, guess: impl Into<Option<Guess>>) -> Self {
         self.guess = guess.into();
         self

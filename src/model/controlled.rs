@@ -352,7 +352,7 @@ impl Denoiser for Controlled<'_> {
         let Some(unet) = self.unet.filter(|_| acts) else {
             return self.seamless.within(|| self.model.denoise(step, inputs, tap));
         };
-        self.seamless.within(|| {
+        let evaluate = |inputs: &[Input<'_>], tap: &mut Tap<'_>| {
             let mut given = unet.given(step, inputs)?;
             if let Some(residuals) = self.residuals(step, inputs, &given, tap)? {
                 given.added.get_or_insert_default().residuals = Some(residuals);
@@ -363,7 +363,8 @@ impl Denoiser for Controlled<'_> {
                 given.added.get_or_insert_default().adapter = features;
             }
             unet.predictions(step, inputs, &given, tap)
-        })
+        };
+        self.seamless.within(|| unet.by_loras(inputs, tap, evaluate))
     }
 }
 

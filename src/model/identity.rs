@@ -4,6 +4,7 @@ use super::{Defaults, Identity, Model, ModelInfo, PREVIEW, Work, kernels_in_use}
 use crate::diffusion::{Denoiser, SchedulerConfig};
 use crate::error::{Error, Result};
 use crate::step::Grid;
+use crate::weights::{Factors, Unmerged};
 use crate::wording::Note;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -40,16 +41,27 @@ impl Model {
         let _no_grad = tch::no_grad_guard();
         let mut hash = Sha256::new();
         let mut samples = Vec::new();
+        let sample = |tensor: &Tensor, kind: Kind| -> Result<Tensor> {
+            let flat = tensor.f_flatten(0, -1)?;
+            let stride = (flat.size1()? / SAMPLES).max(1);
+            let sample = flat.f_slice(0, None, None, stride)?;
+            Ok(sample.f_to_device(self.device)?.f_to_kind(kind)?.f_to_kind(Kind::Float)?)
+        };
         // Previews do not change pictures.
         for (part, tensors) in self.parts.iter().filter(|(part, _)| *part != PREVIEW) {
             // Offloaded tensors have the kind of their file, not that of the network.
             let kind = if part == "vae" { self.vae_kind } else { self.kind };
             for (name, tensor) in tensors {
                 hash.update(format!("{part} {name} {:?} {kind:?}\n", tensor.size()));
-                let flat = tensor.f_flatten(0, -1)?;
-                let stride = (flat.size1()? / SAMPLES).max(1);
-                let sample = flat.f_slice(0, None, None, stride)?;
-                samples.push(sample.f_to_device(self.device)?.f_to_kind(kind)?.f_to_kind(Kind::Float)?);
+                samples.push(sample(tensor, kind)?);
+            }
+        }
+        for Unmerged { name, layers } in &self.unmerged {
+            for (path, Factors { down, up, ratio }) in layers {
+                hash.update(format!("{name} {path} {:?} {ratio}\n", up.size()));
+                for tensor in down.iter().chain([up]) {
+                    samples.push(sample(tensor, self.kind)?);
+                }
             }
         }
         let samples = Tensor::f_cat(&samples, 0)?.f_to_device(Device::Cpu)?;

@@ -15,6 +15,7 @@ mod info;
 mod ip_adapter;
 mod load_options;
 mod loading;
+mod loras;
 mod precision;
 mod read_config;
 mod rows;
@@ -37,7 +38,7 @@ pub use precision::Precision;
 
 use crate::attention::{AttentionSite, Tap};
 use crate::color::Rgb;
-use crate::conditioning::{self, Codec, Conditioning, Offer, Texts};
+use crate::conditioning::{self, Codec, Conditioning, Offer, Texts, UnmergedLoras};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, TrainingSchedule};
 use crate::error::{Error, Result};
 use crate::family;
@@ -47,7 +48,7 @@ use crate::raster::Raster;
 use crate::reference::SketchColorizer;
 use crate::step::{Grid, Step};
 use crate::vision::{View, Vision, VisionEncoder};
-use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Weights, share};
+use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Unmerged, Weights, share};
 use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use autoencoder::Autoencoder;
 use colorizer::Colorizer;
@@ -96,6 +97,8 @@ pub struct Model {
     vae: Autoencoder,
     /// Tensors of the networks, by part. LoRAs and learned words change some of them; the others are shared.
     parts: Parts,
+    /// LoRAs that the UNet computes beside its weights.
+    unmerged: Vec<Unmerged>,
     scheduler: SchedulerConfig,
     table: TrainingSchedule,
     defaults: Defaults,
@@ -171,6 +174,7 @@ impl Model {
             patches_are_words: own.patches_are_words,
             vae,
             parts,
+            unmerged: Vec::new(),
             scheduler,
             table,
             defaults,
@@ -382,7 +386,7 @@ impl Denoiser for Model {
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
-        self.predictions(step, inputs, &self.given(step, inputs)?, tap)
+        self.by_loras(inputs, tap, |inputs, tap| self.predictions(step, inputs, &self.given(step, inputs)?, tap))
     }
 }
 
@@ -438,6 +442,7 @@ impl Codec for Model {
         offer.give::<_, Self>(self, |model| model);
         offer.give::<_, dyn ModelInfo>(self, |model| model);
         offer.give::<_, dyn VisionEncoder>(self, |model| model);
+        offer.give::<_, dyn UnmergedLoras>(self, |model| model);
         if let Some(colorizer) = &self.colorizer {
             offer.give::<_, dyn SketchColorizer>(colorizer, |colorizer| colorizer);
         }

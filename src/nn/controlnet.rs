@@ -294,8 +294,8 @@ impl ControlNet {
 
     /// Computes the residuals for a UNet with the same `sample`, `timestep`, `context` and `added`; see
     /// [`UNet::forward`](super::UNet::forward). `embedded` is the hint from [`ControlNet::embed`] or
-    /// [`ControlNet::embed_union`], with one row or as many as the sample. The residuals have this network's kind. `tap`
-    /// carries the hooks.
+    /// [`ControlNet::embed_union`], with one row or as many as the sample. The residuals have this network's kind.
+    /// `tap` carries the hooks.
     ///
     /// # Errors
     /// [`Error::Shape`] if a tensor has another shape, [`Error::Parameter`] if the checkpoint needs `added`.

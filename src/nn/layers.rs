@@ -6,6 +6,7 @@
 pub use super::kernels::Conv;
 
 use super::kernels::{self, Sums};
+use super::loras;
 use super::seamless::Seamless;
 use crate::error::{Error, Result};
 use crate::weights::{Weight, Weights, of_layer};
@@ -22,26 +23,36 @@ pub struct Linear {
 impl Linear {
     /// Applies the layer: [.., inputs] → [.., outputs].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        kernels::linear(x, &self.weight.get()?, self.bias.as_ref())
+        loras::onto_cells(kernels::linear(x, &self.weight.get()?, self.bias.as_ref())?, x, &self.weight)
+    }
+
+    /// Applies the layer to the tokens of a prompt, without the LoRAs that act in a place of the picture.
+    pub(super) fn forward_prompt(&self, x: &Tensor) -> Result<Tensor> {
+        loras::onto_prompt(kernels::linear(x, &self.weight.get()?, self.bias.as_ref())?, x, &self.weight)
     }
 
     /// Applies the layer as [`forward`](Self::forward) does. Where `impasto-kernels` computes it, the result is f32 and
     /// not rounded to bf16.
     pub(super) fn forward_unrounded(&self, x: &Tensor) -> Result<Tensor> {
-        kernels::linear_unrounded(x, &self.weight.get()?, self.bias.as_ref())
+        loras::onto_cells(kernels::linear_unrounded(x, &self.weight.get()?, self.bias.as_ref())?, x, &self.weight)
     }
 
     /// Adds the layer of `x`, [b, .., inputs], to `onto`, [n, .., outputs], in place if both have the same rows. If n
     /// is less than b, the rows of `onto` are repeated. `onto` may be f32 beside a bf16 layer. The sum then is f32 if
     /// `impasto-kernels` computes the layer, otherwise bf16.
     pub(super) fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
-        kernels::linear_onto(onto, x, &self.weight.get()?, self.bias.as_ref())
+        loras::onto_cells(kernels::linear_onto(onto, x, &self.weight.get()?, self.bias.as_ref())?, x, &self.weight)
     }
 
     /// Computes the layer of `x`, [b, .., inputs], plus `with`, [n, .., outputs]. If n is less than b, the rows of
     /// `with` are repeated.
     pub(super) fn forward_sum(&self, x: &Tensor, with: &Tensor) -> Result<Tensor> {
-        kernels::linear_sum(x, &self.weight.get()?, self.bias.as_ref(), with)
+        loras::onto_cells(kernels::linear_sum(x, &self.weight.get()?, self.bias.as_ref(), with)?, x, &self.weight)
+    }
+
+    /// Returns the weight, with the LoRAs beside it.
+    pub(super) const fn weight(&self) -> &Weight {
+        &self.weight
     }
 
     /// Returns the number of output features.
@@ -50,10 +61,13 @@ impl Linear {
     }
 
     /// Joins layers that read the same input into one layer with concatenated outputs. Returns `None` if there are no
-    /// layers, a layer has no bias, requires a gradient, or is offloaded.
+    /// layers, or if a layer has no bias, requires a gradient, is offloaded, or has LoRAs beside its weight.
     pub(super) fn join(each: &[Self]) -> Result<Option<Self>> {
         let biases: Option<Vec<&Tensor>> = each.iter().map(|layer| layer.bias.as_ref()).collect();
-        let stays = |layer: &Self| layer.weight.requires_grad() || layer.weight.is_offloaded();
+        let stays = |layer: &Self| {
+            let weight = &layer.weight;
+            weight.requires_grad() || weight.is_offloaded() || !weight.loras().is_empty()
+        };
         match biases {
             Some(biases)
                 if !each.is_empty() && !each.iter().any(stays) && !biases.iter().any(|bias| bias.requires_grad()) =>
@@ -80,6 +94,9 @@ impl Gated {
     /// Computes the values times the GELU of the gate: [.., inputs] → [.., outputs].
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let Self { values, gate } = self;
+        if loras::act_on(&gate.weight) {
+            return Ok(values.forward(x)?.f_mul_(&gate.forward(x)?.f_gelu_("none")?)?);
+        }
         kernels::linear_gate(values.forward(x)?, x, &gate.weight.get()?, gate.bias.as_ref())
     }
 }
@@ -98,7 +115,7 @@ impl Conv2d {
     /// Applies the convolution: [b, inputs, h, w] → [b, outputs, h', w'].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (x, conv) = self.continued(x)?;
-        kernels::conv2d(&x, &self.weight.get()?, self.bias.as_ref(), conv)
+        loras::onto_picture(kernels::conv2d(&x, &self.weight.get()?, self.bias.as_ref(), conv)?, &x, &self.weight, conv)
     }
 
     /// Returns the input and the convolution to compute: if the picture continues at its opposite edges, the input has
@@ -125,7 +142,7 @@ impl Conv2d {
                 "Conv::SAME, the only convolution that supports upsampling",
             ));
         }
-        if Seamless::present() != Seamless::No {
+        if Seamless::present() != Seamless::No || loras::act_on(&self.weight) {
             let (_, _, h, w) = x.size4()?;
             return self.forward(&x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?);
         }
@@ -143,23 +160,23 @@ impl Conv2d {
     /// Adds the convolution of `x`, [b, inputs, h, w], to `onto`, [b, outputs, h', w'], in place.
     pub(crate) fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
         let (x, conv) = self.continued(x)?;
-        kernels::conv2d_onto(onto, &x, &self.weight.get()?, self.bias.as_ref(), conv)
+        let y = kernels::conv2d_onto(onto, &x, &self.weight.get()?, self.bias.as_ref(), conv)?;
+        loras::onto_picture(y, &x, &self.weight, conv)
     }
 
     /// Computes the convolution of `x`, [b, inputs, h, w], plus `with`, [b, outputs, h', w'].
     pub(crate) fn forward_sum(&self, x: &Tensor, with: &Tensor) -> Result<Tensor> {
         let (x, conv) = self.continued(x)?;
-        kernels::conv2d_sum(&x, &self.weight.get()?, self.bias.as_ref(), conv, with)
+        let y = kernels::conv2d_sum(&x, &self.weight.get()?, self.bias.as_ref(), conv, with)?;
+        loras::onto_picture(y, &x, &self.weight, conv)
     }
 
     /// Splits the convolution into two whose results add up: one for the first `inputs` channels, with the bias, and
     /// one for the others.
     pub(crate) fn split(&self, inputs: i64) -> Result<[Self; 2]> {
-        let weight = self.weight.get()?;
-        let others = weight.size4()?.1 - inputs;
+        let others = self.weight.size().get(1).copied().unwrap_or_default() - inputs;
         let part = |start, length, bias| -> Result<Self> {
-            let weight = Weight::held(weight.f_narrow(1, start, length)?);
-            Ok(Self { weight, bias, conv: self.conv, sums: Sums::default() })
+            Ok(Self { weight: self.weight.inputs(start, length)?, bias, conv: self.conv, sums: Sums::default() })
         };
         Ok([part(0, inputs, self.bias.as_ref().map(Tensor::shallow_clone))?, part(inputs, others, None)?])
     }
@@ -169,15 +186,16 @@ impl Conv2d {
     /// result is f32 and not rounded to bf16.
     pub(crate) fn forward_plus(&self, x: &Tensor, more: &Tensor) -> Result<Tensor> {
         let (weight, (x, conv)) = (self.weight.get()?, self.continued(x)?);
-        match (&self.bias, more.size2()?) {
+        let y = match (&self.bias, more.size2()?) {
             (Some(bias), (1, outputs)) => {
-                kernels::conv2d_unrounded(&x, &weight, Some(&more.f_reshape([outputs])?.f_add(bias)?), conv)
+                kernels::conv2d_unrounded(&x, &weight, Some(&more.f_reshape([outputs])?.f_add(bias)?), conv)?
             }
             (bias, _) => {
                 let mut y = kernels::conv2d_unrounded(&x, &weight, bias.as_ref(), conv)?;
-                Ok(y.f_add_(&more.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?)
+                y.f_add_(&more.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?
             }
-        }
+        };
+        loras::onto_picture(y, &x, &self.weight, conv)
     }
 }
 
@@ -265,16 +283,15 @@ impl Weights {
     pub(crate) fn gated(&self, inputs: i64, outputs: i64) -> Result<Gated> {
         let both = self.linear(inputs, 2 * outputs)?;
         let half = |start| -> Result<Linear> {
-            let rows = |x: &Tensor| Ok(x.f_narrow(0, start, outputs)?);
-            Ok(Linear { weight: both.weight.view(rows)?, bias: both.bias.as_ref().map(rows).transpose()? })
+            let bias = both.bias.as_ref().map(|bias| bias.f_narrow(0, start, outputs)).transpose()?;
+            Ok(Linear { weight: both.weight.outputs(start, outputs)?, bias })
         };
         Ok(Gated { values: half(0)?, gate: half(outputs)? })
     }
 
     /// A linear layer over the channels, from the weights of a 1×1 convolution.
     pub(crate) fn cellwise(&self, inputs: i64, outputs: i64) -> Result<Linear> {
-        let kernel = self.weight("weight", &[outputs, inputs, 1, 1])?;
-        let weight = kernel.view(|kernel| Ok(kernel.f_reshape([outputs, inputs])?))?;
+        let weight = self.weight("weight", &[outputs, inputs, 1, 1])?.matrix()?;
         Ok(Linear { weight, bias: Some(self.tensor("bias", &[outputs])?) })
     }
 

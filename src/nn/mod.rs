@@ -35,6 +35,7 @@ pub(crate) mod guess;
 pub mod ip_adapter;
 pub(crate) mod kernels;
 mod layers;
+pub(crate) mod loras;
 mod reading_block;
 mod reference_encoder;
 mod reference_tokens;

@@ -2,6 +2,7 @@
 
 use super::adapter::Adapter;
 use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, channels_last, picture, split_heads};
+use super::loras;
 use crate::attention::{AttentionSite, Place, Projections, SiteKind, Tap, add_repeated, repeated};
 use crate::error::Result;
 use crate::reference::Part;
@@ -149,7 +150,11 @@ struct Call<'a> {
 impl Projections for Call<'_> {
     fn keys_values(&self, context: &Tensor) -> Result<(Tensor, Tensor)> {
         let Attention { site, to_k, to_v, .. } = self.site;
-        Ok((split_heads(&to_k.forward(context)?, site.heads)?, split_heads(&to_v.forward(context)?, site.heads)?))
+        let [k, v] = match site.is_cross() {
+            true => [to_k.forward_prompt(context)?, to_v.forward_prompt(context)?],
+            false => [to_k.forward(context)?, to_v.forward(context)?],
+        };
+        Ok((split_heads(&k, site.heads)?, split_heads(&v, site.heads)?))
     }
 
     fn adapted(&self, part: Part, rows: Range<i64>, context: &Tensor) -> Result<Option<[Tensor; 3]>> {
@@ -186,7 +191,32 @@ impl Attention {
         let q = split_heads(&self.to_q.forward(x)?, self.site.heads)?; // [b, heads, h·w, d]
         let q = repeated(&q, context.size3()?.0)?;
         let attended = tap.attend_projected(&self.site, &q, context, &Call { site: self, cells: x })?;
-        self.to_out.forward_onto(onto, &attended)
+        self.to_out.forward_onto(onto, &self.with_placed_loras(attended, &q, context)?)
+    }
+
+    /// Adds the LoRAs that act in a place and change keys or values of the prompt: in their cells, attention to the
+    /// changed keys and values takes the place of attention to the others. Hooks see the others alone.
+    fn with_placed_loras(&self, mut attended: Tensor, q: &Tensor, context: &Tensor) -> Result<Tensor> {
+        let Self { site, to_k, to_v, .. } = self;
+        if !site.is_cross() {
+            return Ok(attended);
+        }
+        let placed = loras::find_placed([to_k.weight(), to_v.weight()], q.size4()?.2)?;
+        if placed.is_empty() {
+            return Ok(attended);
+        }
+        let attention = |k: &Tensor, v: &Tensor| {
+            let split = |_: &Tensor| Ok((split_heads(k, site.heads)?, split_heads(v, site.heads)?));
+            Tap::none().attend(site, q, context, split)
+        };
+        let (k, v) = (to_k.forward_prompt(context)?, to_v.forward_prompt(context)?);
+        let plain = attention(&k, &v)?;
+        for lora in &placed {
+            let k = lora.onto_prompt(k.f_alias_copy()?, context, to_k.weight())?;
+            let v = lora.onto_prompt(v.f_alias_copy()?, context, to_v.weight())?;
+            attended = attended.f_add(&loras::times(attention(&k, &v)?.f_sub(&plain)?, &lora.shares)?)?;
+        }
+        Ok(attended)
     }
 }
 

@@ -16,6 +16,7 @@
 //! # Ok::<(), impasto::Error>(())
 //! ```
 
+mod beside;
 mod checkpoint;
 mod embedding;
 mod file;
@@ -37,6 +38,7 @@ pub(crate) mod vocabulary;
 mod weight;
 
 pub use crate::family::ModelFamily;
+pub(crate) use beside::Factors;
 pub use checkpoint::read_folder;
 pub(crate) use checkpoint::{Checkpoint, Reading, way};
 pub use embedding::Embedding;
@@ -46,6 +48,7 @@ pub use file::{Header, Parts, Stored, read_tensors};
 pub use hub::{CachedModel, Download, Hub};
 pub(crate) use ip_adapter::open_ip_adapter;
 pub(crate) use kernel_layout::of_layer;
+pub(crate) use lora::Unmerged;
 pub use lora::{Lora, LoraSummary};
 pub use mapped::Tensors;
 pub use recognize::Contents;
@@ -74,6 +77,8 @@ pub struct Weights {
     layout: KernelLayout,
     in_memory: bool,
     offload: bool,
+    /// LoRAs that layers compute beside their weights.
+    unmerged: Rc<Vec<Unmerged>>,
     store: Rc<Store>,
 }
 
@@ -143,6 +148,7 @@ impl Weights {
             layout: KernelLayout::Plain,
             in_memory: false,
             offload: false,
+            unmerged: Rc::default(),
             store: Rc::new(store),
         }
     }
@@ -170,6 +176,11 @@ impl Weights {
     /// one at each use. Kernels are then not packed.
     pub(crate) fn offload(&self, offload: bool) -> Self {
         Self { offload, ..self.clone() }
+    }
+
+    /// Returns a view whose layers compute LoRAs beside their weights.
+    pub(crate) fn beside(&self, loras: Vec<Unmerged>) -> Self {
+        Self { unmerged: Rc::new(loras), ..self.clone() }
     }
 
     /// Returns the path of this view, such as `down_blocks.0`; empty at the root.
@@ -232,7 +243,15 @@ impl Weights {
     /// The errors of [`Weights::tensor`].
     pub(crate) fn weight(&self, name: &str, shape: &[i64]) -> Result<Weight> {
         let tensor = self.requested(name, shape, if self.offload { Use::Offloaded } else { Use::Layer })?;
-        if self.offload { Weight::offload(tensor, self.kind(), self.device()) } else { Ok(Weight::held(tensor)) }
+        let weight = match self.offload {
+            true => Weight::offload(tensor, self.kind(), self.device())?,
+            false => Weight::held(tensor),
+        };
+        let own = self.unmerged.iter().enumerate().filter_map(|(lora, all)| Some((lora, all.layers.get(&self.path)?)));
+        let placed = |(lora, factors): (usize, &Factors)| -> Result<(usize, Factors)> {
+            Ok((lora, factors.of_layer(shape, self.kind(), self.device())?))
+        };
+        Ok(weight.beside(own.map(placed).collect::<Result<_>>()?))
     }
 
     /// Requests a tensor for a use.

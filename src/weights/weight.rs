@@ -1,5 +1,6 @@
 //! [`Weight`]: a matrix or kernel of a layer.
 
+use super::beside::Factors;
 use super::kernel_layout::of_layer;
 use crate::error::Result;
 use tch::{Device, Kind, Tensor};
@@ -13,12 +14,14 @@ pub(crate) struct Weight {
     /// Kind and device in which the network computes, if the tensor is offloaded and each use converts it: to them, or
     /// to the layout of the kernels.
     computes: Option<(Kind, Device)>,
+    /// Changes that the layer computes beside the weight, each with the index of its LoRA.
+    beside: Box<[(usize, Factors)]>,
 }
 
 impl Weight {
     /// Creates a weight that stays in memory as `tensor`.
-    pub(crate) const fn held(tensor: Tensor) -> Self {
-        Self { stored: tensor, computes: None }
+    pub(crate) fn held(tensor: Tensor) -> Self {
+        Self { stored: tensor, computes: None, beside: Box::default() }
     }
 
     /// Creates a weight that is converted to `kind`, moved to `device` and arranged for the kernels at each use.
@@ -28,7 +31,17 @@ impl Weight {
     pub(crate) fn offload(stored: Tensor, kind: Kind, device: Device) -> Result<Self> {
         let arranged = device == Device::Cpu && impasto_kernels::arranges(kind);
         let same = stored.f_kind()? == kind && stored.device() == device && !arranged;
-        Ok(Self { stored, computes: (!same).then_some((kind, device)) })
+        Ok(Self { stored, computes: (!same).then_some((kind, device)), beside: Box::default() })
+    }
+
+    /// Returns the weight with changes beside it, each with the index of its LoRA.
+    pub(super) fn beside(self, beside: Box<[(usize, Factors)]>) -> Self {
+        Self { beside, ..self }
+    }
+
+    /// Returns the changes beside the weight, each with the index of its LoRA.
+    pub(crate) fn loras(&self) -> &[(usize, Factors)] {
+        &self.beside
     }
 
     /// Returns true if each use converts the weight.
@@ -57,12 +70,37 @@ impl Weight {
         self.stored.requires_grad()
     }
 
-    /// Returns a weight of a view of this tensor, such as some of its rows.
+    /// Returns the weight of some outputs of the layer, as a view.
     ///
     /// # Errors
-    /// The errors of `view`.
-    pub(crate) fn view(&self, view: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        Ok(Self { stored: view(&self.stored)?, computes: self.computes })
+    /// [`Error::Torch`](crate::error::Error::Torch) if the weight has fewer outputs.
+    pub(crate) fn outputs(&self, start: i64, length: i64) -> Result<Self> {
+        let stored = self.stored.f_narrow(0, start, length)?;
+        let beside = self.each(|factors| factors.outputs(start, length))?;
+        Ok(Self { stored, computes: self.computes, beside })
+    }
+
+    /// Returns the weight for some inputs of the layer, ready for use.
+    ///
+    /// # Errors
+    /// The errors of [`get`](Self::get).
+    pub(crate) fn inputs(&self, start: i64, length: i64) -> Result<Self> {
+        let beside = self.each(|factors| factors.inputs(start, length))?;
+        Ok(Self { stored: self.get()?.f_narrow(1, start, length)?, computes: None, beside })
+    }
+
+    /// Returns the weight of a 1×1 convolution, [outputs, inputs, 1, 1], as that of a linear layer.
+    ///
+    /// # Errors
+    /// [`Error::Torch`](crate::error::Error::Torch) for a weight of another shape.
+    pub(crate) fn matrix(&self) -> Result<Self> {
+        let stored = self.stored.f_squeeze_dim(3)?.f_squeeze_dim(2)?;
+        Ok(Self { stored, computes: self.computes, beside: self.each(Factors::matrix)? })
+    }
+
+    /// Returns the changes beside the weight, each changed by `view`.
+    fn each(&self, view: impl Fn(&Factors) -> Result<Factors>) -> Result<Box<[(usize, Factors)]>> {
+        self.beside.iter().map(|(lora, factors)| Ok((*lora, view(factors)?))).collect()
     }
 }
 
@@ -76,9 +114,9 @@ mod tests {
         let weight = Weight::offload(stored.shallow_clone(), Kind::Float, Device::Cpu)?;
         assert!(weight.is_offloaded());
         assert_eq!((weight.get()?.kind(), weight.get()?), (Kind::Float, stored.to_kind(Kind::Float)));
-        let rows = weight.view(|x| Ok(x.f_narrow(0, 2, 3)?))?;
+        let rows = weight.outputs(2, 3)?;
         assert_eq!((rows.size(), rows.get()?), (vec![3, 4], stored.narrow(0, 2, 3).to_kind(Kind::Float)));
-        assert_eq!(rows.view(|x| Ok(x.shallow_clone()))?.get()?.kind(), Kind::Float);
+        assert_eq!(rows.outputs(0, 1)?.get()?.kind(), Kind::Float);
         Ok(())
     }
 

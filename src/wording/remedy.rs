@@ -49,6 +49,8 @@ remedies! {
     ImageEncoder => "add the vision tower that was trained with the text encoder, with `LoadOptions::image_encoder`",
     /// Load a LoRA as what it is.
     Lora => "load a model, and add LoRAs with `Model::with_lora`",
+    /// Keep a LoRA beside the weights of the model.
+    UnmergedLora => "add the LoRA with `Model::with_unmerged`",
     /// Name a folder of LoRAs.
     LoraFolder => "name a folder with `Pipeline::lora_folder`, or remove the tag",
     /// Load an embedding of a word as what it is.

@@ -55,6 +55,7 @@ mod surface;
 mod t2i_adapter;
 mod tiling;
 mod transparency;
+mod unmerged_lora;
 mod wording;
 
 /// Returns `value` after a change of its fields: struct update for types that are `#[non_exhaustive]`.

@@ -25,6 +25,10 @@ pub struct Loading {
     /// encoders if theirs differs. May be given several times; each file changes what the ones before it left.
     #[arg(long, value_name = "FILE[:STRENGTH[:TEXT_STRENGTH]]")]
     pub lora: Vec<Weighted>,
+    /// A LoRA that stays beside the weights of the model, so that it can act in a part of the steps or of the picture:
+    /// see --lora-steps, --lora-on and --lora-mask. May be given several times.
+    #[arg(long, value_name = "FILE[:STRENGTH]")]
+    pub lora_apart: Vec<Weighted>,
     /// A learned word (textual inversion). Its name is in the file, or is the file's name. May be given several times.
     #[arg(long, value_name = "FILE")]
     pub embedding: Vec<PathBuf>,
@@ -149,6 +153,10 @@ impl Loading {
         if !self.lora.is_empty() {
             model = model.with_lora(&self.lora.iter().map(Weighted::open).collect::<impasto::Result<Vec<_>>>()?)?;
         }
+        if !self.lora_apart.is_empty() {
+            let apart = self.lora_apart.iter().map(Weighted::open).collect::<impasto::Result<Vec<_>>>()?;
+            model = model.with_unmerged(&apart)?;
+        }
         for file in &self.embedding {
             model = model.with_embedding(&Embedding::open(file)?)?;
         }
@@ -163,7 +171,8 @@ impl Loading {
         // Other sources are embedded or repositories.
         let files = sources.filter(|source| source.file.exists());
         let loras = self.lora.iter().map(|lora| Named::new("--lora", &lora.file));
-        files.chain(loras).chain(self.embedding.iter().map(|file| Named::new("--embedding", file)))
+        let apart = self.lora_apart.iter().map(|lora| Named::new("--lora-apart", &lora.file));
+        files.chain(loras).chain(apart).chain(self.embedding.iter().map(|file| Named::new("--embedding", file)))
     }
 
     fn options(&self, vae: Option<Source>) -> impasto::LoadOptions {

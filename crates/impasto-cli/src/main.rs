@@ -27,6 +27,7 @@ mod likeness;
 mod lines;
 mod loading;
 mod look;
+mod lora_parts;
 mod models;
 mod notes;
 mod outputs;

@@ -6,6 +6,7 @@ use crate::interrupt;
 use crate::likeness::Likeness;
 use crate::lines;
 use crate::loading::Loading;
+use crate::lora_parts::LoraParts;
 use crate::notes::Notes;
 use crate::outputs::{self, Named, OutputFile, marked};
 use crate::progress;
@@ -67,6 +68,8 @@ pub struct Paint {
     #[command(flatten)]
     likeness: Likeness,
     #[command(flatten)]
+    lora_parts: LoraParts,
+    #[command(flatten)]
     loading: Loading,
 }
 
@@ -113,7 +116,9 @@ pub fn paint(arguments: &Paint) -> Result<(), Failure> {
     }
     let all = tasks.iter().map(Task::images).sum();
     let token = interrupt::token()?;
+    let methods = arguments.lora_parts.methods(&arguments.loading)?;
     let pipeline = arguments.likeness.guide(arguments.loading.pipeline(Source::embedded())?)?;
+    let pipeline = methods.into_iter().fold(pipeline, Pipeline::guide);
     let mut session = Session { pipeline, nets: Nets::default(), notes: Notes::default(), token, done: 0 };
     session.notes.tell_before(session.pipeline.model().notes());
     for task in &tasks {
@@ -321,7 +326,7 @@ impl Names {
 
     /// Checks all files that the command reads and writes. A picture with --best-of may get each of several names.
     fn check(&self, arguments: &Paint, tasks: &[Task]) -> Result<(), Failure> {
-        let Paint { preview, prompts, skip, overwrite, likeness, loading, .. } = arguments;
+        let Paint { preview, prompts, skip, overwrite, likeness, lora_parts, loading, .. } = arguments;
         let (mut left_out, mut written) = (skip.unwrap_or_default(), Vec::new());
         for task in tasks {
             for picture in task.pictures(left_out) {
@@ -340,7 +345,7 @@ impl Names {
         }
         let prompts = prompts.iter().filter(|file| **file != Path::new("-")).map(|file| Named::new("--prompts", file));
         let pictures = tasks.iter().flat_map(|task| pictures(&task.job));
-        let parts = likeness.files().chain(loading.files());
+        let parts = likeness.files().chain(lora_parts.files()).chain(loading.files());
         outputs::check(&written, &pictures.chain(prompts).chain(parts).collect::<Vec<_>>())
     }
 }

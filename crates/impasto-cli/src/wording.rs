@@ -113,6 +113,7 @@ impl Wording for Terminal {
                 &["choose a model that has this part with --model"]
             }
             Remedy::Lora => &["add LoRAs with --lora"],
+            Remedy::UnmergedLora => &["give the LoRA with --lora-apart"],
             Remedy::LoraFolder => &["name a folder with --lora-dir, or remove the tag"],
             Remedy::Embedding => &["add embeddings of words with --embedding"],
             Remedy::ControlNet => &["give ControlNets with --control NET=PICTURE", "give ControlNets with --net"],
@@ -267,7 +268,7 @@ mod tests {
     }
 
     /// Options that the library takes as they are, apart from files that cannot be read or are of another kind.
-    const NEVER_REFUSED: [&str; 15] = [
+    const NEVER_REFUSED: [&str; 16] = [
         "seed",
         "syntax",
         "color_words",
@@ -278,6 +279,7 @@ mod tests {
         "mask",
         "reference",
         "lora",
+        "lora_apart",
         "lora_dir",
         "embedding",
         "embedding_dir",

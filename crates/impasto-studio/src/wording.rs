@@ -116,6 +116,7 @@ mod tests {
         let elsewhere = [
             Remedy::WholeDecoding,
             Remedy::Lora,
+            Remedy::UnmergedLora,
             Remedy::Embedding,
             Remedy::ControlNet,
             Remedy::IpAdapter,

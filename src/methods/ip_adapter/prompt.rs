@@ -2,11 +2,10 @@
 
 use super::strength::check_strength;
 use crate::error::{Error, Result};
-use crate::guidance::Guidance;
 use crate::mask::Region;
+use crate::methods::place::Place;
 use crate::raster::Raster;
 use crate::recipe::SharedTensor;
-use crate::saliency::Daam;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -37,18 +36,6 @@ pub(super) enum Shown {
     Tokens(SharedTensor),
 }
 
-/// The cells that attend to a picture.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) enum Place {
-    /// All cells. Pictures without a place share one softmax.
-    #[default]
-    Everywhere,
-    /// The cells of a region, which may have soft edges.
-    Region(Region),
-    /// The cells where the picture shows the object that a phrase names.
-    Phrase { phrase: String, look: Box<Daam> },
-}
-
 impl ImagePrompt {
     /// Creates a prompt from a picture of any size.
     pub fn new(picture: &Raster) -> Self {
@@ -73,11 +60,11 @@ impl ImagePrompt {
     }
 
     /// Lets only the cells attend to the picture where the run's picture shows the object that `phrase` names in the
-    /// prompt. For example, "hair" gives hair like the hair of the picture. [`Daam::competing`] finds the object; the
-    /// map of the object exists from timestep 850 down, and no cell attends to the picture before.
+    /// prompt. For example, "hair" gives hair like the hair of the picture.
+    /// [`Daam::competing`](crate::saliency::Daam::competing) finds the object; the map of the object exists from
+    /// timestep 850 down, and no cell attends to the picture before.
     pub fn on(mut self, phrase: impl Into<String>) -> Self {
-        let phrase = phrase.into();
-        self.place = Place::Phrase { look: Box::new(Daam::competing(&phrase)), phrase };
+        self.place = Place::phrase(phrase.into());
         self
     }
 
@@ -110,9 +97,7 @@ impl ImagePrompt {
                 self.strength,
                 "1 for a picture without a place; set the strength of the method, or give the picture a place",
             )),
-            Place::Everywhere => Ok(()),
-            Place::Region(region) => region.check(),
-            Place::Phrase { look, .. } => look.check(),
+            place => place.check(),
         }
     }
 }

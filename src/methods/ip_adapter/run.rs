@@ -1,7 +1,7 @@
 //! The state of an [`IpAdapter`](super::IpAdapter) in one run.
 
 use super::decoupled::{Cells, Decoupled, Group};
-use super::prompt::{ImagePrompt, Place, Shown};
+use super::prompt::{ImagePrompt, Shown};
 use super::settings::Settings;
 use crate::attention::CrossAttentionHook;
 use crate::branch::{Branch, BranchInfo};
@@ -10,15 +10,13 @@ use crate::diffusion::{Denoised, Predictions, Transition};
 use crate::error::{Error, Result};
 use crate::guidance::{GuidanceRun, Picture, Plan, Report, Setup};
 use crate::mask::{Region, Resample};
+use crate::methods::place::{PART, Place};
 use crate::nn::ip_adapter::IpAdapterNet;
 use crate::saliency::{Saliency, SaliencyRun};
 use crate::step::{Grid, Step};
 use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
-
-/// Smallest saliency at which a cell belongs to a phrase's object.
-const PART: f64 = 0.5;
 
 /// The state of one run.
 pub(super) struct Prompting {

@@ -1,10 +1,11 @@
 //! [`Change`]: a module of a LoRA for a layer of the model, and the changed weights.
 
 use super::Lora;
-use super::delta::Misfit;
+use super::delta::{Delta, Misfit};
 use super::module::Module;
 use super::product::float;
 use crate::error::{Error, Result};
+use crate::weights::beside::Factors;
 use serde_json::Value;
 use tch::Tensor;
 
@@ -47,6 +48,14 @@ impl Change<'_> {
             (Err(Misfit::Shape(shape)), _) => Err(self.misfit(&shape, &size)),
             (Err(Misfit::Tensors(rule)), _) => Err(self.unfit(rule, &size)),
         }
+    }
+
+    /// Returns the change of a weight of shape `weight` as factors of low rank; `None` for a change of another form.
+    pub(super) fn low_rank(&self, weight: &[i64]) -> Result<Option<Factors>> {
+        let (Some(delta), None) = (&self.module.delta, &self.module.magnitude) else { return Ok(None) };
+        let (Delta::LowRank(product), Ok(())) = (delta, delta.check(weight)) else { return Ok(None) };
+        let ratio = self.strength() * product.rank().map_or(1.0, |rank| self.alpha_ratio(rank));
+        Ok(product.factors()?.map(|(up, down)| Factors { down: Some(down), up, ratio }))
     }
 
     /// Returns W + s·(α/r)·ΔW at strength s. With trained lengths m, returns W + s·(W' − W), where W' = V·m/‖V‖ and

@@ -25,31 +25,7 @@ impl Lora {
     /// that is not finite. The tensors of the model are then unchanged.
     pub fn merge(loras: &[Self], parts: &mut Parts) -> Result<Vec<String>> {
         let paths = Paths::of(parts);
-        let mut notes = Vec::new();
-        let mut changes = BTreeMap::<(&str, &str), Vec<Change<'_>>>::new();
-        for lora in loras {
-            if let Some(scale) = [Some(lora.scale), lora.text_scale].into_iter().flatten().find(|x| !x.is_finite()) {
-                return Err(Error::parameter("scale", scale, "a finite number; 0 to 1 is usual for a LoRA"));
-            }
-            lora.check_context(parts)?;
-            let mut unused = Unused::default();
-            for (key, module) in &lora.modules {
-                let Some((part, path)) = paths.find(key) else {
-                    unused.lost.push(key);
-                    continue;
-                };
-                let has = |kind: &str| parts.get(part).is_some_and(|all| all.contains_key(&format!("{path}.{kind}")));
-                if module.bias.is_some() && !has("bias") {
-                    unused.biases.push(key);
-                }
-                let all = changes.entry((part, path)).or_default();
-                match all.last().is_some_and(|other| std::ptr::eq(other.lora, lora)) {
-                    true => unused.repeated.push(key),
-                    false => all.push(Change { lora, key, module, part, path }),
-                }
-            }
-            notes.extend(lora.notes(&paths, &unused)?);
-        }
+        let (changes, notes) = find(loras, parts, &paths)?;
         let mut changed = Vec::new();
         for ((part, path), all) in &changes {
             for kind in ["weight", "bias"] {
@@ -160,6 +136,41 @@ impl Lora {
         let mut modules = self.modules.iter().filter(|(key, _)| reads_context(key));
         modules.find_map(|(key, module)| Some((key.as_str(), inputs(module)?)))
     }
+}
+
+/// Changes of a model's layers, by part and path. Each LoRA has at most one change of a layer.
+pub(super) type Changes<'l> = BTreeMap<(&'l str, &'l str), Vec<Change<'l>>>;
+
+/// Finds the layers that LoRAs change, and returns notes about the parts of their files that are not used.
+///
+/// # Errors
+/// The errors of [`Lora::merge`] that do not depend on the shape of a weight.
+pub(super) fn find<'l>(loras: &'l [Lora], parts: &Parts, paths: &'l Paths<'l>) -> Result<(Changes<'l>, Vec<String>)> {
+    let (mut changes, mut notes) = (Changes::new(), Vec::new());
+    for lora in loras {
+        if let Some(scale) = [Some(lora.scale), lora.text_scale].into_iter().flatten().find(|x| !x.is_finite()) {
+            return Err(Error::parameter("scale", scale, "a finite number; 0 to 1 is usual for a LoRA"));
+        }
+        lora.check_context(parts)?;
+        let mut unused = Unused::default();
+        for (key, module) in &lora.modules {
+            let Some((part, path)) = paths.find(key) else {
+                unused.lost.push(key);
+                continue;
+            };
+            let has = |kind: &str| parts.get(part).is_some_and(|all| all.contains_key(&format!("{path}.{kind}")));
+            if module.bias.is_some() && !has("bias") {
+                unused.biases.push(key);
+            }
+            let all = changes.entry((part, path)).or_default();
+            match all.last().is_some_and(|other| std::ptr::eq(other.lora, lora)) {
+                true => unused.repeated.push(key),
+                false => all.push(Change { lora, key, module, part, path }),
+            }
+        }
+        notes.extend(lora.notes(paths, &unused)?);
+    }
+    Ok((changes, notes))
 }
 
 /// Names of a LoRA's modules that a model does not use.

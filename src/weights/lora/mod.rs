@@ -2,7 +2,8 @@
 //!
 //! A file has modules, each with the tensors that change one layer. `piece.rs` finds the place of a tensor in its
 //! module from the tensor's name, and `module.rs` puts the tensors of a module together. `delta.rs` has one arm for
-//! each algorithm. `paths.rs` finds the layer, and `change.rs` computes its changed weight.
+//! each algorithm. `paths.rs` finds the layer, and `change.rs` computes its changed weight. `merge.rs` changes the
+//! weights of a model, and `unmerged.rs` keeps the changes beside the weights.
 
 mod change;
 mod delta;
@@ -21,8 +22,10 @@ mod product;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod unmerged;
 
 pub use summary::LoraSummary;
+pub(crate) use unmerged::Unmerged;
 
 use super::Tensors;
 use super::file::{Header, read_with_header};
@@ -106,6 +109,12 @@ impl Lora {
     /// The errors of [`open`](Self::open).
     pub fn of(file: impl Into<String>, tensors: Tensors) -> Result<Self> {
         Self::new(Header::of(file, &tensors), tensors)
+    }
+
+    /// Returns the name of the LoRA: that of its file, without folder and ending.
+    pub fn name(&self) -> String {
+        let stem = Path::new(&self.file).file_stem();
+        stem.map_or_else(|| self.file.clone(), |stem| stem.to_string_lossy().into_owned())
     }
 
     /// Returns the file's name in messages.

@@ -54,6 +54,27 @@ impl Product {
         }
     }
 
+    /// Returns the product as two factors in f32, rows [o, p] and columns [p, i] or [p, i, h, w], if they take fewer
+    /// multiplications than the product; otherwise `None`.
+    pub(super) fn factors(&self) -> Result<Option<(Tensor, Tensor)>> {
+        let Some(shape) = self.shape() else { return Ok(None) };
+        let (cpu, inside) = (Device::Cpu, shape.iter().skip(1).product::<i64>());
+        let outputs = shape.first().copied().unwrap_or_default();
+        let mut rows = float(&self.rows, cpu)?.f_flatten(1, -1)?;
+        if self.are_rows_turned {
+            rows = rows.f_transpose(0, 1)?.f_contiguous()?;
+        }
+        let rank = rows.size2()?.1;
+        if rank.saturating_mul(outputs + inside) >= outputs.saturating_mul(inside) {
+            return Ok(None);
+        }
+        let columns = float(&self.columns, cpu)?;
+        let Some(core) = &self.core else { return Ok(Some((rows, columns))) };
+        let core = float(core, cpu)?.f_permute([0, 2, 3, 1])?; // [p, h, w, q]
+        let columns = core.f_matmul(&columns.f_flatten(1, -1)?)?.f_permute([0, 3, 1, 2])?; // [p, i, h, w]
+        Ok(Some((rows, columns)))
+    }
+
     /// Computes the product in f32 on a device.
     ///
     /// # Errors

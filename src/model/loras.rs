@@ -1,0 +1,77 @@
+//! LoRAs beside the weights of a model: their strengths in the branches of a call.
+
+use super::Model;
+use crate::attention::Tap;
+use crate::branch::Branch;
+use crate::conditioning::{LoraStrengths, UnmergedLoras};
+use crate::diffusion::{Input, Predictions};
+use crate::error::{Error, Result};
+use crate::nn::loras::{self, Acting, Place};
+use crate::wording::{QUOTED, Remedy, excerpt};
+
+impl UnmergedLoras for Model {
+    fn check_lora(&self, name: &str) -> Result<()> {
+        self.index_of(name).map(drop)
+    }
+}
+
+impl Model {
+    /// Calls `evaluate` for each group of inputs in which the LoRAs beside the weights have the same strengths.
+    pub(super) fn by_loras(
+        &self,
+        inputs: &[Input<'_>],
+        tap: &mut Tap<'_>,
+        mut evaluate: impl FnMut(&[Input<'_>], &mut Tap<'_>) -> Result<Predictions>,
+    ) -> Result<Predictions> {
+        let none = LoraStrengths::default();
+        let strengths = |input: &Input<'_>| input.conditioning.extras.get::<LoraStrengths>().unwrap_or(&none).clone();
+        let mut groups: Vec<(LoraStrengths, Vec<Input<'_>>)> = Vec::new();
+        for input in inputs {
+            let own = strengths(input);
+            match groups.iter_mut().find(|(other, _)| other.equal(&own)) {
+                Some((_, group)) => group.push(*input),
+                None => groups.push((own, vec![*input])),
+            }
+        }
+        if let [(strengths, _)] = groups.as_slice() {
+            return loras::within(self.find_acting(strengths)?, || evaluate(inputs, tap));
+        }
+        let mut all = Predictions::default();
+        for (strengths, group) in &groups {
+            let branches: Vec<Branch> = group.iter().map(|input| input.branch).collect();
+            let mut tap = tap.of(&branches);
+            all.extend(loras::within(self.find_acting(strengths)?, || evaluate(group, &mut tap))?);
+        }
+        Ok(all)
+    }
+
+    /// Returns the LoRAs that act at these strengths.
+    fn find_acting(&self, strengths: &LoraStrengths) -> Result<Vec<Acting>> {
+        let mut acting = Vec::new();
+        for lora in strengths.iter_acting() {
+            let index = self.index_of(&lora.lora)?;
+            let place = match &lora.place {
+                None => None,
+                Some(place) => match place.get()? {
+                    Some(shares) => Some(Place::new(&shares)?),
+                    None => continue, // The LoRA acts in no cell.
+                },
+            };
+            acting.push(Acting { lora: index, strength: lora.strength, place });
+        }
+        Ok(acting)
+    }
+
+    fn index_of(&self, name: &str) -> Result<usize> {
+        let index = self.unmerged.iter().position(|lora| lora.name == name);
+        index.ok_or_else(|| {
+            let names: Vec<&str> = self.unmerged.iter().map(|lora| lora.name.as_str()).collect();
+            let known = match names.is_empty() {
+                true => "none, because the model has no LoRA beside its weights".to_owned(),
+                false => format!("one of {}", names.join(", ")),
+            };
+            let name = format!("\"{}\"", excerpt(name, QUOTED));
+            Error::parameter("lora", name, Remedy::UnmergedLora.after(known))
+        })
+    }
+}
