@@ -137,6 +137,12 @@ impl<'a> Tap<'a> {
         tap
     }
 
+    /// Returns true if a hook that is active in this evaluation takes part at one of the sites.
+    pub(crate) fn reads<'s>(&self, mut sites: impl Iterator<Item = &'s AttentionSite>) -> bool {
+        let Some(live) = &self.0 else { return false };
+        sites.any(|site| live.wanted(site, live.call.branches) != Interest::NONE)
+    }
+
     /// Returns the range of the run's images in this evaluation; `None` for [`Tap::none`].
     pub(crate) fn images(&self) -> Option<Range<i64>> {
         self.0.as_ref().map(|live| live.call.images.clone())

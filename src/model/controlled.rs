@@ -6,6 +6,7 @@ use super::control_network::ControlNetwork;
 use super::embedded_hint::embed;
 use super::info::{ModelInfo, Work};
 use super::read_config::{check_report, read_config};
+use super::reuse::{Kept, Reuse, check_reuse};
 use super::rows::rows_of;
 use super::unet_input::UnetInput;
 use super::{Model, adapted};
@@ -17,6 +18,7 @@ use crate::diffusion::{Denoiser, Input, Network, Predictions};
 use crate::error::{Error, Result};
 use crate::nn::guess::Guess;
 use crate::nn::seamless::Seamless;
+use crate::nn::unet::Deep;
 use crate::nn::union::ControlType;
 use crate::nn::{AddedConditions, ConfigFile, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
@@ -51,6 +53,8 @@ pub struct Controlled<'m> {
     seamless: Seamless,
     /// Largest number of pictures that the VAE processes at once.
     most_pictures: i64,
+    /// Deep layers that are not computed at every evaluation.
+    reuse: Reuse,
     /// Sites of the UNet, then those of each net.
     sites: Vec<AttentionSite>,
 }
@@ -137,7 +141,16 @@ impl<'m> Controlled<'m> {
             sites.extend(listed);
             acting.push(Acting { net, embedded, types, acts, scale, window, guess, sites: begin..sites.len() });
         }
-        Ok(Self { model, unet, acting, adapting, seamless: Seamless::No, most_pictures: i64::MAX, sites })
+        Ok(Self {
+            model,
+            unet,
+            acting,
+            adapting,
+            seamless: Seamless::No,
+            most_pictures: i64::MAX,
+            reuse: Reuse::new(1),
+            sites,
+        })
     }
 
     /// Sets the edges at which pictures continue on the opposite side; none by default.
@@ -151,6 +164,27 @@ impl<'m> Controlled<'m> {
         }
         self.seamless = seamless;
         Ok(self)
+    }
+
+    /// Computes the deep layers of the UNet, and the ControlNets, only at every `every`-th evaluation of a run, and uses
+    /// their results again in between. An evaluation in which a hook takes part at a deep site is computed whole.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for 0, for more than 10, and for a network from outside this crate.
+    ///
+    /// Source: Ma et al., "DeepCache" (arXiv 2312.00858).
+    pub fn reuse(mut self, every: usize) -> Result<Self> {
+        check_reuse(every)?;
+        if every > 1 && self.unet.is_none() {
+            return Err(Error::parameter("reuse", every, "1 for this network, which offers no Model"));
+        }
+        self.reuse = Reuse::new(every);
+        Ok(self)
+    }
+
+    /// Returns the number of evaluations that used deep layers again.
+    pub(crate) fn reused(&self) -> usize {
+        self.reuse.reused()
     }
 
     /// Sets the largest number of pictures that the VAE processes at once.
@@ -348,21 +382,41 @@ impl Denoiser for Controlled<'_> {
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
-        let acts = !self.acting.is_empty() || !self.adapting.is_empty();
+        let acts = !self.acting.is_empty() || !self.adapting.is_empty() || self.reuse.acts();
         let Some(unet) = self.unet.filter(|_| acts) else {
             return self.seamless.within(|| self.model.denoise(step, inputs, tap));
         };
         let evaluate = |inputs: &[Input<'_>], tap: &mut Tap<'_>| {
             let mut given = unet.given(step, inputs)?;
-            if let Some(residuals) = self.residuals(step, inputs, &given, tap)? {
-                given.added.get_or_insert_default().residuals = Some(residuals);
-            }
             let images = given.x.size4()?.0 / inputs.len().max(1) as i64;
             let features = adapted::features(&self.adapting, step, images, tap.images())?;
             if !features.is_empty() {
                 given.added.get_or_insert_default().adapter = features;
             }
-            unet.predictions(step, inputs, &given, tap)
+            let branches = inputs.iter().map(|input| input.branch).collect();
+            let stack = (branches, tap.images().unwrap_or(0..images));
+            let is_read = || tap.reads(unet.sites().iter().filter(|site| !unet.unet.is_shallow(site)));
+            let again = if self.reuse.acts() && !is_read() { self.reuse.again(step, &stack)? } else { None };
+            if let Some(Kept { deep, residuals, .. }) = again {
+                if let Some(residuals) = residuals {
+                    given.added.get_or_insert_default().residuals = Some(residuals);
+                }
+                return unet.predictions(step, inputs, &given, Deep::Reused(&deep), tap);
+            }
+            let residuals = self.residuals(step, inputs, &given, tap)?;
+            let kept = residuals.as_ref().map(Residuals::share).transpose()?;
+            if let Some(residuals) = residuals {
+                given.added.get_or_insert_default().residuals = Some(residuals);
+            }
+            if !self.reuse.acts() {
+                return unet.predictions(step, inputs, &given, Deep::Computed, tap);
+            }
+            let mut deep = None;
+            let predictions = unet.predictions(step, inputs, &given, Deep::Kept(&mut deep), tap)?;
+            if let Some(deep) = deep {
+                self.reuse.keep(stack, deep, kept);
+            }
+            Ok(predictions)
         };
         self.seamless.within(|| unet.by_loras(inputs, tap, evaluate))
     }

@@ -18,6 +18,7 @@ mod loading;
 mod loras;
 mod precision;
 mod read_config;
+mod reuse;
 mod rows;
 mod sdxl;
 mod text_encoders;
@@ -35,6 +36,7 @@ pub(crate) use info::NoInfo;
 pub use info::{Defaults, Identity, ModelInfo, Work};
 pub use load_options::LoadOptions;
 pub use precision::Precision;
+pub(crate) use reuse::check_reuse;
 
 use crate::attention::{AttentionSite, Tap};
 use crate::color::Rgb;
@@ -42,6 +44,7 @@ use crate::conditioning::{self, Codec, Conditioning, Offer, Texts, UnmergedLoras
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, TrainingSchedule};
 use crate::error::{Error, Result};
 use crate::family;
+use crate::nn::unet::Deep;
 use crate::nn::{ConfigFile, Taesd, TaesdConfig, UNet, UnetConfig};
 use crate::prompt::Prompt;
 use crate::raster::Raster;
@@ -386,7 +389,9 @@ impl Denoiser for Model {
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
-        self.by_loras(inputs, tap, |inputs, tap| self.predictions(step, inputs, &self.given(step, inputs)?, tap))
+        self.by_loras(inputs, tap, |inputs, tap| {
+            self.predictions(step, inputs, &self.given(step, inputs)?, Deep::Computed, tap)
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use crate::diffusion::{Denoiser, Input, Prediction, Predictions};
 use crate::error::{Error, Result};
 use crate::nn::AddedConditions;
 use crate::nn::time::Sinusoids;
+use crate::nn::unet::Deep;
 use crate::step::Step;
 use tch::{Device, Kind, Tensor};
 
@@ -56,11 +57,13 @@ impl Model {
         step: &Step,
         inputs: &[Input<'_>],
         given: &UnetInput,
+        deep: Deep<'_>,
         tap: &mut Tap<'_>,
     ) -> Result<Predictions> {
         let UnetInput { x, distinct, sample, timestep, context, added } = given;
         let sample = sample.f_narrow(0, 0, *distinct)?;
-        let out = self.unet.forward(&sample, timestep, context, added.as_ref(), tap)?.f_to_kind(Kind::Float)?;
+        let out =
+            self.unet.forward_by(&sample, timestep, context, added.as_ref(), deep, tap)?.f_to_kind(Kind::Float)?;
         let x0 = self.prediction().x0(&out, x, step.sigma)?;
         let each = x0.f_chunk(inputs.len() as i64, 0)?;
         Ok(Predictions::new(step, inputs, each).of(self.prediction()))

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::guidance::{Attached, Details, Report, check_rescale};
 use crate::mask::Region;
 use crate::methods::ColorForce;
-use crate::model::{Controlled, Identity};
+use crate::model::{Controlled, Identity, check_reuse};
 use crate::prompt::PromptColor;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
@@ -240,6 +240,7 @@ impl Request<'_> {
             let expected = "no mask, because the kept pixels have no larger size; enlarge the picture first";
             return Err(Error::parameter("hires", "set for a run with a mask", expected));
         }
+        check_reuse(config.reuse)?;
         // Another combination of the branches ignores the rescale, but the file of a picture still holds it.
         check_rescale(config.guidance_rescale)
     }
@@ -307,7 +308,7 @@ impl Request<'_> {
         let begun = Instant::now();
         let hints = self.control_reports()?;
         let controlled = Controlled::sized(self.model.network, &self.controls, Some(canvas.pixels()))?;
-        let controlled = controlled.seamless(self.config.seamless)?;
+        let controlled = controlled.seamless(self.config.seamless)?.reuse(self.config.reuse)?;
         let config = &self.config;
         let left = self.resumed.filter(|_| watch.stage == 0);
         let rows = left.and_then(|(latents, _)| usize::try_from(*latents.size().first()?).ok());
@@ -376,6 +377,11 @@ impl Request<'_> {
             notes.extend(self.model.info.decoding_note(canvas.grid));
         }
         timing.decode += ended.elapsed();
+        if config.reuse > 1 && controlled.reused() == 0 {
+            let idle = "every step was computed whole, because a method reads attention in the deep layers, or there was \
+                        only one step";
+            notes.push(Note::from(format!("reuse did nothing: {idle}")));
+        }
         notes.extend(run.notes());
         let mut reports = run.reports()?;
         reports.extend(hints);

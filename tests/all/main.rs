@@ -48,6 +48,7 @@ mod reference_color;
 mod regions;
 mod repaint;
 mod reports;
+mod reuse;
 mod sdxl;
 mod shipped;
 mod sketch_keras;

@@ -18,6 +18,7 @@ impl Wording for Page {
             "best_of" => "Best of",
             "second_prompt" => "Second prompt",
             "guidance_rescale" => "Guidance rescale",
+            "reuse" => "Reuse of deep layers",
             "memory_limit" => "Memory limit",
             "width" => "Width",
             "height" => "Height",
@@ -165,13 +166,14 @@ mod tests {
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
         let map = json!({ "map": white, "areas": [{ "phrase": "boat", "color": "red" }] });
-        let cases: [(&str, Value, &str); 40] = [
+        let cases: [(&str, Value, &str); 41] = [
             ("second_prompt", json!({ "second_prompt": "a hat" }), "Second prompt is"),
             ("second_negative", json!({ "second_negative": "a hat" }), "Second prompt is"),
             ("micro_conditioning", json!({ "micro_conditioning": "crop=1x1" }), "micro_conditioning is set"),
             ("negative_micro_conditioning", json!({ "negative_micro_conditioning": {} }), "micro_conditioning is set"),
             ("best_of", json!({ "best_of": 17 }), "Best of is 17; expected 1 to 16"),
             ("guidance_rescale", json!({ "guidance_rescale": -1 }), "Guidance rescale is -1"),
+            ("reuse", json!({ "reuse": 0 }), "Reuse of deep layers is 0"),
             ("memory_limit", json!({ "memory_limit": 1 }), "Memory limit is 1 MiB; expected"),
             ("variation", json!({ "variation": [7, 2] }), "variation is 2"),
             ("until", json!({ "until": 0.5 }), "until is given"),

@@ -95,13 +95,13 @@ impl DownBlock {
         !self.attentions.is_empty()
     }
 
-    /// Runs the block. `change`, if given, replaces the state after the last residual block and transformer, which is
-    /// also a skip connection.
+    /// Runs the block, without its downsampling unless `halve` is true. `change`, if given, replaces the state after the
+    /// last residual block and transformer, which is also a skip connection.
     pub(super) fn forward(
         &self,
         mut x: Tensor,
         told: BlockContext<'_>,
-        skips: &mut Vec<Tensor>,
+        (skips, halve): (&mut Vec<Tensor>, bool),
         change: Option<impl Fn(&Tensor) -> Result<Tensor>>,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
@@ -115,7 +115,7 @@ impl DownBlock {
             }
             skips.push(x.shallow_clone());
         }
-        if let Some(downsample) = &self.downsamplers {
+        if let Some(downsample) = self.downsamplers.as_ref().filter(|_| halve) {
             x = downsample.forward(&x)?;
             skips.push(x.shallow_clone());
         }

@@ -29,7 +29,7 @@ pub(in crate::nn) struct UnetEncoder {
     options: (Kind, Device),
 }
 
-/// Tensors that other networks add inside the contracting half; none by default.
+/// Tensors that other networks add inside the contracting half, none by default, and the levels to run.
 #[derive(Clone, Copy, Default)]
 pub(in crate::nn) struct Additions<'a> {
     /// Hints, [1 or b, channels, h, w] each, added to the output of the first layer and then of each level. Later
@@ -39,6 +39,8 @@ pub(in crate::nn) struct Additions<'a> {
     pub adapter: &'a [Tensor],
     /// A summand of the time embedding, [1, width].
     pub time: Option<&'a Tensor>,
+    /// True to run the first level alone, without its downsampling.
+    pub first_level_alone: bool,
 }
 
 /// Result of the contracting half for a sample, with time embedding and context, in the network's kind.
@@ -135,7 +137,8 @@ impl UnetEncoder {
             x = x.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
         }
         x = self.conv_in.forward(&x)?;
-        let Additions { hints, adapter, .. } = additions;
+        let Additions { hints, adapter, first_level_alone, .. } = additions;
+        let levels = if first_level_alone { 1 } else { self.down_blocks.len() };
         let (first, of_levels) = hints.split_first().unzip();
         let of_levels: &[Tensor] = of_levels.unwrap_or_default();
         if of_levels.len() > self.down_blocks.len() {
@@ -149,10 +152,11 @@ impl UnetEncoder {
             x = self.add("the embedded hint", &x, hint)?;
         }
         let mut skips = vec![x.shallow_clone()];
-        for (i, block) in self.down_blocks.iter().enumerate() {
+        for (i, block) in self.down_blocks.iter().enumerate().take(levels) {
             let feature = adapter.get(i).filter(|_| block.attends());
             let feature = feature.map(|feature| move |x: &Tensor| self.add(FEATURE, x, feature));
-            x = block.forward(x, told, &mut skips, feature, tap)?;
+            let halve = !first_level_alone;
+            x = block.forward(x, told, (&mut skips, halve), feature, tap)?;
             if let (Some(feature), false, Some(last)) = (adapter.get(i), block.attends(), skips.last_mut()) {
                 x = self.add(FEATURE, &x, feature)?;
                 *last = x.shallow_clone();
@@ -161,6 +165,9 @@ impl UnetEncoder {
                 x = self.add("the embedded hint", &x, hint)?;
                 *last = x.shallow_clone();
             }
+        }
+        if first_level_alone {
+            return Ok(Encoded { x, skips, time, context });
         }
         if let Some(block) = &self.mid_block {
             x = block.forward(&x, told, tap)?;

@@ -35,6 +35,16 @@ pub struct UNet {
     sites: Vec<AttentionSite>,
 }
 
+/// The result of the deep layers of a UNet in one evaluation.
+pub(crate) enum Deep<'d> {
+    /// The layers are computed, and their result is dropped.
+    Computed,
+    /// The layers are computed, and their result is kept here.
+    Kept(&'d mut Option<Tensor>),
+    /// The result of an earlier evaluation is used, so that only the layers of the first level are computed.
+    Reused(&'d Tensor),
+}
+
 impl UNet {
     /// Builds a UNet from the weights `w`.
     ///
@@ -98,6 +108,12 @@ impl UNet {
         &self.sites
     }
 
+    /// Returns true for a site of the first level, whose layers are always computed.
+    pub(crate) fn is_shallow(&self, site: &AttentionSite) -> bool {
+        let last = format!("up_blocks.{}.", self.up_blocks.len().saturating_sub(1));
+        site.name.starts_with("down_blocks.0.") || site.name.starts_with(&last)
+    }
+
     /// Computes the prediction (ε, v or x0, as the checkpoint was trained) for `sample`: [b, out_channels, h, w] in the
     /// kind of `sample`.
     ///
@@ -123,16 +139,34 @@ impl UNet {
         added: Option<&AddedConditions>,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
+        self.forward_by(sample, timestep, context, added, Deep::Computed, tap)
+    }
+
+    /// Computes the prediction as [`forward`](Self::forward) does, and keeps or uses again the result of the deep layers:
+    /// those of all levels but the first.
+    pub(crate) fn forward_by(
+        &self,
+        sample: &Tensor,
+        timestep: &Tensor,
+        context: &Tensor,
+        added: Option<&AddedConditions>,
+        mut deep: Deep<'_>,
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor> {
         let _serial = self.contracting.among_kernels(sample)?;
-        let additions = added.map_or_else(Additions::default, |added| Additions {
-            hints: &added.features,
-            adapter: &added.adapter,
+        let additions = Additions {
+            hints: added.map_or(&[], |added| &added.features),
+            adapter: added.map_or(&[], |added| &added.adapter),
             time: None,
-        });
+            first_level_alone: matches!(deep, Deep::Reused(_)),
+        };
         let mut contracted = self.contracting.forward(sample, timestep, context, added, additions, tap)?;
         if let Some(residuals) = added.and_then(|added| added.residuals.as_ref()) {
             contracted = contracted.whole()?;
-            (contracted.x, contracted.skips) = residuals.onto(&contracted.x, &contracted.skips)?;
+            match deep {
+                Deep::Reused(_) => contracted.skips = residuals.onto_first(&contracted.skips)?,
+                _ => (contracted.x, contracted.skips) = residuals.onto(&contracted.x, &contracted.skips)?,
+            }
         }
         let features = added.and_then(|added| added.reference.as_ref());
         if features.is_some() {
@@ -141,8 +175,19 @@ impl UNet {
         let Encoded { mut x, mut skips, time, context } = contracted;
         let reference = features.map(|features| self.reference.with(features, &time)).transpose()?;
         let told = BlockContext { times: &self.times.forward(&time.f_silu()?)?, context: &context };
-        let mut first = 0;
-        for block in &self.up_blocks {
+        let (mut first, last) = (0, self.up_blocks.len().saturating_sub(1));
+        if let Deep::Reused(kept) = deep {
+            x = kept.shallow_clone();
+        }
+        for (i, block) in self.up_blocks.iter().enumerate() {
+            match &mut deep {
+                Deep::Reused(_) if i < last => {
+                    first += block.layers();
+                    continue;
+                }
+                Deep::Kept(kept) if i == last => **kept = Some(x.shallow_clone()),
+                _ => {}
+            }
             x = block.forward(x, told, &mut skips, (first, reference), tap)?;
             first += block.layers();
         }

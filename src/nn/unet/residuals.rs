@@ -25,6 +25,11 @@ impl Residuals {
         Ok(Self { skips, mid: change(self.skips.len(), &self.mid)? })
     }
 
+    /// Returns a second handle on the same tensors.
+    pub(crate) fn share(&self) -> Result<Self> {
+        self.map(|_, residual| Ok(residual.shallow_clone()))
+    }
+
     /// Adds the residuals of another network.
     ///
     /// # Errors
@@ -41,10 +46,16 @@ impl Residuals {
             let expected = format!("{}, one for each skip connection", skips.len());
             return Err(Error::parameter("number of residuals", self.skips.len(), expected));
         }
-        let add = |x: &Tensor, residual: &Tensor| -> Result<Tensor> {
-            Ok(x.f_add(&residual.f_to_device(x.device())?.f_to_kind(x.kind())?)?)
-        };
-        let skips = skips.iter().zip(&self.skips).map(|(skip, residual)| add(skip, residual)).collect::<Result<_>>()?;
-        Ok((add(x, &self.mid)?, skips))
+        Ok((add(x, &self.mid)?, self.onto_first(skips)?))
     }
+
+    /// Adds the first residuals to the first skip connections.
+    pub(super) fn onto_first(&self, skips: &[Tensor]) -> Result<Vec<Tensor>> {
+        skips.iter().zip(&self.skips).map(|(skip, residual)| add(skip, residual)).collect()
+    }
+}
+
+/// Adds a residual to a tensor of a network.
+fn add(x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    Ok(x.f_add(&residual.f_to_device(x.device())?.f_to_kind(x.kind())?)?)
 }
