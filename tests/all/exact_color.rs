@@ -748,3 +748,30 @@ fn details_of_an_unknown_label_list_the_known() -> Result<()> {
     assert!(message.contains("\"no such label\"") && message.contains("\"hair\", \"eyes\""), "{message}");
     Ok(())
 }
+
+#[test]
+fn thing_takes_the_color_of_another_thing() -> Result<()> {
+    let pipeline = Pipeline::builder().build()?;
+    let prompt = "1girl, brown eyes, blonde hair, red shirt, white background";
+    let request = || pipeline.request(prompt).seed(7).steps(14);
+    let run = |force: ColorForce| request().guide(force).run();
+    let hair = run(ColorForce::same_as("hair", "shirt"))?;
+    let asked = hair.details::<ColorReport>("hair")?.asked;
+    let Rgb(red, green, blue) = asked;
+    assert!(red > 100 && red > green + 50 && red > blue + 50, "{asked} is the color of a red shirt");
+    let painted = &hair.details::<ColorReport>("hair")?.painted[0];
+    assert!(painted.color.delta_e(asked) < 6.0, "{} for {asked}", painted.color);
+    // The run is that of the exact color, and its file repeats it.
+    let exact = run(ColorForce::exact("hair", asked).protect("shirt"))?;
+    assert_eq!(exact.latents, hair.latents);
+    let file = tempfile::Builder::new().suffix(".png").tempfile().expect("a file");
+    hair.save(0, file.path())?;
+    assert_eq!(Request::from_png(&pipeline, file.path())?.run()?.latents, hair.latents);
+    let message = |run: Result<Output>| run.expect_err("a refusal").to_string();
+    let several = message(request().images(2).guide(ColorForce::same_as("hair", "shirt")).run());
+    assert!(several.contains("a run of one picture"), "{several}");
+    let once = ColorForce::same_as("hair", "shirt").tune(|options| options.first_pass = None);
+    let once = message(run(once));
+    assert!(once.contains("a force with a first pass"), "{once}");
+    Ok(())
+}

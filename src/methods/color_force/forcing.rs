@@ -7,6 +7,7 @@ use super::protect::Guarded;
 use super::repainting::{Repainting, touched};
 use super::report::Trace;
 use super::run::{FirstPass, ForceRun, MapSource, Maps, Material};
+use super::same_as::color_of;
 use super::settings::Settings;
 use super::trim::UNSHOWABLE;
 use super::{ColorForce, ColorWarning, Feedback, ForceTarget, ForcedStep, Overlap, Texture};
@@ -14,7 +15,7 @@ use crate::attention::CrossAttentionHook;
 use crate::branch::BranchInfo;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guidance::{Guidance, GuidanceRun, Plan, Report, Setup};
 use crate::saliency::is_flat;
 use crate::saliency::{Competition, SaliencyRun, Seen};
@@ -38,7 +39,7 @@ impl ForceRun {
         let measures = setup.first_pass && force.first_pass().is_some();
         let (source, saliency, protected) = match (known, looked) {
             (Some(maps), Some(first)) => {
-                let protected = first.protected.into_iter().map(Guarded::for_next_pass).collect();
+                let protected: Vec<_> = first.protected.into_iter().map(Guarded::for_next_pass).collect();
                 (MapSource::Kept(maps), first.saliency, protected)
             }
             _ => {
@@ -50,6 +51,18 @@ impl ForceRun {
                 (source, saliency, protected)
             }
         };
+        let mut settings = settings.clone();
+        match (&settings.same_as, &source) {
+            (Some(other), MapSource::Kept(maps)) => {
+                let things = (force.protected.as_slice(), protected.as_slice());
+                settings.color = color_of(other, things, maps, &settings.options, setup)?;
+            }
+            (Some(other), MapSource::Live) => {
+                let expected = "a force with a first pass, which shows the other thing";
+                return Err(Error::parameter("same_as", format!("{other:?}"), expected));
+            }
+            _ => {}
+        }
         let gold = settings.options.gold.latent(settings.color, setup)?;
         let mask = match &settings.mask {
             Some(region) => Some(region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?),
@@ -76,7 +89,7 @@ impl ForceRun {
             }
         }
         let mut run = Self {
-            settings: settings.clone(),
+            settings,
             saliency,
             protected,
             replayed: replayed.clone(),
@@ -287,7 +300,10 @@ struct Pull {
 impl GuidanceRun for ForceRun {
     fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
         match &self.source {
-            MapSource::FirstPass(FirstPass { last: Some(last), .. }) if self.settings.options.first_pass.is_some() => {
+            // A color that is not known yet gives no outlook.
+            MapSource::FirstPass(FirstPass { last: Some(last), .. })
+                if self.settings.options.first_pass.is_some() && self.settings.same_as.is_none() =>
+            {
                 self.promises(last, codec)
             }
             _ => Ok(Vec::new()),

@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// Smallest saliency of a spread stroke at which a cell belongs to the object under the stroke.
 const STROKE_CUTOFF: f64 = 0.35;
 
+/// Color of a force whose color is not known before the first pass.
+const UNKNOWN: Rgb = Rgb(128, 128, 128);
+
 /// Pulls the object that a phrase names toward a flat color, with every solver.
 ///
 /// Each step draws the next latent from a Gaussian around `mean`. Where the saliency of the phrase reaches the cutoff,
@@ -69,6 +72,7 @@ impl ColorForce {
             settings: Settings {
                 phrase,
                 color,
+                same_as: None,
                 mask: None,
                 color_var: 40.0,
                 cutoff: Cutoff::At(0.15),
@@ -151,6 +155,31 @@ impl ColorForce {
         let phrase = phrase.into();
         let color = reference.color(&phrase)?;
         Ok(Self::exact(phrase, color))
+    }
+
+    /// Forces `phrase` to the color that the thing `other` of the same picture has. The force is [`exact`](Self::exact)
+    /// and [protects](Self::protect) `other`, whose median color is measured in the first pass's picture. A run has one
+    /// picture, because each picture has a color of its own.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::Pipeline;
+    /// use impasto::methods::ColorForce;
+    /// use impasto::methods::color_force::ColorReport;
+    /// let pipeline = Pipeline::builder().build()?;
+    /// let hair = ColorForce::same_as("hair", "shirt");
+    /// let output = pipeline.request("1girl, eyes, hair, red shirt").seed(7).steps(8).guide(hair).run()?;
+    /// println!("the hair is {}, as the shirt", output.details::<ColorReport>("hair")?.asked);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The run fails with [`Error::Parameter`] for several pictures, and if the first pass's picture does not show
+    /// `other`.
+    pub fn same_as(phrase: impl Into<String>, other: impl Into<String>) -> Self {
+        let other = other.into();
+        let mut force = Self::exact(phrase, UNKNOWN).protect(&other);
+        force.settings.same_as = Some(other);
+        force
     }
 
     /// Works like [`exact`](Self::exact), but forces only the given occurrences of the phrase in the prompt. With two

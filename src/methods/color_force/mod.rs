@@ -20,6 +20,7 @@ mod redrawing;
 mod repainting;
 mod report;
 mod run;
+mod same_as;
 mod seen_color;
 mod settings;
 mod texture;

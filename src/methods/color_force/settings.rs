@@ -18,6 +18,9 @@ use tch::{Kind, Tensor};
 pub(super) struct Settings {
     pub phrase: String,
     pub color: Rgb,
+    /// The protected thing whose color takes the place of `color` once a first pass has shown it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<String>,
     pub mask: Option<Region>,
     pub color_var: f64,
     pub cutoff: Cutoff,
