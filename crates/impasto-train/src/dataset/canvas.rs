@@ -7,6 +7,7 @@ use super::class::Class;
 use super::dice::Dice;
 use super::palette::{edge, mixed};
 use super::shape::{At, Shape};
+use super::style::Style;
 use impasto::Raster;
 use impasto::Rgb;
 use impasto::{Error, Result};
@@ -22,7 +23,7 @@ pub(super) const SIDE: f32 = 256.0;
 /// Color of shade: darker and a little bluer.
 const SHADE: Rgb = Rgb(24, 10, 48);
 
-/// The style of a drawing: lines, light and shade are the same everywhere in one picture.
+/// The look of a drawing: lines, light and shade are the same everywhere in one picture.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
     /// Width of outlines, in 256ths of the side.
@@ -33,16 +34,18 @@ pub(super) struct Look {
     shade: f32,
     /// Strength of the light, 0..=1.
     light: f32,
+    style: Style,
 }
 
 impl Look {
-    pub(super) fn any(dice: &mut Dice) -> Self {
+    pub(super) fn any(dice: &mut Dice, style: Style) -> Self {
         let flat = dice.chance(0.15);
         Self {
             line: dice.between(2.4, 3.8),
             ink: if dice.chance(0.7) { dice.between(0.45, 0.65) } else { dice.between(0.82, 0.95) },
             shade: if flat { 0.0 } else { dice.between(0.18, 0.36) },
             light: if flat { 0.0 } else { dice.between(0.1, 0.4) },
+            style,
         }
     }
 
@@ -74,7 +77,7 @@ impl Canvas {
     pub(super) fn new(size: u32, look: Look, class: Class, color: Rgb) -> Result<Self> {
         let blank = || Pixmap::new(size, size).ok_or_else(|| Error::parameter("size", size, "at least one pixel"));
         let (mut picture, mut classes) = (blank()?, blank()?);
-        picture.fill(opaque(color));
+        picture.fill(opaque(look.style.surface(color)));
         classes.fill(opaque(Rgb(class.index(), 0, 0)));
         let scale = size as f32 / SIDE;
         let pixels = Transform::from_scale(scale, scale);
@@ -128,7 +131,9 @@ impl Canvas {
 
     /// Colors a shape in the picture, not in the mask; `opacity` is 0..=1.
     pub(super) fn tint(&mut self, shape: &Shape, color: Rgb, opacity: f32) {
-        self.paint(shape, Shader::SolidColor(veil(color, opacity)));
+        if opacity >= 1.0 || self.look.style.is_shaded() {
+            self.paint(shape, Shader::SolidColor(veil(self.look.style.surface(color), opacity)));
+        }
     }
 
     /// Colors a shape in the picture, not in the mask, with a soft gradient from opacity 0 at `from` to `opacity` at
@@ -139,7 +144,7 @@ impl Canvas {
 
     /// Colors a shape as `fade` does, with the ends in the coordinates of `place`.
     fn fade_in(&mut self, place: Transform, shape: &Shape, ends: [At; 2], color: Rgb, opacity: f32) {
-        if opacity > 0.0 {
+        if opacity > 0.0 && self.look.style.is_shaded() {
             let stops = vec![
                 GradientStop::new(0.0, veil(color, 0.0)),
                 GradientStop::new(0.35, veil(color, 0.6 * opacity)),
@@ -154,6 +159,9 @@ impl Canvas {
 
     /// Colors an ellipse in the picture, not in the mask: `opacity` at the center, 0 at the rim.
     pub(super) fn glow(&mut self, center: At, radii: At, color: Rgb, opacity: f32) {
+        if !self.look.style.is_shaded() {
+            return;
+        }
         let stops = vec![
             GradientStop::new(0.0, veil(color, opacity)),
             GradientStop::new(0.4, veil(color, 0.8 * opacity)),
@@ -168,6 +176,9 @@ impl Canvas {
 
     /// Darkens the picture's corners, not the mask.
     pub(super) fn vignette(&mut self, from: f32, color: Rgb, opacity: f32) {
+        if !self.look.style.is_shaded() {
+            return;
+        }
         // 183 is a little more than half the diagonal.
         let stops = vec![
             GradientStop::new(0.0, veil(color, 0.0)),
@@ -185,7 +196,8 @@ impl Canvas {
     pub(super) fn line(&mut self, shape: &Shape, color: Rgb, width: f32) {
         let Some(path) = shape.placed(self.frame).0 else { return };
         let stroke = Stroke { width, line_cap: LineCap::Round, line_join: LineJoin::Round, ..Stroke::default() };
-        self.picture.stroke_path(&path, &paint(Shader::SolidColor(opaque(color)), true), &stroke, self.pixels, None);
+        let color = opaque(self.look.style.line(color));
+        self.picture.stroke_path(&path, &paint(Shader::SolidColor(color), true), &stroke, self.pixels, None);
     }
 
     /// Marks a shape in the mask, not in the picture.
@@ -197,7 +209,7 @@ impl Canvas {
 
     /// Colors a shape in the picture and marks it as [`Class::Detail`], without an outline.
     pub(super) fn detail(&mut self, shape: &Shape, color: Rgb) {
-        self.fill(shape, color);
+        self.paint(shape, Shader::SolidColor(opaque(self.look.style.detail(color))));
         self.mark(shape, Class::Detail);
     }
 

@@ -31,6 +31,7 @@ mod portrait;
 mod record;
 mod scene;
 mod shape;
+mod style;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,7 @@ pub use class::Class;
 pub use clutter::Cluttered;
 pub use palette::{ALIASES, NamedColor, PALETTE};
 pub use record::{Bounds, HairStyle, Object, Part, Record, Who};
+pub use style::Style;
 
 use dice::Dice;
 use impasto::Raster;
@@ -66,6 +68,7 @@ pub struct Drawing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dataset {
     size: u32,
+    style: Style,
 }
 
 impl Dataset {
@@ -78,7 +81,14 @@ impl Dataset {
         if !SIZES.contains(&size) {
             return Err(Error::parameter("size", size, "64..=512 pixels; 256 is usual"));
         }
-        Ok(Self { size })
+        Ok(Self { size, style: Style::Colored })
+    }
+
+    /// Sets the style of the drawings. Default: colored.
+    #[must_use]
+    pub const fn in_style(mut self, style: Style) -> Self {
+        self.style = style;
+        self
     }
 
     /// Returns the side of pictures in pixels.
@@ -110,8 +120,8 @@ impl Dataset {
         let any = dice.chance(PORTRAITS);
         let portrait = like.map_or(any, |like| matches!(like, Record::Portrait { .. }));
         let (canvas, mut record) = match portrait {
-            true => portrait::draw(&mut dice, self.size, like)?,
-            false => scene::draw(&mut dice, self.size, like)?,
+            true => portrait::draw(&mut dice, self.size, self.style, like)?,
+            false => scene::draw(&mut dice, self.size, self.style, like)?,
         };
         let (picture, mask) = canvas.finish()?;
         scene::measure(&mut record, &mask);

@@ -8,6 +8,7 @@ use super::hair::Hair;
 use super::palette::{NamedColor, is_dark, mixed, pick_apart, pick_color, pick_of};
 use super::record::{HairStyle, Part, Record, Who};
 use super::shape::{At, Shape, around, turned};
+use super::style::Style;
 use impasto::Result;
 use impasto::Rgb;
 use tiny_skia::Transform;
@@ -71,7 +72,7 @@ impl Colors {
 
 /// Draws a portrait of `size` pixels in both directions. The portrait `like`, if given, determines the parts and the
 /// colors.
-pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<(Canvas, Record)> {
+pub(super) fn draw(dice: &mut Dice, size: u32, in_style: Style, like: Option<&Record>) -> Result<(Canvas, Record)> {
     let colors = Colors::any(dice);
     let colors = match like {
         Some(like) => colors.of(like),
@@ -83,7 +84,7 @@ pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<
     let bow = dice.chance(0.65);
     let bow = like.map_or(bow, |like| like.color_of(Class::HairBow).is_some());
 
-    let mut canvas = Canvas::new(size, Look::any(dice), Class::Background, colors.background.rgb)?;
+    let mut canvas = Canvas::new(size, Look::any(dice, in_style), Class::Background, colors.background.rgb)?;
     backdrop(&mut canvas, dice, colors.background.rgb);
 
     let center = [dice.between(116.0, 140.0), dice.between(116.0, 127.0)];

@@ -7,6 +7,7 @@ use super::object::{self, flies, reach};
 use super::palette::{NamedColor, is_dark, mixed, pick_apart, pick_color, pick_of};
 use super::record::{Bounds, Object, Part, Record};
 use super::shape::{At, Shape, heading};
+use super::style::Style;
 use impasto::Result;
 use impasto::Rgb;
 use ndarray::Array2;
@@ -40,7 +41,7 @@ impl Placed {
 }
 
 /// Draws a scene of `size` pixels in both directions. The scene `like`, if given, determines the things and the colors.
-pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<(Canvas, Record)> {
+pub(super) fn draw(dice: &mut Dice, size: u32, in_style: Style, like: Option<&Record>) -> Result<(Canvas, Record)> {
     let given = |class: Class, own: NamedColor| like.and_then(|like| like.color_of(class)).unwrap_or(own);
     let usual = dice.chance(0.4);
     let sky = match usual {
@@ -54,7 +55,7 @@ pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<
     });
     let (sky, ground) = (given(Class::Sky, sky), given(Class::Ground, ground));
     let horizon = dice.between(140.0, 206.0);
-    let mut canvas = Canvas::new(size, Look::any(dice), Class::Sky, sky.rgb)?;
+    let mut canvas = Canvas::new(size, Look::any(dice, in_style), Class::Sky, sky.rgb)?;
     behind(&mut canvas, dice, sky.rgb, ground.rgb, horizon);
 
     let mut things = place(dice, horizon, like);

@@ -174,3 +174,18 @@ fn drawings_have_the_stored_digest() {
     let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, "5fecc81f3b49c107d321cc6d06342679e6fb5918347144956fb6f8c89e3da7f0");
 }
+
+#[test]
+fn blueprint_shows_the_same_things_in_two_colors() {
+    let dataset = Dataset::new(256).unwrap();
+    for seed in 0..24 {
+        let (colored, blue) = (dataset.draw(seed).unwrap(), dataset.in_style(Style::Blueprint).draw(seed).unwrap());
+        assert_eq!((&colored.mask, &colored.record), (&blue.mask, &blue.record), "seed {seed}");
+        let pixels: Vec<Rgb> = blue.picture.bytes().chunks(3).map(|rgb| Rgb(rgb[0], rgb[1], rgb[2])).collect();
+        let (paper, chalk) = (Rgb(28, 72, 158), Rgb(240, 246, 255));
+        // Between the two colors are the soft edges of lines.
+        assert!(pixels.iter().all(|pixel| pixel.0 >= paper.0 && pixel.2 >= paper.2), "seed {seed}: another color");
+        let share = |color: Rgb| pixels.iter().filter(|pixel| **pixel == color).count() as f64 / pixels.len() as f64;
+        assert!(share(paper) > 0.6 && share(chalk) > 0.01, "seed {seed}: {} and {}", share(paper), share(chalk));
+    }
+}
