@@ -1,6 +1,7 @@
 //! Training a ControlNet.
 
 use super::adherence::median;
+use super::conditions::Conditions;
 use super::denoising::{Denoising, Noised, early, errors, noise};
 use super::hints::{drawing, drawn_by_a_person};
 use super::scribble::Scribble;
@@ -8,12 +9,11 @@ use super::{Adherence, Loss, Parameters, Pictures, Rule, Sample, Shard, Task};
 use impasto::attention::Tap;
 use impasto::diffusion::Denoiser;
 use impasto::hint::{Canny, Drawing, Strokes};
-use impasto::nn::{AddedConditions, ControlNet, ControlNetConfig};
+use impasto::nn::{ControlNet, ControlNetConfig};
 use impasto::weights::Tensors;
-use impasto::{Codec, Conditioning, Control, Error, Model, Pipeline, Raster, Result, Rgb, Size};
+use impasto::{Codec, Control, Error, Model, Pipeline, Raster, Result, Rgb, Size};
 use impasto_report::Sheet;
 use rand::Rng;
-use std::collections::HashMap;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
@@ -108,11 +108,11 @@ impl ControlTask {
 
     /// Returns the mean squared error of the prediction for each sample with its hint, [n].
     fn errors(&self, net: &ControlNet, samples: &[Sample], hint: &Tensor, noising: Noising<'_>) -> Result<Tensor> {
-        let (x0, contexts) = (self.latents(samples)?, self.contexts(noising.captions)?);
+        let x0 = self.latents(samples)?;
         let noise = noise(noising.source, &x0, self.offset)?;
         let Noised { sample, target, timesteps } = self.denoising.noised(&x0, &noise, noising.timesteps)?;
         let (sample, hint) = (sample.f_to_kind(self.kind)?, hint.f_to_kind(self.kind)?);
-        let Told { context, mut added } = contexts;
+        let Conditions { context, mut added } = Conditions::encode(&self.model, noising.captions, self.kind)?;
         let embedded = net.embed(&hint)?;
         let residuals = net.forward(&sample, &timesteps, &context, Some(&added), &embedded, &mut Tap::none())?;
         added.residuals = Some(residuals);
@@ -146,37 +146,6 @@ impl ControlTask {
         };
         let latent = sample.latent.as_ref().map(part).transpose()?;
         Ok(Sample { picture, latent, ..sample })
-    }
-
-    /// Encodes captions.
-    fn contexts(&self, captions: &[&str]) -> Result<Told> {
-        // Each distinct caption is encoded once, because half of the captions are empty.
-        let mut distinct = captions.to_vec();
-        distinct.sort_unstable();
-        distinct.dedup();
-        let mut encoded =
-            distinct.iter().map(|caption| self.model.text((*caption).into())).collect::<Result<Vec<_>>>()?;
-        Conditioning::equalize(&mut encoded, &self.model)?;
-        let known: HashMap<_, _> = distinct.iter().zip(&encoded).collect();
-        let all: Vec<&Conditioning> = captions.iter().filter_map(|caption| known.get(caption).copied()).collect();
-        let contexts: Vec<&Tensor> = all.iter().map(|conditioning| &conditioning.context).collect();
-        let context = Tensor::f_cat(&contexts, 0)?.f_to_kind(self.kind)?;
-        let pooled: Vec<&Tensor> = all.iter().filter_map(|conditioning| conditioning.pooled.as_ref()).collect();
-        let mut added = AddedConditions::default();
-        if self.model.unet().config().addition_embed_type.is_some() {
-            let Size { width, height } = self.size();
-            let [w, h] = [width, height].map(|side| side as f32);
-            let sizes = Tensor::f_from_slice(&[h, w, 0.0, 0.0, h, w])?.f_to_device(context.device())?;
-            added.time_ids = Some(sizes.f_view([1, -1])?.f_repeat([captions.len() as i64, 1])?);
-            added.text_embeds = Some(Tensor::f_cat(&pooled, 0)?.f_to_kind(self.kind)?);
-        }
-        Ok(Told { context, added })
-    }
-
-    /// Returns the size of pictures in the training.
-    fn size(&self) -> Size {
-        let defaults = self.model.defaults();
-        Size::new(defaults.width, defaults.height)
     }
 
     fn net(&self, parameters: &Parameters) -> Result<ControlNet> {
@@ -241,12 +210,6 @@ struct Noising<'a> {
     captions: &'a [&'a str],
     timesteps: &'a [usize],
     source: &'a mut impasto::diffusion::Noise,
-}
-
-/// Encoded captions, as the networks read them.
-struct Told {
-    context: Tensor,
-    added: AddedConditions,
 }
 
 impl Task for ControlTask {

@@ -1,4 +1,4 @@
-//! Latents of drawings, encoded once, because encoding takes longer than a training step of the UNet.
+//! Latents of pictures, encoded once, because encoding takes longer than a training step of the UNet.
 
 use super::dataset::{Dataset, Wording};
 use half::f16;
@@ -22,7 +22,7 @@ const ROUNDING: f64 = 0.01;
 /// Number of captions that are kept for each drawing, each in other words.
 pub(super) const CAPTIONS: u64 = 32;
 
-/// Scaled latents and captions of drawings, in memory. The workers of a training run share them.
+/// Scaled latents and captions of pictures, in memory. The workers of a training run share them.
 #[derive(Debug, Default)]
 pub struct Latents {
     values: Vec<f16>,
@@ -76,6 +76,24 @@ impl Latents {
         Ok(latents)
     }
 
+    /// Adds a scaled latent, [1, channels, h, w], with its caption.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the latents before it have another shape.
+    pub(crate) fn push(&mut self, latent: &Tensor, caption: String) -> Result<()> {
+        let (_, channels, h, w) = latent.size4()?;
+        let shape = [channels, h, w];
+        if !self.is_empty() && self.shape != shape {
+            let expected = format!("{:?}, the shape of the other latents", self.shape);
+            return Err(Error::Shape { what: "a latent", got: shape.to_vec(), expected });
+        }
+        self.shape = shape;
+        self.values
+            .extend(Vec::<f16>::try_from(latent.f_to_device(Device::Cpu)?.f_to_kind(Kind::Half)?.f_flatten(0, -1)?)?);
+        self.captions.push(vec![caption]);
+        Ok(())
+    }
+
     fn read(&mut self, path: &Path) -> Result<()> {
         let malformed = |problem: String| Error::Malformed { file: path.display().to_string(), problem };
         let tensors = read_safetensors(path)?;
@@ -100,7 +118,7 @@ impl Latents {
         self.captions.is_empty()
     }
 
-    /// Returns a caption of a drawing, in words that `choice` picks. Indices wrap around.
+    /// Returns a caption of a picture, in words that `choice` picks. Indices wrap around.
     pub fn caption(&self, index: usize, choice: u64) -> &str {
         let captions = self.captions.get(index % self.len().max(1)).map_or(&[][..], Vec::as_slice);
         captions.get(choice as usize % captions.len().max(1)).map_or("", String::as_str)

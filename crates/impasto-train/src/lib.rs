@@ -7,6 +7,7 @@
 //!   [`Latents`] connect the VAE with the UNet; [`ModelFolder`] collects all parts.
 //! * [`ControlTask`]: a ControlNet that follows lines and strokes of color, for any checkpoint, from [`Pictures`] of
 //!   any kind. [`Adherence`] measures how closely pictures follow them.
+//! * [`lora`]: a LoRA for any checkpoint, from a few pictures with captions.
 //! * [`DistillTask`]: a UNet that paints in four steps.
 //! * [`ReferenceTask`]: a model that colors a sketch like a reference picture. [`Coloring`] measures how well.
 //! * [`Optimizer`]: Muon and AdamW. [`averaged`]: the mean of the weights of several runs.
@@ -19,6 +20,7 @@ mod adherence;
 mod checkpoint;
 mod clip;
 mod coloring;
+mod conditions;
 mod control;
 mod curves;
 pub mod dataset;
@@ -31,6 +33,7 @@ mod hints;
 mod journal;
 mod latents;
 mod listed;
+pub mod lora;
 mod optimizer;
 mod parameters;
 mod pictures;

@@ -10,19 +10,23 @@
 //! cargo run --release -p impasto-train -- evaluator OUT --steps 2000
 //! cargo run --release -p impasto-train -- control OUT --steps 3200 --count 6144 --batch 6 --kind bf16 --crops 0.6
 //! cargo run --release -p impasto-train -- distill OUT --steps 1100 --batch 4
+//! cargo run --release -p impasto-train -- lora OUT --pictures FOLDER
 //! ```
 //!
 //! `OUT/model` is a diffusers folder, complete once all parts have been trained. `OUT/vae` and `OUT/unet` have
 //! checkpoints, journals and sample sheets. A training run that is stopped and started again continues from its last
 //! checkpoint.
 
-use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+mod arguments;
+
+use arguments::{Arguments, ControlOptions, LoraOptions, Options, Part};
+use clap::Parser;
 use impasto::model::Defaults;
 use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, ConfigFile, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Tensors, Weights, parse_safetensors, read_safetensors};
 use impasto::{LoadOptions, Model, Size, Source};
 use impasto_train::dataset::Dataset;
+use impasto_train::lora::{Algorithm, Existing, LoraTask, LowRank, write_lora};
 use impasto_train::{
     ClipTask, ControlTask, DistillTask, Drawn, Error, EvaluatorTask, HELD_OUT, Latents, Listed, ModelFolder, Pictures,
     Rate, ReferenceTask, TextTask, Training, TrainingProgress, UnetTask, VaeTask, averaged, export,
@@ -44,137 +48,6 @@ const SMALL_WIDTHS: [i64; 4] = [8, 16, 32, 64];
 /// Channels of the hint's embedding in Stable Diffusion's ControlNets.
 const USUAL_WIDTHS: [i64; 4] = [16, 32, 96, 256];
 
-/// Trains a small model of the Stable Diffusion family on drawn pictures, part after part, or a ControlNet for any
-/// model.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(subcommand)]
-    part: Part,
-}
-
-#[derive(Subcommand)]
-enum Part {
-    /// Trains the autoencoder of pictures.
-    Vae(Options),
-    /// Trains the autoencoder's decoder alone, longer. Latents stay unchanged.
-    Decoder(Options),
-    /// Encodes drawings to latents, which the UNet learns from; `unet` does this itself if latents are missing.
-    Latents(Options),
-    /// Trains the UNet.
-    Unet(Options),
-    /// Trains the vision tower to match the text tower.
-    Clip(Options),
-    /// Trains the text tower to read past words that it does not know.
-    Text(Options),
-    /// Trains the evaluator, which finds the parts of a picture.
-    Evaluator(Options),
-    /// Trains a ControlNet that follows lines and strokes of color, for a checkpoint that stays unchanged.
-    Control(ControlOptions),
-    /// Trains a model that colors a sketch like a reference picture, from the embedded model.
-    Reference(Options),
-    /// Trains the embedded UNet to paint in four steps, without a second branch.
-    Distill(Options),
-}
-
-#[derive(Args)]
-struct Options {
-    /// Folder of the model, its checkpoints, journals and sample sheets.
-    out: PathBuf,
-    /// Total number of training steps, including those of earlier calls.
-    #[arg(long, default_value_t = 12000)]
-    steps: u64,
-    /// Number of pictures whose latents the UNet learns from.
-    #[arg(long, default_value_t = 16384)]
-    count: u64,
-    /// Number of samples that a worker takes in a step.
-    #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    batch: usize,
-    /// Number of batches that a worker takes in a step; their gradients are averaged.
-    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    accumulate: usize,
-    /// Number of threads that each take a batch in a step.
-    #[arg(long, default_value_t = 2, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    workers: usize,
-    /// The number type that the UNet is computed in.
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    kind: Precision,
-    /// Seed of weights, drawings and noise.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Time in minutes after which the training stops with a checkpoint. The default is no limit.
-    #[arg(long, value_parser = minutes)]
-    minutes: Option<Duration>,
-    /// Number of steps between two evaluations, each with a new sample sheet.
-    #[arg(long, default_value_t = 500, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
-    evaluate: u64,
-    /// File of initial weights. Several files are averaged. The default is new weights, or the weights of the part that
-    /// was trained before.
-    #[arg(long, value_name = "FILE")]
-    init: Vec<PathBuf>,
-}
-
-fn minutes(text: &str) -> Result<Duration, &'static str> {
-    let minutes = text.parse::<f64>().ok();
-    let time = minutes.and_then(|minutes| Duration::try_from_secs_f64(60.0 * minutes).ok());
-    time.ok_or("expected a number of minutes, 0 or more")
-}
-
-#[derive(Args)]
-struct ControlOptions {
-    #[command(flatten)]
-    options: Options,
-    /// Checkpoint that the ControlNet is for: a diffusers folder, or a single file. The default is the embedded model.
-    #[arg(long, value_name = "PATH")]
-    model: Option<PathBuf>,
-    /// Pictures to learn from: a folder, with a text file of the same name beside each picture, or a list of JSON lines
-    /// such as {"picture": "cat.png", "caption": "a cat"}, with paths or URLs. The default is drawings like those that
-    /// the embedded model was trained on.
-    #[arg(long, value_name = "PATH")]
-    pictures: Option<PathBuf>,
-    /// Device of the training: cpu, mps, cuda, or cuda:N such as cuda:1.
-    #[arg(long, default_value = "cpu", value_parser = device)]
-    device: Device,
-    /// Standard deviation of offset noise, which shifts the mean of patches of the noise. The default is .1 for the
-    /// embedded model, which was trained with this value, and 0 for others.
-    #[arg(long)]
-    offset_noise: Option<f64>,
-    /// Learning rate of matrices and kernels, by Muon. Other weights learn at a sixth of this rate, by AdamW.
-    #[arg(long, default_value_t = 0.012)]
-    rate: f64,
-    /// Share of the training, from its start on, that learns from quarters of pictures without captions, 0 to 1.
-    /// Quarters give four times as many samples at about the same cost.
-    #[arg(long, default_value_t = 0.0)]
-    crops: f64,
-}
-
-fn device(text: &str) -> Result<Device, &'static str> {
-    match text.split_once(':') {
-        None if text == "cpu" => Ok(Device::Cpu),
-        None if text == "mps" => Ok(Device::Mps),
-        None if text == "cuda" => Ok(Device::Cuda(0)),
-        Some(("cuda", number)) => number.parse().map(Device::Cuda).map_err(|_| "expected a number after cuda:"),
-        _ => Err("expected cpu, mps, cuda, or cuda:N such as cuda:1"),
-    }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Precision {
-    /// Floating point of 32 bits.
-    F32,
-    /// Floating point of 16 bits with the range of 32 (bfloat16).
-    Bf16,
-}
-
-impl From<Precision> for Kind {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::Float,
-            Precision::Bf16 => Self::BFloat16,
-        }
-    }
-}
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     match &Arguments::parse().part {
         Part::Vae(options) => vae(&options.out, &options.folder()?, options)?,
@@ -187,6 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Part::Control(options) => control(options)?,
         Part::Reference(options) => reference(options)?,
         Part::Distill(options) => distill(&options.out, &options.folder()?, options)?,
+        Part::Lora(options) => lora(options)?,
     }
     Ok(())
 }
@@ -331,17 +205,7 @@ fn evaluator(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), E
 fn control(control: &ControlOptions) -> Result<(), Error> {
     let ControlOptions { options, device, .. } = control;
     let (out, kind) = (&options.out, Kind::from(options.kind));
-    let source = match &control.model {
-        None => Source::embedded(),
-        Some(path) if path.is_dir() => Source::dir(path),
-        Some(path) => Source::file(path),
-    };
-    let load = || {
-        let mut options = LoadOptions::default();
-        options.precision = kind.into();
-        options.device = *device;
-        Model::load_with(&source, options)
-    };
+    let load = || load(control.model.as_deref(), kind, *device);
     let model = load()?;
     let pictures: [Arc<dyn Pictures>; 2] = match (&control.pictures, &control.model) {
         (Some(path), _) => {
@@ -377,6 +241,72 @@ fn control(control: &ControlOptions) -> Result<(), Error> {
     let training = options.training(out.join("control"), control.rate, control.rate / 6.0, 0.4);
     let ema = Training { device: *device, ..training }.run(initial, make, report())?;
     Ok(export(&out.join("controlnet"), &config.to_json()?, &ema)?)
+}
+
+/// Loads a checkpoint to train an addition for, or the embedded model.
+fn load(path: Option<&Path>, kind: Kind, device: Device) -> impasto::Result<Model> {
+    let source = match path {
+        None => Source::embedded(),
+        Some(path) if path.is_dir() => Source::dir(path),
+        Some(path) => Source::file(path),
+    };
+    let mut options = LoadOptions::default();
+    options.precision = kind.into();
+    options.device = device;
+    Model::load_with(&source, options)
+}
+
+/// Trains a LoRA, for the embedded model or another one.
+fn lora(lora: &LoraOptions) -> Result<(), Error> {
+    let LoraOptions { options, device, rank, .. } = lora;
+    let (out, kind) = (&options.out, Kind::from(options.kind));
+    let file = lora.file.clone().unwrap_or_else(|| out.join("lora.safetensors"));
+    let existing = if lora.replace { Existing::Replace } else { Existing::Keep };
+    if existing == Existing::Keep && file.exists() {
+        let expected = "a file that does not exist yet, or --replace to replace this file after the training";
+        return Err(impasto::Error::parameter("--file", file.display(), expected).into());
+    }
+    let low_rank = LowRank {
+        rank: *rank,
+        alpha: lora.alpha.unwrap_or(*rank as f64),
+        algorithm: if lora.dora { Algorithm::Dora } else { Algorithm::Lora },
+        layers: lora.layers.into(),
+    };
+    let load = || load(lora.model.as_deref(), kind, *device);
+    let model = load()?;
+    let Defaults { width, height, .. } = model.defaults();
+    let pictures = Listed::open(&lora.pictures, &out.join("pictures"), Size::new(width, height), options.seed)?;
+    let latents = Arc::new(LoraTask::encode(&model, &pictures, pictures.len() as u64)?);
+    if let Some(problem) = pictures.problem() {
+        eprintln!("another picture takes the place of one that cannot be read: {problem}");
+    }
+    drop(pictures); // ends its loaders
+    let offset = lora.offset_noise.unwrap_or(if lora.model.is_none() { 0.1 } else { 0.0 });
+    let make = || Ok(LoraTask::new(load()?, low_rank.clone(), latents.clone(), options.batch, kind)?.offset(offset));
+    let initial = || options.initial(|| LoraTask::initial(&model, &low_rank, options.seed));
+    let training = options.training(out.join("lora"), 0.0, lora.rate, 0.4);
+    let training = Training { device: *device, adamw: (lora.rate, 0.0), ..training };
+    let (mut show, mut done) = (report(), 0);
+    let watch = |progress: &TrainingProgress<'_>| {
+        done = progress.step;
+        show(progress);
+    };
+    let trained = training.run(initial, make, watch)?;
+    if (1..options.steps).contains(&done) {
+        println!(
+            "{} is written after step {}; the same command continues from step {done}",
+            file.display(),
+            options.steps
+        );
+        return Ok(());
+    }
+    let mut metadata = make()?.metadata(&training, &lora.trigger);
+    let name = lora.model.as_ref().and_then(|path| path.file_name());
+    let name = name.map_or("impasto-tiny".into(), |name| name.to_string_lossy().into_owned());
+    metadata.insert("ss_sd_model_name".into(), name);
+    write_lora(&file, &low_rank.named(&trained, lora.names.into())?, &metadata, existing)?;
+    println!("{}", file.display());
+    Ok(())
 }
 
 /// Trains a model that colors sketches like reference pictures.

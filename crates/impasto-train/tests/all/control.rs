@@ -1,15 +1,12 @@
 //! Tests of ControlNet training: the network begins without effect, every part learns, and the result is a checkpoint.
 
-use super::training::{course, training};
+use super::training::{Steps, course, training};
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::nn::{ControlNet, ControlNetConfig};
 use impasto::weights::{Tensors, Weights, read_safetensors};
 use impasto::{Control, Model, Pipeline, Raster, Result, Rgb, Size, Source};
 use impasto_train::dataset::{Dataset, Wording};
-use impasto_train::{
-    Adherence, ControlTask, HELD_OUT, Journal, Loss, Parameters, Pictures, Rule, Sample, Shard, Task, Training,
-    drawn_by_a_person, export,
-};
+use impasto_train::{Adherence, ControlTask, HELD_OUT, Journal, Pictures, Sample, Training, drawn_by_a_person, export};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,27 +38,6 @@ fn initial() -> Result<Tensors> {
 
 fn task(count: u64) -> Result<ControlTask> {
     ControlTask::new(model()?, config()?, Arc::new(Few(count)), Arc::new(Few(count)), 4, Kind::Float)
-}
-
-/// A task without its evaluation, which takes longer than a few steps.
-struct Steps(ControlTask);
-
-impl Task for Steps {
-    fn loss(&self, parameters: &Parameters, shard: &Shard) -> Result<Loss> {
-        self.0.loss(parameters, shard)
-    }
-
-    fn evaluate(&self, _: &Parameters) -> Result<Vec<(&'static str, f64)>> {
-        Ok(Vec::new())
-    }
-
-    fn sheet(&self, _: &Parameters) -> Result<Option<Raster>> {
-        Ok(None)
-    }
-
-    fn rule(&self, name: &str, shape: &[i64]) -> Rule {
-        self.0.rule(name, shape)
-    }
 }
 
 fn run(training: &Training, count: u64) -> Tensors {

@@ -3,5 +3,6 @@
 mod control;
 mod distill;
 mod listed;
+mod lora;
 mod reference;
 mod training;

@@ -5,11 +5,11 @@ use impasto::nn::{
     ClipImageProcessor, ClipText, ClipTextConfig, ClipVisionConfig, ConfigFile, UnetConfig, Vae, VaeConfig,
 };
 use impasto::weights::{Weights, read_safetensors};
-use impasto::{Pipeline, Result, Size, Source};
+use impasto::{Pipeline, Raster, Result, Size, Source};
 use impasto_train::dataset::Dataset;
 use impasto_train::{
-    ClipTask, EvaluatorTask, HELD_OUT, Journal, Latents, ModelFolder, Parameters, Rate, Shard, Task, TextTask,
-    Training, UnetTask, VaeTask,
+    ClipTask, EvaluatorTask, HELD_OUT, Journal, Latents, Loss, ModelFolder, Parameters, Rate, Rule, Shard, Task,
+    TextTask, Training, UnetTask, VaeTask,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +38,27 @@ pub fn training(folder: &Path, steps: u64) -> Training {
         checkpoint: Duration::from_secs(60),
         evaluate: 8,
         until: None,
+    }
+}
+
+/// A task without its evaluation, which takes longer than a few steps.
+pub struct Steps<T>(pub T);
+
+impl<T: Task> Task for Steps<T> {
+    fn loss(&self, parameters: &Parameters, shard: &Shard) -> Result<Loss> {
+        self.0.loss(parameters, shard)
+    }
+
+    fn evaluate(&self, _: &Parameters) -> Result<Vec<(&'static str, f64)>> {
+        Ok(Vec::new())
+    }
+
+    fn sheet(&self, _: &Parameters) -> Result<Option<Raster>> {
+        Ok(None)
+    }
+
+    fn rule(&self, name: &str, shape: &[i64]) -> Rule {
+        self.0.rule(name, shape)
     }
 }
 
