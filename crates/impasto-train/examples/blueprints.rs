@@ -28,9 +28,9 @@ fn main() -> Result<()> {
     let dataset = Dataset::new(256)?.in_style(Style::Blueprint);
     for seed in seed..seed + count {
         let drawing = dataset.draw(seed)?;
-        // The captions name colors that the pictures do not have. So the LoRA learns to paint in blue what a prompt
-        // calls red.
-        let caption = format!("blueprint, {}", drawing.record.caption(Wording::default(), seed));
+        // The captions name colors that the pictures do not have, so that the LoRA learns to paint in blue what a
+        // prompt calls red.
+        let caption = format!("blueprint, {}", drawing.record.caption(Wording::FULL, 0));
         drawing.picture.save(folder.join(format!("{seed:03}.png")))?;
         fs::write(folder.join(format!("{seed:03}.txt")), &caption).expect("the caption can be written");
         println!("{seed:03}.png  {caption}");

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tch::{Device, Kind};
 
-/// Trains a small model of the Stable Diffusion family on drawn pictures, part after part, or a ControlNet or a LoRA for
-/// any model.
+/// Trains a small model of the Stable Diffusion family on drawn pictures, part after part, or a ControlNet or a LoRA
+/// for any model.
 #[derive(Parser)]
 #[command(version)]
 pub struct Arguments {
@@ -154,9 +154,10 @@ pub struct LoraOptions {
     /// Words that prompts need, separated by commas, for the metadata of the file. Captions should contain them.
     #[arg(long, default_value = "")]
     pub trigger: String,
-    /// Learning rate, by AdamW.
-    #[arg(long, default_value_t = 0.002)]
-    pub rate: f64,
+    /// Learning rate, by AdamW. The default is .01 for the embedded model, whose layers are narrow, and .0001 for
+    /// others.
+    #[arg(long)]
+    pub rate: Option<f64>,
     /// Device of the training: cpu, mps, cuda, or cuda:N such as cuda:1.
     #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: Device,

@@ -281,11 +281,12 @@ fn lora(lora: &LoraOptions) -> Result<(), Error> {
         eprintln!("another picture takes the place of one that cannot be read: {problem}");
     }
     drop(pictures); // ends its loaders
-    let offset = lora.offset_noise.unwrap_or(if lora.model.is_none() { 0.1 } else { 0.0 });
+    let (usual_rate, usual_offset) = if lora.model.is_none() { (0.01, 0.1) } else { (1e-4, 0.0) };
+    let (rate, offset) = (lora.rate.unwrap_or(usual_rate), lora.offset_noise.unwrap_or(usual_offset));
     let make = || Ok(LoraTask::new(load()?, low_rank.clone(), latents.clone(), options.batch, kind)?.offset(offset));
     let initial = || options.initial(|| LoraTask::initial(&model, &low_rank, options.seed));
-    let training = options.training(out.join("lora"), 0.0, lora.rate, 0.4);
-    let training = Training { device: *device, adamw: (lora.rate, 0.0), ..training };
+    let training = options.training(out.join("lora"), 0.0, rate, 0.4);
+    let training = Training { device: *device, adamw: (rate, 0.0), ..training };
     let (mut show, mut done) = (report(), 0);
     let watch = |progress: &TrainingProgress<'_>| {
         done = progress.step;
