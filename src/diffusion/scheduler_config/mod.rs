@@ -76,12 +76,18 @@ pub struct SchedulerConfig {
     /// DPM++: enables exponential levels with rounded timesteps.
     pub use_lu_lambdas: bool,
     /// DPM++: `dpmsolver++` (the default) or `sde-dpmsolver++`, which adds fresh noise. DEIS: `deis`.
+    /// SA-Solver: `data_prediction`.
     pub algorithm_type: Option<String>,
     /// DPM++, UniPC, DEIS: order of the solver, 1 to 3.
     pub solver_order: usize,
+    /// SA-Solver: order of the predictions, 1 to 4.
+    pub predictor_order: usize,
+    /// SA-Solver: order of the corrections, 1 to 4.
+    pub corrector_order: usize,
     /// DPM++: `midpoint` (the default) or `heun`. UniPC: `bh1` or `bh2` (the default). DEIS: `logrho`.
     pub solver_type: Option<String>,
-    /// DPM++, UniPC, DEIS: lowers the order at the end of a run; DPM++ multistep and DEIS do so only for few steps.
+    /// DPM++, UniPC, DEIS, SA-Solver: lowers the order at the end of a run; DPM++ multistep and DEIS do so only for few
+    /// steps.
     pub lower_order_final: bool,
     /// DPM++ multistep: makes the last step first order.
     pub euler_at_final: bool,
@@ -135,6 +141,8 @@ impl Default for SchedulerConfig {
             use_lu_lambdas: false,
             algorithm_type: None,
             solver_order: 2,
+            predictor_order: 2,
+            corrector_order: 2,
             solver_type: None,
             lower_order_final: true,
             euler_at_final: false,

@@ -100,6 +100,9 @@ fn classes_give_a_solver_or_name_the_refused_field() {
         ("DEISMultistepScheduler", "algorithm_type", json!("sde-dpmsolver++")),
         ("DEISMultistepScheduler", "solver_type", json!("euler")),
         ("DPMSolverSinglestepScheduler", "algorithm_type", json!("dpmsolver")),
+        ("SASolverScheduler", "algorithm_type", json!("noise_prediction")),
+        ("SASolverScheduler", "predictor_order", json!(5)),
+        ("SASolverScheduler", "corrector_order", json!(0)),
     ];
     for (class, field, value) in refusals {
         let error = config(json!({ "_class_name": class, field: value })).solver().err().unwrap().to_string();
@@ -124,6 +127,14 @@ fn dpmpp_fields_are_read_as_python_writes_them() {
     assert_eq!(first(1, "sde-dpmsolver++").unwrap().name(), "EulerAncestral");
     let cosine = SchedulerConfig { beta_schedule: "squaredcos_cap_v2".into(), ..config.clone() };
     assert_eq!(cosine.spacing_options().unwrap().timesteps, TimestepRule::Truncated);
+}
+
+#[test]
+fn sa_solver_has_the_orders_of_its_file() {
+    let config = config(json!({ "_class_name": "SASolverScheduler", "predictor_order": 3, "corrector_order": 4 }));
+    let settings = config.solver().unwrap().recipe().unwrap().settings;
+    assert_eq!((&settings["predictor_order"], &settings["corrector_order"]), (&json!(3), &json!(4)));
+    assert_eq!(config.spacing_options().unwrap().terminal, Terminal::Lowest);
 }
 
 #[test]

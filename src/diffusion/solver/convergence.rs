@@ -4,6 +4,7 @@ use super::multistep::Taylor;
 use super::tests::{Fake, Picture, golden, tanh};
 use super::*;
 use crate::diffusion::{Schedule, TrainingSchedule};
+use crate::window::Window;
 
 /// Error of the mean after `count` steps from σ = 10 to 0.05, spaced evenly in ln σ, from a latent of 8. `path` gives
 /// the exact latent at a noise level. `seeds` steps on this path before σ = 10 fill the solver's memory.
@@ -69,7 +70,7 @@ fn errors_shrink_with_the_expected_order() {
     for (name, mut solver, renewed) in solvers {
         let path = |sigma: f64| 0.7 + 7.3 * ((1.0 + sigma * sigma) / 101.0).powf((1.0 + renewed) / 2.0);
         let seeds = if name.contains("seeded") { 3 } else { 0 };
-        converges(name, solver.as_mut(), bell, &path, seeds);
+        converges(("sampling", name), solver.as_mut(), bell, &path, seeds);
     }
     let curved: [(&str, Box<dyn Solver>); 4] = [
         ("tanh: dpmpp_sde", Box::new(DpmppSde::default())),
@@ -79,13 +80,49 @@ fn errors_shrink_with_the_expected_order() {
     ];
     for (name, mut solver) in curved {
         let end = golden("sampling")["convergence"][name]["exact"].as_f64().unwrap();
-        converges(name, solver.as_mut(), tanh, &|sigma| if sigma > 1.0 { 8.0 } else { end }, 0);
+        converges(("sampling", name), solver.as_mut(), tanh, &|sigma| if sigma > 1.0 { 8.0 } else { end }, 0);
     }
 }
 
-/// Checks errors and order of convergence against the golden file.
-fn converges(name: &str, solver: &mut dyn Solver, picture: Picture, path: &dyn Fn(f64) -> f64, seeds: usize) {
-    let want = &golden("sampling")["convergence"][name];
+#[test]
+fn errors_of_newer_solvers_shrink_as_expected() {
+    let sa = |predictor_order, corrector_order, tau| SaSolver {
+        predictor_order,
+        corrector_order,
+        tau,
+        window: Window::WHOLE,
+        lower_order_final: false,
+        ..SaSolver::default()
+    };
+    let er = |scale, order| ErSde { scale, order, ..ErSde::default() };
+    let solvers: [(&str, Box<dyn Solver>); 11] = [
+        ("sa_2_0", Box::new(sa(2, 0, 0.0))),
+        ("sa_2_2", Box::new(sa(2, 2, 0.0))),
+        ("sa_2_3", Box::new(sa(2, 3, 0.0))),
+        ("sa_3_3 tau 1", Box::new(sa(3, 3, 1.0))),
+        ("res", Box::new(ResMultistep::default())),
+        ("res_a", Box::new(ResMultistep { eta: 1.0, ..ResMultistep::default() })),
+        ("er_sde", Box::new(ErSde::default())),
+        ("er_sde_2", Box::new(er(NoiseScale::Exponential, 2))),
+        ("er_sde_1", Box::new(er(NoiseScale::Exponential, 1))),
+        ("er_sde_square", Box::new(er(NoiseScale::Square, 3))),
+        ("er_sde_linear", Box::new(er(NoiseScale::Linear, 3))),
+    ];
+    for (name, mut solver) in solvers {
+        let end = golden("solvers")["convergence"][name]["exact"].as_f64().unwrap();
+        converges(("solvers", name), solver.as_mut(), tanh, &|sigma| if sigma > 1.0 { 8.0 } else { end }, 0);
+    }
+}
+
+/// Checks errors and order of convergence against a golden file.
+fn converges(
+    (file, name): (&str, &str),
+    solver: &mut dyn Solver,
+    picture: Picture,
+    path: &dyn Fn(f64) -> f64,
+    seeds: usize,
+) {
+    let want = &golden(file)["convergence"][name];
     let mut errors = [20, 160, 320].map(|count| error(solver, picture, path, count, seeds));
     for (error, count) in errors.iter().zip(["20", "160", "320"]) {
         let want = want["error"][count].as_f64().unwrap();

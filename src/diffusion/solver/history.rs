@@ -27,8 +27,10 @@ pub(super) struct Past {
     pub(super) x: Tensor,
     /// The mean that the solver returned last.
     pub(super) mean: Tensor,
-    /// The order of the step.
+    /// The order of the step, or of its correction.
     pub(super) order: usize,
+    /// Factor on ln σ in the exponent of the step; 1 without fresh noise.
+    pub(super) rate: f64,
 }
 
 impl History {
@@ -66,10 +68,11 @@ impl History {
 impl Clone for History {
     fn clone(&self) -> Self {
         let values = self.iter().map(|(level, value)| (level, value.shallow_clone())).collect();
-        let past = self.past.as_ref().map(|Past { x, mean, order }| Past {
+        let past = self.past.as_ref().map(|Past { x, mean, order, rate }| Past {
             x: x.shallow_clone(),
             mean: mean.shallow_clone(),
             order: *order,
+            rate: *rate,
         });
         Self { values, past }
     }
@@ -119,11 +122,11 @@ mod tests {
     fn copied_history_goes_on_from_the_same_steps() {
         let mut history = History::new();
         (0..2).for_each(|i| history.push(f64::from(i), Tensor::from(i), 3));
-        history.past = Some(Past { x: Tensor::from(5), mean: Tensor::from(6), order: 2 });
+        history.past = Some(Past { x: Tensor::from(5), mean: Tensor::from(6), order: 2, rate: 1.5 });
         let copy = history.clone();
         history.clear();
         let values: Vec<_> = copy.iter().map(|(level, value)| (level, value.int64_value(&[]))).collect();
         assert_eq!(values, [(1.0, 1), (0.0, 0)]);
-        assert!(copy.past.is_some_and(|past| past.order == 2 && past.mean == Tensor::from(6)));
+        assert!(copy.past.is_some_and(|past| past.order == 2 && past.rate == 1.5 && past.mean == Tensor::from(6)));
     }
 }

@@ -5,7 +5,8 @@
 //! | [`Euler`], [`Ddim`] | 1 | first order, without fresh noise; both take the same steps |
 //! | [`EulerAncestral`], [`Ddpm`] | 1 | fresh noise corrects earlier errors; the picture never converges |
 //! | [`Multistep`]: DPM++ 2M, 3M, and their SDE forms | 1 | the usual choice for 15 to 30 steps |
-//! | [`UniPc`], [`Deis`] | 1 | as good as DPM++ 2M, in 10 to 20 steps |
+//! | [`UniPc`], [`Deis`], [`ResMultistep`] | 1 | as good as DPM++ 2M, in 10 to 20 steps |
+//! | [`SaSolver`], [`ErSde`] | 1 | multistep, with less fresh noise than DPM++ SDE |
 //! | [`Pndm`] (PLMS), [`Lms`] | 1 | older multistep methods; the files of SD 1.x name PNDM |
 //! | [`Singlestep`]: DPM++ 2S, 3S | 1 | DPM++ in blocks of steps, as in diffusers |
 //! | [`Heun`], [`Dpm2`] | 2 | second order without a memory of earlier steps |
@@ -45,6 +46,7 @@ mod deis;
 mod dpm2;
 mod dpmpp_2s;
 pub(crate) mod dpmpp_sde;
+mod er_sde;
 mod euler;
 mod heun;
 mod history;
@@ -54,6 +56,8 @@ pub(crate) mod multistep;
 mod names;
 mod pndm;
 mod registry;
+mod res_multistep;
+mod sa_solver;
 mod singlestep;
 mod unipc;
 
@@ -62,6 +66,7 @@ pub use deis::Deis;
 pub use dpm2::Dpm2;
 pub use dpmpp_2s::Dpmpp2SAncestral;
 pub use dpmpp_sde::DpmppSde;
+pub use er_sde::{ErSde, NoiseScale};
 pub use euler::{Euler, EulerAncestral};
 pub use heun::Heun;
 pub use history::History;
@@ -73,6 +78,8 @@ pub(crate) use names::{solver_label, spacing_label};
 pub use pndm::Pndm;
 pub(crate) use registry::add_solvers;
 pub(in crate::diffusion) use registry::{Class, class};
+pub use res_multistep::ResMultistep;
+pub use sa_solver::SaSolver;
 pub use singlestep::Singlestep;
 pub use unipc::UniPc;
 
@@ -126,7 +133,7 @@ pub trait Eval {
 /// A sampling method: turns a step into the Gaussian of the next latent, given the noise drawn inside the step.
 ///
 /// A solver with a memory of earlier steps stores the model's predictions, and clears the memory in [`Solver::reset`].
-/// A solver that starts again from an earlier latent, such as [`UniPc`] and [`Singlestep`], must add later edits of its
+/// A solver that starts again from an earlier latent, such as [`UniPc`], [`SaSolver`] and [`Singlestep`], must add later edits of its
 /// mean again. Without this, the solver would undo pulls and masks.
 ///
 /// ```
@@ -234,5 +241,7 @@ fn check_noise(eta: f64, s_noise: f64) -> Result<()> {
 
 #[cfg(test)]
 mod convergence;
+#[cfg(test)]
+mod references;
 #[cfg(test)]
 mod tests;

@@ -174,6 +174,12 @@ mod tests {
             ("DPMSolverSDEScheduler", "DpmppSde"),
             ("UniPCMultistepScheduler", "UniPcBh2"),
             ("PNDMScheduler", "Pndm"),
+            ("SASolverScheduler", "SaSolver"),
+            ("sa_solver", "SaSolver"),
+            ("res_multistep", "ResMultistep"),
+            ("res_multistep_ancestral", "ResMultistepAncestral"),
+            ("er_sde", "ErSde"),
+            ("sample_dpmpp_3m_sde", "Dpmpp3MSde"),
         ];
         for (class, name) in classes {
             assert_eq!(by_name(class).unwrap().0.name(), name);

@@ -1,8 +1,8 @@
 //! The table of this crate's solvers: names, diffusers class and constructor of each.
 
 use super::{
-    Correction, Ddim, Ddpm, Deis, Dpm2, Dpmpp2SAncestral, DpmppSde, Euler, EulerAncestral, Heun, Lcm, Lms, Multistep,
-    Pndm, Singlestep, Solver, Tcd, UniPc,
+    Correction, Ddim, Ddpm, Deis, Dpm2, Dpmpp2SAncestral, DpmppSde, ErSde, Euler, EulerAncestral, Heun, Lcm, Lms,
+    Multistep, Pndm, ResMultistep, SaSolver, Singlestep, Solver, Tcd, UniPc,
 };
 use crate::diffusion::scheduler_config::SchedulerConfig;
 use crate::diffusion::spacing::{SchedulerFamily, Spacing};
@@ -247,6 +247,37 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
         recipe: ("UniPc", read::<UniPc>),
     },
     Row {
+        label: "RES Multistep",
+        names: &["res multistep"],
+        class: None,
+        make: || Box::new(ResMultistep::default()),
+        recipe: ("ResMultistep", read::<ResMultistep>),
+    },
+    Row {
+        label: "RES Multistep a",
+        names: &["res multistep a"],
+        class: None,
+        make: || Box::new(ResMultistep { eta: 1.0, ..ResMultistep::default() }),
+        recipe: ("ResMultistep", read::<ResMultistep>),
+    },
+    Row {
+        label: "SA-Solver",
+        names: &["sa solver", "sasolver"],
+        class: Some(Class {
+            lowest: true,
+            ..Class::new("SASolverScheduler", SchedulerFamily::Multistep, SaSolver::from_config)
+        }),
+        make: || Box::new(SaSolver::default()),
+        recipe: ("SaSolver", read::<SaSolver>),
+    },
+    Row {
+        label: "ER SDE",
+        names: &["er sde"],
+        class: None,
+        make: || Box::new(ErSde::default()),
+        recipe: ("ErSde", read::<ErSde>),
+    },
+    Row {
         label: "LCM",
         names: &["lcm"],
         class: Some(Class {
@@ -298,10 +329,11 @@ pub(crate) fn add_solvers(registry: &mut Registry) {
 #[cfg(test)]
 mod tests {
     use super::super::dpmpp_sde::SdeNoise;
-    use super::super::{Eval, Variance};
+    use super::super::{Eval, NoiseScale, Variance};
     use super::*;
     use crate::diffusion::Transition;
     use crate::step::Step;
+    use crate::window::Window;
     use tch::Tensor;
 
     fn registry() -> Registry {
@@ -318,7 +350,7 @@ mod tests {
     #[test]
     fn recipes_recreate_solvers_with_their_settings() {
         let named = SOLVERS.iter().map(|row| (row.make)());
-        let set: [Box<dyn Solver>; 10] = [
+        let set: [Box<dyn Solver>; 13] = [
             Box::new(EulerAncestral { eta: 0.1, s_noise: 1.003 }),
             Box::new(Ddim { eta: 1.0 / 3.0 }),
             Box::new(Ddpm { variance: Variance::Large }),
@@ -335,6 +367,9 @@ mod tests {
             Box::new(Lms { order: 2, ..Lms::default() }),
             Box::new(Deis { order: 3, ..Deis::default() }),
             Box::new(Tcd { gamma: 0.1, ..Tcd::default() }),
+            Box::new(SaSolver { tau: 0.3, window: Window::sigmas(1.0..=9.0), ..SaSolver::default() }),
+            Box::new(ErSde { scale: NoiseScale::Logarithmic, order: 2, ..ErSde::default() }),
+            Box::new(ResMultistep { eta: 0.5, ..ResMultistep::default() }),
         ];
         let mut count = 0;
         for solver in named.chain(set) {
@@ -342,7 +377,7 @@ mod tests {
             assert_eq!((made.name(), made.recipe().unwrap()), (solver.name(), solver.recipe().unwrap()));
             count += 1;
         }
-        assert_eq!(count, 32);
+        assert_eq!(count, 39);
         assert_eq!(again(&Ddim { eta: 0.1 + 0.2 }).recipe().unwrap().settings["eta"], 0.1 + 0.2);
     }
 

@@ -112,7 +112,7 @@ impl Solver for Singlestep {
         let order = self.place(step).min(self.history.len());
         let mean = self.mean(order, step, x, &x0)?;
         let began = self.history.past.take().filter(|_| order > 1).map_or_else(|| x.shallow_clone(), |block| block.x);
-        self.history.past = Some(Past { x: began, mean: mean.shallow_clone(), order });
+        self.history.past = Some(Past { x: began, mean: mean.shallow_clone(), order, rate: 1.0 });
         Ok(Transition::new(mean, 0.0, step.to, x.shallow_clone(), x0))
     }
 

@@ -4,6 +4,7 @@ use super::dpmpp_sde::SdeNoise;
 use super::multistep::Taylor;
 use super::*;
 use crate::diffusion::{Denoised, Noise, Schedule, Spacing, SpacingOptions, Terminal, TrainingSchedule};
+use crate::window::Window;
 use serde_json::Value;
 use tch::{Device, Kind};
 
@@ -41,12 +42,12 @@ impl Eval for Fake<'_> {
 }
 
 /// The draw noise_i[j] = √2·sin(1.7(4i + j) + 0.3).
-fn wave(i: usize) -> Tensor {
+pub(super) fn wave(i: usize) -> Tensor {
     let cells: Vec<f64> = (0..4).map(|j| 2f64.sqrt() * (1.7 * (4 * i + j) as f64 + 0.3).sin()).collect();
     Tensor::from_slice(&cells).reshape([1, 4, 1, 1])
 }
 
-fn cells(values: [f64; 4]) -> Tensor {
+pub(super) fn cells(values: [f64; 4]) -> Tensor {
     Tensor::from_slice(&values).reshape([1, 4, 1, 1])
 }
 
@@ -63,19 +64,23 @@ pub(super) fn tanh(x: &Tensor, sigma: f64, _: f64) -> Tensor {
     (x / (1.0 + sigma)).tanh()
 }
 
+/// The pictures of the golden trajectories.
+pub(super) const PICTURES: [(&str, Picture); 3] = [("linear", linear), ("wave", wavy), ("tanh", tanh)];
+
 pub(super) fn golden(file: &str) -> Value {
     serde_json::from_str(match file {
         "sampling" => include_str!("../../../tests/golden/specs/sampling.json"),
+        "solvers" => include_str!("../../../tests/golden/specs/solvers.json"),
         _ => include_str!("../../../tests/golden/specs/forcing.json"),
     })
     .unwrap()
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub(super) fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
 }
 
-fn assert_near(got: &Tensor, want: &Value, what: &str) {
+pub(super) fn assert_near(got: &Tensor, want: &Value, what: &str) {
     let got = Vec::<f64>::try_from(got.flatten(0, -1)).unwrap();
     for (got, want) in got.iter().zip(numbers(want)) {
         assert!((got - want).abs() <= 1e-7 * want.abs().max(1.0), "{what}: {got} {want}");
@@ -140,14 +145,13 @@ fn trajectories_match_the_references() {
         ("ddim_eta0.5", Box::new(Ddim { eta: 0.5 })),
         ("ddpm_fixed_large", Box::new(Ddpm { variance: Variance::Large })),
     ];
-    let pictures: [(&str, Picture); 3] = [("linear", linear), ("wave", wavy), ("tanh", tanh)];
     for (name, mut solver) in solvers {
         let schedule = match name {
             "lcm" => &lcm,
             "tcd_gamma0.3" => &tcd,
             _ => &karras,
         };
-        for (picture, f) in pictures {
+        for (picture, f) in PICTURES {
             for forced in [false, true] {
                 let want = &golden["trajectories"][name][picture];
                 let mut eval = Fake::new(f, schedule);
@@ -215,13 +219,16 @@ fn end(solver: &mut dyn Solver, schedule: &Schedule) -> Tensor {
 #[test]
 fn reset_clears_the_memory_of_every_solver() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras).unwrap();
-    let solvers: [fn() -> Box<dyn Solver>; 6] = [
+    let solvers: [fn() -> Box<dyn Solver>; 9] = [
         || Box::new(Multistep::dpmpp_3m_sde()),
         || Box::new(Lms::default()),
         || Box::new(Pndm::default()),
         || Box::new(Deis { order: 3, ..Deis::default() }),
         || Box::new(UniPc { order: 3, bh2: false, ..UniPc::default() }),
         || Box::new(Singlestep { order: 3, ..Singlestep::default() }),
+        || Box::new(SaSolver::default()),
+        || Box::new(ResMultistep::default()),
+        || Box::new(ErSde::default()),
     ];
     for make in solvers {
         let (mut used, mut fresh) = (make(), make());
@@ -267,6 +274,12 @@ fn first_order_solvers_equal_euler() {
     same(&mut UniPc { uncorrected: (0..9).collect(), ..UniPc::default() }, &mut Multistep::default());
     same(&mut DpmppSde { eta: 0.0, ..Default::default() }, &mut Dpmpp2SAncestral { eta: 0.0, s_noise: 1.0 });
     same(&mut Tcd { gamma: 0.0, ..Tcd::default() }, &mut Euler);
+    let sa =
+        |tau| SaSolver { predictor_order: 1, corrector_order: 0, tau, window: Window::WHOLE, ..SaSolver::default() };
+    same(&mut sa(0.0), &mut Euler);
+    same(&mut sa(1.0), &mut EulerAncestral::default());
+    same(&mut ErSde { order: 1, scale: NoiseScale::Square, ..ErSde::default() }, &mut EulerAncestral::default());
+    same(&mut ErSde { order: 1, scale: NoiseScale::Linear, ..ErSde::default() }, &mut Euler);
     let mut two = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Karras).unwrap();
     assert_ne!(end(&mut Heun, &two), end(&mut Euler, &two));
     two = two.last(1).unwrap();
@@ -306,12 +319,15 @@ fn repeated_last_level_keeps_the_latent() {
         Schedule::with_options(&TrainingSchedule::stable_diffusion(), 20, Spacing::Exponential, &options).unwrap();
     let last = schedule.steps().last().unwrap();
     assert!((last.from / last.to - 1.0).abs() < 1e-12);
-    let solvers: [Box<dyn Solver>; 5] = [
+    let solvers: [Box<dyn Solver>; 8] = [
         Box::new(Multistep::default()),
         Box::new(Multistep::dpmpp_3m_sde()),
         Box::new(Deis { order: 3, ..Deis::default() }),
         Box::new(UniPc { uncorrected: (0..20).collect(), bh2: false, ..UniPc::default() }),
         Box::new(Singlestep::default()),
+        Box::new(SaSolver { corrector_order: 0, ..SaSolver::default() }),
+        Box::new(ResMultistep { eta: 1.0, ..ResMultistep::default() }),
+        Box::new(ErSde::default()),
     ];
     for mut solver in solvers {
         for step in schedule.steps() {
@@ -386,7 +402,7 @@ impl Eval for Forced<'_> {
 #[test]
 fn down_and_std_add_up_to_the_next_level() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 12, Spacing::Karras).unwrap();
-    let solvers: [Box<dyn Solver>; 20] = [
+    let solvers: [Box<dyn Solver>; 24] = [
         Box::new(Dpm2::default()),
         Box::new(Dpm2 { eta: 0.7, s_noise: 1.0 }),
         Box::new(Dpmpp2SAncestral::default()),
@@ -407,6 +423,10 @@ fn down_and_std_add_up_to_the_next_level() {
         Box::new(EulerAncestral { eta: 7.0, ..EulerAncestral::default() }),
         Box::new(Ddim { eta: 0.5 }),
         Box::new(Ddpm::default()),
+        Box::new(SaSolver { tau: 0.6, ..SaSolver::default() }),
+        Box::new(ResMultistep { eta: 0.4, ..ResMultistep::default() }),
+        Box::new(ErSde::default()),
+        Box::new(ErSde { scale: NoiseScale::Logarithmic, ..ErSde::default() }),
     ];
     for mut solver in solvers {
         for step in schedule.steps() {
@@ -447,7 +467,7 @@ fn sample_without_pulls_returns_the_mean_itself() {
 fn settings_out_of_range_are_errors() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let step = schedule.steps().next().unwrap();
-    let wrong: [Box<dyn Solver>; 21] = [
+    let wrong: [Box<dyn Solver>; 28] = [
         Box::new(Lms { order: 0, ..Lms::default() }),
         Box::new(Lms { order: 5, ..Lms::default() }),
         Box::new(Deis { order: 4, ..Deis::default() }),
@@ -469,6 +489,13 @@ fn settings_out_of_range_are_errors() {
         Box::new(EulerAncestral { eta: 1.0, s_noise: 0.0 }),
         Box::new(Ddim { eta: 1.1 }),
         Box::new(Ddim { eta: f64::NAN }),
+        Box::new(SaSolver { predictor_order: 0, ..SaSolver::default() }),
+        Box::new(SaSolver { corrector_order: 5, ..SaSolver::default() }),
+        Box::new(SaSolver { tau: -1.0, ..SaSolver::default() }),
+        Box::new(SaSolver { window: Window::progress(0.0..=2.0), ..SaSolver::default() }),
+        Box::new(ResMultistep { eta: f64::NAN, ..ResMultistep::default() }),
+        Box::new(ErSde { order: 4, ..ErSde::default() }),
+        Box::new(ErSde { s_noise: 0.0, ..ErSde::default() }),
     ];
     for mut solver in wrong {
         let error = solver.step(&step, &wave(0), &mut Fake::new(tanh, &schedule)).unwrap_err();

@@ -68,7 +68,8 @@ impl UniPc {
 
     /// Corrects `x`, the latent that the previous step predicted, with `x0`, the model's prediction at `x`.
     fn correct(&self, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
-        let (Some(Past { x: before, mean, order }), Some((from, known))) = (&self.history.past, self.history.ago(0))
+        let (Some(Past { x: before, mean, order, .. }), Some((from, known))) =
+            (&self.history.past, self.history.ago(0))
         else {
             return Ok(x.shallow_clone());
         };
@@ -144,7 +145,7 @@ impl Solver for UniPc {
             let others: Vec<(f64, &Tensor)> = self.history.iter().take(order).skip(1).collect();
             self.over((from, to), &corrected, &x0, &others)?
         };
-        self.history.past = Some(Past { x: corrected, mean: mean.shallow_clone(), order });
+        self.history.past = Some(Past { x: corrected, mean: mean.shallow_clone(), order, rate: 1.0 });
         Ok(Transition::new(mean, 0.0, to, x.shallow_clone(), x0))
     }
 
