@@ -8,7 +8,8 @@ use impasto::methods::color_force::{GoldMode, Texture};
 use impasto::methods::colorize::{FigureAndGround, Injection};
 use impasto::methods::paint_with_words::WeightFn;
 use impasto::methods::{
-    ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
+    ColorForce, Colorize, FreeU, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor,
+    RegionPrompts, SmoothedEnergy,
 };
 use impasto::saliency::{Daam, Differential, Refine, Spread};
 use impasto::{Raster, Rgb, Window};
@@ -60,6 +61,8 @@ pub fn methods(row: &str) -> Vec<Box<dyn Guidance>> {
         "daam + force" => vec![Box::new(Daam::of("hair")), force("eyes")],
         "differential" => vec![Box::new(Differential::of("hair", "pink"))],
         "perturbed attention" => vec![Box::new(PerturbedAttention::new(3.0))],
+        "smoothed energy" => vec![Box::new(SmoothedEnergy::new(3.0))],
+        "free u" => vec![Box::new(FreeU::sd15())],
         "reference color" => vec![Box::new(ReferenceColor::new(&reference()))],
         "image guidance" => vec![Box::new(ImageGuidance::text("red hair"))],
         "prompt blend" => vec![Box::new(PromptBlend::to("1girl, red hair"))],
@@ -77,7 +80,7 @@ pub fn methods(row: &str) -> Vec<Box<dyn Guidance>> {
 }
 
 /// Rows of the benches, `none` first. `again` repeats `none` and shows the noise of the measurement.
-pub const ROWS: [&str; 20] = [
+pub const ROWS: [&str; 22] = [
     "none",
     "again",
     "daam",
@@ -92,6 +95,8 @@ pub const ROWS: [&str; 20] = [
     "all",
     "differential",
     "perturbed attention",
+    "smoothed energy",
+    "free u",
     "reference color",
     "image guidance",
     "prompt blend",

@@ -44,6 +44,7 @@ pub struct At<'a> {
     /// Grid of the cells that the queries belong to.
     pub grid: Grid,
     pub(super) q: &'a Tensor,
+    pub(super) keys: Option<&'a Tensor>,
     pub(super) values: Option<&'a Tensor>,
     /// Rows of the call that belong to this branch.
     pub(super) rows: Range<i64>,
@@ -112,6 +113,20 @@ impl At<'_> {
         }
         let kind = self.q.kind();
         kernel::plain(self.q, &key.f_to_kind(kind)?, &value.f_to_kind(kind)?)
+    }
+
+    /// Computes plain attention of other queries over this call's keys and values, [n, heads, queries, head_dim] →
+    /// [n, queries, heads · head_dim]. Hooks are not called. Returns `None` in phases before the projection.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the queries have another shape than this call's.
+    pub fn attend_from(&self, query: &Tensor) -> Result<Option<Tensor>> {
+        if query.size() != self.q.size() {
+            let expected = format!("{:?}, the shape of this call's queries", self.q.size());
+            return Err(Error::Shape { what: "query", got: query.size(), expected });
+        }
+        let query = query.f_to_kind(self.q.kind())?;
+        self.keys.zip(self.values).map(|(keys, values)| kernel::plain(&query, keys, values)).transpose()
     }
 
     /// Computes plain attention of this call's queries over another context, [n, tokens, dim] →

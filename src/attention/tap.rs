@@ -249,13 +249,13 @@ impl Attached<'_> {
         all.fold(Interest::NONE, |a, b| a | b)
     }
 
-    /// Calls `f` with every active hook that wants `phase` here. `q` holds the branch's queries; `values` holds the
-    /// branch's values, or is `None` before they are computed.
+    /// Calls `f` with every active hook that wants `phase` here. `q` holds the branch's queries; `keys_values`
+    /// holds the branch's keys and values, or is `None` before they are computed.
     fn each(
         &mut self,
         spot: &CallSite<'_>,
         branch: Branch,
-        (q, values): (&Tensor, Option<&Tensor>),
+        (q, keys_values): (&Tensor, Option<(&Tensor, &Tensor)>),
         phase: Interest,
         name: &'static str,
         mut f: impl FnMut(&mut dyn CrossAttentionHook, &At<'_>) -> Result<()>,
@@ -269,7 +269,8 @@ impl Attached<'_> {
             images,
             grid: self.call.grid.halved(site.halvings),
             q,
-            values,
+            keys: keys_values.map(|(keys, _)| keys),
+            values: keys_values.map(|(_, values)| values),
             rows: row..row + self.images(),
             project: spot.project,
         };
@@ -330,7 +331,7 @@ impl Attached<'_> {
         let edited = wants(Interest::SCORES);
         let (output, whole) = match scores {
             Some(scores) => {
-                let scores = if edited { self.edit(spot, branches, (q, v), &scores)? } else { scores };
+                let scores = if edited { self.edit(spot, branches, (q, k, v), &scores)? } else { scores };
                 let (output, probs) = kernel::weigh(&scores, v)?;
                 (output, Some(probs))
             }
@@ -345,7 +346,9 @@ impl Attached<'_> {
                 let whole = whole.as_ref().map(|whole| self.rows(whole, row)).transpose()?;
                 let bias = bias.as_ref().map(|bias| self.rows(bias, row)).transpose()?;
                 let probs = Probs::new(&q, &k, bias.as_ref(), whole, edited);
-                self.each(spot, branch, (&q, Some(&v)), Interest::PROBS, "probs", |hook, at| hook.probs(at, &probs))?;
+                self.each(spot, branch, (&q, Some((&k, &v))), Interest::PROBS, "probs", |hook, at| {
+                    hook.probs(at, &probs)
+                })?;
             }
         }
         if !wants(Interest::OUTPUT) {
@@ -353,8 +356,9 @@ impl Attached<'_> {
         }
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
-            let (mut part, q, v) = (self.rows(&output, row)?, self.rows(q, row)?, self.rows(v, row)?);
-            self.each(spot, branch, (&q, Some(&v)), Interest::OUTPUT, "output", |hook, at| {
+            let (mut part, q) = (self.rows(&output, row)?, self.rows(q, row)?);
+            let (k, v) = (self.rows(k, row)?, self.rows(v, row)?);
+            self.each(spot, branch, (&q, Some((&k, &v))), Interest::OUTPUT, "output", |hook, at| {
                 let shape = part.size();
                 hook.output(at, &mut part)?;
                 same_shape("output", &part, &shape)
@@ -381,7 +385,7 @@ impl Attached<'_> {
             let (q, k, v) = (self.rows(q, row)?, self.rows(k, row)?, self.rows(v, row)?);
             let scores = Scores::new(&q, &k, scores.map(|scores| self.rows(scores, row)).transpose()?);
             let mut sum: Option<Tensor> = None;
-            self.each(spot, branch, (&q, Some(&v)), Interest::BIAS, "bias", |hook, at| {
+            self.each(spot, branch, (&q, Some((&k, &v))), Interest::BIAS, "bias", |hook, at| {
                 if let Some(bias) = hook.bias(at, &scores)? {
                     let full = [n, heads, queries, tokens];
                     let fits = bias.f_expand(full, false).is_ok();
@@ -417,13 +421,14 @@ impl Attached<'_> {
         &mut self,
         spot: &CallSite<'_>,
         branches: &[Branch],
-        (q, v): (&Tensor, &Tensor),
+        (q, k, v): (&Tensor, &Tensor, &Tensor),
         scores: &Tensor,
     ) -> Result<Tensor> {
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
-            let (mut part, q, v) = (self.rows(scores, row)?, self.rows(q, row)?, self.rows(v, row)?);
-            self.each(spot, branch, (&q, Some(&v)), Interest::SCORES, "scores", |hook, at| {
+            let (mut part, q) = (self.rows(scores, row)?, self.rows(q, row)?);
+            let (k, v) = (self.rows(k, row)?, self.rows(v, row)?);
+            self.each(spot, branch, (&q, Some((&k, &v))), Interest::SCORES, "scores", |hook, at| {
                 let shape = part.size();
                 hook.scores(at, &mut part)?;
                 same_shape("scores", &part, &shape)

@@ -3,6 +3,7 @@
 mod changing;
 mod codec;
 mod extras;
+mod free_u;
 mod loras;
 mod offer;
 mod texts;
@@ -11,6 +12,7 @@ pub(crate) use changing::encode_changing;
 pub use codec::Codec;
 pub(crate) use codec::{flat, padding};
 pub use extras::{Extra, Extras};
+pub use free_u::FreeUFactors;
 pub(crate) use loras::UnmergedLoras;
 pub use loras::{LoraPlace, LoraStrengths};
 pub use offer::Offer;

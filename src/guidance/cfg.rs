@@ -1,7 +1,7 @@
 //! Classifier-free guidance: combines the predictions of several branches into one.
 
 use crate::branch::{Branch, BranchInfo};
-use crate::diffusion::Predictions;
+use crate::diffusion::{Predictions, Transition};
 use crate::error::{Error, Result};
 use crate::recipe::{Kind, Recipe};
 use crate::step::Step;
@@ -50,6 +50,16 @@ pub trait Combine: Send {
     /// Returns the combined x0, [n, 4, h, w] f32.
     fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor>;
 
+    /// Moves the Gaussian that the next latent is drawn from. Called once per step, before the guidance methods.
+    /// Default: no change.
+    ///
+    /// # Errors
+    /// Any error that ends the run.
+    fn transition(&self, step: &Step, transition: &mut Transition) -> Result<()> {
+        let _ = (step, transition);
+        Ok(())
+    }
+
     /// Returns a recipe that is stored in files, and from which this value can be made again, like
     /// [`Guidance::recipe`](crate::guidance::Guidance::recipe).
     ///
@@ -69,6 +79,9 @@ impl<C: Combine + ?Sized> Combine for Box<C> {
     }
     fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor> {
         (**self).combine(step, predictions)
+    }
+    fn transition(&self, step: &Step, transition: &mut Transition) -> Result<()> {
+        (**self).transition(step, transition)
     }
     fn recipe(&self) -> Result<Recipe> {
         (**self).recipe()

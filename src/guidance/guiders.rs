@@ -10,7 +10,7 @@ use crate::step::Step;
 use serde_json::Value;
 use tch::Tensor;
 
-fn tensors(value: &Value) -> Vec<Tensor> {
+fn tensors(value: &Value, shape: [i64; 4]) -> Vec<Tensor> {
     let numbers = |value: &Value| -> Vec<f64> {
         let mut left = vec![value];
         let mut numbers = Vec::new();
@@ -22,14 +22,17 @@ fn tensors(value: &Value) -> Vec<Tensor> {
         }
         numbers
     };
-    value.as_array().unwrap().iter().map(|step| Tensor::from_slice(&numbers(step)).reshape([2, 4, 3, 3])).collect()
+    value.as_array().unwrap().iter().map(|step| Tensor::from_slice(&numbers(step)).reshape(shape)).collect()
 }
 
 /// Combines the outputs of all steps of a reference case; returns the guided outputs and those of the reference.
 pub(super) fn run(case: &str, combine: &mut impl Combine) -> Result<Vec<(Tensor, Tensor)>> {
     let golden: Value = json::parse(include_str!("../../tests/golden/specs/guiders.json")).unwrap();
-    let (uncond, cond) = (tensors(&golden["uncond"]), tensors(&golden["cond"]));
-    let wanted = tensors(&golden["cases"][case]["outputs"]);
+    let case = &golden["cases"][case];
+    let (inputs, shape) =
+        if case["is_wide"] == true { (&golden["wide"], [1, 4, 8, 8]) } else { (&golden, [2, 4, 3, 3]) };
+    let (uncond, cond) = (tensors(&inputs["uncond"], shape), tensors(&inputs["cond"], shape));
+    let wanted = tensors(&case["outputs"], shape);
     combine.begin(&[])?;
     let x = &uncond[0] * 3.0 + 1.0;
     let conditioning = Conditioning::new(Tensor::from(0.0));

@@ -9,8 +9,10 @@
 mod apg;
 mod attached;
 mod cfg;
+mod cfg_plus_plus;
 mod combinations;
 mod details;
+mod frequency;
 #[cfg(test)]
 mod guiders;
 mod method;
@@ -25,8 +27,10 @@ pub use apg::Apg;
 pub(crate) use attached::Attached;
 pub(crate) use cfg::check_rescale;
 pub use cfg::{Cfg, Combine, RescaledCfg};
+pub use cfg_plus_plus::CfgPlusPlus;
 pub(crate) use combinations::add_combinations;
 pub use details::Details;
+pub use frequency::FrequencyDecoupled;
 pub use method::Guidance;
 pub(crate) use method::forward_guidance;
 pub(crate) use pair::{Pair, SUM};

@@ -2,8 +2,8 @@
 
 use super::colorize::DualCfg;
 use super::{
-    ColorForce, Colorize, ImageGuidance, IpAdapter, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor,
-    RegionPrompts, UnmergedLora,
+    ColorForce, Colorize, FreeU, ImageGuidance, IpAdapter, PaintWithWords, PerturbedAttention, PromptBlend,
+    ReferenceColor, RegionPrompts, SmoothedEnergy, UnmergedLora,
 };
 use crate::guidance::{Combine, Guidance, SUM};
 use crate::recipe::{Recipe, Registry};
@@ -15,6 +15,7 @@ pub(crate) fn add_methods(registry: &mut Registry) {
     registry
         .add::<dyn Guidance>("ColorForce", |recipe, registry| Ok(Box::new(ColorForce::from_recipe(recipe, registry)?)));
     add::<Colorize>(registry, "Colorize");
+    add::<FreeU>(registry, "FreeU");
     add::<ImageGuidance>(registry, "ImageGuidance");
     // A program that has the net adds a reader of its own.
     registry.add::<dyn Guidance>("IpAdapter", |recipe, _| Err(IpAdapter::without_net(recipe)));
@@ -23,6 +24,7 @@ pub(crate) fn add_methods(registry: &mut Registry) {
     add::<PromptBlend>(registry, "PromptBlend");
     add::<ReferenceColor>(registry, "ReferenceColor");
     add::<RegionPrompts>(registry, "RegionPrompts");
+    add::<SmoothedEnergy>(registry, "SmoothedEnergy");
     add::<UnmergedLora>(registry, "UnmergedLora");
     add::<WordMaps>(registry, "WordMaps");
     registry.add::<dyn Combine>("DualCfg", |recipe, _| Ok(Box::new(recipe.into_read::<DualCfg>()?)));

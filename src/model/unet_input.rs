@@ -3,6 +3,7 @@
 use super::rows::{one, rows};
 use super::{Model, colorizer, sdxl, size_numbers};
 use crate::attention::Tap;
+use crate::conditioning::FreeUFactors;
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions};
 use crate::error::{Error, Result};
 use crate::nn::AddedConditions;
@@ -47,6 +48,9 @@ impl Model {
         // with gradients need rows of their own.
         let alike = !self.inpaints() && added.is_none() && !x.requires_grad() && one(&latents);
         let same = colorizer::add_features(self.colorizes(), inputs, &mut added)?;
+        if let Some(factors) = inputs.iter().find_map(|input| input.conditioning.extras.get::<FreeUFactors>()) {
+            added.get_or_insert_default().free_u = Some(*factors);
+        }
         let distinct = latents.first().filter(|_| alike && same).unwrap_or(&&x).size4()?.0;
         Ok(UnetInput { x, distinct, sample, timestep, context, added })
     }

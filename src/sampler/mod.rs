@@ -425,6 +425,8 @@ impl Run<'_, '_> {
         };
         let mut transition = solver.step(&step, &x, &mut evaluation)?;
         let shape = x.size();
+        combine.transition(&step, &mut transition)?;
+        keeps("Transition::mean", &transition.mean, &shape)?;
         each(guidances, ("transition", Some(step.index)), |guidance| {
             guidance.transition(&step, &mut transition)?;
             keeps("Transition::mean", &transition.mean, &shape)

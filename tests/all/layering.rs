@@ -405,10 +405,10 @@ fn every_part_of_a_run_has_a_reader_in_the_registry() {
         ["methods", "saliency"].into_iter().flat_map(|f| implementors("Guidance", f)).collect();
     let combinations = ["guidance", "methods"].into_iter().flat_map(|f| implementors("Combine", f)).collect();
     let kinds = [
-        (methods, registry.names::<dyn Guidance>(), 11),
+        (methods, registry.names::<dyn Guidance>(), 13),
         (implementors("Saliency", "saliency"), registry.names::<dyn Saliency>(), 5),
-        (implementors("Solver", "diffusion/solver"), registry.names::<dyn Solver>(), 16),
-        (combinations, registry.names::<dyn Combine>(), 3),
+        (implementors("Solver", "diffusion/solver"), registry.names::<dyn Solver>(), 19),
+        (combinations, registry.names::<dyn Combine>(), 5),
     ];
     for (mut parts, readers, least) in kinds {
         // The recipe of a wrapper is that of its content, and a function has none.

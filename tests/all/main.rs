@@ -22,6 +22,7 @@ mod estimate;
 mod exact_color;
 mod few_steps;
 mod first_use;
+mod guiders;
 mod half_precision;
 mod hook_seams;
 #[cfg(feature = "hub")]

@@ -8,7 +8,7 @@ use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength};
 use impasto::guidance::{Cfg, GuidanceRun, RescaledCfg};
 use impasto::methods::color_force::ForceRun;
-use impasto::methods::{ColorForce, PerturbedAttention};
+use impasto::methods::{ColorForce, FreeU, PerturbedAttention, SmoothedEnergy};
 use impasto::model::{Controlled, Guess};
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, HeatMap};
@@ -155,6 +155,12 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
     });
     let perturbed = case.param::<Option<f64>>("pag_scale")?.map(PerturbedAttention::new);
     let mut sampler = perturbed.into_iter().fold(sampler, Sampler::guide);
+    if let Some(scale) = case.param::<Option<f64>>("seg_scale")? {
+        sampler = sampler.guide(SmoothedEnergy::new(scale).blur(case.param("seg_blur")?));
+    }
+    if let Some(FreeUParams { b1, b2, s1, s2 }) = case.param("free_u")? {
+        sampler = sampler.guide(FreeU::new([b1, b2], [s1, s2]));
+    }
     for (k, Adapter { file, scale }) in
         case.param::<Option<Vec<Adapter>>>("adapters")?.into_iter().flatten().enumerate()
     {
@@ -163,6 +169,15 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
         sampler = sampler.guide(ip_adapter::method(case, k, &net, &scale, masked)?);
     }
     Ok(sampler)
+}
+
+/// Factors of FreeU, as diffusers names them.
+#[derive(Deserialize)]
+struct FreeUParams {
+    b1: f64,
+    b2: f64,
+    s1: f64,
+    s2: f64,
 }
 
 fn grid(case: &Case) -> Result<Grid> {

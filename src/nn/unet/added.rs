@@ -1,6 +1,7 @@
 //! Conditions of a UNet besides timestep and prompt.
 
 use super::residuals::Residuals;
+use crate::conditioning::FreeUFactors;
 use crate::nn::control_type::ControlType;
 use crate::reference::ReferenceFeatures;
 use tch::Tensor;
@@ -25,6 +26,8 @@ pub struct AddedConditions {
     /// sample; ControlNets ignore this field. Level i takes feature i: after its last transformer, or at its end if it
     /// has none. A feature that is left over goes to the middle block. Empty without adapters.
     pub adapter: Vec<Tensor>,
+    /// Factors of FreeU for the expanding half.
+    pub free_u: Option<FreeUFactors>,
     /// Features of a reference for the expanding half (ColorizeDiffusion v2).
     pub reference: Option<ReferenceFeatures>,
 }

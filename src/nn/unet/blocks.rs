@@ -1,5 +1,6 @@
 //! The three kinds of blocks of a UNet.
 
+use super::free_u::BlockFactors;
 use super::reference::Reference;
 use super::{Level, UnetConfig};
 use crate::attention::{Place, Tap};
@@ -180,20 +181,24 @@ impl UpBlock {
         Ok(Self { resnets, attentions, upsamplers })
     }
 
-    /// Applies the block. `first` is the index of the block's first layer in the expanding half, and `reference` has
-    /// the reference features to add.
+    /// Applies the block. `first` is the index of the block's first layer in the expanding half, `reference` has the
+    /// reference features to add, and `factors` are those of FreeU.
     pub(super) fn forward(
         &self,
         mut x: Tensor,
         told: BlockContext<'_>,
         skips: &mut Vec<Tensor>,
-        (first, reference): (usize, Option<Reference<'_>>),
+        (first, reference, factors): (usize, Option<Reference<'_>>, Option<BlockFactors>),
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
         let mine = skips.split_off(skips.len().saturating_sub(self.resnets.len()));
         for (i, (resnet, skip)) in self.resnets.iter().zip(mine.iter().rev()).enumerate() {
             let warped = reference.map(|reference| reference.skip(first + i, skip)).transpose()?;
-            x = resnet.forward_beside(&x, warped.as_ref().unwrap_or(skip), told.times)?;
+            let skip = warped.as_ref().unwrap_or(skip);
+            x = match factors {
+                Some(factors) => resnet.forward_beside(&factors.scaled(&x)?, &factors.filtered(skip)?, told.times)?,
+                None => resnet.forward_beside(&x, skip, told.times)?,
+            };
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(&x, told.context, tap)?;
             }

@@ -4,6 +4,7 @@ mod added;
 pub(super) mod blocks;
 pub(super) mod config;
 pub(super) mod encoder;
+mod free_u;
 mod memory;
 mod reference;
 mod residuals;
@@ -20,6 +21,7 @@ use crate::error::Result;
 use crate::weights::Weights;
 use blocks::{BlockBuilder, BlockContext, UpBlock};
 use encoder::{Additions, Encoded, UnetEncoder};
+use free_u::BlockFactors;
 use reference::ReferenceModules;
 use tch::Tensor;
 
@@ -176,19 +178,21 @@ impl UNet {
         let reference = features.map(|features| self.reference.with(features, &time)).transpose()?;
         let told = BlockContext { times: &self.times.forward(&time.f_silu()?)?, context: &context };
         let (mut first, last) = (0, self.up_blocks.len().saturating_sub(1));
+        let factors = added.and_then(|added| added.free_u.as_ref());
         if let Deep::Reused(kept) = deep {
             x = kept.shallow_clone();
         }
-        for (i, block) in self.up_blocks.iter().enumerate() {
+        for (number, block) in self.up_blocks.iter().enumerate() {
             match &mut deep {
-                Deep::Reused(_) if i < last => {
+                Deep::Reused(_) if number < last => {
                     first += block.layers();
                     continue;
                 }
-                Deep::Kept(kept) if i == last => **kept = Some(x.shallow_clone()),
+                Deep::Kept(kept) if number == last => **kept = Some(x.shallow_clone()),
                 _ => {}
             }
-            x = block.forward(x, told, &mut skips, (first, reference), tap)?;
+            let factors = factors.and_then(|factors| BlockFactors::of(factors, number));
+            x = block.forward(x, told, &mut skips, (first, reference, factors), tap)?;
             first += block.layers();
         }
         let x = self.conv_out.forward(&self.conv_norm_out.forward_silu(&x)?)?;

@@ -5,7 +5,7 @@
 use super::{GOLD, PORTRAIT, again, assert_same, paint, repeats};
 use crate::ip_adapter::adapted;
 use impasto::diffusion::NoiseEdges;
-use impasto::guidance::{Apg, CfgZeroStar, Guidance};
+use impasto::guidance::{Apg, CfgPlusPlus, CfgZeroStar, FrequencyDecoupled, Guidance};
 use impasto::mask::Region;
 use impasto::methods::color_force::{
     Cutoff, Feedback, ForceRun, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture,
@@ -15,8 +15,8 @@ use impasto::methods::image_guidance::{GuidanceParams, Space};
 use impasto::methods::ip_adapter::ImagePrompt;
 use impasto::methods::paint_with_words::{Area, AreaBlend};
 use impasto::methods::{
-    ColorForce, Colorize, ImageGuidance, IpAdapter, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor,
-    RegionPrompt, RegionPrompts,
+    ColorForce, Colorize, FreeU, ImageGuidance, IpAdapter, PaintWithWords, PerturbedAttention, PromptBlend,
+    ReferenceColor, RegionPrompt, RegionPrompts, SmoothedEnergy,
 };
 use impasto::pipeline::Pipeline;
 use impasto::recipe::Registry;
@@ -288,9 +288,21 @@ fn prompt_blend_repeats() -> Result<()> {
 }
 
 #[test]
+fn smoothed_energy_repeats() -> Result<()> {
+    repeats(|r| r.guide(SmoothedEnergy::new(2.0).blur(1.5).window(Window::timesteps(200..=999))))
+}
+
+#[test]
+fn free_u_repeats() -> Result<()> {
+    repeats(|r| r.guide(FreeU::sd15()))
+}
+
+#[test]
 fn combinations_of_branches_repeat() -> Result<()> {
     repeats(|r| r.combine(Apg::new(7.5).parallel(0.3).threshold(5.0).momentum(-0.5)))?;
-    repeats(|r| r.combine(CfgZeroStar { scale: 7.5, zero_steps: 0 }))
+    repeats(|r| r.combine(CfgZeroStar { scale: 7.5, zero_steps: 0 }))?;
+    repeats(|r| r.combine(CfgPlusPlus::new(0.8)))?;
+    repeats(|r| r.combine(FrequencyDecoupled::new([9.0, 4.5])))
 }
 
 #[test]
