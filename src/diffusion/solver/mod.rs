@@ -10,6 +10,7 @@
 //! | [`Pndm`] (PLMS), [`Lms`] | 1 | older multistep methods; the files of SD 1.x name PNDM |
 //! | [`Singlestep`]: DPM++ 2S, 3S | 1 | DPM++ in blocks of steps, as in diffusers |
 //! | [`Heun`], [`Dpm2`] | 2 | second order without a memory of earlier steps |
+//! | [`Restart`] | 2, and more in one step | Heun's method, with a part of the run repeated from fresh noise |
 //! | [`Dpm2`] with η = 1, [`Dpmpp2SAncestral`], [`DpmppSde`] | 2 | fresh noise in every step |
 //! | [`Lcm`], [`Tcd`] | 1 | for distilled models, in 2 to 8 steps |
 //!
@@ -57,6 +58,7 @@ mod names;
 mod pndm;
 mod registry;
 mod res_multistep;
+mod restart;
 mod sa_solver;
 mod singlestep;
 mod unipc;
@@ -79,6 +81,7 @@ pub use pndm::Pndm;
 pub(crate) use registry::add_solvers;
 pub(in crate::diffusion) use registry::{Class, class};
 pub use res_multistep::ResMultistep;
+pub use restart::Restart;
 pub use sa_solver::SaSolver;
 pub use singlestep::Singlestep;
 pub use unipc::UniPc;

@@ -1,4 +1,4 @@
-//! Tests of SA-Solver, RES multistep and ER-SDE against the trajectories of `gen_solvers.py`.
+//! Tests of SA-Solver, RES multistep, ER-SDE and Restart against the trajectories of `gen_solvers.py`.
 
 use super::tests::{Fake, PICTURES, Picture, assert_near, cells, golden, numbers, wave};
 use super::*;
@@ -23,6 +23,20 @@ fn run(solver: &mut dyn Solver, schedule: &Schedule, picture: Picture, forced: b
     rows
 }
 
+#[test]
+fn restart_adds_its_calls_to_one_step() {
+    let schedule = schedule(true);
+    let mut restart = Restart { low: 0.5, steps: 4, times: 2, ..Restart::default() };
+    let mut eval = Fake::new(PICTURES[2].1, &schedule);
+    let crossing = schedule.steps().position(|step| step.to <= 0.5).unwrap();
+    for step in schedule.steps() {
+        let before = eval.calls();
+        restart.step(&step, &wave(0), &mut eval).unwrap();
+        let calls = if step.to == 0.0 { 1 } else { 2 };
+        assert_eq!(eval.calls() - before, calls + if step.index == crossing { 2 * 4 * 2 } else { 0 });
+    }
+}
+
 fn schedule(to_zero: bool) -> Schedule {
     let golden = golden("solvers");
     let mut levels = numbers(&golden["levels"]);
@@ -43,7 +57,7 @@ fn trajectories_match_those_of_the_generator() {
         ..SaSolver::default()
     };
     let er = |scale, order| ErSde { scale, order, ..ErSde::default() };
-    let solvers: [(&str, Box<dyn Solver>); 13] = [
+    let solvers: [(&str, Box<dyn Solver>); 15] = [
         ("sa", Box::new(SaSolver::default())),
         ("sa_3_4", Box::new(SaSolver { predictor_order: 3, corrector_order: 4, ..SaSolver::default() })),
         ("sa_4_1_tau0.5", Box::new(sa(4, 1, 0.5))),
@@ -57,6 +71,8 @@ fn trajectories_match_those_of_the_generator() {
         ("er_sde_1_square", Box::new(er(NoiseScale::Square, 1))),
         ("er_sde_logarithmic", Box::new(er(NoiseScale::Logarithmic, 3))),
         ("er_sde_linear", Box::new(er(NoiseScale::Linear, 3))),
+        ("restart", Box::new(Restart { low: 0.5, high: 3.0, steps: 3, times: 2, ..Restart::default() })),
+        ("restart_below", Box::new(Restart { low: 0.5, high: 40.0, steps: 4, ..Restart::default() })),
     ];
     for (name, mut solver) in solvers {
         let schedule = schedule(!name.starts_with("sa"));

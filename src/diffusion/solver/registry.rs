@@ -2,7 +2,7 @@
 
 use super::{
     Correction, Ddim, Ddpm, Deis, Dpm2, Dpmpp2SAncestral, DpmppSde, ErSde, Euler, EulerAncestral, Heun, Lcm, Lms,
-    Multistep, Pndm, ResMultistep, SaSolver, Singlestep, Solver, Tcd, UniPc,
+    Multistep, Pndm, ResMultistep, Restart, SaSolver, Singlestep, Solver, Tcd, UniPc,
 };
 use crate::diffusion::scheduler_config::SchedulerConfig;
 use crate::diffusion::spacing::{SchedulerFamily, Spacing};
@@ -95,6 +95,13 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
         }),
         make: || Box::new(Heun),
         recipe: ("Heun", read::<Heun>),
+    },
+    Row {
+        label: "Restart",
+        names: &["restart"],
+        class: None,
+        make: || Box::new(Restart::default()),
+        recipe: ("Restart", read::<Restart>),
     },
     Row {
         label: "LMS",
@@ -350,7 +357,7 @@ mod tests {
     #[test]
     fn recipes_recreate_solvers_with_their_settings() {
         let named = SOLVERS.iter().map(|row| (row.make)());
-        let set: [Box<dyn Solver>; 13] = [
+        let set: [Box<dyn Solver>; 14] = [
             Box::new(EulerAncestral { eta: 0.1, s_noise: 1.003 }),
             Box::new(Ddim { eta: 1.0 / 3.0 }),
             Box::new(Ddpm { variance: Variance::Large }),
@@ -368,6 +375,7 @@ mod tests {
             Box::new(Deis { order: 3, ..Deis::default() }),
             Box::new(Tcd { gamma: 0.1, ..Tcd::default() }),
             Box::new(SaSolver { tau: 0.3, window: Window::sigmas(1.0..=9.0), ..SaSolver::default() }),
+            Box::new(Restart { low: 0.2, times: 2, ..Restart::default() }),
             Box::new(ErSde { scale: NoiseScale::Logarithmic, order: 2, ..ErSde::default() }),
             Box::new(ResMultistep { eta: 0.5, ..ResMultistep::default() }),
         ];
@@ -377,7 +385,7 @@ mod tests {
             assert_eq!((made.name(), made.recipe().unwrap()), (solver.name(), solver.recipe().unwrap()));
             count += 1;
         }
-        assert_eq!(count, 39);
+        assert_eq!(count, 41);
         assert_eq!(again(&Ddim { eta: 0.1 + 0.2 }).recipe().unwrap().settings["eta"], 0.1 + 0.2);
     }
 

@@ -25,6 +25,10 @@ impl<'a> Fake<'a> {
         Self { picture, schedule, calls: 0, draws: 0, silent: false }
     }
 
+    pub(super) const fn calls(&self) -> usize {
+        self.calls
+    }
+
     pub(super) fn silent(picture: Picture, schedule: &'a Schedule) -> Self {
         Self { silent: true, ..Self::new(picture, schedule) }
     }
@@ -274,6 +278,7 @@ fn first_order_solvers_equal_euler() {
     same(&mut UniPc { uncorrected: (0..9).collect(), ..UniPc::default() }, &mut Multistep::default());
     same(&mut DpmppSde { eta: 0.0, ..Default::default() }, &mut Dpmpp2SAncestral { eta: 0.0, s_noise: 1.0 });
     same(&mut Tcd { gamma: 0.0, ..Tcd::default() }, &mut Euler);
+    same(&mut Restart { times: 0, ..Restart::default() }, &mut Heun);
     let sa =
         |tau| SaSolver { predictor_order: 1, corrector_order: 0, tau, window: Window::WHOLE, ..SaSolver::default() };
     same(&mut sa(0.0), &mut Euler);
@@ -402,7 +407,7 @@ impl Eval for Forced<'_> {
 #[test]
 fn down_and_std_add_up_to_the_next_level() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 12, Spacing::Karras).unwrap();
-    let solvers: [Box<dyn Solver>; 24] = [
+    let solvers: [Box<dyn Solver>; 25] = [
         Box::new(Dpm2::default()),
         Box::new(Dpm2 { eta: 0.7, s_noise: 1.0 }),
         Box::new(Dpmpp2SAncestral::default()),
@@ -423,6 +428,7 @@ fn down_and_std_add_up_to_the_next_level() {
         Box::new(EulerAncestral { eta: 7.0, ..EulerAncestral::default() }),
         Box::new(Ddim { eta: 0.5 }),
         Box::new(Ddpm::default()),
+        Box::new(Restart { low: 0.5, ..Restart::default() }),
         Box::new(SaSolver { tau: 0.6, ..SaSolver::default() }),
         Box::new(ResMultistep { eta: 0.4, ..ResMultistep::default() }),
         Box::new(ErSde::default()),
@@ -467,7 +473,7 @@ fn sample_without_pulls_returns_the_mean_itself() {
 fn settings_out_of_range_are_errors() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let step = schedule.steps().next().unwrap();
-    let wrong: [Box<dyn Solver>; 28] = [
+    let wrong: [Box<dyn Solver>; 32] = [
         Box::new(Lms { order: 0, ..Lms::default() }),
         Box::new(Lms { order: 5, ..Lms::default() }),
         Box::new(Deis { order: 4, ..Deis::default() }),
@@ -496,6 +502,10 @@ fn settings_out_of_range_are_errors() {
         Box::new(ResMultistep { eta: f64::NAN, ..ResMultistep::default() }),
         Box::new(ErSde { order: 4, ..ErSde::default() }),
         Box::new(ErSde { s_noise: 0.0, ..ErSde::default() }),
+        Box::new(Restart { low: 0.0, ..Restart::default() }),
+        Box::new(Restart { low: 3.0, ..Restart::default() }),
+        Box::new(Restart { steps: 0, ..Restart::default() }),
+        Box::new(Restart { times: 101, ..Restart::default() }),
     ];
     for mut solver in wrong {
         let error = solver.step(&step, &wave(0), &mut Fake::new(tanh, &schedule)).unwrap_err();

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Steps of SA-Solver, RES multistep and ER-SDE, and their orders of convergence, as solvers.json.
+"""Steps of SA-Solver, RES multistep, ER-SDE and Restart, and their orders of convergence, as solvers.json.
 
     pip install torch==2.11.0 diffusers==0.42.1
     python tests/golden/specs/gen_solvers.py > tests/golden/specs/solvers.json
@@ -130,12 +130,42 @@ class Sa(SASolverScheduler):
         return end - self.std * noise, self.std
 
 
+class Restart:
+    """Heun's method; after the step that ends at or below `low`, noise raises the latent to `high`, and steps over Karras
+    levels go down again. The k-th draw is wave(k)."""
+
+    def __init__(self, low, high, steps, times):
+        self.low, self.high, self.steps, self.times, self.draws, self.begun = low, high, steps, times, 0, None
+
+    def heun(self, x, s, t, f, x0=None):
+        slope = (x - (f(x, s) if x0 is None else x0)) / s
+        if t == 0:
+            return x - s * slope
+        y = x + (t - s) * slope
+        return x + (t - s) / 2 * (slope + (y - f(y, t)) / t)
+
+    def between(self, x, s, t, x0, f):
+        self.begun = self.begun or s
+        x, top = self.heun(x, s, t, f, x0), min(self.high, self.begun)
+        if s > self.low >= t > 0:
+            ends = [v ** (1 / 7) for v in (top, t)]
+            levels = [(ends[0] + i / self.steps * (ends[1] - ends[0])) ** 7 for i in range(self.steps + 1)]
+            for _ in range(self.times):
+                self.draws += 1
+                x = x + math.sqrt(top * top - t * t) * wave(self.draws)
+                for a, b in zip(levels, levels[1:]):
+                    x = self.heun(x, a, b, f)
+        return x, 0.0
+
+
 def run(solver, levels, timesteps, picture, x, noise, forced=False):
     rows = []
     for i, (s, t) in enumerate(zip(levels, levels[1:])):
         x0 = picture(x, s, timesteps[i])
         if isinstance(solver, Sa):
             mean, std = solver.one(x, s, t, timesteps[i], x0, noise(i + 1))
+        elif isinstance(solver, Restart):
+            mean, std = solver.between(x, s, t, x0, lambda x, s: picture(x, s, timestep_of(s)))
         else:
             mean, std = solver.step(x, s, t, timesteps[i], x0)
         moved = mean
@@ -147,6 +177,17 @@ def run(solver, levels, timesteps, picture, x, noise, forced=False):
         x = moved + std * noise(i + 1)
         rows.append((mean, std, x))
     return rows
+
+
+def timestep_of(sigma):
+    """Timestep of a level of Stable Diffusion, linear in ln(sigma) between the training levels."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    bars = torch.cumprod(1 - betas, 0)
+    logs = torch.log(((1 - bars) / bars) ** 0.5).double()
+    u = math.log(sigma)
+    low = int(min(max(torch.searchsorted(logs, u).item(), 1), 999)) - 1
+    share = (u - logs[low].item()) / (logs[low + 1] - logs[low]).item()
+    return low + min(max(share, 0.0), 1.0)
 
 
 def main():
@@ -168,6 +209,8 @@ def main():
         "er_sde_1_square": (to_zero, lambda: ErSde("square", 1)),
         "er_sde_logarithmic": (to_zero, lambda: ErSde("logarithmic")),
         "er_sde_linear": (to_zero, lambda: ErSde("linear")),
+        "restart": (to_zero, lambda: Restart(0.5, 3.0, 3, 2)),
+        "restart_below": (to_zero, lambda: Restart(0.5, 40.0, 4, 1)),
     }
     found = {"levels": levels, "low": to_low[-1], "cases": {}}
     for name, (levels, make) in cases.items():
