@@ -37,13 +37,17 @@ const LEAST: f64 = 1e-12;
 /// threshold, or a momentum outside −1..1.
 ///
 /// Source: Sadat et al., "Eliminating Oversaturation and Artifacts of High Guidance Scales in Diffusion Models" (2024,
-/// arXiv 2410.02416), computed on outputs of the network as diffusers does.
+/// arXiv 2410.02416), computed on outputs of the network as diffusers does. [`clean`](Apg::clean) computes as the paper
+/// does.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Apg {
     scale: f64,
     parallel: f64,
     threshold: f64,
     momentum: f64,
+    /// True for the paper's formula on clean pictures.
+    #[serde(default)]
+    clean: bool,
     /// Sum of the changes of the evaluations before.
     #[serde(skip)]
     sum: RefCell<Option<Tensor>>,
@@ -54,7 +58,7 @@ impl Apg {
     /// left out, changes are shortened to a length of 15, and there is no momentum.
     #[must_use]
     pub const fn new(scale: f64) -> Self {
-        Self { scale, parallel: 0.0, threshold: 15.0, momentum: 0.0, sum: RefCell::new(None) }
+        Self { scale, parallel: 0.0, threshold: 15.0, momentum: 0.0, clean: false, sum: RefCell::new(None) }
     }
 
     /// Sets the share of the part along the prediction: from 0, none of it, to 1, that of classifier-free guidance.
@@ -76,6 +80,14 @@ impl Apg {
     #[must_use]
     pub const fn momentum(mut self, share: f64) -> Self {
         self.momentum = share;
+        self
+    }
+
+    /// Guides as the source does: all predictions are clean pictures, and the result is cond + (scale − 1) · (d⊥ +
+    /// parallel · d∥). The prompt's own picture thus keeps its part along itself, which is left out otherwise.
+    #[must_use]
+    pub const fn clean(mut self) -> Self {
+        self.clean = true;
         self
     }
 }
@@ -103,7 +115,10 @@ impl Combine for Apg {
         if self.scale <= 1.0 {
             return Ok(cond.shallow_clone());
         }
-        let output = |branch| predictions.output(branch, predictions.x0(branch)?);
+        let output = |branch| {
+            let x0 = predictions.x0(branch)?;
+            if self.clean { Ok(x0.shallow_clone()) } else { predictions.output(branch, x0) }
+        };
         let (cond, uncond) = (output(Branch::Cond)?, output(Branch::Uncond)?);
         let mut change = cond.f_sub(&uncond)?;
         if self.momentum != 0.0 {
@@ -121,6 +136,9 @@ impl Combine for Apg {
         let unit = exact.f_div(&length(&exact)?.f_clamp_min(LEAST)?)?;
         let along = change.f_mul(&unit)?.f_sum_dim_intlist(&OF_IMAGE[..], true, Kind::Double)?.f_mul(&unit)?;
         let change = change.f_add(&along.f_mul_scalar(self.parallel - 1.0)?.f_to_kind(change.f_kind()?)?)?;
+        if self.clean {
+            return Ok(cond.f_add(&change.f_mul_scalar(self.scale - 1.0)?)?);
+        }
         predictions.meaning(Branch::Cond, &uncond.f_add(&change.f_mul_scalar(self.scale)?)?)
     }
 
@@ -132,13 +150,33 @@ impl Combine for Apg {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conditioning::Conditioning;
+    use crate::diffusion::{Input, Prediction};
     use crate::guidance::guiders;
+    use tch::Device;
 
     #[test]
     fn outputs_are_those_of_the_reference() -> Result<()> {
         guiders::compare("apg", Apg::new(7.5).parallel(0.3).threshold(2.5))?;
         guiders::compare("apg_momentum", Apg::new(5.0).momentum(-0.5))?;
+        guiders::compare("apg_clean", Apg::new(7.5).parallel(0.3).threshold(2.5).clean())?;
         guiders::compare("apg_unlimited", Apg::new(7.5).parallel(1.0).threshold(0.0))
+    }
+
+    #[test]
+    fn clean_change_is_at_right_angles_to_the_picture() -> Result<()> {
+        guiders::compare("apg_unlimited", Apg::new(7.5).parallel(1.0).threshold(0.0).clean())?;
+        let [x, uncond, cond] = [(); 3].map(|()| Tensor::randn([1, 4, 3, 3], (Kind::Double, Device::Cpu)));
+        let (step, conditioning) = (Step::new(0, 1, 2.0, 0.0, 500.0), Conditioning::new(Tensor::from(0.0)));
+        let inputs = [Branch::Uncond, Branch::Cond].map(|branch| Input::new(branch, &x, &conditioning));
+        let x0 = [uncond.shallow_clone(), cond.shallow_clone()];
+        let predictions = Predictions::new(&step, &inputs, x0).of(Prediction::Epsilon);
+        let along = |apg: Apg| -> Result<f64> {
+            Ok(((apg.threshold(0.0).combine(&step, &predictions)? - &cond) * &cond).sum(Kind::Double).double_value(&[]))
+        };
+        assert!(along(Apg::new(7.5).clean())?.abs() < 1e-9);
+        assert!(along(Apg::new(7.5))?.abs() > 1e-3, "outputs have another direction");
+        Ok(())
     }
 
     #[test]

@@ -15,8 +15,8 @@ use tch::Tensor;
 /// latents that the model knows.
 ///
 /// The solvers of the source take one Euler step: [`Euler`](crate::diffusion::solver::Euler),
-/// [`EulerAncestral`](crate::diffusion::solver::EulerAncestral) and [`Ddim`](crate::diffusion::solver::Ddim). With other
-/// solvers, the means of their steps are moved by the same rule, which no source has tried.
+/// [`EulerAncestral`](crate::diffusion::solver::EulerAncestral) and [`Ddim`](crate::diffusion::solver::Ddim). The means
+/// of other solvers are moved by the same rule, which the source does not try.
 ///
 /// ```
 /// use impasto::Pipeline;

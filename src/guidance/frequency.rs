@@ -54,7 +54,7 @@ impl FrequencyDecoupled {
     }
 
     /// Multiplies the levels of the pyramid of `change`, [n, channels, h, w], and adds them up.
-    fn scaled(&self, change: &Tensor) -> Result<Tensor> {
+    fn scale(&self, change: &Tensor) -> Result<Tensor> {
         let (_, _, h, w) = change.size4()?;
         let steps = self.scales.len().saturating_sub(1) as u32;
         let smallest = (h.min(w) - 1) >> steps.saturating_sub(1);
@@ -124,7 +124,7 @@ impl Combine for FrequencyDecoupled {
         }
         // The pyramid is linear, so combining x0 equals combining the network's outputs.
         let uncond = predictions.x0(Branch::Uncond)?;
-        Ok(uncond.f_add(&self.scaled(&cond.f_sub(uncond)?)?)?)
+        Ok(uncond.f_add(&self.scale(&cond.f_sub(uncond)?)?)?)
     }
 
     fn recipe(&self) -> Result<Recipe> {
@@ -149,7 +149,7 @@ mod tests {
     fn equal_scales_are_those_of_cfg_for_every_size() -> Result<()> {
         for (h, w, levels) in [(8, 8, 3), (9, 7, 2), (12, 5, 2), (3, 3, 2)] {
             let change = Tensor::f_randn([2, 4, h, w], (Kind::Double, Device::Cpu))?;
-            let scaled = FrequencyDecoupled::new(vec![6.0; levels]).scaled(&change)?;
+            let scaled = FrequencyDecoupled::new(vec![6.0; levels]).scale(&change)?;
             assert!(scaled.allclose(&(change * 6.0), 1e-9, 1e-9, false), "{h} × {w}");
         }
         Ok(())
@@ -162,7 +162,7 @@ mod tests {
         assert!(told(&[1.0; 9]).starts_with("the number of scales is 9"));
         assert!(told(&[5.0, -1.0]).starts_with("guidance_scale is -1"));
         let small = Tensor::f_zeros([1, 4, 4, 4], (Kind::Float, Device::Cpu))?;
-        let error = FrequencyDecoupled::new([3.0, 2.0, 1.0, 0.5]).scaled(&small).unwrap_err().to_string();
+        let error = FrequencyDecoupled::new([3.0, 2.0, 1.0, 0.5]).scale(&small).unwrap_err().to_string();
         assert!(error.starts_with("the number of scales is 4"), "{error}");
         Ok(())
     }

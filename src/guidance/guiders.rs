@@ -33,6 +33,8 @@ pub(super) fn run(case: &str, combine: &mut impl Combine) -> Result<Vec<(Tensor,
         if case["is_wide"] == true { (&golden["wide"], [1, 4, 8, 8]) } else { (&golden, [2, 4, 3, 3]) };
     let (uncond, cond) = (tensors(&inputs["uncond"], shape), tensors(&inputs["cond"], shape));
     let wanted = tensors(&case["outputs"], shape);
+    // The clean guidance of APG is the reference's guidance of a network that predicts clean pictures.
+    let prediction = if case["is_clean"] == true { Prediction::Sample } else { Prediction::Epsilon };
     combine.begin(&[])?;
     let x = &uncond[0] * 3.0 + 1.0;
     let conditioning = Conditioning::new(Tensor::from(0.0));
@@ -40,10 +42,10 @@ pub(super) fn run(case: &str, combine: &mut impl Combine) -> Result<Vec<(Tensor,
     let mut found = Vec::new();
     for (index, wanted) in wanted.into_iter().enumerate() {
         let step = Step::new(index, 3, 2.0, 1.0, 500.0);
-        let x0 = [&uncond[index], &cond[index]].map(|output| Prediction::Epsilon.x0(output, &x, 2.0).unwrap());
-        let predictions = Predictions::new(&step, &inputs, x0).of(Prediction::Epsilon);
+        let x0 = [&uncond[index], &cond[index]].map(|output| prediction.x0(output, &x, 2.0).unwrap());
+        let predictions = Predictions::new(&step, &inputs, x0).of(prediction);
         let x0 = combine.combine(&step, &predictions)?;
-        found.push((Prediction::Epsilon.output(&x0, &x, 2.0)?, wanted));
+        found.push((prediction.output(&x0, &x, 2.0)?, wanted));
     }
     Ok(found)
 }

@@ -60,7 +60,7 @@ impl PerturbedAttention {
 }
 
 /// Returns the values: softmax(q·kᵀ) is the identity, [n, heads, cells, d] → [n, cells, heads, d].
-fn unmixed(at: &At<'_>) -> Result<Option<Tensor>> {
+fn read_values(at: &At<'_>) -> Result<Option<Tensor>> {
     Ok(at.values().map(|values| values.f_transpose(1, 2)).transpose()?)
 }
 
@@ -70,7 +70,7 @@ impl Guidance for PerturbedAttention {
     }
 
     fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
-        self.away().begin(setup, "perturbed attention", unmixed)
+        self.away().begin(setup, "perturbed attention", read_values)
     }
 
     fn recipe(&self) -> Result<Recipe> {

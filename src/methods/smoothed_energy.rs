@@ -14,8 +14,7 @@ use tch::Tensor;
 /// is made in the same way, except that the queries of the chosen [`sites`](Self::sites) of self-attention are blurred
 /// over the cells. Without a [`blur`](Self::blur), every cell has the mean of all queries.
 ///
-/// The method is close to [`PerturbedAttention`](super::PerturbedAttention), and changes a picture less at the same
-/// scale. The method costs one more branch per step.
+/// The method is close to [`PerturbedAttention`](super::PerturbedAttention), and costs one more branch per step, too.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -70,7 +69,7 @@ impl SmoothedEnergy {
 }
 
 /// Computes the attention of blurred queries.
-fn smoothed(at: &At<'_>, blur: Option<f64>) -> Result<Option<Tensor>> {
+fn attend_blurred(at: &At<'_>, blur: Option<f64>) -> Result<Option<Tensor>> {
     let q = at.query();
     let (n, heads, cells, d) = q.size4()?;
     let Some(blur) = blur else {
@@ -123,7 +122,7 @@ impl Guidance for SmoothedEnergy {
 
     fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
         let blur = self.blur;
-        self.away().begin(setup, "smoothed energy", move |at| smoothed(at, blur))
+        self.away().begin(setup, "smoothed energy", move |at| attend_blurred(at, blur))
     }
 
     fn recipe(&self) -> Result<Recipe> {

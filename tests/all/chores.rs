@@ -38,6 +38,11 @@ impl Chore {
 /// Chores that a method does not need, with the reason.
 const EXEMPTIONS: &[(&str, Chore, &str)] = &[
     ("Colorize", Chore::Laws, "it needs a model that colors sketches; tests/all/colorizer_model.rs has its tests"),
+    (
+        "FreeU",
+        Chore::Laws,
+        "it changes a UNet, which the model of the laws does not have; tests/all/guiders.rs has its tests",
+    ),
     ("IpAdapter", Chore::Bench, "it needs the weights of an IP-Adapter, which the embedded models do not have"),
     ("Recorded", Chore::Bench, "its maps exist before the run, so a step computes nothing"),
     ("Region", Chore::Bench, "its map exists before the first step, so a step computes nothing"),

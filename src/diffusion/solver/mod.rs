@@ -136,8 +136,8 @@ pub trait Eval {
 /// A sampling method: turns a step into the Gaussian of the next latent, given the noise drawn inside the step.
 ///
 /// A solver with a memory of earlier steps stores the model's predictions, and clears the memory in [`Solver::reset`].
-/// A solver that starts again from an earlier latent, such as [`UniPc`], [`SaSolver`] and [`Singlestep`], must add later edits of its
-/// mean again. Without this, the solver would undo pulls and masks.
+/// A solver that starts again from an earlier latent, such as [`UniPc`], [`SaSolver`] and [`Singlestep`], must add
+/// later edits of its mean again. Without this, the solver would undo pulls and masks.
 ///
 /// ```
 /// use impasto::diffusion::Transition;

@@ -20,8 +20,9 @@ use tch::Tensor;
 /// A pull on the mean acts once per step, after the repetitions. Guidance methods that act on x0 see every call
 /// ([`Step::eval`]).
 ///
-/// Source: Xu et al. (2023), "Restart Sampling for Improving Generative Processes" (arXiv 2306.14878). The AUTOMATIC1111
-/// web UI's "Restart" has the same levels and numbers of steps, but takes the repeated steps off the steps of the run.
+/// Source: Xu et al. (2023), "Restart Sampling for Improving Generative Processes" (arXiv 2306.14878). "Restart" of the
+/// AUTOMATIC1111 web UI has the same levels, but takes the repeated steps off the steps of the run. It repeats twice,
+/// with a quarter of the steps, from 36 steps on, and not at all below 20.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Restart {

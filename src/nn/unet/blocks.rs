@@ -196,7 +196,7 @@ impl UpBlock {
             let warped = reference.map(|reference| reference.skip(first + i, skip)).transpose()?;
             let skip = warped.as_ref().unwrap_or(skip);
             x = match factors {
-                Some(factors) => resnet.forward_beside(&factors.scaled(&x)?, &factors.filtered(skip)?, told.times)?,
+                Some(factors) => resnet.forward_beside(&factors.scale(&x)?, &factors.filter(skip)?, told.times)?,
                 None => resnet.forward_beside(&x, skip, told.times)?,
             };
             if let Some(attention) = self.attentions.get(i) {

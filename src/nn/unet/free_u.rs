@@ -19,7 +19,7 @@ impl BlockFactors {
     }
 
     /// Multiplies the first half of the channels of `x`, [b, channels, h, w], by the backbone's factor.
-    pub(super) fn scaled(self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn scale(self, x: &Tensor) -> Result<Tensor> {
         let channels = x.size4()?.1;
         let half = channels / 2;
         let options = (x.kind(), x.device());
@@ -30,7 +30,7 @@ impl BlockFactors {
 
     /// Multiplies the lowest frequencies of `skip`, [b, channels, h, w], by the skip connections' factor. These are the
     /// frequencies 0 and −1 along both sides.
-    pub(super) fn filtered(self, skip: &Tensor) -> Result<Tensor> {
+    pub(super) fn filter(self, skip: &Tensor) -> Result<Tensor> {
         if self.skip == 1.0 {
             return Ok(skip.shallow_clone());
         }
@@ -66,8 +66,8 @@ mod tests {
             };
             let number = case["block"].as_u64().unwrap() as usize;
             let changed = BlockFactors::of(&factors, number);
-            let x = changed.map_or_else(|| tensor("x"), |factors| factors.scaled(&tensor("x")).unwrap());
-            let skip = changed.map_or_else(|| tensor("skip"), |factors| factors.filtered(&tensor("skip")).unwrap());
+            let x = changed.map_or_else(|| tensor("x"), |factors| factors.scale(&tensor("x")).unwrap());
+            let skip = changed.map_or_else(|| tensor("skip"), |factors| factors.filter(&tensor("skip")).unwrap());
             assert!(x.allclose(&tensor("scaled"), 1e-6, 1e-6, false), "block {number}");
             assert!(skip.allclose(&tensor("filtered"), 1e-5, 1e-5, false), "block {number}");
         }

@@ -300,6 +300,7 @@ fn free_u_repeats() -> Result<()> {
 #[test]
 fn combinations_of_branches_repeat() -> Result<()> {
     repeats(|r| r.combine(Apg::new(7.5).parallel(0.3).threshold(5.0).momentum(-0.5)))?;
+    repeats(|r| r.combine(Apg::new(7.5).clean()))?;
     repeats(|r| r.combine(CfgZeroStar { scale: 7.5, zero_steps: 0 }))?;
     repeats(|r| r.combine(CfgPlusPlus::new(0.8)))?;
     repeats(|r| r.combine(FrequencyDecoupled::new([9.0, 4.5])))

@@ -2,12 +2,12 @@
 """Combinations of two branches by the guiders of diffusers 0.42.1, and steps of CFG++, as guiders.json.
 
     pip install torch==2.11.0 diffusers==0.42.1 kornia==0.9.0
-
     python tests/golden/specs/gen_guiders.py > tests/golden/specs/guiders.json
 
 Three steps of random outputs of a network, [2, 4, 3, 3], for both branches, and the guided outputs of each guider. The
 outputs for the prompt are correlated with those for the negative prompt, as a network's are. Cases of frequencies need
-larger outputs, [1, 4, 8, 8]. The steps of CFG++ are the paper's algorithm 2 on latents that keep their variance.
+larger outputs, [1, 4, 8, 8]. The case apg_clean takes the outputs for clean pictures, and guides them by the scale minus
+1, as the paper does. The steps of CFG++ are the paper's algorithm 2 on latents that keep their variance.
 """
 import json
 import math
@@ -21,6 +21,8 @@ CASES = {
     "apg_momentum": (AdaptiveProjectedGuidance, dict(
         guidance_scale=5.0, adaptive_projected_guidance_momentum=-0.5, adaptive_projected_guidance_rescale=15.0, eta=0.0)),
     "apg_unlimited": (AdaptiveProjectedGuidance, dict(guidance_scale=7.5, adaptive_projected_guidance_rescale=0.0, eta=1.0)),
+    "apg_clean": (AdaptiveProjectedGuidance, dict(
+        guidance_scale=6.5, adaptive_projected_guidance_rescale=2.5, eta=0.3, use_original_formulation=True)),
     "zero_star": (ClassifierFreeZeroStarGuidance, dict(guidance_scale=7.5, zero_init_steps=0)),
     "zero_star_zeros": (ClassifierFreeZeroStarGuidance, dict(guidance_scale=4.0, zero_init_steps=1)),
 }
@@ -63,7 +65,9 @@ def main():
     cond = uncond + 0.4 * torch.randn_like(uncond)
     found = {"uncond": uncond.tolist(), "cond": cond.tolist(), "cases": {}}
     for name, (guider, settings) in CASES.items():
-        found["cases"][name] = {"settings": settings, "outputs": guided(guider, settings, cond, uncond)}
+        outputs = guided(guider, settings, cond, uncond)
+        is_clean = settings.get("use_original_formulation", False)
+        found["cases"][name] = {"settings": settings, "outputs": outputs} | ({"is_clean": True} if is_clean else {})
     uncond = torch.randn(STEPS, 1, 4, 8, 8, dtype=torch.float64)
     cond = uncond + 0.4 * torch.randn_like(uncond)
     found["wide"] = {"uncond": uncond.tolist(), "cond": cond.tolist()}

@@ -1,5 +1,5 @@
-//! Tests of perturbed-attention guidance, of smoothed-energy guidance and of FreeU: the judge must still see the objects
-//! that the prompt asks for.
+//! Tests of perturbed-attention guidance, smoothed-energy guidance and FreeU: the judge must still see the objects that
+//! the prompt asks for.
 
 use super::judge::Judge;
 use impasto::diffusion::solver::Euler;
