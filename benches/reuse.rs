@@ -1,8 +1,8 @@
 //! Time of a step with deep layers that are used again: `cargo bench --bench reuse [-- tiny|sd15] [--rounds N]
 //! [--threads N]`.
 //!
-//! A row is the mean step of a run of six steps on 32×32 latents, with the embedded model or a model of Stable Diffusion
-//! 1.5's size with random weights.
+//! A row is the mean step of a run of six steps on 32×32 latents, with the embedded model or a model of Stable
+//! Diffusion 1.5's size with random weights.
 
 mod support;
 

@@ -166,8 +166,8 @@ impl<'m> Controlled<'m> {
         Ok(self)
     }
 
-    /// Computes the deep layers of the UNet, and the ControlNets, only at every `every`-th evaluation of a run, and uses
-    /// their results again in between. An evaluation in which a hook takes part at a deep site is computed whole.
+    /// Computes the deep layers of the UNet, and the ControlNets, only at every `every`-th evaluation of a run, and
+    /// uses their results again in between. An evaluation in which a hook takes part at a deep site is computed whole.
     ///
     /// # Errors
     /// [`Error::Parameter`] for 0, for more than 10, and for a network from outside this crate.
@@ -183,8 +183,8 @@ impl<'m> Controlled<'m> {
     }
 
     /// Returns the number of evaluations that used deep layers again.
-    pub(crate) fn reused(&self) -> usize {
-        self.reuse.reused()
+    pub(crate) fn count_reused(&self) -> usize {
+        self.reuse.count_reused()
     }
 
     /// Sets the largest number of pictures that the VAE processes at once.

@@ -64,7 +64,7 @@ impl Reuse {
     }
 
     /// Returns the number of evaluations that used results again.
-    pub(super) fn reused(&self) -> usize {
+    pub(super) fn count_reused(&self) -> usize {
         self.state.borrow().reused
     }
 

@@ -143,12 +143,11 @@ pub struct RequestConfig {
     #[cfg_attr(feature = "clap", arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = MORE))]
     #[cfg_attr(feature = "clap", arg(hide_default_value = true, allow_negative_numbers = true))]
     pub guidance_rescale: f64,
-    /// Number of steps, 1 to 10, for which the deep layers of the network are computed once. 2 takes about two thirds of
-    /// the time, and changes the picture a little. The default, 1, computes all layers in every step. A step in which a
-    /// method reads attention in these layers is computed whole.
+    /// Number of steps, 1 to 10, for which the deep layers of the network are computed once. This takes less time, and
+    /// changes the picture. The default, 1, computes all layers in every step. A step in which a method reads attention
+    /// in these layers is computed whole.
     #[cfg_attr(feature = "clap", arg(long, value_name = "STEPS", default_value_t = 1, help_heading = MORE))]
     #[cfg_attr(feature = "clap", arg(hide_default_value = true, allow_negative_numbers = true))]
-    #[serde(skip_serializing_if = "is_one")]
     pub reuse: usize,
     /// Seed of a variation, and the share of the way from the first seed's noise to the noise of that seed, 0 to 1.
     #[cfg_attr(feature = "clap", arg(long, value_name = "SEED:SHARE", value_parser = seed::variation))]
@@ -223,10 +222,4 @@ impl Default for RequestConfig {
             memory_limit: None,
         }
     }
-}
-
-/// Returns true for 1.
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
-const fn is_one(number: &usize) -> bool {
-    *number == 1
 }

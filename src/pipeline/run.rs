@@ -377,7 +377,7 @@ impl Request<'_> {
             notes.extend(self.model.info.decoding_note(canvas.grid));
         }
         timing.decode += ended.elapsed();
-        if config.reuse > 1 && controlled.reused() == 0 {
+        if config.reuse > 1 && controlled.count_reused() == 0 {
             let idle = "every step was computed whole, because a method reads attention in the deep layers, or there was \
                         only one step";
             notes.push(Note::from(format!("reuse did nothing: {idle}")));

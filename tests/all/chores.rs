@@ -46,6 +46,8 @@ const EXEMPTIONS: &[(&str, Chore, &str)] = &[
     ("IpAdapter", Chore::Bench, "it needs the weights of an IP-Adapter, which the embedded models do not have"),
     ("Recorded", Chore::Bench, "its maps exist before the run, so a step computes nothing"),
     ("Region", Chore::Bench, "its map exists before the first step, so a step computes nothing"),
+    ("UnmergedLora", Chore::Laws, "it needs a model with a LoRA; tests/all/unmerged_lora.rs has its tests"),
+    ("UnmergedLora", Chore::Bench, "it needs a model with a LoRA; benches/lora.rs measures it"),
     ("Sum", Chore::Bench, "a pair calls its two methods and computes nothing itself"),
     ("Sum", Chore::Readme, "a pair is a tuple and no type of the crate"),
 ];

@@ -65,7 +65,7 @@ fn is_spatial(path: &str) -> bool {
 }
 
 /// The embedded model with two LoRAs beside its weights, `ink` and `glow`.
-fn model_beside() -> Result<Model> {
+pub fn model_beside() -> Result<Model> {
     let model = Model::load(&Source::embedded())?;
     let ink = Lora::of("ink.safetensors", tensors(&model, low_rank, is_spatial))?;
     let glow = Lora::of("folder/glow.pt", tensors(&model, low_rank, |path| path.contains("attn2.to_v")))?;
@@ -210,23 +210,6 @@ fn unknown_lora_is_told_before_the_first_step() -> Result<()> {
     )?;
     let message = model.with_unmerged(&[text]).expect_err("no layer of the UNet").to_string();
     assert!(message.contains("changes no matrix or kernel of the UNet"), "{message}");
-    Ok(())
-}
-
-#[test]
-fn picture_repeats_a_run_with_unmerged_loras() -> Result<()> {
-    let pipeline = Pipeline::new(model_beside()?);
-    let late =
-        UnmergedLora::new("ink", 0.5).window(Window::progress(0.4..=1.0)).within(Region::rect(0.0..0.6, 0.0..1.0));
-    let output = paint(&pipeline, |request| request.guide(late))?;
-    let file = tempfile::Builder::new().suffix(".png").tempfile().expect("a file");
-    output.save(0, file.path())?;
-    let request = Request::from_png(&pipeline, file.path())?;
-    assert_eq!(request.notes()?, []);
-    assert_eq!(request.run()?.latents, output.latents);
-    let bare = Pipeline::builder().build()?;
-    let error = Request::from_png(&bare, file.path())?.run().expect_err("a model without the LoRA");
-    assert!(error.to_string().contains("lora is \"ink\""), "{error}");
     Ok(())
 }
 

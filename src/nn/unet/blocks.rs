@@ -96,8 +96,8 @@ impl DownBlock {
         !self.attentions.is_empty()
     }
 
-    /// Runs the block, without its downsampling unless `halve` is true. `change`, if given, replaces the state after the
-    /// last residual block and transformer, which is also a skip connection.
+    /// Runs the block, without its downsampling unless `halve` is true. `change`, if given, replaces the state after
+    /// the last residual block and transformer, which is also a skip connection.
     pub(super) fn forward(
         &self,
         mut x: Tensor,

@@ -144,8 +144,8 @@ impl UNet {
         self.forward_by(sample, timestep, context, added, Deep::Computed, tap)
     }
 
-    /// Computes the prediction as [`forward`](Self::forward) does, and keeps or uses again the result of the deep layers:
-    /// those of all levels but the first.
+    /// Computes the prediction as [`forward`](Self::forward) does, and keeps or uses again the result of the deep
+    /// layers: those of all levels but the first.
     pub(crate) fn forward_by(
         &self,
         sample: &Tensor,

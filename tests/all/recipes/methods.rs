@@ -4,6 +4,7 @@
 
 use super::{GOLD, PORTRAIT, again, assert_same, paint, repeats};
 use crate::ip_adapter::adapted;
+use crate::unmerged_lora::model_beside;
 use impasto::diffusion::NoiseEdges;
 use impasto::guidance::{Apg, CfgPlusPlus, CfgZeroStar, FrequencyDecoupled, Guidance};
 use impasto::mask::Region;
@@ -16,9 +17,9 @@ use impasto::methods::ip_adapter::ImagePrompt;
 use impasto::methods::paint_with_words::{Area, AreaBlend};
 use impasto::methods::{
     ColorForce, Colorize, FreeU, ImageGuidance, IpAdapter, PaintWithWords, PerturbedAttention, PromptBlend,
-    ReferenceColor, RegionPrompt, RegionPrompts, SmoothedEnergy,
+    ReferenceColor, RegionPrompt, RegionPrompts, SmoothedEnergy, UnmergedLora,
 };
-use impasto::pipeline::Pipeline;
+use impasto::pipeline::{Pipeline, Request};
 use impasto::recipe::Registry;
 use impasto::saliency::{Accumulate, Daam, Differential, Reference, Saliency, Spread};
 use impasto::vision::{Crop, View};
@@ -61,6 +62,23 @@ fn every_registered_method_has_a_test_here() {
 #[test]
 fn daam_in_a_window_repeats() -> Result<()> {
     repeats(|r| r.guide(Daam::of("eyes").window(Window::timesteps(100.0..=800.0))))
+}
+
+#[test]
+fn unmerged_lora_repeats_with_its_model() -> Result<()> {
+    let pipeline = Pipeline::new(model_beside()?);
+    let ink = UnmergedLora::new("ink", 0.5).window(Window::progress(0.4..=1.0));
+    let (ink, glow) = (ink.within(Region::rect(0.0..0.6, 0.0..1.0)), UnmergedLora::new("glow", 0.8).on("hair"));
+    let output = pipeline.request(PORTRAIT).seed(7).steps(3).guide(ink).guide(glow).run()?;
+    let file = tempfile::Builder::new().suffix(".png").tempfile().expect("a file");
+    output.save(0, file.path())?;
+    let request = Request::from_png(&pipeline, file.path())?;
+    assert_eq!(request.notes()?, []);
+    assert_eq!(request.run()?.latents, output.latents);
+    let bare = Pipeline::builder().build()?;
+    let error = Request::from_png(&bare, file.path())?.run().expect_err("a model without the LoRA");
+    assert!(error.to_string().contains("lora is \"ink\""), "{error}");
+    Ok(())
 }
 
 #[test]
