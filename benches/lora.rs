@@ -12,10 +12,10 @@ use impasto::attention::Tap;
 use impasto::conditioning::{LoraPlace, LoraStrengths};
 use impasto::diffusion::{Denoiser, Input, Noise};
 use impasto::weights::{Lora, Tensors};
-use impasto::{Branch, Codec, Model, Result, Source, Step};
+use impasto::{Branch, Codec, Model, Result, Step};
 use support::PROMPT;
 use support::clock::Clock;
-use support::folder::write_model;
+use support::models::each_model;
 use support::turns::in_turns;
 use tch::{Device, Kind, Tensor};
 
@@ -23,26 +23,7 @@ const ROWS: [&str; 5] = ["merged", "beside", "in a place", "convolutions", "whol
 const RANK: i64 = 16;
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |name: &str| -> Option<usize> {
-        let at = arguments.iter().position(|argument| argument == name)?;
-        arguments.get(at + 1)?.parse().ok()
-    };
-    let wanted = |group: &str| {
-        let named = |name: &&str| arguments.iter().any(|argument| argument == *name);
-        named(&group) || !["tiny", "sd15"].iter().any(named)
-    };
-    tch::set_num_threads(number("--threads").unwrap_or(1) as i32);
-    let rounds = number("--rounds").unwrap_or(15);
-    if wanted("tiny") {
-        group("tiny", &Model::load(&Source::embedded())?, rounds)?;
-    }
-    if wanted("sd15") {
-        let folder = tempfile::tempdir().expect("a folder");
-        write_model(folder.path(), false)?;
-        group("sd15", &Model::load(&Source::dir(folder.path()))?, rounds)?;
-    }
-    Ok(())
+    each_model(15, group)
 }
 
 fn group(name: &str, model: &Model, rounds: usize) -> Result<()> {

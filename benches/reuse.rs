@@ -10,10 +10,10 @@ use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
 use impasto::model::Controlled;
 use impasto::sampler::{Sampler, Start};
-use impasto::{Grid, Model, Result, Source};
+use impasto::{Grid, Model, Result};
 use support::PROMPT;
 use support::clock::Clock;
-use support::folder::write_model;
+use support::models::each_model;
 use support::turns::in_turns;
 
 /// Names of the rows; row i computes deep layers at every (i + 1)-th step.
@@ -21,26 +21,7 @@ const ROWS: [&str; 3] = ["all", "every second", "every third"];
 const STEPS: usize = 6;
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |name: &str| -> Option<usize> {
-        let at = arguments.iter().position(|argument| argument == name)?;
-        arguments.get(at + 1)?.parse().ok()
-    };
-    let wanted = |group: &str| {
-        let named = |name: &&str| arguments.iter().any(|argument| argument == *name);
-        named(&group) || !["tiny", "sd15"].iter().any(named)
-    };
-    tch::set_num_threads(number("--threads").unwrap_or(1) as i32);
-    let rounds = number("--rounds").unwrap_or(7);
-    if wanted("tiny") {
-        group("tiny", &Model::load(&Source::embedded())?, rounds)?;
-    }
-    if wanted("sd15") {
-        let folder = tempfile::tempdir().expect("a folder");
-        write_model(folder.path(), false)?;
-        group("sd15", &Model::load(&Source::dir(folder.path()))?, rounds)?;
-    }
-    Ok(())
+    each_model(7, group)
 }
 
 fn group(name: &str, model: &Model, rounds: usize) -> Result<()> {

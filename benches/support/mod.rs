@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod figures;
 pub mod folder;
+pub mod models;
 pub mod process;
 pub mod rows;
 pub mod statistics;

@@ -162,6 +162,16 @@ pub fn unet(case: &Case) -> Result<Outputs> {
     Ok(outputs)
 }
 
+/// Loads the ControlNet and the UNet of a case.
+fn load_controlnet(case: &Case) -> Result<(ControlNet, UNet)> {
+    let (config, w) = load(case.model("controlnet")?)?;
+    let net = ControlNet::new(&w, &ControlNetConfig::from_json("config.json", &config)?)?;
+    assert_eq!(w.report().unused, []);
+    let (config, w) = load(case.model("unet")?)?;
+    let unet = UNet::new(&w, &UnetConfig::from_json("config.json", &config)?)?;
+    Ok((net, unet))
+}
+
 /// Computes ControlNets, and the UNet with their residuals.
 pub fn controlnet(case: &Case) -> Result<Outputs> {
     #[derive(serde::Deserialize)]
@@ -170,11 +180,7 @@ pub fn controlnet(case: &Case) -> Result<Outputs> {
         conditioning_scale: f64,
         guess_mode: bool,
     }
-    let (config, w) = load(case.model("controlnet")?)?;
-    let net = ControlNet::new(&w, &ControlNetConfig::from_json("config.json", &config)?)?;
-    assert_eq!(w.report().unused, []);
-    let (config, w) = load(case.model("unet")?)?;
-    let unet = UNet::new(&w, &UnetConfig::from_json("config.json", &config)?)?;
+    let (net, unet) = load_controlnet(case)?;
     let (sample, timestep) = (case.input("sample")?, case.input("timestep")?);
     let context = case.input("encoder_hidden_states")?;
     let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
@@ -223,11 +229,7 @@ pub fn controlnet_union(case: &Case) -> Result<Outputs> {
         #[serde(default)]
         guess_mode: bool,
     }
-    let (config, w) = load(case.model("controlnet")?)?;
-    let net = ControlNet::new(&w, &ControlNetConfig::from_json("config.json", &config)?)?;
-    assert_eq!(w.report().unused, []);
-    let (config, w) = load(case.model("unet")?)?;
-    let unet = UNet::new(&w, &UnetConfig::from_json("config.json", &config)?)?;
+    let (net, unet) = load_controlnet(case)?;
     let (sample, timestep) = (case.input("sample")?, case.input("timestep")?);
     let context = case.input("encoder_hidden_states")?;
     let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
