@@ -6,8 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::Tensor;
 
-/// The unmerged LoRAs of a model by their names, for guidance methods
-/// (`dyn Codec::capability`).
+/// The unmerged LoRAs of a model by their names, for guidance methods (`dyn Codec::capability`).
 pub(crate) trait UnmergedLoras {
     /// Checks that the model has a LoRA of this name.
     ///

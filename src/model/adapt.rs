@@ -73,9 +73,9 @@ impl Model {
     /// is that of its file, without the ending ([`Lora::name`]).
     ///
     /// A LoRA of low rank takes little memory, and makes a step a little slower. A change of another form (LoHa, LoKr,
-    /// DoRA, full differences and others) is kept as a second matrix of each layer, so it takes the memory and nearly
-    /// the time of the layers that it changes. Every LoRA changes the weights that this model has now: merge other
-    /// LoRAs before.
+    /// DoRA, full differences and others) is kept as a second matrix of each layer. It takes nearly the time of the
+    /// layers that it changes, and up to twice their memory. Every LoRA changes the weights that this model has now:
+    /// merge other LoRAs before.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {

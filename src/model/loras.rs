@@ -34,26 +34,40 @@ impl Model {
             }
         }
         if let [(strengths, _)] = groups.as_slice() {
-            return loras::within(self.find_acting(strengths)?, || evaluate(inputs, tap));
+            return loras::within(self.find_acting(strengths, inputs)?, || evaluate(inputs, tap));
         }
         let mut all = Predictions::default();
         for (strengths, group) in &groups {
             let branches: Vec<Branch> = group.iter().map(|input| input.branch).collect();
             let mut tap = tap.of(&branches);
-            all.extend(loras::within(self.find_acting(strengths)?, || evaluate(group, &mut tap))?);
+            all.extend(loras::within(self.find_acting(strengths, group)?, || evaluate(group, &mut tap))?);
         }
         Ok(all)
     }
 
     /// Returns the LoRAs that act at these strengths.
-    fn find_acting(&self, strengths: &LoraStrengths) -> Result<Vec<Acting>> {
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a LoRA that the model does not have, [`Error::Shape`] for a place of other cells than
+    /// the latents of `inputs`.
+    fn find_acting(&self, strengths: &LoraStrengths, inputs: &[Input<'_>]) -> Result<Vec<Acting>> {
+        if strengths.iter_acting().next().is_none() {
+            return Ok(Vec::new());
+        }
+        let levels = self.unet_config.levels()?.len() as u32;
+        let cells = inputs.first().map(|input| input.x.size()).unwrap_or_default();
+        let cells = cells.get(2..).unwrap_or_default();
         let mut acting = Vec::new();
         for lora in strengths.iter_acting() {
             let index = self.index_of(&lora.lora)?;
             let place = match &lora.place {
                 None => None,
                 Some(place) => match place.get()? {
-                    Some(shares) => Some(Place::new(&shares)?),
+                    Some(shares) if shares.size().get(2..) != Some(cells) => {
+                        let expected = format!("[1 or n, 1] and the latent's cells, {cells:?}");
+                        return Err(Error::Shape { what: "the place of a LoRA", got: shares.size(), expected });
+                    }
+                    Some(shares) => Some(Place::new(&shares, levels)?),
                     None => continue, // The LoRA acts in no cell.
                 },
             };

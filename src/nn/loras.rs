@@ -9,9 +9,6 @@ use std::cell::RefCell;
 use std::mem;
 use tch::{Kind, Tensor};
 
-/// Levels of the largest network below the latent's grid, and one more.
-const LEVELS: u32 = 4;
-
 /// A LoRA that acts in a call of a network.
 #[derive(Debug)]
 pub(crate) struct Acting {
@@ -27,15 +24,15 @@ pub(crate) struct Acting {
 pub(crate) struct Place(Vec<Tensor>);
 
 impl Place {
-    /// Creates a place from shares of the latent's cells, [1 or n, 1, h, w].
-    pub(crate) fn new(shares: &Tensor) -> Result<Self> {
+    /// Creates a place from shares of the latent's cells, [1 or n, 1, h, w], for a network of `levels` levels.
+    pub(crate) fn new(shares: &Tensor, levels: u32) -> Result<Self> {
         let (_, _, h, w) = shares.size4()?;
         let shares = shares.f_to_kind(Kind::Float)?;
         let level = |halvings| -> Result<Tensor> {
             let Grid { h, w } = Grid::new(h, w).halved(halvings);
             Ok(shares.f_adaptive_avg_pool2d([h, w])?)
         };
-        (0..LEVELS).map(level).collect::<Result<_>>().map(Self)
+        (0..levels).map(level).collect::<Result<_>>().map(Self)
     }
 
     /// Returns the shares for `cells` cells, [1 or n, cells, 1]; `None` if no level has as many.

@@ -1,10 +1,13 @@
 //! LoRAs beside the weights of the embedded model: in all steps, in a window, in a place, and beside other methods.
 
+use impasto::attention::Tap;
+use impasto::conditioning::{LoraPlace, LoraStrengths};
+use impasto::diffusion::{Denoiser, Input};
 use impasto::mask::Region;
 use impasto::methods::{PaintWithWords, RegionPrompt, RegionPrompts, UnmergedLora};
 use impasto::pipeline::Request;
 use impasto::weights::{Lora, Tensors};
-use impasto::{LoadOptions, Model, Output, Pipeline, Precision, Result, Rgb, Source, Window};
+use impasto::{Branch, Codec, LoadOptions, Model, Output, Pipeline, Precision, Result, Rgb, Source, Step, Window};
 use tch::{Device, Kind, Tensor};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/impasto-tiny/model");
@@ -210,6 +213,20 @@ fn unknown_lora_is_told_before_the_first_step() -> Result<()> {
     )?;
     let message = model.with_unmerged(&[text]).expect_err("no layer of the UNet").to_string();
     assert!(message.contains("changes no matrix or kernel of the UNet"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn place_of_other_cells_than_the_latent_is_told() -> Result<()> {
+    let model = model_beside()?;
+    let (x, place) = (Tensor::zeros([1, 4, 24, 24], (Kind::Float, Device::Cpu)), LoraPlace::new());
+    place.set(Some(Tensor::ones([1, 1, 12, 24], (Kind::Float, Device::Cpu))))?;
+    let mut text = model.text(PROMPT.into())?;
+    LoraStrengths::add(&mut text, "ink", 0.5, Some(&place));
+    let step = Step::new(0, 1, 3.0, 0.0, 600.0);
+    let message = model.denoise(&step, &[Input::new(Branch::Cond, &x, &text)], &mut Tap::none()).expect_err("a shape");
+    assert!(message.to_string().contains("the place of a LoRA has shape [1, 1, 12, 24]"), "{message}");
+    assert!(place.set(Some(Tensor::ones([24, 24], (Kind::Float, Device::Cpu)))).is_err());
     Ok(())
 }
 
