@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::wording::{Note, Remedy};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -66,6 +67,15 @@ impl Folders {
                 wrong(format!("one of several files: {}", paths.collect::<Vec<_>>().join(", ")).into())
             }
         }
+    }
+
+    /// Returns the names by which [`lora`](Self::lora) finds the files: their names, or paths where names are equal.
+    pub(super) fn lora_names(&self) -> Result<Vec<String>> {
+        let all = list(&self.loras)?;
+        let mut counts = BTreeMap::<&str, usize>::new();
+        all.iter().for_each(|known| *counts.entry(&known.name).or_default() += 1);
+        let is_only = |known: &Named| counts.get(known.name.as_str()) == Some(&1);
+        Ok(all.iter().map(|known| if is_only(known) { known.name.clone() } else { known.path.clone() }).collect())
     }
 
     /// Returns the files of learned words.
@@ -160,6 +170,18 @@ mod tests {
         assert!(refused("inc").contains("\"inc\"; expected a name of a file in a folder of LoRAs, such as \"ink\""));
         assert!(refused("INK").contains("one of several files: \"ink\", \"style/Ink\""), "{}", refused("INK"));
         assert!(refused("../ink").contains("expected a name") && refused("note").contains("expected a name"));
+    }
+
+    #[test]
+    fn listed_names_are_found() {
+        let (folder, folders) = folders();
+        assert_eq!(folders.lora_names().unwrap(), ["ink wash", "ink", "Ink", "oil", "v1.5"]);
+        fs::write(folder.path().join("style/ink.pt"), "").unwrap();
+        let names = folders.lora_names().unwrap();
+        assert!(
+            names.contains(&"style/ink".into()) && names.iter().all(|name| folders.lora(name).is_ok()),
+            "{names:?}"
+        );
     }
 
     #[test]

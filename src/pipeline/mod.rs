@@ -166,6 +166,16 @@ impl<M: Denoiser + Codec> Pipeline<M> {
         self
     }
 
+    /// Returns the names of the LoRAs in these folders, as tags of prompts name them. A name that several files have is
+    /// replaced by the files' paths below their folders.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) for a folder that cannot be read; [`Error::Parameter`](crate::Error::Parameter)
+    /// for more than 20,000 files.
+    pub fn lora_names(&self) -> Result<Vec<String>> {
+        self.folders.lora_names()
+    }
+
     /// Adds a folder of learned words (textual inversion). A word of a prompt that is the name of a file in the folder,
     /// without its ending, is read with the file's rows; `embedding:name` means the same.
     #[must_use]
