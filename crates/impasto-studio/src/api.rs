@@ -3,15 +3,16 @@
 use crate::options::Options;
 use crate::painting;
 use crate::places::Place;
-use crate::queue::{Description, Event, NotAccepted, Queue, Submission};
+use crate::queue::{Api, Description, Event, Submission};
 use crate::refusal::Refusal;
 use crate::request::JobRequest;
+use crate::shared::Shared;
 use crate::wording::Page;
-use crate::work::Work;
+use crate::work::JSON;
 use crate::{OPENAPI, page};
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -23,22 +24,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::Semaphore;
+use std::sync::atomic::Ordering;
 use tokio_stream::wrappers::WatchStream;
-
-/// The state that every handler sees.
-pub struct Shared {
-    pub queue: Arc<Queue>,
-    pub options: Options,
-    /// The answer of `/api/model`.
-    pub model: Value,
-    /// False once the worker has ended.
-    pub alive: Arc<AtomicBool>,
-    pub work: Work,
-    /// A permit for each stream of events that may be open at once.
-    pub streams: Arc<Semaphore>,
-}
 
 /// The numbers in a path.
 struct InPath<T>(T);
@@ -102,43 +89,15 @@ async fn model(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(shared.model.clone())
 }
 
-/// Checks the type that a request gives its body.
-fn expect_type(headers: &HeaderMap, expected: &[&str]) -> Result<(), Refusal> {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()?.split(';').next());
-    if given.is_some_and(|given| expected.iter().any(|expected| given.trim().eq_ignore_ascii_case(expected))) {
-        return Ok(());
-    }
-    let sentence = format!("the body has another type; expected {}", expected.join(" or "));
-    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, sentence))
-}
-
 async fn submit(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {
-    expect_type(request.headers(), &["application/json"])?;
-    let body = shared.work.read(request, shared.options.body).await?;
+    let body = shared.work.read(request, JSON, shared.options.body).await?;
     let options = shared.options.clone();
     let check = move || {
         let JobRequest { job, live } = JobRequest::parse(&body.bytes, &options).map_err(Refusal::wrong)?;
-        Ok(Submission { json: body.bytes, prompt: job.config.prompt, live })
+        Ok(Submission { json: body.bytes, prompt: job.config.prompt, live, api: Api::Own })
     };
     let submission = shared.work.run(check).await?;
-    if !shared.alive.load(Ordering::Relaxed) {
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has ended; restart the studio"));
-    }
-    let accepted = shared.queue.submit(submission).map_err(|reason| match reason {
-        NotAccepted::Full { most } => Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            format!("{most} jobs wait; expected fewer before another one; try again when a job has ended"),
-        ),
-        NotAccepted::Large { bytes, most } => Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            format!(
-                "the requests that wait have {bytes} bytes; expected at most {most} with this one; try again when a job \
-                 has ended, or send less"
-            ),
-        ),
-        NotAccepted::TooLarge { most } => Refusal::too_large(most),
-        NotAccepted::Closed => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the studio is being closed"),
-    })?;
+    let accepted = shared.submit(submission)?;
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 
@@ -189,10 +148,7 @@ async fn events(
     Extension(place): Extension<Arc<Place>>,
     InPath(id): InPath<u64>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Refusal> {
-    let permit = Arc::clone(&shared.streams).try_acquire_owned().map_err(|_| {
-        let sentence = "too many clients listen to events; close another page, or ask for /api/jobs/{id} instead";
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
-    })?;
+    let permit = shared.permit()?;
     let listener = shared.queue.listen(id).ok_or_else(|| Refusal::no_job(id))?;
     let kept = (permit, place.keep());
     let events = WatchStream::new(listener.events.clone());
@@ -212,7 +168,7 @@ fn message(job: &Description) -> sse::Event {
     let (name, data) = match &job.event {
         Event::Queued { position } => ("queued", json!({ "position": position })),
         Event::Started => ("started", json!({})),
-        Event::Step { part, done, total, picture } => {
+        Event::Step { part, done, total, picture, .. } => {
             ("step", json!({ "part": part, "done": done, "total": total, "picture": **picture }))
         }
         Event::Finished(_) => ("finished", with_result(job)),
@@ -243,8 +199,8 @@ async fn picture(
 }
 
 async fn recipe(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {
-    expect_type(request.headers(), &["image/png", "image/jpeg", "image/webp"])?;
-    let body = shared.work.read(request, shared.options.file()).await?;
+    let kinds = &["image/png", "image/jpeg", "image/webp"];
+    let body = shared.work.read(request, kinds, shared.options.file()).await?;
     let options = shared.options.clone();
     let read = move || {
         let restored = JobRequest::from_picture(&body.bytes, &options).map_err(Refusal::wrong)?;

@@ -4,7 +4,7 @@ use crate::embedded::{INFOTEXT, KEYWORD, RECIPE, share_pictures};
 use crate::request::JobRequest;
 use crate::wording::Page;
 use impasto::guidance::{Guidance, Picture, Report};
-use impasto::pipeline::{Output, RunRecipe};
+use impasto::pipeline::{Infotext, Output, RunRecipe};
 use impasto::saliency::{Daam, WordMapsRun};
 use impasto::{Error, Raster, Result};
 use serde_json::{Map, Value, json};
@@ -53,6 +53,38 @@ impl Finished {
         self.pictures.len()
     }
 
+    /// Returns the pictures without the texts of their files.
+    pub fn pictures(&self) -> &[Raster] {
+        &self.pictures
+    }
+
+    /// Returns the text of the AUTOMATIC1111 web UI about a picture.
+    pub fn infotext(&self, index: usize) -> Infotext {
+        self.recipe_of(index).infotext()
+    }
+
+    /// Returns the recipe of a picture.
+    fn recipe_of(&self, index: usize) -> RunRecipe {
+        let mut recipe = self.recipe.clone();
+        recipe.image = index;
+        recipe
+    }
+
+    /// Returns the notes of the run and its report without pictures, as the answers of other programs' APIs have them
+    /// under the studio's name. `notes` are those on the request.
+    pub fn summary(&self, mut notes: Vec<String>) -> Value {
+        let field = |name: &str| self.result.get(name).cloned().unwrap_or_default();
+        let told: Vec<String> = serde_json::from_value(field("notes")).unwrap_or_default();
+        notes.extend(told);
+        let mut colors = field("colors");
+        for color in colors.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            color.remove("mask");
+        }
+        let [pictures, seams, seconds] = ["pictures", "seams", "seconds"].map(field);
+        let report = json!({ "pictures": pictures, "colors": colors, "seams": seams, "seconds": seconds });
+        json!({ "notes": notes, "report": report })
+    }
+
     /// Returns a picture as PNG, with the recipe of its run and the request that made the picture. `None` if there is
     /// no picture at `index`.
     ///
@@ -62,8 +94,7 @@ impl Finished {
         let Some(picture) = self.pictures.get(index) else { return Ok(None) };
         let mut request = self.request.clone();
         request.insert("seed".into(), seed(self.seed, index).into());
-        let mut recipe = self.recipe.clone();
-        recipe.image = index;
+        let recipe = self.recipe_of(index);
         let request = serde_json::to_string(&request).map_err(Error::custom)?;
         let settings = serde_json::to_string(&recipe).map_err(Error::custom)?;
         let infotext = recipe.infotext().to_string();

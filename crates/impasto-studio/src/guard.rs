@@ -7,11 +7,15 @@ use axum::http::header::{self, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Name of the cookie that holds the token.
 const COOKIE: &str = "impasto_token";
+/// Beginnings of the paths of the APIs.
+const APIS: [&str; 3] = ["/api/", "/sdapi/", "/v1/"];
 
 /// The address of the server and its token.
 #[derive(Debug)]
@@ -36,14 +40,21 @@ impl Guard {
         port == self.address.port().to_string() && names.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// Returns true if the headers carry the token.
+    /// Returns true if the headers carry the token: as a bearer's token, as the password of any user, or in the cookie.
     fn has_token(&self, headers: &HeaderMap, token: &str) -> bool {
         let text = |name| headers.get_all(name).into_iter().filter_map(|value: &HeaderValue| value.to_str().ok());
         let bearer = text(header::AUTHORIZATION).filter_map(|value| value.strip_prefix("Bearer "));
+        let mut basic = text(header::AUTHORIZATION).filter_map(|value| password(value.strip_prefix("Basic ")?));
         let cookies = text(header::COOKIE).flat_map(|value| value.split("; "));
         let cookies = cookies.filter_map(|cookie| cookie.strip_prefix(COOKIE)?.strip_prefix('='));
-        bearer.chain(cookies).any(|given| equal(given, token))
+        bearer.chain(cookies).any(|given| equal(given, token)) || basic.any(|given| equal(&given, token))
     }
+}
+
+/// Returns the password of the credentials of a user, `USER:PASSWORD` in base64 (RFC 7617).
+fn password(credentials: &str) -> Option<String> {
+    let text = String::from_utf8(BASE64_STANDARD.decode(credentials).ok()?).ok()?;
+    text.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 /// Compares two secrets in a time that does not depend on where they differ.
@@ -79,7 +90,8 @@ fn is_foreign(headers: &HeaderMap, host: &str) -> Result<bool, Refusal> {
 /// may have effects even if they change nothing at once: a job ends after its last listener has left.
 fn opens_page(request: &Request) -> bool {
     let path = request.uri().path();
-    request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics"
+    let is_of_api = APIS.iter().any(|beginning| path.starts_with(beginning));
+    request.method() == Method::GET && !is_of_api && path != "/metrics"
 }
 
 /// Refuses requests for other hosts, from pages of other sites, and without the token.
@@ -186,6 +198,9 @@ mod tests {
         };
         assert!(carries(header::AUTHORIZATION, "Bearer secret"));
         assert!(carries(header::COOKIE, "other=1; impasto_token=secret"));
+        assert!(carries(header::AUTHORIZATION, "Basic dXNlcjpzZWNyZXQ=")); // user:secret
+        assert!(!carries(header::AUTHORIZATION, "Basic c2VjcmV0OnVzZXI=")); // secret:user
+        assert!(!carries(header::AUTHORIZATION, "Basic secret"));
         assert!(!carries(header::AUTHORIZATION, "Bearer secre"));
         assert!(!carries(header::COOKIE, "impasto_token=secretx"));
     }

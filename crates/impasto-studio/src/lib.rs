@@ -1,7 +1,8 @@
 //! The studio of [`impasto`]: a page for painting with exact colors, and the JSON API behind the page.
 //!
 //! [`Studio`] owns one [`Pipeline`](impasto::Pipeline) on a thread of its own, which runs one request after the other.
-//! [`OPENAPI`] describes the API. The server also returns the description at `/api/openapi.json`.
+//! [`OPENAPI`] describes the API. The server also returns the description at `/api/openapi.json`. Programs that know
+//! AUTOMATIC1111's web API find it at `/sdapi/v1`, and OpenAI's API for images at `/v1`; both make the same jobs.
 //!
 //! ```no_run
 //! use impasto::Pipeline;
@@ -26,21 +27,30 @@
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 mod api;
+mod arrival;
 mod connection;
 #[cfg(test)]
 mod description;
+mod dialect;
 mod embedded;
+mod fields;
 mod finished;
 mod guard;
 mod metrics;
+mod openai;
 mod options;
+mod order;
 mod page;
 mod painting;
 mod places;
 mod queue;
 mod refusal;
 mod request;
+mod sdapi;
 mod server;
+mod shared;
+mod upload;
+mod waiter;
 mod wording;
 mod work;
 mod worker;

@@ -52,6 +52,7 @@ impl Painter {
         let (job, limit) = (&asked.job, options.run);
         check_enlarged(pipeline, job, options.side)?;
         let begun = Instant::now();
+        let parts = 1 + usize::from(job.config.hires.is_some()) + job.config.details.len();
         let mut request = job.request(pipeline, nets)?.cancel(token).on_preview(1, |preview| {
             if begun.elapsed() > limit {
                 let problem = format!("the run took longer than {} s; ask for fewer steps", limit.as_secs());
@@ -65,7 +66,7 @@ impl Painter {
             let picture = first.map(|picture| picture.data_url()).transpose()?.unwrap_or_default().into();
             let progress = preview.progress;
             let (part, done, total) = (progress.stage + 1, progress.done, progress.total);
-            queue.tell(id, Event::Step { part, done, total, picture });
+            queue.tell(id, Event::Step { part, parts, done, total, picture });
             Ok(())
         });
         if !colorizes {

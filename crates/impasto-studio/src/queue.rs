@@ -17,8 +17,8 @@ pub enum Event {
     Queued { position: usize },
     /// The worker has begun.
     Started,
-    /// A step was taken.
-    Step { part: usize, done: usize, total: usize, picture: Arc<str> },
+    /// A step was taken in one of several parts of the job.
+    Step { part: usize, parts: usize, done: usize, total: usize, picture: Arc<str> },
     /// The pictures are there.
     Finished(Arc<Finished>),
     /// The job failed; a sentence says why.
@@ -32,6 +32,23 @@ impl Event {
     pub const fn is_last(&self) -> bool {
         matches!(self, Self::Finished(_) | Self::Failed(_) | Self::Cancelled)
     }
+
+    /// Returns the share of the job's steps that were taken, 0 before the first one. A part may repaint several things,
+    /// so there can be more parts than were expected.
+    pub fn share(&self) -> f64 {
+        let Self::Step { part, parts, done, total, .. } = self else { return 0.0 };
+        let (part, parts) = (part.saturating_sub(1) as f64, (*parts).max(*part).max(1) as f64);
+        (part + *done as f64 / (*total).max(1) as f64) / parts
+    }
+}
+
+/// The API that a job came through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Api {
+    #[default]
+    Own,
+    WebUi,
+    OpenAi,
 }
 
 /// A request for a job, which was checked.
@@ -41,6 +58,7 @@ pub struct Submission {
     pub json: Vec<u8>,
     pub prompt: String,
     pub live: Option<String>,
+    pub api: Api,
 }
 
 /// A job that the worker takes.
@@ -56,6 +74,9 @@ struct Job {
     json: Vec<u8>,
     prompt: Arc<str>,
     live: Option<Arc<str>>,
+    api: Api,
+    /// Time at which the worker took the job.
+    begun: Option<Instant>,
     token: CancelToken,
     event: watch::Sender<Event>,
     /// Memory in bytes of the request, and then of the result.
@@ -79,6 +100,17 @@ pub struct Description {
     pub prompt: Arc<str>,
     pub live: Option<Arc<str>>,
     pub event: Event,
+}
+
+/// The jobs of an API that wait or run.
+pub struct Load {
+    /// Number of the first job.
+    pub first: u64,
+    pub event: Event,
+    /// Time for which the first job has run; `None` if it waits.
+    pub running: Option<Duration>,
+    /// Number of the jobs.
+    pub count: usize,
 }
 
 impl Job {
@@ -181,7 +213,7 @@ impl Queue {
     }
 
     /// Adds a job. A job of a live view cancels the earlier ones of the same view.
-    pub fn submit(&self, Submission { json, prompt, live }: Submission) -> Result<Accepted, NotAccepted> {
+    pub fn submit(&self, Submission { json, prompt, live, api }: Submission) -> Result<Accepted, NotAccepted> {
         let mut state = self.state();
         if state.closed {
             return Err(NotAccepted::Closed);
@@ -215,7 +247,8 @@ impl Queue {
         let (id, position) = (state.last_id, state.waiting.len() + usize::from(state.running.is_some()));
         let event = watch::Sender::new(Event::Queued { position });
         let (bytes, prompt, token, listeners) = (json.len(), prompt.into(), CancelToken::new(), Listeners::None);
-        state.jobs.insert(id, Job { json, prompt, live, token, event, bytes, listeners });
+        let begun = None;
+        state.jobs.insert(id, Job { json, prompt, live, api, begun, token, event, bytes, listeners });
         state.waiting.push_back(id);
         self.forget(&mut state);
         self.metrics.accepted.add(1);
@@ -234,6 +267,7 @@ impl Queue {
                 state.running = Some(id);
                 Self::tell_positions(&state);
                 if let Some(job) = state.jobs.get_mut(&id) {
+                    job.begun = Some(Instant::now());
                     job.event.send_replace(Event::Started);
                     return Some(Taken { id, json: std::mem::take(&mut job.json), token: job.token.clone() });
                 }
@@ -374,6 +408,16 @@ impl Queue {
         self.state().jobs.iter().map(|(id, job)| job.describe(*id)).collect()
     }
 
+    /// Describes the jobs of an API that wait or run; `None` if there are none.
+    pub fn load_of(&self, api: Api) -> Option<Load> {
+        let state = self.state();
+        let all = state.running.iter().chain(&state.waiting).filter_map(|id| Some((*id, state.jobs.get(id)?)));
+        let mut own = all.filter(|(_, job)| job.api == api);
+        let (first, job) = own.next()?;
+        let running = job.begun.map(|begun| begun.elapsed());
+        Some(Load { first, event: job.event.borrow().clone(), running, count: 1 + own.count() })
+    }
+
     /// Returns the number of waiting jobs, and whether one runs.
     pub fn load(&self) -> (usize, bool) {
         let state = self.state();
@@ -415,6 +459,28 @@ mod tests {
         let ids: Vec<u64> = (0..2).map(|_| queue.submit(Submission::default()).unwrap().id).collect();
         assert_eq!(queue.submit(Submission::default()).unwrap_err(), NotAccepted::Full { most: 2 });
         assert_eq!([queue.take().unwrap().id, queue.take().unwrap().id], ids[..]);
+    }
+
+    #[test]
+    fn share_grows_over_the_parts_of_a_job() {
+        let share = |part, parts, done, total| Event::Step { part, parts, done, total, picture: "".into() }.share();
+        assert_eq!([share(1, 1, 5, 10), share(1, 2, 5, 10), share(2, 2, 5, 10)], [0.5, 0.25, 0.75]);
+        assert!(share(3, 2, 1, 2) < 1.0 && share(1, 1, 0, 0) == 0.0 && Event::Started.share() == 0.0);
+    }
+
+    #[test]
+    fn load_of_an_api_has_its_jobs_alone() {
+        let queue = queue(4, 8);
+        let submit = |api| queue.submit(Submission { api, ..Submission::default() }).unwrap().id;
+        let ids = [Api::Own, Api::WebUi, Api::WebUi, Api::OpenAi].map(submit);
+        let load = queue.load_of(Api::WebUi).unwrap();
+        assert_eq!((load.first, load.running, load.count), (ids[1], None, 2));
+        queue.take().unwrap();
+        queue.take().unwrap();
+        assert!(queue.load_of(Api::WebUi).unwrap().running.is_some());
+        queue.tell(ids[1], Event::Cancelled);
+        queue.cancel(ids[2]);
+        assert!(queue.load_of(Api::WebUi).is_none() && queue.load_of(Api::OpenAi).is_some());
     }
 
     #[test]

@@ -1,24 +1,20 @@
 //! [`Studio`]: the server.
 
-use crate::api::{self, Shared};
 use crate::connection::Connection;
 use crate::guard::{self, Guard};
 use crate::options::Options;
 use crate::painting::{self, Painter};
 use crate::places::{Places, Taken};
 use crate::queue::Queue;
-use crate::refusal::Refusal;
+use crate::shared::Shared;
 use crate::work::Work;
-use crate::worker;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Router};
+use crate::{api, arrival, dialect, openai, sdapi, worker};
+use axum::{Extension, Router, middleware};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use impasto::Pipeline;
+use impasto::model::ModelInfo;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,14 +52,6 @@ pub enum StudioError {
     /// The model cannot be used.
     #[error(transparent)]
     Model(impasto::Error),
-}
-
-/// Refuses a request that has not arrived, or has not been answered, in time.
-async fn refuse_late(State(arrival): State<Duration>, request: Request, next: Next) -> Response {
-    tokio::time::timeout(arrival, next.run(request)).await.unwrap_or_else(|_| {
-        let sentence = format!("the request took longer than {arrival:?}; send it again, or send less");
-        Refusal::new(StatusCode::REQUEST_TIMEOUT, sentence).into_response()
-    })
 }
 
 /// Listens at an address, with a queue for clients that come while all connections are taken.
@@ -109,7 +97,7 @@ impl Studio {
     /// - [`StudioError::NoToken`] for an address beyond the loopback interface without a token.
     /// - [`StudioError::Token`] for a token of other characters than letters, digits, `-`, `_` and `.`.
     /// - [`StudioError::Bind`] if the address is taken or not this machine's.
-    /// - [`StudioError::Model`] if the model's ControlNet cannot be loaded.
+    /// - [`StudioError::Model`] if the model's ControlNet cannot be loaded, or a folder of LoRAs cannot be read.
     pub async fn bind(pipeline: Pipeline, options: Options) -> Result<Self, StudioError> {
         if !options.address.ip().is_loopback() && options.token.is_none() {
             return Err(StudioError::NoToken(options.address));
@@ -124,6 +112,8 @@ impl Studio {
         let live = painting::live(pipeline.model()).map_err(StudioError::Model)?;
         let model = api::describe(pipeline.model(), live.as_ref().map(Pipeline::model), &options);
         let model = model.map_err(StudioError::Model)?;
+        let loras = pipeline.lora_names().map_err(StudioError::Model)?;
+        let clip_skip = pipeline.model().clip_skip().unwrap_or(1);
         let queue = Arc::new(Queue::new(&options));
         let painter = Painter::new(pipeline, live).map_err(StudioError::Model)?;
         let worker = worker::start(painter, Arc::clone(&queue), &options).map_err(StudioError::Model)?;
@@ -140,10 +130,18 @@ impl Studio {
         let arrival = options.arrival.min(LONGEST_ARRIVAL);
         let streams = Arc::new(Semaphore::new((options.connections / 4).clamp(1, Semaphore::MAX_PERMITS)));
         let work = Work::new(&options);
-        let shared = Arc::new(Shared { queue: Arc::clone(&queue), options, model, alive, work, streams });
-        let router = api::routes(shared)
-            .layer(middleware::from_fn_with_state(arrival, refuse_late))
-            .layer(middleware::from_fn_with_state(guard, guard::check));
+        let options = Options { arrival, ..options };
+        let shared =
+            Arc::new(Shared { queue: Arc::clone(&queue), options, model, loras, clip_skip, alive, work, streams });
+        // Requests that wait for their jobs have a time for their arrival alone.
+        let router = api::routes(Arc::clone(&shared))
+            .merge(sdapi::routes(Arc::clone(&shared)))
+            .merge(openai::routes(Arc::clone(&shared)))
+            .layer(middleware::from_fn_with_state(arrival, arrival::refuse_late))
+            .merge(sdapi::waiting_routes(Arc::clone(&shared)))
+            .merge(openai::waiting_routes(shared))
+            .layer(middleware::from_fn_with_state(guard, guard::check))
+            .layer(middleware::from_fn(dialect::translate));
         Ok(Self { listener, address, queue, router, places, arrival, abandoned })
     }
 

@@ -4,7 +4,7 @@ use crate::options::Options;
 use crate::refusal::Refusal;
 use axum::body::HttpBody;
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use futures_util::StreamExt;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,6 +15,9 @@ const AT_ONCE: usize = 2;
 const FILES: usize = 4;
 /// Number of bytes that count as one in the semaphore for bodies.
 const UNIT: usize = 1024;
+
+/// Type of a body in JSON.
+pub const JSON: &[&str] = &["application/json"];
 
 /// Limits of the memory and the processor time that requests take at the same time.
 pub struct Work {
@@ -28,18 +31,29 @@ pub struct Body {
     _room: Option<OwnedSemaphorePermit>,
 }
 
+/// Checks the type that a request gives its body.
+fn expect_type(headers: &HeaderMap, expected: &[&str]) -> Result<(), Refusal> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()?.split(';').next());
+    if given.is_some_and(|given| expected.iter().any(|expected| given.trim().eq_ignore_ascii_case(expected))) {
+        return Ok(());
+    }
+    let sentence = format!("the body has another type; expected {}", expected.join(" or "));
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, sentence))
+}
+
 impl Work {
     pub fn new(options: &Options) -> Self {
         let bodies = FILES.saturating_mul(options.file()).div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
         Self { bodies: Arc::new(Semaphore::new(bodies)), turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// Reads a body of at most `limit` bytes, as soon as there is memory for it.
+    /// Reads a body of one of the types `kinds` and of at most `limit` bytes, as soon as there is memory for it.
     ///
     /// A larger body is read and dropped, up to some multiple of the limit. A client that sends its whole request
     /// before it reads the answer would otherwise see a broken connection in place of the reason.
-    pub async fn read(&self, request: Request, limit: usize) -> Result<Body, Refusal> {
+    pub async fn read(&self, request: Request, kinds: &[&str], limit: usize) -> Result<Body, Refusal> {
         const DROPPED: usize = 8;
+        expect_type(request.headers(), kinds)?;
         let body = request.into_body();
         let size = body.size_hint();
         let mut fits = size.lower() <= limit as u64;

@@ -1,0 +1,38 @@
+//! [`Order`]: a request of another program's API, as the studio's own.
+
+use crate::options::Options;
+use crate::queue::{Api, Submission};
+use crate::refusal::Refusal;
+use crate::request::{JobRequest, Restored};
+use serde_json::{Map, Value};
+
+/// A request of another program's API, as the studio's own: the JSON of a [`JobRequest`], and notes on what the request
+/// does not have.
+pub(crate) struct Order {
+    json: Vec<u8>,
+    /// The request itself, which a handler drops before it waits.
+    restored: Restored,
+}
+
+impl Order {
+    /// Reads the fields of a job.
+    ///
+    /// # Errors
+    /// A refusal with the sentence of [`JobRequest::read`].
+    pub(crate) fn read(job: Map<String, Value>, notes: Vec<String>, options: &Options) -> Result<Self, Refusal> {
+        let json = serde_json::to_vec(&job).map_err(|error| Refusal::wrong(error.to_string()))?;
+        let request = JobRequest::read(job.into(), options).map_err(Refusal::wrong)?;
+        Ok(Self { json, restored: Restored { request, notes } })
+    }
+
+    /// Returns the job for the queue, and the notes.
+    pub(crate) fn submission(self, api: Api) -> (Submission, Vec<String>) {
+        let Self { json, restored: Restored { request: JobRequest { job, live }, notes } } = self;
+        (Submission { json, prompt: job.config.prompt, live, api }, notes)
+    }
+
+    /// Returns the request with its notes.
+    pub(crate) fn restored(self) -> Restored {
+        self.restored
+    }
+}

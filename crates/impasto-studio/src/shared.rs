@@ -1,0 +1,72 @@
+//! [`Shared`]: the state that every handler sees.
+
+use crate::options::Options;
+use crate::queue::{Accepted, NotAccepted, Queue, Submission};
+use crate::refusal::Refusal;
+use crate::work::Work;
+use axum::http::StatusCode;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The state that every handler sees.
+pub(crate) struct Shared {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) options: Options,
+    /// The answer of `/api/model`.
+    pub(crate) model: Value,
+    /// Names of the LoRAs that prompts can name.
+    pub(crate) loras: Vec<String>,
+    /// Number of the text encoder's layer that prompts are read from, counted from the last one.
+    pub(crate) clip_skip: usize,
+    /// False once the worker has ended.
+    pub(crate) alive: Arc<AtomicBool>,
+    pub(crate) work: Work,
+    /// A permit for each client that may listen to a job at once.
+    pub(crate) streams: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// Returns the name of the model.
+    pub(crate) fn name(&self) -> &str {
+        self.model.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Adds a job to the queue.
+    ///
+    /// # Errors
+    /// A refusal if the worker has ended, or the queue has no room for the job.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<Accepted, Refusal> {
+        if !self.alive.load(Ordering::Relaxed) {
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has ended; restart the studio"));
+        }
+        self.queue.submit(submission).map_err(|reason| match reason {
+            NotAccepted::Full { most } => Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("{most} jobs wait; expected fewer before another one; try again when a job has ended"),
+            ),
+            NotAccepted::Large { bytes, most } => Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!(
+                    "the requests that wait have {bytes} bytes; expected at most {most} with this one; try again when \
+                     a job has ended, or send less"
+                ),
+            ),
+            NotAccepted::TooLarge { most } => Refusal::too_large(most),
+            NotAccepted::Closed => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the studio is being closed"),
+        })
+    }
+
+    /// Takes a permit to listen to a job.
+    ///
+    /// # Errors
+    /// A refusal if too many clients listen.
+    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            let sentence = "too many clients wait for jobs; close another page, try again when a job has ended, or ask \
+                            for /api/jobs/{id} instead";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+        })
+    }
+}
