@@ -1,7 +1,7 @@
 //! The fuzzed functions. Each one takes any bytes and must end soon, without a panic and without much memory.
 //!
 //! `cargo fuzz run <name>` runs one of them (with a nightly compiler); `tests/all/limits` runs them all on mutations of
-//! `corpus/`. The target of the studio is in `request.rs`, and the studio's tests run it.
+//! `corpus/`. The targets of the studio are in `request.rs` and `orders.rs`, and the studio's tests run them.
 
 use impasto::composition::Composition;
 use impasto::diffusion::SchedulerConfig;

@@ -5,7 +5,9 @@
 mod api;
 mod limits;
 mod load;
+mod openai;
 mod refusals;
 mod running;
 mod schema;
+mod sdapi;
 mod strangers;

@@ -27,6 +27,16 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
+    /// The sentence of a refusal in the form of the web UI.
+    pub fn detail(&self) -> String {
+        self.json()["detail"].as_str().unwrap_or_else(|| panic!("{self:?}")).to_owned()
+    }
+
+    /// The beginning of the body as text.
+    pub fn error_text(&self) -> String {
+        String::from_utf8_lossy(&self.body).chars().take(500).collect()
+    }
+
     /// The sentence of a refusal.
     pub fn error(&self) -> String {
         self.json()["error"].as_str().unwrap().to_owned()
@@ -35,12 +45,15 @@ impl Answer {
 
 impl Running {
     pub fn start(options: Options) -> Self {
+        Self::start_with(Pipeline::builder().build().unwrap(), options)
+    }
+
+    pub fn start_with(pipeline: Pipeline, options: Options) -> Self {
         let (tell, told) = std::sync::mpsc::channel();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
-                let pipeline = Pipeline::builder().build().unwrap();
                 let free = Options { address: (options.address.ip(), 0).into(), ..options };
                 let studio = Studio::bind(pipeline, free).await.unwrap();
                 tell.send(studio.address()).unwrap();
