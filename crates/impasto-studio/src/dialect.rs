@@ -9,9 +9,11 @@ use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::Value;
 
+/// A form of refusals: the body of the answer.
+type Form = fn(&Refusal) -> Value;
+
 /// Beginnings of the paths of other programs' APIs, and the form of their refusals.
-const FORMS: [(&str, fn(&Refusal) -> Value); 2] =
-    [("/sdapi/", sdapi::describe_refusal), ("/v1/", openai::describe_refusal)];
+const FORMS: [(&str, Form); 2] = [("/sdapi/", sdapi::describe_refusal), ("/v1/", openai::describe_refusal)];
 
 /// Gives a refusal the form of the API that the request was for.
 pub(crate) async fn translate(request: Request, next: Next) -> Response {

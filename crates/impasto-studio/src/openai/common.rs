@@ -1,5 +1,6 @@
 //! The fields that requests for pictures share, as fields of a job.
 
+use super::extra_args;
 use crate::fields::Fields;
 use crate::refusal::Refusal;
 use impasto::Size;
@@ -62,6 +63,7 @@ pub(super) fn take(
 ) -> Result<Wishes, Refusal> {
     let prompt = fields.text("prompt")?;
     let prompt = prompt.ok_or_else(|| Refusal::field("prompt", "prompt is missing; expected a text"))?;
+    let prompt = extra_args::take(&prompt, job, notes)?;
     job.insert("prompt".into(), prompt.into());
     if let Some(seed) = fields.whole("seed")? {
         job.insert("seed".into(), seed.into());

@@ -47,7 +47,7 @@ pub(super) fn read(kind: &str, body: &[u8], options: &Options) -> Result<(Order,
     job.insert("start".into(), image.data_url()?.into());
     if let Some(mask) = mask {
         job.insert("mask".into(), mask.into());
-        job.insert("strength".into(), 1.into()); // nothing under the mask is kept
+        job.entry("strength").or_insert(1.into()); // nothing under the mask is kept
     }
     common::take_own(&mut fields, &mut job)?;
     common::take_unused(&mut fields, &mut notes);
@@ -128,16 +128,16 @@ mod tests {
     #[test]
     fn unfit_files_are_named() {
         let opaque = with_corner(255, 255);
-        let refused: [(&[(&str, &[u8])], &str); 5] = [
-            (&[("prompt", b"a")], "image is given 0 times"),
-            (&[("prompt", b"a"), ("image", &opaque), ("image", &opaque)], "image is given 2 times"),
-            (&[("prompt", b"a"), ("image", &opaque), ("mask", &opaque)], "mask has no transparent part"),
-            (&[("prompt", b"a"), ("image", b"GIF89a")], "image is no picture"),
-            (&[("prompt", b"a"), ("image", &opaque), ("picture", &opaque)], "the file \"picture\" is not expected"),
-        ];
-        for (parts, words) in refused {
+        let refused = |parts: &[(&str, &[u8])], words: &str| {
             let error = read(parts).unwrap_err();
             assert!(error.contains(words), "{error}");
-        }
+        };
+        let prompt: (&str, &[u8]) = ("prompt", b"a");
+        let image: (&str, &[u8]) = ("image", &opaque);
+        refused(&[prompt], "image is given 0 times");
+        refused(&[prompt, image, image], "image is given 2 times");
+        refused(&[prompt, image, ("mask", &opaque)], "mask has no transparent part");
+        refused(&[prompt, ("image", b"GIF89a")], "image is no picture");
+        refused(&[prompt, image, ("picture", &opaque)], "the file \"picture\" is not expected");
     }
 }

@@ -16,6 +16,9 @@ pub(super) fn read(body: &[u8], options: &Options) -> Result<(Order, Wishes), Re
     let mut fields = Fields::parse(body)?;
     let (mut job, mut notes) = (Map::new(), Vec::new());
     let wishes = common::take(&mut fields, &mut job, &mut notes)?;
+    if job.remove("strength").is_some() {
+        notes.push("strength is not used without a picture".into());
+    }
     common::take_own(&mut fields, &mut job)?;
     common::take_unused(&mut fields, &mut notes);
     Ok((Order::read(job, notes, options)?, wishes))
@@ -54,6 +57,10 @@ mod tests {
         assert_eq!((config.prompt.as_str(), config.images, config.seed), ("1girl, #ffd700 eyes", 2, Some(7)));
         assert_eq!((config.size, config.steps, request.job.forces.len()), (Some(Size::new(64, 96)), Some(4), 1));
         assert_eq!(notes, ["these fields are not used: style", "these fields are not known: temperature"]);
+        let tagged = json!({ "prompt": "a<sd_cpp_extra_args>{\"steps\": 3, \"strength\": 0.5}</sd_cpp_extra_args>" });
+        let Restored { request, notes } = read(tagged).unwrap();
+        assert_eq!((request.job.config.prompt.as_str(), request.job.config.steps), ("a", Some(3)));
+        assert_eq!(notes, ["strength is not used without a picture"]);
         assert_eq!(read(json!({ "prompt": "a", "size": "auto" })).unwrap().request.job.config.size, None);
     }
 

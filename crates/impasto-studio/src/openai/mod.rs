@@ -8,6 +8,7 @@
 mod answer;
 mod common;
 mod edits;
+mod extra_args;
 mod generations;
 mod models;
 mod multipart;

@@ -18,14 +18,16 @@ use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 
+/// Reads a body with its type as an order.
+type Read = fn(&str, &[u8], &Options) -> Result<(Order, Wishes), Refusal>;
+
 /// A kind of request.
 struct Kind {
     /// Beginning of the names of its events.
     name: &'static str,
     /// Types of its body.
     types: &'static [&'static str],
-    /// Reads a body with its type.
-    read: fn(&str, &[u8], &Options) -> Result<(Order, Wishes), Refusal>,
+    read: Read,
 }
 
 /// Answers with pictures from a prompt.
