@@ -8,8 +8,8 @@ use impasto::methods::color_force::{GoldMode, Texture};
 use impasto::methods::colorize::{FigureAndGround, Injection};
 use impasto::methods::paint_with_words::WeightFn;
 use impasto::methods::{
-    ColorForce, Colorize, FreeU, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor,
-    RegionPrompts, SmoothedEnergy,
+    ColorForce, Colorize, FreeU, ImageGuidance, PaintWithWords, Palette, PerturbedAttention, PromptBlend,
+    ReferenceColor, RegionPrompts, SmoothedEnergy,
 };
 use impasto::saliency::{Daam, Differential, Refine, Spread};
 use impasto::{Raster, Rgb, Window};
@@ -62,6 +62,7 @@ pub fn methods(row: &str) -> Vec<Box<dyn Guidance>> {
         "differential" => vec![Box::new(Differential::of("hair", "pink"))],
         "perturbed attention" => vec![Box::new(PerturbedAttention::new(3.0))],
         "smoothed energy" => vec![Box::new(SmoothedEnergy::new(3.0))],
+        "palette" => vec![Box::new(Palette::new([(Rgb(20, 30, 90), 2.0), (Rgb(250, 240, 210), 1.0)]))],
         "free u" => vec![Box::new(FreeU::sd15())],
         "reference color" => vec![Box::new(ReferenceColor::new(&reference()))],
         "image guidance" => vec![Box::new(ImageGuidance::text("red hair"))],
@@ -80,7 +81,7 @@ pub fn methods(row: &str) -> Vec<Box<dyn Guidance>> {
 }
 
 /// Rows of the benches, `none` first. `again` repeats `none` and shows the noise of the measurement.
-pub const ROWS: [&str; 22] = [
+pub const ROWS: [&str; 23] = [
     "none",
     "again",
     "daam",
@@ -97,6 +98,7 @@ pub const ROWS: [&str; 22] = [
     "perturbed attention",
     "smoothed energy",
     "free u",
+    "palette",
     "reference color",
     "image guidance",
     "prompt blend",

@@ -8,7 +8,7 @@ use impasto::diffusion::SchedulerConfig;
 use impasto::guidance::Guidance;
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::methods::PaintWithWords;
-use impasto::methods::paint_with_words::Palette;
+use impasto::methods::paint_with_words::MapColors;
 use impasto::nn::t2i_adapter::{T2iAdapter, T2iAdapterConfig};
 use impasto::nn::{
     ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile, ControlNet, ControlNetConfig, Taesd,
@@ -211,9 +211,9 @@ pub fn palette(data: &[u8]) {
     let mut bytes = pixels.to_vec();
     bytes.resize((3 * width * height) as usize, 0);
     let map = Raster::from_bytes(bytes, (width, height)).expect("a picture");
-    let palette = Palette::of(&map);
-    assert_eq!(palette.colors().iter().map(|entry| entry.pixels).sum::<usize>(), (width * height) as usize);
-    assert!(palette.nearest(Rgb(7, 9, 182)).is_some());
+    let colors = MapColors::of(&map);
+    assert_eq!(colors.colors().iter().map(|entry| entry.pixels).sum::<usize>(), (width * height) as usize);
+    assert!(colors.nearest(Rgb(7, 9, 182)).is_some());
     if let Ok(paint) = PaintWithWords::from_context_text(&map, &text)
         && paint.check().is_ok()
     {

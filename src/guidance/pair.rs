@@ -104,6 +104,11 @@ impl<R: GuidanceRun + ?Sized> GuidanceRun for Pair<R> {
         self.0.finish(latent, codec)?;
         self.1.finish(latent, codec)
     }
+    fn spare(&mut self, exact: &Tensor) -> Result<()> {
+        self.0.spare(exact)?;
+        self.1.spare(exact)
+    }
+
     fn exact_cells(&self) -> Result<Option<Tensor>> {
         Ok(match (self.0.exact_cells()?, self.1.exact_cells()?) {
             (Some(a), Some(b)) => Some(a.f_maximum(&b)?),

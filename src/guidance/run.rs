@@ -20,7 +20,8 @@ use tch::Tensor;
 /// 2. for each pass: `check` and `begin` of every method, `condition` of every branch, `noise`
 /// 3. per evaluation: `plan`, the hooks, `predicted`, `denoised`
 /// 4. per step: `transition`
-/// 5. after the last step of a whole run: `finish` and, if the picture is decoded, `exact_cells` and `decoded`
+/// 5. after the last step of a whole run: `exact_cells`, `spare` and `finish`; if the picture is decoded, `exact_cells`
+///    again and `decoded`
 /// 6. after every run: `notes`, `report` and `details`
 ///
 /// The functions `recipe`, `check` and `first_pass` are those of [`Guidance`](super::Guidance).
@@ -108,6 +109,16 @@ pub trait GuidanceRun: Any + Send {
         Ok(())
     }
 
+    /// Learns the share of each cell to which methods of the run give an exact color, [1 or n, 1, h, w] in 0..=1: what
+    /// their [`exact_cells`](Self::exact_cells) returned. A method that changes colors everywhere leaves these cells.
+    /// Called before `finish`, unless no method gives an exact color.
+    ///
+    /// # Errors
+    /// Any error that prevents the run.
+    fn spare(&mut self, exact: &Tensor) -> Result<()> {
+        Ok(())
+    }
+
     /// Reads or edits the finished latent, [n, 4, h, w], before it is decoded. Not called if another run continues from
     /// this latent.
     fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
@@ -116,7 +127,7 @@ pub trait GuidanceRun: Any + Send {
 
     /// Returns the share of each cell, [n, 1, h, w] in 0..=1, to which the method gave an exact color. The tone of
     /// these cells is not changed after decoding. `None`, the default, stands for no cells. Called before
-    /// [`decoded`](Self::decoded).
+    /// [`spare`](Self::spare) and before [`decoded`](Self::decoded).
     ///
     /// # Errors
     /// Any error that prevents the answer.

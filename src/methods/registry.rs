@@ -2,7 +2,7 @@
 
 use super::colorize::DualCfg;
 use super::{
-    ColorForce, Colorize, FreeU, ImageGuidance, IpAdapter, PaintWithWords, PerturbedAttention, PromptBlend,
+    ColorForce, Colorize, FreeU, ImageGuidance, IpAdapter, PaintWithWords, Palette, PerturbedAttention, PromptBlend,
     ReferenceColor, RegionPrompts, SmoothedEnergy, UnmergedLora,
 };
 use crate::guidance::{Combine, Guidance, SUM};
@@ -20,6 +20,7 @@ pub(crate) fn add_methods(registry: &mut Registry) {
     // A program that has the net adds a reader of its own.
     registry.add::<dyn Guidance>("IpAdapter", |recipe, _| Err(IpAdapter::without_net(recipe)));
     registry.add::<dyn Guidance>("PaintWithWords", |recipe, _| Ok(Box::new(PaintWithWords::from_recipe(&recipe)?)));
+    add::<Palette>(registry, "Palette");
     add::<PerturbedAttention>(registry, "PerturbedAttention");
     add::<PromptBlend>(registry, "PromptBlend");
     add::<ReferenceColor>(registry, "ReferenceColor");

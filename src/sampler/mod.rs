@@ -484,6 +484,9 @@ impl Run<'_, '_> {
                     Ok(())
                 };
                 keep(&mut run.x)?;
+                if let Some(exact) = exact_cells(&mut run.sampler.guidances)? {
+                    each(&mut run.sampler.guidances, ("spare", None), |guidance| guidance.spare(&exact))?;
+                }
                 let (shape, codec, x) = (run.x.size(), run.codec, &mut run.x);
                 each(&mut run.sampler.guidances, ("finish", None), |guidance| {
                     guidance.finish(x, codec)?;
@@ -518,14 +521,7 @@ impl Run<'_, '_> {
                     Tensor::f_cat(&each.collect::<Result<Vec<_>>>()?, 0)?
                 }
             };
-            let mut exact: Option<Tensor> = None;
-            each(&mut run.sampler.guidances, ("exact_cells", None), |guidance| {
-                exact = match (exact.take(), guidance.exact_cells()?) {
-                    (Some(known), Some(more)) => Some(known.f_maximum(&more)?),
-                    (known, more) => known.or(more),
-                };
-                Ok(())
-            })?;
+            let exact = exact_cells(&mut run.sampler.guidances)?;
             let picture = edit(picture, exact.as_ref())?;
             each(&mut run.sampler.guidances, ("decoded", None), |guidance| guidance.decoded(&picture))?;
             Ok(picture)
@@ -569,6 +565,19 @@ pub(crate) struct Ended {
     /// Combination of branches for another run.
     pub combine: Box<dyn Combine>,
     pub details: Details,
+}
+
+/// Returns the share of each cell to which methods give an exact color; `None` if no method does.
+fn exact_cells(guidances: &mut [Attached<'_>]) -> Result<Option<Tensor>> {
+    let mut exact: Option<Tensor> = None;
+    each(guidances, ("exact_cells", None), |guidance| {
+        exact = match (exact.take(), guidance.exact_cells()?) {
+            (Some(known), Some(more)) => Some(known.f_maximum(&more)?),
+            (known, more) => known.or(more),
+        };
+        Ok(())
+    })?;
+    Ok(exact)
 }
 
 /// Returns the index of the image in a first pass with the highest product of the methods' ratings; the first of equal

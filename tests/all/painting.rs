@@ -12,7 +12,7 @@ use impasto::diffusion::{Noise, Predictions, Schedule, Spacing, TrainingSchedule
 use impasto::guidance::{Details, GuidanceRun, Plan, Report, Setup};
 use impasto::mask::{Region, Resample};
 use impasto::methods::color_force::ColorReport;
-use impasto::methods::paint_with_words::{PaintReport, PaintWarning, Palette, WeightFn};
+use impasto::methods::paint_with_words::{MapColors, PaintReport, PaintWarning, WeightFn};
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -284,7 +284,7 @@ fn mirrored_map_has_mirrored_weights() -> Result<()> {
 
 #[test]
 fn palette_counts_colors_and_finds_the_nearest() {
-    let (golden, palette) = (golden(), Palette::of(&map()));
+    let (golden, palette) = (golden(), MapColors::of(&map()));
     let entries = golden["palette"]["entries"].as_array().expect("entries");
     assert_eq!(palette.colors().len(), entries.len());
     let rgb = |value: &Value| {
@@ -301,7 +301,7 @@ fn palette_counts_colors_and_finds_the_nearest() {
         assert!((distance - numbers(&case["distance"])[0]).abs() < 1e-4);
     }
     assert_eq!(palette.colors().iter().filter(|entry| entry.share > 0.2).count(), 2);
-    assert_eq!(Palette::default().nearest(RED), None);
+    assert_eq!(MapColors::default().nearest(RED), None);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use impasto::guidance::{Cfg, Guidance, GuidanceRun, Picture, Plan, Setup};
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::image_guidance::GuidanceParams;
-use impasto::methods::paint_with_words::{Area, AreaBlend, PaintWarning, Palette, WeightFn};
+use impasto::methods::paint_with_words::{Area, AreaBlend, MapColors, PaintWarning, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, RegionPrompt, RegionPrompts};
 use impasto::sampler::{Batching, Origin, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -177,14 +177,14 @@ fn map_with_jpeg_noise_matches_within_tolerance() -> Result<()> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     map.save(folder.path().join("map.jpg"))?;
     let noisy = Raster::open(folder.path().join("map.jpg"))?;
-    let nearest = Palette::of(&noisy).nearest(Rgb(200, 30, 30)).expect("there are colors");
+    let nearest = MapColors::of(&noisy).nearest(Rgb(200, 30, 30)).expect("there are colors");
     let share = |tolerance| -> Result<f64> {
         let paint = PaintWithWords::new(&noisy).color(nearest.0, "sea", 1.0);
         let mut paint = Painter::new(paint.tune(|options| options.tolerance = tolerance));
         AttentionOnly::new().begin(PROMPT, Grid::new(8, 8), four_steps().attach(&mut paint))?;
         Ok(paint.details()?.areas[0].share)
     };
-    assert!(Palette::of(&noisy).colors().len() > 4, "JPEG adds colors");
+    assert!(MapColors::of(&noisy).colors().len() > 4, "JPEG adds colors");
     assert!(share(0.0)? < 36.0 / 64.0 && share(60.0)? == 36.0 / 64.0, "{} {}", share(0.0)?, share(60.0)?);
 
     let mut paint = Painter::new(PaintWithWords::new(&noisy).color(nearest.0, "sea", 1.0));

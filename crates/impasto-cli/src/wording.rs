@@ -15,7 +15,7 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 54] = [
+const NAMES: [(&str, &str); 60] = [
     ("prompt", "the prompt"),
     ("the LoRA's name", "the NAME of <lora:NAME> in the prompt"),
     ("second_prompt", "--second-prompt"),
@@ -64,6 +64,12 @@ const NAMES: [(&str, &str); 54] = [
     ("model", "--model"),
     ("device", "--device"),
     ("precision", "--precision"),
+    ("same_color", "--same-color"),
+    ("same_as", "the THING of --same-color"),
+    ("palette", "--palette"),
+    ("palette_of", "--palette-of"),
+    ("guiders", "--guide"),
+    ("Palette", "palette"),
     ("ColorForce", "exact color"),
     ("PaintWithWords", "painted areas"),
     ("ReferenceColor", "reference"),
@@ -302,7 +308,7 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 39] = [
+        let cases: [(&str, &[&str], &str); 43] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("second_prompt", &["--second-prompt", "a hat"], "--second-prompt is"),
@@ -325,6 +331,10 @@ mod tests {
             ("memory_limit", &["--memory-limit", "1"], "--memory-limit is 1 MiB; expected"),
             ("variation", &["--variation", "7:2"], "the SHARE of --variation is 2"),
             ("forces", &["--force", "hat=red"], "exact color: phrase \"hat\" is not in the prompt"),
+            ("same_color", &["--same-color", "hat=boat"], "exact color: phrase \"hat\" is not in the prompt"),
+            ("palette", &["--palette", "red:-1"], "the share of a palette's color is -1"),
+            ("palette_of", &["--palette", "red", "--palette-of", &red], "--palette is given beside a picture"),
+            ("guiders", &["--guide", "pag:1,2"], "--guide is pag with 2 numbers"),
             ("areas", &["--map", &red, "--area", "green=boat"], "painted areas: color #008000 is not in the map"),
             ("areas", &["--map", &red, "--area", "red=boat:99"], "the STRENGTH of --area is 99"),
             ("map", &["--map", &colors, "--area", "black=boat"], "--map is a picture of 65792 colors"),

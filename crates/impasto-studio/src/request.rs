@@ -41,7 +41,7 @@ const MOST_SEEDS: usize = 16;
 pub(crate) const REFUSED: [&str; 3] = ["noise", "until", "guidances"];
 /// Limits in the description of the API that the types do not have: field, keyword of JSON Schema, and value.
 #[cfg(test)]
-pub(crate) const LIMITS: [(&str, &str, u64); 10] = [
+pub(crate) const LIMITS: [(&str, &str, u64); 13] = [
     ("prompt", "maxLength", LONGEST_PROMPT as u64),
     ("negative", "maxLength", LONGEST_PROMPT as u64),
     ("sampler", "maxLength", LONGEST_NAME as u64),
@@ -51,8 +51,13 @@ pub(crate) const LIMITS: [(&str, &str, u64); 10] = [
     ("areas", "maxItems", MOST_AREAS as u64),
     ("details", "maxItems", MOST_DETAILS as u64),
     ("forces", "maxItems", MOST_METHODS as u64),
+    ("same_color", "maxItems", MOST_METHODS as u64),
+    ("palette", "maxItems", MOST_SWATCHES as u64),
+    ("guiders", "maxItems", MOST_METHODS as u64),
     ("controls", "maxItems", MOST_METHODS as u64),
 ];
+/// Maximum number of colors of a palette.
+const MOST_SWATCHES: usize = 64;
 /// Maximum number of pixels of all pictures of a request together, as a multiple of the square of [`Options::side`].
 const MOST_PIXELS: u64 = 32;
 /// Longest prompt in bytes.
@@ -102,7 +107,7 @@ impl JobRequest {
                 Err(format!("{} is {value}; expected {least} to {most}", Page.name(field)))
             }
         };
-        let Job { config, areas, forces, controls, .. } = &self.job;
+        let Job { config, areas, forces, same_color, palette, guiders, controls, .. } = &self.job;
         self.check_kinds()?;
         self.check_texts()?;
         within("images", config.images, 1, options.images)?;
@@ -115,6 +120,9 @@ impl JobRequest {
         steps.chain([config.steps]).flatten().try_for_each(|steps| within("steps", steps, 1, options.steps))?;
         within("areas", areas.len(), 0, MOST_AREAS)?;
         within("forces", forces.len(), 0, MOST_METHODS)?;
+        within("same_color", same_color.len(), 0, MOST_METHODS)?;
+        within("palette", palette.len(), 0, MOST_SWATCHES)?;
+        within("guiders", guiders.len(), 0, MOST_METHODS)?;
         within("controls", controls.len(), 0, MOST_METHODS)?;
         within("details", config.details.len(), 0, MOST_DETAILS)?;
         for (field, side) in config.size.iter().flat_map(|size| [("width", size.width), ("height", size.height)]) {
@@ -150,8 +158,14 @@ impl JobRequest {
     /// A sentence that names the field, its size, and what is expected.
     fn check_pictures(&self, options: &Options) -> Result<(), String> {
         let most = options.side.saturating_mul(2);
-        let Job { config, areas, map, start, mask, controls, line_art, strokes, reference, .. } = &self.job;
-        let pictures = [("line_art", line_art), ("start", start), ("map", map), ("reference", reference)];
+        let Job { config, areas, palette_of, map, start, mask, controls, line_art, strokes, reference, .. } = &self.job;
+        let pictures = [
+            ("line_art", line_art),
+            ("start", start),
+            ("map", map),
+            ("reference", reference),
+            ("palette_of", palette_of),
+        ];
         let pictures = pictures.into_iter().filter_map(|(field, picture)| Some((field, size_of(picture.as_ref()?)?)));
         let layers = [("strokes", strokes), ("mask", mask)];
         let layers = layers.into_iter().filter_map(|(field, layer)| Some((field, layer_size(layer.as_ref()?)?)));
@@ -177,7 +191,7 @@ impl JobRequest {
     /// # Errors
     /// A sentence that names the field, its length, and what is expected.
     fn check_texts(&self) -> Result<(), String> {
-        let Job { config, areas, forces, controls, .. } = &self.job;
+        let Job { config, areas, forces, same_color, controls, .. } = &self.job;
         let name = |name: &Option<String>| name.as_ref().map_or(0, String::len);
         let thing = |thing: &MaskWhere| thing.phrase.len().max(name(&thing.description));
         let fields = [
@@ -191,6 +205,7 @@ impl JobRequest {
         ];
         let phrases = areas.iter().map(|area| ("the area's phrase", area.phrase.len(), LONGEST_NAME));
         let forced = forces.iter().map(|force| ("forces", force.phrase.len(), LONGEST_NAME));
+        let same = same_color.iter().map(|same| ("same_color", same.phrase.len().max(same.thing.len()), LONGEST_NAME));
         let nets = controls.iter().map(|follow| ("controls", follow.net.len(), LONGEST_NAME));
         let details = config.details.iter().flat_map(|detail| {
             let colors = detail.colors.iter().map(|(phrase, _)| phrase.len()).sum();
@@ -202,6 +217,7 @@ impl JobRequest {
             .into_iter()
             .chain(phrases)
             .chain(forced)
+            .chain(same)
             .chain(nets)
             .chain(details)
             .find(|(_, length, most)| length > most)

@@ -47,6 +47,10 @@ impl Wording for Page {
             "the area's phrase" => "Phrase of the area",
             "the area's mask" => "Mask of the area",
             "reference" => "Reference",
+            "same_color" | "same_as" => "Same color",
+            "palette" | "Palette" => "Palette",
+            "palette_of" => "Picture of the palette",
+            "guiders" => "Kinds of guidance",
             "ColorForce" => "Exact color",
             "PaintWithWords" => "Areas",
             "ReferenceColor" => "Reference",
@@ -166,7 +170,7 @@ mod tests {
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
         let map = json!({ "map": white, "areas": [{ "phrase": "boat", "color": "red" }] });
-        let cases: [(&str, Value, &str); 41] = [
+        let cases: [(&str, Value, &str); 45] = [
             ("second_prompt", json!({ "second_prompt": "a hat" }), "Second prompt is"),
             ("second_negative", json!({ "second_negative": "a hat" }), "Second prompt is"),
             ("micro_conditioning", json!({ "micro_conditioning": "crop=1x1" }), "micro_conditioning is set"),
@@ -179,6 +183,10 @@ mod tests {
             ("until", json!({ "until": 0.5 }), "until is given"),
             ("noise", json!({ "noise": { "seed": 7 } }), "noise"),
             ("forces", json!({ "forces": ["hat=red"] }), "Exact color: phrase \"hat\" is not in the prompt"),
+            ("same_color", json!({ "same_color": ["hat=boat"] }), "Exact color: phrase \"hat\" is not in the prompt"),
+            ("palette", json!({ "palette": ["red:-1"] }), "the share of a palette's color is -1"),
+            ("palette_of", json!({ "palette_of": large }), "Picture of the palette has 4096×1 pixels"),
+            ("guiders", json!({ "guiders": ["apg", "fdg"] }), "Kinds of guidance is apg and fdg"),
             ("map", map, "Areas: color #ff0000 is not in the map"),
             ("tolerance", json!({ "tolerance": 9 }), "tolerance is given without Map of the areas"),
             (

@@ -373,6 +373,10 @@ impl GuidanceRun for ForceRun {
         Ok(())
     }
 
+    fn spare(&mut self, exact: &Tensor) -> Result<()> {
+        self.looking().into_iter().try_for_each(|saliency| saliency.spare(exact))
+    }
+
     fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
         for saliency in self.looking() {
             saliency.finish(latent, codec)?;

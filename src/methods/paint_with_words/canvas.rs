@@ -1,8 +1,8 @@
 //! The canvas of a painting: areas of maps, found by their color, and drawn masks.
 
 use super::area::{Area, AreaPlace};
+use super::map_colors::{ColorShare, MapColors, distance, pixels};
 use super::options::PaintOptions;
-use super::palette::{ColorShare, Palette, distance, pixels};
 use crate::color::Rgb;
 use crate::error::{Error, MissingColor, Result};
 use crate::mask::Region;
@@ -25,7 +25,7 @@ const LEAST_SHARE: f64 = 0.01;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Canvas {
     /// No map, one map for all images, or one map for each image.
-    pub maps: Vec<(Raster, Palette)>,
+    pub maps: Vec<(Raster, MapColors)>,
     pub areas: Vec<Area>,
     /// Settings for reading maps and combining areas.
     pub options: PaintOptions,
@@ -33,7 +33,7 @@ pub(super) struct Canvas {
 
 impl Canvas {
     pub(super) fn new<'a>(maps: impl IntoIterator<Item = &'a Raster>) -> Self {
-        Self { maps: maps.into_iter().map(|map| (map.clone(), Palette::of(map))).collect(), ..Self::default() }
+        Self { maps: maps.into_iter().map(|map| (map.clone(), MapColors::of(map))).collect(), ..Self::default() }
     }
 
     /// Returns the region of an area with softened edges.
@@ -64,8 +64,8 @@ impl Canvas {
 
     /// Returns the region of a map's pixels that count as an area's color. A Gaussian with a standard deviation of
     /// `blur` pixels softens the region.
-    fn found(&self, (map, palette): &(Raster, Palette), color: Rgb, blur: f64) -> Result<Region> {
-        let all = palette.colors().iter().map(|entry| entry.color);
+    fn found(&self, (map, colors): &(Raster, MapColors), color: Rgb, blur: f64) -> Result<Region> {
+        let all = colors.colors().iter().map(|entry| entry.color);
         let near = all.filter(|pixel| distance(*pixel, color) <= self.options.tolerance);
         let mine: HashSet<Rgb> = near.filter(|pixel| self.owner(*pixel) == Some(color)).collect();
         let mask: Vec<f32> = pixels(map).map(|pixel| if mine.contains(&pixel) { 1.0 } else { 0.0 }).collect();
@@ -84,13 +84,13 @@ impl Canvas {
     }
 
     /// Returns the colors of all maps together, the most frequent first.
-    pub(super) fn palette(&self) -> Palette {
-        Palette::join(self.maps.iter().map(|(_, palette)| palette))
+    pub(super) fn colors(&self) -> MapColors {
+        MapColors::join(self.maps.iter().map(|(_, colors)| colors))
     }
 
     /// Returns the colors of the maps that belong to no area.
     pub(super) fn unused(&self) -> Vec<ColorShare> {
-        self.palette().colors().iter().filter(|entry| self.owner(entry.color).is_none()).copied().collect()
+        self.colors().colors().iter().filter(|entry| self.owner(entry.color).is_none()).copied().collect()
     }
 
     /// Returns the share of the maps whose colors belong to no area but are near an area's color, and the tolerance at
@@ -115,7 +115,7 @@ impl Canvas {
             return Err(Error::parameter("areas", self.areas.len(), expected));
         }
         if let Some(count) =
-            self.maps.iter().map(|(_, palette)| palette.colors().len()).find(|count| *count > MOST_COLORS)
+            self.maps.iter().map(|(_, colors)| colors.colors().len()).find(|count| *count > MOST_COLORS)
         {
             let expected = format!("a drawn map of at most {MOST_COLORS} colors; use flat colors, not a photograph");
             return Err(Error::parameter("map", format!("a picture of {count} colors"), expected));
@@ -146,7 +146,7 @@ impl Canvas {
 
     /// Checks that every color is in a map, and that no color is painted twice with the same phrase.
     fn check_colors(&self) -> Result<()> {
-        let palette = self.palette();
+        let colors = self.colors();
         let mut seen = HashSet::new();
         let mut missing = Vec::new();
         for area in &self.areas {
@@ -162,7 +162,7 @@ impl Canvas {
                     "each phrase once for a color; give the phrase one strength",
                 ));
             }
-            match palette.nearest(color) {
+            match colors.nearest(color) {
                 Some((_, apart)) if apart <= self.options.tolerance => {}
                 nearest => missing.push(MissingColor { asked: color, nearest }),
             }
@@ -170,7 +170,7 @@ impl Canvas {
         if missing.is_empty() {
             return Ok(());
         }
-        let palette = palette.colors().iter().map(|entry| (entry.color, entry.share)).collect();
+        let palette = colors.colors().iter().map(|entry| (entry.color, entry.share)).collect();
         let apart = missing.iter().map(|color| color.nearest.map(|(_, apart)| apart).filter(|apart| *apart <= NEAR));
         let tolerance = apart.collect::<Option<Vec<f64>>>().and_then(|apart| apart.into_iter().reduce(f64::max));
         let tolerance = tolerance.map(f64::ceil);

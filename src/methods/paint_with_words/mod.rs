@@ -4,16 +4,16 @@ mod area;
 mod canvas;
 mod context;
 mod legend;
+mod map_colors;
 mod options;
-mod palette;
 mod recipe;
 mod report;
 mod weight_fn;
 mod weights;
 
 pub use area::{Area, AreaPlace};
+pub use map_colors::{ColorShare, MapColors};
 pub use options::{AreaBlend, PaintOptions};
-pub use palette::{ColorShare, Palette};
 pub use report::{PaintReport, PaintWarning, PaintedArea, PaintedStep};
 pub use weight_fn::WeightFn;
 

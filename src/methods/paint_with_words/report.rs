@@ -2,7 +2,7 @@
 
 use super::area::Area;
 use super::canvas::Canvas;
-use super::palette::ColorShare;
+use super::map_colors::ColorShare;
 use super::weights::Placed;
 use crate::attention::At;
 use crate::branch::Branch;

@@ -1,6 +1,6 @@
 //! Checks of a [`Job`] before a model is loaded.
 
-use super::Job;
+use super::{Guider, Job};
 use crate::diffusion::solver;
 use crate::error::{Error, Result};
 use std::fmt::Display;
@@ -15,6 +15,10 @@ impl Job {
     /// [`Error::Parameter`] and [`Error::GivenAlone`] with the name of the field; [`Error::UnknownSolver`].
     pub fn check(&self) -> Result<()> {
         self.check_ranges()?;
+        Guider::check(&self.guiders)?;
+        if !self.palette.is_empty() && self.palette_of.is_some() {
+            return Err(Error::parameter("palette", "given beside a picture of a palette", "one of both"));
+        }
         self.check_companions()
     }
 
@@ -107,6 +111,8 @@ mod tests {
         assert!(refused(r#"{"size": "65x64"}"#).contains("width is 65"));
         assert!(refused(r#"{"start": "a.png", "strength": 0}"#).contains("strength is 0"));
         assert!(refused(r#"{"sampler": "Eulr"}"#).contains("did you mean \"Euler"));
+        assert!(refused(r#"{"guiders": ["apg", "fdg"]}"#).contains("apg and fdg"));
+        assert!(refused(r#"{"palette": ["red"], "palette_of": "a.png"}"#).starts_with("palette is given beside"));
         let free: Job = serde_json::from_str(r#"{"start": "a.png", "size": "65x64"}"#).expect("a job");
         assert!(free.check().is_ok());
     }

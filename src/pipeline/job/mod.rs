@@ -4,15 +4,17 @@
 //! [`Request`](super::Request) by [`Job::request`]. The terminal program and the studio of impasto do so.
 
 mod checks;
+mod guider;
 mod image;
 mod nets;
 mod parts;
 mod reading;
 mod request;
 
+pub use guider::{Guider, GuiderName};
 pub use image::Image;
 pub use nets::Nets;
-pub use parts::{Area, Follow, Force};
+pub use parts::{Area, Follow, Force, PaletteColor, SameColor};
 
 use super::config::RequestConfig;
 use crate::diffusion::Strength;
@@ -54,6 +56,18 @@ pub struct Job {
     #[cfg_attr(feature = "clap", arg(id = "forces", long = "force", value_name = "PHRASE=COLOR"))]
     #[cfg_attr(feature = "clap", arg(help_heading = COLORS))]
     pub forces: Vec<Force>,
+    /// A phrase of the prompt, and another thing of the picture whose color the phrase's thing takes. May be given
+    /// several times.
+    #[cfg_attr(feature = "clap", arg(id = "same_color", long = "same-color", value_name = "PHRASE=THING"))]
+    #[cfg_attr(feature = "clap", arg(help_heading = COLORS))]
+    pub same_color: Vec<SameColor>,
+    /// Colors of the whole picture, each with its share. May be given several times.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "COLOR[:SHARE],...", value_delimiter = ','))]
+    #[cfg_attr(feature = "clap", arg(help_heading = COLORS))]
+    pub palette: Vec<PaletteColor>,
+    /// A picture whose six main colors become the colors of the whole picture.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PICTURE", help_heading = COLORS))]
+    pub palette_of: Option<Image>,
     /// A painted map of where things are. Each area names the phrase of one color of the map.
     #[cfg_attr(feature = "clap", arg(long, value_name = "PICTURE", help_heading = COLORS))]
     pub map: Option<Image>,
@@ -96,6 +110,11 @@ pub struct Job {
     /// A picture from which the colors are taken.
     #[cfg_attr(feature = "clap", arg(long, value_name = "PICTURE", help_heading = FOLLOWED))]
     pub reference: Option<Image>,
+    /// Kinds of guidance: pag, seg, free-u, free-u-xl, apg, cfg-zero, cfg++ or fdg, most with a number, such as pag:3.
+    /// May be given several times.
+    #[cfg_attr(feature = "clap", arg(id = "guiders", long = "guide", value_name = "NAME[:NUMBER]"))]
+    #[cfg_attr(feature = "clap", arg(help_heading = "Guidance"))]
+    pub guiders: Vec<Guider>,
     /// Recipes of further guidance methods, in their order. The pipeline's registry makes them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schemars", schemars(with = "Vec<serde_json::Value>"))]
@@ -116,8 +135,13 @@ const FOLLOWED: &str = "Pictures to follow";
 impl Job {
     /// Returns the paths of the pictures that are not opened, each with the name of its field.
     pub fn paths(&self) -> Vec<(&'static str, &Path)> {
-        let pictures =
-            [("map", &self.map), ("start", &self.start), ("line_art", &self.line_art), ("reference", &self.reference)];
+        let pictures = [
+            ("map", &self.map),
+            ("start", &self.start),
+            ("line_art", &self.line_art),
+            ("reference", &self.reference),
+            ("palette_of", &self.palette_of),
+        ];
         let pictures = pictures.into_iter().filter_map(|(name, picture)| Some((name, picture.as_ref()?.path()?)));
         let layers = [("mask", &self.mask), ("strokes", &self.strokes)];
         let layers = layers.into_iter().filter_map(|(name, layer)| Some((name, layer.as_ref()?.path()?)));

@@ -1,4 +1,5 @@
-//! Parts of a [`Job`](super::Job) that have several values: [`Force`], [`Area`] and [`Follow`].
+//! Parts of a [`Job`](super::Job) that have several values: [`Force`], [`SameColor`],
+//! [`PaletteColor`], [`Area`] and [`Follow`].
 
 use super::image::Image;
 use crate::color::Rgb;
@@ -22,6 +23,31 @@ pub struct Force {
     /// The color, such as "gold" or "#ffd700".
     #[cfg_attr(feature = "schemars", schemars(with = "String"))]
     pub color: Rgb,
+}
+
+/// A phrase of the prompt, and another thing of the picture whose color the phrase's thing takes. Read as text from
+/// `PHRASE=THING`, such as `hair=bow`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+pub struct SameColor {
+    /// The phrase.
+    pub phrase: String,
+    /// The other thing, as a phrase of the prompt.
+    pub thing: String,
+}
+
+/// A color of a palette, and its share of the picture. Read as text from `COLOR` or `COLOR:SHARE`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+pub struct PaletteColor {
+    /// The color, such as "gold" or "#ffd700".
+    #[cfg_attr(feature = "schemars", schemars(with = "String"))]
+    pub color: Rgb,
+    /// Share of the picture, relative to the other colors. The default is 1.
+    #[serde(default = "one")]
+    pub share: f64,
 }
 
 /// A phrase of the prompt, and where it is painted: in one color of the job's map, or in a mask. Read as text from
@@ -69,7 +95,7 @@ pub struct Follow {
     pub guess: Option<Guess>,
 }
 
-read_as_text_too!(Force, Area, Follow);
+read_as_text_too!(Force, SameColor, PaletteColor, Area, Follow);
 
 const fn one() -> f64 {
     1.0
@@ -83,6 +109,28 @@ impl FromStr for Force {
     fn from_str(text: &str) -> Result<Self> {
         let (phrase, color) = pair("force", text, "PHRASE=COLOR, such as eyes=gold or eyes=#ffd700")?;
         Ok(Self { phrase: phrase.into(), color: color.parse()? })
+    }
+}
+
+impl FromStr for SameColor {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for a text of another form.
+    fn from_str(text: &str) -> Result<Self> {
+        let (phrase, thing) = pair("same_color", text, "PHRASE=THING, such as hair=bow")?;
+        Ok(Self { phrase: phrase.into(), thing: thing.into() })
+    }
+}
+
+impl FromStr for PaletteColor {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for an unknown color, and for a share that is not finite.
+    fn from_str(text: &str) -> Result<Self> {
+        let (color, share) = split_number("palette", text)?;
+        Ok(Self { color: color.parse()?, share: share.unwrap_or(one()) })
     }
 }
 
@@ -126,6 +174,10 @@ mod tests {
     #[test]
     fn values_are_read_from_text() -> Result<()> {
         assert_eq!("hair bow=#008080".parse::<Force>()?, Force { phrase: "hair bow".into(), color: Rgb(0, 128, 128) });
+        assert_eq!("navy:2".parse::<PaletteColor>()?, PaletteColor { color: Rgb(0, 0, 128), share: 2.0 });
+        assert_eq!("#fff".parse::<PaletteColor>()?.share, 1.0);
+        let same = SameColor { phrase: "hair".into(), thing: "hair bow".into() };
+        assert_eq!("hair=hair bow".parse::<SameColor>()?, same);
         let area: Area = "red=house: 2".parse()?;
         assert_eq!((area.phrase.as_str(), area.color, area.strength), ("house", Some(Rgb(255, 0, 0)), 2.0));
         let follow: Follow = "owner/name=C:\\edges.png".parse()?;

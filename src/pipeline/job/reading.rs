@@ -38,6 +38,9 @@ fn read(mut own: Map<String, Value>) -> Result<Job, String> {
     let job = Job {
         config: locate(Value::Object(config), "")?,
         forces: take(&mut own, "forces")?,
+        same_color: take(&mut own, "same_color")?,
+        palette: take(&mut own, "palette")?,
+        palette_of: take(&mut own, "palette_of")?,
         map: take(&mut own, "map")?,
         areas: take(&mut own, "areas")?,
         tolerance: take(&mut own, "tolerance")?,
@@ -49,6 +52,7 @@ fn read(mut own: Map<String, Value>) -> Result<Job, String> {
         strokes: take(&mut own, "strokes")?,
         exact_strokes: take(&mut own, "exact_strokes")?,
         reference: take(&mut own, "reference")?,
+        guiders: take(&mut own, "guiders")?,
         guidances: take(&mut own, "guidances")?,
     };
     match own.keys().next() {
@@ -146,6 +150,9 @@ mod tests {
                 ..RequestConfig::default()
             },
             forces: vec![Force { phrase: "eyes".into(), color: Rgb(255, 215, 0) }],
+            same_color: vec!["hair=bow".parse()?],
+            palette: vec!["navy:2".parse()?],
+            palette_of: Some(picture.clone().into()),
             map: Some(picture.clone().into()),
             areas: vec![Area { phrase: "a".into(), color: None, mask: Some(layer.clone().into()), strength: 1.5 }],
             tolerance: Some(3.0),
@@ -164,6 +171,7 @@ mod tests {
             strokes: Some(layer.into()),
             exact_strokes: true,
             reference: Some(picture.into()),
+            guiders: vec!["fdg:10,5".parse()?],
             guidances: vec![Recipe::of("Own", &7)?],
         };
         let json = serde_json::to_string(&job).expect("JSON");

@@ -1,7 +1,7 @@
 //! The request for the pictures of a [`Job`].
 
 use super::nets::Nets;
-use super::{Area, Follow, Force, Image, Job};
+use super::{Area, Follow, Force, Image, Job, PaletteColor, SameColor};
 use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::diffusion::Denoiser;
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::guidance::Guidance;
 use crate::hint::{Drawing, Sketch, Strokes};
 use crate::mask::Region;
-use crate::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
+use crate::methods::{ColorForce, Colorize, PaintWithWords, Palette, ReferenceColor};
 use crate::model::Control;
 use crate::pipeline::{Pipeline, Request};
 use crate::raster::{Layer, Raster};
@@ -20,6 +20,8 @@ use ndarray::Array2;
 
 /// Default share of a run that changes the picture to start from.
 const STRENGTH: f64 = 0.6;
+/// Number of colors that are taken from a picture.
+const SWATCHES: usize = 6;
 /// Number of hint channels of a ControlNet for lines and strokes.
 const DRAWING: i64 = 5;
 /// Least brightness of a white pixel of a mask, 0..=255.
@@ -32,7 +34,8 @@ impl Job {
     /// # Errors
     /// The errors of [`Raster::open`].
     pub fn open(&mut self) -> Result<()> {
-        for picture in [&mut self.map, &mut self.start, &mut self.line_art, &mut self.reference].into_iter().flatten() {
+        let pictures = [&mut self.map, &mut self.start, &mut self.line_art, &mut self.reference, &mut self.palette_of];
+        for picture in pictures.into_iter().flatten() {
             *picture = picture.open()?.into_owned().into();
         }
         let masks = self.areas.iter_mut().filter_map(|area| area.mask.as_mut());
@@ -66,8 +69,18 @@ impl Job {
         let defaults = pipeline.view().defaults();
         let size = self.config.size.unwrap_or(Size::new(defaults.width, defaults.height));
         let mut request = pipeline.request("").tune(|config| config.clone_from(&self.config));
+        let scale = self.config.guidance_scale.unwrap_or(defaults.guidance_scale);
+        for guider in &self.guiders {
+            request = guider.guide(request, scale);
+        }
+        if let Some(palette) = self.palette()? {
+            request = request.guide(palette); // before the forces, which correct the finished latent after it
+        }
         for Force { phrase, color } in &self.forces {
             request = request.guide(ColorForce::exact(phrase, *color));
+        }
+        for SameColor { phrase, thing } in &self.same_color {
+            request = request.guide(ColorForce::same_as(phrase, thing));
         }
         if let Some(paint) = self.paint()? {
             request = request.guide(paint);
@@ -107,6 +120,15 @@ impl Job {
             self.line_art.is_some() || self.strokes.is_some() && !self.exact_strokes && self.controls.is_empty();
         let embedded = (drawn && !colorizes).then_some(Nets::EMBEDDED);
         self.controls.iter().map(|follow| follow.net.as_str()).chain(embedded)
+    }
+
+    /// Returns the palette of the whole picture; `None` if there is none.
+    fn palette(&self) -> Result<Option<Palette>> {
+        if let Some(picture) = &self.palette_of {
+            return Palette::of(&*picture.open()?, SWATCHES).map(Some);
+        }
+        let swatches = self.palette.iter().map(|PaletteColor { color, share }| (*color, *share));
+        Ok((!self.palette.is_empty()).then(|| Palette::new(swatches)))
     }
 
     /// Returns the painted areas; `None` if there are none.

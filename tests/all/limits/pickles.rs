@@ -4,7 +4,7 @@ use super::mutation::{Dice, corpus};
 use super::targets::TARGETS;
 use std::path::Path;
 
-/// Number of damaged files.
+/// Number of damaged files, unless the variable `IMPASTO_DAMAGED_FILES` has another number.
 const FILES: usize = 10_000;
 /// Bytes that reading a file may allocate in total: for buffers, and for each byte of the file.
 const MOST_BYTES: (u64, u64) = (1 << 20, 1 << 10);
@@ -14,7 +14,8 @@ fn damaged_checkpoints_take_little_memory() {
     let (_, read) = TARGETS.into_iter().find(|(name, _)| *name == "pickle").expect("a target");
     let corpus = corpus(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus"), "pickle");
     let mut dice = Dice(11);
-    for nth in 0..FILES {
+    let files = std::env::var("IMPASTO_DAMAGED_FILES").map_or(FILES, |files| files.parse().expect("a number of files"));
+    for nth in 0..files {
         let [(path, input), (_, other)] = [0, 1].map(|_| &corpus[dice.below(corpus.len())]);
         // Half of the changes keep the length, so that the places of all records in a zip file stay right.
         let damaged = if nth % 2 == 0 { dice.mutated(input, other) } else { overwritten(&mut dice, input) };

@@ -8,8 +8,8 @@ use impasto::methods::color_force::ForceTarget;
 use impasto::methods::ip_adapter::ImagePrompt;
 use impasto::methods::paint_with_words::WeightFn;
 use impasto::methods::{
-    ColorForce, ImageGuidance, IpAdapter, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompt, RegionPrompts,
-    SmoothedEnergy,
+    ColorForce, ImageGuidance, IpAdapter, Palette, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompt,
+    RegionPrompts, SmoothedEnergy,
 };
 use impasto::saliency::{Accumulate, Daam, Differential, Recorded, Spread};
 use impasto::testing::ToyModel;
@@ -57,6 +57,7 @@ fn methods() -> Vec<(&'static str, Box<dyn Guidance>)> {
             let left = picture().within(Region::rect(0.0..0.5, 0.0..1.0));
             Box::new(IpAdapter::new(&toy(), left).picture(picture().on("eyes")).strength(0.5))
         }),
+        ("Palette", Box::new(Palette::new([(GOLD, 2.0), (Rgb(20, 30, 90), 1.0)]))),
         ("SmoothedEnergy", Box::new(SmoothedEnergy::new(2.0).blur(0.8).sites(|_| true))),
         ("PerturbedAttention", Box::new(PerturbedAttention::new(2.0).sites(|_| true))),
         ("ReferenceColor", Box::new(ReferenceColor::new(&Raster::flat(Rgb(200, 30, 30), (12, 9))).statistics(0.5))),

@@ -16,7 +16,7 @@ use impasto::methods::image_guidance::{GuidanceParams, Space};
 use impasto::methods::ip_adapter::ImagePrompt;
 use impasto::methods::paint_with_words::{Area, AreaBlend};
 use impasto::methods::{
-    ColorForce, Colorize, FreeU, ImageGuidance, IpAdapter, PaintWithWords, PerturbedAttention, PromptBlend,
+    ColorForce, Colorize, FreeU, ImageGuidance, IpAdapter, PaintWithWords, Palette, PerturbedAttention, PromptBlend,
     ReferenceColor, RegionPrompt, RegionPrompts, SmoothedEnergy, UnmergedLora,
 };
 use impasto::pipeline::{Pipeline, Request};
@@ -303,6 +303,11 @@ fn colorize_repeats() -> Result<()> {
 #[test]
 fn prompt_blend_repeats() -> Result<()> {
     repeats(|r| r.guide(PromptBlend::to("a red house").window(Window::progress(0.25..=0.75))))
+}
+
+#[test]
+fn palette_repeats() -> Result<()> {
+    repeats(|r| r.guide(Palette::new([(Rgb(20, 30, 90), 2.0), (Rgb(250, 240, 210), 1.0)]).shading(0.3).trim(1)))
 }
 
 #[test]

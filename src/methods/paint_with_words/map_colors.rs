@@ -6,21 +6,21 @@ use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-/// The colors of a picture, the most frequent first. A palette shows the colors of a map, including mixed colors that
+/// The colors of a picture, the most frequent first. These include mixed colors that
 /// an image editor added at edges.
 ///
 /// ```
-/// use impasto::methods::paint_with_words::Palette;
+/// use impasto::methods::paint_with_words::MapColors;
 /// use impasto::{Raster, Rgb};
 /// let mut map = Raster::flat(Rgb(128, 128, 128), (4, 4));
 /// map.set(0, 0, Rgb(255, 0, 0));
-/// let palette = Palette::of(&map);
-/// assert_eq!(palette.colors()[1].share, 1.0 / 16.0);
-/// assert_eq!(palette.nearest(Rgb(250, 10, 0)).map(|(color, _)| color), Some(Rgb(255, 0, 0)));
+/// let colors = MapColors::of(&map);
+/// assert_eq!(colors.colors()[1].share, 1.0 / 16.0);
+/// assert_eq!(colors.nearest(Rgb(250, 10, 0)).map(|(color, _)| color), Some(Rgb(255, 0, 0)));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use]
-pub struct Palette(Vec<ColorShare>);
+pub struct MapColors(Vec<ColorShare>);
 
 /// One color of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -34,15 +34,15 @@ pub struct ColorShare {
     pub share: f64,
 }
 
-impl Palette {
+impl MapColors {
     /// Counts the colors of a picture.
     pub fn of(map: &Raster) -> Self {
         Self::count(pixels(map).map(|color| (color, 1)))
     }
 
     /// Merges the colors of several pictures.
-    pub(super) fn join<'a>(palettes: impl Iterator<Item = &'a Self>) -> Self {
-        Self::count(palettes.flat_map(|palette| &palette.0).map(|entry| (entry.color, entry.pixels)))
+    pub(super) fn join<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        Self::count(all.flat_map(|colors| &colors.0).map(|entry| (entry.color, entry.pixels)))
     }
 
     fn count(pixels: impl Iterator<Item = (Rgb, usize)>) -> Self {
@@ -63,8 +63,8 @@ impl Palette {
         &self.0
     }
 
-    /// Returns the palette's nearest color to `color`, and their Euclidean distance in RGB; `None` for an empty
-    /// palette.
+    /// Returns the map's nearest color to `color`, and their Euclidean distance in RGB; `None` for a map without
+    /// pixels.
     pub fn nearest(&self, color: Rgb) -> Option<(Rgb, f64)> {
         let apart = self.0.iter().map(|entry| (entry.color, distance(entry.color, color)));
         apart.min_by(|a, b| a.1.total_cmp(&b.1))
