@@ -262,7 +262,7 @@ fn force_forwards_phases_to_its_saliencies() -> Result<()> {
     let force = ColorForce::published("eyes", GOLD).saliency(own.clone()).window(Window::WHOLE);
     diary_of(force.protect_where("hair", protected.clone(), 0.5))?;
     let called = |diary: &Diary| -> BTreeMap<&'static str, usize> {
-        let of_force = ["name", "label", "state of first pass", "exact cells", "report", "details"];
+        let of_force = ["name", "label", "state of first pass", "exact cells", "spare", "report", "details"];
         // Calls that only a saliency gets, and calls that a force makes in its own way.
         let others = ["first pass", "replaces context", "map", "range", "competitions"];
         diary.without(&[&of_force[..], &others].concat()).into_iter().collect()
