@@ -85,7 +85,7 @@ pub(super) fn weigh(scores: &Tensor, v: &Tensor) -> Result<(Tensor, Tensor)> {
 }
 
 /// Computes q·kᵀ/√d in f32, [b, heads, queries, tokens].
-pub(super) fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
+pub(crate) fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
     count::kernel();
     if impasto_kernels::attends(q, k, k) {
         return Ok(impasto_kernels::scores(q, k)?);
@@ -104,7 +104,7 @@ pub(super) fn probs(scores: &Tensor) -> Result<Tensor> {
 }
 
 /// Returns (start, length) of each block of query rows whose scores fit in [`CHUNK`].
-pub(super) fn chunks(q: &Tensor, k: &Tensor) -> Result<impl Iterator<Item = (i64, i64)>> {
+pub(crate) fn chunks(q: &Tensor, k: &Tensor) -> Result<impl Iterator<Item = (i64, i64)>> {
     let (n, heads, queries, _) = q.size4()?;
     let rows = (CHUNK / (n * heads * k.size4()?.2).max(1)).clamp(1, queries.max(1));
     Ok((0..queries).step_by(rows as usize).map(move |start| (start, rows.min(queries - start))))

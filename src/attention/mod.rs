@@ -35,7 +35,7 @@ mod views;
 
 pub(crate) use hook::Projections;
 pub use hook::{At, CrossAttentionHook, Interest};
-pub(crate) use kernel::{add_repeated, repeated};
+pub(crate) use kernel::{add_repeated, chunks, repeated, scores};
 pub use kv_cache::KvCache;
 pub use site::{AttentionSite, Place, SiteKind};
 pub use tap::{Call, HookTable, Tap};

@@ -48,6 +48,11 @@ impl HookTable {
     fn of(&self, hook: usize, site: &AttentionSite, branch: Branch) -> Interest {
         self.interest.get(&(hook, site.index, branch)).copied().unwrap_or_default()
     }
+
+    /// Returns true if a hook wants a phase at a site in any branch.
+    fn wants(&self, hook: usize, site: &AttentionSite) -> bool {
+        self.interest.keys().any(|&(own, index, _)| (own, index) == (hook, site.index))
+    }
 }
 
 /// One evaluation of a model: the step, and the branches and images that are stacked in the batch.
@@ -80,6 +85,8 @@ struct Attached<'a> {
     /// Sites to use instead of the network's own sites, in the network's order, with their indexes among all sites of
     /// the run. `None`: the network's own sites are used.
     sites: Option<&'a [AttentionSite]>,
+    /// Seed of each image of the run, for draws inside the network; empty outside a run.
+    seeds: &'a [u64],
 }
 
 /// Data that stays the same during one attention call.
@@ -111,7 +118,15 @@ impl<'a> Tap<'a> {
             return Err(Error::HooksChanged { before: table.hooks, now: hooks.len() });
         }
         let hooks = hooks.into_iter().enumerate().filter(|(_, hook)| hook.active(call.step)).collect();
-        Ok(Self(Some(Attached { call, hooks, table, cache, sites: None })))
+        Ok(Self(Some(Attached { call, hooks, table, cache, sites: None, seeds: &[] })))
+    }
+
+    /// Sets the seed of each image of the run, for draws inside the network.
+    pub(crate) fn seeds(mut self, seeds: &'a [u64]) -> Self {
+        if let Some(live) = &mut self.0 {
+            live.seeds = seeds;
+        }
+        self
     }
 
     /// Returns a tap with the same hooks for another network of the evaluation, such as a ControlNet. `sites` are that
@@ -124,6 +139,7 @@ impl<'a> Tap<'a> {
             table: live.table,
             cache: &mut *live.cache,
             sites: Some(sites),
+            seeds: live.seeds,
         }))
     }
 
@@ -141,6 +157,19 @@ impl<'a> Tap<'a> {
     pub(crate) fn reads<'s>(&self, mut sites: impl Iterator<Item = &'s AttentionSite>) -> bool {
         let Some(live) = &self.0 else { return false };
         sites.any(|site| live.wanted(site, live.call.branches) != Interest::NONE)
+    }
+
+    /// Returns true if a hook that is active in this evaluation takes part at the site, in any branch of the run.
+    /// Unlike [`reads`](Self::reads), this is the same for every batching of the branches.
+    pub(crate) fn takes_part(&self, site: &AttentionSite) -> bool {
+        self.0.as_ref().is_some_and(|live| live.hooks.iter().any(|(hook, _)| live.table.wants(*hook, site)))
+    }
+
+    /// Returns the step, and the seed of each image of this evaluation; `None` outside a run.
+    pub(crate) fn draws(&self) -> Option<(&Step, &[u64])> {
+        let Attached { call: Call { step, images, .. }, seeds, .. } = self.0.as_ref()?;
+        let own = usize::try_from(images.start).ok()?..usize::try_from(images.end).ok()?;
+        Some((step, seeds.get(own)?))
     }
 
     /// Returns the range of the run's images in this evaluation; `None` for [`Tap::none`].

@@ -104,6 +104,20 @@ impl Noise {
         Ok(Self { generators, kind: self.kind })
     }
 
+    /// Returns a seed for each image's draws inside the network: the next 32 bits of the image's generator. The
+    /// generator stays as it is.
+    pub(crate) fn inner_seeds(&self, images: usize) -> Vec<u64> {
+        let of_image = |image: usize| match &self.generators {
+            Generators::Counted { first, images } => match images.get(image) {
+                Some(begun) => begun.peek(),
+                None => TorchRng::seeded(first.wrapping_add(image as u64)).peek(),
+            },
+            Generators::Listed(images) => images.get(image).map(TorchRng::peek).unwrap_or_default(),
+            Generators::Shared(rng) => rng.peek(),
+        };
+        (0..images).map(of_image).map(u64::from).collect()
+    }
+
     /// Returns true if all images share a generator.
     pub(crate) const fn is_shared(&self) -> bool {
         matches!(self.generators, Generators::Shared(_))
@@ -189,6 +203,19 @@ mod tests {
         );
         let error = Noise::seeds(&[7]).of_image(1).unwrap_err().to_string();
         assert_eq!(error, format!("seeds is 1, too few for image 1 (counted from 0); expected {SEEDS}"));
+    }
+
+    #[test]
+    fn inner_seeds_belong_to_an_image_and_draw_nothing() {
+        let seeds = Noise::seeded(7).inner_seeds(3);
+        assert_eq!(seeds, Noise::seeds(&[7, 8, 9]).inner_seeds(3));
+        assert_eq!(seeds[2], Noise::seeded(7).of_image(2).unwrap().inner_seeds(1)[0]);
+        assert_eq!(Noise::shared(7).inner_seeds(2), [seeds[0]; 2]);
+        let (mut noise, before) = (Noise::seeded(7), Noise::seeded(7));
+        let _ = noise.inner_seeds(2);
+        assert_eq!(noise, before);
+        let _ = draw(&mut noise, 1);
+        assert_ne!(noise.inner_seeds(1), before.inner_seeds(1), "a generator that has drawn");
     }
 
     #[test]

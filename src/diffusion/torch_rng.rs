@@ -99,6 +99,11 @@ impl TorchRng {
         radius * angle.cos()
     }
 
+    /// Returns the next 32 bits, without drawing them.
+    pub(crate) fn peek(&self) -> u32 {
+        self.clone().word()
+    }
+
     /// The next 32 bits.
     fn word(&mut self) -> u32 {
         if self.position >= WORDS {

@@ -68,6 +68,11 @@ pub(crate) fn within<T>(acting: Vec<Acting>, compute: impl FnOnce() -> T) -> T {
     compute()
 }
 
+/// Returns true if a LoRA acts in a place of the picture.
+pub(crate) fn act_in_places() -> bool {
+    ACTING.with_borrow(|all| all.iter().any(|acting| acting.place.is_some()))
+}
+
 /// Returns true if a LoRA acts on a layer of this weight.
 pub(super) fn act_on(weight: &Weight) -> bool {
     !weight.loras().is_empty()

@@ -46,6 +46,7 @@ pub mod t2i_adapter;
 mod taesd;
 mod tiling;
 pub(crate) mod time;
+pub(crate) mod token_merging;
 mod transformer;
 pub(crate) mod unet;
 pub mod union;

@@ -3,9 +3,11 @@
 use super::adapter::Adapter;
 use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, channels_last, picture, split_heads};
 use super::loras;
+use super::token_merging::Groups;
 use crate::attention::{AttentionSite, Place, Projections, SiteKind, Tap, add_repeated, repeated};
 use crate::error::Result;
 use crate::reference::Part;
+use crate::step::Grid;
 use crate::weights::Weights;
 use std::ops::Range;
 use tch::Tensor;
@@ -79,10 +81,12 @@ impl Transformer {
     /// Applies the transformer to `x`, [n, channels, h, w], and `context`, [b, tokens, width] → [b, channels, h, w]. If
     /// n is less than b, the rows of `x` are [`repeated`] from the first cross-attention on.
     pub(super) fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let (.., height, width) = x.size4()?;
+        let grid = Grid::new(height, width);
         // In bf16 on impasto's kernels, `h` is f32, and the blocks add to it without rounding.
         let mut h = self.proj_in.forward_unrounded(&cells(&self.norm.forward(x)?)?)?; // [n, h·w, channels]
         for block in &self.transformer_blocks {
-            h = block.forward(h, context, tap)?;
+            h = block.forward(h, context, grid, tap)?;
         }
         h = h.f_to_kind(x.f_kind()?)?;
         if channels_last(x) {
@@ -115,10 +119,14 @@ impl Block {
         })
     }
 
-    /// Applies the block; `x` is taken by value, because the results are added to it in place where that is possible.
-    fn forward(&self, x: Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+    /// Applies the block to the cells `x` of a grid. `x` is taken by value, because the results are added to it in
+    /// place where that is possible.
+    fn forward(&self, x: Tensor, context: &Tensor, grid: Grid, tap: &mut Tap<'_>) -> Result<Tensor> {
         let normed = self.norm1.forward(&x)?;
-        let x = self.attn1.forward_onto(x, &normed, &normed, tap)?;
+        let x = match Groups::find(&x, grid, &self.attn1.site, tap)? {
+            Some(groups) => self.attn1.forward_merged(x, &normed, &groups, tap)?,
+            None => self.attn1.forward_onto(x, &normed, &normed, tap)?,
+        };
         let normed = self.norm2.forward(&x)?;
         let x = self.attn2.forward_onto(x, &normed, context, tap)?;
         let normed = self.norm3.forward(&x)?;
@@ -192,6 +200,14 @@ impl Attention {
         let q = repeated(&q, context.size3()?.0)?;
         let attended = tap.attend_projected(&self.site, &q, context, &Call { site: self, cells: x })?;
         self.to_out.forward_onto(onto, &self.with_placed_loras(attended, &q, context)?)
+    }
+
+    /// Adds the attention of the cells `x` to each other to `onto`, with one token for each group of cells.
+    fn forward_merged(&self, mut onto: Tensor, x: &Tensor, groups: &Groups, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let tokens = groups.merge(x)?; // [b, groups, channels]
+        let q = split_heads(&self.to_q.forward(&tokens)?, self.site.heads)?;
+        let attended = tap.attend_projected(&self.site, &q, &tokens, &Call { site: self, cells: &tokens })?;
+        Ok(onto.f_add_(&groups.restore(&self.to_out.forward(&attended)?)?)?)
     }
 
     /// Adds the LoRAs that act in a place and change keys or values of the prompt: in their cells, attention to the

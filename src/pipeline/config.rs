@@ -149,6 +149,12 @@ pub struct RequestConfig {
     #[cfg_attr(feature = "clap", arg(long, value_name = "STEPS", default_value_t = 1, help_heading = MORE))]
     #[cfg_attr(feature = "clap", arg(hide_default_value = true, allow_negative_numbers = true))]
     pub reuse: usize,
+    /// Share, 0 to 0.75, of the cells that self-attention computes together with similar cells, at the largest grid on
+    /// which the network attends. This takes less time, and changes the picture; 0.5 is usual. The default, 0, computes
+    /// each cell. A layer in which a method reads or changes self-attention computes each cell.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = MORE))]
+    #[cfg_attr(feature = "clap", arg(hide_default_value = true, allow_negative_numbers = true))]
+    pub merge_tokens: f64,
     /// Seed of a variation, and the share of the way from the first seed's noise to the noise of that seed, 0 to 1.
     #[cfg_attr(feature = "clap", arg(long, value_name = "SEED:SHARE", value_parser = seed::variation))]
     #[cfg_attr(feature = "clap", arg(help_heading = MORE))]
@@ -218,6 +224,7 @@ impl Default for RequestConfig {
             variation: None,
             until: None,
             reuse: 1,
+            merge_tokens: 0.0,
             batching: Batching::default(),
             memory_limit: None,
         }

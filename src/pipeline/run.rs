@@ -21,6 +21,7 @@ use crate::guidance::{Attached, Details, Report, check_rescale};
 use crate::mask::Region;
 use crate::methods::ColorForce;
 use crate::model::{Controlled, Identity, check_reuse};
+use crate::nn::token_merging::check_merge_tokens;
 use crate::prompt::PromptColor;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
@@ -241,6 +242,7 @@ impl Request<'_> {
             return Err(Error::parameter("hires", "set for a run with a mask", expected));
         }
         check_reuse(config.reuse)?;
+        check_merge_tokens(config.merge_tokens)?;
         // Another combination of the branches ignores the rescale, but the file of a picture still holds it.
         check_rescale(config.guidance_rescale)
     }
@@ -308,8 +310,9 @@ impl Request<'_> {
         let begun = Instant::now();
         let hints = self.control_reports()?;
         let controlled = Controlled::sized(self.model.network, &self.controls, Some(canvas.pixels()))?;
-        let controlled = controlled.seamless(self.config.seamless)?.reuse(self.config.reuse)?;
         let config = &self.config;
+        let controlled = controlled.seamless(config.seamless)?.reuse(config.reuse)?;
+        let controlled = controlled.merge_tokens(config.merge_tokens)?;
         let left = self.resumed.filter(|_| watch.stage == 0);
         let rows = left.and_then(|(latents, _)| usize::try_from(*latents.size().first()?).ok());
         let images = rows.map_or(images, |rows| images.max(rows));
@@ -381,6 +384,11 @@ impl Request<'_> {
             let idle = "every step was computed whole, because a method reads attention in the deep layers, or there was \
                         only one step";
             notes.push(Note::from(format!("reuse did nothing: {idle}")));
+        }
+        if config.merge_tokens > 0.0 && controlled.count_merged() == 0 {
+            let idle = "a method reads or changes self-attention at the largest grid in every step, a LoRA acts in a \
+                        part of the picture, or the picture is small";
+            notes.push(Note::from(format!("merge_tokens did nothing: {idle}")));
         }
         notes.extend(run.notes());
         let mut reports = run.reports()?;

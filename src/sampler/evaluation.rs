@@ -32,6 +32,8 @@ pub(super) struct Evaluation<'r, 'g> {
     pub(super) table: &'r HookTable,
     pub(super) cache: &'r mut KvCache,
     pub(super) noise: &'r mut Noise,
+    /// Seed of each image, for draws inside the network.
+    pub(super) seeds: &'r [u64],
     /// Shape of the latent.
     pub(super) shape: Vec<i64>,
     pub(super) grid: Grid,
@@ -119,7 +121,7 @@ impl Evaluation<'_, '_> {
         let branches: Vec<Branch> = rows.iter().map(|(branch, _)| *branch).collect();
         let call = Call { step: &self.step, branches: &branches, images, grid: self.grid };
         let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
-        let mut tap = Tap::new(call, hooks, self.table, self.cache)?;
+        let mut tap = Tap::new(call, hooks, self.table, self.cache)?.seeds(self.seeds);
         self.model.denoise(&self.step, &inputs, &mut tap)
     }
 }

@@ -215,7 +215,7 @@ impl<'g> Sampler<'g> {
         let names: Vec<Branch> = infos.iter().map(|info| info.branch).collect();
         let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
         let table = HookTable::new(&hooks, model.sites(), &names)?;
-        let grid = start.grid;
+        let (grid, seeds) = (start.grid, start.noise.inner_seeds(start.images));
         let Begun { x, kept, concat, noise } = start.begin(model, &self.schedule, images, |noise| {
             let shape = noise.size();
             each(&mut self.guidances, ("noise", None), |guidance| {
@@ -236,6 +236,7 @@ impl<'g> Sampler<'g> {
             table,
             cache: KvCache::default(),
             noise,
+            seeds,
             grid,
             steps: steps.into_iter(),
             level: None,
@@ -338,6 +339,8 @@ pub struct Run<'g, 'm> {
     table: HookTable,
     cache: KvCache,
     noise: Noise,
+    /// Seed of each image, for draws inside the network.
+    seeds: Vec<u64>,
     grid: Grid,
     steps: std::vec::IntoIter<Step>,
     /// Noise level of the latent; `None` before the first step.
@@ -400,7 +403,7 @@ impl Run<'_, '_> {
         if let Some(level) = self.level.filter(|level| *level != step.from) {
             self.x = rescale_level(&self.x, level, step.from)?;
         }
-        let Self { sampler, model, conditionings, conjunction, table, cache, noise, grid, x, .. } = self;
+        let Self { sampler, model, conditionings, conjunction, table, cache, noise, seeds, grid, x, .. } = self;
         let Sampler { schedule, solver, combine, guidances, batching, most_rows, cancel } = sampler;
         if conditionings.values().any(|conditioning| conditioning.changes(step.index)) {
             cache.clear();
@@ -420,6 +423,7 @@ impl Run<'_, '_> {
             table,
             cache,
             noise,
+            seeds,
             shape: x.size(),
             grid,
         };

@@ -93,7 +93,7 @@ impl Rehearsal<'_, '_> {
     /// The errors of the model.
     pub(crate) fn call(&mut self, branches: usize, images: usize) -> Result<Duration> {
         let _no_grad = tch::no_grad_guard();
-        let Run { sampler, model, conditionings, conjunction, noise, grid, x, steps, .. } = &mut self.run;
+        let Run { sampler, model, conditionings, conjunction, noise, seeds, grid, x, steps, .. } = &mut self.run;
         let Some(step) = steps.as_slice().first().copied() else { return Ok(Duration::ZERO) };
         let rows: Vec<Row> = self.branches.iter().take(branches).map(|branch| (*branch, None)).collect();
         let names: Vec<Branch> = rows.iter().map(|(branch, _)| *branch).collect();
@@ -112,6 +112,7 @@ impl Rehearsal<'_, '_> {
             table: &HookTable::new(&[], model.sites(), &names)?,
             cache: &mut KvCache::default(),
             noise,
+            seeds,
             shape: x.size(),
             grid: *grid,
         };

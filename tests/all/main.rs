@@ -56,6 +56,7 @@ mod sketch_keras;
 mod surface;
 mod t2i_adapter;
 mod tiling;
+mod token_merging;
 mod transparency;
 mod unmerged_lora;
 mod wording;

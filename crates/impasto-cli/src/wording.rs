@@ -15,7 +15,7 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 60] = [
+const NAMES: [(&str, &str); 61] = [
     ("prompt", "the prompt"),
     ("the LoRA's name", "the NAME of <lora:NAME> in the prompt"),
     ("second_prompt", "--second-prompt"),
@@ -28,6 +28,7 @@ const NAMES: [(&str, &str); 60] = [
     ("guidance_scale", "--scale"),
     ("guidance_rescale", "--guidance-rescale"),
     ("reuse", "--reuse"),
+    ("merge_tokens", "--merge-tokens"),
     ("memory_limit", "--memory-limit"),
     ("variation", "the SHARE of --variation"),
     ("width", "the width of --size"),
@@ -308,7 +309,7 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 43] = [
+        let cases: [(&str, &[&str], &str); 44] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("second_prompt", &["--second-prompt", "a hat"], "--second-prompt is"),
@@ -327,6 +328,7 @@ mod tests {
             ("guidance_scale", &["--scale=-1"], "--scale is -1"),
             ("guidance_rescale", &["--guidance-rescale=-1"], "--guidance-rescale is -1"),
             ("reuse", &["--reuse", "0"], "--reuse is 0"),
+            ("merge_tokens", &["--merge-tokens", "0.8"], "--merge-tokens is 0.8"),
             ("size", &["--size", "100x64"], "the width of --size is 100"),
             ("memory_limit", &["--memory-limit", "1"], "--memory-limit is 1 MiB; expected"),
             ("variation", &["--variation", "7:2"], "the SHARE of --variation is 2"),

@@ -19,6 +19,7 @@ impl Wording for Page {
             "second_prompt" => "Second prompt",
             "guidance_rescale" => "Guidance rescale",
             "reuse" => "Reuse of deep layers",
+            "merge_tokens" => "Merging of tokens",
             "memory_limit" => "Memory limit",
             "width" => "Width",
             "height" => "Height",
@@ -170,7 +171,7 @@ mod tests {
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
         let map = json!({ "map": white, "areas": [{ "phrase": "boat", "color": "red" }] });
-        let cases: [(&str, Value, &str); 45] = [
+        let cases: [(&str, Value, &str); 46] = [
             ("second_prompt", json!({ "second_prompt": "a hat" }), "Second prompt is"),
             ("second_negative", json!({ "second_negative": "a hat" }), "Second prompt is"),
             ("micro_conditioning", json!({ "micro_conditioning": "crop=1x1" }), "micro_conditioning is set"),
@@ -178,6 +179,7 @@ mod tests {
             ("best_of", json!({ "best_of": 17 }), "Best of is 17; expected 1 to 16"),
             ("guidance_rescale", json!({ "guidance_rescale": -1 }), "Guidance rescale is -1"),
             ("reuse", json!({ "reuse": 0 }), "Reuse of deep layers is 0"),
+            ("merge_tokens", json!({ "merge_tokens": 0.8 }), "Merging of tokens is 0.8"),
             ("memory_limit", json!({ "memory_limit": 1 }), "Memory limit is 1 MiB; expected"),
             ("variation", json!({ "variation": [7, 2] }), "variation is 2"),
             ("until", json!({ "until": 0.5 }), "until is given"),

@@ -20,7 +20,7 @@ fn request_with_all_settings_repeats() -> Result<()> {
     repeats(|r| {
         let r =
             r.negative("hair, \"blue\", naïve").size((96, 64)).solver_named("DPM++ 2M SDE Karras").guidance_scale(3.3);
-        r.tune(|config| config.guidance_rescale = 0.7).variation(9, 0.2)
+        r.tune(|config| (config.guidance_rescale, config.merge_tokens) = (0.7, 0.3)).variation(9, 0.2)
     })
 }
 
