@@ -218,6 +218,7 @@ pub const CAPABILITIES: &[&str] = &[
     "task:txt2img",
     "time_embedding_variants",
     "timestep_cond",
+    "token_merging",
     "tokenizer:pad0",
     "tokenizer:special_tokens",
     "union:several",

@@ -210,7 +210,8 @@ fn controlled<'m>(case: &'m Case, model: &'m Model, net: Option<&'m ControlNet>)
 pub fn pipeline(case: &Case) -> Result<Outputs> {
     let (folder, model) = assembled(case)?;
     let net = controlnet(case, &model)?;
-    let controlled = controlled(case, &model, net.as_ref())?;
+    let merged = case.param::<Option<f64>>("merge_tokens")?.unwrap_or_default();
+    let controlled = controlled(case, &model, net.as_ref())?.merge_tokens(merged)?;
     let whole = load(folder.path(), TextOptions::PLAIN)?;
     let mut codec = SkipsForThePrompt { model: &controlled, whole, negative: String::new() };
     let prompts: Several<String> = case.param("prompt")?;
