@@ -243,6 +243,19 @@ fn phrases_of_both_prompts_are_painted() -> Result<()> {
 }
 
 #[test]
+fn tokens_merge_on_the_largest_grid_with_attention() -> Result<()> {
+    let pipeline = load(false)?;
+    let run = |share| {
+        let request = pipeline.request(FIRST).seed(3).steps(3).size((64, 64)).solver(Euler);
+        request.tune(|config| config.merge_tokens = share).run()
+    };
+    let (whole, half) = (run(0.0)?, run(0.5)?);
+    assert!(half.notes.iter().all(|note| !note.text.contains("merge_tokens")), "{:?}", half.notes);
+    assert!(near(&half.latents, &whole.latents) > 1e-4, "{}", near(&half.latents, &whole.latents));
+    Ok(())
+}
+
+#[test]
 fn run_in_two_parts_equals_the_whole_run() -> Result<()> {
     let pipeline = load(false)?;
     let whole = pipeline.request(FIRST).seed(3).images(2).steps(10).size((64, 48)).solver(Euler).run()?;
