@@ -47,14 +47,18 @@ impl Folders {
         }
         let all = list(&self.loras)?;
         let wanted = name.trim();
-        let is_equal = |known: &&Named| known.name == wanted || known.path == wanted;
         let is_alike = |known: &&Named| {
             let equal = |text: &str| text.to_lowercase() == wanted.to_lowercase();
             equal(&known.name) || equal(&known.path)
         };
-        let mut found: Vec<&Named> = all.iter().filter(is_equal).collect();
+        let with = |is_it: &dyn Fn(&&Named) -> bool| all.iter().filter(is_it).collect::<Vec<_>>();
+        // A path comes first, because the path of a file that lies in the folder itself is its name.
+        let mut found = with(&|known| known.path == wanted);
         if found.is_empty() {
-            found = all.iter().filter(is_alike).collect();
+            found = with(&|known| known.name == wanted);
+        }
+        if found.is_empty() {
+            found = with(&is_alike);
         }
         match found.as_slice() {
             [one] => Ok(one.file.clone()),

@@ -40,6 +40,7 @@ mod own_network;
 mod package_daam;
 mod painting;
 mod painting_combined;
+mod palette;
 mod perturbed_attention;
 mod plain_english;
 mod prompts;
