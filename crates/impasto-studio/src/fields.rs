@@ -31,6 +31,17 @@ impl Fields {
         fields.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
+    /// Adds notes about the fields that are `unused`, and about the fields that nothing took.
+    pub(crate) fn note_left(&self, unused: &[&str], notes: &mut Vec<String>) {
+        if !unused.is_empty() {
+            notes.push(format!("these fields are not used: {}", unused.join(", ")));
+        }
+        let unknown: Vec<&str> = self.names().collect();
+        if !unknown.is_empty() {
+            notes.push(format!("these fields are not known: {}", unknown.join(", ")));
+        }
+    }
+
     /// Returns the names of the fields that were not taken.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)

@@ -396,6 +396,17 @@ mod tests {
     }
 
     #[test]
+    fn picture_without_free_pixels_stays() -> Result<()> {
+        let picture = Tensor::linspace(-1.0, 1.0, 48, (Kind::Float, tch::Device::Cpu)).reshape([3, 4, 4]);
+        let targets = targets([(NAVY, 0.5), (CREAM, 0.5)]);
+        for near in [false, true] {
+            let moved = Recoloring { targets: &targets, shading: 0.6 }.of(&picture, &[false; 16], near)?;
+            assert!((moved - &picture).abs().max().double_value(&[]) < 0.01, "a pixel moved by more than its rounding");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn flat_picture_becomes_one_swatch() {
         let colors = vec![Rgb(128, 128, 128).lab(); 64];
         let moved = groups(&colors, &targets([(NAVY, 0.3), (CREAM, 0.7)])).move_color(colors[0], u32::MAX, 1.0);

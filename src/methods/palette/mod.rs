@@ -22,7 +22,8 @@ const MOST: usize = 64;
 const SIDE: u32 = 64;
 
 /// Gives a whole picture the colors of a palette, each with its share of the picture. The layout stays, and every thing
-/// keeps its lines and a share of its light and shade.
+/// keeps dark lines and a share of its light and shade. Things whose groups go to the same swatch, such as a face and
+/// hair, are divided only by their lines.
 ///
 /// The finished picture is decoded, and its colors are divided into groups of similar colors. Every group goes to one
 /// swatch as a whole: light groups get light swatches, and the shares are met as far as whole groups can meet them. The

@@ -140,11 +140,5 @@ pub(super) fn take_unused(fields: &mut Fields, notes: &mut Vec<String>) {
     let is_neutral = |value: &Value, neutral: &[&str]| value.as_str().is_some_and(|text| neutral.contains(&text));
     let names: Vec<&str> =
         taken.filter(|(_, value, neutral)| !is_neutral(value, neutral)).map(|(name, ..)| name).collect();
-    if !names.is_empty() {
-        notes.push(format!("these fields are not used: {}", names.join(", ")));
-    }
-    let unknown: Vec<&str> = fields.names().collect();
-    if !unknown.is_empty() {
-        notes.push(format!("these fields are not known: {}", unknown.join(", ")));
-    }
+    fields.note_left(&names, notes);
 }

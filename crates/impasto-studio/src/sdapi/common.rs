@@ -167,13 +167,7 @@ pub(super) fn take_unused(
     let taken = all.filter_map(|(name, neutral)| Some((*name, fields.take(name)?, neutral)));
     let names: Vec<&str> =
         taken.filter(|(_, value, neutral)| !is_neutral(value, neutral)).map(|(name, ..)| name).collect();
-    if !names.is_empty() {
-        notes.push(format!("these fields are not used: {}", names.join(", ")));
-    }
-    let unknown: Vec<&str> = fields.names().collect();
-    if !unknown.is_empty() {
-        notes.push(format!("these fields are not known: {}", unknown.join(", ")));
-    }
+    fields.note_left(&names, notes);
 }
 
 /// Returns true for a value that changes nothing: an empty one, zero, or one of the numbers `neutral`.
