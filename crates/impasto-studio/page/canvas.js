@@ -1,52 +1,54 @@
 import { hex } from "./color.js";
 import { byId } from "./dom.js";
+import { KeyPen } from "./keypen.js";
 import { Surface } from "./layers.js";
+import { Stroke } from "./stroke.js";
+import { Zoom } from "./zoom.js";
 
 /**
- * @typedef {import("./layers.js").Box} Box
  * @typedef {import("./layers.js").Picture} Picture
- * @typedef {{x: number, y: number}} Point place in pixels of the drawing
- *
- * A stroke while it is drawn.
- * @typedef {object} Stroke
- * @property {number} pointer id of the pointer that draws
- * @property {Surface} surface
- * @property {string | null} color null while erasing
- * @property {Point} last the last point
- * @property {Point} middle the middle of the last two points, up to which the stroke is drawn
- * @property {number} width width at the last point
- * @property {Box} box the area that the stroke covers
- * @property {Point[] | null} outline the points of a lasso; null for a brush or an eraser
+ * @typedef {import("./stroke.js").Point} Point
  */
 
 /** Colors of the canvas. The paper is white on a dark page too. Masks are painted with the paper's white. */
 const PAPER = "#ffffff", INK = "#000000", MASK = "#e5484d";
-/** Opacities of areas and masks over the other layers. */
-const AREA_OPACITY = 0.4, CHOSEN_OPACITY = 0.6, MASK_OPACITY = 0.45;
+/** Opacities of areas and masks over the other layers, and of the last picture below them. */
+const AREA_OPACITY = 0.4, CHOSEN_OPACITY = 0.6, MASK_OPACITY = 0.45, DIMMED = 0.45;
 /** Width of a stroke by a pen without pressure, as a share of the tool's size. */
 const LEAST_PRESSURE = 0.2;
 /** Value of `buttons` in a pointer event while the eraser of a pen touches the canvas. */
 const PEN_ERASER = 32;
+/** Smallest diameter in pixels of the screen at which the keyboard's cursor is seen. */
+const LEAST_CURSOR = 14;
 
-/** The canvas that shows a drawing, and the pointer that paints on it. */
+/** The canvas that shows a drawing, and the pointers and keys that paint on it. */
 export class CanvasView {
   #canvas = byId("canvas", HTMLCanvasElement);
+  #sheet = byId("canvas-sheet", HTMLElement);
   #cursor = byId("cursor", HTMLElement);
   #view = /** @type {CanvasRenderingContext2D} */ (this.#canvas.getContext("2d", { willReadFrequently: true }));
   #scratch = new Surface(1, 1);
   /** @type {Stroke | null} */
   #stroke = null;
+  /** @type {number | null} id of the pointer that draws; null while the keyboard draws, or nothing does */
+  #pointer = null;
+  /** True if nothing was drawn before the stroke. */
+  #isFirst = false;
   #isRenderDue = false;
   #drawing;
-  #picked;
+  #listener;
+  #keys;
+  zoom = new Zoom();
 
   /**
    * @param {import("./drawing.js").Drawing} drawing
-   * @param {(color: string) => void} picked gets a color picked from the canvas
+   * @param {object} listener
+   * @param {(color: string) => void} listener.picked gets a color picked from the canvas
+   * @param {() => void} listener.begun called at the end of the first stroke on an empty drawing
    */
-  constructor(drawing, picked) {
+  constructor(drawing, listener) {
     this.#drawing = drawing;
-    this.#picked = picked;
+    this.#listener = listener;
     const canvas = this.#canvas;
     canvas.addEventListener("pointerdown", (event) => this.#begin(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
@@ -55,6 +57,13 @@ export class CanvasView {
     canvas.addEventListener("pointerleave", () => (this.#cursor.hidden = true));
     // A long press of a finger or pen draws, and opens no menu.
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    this.#keys = new KeyPen({
+      scale: () => this.zoom.scale,
+      down: (point) => this.#lower(point, drawing.layer.size, false),
+      move: (point) => this.#follow(point),
+      up: () => this.#lift(drawing.layer.size),
+    });
+    canvas.addEventListener("blur", () => (this.#cursor.hidden = true));
   }
 
   /** Shows the current state of the drawing. */
@@ -67,85 +76,101 @@ export class CanvasView {
     this.#canvas.ariaLabel =
       `Canvas of ${width} × ${height} pixels. Layer: ${chosenLayer.replace("-", " ")}. ` +
       `Tool: ${tool}, ${layer.size} pixels.`;
+    this.#canvas.dataset.tool = tool;
     this.#renderSoon();
   }
 
   /** @param {PointerEvent} event */
   #begin(event) {
+    if (this.zoom.begin(event, this.#drawing.tool === "hand")) {
+      event.preventDefault();
+      return this.#abandon();
+    }
     const isPenEraser = (event.buttons & PEN_ERASER) !== 0;
     if (this.#stroke || (event.button !== 0 && !isPenEraser)) return;
-    event.preventDefault();
     const point = this.#pointOf(event);
-    if (event.altKey) return this.#pick(point);
+    if (event.altKey) return this.#listener.picked(this.#colorAt(point));
+    if (!this.#lower(point, this.#widthOf(event), isPenEraser)) return;
+    this.#pointer = event.pointerId;
     this.#canvas.setPointerCapture(event.pointerId);
-    const drawing = this.#drawing;
-    const surface = drawing.target();
-    drawing.begin(surface);
-    const colors = { "line-art": INK, strokes: drawing.color, areas: PAPER, mask: PAPER };
-    const color = drawing.tool === "eraser" || isPenEraser ? null : colors[drawing.chosenLayer];
-    const box = { ...point, width: 0, height: 0 };
-    const width = this.#widthOf(event);
-    const outline = drawing.tool === "lasso" ? [point] : null;
-    this.#stroke = { pointer: event.pointerId, surface, color, last: point, middle: point, width, box, outline };
-    this.#extend(this.#stroke, point);
   }
 
   /** @param {PointerEvent} event */
   #move(event) {
-    this.#showCursor(event);
-    const stroke = this.#stroke;
-    if (stroke?.pointer !== event.pointerId) return;
+    if (this.zoom.move(event)) return;
+    this.#showCursor(event, this.#drawing.layer.size);
+    this.#cursor.hidden = event.pointerType === "touch"; // A finger would hide it.
+    if (!this.#stroke || this.#pointer !== event.pointerId) return;
     // Browsers join the events up to the next frame; the points between them keep a fast curve round.
     const joined = event.getCoalescedEvents?.() ?? [];
     for (const each of joined.length > 0 ? joined : [event]) {
-      stroke.width = this.#widthOf(each);
-      this.#extend(stroke, this.#pointOf(each));
+      this.#stroke.extend(this.#pointOf(each), this.#widthOf(each));
     }
+    this.#renderSoon();
   }
 
   /** @param {PointerEvent} event */
   #finish(event) {
-    const stroke = this.#stroke;
-    if (stroke?.pointer !== event.pointerId) return;
-    this.#extend(stroke, this.#pointOf(event));
-    if (stroke.outline) fill(stroke, stroke.outline);
-    else this.#extend(stroke, stroke.last); // from the middle up to the last point
-    this.#stroke = null;
-    const { surface, box } = stroke;
-    const x = Math.max(0, Math.floor(box.x)), y = Math.max(0, Math.floor(box.y));
-    const width = Math.min(surface.width, Math.ceil(box.x + box.width)) - x;
-    const height = Math.min(surface.height, Math.ceil(box.y + box.height)) - y;
-    if (width > 0 && height > 0) this.#drawing.end(surface, { x, y, width, height });
+    if (this.zoom.end(event) || !this.#stroke || this.#pointer !== event.pointerId) return;
+    const point = this.#pointOf(event), width = this.#widthOf(event);
+    this.#stroke.extend(point, width);
+    this.#lift(width);
+    this.#keys.point = point;
+  }
+
+  /** Takes a stroke back, because a second finger shows that the first one did not want to draw. */
+  #abandon() {
+    if (!this.#stroke) return;
+    this.#drawing.cancel(this.#stroke.surface);
+    this.#stroke = this.#pointer = null;
   }
 
   /**
-   * Draws a stroke up to the middle between its last point and the next one. Curves from middle to middle are smooth.
-   * @param {Stroke} stroke
+   * Puts the tool on the canvas.
+   * @param {Point} point
+   * @param {number} width
+   * @param {boolean} erases true for a pen's own eraser
+   * @returns {boolean} true if a stroke begins
+   */
+  #lower(point, width, erases) {
+    const drawing = this.#drawing;
+    const { tool, opacity } = drawing;
+    if (tool === "pipette") this.#listener.picked(this.#colorAt(point));
+    if (tool === "pipette" || tool === "hand" || this.#stroke) return false;
+    this.#isFirst = drawing.isBlank;
+    const surface = drawing.target();
+    const before = drawing.begin(surface);
+    const colors = { "line-art": INK, strokes: drawing.color, areas: PAPER, mask: PAPER };
+    const color = tool === "eraser" || erases ? null : colors[drawing.chosenLayer];
+    this.#stroke = new Stroke(surface, before, { color, opacity, isLasso: tool === "lasso" }, point);
+    this.#stroke.extend(point, width);
+    this.#renderSoon();
+    return true;
+  }
+
+  /** @param {number} width */
+  #lift(width) {
+    const stroke = this.#stroke;
+    if (!stroke) return;
+    const box = stroke.finish(width);
+    this.#stroke = this.#pointer = null;
+    if (!box) return;
+    if (this.#isFirst) this.#listener.begun();
+    this.#drawing.end(stroke.surface, box);
+  }
+
+  /**
+   * Shows the keyboard's cursor, and draws up to it while the pen is down.
    * @param {Point} point
    */
-  #extend(stroke, point) {
-    const { surface: { context }, color, last, width, outline } = stroke;
-    if (outline) {
-      outline.push(point);
-      stroke.last = point;
-      return this.#renderSoon();
-    }
-    const middle = { x: (last.x + point.x) / 2, y: (last.y + point.y) / 2 };
-    context.save();
-    context.globalCompositeOperation = color ? "source-over" : "destination-out";
-    context.strokeStyle = color ?? INK;
-    context.lineCap = context.lineJoin = "round";
-    context.lineWidth = width;
-    context.beginPath();
-    context.moveTo(stroke.middle.x, stroke.middle.y);
-    context.quadraticCurveTo(last.x, last.y, middle.x, middle.y);
-    // A click must make a dot. Browsers draw round ends for a line of length 0, but not for a curve of length 0.
-    context.lineTo(middle.x, middle.y);
-    context.stroke();
-    context.restore();
-    stroke.box = covering(stroke.box, [stroke.middle, last, middle], width / 2 + 1);
-    stroke.last = point;
-    stroke.middle = middle;
+  #follow(point) {
+    if (this.#pointer === null) this.#stroke?.extend(point, this.#drawing.layer.size);
+    this.zoom.reveal(this.#keys.place);
+    const { left, top, width, height } = this.#canvas.getBoundingClientRect();
+    const clientX = left + (point.x * width) / this.#canvas.width;
+    const clientY = top + (point.y * height) / this.#canvas.height;
+    this.#showCursor({ clientX, clientY }, Math.max(this.#drawing.layer.size, (LEAST_CURSOR * this.#canvas.width) / width));
+    this.#cursor.hidden = false;
     this.#renderSoon();
   }
 
@@ -167,20 +192,27 @@ export class CanvasView {
     return this.#drawing.layer.size * share;
   }
 
-  /** @param {Point} point */
-  #pick({ x, y }) {
-    const [red, green, blue] = this.#view.getImageData(x, y, 1, 1).data;
-    this.#picked(hex(red, green, blue));
+  /**
+   * Returns the color of a pixel: of the strokes and lines, or else of the picture below them, which is not dimmed.
+   * @param {Point} point
+   */
+  #colorAt({ x, y }) {
+    const { context } = this.#scratch;
+    this.#renderPaint(context, 1);
+    const inside = (/** @type {number} */ at, /** @type {number} */ side) => Math.max(0, Math.min(Math.floor(at), side - 1));
+    const [column, row] = [inside(x, this.#scratch.width), inside(y, this.#scratch.height)];
+    const [red, green, blue] = context.getImageData(column, row, 1, 1).data;
+    return hex(red, green, blue);
   }
 
   /**
-   * Shows the tool's size at the pointer. A finger would hide it.
-   * @param {PointerEvent} event
+   * Shows the tool's size at a place of the window.
+   * @param {{clientX: number, clientY: number}} place
+   * @param {number} diameter in pixels of the drawing
    */
-  #showCursor({ clientX, clientY, pointerType }) {
-    const { left, top, width } = this.#canvas.getBoundingClientRect();
-    const size = (this.#drawing.layer.size * width) / this.#canvas.width;
-    this.#cursor.hidden = pointerType === "touch";
+  #showCursor({ clientX, clientY }, diameter) {
+    const { left, top } = this.#sheet.getBoundingClientRect();
+    const size = (diameter * this.#canvas.getBoundingClientRect().width) / this.#canvas.width;
     this.#cursor.style.width = this.#cursor.style.height = `${size}px`;
     this.#cursor.style.transform = `translate(${clientX - left - size / 2}px, ${clientY - top - size / 2}px)`;
   }
@@ -196,30 +228,46 @@ export class CanvasView {
 
   #render() {
     const view = this.#view;
-    const { width, height, start, strokes, lineArt, mask, soften, areaLayer, areas } = this.#drawing;
-    const { chosenArea, chosenLayer } = this.#drawing;
-    const draw = (/** @type {Picture} */ picture, opacity = 1) => {
-      view.globalAlpha = opacity;
-      view.drawImage(picture, 0, 0, width, height);
-      view.globalAlpha = 1;
-    };
-    view.fillStyle = PAPER;
-    view.fillRect(0, 0, width, height);
-    if (start) draw(start);
-    if (strokes.isVisible) draw(strokes.surface.canvas);
-    // Multiplied colors keep lines visible over strokes, and the white paper of a loaded picture hides nothing.
-    view.globalCompositeOperation = "multiply";
-    if (lineArt.isVisible) draw(lineArt.surface.canvas);
-    view.globalCompositeOperation = "source-over";
+    const { mask, soften, areaLayer, areas, chosenArea, chosenLayer } = this.#drawing;
+    this.#renderPaint(view, DIMMED);
     for (const area of areaLayer.isVisible ? areas : []) {
       const isChosen = area === chosenArea && chosenLayer === "areas";
-      draw(area.surface.tinted(area.color, this.#scratch), isChosen ? CHOSEN_OPACITY : AREA_OPACITY);
+      this.#draw(view, area.surface.tinted(area.color, this.#scratch), isChosen ? CHOSEN_OPACITY : AREA_OPACITY);
     }
     // Browsers without filters show a hard edge. The library makes the soft edge of the painted mask in any case.
     if (soften > 0) view.filter = `blur(${soften / 2}px)`;
-    if (mask.isVisible) draw(mask.surface.tinted(MASK, this.#scratch), MASK_OPACITY);
+    if (mask.isVisible) this.#draw(view, mask.surface.tinted(MASK, this.#scratch), MASK_OPACITY);
     view.filter = "none";
     if (this.#stroke?.outline) this.#trace(this.#stroke.outline);
+  }
+
+  /**
+   * Renders what has a color: the picture below the layers, strokes and line art.
+   * @param {CanvasRenderingContext2D} view
+   * @param {number} opacity opacity of the last picture
+   */
+  #renderPaint(view, opacity) {
+    const { width, height, start, shownBelow, strokes, lineArt } = this.#drawing;
+    view.fillStyle = PAPER;
+    view.fillRect(0, 0, width, height);
+    if (shownBelow) this.#draw(view, shownBelow, opacity);
+    else if (start) this.#draw(view, start, 1);
+    if (strokes.isVisible) this.#draw(view, strokes.surface.canvas, 1);
+    // Multiplied colors keep lines visible over strokes, and the white paper of a loaded picture hides nothing.
+    view.globalCompositeOperation = "multiply";
+    if (lineArt.isVisible) this.#draw(view, lineArt.surface.canvas, 1);
+    view.globalCompositeOperation = "source-over";
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} view
+   * @param {Picture} picture
+   * @param {number} opacity
+   */
+  #draw(view, picture, opacity) {
+    view.globalAlpha = opacity;
+    view.drawImage(picture, 0, 0, this.#drawing.width, this.#drawing.height);
+    view.globalAlpha = 1;
   }
 
   /**
@@ -239,36 +287,4 @@ export class CanvasView {
     }
     view.setLineDash([]);
   }
-}
-
-/**
- * Fills what a lasso surrounds.
- * @param {Stroke} stroke
- * @param {Point[]} outline
- */
-function fill(stroke, outline) {
-  const { surface: { context }, color } = stroke;
-  context.save();
-  context.globalCompositeOperation = color ? "source-over" : "destination-out";
-  context.fillStyle = color ?? INK;
-  context.beginPath();
-  for (const { x, y } of outline) context.lineTo(x, y);
-  context.fill();
-  context.restore();
-  stroke.box = covering(stroke.box, outline, 1);
-}
-
-/**
- * Returns the smallest box around a box and around points with a margin.
- * @param {Box} box
- * @param {Point[]} points
- * @param {number} margin
- * @returns {Box}
- */
-function covering(box, points, margin) {
-  const xs = points.map((point) => point.x), ys = points.map((point) => point.y);
-  const left = Math.min(box.x, Math.min(...xs) - margin), top = Math.min(box.y, Math.min(...ys) - margin);
-  const right = Math.max(box.x + box.width, Math.max(...xs) + margin);
-  const bottom = Math.max(box.y + box.height, Math.max(...ys) + margin);
-  return { x: left, y: top, width: right - left, height: bottom - top };
 }

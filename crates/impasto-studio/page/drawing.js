@@ -3,7 +3,7 @@ import { UndoStack } from "./undo.js";
 
 /**
  * @typedef {"line-art" | "strokes" | "areas" | "mask"} LayerName
- * @typedef {"brush" | "eraser" | "lasso"} Tool
+ * @typedef {"brush" | "eraser" | "lasso" | "pipette" | "hand"} Tool
  * @typedef {import("./layers.js").Box} Box
  * @typedef {import("./layers.js").Picture} Picture
  */
@@ -40,8 +40,14 @@ export class Drawing {
   soften = 0;
   /** Color of the strokes that are drawn next. */
   color = "#000000";
+  /** Opacity of what is drawn next, from 0 to 1. */
+  opacity = 1;
   /** @type {HTMLCanvasElement | null} the start picture in this size, which is shown below the layers */
   start = null;
+  /** @type {Picture | null} the last picture, which is shown below line art, strokes and areas */
+  last = null;
+  /** True if the last picture is shown below the layers. */
+  showsLast = true;
 
   /**
    * @param {object} listener
@@ -73,6 +79,17 @@ export class Drawing {
 
   get canAddArea() {
     return this.areas.length < MOST_AREAS;
+  }
+
+  /** True if nothing is drawn on any layer. */
+  get isBlank() {
+    return this.#surfaces.every((surface) => surface.isBlank);
+  }
+
+  /** The last picture, if it is shown below the chosen layer. A mask lies over the start picture. */
+  get shownBelow() {
+    const isHidden = this.start !== null && this.chosenLayer === "mask";
+    return this.showsLast && !isHidden ? this.last : null;
   }
 
   /** The surface of the chosen layer; undefined for the layer of areas while there is no area. */
@@ -219,12 +236,23 @@ export class Drawing {
   }
 
   /**
-   * Begins a change of a surface's pixels.
+   * Begins a change of a surface's pixels. Returns a copy of the surface before the change.
    * @param {Surface} surface
    */
   begin(surface) {
     this.#before.clear();
     this.#before.context.drawImage(surface.canvas, 0, 0);
+    return this.#before;
+  }
+
+  /**
+   * Takes back a change of a surface's pixels that has not ended.
+   * @param {Surface} surface
+   */
+  cancel(surface) {
+    surface.clear();
+    surface.context.drawImage(this.#before.canvas, 0, 0);
+    this.update();
   }
 
   /**

@@ -32,10 +32,15 @@ export class MoreSettings {
   #fields = new Map();
   /** @type {Map<string, unknown>} */
   #defaults = new Map();
+  #numbers;
   #changed;
 
-  /** @param {() => void} changed */
-  constructor(changed) {
+  /**
+   * @param {import("./numbers.js").NumberFields} numbers
+   * @param {() => void} changed
+   */
+  constructor(numbers, changed) {
+    this.#numbers = numbers;
     this.#changed = changed;
   }
 
@@ -54,6 +59,7 @@ export class MoreSettings {
       const words = name.replaceAll("_", " ");
       const label = create("label", { htmlFor: field.id }, words[0].toUpperCase() + words.slice(1));
       byId("more-fields", HTMLElement).append(create("div", { className: "field" }, label, field));
+      if (field instanceof HTMLInputElement && field.type === "number") this.#numbers.watch(field);
     }
     this.#panel.hidden = this.#fields.size === 0;
   }

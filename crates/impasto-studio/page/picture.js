@@ -1,4 +1,6 @@
+import { hex } from "./color.js";
 import { byId } from "./dom.js";
+import { Surface } from "./layers.js";
 import { beginDrag } from "./pictures.js";
 
 /** @typedef {import("./history.js").Entry} Entry */
@@ -66,6 +68,19 @@ export class PictureView {
   lay(color) {
     this.#color = color;
     this.#lay();
+  }
+
+  /**
+   * Returns the color of the picture under the pointer.
+   * @param {MouseEvent} event
+   */
+  colorAt({ offsetX, offsetY }) {
+    const { naturalWidth, naturalHeight, clientWidth, clientHeight } = this.#image;
+    const x = Math.floor((offsetX * naturalWidth) / clientWidth), y = Math.floor((offsetY * naturalHeight) / clientHeight);
+    const pixel = new Surface(1, 1).context;
+    pixel.drawImage(this.#image, x, y, 1, 1, 0, 0, 1, 1);
+    const [red, green, blue] = pixel.getImageData(0, 0, 1, 1).data;
+    return hex(red, green, blue);
   }
 
   /** Lays what is asked for over the finished picture: a word's map, or else a color's mask. */

@@ -1,4 +1,6 @@
-import { byId, create, press } from "./dom.js";
+import { byId, create } from "./dom.js";
+import { NumberFields, problemOf } from "./numbers.js";
+import { SeedField } from "./seed.js";
 
 /**
  * @typedef {import("./api.js").Model} Model
@@ -6,15 +8,11 @@ import { byId, create, press } from "./dom.js";
  * @typedef {import("./api.js").Detail} Detail
  */
 
-/** Number of possible random seeds. Seeds this short are easy to tell to others. */
-const SEEDS = 2 ** 32;
 /** Largest default number of steps of a live run. */
 const LIVE_STEPS = 8;
 
 /** The fields of a request that are neither pictures nor text. */
 export class Settings {
-  #seed = byId("seed", HTMLInputElement);
-  #lock = byId("lock", HTMLButtonElement);
   #images = byId("images", HTMLSelectElement);
   #steps = byId("steps", HTMLInputElement);
   #sampler = byId("sampler", HTMLSelectElement);
@@ -32,65 +30,40 @@ export class Settings {
   #details = byId("details", HTMLInputElement);
   #seamless = byId("seamless", HTMLSelectElement);
   #listener;
-  #isLocked = false;
   #isLive = false;
+  numbers = new NumberFields();
   #hasLiveModel = false;
 
   /** @param {{changed: () => void, resized: () => void}} listener */
   constructor(listener) {
     this.#listener = listener;
     const { changed, resized } = listener;
-    for (const field of [this.#seed, this.#steps, this.#guidance, this.#liveSteps, this.#width, this.#height]) {
-      field.addEventListener("change", () => snap(field));
-    }
+    const numbers = [this.#steps, this.#guidance, this.#liveSteps, this.#width, this.#height, this.#hiresStrength];
+    for (const field of [byId("seed", HTMLInputElement), ...numbers]) this.numbers.watch(field);
     const larger = [this.#hires, this.#hiresStrength, this.#details, this.#seamless];
     const others = [this.#sampler, this.#strength, this.#exactStrokes, this.#keepColors, ...larger];
-    for (const field of [this.#seed, this.#steps, this.#guidance, this.#liveSteps, ...others]) {
+    for (const field of [this.#steps, this.#guidance, this.#liveSteps, ...others]) {
       field.addEventListener("change", changed);
     }
     for (const side of [this.#width, this.#height]) side.addEventListener("change", resized);
     this.#strength.addEventListener("input", () => (this.#strengthText.value = this.#strength.value));
-    // A user who types a seed wants to keep it.
-    this.#seed.addEventListener("input", () => (this.isLocked = true));
-    this.#lock.addEventListener("click", () => (this.isLocked = !this.isLocked));
-    byId("dice", HTMLButtonElement).addEventListener("click", () => {
-      this.rollSeed();
-      changed();
-    });
+    this.seed = new SeedField(changed);
     byId("swap", HTMLButtonElement).addEventListener("click", () => {
       [this.#width.value, this.#height.value] = [this.#height.value, this.#width.value];
       resized();
     });
-    this.rollSeed();
   }
 
-  get width() {
-    return Number(this.#width.value);
+  /** The size of the picture, or null while a side is not allowed. */
+  get size() {
+    if (problemOf(this.#width) || problemOf(this.#height)) return null;
+    return { width: Number(this.#width.value), height: Number(this.#height.value) };
   }
 
-  get height() {
-    return Number(this.#height.value);
-  }
-
-  /** True if every run has the same seed. */
-  get isLocked() {
-    return this.#isLocked || this.#isLive;
-  }
-
-  set isLocked(isLocked) {
-    this.#isLocked = isLocked;
-    press(this.#lock, this.isLocked);
-  }
-
-  /** While live, the seed is locked. */
+  /** While live, a run has one picture, and the seed stays. */
   set isLive(/** @type {boolean} */ isLive) {
     this.#isLive = isLive;
-    this.#lock.disabled = isLive;
-    press(this.#lock, this.isLocked);
-  }
-
-  rollSeed() {
-    this.#seed.value = String(Math.floor(Math.random() * SEEDS));
+    this.seed.isLive = isLive;
   }
 
   /**
@@ -116,7 +89,7 @@ export class Settings {
   /** Returns the part of a request that the fields hold. */
   request() {
     return {
-      seed: this.#seed.value === "" ? null : Number(this.#seed.value),
+      seed: this.seed.value,
       images: this.#isLive ? 1 : Number(this.#images.value),
       steps: numberOf(this.#steps),
       sampler: this.#sampler.value || null,
@@ -147,11 +120,8 @@ export class Settings {
     const { strength, keep_colors: keepsColors, hires, details, seamless } = request;
     const { width, height } = request.size ?? request;
     const put = (/** @type {HTMLInputElement} */ field, /** @type {number | null | undefined} */ value) => {
-      if (value === null || value === undefined) return;
-      field.value = String(value);
-      snap(field);
+      if (value !== null && value !== undefined) field.value = String(value);
     };
-    put(this.#seed, seed);
     put(this.#steps, steps);
     put(this.#guidance, guidance);
     put(this.#width, width);
@@ -167,7 +137,8 @@ export class Settings {
     this.#larger.open ||= Boolean(hires || details?.length || (seamless ?? "no") !== "no");
     offer(this.#images, String(images ?? 1));
     offer(this.#sampler, sampler ?? "");
-    if (seed !== null && seed !== undefined) this.isLocked = true;
+    this.seed.restore(seed ?? null, "Kept with these settings, until you unlock it.");
+    this.numbers.check();
     this.#listener.resized();
   }
 }
@@ -197,17 +168,4 @@ function numberOf(field) {
 function offer(list, value) {
   if (![...list.options].some((option) => option.value === value)) list.append(create("option", { value }, value));
   list.value = value;
-}
-
-/**
- * Changes a number to the nearest one that its field allows.
- * @param {HTMLInputElement} field
- */
-function snap(field) {
-  if (field.value === "") return;
-  const least = Number(field.min);
-  const most = field.max === "" ? Infinity : Number(field.max);
-  const step = Number(field.step);
-  const value = Math.max(least, Math.min(Number(field.value), most));
-  field.value = String(step ? least + Math.round((value - least) / step) * step : value);
 }

@@ -29,7 +29,8 @@ import { Toolbar } from "./toolbar.js";
 
 /**
  * Key of what a reload of the page restores.
- * @typedef {{request: Request, job: number | null}} Draft the page's request, and the job that it follows
+ * @typedef {{request: Request, job: number | null, hold: import("./seed.js").Hold}} Draft the page's request, the job that
+ *   it follows, and whether its seed stays
  */
 const DRAFT = "impasto-studio";
 /** Request without pictures. */
@@ -64,7 +65,10 @@ class Studio {
     phrase: () => this.#nextPhrase(),
   });
   #toolbar = new Toolbar(this.#drawing);
-  #canvas = new CanvasView(this.#drawing, (color) => this.#toolbar.chooseColor(color));
+  #canvas = new CanvasView(this.#drawing, {
+    picked: (color) => this.#pick(color),
+    begun: () => this.#keepSeed(),
+  });
   #areas = new AreaPanel(this.#drawing);
   #prompt = new PromptEditor(new ColorPopover(), {
     typed: () => {
@@ -82,7 +86,7 @@ class Studio {
   });
   #reference = new PictureSlot("reference", () => this.#repaint());
   #settings = new Settings({ changed: () => this.#repaint(), resized: () => this.#resize() });
-  #more = new MoreSettings(() => this.#repaint());
+  #more = new MoreSettings(this.#settings.numbers, () => this.#repaint());
   #repaints = byId("repaints", HTMLElement);
   /** @type {string | null} the thing in the start picture that is repainted */
   #maskWhere = null;
@@ -113,6 +117,9 @@ class Studio {
     byId("use", HTMLButtonElement).addEventListener("click", () => {
       if (this.#picture.entry) this.#attempt(this.#use(this.#picture.entry.png));
     });
+    byId("picture", HTMLImageElement).addEventListener("click", (event) => {
+      if (event.altKey || this.#drawing.tool === "pipette") this.#pick(this.#picture.colorAt(event));
+    });
     listenForPictures((file) => this.#attempt(this.#open(file)), (url) => this.#history.png(url));
     listenForShortcuts({
       paint: () => this.#paint(),
@@ -123,6 +130,11 @@ class Studio {
         b: () => this.#toolbar.chooseTool("brush"),
         e: () => this.#toolbar.chooseTool("eraser"),
         l: () => this.#toolbar.chooseTool("lasso"),
+        i: () => this.#toolbar.chooseTool("pipette"),
+        h: () => this.#toolbar.chooseTool("hand"),
+        "+": () => this.#canvas.zoom.change(1),
+        "-": () => this.#canvas.zoom.change(-1),
+        0: () => this.#canvas.zoom.reset(),
         "[": () => this.#toolbar.changeSize(-1),
         "]": () => this.#toolbar.changeSize(1),
         1: () => this.#toolbar.chooseLayer("line-art"),
@@ -144,7 +156,7 @@ class Studio {
     this.#more.setDescription(description);
     /** @type {Draft | null} */
     const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "null");
-    if (draft) await this.#put(draft.request);
+    if (draft) await this.#put(draft.request, draft.hold);
     addEventListener("pagehide", () => this.#keepDraft());
     this.#run.end("", "");
     if (draft) this.#rejoin(jobs, draft.job);
@@ -188,22 +200,29 @@ class Studio {
   /** Keeps the page's request and the number of its job until the tab is closed. */
   #keepDraft() {
     const request = this.#request();
-    const kept = { ...request, seed: this.#settings.isLocked ? request.seed : null };
+    const { hold } = this.#settings.seed;
     const keep = (/** @type {Request} */ request) => {
-      sessionStorage.setItem(DRAFT, JSON.stringify({ request, job: this.#painter.job }));
+      sessionStorage.setItem(DRAFT, JSON.stringify({ request, job: this.#painter.job, hold }));
     };
     try {
-      keep(kept);
+      keep(request);
     } catch {
       // Browsers store about five megabytes, which pictures can exceed.
-      keep({ ...kept, ...NO_PICTURES });
+      keep({ ...request, ...NO_PICTURES });
     }
   }
 
   /** Paints the page's request. */
   #paint() {
     if (!this.#run.canPaint) return;
-    if (!this.#settings.isLocked) this.#settings.rollSeed();
+    const wrong = this.#settings.numbers.check();
+    if (wrong) {
+      this.#messages.fail(wrong.problem);
+      wrong.field.closest("details")?.toggleAttribute("open", true);
+      wrong.field.focus();
+      return;
+    }
+    if (!this.#settings.seed.isLocked) this.#settings.seed.roll();
     this.#submit(this.#request());
   }
 
@@ -230,7 +249,8 @@ class Studio {
    */
   #repaint(pause = 0) {
     clearTimeout(this.#timer);
-    if (!this.#live.checked) return;
+    // A field with a number that is not allowed says so itself.
+    if (!this.#live.checked || this.#settings.numbers.check()) return;
     this.#timer = setTimeout(() => {
       // A full run is not cancelled for a live view.
       this.#isStale = this.#painter.isBusy && !this.#painter.isLive;
@@ -297,8 +317,32 @@ class Studio {
   /** @param {Entry} entry */
   #show(entry) {
     this.#picture.show(entry);
+    this.#attempt(this.#layBelow(entry));
     this.#history.mark(entry);
     showReport(entry, (color) => this.#picture.lay(color));
+  }
+
+  /**
+   * Lays a picture below the drawing, so that the user sees what to paint on.
+   * @param {Entry} entry
+   */
+  async #layBelow(entry) {
+    const picture = await decoded(entry.url);
+    if (this.#picture.entry !== entry) return;
+    this.#drawing.last = picture;
+    this.#drawing.update();
+  }
+
+  /** Keeps the seed of the picture below the first stroke, so that the next picture is the same scene. */
+  #keepSeed() {
+    const { entry } = this.#picture;
+    if (entry) this.#settings.seed.keep(entry.seed, "Kept since your first stroke, so that the scene stays.");
+  }
+
+  /** @param {string} color */
+  #pick(color) {
+    this.#toolbar.chooseColor(color);
+    byId("canvas-status", HTMLElement).textContent = `Color ${color}`;
   }
 
   /** Shows the current state of the drawing in every part of the page. */
@@ -309,7 +353,9 @@ class Studio {
   }
 
   #resize() {
-    const { width, height } = this.#settings;
+    const { size } = this.#settings;
+    if (!size) return;
+    const { width, height } = size;
     byId("stage", HTMLElement).style.setProperty("--ratio", String(width / height));
     this.#drawing.resize(width, height);
     this.#updateStart();
@@ -347,7 +393,10 @@ class Studio {
     this.#repaint();
   }
 
-  /** Returns the first phrase of the prompt that has no area yet. */
+  /**
+   * Returns the first phrase of the prompt that has no area yet.
+   * @returns {string}
+   */
   #nextPhrase() {
     const taken = this.#drawing.areas.map((area) => area.phrase);
     return phrasesOf(this.#prompt.text).find((phrase) => !taken.includes(phrase)) ?? "";
@@ -382,18 +431,20 @@ class Studio {
    */
   async #restore({ request, notes }, picture) {
     const before = this.#request();
+    const { hold } = this.#settings.seed;
     await this.#put(request);
     this.#messages.tell(["The settings of the picture are restored.", ...notes.map(sentence)].join(" "), {
-      Undo: () => this.#attempt(this.#put(before)),
-      "Use the picture instead…": () => this.#attempt(this.#put(before).then(() => this.#use(picture))),
+      Undo: () => this.#attempt(this.#put(before, hold)),
+      "Use the picture instead…": () => this.#attempt(this.#put(before, hold).then(() => this.#use(picture))),
     });
   }
 
   /**
    * Shows a request in the page.
    * @param {Partial<Request>} request
+   * @param {import("./seed.js").Hold} [hold] whether the seed stays; without this, a seed of the request is kept
    */
-  async #put(request) {
+  async #put(request, hold) {
     const load = async (/** @type {string | null | undefined} */ url) => (url ? decoded(url) : null);
     const { line_art, strokes, mask, start, reference, areas = [] } = request;
     const pictures = await Promise.all([line_art, strokes, mask, start, reference].map(load));
@@ -406,6 +457,7 @@ class Studio {
     const { mask_where: thing = null } = request;
     this.#setMaskWhere(request.start ? (typeof thing === "string" ? thing : (thing?.phrase ?? null)) : null);
     this.#settings.restore(request);
+    if (hold) this.#settings.seed.hold = hold;
     this.#more.restore(request);
     const painted = areas.map(({ phrase, strength }, index) => ({ phrase, strength, mask: masks[index] }));
     const [lineArt, strokesDrawn, maskDrawn] = pictures;

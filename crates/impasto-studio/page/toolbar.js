@@ -9,7 +9,7 @@ import { byId, press } from "./dom.js";
 /** @type {LayerName[]} */
 const LAYERS = ["line-art", "strokes", "areas", "mask"];
 /** @type {Tool[]} */
-const TOOLS = ["brush", "eraser", "lasso"];
+const TOOLS = ["brush", "eraser", "lasso", "pipette", "hand"];
 
 const HINTS = {
   "line-art": "Black lines on white paper. The picture follows them.",
@@ -26,6 +26,9 @@ export class Toolbar {
   #color = byId("brush-color", HTMLInputElement);
   #size = byId("brush-size", HTMLInputElement);
   #sizeText = byId("brush-size-text", HTMLOutputElement);
+  #opacity = byId("brush-opacity", HTMLInputElement);
+  #opacityText = byId("brush-opacity-text", HTMLOutputElement);
+  #showLast = byId("show-last", HTMLInputElement);
   #soften = byId("soften", HTMLInputElement);
   #softenText = byId("soften-text", HTMLOutputElement);
   #hint = byId("layer-hint", HTMLElement);
@@ -52,6 +55,14 @@ export class Toolbar {
     this.#redo.addEventListener("click", () => drawing.redo());
     byId("clear-layer", HTMLButtonElement).addEventListener("click", () => drawing.clear());
     this.#size.addEventListener("input", () => this.#setSize(Number(this.#size.value)));
+    this.#opacity.addEventListener("input", () => {
+      drawing.opacity = Number(this.#opacity.value) / 100;
+      drawing.update();
+    });
+    this.#showLast.addEventListener("change", () => {
+      drawing.showsLast = this.#showLast.checked;
+      drawing.update();
+    });
     this.#soften.addEventListener("input", () => {
       drawing.soften = Number(this.#soften.value);
       drawing.update();
@@ -74,11 +85,12 @@ export class Toolbar {
   }
 
   /**
-   * Chooses the color of strokes, and their layer.
+   * Chooses the color of strokes, and their layer. The brush takes the place of the pipette.
    * @param {string} color
    */
   chooseColor(color) {
     this.#drawing.color = this.#color.value = color;
+    if (this.#drawing.tool === "pipette") this.#drawing.tool = "brush";
     this.chooseLayer("strokes");
   }
 
@@ -98,7 +110,7 @@ export class Toolbar {
   }
 
   update() {
-    const { chosenLayer, layer, tool, width, start, canUndo, canRedo } = this.#drawing;
+    const { chosenLayer, layer, tool, width, start, opacity, canUndo, canRedo } = this.#drawing;
     for (const name of LAYERS) {
       press(byId(`layer-${name}`, HTMLButtonElement), name === chosenLayer);
       press(byId(`show-${name}`, HTMLButtonElement), this.#drawing.layerNamed(name).isVisible);
@@ -107,6 +119,8 @@ export class Toolbar {
     this.#size.max = String(Math.max(16, Math.round(width / 3)));
     this.#size.value = String(layer.size);
     this.#sizeText.value = String(layer.size);
+    this.#opacity.value = String(Math.round(opacity * 100));
+    this.#opacityText.value = `${this.#opacity.value} %`;
     byId("soften-field", HTMLElement).hidden = chosenLayer !== "mask";
     this.#soften.value = this.#softenText.value = String(this.#drawing.soften);
     this.#color.disabled = chosenLayer !== "strokes";
