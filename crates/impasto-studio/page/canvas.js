@@ -169,7 +169,8 @@ export class CanvasView {
     const { left, top, width, height } = this.#canvas.getBoundingClientRect();
     const clientX = left + (point.x * width) / this.#canvas.width;
     const clientY = top + (point.y * height) / this.#canvas.height;
-    this.#showCursor({ clientX, clientY }, Math.max(this.#drawing.layer.size, (LEAST_CURSOR * this.#canvas.width) / width));
+    const least = (LEAST_CURSOR * this.#canvas.width) / width;
+    this.#showCursor({ clientX, clientY }, Math.max(this.#drawing.layer.size, least));
     this.#cursor.hidden = false;
     this.#renderSoon();
   }
@@ -199,8 +200,8 @@ export class CanvasView {
   #colorAt({ x, y }) {
     const { context } = this.#scratch;
     this.#renderPaint(context, 1);
-    const inside = (/** @type {number} */ at, /** @type {number} */ side) => Math.max(0, Math.min(Math.floor(at), side - 1));
-    const [column, row] = [inside(x, this.#scratch.width), inside(y, this.#scratch.height)];
+    const { width, height } = this.#scratch;
+    const column = Math.max(0, Math.min(Math.floor(x), width - 1)), row = Math.max(0, Math.min(Math.floor(y), height - 1));
     const [red, green, blue] = context.getImageData(column, row, 1, 1).data;
     return hex(red, green, blue);
   }

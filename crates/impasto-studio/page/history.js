@@ -75,6 +75,14 @@ export class History {
     return this.#shown.find(({ entry }) => entry.url === url)?.entry.png;
   }
 
+  /**
+   * Returns the pictures of the run from which a picture comes.
+   * @param {Entry} shown
+   */
+  runOf({ result }) {
+    return this.#shown.map(({ entry }) => entry).filter((entry) => entry.result === result);
+  }
+
   /** Removes the oldest pictures beyond those that are kept. */
   #forget() {
     const oldest = this.#shown.slice(MOST).map(({ entry }) => entry);

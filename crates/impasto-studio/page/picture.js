@@ -76,7 +76,8 @@ export class PictureView {
    */
   colorAt({ offsetX, offsetY }) {
     const { naturalWidth, naturalHeight, clientWidth, clientHeight } = this.#image;
-    const x = Math.floor((offsetX * naturalWidth) / clientWidth), y = Math.floor((offsetY * naturalHeight) / clientHeight);
+    const x = Math.floor((offsetX * naturalWidth) / clientWidth);
+    const y = Math.floor((offsetY * naturalHeight) / clientHeight);
     const pixel = new Surface(1, 1).context;
     pixel.drawImage(this.#image, x, y, 1, 1, 0, 0, 1, 1);
     const [red, green, blue] = pixel.getImageData(0, 0, 1, 1).data;

@@ -44,8 +44,8 @@ export function showReport(entry, lay) {
   const colors = colorsOf(entry);
   lay(null);
   const seconds = `${Number(result.seconds.toFixed(result.seconds < 10 ? 1 : 0))} s`;
-  const without = colors.length > 0 ? "" : ". No colors were asked for.";
-  byId("summary", HTMLElement).textContent = `Seed ${seed}, ${seconds}${without}`;
+  const differences = colors.map((color) => `${color.label} ΔE ${rounded(color.delta_e)}`).join(", ");
+  byId("summary", HTMLElement).textContent = `Seed ${seed}, ${seconds}. ${differences || "No colors were asked for"}.`;
   const seam = byId("seam", HTMLElement);
   const measured = result.seams[entry.image];
   seam.hidden = !measured;

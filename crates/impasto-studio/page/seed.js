@@ -1,8 +1,8 @@
 import { byId, press } from "./dom.js";
 
 /**
- * @typedef {{isLocked: boolean, reason: string}} Hold whether the user has locked the seed, and the reason for which the
- *   page keeps it otherwise, as a sentence
+ * @typedef {{isLocked: boolean, reason: string}} Hold whether the user has locked the seed, and the reason for which
+ *   the page keeps it otherwise, as a sentence
  */
 
 /** Number of possible random seeds. Seeds this short are easy to tell to others. */

@@ -106,7 +106,9 @@ export class Stroke {
     if (!box) return;
     const { x, y, width, height } = box;
     const { context } = this.#surface;
-    const draw = (/** @type {Surface} */ { canvas }) => context.drawImage(canvas, x, y, width, height, x, y, width, height);
+    const draw = (/** @type {Surface} */ { canvas }) => {
+      context.drawImage(canvas, x, y, width, height, x, y, width, height);
+    };
     context.save();
     context.clearRect(x, y, width, height);
     draw(this.#before);

@@ -4,8 +4,10 @@ import { getDescription, getJob, getJobs, getModel, getPicture, readRecipe } fro
 import { AreaPanel } from "./areas.js";
 import { CanvasView } from "./canvas.js";
 import { ColorPopover } from "./color.js";
+import { Comparison } from "./compare.js";
 import { byId, create, within } from "./dom.js";
 import { Drawing } from "./drawing.js";
+import { PictureGrid } from "./grid.js";
 import { History } from "./history.js";
 import { Painter } from "./jobs.js";
 import { Messages } from "./messages.js";
@@ -17,8 +19,10 @@ import { phrasesOf, PromptEditor } from "./prompt.js";
 import { showReport, summaryOf } from "./report.js";
 import { Settings } from "./settings.js";
 import { listenForShortcuts } from "./shortcuts.js";
+import { Tabs } from "./tabs.js";
 import { listenForTheme } from "./theme.js";
 import { Toolbar } from "./toolbar.js";
+import { Vocabulary, withWord } from "./vocabulary.js";
 
 /**
  * @typedef {import("./api.js").Model} Model
@@ -29,8 +33,8 @@ import { Toolbar } from "./toolbar.js";
 
 /**
  * Key of what a reload of the page restores.
- * @typedef {{request: Request, job: number | null, hold: import("./seed.js").Hold}} Draft the page's request, the job that
- *   it follows, and whether its seed stays
+ * @typedef {{request: Request, job: number | null, hold: import("./seed.js").Hold}} Draft the page's request, the job
+ *   that it follows, and whether its seed stays
  */
 const DRAFT = "impasto-studio";
 /** Request without pictures. */
@@ -42,7 +46,13 @@ const TYPING_PAUSE = 300;
 class Studio {
   #messages = new Messages();
   #picture = new PictureView();
-  #history = new History((entry) => this.#show(entry));
+  #comparison = new Comparison();
+  #grid = new PictureGrid((entry) => this.#show(entry));
+  #tabs = new Tabs();
+  #history = new History((entry) => {
+    this.#show(entry);
+    this.#tabs.choose("picture");
+  });
   #run = new RunBar(() => this.#cancel());
   #painter = new Painter({
     queued: (position) => this.#run.queued(position),
@@ -79,6 +89,11 @@ class Studio {
     looked: (word) => this.#picture.look(word),
     repaint: (word) => this.#attempt(this.#repaintWord(word)),
   });
+  #vocabulary = new Vocabulary((word) => {
+    this.#prompt.text = withWord(this.#prompt.text, word);
+    this.#offerPhrases();
+    this.#repaint(TYPING_PAUSE);
+  });
   #negative = byId("negative", HTMLTextAreaElement);
   #start = new PictureSlot("start", () => {
     this.#updateStart();
@@ -113,6 +128,9 @@ class Studio {
       this.#setMaskWhere(null);
       this.#repaint();
     });
+    for (const card of document.querySelectorAll(".card")) {
+      if (card instanceof HTMLElement) card.addEventListener("click", () => this.#paintExample(card.dataset));
+    }
     byId("restore", HTMLButtonElement).addEventListener("click", () => this.#restoreShown());
     byId("use", HTMLButtonElement).addEventListener("click", () => {
       if (this.#picture.entry) this.#attempt(this.#use(this.#picture.entry.png));
@@ -152,6 +170,7 @@ class Studio {
     this.#side = model.limits.side;
     byId("model", HTMLElement).textContent = model.colorizes ? `${model.name} (colors line art)` : model.name;
     this.#toolbar.followsLineArt = model.draws || model.colorizes;
+    this.#vocabulary.setModel(model);
     this.#settings.setModel(model);
     this.#more.setDescription(description);
     /** @type {Draft | null} */
@@ -214,16 +233,31 @@ class Studio {
 
   /** Paints the page's request. */
   #paint() {
-    if (!this.#run.canPaint) return;
-    const wrong = this.#settings.numbers.check();
-    if (wrong) {
-      this.#messages.fail(wrong.problem);
-      wrong.field.closest("details")?.toggleAttribute("open", true);
-      wrong.field.focus();
-      return;
-    }
+    if (!this.#run.canPaint || !this.#numbersAreAllowed()) return;
     if (!this.#settings.seed.isLocked) this.#settings.seed.roll();
+    this.#tabs.choose("picture");
     this.#submit(this.#request());
+  }
+
+  /**
+   * Paints the prompt of a card with its seed.
+   * @param {DOMStringMap} card
+   */
+  #paintExample({ prompt = "", seed }) {
+    if (!this.#run.canPaint || !this.#numbersAreAllowed()) return;
+    this.#prompt.text = prompt;
+    this.#offerPhrases();
+    this.#submit({ ...this.#request(), seed: Number(seed) });
+  }
+
+  /** Returns true if every number is allowed. Otherwise shows what is wrong with the first one that is not. */
+  #numbersAreAllowed() {
+    const wrong = this.#settings.numbers.check();
+    if (!wrong) return true;
+    this.#messages.fail(wrong.problem);
+    wrong.field.closest("details")?.toggleAttribute("open", true);
+    wrong.field.focus();
+    return false;
   }
 
   /** @param {Request} request */
@@ -234,6 +268,8 @@ class Studio {
       return;
     }
     this.#run.begin(request.live !== null);
+    this.#grid.close();
+    this.#comparison.reset();
     this.#attempt(this.#painter.paint(request));
   }
 
@@ -296,6 +332,7 @@ class Studio {
       // If another run has begun, the pictures of this run are in the history only.
       if (this.#painter.isBusy) return;
       this.#show(entries[0]);
+      this.#grid.open();
       this.#end(`finished in ${Number(entries[0].result.seconds.toFixed(1))} s`, summaryOf(entries[0]));
     } catch (error) {
       this.#messages.fail(error);
@@ -316,7 +353,10 @@ class Studio {
 
   /** @param {Entry} entry */
   #show(entry) {
+    const { entry: before } = this.#picture;
+    if (before && before !== entry) this.#comparison.offer(before);
     this.#picture.show(entry);
+    this.#grid.offer(this.#history.runOf(entry));
     this.#attempt(this.#layBelow(entry));
     this.#history.mark(entry);
     showReport(entry, (color) => this.#picture.lay(color));

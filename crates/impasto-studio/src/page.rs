@@ -26,8 +26,10 @@ const FILES: &[(&str, &str, &str)] = files! {
     "areas.js": SCRIPT,
     "canvas.js": SCRIPT,
     "color.js": SCRIPT,
+    "compare.js": SCRIPT,
     "dom.js": SCRIPT,
     "drawing.js": SCRIPT,
+    "grid.js": SCRIPT,
     "history.js": SCRIPT,
     "jobs.js": SCRIPT,
     "keypen.js": SCRIPT,
@@ -45,9 +47,11 @@ const FILES: &[(&str, &str, &str)] = files! {
     "shortcuts.js": SCRIPT,
     "stroke.js": SCRIPT,
     "studio.js": SCRIPT,
+    "tabs.js": SCRIPT,
     "theme.js": SCRIPT,
     "toolbar.js": SCRIPT,
     "undo.js": SCRIPT,
+    "vocabulary.js": SCRIPT,
     "zoom.js": SCRIPT,
 };
 

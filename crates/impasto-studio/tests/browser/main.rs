@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod artist;
+
 use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction};
 use fantoccini::elements::Element;
 use fantoccini::key::Key;
@@ -50,6 +52,12 @@ fn main() {
         trial("further_settings_are_those_of_the_api", || run(adjusted)),
         trial("live_view_follows_the_prompt", || run(live)),
         trial("reload_keeps_pictures_and_the_run", || run(reloaded)),
+        trial("drawing_shows_what_it_lies_on_and_keeps_its_seed", || run(artist::drawn)),
+        trial("keyboard_draws_on_the_canvas", || run(artist::keyed)),
+        trial("canvas_is_zoomed_and_moved", || run(artist::zoomed)),
+        trial("wrong_number_is_named_and_not_rounded", || run(artist::numbered)),
+        trial("first_screen_paints_with_one_click", || run(artist::invited)),
+        trial("phone_shows_the_prompt_first_and_two_tabs", || run(artist::phoned)),
         trial("closed_page_ends_its_run", || run(closed)),
         trial("other_page_leaves_the_run_alone", || run(beside)),
     ];
