@@ -12,7 +12,8 @@ export class NumberFields {
   watch(field) {
     const note = create("p", { className: "problem", id: `${field.id}-problem`, hidden: true });
     field.closest(".field")?.append(note);
-    field.setAttribute("aria-describedby", note.id);
+    const others = field.getAttribute("aria-describedby");
+    field.setAttribute("aria-describedby", others ? `${others} ${note.id}` : note.id);
     this.#notes.set(field, note);
     field.addEventListener("change", () => this.#show(field, note));
     // A user who is still typing is not told of a mistake, but of its correction at once.

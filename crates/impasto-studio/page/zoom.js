@@ -31,6 +31,9 @@ export class Zoom {
     this.#in.addEventListener("click", () => this.change(1));
     this.#fit.addEventListener("click", () => this.reset());
     this.#sheet.addEventListener("wheel", (event) => this.#turn(event), { passive: false });
+    this.#sheet.addEventListener("mousedown", (event) => {
+      if (event.button === MIDDLE) event.preventDefault(); // This button would scroll the page.
+    });
     this.#show();
   }
 

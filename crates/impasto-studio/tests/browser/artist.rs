@@ -1,7 +1,7 @@
 //! What an artist does on the page: sees what to paint on, draws by mouse, touch and keyboard, and begins with one click.
 
 use crate::{PROMPT, Page};
-use fantoccini::actions::{InputSource, PointerAction, TouchActions};
+use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction, TouchActions};
 use fantoccini::key::Key;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -166,44 +166,49 @@ pub async fn zoomed(page: &Page) {
     page.find("body").await.send_keys("-").await.unwrap();
     page.until(&format!("return {zoom} === '100 %'")).await;
 
-    // The wheel with Ctrl zooms, and without it scrolls the page.
+    // The wheel with Ctrl zooms at the pointer, and without it scrolls the page.
     let wheel = |ctrl: bool| {
-        let event =
-            format!("new WheelEvent('wheel', {{ deltaY: -300, ctrlKey: {ctrl}, cancelable: true, bubbles: true }})");
-        format!("return document.querySelector('#canvas-sheet').dispatchEvent({event})")
+        let event = format!("deltaY: -300, ctrlKey: {ctrl}, cancelable: true, bubbles: true, clientX: x, clientY: y");
+        format!(
+            "const s = document.querySelector('#canvas-sheet'), r = s.getBoundingClientRect();
+            const x = r.x + r.width / 2, y = r.y + r.height / 2;
+            return s.dispatchEvent(new WheelEvent('wheel', {{ {event} }}))"
+        )
     };
     assert_eq!(page.script(&wheel(false)).await, true);
     assert_eq!(page.script(&wheel(true)).await, false);
     page.until(&format!("return {zoom} === '272 %'")).await;
 
     // The hand moves the canvas and draws nothing.
+    let sheet = page.find("#canvas-sheet").await;
+    let to = |x: f64, time: u64| PointerAction::MoveToElement {
+        element: sheet.clone(),
+        duration: Some(Duration::from_millis(time)),
+        x,
+        y: 0.0,
+    };
     page.click("#tool-hand").await;
-    let left = || async { page.find("#canvas").await.rectangle().await.unwrap().0 };
-    let before = left().await;
-    let changes = "return document.querySelector('#undo').disabled";
     page.click("#undo").await;
-    page.draw((0.2, 0.2), (0.3, 0.2)).await;
-    assert!(left().await > before, "the canvas follows the hand");
-    assert_eq!(page.script(changes).await, true);
+    let before = page.find("#canvas").await.rectangle().await.unwrap().0;
+    let drag = MouseActions::new("mouse".to_owned()).then(to(0.0, 0));
+    let drag = drag.then(PointerAction::Down { button: MOUSE_BUTTON_LEFT }).then(to(50.0, 50));
+    page.client.perform_actions(drag.then(PointerAction::Up { button: MOUSE_BUTTON_LEFT })).await.unwrap();
+    let moved = page.find("#canvas").await.rectangle().await.unwrap().0 - before;
+    assert!((moved - 50.0).abs() < 1.0, "the canvas follows the hand by {moved}");
+    let is_unchanged = "return document.querySelector('#undo').disabled";
+    assert_eq!(page.script(is_unchanged).await, true);
 
     // Two fingers zoom, and take back what the first one has begun to draw.
     page.click("#zoom-fit").await;
     page.click("#tool-brush").await;
-    let sheet = page.find("#canvas-sheet").await;
-    let finger = |name: &str, from: f64, to: f64| {
-        let at = |x: f64, time: u64| PointerAction::MoveToElement {
-            element: sheet.clone(),
-            duration: Some(Duration::from_millis(time)),
-            x,
-            y: 0.0,
-        };
-        let touch = TouchActions::new(name.to_owned()).then(at(from, 0)).then(PointerAction::Down { button: 0 });
-        touch.then(at(to, 100)).then(PointerAction::Up { button: 0 })
+    let finger = |name: &str, first: f64, last: f64| {
+        let touch = TouchActions::new(name.to_owned()).then(to(first, 0)).then(PointerAction::Down { button: 0 });
+        touch.then(to(last, 100)).then(PointerAction::Up { button: 0 })
     };
     let pinch = vec![finger("first", -40.0, -120.0), finger("second", 40.0, 120.0)];
     page.client.perform_actions(pinch).await.unwrap();
     page.until(&format!("return parseInt({zoom}) > 200")).await;
-    assert_eq!(page.script(changes).await, true, "a pinch draws nothing");
+    assert_eq!(page.script(is_unchanged).await, true, "a pinch draws nothing");
 }
 
 pub async fn numbered(page: &Page) {
