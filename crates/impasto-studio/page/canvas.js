@@ -261,13 +261,17 @@ export class CanvasView {
   }
 
   /**
+   * Draws a layer, or a picture of another size as large as it fits.
    * @param {CanvasRenderingContext2D} view
    * @param {Picture} picture
    * @param {number} opacity
    */
   #draw(view, picture, opacity) {
+    const { width, height } = this.#drawing;
+    const scale = Math.min(width / picture.width, height / picture.height);
+    const [across, down] = [picture.width * scale, picture.height * scale];
     view.globalAlpha = opacity;
-    view.drawImage(picture, 0, 0, this.#drawing.width, this.#drawing.height);
+    view.drawImage(picture, (width - across) / 2, (height - down) / 2, across, down);
     view.globalAlpha = 1;
   }
 

@@ -1,4 +1,4 @@
-//! What an artist does on the page: sees what to paint on, draws by mouse, touch and keyboard, and begins with one click.
+//! The work of an artist on the page: seeing what to paint on, drawing by mouse, touch and keyboard, and beginning.
 
 use crate::{PROMPT, Page};
 use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction, TouchActions};
@@ -48,7 +48,7 @@ async fn newest_seed(page: &Page) -> String {
 pub async fn resize(page: &Page, width: u32, height: u32) {
     page.client.set_window_size(width, height).await.unwrap();
     let inside = page.script("return [innerWidth, innerHeight]").await;
-    let missing = |index: usize, wanted: u32| wanted + wanted - inside[index].as_u64().unwrap() as u32;
+    let missing = |index: usize, wanted: u32| 2 * wanted - u32::try_from(inside[index].as_u64().unwrap()).unwrap();
     page.client.set_window_size(missing(0, width), missing(1, height)).await.unwrap();
     page.until(&format!("return innerWidth === {width} && innerHeight === {height}")).await;
 }
@@ -209,6 +209,10 @@ pub async fn zoomed(page: &Page) {
     page.client.perform_actions(pinch).await.unwrap();
     page.until(&format!("return parseInt({zoom}) > 200")).await;
     assert_eq!(page.script(is_unchanged).await, true, "a pinch draws nothing");
+    page.click("#zoom-fit").await;
+    page.client.perform_actions(finger("first", -40.0, 40.0)).await.unwrap();
+    page.until("return !document.querySelector('#undo').disabled").await;
+    until_white(page, false).await;
 }
 
 pub async fn numbered(page: &Page) {
