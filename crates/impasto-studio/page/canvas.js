@@ -201,7 +201,8 @@ export class CanvasView {
     const { context } = this.#scratch;
     this.#renderPaint(context, 1);
     const { width, height } = this.#scratch;
-    const column = Math.max(0, Math.min(Math.floor(x), width - 1)), row = Math.max(0, Math.min(Math.floor(y), height - 1));
+    const column = Math.max(0, Math.min(Math.floor(x), width - 1));
+    const row = Math.max(0, Math.min(Math.floor(y), height - 1));
     const [red, green, blue] = context.getImageData(column, row, 1, 1).data;
     return hex(red, green, blue);
   }

@@ -31,8 +31,8 @@ export class Settings {
   #seamless = byId("seamless", HTMLSelectElement);
   #listener;
   #isLive = false;
-  numbers = new NumberFields();
   #hasLiveModel = false;
+  numbers = new NumberFields();
 
   /** @param {{changed: () => void, resized: () => void}} listener */
   constructor(listener) {
@@ -50,6 +50,7 @@ export class Settings {
     this.seed = new SeedField(changed);
     byId("swap", HTMLButtonElement).addEventListener("click", () => {
       [this.#width.value, this.#height.value] = [this.#height.value, this.#width.value];
+      this.numbers.check();
       resized();
     });
   }
