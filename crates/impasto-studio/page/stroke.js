@@ -11,6 +11,8 @@ import { Surface } from "./layers.js";
 
 /** A color for pixels of which only the opacity counts. */
 const INK = "#000000";
+/** Length in pixels of the line that makes a dot. */
+const DOT = 0.01;
 
 /** A stroke while it is drawn. Where a stroke crosses itself, it is no more opaque than elsewhere. */
 export class Stroke {
@@ -67,8 +69,8 @@ export class Stroke {
     context.beginPath();
     context.moveTo(this.#middle.x, this.#middle.y);
     context.quadraticCurveTo(last.x, last.y, middle.x, middle.y);
-    // A click must make a dot. Browsers draw round ends for a line of length 0, but not for a curve of length 0.
-    context.lineTo(middle.x, middle.y);
+    // A click must make a dot. Browsers draw no round ends for a line of length 0.
+    context.lineTo(middle.x + DOT, middle.y);
     context.stroke();
     this.#lay([this.#middle, last, middle], width / 2 + 1);
     this.#middle = middle;
