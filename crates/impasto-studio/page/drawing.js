@@ -86,10 +86,9 @@ export class Drawing {
     return this.#surfaces.every((surface) => surface.isBlank);
   }
 
-  /** The last picture, if it is shown below the chosen layer. A mask lies over the start picture. */
+  /** The last picture, if it is shown below the layers. A start picture takes its place, because the run begins with it. */
   get shownBelow() {
-    const isHidden = this.start !== null && this.chosenLayer === "mask";
-    return this.showsLast && !isHidden ? this.last : null;
+    return this.showsLast && !this.start ? this.last : null;
   }
 
   /** The surface of the chosen layer; undefined for the layer of areas while there is no area. */

@@ -255,6 +255,7 @@ class Studio {
     const wrong = this.#settings.numbers.check();
     if (!wrong) return true;
     this.#messages.fail(wrong.problem);
+    wrong.field.addEventListener("input", () => this.#messages.clear(), { once: true });
     wrong.field.closest("details")?.toggleAttribute("open", true);
     wrong.field.focus();
     return false;

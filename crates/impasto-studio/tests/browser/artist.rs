@@ -229,6 +229,7 @@ pub async fn numbered(page: &Page) {
     assert_eq!(page.text_of("#steps").await, "0", "the number is not rounded");
     page.fill("#steps", "4").await;
     assert_eq!(page.script(&problem("steps")).await, "");
+    assert_eq!(page.script("return document.querySelector('#failure').hidden").await, true);
 
     let side = || page.script("return document.querySelector('#canvas').width");
     page.fill("#width", "100").await;
