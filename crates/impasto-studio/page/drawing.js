@@ -86,7 +86,7 @@ export class Drawing {
     return this.#surfaces.every((surface) => surface.isBlank);
   }
 
-  /** The last picture, if it is shown below the layers. A start picture takes its place, because the run begins with it. */
+  /** The last picture, if it is shown below the layers. A start picture takes its place: the run begins with it. */
   get shownBelow() {
     return this.showsLast && !this.start ? this.last : null;
   }
