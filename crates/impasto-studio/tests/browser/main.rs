@@ -81,8 +81,22 @@ impl WebDriverCompatibleCommand for BrowserLog {
 /// A studio, ChromeDriver, and a page.
 struct Page {
     client: Client,
-    driver: Child,
+    driver: Driver,
     profile: TempDir,
+}
+
+/// A running ChromeDriver, which ends with its browser when a test ends, also when the test fails.
+struct Driver(Child);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // A ChromeDriver that is asked to end closes its browser; one that is killed leaves it running.
+        let asked = Command::new("kill").arg(self.0.id().to_string()).status();
+        if !asked.is_ok_and(|status| status.success()) {
+            let _ = self.0.kill();
+        }
+        let _ = self.0.wait();
+    }
 }
 
 /// Runs a test on a page of its own.
@@ -118,6 +132,7 @@ impl Page {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
+            .map(Driver)
             .unwrap();
         let mut arguments: Vec<String> = [
             "--headless=new",
@@ -155,10 +170,9 @@ impl Page {
         page
     }
 
-    async fn close(mut self) {
+    async fn close(self) {
         self.client.close().await.unwrap();
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
+        drop(self.driver);
         drop(self.profile);
     }
 
