@@ -8,6 +8,7 @@ use clap::Args;
 use impasto::Source;
 use impasto_studio::{Options, Studio, StudioError};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Arguments of `impasto studio`.
@@ -25,6 +26,9 @@ pub struct StudioArguments {
     /// Largest width and height of a picture in pixels.
     #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
     side: u32,
+    /// Folder that gets every finished picture as PNG. Its pictures are in the page's history, also after a restart.
+    #[arg(long, value_name = "FOLDER")]
+    outputs: Option<PathBuf>,
     #[command(flatten)]
     loading: Loading,
 }
@@ -36,8 +40,9 @@ const CHECK: Duration = Duration::from_millis(100);
 pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
     let interrupted = interrupt::token()?;
     let pipeline = arguments.loading.pipeline(Source::embedded())?;
-    let StudioArguments { address, token, queue, side, .. } = arguments;
-    let options = Options { address: *address, token: token.clone(), queue: *queue, side: *side, ..Options::default() };
+    let StudioArguments { address, token, queue, side, outputs, .. } = arguments;
+    let (token, outputs) = (token.clone(), outputs.clone());
+    let options = Options { address: *address, token, queue: *queue, side: *side, outputs, ..Options::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Message(format!("the server cannot start: {error}")))?;
     runtime.block_on(async {

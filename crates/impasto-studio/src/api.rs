@@ -1,6 +1,7 @@
 //! The routes of the API.
 
 use crate::options::Options;
+use crate::outputs::{Name, Outputs};
 use crate::painting;
 use crate::places::Place;
 use crate::queue::{Api, Description, Event, Submission};
@@ -9,7 +10,7 @@ use crate::request::JobRequest;
 use crate::shared::Shared;
 use crate::wording::Page;
 use crate::work::JSON;
-use crate::{OPENAPI, page};
+use crate::{OPENAPI, finished, page};
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
@@ -41,6 +42,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<
     }
 }
 
+/// Largest number of pictures that a list of the folder of outputs has.
+const LISTED: usize = 40;
+
 /// Returns the routes. The server adds the limits and the guard.
 pub fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -49,6 +53,9 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .route("/api/jobs/{id}", get(job).delete(cancel))
         .route("/api/jobs/{id}/events", get(events))
         .route("/api/jobs/{id}/pictures/{index}", get(picture))
+        .route("/api/outputs", get(outputs))
+        .route("/api/outputs/{file}", get(output))
+        .route("/api/outputs/{file}/report", get(output_report))
         .route("/api/recipes", post(recipe))
         .route("/api/health", get(health))
         .route("/api/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
@@ -61,8 +68,9 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Describes a model, the model of live views if it is another, and the limits of a request.
-pub fn describe(model: &Model, live: Option<&Model>, options: &Options) -> impasto::Result<Value> {
+/// Describes a model, the model of live views if it is another, the LoRAs that a prompt can name, and the limits of a
+/// request.
+pub fn describe(model: &Model, live: Option<&Model>, loras: &[String], options: &Options) -> impasto::Result<Value> {
     let defaults = model.defaults();
     Ok(json!({
         "name": model.identity()?.name,
@@ -75,6 +83,9 @@ pub fn describe(model: &Model, live: Option<&Model>, options: &Options) -> impas
         "samplers": solver::labels().collect::<Vec<_>>(),
         "colorizes": model.colorizes(),
         "draws": painting::draws(model),
+        "loras": loras,
+        "outputs": options.outputs.is_some(),
+        "started": finished::now(),
         "limits": {
             "side": options.side,
             "steps": options.steps,
@@ -168,8 +179,8 @@ fn message(job: &Description) -> sse::Event {
     let (name, data) = match &job.event {
         Event::Queued { position } => ("queued", json!({ "position": position })),
         Event::Started => ("started", json!({})),
-        Event::Step { part, done, total, picture, .. } => {
-            ("step", json!({ "part": part, "done": done, "total": total, "picture": **picture }))
+        Event::Step { part, parts, done, total, picture } => {
+            ("step", json!({ "part": part, "parts": parts, "done": done, "total": total, "picture": **picture }))
         }
         Event::Finished(_) => ("finished", with_result(job)),
         Event::Failed(error) => ("failed", json!({ "error": **error })),
@@ -196,6 +207,69 @@ async fn picture(
     };
     let png = shared.work.run(encode).await?;
     Ok(([(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")], png).into_response())
+}
+
+/// Lists pictures of the folder of outputs, the newest first. The query `before=FILE` asks for older ones than a file.
+async fn outputs(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Json<Value>, Refusal> {
+    let folder = folder(&shared)?;
+    let before = uri.query().and_then(|query| query.split('&').find_map(|part| part.strip_prefix("before=")));
+    let before = before.map(named).transpose()?;
+    let list = move || {
+        folder.list(before, LISTED).map_err(|error| {
+            let sentence =
+                format!("the folder of outputs cannot be read: {error}; restart the studio with another folder");
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, sentence)
+        })
+    };
+    let names = shared.work.run(list).await?;
+    let described = names.iter().map(|name| {
+        let file = name.to_string();
+        let url = format!("/api/outputs/{file}");
+        json!({ "file": file, "url": url, "time": name.time, "image": name.image, "seed": name.seed })
+    });
+    Ok(Json(json!({ "pictures": described.collect::<Vec<_>>(), "most": LISTED })))
+}
+
+async fn output(State(shared): State<Arc<Shared>>, InPath(file): InPath<String>) -> Result<Response, Refusal> {
+    let (folder, name) = (folder(&shared)?, named(&file)?);
+    let png = shared.work.run(move || folder.read(name).map_err(|error| missing(name, &error))).await?;
+    Ok(([(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")], png).into_response())
+}
+
+async fn output_report(
+    State(shared): State<Arc<Shared>>,
+    InPath(file): InPath<String>,
+) -> Result<Json<Value>, Refusal> {
+    let (folder, name) = (folder(&shared)?, named(&file)?);
+    shared.work.run(move || folder.report(name).map_err(|error| missing(name, &error))).await.map(Json)
+}
+
+/// Returns the folder of outputs.
+///
+/// # Errors
+/// A refusal by a studio without such a folder.
+fn folder(shared: &Shared) -> Result<Outputs, Refusal> {
+    shared.outputs.clone().ok_or_else(|| {
+        let sentence = "the studio writes no pictures into a folder; start it with --outputs FOLDER";
+        Refusal::new(StatusCode::NOT_FOUND, sentence)
+    })
+}
+
+/// Reads the name of a file of the folder of outputs.
+///
+/// # Errors
+/// A refusal of any name that the studio does not write.
+fn named(file: &str) -> Result<Name, Refusal> {
+    file.parse().map_err(|()| {
+        let sentence = format!("{file} is no picture of the studio; expected a name that /api/outputs lists");
+        Refusal::new(StatusCode::NOT_FOUND, sentence)
+    })
+}
+
+/// Refuses a picture that the folder of outputs lacks, or that cannot be read.
+fn missing(name: Name, error: &impasto::Error) -> Refusal {
+    let sentence = format!("{name} cannot be read from the folder of outputs: {}", error.worded(&Page));
+    Refusal::new(StatusCode::NOT_FOUND, sentence)
 }
 
 async fn recipe(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {

@@ -1,6 +1,6 @@
 //! [`Finished`]: the pictures and the report of a job.
 
-use crate::embedded::{INFOTEXT, KEYWORD, RECIPE, share_pictures};
+use crate::embedded::{INFOTEXT, KEYWORD, RECIPE, REPORT, share_pictures};
 use crate::request::JobRequest;
 use crate::wording::Page;
 use impasto::guidance::{Guidance, Picture, Report};
@@ -8,6 +8,7 @@ use impasto::pipeline::{Infotext, Output, RunRecipe};
 use impasto::saliency::{Daam, WordMapsRun};
 use impasto::{Error, Raster, Result};
 use serde_json::{Map, Value, json};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The pictures and the report of a job. The pictures share one request and one recipe in memory. Each file gets both
 /// when a client asks for it.
@@ -16,6 +17,8 @@ pub struct Finished {
     pictures: Vec<Raster>,
     /// Seed of the first picture.
     seed: Option<u64>,
+    /// Time at which the run ended, in milliseconds since 1970.
+    time: u64,
     recipe: RunRecipe,
     /// Fields of the request that made one picture, except its seed.
     request: Map<String, Value>,
@@ -31,7 +34,8 @@ impl Finished {
     /// # Errors
     /// The errors of the maps, and of serde.
     pub fn of(id: u64, asked: &JobRequest, output: Output) -> Result<Self> {
-        let result = describe(id, &output)?;
+        let time = now();
+        let result = describe(id, time, &output)?;
         // Each file holds the request for its picture alone.
         let Value::Object(mut request) = serde_json::to_value(asked).map_err(Error::custom)? else {
             return Err(Error::custom("a request is no JSON object; please report this fault"));
@@ -45,12 +49,29 @@ impl Finished {
         let pixels = output.images.iter().map(|picture| picture.bytes().len()).sum::<usize>();
         let recipe = output.recipe().clone();
         let Output { images: pictures, seed, .. } = output;
-        Ok(Self { pictures, seed, recipe, request, result, bytes: texts + pixels })
+        Ok(Self { pictures, seed, time, recipe, request, result, bytes: texts + pixels })
     }
 
     /// Returns the number of pictures.
     pub const fn count(&self) -> usize {
         self.pictures.len()
+    }
+
+    /// Returns the time at which the run ended, in milliseconds since 1970.
+    pub const fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// Returns the seed of a picture; `None` if the run began with noise from elsewhere.
+    pub fn seed_of(&self, index: usize) -> Option<u64> {
+        seed(self.seed, index)
+    }
+
+    /// Adds a note to those of the run.
+    pub fn note(&mut self, note: String) {
+        if let Some(Value::Array(notes)) = self.result.get_mut("notes") {
+            notes.push(note.into());
+        }
     }
 
     /// Returns the pictures without the texts of their files.
@@ -85,7 +106,7 @@ impl Finished {
         json!({ "notes": notes, "report": report })
     }
 
-    /// Returns a picture as PNG, with the recipe of its run and the request that made the picture. `None` if there is
+    /// Returns a picture as PNG, with the recipe and the report of its run, and the request that made the picture. `None` if there is
     /// no picture at `index`.
     ///
     /// # Errors
@@ -93,13 +114,33 @@ impl Finished {
     pub fn png(&self, index: usize) -> Result<Option<Vec<u8>>> {
         let Some(picture) = self.pictures.get(index) else { return Ok(None) };
         let mut request = self.request.clone();
-        request.insert("seed".into(), seed(self.seed, index).into());
+        request.insert("seed".into(), self.seed_of(index).into());
         let recipe = self.recipe_of(index);
         let request = serde_json::to_string(&request).map_err(Error::custom)?;
         let settings = serde_json::to_string(&recipe).map_err(Error::custom)?;
         let infotext = recipe.infotext().to_string();
-        picture.to_png(&[(INFOTEXT, &infotext), (RECIPE, &settings), (KEYWORD, &request)]).map(Some)
+        let report = self.report_of(index).to_string();
+        let texts = [(INFOTEXT, &infotext), (RECIPE, &settings), (KEYWORD, &request), (REPORT, &report)];
+        picture.to_png(&texts.map(|(keyword, text)| (keyword, text.as_str()))).map(Some)
     }
+
+    /// Returns the result as far as it is about a picture, and the picture's index.
+    fn report_of(&self, index: usize) -> Value {
+        let Value::Object(mut report) = self.result.clone() else { return Value::Null };
+        report.remove("pictures");
+        for name in ["colors", "words"] {
+            let parts = report.get_mut(name).and_then(Value::as_array_mut);
+            let is_of = |part: &Value| part.get("image").is_none_or(|image| image.is_null() || *image == index);
+            parts.into_iter().for_each(|parts| parts.retain(is_of));
+        }
+        report.insert("image".into(), index.into());
+        report.into()
+    }
+}
+
+/// Returns the time in milliseconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 /// Returns the seed of a picture, from that of the first one.
@@ -108,7 +149,7 @@ fn seed(first: Option<u64>, index: usize) -> Option<u64> {
 }
 
 /// Describes a run as the API shows it.
-fn describe(id: u64, output: &Output) -> Result<Value> {
+fn describe(id: u64, time: u64, output: &Output) -> Result<Value> {
     let (mut painted, mut maps) = (Vec::new(), Vec::new());
     // A model that reads no words, and a picture that is kept as it is, have no maps.
     let words = output.details::<WordMapsRun>(&Daam::words().label()).ok();
@@ -124,20 +165,25 @@ fn describe(id: u64, output: &Output) -> Result<Value> {
         }
     }
     let mut colors = Vec::new();
-    let swatches = output.reports.iter().flat_map(|report| report.swatches.iter().map(move |swatch| (report, swatch)));
-    for (report, swatch) in swatches {
+    let reports = output.reports.iter().enumerate();
+    let swatches =
+        reports.flat_map(|(index, report)| report.swatches.iter().map(move |swatch| (index, report, swatch)));
+    for (index, report, swatch) in swatches {
         colors.push(json!({
             "label": swatch.label,
             "image": swatch.image,
             "asked": swatch.asked.to_string(),
             "painted": swatch.painted.to_string(),
             "delta_e": swatch.delta_e,
+            "report": index,
             "mask": mean_map(report, swatch.image)?.map(|mask| mask.data_url()).transpose()?,
         }));
     }
     let repaint = output.reports.iter().find(|report| report.name == "repaint");
     let seams = repaint.and_then(|report| report.data.get("seams").cloned()).unwrap_or_else(|| json!([]));
-    let reports = output.reports.iter().map(|report| json!({ "name": report.name, "data": report.data }));
+    let reports = output.reports.iter().map(
+        |report| json!({ "name": report.name, "data": report.data, "curves": report.curves, "strips": report.strips }),
+    );
     Ok(json!({
         "pictures": painted,
         "colors": colors,
@@ -145,6 +191,7 @@ fn describe(id: u64, output: &Output) -> Result<Value> {
         "seams": seams,
         "reports": reports.collect::<Vec<Value>>(),
         "notes": output.notes.iter().map(|note| note.worded(&Page)).collect::<Vec<_>>(),
+        "time": time,
         "seconds": output.timing.total().as_secs_f64(),
     }))
 }

@@ -40,6 +40,7 @@ mod metrics;
 mod openai;
 mod options;
 mod order;
+mod outputs;
 mod page;
 mod painting;
 mod places;

@@ -1,6 +1,7 @@
 //! [`Options`]: address and limits of a studio.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Address and limits of a studio.
@@ -38,6 +39,9 @@ pub struct Options {
     pub arrival: Duration,
     /// Time after which a run ends with an error. Default: 10 minutes.
     pub run: Duration,
+    /// Folder that gets every finished picture as PNG, but those of live views. The page lists the pictures of the
+    /// folder. Default: none.
+    pub outputs: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -56,6 +60,7 @@ impl Default for Options {
             connections: 256,
             arrival: Duration::from_secs(30),
             run: Duration::from_secs(600),
+            outputs: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::connection::Connection;
 use crate::guard::{self, Guard};
 use crate::options::Options;
+use crate::outputs::Outputs;
 use crate::painting::{self, Painter};
 use crate::places::{Places, Taken};
 use crate::queue::Queue;
@@ -17,6 +18,7 @@ use impasto::Pipeline;
 use impasto::model::ModelInfo;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -49,6 +51,9 @@ pub enum StudioError {
     /// The token is empty, or has a character that an address or a cookie cannot hold.
     #[error("the token is empty or has a forbidden character; expected letters, digits and any of `-_.`")]
     Token,
+    /// A folder of pictures cannot be found.
+    #[error("the folder {folder} cannot be used: {1}", folder = .0.display())]
+    Folder(PathBuf, #[source] std::io::Error),
     /// The model cannot be used.
     #[error(transparent)]
     Model(impasto::Error),
@@ -97,6 +102,7 @@ impl Studio {
     /// - [`StudioError::NoToken`] for an address beyond the loopback interface without a token.
     /// - [`StudioError::Token`] for a token of other characters than letters, digits, `-`, `_` and `.`.
     /// - [`StudioError::Bind`] if the address is taken or not this machine's.
+    /// - [`StudioError::Folder`] if the folder of outputs cannot be read.
     /// - [`StudioError::Model`] if the model's ControlNet cannot be loaded, or a folder of LoRAs cannot be read.
     pub async fn bind(pipeline: Pipeline, options: Options) -> Result<Self, StudioError> {
         if !options.address.ip().is_loopback() && options.token.is_none() {
@@ -107,16 +113,22 @@ impl Studio {
         {
             return Err(StudioError::Token);
         }
+        let outputs = options
+            .outputs
+            .as_deref()
+            .map(|folder| Outputs::of(folder, &options).map_err(|error| StudioError::Folder(folder.into(), error)));
+        let outputs = outputs.transpose()?;
         let listener = listen(options.address).map_err(|error| StudioError::Bind(options.address, error))?;
         let address = listener.local_addr().map_err(|error| StudioError::Bind(options.address, error))?;
         let live = painting::live(pipeline.model()).map_err(StudioError::Model)?;
-        let model = api::describe(pipeline.model(), live.as_ref().map(Pipeline::model), &options);
-        let model = model.map_err(StudioError::Model)?;
         let loras = pipeline.lora_names().map_err(StudioError::Model)?;
+        let model = api::describe(pipeline.model(), live.as_ref().map(Pipeline::model), &loras, &options);
+        let model = model.map_err(StudioError::Model)?;
         let clip_skip = pipeline.model().clip_skip().unwrap_or(1);
         let queue = Arc::new(Queue::new(&options));
         let painter = Painter::new(pipeline, live).map_err(StudioError::Model)?;
-        let worker = worker::start(painter, Arc::clone(&queue), &options).map_err(StudioError::Model)?;
+        let worker =
+            worker::start(painter, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?;
         let alive = Arc::new(AtomicBool::new(true));
         let (ended, watched) = (Arc::clone(&alive), Arc::clone(&queue));
         tokio::task::spawn_blocking(move || {
@@ -131,8 +143,17 @@ impl Studio {
         let streams = Arc::new(Semaphore::new((options.connections / 4).clamp(1, Semaphore::MAX_PERMITS)));
         let work = Work::new(&options);
         let options = Options { arrival, ..options };
-        let shared =
-            Arc::new(Shared { queue: Arc::clone(&queue), options, model, loras, clip_skip, alive, work, streams });
+        let shared = Arc::new(Shared {
+            queue: Arc::clone(&queue),
+            options,
+            model,
+            loras,
+            clip_skip,
+            alive,
+            work,
+            outputs,
+            streams,
+        });
         // Requests that wait for their jobs have a time for their arrival alone.
         let router = api::routes(Arc::clone(&shared))
             .merge(sdapi::routes(Arc::clone(&shared)))

@@ -1,6 +1,7 @@
 //! [`Shared`]: the state that every handler sees.
 
 use crate::options::Options;
+use crate::outputs::Outputs;
 use crate::queue::{Accepted, NotAccepted, Queue, Submission};
 use crate::refusal::Refusal;
 use crate::work::Work;
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     /// False once the worker has ended.
     pub(crate) alive: Arc<AtomicBool>,
     pub(crate) work: Work,
+    /// The folder that gets every finished picture.
+    pub(crate) outputs: Option<Outputs>,
     /// A permit for each client that may listen to a job at once.
     pub(crate) streams: Arc<Semaphore>,
 }

@@ -2,6 +2,7 @@
 
 use crate::finished::Finished;
 use crate::options::Options;
+use crate::outputs::Outputs;
 use crate::painting::Painter;
 use crate::queue::{Event, Queue, Taken};
 use crate::request::JobRequest;
@@ -14,11 +15,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// Starts the worker. It ends when the queue is closed.
+/// Starts the worker, which writes finished pictures into `outputs`. It ends when the queue is closed.
 ///
 /// # Errors
 /// An error of the operating system if it cannot start a thread.
-pub fn start(mut painter: Painter, queue: Arc<Queue>, options: &Options) -> Result<JoinHandle<()>> {
+pub fn start(
+    mut painter: Painter,
+    queue: Arc<Queue>,
+    outputs: Option<Outputs>,
+    options: &Options,
+) -> Result<JoinHandle<()>> {
     let options = options.clone();
     std::thread::Builder::new()
         .name("impasto-worker".into())
@@ -26,7 +32,12 @@ pub fn start(mut painter: Painter, queue: Arc<Queue>, options: &Options) -> Resu
             work(&queue, |Taken { id, json, token }| {
                 let request = JobRequest::parse(&json, &options).map_err(Error::custom)?;
                 drop(json);
-                painter.paint(id, &request, &token, &options, &queue)
+                let mut finished = painter.paint(id, &request, &token, &options, &queue)?;
+                // The pictures of a live view replace each other.
+                if let Some(outputs) = outputs.as_ref().filter(|_| request.live.is_none()) {
+                    outputs.write(&mut finished);
+                }
+                Ok(finished)
             });
         })
         .map_err(Error::custom)

@@ -6,6 +6,7 @@ mod api;
 mod limits;
 mod load;
 mod openai;
+mod outputs;
 mod refusals;
 mod running;
 mod schema;

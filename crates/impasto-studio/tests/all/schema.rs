@@ -56,7 +56,8 @@ fn check_named(schema: &str, value: &Value) {
 
 #[test]
 fn answers_fit_the_description() {
-    let studio = Running::start(Options::default());
+    let folder = tempfile::tempdir().unwrap();
+    let studio = Running::start(Options { outputs: Some(folder.path().into()), ..Options::default() });
     check_named("Model", &studio.get("/api/model").json());
     check_named("Health", &studio.get("/api/health").json());
     let accepted = studio.post("/api/jobs", "application/json", br##"{"prompt": "1girl, #ffd700 hair", "steps": 2}"##);
@@ -66,6 +67,10 @@ fn answers_fit_the_description() {
     assert_eq!(job["result"]["words"][0]["word"], "1girl");
     let png = studio.get(job["result"]["pictures"][0]["url"].as_str().unwrap()).body;
     check_named("Restored", &studio.post("/api/recipes", "image/png", &png).json());
+    let outputs = studio.get("/api/outputs").json();
+    check_named("Outputs", &outputs);
+    let output = outputs["pictures"][0]["url"].as_str().unwrap();
+    check_named("OutputReport", &studio.get(&format!("{output}/report")).json());
     let refused = studio.post("/api/jobs", "application/json", b"{");
     check_named("Error", &refused.json());
     assert_eq!(studio.get("/api/openapi.json").json(), description());
@@ -91,11 +96,14 @@ fn request_has_the_described_fields_and_defaults() {
 
 #[test]
 fn every_described_path_and_method_is_served() {
-    let studio = Running::start(Options::default());
+    let folder = tempfile::tempdir().unwrap();
+    let studio = Running::start(Options { outputs: Some(folder.path().into()), ..Options::default() });
     let id = studio.submit(&json!({ "prompt": "a boat", "steps": 1 }));
     studio.ended(id);
+    let outputs = studio.get("/api/outputs").json();
+    let file = outputs["pictures"][0]["file"].as_str().unwrap();
     for (path, methods) in description()["paths"].as_object().unwrap() {
-        let path = path.replace("{id}", &id.to_string()).replace("{index}", "0");
+        let path = path.replace("{id}", &id.to_string()).replace("{index}", "0").replace("{file}", file);
         for method in methods.as_object().unwrap().keys().filter(|key| *key != "parameters") {
             let answer = match method.as_str() {
                 "get" => studio.get(&path),
