@@ -164,18 +164,19 @@ async fn events(
     let kept = (permit, place.keep());
     let events = WatchStream::new(listener.events.clone());
     // The stream ends after the last event of the job.
+    let queue = Arc::clone(&shared.queue);
     let told = events.flat_map(move |event| {
         let _ = &kept;
         let end = event.is_last().then_some(None);
         let described = listener.describe(event);
-        stream::iter([Some(message(&described))].into_iter().chain(end))
+        stream::iter([Some(message(&described, queue.is_closed()))].into_iter().chain(end))
     });
     let told = told.take_while(|event| std::future::ready(event.is_some()));
     Ok(Sse::new(told.filter_map(|event| std::future::ready(event.map(Ok)))).keep_alive(KeepAlive::default()))
 }
 
-/// An event of a job as the page receives it.
-fn message(job: &Description) -> sse::Event {
+/// An event of a job as the page receives it. `closing` is true while the studio ends.
+fn message(job: &Description, closing: bool) -> sse::Event {
     let (name, data) = match &job.event {
         Event::Queued { position } => ("queued", json!({ "position": position })),
         Event::Started => ("started", json!({})),
@@ -184,7 +185,7 @@ fn message(job: &Description) -> sse::Event {
         }
         Event::Finished(_) => ("finished", with_result(job)),
         Event::Failed(error) => ("failed", json!({ "error": **error })),
-        Event::Cancelled => ("cancelled", json!({})),
+        Event::Cancelled => ("cancelled", json!({ "closing": closing })),
     };
     sse::Event::default().event(name).data(data.to_string())
 }

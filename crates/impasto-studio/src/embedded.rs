@@ -7,7 +7,7 @@ pub const KEYWORD: &str = "impasto-studio";
 /// Keyword of the text in a PNG that holds the run's recipe.
 pub const RECIPE: &str = "impasto";
 /// Keyword of the text in a PNG that holds the report of the picture.
-pub const REPORT: &str = "impasto-report";
+pub(crate) const REPORT: &str = "impasto-report";
 /// Keyword of the text in a PNG that describes the run to other programs.
 pub const INFOTEXT: &str = "parameters";
 /// Beginning of a picture's place in the recipe, which is a JSON pointer (RFC 6901).

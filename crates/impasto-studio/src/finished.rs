@@ -58,17 +58,17 @@ impl Finished {
     }
 
     /// Returns the time at which the run ended, in milliseconds since 1970.
-    pub const fn time(&self) -> u64 {
+    pub(crate) const fn time(&self) -> u64 {
         self.time
     }
 
     /// Returns the seed of a picture; `None` if the run began with noise from elsewhere.
-    pub fn seed_of(&self, index: usize) -> Option<u64> {
+    pub(crate) fn seed_of(&self, index: usize) -> Option<u64> {
         seed(self.seed, index)
     }
 
     /// Adds a note to those of the run.
-    pub fn note(&mut self, note: String) {
+    pub(crate) fn note(&mut self, note: String) {
         if let Some(Value::Array(notes)) = self.result.get_mut("notes") {
             notes.push(note.into());
         }
@@ -106,8 +106,8 @@ impl Finished {
         json!({ "notes": notes, "report": report })
     }
 
-    /// Returns a picture as PNG, with the recipe and the report of its run, and the request that made the picture. `None` if there is
-    /// no picture at `index`.
+    /// Returns a picture as PNG, with the recipe and the report of its run, and the request that made the picture.
+    /// `None` if there is no picture at `index`.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the texts are too large for a file.
@@ -124,10 +124,13 @@ impl Finished {
         picture.to_png(&texts.map(|(keyword, text)| (keyword, text.as_str()))).map(Some)
     }
 
-    /// Returns the result as far as it is about a picture, and the picture's index.
+    /// Returns the result as far as it is about a picture, and the picture's index. The times are left out, so that the
+    /// same request makes the same file.
     fn report_of(&self, index: usize) -> Value {
         let Value::Object(mut report) = self.result.clone() else { return Value::Null };
-        report.remove("pictures");
+        for name in ["pictures", "time", "seconds"] {
+            report.remove(name);
+        }
         for name in ["colors", "words"] {
             let parts = report.get_mut(name).and_then(Value::as_array_mut);
             let is_of = |part: &Value| part.get("image").is_none_or(|image| image.is_null() || *image == index);
@@ -139,7 +142,7 @@ impl Finished {
 }
 
 /// Returns the time in milliseconds since 1970.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 

@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Number of milliseconds of a second. The other lengths follow from this one.
+/// Number of milliseconds of a second. The other lengths follow from it.
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
@@ -21,7 +21,7 @@ const LATEST: u64 = 253_402_300_800_000;
 
 /// A folder that gets every finished picture.
 #[derive(Clone, Debug)]
-pub struct Outputs {
+pub(crate) struct Outputs {
     folder: PathBuf,
     /// Largest size of a file that is read, in bytes.
     most: usize,
@@ -30,11 +30,11 @@ pub struct Outputs {
 /// The name of a file in the folder, such as `20261128-143325-123-0-7.png`. Its parts are the date and the time in UTC,
 /// the milliseconds, the index of the picture in its run, and its seed. Names sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
+pub(crate) struct Name {
     /// Time of the run in milliseconds since 1970.
-    pub time: u64,
-    pub image: usize,
-    pub seed: Option<u64>,
+    pub(crate) time: u64,
+    pub(crate) image: usize,
+    pub(crate) seed: Option<u64>,
 }
 
 impl Outputs {
@@ -42,14 +42,14 @@ impl Outputs {
     ///
     /// # Errors
     /// An error of the operating system if there is no such folder.
-    pub fn of(folder: &Path, options: &Options) -> std::io::Result<Self> {
+    pub(crate) fn of(folder: &Path, options: &Options) -> std::io::Result<Self> {
         std::fs::read_dir(folder)?;
         Ok(Self { folder: folder.into(), most: options.file() })
     }
 
     /// Writes the pictures of a run, each completely or not at all, and never over another file. A picture that cannot
     /// be written makes a note of the run.
-    pub fn write(&self, finished: &mut Finished) {
+    pub(crate) fn write(&self, finished: &mut Finished) {
         for image in 0..finished.count() {
             let name = Name { time: finished.time(), image, seed: finished.seed_of(image) };
             let written = finished.png(image).and_then(|png| {
@@ -66,7 +66,7 @@ impl Outputs {
     ///
     /// # Errors
     /// An error of the operating system if the folder cannot be read.
-    pub fn list(&self, before: Option<Name>, most: usize) -> std::io::Result<Vec<Name>> {
+    pub(crate) fn list(&self, before: Option<Name>, most: usize) -> std::io::Result<Vec<Name>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let name = entry?.file_name().to_str().and_then(|name| name.parse::<Name>().ok());
@@ -80,9 +80,9 @@ impl Outputs {
     /// Returns the bytes of a picture.
     ///
     /// # Errors
-    /// [`Io`](impasto::Error::Io) if the folder has no such file, [`Malformed`](impasto::Error::Malformed) if the file is
-    /// too large.
-    pub fn read(&self, name: Name) -> Result<Vec<u8>> {
+    /// [`Io`](impasto::Error::Io) if the folder has no such file, [`Malformed`](impasto::Error::Malformed) if the file
+    /// is too large.
+    pub(crate) fn read(&self, name: Name) -> Result<Vec<u8>> {
         files::read(&self.folder.join(name.to_string()), self.most as u64)
     }
 
@@ -90,7 +90,7 @@ impl Outputs {
     ///
     /// # Errors
     /// The errors of [`read`](Self::read), and of [`Raster::texts_named`].
-    pub fn report(&self, name: Name) -> Result<Value> {
+    pub(crate) fn report(&self, name: Name) -> Result<Value> {
         let keywords = [&[KEYWORD, REPORT], Infotext::KEYWORDS].concat();
         let texts = Raster::texts_named(&self.read(name)?, &keywords, self.most)?;
         let json = |keyword: &str| {

@@ -424,6 +424,11 @@ impl Queue {
         (state.waiting.len(), state.running.is_some())
     }
 
+    /// Returns true once no more jobs are accepted.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
     /// Accepts no more jobs, and cancels those that wait or run.
     pub fn close(&self) {
         let mut state = self.state();

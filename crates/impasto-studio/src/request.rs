@@ -89,7 +89,7 @@ impl JobRequest {
         }
         let live = json.as_object_mut().and_then(|fields| fields.remove("live")).unwrap_or_default();
         let live = serde_json::from_value(live).map_err(|error| format!("live: {error}"))?;
-        let job = serde_json::from_value(json).map_err(|error| error.to_string())?;
+        let job = serde_json::from_value(json).map_err(|error| in_words(&error.to_string()))?;
         let request = Self { job, live };
         request.check(options)?;
         Ok(request)
@@ -290,6 +290,18 @@ pub struct Restored {
     pub notes: Vec<String>,
 }
 
+/// Returns the message about a value that a type refuses, with the page's label in place of the field: `guiders[0]:
+/// guiders is "x"` becomes `Kinds of guidance is "x"`. Any other message stays.
+fn in_words(message: &str) -> String {
+    let renamed = || {
+        let (place, rest) = message.split_once(": ")?;
+        let field = place.split(['[', '.']).next()?;
+        let label = Some(Page.name(field)).filter(|label| *label != field)?;
+        Some(rest.strip_prefix(field).map_or_else(|| format!("{label}: {rest}"), |rest| format!("{label}{rest}")))
+    };
+    renamed().unwrap_or_else(|| message.to_owned())
+}
+
 /// Returns the size of a picture by value.
 fn size_of(picture: &Image) -> Option<Size> {
     if let Image::Value(picture) = picture { Some(picture.size()) } else { None }
@@ -341,6 +353,7 @@ mod tests {
         assert!(refused(r#"{"guidances": [{"name": "Daam"}]}"#).contains("guidances is given"));
         assert!(refused(r#"{"best_of": 17}"#).contains("17; expected 1 to 16"));
         assert!(refused(r#"{"seed": 9007199254740992}"#).contains("Seed is 9007199254740992; expected 0 to 9"));
+        assert!(refused(r#"{"guiders": ["pog"]}"#).starts_with("Kinds of guidance is \"pog\"; expected one of pag"));
         let long = format!(r#"{{"prompt": "{}"}}"#, "a".repeat(5000));
         assert!(refused(&long).contains("Prompt has 5000 bytes"));
         let url = Raster::flat(Rgb(0, 0, 0), (8, 8)).data_url().unwrap();

@@ -28,7 +28,7 @@ fn wrong_bodies_are_explained() {
         ("{\"promt\": \"a boat\"}", 400, "unknown field `promt`"),
         ("{\"images\": 99}", 400, "Pictures is 99; expected 1 to 4"),
         ("{\"images\": -1}", 400, "expected usize"),
-        ("{\"mask\": \"data:image/png;base64,AAAA\"}", 400, "mask"),
+        ("{\"mask\": \"data:image/png;base64,AAAA\"}", 400, "Mask: unexpected end"),
         ("{\"start\": \"/etc/passwd\"}", 400, "data URL"),
     ] {
         let answer = json(body);
