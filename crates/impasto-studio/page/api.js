@@ -4,7 +4,8 @@
  *
  * @typedef {{side: number, steps: number, images: number, body: number, queue: number}} Limits
  * @typedef {{name: string, width: number, height: number, multiple: number, steps: number, guidance_scale: number,
- *   live_steps: number | null, samplers: string[], colorizes: boolean, draws: boolean, limits: Limits}} Model
+ *   live_steps: number | null, samplers: string[], loras: string[], colorizes: boolean, draws: boolean,
+ *   outputs: boolean, started: number, limits: Limits}} Model
  * @typedef {{phrase: string, strength: number, mask: string}} AreaRequest
  * @typedef {string | {thing: {named?: {phrase: string}}}} Detail
  * @typedef {object} Request
@@ -34,16 +35,19 @@
  * @property {string | null} reference
  * @property {string | null} live
  * @typedef {{url: string, seed: number, width: number, height: number}} Painted
- * @typedef {{label: string, image: number | null, asked: string, painted: string, delta_e: number,
+ * @typedef {{label: string, image: number | null, asked: string, painted: string, delta_e: number, report?: number,
  *   mask: string | null}} Color
  * @typedef {{word: string, image: number, map: string}} Word
  * @typedef {{smooth: number, given: number, pasted: number, result: number}} Seam
- * @typedef {{name: string, data: unknown}} Report
+ * @typedef {{label: string, image: number | null, points: [number, number | null][]}} Curve
+ * @typedef {{label: string, image: number | null, colors: [number, string][]}} Strip
+ * @typedef {{name: string, data: any, curves?: Curve[], strips?: Strip[]}} Report
  * @typedef {{pictures: Painted[], colors: Color[], words: Word[], seams: Seam[], reports: Report[], notes: string[],
- *   seconds: number}} Result
+ *   time: number, seconds: number}} Result
  * @typedef {{id: number, state: "queued" | "running" | "finished" | "failed" | "cancelled", prompt: string,
  *   live: string | null, position?: number, error?: string, result?: Result}} Job
  * @typedef {{request: Partial<Request>, notes: string[]}} Restored
+ * @typedef {{file: string, url: string, time: number, image: number, seed: number | null}} Output
  */
 
 /** A refusal by the server. The message is the sentence that the server sent. */
@@ -122,6 +126,24 @@ export async function cancelJob(id) {
  */
 export async function getPicture(url) {
   return (await call(url)).blob();
+}
+
+/**
+ * Lists pictures of the server's folder, the newest first.
+ * @param {string} before file before which the pictures were painted; "" for the newest ones
+ * @returns {Promise<{pictures: Output[], most: number}>}
+ */
+export async function getOutputs(before) {
+  return (await call(before ? `/api/outputs?before=${before}` : "/api/outputs")).json();
+}
+
+/**
+ * Returns the prompt and the report of a picture of the server's folder.
+ * @param {string} url address of the picture
+ * @returns {Promise<{prompt: string, report: (Result & {image: number}) | null}>}
+ */
+export async function getOutputReport(url) {
+  return (await call(`${url}/report`)).json();
 }
 
 /** Types of pictures that may hold a request. */

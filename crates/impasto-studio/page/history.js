@@ -1,9 +1,11 @@
 import { byId, create, moveByArrows, press } from "./dom.js";
+import { byAge } from "./gallery.js";
 import { beginDrag } from "./pictures.js";
 
 /**
  * A finished picture.
  * @typedef {object} Entry
+ * @property {string} key the time of its run, and its index
  * @property {Blob} png the picture with the request that repeats it
  * @property {string} url blob URL of the PNG
  * @property {number} seed
@@ -11,15 +13,16 @@ import { beginDrag } from "./pictures.js";
  * @property {string} prompt
  * @property {string | null} live name of the live view that painted the picture
  * @property {import("./api.js").Result} result
+ * @property {boolean} isStarred
  */
 
-/** Maximum number of pictures that are kept. */
-const MOST = 40;
+/** Maximum number of pictures that are shown, beside those with a star. */
+const MOST = 200;
 
-/** The strip of finished pictures. It keeps their PNGs, because the server keeps only the PNGs of its latest jobs. */
+/** The strip of finished pictures, the newest first. */
 export class History {
   #list = byId("history", HTMLUListElement);
-  /** @type {{entry: Entry, item: HTMLLIElement}[]} newest first */
+  /** @type {{entry: Entry, item: HTMLLIElement}[]} */
   #shown = [];
   #show;
 
@@ -29,32 +32,57 @@ export class History {
     moveByArrows(this.#list);
   }
 
-  get isFull() {
-    return this.#shown.length >= MOST;
+  /** @param {string} key */
+  has(key) {
+    return this.#shown.some(({ entry }) => entry.key === key);
+  }
+
+  /** The newest picture. */
+  get newest() {
+    return this.#shown[0]?.entry;
+  }
+
+  /** True if only the pictures with a star are shown. */
+  set isOnlyStarred(/** @type {boolean} */ isOnlyStarred) {
+    this.#list.classList.toggle("only-starred", isOnlyStarred);
   }
 
   /**
-   * Adds the pictures of a run, the first one in front. A live view's pictures replace its earlier ones.
+   * Adds pictures of a run, each at its place. A live view's pictures replace its earlier ones.
    * @param {Entry[]} entries
    */
   add(entries) {
     const live = entries[0]?.live;
-    if (live) this.#remove(({ live: other }) => other === live);
-    const added = entries.map((entry) => ({ entry, item: this.#item(entry) }));
-    this.#list.prepend(...added.map(({ item }) => item));
-    this.#shown.unshift(...added);
-    this.#forget();
+    if (live) this.#remove((other) => other.live === live && !entries.some(({ key }) => key === other.key));
+    for (const entry of entries) {
+      if (this.has(entry.key)) {
+        URL.revokeObjectURL(entry.url);
+        continue;
+      }
+      const added = { entry, item: this.#item(entry) };
+      const after = this.#shown.findIndex((other) => byAge(entry.key, other.entry.key) < 0);
+      if (after < 0) {
+        this.#list.append(added.item);
+        this.#shown.push(added);
+      } else {
+        this.#shown[after].item.before(added.item);
+        this.#shown.splice(after, 0, added);
+      }
+    }
+    const oldest = this.#shown.filter(({ entry }) => !entry.isStarred).slice(MOST).map(({ entry }) => entry);
+    this.#remove((entry) => oldest.includes(entry));
   }
 
   /**
-   * Adds the pictures of a run that ended before all others.
-   * @param {Entry[]} entries
+   * Gives a picture a star, or takes it away.
+   * @param {string} key
+   * @param {boolean} isStarred
    */
-  addOlder(entries) {
-    const added = entries.map((entry) => ({ entry, item: this.#item(entry) }));
-    this.#list.append(...added.map(({ item }) => item));
-    this.#shown.push(...added);
-    this.#forget();
+  star(key, isStarred) {
+    const found = this.#shown.find(({ entry }) => entry.key === key);
+    if (!found) return;
+    found.entry.isStarred = isStarred;
+    describe(found.item, found.entry);
   }
 
   /**
@@ -79,14 +107,8 @@ export class History {
    * Returns the pictures of the run from which a picture comes.
    * @param {Entry} shown
    */
-  runOf({ result }) {
-    return this.#shown.map(({ entry }) => entry).filter((entry) => entry.result === result);
-  }
-
-  /** Removes the oldest pictures beyond those that are kept. */
-  #forget() {
-    const oldest = this.#shown.slice(MOST).map(({ entry }) => entry);
-    this.#remove((entry) => oldest.includes(entry));
+  runOf({ result: { time } }) {
+    return this.#shown.map(({ entry }) => entry).filter(({ result }) => result.time === time);
   }
 
   /** @param {(entry: Entry) => boolean} isRemoved */
@@ -101,12 +123,24 @@ export class History {
 
   /** @param {Entry} entry */
   #item(entry) {
-    const image = create("img", { src: entry.url, alt: "", draggable: true });
-    const ariaLabel = `Picture of seed ${entry.seed}`;
-    const button = create("button", { type: "button", title: ariaLabel, ariaLabel }, image);
+    const image = create("img", { src: entry.url, alt: "", draggable: true, decoding: "async" });
+    const button = create("button", { type: "button" }, image);
     button.dataset.seed = String(entry.seed);
     button.addEventListener("click", () => this.#show(entry));
     button.addEventListener("dragstart", (event) => beginDrag(event, entry.url));
-    return create("li", {}, button);
+    const item = create("li", {}, button);
+    describe(item, entry);
+    return item;
   }
+}
+
+/**
+ * Shows whether a picture of the strip has a star.
+ * @param {HTMLLIElement} item
+ * @param {Entry} entry
+ */
+function describe(item, { seed, isStarred }) {
+  item.classList.toggle("starred", isStarred);
+  const text = `Picture of seed ${seed}${isStarred ? ", with a star" : ""}`;
+  if (item.firstElementChild) Object.assign(item.firstElementChild, { title: text, ariaLabel: text });
 }

@@ -1,21 +1,29 @@
-import { cancelJob, getJob, Refusal, submit } from "./api.js";
+import { cancelJob, getJob, getModel, Refusal, submit } from "./api.js";
 
 /**
  * @typedef {import("./api.js").Request} Request
  * @typedef {import("./api.js").Job} Job
  *
- * Callbacks that a painter calls about the newest request. Exactly one of `finished`, `failed` and `cancelled` ends a
- * request, unless a newer request takes its place.
+ * Callbacks that a painter calls about the newest request. Exactly one of `finished`, `failed`, `cancelled` and `lost`
+ * ends a request, unless a newer request takes its place.
  * @typedef {object} Listener
+ * @property {(id: number, request: Request) => void} accepted called with the number of the new job
  * @property {(position: number) => void} queued
  * @property {() => void} started
- * @property {(part: number, done: number, total: number, picture: string) => void} step `part` counts the runs of a
- *   request with details or a second run, from 1
+ * @property {(step: Step) => void} step
  * @property {(job: Job) => void} finished called with a job that has a result
  * @property {() => void} disconnected called when the connection is lost; the browser connects again
  * @property {(error: string) => void} failed
  * @property {() => void} cancelled
+ * @property {() => void} lost called if the server was restarted, which ends every job
+ * @property {(id: number) => void} ended called before `finished`, `failed` and `cancelled` with the number of the job
+ *
+ * A step of a job. `part` counts the runs of a request with details or a second run, from 1 to `parts` or more.
+ * @typedef {{part: number, parts: number, done: number, total: number, picture: string}} Step
  */
+
+/** Time in milliseconds between two attempts to reach a server that has ended. */
+const PAUSE = 1000;
 
 /** Submits requests and follows the newest one. */
 export class Painter {
@@ -29,6 +37,12 @@ export class Painter {
   /** @type {EventSource | null} */
   #events = null;
   #isPosting = false;
+  /** True while the newest job is one that another tab has submitted. */
+  #isWatched = false;
+  /** Ends once the server has answered the newest request. */
+  settled = Promise.resolve();
+  /** Time at which the server was started. */
+  started = 0;
 
   /** @param {Listener} listener */
   constructor(listener) {
@@ -40,9 +54,14 @@ export class Painter {
     return this.#request !== null;
   }
 
-  /** Job of the newest request, once it is accepted and until it ends. */
+  /** Job that this tab has submitted and follows. */
   get job() {
-    return this.#id;
+    return this.#isWatched ? null : this.#id;
+  }
+
+  /** True if a new request can take the place of the newest one. */
+  get isReplaceable() {
+    return this.isLive || this.#isWatched;
   }
 
   /** True while the newest request is of a live view. */
@@ -57,23 +76,31 @@ export class Painter {
    * @param {Request} request
    */
   async paint(request) {
-    // Any other request would wait for the former job.
-    if (this.#id !== null && !replaces(request, this.#request)) cancelJob(this.#id).catch(() => {});
+    // Any other request would wait for the former job. The job of another tab is left to that tab.
+    if (this.job !== null && !replaces(request, this.#request)) cancelJob(this.job).catch(() => {});
     this.#leave();
     this.#request = this.#next = request;
     if (this.#isPosting) return;
     this.#isPosting = true;
+    this.settled = this.#sendAll();
+    await this.settled;
+  }
+
+  /** Sends the newest request, until there is no newer one. */
+  async #sendAll() {
     while (this.#next) await this.#send(this.#next);
     this.#isPosting = false;
   }
 
   /**
-   * Follows a job that this page has submitted before a reload.
+   * Follows a job that this tab has submitted before a reload, or that another tab has submitted.
    * @param {Job} job
+   * @param {boolean} isOwn
    */
-  attach({ id, live }) {
+  attach({ id, live }, isOwn) {
     this.#leave();
     this.#request = { live };
+    this.#isWatched = !isOwn;
     this.#follow(id);
   }
 
@@ -98,6 +125,7 @@ export class Painter {
         if (!replaces(this.#request, request)) await cancelJob(id);
         return;
       }
+      this.#listener.accepted(id, request);
       this.#listener.queued(position);
       this.#follow(id);
     } catch (error) {
@@ -114,14 +142,23 @@ export class Painter {
     const on = (name, act) => events.addEventListener(name, (event) => act(event.data ? JSON.parse(event.data) : {}));
     on("queued", ({ position }) => this.#listener.queued(position));
     on("started", () => this.#listener.started());
-    on("step", ({ part, done, total, picture }) => this.#listener.step(part, done, total, picture));
+    on("step", (step) => this.#listener.step(step));
     on("finished", (job) => this.#end(() => this.#listener.finished(job)));
     on("failed", ({ error }) => this.#end(() => this.#listener.failed(error)));
-    on("cancelled", () => this.#end(() => this.#listener.cancelled()));
+    on("cancelled", ({ closing }) => {
+      if (closing) this.#awaitRestart(id);
+      else this.#end(() => this.#listener.cancelled());
+    });
     // The browser itself connects again. It gives up only if the server refuses.
+    let isLost = false;
     events.addEventListener("error", () => {
+      isLost = true;
       if (events.readyState === EventSource.CONNECTING) this.#listener.disconnected();
       else if (this.#events === events) this.#ask(id);
+    });
+    // A server that was restarted may have another job of this number.
+    events.addEventListener("open", async () => {
+      if (isLost && await this.#isRestarted() && this.#id === id) this.#lose();
     });
   }
 
@@ -138,14 +175,39 @@ export class Painter {
       else if (state === "cancelled") this.#end(() => this.#listener.cancelled());
       else this.#fail(new Refusal(0, error ?? "The connection to the server was lost. Paint again."));
     } catch (error) {
-      if (this.#id === id) this.#fail(error);
+      if (this.#id !== id) return;
+      if (await this.#isRestarted()) this.#lose();
+      else this.#fail(error);
     }
+  }
+
+  /**
+   * Waits until a server that has ended runs again.
+   * @param {number} id the job that was lost
+   */
+  async #awaitRestart(id) {
+    this.#events?.close();
+    this.#listener.disconnected();
+    while (this.#id === id) {
+      if (await this.#isRestarted()) {
+        if (this.#id === id) this.#lose();
+        return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    }
+  }
+
+  /** Returns true if the server was restarted. */
+  async #isRestarted() {
+    const model = await getModel().catch(() => null);
+    return model !== null && model.started !== this.started;
   }
 
   /** Stops following the newest request. */
   #leave() {
     this.#events?.close();
     this.#events = this.#id = this.#request = this.#next = null;
+    this.#isWatched = false;
   }
 
   /**
@@ -153,8 +215,16 @@ export class Painter {
    * @param {() => void} tell
    */
   #end(tell) {
+    const id = this.#id;
     this.#leave();
+    if (id !== null) this.#listener.ended(id);
     tell();
+  }
+
+  /** Tells the listener that the newest request was lost. */
+  #lose() {
+    this.#leave();
+    this.#listener.lost();
   }
 
   /** @param {unknown} error */

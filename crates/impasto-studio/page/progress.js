@@ -1,4 +1,5 @@
 import { byId } from "./dom.js";
+import { TimeLeft } from "./timeleft.js";
 
 /** The progress of a run, and the buttons that begin and end one. */
 export class RunBar {
@@ -7,6 +8,9 @@ export class RunBar {
   #bar = byId("progress", HTMLProgressElement);
   #text = byId("progress-text", HTMLElement);
   #status = byId("status", HTMLElement);
+  #timeLeft = new TimeLeft();
+  /** Number of jobs of this page that follow the present one. */
+  waiting = 0;
 
   /** @param {() => void} cancel */
   constructor(cancel) {
@@ -19,14 +23,15 @@ export class RunBar {
 
   /**
    * Shows that a run has begun.
-   * @param {boolean} isLive true if Paint can take the place of this run
+   * @param {boolean} isReplaceable true if Paint can take the place of this run
    */
-  begin(isLive) {
-    this.#paint.disabled = !isLive;
+  begin(isReplaceable) {
+    this.#paint.disabled = !isReplaceable;
     this.#cancel.disabled = false;
     this.#bar.value = 0;
     this.#text.textContent = "sending";
-    if (!isLive) this.#status.textContent = "painting";
+    this.#timeLeft = new TimeLeft();
+    if (!isReplaceable) this.#status.textContent = "painting";
   }
 
   /** @param {number} position number of jobs before this one */
@@ -42,15 +47,15 @@ export class RunBar {
     this.#text.textContent = "connecting again";
   }
 
-  /**
-   * @param {number} part
-   * @param {number} done
-   * @param {number} total
-   */
-  step(part, done, total) {
+  /** @param {import("./jobs.js").Step} step */
+  step({ part, parts, done, total }) {
     this.#bar.max = total;
     this.#bar.value = done;
-    this.#text.textContent = `${part > 1 ? `part ${part}, ` : ""}step ${done} of ${total}`;
+    const share = (part - 1 + done / total) / Math.max(part, parts);
+    const steps = `${part > 1 ? `part ${part}, ` : ""}step ${done} of ${total}`;
+    const after = this.waiting > 0 ? `then ${this.waiting} more` : "";
+    const told = [steps, this.#timeLeft.after(share, performance.now()), after];
+    this.#text.textContent = told.filter(Boolean).join(", ");
   }
 
   /**

@@ -1,22 +1,27 @@
 /** The page of impasto studio: connects its parts, which each have a file. */
 
-import { getDescription, getJob, getJobs, getModel, getPicture, readRecipe } from "./api.js";
+import { cancelJob, getDescription, getJobs, getModel, readRecipe, submit } from "./api.js";
 import { AreaPanel } from "./areas.js";
 import { CanvasView } from "./canvas.js";
 import { ColorPopover } from "./color.js";
 import { Comparison } from "./compare.js";
-import { byId, create, within } from "./dom.js";
+import { byId, create, press, within } from "./dom.js";
+import { keepDraft, keptDraft, tabName } from "./draft.js";
 import { Drawing } from "./drawing.js";
+import { Gallery } from "./gallery.js";
 import { PictureGrid } from "./grid.js";
 import { History } from "./history.js";
 import { Painter } from "./jobs.js";
+import { PromptLines } from "./lines.js";
 import { Messages } from "./messages.js";
 import { MoreSettings } from "./more.js";
 import { PictureView } from "./picture.js";
 import { decoded, listenForPictures, PictureSlot } from "./pictures.js";
 import { RunBar } from "./progress.js";
 import { phrasesOf, PromptEditor } from "./prompt.js";
+import { entriesOf, Recall } from "./recall.js";
 import { showReport, summaryOf } from "./report.js";
+import { forgetRun, notedRuns, noteRun } from "./runs.js";
 import { Settings } from "./settings.js";
 import { listenForShortcuts } from "./shortcuts.js";
 import { Tabs } from "./tabs.js";
@@ -31,15 +36,6 @@ import { Vocabulary, withWord } from "./vocabulary.js";
  * @typedef {import("./history.js").Entry} Entry
  */
 
-/**
- * Key of what a reload of the page restores.
- * @typedef {{request: Request, job: number | null, hold: import("./seed.js").Hold}} Draft the page's request, the job
- *   that it follows, and whether its seed stays
- */
-const DRAFT = "impasto-studio";
-/** Request without pictures. */
-const NO_PICTURES =
-  { line_art: null, strokes: null, areas: [], start: null, mask: null, mask_where: null, reference: null };
 /** Pause in typing, in milliseconds, after which a live view is painted. */
 const TYPING_PAUSE = 300;
 
@@ -53,13 +49,29 @@ class Studio {
     this.#show(entry);
     this.#tabs.choose("picture");
   });
+  #gallery = new Gallery({
+    added: (entry) => this.#history.add([entry]),
+    starred: (key, isStarred) => {
+      this.#history.star(key, isStarred);
+      if (this.#picture.entry?.key === key) press(byId("star", HTMLButtonElement), isStarred);
+    },
+    failed: () => this.#messages.fail(
+      "This browser has no room for more pictures. Give stars to fewer pictures, or download them; new pictures stay " +
+        "until the page is closed."),
+  });
+  #recall = new Recall(this.#gallery, this.#history);
   #run = new RunBar(() => this.#cancel());
   #painter = new Painter({
+    accepted: (id, request) => {
+      // A live view is painted again in any case.
+      if (!request.live) this.#note(id, request);
+      this.#keepDraft();
+    },
     queued: (position) => this.#run.queued(position),
     started: () => this.#run.started(),
-    step: (part, done, total, picture) => {
-      this.#run.step(part, done, total);
-      if (picture) this.#picture.preview(picture);
+    step: (step) => {
+      this.#run.step(step);
+      if (step.picture) this.#picture.preview(step.picture);
     },
     disconnected: () => this.#run.disconnected(),
     finished: (job) => this.#finish(job),
@@ -68,6 +80,8 @@ class Studio {
       this.#end("failed");
     },
     cancelled: () => this.#end("cancelled"),
+    ended: (id) => forgetRun(this.#painter.started, id),
+    lost: () => this.#attempt(this.#lose()),
   });
   #drawing = new Drawing({
     changed: () => this.#repaint(),
@@ -94,6 +108,9 @@ class Studio {
     this.#offerPhrases();
     this.#repaint(TYPING_PAUSE);
   });
+  #lines = new PromptLines();
+  /** @type {number[]} jobs of this page that follow the present one */
+  #waiting = [];
   #negative = byId("negative", HTMLTextAreaElement);
   #start = new PictureSlot("start", () => {
     this.#updateStart();
@@ -135,6 +152,11 @@ class Studio {
     byId("use", HTMLButtonElement).addEventListener("click", () => {
       if (this.#picture.entry) this.#attempt(this.#use(this.#picture.entry.png));
     });
+    byId("star", HTMLButtonElement).addEventListener("click", () => this.#star());
+    byId("only-starred", HTMLButtonElement).addEventListener("click", () => this.#attempt(this.#filterStarred()));
+    byId("older", HTMLButtonElement).addEventListener("click", () => {
+      this.#attempt(this.#recall.more().then(() => this.#showNewest()));
+    });
     byId("picture", HTMLImageElement).addEventListener("click", (event) => {
       if (event.altKey || this.#drawing.tool === "pipette") this.#pick(this.#picture.colorAt(event));
     });
@@ -150,6 +172,7 @@ class Studio {
         l: () => this.#toolbar.chooseTool("lasso"),
         i: () => this.#toolbar.chooseTool("pipette"),
         h: () => this.#toolbar.chooseTool("hand"),
+        s: () => this.#star(),
         "+": () => this.#canvas.zoom.change(1),
         "-": () => this.#canvas.zoom.change(-1),
         0: () => this.#canvas.zoom.reset(),
@@ -173,70 +196,135 @@ class Studio {
     this.#vocabulary.setModel(model);
     this.#settings.setModel(model);
     this.#more.setDescription(description);
-    /** @type {Draft | null} */
-    const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "null");
+    this.#painter.started = model.started;
+    this.#lines.most = model.limits.queue + 1;
+    const draft = await keptDraft();
     if (draft) await this.#put(draft.request, draft.hold);
     addEventListener("pagehide", () => this.#keepDraft());
+    // A phone may end a hidden page without a word.
+    document.addEventListener("visibilitychange", () => {
+      if (document.visibilityState === "hidden") this.#keepDraft();
+    });
     this.#run.end("", "");
-    if (draft) this.#rejoin(jobs, draft.job);
-    await this.#recall(jobs);
+    const own = draft?.started === model.started ? draft.job : null;
+    await this.#rejoin(jobs, own);
+    await this.#recall.begin(model.outputs);
+    this.#showNewest();
+    await this.#recall.addJobs(jobs);
+    await this.#recall.addOutputs();
+    this.#showNewest();
+  }
+
+  /** Shows the newest picture if none is shown, and whether there are older ones. */
+  #showNewest() {
+    const { newest } = this.#history;
+    if (newest && !this.#picture.entry) this.#show(newest);
+    byId("older", HTMLButtonElement).hidden = !this.#recall.hasMore;
+    byId("past", HTMLElement).hidden = !newest;
   }
 
   /**
-   * Follows the job that this page has followed before a reload, if the job has not ended. The jobs of other pages and
-   * programs are left to them: the server cancels a job that its last listener leaves.
+   * Follows the jobs of this tab that have not ended, or else one of another tab of this browser. The jobs of other
+   * browsers and programs are left to them. Offers to paint again what a restarted server has lost.
    * @param {Job[]} jobs
-   * @param {number | null} own
+   * @param {number | null} own the job that this tab has followed before a reload
    */
-  #rejoin(jobs, own) {
-    const job = jobs.find(({ id, state }) => id === own && (state === "queued" || state === "running"));
-    if (!job) return;
-    this.#run.begin(job.live !== null);
-    this.#painter.attach(job);
-  }
-
-  /**
-   * Puts the pictures that the server keeps into the history, the newest first.
-   * @param {Job[]} jobs
-   */
-  async #recall(jobs) {
-    const views = new Set();
-    for (const { id, state, live } of [...jobs].reverse()) {
-      if (this.#history.isFull) return;
-      // Only the newest picture of a live view is kept.
-      if (state !== "finished" || (live && views.has(live))) continue;
-      views.add(live);
-      try {
-        const entries = await entriesOf(await getJob(id));
-        this.#history.addOlder(entries);
-        if (!this.#picture.entry) this.#show(entries[0]);
-      } catch {
-        return; // The server forgets the oldest jobs for new ones.
-      }
+  async #rejoin(jobs, own) {
+    const runs = await notedRuns();
+    const active = jobs.filter(({ state }) => state === "queued" || state === "running");
+    /** @type {{job: Job, isOwn: boolean}[]} */
+    const noted = [];
+    for (const { id, started, tab } of runs.filter((run) => run.started === this.#painter.started)) {
+      const job = active.find((one) => one.id === id);
+      if (job) noted.push({ job, isOwn: tab === tabName() });
+      else forgetRun(started, id);
     }
+    const live = active.find(({ id }) => id === own);
+    const owned = noted.filter(({ isOwn }) => isOwn).map(({ job }) => job);
+    const [first = live, ...rest] = owned;
+    const job = first ?? noted.at(-1)?.job;
+    if (job) this.#follow(job, job === first);
+    this.#waiting = rest.map(({ id }) => id);
+    this.#offerLost(runs);
   }
 
-  /** Keeps the page's request and the number of its job until the tab is closed. */
+  /**
+   * Shows the progress of a job that this page has not submitted since it was loaded.
+   * @param {Pick<Job, "id" | "live">} job
+   * @param {boolean} isOwn true if this tab has submitted the job
+   */
+  #follow(job, isOwn) {
+    this.#painter.attach(job, isOwn);
+    this.#run.begin(this.#painter.isReplaceable);
+  }
+
+  /**
+   * Offers to paint again the newest request that a former start of the server has not finished.
+   * @param {import("./runs.js").Run[]} runs
+   */
+  #offerLost(runs) {
+    const lost = runs.filter(({ started }) => started !== this.#painter.started);
+    for (const { id, started } of lost) forgetRun(started, id);
+    const { request } = lost.at(-1) ?? {};
+    if (!request) return;
+    this.#messages.tell("The server was restarted before a picture was finished.", {
+      "Paint it again": () => this.#submit(request),
+    });
+  }
+
+  /** Notes that the server was restarted, which has ended all jobs. */
+  async #lose() {
+    this.#waiting = [];
+    this.#end("");
+    this.#painter.started = (await getModel()).started;
+    this.#offerLost(await notedRuns());
+  }
+
+  /** Keeps the page's request and the number of its job. */
   #keepDraft() {
-    const request = this.#request();
-    const { hold } = this.#settings.seed;
-    const keep = (/** @type {Request} */ request) => {
-      sessionStorage.setItem(DRAFT, JSON.stringify({ request, job: this.#painter.job, hold }));
-    };
-    try {
-      keep(request);
-    } catch {
-      // Browsers store about five megabytes, which pictures can exceed.
-      keep({ ...request, ...NO_PICTURES });
-    }
+    const { job, started } = this.#painter;
+    keepDraft({ request: this.#request(), job, started, hold: this.#settings.seed.hold });
   }
 
   /** Paints the page's request. */
   #paint() {
     if (!this.#run.canPaint || !this.#numbersAreAllowed()) return;
-    if (!this.#settings.seed.isLocked) this.#settings.seed.roll();
+    const prompts = this.#lines.promptsOf(this.#prompt.text);
+    if (prompts.length > this.#lines.most) {
+      this.#messages.fail(`The prompt has ${prompts.length} lines. Paint at most ${this.#lines.most} at a time.`);
+      return;
+    }
     this.#tabs.choose("picture");
-    this.#submit(this.#request());
+    const requests = prompts.map((prompt) => {
+      if (!this.#settings.seed.isLocked) this.#settings.seed.roll();
+      return { ...this.#request(), prompt };
+    });
+    this.#submit(requests[0]);
+    this.#attempt(this.#submitAfter(requests.slice(1)));
+  }
+
+  /**
+   * Submits requests that wait for the present one.
+   * @param {Request[]} requests
+   */
+  async #submitAfter(requests) {
+    for (const request of requests) {
+      await this.#painter.settled;
+      if (!this.#painter.isBusy) return; // The user has cancelled, or the server refuses.
+      const { id } = await submit(request);
+      this.#note(id, request);
+      this.#waiting.push(id);
+      this.#run.waiting = this.#waiting.length;
+    }
+  }
+
+  /**
+   * Notes a job of this tab.
+   * @param {number} id
+   * @param {Request} request
+   */
+  #note(id, request) {
+    noteRun({ id, request, started: this.#painter.started, tab: tabName() });
   }
 
   /**
@@ -277,6 +365,10 @@ class Studio {
   #cancel() {
     this.#isStale = false;
     clearTimeout(this.#timer);
+    for (const id of this.#waiting.splice(0)) {
+      this.#attempt(cancelJob(id));
+      forgetRun(this.#painter.started, id);
+    }
     if (this.#painter.isBusy) this.#attempt(this.#painter.cancel());
   }
 
@@ -330,6 +422,8 @@ class Studio {
     try {
       const entries = await entriesOf(job);
       this.#history.add(entries);
+      this.#attempt(this.#gallery.keep(entries));
+      this.#showNewest();
       // If another run has begun, the pictures of this run are in the history only.
       if (this.#painter.isBusy) return;
       this.#show(entries[0]);
@@ -349,7 +443,10 @@ class Studio {
   #end(text, status = text) {
     this.#run.end(text, status);
     this.#picture.reset();
-    if (this.#isStale) this.#repaint();
+    const next = this.#waiting.shift();
+    this.#run.waiting = this.#waiting.length;
+    if (next !== undefined) this.#follow({ id: next, live: null }, true);
+    else if (this.#isStale) this.#repaint();
   }
 
   /** @param {Entry} entry */
@@ -360,6 +457,7 @@ class Studio {
     this.#grid.offer(this.#history.runOf(entry));
     this.#attempt(this.#layBelow(entry));
     this.#history.mark(entry);
+    press(byId("star", HTMLButtonElement), entry.isStarred);
     showReport(entry, (color) => this.#picture.lay(color));
   }
 
@@ -378,6 +476,24 @@ class Studio {
   #keepSeed() {
     const { entry } = this.#picture;
     if (entry) this.#settings.seed.keep(entry.seed, "Kept since your first stroke, so that the scene stays.");
+  }
+
+  /** Gives the shown picture a star, or takes it away. */
+  #star() {
+    const { entry } = this.#picture;
+    if (!entry) return;
+    this.#history.star(entry.key, !entry.isStarred);
+    press(byId("star", HTMLButtonElement), entry.isStarred);
+    this.#attempt(this.#gallery.star(entry));
+  }
+
+  /** Shows only the pictures with a star, or all of them again. */
+  async #filterStarred() {
+    const button = byId("only-starred", HTMLButtonElement);
+    const isOnly = button.ariaPressed !== "true";
+    if (isOnly) await this.#recall.addStarred();
+    this.#history.isOnlyStarred = isOnly;
+    press(button, isOnly);
   }
 
   /** @param {string} color */
@@ -443,8 +559,9 @@ class Studio {
     return phrasesOf(this.#prompt.text).find((phrase) => !taken.includes(phrase)) ?? "";
   }
 
-  /** Offers the prompt's phrases to the areas. */
+  /** Offers the prompt's phrases to the areas, and its lines to be painted one by one. */
   #offerPhrases() {
+    this.#lines.update();
     const options = phrasesOf(this.#prompt.text).map((phrase) => create("option", { value: phrase }));
     byId("phrases", HTMLDataListElement).replaceChildren(...options);
   }
@@ -543,19 +660,6 @@ class Studio {
  */
 function sentence(note) {
   return `${note.charAt(0).toUpperCase()}${note.slice(1)}.`;
-}
-
-/**
- * Fetches the pictures of a finished job.
- * @param {Job} job
- * @returns {Promise<Entry[]>}
- */
-async function entriesOf({ result, prompt, live }) {
-  if (!result) return [];
-  return Promise.all(result.pictures.map(async ({ url, seed }, image) => {
-    const png = await getPicture(url);
-    return { png, url: URL.createObjectURL(png), seed, image, prompt, live, result };
-  }));
 }
 
 /**

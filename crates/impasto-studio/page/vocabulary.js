@@ -66,5 +66,11 @@ export class Vocabulary {
   /** @param {import("./api.js").Model} model */
   setModel({ name }) {
     this.#panel.hidden = name !== MODEL;
+    // The examples were chosen for the same model.
+    byId("empty", HTMLElement).classList.toggle("plain", name !== MODEL);
+    // On a phone the words would push the canvas out of sight.
+    const isWide = matchMedia("(min-width: 700px)");
+    isWide.addEventListener("change", () => (this.#panel.open = isWide.matches));
+    this.#panel.open = isWide.matches;
   }
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod artist;
+mod kept;
 
 use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction};
 use fantoccini::elements::Element;
@@ -59,7 +60,9 @@ fn main() {
         trial("first_screen_paints_with_one_click", || run(artist::invited)),
         trial("phone_shows_the_prompt_first_and_two_tabs", || run(artist::phoned)),
         trial("closed_page_ends_its_run", || run(closed)),
-        trial("other_page_leaves_the_run_alone", || run(beside)),
+        trial("second_tab_shows_the_run_and_leaves_it_alone", || run(kept::watched)),
+        trial("restarted_server_finds_everything_again", kept::restarted),
+        trial("lines_are_painted_one_after_the_other", || run(kept::lined)),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -293,6 +296,18 @@ async fn painted(page: &Page) {
     assert_eq!(page.script(&format!("return {mask}")).await, "eyes", "a click lets the mask stay");
     page.until("return getComputedStyle(document.querySelector('#map')).opacity === '0.88'").await;
     page.screenshot("studio_mask").await;
+    // A color tells what it means: its difference in words, and what changed beside it.
+    let told = page.find("#report [data-label='eyes'] .told").await.text().await.unwrap();
+    for words in
+        ["no visible difference", "asked #ffd700, painted #", "of the picture, and", "Nothing beside it changed"]
+    {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(page.find("#delta-e").await.text().await.unwrap().starts_with("ΔE tells how different"));
+    let steps = "return document.querySelectorAll('#report [data-label=\"eyes\"] .strip i').length";
+    assert!(page.script(steps).await.as_u64().unwrap() > 1, "the colors of the steps");
+    let drawn = "return [...document.querySelectorAll('#report .mask img')].every(image => image.naturalWidth > 0)";
+    page.until(drawn).await;
     let hover = |event: &str| {
         let word = "document.querySelector(`.word[data-word='hair']`)";
         format!("{word}.dispatchEvent(new PointerEvent('{event}')); return {mask}")
@@ -500,26 +515,4 @@ async fn closed(page: &Page) {
         }
     });
     assert_eq!(state.await.unwrap(), "cancelled");
-}
-
-async fn beside(page: &Page) {
-    page.fill("#prompt", PROMPT).await;
-    page.fill("#steps", "150").await;
-    page.find("#images").await.select_by_value("4").await.unwrap();
-    page.click("#paint").await;
-    let runs = "return document.querySelector('#progress').value > 0";
-    page.until(runs).await;
-    let (url, first) = (page.client.current_url().await.unwrap(), page.client.window().await.unwrap());
-    let second = page.client.new_window(true).await.unwrap().handle;
-    page.client.switch_to_window(second).await.unwrap();
-    page.client.goto(url.as_str()).await.unwrap();
-    page.until("return !document.querySelector('#paint').disabled").await;
-    page.client.refresh().await.unwrap();
-    page.until("return !document.querySelector('#paint').disabled").await;
-    assert_eq!(page.script("return document.querySelector('#cancel').disabled").await, true);
-    page.client.close_window().await.unwrap();
-    page.client.switch_to_window(first).await.unwrap();
-    page.until(runs).await;
-    page.click("#cancel").await;
-    page.until("return document.querySelector('#progress-text').textContent === 'cancelled'").await;
 }
