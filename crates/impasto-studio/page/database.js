@@ -3,6 +3,12 @@ const NAME = "impasto-studio";
 
 /** @typedef {"pictures" | "runs" | "drafts"} TableName */
 
+/** Time in milliseconds for which the page waits for the database, twice. Without it, the page works as a new one. */
+const PATIENCE = 500;
+/** A frozen page is only ended by a message if it listens. */
+const channel = new BroadcastChannel(`${NAME}-database`);
+channel.addEventListener("message", () => {});
+
 /** @type {Promise<IDBDatabase> | null} */
 let opened = null;
 
@@ -19,11 +25,32 @@ function open() {
     });
     request.addEventListener("success", () => {
       // A page of a later version can then change the tables.
-      request.result.addEventListener("versionchange", () => request.result.close());
+      request.result.addEventListener("versionchange", () => {
+        request.result.close();
+        opened = null;
+      });
       resolve(request.result);
     });
     request.addEventListener("error", () => reject(request.error));
   });
+}
+
+/**
+ * Waits for the database, but not for long.
+ * @returns {Promise<IDBDatabase>}
+ */
+async function database() {
+  opened ??= open();
+  const isLate = (/** @type {number} */ time) =>
+    new Promise((/** @type {(isLate: true) => void} */ resolve) => setTimeout(() => resolve(true), time));
+  let result = await Promise.race([opened, isLate(PATIENCE)]);
+  if (result !== true) return result;
+  // A page that the browser froze while it was opening the database keeps all others from opening it. The browser ends
+  // a frozen page that is sent a message.
+  channel.postMessage("open");
+  result = await Promise.race([opened, isLate(PATIENCE)]);
+  if (result !== true) return result;
+  throw new Error("The browser's database does not answer.");
 }
 
 /**
@@ -36,9 +63,9 @@ function open() {
  * @returns {Promise<T | undefined>}
  */
 export async function inTable(name, mode, act) {
-  const database = await (opened ??= open());
+  const tables = await database();
   return new Promise((resolve, reject) => {
-    const transaction = database.transaction(name, mode);
+    const transaction = tables.transaction(name, mode);
     const request = act(transaction.objectStore(name));
     transaction.addEventListener("complete", () => resolve(request?.result));
     transaction.addEventListener("abort", () => reject(transaction.error));

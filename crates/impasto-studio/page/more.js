@@ -19,6 +19,38 @@ import { byId, create } from "./dom.js";
  */
 
 const PICTURE = "#/components/schemas/Picture";
+/**
+ * The fields of a request for several values, each of which the server reads as a text.
+ * @typedef {object} List
+ * @property {string} label
+ * @property {string} example
+ * @property {string} between what separates the texts, beside spaces
+ * @property {(value: any) => string} told returns a value as text
+ */
+
+/** @type {Record<string, List>} */
+const LISTS = {
+  palette: {
+    label: "Palette: colors of the whole picture",
+    example: "navy:3, #27408b:2, gold",
+    between: ", ",
+    told: ({ color, share = 1 }) => (share === 1 ? color : `${color}:${share}`),
+  },
+  same_color: {
+    label: "Same color: things with the color of another",
+    example: "hair=bow",
+    between: ", ",
+    told: ({ phrase, thing }) => `${phrase}=${thing}`,
+  },
+  guiders: {
+    label: "Kinds of guidance",
+    example: "pag:3 free-u",
+    between: " ",
+    told: ({ name, numbers = [] }) => (numbers.length > 0 ? `${name}:${numbers.join(",")}` : name),
+  },
+};
+/** @type {Record<string, string>} labels of fields whose names say too little */
+const LABELS = { syntax: "Prompt syntax" };
 /** The fields of a request that other parts of the page show, or that act on what the page does not have. */
 const ELSEWHERE = new Set([
   "prompt", "negative", "seed", "images", "steps", "sampler", "guidance_scale", "width", "height", "strength", "mask_where",
@@ -47,18 +79,23 @@ export class MoreSettings {
   /** @param {Description} description */
   setDescription({ components: { schemas } }) {
     const shown = Object.entries(schemas.Request.properties).filter(([name]) => !ELSEWHERE.has(name));
+    // The lists come first, because each takes a whole row.
+    shown.sort(([a], [b]) => Number(b in LISTS) - Number(a in LISTS));
     for (const [name, schema] of shown) {
-      const field = fieldOf(resolved(schema, schemas));
+      const list = LISTS[name];
+      const field = list ? create("input", { type: "text", autocomplete: "off" }) : fieldOf(resolved(schema, schemas));
       if (!field) continue;
+      if (list && field instanceof HTMLInputElement) field.placeholder = list.example;
       field.id = `more-${name}`;
       field.title = schema.description ?? "";
       field.addEventListener("change", this.#changed);
       this.#fields.set(name, field);
       this.#defaults.set(name, schema.default ?? null);
-      put(field, schema.default);
-      const words = name.replaceAll("_", " ");
+      put(field, list ? "" : schema.default);
+      const words = list?.label ?? LABELS[name] ?? name.replaceAll("_", " ");
       const label = create("label", { htmlFor: field.id }, words[0].toUpperCase() + words.slice(1));
-      byId("more-fields", HTMLElement).append(create("div", { className: "field" }, label, field));
+      const className = list ? "field whole" : "field";
+      byId("more-fields", HTMLElement).append(create("div", { className }, label, field));
       if (field instanceof HTMLInputElement && field.type === "number") this.#numbers.watch(field);
     }
     this.#panel.hidden = this.#fields.size === 0;
@@ -66,8 +103,8 @@ export class MoreSettings {
 
   /** Returns the settings that differ from their defaults. */
   request() {
-    const values = [...this.#fields].map(([name, field]) => [name, valueOf(field)]);
-    return Object.fromEntries(values.filter(([name, value]) => value !== this.#defaults.get(String(name))));
+    const values = [...this.#fields].map(([name, field]) => [name, LISTS[name] ? textsOf(name, field) : valueOf(field)]);
+    return Object.fromEntries(values.filter(([name, value]) => value !== null && value !== this.#defaults.get(name)));
   }
 
   /**
@@ -75,7 +112,10 @@ export class MoreSettings {
    * @param {Record<string, unknown>} request
    */
   restore(request) {
-    for (const [name, field] of this.#fields) put(field, request[name] ?? this.#defaults.get(name));
+    for (const [name, field] of this.#fields) {
+      const value = request[name] ?? this.#defaults.get(name);
+      put(field, LISTS[name] ? told(name, value) : value);
+    }
     this.#panel.open ||= Object.keys(this.request()).length > 0;
   }
 }
@@ -129,6 +169,26 @@ function spaced(name) {
 function put(field, value) {
   if (field instanceof HTMLInputElement && field.type === "checkbox") field.checked = Boolean(value);
   else field.value = String(value ?? "");
+}
+
+/**
+ * Returns the texts in the field of a list; null for an empty field.
+ * @param {string} name
+ * @param {Field} field
+ */
+function textsOf(name, { value }) {
+  const texts = value.split(LISTS[name].between.trim() || /\s+/).map((text) => text.trim()).filter(Boolean);
+  return texts.length > 0 ? texts : null;
+}
+
+/**
+ * Returns the values of a list as one text.
+ * @param {string} name
+ * @param {unknown} values
+ */
+function told(name, values) {
+  const texts = Array.isArray(values) ? values : [];
+  return texts.map((value) => (typeof value === "string" ? value : LISTS[name].told(value))).join(LISTS[name].between);
 }
 
 /** @param {Field} field */

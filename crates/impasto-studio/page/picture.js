@@ -12,7 +12,6 @@ export class PictureView {
   #map = byId("map", HTMLImageElement);
   #empty = byId("empty", HTMLElement);
   #actions = byId("picture-actions", HTMLElement);
-  #download = byId("download", HTMLAnchorElement);
   /** @type {Entry | null} the finished picture that is shown, or that was shown before the unfinished one */
   entry = null;
   #isFinished = false;
@@ -43,7 +42,6 @@ export class PictureView {
     this.#put(entry.url, `Picture of seed ${entry.seed}: ${entry.prompt}`);
     this.#isFinished = true;
     this.#actions.hidden = false;
-    Object.assign(this.#download, { href: entry.url, download: `impasto-${entry.seed}.png` });
     this.#lay();
   }
 

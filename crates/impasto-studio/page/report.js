@@ -1,5 +1,6 @@
 import { byId, copyOf, create, press, within } from "./dom.js";
 import { besideOf, figuresOf } from "./figures.js";
+import { infotextOf } from "./infotext.js";
 import { plotOf, stripOf } from "./plots.js";
 
 /**
@@ -52,8 +53,10 @@ export function showReport(entry, lay) {
   const colors = colorsOf(entry);
   lay(null);
   const seconds = `${Number(result.seconds.toFixed(result.seconds < 10 ? 1 : 0))} s`;
+  // A picture from the server's folder has no time.
+  const made = result.seconds > 0 ? `Seed ${seed}, ${seconds}.` : `Seed ${seed}.`;
   const differences = colors.map((color) => `${color.label} ΔE ${rounded(color.delta_e)}`).join(", ");
-  byId("summary", HTMLElement).textContent = `Seed ${seed}, ${seconds}. ${differences || "No colors were asked for"}.`;
+  byId("summary", HTMLElement).textContent = `${made} ${differences || "No colors were asked for"}.`;
   const seam = byId("seam", HTMLElement);
   const measured = result.seams[entry.image];
   seam.hidden = !measured;
@@ -71,8 +74,13 @@ export function showReport(entry, lay) {
   const curves = byId("curves", HTMLDetailsElement);
   curves.hidden = plots.length === 0;
   within(curves, "div", HTMLElement).replaceChildren(...plots);
+  const settings = byId("infotext", HTMLDetailsElement);
+  infotextOf(entry.png).then((text) => {
+    settings.hidden = text === null;
+    within(settings, "pre", HTMLElement).textContent = text;
+  });
   byId("figures", HTMLElement).replaceChildren(...forces.length > 0 ? [data(forces)] : []);
-  byId("about", HTMLElement).hidden = colors.length + result.notes.length + forces.length === 0 && !measured;
+  byId("about", HTMLElement).hidden = false;
 }
 
 /**

@@ -5,7 +5,8 @@ import { AreaPanel } from "./areas.js";
 import { CanvasView } from "./canvas.js";
 import { ColorPopover } from "./color.js";
 import { Comparison } from "./compare.js";
-import { byId, create, press, within } from "./dom.js";
+import { byId, create, moveByArrows, press, within } from "./dom.js";
+import { Download } from "./download.js";
 import { keepDraft, keptDraft, tabName } from "./draft.js";
 import { Drawing } from "./drawing.js";
 import { Gallery } from "./gallery.js";
@@ -22,6 +23,7 @@ import { phrasesOf, PromptEditor } from "./prompt.js";
 import { entriesOf, Recall } from "./recall.js";
 import { showReport, summaryOf } from "./report.js";
 import { forgetRun, notedRuns, noteRun } from "./runs.js";
+import { joined, SavedPrompts } from "./saved.js";
 import { Settings } from "./settings.js";
 import { listenForShortcuts } from "./shortcuts.js";
 import { Tabs } from "./tabs.js";
@@ -43,6 +45,7 @@ class Studio {
   #messages = new Messages();
   #picture = new PictureView();
   #comparison = new Comparison();
+  #download = new Download((work) => this.#attempt(work));
   #grid = new PictureGrid((entry) => this.#show(entry));
   #tabs = new Tabs();
   #history = new History((entry) => {
@@ -55,9 +58,7 @@ class Studio {
       this.#history.star(key, isStarred);
       if (this.#picture.entry?.key === key) press(byId("star", HTMLButtonElement), isStarred);
     },
-    failed: () => this.#messages.fail(
-      "This browser has no room for more pictures. Give stars to fewer pictures, or download them; new pictures stay " +
-        "until the page is closed."),
+    failed: (error) => this.#messages.fail(withoutRoom(error)),
   });
   #recall = new Recall(this.#gallery, this.#history);
   #run = new RunBar(() => this.#cancel());
@@ -103,11 +104,7 @@ class Studio {
     looked: (word) => this.#picture.look(word),
     repaint: (word) => this.#attempt(this.#repaintWord(word)),
   });
-  #vocabulary = new Vocabulary((word) => {
-    this.#prompt.text = withWord(this.#prompt.text, word);
-    this.#offerPhrases();
-    this.#repaint(TYPING_PAUSE);
-  });
+  #vocabulary = new Vocabulary((word) => this.#setPrompt(withWord(this.#prompt.text, word)));
   #lines = new PromptLines();
   /** @type {number[]} jobs of this page that follow the present one */
   #waiting = [];
@@ -132,6 +129,12 @@ class Studio {
   #side = Infinity;
 
   constructor() {
+    new SavedPrompts({
+      current: () => ({ prompt: this.#prompt.text, negative: this.#negative.value }),
+      use: ({ prompt, negative }) => this.#setPrompt(prompt, negative),
+      add: ({ prompt, negative }) =>
+        this.#setPrompt(joined(this.#prompt.text, prompt), joined(this.#negative.value, negative)),
+    });
     this.#negative.addEventListener("input", () => this.#repaint(TYPING_PAUSE));
     this.#live.addEventListener("change", () => {
       this.#settings.isLive = this.#live.checked;
@@ -196,6 +199,7 @@ class Studio {
     this.#vocabulary.setModel(model);
     this.#settings.setModel(model);
     this.#more.setDescription(description);
+    this.#offerLoras(model.loras);
     this.#painter.started = model.started;
     this.#lines.most = model.limits.queue + 1;
     const draft = await keptDraft();
@@ -454,6 +458,7 @@ class Studio {
     const { entry: before } = this.#picture;
     if (before && before !== entry) this.#comparison.offer(before);
     this.#picture.show(entry);
+    this.#download.entry = entry;
     this.#grid.offer(this.#history.runOf(entry));
     this.#attempt(this.#layBelow(entry));
     this.#history.mark(entry);
@@ -559,6 +564,34 @@ class Studio {
     return phrasesOf(this.#prompt.text).find((phrase) => !taken.includes(phrase)) ?? "";
   }
 
+  /**
+   * Changes the prompt, as typing does.
+   * @param {string} prompt
+   * @param {string} [negative]
+   */
+  #setPrompt(prompt, negative = this.#negative.value) {
+    this.#prompt.text = prompt;
+    this.#negative.value = negative;
+    this.#negative.closest("details")?.toggleAttribute("open", negative !== "");
+    this.#offerPhrases();
+    this.#repaint(TYPING_PAUSE);
+  }
+
+  /**
+   * Offers the LoRAs that a prompt can name.
+   * @param {string[]} names
+   */
+  #offerLoras(names) {
+    const bar = byId("lora-names", HTMLElement);
+    bar.append(...names.map((name, index) => {
+      const chip = create("button", { type: "button", className: "chip", tabIndex: index === 0 ? 0 : -1 }, name);
+      chip.addEventListener("click", () => this.#setPrompt(joined(this.#prompt.text, `<lora:${name}:1>`)));
+      return chip;
+    }));
+    moveByArrows(bar);
+    byId("loras", HTMLDetailsElement).hidden = names.length === 0;
+  }
+
   /** Offers the prompt's phrases to the areas, and its lines to be painted one by one. */
   #offerPhrases() {
     this.#lines.update();
@@ -652,6 +685,16 @@ class Studio {
   #attempt(work) {
     work.catch((error) => this.#messages.fail(error));
   }
+}
+
+/**
+ * Says why the browser keeps no pictures, and what to do.
+ * @param {unknown} error
+ */
+function withoutRoom(error) {
+  const isFull = error instanceof DOMException && error.name === "QuotaExceededError";
+  const why = isFull ? "This browser has no room for more pictures." : "This browser keeps no pictures now.";
+  return `${why} Download what you need, because new pictures are gone with the page.`;
 }
 
 /**

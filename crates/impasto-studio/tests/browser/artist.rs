@@ -6,6 +6,8 @@ use fantoccini::key::Key;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// Script that returns whether the page lets a person paint.
+pub const READY: &str = "return !document.querySelector('#paint').disabled";
 /// Script that returns the color of the canvas's middle.
 const MIDDLE: &str = "(() => { const c = document.querySelector('#canvas');
     return [...c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data].slice(0, 3); })()";
@@ -322,9 +324,20 @@ pub async fn phoned(page: &Page) {
         }
     }
     resize(page, 390, 844).await;
+    // The words are folded, so that canvas or picture are in sight.
+    assert_eq!(page.script("return document.querySelector('#vocabulary').open").await, false);
+    let seen = page.script("return document.querySelector('#frame').getBoundingClientRect().bottom").await;
+    assert!(seen.as_f64().unwrap() < 844.0, "the picture ends at {seen}");
     page.fill("#prompt", PROMPT).await;
     page.click("#tab-canvas").await;
     page.click("#paint").await;
     page.until("return document.querySelector('#history [data-seed]') !== null").await;
     assert_eq!(attribute(page, "#work", "data-tab").await, "picture", "the page shows the picture that forms");
+    page.until(READY).await;
+    page.click("#saved summary").await;
+    page.click("#save-prompt").await;
+    assert_eq!(page.script(small).await, json!([]), "targets beside a picture");
+    assert_eq!(page.script("return document.documentElement.scrollWidth <= innerWidth").await, true);
+    page.script("scrollTo(0, 0)").await;
+    page.screenshot("artist_390_painted").await;
 }

@@ -1,5 +1,6 @@
-//! What a person finds again: after a reload, in a second tab, and after the server was restarted.
+//! The things that a person finds again: after a reload, in a second tab, and after the server was restarted.
 
+use crate::artist::READY;
 use crate::{PROMPT, Page};
 use impasto::Pipeline;
 use impasto_studio::{Options, Studio};
@@ -13,8 +14,16 @@ use tokio::task::JoinHandle;
 const PICTURES: &str = "document.querySelectorAll('#history [data-seed]').length";
 /// Script that returns whether a run goes on.
 const RUNS: &str = "return document.querySelector('#progress').value > 0";
-/// Script that returns whether the page lets a person paint.
-const READY: &str = "return !document.querySelector('#paint').disabled";
+
+/// Script that catches the next file that the page would save, as `made`: its name and its content.
+const CATCH: &str = "window.made = null;
+    const { click } = HTMLAnchorElement.prototype, { createObjectURL } = URL;
+    URL.createObjectURL = file => { window.file = file; return createObjectURL.call(URL, file); };
+    HTMLAnchorElement.prototype.click = function () {
+        window.made = { name: this.download, file: window.file };
+        HTMLAnchorElement.prototype.click = click;
+        URL.createObjectURL = createObjectURL;
+    };";
 
 /// Opens the page in a second tab. Returns the first one.
 async fn second_tab(page: &Page) -> fantoccini::wd::WindowHandle {
@@ -93,10 +102,48 @@ pub async fn lined(page: &Page) {
     assert_eq!(states, json!(["cancelled", "cancelled", "cancelled"]));
 }
 
+pub async fn saved(page: &Page) {
+    page.fill("#steps", "2").await;
+    page.fill("#prompt", "a red boat, naïve sky").await;
+    page.paint().await;
+    // A JPEG and a WebP hold the settings that every program reads.
+    for (format, name) in [("jpeg", "jpg"), ("webp", "webp")] {
+        page.find("#format").await.select_by_value(format).await.unwrap();
+        assert!(page.find("#format-note").await.text().await.unwrap().contains("Only PNG restores drawings"));
+        page.script(CATCH).await;
+        page.click("#download").await;
+        page.until("return window.made !== null").await;
+        let file = page.script("return window.made.name").await;
+        assert!(file.as_str().unwrap().ends_with(&format!(".{name}")), "{file}");
+        let read = "const done = arguments[0], body = window.made.file;
+            fetch('/api/recipes', { method: 'POST', headers: { 'content-type': body.type }, body })
+            .then(r => r.json()).then(done)";
+        let restored = page.client.execute_async(read, Vec::new()).await.unwrap();
+        assert_eq!(restored["request"]["prompt"], "a red boat, naïve sky", "{restored}");
+        assert_eq!(restored["request"]["steps"], 2);
+    }
+
+    // A saved prompt takes the place of the prompt, or follows it.
+    page.click("#saved summary").await;
+    page.click("#save-prompt").await;
+    page.fill("#prompt", "a house,").await;
+    page.click("#saved-prompts .add").await;
+    assert_eq!(page.text_of("#prompt").await, "a house, a red boat, naïve sky");
+    page.client.refresh().await.unwrap();
+    page.until(READY).await;
+    page.click("#saved summary").await;
+    page.click("#saved-prompts .use").await;
+    assert_eq!(page.text_of("#prompt").await, "a red boat, naïve sky");
+    page.screenshot("kept_saved").await;
+    page.click("#saved-prompts .remove").await;
+    assert_eq!(page.script("return document.querySelectorAll('#saved-prompts li').length").await, 0);
+}
+
 /// A studio that runs until the sender is dropped.
 async fn start(address: SocketAddr, folder: &Path) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
     let options = Options { address, outputs: Some(folder.into()), ..Options::default() };
-    let studio = Studio::bind(Pipeline::builder().build().unwrap(), options).await.unwrap();
+    std::fs::write(folder.join("ink.safetensors"), "its name is enough").unwrap();
+    let studio = Studio::bind(Pipeline::builder().build().unwrap().lora_folder(folder), options).await.unwrap();
     let (address, (end, ended)) = (studio.address(), oneshot::channel());
     let served = tokio::spawn(studio.serve(async {
         let _ = ended.await;
@@ -152,8 +199,10 @@ pub fn restarted() {
         page.until(&format!("return {PICTURES} === 1 && document.querySelector('#picture').naturalWidth === 256"))
             .await;
         assert_eq!(page.script(report).await, difference);
-        let log = page.script("return document.querySelector('#error').textContent").await;
-        assert_eq!(log, "");
+        assert_eq!(page.script("return document.querySelector('#error').textContent").await, "");
+        page.click("#loras summary").await;
+        page.click("#lora-names .chip").await;
+        assert_eq!(page.text_of("#prompt").await, "1girl, #ffd700 eyes, hair, <lora:ink:1>");
         page.close().await;
         drop(end);
         served.await.unwrap();

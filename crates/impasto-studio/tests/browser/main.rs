@@ -62,6 +62,7 @@ fn main() {
         trial("closed_page_ends_its_run", || run(closed)),
         trial("second_tab_shows_the_run_and_leaves_it_alone", || run(kept::watched)),
         trial("restarted_server_finds_everything_again", kept::restarted),
+        trial("prompts_are_saved_and_files_have_settings", || run(kept::saved)),
         trial("lines_are_painted_one_after_the_other", || run(kept::lined)),
     ];
     libtest_mimic::run(&arguments, trials).exit();
@@ -306,6 +307,8 @@ async fn painted(page: &Page) {
     assert!(page.find("#delta-e").await.text().await.unwrap().starts_with("ΔE tells how different"));
     let steps = "return document.querySelectorAll('#report [data-label=\"eyes\"] .strip i').length";
     assert!(page.script(steps).await.as_u64().unwrap() > 1, "the colors of the steps");
+    page.script("document.querySelector('#about').scrollIntoView()").await;
+    page.screenshot("studio_report").await;
     let drawn = "return [...document.querySelectorAll('#report .mask img')].every(image => image.naturalWidth > 0)";
     page.until(drawn).await;
     let hover = |event: &str| {
@@ -427,14 +430,20 @@ async fn adjusted(page: &Page) {
     }
     assert!(!names.to_string().contains("Line art"), "pictures have places of their own: {names}");
     page.script("document.querySelector('#more-spacing').value = 'Karras'").await;
+    page.fill("#more-palette", "navy:3, gold").await;
+    page.fill("#more-guiders", "pag:2 free-u").await;
     page.fill("#more-guidance_rescale", "0.7").await;
     page.screenshot("studio_more").await;
     page.paint().await;
     assert!(page.picture(1).await != page.picture(2).await);
     page.script("document.querySelector('#more-spacing').value = ''").await;
+    page.fill("#more-palette", " ").await;
+    page.fill("#more-guiders", "").await;
     page.click("#restore").await;
     page.until("return document.querySelector('#more-spacing').value === 'Karras'").await;
     assert_eq!(page.text_of("#more-guidance_rescale").await, "0.7");
+    assert_eq!(page.text_of("#more-palette").await, "#000080:3, #ffd700");
+    assert_eq!(page.text_of("#more-guiders").await, "pag:2 free-u");
     page.fill("#more-guidance_rescale", "7").await;
     page.click("#paint").await;
     page.until("return document.querySelector('#error').textContent.includes('Guidance rescale is 7')").await;
