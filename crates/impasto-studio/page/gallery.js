@@ -83,14 +83,16 @@ export class Gallery {
       await inTable("pictures", "readwrite", (table) => {
         const live = entries[0]?.live;
         if (live) each(table.index("live").getAllKeys(live), (key) => table.delete(key));
+        let left = entries.length;
         for (const entry of entries) {
           // Another tab may have kept the picture, and given it a star.
           const found = table.count(entry.key);
           found.addEventListener("success", () => {
             if (!found.result) table.put(keptOf(entry));
+            left -= 1;
+            if (left === 0) each(table.index("starred").getAllKeys(0), (key) => table.delete(key), MOST);
           });
         }
-        each(table.index("starred").getAllKeys(0), (key) => table.delete(key), MOST);
       });
       for (const { key } of entries) this.#channel.postMessage({ key });
     } catch (error) {

@@ -1,4 +1,4 @@
-import { cancelJob, getJob, getModel, Refusal, submit } from "./api.js";
+import { cancelJob, getJob, getModel, submit } from "./api.js";
 
 /**
  * @typedef {import("./api.js").Request} Request
@@ -22,7 +22,7 @@ import { cancelJob, getJob, getModel, Refusal, submit } from "./api.js";
  * @typedef {{part: number, parts: number, done: number, total: number, picture: string}} Step
  */
 
-/** Time in milliseconds between two attempts to reach a server that has ended. */
+/** Pause in milliseconds after which a lost job is followed again. */
 const PAUSE = 1000;
 
 /** Submits requests and follows the newest one. */
@@ -133,32 +133,41 @@ export class Painter {
     }
   }
 
-  /** @param {number} id */
-  #follow(id) {
+  /**
+   * @param {number} id
+   * @param {boolean} [isAgain] true if the connection was lost, after which the server may be another
+   */
+  #follow(id, isAgain = false) {
     const events = new EventSource(`/api/jobs/${id}/events`);
     this.#id = id;
     this.#events = events;
+    let isLost = isAgain;
+    // Events wait until it is known that the server was not restarted.
+    let verified = Promise.resolve(true);
     /** @param {string} name @param {(data: any) => void} act */
-    const on = (name, act) => events.addEventListener(name, (event) => act(event.data ? JSON.parse(event.data) : {}));
+    const on = (name, act) => events.addEventListener(name, async (event) => {
+      await verified;
+      if (this.#events === events) act(event.data ? JSON.parse(event.data) : {});
+    });
     on("queued", ({ position }) => this.#listener.queued(position));
     on("started", () => this.#listener.started());
     on("step", (step) => this.#listener.step(step));
     on("finished", (job) => this.#end(() => this.#listener.finished(job)));
     on("failed", ({ error }) => this.#end(() => this.#listener.failed(error)));
     on("cancelled", ({ closing }) => {
-      if (closing) this.#awaitRestart(id);
+      if (closing) this.#followLater(id);
       else this.#end(() => this.#listener.cancelled());
     });
     // The browser itself connects again. It gives up only if the server refuses.
-    let isLost = false;
     events.addEventListener("error", () => {
       isLost = true;
+      if (this.#events !== events) return;
       if (events.readyState === EventSource.CONNECTING) this.#listener.disconnected();
-      else if (this.#events === events) this.#ask(id);
+      else this.#ask(id);
     });
     // A server that was restarted may have another job of this number.
-    events.addEventListener("open", async () => {
-      if (isLost && await this.#isRestarted() && this.#id === id) this.#lose();
+    events.addEventListener("open", () => {
+      if (isLost) verified = this.#verify(id);
     });
   }
 
@@ -167,40 +176,42 @@ export class Painter {
    * @param {number} id
    */
   async #ask(id) {
+    const isThere = await this.#verify(id);
+    if (this.#id !== id) return;
+    if (!isThere) return this.#followLater(id);
     try {
       const job = await getJob(id);
       if (this.#id !== id) return;
       const { result, error, state } = job;
       if (result) this.#end(() => this.#listener.finished(job));
       else if (state === "cancelled") this.#end(() => this.#listener.cancelled());
-      else this.#fail(new Refusal(0, error ?? "The connection to the server was lost. Paint again."));
+      else if (error) this.#end(() => this.#listener.failed(error));
+      else this.#followLater(id);
     } catch (error) {
-      if (this.#id !== id) return;
-      if (await this.#isRestarted()) this.#lose();
-      else this.#fail(error);
+      if (this.#id === id) this.#fail(error);
     }
   }
 
   /**
-   * Waits until a server that has ended runs again.
-   * @param {number} id the job that was lost
+   * Follows a job again after a pause, because the server cannot be reached or has no room for another listener.
+   * @param {number} id
    */
-  async #awaitRestart(id) {
+  #followLater(id) {
     this.#events?.close();
     this.#listener.disconnected();
-    while (this.#id === id) {
-      if (await this.#isRestarted()) {
-        if (this.#id === id) this.#lose();
-        return;
-      }
-      await new Promise((resolve) => setTimeout(resolve, PAUSE));
-    }
+    setTimeout(() => {
+      if (this.#id === id) this.#follow(id, true);
+    }, PAUSE);
   }
 
-  /** Returns true if the server was restarted. */
-  async #isRestarted() {
+  /**
+   * Gives a job up if the server was restarted. Returns true if the server answers.
+   * @param {number} id
+   */
+  async #verify(id) {
     const model = await getModel().catch(() => null);
-    return model !== null && model.started !== this.started;
+    if (model && model.started !== this.started && this.#id === id) this.#lose();
+    return model !== null;
   }
 
   /** Stops following the newest request. */

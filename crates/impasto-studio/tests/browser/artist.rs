@@ -334,6 +334,7 @@ pub async fn phoned(page: &Page) {
     page.until("return document.querySelector('#history [data-seed]') !== null").await;
     assert_eq!(attribute(page, "#work", "data-tab").await, "picture", "the page shows the picture that forms");
     page.until(READY).await;
+    page.script("document.querySelector('#saved').scrollIntoView({ block: 'center' })").await;
     page.click("#saved summary").await;
     page.click("#save-prompt").await;
     assert_eq!(page.script(small).await, json!([]), "targets beside a picture");

@@ -123,6 +123,19 @@ pub async fn saved(page: &Page) {
         assert_eq!(restored["request"]["steps"], 2);
     }
 
+    // Pictures without a star make room for new ones.
+    let kept = "const done = arguments[0]; import('/gallery.js').then(async ({ Gallery, keyOf }) => {
+        const gallery = new Gallery({ added() {}, starred() {}, failed: done });
+        const [first] = await gallery.keys(), entry = { ...await gallery.read(first), isStarred: true };
+        await gallery.star(entry);
+        for (let time = 1; time <= 210; time++) {
+            await gallery.keep([{ ...entry, key: keyOf(1e12 + time, 0), isStarred: false }]);
+        }
+        done([(await gallery.keys()).length, (await gallery.keys(true)).length, (await gallery.keys())[0] === first]);
+    })";
+    let kept = page.client.execute_async(kept, Vec::new()).await.unwrap();
+    assert_eq!(kept, json!([201, 1, true]));
+
     // A saved prompt takes the place of the prompt, or follows it.
     page.click("#saved summary").await;
     page.click("#save-prompt").await;
@@ -193,16 +206,28 @@ pub fn restarted() {
         .await;
 
         // A browser that has kept nothing has it from the folder, with its report.
-        page.script("indexedDB.deleteDatabase('impasto-studio'); sessionStorage.clear()").await;
-        page.client.goto("about:blank").await.unwrap();
+        page.client.goto(&format!("http://{address}/api/health")).await.unwrap();
+        let forget = "const done = arguments[0]; sessionStorage.clear();
+            indexedDB.deleteDatabase('impasto-studio').onsuccess = () => done(true)";
+        page.client.execute_async(forget, Vec::new()).await.unwrap();
         page.client.goto(&format!("http://{address}/")).await.unwrap();
         page.until(&format!("return {PICTURES} === 1 && document.querySelector('#picture').naturalWidth === 256"))
             .await;
         assert_eq!(page.script(report).await, difference);
         assert_eq!(page.script("return document.querySelector('#error').textContent").await, "");
+        // Older pictures of the folder come on demand.
+        let outputs = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let png = outputs.into_iter().find(|path| path.extension().is_some_and(|name| name == "png")).unwrap();
+        for number in 0..45 {
+            std::fs::copy(&png, folder.path().join(format!("20200101-000000-{number:03}-0-7.png"))).unwrap();
+        }
+        page.client.refresh().await.unwrap();
+        page.until(&format!("return {PICTURES} === 40 && !document.querySelector('#older').hidden")).await;
+        page.click("#older").await;
+        page.until(&format!("return {PICTURES} === 46 && document.querySelector('#older').hidden")).await;
         page.click("#loras summary").await;
         page.click("#lora-names .chip").await;
-        assert_eq!(page.text_of("#prompt").await, "1girl, #ffd700 eyes, hair, <lora:ink:1>");
+        assert_eq!(page.text_of("#prompt").await, "<lora:ink:1>");
         page.close().await;
         drop(end);
         served.await.unwrap();
