@@ -33,6 +33,7 @@
  * @property {{scale: number, strength: number} | null} hires
  * @property {string} seamless
  * @property {string | null} reference
+ * @property {string | null} palette_of picture whose main colors become those of the whole picture
  * @property {string | null} live
  * @typedef {{url: string, seed: number, width: number, height: number}} Painted
  * @typedef {{label: string, image: number | null, asked: string, painted: string, delta_e: number, report?: number,

@@ -19,7 +19,7 @@ export async function decoded(url) {
   return image;
 }
 
-/** A picture of the request beside the layers: the start picture, or the reference. */
+/** A picture of the request beside the layers: the start picture, the reference, or that of the palette. */
 export class PictureSlot {
   #slot;
   #image;

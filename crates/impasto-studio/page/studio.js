@@ -114,6 +114,7 @@ class Studio {
     this.#repaint();
   });
   #reference = new PictureSlot("reference", () => this.#repaint());
+  #palette = new PictureSlot("palette", () => this.#repaint());
   #settings = new Settings({ changed: () => this.#repaint(), resized: () => this.#resize() });
   #more = new MoreSettings(this.#settings.numbers, () => this.#repaint());
   #repaints = byId("repaints", HTMLElement);
@@ -414,6 +415,7 @@ class Studio {
       soften: isMasked ? drawn.soften : null,
       start,
       reference: this.#reference.within(this.#side),
+      palette_of: this.#palette.within(this.#side),
       live: null,
     };
   }
@@ -637,14 +639,15 @@ class Studio {
    */
   async #put(request, hold) {
     const load = async (/** @type {string | null | undefined} */ url) => (url ? decoded(url) : null);
-    const { line_art, strokes, mask, start, reference, areas = [] } = request;
-    const pictures = await Promise.all([line_art, strokes, mask, start, reference].map(load));
+    const { line_art, strokes, mask, start, reference, palette_of: palette, areas = [] } = request;
+    const pictures = await Promise.all([line_art, strokes, mask, start, reference, palette].map(load));
     const masks = await Promise.all(areas.map((area) => decoded(area.mask)));
     this.#prompt.text = request.prompt ?? "";
     this.#negative.value = request.negative ?? "";
     this.#negative.closest("details")?.toggleAttribute("open", this.#negative.value !== "");
     this.#start.set(pictures[3]);
     this.#reference.set(pictures[4]);
+    this.#palette.set(pictures[5]);
     const { mask_where: thing = null } = request;
     this.#setMaskWhere(request.start ? (typeof thing === "string" ? thing : (thing?.phrase ?? null)) : null);
     this.#settings.restore(request);
@@ -672,9 +675,11 @@ class Studio {
       this.#updateStart();
     } else if (use === "reference") {
       this.#reference.set(picture);
+    } else if (use === "palette") {
+      this.#palette.set(picture);
     }
     // Slots show the picture, and free it when they get another one.
-    if (use !== "start" && use !== "reference") URL.revokeObjectURL(picture.src);
+    if (!["start", "reference", "palette"].includes(use)) URL.revokeObjectURL(picture.src);
     this.#repaint();
   }
 

@@ -328,7 +328,8 @@ pub async fn phoned(page: &Page) {
     assert_eq!(page.script("return document.querySelector('#vocabulary').open").await, false);
     let seen = page.script("return document.querySelector('#frame').getBoundingClientRect().bottom").await;
     assert!(seen.as_f64().unwrap() < 844.0, "the picture ends at {seen}");
-    page.fill("#prompt", PROMPT).await;
+    page.fill("#prompt", &PROMPT.replace("eyes", "#ffd700 eyes")).await;
+    page.script("const s = document.querySelector('#seed'); s.value = 7; s.dispatchEvent(new Event('input'))").await;
     page.click("#tab-canvas").await;
     page.click("#paint").await;
     page.until("return document.querySelector('#history [data-seed]') !== null").await;
@@ -340,5 +341,5 @@ pub async fn phoned(page: &Page) {
     assert_eq!(page.script(small).await, json!([]), "targets beside a picture");
     assert_eq!(page.script("return document.documentElement.scrollWidth <= innerWidth").await, true);
     page.script("scrollTo(0, 0)").await;
-    page.screenshot("artist_390_painted").await;
+    page.screenshot("studio_phone").await;
 }

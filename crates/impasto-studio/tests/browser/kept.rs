@@ -2,6 +2,7 @@
 
 use crate::artist::READY;
 use crate::{PROMPT, Page};
+use fantoccini::actions::{InputSource, PointerAction, TouchActions};
 use impasto::Pipeline;
 use impasto_studio::{Options, Studio};
 use serde_json::json;
@@ -123,6 +124,16 @@ pub async fn saved(page: &Page) {
         assert_eq!(restored["request"]["steps"], 2);
     }
 
+    // A key gives a star, and a finger takes it away.
+    page.script("document.activeElement.blur()").await;
+    page.find("body").await.send_keys("s").await.unwrap();
+    page.until("return document.querySelectorAll('#history .starred').length === 1").await;
+    let star = page.find("#star").await;
+    let to = PointerAction::MoveToElement { element: star, duration: None, x: 0.0, y: 0.0 };
+    let tap = TouchActions::new("finger".to_owned()).then(to).then(PointerAction::Down { button: 0 });
+    page.client.perform_actions(tap.then(PointerAction::Up { button: 0 })).await.unwrap();
+    page.until("return document.querySelectorAll('#history .starred').length === 0").await;
+
     // Pictures without a star make room for new ones.
     let kept = "const done = arguments[0]; import('/gallery.js').then(async ({ Gallery, keyOf }) => {
         const gallery = new Gallery({ added() {}, starred() {}, failed: done });
@@ -150,6 +161,18 @@ pub async fn saved(page: &Page) {
     page.screenshot("kept_saved").await;
     page.click("#saved-prompts .remove").await;
     assert_eq!(page.script("return document.querySelectorAll('#saved-prompts li').length").await, 0);
+
+    // A picture lends its colors to the next one, which remembers that.
+    let picture = "return !document.querySelector('#palette img').hidden";
+    page.click("#use").await;
+    page.click("#choose [value='palette']").await;
+    page.until(picture).await;
+    page.fill("#steps", "2").await;
+    page.paint().await;
+    page.script("document.querySelector('#palette button').click()").await;
+    assert_eq!(page.script(picture).await, false);
+    page.click("#restore").await;
+    page.until(picture).await;
 }
 
 /// A studio that runs until the sender is dropped.

@@ -351,7 +351,6 @@ async fn painted(page: &Page) {
     // A phone.
     page.client.set_window_size(390, 844).await.unwrap();
     page.until("return document.documentElement.scrollWidth <= window.innerWidth").await;
-    page.screenshot("studio_phone").await;
 }
 
 async fn stroked(page: &Page) {
