@@ -100,6 +100,7 @@ impl Finished {
         let mut colors = field("colors");
         for color in colors.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
             color.remove("mask");
+            color.remove("report");
         }
         let [pictures, seams, seconds] = ["pictures", "seams", "seconds"].map(field);
         let report = json!({ "pictures": pictures, "colors": colors, "seams": seams, "seconds": seconds });

@@ -52,7 +52,7 @@ pub enum StudioError {
     #[error("the token is empty or has a forbidden character; expected letters, digits and any of `-_.`")]
     Token,
     /// A folder of pictures cannot be found.
-    #[error("the folder {folder} cannot be used: {1}", folder = .0.display())]
+    #[error("the folder {folder} cannot be used: {1}; create it, or give another one", folder = .0.display())]
     Folder(PathBuf, #[source] std::io::Error),
     /// The model cannot be used.
     #[error(transparent)]

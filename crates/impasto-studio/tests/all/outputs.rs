@@ -1,8 +1,8 @@
 //! Tests of the folder of outputs.
 
 use crate::running::Running;
-use impasto::Raster;
-use impasto_studio::Options;
+use impasto::{Pipeline, Raster};
+use impasto_studio::{Options, Studio, StudioError};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -58,6 +58,16 @@ fn folder_keeps_pictures_for_the_next_start() {
     assert_eq!(next.get(listed[0]["url"].as_str().unwrap()).status, 404);
     assert_eq!(files(&next).len(), 2);
     next.end();
+}
+
+#[tokio::test]
+async fn missing_folder_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let outputs = folder.path().join("none");
+    let options = Options { address: ([127, 0, 0, 1], 0).into(), outputs: Some(outputs.clone()), ..Options::default() };
+    let error = Studio::bind(Pipeline::builder().build().unwrap(), options).await.unwrap_err();
+    let StudioError::Folder(named, _) = &error else { panic!("{error}") };
+    assert!(*named == outputs && error.to_string().ends_with("create it, or give another one"), "{error}");
 }
 
 #[test]
