@@ -5,22 +5,22 @@ import { AreaPanel } from "./areas.js";
 import { CanvasView } from "./canvas.js";
 import { ColorPopover } from "./color.js";
 import { Comparison } from "./compare.js";
-import { byId, create, moveByArrows, press, within } from "./dom.js";
+import { byId, create, within } from "./dom.js";
 import { Download } from "./download.js";
 import { keepDraft, keptDraft, tabName } from "./draft.js";
 import { Drawing } from "./drawing.js";
-import { Gallery } from "./gallery.js";
 import { PictureGrid } from "./grid.js";
-import { History } from "./history.js";
 import { Painter } from "./jobs.js";
 import { PromptLines } from "./lines.js";
+import { offerLoras } from "./loras.js";
 import { Messages } from "./messages.js";
 import { MoreSettings } from "./more.js";
+import { Past } from "./past.js";
 import { PictureView } from "./picture.js";
 import { decoded, listenForPictures, PictureSlot } from "./pictures.js";
 import { RunBar } from "./progress.js";
 import { phrasesOf, PromptEditor } from "./prompt.js";
-import { entriesOf, Recall } from "./recall.js";
+import { entriesOf } from "./recall.js";
 import { showReport, summaryOf } from "./report.js";
 import { forgetRun, notedRuns, noteRun } from "./runs.js";
 import { joined, SavedPrompts } from "./saved.js";
@@ -48,19 +48,15 @@ class Studio {
   #download = new Download((work) => this.#attempt(work));
   #grid = new PictureGrid((entry) => this.#show(entry));
   #tabs = new Tabs();
-  #history = new History((entry) => {
-    this.#show(entry);
-    this.#tabs.choose("picture");
-  });
-  #gallery = new Gallery({
-    added: (entry) => this.#history.add([entry]),
-    starred: (key, isStarred) => {
-      this.#history.star(key, isStarred);
-      if (this.#picture.entry?.key === key) press(byId("star", HTMLButtonElement), isStarred);
+  #past = new Past({
+    chosen: (entry) => {
+      this.#show(entry);
+      this.#tabs.choose("picture");
     },
+    recalled: (entry) => this.#show(entry),
     failed: (error) => this.#messages.fail(withoutRoom(error)),
+    attempt: (work) => this.#attempt(work),
   });
-  #recall = new Recall(this.#gallery, this.#history);
   #run = new RunBar(() => this.#cancel());
   #painter = new Painter({
     accepted: (id, request) => {
@@ -156,15 +152,10 @@ class Studio {
     byId("use", HTMLButtonElement).addEventListener("click", () => {
       if (this.#picture.entry) this.#attempt(this.#use(this.#picture.entry.png));
     });
-    byId("star", HTMLButtonElement).addEventListener("click", () => this.#star());
-    byId("only-starred", HTMLButtonElement).addEventListener("click", () => this.#attempt(this.#filterStarred()));
-    byId("older", HTMLButtonElement).addEventListener("click", () => {
-      this.#attempt(this.#recall.more().then(() => this.#showNewest()));
-    });
     byId("picture", HTMLImageElement).addEventListener("click", (event) => {
       if (event.altKey || this.#drawing.tool === "pipette") this.#pick(this.#picture.colorAt(event));
     });
-    listenForPictures((file) => this.#attempt(this.#open(file)), (url) => this.#history.png(url));
+    listenForPictures((file) => this.#attempt(this.#open(file)), (url) => this.#past.png(url));
     listenForShortcuts({
       paint: () => this.#paint(),
       cancel: () => this.#cancel(),
@@ -176,7 +167,7 @@ class Studio {
         l: () => this.#toolbar.chooseTool("lasso"),
         i: () => this.#toolbar.chooseTool("pipette"),
         h: () => this.#toolbar.chooseTool("hand"),
-        s: () => this.#star(),
+        s: () => this.#past.star(),
         "+": () => this.#canvas.zoom.change(1),
         "-": () => this.#canvas.zoom.change(-1),
         0: () => this.#canvas.zoom.reset(),
@@ -200,7 +191,7 @@ class Studio {
     this.#vocabulary.setModel(model);
     this.#settings.setModel(model);
     this.#more.setDescription(description);
-    this.#offerLoras(model.loras);
+    offerLoras(model.loras, (phrase) => this.#setPrompt(joined(this.#prompt.text, phrase)));
     this.#painter.started = model.started;
     this.#lines.most = model.limits.queue + 1;
     const draft = await keptDraft();
@@ -213,19 +204,7 @@ class Studio {
     this.#run.end("", "");
     const own = draft?.started === model.started ? draft.job : null;
     await this.#rejoin(jobs, own);
-    await this.#recall.begin(model.outputs);
-    this.#showNewest();
-    await this.#recall.addJobs(jobs);
-    await this.#recall.addOutputs();
-    this.#showNewest();
-  }
-
-  /** Shows the newest picture if none is shown, and whether there are older ones. */
-  #showNewest() {
-    const { newest } = this.#history;
-    if (newest && !this.#picture.entry) this.#show(newest);
-    byId("older", HTMLButtonElement).hidden = !this.#recall.hasMore;
-    byId("past", HTMLElement).hidden = !newest;
+    await this.#past.recall(model, jobs);
   }
 
   /**
@@ -427,9 +406,7 @@ class Studio {
   async #finish(job) {
     try {
       const entries = await entriesOf(job);
-      this.#history.add(entries);
-      this.#attempt(this.#gallery.keep(entries));
-      this.#showNewest();
+      this.#past.add(entries);
       // If another run has begun, the pictures of this run are in the history only.
       if (this.#painter.isBusy) return;
       this.#show(entries[0]);
@@ -461,10 +438,9 @@ class Studio {
     if (before && before !== entry) this.#comparison.offer(before);
     this.#picture.show(entry);
     this.#download.entry = entry;
-    this.#grid.offer(this.#history.runOf(entry));
+    this.#grid.offer(this.#past.runOf(entry));
     this.#attempt(this.#layBelow(entry));
-    this.#history.mark(entry);
-    press(byId("star", HTMLButtonElement), entry.isStarred);
+    this.#past.shown = entry;
     showReport(entry, (color) => this.#picture.lay(color));
   }
 
@@ -483,24 +459,6 @@ class Studio {
   #keepSeed() {
     const { entry } = this.#picture;
     if (entry) this.#settings.seed.keep(entry.seed, "Kept since your first stroke, so that the scene stays.");
-  }
-
-  /** Gives the shown picture a star, or takes it away. */
-  #star() {
-    const { entry } = this.#picture;
-    if (!entry) return;
-    this.#history.star(entry.key, !entry.isStarred);
-    press(byId("star", HTMLButtonElement), entry.isStarred);
-    this.#attempt(this.#gallery.star(entry));
-  }
-
-  /** Shows only the pictures with a star, or all of them again. */
-  async #filterStarred() {
-    const button = byId("only-starred", HTMLButtonElement);
-    const isOnly = button.ariaPressed !== "true";
-    if (isOnly) await this.#recall.addStarred();
-    this.#history.isOnlyStarred = isOnly;
-    press(button, isOnly);
   }
 
   /** @param {string} color */
@@ -577,21 +535,6 @@ class Studio {
     this.#negative.closest("details")?.toggleAttribute("open", negative !== "");
     this.#offerPhrases();
     this.#repaint(TYPING_PAUSE);
-  }
-
-  /**
-   * Offers the LoRAs that a prompt can name.
-   * @param {string[]} names
-   */
-  #offerLoras(names) {
-    const bar = byId("lora-names", HTMLElement);
-    bar.append(...names.map((name, index) => {
-      const chip = create("button", { type: "button", className: "chip", tabIndex: index === 0 ? 0 : -1 }, name);
-      chip.addEventListener("click", () => this.#setPrompt(joined(this.#prompt.text, `<lora:${name}:1>`)));
-      return chip;
-    }));
-    moveByArrows(bar);
-    byId("loras", HTMLDetailsElement).hidden = names.length === 0;
   }
 
   /** Offers the prompt's phrases to the areas, and its lines to be painted one by one. */

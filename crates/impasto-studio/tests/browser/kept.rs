@@ -3,7 +3,7 @@
 use crate::artist::READY;
 use crate::{PROMPT, Page};
 use fantoccini::actions::{InputSource, PointerAction, TouchActions};
-use impasto::Pipeline;
+use impasto::{Pipeline, Source};
 use impasto_studio::{Options, Studio};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -176,10 +176,15 @@ pub async fn saved(page: &Page) {
 }
 
 /// A studio that runs until the sender is dropped.
-async fn start(address: SocketAddr, folder: &Path) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+async fn start(
+    source: Source,
+    address: SocketAddr,
+    folder: &Path,
+) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
     let options = Options { address, outputs: Some(folder.into()), ..Options::default() };
     std::fs::write(folder.join("ink.safetensors"), "its name is enough").unwrap();
-    let studio = Studio::bind(Pipeline::builder().build().unwrap().lora_folder(folder), options).await.unwrap();
+    let studio =
+        Studio::bind(Pipeline::builder().source(source).build().unwrap().lora_folder(folder), options).await.unwrap();
     let (address, (end, ended)) = (studio.address(), oneshot::channel());
     let served = tokio::spawn(studio.serve(async {
         let _ = ended.await;
@@ -191,7 +196,7 @@ pub fn restarted() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let folder = tempfile::tempdir().unwrap();
-        let (address, end, served) = start(([127, 0, 0, 1], 0).into(), folder.path()).await;
+        let (address, end, served) = start(Source::embedded(), ([127, 0, 0, 1], 0).into(), folder.path()).await;
         let page = Page::open(&format!("http://{address}/")).await;
         page.fill("#prompt", "1girl, #ffd700 eyes, hair").await;
         page.fill("#seed", "7").await;
@@ -208,7 +213,7 @@ pub fn restarted() {
         served.await.unwrap();
 
         // The page notices, and offers to paint again what was not finished.
-        let (_, end, served) = start(address, folder.path()).await;
+        let (_, end, served) = start(Source::embedded_fast(), address, folder.path()).await;
         page.until("return document.querySelector('#notice-text').textContent.startsWith('The server was restarted')")
             .await;
         page.until(READY).await;
@@ -227,6 +232,11 @@ pub fn restarted() {
             "return document.querySelector('#layer-strokes') && !document.querySelector('#clear-layer').disabled",
         )
         .await;
+
+        // The new server has another model, for which neither the words nor the examples were chosen.
+        let plain = "return document.querySelector('#vocabulary').hidden
+            && getComputedStyle(document.querySelector('.card')).display === 'none'";
+        assert_eq!(page.script(plain).await, true);
 
         // A browser that has kept nothing has it from the folder, with its report.
         page.client.goto(&format!("http://{address}/api/health")).await.unwrap();
