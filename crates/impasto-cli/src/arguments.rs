@@ -4,6 +4,7 @@ use crate::again::Again;
 use crate::bench::Bench;
 use crate::info::Info;
 use crate::look::Look;
+use crate::mcp::McpArguments;
 use crate::models::Models;
 use crate::paint::Paint;
 use crate::studio::StudioArguments;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 /// Without --model, a tiny embedded model paints portraits and simple scenes of 256×256 pixels, offline.
 ///
 /// The exit status is 0 after success, 1 after an error, 2 for a wrong command line, and 130 after Ctrl-C. The studio
-/// ends with 0 after Ctrl-C.
+/// and the server for agents end with 0 after Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "impasto", version, arg_required_else_help = true)]
 pub struct Arguments {
@@ -81,6 +82,8 @@ pub enum Command {
     Bench(Bench),
     /// Serves a page for painting in the browser, by default at http://127.0.0.1:7860.
     Studio(StudioArguments),
+    /// Serves an agent, which paints by the Model Context Protocol over the standard input and output.
+    Mcp(McpArguments),
     /// Prints completions for a shell: impasto completions bash > ~/.local/share/bash-completion/completions/impasto
     Completions {
         /// The shell that the completions are for.

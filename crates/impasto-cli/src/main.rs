@@ -28,6 +28,7 @@ mod lines;
 mod loading;
 mod look;
 mod lora_parts;
+mod mcp;
 mod models;
 mod notes;
 mod outputs;
@@ -76,6 +77,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Models(arguments) => models::models(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Studio(arguments) => studio::studio(&arguments),
+        Command::Mcp(arguments) => mcp::mcp(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new(); // `generate` panics if it cannot write
             clap_complete::generate(shell, &mut Arguments::command(), "impasto", &mut script);

@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn remedies_name_only_options_of_the_command() {
         let (_, of_paint) = command("paint");
-        for name in ["paint", "again", "look", "info", "bench", "studio"] {
+        for name in ["paint", "again", "look", "info", "bench", "studio", "mcp"] {
             let (terminal, options) = command(name);
             for words in Remedy::ALL.iter().filter_map(|remedy| terminal.remedy(*remedy)) {
                 assert!(!words.contains("::") && !words.replace("`impasto paint`", "").contains('`'), "{words}");

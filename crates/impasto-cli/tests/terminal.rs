@@ -4,6 +4,8 @@
 
 #[path = "terminal/hostile.rs"]
 mod hostile;
+#[path = "terminal/mcp.rs"]
+mod mcp;
 #[path = "terminal/outputs.rs"]
 mod outputs;
 

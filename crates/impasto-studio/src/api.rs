@@ -104,7 +104,7 @@ async fn submit(State(shared): State<Arc<Shared>>, request: Request) -> Result<R
     let body = shared.work.read(request, JSON, shared.options.body).await?;
     let options = shared.options.clone();
     let check = move || {
-        let JobRequest { job, live } = JobRequest::parse(&body.bytes, &options).map_err(Refusal::wrong)?;
+        let JobRequest { job, live } = JobRequest::parse(&body.bytes, &options, &Page).map_err(Refusal::wrong)?;
         Ok(Submission { json: body.bytes, prompt: job.config.prompt, live, api: Api::Own })
     };
     let submission = shared.work.run(check).await?;

@@ -16,7 +16,7 @@ const PLACE: &str = "recipe:";
 const PICTURE: &str = "data:image/png;base64,";
 
 /// Fields of a request that hold a picture. Any other field is text that a user writes, and stays as it is.
-const FIELDS: [&str; 7] = ["line_art", "strokes", "start", "mask", "map", "reference", "palette_of"];
+pub(crate) const FIELDS: [&str; 7] = ["line_art", "strokes", "start", "mask", "map", "reference", "palette_of"];
 
 /// Returns the fields of a request that hold a picture, with their names.
 fn picture_fields(request: &mut Map<String, Value>) -> impl Iterator<Item = (&String, &mut Value)> {

@@ -2,10 +2,10 @@
 
 use crate::embedded::{INFOTEXT, KEYWORD, RECIPE, REPORT, share_pictures};
 use crate::request::JobRequest;
-use crate::wording::Page;
 use impasto::guidance::{Guidance, Picture, Report};
 use impasto::pipeline::{Infotext, Output, RunRecipe};
 use impasto::saliency::{Daam, WordMapsRun};
+use impasto::wording::Wording;
 use impasto::{Error, Raster, Result};
 use serde_json::{Map, Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,13 +29,13 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Describes the run of a request, with the maps of the prompt's words if there are any.
+    /// Describes the run of a request, with the maps of the prompt's words if there are any. The notes are in `words`.
     ///
     /// # Errors
     /// The errors of the maps, and of serde.
-    pub fn of(id: u64, asked: &JobRequest, output: Output) -> Result<Self> {
+    pub fn of(id: u64, asked: &JobRequest, output: Output, words: &dyn Wording) -> Result<Self> {
         let time = now();
-        let result = describe(id, time, &output)?;
+        let result = describe(id, time, &output, words)?;
         // Each file holds the request for its picture alone.
         let Value::Object(mut request) = serde_json::to_value(asked).map_err(Error::custom)? else {
             return Err(Error::custom("a request is no JSON object; please report this fault"));
@@ -153,7 +153,7 @@ fn seed(first: Option<u64>, index: usize) -> Option<u64> {
 }
 
 /// Describes a run as the API shows it.
-fn describe(id: u64, time: u64, output: &Output) -> Result<Value> {
+fn describe(id: u64, time: u64, output: &Output, wording: &dyn Wording) -> Result<Value> {
     let (mut painted, mut maps) = (Vec::new(), Vec::new());
     // A model that reads no words, and a picture that is kept as it is, have no maps.
     let words = output.details::<WordMapsRun>(&Daam::words().label()).ok();
@@ -194,7 +194,7 @@ fn describe(id: u64, time: u64, output: &Output) -> Result<Value> {
         "words": maps,
         "seams": seams,
         "reports": reports.collect::<Vec<Value>>(),
-        "notes": output.notes.iter().map(|note| note.worded(&Page)).collect::<Vec<_>>(),
+        "notes": output.notes.iter().map(|note| note.worded(wording)).collect::<Vec<_>>(),
         "time": time,
         "seconds": output.timing.total().as_secs_f64(),
     }))

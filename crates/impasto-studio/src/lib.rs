@@ -3,6 +3,7 @@
 //! [`Studio`] owns one [`Pipeline`](impasto::Pipeline) on a thread of its own, which runs one request after the other.
 //! [`OPENAPI`] describes the API. The server also returns the description at `/api/openapi.json`. Programs that know
 //! AUTOMATIC1111's web API find it at `/sdapi/v1`, and OpenAI's API for images at `/v1`; both make the same jobs.
+//! [`Mcp`] serves an agent instead, by the Model Context Protocol, with the same limits.
 //!
 //! ```no_run
 //! use impasto::Pipeline;
@@ -36,6 +37,7 @@ mod embedded;
 mod fields;
 mod finished;
 mod guard;
+mod mcp;
 mod metrics;
 mod openai;
 mod options;
@@ -56,6 +58,7 @@ mod wording;
 mod work;
 mod worker;
 
+pub use mcp::Mcp;
 pub use options::Options;
 pub use request::{JobRequest, Restored};
 pub use server::{Studio, StudioError};

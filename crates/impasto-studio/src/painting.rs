@@ -1,13 +1,12 @@
 //! [`Painter`]: the run of a request.
 
-use crate::finished::Finished;
 use crate::options::Options;
 use crate::queue::{Event, Queue};
 use crate::request::JobRequest;
 use impasto::job::{Job, Nets};
 use impasto::saliency::Daam;
 use impasto::sampler::CancelToken;
-use impasto::{Error, Model, Pipeline, Result, Size, Source};
+use impasto::{Error, Model, Output, Pipeline, Result, Size, Source};
 use std::time::Instant;
 
 /// A pipeline, and the ControlNet that follows line art and strokes on its model.
@@ -46,7 +45,7 @@ impl Painter {
         token: &CancelToken,
         options: &Options,
         queue: &Queue,
-    ) -> Result<Finished> {
+    ) -> Result<Output> {
         let Canvas { pipeline, nets } = self.live.as_ref().filter(|_| asked.live.is_some()).unwrap_or(&self.canvas);
         let colorizes = pipeline.model().colorizes();
         let (job, limit) = (&asked.job, options.run);
@@ -72,8 +71,7 @@ impl Painter {
         if !colorizes {
             request = request.guide(Daam::words());
         }
-        let output = request.run()?;
-        Finished::of(id, asked, output)
+        request.run()
     }
 }
 

@@ -49,6 +49,7 @@ pub enum Api {
     Own,
     WebUi,
     OpenAi,
+    Mcp,
 }
 
 /// A request for a job, which was checked.
@@ -64,6 +65,7 @@ pub struct Submission {
 /// A job that the worker takes.
 pub struct Taken {
     pub id: u64,
+    pub api: Api,
     pub json: Vec<u8>,
     pub token: CancelToken,
 }
@@ -269,7 +271,8 @@ impl Queue {
                 if let Some(job) = state.jobs.get_mut(&id) {
                     job.begun = Some(Instant::now());
                     job.event.send_replace(Event::Started);
-                    return Some(Taken { id, json: std::mem::take(&mut job.json), token: job.token.clone() });
+                    let (json, token) = (std::mem::take(&mut job.json), job.token.clone());
+                    return Some(Taken { id, api: job.api, json, token });
                 }
             }
             state = self.added.wait(state).unwrap_or_else(PoisonError::into_inner);

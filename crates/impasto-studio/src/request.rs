@@ -68,12 +68,13 @@ const LONGEST_NAME: usize = 256;
 const LONGEST_LIVE: usize = 64;
 
 impl JobRequest {
-    /// Parses the JSON text of a request, as [`read`](Self::read) does.
+    /// Parses the JSON text of a request, as [`read_worded`](Self::read_worded) does.
     ///
     /// # Errors
-    /// The errors of [`read`](Self::read); a sentence about a text that is no JSON, or has too many values.
-    pub(crate) fn parse(text: &[u8], options: &Options) -> Result<Self, String> {
-        Self::read(impasto::json::parse(text).map_err(|error| error.to_string())?, options)
+    /// The errors of [`read_worded`](Self::read_worded); a sentence about a text that is no JSON, or has too many
+    /// values.
+    pub(crate) fn parse(text: &[u8], options: &Options, words: &dyn Wording) -> Result<Self, String> {
+        Self::read_worded(impasto::json::parse(text).map_err(|error| error.to_string())?, options, words)
     }
 
     /// Reads a request. The sizes of its pictures are checked in their headers first, because a small PNG may decode
@@ -81,7 +82,15 @@ impl JobRequest {
     ///
     /// # Errors
     /// A sentence that names the field, its value, and what is expected.
-    pub(crate) fn read(mut json: Value, options: &Options) -> Result<Self, String> {
+    pub(crate) fn read(json: Value, options: &Options) -> Result<Self, String> {
+        Self::read_worded(json, options, &Page)
+    }
+
+    /// Reads a request as [`read`](Self::read) does.
+    ///
+    /// # Errors
+    /// A sentence in `words` that names the field, its value, and what is expected.
+    pub(crate) fn read_worded(mut json: Value, options: &Options, words: &dyn Wording) -> Result<Self, String> {
         let pixels = header_pixels(&json);
         let most = u64::from(options.side).saturating_pow(2).saturating_mul(MOST_PIXELS);
         if pixels > most {
@@ -91,7 +100,7 @@ impl JobRequest {
         let live = serde_json::from_value(live).map_err(|error| format!("live: {error}"))?;
         let job = serde_json::from_value(json).map_err(|error| in_words(&error.to_string()))?;
         let request = Self { job, live };
-        request.check(options)?;
+        request.check(options, words)?;
         Ok(request)
     }
 
@@ -99,17 +108,17 @@ impl JobRequest {
     ///
     /// # Errors
     /// A sentence that names the field, its value, and what is expected.
-    fn check(&self, options: &Options) -> Result<(), String> {
+    fn check(&self, options: &Options, words: &dyn Wording) -> Result<(), String> {
         let within = |field: &str, value: usize, least: usize, most: usize| {
             if (least..=most).contains(&value) {
                 Ok(())
             } else {
-                Err(format!("{} is {value}; expected {least} to {most}", Page.name(field)))
+                Err(format!("{} is {value}; expected {least} to {most}", words.name(field)))
             }
         };
         let Job { config, areas, forces, same_color, palette, guiders, controls, .. } = &self.job;
-        self.check_kinds()?;
-        self.check_texts()?;
+        self.check_kinds(words)?;
+        self.check_texts(words)?;
         within("images", config.images, 1, options.images)?;
         within("best_of", config.best_of, 1, MOST_SEEDS)?;
         let steps = config
@@ -129,20 +138,20 @@ impl JobRequest {
             within(field, side as usize, 1, options.side as usize)?;
         }
         if let Some(seed) = config.seed.filter(|seed| *seed > LARGEST_SEED) {
-            return Err(format!("{} is {seed}; expected 0 to {LARGEST_SEED}", Page.name("seed")));
+            return Err(format!("{} is {seed}; expected 0 to {LARGEST_SEED}", words.name("seed")));
         }
-        self.check_pictures(options)?;
-        self.job.check().map_err(|error| error.worded(&Page))
+        self.check_pictures(options, words)?;
+        self.job.check().map_err(|error| error.worded(words))
     }
 
     /// Refuses what a stranger may not ask for: a file of this computer, and values that take any amount of memory.
     ///
     /// # Errors
     /// A sentence that names the field.
-    fn check_kinds(&self) -> Result<(), String> {
+    fn check_kinds(&self, words: &dyn Wording) -> Result<(), String> {
         let Job { config, guidances, .. } = &self.job;
         if let Some((field, _)) = self.job.paths().first() {
-            return Err(format!("{} is no picture; expected a PNG in a data URL", Page.name(field)));
+            return Err(format!("{} is no picture; expected a PNG in a data URL", words.name(field)));
         }
         let given = [config.noise.is_some(), config.until.is_some(), !guidances.is_empty()];
         match REFUSED.iter().zip(given).find(|(_, is_given)| *is_given) {
@@ -156,7 +165,7 @@ impl JobRequest {
     ///
     /// # Errors
     /// A sentence that names the field, its size, and what is expected.
-    fn check_pictures(&self, options: &Options) -> Result<(), String> {
+    fn check_pictures(&self, options: &Options, words: &dyn Wording) -> Result<(), String> {
         let most = options.side.saturating_mul(2);
         let Job { config, areas, palette_of, map, start, mask, controls, line_art, strokes, reference, .. } = &self.job;
         let pictures = [
@@ -180,7 +189,7 @@ impl JobRequest {
         let is_within = |size: Size| size.width.max(size.height) <= most && size.width.min(size.height) > 0;
         match pictures.chain(areas).chain(details).find(|(_, size)| !is_within(*size)) {
             Some((field, size)) => {
-                Err(format!("{} has {size} pixels; expected sides of 1 to {most}", Page.name(field)))
+                Err(format!("{} has {size} pixels; expected sides of 1 to {most}", words.name(field)))
             }
             None => Ok(()),
         }
@@ -190,7 +199,7 @@ impl JobRequest {
     ///
     /// # Errors
     /// A sentence that names the field, its length, and what is expected.
-    fn check_texts(&self) -> Result<(), String> {
+    fn check_texts(&self, words: &dyn Wording) -> Result<(), String> {
         let Job { config, areas, forces, same_color, controls, .. } = &self.job;
         let name = |name: &Option<String>| name.as_ref().map_or(0, String::len);
         let thing = |thing: &MaskWhere| thing.phrase.len().max(name(&thing.description));
@@ -223,7 +232,7 @@ impl JobRequest {
             .find(|(_, length, most)| length > most)
         {
             Some((field, length, most)) => {
-                Err(format!("{} has {length} bytes; expected at most {most}", Page.name(field)))
+                Err(format!("{} has {length} bytes; expected at most {most}", words.name(field)))
             }
             None => Ok(()),
         }
@@ -268,7 +277,7 @@ impl JobRequest {
         let mut job = Job::default();
         job.config = config;
         let request = Self { job, live: None };
-        request.check_texts()?;
+        request.check_texts(&Page)?;
         let notes = info.notes(|name| match name {
             "Seed" => seed.is_some(),
             "Steps" => steps.is_some(),

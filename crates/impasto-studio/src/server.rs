@@ -54,6 +54,9 @@ pub enum StudioError {
     /// A folder of pictures cannot be found.
     #[error("the folder {folder} cannot be used: {1}; create it, or give another one", folder = .0.display())]
     Folder(PathBuf, #[source] std::io::Error),
+    /// A client does not begin as the Model Context Protocol says.
+    #[error("the client does not speak the protocol: {0}")]
+    Protocol(String),
     /// The model cannot be used.
     #[error(transparent)]
     Model(impasto::Error),

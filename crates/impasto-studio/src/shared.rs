@@ -44,21 +44,7 @@ impl Shared {
         if !self.alive.load(Ordering::Relaxed) {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has ended; restart the studio"));
         }
-        self.queue.submit(submission).map_err(|reason| match reason {
-            NotAccepted::Full { most } => Refusal::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                format!("{most} jobs wait; expected fewer before another one; try again when a job has ended"),
-            ),
-            NotAccepted::Large { bytes, most } => Refusal::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                format!(
-                    "the requests that wait have {bytes} bytes; expected at most {most} with this one; try again when \
-                     a job has ended, or send less"
-                ),
-            ),
-            NotAccepted::TooLarge { most } => Refusal::too_large(most),
-            NotAccepted::Closed => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the studio is being closed"),
-        })
+        self.queue.submit(submission).map_err(refuse)
     }
 
     /// Takes a permit to listen to a job.
@@ -71,5 +57,24 @@ impl Shared {
                             for /api/jobs/{id} instead";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
         })
+    }
+}
+
+/// Refuses a job for which the queue has no room.
+pub(crate) fn refuse(reason: NotAccepted) -> Refusal {
+    match reason {
+        NotAccepted::Full { most } => Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("{most} jobs wait; expected fewer before another one; try again when a job has ended"),
+        ),
+        NotAccepted::Large { bytes, most } => Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!(
+                "the requests that wait have {bytes} bytes; expected at most {most} with this one; try again when a \
+                 job has ended, or send less"
+            ),
+        ),
+        NotAccepted::TooLarge { most } => Refusal::too_large(most),
+        NotAccepted::Closed => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the studio is being closed"),
     }
 }

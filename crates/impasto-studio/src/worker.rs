@@ -1,13 +1,14 @@
 //! The thread that owns the pipelines and runs one job after the other.
 
 use crate::finished::Finished;
+use crate::mcp::words::Agent;
 use crate::options::Options;
 use crate::outputs::Outputs;
 use crate::painting::Painter;
-use crate::queue::{Event, Queue, Taken};
+use crate::queue::{Api, Event, Queue, Taken};
 use crate::request::JobRequest;
 use crate::wording::Page;
-use impasto::wording::shortened;
+use impasto::wording::{Wording, shortened};
 use impasto::{Error, Result};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,10 +30,11 @@ pub fn start(
     std::thread::Builder::new()
         .name("impasto-worker".into())
         .spawn(move || {
-            work(&queue, |Taken { id, json, token }| {
-                let request = JobRequest::parse(&json, &options).map_err(Error::custom)?;
+            work(&queue, |Taken { id, api, json, token }| {
+                let request = JobRequest::parse(&json, &options, words(api)).map_err(Error::custom)?;
                 drop(json);
-                let mut finished = painter.paint(id, &request, &token, &options, &queue)?;
+                let output = painter.paint(id, &request, &token, &options, &queue)?;
+                let mut finished = Finished::of(id, &request, output, words(api))?;
                 // The pictures of a live view replace each other.
                 if let Some(outputs) = outputs.as_ref().filter(|_| request.live.is_none()) {
                     outputs.write(&mut finished);
@@ -43,16 +45,24 @@ pub fn start(
         .map_err(Error::custom)
 }
 
+/// Returns the words for the clients of an API.
+const fn words(api: Api) -> &'static dyn Wording {
+    match api {
+        Api::Mcp => &Agent,
+        Api::Own | Api::WebUi | Api::OpenAi => &Page,
+    }
+}
+
 /// Paints the jobs of the queue, one after the other, until the queue is closed.
 fn work(queue: &Queue, mut paint: impl FnMut(Taken) -> Result<Finished>) {
     while let Some(taken) = queue.take() {
-        let (id, begun) = (taken.id, Instant::now());
+        let (id, words, begun) = (taken.id, words(taken.api), Instant::now());
         // A fault of the program ends one job. The state of a run is in the run's own values, which a panic drops, and
         // every guidance method begins a run afresh; the model only has caches, which are written as a whole.
         let event = match catch_unwind(AssertUnwindSafe(|| paint(taken))) {
             Ok(Ok(finished)) => Event::Finished(Arc::new(finished)),
             Ok(Err(error)) if error.is_cancelled() => Event::Cancelled,
-            Ok(Err(error)) => Event::Failed(error.worded(&Page).into()),
+            Ok(Err(error)) => Event::Failed(error.worded(words).into()),
             Err(panic) => Event::Failed(describe(&*panic).into()),
         };
         queue.metrics.worked(begun.elapsed());

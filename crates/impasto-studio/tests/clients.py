@@ -1,13 +1,16 @@
-"""Paints through the studio with the clients of other programs' APIs: the packages openai and webuiapi.
+"""Paints through the studio with the clients of other programs' APIs: the packages openai, webuiapi and mcp.
 
     python clients.py openai|webuiapi|frontends HOST PORT TOKEN
+    python clients.py mcp PROGRAM VARIABLE
 
-Called by tests/clients.rs, which starts the studio. Prints nothing and ends with status 0 if all went well.
+Called by tests/clients.rs, which starts the studio. PROGRAM serves the client of mcp if the environment has VARIABLE.
+Prints nothing and ends with status 0 if all went well.
 """
 
 import base64
 import io
 import json
+import os
 import sys
 import urllib.request
 
@@ -79,7 +82,7 @@ def test_webuiapi(host, port, token):
     import webuiapi
     from PIL import Image
 
-    api = webuiapi.WebUIApi(host=host, port=port, sampler="Euler a", steps=2, username="user", password=token)
+    api = webuiapi.WebUIApi(host=host, port=int(port), sampler="Euler a", steps=2, username="user", password=token)
     assert api.util_get_model_names() == [api.util_get_current_model()]
     assert "Euler a" in api.util_get_sampler_names() and "karras" in api.util_get_scheduler_names()
     api.util_set_model(api.util_get_current_model())
@@ -161,6 +164,54 @@ def test_frontends(host, port, token):
     assert base64.b64decode(answer["data"][0]["b64_json"]).startswith(b"\x89PNG")
 
 
+def test_mcp(program, variable):
+    import asyncio
+
+    import jsonschema
+    import mcp
+
+    server = mcp.StdioServerParameters(command=program, env={**os.environ, variable: "1"})
+    steps = []
+
+    async def progress(share, total, message):
+        steps.append((share, total, message))
+
+    async def paint():
+        async with mcp.stdio_client(server) as (read, write), mcp.ClientSession(read, write) as session:
+            await session.initialize()
+            tools = {tool["name"]: tool for tool in (await session.list_tools()).model_dump(by_alias=True)["tools"]}
+            assert list(tools) == ["paint", "paint_exact", "repaint", "look"], list(tools)
+            for tool in tools.values():
+                jsonschema.Draft202012Validator.check_schema(tool["inputSchema"])
+
+            async def call(name, arguments, **options):
+                jsonschema.validate(arguments, tools[name]["inputSchema"])
+                return (await session.call_tool(name, arguments, **options)).model_dump(by_alias=True)
+
+            small = {"prompt": "1girl, hair", "size": "64x64", "seed": 7, "steps": 8}
+            exact = await call("paint_exact", small | {"forces": {"hair": "#008080"}}, progress_callback=progress)
+            picture, report = exact["content"]
+            assert picture["mimeType"] == "image/png", picture
+            assert base64.b64decode(picture["data"]).startswith(b"\x89PNG")
+            color = exact["structuredContent"]["colors"][0]
+            assert color["asked"] == "#008080" and isinstance(color["converged"], bool), color
+            assert f"ΔE {color['delta_e']:.1f}" in report["text"], report
+            assert steps and steps[-1][1] == 1 and steps == sorted(steps), steps
+
+            name = exact["structuredContent"]["pictures"][0]["name"]
+            again = await call("repaint", {"start": name, "mask_where": "hair", "prompt": "1girl, red hair", "steps": 4})
+            assert not again["isError"], again
+            shown = await call("look", {"picture": name, "words": ["hair"]})
+            assert [part["type"] for part in shown["content"]] == ["image", "text"], shown
+            assert shown["structuredContent"]["recipe"]["seed"] == 7, shown["structuredContent"]
+            plain = await call("paint", small | {"forces": ["hair=teal"], "spacing": "Karras", "start": None})
+            assert not plain["isError"], plain
+            missed = await call("paint", {"prompt": "a boat", "sampler": "Eulr"})
+            assert missed["isError"] and "did you mean" in missed["content"][0]["text"], missed
+
+    asyncio.run(paint())
+
+
 if __name__ == "__main__":
-    name, host, port, token = sys.argv[1:]
-    globals()[f"test_{name}"](host, int(port), token)
+    name, *arguments = sys.argv[1:]
+    globals()[f"test_{name}"](*arguments)

@@ -5,6 +5,7 @@
 mod api;
 mod limits;
 mod load;
+mod mcp;
 mod openai;
 mod outputs;
 mod refusals;
