@@ -1,0 +1,189 @@
+//! [`Engine`]: the tasks of apalis, in SQLite or PostgreSQL.
+//!
+//! The engine gives each ticket to one worker at a time, and gives the tickets of workers without a sign of life to others.
+
+use crate::address::Address;
+use crate::attempt::ended;
+use crate::error::QueueError;
+use crate::settings::Settings;
+use crate::ticket::{Ticket, Turn};
+use apalis::prelude::{
+    BoxDynError, Data, Event, TaskBuilder, TaskSink, TaskSinkError, WorkerBuilder, WorkerBuilderExt,
+};
+use apalis::prelude::{WorkerContext, WorkerError};
+use apalis_postgres::PostgresStorage;
+use apalis_sqlite::SqliteStorage;
+use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{AnyPool, PgPool, SqlitePool};
+use std::path::Path;
+use std::pin::pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use url::Url;
+
+/// Number of times that the engine hands a ticket out. The queue counts tries itself, because only some of them are the
+/// job's fault.
+const HANDED_OUT: usize = 1_000_000;
+
+/// Time that a connection waits for another program's transaction.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// Connections of a program.
+const CONNECTIONS: u32 = 4;
+
+/// The tasks of apalis. Clones share their connections.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// The work on a ticket.
+#[derive(Clone)]
+pub struct Handler(pub Arc<dyn Fn(String) -> BoxFuture<'static, Result<(), BoxDynError>> + Send + Sync>);
+
+impl Engine {
+    /// Connects to a database and makes the engine's tables. Also returns connections for other statements, and the
+    /// database's type for bytes.
+    pub async fn open(address: &Address) -> Result<(Self, AnyPool, &'static str), QueueError> {
+        sqlx::any::install_default_drivers();
+        match address {
+            Address::Sqlite(path) => {
+                let file = SqliteConnectOptions::new().filename(path).create_if_missing(true).busy_timeout(BUSY);
+                let file = file.journal_mode(SqliteJournalMode::Wal);
+                let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(file).await?;
+                // `SqliteStorage::setup` would also give up durability for speed.
+                settle(async || SqliteStorage::migrations().run(&pool).await).await?;
+                let other = sqlx::any::AnyPoolOptions::new().max_connections(CONNECTIONS);
+                Ok((Self::Sqlite(pool), other.connect(&url(path)?).await?, "BLOB"))
+            }
+            Address::Postgres(url) => {
+                let options = PgConnectOptions::from_str(url.as_str())?;
+                let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
+                settle(async || PostgresStorage::migrations().run(&pool).await).await?;
+                let other = sqlx::any::AnyPoolOptions::new().max_connections(CONNECTIONS);
+                Ok((Self::Postgres(pool), other.connect(url.as_str()).await?, "BYTEA"))
+            }
+        }
+    }
+
+    /// Adds a ticket, unless it was added before.
+    pub async fn push(&self, model: &str, ticket: &Ticket, turn: Turn) -> Result<(), QueueError> {
+        let ticket = ticket.to_string();
+        // Without a time of its own a task would wait for the clock of the machine that adds it.
+        let task = TaskBuilder::new(ticket.clone()).idempotency_key(ticket).run_at_timestamp(0);
+        let task = task.priority(turn.priority()).max_attempts(HANDED_OUT).build();
+        match self {
+            Self::Sqlite(pool) => {
+                let config = apalis_sqlite::Config::default().queue(tasks(model));
+                let mut storage = SqliteStorage::<String>::new(pool).with_config(config);
+                storage.push_task(task).await.map_err(fail)
+            }
+            Self::Postgres(pool) => {
+                let config = apalis_postgres::Config::default().queue(tasks(model));
+                let mut storage = PostgresStorage::<String>::new(pool).with_config(config);
+                match storage.push_task(task).await {
+                    Err(TaskSinkError::PushError(apalis_postgres::Error::Database(sqlx::Error::Database(error))))
+                        if error.is_unique_violation() =>
+                    {
+                        Ok(())
+                    }
+                    pushed => pushed.map_err(fail),
+                }
+            }
+        }
+    }
+
+    /// Takes the tickets of a model, one after the other, until `stop` is true. The handler then has the end of its ticket.
+    ///
+    /// # Errors
+    /// [`QueueError::Database`] if the database does not answer. The handler's future is then dropped.
+    pub async fn serve(
+        &self,
+        model: &str,
+        name: &str,
+        settings: &Settings,
+        handler: Handler,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), QueueError> {
+        let beats = (settings.lease.as_millis() / settings.beat.as_millis().max(1)).clamp(2, 1_000_000) as usize;
+        let context = WorkerContext::new(name);
+        match self {
+            Self::Sqlite(pool) => {
+                let config = apalis_sqlite::Config::default().queue(tasks(model)).batch_size(1);
+                let config = config.heartbeat_interval(settings.beat).missed_heartbeats(beats);
+                let storage = SqliteStorage::<String>::new(pool).with_config(config);
+                let worker = WorkerBuilder::new(&context).backend(storage).concurrency(1).data(handler).build(work);
+                follow(worker.stream(), &context, stop).await
+            }
+            Self::Postgres(pool) => {
+                let config = apalis_postgres::Config::default().queue(tasks(model)).batch_size(1);
+                let config = config.heartbeat_interval(settings.beat).missed_heartbeats(beats);
+                let storage = PostgresStorage::<String>::new(pool).with_config(config);
+                let worker = WorkerBuilder::new(&context).backend(storage).concurrency(1).data(handler).build(work);
+                follow(worker.stream(), &context, stop).await
+            }
+        }
+    }
+}
+
+/// Returns the engine's name for the jobs of a model.
+fn tasks(model: &str) -> String {
+    format!("impasto:{model}")
+}
+
+fn fail(error: impl std::fmt::Display) -> QueueError {
+    QueueError::Database(error.to_string())
+}
+
+/// Returns the address of a file of SQLite for connections of any database.
+fn url(path: &Path) -> Result<String, QueueError> {
+    let path = std::path::absolute(path).map_err(fail)?;
+    let url = Url::from_file_path(&path).map_err(|()| fail(format_args!("{} is no path", path.display())))?;
+    Ok(format!("sqlite{}", url.as_str().trim_start_matches("file")))
+}
+
+/// Runs migrations, again if other programs of the queue run them at the same moment.
+async fn settle(migrate: impl AsyncFn() -> Result<(), sqlx::migrate::MigrateError>) -> Result<(), QueueError> {
+    for pause in [50, 200, 800] {
+        if migrate().await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+    migrate().await.map_err(fail)
+}
+
+/// Does the work on a ticket.
+async fn work(ticket: String, handler: Data<Handler>) -> Result<(), BoxDynError> {
+    (handler.0.0)(ticket).await
+}
+
+/// Drives a worker of the engine to its end.
+async fn follow(
+    events: impl Stream<Item = Result<Event, WorkerError>>,
+    context: &WorkerContext,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), QueueError> {
+    let mut events = pin!(events);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(_)) => {}
+                // After an error the engine's worker must not be driven on: its parts may have ended.
+                Some(Err(error)) => return Err(fail(error)),
+                None => return Ok(()),
+            },
+            () = ended(&mut stop), if !stopping => {
+                stopping = true;
+                context.stop().map_err(fail)?;
+            }
+        }
+    }
+}

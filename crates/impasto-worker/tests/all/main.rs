@@ -1,0 +1,76 @@
+//! Tests of the queue and its workers, on SQLite and on PostgreSQL.
+//!
+//! Without PostgreSQL the tests on it count as ignored: `sudo apt-get install postgresql`.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod crashes;
+mod jobs;
+mod painter;
+mod server;
+mod stage;
+
+use libtest_mimic::{Arguments, Trial};
+use server::Server;
+use stage::Stage;
+use std::sync::{Arc, Mutex};
+
+/// A test of a queue in any database.
+type Test = (&'static str, fn(Stage));
+
+const TESTS: [Test; 9] = [
+    ("job_is_painted_once", jobs::job_is_painted_once),
+    ("users_take_turns", jobs::users_take_turns),
+    ("cancelled_job_ends_at_its_next_step", jobs::cancelled_job_ends_at_its_next_step),
+    ("failures_are_tried_again_if_that_helps", jobs::failures_are_tried_again_if_that_helps),
+    ("ending_worker_gives_its_job_back", jobs::ending_worker_gives_its_job_back),
+    ("limits_refuse_jobs", jobs::limits_refuse_jobs),
+    ("pictures_of_a_job_reach_the_painter", jobs::pictures_of_a_job_reach_the_painter),
+    ("history_is_found_by_text_and_state", jobs::history_is_found_by_text_and_state),
+    ("killed_workers_lose_no_job", crashes::killed_workers_lose_no_job),
+];
+
+fn main() {
+    if let Some(address) = std::env::var_os(stage::WORKER) {
+        return stage::work(&address.into_string().unwrap());
+    }
+    let arguments = Arguments::from_args();
+    let programs = server::programs();
+    if programs.is_none() {
+        eprintln!("PostgreSQL is missing, so its tests are ignored: {}", server::INSTALL);
+    }
+    let mut trials: Vec<Trial> = TESTS
+        .iter()
+        .map(|(name, test)| {
+            Trial::test(*name, || {
+                test(Stage::sqlite());
+                Ok(())
+            })
+            .with_kind("sqlite")
+        })
+        .collect();
+    let server: Arc<Mutex<Option<Server>>> = Arc::default();
+    for (name, test) in TESTS {
+        let (server, programs) = (Arc::clone(&server), programs.clone());
+        let missing = programs.is_none();
+        let trial = Trial::test(name, move || {
+            let stage = {
+                let mut server = server.lock().unwrap();
+                let running = server.get_or_insert_with(|| Server::start(programs.unwrap()));
+                Stage::postgres(running.database(name))
+            };
+            test(stage);
+            Ok(())
+        });
+        trials.push(trial.with_kind("postgres").with_ignored_flag(missing));
+    }
+    let missing = programs.is_none();
+    let killed = Trial::test("killed_server_loses_no_job", move || {
+        crashes::killed_server_loses_no_job(Server::start(programs.unwrap()));
+        Ok(())
+    });
+    trials.push(killed.with_kind("postgres").with_ignored_flag(missing));
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(server.lock().unwrap().take());
+    conclusion.exit();
+}

@@ -1,0 +1,121 @@
+//! [`Stage`]: a queue with its store, and workers in this program or in others.
+
+use crate::painter::Painter;
+use impasto_worker::{Address, Entry, Key, Order, Queue, Settings, State, Store, Worker};
+use serde_json::Value;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Variable that makes this program a worker of the queue and the store that it names, with a space between them.
+pub const WORKER: &str = "IMPASTO_TEST_WORKER";
+
+/// The model of all jobs.
+pub const MODEL: &str = "test";
+
+/// Returns settings with short times.
+pub fn settings() -> Settings {
+    let (lease, beat) = (Duration::from_secs(2), Duration::from_millis(100));
+    Settings { lease, beat, ..Settings::default() }
+}
+
+/// A queue with its store.
+pub struct Stage {
+    pub runtime: Runtime,
+    pub address: String,
+    pub folder: TempDir,
+    pub queue: Queue,
+}
+
+/// A worker in this program.
+pub struct Running {
+    end: Option<oneshot::Sender<()>>,
+    worker: JoinHandle<Result<(), impasto_worker::QueueError>>,
+}
+
+impl Stage {
+    pub fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("sqlite:{}", folder.path().join("the queue.db").display());
+        Self::at(address, folder)
+    }
+
+    pub fn postgres(address: String) -> Self {
+        Self::at(address, tempfile::tempdir().unwrap())
+    }
+
+    fn at(address: String, folder: TempDir) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let store = Store::open(folder.path().join("store").to_str().unwrap()).unwrap();
+        let queue = runtime.block_on(Queue::open(&address.parse().unwrap(), store, settings())).unwrap();
+        Self { runtime, address, folder, queue }
+    }
+
+    /// Opens the queue once more, with other settings.
+    pub fn reopen(&self, settings: Settings) -> Queue {
+        let store = Store::open(self.folder.path().join("store").to_str().unwrap()).unwrap();
+        self.runtime.block_on(Queue::open(&self.address.parse::<Address>().unwrap(), store, settings)).unwrap()
+    }
+
+    pub fn submit(&self, job: Value) -> Entry {
+        self.runtime.block_on(self.queue.submit(Order::new(MODEL, job))).unwrap()
+    }
+
+    pub fn find(&self, key: &Key) -> Entry {
+        self.runtime.block_on(self.queue.find(key)).unwrap().unwrap()
+    }
+
+    /// Waits until a job is in a state that `fits`.
+    pub fn wait(&self, key: &Key, fits: impl Fn(&Entry) -> bool) -> Entry {
+        let begun = Instant::now();
+        loop {
+            let entry = self.find(key);
+            if fits(&entry) {
+                return entry;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{entry:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn wait_for(&self, key: &Key, state: State) -> Entry {
+        self.wait(key, |entry| entry.state == state)
+    }
+
+    /// Starts a worker in this program.
+    pub fn worker(&self, painter: &Painter, grace: Duration) -> Running {
+        let worker = Worker::new(self.queue.clone(), MODEL, painter.clone()).grace(grace);
+        let (end, ended) = oneshot::channel::<()>();
+        let worker = self.runtime.spawn(worker.run(async {
+            drop(ended.await);
+        }));
+        Running { end: Some(end), worker }
+    }
+
+    /// Starts a worker in a program of its own.
+    pub fn program(&self) -> Child {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(WORKER, format!("{} {}", self.folder.path().join("store").display(), self.address));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Ends a worker of this program in order.
+    pub fn end(&self, mut running: Running) {
+        drop(running.end.take());
+        self.runtime.block_on(running.worker).unwrap().unwrap();
+    }
+}
+
+/// Paints jobs until the program is killed.
+pub fn work(value: &str) {
+    let (store, address) = value.split_once(' ').unwrap();
+    let runtime = Runtime::new().unwrap();
+    let store = Store::open(store).unwrap();
+    runtime.block_on(async {
+        let queue = Queue::open(&address.parse().unwrap(), store, settings()).await.unwrap();
+        Worker::new(queue, MODEL, Painter::default()).run(std::future::pending()).await.unwrap();
+    });
+}
