@@ -3,11 +3,14 @@
 use crate::again::Again;
 use crate::bench::Bench;
 use crate::info::Info;
+use crate::jobs::{Cancel, Jobs};
 use crate::look::Look;
 use crate::mcp::McpArguments;
 use crate::models::Models;
 use crate::paint::Paint;
 use crate::studio::StudioArguments;
+use crate::submit::Submit;
+use crate::worker::WorkerArguments;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -18,8 +21,8 @@ use std::path::PathBuf;
 ///
 /// Without --model, a tiny embedded model paints portraits and simple scenes of 256×256 pixels, offline.
 ///
-/// The exit status is 0 after success, 1 after an error, 2 for a wrong command line, and 130 after Ctrl-C. The studio
-/// and the server for agents end with 0 after Ctrl-C.
+/// The exit status is 0 after success, 1 after an error, 2 for a wrong command line, and 130 after Ctrl-C. The studio,
+/// the server for agents, and a worker end with 0 after Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "impasto", version, arg_required_else_help = true)]
 pub struct Arguments {
@@ -84,6 +87,14 @@ pub enum Command {
     Studio(StudioArguments),
     /// Serves an agent, which paints by the Model Context Protocol over the standard input and output.
     Mcp(McpArguments),
+    /// Adds a job to a queue, which workers on many machines paint.
+    Submit(Box<Submit>),
+    /// Lists the jobs of a queue, the latest first.
+    Jobs(Jobs),
+    /// Cancels jobs of a queue.
+    Cancel(Cancel),
+    /// Paints the jobs of a queue.
+    Worker(WorkerArguments),
     /// Prints completions for a shell: impasto completions bash > ~/.local/share/bash-completion/completions/impasto
     Completions {
         /// The shell that the completions are for.

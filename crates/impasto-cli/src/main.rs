@@ -23,6 +23,7 @@ mod estimated;
 mod failure;
 mod info;
 mod interrupt;
+mod jobs;
 mod likeness;
 mod lines;
 mod loading;
@@ -34,9 +35,12 @@ mod notes;
 mod outputs;
 mod paint;
 mod progress;
+mod queue;
 mod result;
 mod studio;
+mod submit;
 mod wording;
+mod worker;
 
 use arguments::{Arguments, Command, present_command};
 use clap::CommandFactory;
@@ -78,6 +82,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Studio(arguments) => studio::studio(&arguments),
         Command::Mcp(arguments) => mcp::mcp(&arguments),
+        Command::Submit(arguments) => submit::submit(&arguments),
+        Command::Jobs(arguments) => jobs::jobs(&arguments),
+        Command::Cancel(arguments) => jobs::cancel(&arguments),
+        Command::Worker(arguments) => worker::worker(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new(); // `generate` panics if it cannot write
             clap_complete::generate(shell, &mut Arguments::command(), "impasto", &mut script);

@@ -29,13 +29,14 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Describes the run of a request, with the maps of the prompt's words if there are any. The notes are in `words`.
+    /// Describes the run of a request, with the maps of the prompt's words if there are any. `url` returns the address of
+    /// a picture. The notes are in `words`.
     ///
     /// # Errors
     /// The errors of the maps, and of serde.
-    pub fn of(id: u64, asked: &JobRequest, output: Output, words: &dyn Wording) -> Result<Self> {
+    pub fn of(url: impl Fn(usize) -> String, asked: &JobRequest, output: Output, words: &dyn Wording) -> Result<Self> {
         let time = now();
-        let result = describe(id, time, &output, words)?;
+        let result = describe(url, time, &output, words)?;
         // Each file holds the request for its picture alone.
         let Value::Object(mut request) = serde_json::to_value(asked).map_err(Error::custom)? else {
             return Err(Error::custom("a request is no JSON object; please report this fault"));
@@ -153,13 +154,13 @@ fn seed(first: Option<u64>, index: usize) -> Option<u64> {
 }
 
 /// Describes a run as the API shows it.
-fn describe(id: u64, time: u64, output: &Output, wording: &dyn Wording) -> Result<Value> {
+fn describe(url: impl Fn(usize) -> String, time: u64, output: &Output, wording: &dyn Wording) -> Result<Value> {
     let (mut painted, mut maps) = (Vec::new(), Vec::new());
     // A model that reads no words, and a picture that is kept as it is, have no maps.
     let words = output.details::<WordMapsRun>(&Daam::words().label()).ok();
     for (index, picture) in output.images.iter().enumerate() {
         painted.push(json!({
-            "url": format!("/api/jobs/{id}/pictures/{index}"),
+            "url": url(index),
             "seed": seed(output.seed, index),
             "width": picture.size().width,
             "height": picture.size().height,

@@ -1,9 +1,9 @@
 //! [`Painter`]: the run of a request.
 
 use crate::options::Options;
-use crate::queue::{Event, Queue};
 use crate::request::JobRequest;
 use impasto::job::{Job, Nets};
+use impasto::pipeline::Preview;
 use impasto::saliency::Daam;
 use impasto::sampler::CancelToken;
 use impasto::{Error, Model, Output, Pipeline, Result, Size, Source};
@@ -37,14 +37,13 @@ impl Painter {
         Ok(Self { canvas: Canvas::new(pipeline)?, live: live.map(Canvas::new).transpose()? })
     }
 
-    /// Runs the request, and tells `queue` of each step of job `id`.
+    /// Runs the request, and calls `tell` after each step, with the number of the job's parts.
     pub fn paint(
         &mut self,
-        id: u64,
         asked: &JobRequest,
         token: &CancelToken,
         options: &Options,
-        queue: &Queue,
+        mut tell: impl FnMut(&Preview<'_>, usize) -> Result<()>,
     ) -> Result<Output> {
         let Canvas { pipeline, nets } = self.live.as_ref().filter(|_| asked.live.is_some()).unwrap_or(&self.canvas);
         let colorizes = pipeline.model().colorizes();
@@ -57,16 +56,7 @@ impl Painter {
                 let problem = format!("the run took longer than {} s; ask for fewer steps", limit.as_secs());
                 return Err(Error::custom(problem));
             }
-            queue.metrics.steps.add(1);
-            if !queue.is_watched(id) {
-                return Ok(());
-            }
-            let first = preview.pictures()?.into_iter().next();
-            let picture = first.map(|picture| picture.data_url()).transpose()?.unwrap_or_default().into();
-            let progress = preview.progress;
-            let (part, done, total) = (progress.stage + 1, progress.done, progress.total);
-            queue.tell(id, Event::Step { part, parts, done, total, picture });
-            Ok(())
+            tell(preview, parts)
         });
         if !colorizes {
             request = request.guide(Daam::words());

@@ -103,7 +103,6 @@ mod tests {
     use super::*;
     use crate::options::Options;
     use crate::painting::Painter;
-    use crate::queue::Queue;
     use crate::request::JobRequest;
     use impasto::raster::Layer;
     use impasto::sampler::CancelToken;
@@ -152,7 +151,7 @@ mod tests {
             Err(refusal) => return refusal,
             Ok(request) => request,
         };
-        match painter.paint(1, &request, &token, &options, &Queue::new(&options)) {
+        match painter.paint(&request, &token, &options, |_, _| Ok(())) {
             Err(error) => error.worded(&Page),
             Ok(_) => panic!("{request:?} is accepted"),
         }

@@ -8,6 +8,7 @@ use crate::painting::Painter;
 use crate::queue::{Api, Event, Queue, Taken};
 use crate::request::JobRequest;
 use crate::wording::Page;
+use impasto::pipeline::Preview;
 use impasto::wording::{Wording, shortened};
 use impasto::{Error, Result};
 use std::any::Any;
@@ -33,8 +34,10 @@ pub fn start(
             work(&queue, |Taken { id, api, json, token }| {
                 let request = JobRequest::parse(&json, &options, words(api)).map_err(Error::custom)?;
                 drop(json);
-                let output = painter.paint(id, &request, &token, &options, &queue)?;
-                let mut finished = Finished::of(id, &request, output, words(api))?;
+                let output =
+                    painter.paint(&request, &token, &options, |preview, parts| tell(&queue, id, preview, parts))?;
+                let url = |index| format!("/api/jobs/{id}/pictures/{index}");
+                let mut finished = Finished::of(url, &request, output, words(api))?;
                 // The pictures of a live view replace each other.
                 if let Some(outputs) = outputs.as_ref().filter(|_| request.live.is_none()) {
                     outputs.write(&mut finished);
@@ -43,6 +46,20 @@ pub fn start(
             });
         })
         .map_err(Error::custom)
+}
+
+/// Tells the queue of a step of a job, with a picture if a client listens.
+fn tell(queue: &Queue, id: u64, preview: &Preview<'_>, parts: usize) -> Result<()> {
+    queue.metrics.steps.add(1);
+    if !queue.is_watched(id) {
+        return Ok(());
+    }
+    let first = preview.pictures()?.into_iter().next();
+    let picture = first.map(|picture| picture.data_url()).transpose()?.unwrap_or_default().into();
+    let progress = preview.progress;
+    let (part, done, total) = (progress.stage + 1, progress.done, progress.total);
+    queue.tell(id, Event::Step { part, parts, done, total, picture });
+    Ok(())
 }
 
 /// Returns the words for the clients of an API.

@@ -66,8 +66,8 @@ impl Order {
             }
         }
         self.title.retain(|character| character != '\0');
-        let end = self.title.floor_char_boundary(TITLE);
-        self.title.truncate(end);
+        let end = (0..=TITLE.min(self.title.len())).rev().find(|end| self.title.is_char_boundary(*end));
+        self.title.truncate(end.unwrap_or_default());
         Ok(self)
     }
 }

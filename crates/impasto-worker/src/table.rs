@@ -68,7 +68,8 @@ impl Table {
             match sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await {
                 // Another program of the queue makes the table at the same moment.
                 Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
-                made => drop(made?),
+                Err(error) => return Err(error.into()),
+                Ok(_) => {}
             }
         }
         Ok(Self { pool })

@@ -1,0 +1,54 @@
+//! `impasto worker`: paints the jobs of a queue.
+
+use crate::console;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::loading::Loading;
+use crate::queue::{QueueArguments, fail};
+use crate::submit::model;
+use clap::Args;
+use impasto::Source;
+use impasto_studio::{Options, QueuePainter, StudioError};
+use impasto_worker::Worker;
+use std::time::Duration;
+
+/// Arguments of `impasto worker`.
+#[derive(Args, Debug)]
+pub struct WorkerArguments {
+    #[command(flatten)]
+    queue: QueueArguments,
+    /// Largest width and height of a picture in pixels; larger jobs are refused.
+    #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
+    side: u32,
+    /// Time in seconds that the job in work may take to its end after Ctrl-C or SIGTERM. After that time the job goes
+    /// back to the queue.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    grace: u64,
+    #[command(flatten)]
+    loading: Loading,
+}
+
+/// Time between two checks of whether Ctrl-C was pressed.
+const CHECK: Duration = Duration::from_millis(100);
+
+/// Paints the jobs of the queue until Ctrl-C or SIGTERM.
+pub fn worker(arguments: &WorkerArguments) -> Result<(), Failure> {
+    let interrupted = interrupt::token()?;
+    let WorkerArguments { queue, side, grace, loading } = arguments;
+    let (runtime, queue) = queue.open()?;
+    let pipeline = loading.pipeline(Source::embedded())?;
+    let options = Options { side: *side, ..Options::default() };
+    let painter = QueuePainter::new(pipeline, options).map_err(|error| match error {
+        StudioError::Model(error) => Failure::Library(error),
+        other => Failure::Message(other.to_string()),
+    })?;
+    let model = model(loading.model.as_deref());
+    console::tell(format_args!("The worker waits for jobs of the model {model:?}. Ctrl-C ends the worker."));
+    let worker = Worker::new(queue, model, painter).grace(Duration::from_secs(*grace));
+    let ended = runtime.block_on(worker.run(async {
+        while !interrupted.is_cancelled() {
+            tokio::time::sleep(CHECK).await;
+        }
+    }));
+    ended.map_err(fail)
+}
