@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 pub struct QueueArguments {
     /// The queue's database: `sqlite:FILE`, or `postgres://USER:PASSWORD@HOST/DATABASE`.
     #[arg(long, value_name = "ADDRESS", env = "IMPASTO_QUEUE", hide_env_values = true)]
-    pub queue: Address,
+    pub queue: String,
     /// The store of the pictures: a folder, or `s3://BUCKET/PREFIX` in a program that was built with S3.
     #[arg(long, value_name = "PLACE", env = "IMPASTO_STORE")]
     pub store: String,
@@ -22,9 +22,11 @@ impl QueueArguments {
     pub fn open(&self) -> Result<(Runtime, Queue), Failure> {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Message(format!("the program cannot start: {error}")))?;
+        // The parser of the command line would repeat a wrong address, which may have a password.
+        let address: Address = self.queue.parse().map_err(fail)?;
         let store = Store::open(&self.store).map_err(fail)?;
-        let queue = runtime.block_on(Queue::open(&self.queue, store, Settings::default()));
-        let queue = queue.map_err(|error| Failure::Message(format!("{}: {error}", self.queue)))?;
+        let queue = runtime.block_on(Queue::open(&address, store, Settings::default()));
+        let queue = queue.map_err(|error| Failure::Message(format!("{address}: {error}")))?;
         Ok((runtime, queue))
     }
 }

@@ -4,7 +4,7 @@ use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
-use crate::queue::{QueueArguments, fail};
+use crate::queue::QueueArguments;
 use crate::submit::model;
 use clap::Args;
 use impasto::Source;
@@ -45,10 +45,10 @@ pub fn worker(arguments: &WorkerArguments) -> Result<(), Failure> {
     let model = model(loading.model.as_deref());
     console::tell(format_args!("The worker waits for jobs of the model {model:?}. Ctrl-C ends the worker."));
     let worker = Worker::new(queue, model, painter).grace(Duration::from_secs(*grace));
-    let ended = runtime.block_on(worker.run(async {
+    runtime.block_on(worker.run(async {
         while !interrupted.is_cancelled() {
             tokio::time::sleep(CHECK).await;
         }
     }));
-    ended.map_err(fail)
+    Ok(())
 }

@@ -8,6 +8,8 @@ mod hostile;
 mod mcp;
 #[path = "terminal/outputs.rs"]
 mod outputs;
+#[path = "terminal/queue.rs"]
+mod queue;
 
 use impasto::raster::Layer;
 use impasto::{Pipeline, Raster, Rgb};

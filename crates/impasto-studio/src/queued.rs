@@ -25,7 +25,7 @@ use serde_json::Value;
 /// # async fn work() -> Result<(), Box<dyn std::error::Error>> {
 /// let painter = QueuePainter::new(Pipeline::builder().build()?, Options::default())?;
 /// let queue = Queue::open(&"sqlite:queue.db".parse()?, Store::open("pictures")?, Settings::default()).await?;
-/// Worker::new(queue, "embedded", painter).run(std::future::pending()).await?;
+/// Worker::new(queue, "embedded", painter).run(std::future::pending()).await;
 /// # Ok(())
 /// # }
 /// ```

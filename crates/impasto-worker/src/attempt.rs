@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Time for which a finished job waits for a database or a store that does not answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Number of times that a job is begun for each failed try that it may have.
+const DEATHS: u32 = 3;
+
 /// The record of a finished job in the store. It is written last, so its pictures are all there.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Record {
@@ -66,14 +69,14 @@ impl<P: Paint> Attempts<P> {
     pub async fn run(&self, ticket: &Ticket, name: &str) -> Result<(), String> {
         let key = &ticket.key;
         let begun = self.table.begin(key, ticket.round, name).await.map_err(|error| error.to_string())?;
-        let Some(Begun { job, tries, reason }) = begun else { return Ok(()) };
+        let Some(Begun { job, tries, failures, reason }) = begun else { return Ok(()) };
         // A worker may have died after it had written the pictures.
         if let Some(found) = self.found(key).await {
             return self.end(key, State::Done, found, "").await;
         }
-        if tries > self.settings.tries {
-            let last = if reason.is_empty() { "its workers died".into() } else { reason };
-            let reason = format!("given up after {} tries; the last one: {last}", self.settings.tries);
+        if tries > self.settings.tries.saturating_mul(DEATHS) {
+            let last = if reason.is_empty() { String::new() } else { format!("; the last reason before: {reason}") };
+            let reason = format!("given up after {} tries, because its workers died{last}", tries - 1);
             return self.end(key, State::Failed, 0, &reason).await;
         }
         let outcome = match self.restored(job).await {
@@ -87,7 +90,7 @@ impl<P: Paint> Attempts<P> {
         match outcome {
             Ok((pictures, reason)) => self.end(key, State::Done, pictures, reason).await,
             Err(Failure::Refused(reason)) => self.end(key, State::Failed, 0, &reason).await,
-            Err(Failure::Trouble(reason)) if tries >= self.settings.tries => {
+            Err(Failure::Trouble(reason)) if failures + 1 >= self.settings.tries => {
                 let reason = format!("given up after {tries} tries; the last one: {reason}");
                 self.end(key, State::Failed, 0, &reason).await
             }

@@ -51,7 +51,12 @@ impl Queue {
         let key = Key::new(&order.model, &order.job);
         let accepted = self.table.accept(key.clone(), &order, self.settings.waiting).await?;
         if accepted.state == State::Waiting {
-            self.engine.push(&order.model, &accepted.ticket, accepted.turn).await?;
+            let pushed = self.engine.push(&order.model, &accepted.ticket, accepted.turn).await;
+            if let Err(error) = pushed {
+                // No worker would find the job. If the database does not answer, the job waits until it is asked for again.
+                drop(self.table.end(&key, State::Failed, 0, "the job could not be added").await);
+                return Err(error);
+            }
         }
         let lost = || QueueError::Database("the job was deleted as it was added".into());
         self.find(&key).await?.ok_or_else(lost)

@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const MAKE: [&str; 5] = [
     "CREATE TABLE IF NOT EXISTS impasto_jobs (key TEXT PRIMARY KEY, round BIGINT NOT NULL, model TEXT NOT NULL, \
      owner TEXT NOT NULL, class BIGINT NOT NULL, tag BIGINT NOT NULL, title TEXT NOT NULL, job TEXT NOT NULL, \
-     state TEXT NOT NULL, tries BIGINT NOT NULL DEFAULT 0, step BIGINT NOT NULL DEFAULT 0, \
+     state TEXT NOT NULL, tries BIGINT NOT NULL DEFAULT 0, failures BIGINT NOT NULL DEFAULT 0, step BIGINT NOT NULL DEFAULT 0, \
      steps BIGINT NOT NULL DEFAULT 0, preview BYTES, reason TEXT NOT NULL DEFAULT '', \
      pictures BIGINT NOT NULL DEFAULT 0, worker TEXT NOT NULL DEFAULT '', submitted BIGINT NOT NULL, \
      begun BIGINT NOT NULL DEFAULT 0, ended BIGINT NOT NULL DEFAULT 0)",
@@ -41,7 +41,10 @@ const COLUMNS: &str = "key, model, owner, title, state, tries, step, steps, reas
 #[derive(Debug)]
 pub struct Begun {
     pub job: Value,
+    /// Number of times that the job was begun, with this one.
     pub tries: u32,
+    /// Number of tries that ended with a reason.
+    pub failures: u32,
     /// Reason of the last failure; empty if there was none.
     pub reason: String,
 }
@@ -89,7 +92,7 @@ impl Table {
              (SELECT COUNT(*) FROM impasto_jobs WHERE owner = $3 AND state = 'waiting') AS waiting) AS turn \
              WHERE turn.waiting < $8 \
              ON CONFLICT (key) DO UPDATE SET round = impasto_jobs.round + 1, owner = excluded.owner, \
-             class = excluded.class, tag = excluded.tag, title = excluded.title, state = 'waiting', tries = 0, step = 0, \
+             class = excluded.class, tag = excluded.tag, title = excluded.title, state = 'waiting', tries = 0, failures = 0, step = 0, \
              steps = 0, reason = '', begun = 0, ended = 0, submitted = excluded.submitted \
              WHERE impasto_jobs.state IN ('failed', 'cancelled')";
         let query = sqlx::query(statement).bind(key.as_str()).bind(&order.model).bind(&order.owner);
@@ -113,12 +116,18 @@ impl Table {
         if query.execute(&self.pool).await?.rows_affected() == 0 {
             return Ok(None);
         }
-        let query = sqlx::query("SELECT job, tries, reason FROM impasto_jobs WHERE key = $1").bind(key.as_str());
+        let query =
+            sqlx::query("SELECT job, tries, failures, reason FROM impasto_jobs WHERE key = $1").bind(key.as_str());
         let Some(row) = query.fetch_optional(&self.pool).await? else { return Ok(None) };
         let text: String = row.try_get("job")?;
         let job =
             serde_json::from_str(&text).map_err(|error| QueueError::Database(format!("a job is damaged: {error}")))?;
-        Ok(Some(Begun { job, tries: number(&row, "tries")?, reason: row.try_get("reason")? }))
+        Ok(Some(Begun {
+            job,
+            tries: number(&row, "tries")?,
+            failures: number(&row, "failures")?,
+            reason: row.try_get("reason")?,
+        }))
     }
 
     /// Gives a try back that the worker did not finish, because the worker ends.
@@ -131,7 +140,7 @@ impl Table {
 
     /// Notes why a try failed. The job waits for its next one.
     pub async fn note(&self, key: &Key, worker: &str, reason: &str) -> Result<(), QueueError> {
-        let statement = "UPDATE impasto_jobs SET state = 'waiting', reason = $3 WHERE key = $1 AND worker = $2 AND \
+        let statement = "UPDATE impasto_jobs SET state = 'waiting', failures = failures + 1, reason = $3 WHERE key = $1 AND worker = $2 AND \
              state = 'running'";
         sqlx::query(statement).bind(key.as_str()).bind(worker).bind(reason).execute(&self.pool).await?;
         Ok(())
@@ -199,18 +208,6 @@ impl Table {
         let query = query.bind(i64::from(filter.owner.is_some())).bind(filter.owner.as_deref().unwrap_or_default());
         let rows = query.bind(text).bind(before).bind(i64::from(limit)).fetch_all(&self.pool).await?;
         rows.iter().map(entry).collect()
-    }
-
-    /// Returns the tickets of the longest waiting jobs of a model, at most `most`, with their turns.
-    pub async fn waiting(&self, model: &str, most: u32) -> Result<Vec<(Ticket, Turn)>, QueueError> {
-        let statement = "SELECT key, round, class, tag FROM impasto_jobs WHERE model = $1 AND state = 'waiting' \
-             ORDER BY submitted LIMIT $2";
-        let rows = sqlx::query(statement).bind(model).bind(i64::from(most)).fetch_all(&self.pool).await?;
-        let read = |row: &AnyRow| {
-            let ticket = Ticket { key: row.try_get::<String, _>("key")?.parse()?, round: row.try_get("round")? };
-            Ok((ticket, Turn { class: row.try_get("class")?, tag: row.try_get("tag")? }))
-        };
-        rows.iter().map(read).collect()
     }
 
     /// Counts the jobs of each state.

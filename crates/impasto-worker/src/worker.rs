@@ -12,9 +12,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Number of waiting jobs whose tickets are checked when a worker starts.
-const CHECKED: u32 = 1000;
-
 /// Longest time between two tries to reach the database.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -42,10 +39,7 @@ impl<P: Paint> Worker<P> {
     }
 
     /// Paints jobs until `stop` is ready. While the database does not answer, the worker tries again.
-    ///
-    /// # Errors
-    /// [`QueueError::Database`] if the database does not answer at the start.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), QueueError> {
+    pub async fn run(self, stop: impl Future<Output = ()>) {
         let (end, stopped) = watch::channel(false);
         let Self { queue, model, painter, grace } = self;
         let attempts = Attempts {
@@ -56,7 +50,6 @@ impl<P: Paint> Worker<P> {
             grace,
             stop: stopped.clone(),
         };
-        mend(&queue, &model).await?;
         let serving = serve(&queue, &model, &attempts, stopped);
         let stopping = async {
             stop.await;
@@ -64,18 +57,10 @@ impl<P: Paint> Worker<P> {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = serving => Ok(()),
-            () = stopping => Ok(()),
+            () = serving => {}
+            () = stopping => {}
         }
     }
-}
-
-/// Adds the tickets of jobs that were accepted while the engine's table could not be written.
-async fn mend(queue: &Queue, model: &str) -> Result<(), QueueError> {
-    for (ticket, turn) in queue.table.waiting(model, CHECKED).await? {
-        queue.engine.push(model, &ticket, turn).await?;
-    }
-    Ok(())
 }
 
 /// Takes jobs until the worker is to end. A new worker of the engine takes the place of one that lost the database.

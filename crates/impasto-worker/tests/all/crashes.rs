@@ -2,13 +2,14 @@
 //!
 //! `IMPASTO_KILLS` sets the number of kills, and `IMPASTO_JOBS` the number of jobs.
 
+use crate::painter::Painter;
 use crate::server::Server;
-use crate::stage::Stage;
-use impasto_worker::{Key, Settings, State};
+use crate::stage::{MODEL, Program, Stage, settings};
+use impasto_worker::{Key, Order, Queue, Settings, State, Worker};
 use serde_json::json;
 use std::collections::HashSet;
-use std::process::Child;
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 
 fn number(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |number| number.parse().unwrap())
@@ -21,16 +22,16 @@ fn submit(stage: &Stage) -> Vec<Key> {
 }
 
 /// Starts the workers again that ended, as a supervisor does.
-fn supervise(stage: &Stage, workers: &mut [Child]) {
+fn supervise(stage: &Stage, workers: &mut [Program]) {
     for worker in workers {
-        if worker.try_wait().unwrap().is_some() {
+        if worker.has_ended() {
             *worker = stage.program();
         }
     }
 }
 
 /// Waits until all jobs are done, and checks that each is in the store once.
-fn check(stage: &Stage, keys: &[Key], workers: &mut [Child]) {
+fn check(stage: &Stage, keys: &[Key], workers: &mut [Program]) {
     let begun = Instant::now();
     for key in keys {
         while !stage.find(key).state.is_last() {
@@ -48,30 +49,20 @@ fn check(stage: &Stage, keys: &[Key], workers: &mut [Child]) {
     assert_eq!(names, keys.iter().map(Key::to_string).collect());
 }
 
-fn end(workers: Vec<Child>) {
-    for mut worker in workers {
-        worker.kill().unwrap();
-        worker.wait().unwrap();
-    }
-}
-
 pub fn killed_workers_lose_no_job(stage: Stage) {
     let keys = submit(&stage);
-    let mut workers: Vec<Child> = (0..2).map(|_| stage.program()).collect();
+    let mut workers: Vec<Program> = (0..2).map(|_| stage.program()).collect();
     for kill in 0..number("IMPASTO_KILLS", 4) {
         std::thread::sleep(Duration::from_millis(200 + 37 * (kill as u64 % 7)));
-        let mut killed = std::mem::replace(&mut workers[kill % 2], stage.program());
-        killed.kill().unwrap();
-        killed.wait().unwrap();
+        workers[kill % 2] = stage.program(); // the worker before is killed
     }
     check(&stage, &keys, &mut workers);
-    end(workers);
 }
 
 pub fn killed_server_loses_no_job(mut server: Server) {
     let stage = Stage::postgres(server.database("killed"));
     let mut keys = submit(&stage);
-    let mut workers: Vec<Child> = (0..2).map(|_| stage.program()).collect();
+    let mut workers: Vec<Program> = (0..2).map(|_| stage.program()).collect();
     for kill in 0..number("IMPASTO_KILLS", 2) {
         std::thread::sleep(Duration::from_millis(300 + 41 * (kill as u64 % 7)));
         server.kill();
@@ -80,9 +71,31 @@ pub fn killed_server_loses_no_job(mut server: Server) {
         supervise(&stage, &mut workers);
         // A job that was accepted after the server's return is painted, too.
         let queue = stage.reopen(Settings::default());
-        let order = impasto_worker::Order::new(crate::stage::MODEL, json!({ "prompt": format!("after kill {kill}") }));
+        let order = Order::new(MODEL, json!({ "prompt": format!("after kill {kill}") }));
         keys.push(stage.runtime.block_on(queue.submit(order)).unwrap().key);
     }
     check(&stage, &keys, &mut workers);
-    end(workers);
+}
+
+pub fn job_whose_workers_die_is_given_up(stage: Stage) {
+    let short = || Settings { tries: 1, lease: Duration::from_secs(1), ..settings() };
+    let job = stage.submit(json!({ "prompt": "deadly", "steps": 40, "millis": 50 }));
+    let begin = || {
+        let runtime = Runtime::new().unwrap();
+        let queue = runtime.block_on(Queue::open(&stage.address.parse().unwrap(), stage.store(), short())).unwrap();
+        runtime.spawn(Worker::new(queue, MODEL, Painter::default()).run(std::future::pending()));
+        runtime
+    };
+    for tries in 1..=3 {
+        let runtime = begin();
+        stage.wait(&job.key, |entry| entry.tries == tries);
+        runtime.shutdown_background(); // no sign of life, and no result
+    }
+    let runtime = begin();
+    let failed = stage.wait(&job.key, |entry| entry.state.is_last());
+    assert_eq!(
+        (failed.state, failed.reason.as_str()),
+        (State::Failed, "given up after 3 tries, because its workers died")
+    );
+    runtime.shutdown_background();
 }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 /// A test of a queue in any database.
 type Test = (&'static str, fn(Stage));
 
-const TESTS: [Test; 9] = [
+const TESTS: [Test; 10] = [
     ("job_is_painted_once", jobs::job_is_painted_once),
     ("users_take_turns", jobs::users_take_turns),
     ("cancelled_job_ends_at_its_next_step", jobs::cancelled_job_ends_at_its_next_step),
@@ -27,6 +27,7 @@ const TESTS: [Test; 9] = [
     ("limits_refuse_jobs", jobs::limits_refuse_jobs),
     ("pictures_of_a_job_reach_the_painter", jobs::pictures_of_a_job_reach_the_painter),
     ("history_is_found_by_text_and_state", jobs::history_is_found_by_text_and_state),
+    ("job_whose_workers_die_is_given_up", crashes::job_whose_workers_die_is_given_up),
     ("killed_workers_lose_no_job", crashes::killed_workers_lose_no_job),
 ];
 

@@ -30,10 +30,26 @@ pub struct Stage {
     pub queue: Queue,
 }
 
+/// A worker in a program of its own. It is killed with the value.
+pub struct Program(Child);
+
+impl Program {
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 /// A worker in this program.
 pub struct Running {
     end: Option<oneshot::Sender<()>>,
-    worker: JoinHandle<Result<(), impasto_worker::QueueError>>,
+    worker: JoinHandle<()>,
 }
 
 impl Stage {
@@ -54,10 +70,14 @@ impl Stage {
         Self { runtime, address, folder, queue }
     }
 
+    pub fn store(&self) -> Store {
+        Store::open(self.folder.path().join("store").to_str().unwrap()).unwrap()
+    }
+
     /// Opens the queue once more, with other settings.
     pub fn reopen(&self, settings: Settings) -> Queue {
-        let store = Store::open(self.folder.path().join("store").to_str().unwrap()).unwrap();
-        self.runtime.block_on(Queue::open(&self.address.parse::<Address>().unwrap(), store, settings)).unwrap()
+        let address: Address = self.address.parse().unwrap();
+        self.runtime.block_on(Queue::open(&address, self.store(), settings)).unwrap()
     }
 
     pub fn submit(&self, job: Value) -> Entry {
@@ -96,16 +116,16 @@ impl Stage {
     }
 
     /// Starts a worker in a program of its own.
-    pub fn program(&self) -> Child {
+    pub fn program(&self) -> Program {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.env(WORKER, format!("{} {}", self.folder.path().join("store").display(), self.address));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+        Program(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
 
     /// Ends a worker of this program in order.
     pub fn end(&self, mut running: Running) {
         drop(running.end.take());
-        self.runtime.block_on(running.worker).unwrap().unwrap();
+        self.runtime.block_on(running.worker).unwrap();
     }
 }
 
@@ -116,6 +136,6 @@ pub fn work(value: &str) {
     let store = Store::open(store).unwrap();
     runtime.block_on(async {
         let queue = Queue::open(&address.parse().unwrap(), store, settings()).await.unwrap();
-        Worker::new(queue, MODEL, Painter::default()).run(std::future::pending()).await.unwrap();
+        Worker::new(queue, MODEL, Painter::default()).run(std::future::pending()).await;
     });
 }

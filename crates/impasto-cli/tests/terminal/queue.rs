@@ -1,0 +1,72 @@
+//! Jobs of a queue, and their workers, as programs.
+
+use super::{failure, impasto, json_lines, run, text};
+use impasto::Raster;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A folder with a queue in SQLite.
+const QUEUE: [&str; 4] = ["--queue", "sqlite:queue.db", "--store", "store"];
+
+fn worker(folder: &Path) -> Child {
+    let mut command = impasto(folder, &["worker"]);
+    // Both settings may be variables of the environment.
+    command.env("IMPASTO_QUEUE", "sqlite:queue.db").env("IMPASTO_STORE", "store");
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Ends a worker as a system does, and returns its messages.
+fn end(worker: Child) -> String {
+    let sent = Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let output = worker.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stderr)
+}
+
+#[test]
+fn worker_paints_submitted_jobs_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let submit = |options: &[&str]| {
+        let job = ["submit", "a #ff0000 boat", "--seed", "3", "--steps", "2", "--size", "64x64"];
+        run(folder.path(), &[&job[..], &QUEUE, options].concat())
+    };
+    let list = |options: &[&str]| json_lines(&run(folder.path(), &[&["jobs", "--json"][..], &QUEUE, options].concat()));
+    let key = text(&submit(&[]).stdout).trim().to_owned();
+    assert_eq!(key.len(), 64);
+    let waiting = list(&["boat"]);
+    assert_eq!((&waiting[0]["state"], &waiting[0]["key"]), (&"waiting".into(), &key.as_str().into()));
+    let worker = worker(folder.path());
+    let told = text(&submit(&["-o", "boat.png"]).stdout);
+    assert_eq!(told, format!("{key}\nboat.png\n"));
+    assert_eq!(list(&[])[0]["state"], "done");
+    // Another user asks for the same job, and has its picture at once.
+    submit(&["--user", "other", "-o", "again.png"]);
+    assert!(end(worker).contains("jobs of the model \"embedded\""));
+    let [first, again] = ["boat.png", "again.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
+    run(
+        folder.path(),
+        &["paint", "a #ff0000 boat", "--seed", "3", "--steps", "2", "--size", "64x64", "-o", "here.png"],
+    );
+    assert!(first == again && first == Raster::open(folder.path().join("here.png")).unwrap());
+}
+
+#[test]
+fn cancelled_and_wrong_jobs_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |words: &[&'static str]| [words, &QUEUE].concat();
+    let key = text(&run(folder.path(), &with(&["submit", "a boat"])).stdout).trim().to_owned();
+    let cancel = [&["cancel", key.as_str()][..], &QUEUE].concat();
+    run(folder.path(), &cancel);
+    let message = failure(folder.path(), &cancel, 1);
+    assert!(message.contains(&format!("the job {key} is cancelled already")), "{message}");
+    let message = failure(folder.path(), &with(&["cancel", "1234"]), 2);
+    assert!(message.contains("expected the 64 digits that `submit` prints"), "{message}");
+    let message = failure(folder.path(), &["jobs", "--queue", "mysql://me:secret@host/db", "--store", "store"], 2);
+    assert!(message.contains("a queue at mysql:") && !message.contains("secret"), "{message}");
+    let message =
+        failure(folder.path(), &["jobs", "--queue", "postgres://me:secret@127.0.0.1:1/db", "--store", "s"], 1);
+    assert!(message.contains("postgres://127.0.0.1:1/db: ") && !message.contains("secret"), "{message}");
+    let message = failure(folder.path(), &["jobs", "--queue", "sqlite:q.db", "--store", "s3://bucket"], 1);
+    assert!(message.contains("the store s3://bucket: "), "{message}");
+}
