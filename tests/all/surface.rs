@@ -12,7 +12,7 @@ const CRATES: &[(&str, usize, usize, usize)] = &[
     ("", 993, 784, 30),
     ("crates/impasto-kernels", 27, 4, 30),
     ("crates/impasto-report", 21, 2, 30),
-    ("crates/impasto-studio", 101, 81, 30),
+    ("crates/impasto-studio", 102, 81, 30),
     ("crates/impasto-tiny", 2, 0, 30),
     ("crates/impasto-tiny-colorizer", 2, 0, 30),
     ("crates/impasto-tiny-fast", 2, 0, 30),

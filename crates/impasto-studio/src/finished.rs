@@ -29,8 +29,8 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Describes the run of a request, with the maps of the prompt's words if there are any. `url` returns the address of
-    /// a picture. The notes are in `words`.
+    /// Describes the run of a request, with the maps of the prompt's words if there are any. `url` returns the address
+    /// of a picture. The notes are in `words`.
     ///
     /// # Errors
     /// The errors of the maps, and of serde.

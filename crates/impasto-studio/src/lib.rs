@@ -3,8 +3,8 @@
 //! [`Studio`] owns one [`Pipeline`](impasto::Pipeline) on a thread of its own, which runs one request after the other.
 //! [`OPENAPI`] describes the API. The server also returns the description at `/api/openapi.json`. Programs that know
 //! AUTOMATIC1111's web API find it at `/sdapi/v1`, and OpenAI's API for images at `/v1`; both make the same jobs.
-//! [`Mcp`] serves an agent instead, by the Model Context Protocol, with the same limits. [`QueuePainter`] paints the jobs
-//! of a queue on many machines.
+//! [`Mcp`] serves an agent instead, by the Model Context Protocol, with the same limits. [`QueuePainter`] paints the
+//! jobs of a queue on many machines.
 //!
 //! ```no_run
 //! use impasto::Pipeline;

@@ -2,8 +2,9 @@
 
 use crate::entry::State;
 use crate::error::QueueError;
+use crate::failure::Failure;
 use crate::key::Key;
-use crate::paint::{Failure, Paint, Painted};
+use crate::paint::{Paint, Painted};
 use crate::pictures;
 use crate::progress::Progress;
 use crate::settings::Settings;
@@ -107,7 +108,8 @@ impl<P: Paint> Attempts<P> {
         }
     }
 
-    /// Returns the number of pictures of a job that is in the store; `None` if it is not, and if the store does not tell.
+    /// Returns the number of pictures of a job that is in the store; `None` if it is not, and if the store does not
+    /// tell.
     async fn found(&self, key: &Key) -> Option<usize> {
         let bytes = self.store.read(&record(key)).await.ok()??;
         serde_json::from_slice(&bytes).ok().map(|Record { pictures, .. }| pictures)
@@ -122,7 +124,8 @@ impl<P: Paint> Attempts<P> {
         patiently(|| self.table.end(key, state, pictures, reason)).await.map(|_| ())
     }
 
-    /// Paints a job on a thread of its own, and follows its steps, its cancellation and the end of the worker meanwhile.
+    /// Paints a job on a thread of its own, and follows its steps, its cancellation and the end of the worker
+    /// meanwhile.
     async fn paint(&self, key: &Key, name: &str, job: Value) -> Result<Painted, Failure> {
         let (progress, painter) = (Progress::default(), Arc::clone(&self.painter));
         let inner = progress.clone();

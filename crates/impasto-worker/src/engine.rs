@@ -1,6 +1,7 @@
 //! [`Engine`]: the tasks of apalis, in SQLite or PostgreSQL.
 //!
-//! The engine gives each ticket to one worker at a time, and gives the tickets of workers without a sign of life to others.
+//! The engine gives each ticket to one worker at a time, and gives the tickets of workers without a sign of life to
+//! others.
 
 use crate::address::Address;
 use crate::attempt::ended;
@@ -99,7 +100,8 @@ impl Engine {
         }
     }
 
-    /// Takes the tickets of a model, one after the other, until `stop` is true. The handler then has the end of its ticket.
+    /// Takes the tickets of a model, one after the other, until `stop` is true. The handler then has the end of its
+    /// ticket.
     ///
     /// # Errors
     /// [`QueueError::Database`] if the database does not answer. The handler's future is then dropped.
@@ -159,7 +161,7 @@ async fn settle(migrate: impl AsyncFn() -> Result<(), sqlx::migrate::MigrateErro
     migrate().await.map_err(fail)
 }
 
-/// Does the work on a ticket.
+/// Calls the handler for a ticket.
 async fn work(ticket: String, handler: Data<Handler>) -> Result<(), BoxDynError> {
     (handler.0.0)(ticket).await
 }

@@ -1,5 +1,6 @@
 //! [`Paint`]: paints jobs.
 
+use crate::failure::Failure;
 use crate::progress::Progress;
 use serde_json::Value;
 
@@ -36,15 +37,4 @@ pub struct Painted {
     pub pictures: Vec<Vec<u8>>,
     /// The report as JSON.
     pub report: Value,
-}
-
-/// A reason why a job has no pictures.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The job cannot be painted, in words. It is not tried again.
-    Refused(String),
-    /// This try failed, in words. The job is tried again, on any worker.
-    Trouble(String),
-    /// [`Progress`] asked for the end.
-    Stopped,
 }

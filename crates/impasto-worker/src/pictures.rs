@@ -1,7 +1,7 @@
 //! Moves the pictures of a job between its JSON and the store.
 //!
-//! A picture in a job is a data URL. In the queue it is `picture:HASH`, and the data URL is a file of the store under the
-//! hash, so that a picture of many jobs is kept once.
+//! A picture in a job is a data URL. In the queue it is `picture:HASH`, and the data URL is a file of the store under
+//! the hash, so that a picture of many jobs is kept once.
 
 use crate::error::QueueError;
 use crate::key::hash;
@@ -31,8 +31,8 @@ fn each<E>(value: &mut Value, change: &mut impl FnMut(&mut String) -> Result<(),
 /// Moves the pictures of a job to the store.
 ///
 /// # Errors
-/// [`QueueError::Refused`] if the job names a picture of the store itself, and [`QueueError::Store`] if the store does not
-/// answer.
+/// [`QueueError::Refused`] if the job names a picture of the store itself, and [`QueueError::Store`] if the store does
+/// not answer.
 pub async fn store(job: &mut Value, store: &Store) -> Result<(), QueueError> {
     let mut moved = Vec::new();
     each(job, &mut |text| {

@@ -1,6 +1,6 @@
 //! [`Progress`]: the steps of a job, and the wish that it ends.
 
-use crate::paint::Failure;
+use crate::failure::Failure;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +16,7 @@ pub(crate) struct Step {
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     stopped: Arc<AtomicBool>,
-    /// True if somebody wants to see a preview of the next step.
+    /// True if the next step is to be kept, with a preview.
     wanted: Arc<AtomicBool>,
     step: Arc<Mutex<Option<Step>>>,
 }

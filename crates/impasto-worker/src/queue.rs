@@ -33,8 +33,8 @@ impl Queue {
         Ok(Self { engine, table: Table::open(pool, bytes).await?, store, settings })
     }
 
-    /// Adds a job, and returns it. A job that was asked for before, by anyone, is not added again, unless it failed or was
-    /// cancelled. Once this returns, the job is not lost.
+    /// Adds a job, and returns it. A job that was asked for before, by anyone, is not added again, unless it failed or
+    /// was cancelled. Once this returns, the job is not lost.
     ///
     /// # Errors
     /// [`QueueError::Refused`] if the job is too large or too many jobs of its user wait, [`QueueError::Store`] if its
@@ -53,7 +53,8 @@ impl Queue {
         if accepted.state == State::Waiting {
             let pushed = self.engine.push(&order.model, &accepted.ticket, accepted.turn).await;
             if let Err(error) = pushed {
-                // No worker would find the job. If the database does not answer, the job waits until it is asked for again.
+                // No worker would find the job. If the database does not answer, the job waits until it is asked for
+                // again.
                 drop(self.table.end(&key, State::Failed, 0, "the job could not be added").await);
                 return Err(error);
             }
@@ -86,8 +87,8 @@ impl Queue {
         self.table.count().await
     }
 
-    /// Cancels a job that waits or runs; false if it has ended or is not there. A worker gives the job up within about a
-    /// second, at its next step.
+    /// Cancels a job that waits or runs; false if it has ended or is not there. A worker gives the job up within about
+    /// a second, at its next step.
     ///
     /// # Errors
     /// [`QueueError::Database`] if the database does not answer.

@@ -5,9 +5,9 @@ use std::time::Duration;
 /// Limits and times of a queue. All programs of a queue should have the same ones.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Number of failed tries after which a job is given up: 1 or more. A job whose workers die is given up after it was
-    /// begun three times as often, because most workers do not die of their job. A worker that ends in order does not
-    /// count.
+    /// Number of failed tries after which a job is given up: 1 or more. A job whose workers die is given up after it
+    /// was begun three times as often, because most workers do not die of their job. A worker that ends in order does
+    /// not count.
     pub tries: u32,
     /// Time without a sign of life after which a worker's jobs go to others, in whole seconds.
     pub lease: Duration,

@@ -6,8 +6,8 @@
 //!
 //! Users of a class take turns by start-time fair queueing (Goyal, Vin and Cheng, 1996). Each job gets a tag when it is
 //! accepted: one more than the larger of the class's virtual time and the user's last waiting tag. The virtual time is
-//! the largest tag that was begun. Jobs are begun in the order of their tags, so a user's thousandth job comes after the
-//! first jobs of all others.
+//! the largest tag that was begun. Jobs are begun in the order of their tags, so a user's thousandth job comes after
+//! the first jobs of all others.
 
 use crate::entry::{Entry, Filter, State};
 use crate::error::QueueError;
@@ -41,7 +41,7 @@ const COLUMNS: &str = "key, model, owner, title, state, tries, step, steps, reas
 #[derive(Debug)]
 pub struct Begun {
     pub job: Value,
-    /// Number of times that the job was begun, with this one.
+    /// Number of times that the job was begun, with the present try.
     pub tries: u32,
     /// Number of tries that ended with a reason.
     pub failures: u32,
@@ -108,7 +108,8 @@ impl Table {
         Ok(Accepted { ticket: Ticket { key, round: row.try_get("round")? }, turn, state: state(&row)? })
     }
 
-    /// Begins a try of a job, for a worker; `None` if the job has ended, is not there, or was asked for again meanwhile.
+    /// Begins a try of a job, for a worker; `None` if the job has ended, is not there, or was asked for again
+    /// meanwhile.
     pub async fn begin(&self, key: &Key, round: i64, worker: &str) -> Result<Option<Begun>, QueueError> {
         let statement = "UPDATE impasto_jobs SET state = 'running', tries = tries + 1, worker = $2, begun = $3, step = 0, \
              steps = 0 WHERE key = $1 AND round = $4 AND state IN ('waiting', 'running')";
