@@ -1,6 +1,6 @@
 """Paints through the studio with the clients of other programs' APIs: the packages openai, webuiapi and mcp.
 
-    python clients.py openai|webuiapi|frontends HOST PORT TOKEN
+    python clients.py openai|webuiapi|frontends|comfyui HOST PORT TOKEN
     python clients.py mcp PROGRAM VARIABLE
 
 Called by tests/clients.rs, which starts the studio. PROGRAM serves the client of mcp if the environment has VARIABLE.
@@ -210,6 +210,85 @@ def test_mcp(program, variable):
             assert missed["isError"] and "did you mean" in missed["content"][0]["text"], missed
 
     asyncio.run(paint())
+
+
+def test_comfyui(host, port, token):
+    """Loads the node as ComfyUI's loader does, with a stub of ComfyUI's modules, and runs it."""
+    import importlib.util
+    import pathlib
+    import types
+
+    import torch
+
+    class Interrupted(Exception):
+        pass
+
+    shown, interrupted = [], []
+
+    def throw():
+        if interrupted:
+            raise Interrupted
+
+    class ProgressBar:
+        def __init__(self, total):
+            assert total == 100
+
+        def update_absolute(self, value, total=None, preview=None):
+            shown.append(value)
+
+    comfy, utils, management = (types.ModuleType(name) for name in ["comfy", "comfy.utils", "comfy.model_management"])
+    utils.ProgressBar, management.throw_exception_if_processing_interrupted = ProgressBar, throw
+    sys.modules |= {"comfy": comfy, "comfy.utils": utils, "comfy.model_management": management}
+    os.environ["IMPASTO_TOKEN"] = token
+
+    file = pathlib.Path(__file__).parents[3] / "integrations/comfyui/impasto_nodes.py"
+    spec = importlib.util.spec_from_file_location("impasto_nodes", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert set(module.NODE_CLASS_MAPPINGS) == set(module.NODE_DISPLAY_NAME_MAPPINGS)
+    node = module.NODE_CLASS_MAPPINGS["ImpastoPaint"]
+    inputs = node.INPUT_TYPES()
+    fixed = {name: kind[1].get("default") for name, kind in inputs["required"].items()}
+    fixed["address"] = f"http://{host}:{port}/"
+
+    def run(**given):
+        image, report, delta_e = getattr(node(), node.FUNCTION)(**{**fixed, **given})
+        assert image.dtype == torch.float32 and image.dim() == 4 and image.shape[-1] == 3, image.shape
+        assert 0 <= float(image.min()) and float(image.max()) <= 1
+        return image, report, delta_e
+
+    small = {"prompt": "1girl, hair, eyes", "seed": 7, "steps": 8, "width": 64, "height": 64}
+    image, report, delta_e = run(**small, exact_colors="hair = #008080; eyes=gold", images=2)
+    assert image.shape == (2, 64, 64, 3) and shown[-1] == 100, shown
+    assert "hair: asked #008080" in report and "eyes: asked #ffd700" in report and delta_e > 0, report
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :, :32] = 1
+    repainted, _, _ = run(prompt="a boat", seed=1, steps=4, start=image, mask=mask, strength=0.8)
+    assert torch.equal(repainted[0, :, 32:], image[0, :, 32:]) and not torch.equal(repainted[0], image[0])
+
+    def fails(words, **given):
+        try:
+            run(**given)
+        except module.StudioError as error:
+            assert words in str(error), error
+        else:
+            raise AssertionError(words)
+
+    fails("is no exact color", exact_colors="hair")
+    fails("mask is given without start", mask=mask)
+    fails("expected both", width=64)
+    fails("more is no JSON object", more="[")
+    fails("did you mean", more='{"sed": 7}')
+    fails("no studio at", address="http://127.0.0.1:1")
+    interrupted.append(True)
+    try:
+        run(prompt="a long one", steps=150)
+    except Interrupted:
+        pass
+    else:
+        raise AssertionError("the run goes on")
+    last = json.loads(module.Studio(fixed["address"]).ask("/api/jobs"))[-1]
+    assert last["prompt"] == "a long one" and last["state"] != "finished", last
 
 
 if __name__ == "__main__":

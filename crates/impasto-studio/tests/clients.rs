@@ -1,11 +1,11 @@
-//! The APIs of other programs with real clients: the Python packages `openai`, `webuiapi` and `mcp`.
+//! The APIs of other programs with real clients: the Python packages `openai`, `webuiapi` and `mcp`, and ComfyUI's node.
 //!
 //! The tests need a Python with these packages. `PEERS` names this Python; without it, `.peers/bin/python` of the
 //! repository is used. The test of a package that is missing counts as ignored. To install the packages in the
 //! repository's folder:
 //!
 //! ```sh
-//! python3 -m venv .peers && .peers/bin/pip install openai webuiapi mcp
+//! python3 -m venv .peers && .peers/bin/pip install openai webuiapi mcp torch numpy pillow
 //! ```
 
 #![allow(clippy::unwrap_used)]
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The way to install what the tests need.
-const INSTALL: &str = "python3 -m venv .peers && .peers/bin/pip install openai webuiapi mcp";
+const INSTALL: &str = "python3 -m venv .peers && .peers/bin/pip install openai webuiapi mcp torch numpy pillow";
 /// Environment variable that makes this program the server for the client of the package `mcp`.
 const SERVE: &str = "IMPASTO_SERVE_MCP";
 const TOKEN: &str = "secret";
@@ -38,7 +38,7 @@ fn main() {
         }
         missing
     };
-    let [openai, webuiapi, mcp] = ["openai", "webuiapi", "mcp"].map(lacks);
+    let [openai, webuiapi, mcp, torch] = ["openai", "webuiapi", "mcp", "torch"].map(lacks);
     let trial = |name: &str, client: &'static str, missing: bool| {
         let python = python.clone();
         Trial::test(name, move || paint(&python, client)).with_ignored_flag(missing)
@@ -48,6 +48,7 @@ fn main() {
         trial("openai_paints_edits_and_streams", "openai", openai),
         trial("webuiapi_paints_and_repaints", "webuiapi", webuiapi),
         trial("frontends_find_what_they_ask_for", "frontends", openai || webuiapi),
+        trial("comfyui_node_paints_and_repaints", "comfyui", torch),
         Trial::test("mcp_paints_exact_colors_and_repaints", move || speak(&asked)).with_ignored_flag(mcp),
     ];
     libtest_mimic::run(&arguments, trials).exit();
