@@ -19,7 +19,7 @@ pub struct McpArguments {
     folder: Vec<PathBuf>,
     /// Largest number of calls that wait; further ones are refused.
     #[arg(long, value_name = "NUMBER", default_value_t = 16)]
-    queue: usize,
+    waiting: usize,
     /// Largest width and height of a picture in pixels.
     #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
     side: u32,
@@ -33,9 +33,9 @@ const CHECK: Duration = Duration::from_millis(100);
 /// Serves the agent until it closes the standard input, or until Ctrl-C. The standard output has the protocol alone.
 pub fn mcp(arguments: &McpArguments) -> Result<(), Failure> {
     let interrupted = interrupt::token()?;
-    let McpArguments { folder, queue, side, loading } = arguments;
+    let McpArguments { folder, waiting, side, loading } = arguments;
     let pipeline = loading.pipeline(Source::embedded())?;
-    let options = Options { queue: *queue, side: *side, ..Options::default() };
+    let options = Options { queue: *waiting, side: *side, ..Options::default() };
     let server = Mcp::new(pipeline, options, folder.clone()).map_err(|error| match error {
         StudioError::Model(error) => Failure::Library(error),
         wrong @ StudioError::Folder(..) => Failure::CommandLine(format!("--folder: {wrong}")),

@@ -22,13 +22,18 @@ impl QueueArguments {
     pub fn open(&self) -> Result<(Runtime, Queue), Failure> {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Message(format!("the program cannot start: {error}")))?;
-        // The parser of the command line would repeat a wrong address, which may have a password.
-        let address: Address = self.queue.parse().map_err(fail)?;
-        let store = Store::open(&self.store).map_err(fail)?;
-        let queue = runtime.block_on(Queue::open(&address, store, Settings::default()));
-        let queue = queue.map_err(|error| Failure::Message(format!("{address}: {error}")))?;
+        let queue = runtime.block_on(open(&self.queue, &self.store))?;
         Ok((runtime, queue))
     }
+}
+
+/// Opens a queue and its store.
+pub async fn open(address: &str, store: &str) -> Result<Queue, Failure> {
+    // The parser of the command line would repeat a wrong address, which may have a password.
+    let address: Address = address.parse().map_err(fail)?;
+    let store = Store::open(store).map_err(fail)?;
+    let queue = Queue::open(&address, store, Settings::default()).await;
+    queue.map_err(|error| Failure::Message(format!("{address}: {error}")))
 }
 
 /// Returns the failure for an error of a queue.

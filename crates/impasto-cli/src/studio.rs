@@ -4,6 +4,7 @@ use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
+use crate::queue;
 use clap::Args;
 use impasto::Source;
 use impasto_studio::{Options, Studio, StudioError};
@@ -20,9 +21,16 @@ pub struct StudioArguments {
     /// Secret that opens the studio's page: http://ADDRESS/?token=TOKEN.
     #[arg(long, env = "IMPASTO_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Lets workers on many machines paint: `sqlite:FILE`, or `postgres://USER:PASSWORD@HOST/DATABASE`. The jobs survive
+    /// the studio. The default is to paint here.
+    #[arg(long, value_name = "ADDRESS", requires = "store")]
+    queue: Option<String>,
+    /// The store of the workers' pictures: a folder, or `s3://BUCKET/PREFIX` in a program that was built with S3.
+    #[arg(long, value_name = "PLACE", requires = "queue")]
+    store: Option<String>,
     /// Largest number of jobs that wait; further ones are refused.
     #[arg(long, value_name = "NUMBER", default_value_t = 16)]
-    queue: usize,
+    waiting: usize,
     /// Largest width and height of a picture in pixels.
     #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
     side: u32,
@@ -40,13 +48,19 @@ const CHECK: Duration = Duration::from_millis(100);
 pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
     let interrupted = interrupt::token()?;
     let pipeline = arguments.loading.pipeline(Source::embedded())?;
-    let StudioArguments { address, token, queue, side, outputs, .. } = arguments;
+    let StudioArguments { address, token, waiting, side, outputs, .. } = arguments;
     let (token, outputs) = (token.clone(), outputs.clone());
-    let options = Options { address: *address, token, queue: *queue, side: *side, outputs, ..Options::default() };
+    let options = Options { address: *address, token, queue: *waiting, side: *side, outputs, ..Options::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Message(format!("the server cannot start: {error}")))?;
     runtime.block_on(async {
-        let bound = Studio::bind(pipeline, options).await;
+        let bound = match arguments.queue.as_deref().zip(arguments.store.as_deref()) {
+            Some((address, store)) => {
+                let model = crate::submit::model(arguments.loading.model.as_deref());
+                Studio::bind_to_queue(pipeline, options, queue::open(address, store).await?, model).await
+            }
+            None => Studio::bind(pipeline, options).await,
+        };
         let studio = bound.map_err(|error| match error {
             StudioError::Model(error) => Failure::Library(error),
             wrong @ (StudioError::NoToken(_) | StudioError::Token) => Failure::CommandLine(wrong.to_string()),

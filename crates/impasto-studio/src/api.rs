@@ -105,7 +105,7 @@ async fn submit(State(shared): State<Arc<Shared>>, request: Request) -> Result<R
     let options = shared.options.clone();
     let check = move || {
         let JobRequest { job, live } = JobRequest::parse(&body.bytes, &options, &Page).map_err(Refusal::wrong)?;
-        Ok(Submission { json: body.bytes, prompt: job.config.prompt, live, api: Api::Own })
+        Ok(Submission { json: body.bytes, prompt: job.config.prompt, live, api: Api::Own, followed: None })
     };
     let submission = shared.work.run(check).await?;
     let accepted = shared.submit(submission)?;
@@ -289,7 +289,7 @@ async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) 
     let alive = shared.alive.load(Ordering::Relaxed);
     let (waiting, running) = shared.queue.load();
     let status = if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "alive": alive, "waiting": waiting, "running": running })))
+    (status, Json(json!({ "alive": alive, "waiting": waiting, "running": running > 0 })))
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

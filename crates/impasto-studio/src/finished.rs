@@ -1,6 +1,7 @@
 //! [`Finished`]: the pictures and the report of a job.
 
 use crate::embedded::{INFOTEXT, KEYWORD, RECIPE, REPORT, share_pictures};
+use crate::options::Options;
 use crate::request::JobRequest;
 use impasto::guidance::{Guidance, Picture, Report};
 use impasto::pipeline::{Infotext, Output, RunRecipe};
@@ -51,6 +52,43 @@ impl Finished {
         let recipe = output.recipe().clone();
         let Output { images: pictures, seed, .. } = output;
         Ok(Self { pictures, seed, time, recipe, request, result, bytes: texts + pixels })
+    }
+
+    /// Reads the files of a run's pictures that [`png`](Self::png) wrote elsewhere, and the run's result. `url` returns
+    /// the address of a picture.
+    ///
+    /// # Errors
+    /// [`Error::Custom`] if a file is no picture of the studio's, and the errors of the image codec.
+    pub(crate) fn read(
+        url: impl Fn(usize) -> String,
+        files: &[Vec<u8>],
+        mut result: Value,
+        options: &Options,
+    ) -> Result<Self> {
+        let wrong =
+            || Error::custom("a picture of the queue has no request or no recipe; do all workers have this version?");
+        let texts = Raster::texts_named(files.first().ok_or_else(wrong)?, &[KEYWORD, RECIPE], options.file())?;
+        let text = |keyword: &str| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text);
+        let (own, settings) = text(KEYWORD).zip(text(RECIPE)).ok_or_else(wrong)?;
+        let Value::Object(request) = impasto::json::parse(own).map_err(Error::custom)? else { return Err(wrong()) };
+        let recipe: RunRecipe = impasto::json::parse(settings).map_err(Error::custom)?;
+        let pictures = files.iter().map(|file| {
+            let picture = impasto::image::load_from_memory(file).map_err(Error::custom)?.into_rgb8();
+            let size = picture.dimensions();
+            Raster::from_bytes(picture.into_raw(), size)
+        });
+        let pictures = pictures.collect::<Result<Vec<_>>>()?;
+        let painted = result.get_mut("pictures").and_then(Value::as_array_mut).into_iter().flatten();
+        painted.enumerate().filter_map(|(index, part)| Some((index, part.get_mut("url")?))).for_each(
+            |(index, place)| {
+                *place = url(index).into();
+            },
+        );
+        let seed = result.pointer("/pictures/0/seed").and_then(Value::as_u64);
+        let time = result.get("time").and_then(Value::as_u64).unwrap_or_default();
+        let bytes = files.iter().map(Vec::len).sum::<usize>() + result.to_string().len();
+        let pixels = pictures.iter().map(|picture| picture.bytes().len()).sum::<usize>();
+        Ok(Self { pictures, seed, time, recipe, request, result, bytes: bytes + pixels })
     }
 
     /// Returns the number of pictures.

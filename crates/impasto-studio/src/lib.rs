@@ -50,6 +50,7 @@ mod places;
 mod queue;
 mod queued;
 mod refusal;
+mod relay;
 mod request;
 mod sdapi;
 mod server;

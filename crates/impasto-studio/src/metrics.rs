@@ -38,7 +38,7 @@ impl Metrics {
     }
 
     /// Returns the metrics as text, with the current load of the queue.
-    pub fn text(&self, waiting: usize, running: bool) -> String {
+    pub fn text(&self, waiting: usize, running: usize) -> String {
         let mut text = String::new();
         let mut put = |name: &str, kind: &str, help: &str, value: f64| {
             // Writing to a string cannot fail.
@@ -58,7 +58,7 @@ impl Metrics {
         put("steps_total", "counter", "Steps that jobs took.", self.steps.value() as f64);
         put("busy_seconds_total", "counter", "Seconds spent in jobs.", self.busy.value() as f64 / 1e6);
         put("jobs_waiting", "gauge", "Jobs that wait.", waiting as f64);
-        put("jobs_running", "gauge", "Jobs that run, 0 or 1.", f64::from(u8::from(running)));
+        put("jobs_running", "gauge", "Jobs that run.", running as f64);
         text
     }
 }

@@ -28,7 +28,7 @@ impl Order {
     /// Returns the job for the queue, and the notes.
     pub(crate) fn submission(self, api: Api) -> (Submission, Vec<String>) {
         let Self { json, restored: Restored { request: JobRequest { job, live }, notes } } = self;
-        (Submission { json, prompt: job.config.prompt, live, api }, notes)
+        (Submission { json, prompt: job.config.prompt, live, api, followed: None }, notes)
     }
 
     /// Returns the request with its notes.

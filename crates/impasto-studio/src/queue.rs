@@ -4,8 +4,9 @@ use crate::finished::Finished;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use impasto::sampler::CancelToken;
+use impasto_worker::Key;
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -60,6 +61,8 @@ pub struct Submission {
     pub prompt: String,
     pub live: Option<String>,
     pub api: Api,
+    /// Name of a job of a durable queue, which is only followed. Such a job has no request.
+    pub followed: Option<Key>,
 }
 
 /// A job that the worker takes.
@@ -68,6 +71,7 @@ pub struct Taken {
     pub api: Api,
     pub json: Vec<u8>,
     pub token: CancelToken,
+    pub followed: Option<Key>,
 }
 
 /// A job in the queue.
@@ -77,6 +81,7 @@ struct Job {
     prompt: Arc<str>,
     live: Option<Arc<str>>,
     api: Api,
+    followed: Option<Key>,
     /// Time at which the worker took the job.
     begun: Option<Instant>,
     token: CancelToken,
@@ -156,7 +161,8 @@ struct State {
     jobs: BTreeMap<u64, Job>,
     /// Jobs that have ended, the oldest first.
     ended: VecDeque<u64>,
-    running: Option<u64>,
+    /// Jobs that workers have taken, the oldest first.
+    running: BTreeSet<u64>,
     closed: bool,
 }
 
@@ -215,7 +221,10 @@ impl Queue {
     }
 
     /// Adds a job. A job of a live view cancels the earlier ones of the same view.
-    pub fn submit(&self, Submission { json, prompt, live, api }: Submission) -> Result<Accepted, NotAccepted> {
+    pub fn submit(
+        &self,
+        Submission { json, prompt, live, api, followed }: Submission,
+    ) -> Result<Accepted, NotAccepted> {
         let mut state = self.state();
         if state.closed {
             return Err(NotAccepted::Closed);
@@ -246,11 +255,11 @@ impl Queue {
             self.cancel_in(&mut state, id);
         }
         state.last_id += 1;
-        let (id, position) = (state.last_id, state.waiting.len() + usize::from(state.running.is_some()));
+        let (id, position) = (state.last_id, state.waiting.len() + state.running.len());
         let event = watch::Sender::new(Event::Queued { position });
         let (bytes, prompt, token, listeners) = (json.len(), prompt.into(), CancelToken::new(), Listeners::None);
         let begun = None;
-        state.jobs.insert(id, Job { json, prompt, live, api, begun, token, event, bytes, listeners });
+        state.jobs.insert(id, Job { json, prompt, live, api, followed, begun, token, event, bytes, listeners });
         state.waiting.push_back(id);
         self.forget(&mut state);
         self.metrics.accepted.add(1);
@@ -266,13 +275,13 @@ impl Queue {
                 return None;
             }
             if let Some(id) = state.waiting.pop_front() {
-                state.running = Some(id);
+                state.running.insert(id);
                 Self::tell_positions(&state);
                 if let Some(job) = state.jobs.get_mut(&id) {
                     job.begun = Some(Instant::now());
                     job.event.send_replace(Event::Started);
                     let (json, token) = (std::mem::take(&mut job.json), job.token.clone());
-                    return Some(Taken { id, api: job.api, json, token });
+                    return Some(Taken { id, api: job.api, json, token, followed: job.followed.take() });
                 }
             }
             state = self.added.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -295,8 +304,7 @@ impl Queue {
             job.event.send_replace(event);
         }
         if last {
-            if state.running == Some(id) {
-                state.running = None;
+            if state.running.remove(&id) {
                 Self::tell_positions(&state);
             }
             self.end(&mut state, id);
@@ -348,7 +356,7 @@ impl Queue {
     }
 
     fn tell_positions(state: &State) {
-        let before = usize::from(state.running.is_some());
+        let before = state.running.len();
         for (index, id) in state.waiting.iter().enumerate() {
             if let Some(job) = state.jobs.get(id) {
                 job.event.send_replace(Event::Queued { position: index + before });
@@ -392,7 +400,7 @@ impl Queue {
     /// Cancels the jobs whose last listener left at least `time` ago.
     pub fn cancel_abandoned(&self, time: Duration) {
         let mut state = self.state();
-        let ids: Vec<u64> = state.waiting.iter().copied().chain(state.running).collect();
+        let ids: Vec<u64> = state.waiting.iter().chain(&state.running).copied().collect();
         for id in ids {
             let Some(Job { listeners: Listeners::Left(left), .. }) = state.jobs.get(&id) else { continue };
             if left.elapsed() >= time {
@@ -421,10 +429,10 @@ impl Queue {
         Some(Load { first, event: job.event.borrow().clone(), running, count: 1 + own.count() })
     }
 
-    /// Returns the number of waiting jobs, and whether one runs.
-    pub fn load(&self) -> (usize, bool) {
+    /// Returns the numbers of waiting and of running jobs.
+    pub fn load(&self) -> (usize, usize) {
         let state = self.state();
-        (state.waiting.len(), state.running.is_some())
+        (state.waiting.len(), state.running.len())
     }
 
     /// Returns true once no more jobs are accepted.
@@ -436,7 +444,7 @@ impl Queue {
     pub fn close(&self) {
         let mut state = self.state();
         state.closed = true;
-        let ids: Vec<u64> = state.waiting.iter().copied().chain(state.running).collect();
+        let ids: Vec<u64> = state.waiting.iter().chain(&state.running).copied().collect();
         for id in ids {
             self.cancel_in(&mut state, id);
         }

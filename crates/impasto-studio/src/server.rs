@@ -7,6 +7,7 @@ use crate::outputs::Outputs;
 use crate::painting::{self, Painter};
 use crate::places::{Places, Taken};
 use crate::queue::Queue;
+use crate::relay::Relay;
 use crate::shared::Shared;
 use crate::work::Work;
 use crate::{api, arrival, dialect, openai, sdapi, worker};
@@ -57,6 +58,9 @@ pub enum StudioError {
     /// A client does not begin as the Model Context Protocol says.
     #[error("the client does not speak the protocol: {0}")]
     Protocol(String),
+    /// The queue of [`Studio::bind_to_queue`] does not answer.
+    #[error(transparent)]
+    Queue(impasto_worker::QueueError),
     /// The model cannot be used.
     #[error(transparent)]
     Model(impasto::Error),
@@ -108,6 +112,24 @@ impl Studio {
     /// - [`StudioError::Folder`] if the folder of outputs cannot be read.
     /// - [`StudioError::Model`] if the model's ControlNet cannot be loaded, or a folder of LoRAs cannot be read.
     pub async fn bind(pipeline: Pipeline, options: Options) -> Result<Self, StudioError> {
+        Self::bind_with(pipeline, options, None).await
+    }
+
+    /// Binds to the address of `options`, as [`bind`](Self::bind) does. The jobs are painted by the workers of `queue`
+    /// that have the model of the name `model`, and survive an end of the studio. The pipeline only describes this model.
+    ///
+    /// # Errors
+    /// Those of [`bind`](Self::bind), and [`StudioError::Queue`] if the queue does not answer.
+    pub async fn bind_to_queue(
+        pipeline: Pipeline,
+        options: Options,
+        queue: impasto_worker::Queue,
+        model: impl Into<String>,
+    ) -> Result<Self, StudioError> {
+        Self::bind_with(pipeline, options, Some(Relay { queue, model: model.into() })).await
+    }
+
+    async fn bind_with(pipeline: Pipeline, options: Options, relay: Option<Relay>) -> Result<Self, StudioError> {
         if !options.address.ip().is_loopback() && options.token.is_none() {
             return Err(StudioError::NoToken(options.address));
         }
@@ -129,9 +151,13 @@ impl Studio {
         let model = model.map_err(StudioError::Model)?;
         let clip_skip = pipeline.model().clip_skip().unwrap_or(1);
         let queue = Arc::new(Queue::new(&options));
-        let painter = Painter::new(pipeline, live).map_err(StudioError::Model)?;
-        let worker =
-            worker::start(painter, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?;
+        let worker = match relay {
+            Some(relay) => relay.start(Arc::clone(&queue), outputs.clone(), &options).await?,
+            None => {
+                let painter = Painter::new(pipeline, live).map_err(StudioError::Model)?;
+                worker::start(painter, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?
+            }
+        };
         let alive = Arc::new(AtomicBool::new(true));
         let (ended, watched) = (Arc::clone(&alive), Arc::clone(&queue));
         tokio::task::spawn_blocking(move || {

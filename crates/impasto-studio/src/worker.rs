@@ -31,7 +31,7 @@ pub fn start(
     std::thread::Builder::new()
         .name("impasto-worker".into())
         .spawn(move || {
-            work(&queue, |Taken { id, api, json, token }| {
+            work(&queue, |Taken { id, api, json, token, .. }| {
                 let request = JobRequest::parse(&json, &options, words(api)).map_err(Error::custom)?;
                 drop(json);
                 let output =
@@ -63,7 +63,7 @@ fn tell(queue: &Queue, id: u64, preview: &Preview<'_>, parts: usize) -> Result<(
 }
 
 /// Returns the words for the clients of an API.
-const fn words(api: Api) -> &'static dyn Wording {
+pub(crate) const fn words(api: Api) -> &'static dyn Wording {
     match api {
         Api::Mcp => &Agent,
         Api::Own | Api::WebUi | Api::OpenAi => &Page,
@@ -125,6 +125,6 @@ mod tests {
         assert!(first.contains("(no paint); please report"), "{first}");
         assert!(second.contains("(an unknown fault)"), "{second}");
         assert_eq!((third.as_str(), fourth.as_str()), ("Cancelled", "no canvas"));
-        assert_eq!(queue.load(), (0, false));
+        assert_eq!(queue.load(), (0, 0));
     }
 }

@@ -8,6 +8,7 @@ mod load;
 mod mcp;
 mod openai;
 mod outputs;
+mod queue;
 mod refusals;
 mod running;
 mod schema;

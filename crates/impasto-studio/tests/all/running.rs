@@ -1,9 +1,11 @@
 //! [`Running`]: a studio of the embedded model on a free port, and a client for it.
 
+use crate::queue;
 use impasto::Pipeline;
-use impasto_studio::{Options, Studio};
+use impasto_studio::{Options, Studio, StudioError};
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -49,13 +51,29 @@ impl Running {
     }
 
     pub fn start_with(pipeline: Pipeline, options: Options) -> Self {
+        Self::start_bound(options, |free| Studio::bind(pipeline, free))
+    }
+
+    /// Starts a studio on the queue in a folder.
+    pub fn start_on(folder: &Path, options: Options) -> Self {
+        let folder = folder.to_owned();
+        Self::start_bound(options, |free| async move {
+            let pipeline = Pipeline::builder().build().unwrap();
+            Studio::bind_to_queue(pipeline, free, queue::open(&folder).await, queue::MODEL).await
+        })
+    }
+
+    fn start_bound<F>(options: Options, bind: impl FnOnce(Options) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<Studio, StudioError>>,
+    {
         let (tell, told) = std::sync::mpsc::channel();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
                 let free = Options { address: (options.address.ip(), 0).into(), ..options };
-                let studio = Studio::bind(pipeline, free).await.unwrap();
+                let studio = bind(free).await.unwrap();
                 tell.send(studio.address()).unwrap();
                 studio
                     .serve(async {

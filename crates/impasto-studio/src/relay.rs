@@ -1,0 +1,195 @@
+//! [`Relay`]: hands the jobs of a studio to a durable queue, and follows them there.
+
+use crate::finished::Finished;
+use crate::options::Options;
+use crate::outputs::Outputs;
+use crate::queue::{Event, NotAccepted, Queue, Submission, Taken};
+use crate::request::JobRequest;
+use crate::server::StudioError;
+use crate::worker::words;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use impasto::Error;
+use impasto::sampler::CancelToken;
+use impasto_worker::{Entry, Filter, Key, Order, QueueError, State};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+
+/// Largest number of jobs that are followed at once. Further ones wait in the studio.
+const FOLLOWED: usize = 32;
+
+/// Time between two looks at a job.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// Time for which a job waits for a queue that does not answer.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The user of a studio's jobs.
+const OWNER: &str = "studio";
+
+/// The queue whose workers paint the jobs of a studio.
+#[derive(Clone)]
+pub(crate) struct Relay {
+    pub(crate) queue: impasto_worker::Queue,
+    /// Name of the workers' model.
+    pub(crate) model: String,
+}
+
+/// The studio's side of the jobs.
+struct Side {
+    relay: Relay,
+    queue: Arc<Queue>,
+    outputs: Option<Outputs>,
+    options: Options,
+}
+
+impl Relay {
+    /// Starts the threads that hand jobs over. Jobs of an earlier studio that have not ended are followed again. The
+    /// returned thread ends when the studio's queue is closed. The jobs go on then.
+    ///
+    /// # Errors
+    /// [`StudioError::Queue`] if the durable queue does not answer; [`StudioError::Model`] if no thread can be started.
+    pub(crate) async fn start(
+        self,
+        queue: Arc<Queue>,
+        outputs: Option<Outputs>,
+        options: &Options,
+    ) -> Result<JoinHandle<()>, StudioError> {
+        for state in [State::Running, State::Waiting] {
+            let filter = Filter { state: Some(state), owner: Some(OWNER.into()), limit: 1000, ..Filter::default() };
+            let mut left = self.queue.list(&filter).await.map_err(StudioError::Queue)?;
+            left.retain(|entry| entry.model == self.model);
+            for Entry { key, title, .. } in left.into_iter().rev() {
+                let followed = Submission { prompt: title, followed: Some(key), ..Submission::default() };
+                if let Err(NotAccepted::Full { .. }) = queue.submit(followed) {
+                    break; // the others are painted, too, but not shown
+                }
+            }
+        }
+        let (side, handle) =
+            (Arc::new(Side { relay: self, queue, outputs, options: options.clone() }), Handle::current());
+        let fail = |error: std::io::Error| StudioError::Model(Error::custom(error));
+        let follow = move || {
+            std::thread::scope(|scope| {
+                for _ in 0..FOLLOWED {
+                    scope.spawn(|| {
+                        while let Some(taken) = side.queue.take() {
+                            let (id, begun) = (taken.id, Instant::now());
+                            let event = handle.block_on(side.follow(taken));
+                            side.queue.metrics.worked(begun.elapsed());
+                            side.queue.tell(id, event);
+                        }
+                    });
+                }
+            });
+        };
+        std::thread::Builder::new().name("impasto-relay".into()).spawn(follow).map_err(fail)
+    }
+}
+
+impl Side {
+    /// Hands a job over, and follows it to its end.
+    async fn follow(&self, taken: Taken) -> Event {
+        let (id, api, token) = (taken.id, taken.api, taken.token.clone());
+        let key = match taken.followed.clone() {
+            Some(key) => key,
+            None => match self.hand_over(&taken).await {
+                Ok(key) => key,
+                Err(event) => return event,
+            },
+        };
+        let entry = match self.wait(id, &key, &token).await {
+            Ok(entry) => entry,
+            Err(error) => return Event::Failed(error.to_string().into()),
+        };
+        match entry.state {
+            State::Done => self
+                .fetch(id, &key, entry.pictures as usize)
+                .await
+                .unwrap_or_else(|error| Event::Failed(error.worded(words(api)).into())),
+            State::Failed => Event::Failed(entry.reason.into()),
+            _ => Event::Cancelled,
+        }
+    }
+
+    /// Adds a job to the durable queue, and returns its name there.
+    async fn hand_over(&self, taken: &Taken) -> Result<Key, Event> {
+        let failed = |sentence: String| Event::Failed(sentence.into());
+        let read = JobRequest::parse(&taken.json, &self.options, words(taken.api)).map_err(failed)?;
+        let mut job = read.job;
+        // Without a seed of its own the job would be one that was painted before.
+        job.config.seed.get_or_insert_with(|| RandomState::new().hash_one("seed") >> 32);
+        let title = job.config.prompt.clone();
+        let job = serde_json::to_value(&job).map_err(|error| failed(error.to_string()))?;
+        let order = Order { owner: OWNER.into(), title, ..Order::new(self.relay.model.clone(), job) };
+        let begun = Instant::now();
+        loop {
+            match self.relay.queue.submit(order.clone()).await {
+                Ok(entry) => return Ok(entry.key),
+                Err(QueueError::Database(_)) if begun.elapsed() < PATIENCE && !taken.token.is_cancelled() => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(_) if taken.token.is_cancelled() => return Err(Event::Cancelled),
+                Err(error) => return Err(failed(error.to_string())),
+            }
+        }
+    }
+
+    /// Waits for the end of a job, and tells its steps meanwhile. A job that is cancelled here is cancelled there, but not
+    /// because the studio ends.
+    async fn wait(&self, id: u64, key: &Key, token: &CancelToken) -> Result<Entry, QueueError> {
+        let (mut answered, mut last) = (Instant::now(), 0);
+        loop {
+            match self.relay.queue.find(key).await {
+                Ok(Some(entry)) if entry.state.is_last() || self.queue.is_closed() => return Ok(entry),
+                Ok(Some(_)) if token.is_cancelled() && !self.queue.is_closed() => {
+                    self.relay.queue.cancel(key).await?;
+                }
+                Ok(Some(entry)) => {
+                    answered = Instant::now();
+                    if entry.step > last {
+                        last = entry.step;
+                        self.tell(id, key, &entry).await;
+                    }
+                }
+                Ok(None) => return Err(QueueError::Database("the job was deleted".into())),
+                Err(error) if answered.elapsed() >= PATIENCE => return Err(error),
+                Err(_) => {}
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Tells a step of a job, with a picture if a client listens.
+    async fn tell(&self, id: u64, key: &Key, entry: &Entry) {
+        self.queue.metrics.steps.add(1);
+        if !self.queue.is_watched(id) {
+            return;
+        }
+        let preview = self.relay.queue.preview(key).await.ok().flatten();
+        let url = |png: Vec<u8>| format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png));
+        let picture = preview.map(url).unwrap_or_default().into();
+        let (done, total) = (entry.step as usize, entry.steps as usize);
+        self.queue.tell(id, Event::Step { part: 1, parts: 1, done, total, picture });
+    }
+
+    /// Reads the pictures and the report of a job that is done.
+    async fn fetch(&self, id: u64, key: &Key, count: usize) -> impasto::Result<Event> {
+        let missing = || Error::custom("the pictures of the job are not in the store any more");
+        let mut files = Vec::new();
+        for index in 0..count {
+            let file = self.relay.queue.picture(key, index).await.map_err(Error::custom)?;
+            files.push(file.ok_or_else(missing)?);
+        }
+        let result = self.relay.queue.report(key).await.map_err(Error::custom)?.ok_or_else(missing)?;
+        let url = |index| format!("/api/jobs/{id}/pictures/{index}");
+        let mut finished = Finished::read(url, &files, result, &self.options)?;
+        if let Some(outputs) = &self.outputs {
+            outputs.write(&mut finished);
+        }
+        Ok(Event::Finished(Arc::new(finished)))
+    }
+}

@@ -1,0 +1,94 @@
+//! Tests of a studio whose jobs are painted by the workers of a durable queue.
+
+use crate::running::Running;
+use impasto::{Pipeline, Raster};
+use impasto_studio::{Options, QueuePainter};
+use impasto_worker::{Queue, Settings, Store, Worker};
+use serde_json::json;
+use std::path::Path;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+/// The model of the jobs.
+pub const MODEL: &str = "embedded";
+
+pub async fn open(folder: &Path) -> Queue {
+    let address = format!("sqlite:{}", folder.join("queue.db").display()).parse().unwrap();
+    let store = Store::open(folder.join("store").to_str().unwrap()).unwrap();
+    Queue::open(&address, store, Settings::default()).await.unwrap()
+}
+
+/// A worker, which ends with the value.
+struct Painting {
+    runtime: Option<Runtime>,
+    end: Option<oneshot::Sender<()>>,
+}
+
+impl Painting {
+    fn start(folder: &Path) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let painter = QueuePainter::new(Pipeline::builder().build().unwrap(), Options::default()).unwrap();
+        let queue = runtime.block_on(open(folder));
+        let (end, ended) = oneshot::channel::<()>();
+        runtime.spawn(Worker::new(queue, MODEL, painter).run(async {
+            drop(ended.await);
+        }));
+        Self { runtime: Some(runtime), end: Some(end) }
+    }
+}
+
+impl Drop for Painting {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+#[test]
+fn job_outlives_its_studio_and_is_painted_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = Running::start_on(folder.path(), Options::default());
+    let job = json!({ "prompt": "1girl, #ffd700 eyes, hair", "steps": 3, "seed": 7, "size": "64x64" });
+    first.submit(&job);
+    let cancelled = first.submit(&json!({ "prompt": "a long one", "steps": 150 }));
+    assert_eq!(first.get("/api/jobs").json().as_array().unwrap().len(), 2);
+    assert_eq!(first.delete(&format!("/api/jobs/{cancelled}")).status, 204);
+    assert_eq!(first.ended(cancelled)["state"], "cancelled");
+    first.end();
+
+    // The next studio follows the job that is left, and another machine paints it.
+    let mut next = Running::start_on(folder.path(), Options::default());
+    let jobs = next.get("/api/jobs").json();
+    assert_eq!((jobs.as_array().unwrap().len(), &jobs[0]["prompt"]), (1, &job["prompt"]), "{jobs}");
+    let worker = Painting::start(folder.path());
+    let painted = next.ended(jobs[0]["id"].as_u64().unwrap());
+    assert_eq!(painted["state"], "finished", "{painted}");
+    let result = &painted["result"];
+    assert_eq!((&result["colors"][0]["asked"], &result["pictures"][0]["seed"]), (&json!("#ffd700"), &json!(7)));
+    assert!(!result["words"].as_array().unwrap().is_empty());
+    let picture = |studio: &Running, url: &serde_json::Value| {
+        let png = studio.get(url.as_str().unwrap()).body;
+        let file = folder.path().join("picture.png");
+        std::fs::write(&file, &png).unwrap();
+        (Raster::open(file).unwrap(), png)
+    };
+    let (far, png) = picture(&next, &result["pictures"][0]["url"]);
+    let restored = next.post("/api/recipes", "image/png", &png).json();
+    assert_eq!(restored["request"]["prompt"], job["prompt"], "{restored}");
+
+    // A studio with a pipeline of its own paints the same bits.
+    let own = Running::start(Options::default());
+    let near = own.ended(own.submit(&job));
+    assert!(picture(&own, &near["result"]["pictures"][0]["url"]).0 == far);
+
+    // The same job is there at once; a job without a seed is always a new one, and its steps are told.
+    let again = next.ended(next.submit(&job));
+    assert_eq!(again["result"]["pictures"][0]["seed"], 7);
+    let free = json!({ "prompt": "a boat", "steps": 2, "size": "64x64" });
+    let seeds = [(); 2].map(|()| next.ended(next.submit(&free))["result"]["pictures"][0]["seed"].clone());
+    assert!(seeds[0] != seeds[1] && seeds[0].is_u64(), "{seeds:?}");
+    let wrong = next.ended(next.submit(&json!({ "prompt": "a boat", "forces": ["hat=red"], "steps": 1 })));
+    assert!(wrong["error"].as_str().unwrap().contains("hat"), "{wrong}");
+    next.end();
+    drop(worker);
+}
