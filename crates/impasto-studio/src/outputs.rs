@@ -5,9 +5,10 @@ use crate::finished::Finished;
 use crate::options::Options;
 use crate::wording::Page;
 use impasto::pipeline::Infotext;
-use impasto::{Raster, Result, files};
+use impasto::{Error, Raster, Result, files};
 use serde_json::{Value, json};
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -56,7 +57,12 @@ impl Outputs {
                 let png = png.unwrap_or_default();
                 files::write_new(&self.folder.join(name.to_string()), &png)
             });
-            if let Err(error) = written {
+            // A run of a queue is read again after a restart, and its file has the same name then.
+            let is_there =
+                |error: &Error| matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::AlreadyExists);
+            if let Err(error) = written
+                && !is_there(&error)
+            {
                 finished.note(format!("the picture is not in the folder of outputs: {}", error.worded(&Page)));
             }
         }

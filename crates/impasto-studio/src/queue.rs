@@ -239,7 +239,7 @@ impl Queue {
         let most = self.memory;
         let refusal = if json.len() > most {
             Some(NotAccepted::TooLarge { most })
-        } else if count >= self.most_waiting {
+        } else if count >= self.most_waiting && followed.is_none() {
             Some(NotAccepted::Full { most: self.most_waiting })
         } else if bytes + json.len() > most {
             Some(NotAccepted::Large { bytes, most })

@@ -3,7 +3,7 @@
 use crate::finished::Finished;
 use crate::options::Options;
 use crate::outputs::Outputs;
-use crate::queue::{Event, NotAccepted, Queue, Submission, Taken};
+use crate::queue::{Event, Queue, Submission, Taken};
 use crate::request::JobRequest;
 use crate::server::StudioError;
 use crate::worker::words;
@@ -47,7 +47,8 @@ struct Side {
 }
 
 impl Relay {
-    /// Starts the threads that hand jobs over. Jobs of an earlier studio that have not ended are followed again. The
+    /// Starts the threads that hand jobs over. The latest results of an earlier studio, and its jobs that have not ended, are
+    /// followed again. The
     /// returned thread ends when the studio's queue is closed. The jobs go on then.
     ///
     /// # Errors
@@ -58,15 +59,14 @@ impl Relay {
         outputs: Option<Outputs>,
         options: &Options,
     ) -> Result<JoinHandle<()>, StudioError> {
-        for state in [State::Running, State::Waiting] {
-            let filter = Filter { state: Some(state), owner: Some(OWNER.into()), limit: 1000, ..Filter::default() };
+        let kept = u32::try_from(options.kept).unwrap_or(u32::MAX).max(1);
+        for (state, limit) in [(State::Done, kept), (State::Running, 1000), (State::Waiting, 1000)] {
+            let filter = Filter { state: Some(state), owner: Some(OWNER.into()), limit, ..Filter::default() };
             let mut left = self.queue.list(&filter).await.map_err(StudioError::Queue)?;
             left.retain(|entry| entry.model == self.model);
             for Entry { key, title, .. } in left.into_iter().rev() {
                 let followed = Submission { prompt: title, followed: Some(key), ..Submission::default() };
-                if let Err(NotAccepted::Full { .. }) = queue.submit(followed) {
-                    break; // the others are painted, too, but not shown
-                }
+                let _ = queue.submit(followed); // refused only by a studio that ends
             }
         }
         let (side, handle) =

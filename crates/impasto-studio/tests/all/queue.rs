@@ -91,4 +91,10 @@ fn job_outlives_its_studio_and_is_painted_elsewhere() {
     assert!(wrong["error"].as_str().unwrap().contains("hat"), "{wrong}");
     next.end();
     drop(worker);
+    // The results are there after another restart, without a worker.
+    let later = Running::start_on(folder.path(), Options::default());
+    let last = later.get("/api/jobs").json().as_array().unwrap().len() as u64;
+    assert!(last >= 3, "{last}");
+    let kept = (1..=last).map(|id| later.ended(id)).find(|job| job["prompt"] == free["prompt"]).unwrap();
+    assert!(seeds.contains(&kept["result"]["pictures"][0]["seed"]), "{kept}");
 }
