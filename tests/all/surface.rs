@@ -12,11 +12,12 @@ const CRATES: &[(&str, usize, usize, usize)] = &[
     ("", 993, 784, 30),
     ("crates/impasto-kernels", 27, 4, 30),
     ("crates/impasto-report", 21, 2, 30),
-    ("crates/impasto-studio", 102, 81, 30),
+    ("crates/impasto-studio", 103, 81, 30),
     ("crates/impasto-tiny", 2, 0, 30),
     ("crates/impasto-tiny-colorizer", 2, 0, 30),
     ("crates/impasto-tiny-fast", 2, 0, 30),
     ("crates/impasto-train", 163, 73, 39),
+    ("crates/impasto-worker", 68, 50, 30),
     ("crates/impasto-yardstick", 253, 288, 30),
 ];
 /// The public items of a crate.

@@ -21,8 +21,8 @@ pub struct StudioArguments {
     /// Secret that opens the studio's page: http://ADDRESS/?token=TOKEN.
     #[arg(long, env = "IMPASTO_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Lets workers on many machines paint: `sqlite:FILE`, or `postgres://USER:PASSWORD@HOST/DATABASE`. The jobs survive
-    /// the studio. The default is to paint here.
+    /// Lets workers on many machines paint: `sqlite:FILE`, or `postgres://USER:PASSWORD@HOST/DATABASE`. The jobs
+    /// survive the studio. The default is to paint here.
     #[arg(long, value_name = "ADDRESS", requires = "store")]
     queue: Option<String>,
     /// The store of the workers' pictures: a folder, or `s3://BUCKET/PREFIX` in a program that was built with S3.

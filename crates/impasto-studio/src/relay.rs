@@ -5,7 +5,6 @@ use crate::options::Options;
 use crate::outputs::Outputs;
 use crate::queue::{Event, Queue, Submission, Taken};
 use crate::request::JobRequest;
-use crate::server::StudioError;
 use crate::worker::words;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -47,31 +46,41 @@ struct Side {
 }
 
 impl Relay {
-    /// Starts the threads that hand jobs over. The latest results of an earlier studio, and its jobs that have not ended, are
-    /// followed again. The
-    /// returned thread ends when the studio's queue is closed. The jobs go on then.
+    /// Returns the latest results of an earlier studio, and its jobs that have not ended, as jobs to follow.
     ///
     /// # Errors
-    /// [`StudioError::Queue`] if the durable queue does not answer; [`StudioError::Model`] if no thread can be started.
-    pub(crate) async fn start(
+    /// [`QueueError::Database`] if the durable queue does not answer.
+    pub(crate) async fn left(&self, options: &Options) -> Result<Vec<Submission>, QueueError> {
+        let kept = u32::try_from(options.kept).unwrap_or(u32::MAX).max(1);
+        let mut followed = Vec::new();
+        for (state, limit) in [(State::Done, kept), (State::Running, 1000), (State::Waiting, 1000)] {
+            let filter = Filter { state: Some(state), owner: Some(OWNER.into()), limit, ..Filter::default() };
+            let mut left = self.queue.list(&filter).await?;
+            left.retain(|entry| entry.model == self.model);
+            let follow =
+                |Entry { key, title, .. }| Submission { prompt: title, followed: Some(key), ..Submission::default() };
+            followed.extend(left.into_iter().rev().map(follow));
+        }
+        Ok(followed)
+    }
+
+    /// Starts the threads that hand jobs over, and follows the jobs that are `left`. The returned thread ends when the
+    /// studio's queue is closed. The jobs go on then.
+    ///
+    /// # Errors
+    /// An error of the operating system if it cannot start a thread.
+    pub(crate) fn start(
         self,
+        left: Vec<Submission>,
         queue: Arc<Queue>,
         outputs: Option<Outputs>,
         options: &Options,
-    ) -> Result<JoinHandle<()>, StudioError> {
-        let kept = u32::try_from(options.kept).unwrap_or(u32::MAX).max(1);
-        for (state, limit) in [(State::Done, kept), (State::Running, 1000), (State::Waiting, 1000)] {
-            let filter = Filter { state: Some(state), owner: Some(OWNER.into()), limit, ..Filter::default() };
-            let mut left = self.queue.list(&filter).await.map_err(StudioError::Queue)?;
-            left.retain(|entry| entry.model == self.model);
-            for Entry { key, title, .. } in left.into_iter().rev() {
-                let followed = Submission { prompt: title, followed: Some(key), ..Submission::default() };
-                let _ = queue.submit(followed); // refused only by a studio that ends
-            }
+    ) -> impasto::Result<JoinHandle<()>> {
+        for followed in left {
+            let _ = queue.submit(followed); // refused only by a studio that ends
         }
         let (side, handle) =
             (Arc::new(Side { relay: self, queue, outputs, options: options.clone() }), Handle::current());
-        let fail = |error: std::io::Error| StudioError::Model(Error::custom(error));
         let follow = move || {
             std::thread::scope(|scope| {
                 for _ in 0..FOLLOWED {
@@ -86,7 +95,7 @@ impl Relay {
                 }
             });
         };
-        std::thread::Builder::new().name("impasto-relay".into()).spawn(follow).map_err(fail)
+        std::thread::Builder::new().name("impasto-relay".into()).spawn(follow).map_err(Error::custom)
     }
 }
 
@@ -138,8 +147,8 @@ impl Side {
         }
     }
 
-    /// Waits for the end of a job, and tells its steps meanwhile. A job that is cancelled here is cancelled there, but not
-    /// because the studio ends.
+    /// Waits for the end of a job, and tells its steps meanwhile. A job that is cancelled here is cancelled there, but
+    /// not because the studio ends.
     async fn wait(&self, id: u64, key: &Key, token: &CancelToken) -> Result<Entry, QueueError> {
         let (mut answered, mut last) = (Instant::now(), 0);
         loop {

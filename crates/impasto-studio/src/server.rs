@@ -116,7 +116,8 @@ impl Studio {
     }
 
     /// Binds to the address of `options`, as [`bind`](Self::bind) does. The jobs are painted by the workers of `queue`
-    /// that have the model of the name `model`, and survive an end of the studio. The pipeline only describes this model.
+    /// that have the model of the name `model`, and survive an end of the studio. The pipeline only describes this
+    /// model.
     ///
     /// # Errors
     /// Those of [`bind`](Self::bind), and [`StudioError::Queue`] if the queue does not answer.
@@ -152,7 +153,10 @@ impl Studio {
         let clip_skip = pipeline.model().clip_skip().unwrap_or(1);
         let queue = Arc::new(Queue::new(&options));
         let worker = match relay {
-            Some(relay) => relay.start(Arc::clone(&queue), outputs.clone(), &options).await?,
+            Some(relay) => {
+                let left = relay.left(&options).await.map_err(StudioError::Queue)?;
+                relay.start(left, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?
+            }
             None => {
                 let painter = Painter::new(pipeline, live).map_err(StudioError::Model)?;
                 worker::start(painter, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?

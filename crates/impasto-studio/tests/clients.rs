@@ -1,4 +1,5 @@
-//! The APIs of other programs with real clients: the Python packages `openai`, `webuiapi` and `mcp`, and ComfyUI's node.
+//! The APIs of other programs with real clients: the Python packages `openai`, `webuiapi` and `mcp`, and ComfyUI's
+//! node.
 //!
 //! The tests need a Python with these packages. `PEERS` names this Python; without it, `.peers/bin/python` of the
 //! repository is used. The test of a package that is missing counts as ignored. To install the packages in the

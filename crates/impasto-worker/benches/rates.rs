@@ -1,7 +1,7 @@
 //! Rates of a queue in SQLite and in PostgreSQL: jobs accepted, and jobs painted by workers whose painter only waits.
 //!
-//! `cargo bench -p impasto-worker` prints a table. `IMPASTO_JOBS` sets the number of jobs that are accepted, 2,000 without
-//! it. Without PostgreSQL its rows are left out.
+//! `cargo bench -p impasto-worker` prints a table. `IMPASTO_JOBS` sets the number of jobs that are accepted, 2,000
+//! without it. Without PostgreSQL its rows are left out.
 
 #![allow(clippy::unwrap_used)]
 
