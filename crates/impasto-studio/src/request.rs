@@ -98,7 +98,7 @@ impl JobRequest {
         }
         let live = json.as_object_mut().and_then(|fields| fields.remove("live")).unwrap_or_default();
         let live = serde_json::from_value(live).map_err(|error| format!("live: {error}"))?;
-        let job = serde_json::from_value(json).map_err(|error| in_words(&error.to_string()))?;
+        let job = serde_json::from_value(json).map_err(|error| renamed(&error.to_string(), words))?;
         let request = Self { job, live };
         request.check(options, words)?;
         Ok(request)
@@ -299,16 +299,16 @@ pub struct Restored {
     pub notes: Vec<String>,
 }
 
-/// Returns the message about a value that a type refuses, with the page's label in place of the field: `guiders[0]:
-/// guiders is "x"` becomes `Kinds of guidance is "x"`. Any other message stays.
-fn in_words(message: &str) -> String {
-    let renamed = || {
+/// Returns the message about a value that a type refuses, with the name of the field in `words`. For the page,
+/// `guiders[0]: guiders is "x"` becomes `Kinds of guidance is "x"`. Any other message stays.
+fn renamed(message: &str, words: &dyn Wording) -> String {
+    let rename = || {
         let (place, rest) = message.split_once(": ")?;
         let field = place.split(['[', '.']).next()?;
-        let label = Some(Page.name(field)).filter(|label| *label != field)?;
+        let label = Some(words.name(field)).filter(|label| *label != field)?;
         Some(rest.strip_prefix(field).map_or_else(|| format!("{label}: {rest}"), |rest| format!("{label}{rest}")))
     };
-    renamed().unwrap_or_else(|| message.to_owned())
+    rename().unwrap_or_else(|| message.to_owned())
 }
 
 /// Returns the size of a picture by value.

@@ -99,6 +99,8 @@ mod tests {
         assert!(refused(Kind::Paint, json!({ "prompt": "a", "sampler": "Eulr" })).starts_with("sampler \"Eulr\""));
         let shiny = json!({ "prompt": "a hat", "forces": { "hat": "shiny" } });
         assert!(refused(Kind::PaintExact, shiny).contains("shiny"));
+        let guided = refused(Kind::Paint, json!({ "prompt": "a", "guiders": ["pog"] }));
+        assert!(guided.contains("guiders is \"pog\"") && !guided.contains("Kinds of guidance"), "{guided}");
         let followed = json!({ "prompt": "a", "controls": ["embedded=/etc/passwd"] });
         assert!(refused(Kind::Paint, followed).starts_with("controls is no picture"));
     }
