@@ -8,6 +8,7 @@ use crate::paint::{Paint, Painted};
 use crate::pictures;
 use crate::progress::Progress;
 use crate::settings::Settings;
+use crate::stop::Stop;
 use crate::store::{Store, Written};
 use crate::table::{Begun, Table};
 use crate::ticket::Ticket;
@@ -16,7 +17,6 @@ use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
 
 /// Time between two looks at a running job.
 const LOOK: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub struct Attempts<P> {
     pub painter: Arc<Mutex<P>>,
     /// Time that a job may take to its end after `stop`.
     pub grace: Duration,
-    pub stop: watch::Receiver<bool>,
+    pub stop: Stop,
 }
 
 impl<P> Clone for Attempts<P> {
@@ -99,7 +99,7 @@ impl<P: Paint> Attempts<P> {
                 patiently(|| self.table.note(key, name, &reason)).await?;
                 Err(reason)
             }
-            Err(Failure::Stopped) if *self.stop.borrow() => {
+            Err(Failure::Stopped) if self.stop.is_asked() => {
                 patiently(|| self.table.hand_back(key, name)).await?;
                 Err("the worker ends".into())
             }
@@ -145,7 +145,7 @@ impl<P: Paint> Attempts<P> {
                 painted = &mut painting => {
                     return painted.unwrap_or_else(|error| Err(Failure::Trouble(error.to_string())));
                 }
-                () = ended(&mut stop), if stopped.is_none() => stopped = Some(Instant::now()),
+                () = stop.wait(), if stopped.is_none() => stopped = Some(Instant::now()),
                 _ = look.tick() => {
                     // Without an answer the painting goes on: the pictures can be written later.
                     if let Ok(false) = self.table.step(key, name, progress.take()).await {
@@ -172,12 +172,6 @@ impl<P: Paint> Attempts<P> {
         self.store.write(&self::record(key), bytes).await?;
         Ok((count, reason))
     }
-}
-
-/// Waits for the end of the worker.
-pub async fn ended(stop: &mut watch::Receiver<bool>) {
-    // A worker whose sender is gone has ended, too.
-    drop(stop.wait_for(|stop| *stop).await);
 }
 
 /// Repeats a statement until the database answers, or patience ends.

@@ -4,9 +4,9 @@
 //! others.
 
 use crate::address::Address;
-use crate::attempt::ended;
 use crate::error::QueueError;
 use crate::settings::Settings;
+use crate::stop::Stop;
 use crate::ticket::{Ticket, Turn};
 use apalis::prelude::{
     BoxDynError, Data, Event, TaskBuilder, TaskSink, TaskSinkError, WorkerBuilder, WorkerBuilderExt,
@@ -24,7 +24,6 @@ use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use url::Url;
 
 /// Number of times that the engine hands a ticket out. The queue counts tries itself, because only some of them are the
@@ -111,7 +110,7 @@ impl Engine {
         name: &str,
         settings: &Settings,
         handler: Handler,
-        stop: watch::Receiver<bool>,
+        stop: Stop,
     ) -> Result<(), QueueError> {
         let beats = (settings.lease.as_millis() / settings.beat.as_millis().max(1)).clamp(2, 1_000_000) as usize;
         let context = WorkerContext::new(name);
@@ -170,7 +169,7 @@ async fn work(ticket: String, handler: Data<Handler>) -> Result<(), BoxDynError>
 async fn follow(
     events: impl Stream<Item = Result<Event, WorkerError>>,
     context: &WorkerContext,
-    mut stop: watch::Receiver<bool>,
+    mut stop: Stop,
 ) -> Result<(), QueueError> {
     let mut events = pin!(events);
     let mut stopping = false;
@@ -182,7 +181,7 @@ async fn follow(
                 Some(Err(error)) => return Err(fail(error)),
                 None => return Ok(()),
             },
-            () = ended(&mut stop), if !stopping => {
+            () = stop.wait(), if !stopping => {
                 stopping = true;
                 context.stop().map_err(fail)?;
             }

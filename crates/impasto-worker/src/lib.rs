@@ -36,6 +36,7 @@ mod pictures;
 mod progress;
 mod queue;
 mod settings;
+mod stop;
 mod store;
 mod table;
 mod ticket;

@@ -1,15 +1,15 @@
 //! [`Worker`]: paints the jobs of a queue.
 
-use crate::attempt::{Attempts, ended};
+use crate::attempt::Attempts;
 use crate::engine::Handler;
 use crate::error::QueueError;
 use crate::paint::Paint;
 use crate::queue::Queue;
+use crate::stop::Stop;
 use crate::ticket::Ticket;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Longest time between two tries to reach the database.
@@ -40,7 +40,7 @@ impl<P: Paint> Worker<P> {
 
     /// Paints jobs until `stop` is ready. While the database does not answer, the worker tries again.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let (end, stopped) = watch::channel(false);
+        let (end, stopped) = Stop::new();
         let Self { queue, model, painter, grace } = self;
         let attempts = Attempts {
             table: queue.table.clone(),
@@ -64,9 +64,9 @@ impl<P: Paint> Worker<P> {
 }
 
 /// Takes jobs until the worker is to end. A new worker of the engine takes the place of one that lost the database.
-async fn serve<P: Paint>(queue: &Queue, model: &str, attempts: &Attempts<P>, mut stop: watch::Receiver<bool>) {
+async fn serve<P: Paint>(queue: &Queue, model: &str, attempts: &Attempts<P>, mut stop: Stop) {
     let mut pause = queue.settings.beat;
-    while !*stop.borrow() {
+    while !stop.is_asked() {
         let name = name();
         let (handler, running) = handler(attempts.clone(), name.clone());
         tracing::info!(worker = name, model, "the worker waits for jobs");
@@ -82,7 +82,7 @@ async fn serve<P: Paint>(queue: &Queue, model: &str, attempts: &Attempts<P>, mut
                 tracing::warn!(worker = name, %error, "the worker lost the queue and tries again");
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = ended(&mut stop) => {}
+                    () = stop.wait() => {}
                 }
                 pause = (pause * 2).min(LONGEST);
             }

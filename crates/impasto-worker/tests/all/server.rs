@@ -118,7 +118,7 @@ fn other_user() -> Option<(u32, u32)> {
         return None;
     }
     let users = fs::read_to_string("/etc/passwd").unwrap();
-    let line = users.lines().find(|line| line.starts_with("postgres:")).unwrap_or("nobody:x:65534:65534");
+    let line = users.lines().find(|line| line.starts_with("postgres:")).expect("PostgreSQL's user");
     let mut numbers = line.split(':').skip(2).map(|number| number.parse().unwrap());
     Some((numbers.next().unwrap(), numbers.next().unwrap()))
 }
