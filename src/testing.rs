@@ -130,7 +130,7 @@ impl Denoiser for ToyModel {
             .map(|input| Ok(input.conditioning.context.f_expand([input.x.size4()?.0, -1, -1], false)?))
             .collect::<Result<_>>()?;
         let context = Tensor::f_cat(&contexts, 0)?;
-        let c_in = Prediction::input_scale(step.sigma);
+        let c_in = Prediction::Epsilon.input_scale(step.sigma);
         let cells = x.f_mul_scalar(c_in)?.f_reshape([b, c, h * w])?.f_transpose(1, 2)?;
         let mut hidden = cells.f_linear(&self.conv_in, None::<Tensor>)?;
         let mut sites = self.sites.iter();

@@ -20,6 +20,8 @@ pub enum Place {
     Mid,
     /// The expanding half of the network.
     Up,
+    /// The block with this index, in a network without halves.
+    Layer(usize),
 }
 
 /// A place in the network where attention happens.

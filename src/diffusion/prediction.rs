@@ -19,6 +19,12 @@ pub enum Prediction {
     /// The clean picture x0.
     #[serde(rename = "sample")]
     Sample,
+    /// The velocity noise − x0 of a rectified flow (Anima, SD 3.x).
+    ///
+    /// The flow's own latent is x_t = (1 − t)·x0 + t·noise with t in 0..=1. With σ = t/(1 − t) it is the latent of sigma
+    /// space in another scale: x_t = x/(1 + σ).
+    #[serde(rename = "flow_prediction")]
+    Flow,
 }
 
 impl Prediction {
@@ -40,6 +46,8 @@ impl Prediction {
             Self::Epsilon => x.f_sub(&out.f_mul_scalar(sigma)?)?,
             Self::V => x.f_div_scalar(total)?.f_sub(&out.f_mul_scalar(sigma / total.sqrt())?)?,
             Self::Sample => out.shallow_clone(),
+            // In this form no term grows with σ, which is 1e8 at the start of a flow.
+            Self::Flow => x.f_div_scalar(1.0 + sigma)?.f_sub(&out.f_mul_scalar(sigma / (1.0 + sigma))?)?,
         })
     }
 
@@ -51,12 +59,17 @@ impl Prediction {
             Self::Epsilon => x.f_sub(x0)?.f_div_scalar(sigma)?,
             Self::V => x.f_div_scalar(total)?.f_sub(x0)?.f_mul_scalar(total.sqrt() / sigma)?,
             Self::Sample => x0.shallow_clone(),
+            Self::Flow => x.f_sub(x0)?.f_div_scalar(sigma)?.f_sub(x0)?,
         })
     }
 
-    /// The factor that converts a latent in sigma space to the network's input: 1/√(1 + σ²).
-    pub fn input_scale(sigma: f64) -> f64 {
-        sigma.hypot(1.0).recip()
+    /// Returns the factor that converts a latent in sigma space to the network's input: 1/√(1 + σ²), and 1/(1 + σ) for
+    /// a flow.
+    pub fn input_scale(self, sigma: f64) -> f64 {
+        match self {
+            Self::Epsilon | Self::V | Self::Sample => sigma.hypot(1.0).recip(),
+            Self::Flow => (1.0 + sigma).recip(),
+        }
     }
 }
 
@@ -73,7 +86,13 @@ mod tests {
             let x = &x0 + sigma * &noise;
             let abar: f64 = 1.0 / (1.0 + sigma * sigma);
             let v = abar.sqrt() * &noise - (1.0 - abar).sqrt() * &x0;
-            for (prediction, out) in [(Prediction::Epsilon, &noise), (Prediction::V, &v), (Prediction::Sample, &x0)] {
+            let flow = &noise - &x0;
+            for (prediction, out) in [
+                (Prediction::Epsilon, &noise),
+                (Prediction::V, &v),
+                (Prediction::Sample, &x0),
+                (Prediction::Flow, &flow),
+            ] {
                 let got = prediction.x0(out, &x, sigma).unwrap();
                 assert!(got.allclose(&x0, 1e-12, 1e-12, false), "{prediction:?} {sigma}");
                 let back = prediction.output(&x0, &x, sigma).unwrap();

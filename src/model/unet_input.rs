@@ -4,7 +4,7 @@ use super::rows::{one, rows};
 use super::{Model, colorizer, sdxl, size_numbers};
 use crate::attention::Tap;
 use crate::conditioning::FreeUFactors;
-use crate::diffusion::{Denoiser, Input, Prediction, Predictions};
+use crate::diffusion::{Denoiser, Input, Predictions};
 use crate::error::{Error, Result};
 use crate::nn::AddedConditions;
 use crate::nn::time::Sinusoids;
@@ -103,7 +103,7 @@ impl Model {
     /// extra channels.
     fn sample(&self, x: &Tensor, inputs: &[Input<'_>], step: &Step) -> Result<Tensor> {
         // Latents are converted to the network's kind only here.
-        let sample = x.f_mul_scalar(Prediction::input_scale(step.sigma))?.f_to_kind(self.kind)?;
+        let sample = x.f_mul_scalar(self.prediction().input_scale(step.sigma))?.f_to_kind(self.kind)?;
         if !self.inpaints() {
             return Ok(sample);
         }

@@ -4,6 +4,7 @@
 mod case;
 mod comparison;
 mod device;
+mod flow;
 mod ip_adapter;
 mod networks;
 mod package_daam;
@@ -39,7 +40,8 @@ pub const ON_CPU: &[&str] = &[
 ];
 
 /// Kinds of one network and its outputs, which can be computed in half precision.
-pub const NETWORKS: &[&str] = &["clip_text", "clip_text_sdxl", "clip_vision", "unet", "controlnet", "vae", "taesd"];
+pub const NETWORKS: &[&str] =
+    &["clip_text", "clip_text_sdxl", "clip_vision", "unet", "controlnet", "vae", "taesd", "anima_transformer"];
 
 /// Outputs that the public interface cannot reach, by kind. Unit tests in `src` compare them.
 pub const UNREACHABLE: &[(&str, &[&str])] =
@@ -60,6 +62,7 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("controlnet", networks::controlnet, &[]),
     ("controlnet_union", networks::controlnet_union, &[]),
     ("t2i_adapter", networks::t2i_adapter, &[]),
+    ("anima_transformer", flow::anima_transformer, &[]),
     ("color_palette", networks::color_palette, &[]),
     ("vae", networks::vae, &[]),
     ("taesd", networks::taesd, &[]),
@@ -94,6 +97,7 @@ pub const CAPABILITIES: &[&str] = &[
     "custom_timesteps",
     "eta",
     "exponential",
+    "family:anima",
     "family:sd15",
     "family:sd21",
     "family:sdxl",

@@ -129,23 +129,33 @@ pub fn unet(case: &Case) -> Result<Outputs> {
         timestep_cond: optional("timestep_cond"),
         ..AddedConditions::default()
     };
-    let (b, _, h, w) = sample.size4()?;
+    hooked(case, unet.sites(), "eps", |tap| Ok(unet.forward(sample, timestep, context, Some(&added), tap)?))
+}
+
+/// Computes a network's output `name` plainly, with a hook that reads the sites of the case, and with the case's biases.
+pub fn hooked(
+    case: &Case,
+    sites: &[AttentionSite],
+    name: &str,
+    forward: impl Fn(&mut Tap<'_>) -> Result<Tensor>,
+) -> Result<Outputs> {
+    let (b, _, h, w) = case.input("sample")?.size4()?;
     let run = |spy: &mut Spy| -> Result<Tensor> {
         let step = Step::new(0, 1, 1.0, 0.0, 500.0);
         let call = Call { step: &step, branches: &[Branch::Cond], images: 0..b, grid: Grid::new(h, w) };
         let hooks: Vec<&mut dyn CrossAttentionHook> = vec![spy];
         let mut cache = KvCache::default();
-        let table = HookTable::new(&hooks, unet.sites(), &[Branch::Cond])?;
-        Ok(unet.forward(sample, timestep, context, Some(&added), &mut Tap::new(call, hooks, &table, &mut cache)?)?)
+        let table = HookTable::new(&hooks, sites, &[Branch::Cond])?;
+        forward(&mut Tap::new(call, hooks, &table, &mut cache)?)
     };
 
     let record: Vec<String> = case.param::<Option<Vec<String>>>("record_probs")?.unwrap_or_default();
     for name in &record {
-        assert!(unet.sites().iter().any(|site| site.name == *name), "no site {name}");
+        assert!(sites.iter().any(|site| site.name == *name), "no site {name}");
     }
     let mut plain = Spy { record, ..Spy::default() };
-    let mut outputs = vec![("eps".into(), run(&mut plain)?)];
-    let bare = unet.forward(sample, timestep, context, Some(&added), &mut Tap::none())?;
+    let mut outputs = vec![(name.to_owned(), run(&mut plain)?)];
+    let bare = forward(&mut Tap::none())?;
     assert_eq!(bare, outputs[0].1, "a hook that reads changes no bit");
     outputs.extend(plain.probs.into_iter().map(|(site, probs)| (format!("probs.{site}"), probs)));
 
@@ -156,7 +166,7 @@ pub fn unet(case: &Case) -> Result<Outputs> {
         .collect();
     if !biases.is_empty() {
         let mut biased = Spy { record: biases.keys().cloned().collect(), biases, ..Spy::default() };
-        outputs.push(("eps_biased".into(), run(&mut biased)?));
+        outputs.push((format!("{name}_biased"), run(&mut biased)?));
         outputs.extend(biased.probs.into_iter().map(|(site, probs)| (format!("probs_biased.{site}"), probs)));
     }
     Ok(outputs)

@@ -147,7 +147,7 @@ struct Sine<'a> {
 
 impl Sine<'_> {
     fn ask(&mut self, x: &Tensor, sigma: f64, timestep: f64) -> impasto::Result<Tensor> {
-        let out = (x * (0.7 * Prediction::input_scale(sigma)) + timestep / 1000.0).sin();
+        let out = (x * (0.7 * self.prediction.input_scale(sigma)) + timestep / 1000.0).sin();
         self.seen.push((sigma, x.shallow_clone()));
         self.prediction.x0(&out, x, sigma)
     }
@@ -175,7 +175,7 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
         None => config.schedule(run["num_inference_steps"].as_u64().unwrap() as usize)?,
     };
     let vp = preserves_variance(class);
-    let coordinates = |sigma: f64| if vp { Prediction::input_scale(sigma) } else { 1.0 };
+    let coordinates = |sigma: f64| if vp { config.prediction_type.input_scale(sigma) } else { 1.0 };
     let mut out = Outputs::new();
     let mut add = |name: &str, value: Tensor| out.push((format!("{id}.{name}"), value));
     let table = config.training_schedule()?;

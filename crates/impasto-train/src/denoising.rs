@@ -62,7 +62,7 @@ impl Denoising {
             let (x0, noise, sigma) = (x0.f_narrow(0, row, 1)?, noise.f_narrow(0, row, 1)?, self.sigma(timestep));
             let x = x0.f_add(&noise.f_mul_scalar(sigma)?)?;
             targets.push(self.prediction.output(&x0, &x, sigma)?);
-            samples.push(x.f_mul_scalar(Prediction::input_scale(sigma))?);
+            samples.push(x.f_mul_scalar(self.prediction.input_scale(sigma))?);
         }
         let times: Vec<f32> = timesteps.iter().map(|&t| t as f32).collect();
         let timesteps = Tensor::f_from_slice(&times)?.f_to_device(x0.device())?;

@@ -120,7 +120,7 @@ impl DistillTask {
 
     /// Returns the clean pictures that a network predicts for latents [n, 4, h, w] of a noise level, f32.
     fn x0(&self, unet: &UNet, x: &Tensor, sigma: f64, contexts: &Tensor, kind: Kind) -> Result<Tensor> {
-        let sample = x.f_mul_scalar(Prediction::input_scale(sigma))?.f_to_kind(kind)?;
+        let sample = x.f_mul_scalar(Prediction::Epsilon.input_scale(sigma))?.f_to_kind(kind)?;
         let timestep = Tensor::f_from_slice(&[self.table.timestep_of(sigma) as f32])?;
         let out = unet.forward(&sample, &timestep, &contexts.f_to_kind(kind)?, None, &mut Tap::none())?;
         Prediction::Epsilon.x0(&out.f_to_kind(Kind::Float)?, x, sigma)

@@ -37,7 +37,7 @@ impl Recorder {
     pub(super) fn reads(&self, site: &AttentionSite) -> bool {
         match &self.sites {
             Some(select) => select(site),
-            None => matches!(site.place, Place::Down | Place::Up),
+            None => site.place != Place::Mid,
         }
     }
 

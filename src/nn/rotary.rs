@@ -1,0 +1,60 @@
+//! Rotary position embedding: queries and keys are rotated by angles that grow with the position.
+
+use crate::error::Result;
+use tch::{Device, Kind, Tensor};
+
+/// Rotations of queries and keys, one for each token. Number i of a head is rotated together with number i + d/2
+/// (the half-split layout of transformers' `rotate_half`).
+///
+/// Source: Su et al. (2021), "RoFormer".
+#[derive(Debug)]
+pub(crate) struct Rotary {
+    /// cos and sin of the angles, f32 [tokens, d].
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rotary {
+    /// Creates the rotations by `angles`, [tokens, d/2].
+    pub(crate) fn new(angles: &Tensor) -> Result<Self> {
+        let both = Tensor::f_cat(&[angles, angles], -1)?;
+        Ok(Self { cos: both.f_cos()?, sin: both.f_sin()? })
+    }
+
+    /// Rotates [.., tokens, d] in f32; the result has the kind of `x`.
+    pub(crate) fn rotate(&self, x: &Tensor) -> Result<Tensor> {
+        let [first, second]: [Tensor; 2] = halves(x)?;
+        let turned = Tensor::f_cat(&[second.f_neg()?, first], -1)?;
+        Ok(x.f_mul(&self.cos)?.f_addcmul(&turned, &self.sin)?.f_to_kind(x.f_kind()?)?)
+    }
+}
+
+/// Splits the last axis into two halves.
+fn halves(x: &Tensor) -> Result<[Tensor; 2]> {
+    let half = x.size().last().copied().unwrap_or_default() / 2;
+    Ok([x.f_narrow(-1, 0, half)?, x.f_narrow(-1, half, half)?])
+}
+
+/// Returns the angles of positions 0..`count` along one axis, f32 [count, width/2]: position · base^(−2k/width).
+pub(crate) fn angles(count: i64, width: i64, base: f64, device: Device) -> Result<Tensor> {
+    let exponents = Tensor::f_arange_start_step(0, width - 1, 2, (Kind::Double, device))?;
+    let frequencies = exponents.f_mul_scalar(-base.ln() / width as f64)?.f_exp()?;
+    let positions = Tensor::f_arange(count, (Kind::Double, device))?;
+    Ok(positions.f_unsqueeze(1)?.f_mul(&frequencies)?.f_to_kind(Kind::Float)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_depend_on_the_distance_alone() -> Result<()> {
+        let rotary = Rotary::new(&angles(8, 6, 100.0, Device::Cpu)?)?;
+        let [q, k] = [0.3f32, -0.7].map(|x| Tensor::from_slice(&[x, 1.0, 0.2, -x, 0.5, 2.0]).expand([8, 6], false));
+        let products = rotary.rotate(&q)?.matmul(&rotary.rotate(&k)?.tr());
+        let at = |row, column| products.double_value(&[row, column]);
+        assert!((at(0, 3) - at(4, 7)).abs() < 1e-5 && (at(0, 3) - at(0, 4)).abs() > 1e-3, "{products}");
+        assert_eq!(rotary.rotate(&q)?.get(0), q.get(0), "position 0 is not rotated");
+        Ok(())
+    }
+}
