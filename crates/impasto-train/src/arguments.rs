@@ -38,6 +38,8 @@ pub enum Part {
     Reference(Options),
     /// Trains the embedded UNet to paint in four steps, without a second branch.
     Distill(Options),
+    /// Trains a transformer that predicts the velocity of a flow, with the embedded model's captions and latents.
+    Flow(Options),
     /// Trains a LoRA, which teaches a checkpoint a style or a thing from a few pictures with captions. The checkpoint
     /// stays unchanged.
     #[command(

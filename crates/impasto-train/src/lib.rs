@@ -9,6 +9,7 @@
 //!   any kind. [`Adherence`] measures how closely pictures follow them.
 //! * [`lora`]: a LoRA for any checkpoint, from a few pictures with captions.
 //! * [`DistillTask`]: a UNet that paints in four steps.
+//! * [`FlowTask`]: a transformer that predicts the velocity of a rectified flow.
 //! * [`ReferenceTask`]: a model that colors a sketch like a reference picture. [`Coloring`] measures how well.
 //! * [`Optimizer`]: Muon and AdamW. [`averaged`]: the mean of the weights of several runs.
 
@@ -29,6 +30,7 @@ mod distill;
 mod error;
 mod evaluator;
 mod export;
+mod flow;
 mod hints;
 mod journal;
 mod latents;
@@ -57,6 +59,7 @@ pub use distill::DistillTask;
 pub use error::Error;
 pub use evaluator::{Evaluator, EvaluatorTask};
 pub use export::{ModelFolder, export};
+pub use flow::FlowTask;
 pub use hints::drawn_by_a_person;
 pub use journal::Journal;
 pub use latents::Latents;

@@ -10,6 +10,7 @@
 //! cargo run --release -p impasto-train -- evaluator OUT --steps 2000
 //! cargo run --release -p impasto-train -- control OUT --steps 3200 --count 6144 --batch 6 --kind bf16 --crops 0.6
 //! cargo run --release -p impasto-train -- distill OUT --steps 1100 --batch 4
+//! cargo run --release -p impasto-train -- flow OUT --steps 30000 --batch 8 --accumulate 6 --workers 1
 //! cargo run --release -p impasto-train -- lora OUT --pictures FOLDER
 //! ```
 //!
@@ -22,14 +23,16 @@ mod arguments;
 use arguments::{Arguments, ControlOptions, LoraOptions, Options, Part};
 use clap::Parser;
 use impasto::model::Defaults;
-use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, ConfigFile, UnetConfig, Vae, VaeConfig};
+use impasto::nn::{
+    ClipImageProcessor, ClipTextConfig, ClipVisionConfig, ConfigFile, CosmosConfig, UnetConfig, Vae, VaeConfig,
+};
 use impasto::weights::{Tensors, Weights, parse_safetensors, read_safetensors};
 use impasto::{LoadOptions, Model, Size, Source};
 use impasto_train::dataset::Dataset;
 use impasto_train::lora::{Algorithm, Existing, LoraTask, LowRank, write_lora};
 use impasto_train::{
-    ClipTask, ControlTask, DistillTask, Drawn, Error, EvaluatorTask, HELD_OUT, Latents, Listed, ModelFolder, Pictures,
-    Rate, ReferenceTask, TextTask, Training, TrainingProgress, UnetTask, VaeTask, averaged, export,
+    ClipTask, ControlTask, DistillTask, Drawn, Error, EvaluatorTask, FlowTask, HELD_OUT, Latents, Listed, ModelFolder,
+    Pictures, Rate, ReferenceTask, TextTask, Training, TrainingProgress, UnetTask, VaeTask, averaged, export,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -43,6 +46,8 @@ const SIZE: u32 = 256;
 const VAE: &str = include_str!("../networks/vae.json");
 /// Configuration of the embedded model's UNet.
 const UNET: &str = include_str!("../networks/unet.json");
+/// Configuration of the transformer that predicts the velocity of a flow.
+const FLOW: &str = include_str!("../networks/flow.json");
 /// Channels of the hint's embedding in the embedded model's ControlNet.
 const SMALL_WIDTHS: [i64; 4] = [8, 16, 32, 64];
 /// Channels of the hint's embedding in Stable Diffusion's ControlNets.
@@ -59,6 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Part::Evaluator(options) => evaluator(&options.out, &options.folder()?, options)?,
         Part::Control(options) => control(options)?,
         Part::Reference(options) => reference(options)?,
+        Part::Flow(options) => flow(&options.out, &options.folder()?, options)?,
         Part::Distill(options) => distill(&options.out, &options.folder()?, options)?,
         Part::Lora(options) => lora(options)?,
     }
@@ -313,10 +319,7 @@ fn lora(lora: &LoraOptions) -> Result<(), Error> {
 /// Trains a model that colors sketches like reference pictures.
 fn reference(options: &Options) -> Result<(), Error> {
     let (out, kind, dataset) = (&options.out, Kind::from(options.kind), Dataset::new(SIZE)?);
-    let latents = |name: &str, seeds: std::ops::Range<u64>| -> impasto::Result<Arc<Latents>> {
-        Ok(Arc::new(Latents::encode(&out.join(name), dataset, embedded_vae, seeds, options.workers as u64)?))
-    };
-    let (learned, held_out) = (latents("latents", 0..options.count)?, latents("held-out", HELD_OUT..HELD_OUT + 256)?);
+    let (learned, held_out) = embedded_latents(options)?;
     let model = Model::load(&Source::embedded())?;
     let make =
         || ReferenceTask::new(out.join("model"), dataset, learned.clone(), held_out.clone(), options.batch, kind);
@@ -333,6 +336,28 @@ fn distill(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Err
     let ema = training.run(|| options.initial(DistillTask::initial), make, report())?;
     let config = impasto_tiny::file("unet/config.json").unwrap_or_default();
     Ok(model.put("unet", &String::from_utf8_lossy(config), &ema)?)
+}
+
+/// Trains a transformer that predicts the velocity of a flow.
+fn flow(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let (latents, held_out) = embedded_latents(options)?;
+    let config = CosmosConfig::from_json("transformer/config.json", FLOW)?;
+    let make =
+        || FlowTask::new(FLOW, model.clone(), latents.clone(), held_out.clone(), options.batch, options.kind.into());
+    let initial = || options.initial(|| FlowTask::initial(&config, options.seed));
+    let training = options.training(out.join("flow"), 0.012, 2e-3, 0.5);
+    let ema = training.run(initial, make, report())?;
+    Ok(model.put("transformer", FLOW, &ema)?)
+}
+
+/// Encodes drawings with the embedded model's VAE: those to learn from, and held-out ones.
+fn embedded_latents(options: &Options) -> impasto::Result<(Arc<Latents>, Arc<Latents>)> {
+    let dataset = Dataset::new(SIZE)?;
+    let encode = |name: &str, seeds: std::ops::Range<u64>| -> impasto::Result<Arc<Latents>> {
+        let folder = options.out.join(name);
+        Ok(Arc::new(Latents::encode(&folder, dataset, embedded_vae, seeds, options.workers as u64)?))
+    };
+    Ok((encode("latents", 0..options.count)?, encode("held-out", HELD_OUT..HELD_OUT + 256)?))
 }
 
 /// Loads the embedded model's VAE, in f32.

@@ -23,7 +23,7 @@ pub(super) const OFFSET: f64 = 0.1;
 /// Number of tokens that the text encoder reads.
 const TOKENS: usize = 77;
 /// Prompts of the sample sheet.
-const PROMPTS: [&str; 8] = [
+pub(super) const PROMPTS: [&str; 8] = [
     "1girl, gold eyes, pink hair bow, red hair, pale skin, blue shirt, green background",
     "1girl, green eyes, red hair bow, black hair, tan skin, white shirt, lavender background",
     "1boy, blue eyes, brown hair, brown skin, orange shirt, azure background",

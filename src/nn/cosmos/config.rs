@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The configuration of a Cosmos transformer for pictures; the names are diffusers', and the defaults are Anima's.
 ///
-/// Fields for video alone, such as the largest number of frames, are ignored, and so is the largest size: positions
-/// have no limit.
+/// Fields for video alone, such as the largest number of frames, are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -32,6 +31,10 @@ pub struct CosmosConfig {
     pub patch_size: [i64; 3],
     /// Factors of the longest rotary wavelengths of frames, rows and columns.
     pub rope_scale: [f64; 3],
+    /// Kind of position that is added to the tokens besides the rotations: none, or `learnable`.
+    pub extra_pos_embed_type: Option<String>,
+    /// Largest frames, rows and columns of a latent that learned positions are stored for.
+    pub max_size: [i64; 3],
     /// True if the input has another channel, which marks padding: zeros for a whole picture.
     pub concat_padding_mask: bool,
 }
@@ -49,6 +52,8 @@ impl Default for CosmosConfig {
             adaln_lora_dim: 256,
             patch_size: [1, 2, 2],
             rope_scale: [1.0, 4.0, 4.0],
+            extra_pos_embed_type: None,
+            max_size: [128, 240, 240],
             concat_padding_mask: true,
         }
     }
@@ -57,7 +62,7 @@ impl Default for CosmosConfig {
 /// Fields that change the result, and the values that are implemented.
 const FIXED: &[Fixed] = &[
     ("controlnet_block_every_n", &[]),
-    ("extra_pos_embed_type", &[]),
+    ("extra_pos_embed_type", &["\"learnable\""]),
     ("img_context_dim_in", &[]),
     ("use_crossattn_projection", &["false"]),
 ];
@@ -89,6 +94,7 @@ impl CosmosConfig {
         ] {
             sizes(NAME, field, &[value])?;
         }
+        sizes(NAME, "max_size", &self.max_size)?;
         layers(NAME, "num_layers", &[self.num_layers])?;
         sizes(NAME, "num_attention_heads", &[self.width()])?;
         if self.attention_head_dim < NARROWEST || self.attention_head_dim % 2 == 1 {
@@ -110,6 +116,13 @@ impl CosmosConfig {
     /// Returns the width of the network.
     pub fn width(&self) -> i64 {
         self.num_attention_heads * self.attention_head_dim
+    }
+
+    /// Returns the numbers of patches that learned positions are stored for along time, rows and columns.
+    pub(super) fn places(&self) -> [i64; 3] {
+        let count = |(size, patch): (&i64, &i64)| (size / patch.max(&1)).max(1);
+        let mut counts = self.max_size.iter().zip(&self.patch_size).map(count);
+        std::array::from_fn(|_| counts.next().unwrap_or(1))
     }
 
     /// Returns the width of the feed-forward layers' hidden values.

@@ -4,6 +4,7 @@ mod block;
 mod config;
 mod modulation;
 mod patches;
+mod positions;
 
 pub use config::CosmosConfig;
 
@@ -14,6 +15,7 @@ use crate::step::Grid;
 use crate::weights::Weights;
 use block::Block;
 use modulation::{Modulation, TimeEmbedding};
+use positions::Positions;
 use tch::{Kind, Tensor};
 
 /// diffusers' `CosmosTransformer3DModel` for pictures: blocks of self-attention over patches of 2×2 cells, attention to
@@ -43,6 +45,7 @@ pub struct CosmosTransformer {
     kind: Kind,
     patch_embed: Linear,
     time_embed: TimeEmbedding,
+    positions: Option<Positions>,
     transformer_blocks: Vec<Block>,
     norm_out: Modulation,
     proj_out: Linear,
@@ -63,6 +66,10 @@ impl CosmosTransformer {
             kind: w.kind(),
             patch_embed: w.at("patch_embed.proj").linear_without_bias(patch * channels, width)?,
             time_embed: TimeEmbedding::new(&w.at("time_embed"), width)?,
+            positions: match config.extra_pos_embed_type {
+                Some(_) => Some(Positions::new(&w.at("learnable_pos_embed"), config.places(), width)?),
+                None => None,
+            },
             transformer_blocks: (0..config.num_layers as usize)
                 .map(|layer| Block::new(&w.at("transformer_blocks").at(layer), config, layer, &mut sites))
                 .collect::<Result<_>>()?,
@@ -110,7 +117,12 @@ impl CosmosTransformer {
         let context = context.f_to_kind(self.kind)?;
         // Tokens are f32 between the layers, so that sums over many blocks are not rounded to half precision.
         let mut x = self.patch_embed.forward(&patches)?.f_to_kind(Kind::Float)?;
+        let places =
+            self.positions.as_ref().map(|positions| positions.of(patches::tokens(Grid::new(h, w)))).transpose()?;
         for block in &self.transformer_blocks {
+            if let Some(places) = &places {
+                x = x.f_add(places)?;
+            }
             x = block.forward(x, &time, &context, &rotary, tap)?;
         }
         let y = self.proj_out.forward(&self.norm_out.forward(&time)?.norm(&x)?)?;

@@ -30,10 +30,15 @@ pub(super) fn join(patches: &Tensor, h: i64, w: i64) -> Result<Tensor> {
     Ok(rows.f_permute([0, 5, 1, 3, 2, 4])?.f_reshape([rows.size().first().copied().unwrap_or(1), -1, h, w])?)
 }
 
+/// Returns the grid of the tokens of a latent `grid`.
+pub(super) const fn tokens(grid: Grid) -> Grid {
+    Grid::new(grid.h / SIDE, grid.w / SIDE)
+}
+
 /// Returns the rotations of the tokens of a latent `grid` by time, row and column, for heads of `width` numbers. The
 /// time of a picture is always 0.
 pub(super) fn rotary(grid: Grid, width: i64, scale: [f64; 3], device: Device) -> Result<Rotary> {
-    let Grid { h, w } = Grid::new(grid.h / SIDE, grid.w / SIDE);
+    let Grid { h, w } = tokens(grid);
     let along = width / 6 * 2;
     let [_, row, column] = scale;
     // Longest wavelengths grow by the scale (NTK-aware scaling).

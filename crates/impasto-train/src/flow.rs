@@ -1,0 +1,305 @@
+//! Training of a transformer that predicts the velocity of a flow.
+
+use super::dataset::Cluttered;
+use super::denoising::errors;
+use super::export::ModelFolder;
+use super::unet::{Captions, PROMPTS};
+use super::{Latents, Loss, Parameters, Rule, Shard, Task};
+use impasto::attention::Tap;
+use impasto::diffusion::solver::euler_step;
+use impasto::diffusion::{Noise, Prediction, TrainingSchedule};
+use impasto::nn::{ConfigFile, CosmosConfig, CosmosTransformer, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::weights::{Tensors, Weights, parse_safetensors};
+use impasto::{Error, Raster, Result};
+use impasto_report::Sheet;
+use rand::Rng;
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+
+/// Mean and standard deviation of ln(t/(1 − t)), where t is the time of the flow.
+///
+/// With t/(1 − t) = σ, these are the noise levels of sigma space. A level of 30 is where a latent of 32×32 cells begins
+/// to show its mean color; a level of .3 is where details are settled.
+///
+/// Source: Esser et al. (2024), "Scaling Rectified Flow Transformers", 3.1 (logit-normal sampling).
+const LEVELS: (f64, f64) = (0.8, 1.4);
+/// Numbers that the network is told for the times 0..1 of the flow.
+const TIMESTEPS: f64 = 1000.0;
+/// Share of captions that are left empty, for classifier-free guidance.
+const UNPROMPTED: f64 = 0.1;
+/// Share of captions among words that show nothing.
+const CLUTTERED: f64 = 0.2;
+/// Share of the teacher's prediction in the target at the start of the training; the share falls to 0.
+const TAUGHT: f64 = 0.8;
+/// Noise level above which the teacher is not asked. It learned from noise with random means, and mistrusts the means
+/// of plain noise, which are most of what a noisier latent shows.
+const TEACHABLE: f64 = 5.0;
+/// Number of the steps and guidance scale of sample pictures, and shift of their levels to high noise.
+const SAMPLED: (usize, f64, f64) = (28, 4.0, 3.0);
+/// Noise level that stands for the start of the flow, where σ is infinite.
+const START: f64 = 1e8;
+/// Held-out errors are also averaged over each quarter of the noise levels.
+const QUARTERS: [&str; 4] = ["held-out lowest", "held-out lower", "held-out higher", "held-out highest"];
+
+/// Trains a transformer to predict the velocity of a rectified flow, with the embedded model's latents and captions.
+///
+/// The target is the velocity noise − x0 of a drawing, mixed with the prediction of the embedded UNet for the same
+/// latent. A drawing is one of many that a noised latent could come from, so its velocity is mostly noise around the
+/// mean that a network learns. The UNet's prediction is near this mean, and the gradients therefore have less noise.
+/// The UNet's share falls to 0 during the training, so that its errors do not stay.
+///
+/// Sources: Liu et al. (2022), "Flow Straight and Fast" (rectified flow); Hinton et al. (2015) (distillation).
+pub struct FlowTask {
+    config: CosmosConfig,
+    /// Text of the file of `config`.
+    json: String,
+    /// Folder with the other parts of the model.
+    model: ModelFolder,
+    captions: Captions,
+    latents: Arc<Latents>,
+    held_out: Arc<Latents>,
+    teacher: UNet,
+    vae: Vae,
+    batch: usize,
+    kind: Kind,
+}
+
+/// Noised latents at their times.
+struct Flow {
+    /// (1 − t)·x0 + t·noise, [n, c, h, w].
+    sample: Tensor,
+    /// noise − x0, [n, c, h, w].
+    velocity: Tensor,
+    /// t of each row, [n].
+    times: Vec<f64>,
+}
+
+impl Flow {
+    fn new(x0: &Tensor, noise: &Tensor, times: Vec<f64>) -> Result<Self> {
+        let t = Tensor::f_from_slice(&times)?.f_to_kind(Kind::Float)?.f_view([-1, 1, 1, 1])?;
+        Ok(Self { sample: x0.f_lerp_tensor(noise, &t)?, velocity: noise.f_sub(x0)?, times })
+    }
+
+    /// Returns σ = t/(1 − t) of each row.
+    fn sigmas(&self) -> Vec<f64> {
+        self.times.iter().map(|t| t / (1.0 - t)).collect()
+    }
+}
+
+impl FlowTask {
+    /// Creates a task whose shards have `batch` latents, for a transformer of the configuration `json`. Every
+    /// evaluation writes the transformer to the folder `model`.
+    ///
+    /// # Errors
+    /// The errors of [`CosmosConfig::from_json`] and of loading the text encoder and the tokenizer.
+    pub fn new(
+        json: &str,
+        model: ModelFolder,
+        latents: Arc<Latents>,
+        held_out: Arc<Latents>,
+        batch: usize,
+        kind: Kind,
+    ) -> Result<Self> {
+        let file = |name: &str| impasto_tiny::file(name).unwrap_or_default();
+        let text = |name: &str| String::from_utf8_lossy(file(name)).into_owned();
+        let weights = |part: &str| -> Result<Weights> {
+            let tensors = parse_safetensors(part, file(&format!("{part}/diffusion_pytorch_model.safetensors")))?;
+            Ok(Weights::new(part, tensors, Kind::Float, Device::Cpu))
+        };
+        Ok(Self {
+            config: CosmosConfig::from_json("transformer/config.json", json)?,
+            json: json.into(),
+            captions: Captions::new(&model)?,
+            model,
+            latents,
+            held_out,
+            teacher: UNet::new(&weights("unet")?, &UnetConfig::from_json("unet", &text("unet/config.json"))?)?,
+            vae: Vae::new(&weights("vae")?, &VaeConfig::from_json("vae", &text("vae/config.json"))?)?,
+            batch,
+            kind,
+        })
+    }
+
+    /// Returns the initial weights. The gates of all blocks and the output of the whole network are zero.
+    ///
+    /// # Errors
+    /// The errors of [`CosmosTransformer::new`].
+    pub fn initial(config: &CosmosConfig, seed: u64) -> Result<Tensors> {
+        let mut weights = Parameters::random(seed, |w| CosmosTransformer::new(w, config))?;
+        for (name, x) in &mut weights {
+            let modulates = name.contains("norm") && name.ends_with("linear_2.weight");
+            if modulates || name == "time_embed.t_embedder.linear_2.weight" || name == "proj_out.weight" {
+                let _ = x.f_zero_()?;
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Computes the velocities of a network.
+    fn velocity(&self, network: &CosmosTransformer, flow: &Flow, context: &Tensor) -> Result<Tensor> {
+        let timesteps: Vec<f32> = flow.times.iter().map(|t| (TIMESTEPS * t) as f32).collect();
+        network.forward(&flow.sample, &Tensor::f_from_slice(&timesteps)?, context, &mut Tap::none())
+    }
+
+    /// Computes the velocities that the teacher predicts.
+    fn taught(&self, flow: &Flow, context: &Tensor) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let table = TrainingSchedule::stable_diffusion();
+        let sigmas = flow.sigmas();
+        let rows = |value: fn(f64) -> f64| -> Result<Tensor> {
+            let values: Vec<f32> = sigmas.iter().map(|&sigma| value(sigma) as f32).collect();
+            Ok(Tensor::f_from_slice(&values)?.f_view([-1, 1, 1, 1])?)
+        };
+        let timesteps: Vec<f32> = sigmas.iter().map(|&sigma| table.timestep_of(sigma) as f32).collect();
+        let x = flow.sample.f_mul(&rows(|sigma| 1.0 + sigma)?)?;
+        let sample = x.f_mul(&rows(|sigma| Prediction::Epsilon.input_scale(sigma))?)?;
+        let noise =
+            self.teacher.forward(&sample, &Tensor::f_from_slice(&timesteps)?, context, None, &mut Tap::none())?;
+        let x0 = x.f_sub(&noise.f_mul(&rows(|sigma| sigma)?)?)?;
+        Ok(noise.f_sub(&x0)?)
+    }
+
+    /// Returns the target velocities: those of the drawings, mixed with the teacher's.
+    fn target(&self, flow: &Flow, context: &Tensor, progress: f64) -> Result<Tensor> {
+        let share = TAUGHT * (1.0 - progress * progress);
+        let shares: Vec<f32> =
+            flow.sigmas().iter().map(|&sigma| if sigma < TEACHABLE { share as f32 } else { 0.0 }).collect();
+        if shares.iter().all(|share| *share == 0.0) {
+            return Ok(flow.velocity.shallow_clone());
+        }
+        let shares = Tensor::f_from_slice(&shares)?.f_view([-1, 1, 1, 1])?;
+        Ok(flow.velocity.f_lerp_tensor(&self.taught(flow, context)?, &shares)?)
+    }
+
+    /// Paints pictures of prompts by Euler's method with classifier-free guidance.
+    fn paint(&self, network: &CosmosTransformer, prompts: &[&str], seed: u64) -> Result<Tensor> {
+        let (steps, scale, shift) = SAMPLED;
+        let n = prompts.len() as i64;
+        let context = self.captions.context(&[prompts, &vec![""; prompts.len()]].concat())?;
+        let side = 32;
+        let mut x = Noise::shared(seed).draw(&[n, self.config.in_channels, side, side])?.f_mul_scalar(1.0 + START)?;
+        let sigma = |i: usize| {
+            let t = 1.0 - i as f64 / steps as f64;
+            (shift * t / (1.0 - t)).min(START)
+        };
+        for (from, to) in (0..steps).map(|i| (sigma(i), sigma(i + 1))) {
+            let sample = x.f_mul_scalar(Prediction::Flow.input_scale(from))?;
+            let timestep = Tensor::f_from_slice(&[(TIMESTEPS * from / (1.0 + from)) as f32])?;
+            let out = network.forward(&sample, &timestep, &context, &mut Tap::none())?;
+            let [cond, uncond] = [out.f_narrow(0, 0, n)?, out.f_narrow(0, n, n)?];
+            let x0 = Prediction::Flow.x0(&uncond.f_lerp(&cond, scale)?, &x, from)?;
+            x = euler_step(&x, &x0, from, to)?;
+        }
+        self.vae.decode(&self.vae.unscaled(&x)?)
+    }
+}
+
+/// Returns a time of the flow for each of `count` quantiles, in 0..1, of the distribution [`LEVELS`].
+fn times(quantiles: &[f64]) -> Result<Vec<f64>> {
+    let (mean, deviation) = LEVELS;
+    let normal = Tensor::f_from_slice(quantiles)?.f_special_ndtri()?;
+    let times = normal.f_mul_scalar(deviation)?.f_add_scalar(mean)?.f_sigmoid()?;
+    Vec::try_from(times).map_err(Error::from)
+}
+
+impl Task for FlowTask {
+    fn loss(&self, parameters: &Parameters, shard: &Shard) -> Result<Loss> {
+        let mut rng = shard.rng();
+        // The times of a step are spread evenly over all of its parts.
+        let all = (shard.parts as usize * self.batch).max(1) as f64;
+        let first = shard.part as usize * self.batch;
+        let quantiles: Vec<f64> =
+            (0..self.batch).map(|i| ((first + i) as f64 + rng.random_range(0.001..0.999)) / all).collect();
+        let (mut indices, mut captions) = (Vec::new(), Vec::new());
+        for _ in 0..self.batch {
+            let index = rng.random_range(0..self.latents.len().max(1));
+            indices.push(index);
+            let caption = self.latents.caption(index, rng.random());
+            captions.push(match rng.random::<f64>() {
+                chance if chance < UNPROMPTED => String::new(),
+                chance if chance < UNPROMPTED + CLUTTERED => Cluttered::of(caption, rng.random()).text,
+                _ => caption.to_owned(),
+            });
+        }
+        let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
+        let x0 = self.latents.batch(&indices)?;
+        let flow = Flow::new(&x0, &shard.noise().draw(&x0.size())?, times(&quantiles)?)?;
+        let context = self.captions.context(&captions)?;
+        let target = self.target(&flow, &context, shard.progress)?;
+        let network = CosmosTransformer::new(&parameters.weights("", self.kind), &self.config)?;
+        let velocity = self.velocity(&network, &flow, &context)?;
+        let total = errors(&velocity, &target)?.f_mean(Kind::Float)?;
+        let error = errors(&velocity.f_detach()?, &flow.velocity)?.f_mean(Kind::Float)?;
+        Ok(Loss { total, parts: vec![("error", error.f_double_value(&[])?)] })
+    }
+
+    fn evaluate(&self, parameters: &Parameters) -> Result<Vec<(&'static str, f64)>> {
+        let network = CosmosTransformer::new(&parameters.weights("", Kind::Float), &self.config)?;
+        let shard = Shard { seed: 5, step: 0, part: 0, parts: 1, progress: 0.0 };
+        let (mut rng, mut source) = (shard.rng(), shard.noise());
+        let count = self.held_out.len();
+        let quantiles: Vec<f64> = (0..count).map(|i| ((i * 389 % count) as f64 + 0.5) / count as f64).collect();
+        let (mut all, mut taught) = (Vec::new(), Vec::new());
+        for (start, quantiles) in (0..).step_by(16).zip(quantiles.chunks(16)) {
+            let indices: Vec<usize> = (start..start + quantiles.len()).collect();
+            let x0 = self.held_out.batch(&indices)?;
+            let captions: Vec<_> = indices.iter().map(|&i| self.held_out.caption(i, rng.random())).collect();
+            let flow = Flow::new(&x0, &source.draw(&x0.size())?, times(quantiles)?)?;
+            let context = self.captions.context(&captions)?;
+            let of = |velocity: &Tensor| -> Result<Vec<f32>> { Ok(Vec::try_from(errors(velocity, &flow.velocity)?)?) };
+            let own = of(&self.velocity(&network, &flow, &context)?)?;
+            let teachers = of(&self.taught(&flow, &context)?)?;
+            for (((quantile, sigma), own), teacher) in quantiles.iter().zip(flow.sigmas()).zip(own).zip(teachers) {
+                all.push((*quantile, own));
+                if sigma < TEACHABLE {
+                    taught.push((own, teacher));
+                }
+            }
+        }
+        let mean = |values: &mut dyn Iterator<Item = f32>| {
+            let (sum, n) = values.fold((0.0, 0), |(sum, n), value| (sum + f64::from(value), n + 1));
+            sum / f64::from(n.max(1))
+        };
+        let mut figures = vec![("held-out error", mean(&mut all.iter().map(|(_, error)| *error)))];
+        for (quarter, name) in (0..).zip(QUARTERS) {
+            let own = all.iter().filter(|(quantile, _)| (quantile * 4.0) as usize == quarter);
+            figures.push((name, mean(&mut own.map(|(_, error)| *error))));
+        }
+        figures.push(("held-out taught", mean(&mut taught.iter().map(|(own, _)| *own))));
+        figures.push(("held-out teacher", mean(&mut taught.iter().map(|(_, teacher)| *teacher))));
+        Ok(figures)
+    }
+
+    fn sheet(&self, parameters: &Parameters) -> Result<Option<Raster>> {
+        self.model.put("transformer", &self.json, parameters.tensors())?;
+        let network = CosmosTransformer::new(&parameters.weights("", Kind::Float), &self.config)?;
+        let mut sheet = Sheet::new(4);
+        for prompt in PROMPTS {
+            let pictures = self.paint(&network, &[prompt, prompt], 0)?;
+            for picture in pictures.f_split(1, 0)? {
+                sheet = sheet.add(prompt, &Raster::from_tensor(&picture)?);
+            }
+        }
+        sheet.draw().map(Some)
+    }
+
+    fn rule(&self, name: &str, shape: &[i64]) -> Rule {
+        let inner = [".attn1.", ".attn2.", ".ff."].iter().any(|part| name.contains(part));
+        if inner { Rule::of_shape(shape) } else { Rule::AdamW }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_the_chosen_levels() -> Result<()> {
+        let quantiles: Vec<f64> = (0..999).map(|i| (f64::from(i) + 0.5) / 999.0).collect();
+        let levels: Vec<f64> = times(&quantiles)?.iter().map(|t| (t / (1.0 - t)).ln()).collect();
+        let mean = levels.iter().sum::<f64>() / 999.0;
+        let variance = levels.iter().map(|level| (level - mean).powi(2)).sum::<f64>() / 999.0;
+        assert!((mean - 0.8).abs() < 1e-3 && (variance.sqrt() - 1.4).abs() < 0.01, "{mean} {variance}");
+        Ok(())
+    }
+}
