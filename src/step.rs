@@ -35,6 +35,34 @@ impl Grid {
     }
 }
 
+/// The noising process that a model was trained on, which decides the scale of the latents that its network sees.
+///
+/// ```
+/// use impasto::Process;
+///
+/// // A flow's latent at t = 0.75 has the noise level 3, and is a quarter of the latent of sigma space.
+/// assert_eq!(Process::Flow.size(3.0), 4.0);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Process {
+    /// Diffusion: the network sees √ᾱ·x0 + √(1 − ᾱ)·noise, which is x/√(1 + σ²).
+    #[default]
+    Diffusion,
+    /// Rectified flow: the network sees (1 − t)·x0 + t·noise, which is x/(1 + σ) with σ = t/(1 − t).
+    Flow,
+}
+
+impl Process {
+    /// Returns the size of a latent of sigma space in the unit of the network's latents: √(1 + σ²) or 1 + σ.
+    pub fn size(self, sigma: f64) -> f64 {
+        match self {
+            Self::Diffusion => sigma.hypot(1.0),
+            Self::Flow => 1.0 + sigma,
+        }
+    }
+}
+
 /// One step of a run and, within it, one evaluation of the model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -56,8 +84,14 @@ pub struct Step {
     pub to: f64,
     /// Noise level of this evaluation. Equals `from` except in inner evaluations of second-order solvers.
     pub sigma: f64,
-    /// Training timestep of this evaluation, 0..=999 and possibly fractional.
+    /// Training timestep of this evaluation, possibly fractional: 0..=999 for diffusion models. A flow's timestep is its
+    /// time, 0..=1, or a multiple.
     pub timestep: f64,
+    /// Timestep of Stable Diffusion with the noise level of this evaluation, for a flow; otherwise the timestep itself.
+    /// Windows in timesteps compare it, so that they mean the same noise levels for every model.
+    pub sd_timestep: f64,
+    /// Noising process of the model.
+    pub process: Process,
     /// 0-based index of this evaluation within the step.
     pub eval: usize,
 }
@@ -65,7 +99,20 @@ pub struct Step {
 impl Step {
     /// Creates the first evaluation of step `index` of `count`, from one noise level to the next.
     pub const fn new(index: usize, count: usize, from: f64, to: f64, timestep: f64) -> Self {
-        Self { index, count, nominal: count, before: 0, after: 0, from, to, sigma: from, timestep, eval: 0 }
+        Self {
+            index,
+            count,
+            nominal: count,
+            before: 0,
+            after: 0,
+            from,
+            to,
+            sigma: from,
+            timestep,
+            sd_timestep: timestep,
+            process: Process::Diffusion,
+            eval: 0,
+        }
     }
 
     /// Returns the 0-based index of the step in the whole schedule, even if only a part of the schedule is run.

@@ -54,7 +54,7 @@ impl Window {
     pub fn contains(&self, step: &Step) -> bool {
         let inside = |(from, to): (f64, f64), value: f64| (from..=to).contains(&value);
         match self.0 {
-            Range::Timesteps(ends) => inside(ends, step.timestep),
+            Range::Timesteps(ends) => inside(ends, step.sd_timestep),
             Range::Sigmas(ends) => inside(ends, step.sigma),
             Range::Progress((from, to)) => {
                 let (i, n) = (step.index as f64, steps(step) as f64);
@@ -69,7 +69,7 @@ impl Window {
     pub(crate) fn elapsed(&self, step: &Step) -> f64 {
         // Timesteps and noise levels decrease during a run.
         let (from, to, value) = match self.0 {
-            Range::Timesteps((low, high)) => (-high, -low, -step.timestep),
+            Range::Timesteps((low, high)) => (-high, -low, -step.sd_timestep),
             Range::Sigmas((low, high)) => (-high, -low, -step.sigma),
             Range::Progress((from, to)) => (from, to, step.index as f64 / steps(step).saturating_sub(1).max(1) as f64),
         };

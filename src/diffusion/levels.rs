@@ -96,17 +96,7 @@ fn by_level(table: &TrainingSchedule, steps: usize, spacing: Spacing, options: &
         }
         _ => (table.sigma_max(), table.sigma_min()),
     };
-    let even = |way: f64, from: f64, to: f64| from + way * (to - from);
-    let level = |way: f64| match spacing {
-        // (M^(1/ρ) + i/(n − 1)·(m^(1/ρ) − M^(1/ρ)))^ρ
-        Spacing::Karras => {
-            let root = options.rho.recip();
-            even(way, max.powf(root), min.powf(root)).powf(options.rho)
-        }
-        Spacing::Beta => even(beta_quantile(1.0 - way), min, max),
-        Spacing::KlOptimal => even(way, max.atan(), min.atan()).tan(),
-        _ => even(way, max.ln(), min.ln()).exp(),
-    };
+    let level = |way: f64| curve(spacing, options.rho, way, (max, min));
     let timestep = |sigma: f64| match options.timesteps {
         TimestepRule::Interpolated => table.timestep_of(sigma),
         TimestepRule::Rounded => table.timestep_of(sigma).round_ties_even(),
@@ -121,8 +111,20 @@ fn by_level(table: &TrainingSchedule, steps: usize, spacing: Spacing, options: &
     sigmas.map(|sigma| (sigma, timestep(sigma))).collect()
 }
 
+/// The level at position `way` in 0..=1 of a spacing by level, from the highest level M down to the lowest level m.
+pub(super) fn curve(spacing: Spacing, rho: f64, way: f64, (max, min): (f64, f64)) -> f64 {
+    let even = |way: f64, from: f64, to: f64| from + way * (to - from);
+    match spacing {
+        // (M^(1/ρ) + i/(n − 1)·(m^(1/ρ) − M^(1/ρ)))^ρ
+        Spacing::Karras => even(way, max.powf(rho.recip()), min.powf(rho.recip())).powf(rho),
+        Spacing::Beta => even(beta_quantile(1.0 - way), min, max),
+        Spacing::KlOptimal => even(way, max.atan(), min.atan()).tan(),
+        _ => even(way, max.ln(), min.ln()).exp(),
+    }
+}
+
 /// The `p`-quantile of a beta distribution with α = β = 0.6; `p` is in 0..=1.
-fn beta_quantile(p: f64) -> f64 {
+pub(super) fn beta_quantile(p: f64) -> f64 {
     const SHAPE: f64 = 0.6;
     if p >= 0.5 {
         return if p > 0.5 { 1.0 - beta_quantile(1.0 - p) } else { 0.5 }; // the distribution is symmetric

@@ -37,6 +37,7 @@
 //! ```
 
 mod denoiser;
+mod flow_levels;
 mod levels;
 mod noise;
 mod prediction;
@@ -57,9 +58,11 @@ pub use noise::{Noise, NoiseKind};
 pub use prediction::Prediction;
 pub(crate) use pulls::{Pulls, Repaint};
 pub use region_noise::{NoiseEdges, region_noise};
-pub use schedule::{Schedule, rescale_level};
+pub use schedule::Schedule;
 pub use scheduler_config::SchedulerConfig;
-pub use spacing::{Ends, InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
+pub use spacing::{
+    Ends, FlowStart, InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal, TimestepRule,
+};
 pub use strength::Strength;
 pub use training_schedule::TrainingSchedule;
 pub use transition::{Denoised, Transition};

@@ -1,6 +1,7 @@
 //! [`Prediction`]: the prediction type of a network.
 
 use crate::error::Result;
+use crate::step::Process;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -66,9 +67,14 @@ impl Prediction {
     /// Returns the factor that converts a latent in sigma space to the network's input: 1/√(1 + σ²), and 1/(1 + σ) for
     /// a flow.
     pub fn input_scale(self, sigma: f64) -> f64 {
+        self.process().size(sigma).recip()
+    }
+
+    /// Returns the noising process of a network with this prediction type.
+    pub const fn process(self) -> Process {
         match self {
-            Self::Epsilon | Self::V | Self::Sample => sigma.hypot(1.0).recip(),
-            Self::Flow => (1.0 + sigma).recip(),
+            Self::Epsilon | Self::V | Self::Sample => Process::Diffusion,
+            Self::Flow => Process::Flow,
         }
     }
 }

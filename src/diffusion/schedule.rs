@@ -1,11 +1,15 @@
 //! [`Schedule`]: the noise schedule of a run.
 
+use super::flow_levels;
 use super::levels::levels;
 use super::spacing::{InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal};
-use super::training_schedule::TrainingSchedule;
+use super::training_schedule::{Flow, TrainingSchedule};
 use crate::error::{Error, Result};
-use crate::step::Step;
+use crate::step::{Process, Step};
 use tch::Tensor;
+
+/// Time of a flow, before the shift, that takes the place of its start for solvers that compute with ln σ.
+const BELOW_START: f64 = 0.9999;
 
 /// The noise schedule of a run: falling noise levels, each with its timestep.
 ///
@@ -78,7 +82,19 @@ impl Schedule {
                 return Err(Error::parameter("steps", steps, expected));
             }
         }
-        let mut levels = levels(table, steps + usize::from(options.drop_penultimate), spacing, options);
+        if let Some(shift) = options.shift.filter(|shift| !(0.01..=100.0).contains(shift)) {
+            return Err(Error::parameter("shift", shift, "0.01 to 100; 3 is usual"));
+        }
+        let aligned = matches!(spacing, Spacing::AlignYourSteps | Spacing::AlignYourStepsXl);
+        if aligned && table.process() == Process::Flow {
+            let expected = "another spacing, because this one was tuned for Stable Diffusion and not for flows";
+            return Err(Error::parameter("spacing", format!("{spacing:?}"), expected));
+        }
+        let count = steps + usize::from(options.drop_penultimate);
+        let mut levels = match table.as_flow() {
+            Some(flow) => flow_levels::levels(flow, table.len(), count, spacing, options),
+            None => levels(table, count, spacing, options),
+        };
         if options.drop_penultimate {
             levels.pop();
         }
@@ -93,7 +109,7 @@ impl Schedule {
     /// [`Error::Parameter`] if there are no timesteps, if they do not fall, or if a timestep is outside the training
     /// schedule.
     pub fn from_timesteps(table: &TrainingSchedule, timesteps: &[f64], options: &SpacingOptions) -> Result<Self> {
-        let last = (table.len() - 1) as f64;
+        let last = table.last_timestep();
         let inside = timesteps.iter().all(|timestep| (0.0..=last).contains(timestep));
         let levels: Vec<_> = timesteps.iter().map(|&timestep| (table.level(timestep), timestep)).collect();
         let schedule = if inside { Self::of(table, &levels, timesteps.len(), options) } else { None };
@@ -104,6 +120,42 @@ impl Schedule {
                 "timesteps of the model in falling order; most models have 0 to 999",
             )
         })
+    }
+
+    /// Creates a schedule of the given times of a flow, in falling order from 1 or less. The shift and the other options
+    /// act on them as on the times of a spacing; `spacing` may be [`Spacing::Karras`], `Exponential` or `Beta`, whose
+    /// levels then lie between the first and the last time.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if the training schedule is not that of a flow, or if the times do not fall within 0..=1.
+    pub fn from_times(
+        table: &TrainingSchedule,
+        times: &[f64],
+        spacing: Spacing,
+        options: &SpacingOptions,
+    ) -> Result<Self> {
+        let expected = "times of a flow in falling order, above 0 and at most 1";
+        let wrong = || Error::parameter("times", format!("{times:?}"), expected);
+        let flow = table.as_flow().ok_or_else(wrong)?;
+        if !times.iter().all(|t| (f64::MIN_POSITIVE..=1.0).contains(t)) {
+            return Err(wrong());
+        }
+        let levels = flow_levels::placed(flow, times.to_vec(), spacing, options);
+        Self::of(table, &levels, levels.len(), options).ok_or_else(wrong)
+    }
+
+    /// Returns the schedule with a first level below the start of a flow, at t = .9999 before the shift. Solvers that
+    /// compute with ln σ need it, as in ComfyUI ([`Solver::needs_finite_start`](super::solver::Solver)). Other schedules
+    /// stay unchanged.
+    #[must_use]
+    pub fn below_start(mut self) -> Self {
+        if let (Some(flow), Some(first)) = (self.table.as_flow(), self.intervals.first_mut())
+            && Flow::time(first.from) > BELOW_START
+        {
+            first.from = Flow::sigma(Flow::shifted(flow.shift, BELOW_START));
+            first.timestep = self.table.timestep_of(first.from);
+        }
+        self
     }
 
     /// Creates a schedule of the given noise levels, including the end of the last step: n + 1 numbers for n steps.
@@ -141,7 +193,12 @@ impl Schedule {
         }
         let terminal = match options.terminal {
             Terminal::Zero => 0.0,
-            Terminal::Lowest => table.sigma_min(),
+            Terminal::Level(level) => level,
+            // A flow's table can go lower than its schedules.
+            Terminal::Lowest => match (table.process(), levels.last()) {
+                (Process::Flow, Some((lowest, _))) => *lowest,
+                _ => table.sigma_min(),
+            },
         };
         let stride = (table.len() / steps) as f64;
         let nexts = levels.iter().skip(1).map(|level| level.0).chain([terminal]);
@@ -210,8 +267,13 @@ impl Schedule {
 
     /// Returns the steps for which `side(timestep, cut)` is true, where `cut` is the timestep at `share` of the run.
     fn parted(&self, share: f64, side: impl Fn(f64, f64) -> bool) -> Result<Self> {
-        let all = self.table.len() as f64;
-        let cut = (all - share * all).round_ties_even(); // Python rounds like this
+        let cut = match self.table.process() {
+            Process::Flow => self.table.last_timestep() * (1.0 - share),
+            Process::Diffusion => {
+                let all = self.table.len() as f64;
+                (all - share * all).round_ties_even() // Python rounds like this
+            }
+        };
         let intervals: Vec<_> = self.intervals.iter().filter(|step| side(step.timestep, cut)).copied().collect();
         if !(0.0..=1.0).contains(&share) || intervals.is_empty() {
             let expected = "a share of the run in 0..=1 that leaves at least one step; 0.8 is usual";
@@ -221,13 +283,15 @@ impl Schedule {
     }
 
     /// The steps, in order. Each step begins at the noise level where the previous step ends, except with
-    /// [`Target::Stride`] (see [`rescale_level`]).
+    /// [`Target::Stride`] (see [`Schedule::rescale_level`]).
     pub fn steps(&self) -> impl ExactSizeIterator<Item = Step> + '_ {
         let (count, nominal, (before, after)) = (self.intervals.len(), self.nominal, self.left_out);
         self.intervals.iter().enumerate().map(move |(index, interval)| Step {
             nominal,
             before,
             after,
+            sd_timestep: self.table.sd_timestep(interval.from, interval.timestep),
+            process: self.table.process(),
             ..Step::new(index, count, interval.from, interval.to, interval.timestep)
         })
     }
@@ -245,6 +309,23 @@ impl Schedule {
         self.table.timestep_of(sigma)
     }
 
+    /// The timestep of Stable Diffusion with the noise level `sigma`, for a flow; otherwise `timestep`.
+    pub(crate) fn sd_timestep(&self, sigma: f64, timestep: f64) -> f64 {
+        self.table.sd_timestep(sigma, timestep)
+    }
+
+    /// Converts a latent at noise level `reached` for a step that begins at noise level `next`.
+    ///
+    /// Equal levels return the same tensor. For other levels, the form that the network sees, such as x/√(1 + σ²), stays
+    /// the same, as in diffusers' DDIM when its stride misses the next timestep.
+    pub fn rescale_level(&self, x: &Tensor, reached: f64, next: f64) -> Result<Tensor> {
+        if reached == next {
+            return Ok(x.shallow_clone());
+        }
+        let process = self.table.process();
+        Ok(x.f_mul_scalar(process.size(next) / process.size(reached))?)
+    }
+
     /// The noise level that the first step begins at.
     pub fn sigma_max(&self) -> f64 {
         self.intervals.first().map_or(0.0, |interval| interval.from)
@@ -254,21 +335,10 @@ impl Schedule {
     /// [`Schedule::sigma_max`] times the noise to the picture.)
     pub fn initial_scale(&self) -> f64 {
         match self.initial {
-            InitScale::WithSignal => self.sigma_max().hypot(1.0),
+            InitScale::WithSignal => self.table.process().size(self.sigma_max()),
             InitScale::Sigma => self.sigma_max(),
         }
     }
-}
-
-/// Converts a latent at noise level `reached` for a step that begins at noise level `next`.
-///
-/// Equal levels return the same tensor. For other levels, the variance-preserving form x/√(1 + σ²) stays the same, as
-/// in diffusers' DDIM when its stride misses the next timestep.
-pub fn rescale_level(x: &Tensor, reached: f64, next: f64) -> Result<Tensor> {
-    if reached == next {
-        return Ok(x.shallow_clone());
-    }
-    Ok(x.f_mul_scalar(next.hypot(1.0) / reached.hypot(1.0))?)
 }
 
 #[cfg(test)]
@@ -372,9 +442,10 @@ mod tests {
         assert_eq!(missing[0].to, table.level(899.0));
         assert_eq!(missing[9].to, table.sigma_min());
         let x = Tensor::from_slice(&[1f64]);
-        let again = rescale_level(&x, 2.0, 3.0).unwrap();
+        let schedule = Schedule::new(&table, 10, Spacing::Leading).unwrap();
+        let again = schedule.rescale_level(&x, 2.0, 3.0).unwrap();
         assert!((again.double_value(&[0]) / 10f64.sqrt() - 1.0 / 5f64.sqrt()).abs() < 1e-12);
-        assert_eq!(rescale_level(&x, 2.0, 2.0).unwrap().data_ptr(), x.data_ptr());
+        assert_eq!(schedule.rescale_level(&x, 2.0, 2.0).unwrap().data_ptr(), x.data_ptr());
     }
 
     #[test]

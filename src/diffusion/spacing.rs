@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 /// The distribution of a run's noise levels over the levels that the model was trained at.
 ///
+/// In a flow, the spacings place times t in 0..=1, which the schedule's shift then moves to higher noise.
+/// [`Linspace`](Spacing::Linspace) and [`Normal`](Spacing::Normal) go down to the lowest time that the model was trained
+/// at, [`Trailing`](Spacing::Trailing) to 1/n for n steps.
+///
 /// After [`KlOptimal`](Spacing::KlOptimal), [`Terminal::Lowest`] makes the lowest level itself the end (A1111's form).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
@@ -93,14 +97,28 @@ pub enum TimestepRule {
 }
 
 /// The noise level at which a run's last step ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Terminal {
     /// Level 0, without noise.
     #[default]
     Zero,
-    /// The lowest level of the training schedule (`set_alpha_to_one: false`, `final_sigmas_type: "sigma_min"`).
+    /// The lowest level of the training schedule (`set_alpha_to_one: false`, `final_sigmas_type: "sigma_min"`). In a
+    /// flow, the lowest level of the schedule itself, so that the last step changes nothing.
     Lowest,
+    /// This noise level.
+    Level(f64),
+}
+
+/// The first time of a flow's schedule in [`SchedulerFamily::Multistep`], before the shift.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FlowStart {
+    /// A training time below the start, t = .999 (diffusers' DPM++ and DEIS).
+    #[default]
+    Below,
+    /// The start, t = 1, within 1e-6 (diffusers' UniPC).
+    Whole,
 }
 
 /// The noise level at which every step but the last ends.
@@ -111,7 +129,7 @@ pub enum Target {
     #[default]
     Next,
     /// The level ⌊N/n⌋ timesteps lower, for n steps and N training timesteps (diffusers' DDIM and PNDM). If the next
-    /// step begins at another level, [`rescale_level`](super::rescale_level) converts the latent in between.
+    /// step begins at another level, [`rescale_level`](super::Schedule::rescale_level) converts the latent in between.
     Stride,
 }
 
@@ -119,7 +137,8 @@ pub enum Target {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InitScale {
-    /// √(1 + σ²): the standard deviation of a noised picture of unit variance, as the model saw in training.
+    /// √(1 + σ²): the standard deviation of a noised picture of unit variance, as the model saw in training; 1 + σ for a
+    /// flow, whose noise alone has a standard deviation of 1.
     #[default]
     WithSignal,
     /// σ (A1111, and diffusers' Euler classes unless the spacing is leading).
@@ -153,6 +172,12 @@ pub struct SpacingOptions {
     /// Leaves out the lowest level, from which the last step would begin (A1111's DPM2 and DPM2 a, ComfyUI's UniPC). A
     /// schedule of n steps is then one of n + 1 steps without that level.
     pub drop_penultimate: bool,
+    /// First time of a flow's schedule in [`SchedulerFamily::Multistep`].
+    pub start: FlowStart,
+    /// Shift of a flow's times to higher noise; `None` for the shift of the training schedule.
+    pub shift: Option<f64>,
+    /// Last time of a flow's schedule, to which its times are stretched; `None` leaves them.
+    pub shift_terminal: Option<f64>,
 }
 
 impl Default for SpacingOptions {
@@ -168,6 +193,9 @@ impl Default for SpacingOptions {
             initial: InitScale::default(),
             original: 50,
             drop_penultimate: false,
+            start: FlowStart::default(),
+            shift: None,
+            shift_terminal: None,
         }
     }
 }

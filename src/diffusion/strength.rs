@@ -40,13 +40,27 @@ impl Strength {
     /// # Errors
     /// [`Error::Parameter`] unless the strength is in 0..=1 and at least one step is left to run.
     pub fn steps(self, steps: usize) -> Result<(usize, usize)> {
+        self.of(steps, |portion| portion as usize)
+    }
+
+    /// Returns the numbers of [`Strength::steps`] for a flow: there, diffusers' pipelines round a portion of the steps
+    /// up.
+    ///
+    /// # Errors
+    /// The errors of [`Strength::steps`].
+    pub fn flow_steps(self, steps: usize) -> Result<(usize, usize)> {
+        self.of(steps, |portion| steps - (steps as f64 - portion).max(0.0) as usize)
+    }
+
+    /// Returns the numbers of [`Strength::steps`], with a rounding of portions.
+    fn of(self, steps: usize, rounded: impl Fn(f64) -> usize) -> Result<(usize, usize)> {
         let strength = self.share();
         if !(0.0..=1.0).contains(&strength) {
             return Err(Error::parameter("strength", strength, "0 to 1; 0.5 to 0.8 is usual"));
         }
         let asked = steps as f64;
         let (schedule, run) = match self {
-            Self::Portion(_) => (steps, ((asked * strength) as usize).min(steps)),
+            Self::Portion(_) => (steps, rounded(asked * strength).min(steps)),
             Self::FullSteps(_) if strength > 0.9999 => (steps, steps),
             Self::FullSteps(_) => ((asked / strength) as usize, if strength > 0.0 { steps } else { 0 }),
         };

@@ -1,6 +1,8 @@
 //! [`TrainingSchedule`]: the noise levels that a model was trained at.
 
 use crate::error::{Error, Result};
+use crate::step::Process;
+use std::sync::LazyLock;
 
 /// The noise levels that a model was trained at, one per training timestep, rising.
 ///
@@ -24,6 +26,51 @@ pub struct TrainingSchedule {
     sigmas: Vec<f64>,
     /// ln σ of each level.
     logs: Vec<f64>,
+    /// The flow that the levels belong to; `None` if they come from β.
+    flow: Option<Flow>,
+}
+
+/// Noise level that stands for the start of a flow, t = 1, where σ is infinite. A step from this level leaves nothing of
+/// the latent that f32 could show.
+const START: f64 = 1e8;
+
+/// Number of training timesteps of a flow.
+const FLOW_TIMESTEPS: usize = 1000;
+
+/// Stable Diffusion's levels, by which windows tell times of other models.
+static STABLE_DIFFUSION: LazyLock<TrainingSchedule> = LazyLock::new(TrainingSchedule::stable_diffusion);
+
+/// The times of a rectified flow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Flow {
+    /// Shift of the training times to high noise.
+    pub shift: f64,
+    /// Numbers that the network is told for the times 0..=1.
+    pub multiplier: f64,
+}
+
+impl Flow {
+    /// Moves time `t` in 0..=1 to higher noise: shift·t/(1 + (shift − 1)·t).
+    ///
+    /// Source: Esser et al. (2024), "Scaling Rectified Flow Transformers", equation 23.
+    pub(super) fn shifted(shift: f64, t: f64) -> f64 {
+        shift * t / (1.0 + (shift - 1.0) * t)
+    }
+
+    /// Returns the noise level σ of a time.
+    pub(super) fn sigma(t: f64) -> f64 {
+        if t < 1.0 { (t / (1.0 - t)).min(START) } else { START }
+    }
+
+    /// Returns the time of a noise level.
+    pub(super) fn time(sigma: f64) -> f64 {
+        sigma / (1.0 + sigma)
+    }
+
+    /// Returns the training time with an index, which counts from 0.
+    pub(super) fn trained(self, index: usize) -> f64 {
+        Self::shifted(self.shift, (index + 1) as f64 / FLOW_TIMESTEPS as f64)
+    }
 }
 
 impl TrainingSchedule {
@@ -33,6 +80,32 @@ impl TrainingSchedule {
     /// [`Error::Parameter`] unless there are two or more values, and every σ is finite and larger than the σ before.
     pub fn new(betas: Vec<f32>) -> Result<Self> {
         Self::of(betas, 0.0).checked()
+    }
+
+    /// Creates the training schedule of a rectified flow with 1000 times, which `shift` moves to higher noise: 3 for
+    /// Anima and SD 3.x. `multiplier` is the number that the network is told for the time 1: 1000, or 1 for Anima.
+    ///
+    /// ```
+    /// use impasto::diffusion::TrainingSchedule;
+    ///
+    /// let table = TrainingSchedule::flow(3.0, 1000.0)?;
+    /// assert_eq!(table.timestep_of(3.0), 750.0);   // t = σ/(1 + σ)
+    /// # Ok::<(), impasto::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless `shift` is in 0.01..=100 and `multiplier` is positive and finite.
+    pub fn flow(shift: f64, multiplier: f64) -> Result<Self> {
+        if !(0.01..=100.0).contains(&shift) {
+            return Err(Error::parameter("shift", shift, "0.01 to 100; 3 is usual"));
+        }
+        if !(multiplier > 0.0 && multiplier.is_finite()) {
+            return Err(Error::parameter("multiplier", multiplier, "a positive number; 1000 is usual"));
+        }
+        let flow = Flow { shift, multiplier };
+        let sigmas: Vec<f64> = (0..FLOW_TIMESTEPS).map(|index| Flow::sigma(flow.trained(index))).collect();
+        let logs = sigmas.iter().map(|sigma| sigma.ln()).collect();
+        Ok(Self { betas: Vec::new(), alphas_cumprod: Vec::new(), sigmas, logs, flow: Some(flow) })
     }
 
     /// Creates a training schedule in which β rises linearly from `start` to `end` over `count` timesteps.
@@ -93,7 +166,7 @@ impl TrainingSchedule {
         let alphas_cumprod: Vec<f32> = products.collect();
         let sigmas = alphas_cumprod.iter().map(|abar| ((1.0 - abar) / abar).sqrt());
         let (sigmas, logs) = sigmas.map(|sigma| (f64::from(sigma), f64::from(sigma.ln()))).unzip();
-        Self { betas, alphas_cumprod, sigmas, logs }
+        Self { betas, alphas_cumprod, sigmas, logs, flow: None }
     }
 
     fn checked(self) -> Result<Self> {
@@ -114,12 +187,33 @@ impl TrainingSchedule {
         self.sigmas.len()
     }
 
-    /// β of each timestep.
+    /// The flow that the levels belong to.
+    pub(super) const fn as_flow(&self) -> Option<Flow> {
+        self.flow
+    }
+
+    /// The noising process that the levels belong to.
+    pub const fn process(&self) -> Process {
+        if self.flow.is_some() { Process::Flow } else { Process::Diffusion }
+    }
+
+    /// The timestep of the highest level.
+    pub(super) fn last_timestep(&self) -> f64 {
+        self.flow.map_or((self.len() - 1) as f64, |flow| flow.multiplier)
+    }
+
+    /// The timestep of Stable Diffusion with the noise level `sigma`, for a flow; otherwise `timestep`.
+    pub(super) fn sd_timestep(&self, sigma: f64, timestep: f64) -> f64 {
+        if self.flow.is_some() { STABLE_DIFFUSION.timestep_of(sigma) } else { timestep }
+    }
+
+    /// β of each timestep; none for a flow.
     pub fn betas(&self) -> &[f32] {
         &self.betas
     }
 
-    /// ᾱ of each timestep, falling: the share of the picture in the variance of a variance-preserving latent.
+    /// ᾱ of each timestep, falling: the share of the picture in the variance of a variance-preserving latent; none for a
+    /// flow.
     pub fn alphas_cumprod(&self) -> &[f32] {
         &self.alphas_cumprod
     }
@@ -135,8 +229,12 @@ impl TrainingSchedule {
     }
 
     /// The timestep of noise level `sigma`, in 0..=999 for 1000 timesteps, interpolated linearly in ln σ. Levels
-    /// outside the table have the timestep of the table's nearest end.
+    /// outside the table have the timestep of the table's nearest end. The timestep of a flow is a multiple of its time
+    /// σ/(1 + σ).
     pub fn timestep_of(&self, sigma: f64) -> f64 {
+        if let Some(flow) = self.flow {
+            return flow.multiplier * Flow::time(sigma);
+        }
         let log = sigma.ln();
         let above = self.logs.partition_point(|&level| level <= log);
         let below = above.saturating_sub(1);
@@ -148,11 +246,17 @@ impl TrainingSchedule {
 
     /// The noise level σ of a timestep, the reverse of [`TrainingSchedule::timestep_of`].
     pub fn sigma_of(&self, timestep: f64) -> f64 {
+        if let Some(flow) = self.flow {
+            return Flow::sigma(timestep / flow.multiplier);
+        }
         at(&self.logs, timestep).exp()
     }
 
     /// The noise level of a timestep, interpolated linearly in σ as in diffusers.
     pub(super) fn level(&self, timestep: f64) -> f64 {
+        if self.flow.is_some() {
+            return self.sigma_of(timestep);
+        }
         at(&self.sigmas, timestep)
     }
 }

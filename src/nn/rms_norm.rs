@@ -36,8 +36,9 @@ mod tests {
     #[test]
     fn vectors_get_a_root_mean_square_of_one() -> Result<()> {
         let norm = RmsNorm::new(&Weights::random(1, Kind::Float, Device::Cpu), 4, 1e-6)?;
-        let y = norm.forward(&Tensor::from_slice(&[[3f32, -3.0, 3.0, 3.0], [0.0; 4]]))?;
-        assert!(y.allclose(&Tensor::from_slice(&[[1f32, -1.0, 1.0, 1.0], [0.0; 4]]), 1e-5, 1e-5, false), "{y}");
+        let y = norm.forward(&Tensor::from_slice(&[3f32, -3.0, 3.0, 3.0, 0.0, 0.0, 0.0, 0.0]).reshape([2, 4]))?;
+        let want = Tensor::from_slice(&[1f32, -1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]).reshape([2, 4]);
+        assert!(y.allclose(&want, 1e-5, 1e-5, false), "{y}");
         Ok(())
     }
 }

@@ -36,7 +36,11 @@ impl Sampling {
         strength: Option<Strength>,
         left: Option<f64>,
     ) -> Result<Self> {
-        let (steps, run) = strength.map_or(Ok((steps, steps)), |strength| strength.steps(steps))?;
+        let (steps, run) = match strength {
+            Some(strength) if scheduler.is_flow() => strength.flow_steps(steps)?,
+            Some(strength) => strength.steps(steps)?,
+            None => (steps, steps),
+        };
         let (solver, named) = match (own, &config.solver_named) {
             (Some(solver), _) => (Some(solver), None),
             (None, Some(name)) => solver::by_name(name).map(|(solver, spacing)| (Some(solver), spacing))?,
@@ -51,6 +55,7 @@ impl Sampling {
                 (solver, schedule)
             }
         };
+        let schedule = if solver.needs_finite_start() { schedule.below_start() } else { schedule };
         let schedule = if run < steps { schedule.last(run)? } else { schedule };
         let schedule = if let Some(share) = config.until { schedule.until(share)? } else { schedule };
         let schedule = if let Some(share) = left { schedule.after(share)? } else { schedule };

@@ -60,6 +60,7 @@ impl Evaluation<'_, '_> {
     /// Evaluates a latent, with all hooks and guidance methods.
     fn evaluate(&mut self, x: &Tensor, sigma: f64, timestep: f64) -> Result<Tensor> {
         (self.step.sigma, self.step.timestep) = (sigma, timestep);
+        self.step.sd_timestep = self.schedule.sd_timestep(sigma, timestep);
         let mut plan = Plan::default();
         self.combine.branches(&self.step).into_iter().for_each(|branch| plan.evaluate(branch));
         self.conjunction.plan(&mut plan);

@@ -34,7 +34,7 @@ use crate::attention::{CrossAttentionHook, HookTable, KvCache};
 use crate::branch::Branch;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::solver::Solver;
-use crate::diffusion::{Denoiser, Network, Noise, Schedule, rescale_level};
+use crate::diffusion::{Denoiser, Network, Noise, Schedule};
 use crate::error::{Error, Result, is_finite};
 use crate::guidance::{Attached, Cfg, Combine, Details, Guidance, GuidanceRun, Report, Setup};
 use crate::step::{Grid, Step};
@@ -191,7 +191,7 @@ impl<'g> Sampler<'g> {
         }
         let wanted = self.guidances.iter().filter_map(|guidance| guidance.settings()?.first_pass());
         match wanted.reduce(f64::min) {
-            Some(until) => Ok(Some(self.schedule.steps().take_while(|step| step.timestep >= until).count())),
+            Some(until) => Ok(Some(self.schedule.steps().take_while(|step| step.sd_timestep >= until).count())),
             None if candidates > 1 => {
                 let expected = Remedy::ExactColor.after("1 without a guidance method that ranks pictures");
                 Err(Error::parameter("best_of", candidates, expected))
@@ -401,7 +401,7 @@ impl Run<'_, '_> {
     fn take(&mut self, step: Step) -> Result<Progress> {
         let begun = Instant::now();
         if let Some(level) = self.level.filter(|level| *level != step.from) {
-            self.x = rescale_level(&self.x, level, step.from)?;
+            self.x = self.sampler.schedule.rescale_level(&self.x, level, step.from)?;
         }
         let Self { sampler, model, conditionings, conjunction, table, cache, noise, seeds, grid, x, .. } = self;
         let Sampler { schedule, solver, combine, guidances, batching, most_rows, cancel } = sampler;
@@ -475,7 +475,7 @@ impl Run<'_, '_> {
             self.guard(|run| {
                 // After a schedule that ends above 0 the result is the variance-preserving latent, as in diffusers'
                 // DDIM.
-                run.x = rescale_level(&run.x, run.level.unwrap_or_default(), 0.0)?;
+                run.x = run.sampler.schedule.rescale_level(&run.x, run.level.unwrap_or_default(), 0.0)?;
                 // A latent for another run is not finished. The noise level of such a latent must be the same
                 // everywhere, so the kept part of a picture is not put back.
                 if run.sampler.schedule.steps().last().is_some_and(|last| last.left() > 1) {

@@ -1,6 +1,6 @@
 //! [`Start`]: the input that a run starts from, and the part of a picture that the run keeps.
 
-use crate::diffusion::{Network, Noise, Schedule, rescale_level};
+use crate::diffusion::{Network, Noise, Schedule};
 use crate::error::{Error, Result};
 use crate::micro_conditioning::MicroConditioning;
 use crate::prompt::PromptSyntax;
@@ -168,7 +168,7 @@ impl<'a> Start<'a> {
                     "no mask and no variation, because a resumed run begins with the latent that it was given";
                 return Err(Error::parameter("start", "an unfinished latent", expected));
             }
-            let x = rescale_level(&given(latent, model, grid, images)?, 0.0, schedule.sigma_max())?;
+            let x = schedule.rescale_level(&given(latent, model, grid, images)?, 0.0, schedule.sigma_max())?;
             let concat = if model.inpaints() { Some(all_repainted(model, grid)?) } else { None };
             return Ok(Begun { x: x.f_expand(shape, false)?, kept: None, concat, noise });
         }
@@ -253,7 +253,7 @@ impl Kept {
     /// Puts the kept part back into the latent after `step`, at the noise level that the latent has reached.
     pub(super) fn after(&self, step: &Step, x: &Tensor) -> Result<Tensor> {
         let known = if step.left() == 1 {
-            self.latent.f_mul_scalar(step.to.hypot(1.0))? // finishing divides by √(1 + σ²)
+            self.latent.f_mul_scalar(step.process.size(step.to))? // finishing divides by √(1 + σ²) or 1 + σ
         } else {
             self.latent.f_add(&self.noise.f_mul_scalar(step.to)?)?
         };

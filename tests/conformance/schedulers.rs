@@ -6,7 +6,7 @@ use super::comparison::{
 use super::{Case, Outputs, Result};
 use impasto::Step;
 use impasto::diffusion::solver::{Ddim, Eval, Solver, Tcd};
-use impasto::diffusion::{Noise, Prediction, Schedule, SchedulerConfig, TrainingSchedule, rescale_level};
+use impasto::diffusion::{Noise, Prediction, Schedule, SchedulerConfig, Strength, TrainingSchedule};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
@@ -63,7 +63,11 @@ fn config(run: &Value) -> SchedulerConfig {
     if let Some(original) = run["set_timesteps"].get("original_inference_steps") {
         config["original_inference_steps"] = original.clone();
     }
-    SchedulerConfig::from_json(&config.to_string()).unwrap()
+    let config = SchedulerConfig::from_json(&config.to_string()).unwrap();
+    match run["set_timesteps"]["mu"].as_f64() {
+        Some(mu) => config.shifted_by(mu).unwrap(),
+        None => config,
+    }
 }
 
 /// Returns the crate's solver, or a solver of `comparison` for numbers of diffusers that the crate's solvers do not
@@ -88,7 +92,7 @@ fn solver_of(run: &Value, config: &SchedulerConfig, skipped: &[f64]) -> impasto:
 fn times(class: &str, index: usize) -> usize {
     match index {
         0 => 1,
-        _ if class.starts_with("Heun") => 2,
+        _ if class.contains("Heun") => 2,
         1 if class.starts_with("PNDM") => 2,
         _ => 1,
     }
@@ -172,8 +176,15 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
             let timesteps: Vec<f64> = timesteps.iter().map(|timestep| timestep.as_f64().unwrap()).collect();
             Schedule::from_timesteps(&config.training_schedule()?, &timesteps, &config.spacing_options()?)?
         }
-        None => config.schedule(run["num_inference_steps"].as_u64().unwrap() as usize)?,
+        None => match run["set_timesteps"]["sigmas"].as_array() {
+            Some(times) => {
+                let times: Vec<f64> = times.iter().map(|time| time.as_f64().unwrap()).collect();
+                config.schedule_of_times(&times)?
+            }
+            None => config.schedule(run["num_inference_steps"].as_u64().unwrap() as usize)?,
+        },
     };
+    let flow = config.is_flow();
     let vp = preserves_variance(class);
     let coordinates = |sigma: f64| if vp { config.prediction_type.input_scale(sigma) } else { 1.0 };
     let mut out = Outputs::new();
@@ -192,15 +203,19 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
         sigmas = levels[..1].iter().copied().chain(twice).collect();
     }
     sigmas.extend(end);
+    if flow {
+        sigmas.iter_mut().for_each(|sigma| *sigma /= 1.0 + *sigma); // diffusers' are times of the flow
+    }
     add("sigmas", Tensor::from_slice(&sigmas));
 
     let n = levels.len();
     let (schedule, mut x) = match run["strength"].as_f64() {
         Some(strength) => {
-            let count = ((n as f64 * strength) as usize).min(n);
+            let strength = Strength::from(strength);
+            let count = if class.starts_with("FlowMatch") { strength.flow_steps(n)?.1 } else { strength.steps(n)?.1 };
             let all = timesteps(class, &whole, &table, &torch);
             let inside = whole.last(count)?;
-            let order = if ["Heun", "KDPM2"].iter().any(|start| class.starts_with(start)) { 2 } else { 1 };
+            let order = if ["Heun", "KDPM2"].iter().any(|name| class.contains(name)) { 2 } else { 1 };
             add("start_timesteps", Tensor::from_slice(&all[(n - count) * order..]));
             let x = case.input("original")? + case.input("sample")? * inside.sigma_max();
             (inside, x)
@@ -228,12 +243,14 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
     let mut reached = steps.first().map_or(0.0, |step| step.from);
     let (mut latents, mut draws) = (vec![&x * coordinates(reached)], Vec::new());
     for step in steps {
-        x = rescale_level(&x, reached, step.from)?;
+        x = whole.rescale_level(&x, reached, step.from)?;
         let transition = solver.step(&step, &x, &mut eval)?;
         // Some classes also draw noise where the noise has no effect.
         let idle = match class {
             "EulerAncestralDiscreteScheduler" => true,
             "DDPMScheduler" => step.timestep > 0.0,
+            "FlowMatchLCMScheduler" => true,
+            "FlowMatchEulerDiscreteScheduler" => config.stochastic_sampling,
             "DDIMScheduler" => run["eta"].as_f64().is_some_and(|eta| eta > 0.0),
             _ => config.algorithm_type.as_ref().is_some_and(|algorithm| algorithm.starts_with("sde")),
         };

@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 use crate::wording::Note;
 use serde::{Deserialize, Serialize};
 
+/// The number that networks of these classes are told for the time 1 of a flow.
+const FLOW_TIMESTEPS: f64 = 1000.0;
+
 /// The file's name in a checkpoint.
 const FILE: &str = "scheduler_config.json";
 
@@ -103,8 +106,33 @@ pub struct SchedulerConfig {
     pub timestep_scaling: f64,
     /// DPM++: lower limit of λ = −ln σ. A limit is not supported: the file must have null or minus infinity.
     pub lambda_min_clipped: Option<f64>,
-    /// True for the noise levels of flow matching; true is not supported.
+    /// DPM++, UniPC, DEIS: true for the noise levels of flow matching.
     pub use_flow_sigmas: bool,
+    /// Shift of the levels to high noise with `use_flow_sigmas`.
+    pub flow_shift: f64,
+    /// Shift of the levels of the flow-matching classes to high noise; 3 for Anima and SD 3.x.
+    pub shift: f64,
+    /// True if the shift depends on the picture; see [`SchedulerConfig::shifted_by`].
+    pub use_dynamic_shifting: bool,
+    /// Form of the dynamic shift: `exponential` or `linear`.
+    pub time_shift_type: String,
+    /// μ of the dynamic shift for the smallest number of tokens.
+    pub base_shift: f64,
+    /// μ of the dynamic shift for the largest number of tokens.
+    pub max_shift: f64,
+    /// Smallest number of tokens for the dynamic shift.
+    pub base_image_seq_len: usize,
+    /// Largest number of tokens for the dynamic shift.
+    pub max_image_seq_len: usize,
+    /// Last time of the schedule, to which its times are stretched.
+    pub shift_terminal: Option<f64>,
+    /// Reversed times (Mochi); true is not supported.
+    pub invert_sigmas: bool,
+    /// Flow-matching Euler: true if every step renews all of the noise.
+    pub stochastic_sampling: bool,
+    /// Shift that [`SchedulerConfig::shifted_by`] set.
+    #[serde(skip)]
+    pub(crate) dynamic_shift: Option<f64>,
     /// Clipping of predictions; true is not supported, because clipping is meant for pixels.
     pub clip_sample: bool,
     /// Dynamic thresholding of predictions; true is not supported, because thresholding is meant for pixels.
@@ -153,6 +181,18 @@ impl Default for SchedulerConfig {
             timestep_scaling: 10.0,
             lambda_min_clipped: None,
             use_flow_sigmas: false,
+            flow_shift: 1.0,
+            shift: 1.0,
+            use_dynamic_shifting: false,
+            time_shift_type: "exponential".into(),
+            base_shift: 0.5,
+            max_shift: 1.15,
+            base_image_seq_len: 256,
+            max_image_seq_len: 4096,
+            shift_terminal: None,
+            invert_sigmas: false,
+            stochastic_sampling: false,
+            dynamic_shift: None,
             clip_sample: false,
             thresholding: false,
             interpolation_type: None,
@@ -186,6 +226,19 @@ impl SchedulerConfig {
         if !(2..=100_000).contains(&self.num_train_timesteps) {
             return Err(refuse("num_train_timesteps", &self.num_train_timesteps.to_string(), "expected 2 to 100000"));
         }
+        if self.is_flow() {
+            let shift = match (self.use_flow_sigmas, self.use_dynamic_shifting) {
+                (true, _) => self.flow_shift,
+                (false, true) => 1.0, // the dynamic shift acts on the schedule alone
+                (false, false) => self.shift,
+            };
+            return TrainingSchedule::flow(shift, FLOW_TIMESTEPS);
+        }
+        self.beta_table(family)
+    }
+
+    /// The training noise levels that the file's β give.
+    pub(super) fn beta_table(&self, family: SchedulerFamily) -> Result<TrainingSchedule> {
         let (count, start, end) = (self.num_train_timesteps, self.beta_start, self.beta_end);
         let table = match (&self.trained_betas, self.beta_schedule.as_str()) {
             (Some(betas), _) => TrainingSchedule::new(betas.clone())?,
@@ -201,6 +254,43 @@ impl SchedulerConfig {
             (true, SchedulerFamily::Ddim | SchedulerFamily::Lcm) => table.zero_terminal_snr(1e-14),
             (true, _) => table.zero_terminal_snr(2f32.powi(-24)),
         }
+    }
+
+    /// Returns true for the levels of a rectified flow: those of a flow-matching class, or `use_flow_sigmas`.
+    pub fn is_flow(&self) -> bool {
+        self.use_flow_sigmas || self.class_name.starts_with("FlowMatch")
+    }
+
+    /// Returns the configuration with a fixed shift in place of a dynamic one. `mu` is μ, the shift that a picture asks
+    /// for (see [`SchedulerConfig::mu`]).
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a `time_shift_type` other than `exponential` and `linear`.
+    pub fn shifted_by(mut self, mu: f64) -> Result<Self> {
+        self.dynamic_shift = Some(match self.time_shift_type.as_str() {
+            "exponential" => mu.exp(),
+            "linear" => mu,
+            other => return Err(refuse("time_shift_type", other, "expected exponential or linear")),
+        });
+        Ok(self)
+    }
+
+    /// Returns μ of the dynamic shift for a picture of this number of tokens, which are 16×16 pixels each.
+    ///
+    /// ```
+    /// use impasto::diffusion::SchedulerConfig;
+    ///
+    /// let config = SchedulerConfig::from_json(
+    ///     r#"{ "_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true }"#,
+    /// )?;
+    /// let mu = config.mu(32 * 32); // 512×512 pixels
+    /// assert!((mu - 0.63).abs() < 1e-9);
+    /// assert!(config.shifted_by(mu)?.schedule(20)?.sigma_max() > 1e7);
+    /// # Ok::<(), impasto::Error>(())
+    /// ```
+    pub fn mu(&self, tokens: usize) -> f64 {
+        let [tokens, base, max] = [tokens, self.base_image_seq_len, self.max_image_seq_len].map(|count| count as f64);
+        self.base_shift + (self.max_shift - self.base_shift) * (tokens - base) / (max - base).max(1.0)
     }
 
     /// The checked `solver_order`, 1 to 3.

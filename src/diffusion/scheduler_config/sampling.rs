@@ -5,9 +5,9 @@ use crate::diffusion::prediction::Prediction;
 use crate::diffusion::schedule::Schedule;
 use crate::diffusion::solver::{Class, Solver, class};
 use crate::diffusion::spacing::{
-    Ends, InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal, TimestepRule,
+    Ends, FlowStart, InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal, TimestepRule,
 };
-use crate::diffusion::training_schedule::TrainingSchedule;
+use crate::diffusion::training_schedule::{Flow, TrainingSchedule};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::wording::Remedy;
@@ -91,7 +91,7 @@ impl SchedulerConfig {
             Some("sigma_min") => true,
             Some(other) => return Err(refuse("final_sigmas_type", other, "expected zero or sigma_min")),
         };
-        let scaled = family == SchedulerFamily::Euler && spacing != Spacing::Leading;
+        let scaled = family == SchedulerFamily::Euler && spacing != Spacing::Leading && !self.is_flow();
         let rounded = self.use_karras_sigmas || self.use_lu_lambdas;
         let timesteps = match family {
             SchedulerFamily::Multistep if rounded && self.beta_schedule != "squaredcos_cap_v2" => TimestepRule::Rounded,
@@ -104,12 +104,31 @@ impl SchedulerConfig {
             offset: self.steps_offset,
             ends: if family == SchedulerFamily::Euler { Ends::Spaced(spacing) } else { Ends::TrainingSchedule },
             timesteps,
-            terminal: if lowest { Terminal::Lowest } else { Terminal::Zero },
+            terminal: match lowest {
+                // diffusers' DPM++ takes the lowest level of β for a time of the flow.
+                true if self.use_flow_sigmas && is(|class| class.ends_by_betas) => {
+                    Terminal::Level(Flow::sigma(self.beta_table(family)?.sigma_min()))
+                }
+                true => Terminal::Lowest,
+                false => Terminal::Zero,
+            },
+            start: self.class().map_or(FlowStart::Below, |class| class.flow_start),
             target: if strides { Target::Stride } else { Target::Next },
             initial: if scaled { InitScale::Sigma } else { InitScale::WithSignal },
             original: self.original_inference_steps,
+            shift: self.dynamic_shift,
+            shift_terminal: self.shift_terminal,
             ..SpacingOptions::default()
         })
+    }
+
+    /// The noise schedule of the file's class with the given times of a flow, from 1 or less down.
+    ///
+    /// # Errors
+    /// The errors of [`SchedulerConfig::schedule`] and of [`Schedule::from_times`].
+    pub fn schedule_of_times(&self, times: &[f64]) -> Result<Schedule> {
+        self.supported()?;
+        Schedule::from_times(&self.training_schedule()?, times, self.spacing()?, &self.spacing_options()?)
     }
 
     /// The noise schedule of the file's class with `steps` steps.
@@ -157,7 +176,8 @@ impl SchedulerConfig {
     ) -> Result<Schedule> {
         let spacing = spacing.map_or_else(|| self.spacing(), Ok)?;
         let (offset, original) = (self.steps_offset, self.original_inference_steps);
-        let options = SpacingOptions { family, offset, original, ..SpacingOptions::default() };
+        let (shift, shift_terminal) = (self.dynamic_shift, self.shift_terminal);
+        let options = SpacingOptions { family, offset, original, shift, shift_terminal, ..SpacingOptions::default() };
         self.sighted(Schedule::with_options(&self.training_schedule_for(family)?, steps, spacing, &options)?)
     }
 
@@ -172,7 +192,17 @@ impl SchedulerConfig {
         let refusals = [
             ("clip_sample", flag(self.clip_sample), unclipped),
             ("thresholding", flag(self.thresholding), unclipped),
-            ("use_flow_sigmas", flag(self.use_flow_sigmas), "expected false"),
+            ("invert_sigmas", flag(self.invert_sigmas), "expected false"),
+            (
+                "prediction_type",
+                (self.is_flow() != (self.prediction_type == Prediction::Flow)).then(|| self.predicts().to_owned()),
+                "expected flow_prediction with the levels of a flow, and another type without them",
+            ),
+            (
+                "use_dynamic_shifting",
+                flag(self.use_dynamic_shifting && self.dynamic_shift.is_none()),
+                "expected false, or a shift for the picture's size",
+            ),
             ("interpolation_type", text(&self.interpolation_type, "linear"), "expected linear"),
             ("timestep_type", text(&self.timestep_type, "discrete"), "expected discrete"),
             ("lambda_min_clipped", number(self.lambda_min_clipped), "expected null or -Infinity"),
@@ -190,7 +220,20 @@ impl SchedulerConfig {
         }
     }
 
+    /// The name of the prediction type in the file.
+    const fn predicts(&self) -> &'static str {
+        match self.prediction_type {
+            Prediction::Epsilon => "epsilon",
+            Prediction::V => "v_prediction",
+            Prediction::Sample => "sample",
+            Prediction::Flow => "flow_prediction",
+        }
+    }
+
     fn timestep_spacing(&self) -> Result<Spacing> {
+        if self.is_flow() {
+            return Ok(Spacing::Linspace);
+        }
         if let Some(spacing) = self.class().and_then(|class| class.spacing) {
             return Ok(spacing);
         }

@@ -1,6 +1,7 @@
 //! DPM-Solver-2, without and with fresh noise.
 
-use super::{Eval, Solver, ancestral_step, check_noise, euler_step};
+use super::axis::Axis;
+use super::{Eval, Solver, ancestral, check_noise, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -35,14 +36,16 @@ impl Solver for Dpm2 {
         check_noise(self.eta, self.s_noise)?;
         let from = step.from;
         let x0 = eval.x0(x, from)?;
-        let (down, up) = ancestral_step(from, step.to, self.eta);
+        let (down, up) = ancestral(step, self.eta);
         let mut mean = euler_step(x, &x0, from, down)?;
         if down > 0.0 {
             // x + (down − from)·(y − x0(y))/m, y = the end of Euler's step to m = √(from·down)
-            let middle = (from * down).sqrt();
+            let axis = Axis::of(step);
+            let (begin, end) = (axis.place(from), axis.place(down));
+            let middle = axis.level((begin * end).sqrt());
             let y = euler_step(x, &x0, from, middle)?;
-            let slope = y.f_sub(&eval.x0_between(&y, middle)?)?;
-            mean = x.f_add(&slope.f_mul_scalar((down - from) / middle)?)?;
+            let slope = axis.slope(&y, &eval.x0_between(&y, middle)?, middle)?;
+            mean = axis.latent(axis.coordinates(x, from)?.f_add(&slope.f_mul_scalar(end - begin)?)?, down)?;
         }
         Ok(Transition::new(mean, self.s_noise * up, down, x.shallow_clone(), x0))
     }

@@ -1,6 +1,6 @@
 //! DPM++ 2S ancestral.
 
-use super::{Eval, Solver, ancestral_step, check_noise, euler_step};
+use super::{Eval, Solver, ancestral, check_noise, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -34,7 +34,7 @@ impl Solver for Dpmpp2SAncestral {
         check_noise(self.eta, self.s_noise)?;
         let from = step.from;
         let x0 = eval.x0(x, from)?;
-        let (down, up) = ancestral_step(from, step.to, self.eta);
+        let (down, up) = ancestral(step, self.eta);
         let mean = if down > 0.0 {
             let middle = (from * down).sqrt();
             let there = eval.x0_between(&euler_step(x, &x0, from, middle)?, middle)?;

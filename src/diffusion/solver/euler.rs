@@ -1,6 +1,6 @@
 //! Euler's method, without and with fresh noise.
 
-use super::{Eval, Solver, ancestral_step, check_noise, euler_step};
+use super::{Eval, Solver, ancestral, check_noise, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -30,7 +30,8 @@ impl Solver for Euler {
 
 /// Euler's method, but every step removes more noise than needed and then adds fresh noise.
 ///
-/// `eta` = 1 equals DDPM, 0 equals [`Euler`], and values between 0 and 1 equal DDIM with the same η.
+/// `eta` = 1 equals DDPM, 0 equals [`Euler`], and values between 0 and 1 equal DDIM with the same η. For a flow, the
+/// noise is split as in ComfyUI.
 ///
 /// Source: k-diffusion's `sample_euler_ancestral`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,7 +53,7 @@ impl Solver for EulerAncestral {
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
         check_noise(self.eta, self.s_noise)?;
         let x0 = eval.x0(x, step.from)?;
-        let (down, up) = ancestral_step(step.from, step.to, self.eta);
+        let (down, up) = ancestral(step, self.eta);
         Ok(Transition::new(euler_step(x, &x0, step.from, down)?, self.s_noise * up, down, x.shallow_clone(), x0))
     }
 

@@ -1,5 +1,6 @@
 //! Heun's method.
 
+use super::axis::Axis;
 use super::{Eval, Solver, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
@@ -26,9 +27,10 @@ impl Solver for Heun {
         if to > 0.0 {
             // x + (to − from)·(e(x) + e(y))/2, e(x) = (x − x0)/σ, y = the end of Euler's step
             let there = eval.x0(&mean, to)?;
-            let slope = x.f_sub(&x0)?.f_div_scalar(from)?;
-            let slopes = mean.f_sub(&there)?.f_div_scalar(to)?.f_add(&slope)?;
-            mean = x.f_add(&slopes.f_mul_scalar((to - from) / 2.0)?)?;
+            let axis = Axis::of(step);
+            let slopes = axis.slope(&mean, &there, to)?.f_add(&axis.slope(x, &x0, from)?)?;
+            let change = slopes.f_mul_scalar((axis.place(to) - axis.place(from)) / 2.0)?;
+            mean = axis.latent(axis.coordinates(x, from)?.f_add(&change)?, to)?;
         }
         Ok(Transition::new(mean, 0.0, to, x.shallow_clone(), x0))
     }

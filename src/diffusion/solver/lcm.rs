@@ -26,9 +26,19 @@ pub struct Lcm {
     pub scaling: f64,
 }
 
+/// Factor with which the weight of the latent is below what f64 can show.
+const RENEWING: f64 = 1e12;
+
 impl Default for Lcm {
     fn default() -> Self {
         Self { scaling: 10.0 }
+    }
+}
+
+impl Lcm {
+    /// Creates the solver of flow-matching classes, in which a step keeps nothing of the latent.
+    pub(super) const fn renewing() -> Self {
+        Self { scaling: RENEWING }
     }
 }
 
@@ -42,7 +52,7 @@ impl Solver for Lcm {
         let q = self.scaling * step.timestep;
         let total = q * q + 0.25;
         let x0 = eval.x0(x, step.from)?;
-        let kept = x.f_mul_scalar(0.25 / total / step.from.hypot(1.0))?;
+        let kept = x.f_mul_scalar(0.25 / total / step.process.size(step.from))?;
         let mean = x0.f_mul_scalar(q / total.sqrt())?.f_add(&kept)?;
         Ok(Transition::new(mean, step.to, 0.0, x.shallow_clone(), x0))
     }

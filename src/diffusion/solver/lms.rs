@@ -1,5 +1,6 @@
 //! LMS: linear multistep.
 
+use super::axis::Axis;
 use super::history::{History, lagrange};
 use super::{Eval, Solver};
 use crate::diffusion::transition::Transition;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// LMS: lays a polynomial in σ through the slopes (x − x0)/σ of the last steps, and integrates the polynomial over the
-/// next step. One model call per step.
+/// next step. For a flow, the polynomial is in the time, through the velocities. One model call per step.
 ///
 /// Source: k-diffusion's `sample_lms`; diffusers' `LMSDiscreteScheduler`. Both integrate numerically; this solver
 /// integrates exactly.
@@ -39,15 +40,18 @@ impl Solver for Lms {
             return Err(Error::parameter("order", self.order, "1 to 4; 4 is usual"));
         }
         let x0 = eval.x0(x, step.from)?;
-        self.history.push(step.from, x.f_sub(&x0)?.f_div_scalar(step.from)?, self.order);
+        let axis = Axis::of(step);
+        let (begin, end) = (axis.place(step.from), axis.place(step.to));
+        self.history.push(begin, axis.slope(x, &x0, step.from)?, self.order);
         let levels: Vec<f64> = self.history.iter().map(|(level, _)| level).collect();
-        let mut mean = x.shallow_clone();
+        let mut mean = axis.coordinates(x, step.from)?;
         for (basis, (_, slope)) in lagrange(&levels).zip(self.history.iter()) {
             // ∫ Σₖ cₖ·σᵏ dσ = Σₖ cₖ·(toᵏ⁺¹ − fromᵏ⁺¹)/(k + 1)
             let powers = basis.iter().zip(1..);
-            let weight: f64 = powers.map(|(c, k)| c * (step.to.powi(k) - step.from.powi(k)) / f64::from(k)).sum();
+            let weight: f64 = powers.map(|(c, k)| c * (end.powi(k) - begin.powi(k)) / f64::from(k)).sum();
             mean = mean.f_add(&slope.f_mul_scalar(weight)?)?;
         }
+        let mean = axis.latent(mean, step.to)?;
         Ok(Transition::new(mean, 0.0, step.to, x.shallow_clone(), x0))
     }
 

@@ -42,6 +42,7 @@
 //! }
 //! ```
 
+mod axis;
 mod ddim;
 mod deis;
 mod dpm2;
@@ -90,7 +91,8 @@ use super::spacing::SchedulerFamily;
 use super::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::step::Step;
+use crate::step::{Process, Step};
+use axis::Axis;
 use tch::Tensor;
 
 /// The requests that a solver can make inside a step, as often as needed. The sampler implements this trait; an
@@ -170,6 +172,12 @@ pub trait Solver: Send {
     /// Takes a step: from `x` at noise level `step.from` to the distribution at `step.to`.
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition>;
 
+    /// Returns true if the solver computes with ln σ and therefore needs a finite first level: a flow's schedule then
+    /// begins below t = 1, see [`Schedule::below_start`](crate::diffusion::Schedule::below_start). False by default.
+    fn needs_finite_start(&self) -> bool {
+        false
+    }
+
     /// The default family of schedules for this solver. Solvers of distilled models return [`SchedulerFamily::Lcm`];
     /// its timesteps do not depend on the spacing.
     fn family(&self) -> SchedulerFamily {
@@ -196,6 +204,10 @@ impl<S: Solver + ?Sized> Solver for Box<S> {
 
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
         (**self).step(step, x, eval)
+    }
+
+    fn needs_finite_start(&self) -> bool {
+        (**self).needs_finite_start()
     }
 
     fn family(&self) -> SchedulerFamily {
@@ -229,6 +241,19 @@ pub fn ancestral_step(from: f64, to: f64, eta: f64) -> (f64, f64) {
     }
     let up = to.min(eta * to * (from * from - to * to).max(0.0).sqrt() / from);
     ((to * to - up * up).sqrt(), up)
+}
+
+/// Splits the noise at the end of an ancestral step of any process, like [`ancestral_step`]. For a flow with times t → t',
+/// the noise level that is left is that of the time d = t'·(1 + (t'/t − 1)·η) (ComfyUI).
+fn ancestral(step: &Step, eta: f64) -> (f64, f64) {
+    let (from, to) = (step.from, step.to);
+    if step.process == Process::Diffusion || to == 0.0 || eta == 0.0 {
+        return ancestral_step(from, to, eta);
+    }
+    let axis = Axis::of(step);
+    let (t, next) = (axis.place(from), axis.place(to));
+    let down = axis.level((next * (1.0 + (next / t - 1.0) * eta)).max(0.0));
+    (down, (to * to - down * down).max(0.0).sqrt())
 }
 
 /// Checks that `eta` is 0 or more, that `s_noise` is positive, and that both are finite.

@@ -177,7 +177,7 @@ impl Multistep {
         };
         match config.order()? {
             1 if eta == 0.0 => Ok(Box::new(Euler)),
-            1 => Ok(Box::new(EulerAncestral { eta, ..EulerAncestral::default() })),
+            1 if !config.is_flow() => Ok(Box::new(EulerAncestral { eta, ..EulerAncestral::default() })),
             order => Ok(Box::new(Self {
                 order,
                 eta,
@@ -207,6 +207,10 @@ impl Solver for Multistep {
         let left = (step.to / step.from).powf(self.eta);
         let std = self.s_noise * step.to * (1.0 - left * left).max(0.0).sqrt();
         Ok(Transition::new(mean, std, step.to * left, x.shallow_clone(), x0))
+    }
+
+    fn needs_finite_start(&self) -> bool {
+        true
     }
 
     fn name(&self) -> &'static str {

@@ -35,7 +35,7 @@ const SPACINGS: [(&str, Option<Spacing>); 22] = [
 impl Row {
     /// Returns true if `name`, in the form that [`words`] gives, is one of the solver's names or its diffusers class.
     fn is(&self, name: &str) -> bool {
-        self.names.contains(&name) || self.class.as_ref().is_some_and(|class| class.name.to_lowercase() == name)
+        self.names.contains(&name) || self.classes.iter().any(|class| class.name.to_lowercase() == name)
     }
 }
 

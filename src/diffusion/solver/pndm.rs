@@ -1,5 +1,6 @@
 //! PNDM, also called PLMS.
 
+use super::axis::Axis;
 use super::history::History;
 use super::{Eval, Solver, euler_step};
 use crate::diffusion::scheduler_config::{SchedulerConfig, refuse};
@@ -41,18 +42,19 @@ impl Solver for Pndm {
 
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
         let (from, to) = (step.from, step.to);
-        let slope = |x: &Tensor, x0: &Tensor, level: f64| -> Result<Tensor> { Ok(x.f_sub(x0)?.f_div_scalar(level)?) };
+        let axis = Axis::of(step);
+        let length = axis.place(to) - axis.place(from);
         let x0 = eval.x0(x, from)?;
-        self.history.push(from, slope(x, &x0, from)?, 4);
-        let mut mean = x.shallow_clone();
+        self.history.push(from, axis.slope(x, &x0, from)?, 4);
+        let mut mean = axis.coordinates(x, from)?;
         let mut add = |slope: &Tensor, weight: f64| -> Result<()> {
-            mean = mean.f_add(&slope.f_mul_scalar(weight * (to - from))?)?;
+            mean = mean.f_add(&slope.f_mul_scalar(weight * length)?)?;
             Ok(())
         };
         let weights: &[f64] = match self.history.len() {
             1 if step.count > 1 && to > 0.0 => {
                 let y = euler_step(x, &x0, from, to)?;
-                add(&slope(&y, &eval.x0(&y, to)?, to)?, 0.5)?;
+                add(&axis.slope(&y, &eval.x0(&y, to)?, to)?, 0.5)?;
                 &[0.5]
             }
             1 => &[1.0],
@@ -63,6 +65,7 @@ impl Solver for Pndm {
         for (weight, (_, slope)) in weights.iter().zip(self.history.iter()) {
             add(slope, *weight)?;
         }
+        let mean = axis.latent(mean, to)?;
         Ok(Transition::new(mean, 0.0, to, x.shallow_clone(), x0))
     }
 

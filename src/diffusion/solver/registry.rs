@@ -5,7 +5,7 @@ use super::{
     Multistep, Pndm, ResMultistep, Restart, SaSolver, Singlestep, Solver, Tcd, UniPc,
 };
 use crate::diffusion::scheduler_config::SchedulerConfig;
-use crate::diffusion::spacing::{SchedulerFamily, Spacing};
+use crate::diffusion::spacing::{FlowStart, SchedulerFamily, Spacing};
 use crate::error::Result;
 use crate::recipe::{Kind, Recipe, Registry};
 use serde::de::DeserializeOwned;
@@ -19,8 +19,8 @@ pub(in crate::diffusion) struct Row {
     pub label: &'static str,
     /// Names that users type, in the form that `names::words` gives.
     pub names: &'static [&'static str],
-    /// The class of diffusers, if there is one.
-    pub class: Option<Class>,
+    /// The classes of diffusers.
+    pub classes: &'static [Class],
     /// The solver with its usual settings.
     pub make: fn() -> Box<dyn Solver>,
     /// The name in recipes, which is the same for all settings of a type, and the function that reads a recipe.
@@ -50,6 +50,10 @@ pub(in crate::diffusion) struct Class {
     pub lowest: bool,
     /// True if Karras levels have whole timesteps.
     pub rounds: bool,
+    /// First time of a flow's schedule.
+    pub flow_start: FlowStart,
+    /// True if the last step of a flow ends at the time that equals the lowest level of β, for `sigma_min`.
+    pub ends_by_betas: bool,
 }
 
 impl Class {
@@ -60,7 +64,21 @@ impl Class {
     ) -> Self {
         let (defaults, spacing, misses) = ("{}", None, None);
         let (strides, to_zero, lowest, rounds) = (false, false, false, false);
-        Self { name, family, solver, defaults, spacing, misses, strides, to_zero, lowest, rounds }
+        let (flow_start, ends_by_betas) = (FlowStart::Below, false);
+        Self {
+            name,
+            family,
+            solver,
+            defaults,
+            spacing,
+            misses,
+            strides,
+            to_zero,
+            lowest,
+            rounds,
+            flow_start,
+            ends_by_betas,
+        }
     }
 }
 
@@ -68,245 +86,275 @@ impl Class {
 const STABLE: &str = r#"{ "beta_start": 0.00085, "beta_end": 0.012 }"#;
 const STABLE_SCALED: &str = r#"{ "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear" }"#;
 
+/// The prediction type of flow-matching classes as JSON.
+const FLOW: &str = r#"{ "prediction_type": "flow_prediction" }"#;
+
 /// Every solver of this crate.
 pub(in crate::diffusion) const SOLVERS: &[Row] = &[
     Row {
         label: "Euler",
         names: &["euler"],
-        class: Some(Class::new("EulerDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Euler)))),
+        classes: &[
+            Class::new("EulerDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Euler))),
+            Class {
+                defaults: FLOW,
+                ..Class::new("FlowMatchEulerDiscreteScheduler", SchedulerFamily::Euler, |config| {
+                    Ok(if config.stochastic_sampling { Box::new(Lcm::renewing()) } else { Box::new(Euler) })
+                })
+            },
+        ],
         make: || Box::new(Euler),
         recipe: ("Euler", read::<Euler>),
     },
     Row {
         label: "Euler a",
         names: &["euler a"],
-        class: Some(Class::new("EulerAncestralDiscreteScheduler", SchedulerFamily::Euler, |_| {
+        classes: &[Class::new("EulerAncestralDiscreteScheduler", SchedulerFamily::Euler, |_| {
             Ok(Box::new(EulerAncestral::default()))
-        })),
+        })],
         make: || Box::new(EulerAncestral::default()),
         recipe: ("EulerAncestral", read::<EulerAncestral>),
     },
     Row {
         label: "Heun",
         names: &["heun"],
-        class: Some(Class {
-            defaults: STABLE,
-            ..Class::new("HeunDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Heun)))
-        }),
+        classes: &[
+            Class {
+                defaults: STABLE,
+                ..Class::new("HeunDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Heun)))
+            },
+            Class {
+                defaults: FLOW,
+                ..Class::new("FlowMatchHeunDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Heun)))
+            },
+        ],
         make: || Box::new(Heun),
         recipe: ("Heun", read::<Heun>),
     },
     Row {
         label: "Restart",
         names: &["restart"],
-        class: None,
+        classes: &[],
         make: || Box::new(Restart::default()),
         recipe: ("Restart", read::<Restart>),
     },
     Row {
         label: "LMS",
         names: &["lms"],
-        class: Some(Class::new("LMSDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Lms::default())))),
+        classes: &[Class::new("LMSDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Lms::default())))],
         make: || Box::new(Lms::default()),
         recipe: ("Lms", read::<Lms>),
     },
     Row {
         label: "DPM2",
         names: &["dpm2", "dpm 2"],
-        class: Some(Class {
+        classes: &[Class {
             defaults: STABLE,
             rounds: true,
             ..Class::new("KDPM2DiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Dpm2::default())))
-        }),
+        }],
         make: || Box::new(Dpm2::default()),
         recipe: ("Dpm2", read::<Dpm2>),
     },
     Row {
         label: "DPM2 a",
         names: &["dpm2 a", "dpm 2 a"],
-        class: Some(Class {
+        classes: &[Class {
             defaults: STABLE,
             rounds: true,
             ..Class::new("KDPM2AncestralDiscreteScheduler", SchedulerFamily::Euler, |_| {
                 Ok(Box::new(Dpm2 { eta: 1.0, ..Dpm2::default() }))
             })
-        }),
+        }],
         make: || Box::new(Dpm2 { eta: 1.0, ..Dpm2::default() }),
         recipe: ("Dpm2", read::<Dpm2>),
     },
     Row {
         label: "DPM++ 2S a",
         names: &["dpmpp 2s a"],
-        class: None,
+        classes: &[],
         make: || Box::new(Dpmpp2SAncestral::default()),
         recipe: ("Dpmpp2SAncestral", read::<Dpmpp2SAncestral>),
     },
     Row {
         label: "DPM++ 2S",
         names: &["dpmpp 2s"],
-        class: Some(Class {
+        classes: &[Class {
             defaults: r#"{ "lower_order_final": false }"#,
             spacing: Some(Spacing::Linspace),
+            ends_by_betas: true,
             ..Class::new("DPMSolverSinglestepScheduler", SchedulerFamily::Multistep, Singlestep::from_config)
-        }),
+        }],
         make: || Box::new(Singlestep::default()),
         recipe: ("Singlestep", read::<Singlestep>),
     },
     Row {
         label: "DPM++ 2M",
         names: &["dpmpp 2m"],
-        class: Some(Class::new("DPMSolverMultistepScheduler", SchedulerFamily::Multistep, Multistep::from_config)),
+        classes: &[Class {
+            ends_by_betas: true,
+            ..Class::new("DPMSolverMultistepScheduler", SchedulerFamily::Multistep, Multistep::from_config)
+        }],
         make: || Box::new(Multistep::default()),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
         label: "DPM++ 2M SDE",
         names: &["dpmpp 2m sde"],
-        class: None,
+        classes: &[],
         make: || Box::new(Multistep { eta: 1.0, ..Multistep::default() }),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
         label: "DPM++ 2M SDE Heun",
         names: &["dpmpp 2m sde heun"],
-        class: None,
+        classes: &[],
         make: || Box::new(Multistep { correction: Correction::Heun, eta: 1.0, ..Multistep::default() }),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
         label: "DPM++ 3M",
         names: &["dpmpp 3m"],
-        class: None,
+        classes: &[],
         make: || Box::new(Multistep { order: 3, ..Multistep::default() }),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
         label: "DPM++ 3M SDE",
         names: &["dpmpp 3m sde"],
-        class: None,
+        classes: &[],
         make: || Box::new(Multistep::dpmpp_3m_sde()),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
         label: "DPM++ SDE",
         names: &["dpmpp sde"],
-        class: Some(Class {
+        classes: &[Class {
             defaults: STABLE,
             ..Class::new("DPMSolverSDEScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(DpmppSde::default())))
-        }),
+        }],
         make: || Box::new(DpmppSde::default()),
         recipe: ("DpmppSde", read::<DpmppSde>),
     },
     Row {
         label: "DDIM",
         names: &["ddim"],
-        class: Some(Class {
+        classes: &[Class {
             strides: true,
             to_zero: true,
             ..Class::new("DDIMScheduler", SchedulerFamily::Ddim, |_| Ok(Box::new(Ddim::default())))
-        }),
+        }],
         make: || Box::new(Ddim::default()),
         recipe: ("Ddim", read::<Ddim>),
     },
     Row {
         label: "DDPM",
         names: &["ddpm"],
-        class: Some(Class::new("DDPMScheduler", SchedulerFamily::Ddim, Ddpm::from_config)),
+        classes: &[Class::new("DDPMScheduler", SchedulerFamily::Ddim, Ddpm::from_config)],
         make: || Box::new(Ddpm::default()),
         recipe: ("Ddpm", read::<Ddpm>),
     },
     Row {
         label: "PLMS",
         names: &["plms", "pndm"],
-        class: Some(Class {
+        classes: &[Class {
             strides: true,
             misses: Some((
                 "linspace",
                 "expected leading or trailing, because PNDM with linspace misses its own noise levels",
             )),
             ..Class::new("PNDMScheduler", SchedulerFamily::Ddim, Pndm::from_config)
-        }),
+        }],
         make: || Box::new(Pndm::default()),
         recipe: ("Pndm", read::<Pndm>),
     },
     Row {
         label: "DEIS",
         names: &["deis"],
-        class: Some(Class {
+        classes: &[Class {
             lowest: true,
             ..Class::new("DEISMultistepScheduler", SchedulerFamily::Multistep, Deis::from_config)
-        }),
+        }],
         make: || Box::new(Deis::default()),
         recipe: ("Deis", read::<Deis>),
     },
     Row {
         label: "UniPC",
         names: &["unipc", "uni pc"],
-        class: None,
+        classes: &[],
         make: || Box::new(UniPc { bh2: false, ..UniPc::default() }),
         recipe: ("UniPc", read::<UniPc>),
     },
     Row {
         label: "Uni PC bh2",
         names: &["uni pc bh2"],
-        class: Some(Class::new("UniPCMultistepScheduler", SchedulerFamily::Multistep, UniPc::from_config)),
+        classes: &[Class {
+            flow_start: FlowStart::Whole,
+            ..Class::new("UniPCMultistepScheduler", SchedulerFamily::Multistep, UniPc::from_config)
+        }],
         make: || Box::new(UniPc::default()),
         recipe: ("UniPc", read::<UniPc>),
     },
     Row {
         label: "RES Multistep",
         names: &["res multistep"],
-        class: None,
+        classes: &[],
         make: || Box::new(ResMultistep::default()),
         recipe: ("ResMultistep", read::<ResMultistep>),
     },
     Row {
         label: "RES Multistep a",
         names: &["res multistep a"],
-        class: None,
+        classes: &[],
         make: || Box::new(ResMultistep { eta: 1.0, ..ResMultistep::default() }),
         recipe: ("ResMultistep", read::<ResMultistep>),
     },
     Row {
         label: "SA-Solver",
         names: &["sa solver", "sasolver"],
-        class: Some(Class {
+        classes: &[Class {
             lowest: true,
             ..Class::new("SASolverScheduler", SchedulerFamily::Multistep, SaSolver::from_config)
-        }),
+        }],
         make: || Box::new(SaSolver::default()),
         recipe: ("SaSolver", read::<SaSolver>),
     },
     Row {
         label: "ER SDE",
         names: &["er sde"],
-        class: None,
+        classes: &[],
         make: || Box::new(ErSde::default()),
         recipe: ("ErSde", read::<ErSde>),
     },
     Row {
         label: "LCM",
         names: &["lcm"],
-        class: Some(Class {
-            defaults: STABLE_SCALED,
-            ..Class::new("LCMScheduler", SchedulerFamily::Lcm, |config| {
-                Ok(Box::new(Lcm { scaling: config.timestep_scaling }))
-            })
-        }),
+        classes: &[
+            Class {
+                defaults: STABLE_SCALED,
+                ..Class::new("LCMScheduler", SchedulerFamily::Lcm, |config| {
+                    Ok(Box::new(Lcm { scaling: config.timestep_scaling }))
+                })
+            },
+            Class {
+                defaults: FLOW,
+                ..Class::new("FlowMatchLCMScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Lcm::renewing())))
+            },
+        ],
         make: || Box::new(Lcm::default()),
         recipe: ("Lcm", read::<Lcm>),
     },
     Row {
         label: "TCD",
         names: &["tcd"],
-        class: Some(Class {
+        classes: &[Class {
             defaults: STABLE_SCALED,
             lowest: true,
             ..Class::new("TCDScheduler", SchedulerFamily::Lcm, |config| {
                 let table = config.training_schedule_for(SchedulerFamily::Lcm)?;
                 Ok(Box::new(Tcd { table, ..Tcd::default() }))
             })
-        }),
+        }],
         make: || Box::new(Tcd::default()),
         recipe: ("Tcd", |recipe, _| Ok(Box::new(Tcd { gamma: recipe.read()?, ..Tcd::default() }))),
     },
@@ -319,7 +367,7 @@ fn read<S: Solver + DeserializeOwned + 'static>(recipe: Recipe, _: &Registry) ->
 
 /// The class of diffusers with this name.
 pub(in crate::diffusion) fn class(name: &str) -> Option<&'static Class> {
-    SOLVERS.iter().filter_map(|row| row.class.as_ref()).find(|class| class.name == name)
+    SOLVERS.iter().flat_map(|row| row.classes).find(|class| class.name == name)
 }
 
 impl Kind for dyn Solver {

@@ -58,7 +58,7 @@ impl Settings {
 
     /// Returns true if an object without a clear material is redrawn at a step.
     pub(super) fn redraws(&self, step: &Step) -> bool {
-        self.options.repaints() && self.options.redraw.is_some_and(|from| step.timestep <= from)
+        self.options.repaints() && self.options.redraw.is_some_and(|from| step.sd_timestep <= from)
     }
 
     /// Returns w = V/c, the force's precision relative to the step's precision, adjusted to `reference_steps` and

@@ -145,7 +145,7 @@ impl Daam {
                 varied => all.push(varied?),
             }
         }
-        let steps = setup.schedule.steps().filter(|step| CHANGES.contains(&step.timestep));
+        let steps = setup.schedule.steps().filter(|step| CHANGES.contains(&step.sd_timestep));
         let steps: Vec<usize> = steps.map(|step| step.index).collect();
         let count = steps.len().min(MOST_CHANGES);
         let asks = (0..count).filter_map(|at| steps.get(at * steps.len() / count).copied()).collect();
