@@ -10,7 +10,7 @@
 //! cargo run --release -p impasto-train -- evaluator OUT --steps 2000
 //! cargo run --release -p impasto-train -- control OUT --steps 3200 --count 6144 --batch 6 --kind bf16 --crops 0.6
 //! cargo run --release -p impasto-train -- distill OUT --steps 1100 --batch 4
-//! cargo run --release -p impasto-train -- flow OUT --steps 30000 --batch 8 --accumulate 6 --workers 1
+//! cargo run --release -p impasto-train -- flow OUT --steps 12000 --batch 8 --accumulate 6 --workers 1
 //! cargo run --release -p impasto-train -- lora OUT --pictures FOLDER
 //! ```
 //!

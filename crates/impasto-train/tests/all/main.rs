@@ -2,6 +2,7 @@
 
 mod control;
 mod distill;
+mod flow;
 mod listed;
 mod lora;
 mod reference;

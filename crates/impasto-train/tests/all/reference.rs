@@ -13,7 +13,7 @@ use tch::{Device, Kind};
 
 const SIDE: u32 = 64;
 
-fn vae() -> Result<Vae> {
+pub fn vae() -> Result<Vae> {
     let file = |name: &str| impasto_tiny::file(name).expect("the embedded model has one");
     let config = VaeConfig::from_json("vae/config.json", std::str::from_utf8(file("vae/config.json")).expect("text"))?;
     let tensors = parse_safetensors("vae", file("vae/diffusion_pytorch_model.safetensors"))?;

@@ -1,0 +1,36 @@
+//! Tests of the training of a transformer that predicts the velocity of a flow.
+
+use super::reference::vae;
+use super::training::{Steps, course, training};
+use impasto::Size;
+use impasto::nn::{ConfigFile, CosmosConfig};
+use impasto_train::dataset::Dataset;
+use impasto_train::{FlowTask, HELD_OUT, Latents, ModelFolder, Parameters, Task};
+use std::sync::Arc;
+use tch::{Device, Kind};
+
+const TRANSFORMER: &str = r#"{"in_channels": 4, "out_channels": 4, "num_attention_heads": 2, "attention_head_dim": 16,
+    "num_layers": 2, "mlp_ratio": 2.0, "text_embed_dim": 128, "adaln_lora_dim": 8, "rope_scale": [1.0, 1.0, 1.0],
+    "concat_padding_mask": false, "extra_pos_embed_type": "learnable", "max_size": [1, 32, 32]}"#;
+
+#[test]
+fn transformer_learns_a_flow_and_paints() -> std::result::Result<(), impasto_train::Error> {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let (model, dataset) = (ModelFolder::new(at("model"))?, Dataset::new(64)?);
+    let learned = Arc::new(Latents::encode(&at("latents"), dataset, vae, 0..64, 2)?);
+    let held_out = Arc::new(Latents::encode(&at("held-out"), dataset, vae, HELD_OUT..HELD_OUT + 1, 1)?);
+    let config = CosmosConfig::from_json("transformer", TRANSFORMER)?;
+    let task = || FlowTask::new(TRANSFORMER, model.clone(), learned.clone(), held_out.clone(), 8, Kind::Float);
+    let weights = training(&at("flow"), 40).run(|| FlowTask::initial(&config, 1), || task().map(Steps), |_| {})?;
+    let (first, last) = course(&at("flow"), "error");
+    assert!(last < 0.9 * first, "the transformer does not learn: {first} -> {last}");
+
+    let _no_grad = tch::no_grad_guard();
+    let (task, parameters) = (task()?, Parameters::new(&weights, Device::Cpu)?);
+    let figures = task.evaluate(&parameters)?;
+    assert_eq!(figures.first().map(|figure| figure.0), Some("held-out error"));
+    let sheet = task.sheet(&parameters)?.expect("a sheet of pictures");
+    assert!(sheet.size() != Size::new(0, 0) && model.path().join("transformer/config.json").is_file());
+    Ok(())
+}
