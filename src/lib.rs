@@ -199,7 +199,7 @@ pub use prompt::{Prompt, TokenSpan};
 pub use raster::Raster;
 pub use recipe::Recipe;
 pub use size::Size;
-pub use step::{Grid, Process, Step};
+pub use step::{Grid, Step};
 pub use weights::Source;
 pub use window::Window;
 

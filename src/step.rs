@@ -38,7 +38,7 @@ impl Grid {
 /// The noising process that a model was trained on, which decides the scale of the latents that its network sees.
 ///
 /// ```
-/// use impasto::Process;
+/// use impasto::diffusion::Process;
 ///
 /// // A flow's latent at t = 0.75 has the noise level 3, and is a quarter of the latent of sigma space.
 /// assert_eq!(Process::Flow.size(3.0), 4.0);
@@ -84,8 +84,8 @@ pub struct Step {
     pub to: f64,
     /// Noise level of this evaluation. Equals `from` except in inner evaluations of second-order solvers.
     pub sigma: f64,
-    /// Training timestep of this evaluation, possibly fractional: 0..=999 for diffusion models. A flow's timestep is its
-    /// time, 0..=1, or a multiple.
+    /// Training timestep of this evaluation, possibly fractional: 0..=999 for diffusion models. A flow's timestep is
+    /// its time, 0..=1, or a multiple.
     pub timestep: f64,
     /// Timestep of Stable Diffusion with the noise level of this evaluation, for a flow; otherwise the timestep itself.
     /// Windows in timesteps compare it, so that they mean the same noise levels for every model.

@@ -15,7 +15,7 @@ pub(super) fn levels(
 ) -> Vec<(f64, f64)> {
     // Times that are already shifted, because they come from the training schedule.
     let of_table = |indices: Vec<usize>| {
-        let times = indices.into_iter().map(|index| flow.trained(index));
+        let times = indices.into_iter().map(|index| flow.training_time(index));
         times.map(|t| pair(flow, t, options)).collect::<Vec<_>>()
     };
     let last = trained - 1;
@@ -42,14 +42,14 @@ pub(super) fn levels(
                 (Spacing::Karras | Spacing::Exponential | Spacing::Beta, Ends::Spaced(base)) => base,
                 _ => spacing,
             };
-            placed(flow, times(flow, steps, base, options), spacing, options)
+            place(flow, times(flow, steps, base, options), spacing, options)
         }
     }
 }
 
 /// The times of a spacing before the shift.
 fn times(flow: Flow, steps: usize, spacing: Spacing, options: &SpacingOptions) -> Vec<f64> {
-    let lowest = flow.trained(0);
+    let lowest = flow.training_time(0);
     // Evenly spaced times from 1 down to the lowest one, both included.
     let even = |points: usize| {
         let stride = (1.0 - lowest) / (points.max(2) - 1) as f64;
@@ -73,9 +73,9 @@ fn times(flow: Flow, steps: usize, spacing: Spacing, options: &SpacingOptions) -
 
 /// Pairs (noise level, timestep) of times before the shift: shifts the times, stretches them to the last time, and
 /// spaces them between the first and the last one, in diffusers' order.
-pub(super) fn placed(flow: Flow, mut times: Vec<f64>, spacing: Spacing, options: &SpacingOptions) -> Vec<(f64, f64)> {
+pub(super) fn place(flow: Flow, mut times: Vec<f64>, spacing: Spacing, options: &SpacingOptions) -> Vec<(f64, f64)> {
     let shift = options.shift.unwrap_or(flow.shift);
-    times.iter_mut().for_each(|t| *t = Flow::shifted(shift, *t));
+    times.iter_mut().for_each(|t| *t = Flow::shift_time(shift, *t));
     if let (Some(end), Some(last)) = (options.shift_terminal, times.last().copied()) {
         // 1 − t ← (1 − t)·(1 − e)/(1 − t_last)
         times.iter_mut().for_each(|t| *t = 1.0 - (1.0 - *t) * (1.0 - end) / (1.0 - last));

@@ -66,3 +66,5 @@ pub use spacing::{
 pub use strength::Strength;
 pub use training_schedule::TrainingSchedule;
 pub use transition::{Denoised, Transition};
+
+pub use crate::step::Process;

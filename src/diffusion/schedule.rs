@@ -140,19 +140,19 @@ impl Schedule {
         if !times.iter().all(|t| (f64::MIN_POSITIVE..=1.0).contains(t)) {
             return Err(wrong());
         }
-        let levels = flow_levels::placed(flow, times.to_vec(), spacing, options);
+        let levels = flow_levels::place(flow, times.to_vec(), spacing, options);
         Self::of(table, &levels, levels.len(), options).ok_or_else(wrong)
     }
 
     /// Returns the schedule with a first level below the start of a flow, at t = .9999 before the shift. Solvers that
-    /// compute with ln σ need it, as in ComfyUI ([`Solver::needs_finite_start`](super::solver::Solver)). Other schedules
-    /// stay unchanged.
+    /// compute with ln σ need it ([`Solver::needs_finite_start`](super::solver::Solver)), as in ComfyUI. Other
+    /// schedules stay unchanged.
     #[must_use]
     pub fn below_start(mut self) -> Self {
         if let (Some(flow), Some(first)) = (self.table.as_flow(), self.intervals.first_mut())
             && Flow::time(first.from) > BELOW_START
         {
-            first.from = Flow::sigma(Flow::shifted(flow.shift, BELOW_START));
+            first.from = Flow::sigma(Flow::shift_time(flow.shift, BELOW_START));
             first.timestep = self.table.timestep_of(first.from);
         }
         self
@@ -316,8 +316,8 @@ impl Schedule {
 
     /// Converts a latent at noise level `reached` for a step that begins at noise level `next`.
     ///
-    /// Equal levels return the same tensor. For other levels, the form that the network sees, such as x/√(1 + σ²), stays
-    /// the same, as in diffusers' DDIM when its stride misses the next timestep.
+    /// Equal levels return the same tensor. For other levels, the form that the network sees, such as x/√(1 + σ²),
+    /// stays the same, as in diffusers' DDIM when its stride misses the next timestep.
     pub fn rescale_level(&self, x: &Tensor, reached: f64, next: f64) -> Result<Tensor> {
         if reached == next {
             return Ok(x.shallow_clone());

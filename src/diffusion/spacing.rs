@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 /// The distribution of a run's noise levels over the levels that the model was trained at.
 ///
 /// In a flow, the spacings place times t in 0..=1, which the schedule's shift then moves to higher noise.
-/// [`Linspace`](Spacing::Linspace) and [`Normal`](Spacing::Normal) go down to the lowest time that the model was trained
-/// at, [`Trailing`](Spacing::Trailing) to 1/n for n steps.
+/// [`Linspace`](Spacing::Linspace) and [`Normal`](Spacing::Normal) go down to the lowest time that the model was
+/// trained at, [`Trailing`](Spacing::Trailing) to 1/n for n steps.
 ///
 /// After [`KlOptimal`](Spacing::KlOptimal), [`Terminal::Lowest`] makes the lowest level itself the end (A1111's form).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,8 +137,8 @@ pub enum Target {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InitScale {
-    /// √(1 + σ²): the standard deviation of a noised picture of unit variance, as the model saw in training; 1 + σ for a
-    /// flow, whose noise alone has a standard deviation of 1.
+    /// √(1 + σ²): the standard deviation of a noised picture of unit variance, as the model saw in training; 1 + σ for
+    /// a flow, whose noise alone has a standard deviation of 1.
     #[default]
     WithSignal,
     /// σ (A1111, and diffusers' Euler classes unless the spacing is leading).

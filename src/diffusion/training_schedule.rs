@@ -30,8 +30,8 @@ pub struct TrainingSchedule {
     flow: Option<Flow>,
 }
 
-/// Noise level that stands for the start of a flow, t = 1, where σ is infinite. A step from this level leaves nothing of
-/// the latent that f32 could show.
+/// Noise level that stands for the start of a flow, t = 1, where σ is infinite. A step from this level leaves nothing
+/// of the latent that f32 could show.
 const START: f64 = 1e8;
 
 /// Number of training timesteps of a flow.
@@ -53,7 +53,7 @@ impl Flow {
     /// Moves time `t` in 0..=1 to higher noise: shift·t/(1 + (shift − 1)·t).
     ///
     /// Source: Esser et al. (2024), "Scaling Rectified Flow Transformers", equation 23.
-    pub(super) fn shifted(shift: f64, t: f64) -> f64 {
+    pub(super) fn shift_time(shift: f64, t: f64) -> f64 {
         shift * t / (1.0 + (shift - 1.0) * t)
     }
 
@@ -68,8 +68,8 @@ impl Flow {
     }
 
     /// Returns the training time with an index, which counts from 0.
-    pub(super) fn trained(self, index: usize) -> f64 {
-        Self::shifted(self.shift, (index + 1) as f64 / FLOW_TIMESTEPS as f64)
+    pub(super) fn training_time(self, index: usize) -> f64 {
+        Self::shift_time(self.shift, (index + 1) as f64 / FLOW_TIMESTEPS as f64)
     }
 }
 
@@ -103,7 +103,7 @@ impl TrainingSchedule {
             return Err(Error::parameter("multiplier", multiplier, "a positive number; 1000 is usual"));
         }
         let flow = Flow { shift, multiplier };
-        let sigmas: Vec<f64> = (0..FLOW_TIMESTEPS).map(|index| Flow::sigma(flow.trained(index))).collect();
+        let sigmas: Vec<f64> = (0..FLOW_TIMESTEPS).map(|index| Flow::sigma(flow.training_time(index))).collect();
         let logs = sigmas.iter().map(|sigma| sigma.ln()).collect();
         Ok(Self { betas: Vec::new(), alphas_cumprod: Vec::new(), sigmas, logs, flow: Some(flow) })
     }
@@ -212,8 +212,8 @@ impl TrainingSchedule {
         &self.betas
     }
 
-    /// ᾱ of each timestep, falling: the share of the picture in the variance of a variance-preserving latent; none for a
-    /// flow.
+    /// ᾱ of each timestep, falling: the share of the picture in the variance of a variance-preserving latent; none for
+    /// a flow.
     pub fn alphas_cumprod(&self) -> &[f32] {
         &self.alphas_cumprod
     }

@@ -9,14 +9,14 @@ use syn::{ImplItem, Item, UseTree, Visibility};
 /// Crates with a public interface: the folder, and the largest numbers of public items (functions, methods, types,
 /// traits and constants), of public fields, and of names in a public module, without the names of its modules.
 const CRATES: &[(&str, usize, usize, usize)] = &[
-    ("", 993, 784, 30),
+    ("", 1013, 814, 30),
     ("crates/impasto-kernels", 27, 4, 30),
     ("crates/impasto-report", 21, 2, 30),
     ("crates/impasto-studio", 103, 81, 30),
     ("crates/impasto-tiny", 2, 0, 30),
     ("crates/impasto-tiny-colorizer", 2, 0, 30),
     ("crates/impasto-tiny-fast", 2, 0, 30),
-    ("crates/impasto-train", 163, 73, 39),
+    ("crates/impasto-train", 166, 73, 40),
     ("crates/impasto-worker", 71, 50, 30),
     ("crates/impasto-yardstick", 253, 288, 30),
 ];

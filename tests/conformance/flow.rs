@@ -1,11 +1,12 @@
 //! Flow matching: kinds `flow_solver` and `anima_transformer`.
 
-use super::networks::{hooked, load};
+use super::networks::{load, run_with_hooks};
 use super::{Case, Outputs, Result};
+use impasto::Step;
 use impasto::diffusion::solver::{Correction, ErSde, EulerAncestral, Eval, Multistep, Solver};
-use impasto::diffusion::{Prediction, Schedule, Spacing, TrainingSchedule};
-use impasto::nn::{ConfigFile, CosmosConfig, CosmosTransformer};
-use impasto::{Process, Step};
+use impasto::diffusion::{Prediction, Process, Schedule, Spacing, TrainingSchedule};
+use impasto::nn::ConfigFile;
+use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
 use serde_json::Value;
 use tch::Tensor;
 
@@ -16,7 +17,12 @@ pub fn anima_transformer(case: &Case) -> Result<Outputs> {
     assert_eq!(w.report().unused, []);
     let [sample, timestep, context] = ["sample", "timestep", "encoder_hidden_states"].map(|name| case.input(name));
     let (sample, timestep, context) = (sample?, timestep?, context?);
-    hooked(case, transformer.sites(), "velocity", |tap| Ok(transformer.forward(sample, timestep, context, tap)?))
+    run_with_hooks(
+        case,
+        transformer.sites(),
+        "velocity",
+        |tap| Ok(transformer.forward(sample, timestep, context, tap)?),
+    )
 }
 
 /// The model of the fixtures: the velocity sin(0.7·x_t + t), and for a diffusion the noise sin(0.7·x + σ).

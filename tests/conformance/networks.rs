@@ -129,11 +129,11 @@ pub fn unet(case: &Case) -> Result<Outputs> {
         timestep_cond: optional("timestep_cond"),
         ..AddedConditions::default()
     };
-    hooked(case, unet.sites(), "eps", |tap| Ok(unet.forward(sample, timestep, context, Some(&added), tap)?))
+    run_with_hooks(case, unet.sites(), "eps", |tap| Ok(unet.forward(sample, timestep, context, Some(&added), tap)?))
 }
 
-/// Computes a network's output `name` plainly, with a hook that reads the sites of the case, and with the case's biases.
-pub fn hooked(
+/// Computes a network's output `name` plainly, with a hook that reads the case's sites, and with the case's biases.
+pub fn run_with_hooks(
     case: &Case,
     sites: &[AttentionSite],
     name: &str,

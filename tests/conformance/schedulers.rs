@@ -65,7 +65,7 @@ fn config(run: &Value) -> SchedulerConfig {
     }
     let config = SchedulerConfig::from_json(&config.to_string()).unwrap();
     match run["set_timesteps"]["mu"].as_f64() {
-        Some(mu) => config.shifted_by(mu).unwrap(),
+        Some(mu) => config.with_mu(mu).unwrap(),
         None => config,
     }
 }

@@ -8,7 +8,8 @@ use super::{Latents, Loss, Parameters, Rule, Shard, Task};
 use impasto::attention::Tap;
 use impasto::diffusion::solver::euler_step;
 use impasto::diffusion::{Noise, Prediction, TrainingSchedule};
-use impasto::nn::{ConfigFile, CosmosConfig, CosmosTransformer, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
+use impasto::nn::{ConfigFile, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Tensors, Weights, parse_safetensors};
 use impasto::{Error, Raster, Result};
 use impasto_report::Sheet;
@@ -142,7 +143,7 @@ impl FlowTask {
     }
 
     /// Computes the velocities that the teacher predicts.
-    fn taught(&self, flow: &Flow, context: &Tensor) -> Result<Tensor> {
+    fn teach(&self, flow: &Flow, context: &Tensor) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let table = TrainingSchedule::stable_diffusion();
         let sigmas = flow.sigmas();
@@ -168,7 +169,7 @@ impl FlowTask {
             return Ok(flow.velocity.shallow_clone());
         }
         let shares = Tensor::f_from_slice(&shares)?.f_view([-1, 1, 1, 1])?;
-        Ok(flow.velocity.f_lerp_tensor(&self.taught(flow, context)?, &shares)?)
+        Ok(flow.velocity.f_lerp_tensor(&self.teach(flow, context)?, &shares)?)
     }
 
     /// Paints pictures of prompts by Euler's method with classifier-free guidance.
@@ -248,7 +249,7 @@ impl Task for FlowTask {
             let context = self.captions.context(&captions)?;
             let of = |velocity: &Tensor| -> Result<Vec<f32>> { Ok(Vec::try_from(errors(velocity, &flow.velocity)?)?) };
             let own = of(&self.velocity(&network, &flow, &context)?)?;
-            let teachers = of(&self.taught(&flow, &context)?)?;
+            let teachers = of(&self.teach(&flow, &context)?)?;
             for (((quantile, sigma), own), teacher) in quantiles.iter().zip(flow.sigmas()).zip(own).zip(teachers) {
                 all.push((*quantile, own));
                 if sigma < TEACHABLE {

@@ -23,9 +23,8 @@ mod arguments;
 use arguments::{Arguments, ControlOptions, LoraOptions, Options, Part};
 use clap::Parser;
 use impasto::model::Defaults;
-use impasto::nn::{
-    ClipImageProcessor, ClipTextConfig, ClipVisionConfig, ConfigFile, CosmosConfig, UnetConfig, Vae, VaeConfig,
-};
+use impasto::nn::cosmos::CosmosConfig;
+use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, ConfigFile, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Tensors, Weights, parse_safetensors, read_safetensors};
 use impasto::{LoadOptions, Model, Size, Source};
 use impasto_train::dataset::Dataset;

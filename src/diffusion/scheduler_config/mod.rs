@@ -112,7 +112,7 @@ pub struct SchedulerConfig {
     pub flow_shift: f64,
     /// Shift of the levels of the flow-matching classes to high noise; 3 for Anima and SD 3.x.
     pub shift: f64,
-    /// True if the shift depends on the picture; see [`SchedulerConfig::shifted_by`].
+    /// True if the shift depends on the picture; see [`SchedulerConfig::with_mu`].
     pub use_dynamic_shifting: bool,
     /// Form of the dynamic shift: `exponential` or `linear`.
     pub time_shift_type: String,
@@ -130,7 +130,7 @@ pub struct SchedulerConfig {
     pub invert_sigmas: bool,
     /// Flow-matching Euler: true if every step renews all of the noise.
     pub stochastic_sampling: bool,
-    /// Shift that [`SchedulerConfig::shifted_by`] set.
+    /// Shift that [`SchedulerConfig::with_mu`] set.
     #[serde(skip)]
     pub(crate) dynamic_shift: Option<f64>,
     /// Clipping of predictions; true is not supported, because clipping is meant for pixels.
@@ -266,7 +266,7 @@ impl SchedulerConfig {
     ///
     /// # Errors
     /// [`Error::Config`] for a `time_shift_type` other than `exponential` and `linear`.
-    pub fn shifted_by(mut self, mu: f64) -> Result<Self> {
+    pub fn with_mu(mut self, mu: f64) -> Result<Self> {
         self.dynamic_shift = Some(match self.time_shift_type.as_str() {
             "exponential" => mu.exp(),
             "linear" => mu,
@@ -285,7 +285,7 @@ impl SchedulerConfig {
     /// )?;
     /// let mu = config.mu(32 * 32); // 512×512 pixels
     /// assert!((mu - 0.63).abs() < 1e-9);
-    /// assert!(config.shifted_by(mu)?.schedule(20)?.sigma_max() > 1e7);
+    /// assert!(config.with_mu(mu)?.schedule(20)?.sigma_max() > 1e7);
     /// # Ok::<(), impasto::Error>(())
     /// ```
     pub fn mu(&self, tokens: usize) -> f64 {

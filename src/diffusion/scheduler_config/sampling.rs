@@ -194,6 +194,11 @@ impl SchedulerConfig {
             ("thresholding", flag(self.thresholding), unclipped),
             ("invert_sigmas", flag(self.invert_sigmas), "expected false"),
             (
+                "use_flow_sigmas",
+                flag(self.use_flow_sigmas && self.prediction_type != Prediction::Flow),
+                "expected false, or flow_prediction as the prediction_type",
+            ),
+            (
                 "prediction_type",
                 (self.is_flow() != (self.prediction_type == Prediction::Flow)).then(|| self.predicts().to_owned()),
                 "expected flow_prediction with the levels of a flow, and another type without them",

@@ -37,7 +37,7 @@ impl Default for Lcm {
 
 impl Lcm {
     /// Creates the solver of flow-matching classes, in which a step keeps nothing of the latent.
-    pub(super) const fn renewing() -> Self {
+    pub(super) const fn without_memory() -> Self {
         Self { scaling: RENEWING }
     }
 }

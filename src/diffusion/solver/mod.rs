@@ -243,8 +243,8 @@ pub fn ancestral_step(from: f64, to: f64, eta: f64) -> (f64, f64) {
     ((to * to - up * up).sqrt(), up)
 }
 
-/// Splits the noise at the end of an ancestral step of any process, like [`ancestral_step`]. For a flow with times t → t',
-/// the noise level that is left is that of the time d = t'·(1 + (t'/t − 1)·η) (ComfyUI).
+/// Splits the noise at the end of an ancestral step of any process, like [`ancestral_step`]. For a flow with times
+/// t → t', the noise level that is left is that of the time d = t'·(1 + (t'/t − 1)·η) (ComfyUI).
 fn ancestral(step: &Step, eta: f64) -> (f64, f64) {
     let (from, to) = (step.from, step.to);
     if step.process == Process::Diffusion || to == 0.0 || eta == 0.0 {

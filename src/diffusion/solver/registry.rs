@@ -99,7 +99,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
             Class {
                 defaults: FLOW,
                 ..Class::new("FlowMatchEulerDiscreteScheduler", SchedulerFamily::Euler, |config| {
-                    Ok(if config.stochastic_sampling { Box::new(Lcm::renewing()) } else { Box::new(Euler) })
+                    Ok(if config.stochastic_sampling { Box::new(Lcm::without_memory()) } else { Box::new(Euler) })
                 })
             },
         ],
@@ -338,7 +338,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
             },
             Class {
                 defaults: FLOW,
-                ..Class::new("FlowMatchLCMScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Lcm::renewing())))
+                ..Class::new("FlowMatchLCMScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Lcm::without_memory())))
             },
         ],
         make: || Box::new(Lcm::default()),

@@ -473,7 +473,7 @@ fn sample_without_pulls_returns_the_mean_itself() {
 fn settings_out_of_range_are_errors() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let step = schedule.steps().next().unwrap();
-    let wrong: [Box<dyn Solver>; 32] = [
+    let wrong: [Box<dyn Solver>; 33] = [
         Box::new(Lms { order: 0, ..Lms::default() }),
         Box::new(Lms { order: 5, ..Lms::default() }),
         Box::new(Deis { order: 4, ..Deis::default() }),
@@ -501,7 +501,8 @@ fn settings_out_of_range_are_errors() {
         Box::new(SaSolver { window: Window::progress(0.0..=2.0), ..SaSolver::default() }),
         Box::new(ResMultistep { eta: f64::NAN, ..ResMultistep::default() }),
         Box::new(ErSde { order: 4, ..ErSde::default() }),
-        Box::new(ErSde { s_noise: 0.0, ..ErSde::default() }),
+        Box::new(ErSde { s_noise: -1.0, ..ErSde::default() }),
+        Box::new(ErSde { summed: Some(0), ..ErSde::default() }),
         Box::new(Restart { low: 0.0, ..Restart::default() }),
         Box::new(Restart { low: 3.0, ..Restart::default() }),
         Box::new(Restart { steps: 0, ..Restart::default() }),

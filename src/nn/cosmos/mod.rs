@@ -23,7 +23,8 @@ use tch::{Kind, Tensor};
 ///
 /// ```
 /// use impasto::attention::Tap;
-/// use impasto::nn::{ConfigFile, CosmosConfig, CosmosTransformer};
+/// use impasto::nn::ConfigFile;
+/// use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
 /// use impasto::weights::Weights;
 /// use tch::{Device, Kind, Tensor};
 ///

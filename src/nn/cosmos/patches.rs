@@ -26,7 +26,8 @@ pub(super) fn split(latent: &Tensor) -> Result<Tensor> {
 /// Joins patches to a prediction of the size `h` × `w`: [b, h/2·w/2, 4·c] → [b, c, h, w]. The numbers of a patch have
 /// the order row, column, channel.
 pub(super) fn join(patches: &Tensor, h: i64, w: i64) -> Result<Tensor> {
-    let rows = patches.f_unflatten(2, [SIDE, SIDE, -1])?.f_unflatten(1, [h / SIDE, w / SIDE])?; // [b, h/2, w/2, 2, 2, c]
+    // [b, h/2, w/2, 2, 2, c]
+    let rows = patches.f_unflatten(2, [SIDE, SIDE, -1])?.f_unflatten(1, [h / SIDE, w / SIDE])?;
     Ok(rows.f_permute([0, 5, 1, 3, 2, 4])?.f_reshape([rows.size().first().copied().unwrap_or(1), -1, h, w])?)
 }
 

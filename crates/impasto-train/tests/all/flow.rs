@@ -3,7 +3,8 @@
 use super::reference::vae;
 use super::training::{Steps, course, training};
 use impasto::Size;
-use impasto::nn::{ConfigFile, CosmosConfig};
+use impasto::nn::ConfigFile;
+use impasto::nn::cosmos::CosmosConfig;
 use impasto_train::dataset::Dataset;
 use impasto_train::{FlowTask, HELD_OUT, Latents, ModelFolder, Parameters, Task};
 use std::sync::Arc;
