@@ -22,8 +22,8 @@ pub enum Prediction {
     Sample,
     /// The velocity noise − x0 of a rectified flow (Anima, SD 3.x).
     ///
-    /// The flow's own latent is x_t = (1 − t)·x0 + t·noise with t in 0..=1. With σ = t/(1 − t) it is the latent of sigma
-    /// space in another scale: x_t = x/(1 + σ).
+    /// The flow's own latent is x_t = (1 − t)·x0 + t·noise with t in 0..=1. With σ = t/(1 − t), this is the latent of
+    /// sigma space in another scale: x_t = x/(1 + σ).
     #[serde(rename = "flow_prediction")]
     Flow,
 }

@@ -122,9 +122,9 @@ impl Schedule {
         })
     }
 
-    /// Creates a schedule of the given times of a flow, in falling order from 1 or less. The shift and the other options
-    /// act on them as on the times of a spacing; `spacing` may be [`Spacing::Karras`], `Exponential` or `Beta`, whose
-    /// levels then lie between the first and the last time.
+    /// Creates a schedule of the given times of a flow, in falling order from 1 or less. The shift and the other
+    /// options act on them as on the times of a spacing. `spacing` may be [`Spacing::Karras`], `Exponential` or `Beta`,
+    /// whose levels then lie between the first and the last time.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the training schedule is not that of a flow, or if the times do not fall within 0..=1.

@@ -32,7 +32,7 @@ impl Block {
         layer: usize,
         sites: &mut Vec<AttentionSite>,
     ) -> Result<Self> {
-        let (width, hidden) = (config.width(), config.hidden());
+        let (width, hidden) = (config.width(), config.inner_width());
         let modulation = |name| Modulation::new(&w.at(name), width, config.adaln_lora_dim, 3);
         let mut attention = |name, kind, context| {
             Attention::new(&w.at(name), config, context, site(w, name, kind, config, layer, sites))

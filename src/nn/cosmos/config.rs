@@ -126,7 +126,7 @@ impl CosmosConfig {
     }
 
     /// Returns the width of the feed-forward layers' hidden values.
-    pub(super) fn hidden(&self) -> i64 {
+    pub(super) fn inner_width(&self) -> i64 {
         ((self.width() as f64 * self.mlp_ratio) as i64).max(1)
     }
 }
