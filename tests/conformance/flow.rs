@@ -102,8 +102,8 @@ pub fn flow_solver(case: &Case) -> Result<Outputs> {
         if run["from_original"] == true {
             x += case.input("original")? * (1.0 - levels[0]);
         }
-        let (mut latents, mut stds, mut draws) = (vec![x.shallow_clone()], Vec::new(), 0);
-        x = x * size(process, steps[0].from);
+        let (mut latents, mut stds, mut draws) = (vec![x.copy()], Vec::new(), 0);
+        x *= size(process, steps[0].from);
         for step in &steps {
             let transition = solver.step(step, &x, &mut Sine(process))?;
             if step.to > 0.0 || run["solver"] != "dpmpp_2m_sde" {
