@@ -3,7 +3,8 @@
 use super::clip_encoder::{Activation, Encoder, EncoderConfig};
 use super::config::{ConfigFile, Fixed, divides, in_file, layers, read, sizes};
 use super::layers::{LayerNorm, Linear};
-use crate::error::{Error, Result};
+use super::token_embedding::checked;
+use crate::error::Result;
 use crate::weights::Weights;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -171,7 +172,8 @@ impl ClipText {
     /// # Errors
     /// [`Error::Shape`] if there are too many tokens, [`Error::Parameter`] if a token is not in the vocabulary.
     pub fn forward(&self, ids: &Tensor) -> Result<TextStates> {
-        let ids = self.checked(ids)?;
+        let (longest, tokens) = (self.config.max_position_embeddings, self.config.vocab_size);
+        let ids = checked(ids, longest, tokens, self.device)?;
         let positions = self.position_embedding.f_narrow(0, 0, ids.size2()?.1)?;
         let x = Tensor::f_embedding(&self.token_embedding, &ids, -1, false, false)?.f_add(&positions)?;
         let (hidden_states, last) = self.encoder.forward(x)?;
@@ -185,28 +187,6 @@ impl ClipText {
     /// as "clip skip".
     pub fn normed(&self, hidden_state: &Tensor) -> Result<Tensor> {
         self.final_layer_norm.forward(hidden_state)
-    }
-
-    fn checked(&self, ids: &Tensor) -> Result<Tensor> {
-        let (longest, words) = (self.config.max_position_embeddings, self.config.vocab_size);
-        match ids.size().as_slice() {
-            &[b, t] if b > 0 && (1..=longest).contains(&t) => {}
-            got => {
-                let expected = format!("[b, 1 to {longest}]");
-                return Err(Error::Shape { what: "token ids", got: got.to_vec(), expected });
-            }
-        }
-        let (least, most) = (ids.f_min()?.f_int64_value(&[])?, ids.f_max()?.f_int64_value(&[])?);
-        for id in [least, most] {
-            if !(0..words).contains(&id) {
-                return Err(Error::parameter(
-                    "token ids",
-                    id,
-                    format!("0 to {}, the ids of the vocabulary", words - 1),
-                ));
-            }
-        }
-        Ok(ids.f_to_device(self.device)?.f_to_kind(Kind::Int64)?)
     }
 
     /// Selects the rows of `states`, [b, t, width], at the first end token → [b, width].

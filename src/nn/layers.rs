@@ -307,6 +307,12 @@ impl Weights {
         Ok(Conv2d { weight, bias: None, conv, sums: Sums::default() })
     }
 
+    /// A convolution with bias of single pictures, from the weights of a causal convolution over frames.
+    pub(crate) fn conv2d_of_last_frame(&self, inputs: i64, outputs: i64, conv: Conv) -> Result<Conv2d> {
+        self.keep_last_frame("weight")?;
+        self.conv2d(inputs, outputs, conv)
+    }
+
     /// A group norm; `groups` divides `channels`.
     pub fn group_norm(&self, groups: i64, channels: i64, eps: f64) -> Result<GroupNorm> {
         let (weight, bias) = (self.tensor("weight", &[channels])?, self.tensor("bias", &[channels])?);

@@ -24,6 +24,7 @@
 //! ```
 
 mod adapter;
+pub mod anima_conditioner;
 mod clip_encoder;
 mod clip_image;
 mod clip_text;
@@ -37,6 +38,8 @@ pub mod ip_adapter;
 pub(crate) mod kernels;
 mod layers;
 pub(crate) mod loras;
+pub mod qwen3;
+pub mod qwen_vae;
 mod reading_block;
 mod reference_encoder;
 mod reference_tokens;
@@ -46,9 +49,11 @@ pub(crate) mod rotary;
 pub(crate) mod seamless;
 mod sketch_encoder;
 pub mod t2i_adapter;
+pub mod t5;
 mod taesd;
 mod tiling;
 pub(crate) mod time;
+mod token_embedding;
 pub(crate) mod token_merging;
 mod transformer;
 pub(crate) mod unet;

@@ -86,28 +86,14 @@ impl VaeConfig {
         1 << self.block_out_channels.len().saturating_sub(1).min(62)
     }
 
-    /// Estimates the peak number of values that decoding holds per latent cell: three times the largest tensor.
+    /// Estimates the peak number of values that decoding holds per latent cell.
     pub(crate) fn decoding(&self) -> f64 {
-        // An upsampled tensor still has the channels of the smaller grid.
-        self.largest(|level| self.block_out_channels.get(level..level + 2).unwrap_or_default())
+        decoding(&self.block_out_channels)
     }
 
-    /// Estimates the peak number of values that encoding holds per latent cell: three times the largest tensor,
-    /// although measurements show about four times.
+    /// Estimates the peak number of values that encoding holds per latent cell.
     pub(crate) fn encoding(&self) -> f64 {
-        self.largest(|_| &[])
-    }
-
-    /// Returns three times the largest number of values per latent cell that a tensor of any level has. A tensor has
-    /// the level's channels, or more if `others` returns a larger number of channels for the level.
-    fn largest<'a>(&'a self, others: impl Fn(usize) -> &'a [i64]) -> f64 {
-        let levels = self.block_out_channels.iter().rev().enumerate();
-        let numbers = levels.map(|(from_latent, channels)| {
-            let level = self.block_out_channels.len() - 1 - from_latent;
-            let channels = others(level).iter().fold(*channels, |most, channels| most.max(*channels));
-            channels as f64 * 4f64.powi(from_latent as i32)
-        });
-        3.0 * numbers.fold(0.0, f64::max)
+        encoding(&self.block_out_channels)
     }
 
     fn check(&self) -> Result<()> {
@@ -124,6 +110,30 @@ impl VaeConfig {
     fn resnet(&self, w: &Weights, inputs: i64, outputs: i64) -> Result<Resnet> {
         Resnet::new(w, ResnetConfig { inputs, outputs, time: None, groups: self.norm_num_groups, eps: EPS })
     }
+}
+
+/// Estimates the peak number of values that decoding holds per latent cell: three times the largest tensor. `channels`
+/// are those of each level, from the picture's size to the latent's.
+pub(super) fn decoding(channels: &[i64]) -> f64 {
+    // An upsampled tensor still has the channels of the smaller grid.
+    largest(channels, |level| channels.get(level..level + 2).unwrap_or_default())
+}
+
+/// Estimates the peak number of values that encoding holds per latent cell: three times the largest tensor, although
+/// measurements show about four times. `channels` are those of each level, from the picture's size to the latent's.
+pub(super) fn encoding(channels: &[i64]) -> f64 {
+    largest(channels, |_| &[])
+}
+
+/// Returns three times the largest number of values per latent cell that a tensor of any level has. A tensor has the
+/// level's channels, or more if `others` returns a larger number of channels for the level.
+fn largest<'a>(each: &[i64], others: impl Fn(usize) -> &'a [i64]) -> f64 {
+    let numbers = each.iter().rev().enumerate().map(|(from_latent, channels)| {
+        let level = each.len() - 1 - from_latent;
+        let channels = others(level).iter().fold(*channels, |most, channels| most.max(*channels));
+        channels as f64 * 4f64.powi(from_latent as i32)
+    });
+    3.0 * numbers.fold(0.0, f64::max)
 }
 
 /// The Gaussian that a picture is encoded to, [b, latent_channels, h/8, w/8], in the picture's kind and not scaled yet.
@@ -251,7 +261,8 @@ impl Vae {
     }
 }
 
-fn check(what: &'static str, x: &Tensor, channels: i64) -> Result<()> {
+/// Checks that pictures or latents have a number of channels.
+pub(super) fn check(what: &'static str, x: &Tensor, channels: i64) -> Result<()> {
     match x.size().as_slice() {
         &[_, c, _, _] if c == channels => Ok(()),
         got => Err(Error::Shape { what, got: got.to_vec(), expected: format!("[b, {channels}, h, w]") }),

@@ -254,6 +254,23 @@ impl Weights {
         Ok(weight.beside(own.map(placed).collect::<Result<_>>()?))
     }
 
+    /// Replaces the kernel `name` of a causal convolution over frames, [outputs, inputs, frames, h, w], by its last frame,
+    /// [outputs, inputs, h, w]. Zeros precede the first frame of a video, so a single picture meets no other frame.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] only.
+    pub(crate) fn keep_last_frame(&self, name: &str) -> Result<()> {
+        if let Origin::Tensors(left) = &self.store.origin
+            && let Some(kernel) = left.borrow_mut().get_mut(&self.full(name))
+            && let &[_, _, frames, _, _] = kernel.size().as_slice()
+            && frames > 0
+        {
+            // A copy, so that the other frames do not stay in memory.
+            *kernel = kernel.f_select(2, frames - 1)?.f_contiguous()?;
+        }
+        Ok(())
+    }
+
     /// Requests a tensor for a use.
     fn requested(&self, name: &str, shape: &[i64], usage: Use) -> Result<Tensor> {
         let store = &*self.store;
@@ -384,7 +401,15 @@ pub(crate) fn share(tensors: &Tensors) -> Tensors {
 
 /// Returns true if checkpoints contain the tensor `name` although no network needs it.
 fn is_leftover(name: &str) -> bool {
-    const ENDS: [&str; 3] = ["position_ids", "logit_scale", "attn_mask"];
+    const ENDS: [&str; 7] = [
+        "position_ids",
+        "logit_scale",
+        "attn_mask",
+        "lm_head.weight",              // a text encoder predicts no tokens
+        "encoder.embed_tokens.weight", // T5's embedding once more
+        "time_conv.weight",            // joins the frames of a video
+        "time_conv.bias",
+    ];
     ENDS.iter().any(|end| name.ends_with(end))
 }
 
