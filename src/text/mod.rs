@@ -1,4 +1,5 @@
-//! CLIP's tokenizer: splits text into the token ids that a text encoder reads, and tells the letters of each token.
+//! Tokenizers: they split a text into the token ids that a text encoder reads, and tell the letters of each token.
+//! [`Tokenizer`] is CLIP's, and [`SequenceTokenizer`] is that of Qwen3 and T5.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -8,16 +9,19 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The rules are those of the fast tokenizer of `transformers`: NFC normalization, one space for any run of white
+//! CLIP's rules are those of the fast tokenizer of `transformers`: NFC normalization, one space for any run of white
 //! space, lower case, CLIP's split pattern, and byte-level BPE with `</w>` at the end of words.
 
+pub mod anima;
 mod chunks;
 mod emphasis;
 mod options;
+mod sequence;
 mod tokenizer;
 
 pub use chunks::{Chunks, Long};
 pub use emphasis::Emphasis;
 pub use options::TextOptions;
+pub use sequence::SequenceTokenizer;
 pub(crate) use tokenizer::LENGTH;
 pub use tokenizer::{Tokenizer, Tokens};

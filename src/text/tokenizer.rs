@@ -384,7 +384,7 @@ impl Special {
 
 /// Checks that merges produce every token of several letters, except the tokens in `added`. Without this check, words
 /// would silently become other tokens if `merges.txt` is cut off.
-fn check_merges(vocab: &HashMap<String, u32>, merges: &[&str], added: HashSet<&str>) -> Result<()> {
+pub(super) fn check_merges(vocab: &HashMap<String, u32>, merges: &[&str], added: HashSet<&str>) -> Result<()> {
     let made: HashSet<String> = merges.iter().map(|pair| pair.split(' ').collect()).collect();
     let is_letter = |token: &str| token.strip_suffix("</w>").unwrap_or(token).chars().nth(1).is_none();
     let lacks = |token: &&String| !is_letter(token) && !made.contains(*token) && !added.contains(token.as_str());
@@ -398,15 +398,15 @@ fn check_merges(vocab: &HashMap<String, u32>, merges: &[&str], added: HashSet<&s
     )))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(file: &str, content: &[u8]) -> Result<T> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(file: &str, content: &[u8]) -> Result<T> {
     json::parse(content).map_err(|error| unreadable(file, &error))
 }
 
-fn unreadable(file: &str, error: &dyn std::error::Error) -> Error {
+pub(super) fn unreadable(file: &str, error: &dyn std::error::Error) -> Error {
     Error::Tokenizer(format!("{file} cannot be read: {error}; fetch it again from its checkpoint"))
 }
 
-fn failed(error: tokenizers::Error) -> Error {
+pub(super) fn failed(error: tokenizers::Error) -> Error {
     Error::Tokenizer(format!("{error}; check that the vocabulary and the merges come from one checkpoint"))
 }
 

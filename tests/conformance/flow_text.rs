@@ -1,6 +1,7 @@
-//! Networks beside a flow's transformer: kinds `qwen3_text`, `anima_conditioner`, `qwen_vae`, `vae_shift`, `t5_text` and
-//! `real_configs_flow`.
+//! Texts and autoencoders of flow models: kinds `tokenize_flow`, `qwen3_text`, `anima_conditioner`, `anima_weights`,
+//! `qwen_vae`, `vae_shift`, `t5_text` and `real_configs_flow`.
 
+use super::case::read;
 use super::networks::load;
 use super::{Case, Outputs, Result, device};
 use impasto::Error;
@@ -10,13 +11,58 @@ use impasto::nn::qwen_vae::{QwenVae, QwenVaeConfig};
 use impasto::nn::qwen3::{Qwen3, Qwen3Config};
 use impasto::nn::t5::{T5, T5Config};
 use impasto::nn::{ConfigFile, Vae, VaeConfig};
+use impasto::prompt::{Piece, parse};
+use impasto::text::SequenceTokenizer;
+use impasto::text::anima::AnimaText;
 use impasto::weights::{Tensors, Weights};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
+/// Opens a tokenizer's folder, which has a `tokenizer.json`, or Qwen's vocabulary and merges.
+fn open(folder: &Path) -> Result<SequenceTokenizer> {
+    let file = |name: &str| read(&folder.join(name));
+    if folder.join("tokenizer.json").exists() {
+        return Ok(SequenceTokenizer::from_json(&file("tokenizer.json")?)?);
+    }
+    let (vocab, merges) = (file("vocab.json")?, file("merges.txt")?);
+    Ok(SequenceTokenizer::from_vocab(&vocab, &merges, &file("tokenizer_config.json")?)?)
+}
+
+/// Splits texts into tokens with the tokenizers of Qwen and T5.
+pub fn tokenize_flow(case: &Case) -> Result<Outputs> {
+    #[derive(Deserialize)]
+    struct Expected {
+        text: String,
+        ids: Vec<i64>,
+        offsets: Vec<(usize, usize)>,
+        tokens: Vec<String>,
+    }
+    let tokenizer = open(&case.dir.join(case.param::<String>("tokenizer")?))?;
+    let (texts, length): (Vec<String>, usize) = (case.param("texts")?, case.param("max_length")?);
+    let expected: Vec<Expected> = case.json("expected.json")?;
+    if expected.iter().map(|expected| &expected.text).ne(&texts) {
+        return Err("expected.json has other texts than case.json; make both files by one run".into());
+    }
+    let (mut rows, mut masks) = (Vec::new(), Vec::new());
+    for Expected { text, ids, offsets, tokens } in expected {
+        let got = tokenizer.encode(&text)?;
+        let mut want = got.clone();
+        (want.ids, want.tokens) = (ids, tokens);
+        want.offsets = offsets.into_iter().map(|(start, end)| start..end).collect();
+        if got != want {
+            return Err(format!("{text:?} became\n  {got:?}, expected\n  {want:?}").into());
+        }
+        rows.push(Tensor::from_slice(&tokenizer.padded_to(&text, length)?));
+        let mask: Vec<i64> = (0..length).map(|at| i64::from(at < got.ids.len())).collect();
+        masks.push(Tensor::from_slice(&mask));
+    }
+    Ok(vec![("padded_ids".into(), Tensor::stack(&rows, 0)), ("padded_mask".into(), Tensor::stack(&masks, 0))])
+}
+
 /// Loads Qwen3 from a model's folder.
-pub fn load_qwen3(folder: &Path) -> Result<Qwen3> {
+fn load_qwen3(folder: &Path) -> Result<Qwen3> {
     let (config, w) = load(folder)?;
     let network = Qwen3::new(&w, &Qwen3Config::from_json("config.json", &config)?)?;
     assert_eq!(w.report().unused, []);
@@ -24,7 +70,7 @@ pub fn load_qwen3(folder: &Path) -> Result<Qwen3> {
 }
 
 /// Loads Anima's text conditioner from a model's folder.
-pub fn load_conditioner(folder: &Path) -> Result<AnimaConditioner> {
+fn load_conditioner(folder: &Path) -> Result<AnimaConditioner> {
     let (config, w) = load(folder)?;
     let network = AnimaConditioner::new(&w, &AnimaConditionerConfig::from_json("config.json", &config)?)?;
     assert_eq!(w.report().unused, []);
@@ -72,6 +118,40 @@ pub fn anima_conditioner(case: &Case) -> Result<Outputs> {
         ("context".into(), context.narrow(1, 0, tokens)),
         ("unmasked".into(), unmasked.narrow(1, 0, tokens)),
     ])
+}
+
+/// Computes the contexts of prompts with weights.
+pub fn anima_weights(case: &Case) -> Result<Outputs> {
+    #[derive(Deserialize)]
+    struct Weighted {
+        id: String,
+        segments: Vec<(String, f64)>,
+    }
+    let text = AnimaText::new(
+        load_qwen3(case.model("text_encoder")?)?,
+        load_conditioner(case.model("text_conditioner")?)?,
+        open(case.model("tokenizer")?)?,
+        open(case.model("t5_tokenizer")?)?,
+    )?;
+    let mut out = Outputs::new();
+    for Weighted { id, segments } in case.param::<Vec<Weighted>>("prompts")? {
+        let written = segments.iter().map(|(text, weight)| match *weight {
+            1.0 => text.clone(),
+            weight => format!("({text}:{weight})"),
+        });
+        let prompt: String = written.collect();
+        let pieces = parse(&prompt).into_iter().map(|piece| match piece {
+            Piece::Text { text, weight, .. } => (text, weight),
+            Piece::Break => panic!("{prompt} has a break"),
+        });
+        assert_eq!(pieces.collect::<Vec<_>>(), segments, "the markup means the case's segments");
+        let tokens = text.read(&prompt, true)?;
+        let count = tokens.ids.len() as i64;
+        out.push((format!("{id}.context"), text.encode(&tokens)?.narrow(1, 0, count)));
+        out.push((format!("{id}.weights"), Tensor::from_slice(&tokens.weights)));
+        out.push((format!("{id}.ids"), Tensor::from_slice(&tokens.ids)));
+    }
+    Ok(out)
 }
 
 /// Computes Qwen-Image's autoencoder.

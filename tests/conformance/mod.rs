@@ -28,6 +28,7 @@ pub type Run = fn(&Case) -> Result<Outputs>;
 /// Kinds without a network, which stay on the CPU.
 pub const ON_CPU: &[&str] = &[
     "tokenize",
+    "tokenize_flow",
     "torch_rng",
     "scheduler",
     "flow_solver",
@@ -69,6 +70,7 @@ pub const NOT_YET: &[(&str, &str)] = &[("real_sd35-medium-transformer", "the tra
 /// All kinds: the name, the function that runs the kind, and the [`CAPABILITIES`] that do not extend to the kind yet.
 pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("tokenize", tokenize::run, &[]),
+    ("tokenize_flow", flow_text::tokenize_flow, &[]),
     ("torch_rng", schedulers::torch_rng, &[]),
     ("scheduler", schedulers::scheduler, &[]),
     ("flow_solver", flow::flow_solver, &[]),
@@ -85,6 +87,7 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("anima_transformer", flow::anima_transformer, &[]),
     ("qwen3_text", flow_text::qwen3_text, &[]),
     ("anima_conditioner", flow_text::anima_conditioner, &[]),
+    ("anima_weights", flow_text::anima_weights, &[]),
     ("qwen_vae", flow_text::qwen_vae, &[]),
     ("vae_shift", flow_text::vae_shift, &[]),
     ("t5_text", flow_text::t5_text, &[]),
@@ -111,6 +114,7 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
 /// Capabilities that a case's `needs` may name. A case that needs more is skipped.
 pub const CAPABILITIES: &[&str] = &[
     "aesthetic_score",
+    "anima:weights",
     "attention:bias",
     "attention:probs",
     "attention:self_probs",
@@ -264,7 +268,9 @@ pub const CAPABILITIES: &[&str] = &[
     "timestep_cond",
     "token_merging",
     "tokenizer:pad0",
+    "tokenizer:qwen",
     "tokenizer:special_tokens",
+    "tokenizer:t5",
     "union:several",
     "v_prediction",
     "vae:decode",

@@ -127,7 +127,9 @@ mod tests {
 
     #[test]
     fn norm_divides_cells_by_their_length() -> Result<()> {
-        let norm = ChannelNorm::new(&Weights::random(1, Kind::Float, Device::Cpu), &[2, 1, 1, 1])?;
+        let gamma = Tensor::ones([2, 1, 1, 1], (Kind::Float, Device::Cpu));
+        let w = Weights::new("a file", [("gamma".to_owned(), gamma)].into(), Kind::Float, Device::Cpu);
+        let norm = ChannelNorm::new(&w, &[2, 1, 1, 1])?;
         let y = norm.forward(&Tensor::from_slice(&[3f32, 0.0, 4.0, 0.0]).reshape([1, 2, 1, 2]))?;
         let want = Tensor::from_slice(&[0.6f32, 0.0, 0.8, 0.0]).reshape([1, 2, 1, 2]) * 2f64.sqrt();
         assert!(y.allclose(&want, 1e-6, 1e-6, false), "{y}");

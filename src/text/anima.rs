@@ -1,0 +1,233 @@
+//! Anima's text networks with their tokenizers.
+
+use super::SequenceTokenizer;
+use crate::error::{Error, Result};
+use crate::nn::anima_conditioner::AnimaConditioner;
+use crate::nn::qwen3::Qwen3;
+use crate::prompt::{Piece, Prompt, Written, check_length, parse};
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
+
+/// Largest number of tokens that each of the two tokenizers gives to a prompt.
+const LENGTH: usize = 512;
+
+/// A prompt as Anima's text networks read it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct AnimaTokens {
+    /// Ids of Qwen's tokens, which Qwen3 reads; none for an empty text.
+    pub source: Vec<i64>,
+    /// Ids of T5's tokens, the last of which is the end token. They are the columns of the context.
+    pub ids: Vec<i64>,
+    /// Weight of each of T5's tokens: the mean weight of its letters, and 1 for a token without letters.
+    pub weights: Vec<f32>,
+    /// The prompt with the columns of T5's tokens. Words that either tokenizer cuts off have no column.
+    pub prompt: Prompt,
+}
+
+/// Anima's text networks: Qwen3 reads a prompt, and the text conditioner gives Qwen3's states to the tokens of T5's
+/// vocabulary, which are the columns of the context.
+///
+/// ```no_run
+/// use impasto::nn::ConfigFile;
+/// use impasto::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
+/// use impasto::nn::qwen3::{Qwen3, Qwen3Config};
+/// use impasto::text::SequenceTokenizer;
+/// use impasto::text::anima::AnimaText;
+/// use impasto::weights::Weights;
+/// use std::path::Path;
+/// use tch::{Device, Kind};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let open = |file| Weights::open(Path::new(file), Kind::Float, Device::Cpu);
+/// let qwen = Qwen3::new(&open("qwen_3_06b_base.safetensors")?, &Qwen3Config::default())?;
+/// let conditioner = AnimaConditioner::new(&open("conditioner.safetensors")?, &AnimaConditionerConfig::default())?;
+/// let tokenizer = |file| SequenceTokenizer::from_json(&std::fs::read(file)?).map_err(Box::<dyn std::error::Error>::from);
+/// let text = AnimaText::new(qwen, conditioner, tokenizer("qwen.json")?, tokenizer("t5.json")?)?;
+///
+/// let tokens = text.read("1girl, (golden eyes:1.2)", true)?;
+/// assert_eq!(text.encode(&tokens)?.size(), [1, 512, 1024]);
+/// let columns = tokens.prompt.find("golden eyes")?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct AnimaText {
+    qwen: Qwen3,
+    conditioner: AnimaConditioner,
+    tokenizer: SequenceTokenizer,
+    t5_tokenizer: SequenceTokenizer,
+}
+
+impl AnimaText {
+    /// Joins the networks with Qwen's tokenizer and T5's.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the conditioner reads states of another width than Qwen3's.
+    pub fn new(
+        qwen: Qwen3,
+        conditioner: AnimaConditioner,
+        tokenizer: SequenceTokenizer,
+        t5_tokenizer: SequenceTokenizer,
+    ) -> Result<Self> {
+        let (width, wanted) = (qwen.config().hidden_size, conditioner.config().source_dim);
+        if width != wanted {
+            return Err(Error::Config {
+                file: "the text conditioner's configuration".into(),
+                field: "source_dim".into(),
+                value: wanted.to_string(),
+                expected: format!("expected {width}, the hidden_size of the text encoder").into(),
+            });
+        }
+        Ok(Self { qwen, conditioner, tokenizer, t5_tokenizer })
+    }
+
+    /// Splits a prompt into tokens. With `markup`, `(word:1.3)`, `[word]` and `\(` are read as [`parse`] describes, and
+    /// `BREAK` is a space; without `markup`, they are plain text. Each tokenizer gives at most 512 tokens.
+    ///
+    /// # Errors
+    /// The errors of [`SequenceTokenizer::encode`].
+    pub fn read(&self, text: &str, markup: bool) -> Result<AnimaTokens> {
+        check_length(text)?;
+        let whole = || Piece::Text { text: text.into(), weight: 1.0, source: std::iter::once(0..text.len()).collect() };
+        let pieces = if markup { parse(text) } else { vec![whole()] };
+        let (mut plain, mut source, mut letters) = (String::new(), Vec::new(), Vec::new());
+        for piece in pieces {
+            match piece {
+                Piece::Text { text, weight, source: written } => {
+                    plain.push_str(&text);
+                    source.extend(written.into_iter().flatten().map(Some));
+                    letters.extend(text.chars().map(|_| weight));
+                }
+                Piece::Break => {
+                    plain.push(' ');
+                    source.push(None);
+                    letters.push(1.0);
+                }
+            }
+        }
+        let qwen = self.tokenizer.encode(&plain)?;
+        let t5 = self.t5_tokenizer.encode(&plain)?;
+        // The letter at which Qwen's tokens are cut off.
+        let cut = qwen.offsets.get(LENGTH).map(|letters| letters.start);
+        let ends = self.t5_tokenizer.ends();
+        let content = t5.offsets.len().saturating_sub(ends);
+        let kept = |at: usize, letters: &Range<usize>| at < LENGTH - ends && cut.is_none_or(|cut| letters.end <= cut);
+        let tokens = t5.offsets.iter().take(content).enumerate();
+        let places = tokens.map(|(at, letters)| kept(at, letters).then_some(at as i64)).collect();
+        let bytes: Vec<usize> = plain.char_indices().map(|(byte, _)| byte).chain([plain.len()]).collect();
+        let byte = |letter: usize| bytes.get(letter).copied().unwrap_or(plain.len());
+        let tokens = t5.offsets.iter().take(content).map(|letters| byte(letters.start)..byte(letters.end)).collect();
+        let ids = self.t5_tokenizer.cut(t5.ids, LENGTH);
+        let mut weights: Vec<f32> = t5.offsets.iter().take(content).map(|token| mean(&letters, token)).collect();
+        weights.truncate(ids.len().saturating_sub(ends));
+        weights.resize(ids.len(), 1.0);
+        let source_ids = self.tokenizer.cut(qwen.ids, LENGTH);
+        let prompt = Prompt::written(Written { text: text.into(), source }, plain, tokens, places);
+        Ok(AnimaTokens { source: source_ids, ids, weights, prompt })
+    }
+
+    /// Computes the context of a prompt, [1, tokens, width] f32 with 512 tokens for Anima: a row for each of T5's
+    /// tokens, multiplied by the token's weight, then rows of zeros.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a token is not in a network's vocabulary.
+    pub fn encode(&self, tokens: &AnimaTokens) -> Result<Tensor> {
+        let row = |ids: &[i64]| Tensor::f_from_slice(ids)?.f_unsqueeze(0);
+        let states = tokens.source.len() as i64;
+        let source = match states {
+            // The conditioner's attention has no key at all then.
+            0 => Tensor::f_zeros([1, 1, self.qwen.config().hidden_size], (Kind::Float, Device::Cpu))?,
+            _ => {
+                let states = self.qwen.forward(&row(&tokens.source)?, &[states])?;
+                states.last().ok_or(Error::EmptyPhrase)?.shallow_clone()
+            }
+        };
+        let context = self.conditioner.forward(&source, &[states], &row(&tokens.ids)?, &[tokens.ids.len() as i64])?;
+        if tokens.weights.iter().all(|weight| *weight == 1.0) {
+            return Ok(context);
+        }
+        let mut weights = tokens.weights.clone();
+        weights.resize(context.size3()?.1 as usize, 1.0);
+        let weights = Tensor::f_from_slice(&weights)?.f_to_device(context.device())?.f_unsqueeze(-1)?;
+        Ok(context.f_mul(&weights)?)
+    }
+}
+
+/// Returns the mean weight of some letters; 1 for no letters.
+fn mean(weights: &[f64], letters: &Range<usize>) -> f32 {
+    match weights.get(letters.clone()) {
+        Some(own) if !own.is_empty() => (own.iter().sum::<f64>() / own.len() as f64) as f32,
+        _ => 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sequence::tests::{qwen, t5};
+    use super::*;
+    use crate::nn::ConfigFile;
+    use crate::nn::anima_conditioner::AnimaConditionerConfig;
+    use crate::nn::qwen3::Qwen3Config;
+    use crate::prompt::TokenSpan;
+    use crate::weights::Weights;
+
+    fn text(source_dim: i64) -> Result<AnimaText> {
+        let w = |seed| Weights::random(seed, Kind::Float, Device::Cpu);
+        let config = r#"{"vocab_size": 101, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+                         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4}"#;
+        let network = Qwen3::new(&w(1), &Qwen3Config::from_json("config.json", config)?)?;
+        let config = format!(
+            r#"{{"source_dim": {source_dim}, "target_dim": 4, "model_dim": 4, "num_layers": 1,
+                 "num_attention_heads": 1, "target_vocab_size": 100}}"#
+        );
+        let conditioner = AnimaConditioner::new(&w(2), &AnimaConditionerConfig::from_json("config.json", &config)?)?;
+        AnimaText::new(network, conditioner, qwen()?, t5()?)
+    }
+
+    #[test]
+    fn phrases_are_found_at_the_columns_of_t5() -> Result<()> {
+        let text = text(8)?;
+        let tokens = text.read("é (cat:1.5) BREAK cat", true)?;
+        assert_eq!(tokens.ids, [3, 2, 4, 4, 1]);
+        assert_eq!(tokens.weights, [1.0, 1.0, 1.5, 1.0, 1.0]);
+        let columns = [TokenSpan { start: 2, end: 3 }, TokenSpan { start: 3, end: 4 }];
+        assert_eq!((tokens.prompt.find("cat")?.as_slice(), tokens.prompt.cut()), (&columns[..], None));
+        let (weighed, plain) = (text.encode(&tokens)?, text.encode(&text.read("é cat cat", false)?)?);
+        assert_eq!(weighed.size(), [1, 512, 4]);
+        assert!(weighed.get(0).get(2).allclose(&(plain.get(0).get(2) * 1.5), 1e-5, 1e-6, false));
+        assert_eq!(weighed.narrow(1, 3, 509), plain.narrow(1, 3, 509));
+        Ok(())
+    }
+
+    #[test]
+    fn empty_text_has_the_end_token_alone() -> Result<()> {
+        let text = text(8)?;
+        let tokens = text.read("", true)?;
+        assert_eq!((tokens.source.len(), tokens.ids.as_slice()), (0, &[1][..]));
+        let context = text.encode(&tokens)?;
+        assert!(context.get(0).get(0).abs().max().double_value(&[]) > 0.1 && !bool::try_from(context.isnan().any())?);
+        assert_eq!(context.narrow(1, 1, 511).abs().max().double_value(&[]), 0.0);
+        Ok(())
+    }
+
+    #[test]
+    fn words_beyond_either_limit_are_cut_off() -> Result<()> {
+        let text = text(8)?;
+        let long = text.read(&format!("{}a cat", "cat ".repeat(510)), false)?;
+        assert_eq!((long.ids.len(), long.weights.len(), long.ids.last()), (512, 512, Some(&1)));
+        // "a" is the 511th word and has two tokens in T5's vocabulary, of which one is kept.
+        assert_eq!((long.source.len(), long.prompt.cut()), (512, Some("a cat")));
+        assert!(matches!(long.prompt.find("a"), Err(Error::PhraseTruncated { .. })));
+        let unknown = text.read(&format!("{} cat", "é".repeat(300)), false)?;
+        assert_eq!((unknown.source.len(), unknown.ids.as_slice()), (512, &[3, 2, 4, 1][..]));
+        assert_eq!(unknown.prompt.find("cat").map_err(|error| error.to_string()).ok(), None);
+        assert!(text.read("cat", true)?.prompt.cut().is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn networks_of_other_widths_are_an_error() {
+        let message = text(6).unwrap_err().to_string();
+        assert!(message.contains("source_dim is 6; expected 8, the hidden_size of the text encoder"), "{message}");
+    }
+}
