@@ -9,14 +9,19 @@ use impasto::guidance::Guidance;
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::methods::PaintWithWords;
 use impasto::methods::paint_with_words::MapColors;
+use impasto::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
+use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
+use impasto::nn::qwen_vae::{QwenVae, QwenVaeConfig};
+use impasto::nn::qwen3::{Qwen3, Qwen3Config};
 use impasto::nn::t2i_adapter::{T2iAdapter, T2iAdapterConfig};
+use impasto::nn::t5::{T5, T5Config};
 use impasto::nn::{
     ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile, ControlNet, ControlNetConfig, Taesd,
     TaesdConfig, UNet, UnetConfig, Vae, VaeConfig,
 };
 use impasto::pipeline::{Infotext, Pipeline, Request};
 use impasto::prompt::{Piece, PromptSchedule, PromptSyntax, colors, conjunction, networks, parse};
-use impasto::text::{Long, Tokenizer};
+use impasto::text::{Long, SequenceTokenizer, Tokenizer};
 use impasto::weights::{Embedding, Lora, Tensors, Weights, parse_safetensors, read_tensors};
 use impasto::{Prompt, Raster, Result, Rgb, Source};
 use std::io::Write;
@@ -91,6 +96,21 @@ pub fn config(data: &[u8]) {
     if let Ok(config) = TaesdConfig::from_json("fuzz", text) {
         refused(Taesd::new(&w(), &config));
     }
+    if let Ok(config) = CosmosConfig::from_json("fuzz", text) {
+        refused(CosmosTransformer::new(&w(), &config));
+    }
+    if let Ok(config) = Qwen3Config::from_json("fuzz", text) {
+        refused(Qwen3::new(&w(), &config));
+    }
+    if let Ok(config) = AnimaConditionerConfig::from_json("fuzz", text) {
+        refused(AnimaConditioner::new(&w(), &config));
+    }
+    if let Ok(config) = QwenVaeConfig::from_json("fuzz", text) {
+        refused(QwenVae::new(&w(), &config));
+    }
+    if let Ok(config) = T5Config::from_json("fuzz", text) {
+        refused(T5::new(&w(), &config));
+    }
     if let Ok(config) = SchedulerConfig::from_json(text)
         && let Ok(schedule) = config.schedule(12)
     {
@@ -98,7 +118,7 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// A `tokenizer.json`, or `vocab.json` and `merges.txt` with a zero byte between them.
+/// A `tokenizer.json`, or `vocab.json`, `merges.txt` and perhaps `tokenizer_config.json` with zero bytes between them.
 pub fn tokenizer(data: &[u8]) {
     let made = match data.split(|byte| *byte == 0).collect::<Vec<_>>().as_slice() {
         [vocab, merges, ..] => Tokenizer::from_vocab(vocab, merges, None, None),
@@ -106,6 +126,13 @@ pub fn tokenizer(data: &[u8]) {
     };
     if let Ok(tokenizer) = made {
         let _ = tokenizer.padded_to("1girl, naïve 猫 eyes", 77);
+    }
+    let made = match data.split(|byte| *byte == 0).collect::<Vec<_>>().as_slice() {
+        [vocab, merges, config, ..] => SequenceTokenizer::from_vocab(vocab, merges, config),
+        _ => SequenceTokenizer::from_json(data),
+    };
+    if let Ok(tokenizer) = made {
+        let _ = tokenizer.pad_to("1girl, naïve 猫 eyes", 77);
     }
 }
 

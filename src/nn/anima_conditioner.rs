@@ -104,8 +104,8 @@ impl AnimaConditionerConfig {
     }
 }
 
-/// diffusers' `AnimaTextConditioner`, which makes the context of Anima's transformer. The rows of the context are tokens
-/// of T5's vocabulary, although T5 itself takes no part.
+/// diffusers' `AnimaTextConditioner`, which makes the context of Anima's transformer. The rows of the context are
+/// tokens of T5's vocabulary, although T5 itself takes no part.
 ///
 /// ```
 /// use impasto::nn::ConfigFile;

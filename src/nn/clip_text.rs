@@ -3,7 +3,7 @@
 use super::clip_encoder::{Activation, Encoder, EncoderConfig};
 use super::config::{ConfigFile, Fixed, divides, in_file, layers, read, sizes};
 use super::layers::{LayerNorm, Linear};
-use super::token_embedding::checked;
+use super::token_embedding::check_ids;
 use crate::error::Result;
 use crate::weights::Weights;
 use serde::Deserialize;
@@ -173,7 +173,7 @@ impl ClipText {
     /// [`Error::Shape`] if there are too many tokens, [`Error::Parameter`] if a token is not in the vocabulary.
     pub fn forward(&self, ids: &Tensor) -> Result<TextStates> {
         let (longest, tokens) = (self.config.max_position_embeddings, self.config.vocab_size);
-        let ids = checked(ids, longest, tokens, self.device)?;
+        let ids = check_ids(ids, longest, tokens, self.device)?;
         let positions = self.position_embedding.f_narrow(0, 0, ids.size2()?.1)?;
         let x = Tensor::f_embedding(&self.token_embedding, &ids, -1, false, false)?.f_add(&positions)?;
         let (hidden_states, last) = self.encoder.forward(x)?;

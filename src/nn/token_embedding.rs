@@ -24,7 +24,7 @@ impl TokenEmbedding {
     /// # Errors
     /// [`Error::Shape`] if there are too many tokens, [`Error::Parameter`] if a token is not in the vocabulary.
     pub(super) fn forward(&self, ids: &Tensor, longest: i64) -> Result<Tensor> {
-        let ids = checked(ids, longest, self.weight.size2()?.0, self.weight.device())?;
+        let ids = check_ids(ids, longest, self.weight.size2()?.0, self.weight.device())?;
         Ok(Tensor::f_embedding(&self.weight, &ids, -1, false, false)?)
     }
 }
@@ -34,7 +34,7 @@ impl TokenEmbedding {
 ///
 /// # Errors
 /// [`Error::Shape`] if there are too many tokens, [`Error::Parameter`] if a token is not in the vocabulary.
-pub(super) fn checked(ids: &Tensor, longest: i64, tokens: i64, device: Device) -> Result<Tensor> {
+pub(super) fn check_ids(ids: &Tensor, longest: i64, tokens: i64, device: Device) -> Result<Tensor> {
     match ids.size().as_slice() {
         &[b, t] if b > 0 && (1..=longest).contains(&t) => {}
         got => {

@@ -88,12 +88,12 @@ impl VaeConfig {
 
     /// Estimates the peak number of values that decoding holds per latent cell.
     pub(crate) fn decoding(&self) -> f64 {
-        decoding(&self.block_out_channels)
+        peak_of_decoding(&self.block_out_channels)
     }
 
     /// Estimates the peak number of values that encoding holds per latent cell.
     pub(crate) fn encoding(&self) -> f64 {
-        encoding(&self.block_out_channels)
+        peak_of_encoding(&self.block_out_channels)
     }
 
     fn check(&self) -> Result<()> {
@@ -114,14 +114,14 @@ impl VaeConfig {
 
 /// Estimates the peak number of values that decoding holds per latent cell: three times the largest tensor. `channels`
 /// are those of each level, from the picture's size to the latent's.
-pub(super) fn decoding(channels: &[i64]) -> f64 {
+pub(super) fn peak_of_decoding(channels: &[i64]) -> f64 {
     // An upsampled tensor still has the channels of the smaller grid.
     largest(channels, |level| channels.get(level..level + 2).unwrap_or_default())
 }
 
 /// Estimates the peak number of values that encoding holds per latent cell: three times the largest tensor, although
 /// measurements show about four times. `channels` are those of each level, from the picture's size to the latent's.
-pub(super) fn encoding(channels: &[i64]) -> f64 {
+pub(super) fn peak_of_encoding(channels: &[i64]) -> f64 {
     largest(channels, |_| &[])
 }
 

@@ -13,6 +13,7 @@
 //! space, lower case, CLIP's split pattern, and byte-level BPE with `</w>` at the end of words.
 
 pub mod anima;
+mod charsmap;
 mod chunks;
 mod emphasis;
 mod options;

@@ -1,7 +1,7 @@
 //! The tokenizer of networks that read a text as one sequence: Qwen's byte-level BPE, and T5's unigram model.
 
-use super::Tokens;
 use super::tokenizer::{check_merges, failed, parse, unreadable};
+use super::{Tokens, charsmap};
 use crate::error::{Error, Result};
 use crate::prompt::check_length;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ const PADS: [&str; 2] = ["<pad>", "<|endoftext|>"];
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let t5 = impasto::text::SequenceTokenizer::from_json(&std::fs::read("tokenizer.json")?)?;
 /// assert_eq!(t5.encode("")?.ids, [1], "T5 ends each text with a token");
-/// assert_eq!(t5.padded_to("a cat", 256)?.len(), 256);
+/// assert_eq!(t5.pad_to("a cat", 256)?.len(), 256);
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -36,8 +36,8 @@ pub struct SequenceTokenizer {
 impl SequenceTokenizer {
     /// Creates a tokenizer from the content of a `tokenizer.json`.
     ///
-    /// The padding token is the token of the file's `padding` section. If the file has no such section, `<pad>` pads, or
-    /// else `<|endoftext|>`.
+    /// The padding token is the token of the file's `padding` section. If the file has no such section, `<pad>` pads,
+    /// or else `<|endoftext|>`.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the file is not a tokenizer, or if the tokenizer adds other tokens to a text than one
@@ -95,6 +95,7 @@ impl SequenceTokenizer {
 
     /// Creates a tokenizer from a parsed `tokenizer.json`. `pad` is the padding token, if it is known.
     fn new(definition: Value, pad: Option<&str>) -> Result<Self> {
+        charsmap::check(&definition)?;
         let mut inner: tokenizers::Tokenizer =
             serde_json::from_value(definition).map_err(|error| unreadable("the tokenizer", &error))?;
         let padding = inner.get_padding().map(|padding| padding.pad_id);
@@ -147,7 +148,7 @@ impl SequenceTokenizer {
     ///
     /// # Errors
     /// The errors of [`encode`](Self::encode).
-    pub fn padded_to(&self, text: &str, length: usize) -> Result<Vec<i64>> {
+    pub fn pad_to(&self, text: &str, length: usize) -> Result<Vec<i64>> {
         let mut ids = self.cut(self.encode(text)?.ids, length);
         ids.resize(length, self.pad);
         Ok(ids)
@@ -244,10 +245,10 @@ pub(super) mod tests {
     #[test]
     fn cut_texts_keep_the_end_token() -> Result<()> {
         let (qwen, t5) = (qwen()?, t5()?);
-        assert_eq!(t5.padded_to("cat cat", 4)?, [4, 4, 1, 0]);
-        assert_eq!(t5.padded_to("cat cat cat", 2)?, [4, 1]);
-        assert_eq!(qwen.padded_to("cat", 2)?, [98, 100]);
-        assert_eq!(qwen.padded_to("catcatcat", 2)?, [98, 98]);
+        assert_eq!(t5.pad_to("cat cat", 4)?, [4, 4, 1, 0]);
+        assert_eq!(t5.pad_to("cat cat cat", 2)?, [4, 1]);
+        assert_eq!(qwen.pad_to("cat", 2)?, [98, 100]);
+        assert_eq!(qwen.pad_to("catcatcat", 2)?, [98, 98]);
         assert_eq!((qwen.encode("")?.ids, t5.encode("")?.ids), (vec![], vec![1]));
         Ok(())
     }

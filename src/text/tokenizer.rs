@@ -1,5 +1,6 @@
 //! The tokenizer: splits text into tokens.
 
+use super::charsmap;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::prompt::check_length;
@@ -141,6 +142,7 @@ impl Tokenizer {
 
     /// Creates a tokenizer from a parsed `tokenizer.json`.
     fn new(definition: Value) -> Result<Self> {
+        charsmap::check(&definition)?;
         let mut inner: tokenizers::Tokenizer =
             serde_json::from_value(definition).map_err(|error| unreadable("the tokenizer", &error))?;
         let padding = inner.get_padding().map(|padding| padding.pad_id);

@@ -254,8 +254,8 @@ impl Weights {
         Ok(weight.beside(own.map(placed).collect::<Result<_>>()?))
     }
 
-    /// Replaces the kernel `name` of a causal convolution over frames, [outputs, inputs, frames, h, w], by its last frame,
-    /// [outputs, inputs, h, w]. Zeros precede the first frame of a video, so a single picture meets no other frame.
+    /// Replaces the kernel `name` of a causal convolution over frames, [outputs, inputs, frames, h, w], by its last
+    /// frame, [outputs, inputs, h, w]. Zeros precede the first frame of a video, so a picture meets no other frame.
     ///
     /// # Errors
     /// [`Error::Torch`] only.

@@ -19,7 +19,7 @@ const WIDTH: usize = 120;
 
 /// Largest number of functions in src whose name begins with a participle. A function that does work begins with a
 /// verb. This number may only go down.
-const PARTICIPLES: usize = 206;
+const PARTICIPLES: usize = 205;
 /// Participles that do not end in "ed" or "ing".
 const IRREGULAR: &[&str] = &[
     "begun",

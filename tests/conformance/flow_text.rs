@@ -54,7 +54,7 @@ pub fn tokenize_flow(case: &Case) -> Result<Outputs> {
         if got != want {
             return Err(format!("{text:?} became\n  {got:?}, expected\n  {want:?}").into());
         }
-        rows.push(Tensor::from_slice(&tokenizer.padded_to(&text, length)?));
+        rows.push(Tensor::from_slice(&tokenizer.pad_to(&text, length)?));
         let mask: Vec<i64> = (0..length).map(|at| i64::from(at < got.ids.len())).collect();
         masks.push(Tensor::from_slice(&mask));
     }
@@ -160,9 +160,9 @@ pub fn qwen_vae(case: &Case) -> Result<Outputs> {
     let vae = QwenVae::new(&w, &QwenVaeConfig::from_json("config.json", &config)?)?;
     assert_eq!(w.report().unused, []);
     let posterior = vae.encode(case.input("image")?)?;
-    let latent = vae.unscaled(case.input("latents")?)?;
+    let latent = vae.unscale(case.input("latents")?)?;
     Ok(vec![
-        ("normalised".into(), vae.scaled(&posterior.mean)?),
+        ("normalised".into(), vae.scale(&posterior.mean)?),
         ("decoded".into(), vae.decode(&latent)?),
         ("decoded_unclamped".into(), vae.decode_unclamped(&latent)?),
         ("mean".into(), posterior.mean),

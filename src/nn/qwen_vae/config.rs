@@ -101,14 +101,14 @@ impl QwenVaeConfig {
 
     /// Estimates the peak number of values that decoding holds per latent cell.
     #[cfg_attr(not(test), expect(dead_code, reason = "a model's autoencoder reads it"))]
-    pub(crate) fn decoding(&self) -> f64 {
-        vae::decoding(&self.channels())
+    pub(crate) fn peak_of_decoding(&self) -> f64 {
+        vae::peak_of_decoding(&self.channels())
     }
 
     /// Estimates the peak number of values that encoding holds per latent cell.
     #[cfg_attr(not(test), expect(dead_code, reason = "a model's autoencoder reads it"))]
-    pub(crate) fn encoding(&self) -> f64 {
-        vae::encoding(&self.channels())
+    pub(crate) fn peak_of_encoding(&self) -> f64 {
+        vae::peak_of_encoding(&self.channels())
     }
 }
 
@@ -120,7 +120,10 @@ mod tests {
     fn memory_is_three_times_the_largest_tensor() {
         let config = QwenVaeConfig::default();
         // 96 channels at the picture's size; after the last upsampling, 192.
-        assert_eq!((config.factor(), config.encoding(), config.decoding()), (8, 3.0 * 6144.0, 3.0 * 12288.0));
+        assert_eq!(
+            (config.factor(), config.peak_of_encoding(), config.peak_of_decoding()),
+            (8, 3.0 * 6144.0, 3.0 * 12288.0)
+        );
     }
 
     #[test]

@@ -26,9 +26,9 @@ use tch::{Device, Kind, Tensor};
 /// let config = QwenVaeConfig::from_json("config.json", r#"{ "base_dim": 4, "dim_mult": [1, 2], "num_res_blocks": 1 }"#)?;
 /// let vae = QwenVae::new(&Weights::random(7, Kind::Float, Device::Cpu), &config)?;
 /// let picture = Tensor::f_zeros([1, 3, 16, 24], (Kind::Float, Device::Cpu))?;
-/// let latent = vae.scaled(&vae.encode(&picture)?.mean)?;
+/// let latent = vae.scale(&vae.encode(&picture)?.mean)?;
 /// assert_eq!(latent.size(), [1, 16, 8, 12]);
-/// assert_eq!(vae.decode(&vae.unscaled(&latent)?)?.size(), picture.size());
+/// assert_eq!(vae.decode(&vae.unscale(&latent)?)?.size(), picture.size());
 /// # Ok::<(), impasto::Error>(())
 /// ```
 #[derive(Debug)]
@@ -77,7 +77,8 @@ impl QwenVae {
     }
 
     /// Returns the configuration of the network.
-    pub const fn config(&self) -> &QwenVaeConfig {
+    #[expect(dead_code, reason = "a model's autoencoder reads it")]
+    pub(crate) const fn config(&self) -> &QwenVaeConfig {
         &self.config
     }
 
@@ -94,7 +95,7 @@ impl QwenVae {
         Ok(Posterior { mean: moments.f_narrow(1, 0, n)?, logvar: moments.f_narrow(1, n, n)?.f_clamp(-30.0, 20.0)? })
     }
 
-    /// Decodes unscaled latents (see [`QwenVae::unscaled`]), [b, z_dim, h, w] → [b, 3, 8h, 8w] in −1..=1.
+    /// Decodes unscaled latents (see [`QwenVae::unscale`]), [b, z_dim, h, w] → [b, 3, 8h, 8w] in −1..=1.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the latents have other channels.
@@ -114,18 +115,19 @@ impl QwenVae {
     }
 
     /// Converts an encoded latent to the diffusion's units, channel by channel: (latent − mean)/std.
-    pub fn scaled(&self, latent: &Tensor) -> Result<Tensor> {
+    pub fn scale(&self, latent: &Tensor) -> Result<Tensor> {
         let [mean, std] = self.statistics(latent)?;
         Ok(latent.f_sub(&mean)?.f_div(&std)?)
     }
 
     /// Converts the diffusion's latent to the decoder's units, channel by channel: latent·std + mean.
-    pub fn unscaled(&self, latent: &Tensor) -> Result<Tensor> {
+    pub fn unscale(&self, latent: &Tensor) -> Result<Tensor> {
         let [mean, std] = self.statistics(latent)?;
         Ok(latent.f_mul(&std)?.f_add(&mean)?)
     }
 
-    /// Returns mean and standard deviation of each channel, [z_dim, 1, 1] each, in the kind and on the device of `like`.
+    /// Returns mean and standard deviation of each channel, [z_dim, 1, 1] each, in the kind and on the device of
+    /// `like`.
     fn statistics(&self, like: &Tensor) -> Result<[Tensor; 2]> {
         let column = |values: &[f64]| -> Result<Tensor> {
             let values = Tensor::f_from_slice(values)?.f_to_kind(like.f_kind()?)?;
@@ -140,18 +142,11 @@ impl QwenVae {
     }
 }
 
-/// A block of the encoder: the list of blocks in a file has both kinds in one order.
-#[derive(Debug)]
-enum DownBlock {
-    Resnet(Resnet),
-    /// A convolution that halves the grid. Zeros pad the right and the lower edge.
-    Halve(Conv2d),
-}
-
 #[derive(Debug)]
 struct Encoder {
     conv_in: Conv2d,
-    down_blocks: Vec<DownBlock>,
+    /// Residual blocks of each level, and the convolution that halves the grid.
+    down_blocks: Vec<(Vec<Resnet>, Option<Conv2d>)>,
     mid_block: MidBlock,
     norm_out: ChannelNorm,
     conv_out: Conv2d,
@@ -162,18 +157,18 @@ impl Encoder {
         let levels = config.channels();
         let mut channels = config.base_dim;
         let conv_in = w.at("conv_in").conv2d_of_last_frame(config.input_channels, channels, Conv::SAME)?;
+        // Files number the blocks of all levels in one order.
+        let mut blocks = (0..).map(|i: i64| w.at("down_blocks").at(i));
         let mut down_blocks = Vec::new();
         for (level, &outputs) in levels.iter().enumerate() {
-            for _ in 0..config.num_res_blocks {
-                let w = w.at("down_blocks").at(down_blocks.len());
-                down_blocks.push(DownBlock::Resnet(Resnet::new(&w, channels, outputs)?));
+            let mut resnets = Vec::new();
+            for w in blocks.by_ref().take(config.num_res_blocks as usize) {
+                resnets.push(Resnet::new(&w, channels, outputs)?);
                 channels = outputs;
             }
-            if level + 1 < levels.len() {
-                let w = w.at("down_blocks").at(down_blocks.len());
-                let halve = Conv { padding: 0, ..Conv::HALVE };
-                down_blocks.push(DownBlock::Halve(w.at("resample.1").conv2d(channels, channels, halve)?));
-            }
+            let halve = |w: Weights| w.at("resample.1").conv2d(outputs, outputs, Conv { padding: 0, ..Conv::HALVE });
+            let next = if level + 1 < levels.len() { blocks.next() } else { None };
+            down_blocks.push((resnets, next.map(halve).transpose()?));
         }
         Ok(Self {
             conv_in,
@@ -186,11 +181,13 @@ impl Encoder {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mut x = self.conv_in.forward(x)?;
-        for block in &self.down_blocks {
-            x = match block {
-                DownBlock::Resnet(resnet) => resnet.forward(&x)?,
-                DownBlock::Halve(conv) => conv.forward(&x.f_constant_pad_nd([0, 1, 0, 1])?)?,
-            };
+        for (resnets, halve) in &self.down_blocks {
+            for resnet in resnets {
+                x = resnet.forward(&x)?;
+            }
+            if let Some(halve) = halve {
+                x = halve.forward(&x.f_constant_pad_nd([0, 1, 0, 1])?)?; // zeros at the right and lower edges
+            }
         }
         x = self.mid_block.forward(&x)?;
         self.conv_out.forward(&self.norm_out.forward_silu(&x)?)
@@ -285,10 +282,10 @@ mod tests {
     fn scaled_latents_are_unscaled_by_channel() -> Result<()> {
         let vae = QwenVae::new(&Weights::random(5, Kind::Float, Device::Cpu), &tiny())?;
         let latent = Tensor::zeros([1, 16, 1, 2], (Kind::Float, Device::Cpu));
-        let scaled = vae.scaled(&latent)?;
+        let scaled = vae.scale(&latent)?;
         assert!((scaled.double_value(&[0, 5, 0, 1]) + 0.9653 / 1.7708).abs() < 1e-6);
-        assert!(vae.unscaled(&scaled)?.abs().max().double_value(&[]) < 1e-6);
-        let far = vae.decode(&(vae.unscaled(&latent)? * 1e3))?.abs().max().double_value(&[]);
+        assert!(vae.unscale(&scaled)?.abs().max().double_value(&[]) < 1e-6);
+        let far = vae.decode(&(vae.unscale(&latent)? * 1e3))?.abs().max().double_value(&[]);
         assert!(far <= 1.0, "{far}");
         let message = vae.decode(&Tensor::zeros([1, 4, 2, 2], (Kind::Float, Device::Cpu))).unwrap_err().to_string();
         assert!(message.contains("latent has shape [1, 4, 2, 2]; expected [b, 16, h, w]"), "{message}");
