@@ -306,11 +306,28 @@ mod tests {
         Ok(())
     }
 
-    #[test]
-    fn padding_changes_no_other_row() -> Result<()> {
+    fn tiny() -> Result<Qwen3Config> {
         let json = r#"{"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2,
                        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4}"#;
-        let config = Qwen3Config::from_json("config.json", json)?;
+        Qwen3Config::from_json("config.json", json)
+    }
+
+    #[test]
+    fn names_may_have_the_prefix_of_language_models() -> Result<()> {
+        let (config, ids) = (tiny()?, Tensor::from_slice2(&[[1i64, 8, 0]]));
+        let drawn = Weights::random(3, Kind::Float, Device::Cpu);
+        let states = Qwen3::new(&drawn, &config)?.forward(&ids, &[3])?;
+        let tensors = drawn.drawn()?.into_iter().map(|(name, tensor)| (format!("model.{name}"), tensor));
+        let head = ("lm_head.weight".to_owned(), Tensor::zeros([9, 8], (Kind::Float, Device::Cpu)));
+        let w = Weights::new("a file", tensors.chain([head]).collect(), Kind::Float, Device::Cpu);
+        assert_eq!(Qwen3::new(&w, &config)?.forward(&ids, &[3])?, states);
+        assert_eq!(w.report().unused, []);
+        Ok(())
+    }
+
+    #[test]
+    fn padding_changes_no_other_row() -> Result<()> {
+        let config = tiny()?;
         let qwen = Qwen3::new(&Weights::random(3, Kind::Float, Device::Cpu), &config)?;
         let alone = qwen.forward(&Tensor::from_slice2(&[[1i64, 2]]), &[2])?;
         let padded = qwen.forward(&Tensor::from_slice2(&[[1i64, 2, 0], [3, 4, 5]]), &[2, 3])?;

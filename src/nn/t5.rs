@@ -268,6 +268,21 @@ mod tests {
     }
 
     #[test]
+    fn embedding_is_read_by_either_name() -> Result<()> {
+        let json = r#"{"vocab_size": 9, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}"#;
+        let config = T5Config::from_json("config.json", json)?;
+        let drawn = Weights::random(3, Kind::Float, Device::Cpu);
+        let ids = Tensor::from_slice2(&[[1i64, 8, 0]]);
+        let states = T5::new(&drawn, &config)?.forward(&ids)?;
+        let mut tensors = drawn.drawn()?;
+        let shared = tensors.remove("shared.weight").unwrap();
+        tensors.insert("encoder.embed_tokens.weight".into(), shared);
+        let w = Weights::new("a file", tensors, Kind::Float, Device::Cpu);
+        assert_eq!(T5::new(&w, &config)?.forward(&ids)?, states);
+        Ok(())
+    }
+
+    #[test]
     fn unimplemented_settings_are_refused_by_name() {
         let message = |json| T5Config::from_json("config.json", json).unwrap_err().to_string();
         assert!(message(r#"{"feed_forward_proj": "relu"}"#).contains("config.json: feed_forward_proj is \"relu\""));

@@ -88,42 +88,30 @@ impl AnimaText {
     /// The errors of [`SequenceTokenizer::encode`].
     pub fn read(&self, text: &str, markup: bool) -> Result<AnimaTokens> {
         check_length(text)?;
-        let whole = || Piece::Text { text: text.into(), weight: 1.0, source: std::iter::once(0..text.len()).collect() };
-        let pieces = if markup { parse(text) } else { vec![whole()] };
-        let (mut plain, mut source, mut letters) = (String::new(), Vec::new(), Vec::new());
-        for piece in pieces {
-            match piece {
-                Piece::Text { text, weight, source: written } => {
-                    plain.push_str(&text);
-                    source.extend(written.into_iter().flatten().map(Some));
-                    letters.extend(text.chars().map(|_| weight));
-                }
-                Piece::Break => {
-                    plain.push(' ');
-                    source.push(None);
-                    letters.push(1.0);
-                }
-            }
-        }
-        let qwen = self.tokenizer.encode(&plain)?;
-        let t5 = self.t5_tokenizer.encode(&plain)?;
-        // The letter at which Qwen's tokens are cut off.
-        let cut = qwen.offsets.get(LENGTH).map(|letters| letters.start);
+        let Plain { text: plain, source, weights } = Plain::new(text, markup);
+        let (qwen, t5) = (self.tokenizer.encode(&plain)?, self.t5_tokenizer.encode(&plain)?);
         let ends = self.t5_tokenizer.ends();
-        let content = t5.offsets.len().saturating_sub(ends);
-        let kept = |at: usize, letters: &Range<usize>| at < LENGTH - ends && cut.is_none_or(|cut| letters.end <= cut);
-        let tokens = t5.offsets.iter().take(content).enumerate();
-        let places = tokens.map(|(at, letters)| kept(at, letters).then_some(at as i64)).collect();
-        let bytes: Vec<usize> = plain.char_indices().map(|(byte, _)| byte).chain([plain.len()]).collect();
+        let content = t5.offsets.get(..t5.offsets.len().saturating_sub(ends)).unwrap_or_default();
+
+        // Qwen3 does not see the text from this letter on.
+        let cut = qwen.offsets.get(LENGTH).map(|letters| letters.start);
+        let is_read =
+            |at: usize, letters: &Range<usize>| at < LENGTH - ends && cut.is_none_or(|cut| letters.end <= cut);
+        let columns =
+            content.iter().enumerate().map(|(at, letters)| is_read(at, letters).then_some(at as i64)).collect();
+        let bytes: Vec<usize> = plain.char_indices().map(|(byte, _)| byte).collect();
         let byte = |letter: usize| bytes.get(letter).copied().unwrap_or(plain.len());
-        let tokens = t5.offsets.iter().take(content).map(|letters| byte(letters.start)..byte(letters.end)).collect();
+        let places = content.iter().map(|letters| byte(letters.start)..byte(letters.end)).collect();
+
         let ids = self.t5_tokenizer.cut(t5.ids, LENGTH);
-        let mut weights: Vec<f32> = t5.offsets.iter().take(content).map(|token| mean(&letters, token)).collect();
-        weights.truncate(ids.len().saturating_sub(ends));
-        weights.resize(ids.len(), 1.0);
-        let source_ids = self.tokenizer.cut(qwen.ids, LENGTH);
-        let prompt = Prompt::written(Written { text: text.into(), source }, plain, tokens, places);
-        Ok(AnimaTokens { source: source_ids, ids, weights, prompt })
+        let own = content.iter().take(ids.len().saturating_sub(ends)).map(|letters| mean(&weights, letters));
+        let ones = std::iter::repeat_n(1.0, ends);
+        Ok(AnimaTokens {
+            weights: own.chain(ones).collect(),
+            source: self.tokenizer.cut(qwen.ids, LENGTH),
+            ids,
+            prompt: Prompt::written(Written { text: text.into(), source }, plain, places, columns),
+        })
     }
 
     /// Computes the context of a prompt, [1, tokens, width] f32 with 512 tokens for Anima: a row for each of T5's
@@ -134,14 +122,10 @@ impl AnimaText {
     pub fn encode(&self, tokens: &AnimaTokens) -> Result<Tensor> {
         let row = |ids: &[i64]| Tensor::f_from_slice(ids)?.f_unsqueeze(0);
         let states = tokens.source.len() as i64;
-        let source = match states {
-            // The conditioner's attention has no key at all then.
-            0 => Tensor::f_zeros([1, 1, self.qwen.config().hidden_size], (Kind::Float, Device::Cpu))?,
-            _ => {
-                let states = self.qwen.forward(&row(&tokens.source)?, &[states])?;
-                states.last().ok_or(Error::EmptyPhrase)?.shallow_clone()
-            }
-        };
+        // The conditioner's attention has no key at all for an empty text.
+        let read = if states > 0 { self.qwen.forward(&row(&tokens.source)?, &[states])?.pop() } else { None };
+        let nothing = || Tensor::f_zeros([1, 1, self.qwen.config().hidden_size], (Kind::Float, Device::Cpu));
+        let source = read.map_or_else(nothing, Ok)?;
         let context = self.conditioner.forward(&source, &[states], &row(&tokens.ids)?, &[tokens.ids.len() as i64])?;
         if tokens.weights.iter().all(|weight| *weight == 1.0) {
             return Ok(context);
@@ -150,6 +134,40 @@ impl AnimaText {
         weights.resize(context.size3()?.1 as usize, 1.0);
         let weights = Tensor::f_from_slice(&weights)?.f_to_device(context.device())?.f_unsqueeze(-1)?;
         Ok(context.f_mul(&weights)?)
+    }
+}
+
+/// A prompt without its markup.
+struct Plain {
+    text: String,
+    /// Byte of the prompt that each byte of the text comes from.
+    source: Vec<Option<usize>>,
+    /// Weight of each letter of the text.
+    weights: Vec<f64>,
+}
+
+impl Plain {
+    /// Removes the markup from a prompt, if there is any.
+    fn new(prompt: &str, markup: bool) -> Self {
+        let whole =
+            || Piece::Text { text: prompt.into(), weight: 1.0, source: std::iter::once(0..prompt.len()).collect() };
+        let pieces = if markup { parse(prompt) } else { vec![whole()] };
+        let mut plain = Self { text: String::new(), source: Vec::new(), weights: Vec::new() };
+        for piece in pieces {
+            match piece {
+                Piece::Text { text, weight, source } => {
+                    plain.weights.extend(text.chars().map(|_| weight));
+                    plain.text.push_str(&text);
+                    plain.source.extend(source.into_iter().flatten().map(Some));
+                }
+                Piece::Break => {
+                    plain.text.push(' '); // a break separates the words on both sides
+                    plain.source.push(None);
+                    plain.weights.push(1.0);
+                }
+            }
+        }
+        plain
     }
 }
 

@@ -25,15 +25,19 @@ impl ChannelNorm {
         Ok(Self { factor: gamma.f_mul_scalar(channels.sqrt())?, kind: w.kind() })
     }
 
-    /// Normalises [b, channels, h, w] in f32; the shape stays. The result has the kind of the weights.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = x.f_to_kind(Kind::Float)?;
-        let length = x.f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?.f_clamp_min(SHORTEST)?;
-        Ok(x.f_div(&length)?.f_mul_(&self.factor)?.f_to_kind(self.kind)?)
+    /// Normalises [b, channels, h, w] in f32; the shape stays. The result has the kind of the weights. `x` is taken by
+    /// value to free it early, because these tensors take most of the memory.
+    pub(super) fn forward(&self, x: Tensor) -> Result<Tensor> {
+        let is_converted = x.f_kind()? != Kind::Float;
+        let mut y = x.f_to_kind(Kind::Float)?;
+        drop(x);
+        let length = y.f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?.f_clamp_min(SHORTEST)?;
+        y = if is_converted && !y.requires_grad() { y.f_div_(&length)? } else { y.f_div(&length)? };
+        Ok(y.f_mul_(&self.factor)?.f_to_kind(self.kind)?)
     }
 
     /// Applies the norm, then SiLU.
-    pub(super) fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward_silu(&self, x: Tensor) -> Result<Tensor> {
         Ok(self.forward(x)?.f_silu_()?)
     }
 }
@@ -62,8 +66,8 @@ impl Resnet {
 
     /// Applies the block: [b, inputs, h, w] → [b, outputs, h, w].
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut h = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-        h = self.norm2.forward_silu(&h)?; // frees the convolution's result before the next tensor is made
+        let h = self.conv1.forward(&self.norm1.forward_silu(x.shallow_clone())?)?;
+        let h = self.norm2.forward_silu(h)?;
         match &self.conv_shortcut {
             Some(shortcut) => shortcut.forward_onto(self.conv2.forward(&h)?, x),
             None => self.conv2.forward_sum(&h, x),
@@ -113,7 +117,7 @@ impl Attention {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let channels = x.size4()?.1;
-        let all = self.to_qkv.forward(&cells(&self.norm.forward(x)?)?)?; // [b, h·w, 3·channels]
+        let all = self.to_qkv.forward(&cells(&self.norm.forward(x.shallow_clone())?)?)?; // [b, h·w, 3·channels]
         let part = |i: i64| all.f_narrow(2, i * channels, channels);
         let y = attention(&part(0)?, &part(1)?, &part(2)?, 1, false)?;
         Ok(picture(&self.proj.forward(&y)?, x)?.f_add_(x)?)
@@ -130,7 +134,7 @@ mod tests {
         let gamma = Tensor::ones([2, 1, 1, 1], (Kind::Float, Device::Cpu));
         let w = Weights::new("a file", [("gamma".to_owned(), gamma)].into(), Kind::Float, Device::Cpu);
         let norm = ChannelNorm::new(&w, &[2, 1, 1, 1])?;
-        let y = norm.forward(&Tensor::from_slice(&[3f32, 0.0, 4.0, 0.0]).reshape([1, 2, 1, 2]))?;
+        let y = norm.forward(Tensor::from_slice(&[3f32, 0.0, 4.0, 0.0]).reshape([1, 2, 1, 2]))?;
         let want = Tensor::from_slice(&[0.6f32, 0.0, 0.8, 0.0]).reshape([1, 2, 1, 2]) * 2f64.sqrt();
         assert!(y.allclose(&want, 1e-6, 1e-6, false), "{y}");
         Ok(())

@@ -190,7 +190,7 @@ impl Encoder {
             }
         }
         x = self.mid_block.forward(&x)?;
-        self.conv_out.forward(&self.norm_out.forward_silu(&x)?)
+        self.conv_out.forward(&self.norm_out.forward_silu(x)?)
     }
 }
 
@@ -244,7 +244,7 @@ impl Decoder {
                 x = double.forward_doubled(&x)?;
             }
         }
-        self.conv_out.forward(&self.norm_out.forward_silu(&x)?)
+        self.conv_out.forward(&self.norm_out.forward_silu(x)?)
     }
 }
 
