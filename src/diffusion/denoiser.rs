@@ -49,6 +49,12 @@ pub trait Denoiser {
         false
     }
 
+    /// Returns the side, in cells, of the patches that the network reads as one; the sides of a latent are multiples of
+    /// it. Default: 1. A transformer usually has 2.
+    fn patch(&self) -> i64 {
+        1
+    }
+
     /// Predicts x0 of each input at noise level `step.sigma`, all in one batch. An implementation passes `tap` to its
     /// attention sites. `tap` expects a batch with the branches in the order of `inputs`.
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions>;

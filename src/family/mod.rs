@@ -1,6 +1,7 @@
-//! The families of Stable Diffusion models: for each a file with what its text encoders give the network, what the
+//! The families of models: for each a file with what its text encoders give the network, what the
 //! network reads beside, its sizes and its names, as far as its files do not state them.
 
+mod anima;
 mod colorizer;
 mod sd;
 mod sdxl;
@@ -9,12 +10,13 @@ mod spec;
 pub(crate) use sdxl::size_numbers;
 pub(crate) use spec::{FamilySpec, Heads, TextLayer};
 
+use anima::ANIMA;
 use colorizer::COLORIZER;
 use sd::{SD1, SD2};
 use sdxl::{SDXL, SDXL_REFINER};
 use std::fmt;
 
-/// A generation of Stable Diffusion. Files of different families cannot be combined.
+/// A generation of Stable Diffusion, or another family of models. Files of different families cannot be combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ModelFamily {
@@ -28,6 +30,8 @@ pub enum ModelFamily {
     SdxlRefiner,
     /// ColorizeDiffusion, which colors sketches like reference pictures: no text, context width 1024.
     Colorizer,
+    /// Anima: a transformer with flow matching, text encoder Qwen3, context width 1024.
+    Anima,
 }
 
 impl ModelFamily {
@@ -42,6 +46,7 @@ impl ModelFamily {
             Self::Sdxl => &SDXL,
             Self::SdxlRefiner => &SDXL_REFINER,
             Self::Colorizer => &COLORIZER,
+            Self::Anima => &ANIMA,
         }
     }
 

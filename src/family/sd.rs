@@ -15,6 +15,8 @@ pub(super) const SD1: FamilySpec = FamilySpec {
     scheduler: "PNDMScheduler",
     // PNDMScheduler does not support zero terminal SNR, DDIMScheduler does.
     scheduler_of_v: "DDIMScheduler",
+    shift: None,
+    spacing: None,
     side: 64,
     side_of_v: 64,
     heads: Heads::Fixed(8),

@@ -26,13 +26,17 @@ pub(crate) struct FamilySpec {
     pub scheduler: &'static str,
     /// diffusers' class of the scheduler for models that predict v or have zero terminal SNR.
     pub scheduler_of_v: &'static str,
+    /// Shift of the levels to high noise, for a rectified flow; `None` for diffusion.
+    pub shift: Option<f64>,
+    /// Spacing of a flow's times that the family samples with, if it is not that of the scheduler's class.
+    pub spacing: Option<&'static str>,
     /// Side of the square latent at the family's own picture size, in cells.
     pub side: i64,
     /// Side of the square latent at the picture size of models that predict v, in cells.
     pub side_of_v: i64,
     /// Number of attention heads on every level.
     pub heads: Heads,
-    /// Factor by which the VAE's latents are multiplied for the sampler.
+    /// Factor by which the VAE's latents are multiplied for the sampler; 1 if each channel has factors of its own.
     pub scaling_factor: f64,
     /// True if the VAE's activations exceed the range of f16 unless its configuration says otherwise.
     pub vae_overflows: bool,

@@ -1,9 +1,10 @@
 //! Models derived from a loaded model, with LoRAs or learned words.
 
+use super::backbone::Backbone;
 use super::colorizer::Colorizer;
 use super::few_steps::FewSteps;
 use super::text_encoders::TextEncoder;
-use super::{Model, PREVIEW, hex};
+use super::{Model, ModelInfo, PREVIEW, hex};
 use crate::error::Result;
 use crate::nn::{ClipText, Taesd, UNet};
 use crate::weights::{Embedding, Lora, Parts, Unmerged, Weights, share};
@@ -42,8 +43,8 @@ impl Model {
     pub fn share(&self) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let parts = self.shared();
-        let unet = self.unet.again(&self.weights(&parts, "unet", self.kind))?;
-        self.remade(parts, unet, &BTreeMap::new(), None, Vec::new())
+        let backbone = self.backbone.again(&self.weights(&parts, self.backbone.part(), self.kind))?;
+        self.remade(parts, backbone, &BTreeMap::new(), None, Vec::new())
     }
 
     /// Returns this model with LoRAs merged in, all at once. Tensors that the LoRAs do not change are shared, and this
@@ -56,9 +57,9 @@ impl Model {
         let _no_grad = tch::no_grad_guard();
         let mut parts = self.shared();
         let notes = Lora::merge(loras, &mut parts)?;
-        let unet = UNet::new(&self.weights(&parts, "unet", self.kind), &self.unet_config)?;
-        let mut model = self.remade(parts, unet, &BTreeMap::new(), None, notes)?;
-        let is_xl = self.unet_config.addition_embed_type.is_some();
+        let backbone = self.backbone.changed(&self.weights(&parts, self.backbone.part(), self.kind))?;
+        let mut model = self.remade(parts, backbone, &BTreeMap::new(), None, notes)?;
+        let is_xl = self.reads_micro_conditioning();
         let distilled = |lora: &Lora| Some((FewSteps::of_lora(lora.file(), is_xl)?, lora.file().to_owned()));
         if let Some((few, file)) = loras.iter().rev().find_map(distilled) {
             few.apply(&mut model.scheduler);
@@ -68,7 +69,7 @@ impl Model {
         Ok(model)
     }
 
-    /// Returns this model with LoRAs that its UNet computes beside its weights. Such a LoRA acts only in runs that name
+    /// Returns this model with LoRAs that its network computes beside its weights. Such a LoRA acts only in runs that name
     /// it, in a part of the steps or of the picture: see [`UnmergedLora`](crate::methods::UnmergedLora). A LoRA's name
     /// is that of its file, without the ending ([`Lora::name`]).
     ///
@@ -96,7 +97,7 @@ impl Model {
     ///
     /// # Errors
     /// The errors of [`Lora::merge`]; [`Error::Parameter`](crate::error::Error::Parameter) for a second LoRA of one
-    /// name; [`Error::Malformed`](crate::error::Error::Malformed) for a LoRA that changes nothing in the UNet. Changes
+    /// name; [`Error::Malformed`](crate::error::Error::Malformed) for a LoRA that changes nothing in the network. Changes
     /// of text encoders, biases and norms are not used; [`ModelInfo::notes`](super::ModelInfo::notes) tell them.
     pub fn with_unmerged(&self, loras: &[Lora]) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
@@ -104,10 +105,9 @@ impl Model {
         let (added, notes) = Lora::beside(loras, &self.parts, &known)?;
         let parts = self.shared();
         let unmerged: Vec<Unmerged> = self.unmerged.iter().map(Unmerged::share).chain(added).collect();
-        let unet = self
-            .unet
-            .again(&self.weights(&parts, "unet", self.kind).beside(unmerged.iter().map(Unmerged::share).collect()))?;
-        let mut model = self.remade(parts, unet, &BTreeMap::new(), None, notes)?;
+        let weights = self.weights(&parts, self.backbone.part(), self.kind);
+        let backbone = self.backbone.again(&weights.beside(unmerged.iter().map(Unmerged::share).collect()))?;
+        let mut model = self.remade(parts, backbone, &BTreeMap::new(), None, notes)?;
         model.unmerged = unmerged;
         Ok(model)
     }
@@ -131,8 +131,8 @@ impl Model {
         if rows.is_empty() {
             return Err(embedding.misfit(&self.text_encoders.widths()));
         }
-        let unet = self.unet.again(&self.weights(&parts, "unet", self.kind))?;
-        self.remade(parts, unet, &rows, Some(embedding), embedding.note().into_iter().collect())
+        let backbone = self.backbone.again(&self.weights(&parts, self.backbone.part(), self.kind))?;
+        self.remade(parts, backbone, &rows, Some(embedding), embedding.note().into_iter().collect())
     }
 
     fn shared(&self) -> Parts {
@@ -143,15 +143,19 @@ impl Model {
     fn weights(&self, parts: &Parts, part: &str, kind: Kind) -> Weights {
         let tensors = parts.get(part).map(share).unwrap_or_default();
         let weights = Weights::new(part, tensors, kind, self.device).offload(self.offload);
-        if part == "unet" { weights.beside(self.unmerged.iter().map(Unmerged::share).collect()) } else { weights }
+        if part == self.backbone.part() {
+            weights.beside(self.unmerged.iter().map(Unmerged::share).collect())
+        } else {
+            weights
+        }
     }
 
-    /// Rebuilds the model with other tensors, with the UNet made from them, and optionally with a `learned` word.
+    /// Rebuilds the model with other tensors, with the network made from them, and optionally with a `learned` word.
     /// `rows` are the token ids of that word, for each text encoder that has it.
     fn remade(
         &self,
         parts: Parts,
-        unet: UNet,
+        backbone: Backbone,
         rows: &BTreeMap<String, Range<i64>>,
         learned: Option<&Embedding>,
         notes: Vec<String>,
@@ -166,8 +170,8 @@ impl Model {
             let tower = ClipText::new(&weights(part, self.kind), &config)?;
             Ok(TextEncoder { part: part.clone(), tokenizer, tower })
         })?;
-        let remade = |own: &Colorizer| own.remade(&self.unet_config, |part| weights(part, self.kind));
-        let colorizer = self.colorizer.as_ref().map(remade).transpose()?.flatten();
+        let remade = |(own, unet): (&Colorizer, &UNet)| own.remade(unet.config(), |part| weights(part, self.kind));
+        let colorizer = self.colorizer.as_ref().zip(self.backbone.unet()).map(remade).transpose()?.flatten();
         let vae = self.vae.again(&weights("vae", self.vae_kind))?;
         let preview = self.preview.as_ref().map(|tiny| Taesd::new(&weights(PREVIEW, self.kind), tiny.config()));
         let preview = preview.transpose()?;
@@ -180,8 +184,7 @@ impl Model {
             name: self.name.clone(),
             text_encoders,
             vision: self.vision.again(),
-            unet,
-            unet_config: self.unet_config.clone(),
+            backbone,
             colorizer,
             patches_are_words: self.patches_are_words,
             vae,
@@ -211,8 +214,8 @@ mod tests {
     #[test]
     fn only_copies_with_equal_weights_share_sums() -> Result<()> {
         let model = Model::load(&Source::embedded())?;
-        assert!(model.share()?.unet.shares_sums(&model.unet));
-        assert!(!model.with_lora(&[])?.unet.shares_sums(&model.unet));
+        assert!(model.share()?.unet()?.shares_sums(model.unet()?));
+        assert!(!model.with_lora(&[])?.unet()?.shares_sums(model.unet()?));
         Ok(())
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn features(all: &[Adapting], step: &Step, n: i64, images: Option<Ran
 /// Checks that a T2I adapter belongs to a model. Errors name `file`.
 pub(super) fn adapter_fits(config: &T2iAdapterConfig, model: &Model, file: &str) -> Result<()> {
     let factor = model.vae.config().factor();
-    let levels = model.unet_config.levels()?;
+    let levels = model.backbone.unet_for("t2i_adapter")?.config().levels()?;
     let count = levels.len();
     // A level without attention takes the feature after its downsampling.
     let taken = levels.iter().enumerate().map(|(i, level)| {

@@ -5,10 +5,10 @@ use super::control::Control;
 use super::control_network::ControlNetwork;
 use super::embedded_hint::embed;
 use super::info::{ModelInfo, Work};
+use super::network_input::NetworkInput;
 use super::read_config::{check_report, read_config};
 use super::reuse::{Kept, Reuse, check_reuse};
 use super::rows::rows_of;
-use super::unet_input::UnetInput;
 use super::{Model, adapted};
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::Branch;
@@ -47,7 +47,8 @@ use tch::{Device, Tensor};
 #[must_use]
 pub struct Controlled<'m> {
     model: &'m dyn Network,
-    /// The model that the nets belong to; `None` for a network from outside this crate, which takes no nets.
+    /// The model that the nets belong to; `None` for a network that takes no nets: a transformer, or one from outside
+    /// this crate.
     unet: Option<&'m Model>,
     acting: Vec<Acting<'m>>,
     adapting: Vec<Adapting>,
@@ -111,7 +112,7 @@ impl<'m> Controlled<'m> {
     /// Adds `controls` as [`Controlled::new`] does, with pictures resized to `size`.
     pub(crate) fn sized(model: &'m dyn Network, controls: &[Control<'m>], size: Option<Size>) -> Result<Self> {
         let codec: &'m dyn Codec = model;
-        let unet = codec.capability::<Model>();
+        let unet = codec.capability::<Model>().filter(|model| model.backbone.unet().is_some());
         let mut sites = model.sites().to_vec();
         let (mut acting, mut adapting) = (Vec::new(), Vec::new());
         for (number, control) in controls.iter().enumerate() {
@@ -122,7 +123,7 @@ impl<'m> Controlled<'m> {
             }
             window.check()?;
             let Some(unet) = unet else {
-                let expected = "none for this network, which offers no Model; leave the controls out";
+                let expected = "none for this network, which is no UNet of this crate; leave the controls out";
                 return Err(Error::parameter("control", format!("a {}", net.name()), expected));
             };
             let net = match net {
@@ -167,7 +168,7 @@ impl<'m> Controlled<'m> {
     /// [`Error::Parameter`] for edges of a network from outside this crate, whose convolutions know nothing of them.
     pub(crate) fn seamless(mut self, seamless: Seamless) -> Result<Self> {
         if seamless != Seamless::No && self.unet.is_none() {
-            let expected = "no edges for this network, which offers no Model";
+            let expected = "no edges for this network, which is no UNet of this crate";
             return Err(Error::parameter("seamless", format!("{seamless:?}"), expected));
         }
         self.seamless = seamless;
@@ -184,7 +185,7 @@ impl<'m> Controlled<'m> {
     pub fn reuse(mut self, every: usize) -> Result<Self> {
         check_reuse(every)?;
         if every > 1 && self.unet.is_none() {
-            return Err(Error::parameter("reuse", every, "1 for this network, which offers no Model"));
+            return Err(Error::parameter("reuse", every, "1 for this network, which is no UNet of this crate"));
         }
         self.reuse = Reuse::new(every);
         Ok(self)
@@ -209,7 +210,7 @@ impl<'m> Controlled<'m> {
     pub fn merge_tokens(mut self, share: f64) -> Result<Self> {
         check_merge_tokens(share)?;
         if share > 0.0 && self.unet.is_none() {
-            return Err(Error::parameter("merge_tokens", share, "0 for this network, which offers no Model"));
+            return Err(Error::parameter("merge_tokens", share, "0 for this network, which is no UNet of this crate"));
         }
         self.merging = self.unet.and_then(|unet| TokenMerging::new(share, unet.sites()));
         Ok(self)
@@ -255,7 +256,7 @@ impl<'m> Controlled<'m> {
         &self,
         step: &Step,
         inputs: &[Input<'_>],
-        given: &UnetInput,
+        given: &NetworkInput,
         tap: &mut Tap<'_>,
     ) -> Result<Option<Residuals>> {
         let mut sum: Option<Residuals> = None;
@@ -281,7 +282,7 @@ impl Acting<'_> {
     fn residuals(
         &self,
         inputs: &[Input<'_>],
-        given: &UnetInput,
+        given: &NetworkInput,
         sites: &[AttentionSite],
         tap: &mut Tap<'_>,
     ) -> Result<Option<Residuals>> {
@@ -364,7 +365,7 @@ fn join(mut parts: Vec<Tensor>) -> Result<Tensor> {
 
 /// Checks that a ControlNet belongs to a model. Errors name `file`.
 fn fits(config: &ControlNetConfig, model: &Model, file: &str) -> Result<()> {
-    let (net, unet) = (&config.unet, &model.unet_config);
+    let (net, unet) = (&config.unet, model.backbone.unet_for("controlnet")?.config());
     let misfit = |field: &str, value: String, expected: String| {
         let expected = format!("expected {expected}, as in the model; this ControlNet is for another model");
         Err(Error::Config { file: file.into(), field: field.into(), value, expected: expected.into() })
@@ -414,13 +415,17 @@ impl Denoiser for Controlled<'_> {
         self.model.inpaints()
     }
 
+    fn patch(&self) -> i64 {
+        self.model.patch()
+    }
+
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
         let changes = self.reuse.acts() || self.merging.is_some();
         let acts = !self.acting.is_empty() || !self.adapting.is_empty() || changes;
         let Some(unet) = self.unet.filter(|_| acts) else {
             return self.seamless.within(|| self.model.denoise(step, inputs, tap));
         };
-        let predict = |inputs: &[Input<'_>], given: &UnetInput, deep: Deep<'_>, tap: &mut Tap<'_>| {
+        let predict = |inputs: &[Input<'_>], given: &NetworkInput, deep: Deep<'_>, tap: &mut Tap<'_>| {
             // The place of a LoRA has a share for each cell, and none for merged ones.
             let merging = self.merging.filter(|_| !loras::act_in_places());
             let (predictions, calls) =
@@ -437,7 +442,8 @@ impl Denoiser for Controlled<'_> {
             }
             let branches = inputs.iter().map(|input| input.branch).collect();
             let stack = (branches, tap.images().unwrap_or(0..images));
-            let is_read = || tap.reads(unet.sites().iter().filter(|site| !unet.unet.is_shallow(site)));
+            let is_shallow = |site: &AttentionSite| unet.backbone.unet().is_some_and(|unet| unet.is_shallow(site));
+            let is_read = || tap.reads(unet.sites().iter().filter(|site| !is_shallow(site)));
             let again = if self.reuse.acts() && !is_read() { self.reuse.again(step, &stack)? } else { None };
             if let Some(Kept { deep, residuals, .. }) = again {
                 if let Some(residuals) = residuals {

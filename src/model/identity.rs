@@ -73,7 +73,7 @@ impl Model {
         hash.update(format!("{scheduler} {}", self.reading));
         // The configurations also change pictures: they set the arrangement of the tensors, the scale of latents and
         // the end token of texts.
-        hash.update(format!("{:?} {:?} {}", self.unet_config, self.vae.config(), self.text_encoders.describe()));
+        hash.update(format!("{} {:?} {}", self.backbone.describe(), self.vae.config(), self.text_encoders.describe()));
         Ok(hex(&hash.finalize(), 8))
     }
 }
@@ -118,7 +118,7 @@ impl ModelInfo for Model {
                 let bytes = self.kind.elt_size_in_bytes() as f64;
                 let bytes = if self.kind == Kind::Float { bytes } else { HALF * bytes };
                 let bytes = if kernels_in_use().is_some() { bytes } else { LIBTORCH * bytes };
-                rows * self.unet_config.peak_values(grid, sharing) * bytes
+                rows * self.backbone.peak_values(grid, sharing) * bytes
             }
             Work::Decode => self.vae.memory_of_decoding(grid, i64::try_from(images).ok()?),
             Work::Encode => self.vae.memory_of_encoding(grid, i64::try_from(images).ok()?),
@@ -126,11 +126,11 @@ impl ModelInfo for Model {
     }
 
     fn embeds_guidance(&self) -> bool {
-        self.unet_config.time_cond_proj_dim.is_some()
+        self.backbone.unet().is_some_and(|unet| unet.config().time_cond_proj_dim.is_some())
     }
 
     fn reads_micro_conditioning(&self) -> bool {
-        self.unet_config.addition_embed_type.is_some()
+        self.backbone.unet().is_some_and(|unet| unet.config().addition_embed_type.is_some())
     }
 
     fn clip_skip(&self) -> Option<usize> {

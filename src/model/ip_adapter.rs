@@ -45,7 +45,7 @@ impl Model {
             let family = ModelFamily::of_context(width).map(|family| format!(" ({family})"));
             format!("{width}{}", family.unwrap_or_default())
         };
-        let (theirs, ours) = (file_sites(w)?, in_file_order(self.unet.sites()));
+        let (theirs, ours) = (file_sites(w)?, in_file_order(self.backbone.unet_for("ip_adapter")?.sites()));
         let tensors = self.parts.get("unet");
         let own = |name: &str| {
             let weight = tensors.and_then(|tensors| tensors.get(&format!("{name}.to_k.weight")))?;

@@ -1,6 +1,7 @@
 //! [`Model::load_with`]: the stages in which a checkpoint becomes a model.
 
 use super::autoencoder::{Autoencoder, AutoencoderConfig};
+use super::backbone::{Backbone, BackboneConfig};
 use super::colorizer::Colorizer;
 use super::few_steps::FewSteps;
 use super::info::Defaults;
@@ -11,7 +12,7 @@ use super::text_encoders::TextEncoders;
 use super::vision::{Place, VisionTower};
 use crate::diffusion::{Prediction, SchedulerConfig};
 use crate::error::{Error, Result};
-use crate::nn::{ConfigFile, Tiling, UNet, UnetConfig};
+use crate::nn::Tiling;
 use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Weights};
 use crate::wording::{Note, Remedy};
 use serde::Deserialize;
@@ -61,7 +62,7 @@ pub(super) struct Loading {
     pub options: LoadOptions,
     pub main: Checkpoint,
     index: ModelIndex,
-    pub unet_config: UnetConfig,
+    pub config: BackboneConfig,
     family: ModelFamily,
     /// Settings of a network that was distilled to few steps.
     few_steps: Option<FewSteps>,
@@ -89,8 +90,9 @@ pub(super) struct LoadedVae {
     pub kind: Kind,
 }
 
-/// Finds the family of a checkpoint in diffusers' layout, by its parts and its UNet.
-fn family_of(main: &Checkpoint, unet: &UnetConfig, has_text_encoder: bool) -> Result<ModelFamily> {
+/// Finds the family of a checkpoint in diffusers' layout, by its parts and its network.
+fn family_of(main: &Checkpoint, config: &BackboneConfig, has_text_encoder: bool) -> Result<ModelFamily> {
+    let Some(unet) = config.unet() else { return Ok(ModelFamily::Anima) };
     if Colorizer::is_in(main)? {
         return Ok(ModelFamily::Colorizer);
     }
@@ -115,11 +117,10 @@ impl Loading {
         let home = (source.clone(), reading.clone());
         let main = Checkpoint::open(source, reading)?;
         let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
-        let unet_config =
-            read_config(&main, "unet", UnetConfig::from_json).map_err(|error| index.blame(&main, error))?;
+        let config = BackboneConfig::read(&main).map_err(|error| index.blame(&main, error))?;
         let family = match options.family.or(main.family()) {
             Some(family) => family,
-            None => family_of(&main, &unet_config, options.text_encoder.is_some())?,
+            None => family_of(&main, &config, options.text_encoder.is_some())?,
         };
         // A part from another source is read as a part of the same model family.
         let reading = Reading { family: Some(family), in_memory, offload, ..Reading::default() };
@@ -144,11 +145,13 @@ impl Loading {
         }
         let name = source.name();
         let few_steps = match FewSteps::of_checkpoint(&name, family.is_xl()) {
-            _ if unet_config.time_cond_proj_dim.is_some() => Some(FewSteps::with_embedded_guidance()),
+            _ if config.unet().is_some_and(|unet| unet.time_cond_proj_dim.is_some()) => {
+                Some(FewSteps::with_embedded_guidance())
+            }
             named => named.inspect(|few| notes.push(few.note(&name))),
         };
         let parts = Parts::new();
-        Ok(Self { options, main, index, unet_config, family, few_steps, device, kind, home, others, parts, notes })
+        Ok(Self { options, main, index, config, family, few_steps, device, kind, home, others, parts, notes })
     }
 
     /// Returns the vision tower, which is loaded when it is first used.
@@ -166,8 +169,8 @@ impl Loading {
 
     /// Loads the encoders of sketches and references, if the checkpoint has them.
     pub(super) fn colorizer(&mut self) -> Result<Option<Colorizer>> {
-        let place = (self.kind, self.device);
-        Colorizer::load(&self.main, &self.unet_config, place, &mut self.parts, &mut self.notes)
+        let Some(unet) = self.config.unet() else { return Ok(None) };
+        Colorizer::load(&self.main, unet, (self.kind, self.device), &mut self.parts, &mut self.notes)
     }
 
     /// Loads the text encoders of the family.
@@ -191,11 +194,12 @@ impl Loading {
     }
 
     /// Loads the denoising network.
-    pub(super) fn unet(&mut self) -> Result<UNet> {
-        let weights = self.main.weights("unet", self.kind, self.device)?;
-        let unet = UNet::new(&weights, &self.unet_config)?;
-        self.take("unet", &weights);
-        Ok(unet)
+    pub(super) fn backbone(&mut self) -> Result<Backbone> {
+        let part = self.config.part();
+        let weights = self.main.weights(part, self.kind, self.device)?;
+        let backbone = Backbone::new(&weights, &self.config)?;
+        self.take(part, &weights);
+        Ok(backbone)
     }
 
     /// Loads the autoencoder.
@@ -231,8 +235,16 @@ impl Loading {
         let has_own = text.is_some() && !self.main.is_single_file();
         let mut scheduler = match text {
             Some(text) => SchedulerConfig::from_json(&text)?,
-            None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),
+            None => match self.family.spec().shift {
+                Some(shift) => SchedulerConfig::flow(shift),
+                None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),
+            },
         };
+        if scheduler.is_flow() {
+            let spacing = scheduler.timestep_spacing.take();
+            scheduler.timestep_spacing = spacing.or_else(|| self.family.spec().spacing.map(str::to_owned));
+            return Ok(scheduler);
+        }
         if self.options.prediction.is_none() {
             self.notes.extend(self.main.prediction()?.map(|because| Note::from(format!("prediction type: {because}"))));
         }
@@ -252,8 +264,9 @@ impl Loading {
     /// Returns the default settings of requests: those of `impasto.json`, or else those of a distilled network, or else
     /// the network's size and the family's guidance scale. `factor` is the side of a latent cell in pixels.
     pub(super) fn defaults(&self, own: &OwnDefaults, factor: i64) -> Defaults {
-        let side = |index| {
-            let cells = self.unet_config.sample_size.as_ref().and_then(|size| size.level(index)).unwrap_or(64);
+        let sample_size = self.config.sample_size();
+        let side = |index: usize| {
+            let cells = sample_size.get(index).copied().flatten().unwrap_or(self.family.spec().side);
             u32::try_from(cells * factor).unwrap_or(u32::MAX) // requests refuse such a size
         };
         let few = self.few_steps;

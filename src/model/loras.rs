@@ -54,7 +54,7 @@ impl Model {
         if strengths.iter_acting().next().is_none() {
             return Ok(Vec::new());
         }
-        let levels = self.unet_config.levels()?.len() as u32;
+        let levels = self.backbone.grids()?;
         let cells = inputs.first().map(|input| input.x.size()).unwrap_or_default();
         let cells = cells.get(2..).unwrap_or_default();
         let mut acting = Vec::new();

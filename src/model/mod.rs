@@ -4,6 +4,7 @@
 mod adapt;
 mod adapted;
 mod autoencoder;
+mod backbone;
 mod colorizer;
 mod control;
 mod control_network;
@@ -16,13 +17,13 @@ mod ip_adapter;
 mod load_options;
 mod loading;
 mod loras;
+mod network_input;
 mod precision;
 mod read_config;
 mod reuse;
 mod rows;
 mod sdxl;
 mod text_encoders;
-mod unet_input;
 mod vision;
 
 pub use crate::nn::guess::Guess;
@@ -54,6 +55,7 @@ use crate::vision::{View, Vision, VisionEncoder};
 use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Unmerged, Weights, share};
 use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use autoencoder::Autoencoder;
+use backbone::{Backbone, BackboneConfig};
 use colorizer::Colorizer;
 use loading::{LoadedVae, Loading, OwnDefaults};
 use read_config::read_config;
@@ -63,7 +65,7 @@ use tch::{Device, Kind, Tensor};
 use text_encoders::TextEncoders;
 use vision::VisionTower;
 
-/// A loaded checkpoint: text encoder, UNet and VAE. A model is immutable; runs borrow it.
+/// A loaded checkpoint: text encoder, denoising network and VAE. A model is immutable; runs borrow it.
 ///
 /// This example writes the sampling loop by hand:
 ///
@@ -90,8 +92,7 @@ pub struct Model {
     name: String,
     text_encoders: TextEncoders,
     vision: VisionTower,
-    unet: UNet,
-    unet_config: UnetConfig,
+    backbone: Backbone,
     /// Encoders of sketches and references, in a model that colors sketches in the colors of a reference. The UNet of
     /// such a model reads no words.
     colorizer: Option<Colorizer>,
@@ -100,7 +101,7 @@ pub struct Model {
     vae: Autoencoder,
     /// Tensors of the networks, by part. LoRAs and learned words change some of them; the others are shared.
     parts: Parts,
-    /// LoRAs that the UNet computes beside its weights.
+    /// LoRAs that the network computes beside its weights.
     unmerged: Vec<Unmerged>,
     scheduler: SchedulerConfig,
     table: TrainingSchedule,
@@ -150,18 +151,18 @@ impl Model {
         let vision = loading.vision();
         let colorizer = loading.colorizer()?;
         let text_encoders = loading.text_encoders()?;
-        let unet = loading.unet()?;
+        let backbone = loading.backbone()?;
         let LoadedVae { vae, config: vae_config, kind: vae_kind } = loading.vae()?;
         let channels = vae_config.latent_channels();
         text_encoders.check()?;
-        fits(&loading.unet_config, channels, &text_encoders, colorizer.as_ref())
-            .map_err(|problem| problem.of(&loading.main))?;
+        fits(&loading.config, channels, &text_encoders, colorizer.as_ref())
+            .map_err(|problem| problem.of(&loading.main, loading.config.part()))?;
         let scheduler = loading.scheduler()?;
         let table = scheduler.training_schedule()?;
         let own: OwnDefaults = loading.main.json("impasto.json")?.unwrap_or_default();
         let (defaults, reading) = (loading.defaults(&own, vae.config().factor()), loading.reading());
         loading.note_files();
-        let Loading { options, unet_config, device, kind, mut parts, notes, .. } = loading;
+        let Loading { options, device, kind, mut parts, notes, .. } = loading;
         let preview = options.preview.as_ref().map(|source| {
             let (tiny, weights) = open_taesd(source, channels, kind, device, options.in_memory)?;
             parts.insert(PREVIEW.into(), weights.hand_out());
@@ -171,8 +172,7 @@ impl Model {
             name: source.name(),
             text_encoders,
             vision,
-            unet,
-            unet_config,
+            backbone,
             colorizer,
             patches_are_words: own.patches_are_words,
             vae,
@@ -208,9 +208,12 @@ impl Model {
         self.scheduler.prediction_type
     }
 
-    /// Returns the network for direct evaluation, for example with a separate timestep for each row, or with gradients.
-    pub const fn unet(&self) -> &UNet {
-        &self.unet
+    /// Returns the UNet for direct evaluation, for example with a separate timestep for each row, or with gradients.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a model whose network is a transformer.
+    pub fn unet(&self) -> Result<&UNet> {
+        self.backbone.unet_for("model")
     }
 
     /// Returns the default request settings of the checkpoint.
@@ -255,8 +258,8 @@ impl Model {
         Ok(open_taesd(source, self.vae.config().latent_channels(), self.kind, self.device, false)?.0)
     }
 
-    /// Returns the tensors of a network under diffusers' names, in the kind that the network computes in: `unet`,
-    /// `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. The tensors share
+    /// Returns the tensors of a network under diffusers' names, in the kind that the network computes in: `unet` or
+    /// `transformer`, `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. The tensors share
     /// their memory with the model. Tensors that [`LoadOptions::offload`] leaves in their file have the file's kind.
     pub fn tensors(&self, part: &str) -> Option<Tensors> {
         self.parts.get(part).map(share)
@@ -310,22 +313,23 @@ fn open_taesd(source: &Source, channels: i64, kind: Kind, device: Device, in_mem
 
 /// Checks that the parts fit together and form a text-to-image model, or a colorizer.
 fn fits(
-    unet: &UnetConfig,
+    config: &BackboneConfig,
     channels: i64,
     text: &TextEncoders,
     colorizer: Option<&Colorizer>,
 ) -> std::result::Result<(), Misfit> {
     let misfit = |field, value: i64, expected: String| Err(Misfit { field, value: value.to_string(), expected });
-    if unet.in_channels != channels && unet.in_channels != 2 * channels + 1 {
-        let expected =
-            format!("expected {channels}, the VAE's latent_channels, or {} for inpainting", 2 * channels + 1);
-        return misfit("in_channels", unet.in_channels, expected);
+    let (reads, predicts) = config.channels();
+    if reads != channels && (config.unet().is_none() || reads != 2 * channels + 1) {
+        let inpainting = format!(", or {} for inpainting", 2 * channels + 1);
+        let inpainting = if config.unet().is_some() { inpainting.as_str() } else { "" };
+        return misfit("in_channels", reads, format!("expected {channels}, the VAE's latent_channels{inpainting}"));
     }
-    if unet.out_channels != channels {
+    if predicts != channels {
         let expected = format!("expected {channels}, the VAE's latent_channels");
-        return misfit("out_channels", unet.out_channels, expected);
+        return misfit("out_channels", predicts, expected);
     }
-    if let Some(own) = colorizer.map(|colorizer| &colorizer.sketch.config().block_out_channels) {
+    if let Some((own, unet)) = colorizer.map(|own| &own.sketch.config().block_out_channels).zip(config.unet()) {
         if *own != unet.block_out_channels {
             let value = format!("{:?}", unet.block_out_channels);
             return Err(Misfit {
@@ -336,11 +340,11 @@ fn fits(
         }
         return Ok(());
     }
-    let widths = (0..unet.block_out_channels.len()).filter_map(|level| unet.cross_attention_dim.level(level));
-    if let Some(width) = widths.into_iter().find(|width| *width != text.width()) {
-        let expected = format!("expected {}, the width of the text encoders' states", text.width());
-        return misfit("cross_attention_dim", width, expected);
+    if let Some(width) = config.context_widths().into_iter().find(|width| *width != text.width()) {
+        let field = if config.unet().is_some() { "cross_attention_dim" } else { "text_embed_dim" };
+        return misfit(field, width, format!("expected {}, the width of the text encoders' states", text.width()));
     }
+    let Some(unet) = config.unet() else { return Ok(()) };
     if unet.addition_embed_type.is_some() && size_numbers(unet, text).is_none() {
         let width = unet.projection_class_embeddings_input_dim.unwrap_or_default();
         let expected = "expected the pooled text's width plus 5 or 6 times addition_time_embed_dim".into();
@@ -356,7 +360,7 @@ fn size_numbers(unet: &UnetConfig, text: &TextEncoders) -> Option<i64> {
     family::size_numbers(inputs, text.pooled_width()?, unet.addition_time_embed_dim?)
 }
 
-/// A field of the UNet's configuration that does not fit the other parts.
+/// A field of the network's configuration that does not fit the other parts.
 struct Misfit {
     field: &'static str,
     value: String,
@@ -364,16 +368,16 @@ struct Misfit {
 }
 
 impl Misfit {
-    fn of(self, checkpoint: &Checkpoint) -> Error {
+    fn of(self, checkpoint: &Checkpoint, part: &str) -> Error {
         let Self { field, value, expected } = self;
-        let (file, expected) = (checkpoint.name("unet/config.json"), expected.into());
+        let (file, expected) = (checkpoint.name(&format!("{part}/config.json")), expected.into());
         Error::Config { file, field: field.into(), value, expected }
     }
 }
 
 impl Denoiser for Model {
     fn sites(&self) -> &[AttentionSite] {
-        self.unet.sites()
+        self.backbone.sites()
     }
 
     fn device(&self) -> Device {
@@ -385,7 +389,11 @@ impl Denoiser for Model {
     }
 
     fn inpaints(&self) -> bool {
-        self.unet_config.in_channels > self.vae.config().latent_channels()
+        self.backbone.in_channels() > self.vae.config().latent_channels()
+    }
+
+    fn patch(&self) -> i64 {
+        self.backbone.patch()
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
@@ -406,7 +414,7 @@ impl Codec for Model {
     fn text(&self, texts: Texts<'_>) -> Result<Conditioning> {
         let _no_grad = tch::no_grad_guard();
         match &self.colorizer {
-            Some(_) => Colorizer::text(&self.unet_config, self.device),
+            Some(_) => Colorizer::text(self.backbone.unet_for("sketch")?.config(), self.device),
             None => self.text_encoders.encode(texts, self.device),
         }
     }
@@ -458,7 +466,8 @@ impl VisionEncoder for Model {
     fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
         let _no_grad = tch::no_grad_guard();
         // The context of a colorizer consists of the vision tower's tokens.
-        let context = self.unet_config.cross_attention_dim.level(0).filter(|_| self.colorizer.is_some());
+        let config = self.backbone.unet().map(UNet::config).filter(|_| self.colorizer.is_some());
+        let context = config.and_then(|config| config.cross_attention_dim.level(0));
         self.vision.see(picture, view, &context.map_or_else(|| self.text_encoders.widths(), |width| vec![width]))
     }
 

@@ -16,13 +16,16 @@ pub(super) struct Canvas {
     pub grid: Grid,
     /// Side of a cell in pixels.
     pub cell: i64,
+    /// Side in cells of the patches that the network reads as one.
+    pub patch: i64,
 }
 
 impl Canvas {
-    /// Returns the canvas of pictures of a size, in cells of `cell` × `cell` pixels.
-    pub(super) fn covering(size: Size, cell: i64) -> Self {
-        let cells = |side: u32| (i64::from(side) + cell - 1) / cell;
-        Self { size, grid: Grid::new(cells(size.height), cells(size.width)), cell }
+    /// Returns the canvas of pictures of a size, in cells of `cell` × `cell` pixels and whole patches of
+    /// `patch` × `patch` cells.
+    pub(super) fn covering(size: Size, cell: i64, patch: i64) -> Self {
+        let cells = |side: u32| patch * ((i64::from(side) + cell * patch - 1) / (cell * patch));
+        Self { size, grid: Grid::new(cells(size.height), cells(size.width)), cell, patch }
     }
 
     /// Returns the size of all cells in pixels.
@@ -61,7 +64,8 @@ mod tests {
 
     #[test]
     fn canvas_covers_odd_sizes_and_cuts_them_again() -> Result<()> {
-        let canvas = Canvas::covering(Size::new(13, 8), 8);
+        assert_eq!(Canvas::covering(Size::new(40, 48), 8, 2).grid, Grid::new(6, 6));
+        let canvas = Canvas::covering(Size::new(13, 8), 8, 1);
         assert_eq!((canvas.grid, canvas.pixels()), (Grid::new(1, 2), Size::new(16, 8)));
         let mut picture = Raster::flat(Rgb(9, 8, 7), (13, 8));
         picture.set(12, 3, Rgb(200, 100, 50));

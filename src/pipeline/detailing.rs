@@ -82,7 +82,7 @@ impl Detailing<'_> {
         notes: &mut Vec<Note>,
     ) -> Result<Vec<Report>> {
         let mut told = Vec::new();
-        let canvas = Canvas::covering(picture.size(), 1);
+        let canvas = Canvas::covering(picture.size(), 1, 1);
         for detail in &self.config.details {
             let (mask, soft) = match &detail.thing {
                 Thing::Named(thing) => {

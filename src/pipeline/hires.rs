@@ -111,7 +111,7 @@ impl Hires {
             let expected = format!("a smaller scale, because the sides would be {size} pixels, beyond 4096");
             return Err(Error::parameter("hires.scale", self.scale, expected));
         }
-        Ok(Canvas::covering(size, first.cell))
+        Ok(Canvas::covering(size, first.cell, first.patch))
     }
 
     /// Enlarges finished pictures, [n, 3, H, W] in -1..=1 on the CPU.
@@ -132,13 +132,13 @@ mod tests {
 
     #[test]
     fn sides_grow_to_multiples_of_eight() -> Result<()> {
-        let first = Canvas::covering(Size::new(100, 64), 8);
+        let first = Canvas::covering(Size::new(100, 64), 8, 1);
         assert_eq!(Hires::new(1.5, 0.5).canvas(&first)?.size, Size::new(152, 96));
         for scale in [1.0, 0.5, 8.1, f64::NAN] {
             let error = Hires::new(scale, 0.5).canvas(&first).expect_err("refused").to_string();
             assert!(error.contains("hires.scale is") && error.contains("above 1 and up to 8"), "{error}");
         }
-        let error = Hires::new(8.0, 0.5).canvas(&Canvas::covering(Size::new(1024, 8), 8)).expect_err("refused");
+        let error = Hires::new(8.0, 0.5).canvas(&Canvas::covering(Size::new(1024, 8), 8, 1)).expect_err("refused");
         assert!(error.to_string().contains("beyond 4096"), "{error}");
         Ok(())
     }

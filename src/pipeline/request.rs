@@ -495,13 +495,16 @@ impl Request<'_> {
 
     /// Returns the size of the pictures, and the latent cells that cover them.
     pub(super) fn canvas(&self) -> Result<Canvas> {
-        let (defaults, cell) = (self.model.defaults(), self.model.cell());
+        let (defaults, cell, patch) = (self.model.defaults(), self.model.cell(), self.model.network.patch());
         let usual = Size::new(defaults.width, defaults.height);
         let size = match (self.config.size, &self.picture, self.resumed) {
             (Some(size), ..) => size,
             (None, Some((picture, _)), _) => picture.size(),
             (None, None, Some((latents, _))) => match *latents.size() {
-                [_, _, h, w] => return Ok(Canvas::covering(Size::new((w * cell) as u32, (h * cell) as u32), cell)),
+                [_, _, h, w] => {
+                    let size = Size::new((w * cell) as u32, (h * cell) as u32);
+                    return Ok(Canvas::covering(size, cell, patch));
+                }
                 _ => usual,
             },
             (None, None, None) => usual,
@@ -514,7 +517,7 @@ impl Request<'_> {
                 return Err(Error::parameter(name, side, expected));
             }
         }
-        Ok(Canvas::covering(size, cell))
+        Ok(Canvas::covering(size, cell, patch))
     }
 }
 

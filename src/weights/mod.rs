@@ -16,6 +16,7 @@
 //! # Ok::<(), impasto::Error>(())
 //! ```
 
+mod anima;
 mod beside;
 mod checkpoint;
 mod embedding;
@@ -32,6 +33,7 @@ mod random;
 mod recognize;
 mod report;
 mod safetensors;
+mod shapes;
 mod single;
 mod source;
 pub(crate) mod vocabulary;

@@ -13,7 +13,7 @@ pub(super) const UNET: &str = "model.diffusion_model.";
 
 /// Prefixes that training programs and converters leave before tensor names: the names of dictionaries, and of modules
 /// around a network.
-const WRAPPERS: [&str; 6] = ["state_dict.", "module.", "_orig_mod.", "model.", "diffusion_model.", "unet."];
+const WRAPPERS: [&str; 7] = ["state_dict.", "module.", "_orig_mod.", "model.", "net.", "diffusion_model.", "unet."];
 
 /// Returns a tensor's name without [`WRAPPERS`]. The prefix [`UNET`] stays, because it tells a UNet from other networks
 /// of the file.

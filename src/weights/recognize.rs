@@ -1,5 +1,6 @@
 //! Recognition of files by the names and shapes of their tensors.
 
+use super::anima;
 use super::file::Header;
 use super::lora::piece::{Piece, adapts, reads_context, split};
 use super::names::{self, UNET};
@@ -12,7 +13,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Contents {
-    /// A UNet, usually with VAE and text encoders beside it.
+    /// A network that denoises, usually with VAE and text encoders beside it.
     Model {
         /// Family of the model.
         family: ModelFamily,
@@ -48,7 +49,8 @@ pub enum Contents {
     Taesd,
     /// A text encoder alone.
     TextEncoder {
-        /// Width of the encoder's states: 768 (CLIP-L), 1024 (OpenCLIP-H), 1280 (OpenCLIP-bigG).
+        /// Width of the encoder's states: 768 (CLIP-L), 1024 (OpenCLIP-H, Qwen3-0.6B), 1280
+        /// (OpenCLIP-bigG).
         width: i64,
     },
     /// A LoRA or a related adapter.
@@ -199,6 +201,18 @@ impl Contents {
                 };
             }
         }
+        if bare().any(|name| name == anima::PATCHES) {
+            return match bare().any(|name| name.starts_with(anima::CONDITIONER)) {
+                true => Ok(Self::Model { family: ModelFamily::Anima, inpaint: false }),
+                false => Err(is("a Cosmos-Predict2 model")),
+            };
+        }
+        if header.shape(anima::VAE).is_some() {
+            return Ok(Self::Vae);
+        }
+        if let Some([_, width]) = header.shape(anima::TOKENS).filter(|_| header.shape("norm.weight").is_some()) {
+            return Ok(Self::TextEncoder { width: *width });
+        }
         if let Some(what) = first(OTHER_MODELS) {
             return Err(is(what));
         }
@@ -218,13 +232,16 @@ impl Contents {
 
     /// Recognizes a LoRA; `None` if the LoRA is for a model that this crate does not run.
     fn adapter(header: &Header) -> Option<Self> {
+        let names = || header.tensors.keys().map(|name| names::unwrapped(name));
+        if names().any(anima::changes) {
+            return Some(Self::Lora { family: Some(ModelFamily::Anima) });
+        }
         let foreign = |name: &str| {
-            let name = names::unwrapped(name);
             ["transformer.", "lora_transformer_"].iter().any(|start| name.starts_with(start))
                 || name.contains("double_blocks")
                 || name.contains("joint_blocks")
         };
-        if header.tensors.keys().any(|name| foreign(name)) {
+        if names().any(foreign) {
             return None;
         }
         Some(Self::Lora { family: Self::context(header).and_then(ModelFamily::of_context) })

@@ -3,13 +3,13 @@
 use super::file::{Header, read_tensors};
 use super::names::{self, Layout, Storage, UNET, rename_all, unwrap_all};
 use super::recognize::{Contents, SKETCH_ENCODER, UNSHUFFLED, UNSHUFFLED_XL};
-use super::{Tensors, share, vocabulary};
+use super::shapes::Shapes;
+use super::{Tensors, anima, share, vocabulary};
 use crate::error::{Error, Result};
 use crate::family::{Heads, ModelFamily};
 use crate::files;
 use serde_json::{Value, json};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::Kind;
 
@@ -114,8 +114,8 @@ impl SingleFile {
 
     /// Returns the tensors of a part under diffusers' names; `None` if the file has no such part.
     ///
-    /// Parts are `unet`, `controlnet`, `t2i_adapter`, `vae`, `text_encoder` and `text_encoder_2`. A model that colors
-    /// sketches also has `sketch_encoder`, `reference_tokens`, `background_encoder` and `style_encoder`.
+    /// Parts are `unet`, `controlnet`, `t2i_adapter`, `vae`, `text_encoder` and `text_encoder_2`. Anima has
+    /// `transformer` and `text_conditioner` instead of a UNet. A model that colors sketches also has `sketch_encoder`, `reference_tokens`, `background_encoder` and `style_encoder`.
     ///
     /// # Errors
     /// The errors of [`read_tensors`], if the file was replaced in the meantime.
@@ -124,6 +124,8 @@ impl SingleFile {
             "unet" => self.unet(&[UNET, ""])?,
             "controlnet" => self.unet(&["control_model.", ""])?,
             "t2i_adapter" => self.t2i_adapter()?,
+            "transformer" => self.transformer()?,
+            "text_conditioner" => self.conditioner()?,
             "vae" => self.vae()?,
             "sketch_encoder" => {
                 rename_all(&self.tensors()?, SKETCH_ENCODER, |name| [(name.to_owned(), Storage::Same)])?
@@ -229,7 +231,27 @@ impl SingleFile {
         if self.colorizes() { rename_all(&self.tensors()?, prefix, rename) } else { Ok(Tensors::new()) }
     }
 
+    /// Returns the prefix of a transformer of Cosmos-Predict2; `None` if the file has none.
+    fn cosmos(&self) -> Option<&'static str> {
+        [UNET, ""].into_iter().find(|prefix| self.has(&format!("{prefix}{}", anima::PATCHES)))
+    }
+
+    fn transformer(&self) -> Result<Tensors> {
+        let Some(prefix) = self.cosmos() else { return Ok(Tensors::new()) };
+        rename_all(&self.tensors()?, prefix, anima::transformer)
+    }
+
+    fn conditioner(&self) -> Result<Tensors> {
+        let Some(prefix) = self.cosmos() else { return Ok(Tensors::new()) };
+        let prefix = format!("{prefix}{}", anima::CONDITIONER);
+        rename_all(&self.tensors()?, &prefix, |name| [(name.to_owned(), Storage::Same)])
+    }
+
     fn vae(&self) -> Result<Tensors> {
+        if self.has(anima::VAE) {
+            let per_block = anima::layers_per_block(self.header.tensors.keys().map(String::as_str));
+            return rename_all(&self.tensors()?, "", |name| anima::vae(name, per_block));
+        }
         for prefix in ["first_stage_model.", "vae.", ""] {
             if self.has(&format!("{prefix}decoder.mid.block_1.conv1.weight")) {
                 return rename_all(&self.tensors()?, prefix, |name| names::vae(name, self.layout));
@@ -265,6 +287,11 @@ impl SingleFile {
     }
 
     fn text_encoder(&self, part: &str) -> Result<Tensors> {
+        if part == "text_encoder" && self.has(anima::TOKENS) {
+            let is_own = |name: &str| !name.starts_with("lm_head."); // the same tensor as that of the tokens
+            let own = |name: &str| is_own(name).then(|| (name.to_owned(), Storage::Same));
+            return rename_all(&self.tensors()?, "", own);
+        }
         for (prefix, open_clip) in TEXT {
             let names = ["token_embedding.weight", "text_model.embeddings.token_embedding.weight"];
             let names = if open_clip { [names[0], names[0]] } else { [names[1], "embeddings.token_embedding.weight"] };
@@ -349,6 +376,7 @@ impl SingleFile {
                 "requires_aesthetics_score": family.spec().reads_score,
             })),
             "scheduler/scheduler_config.json" => json(self.scheduler(family)?),
+            _ if family == ModelFamily::Anima && file.contains("tokenizer") => Ok(None),
             "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => vocabulary::vocab().map(|bytes| Some(bytes.into())),
             "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => vocabulary::merges().map(|bytes| Some(bytes.into())),
             "tokenizer_2/special_tokens_map.json" => json(json!({ "pad_token": "!" })),
@@ -375,6 +403,12 @@ impl SingleFile {
             "unet" => self.unet_config(&tensors, family)?,
             "controlnet" => self.controlnet_config(&tensors, family)?,
             "t2i_adapter" => t2i_adapter_config(&tensors),
+            "transformer" => anima::transformer_config(&Shapes(&tensors)),
+            "text_conditioner" => anima::conditioner_config(&Shapes(&tensors)),
+            "text_encoder" if tensors.contains_key(anima::TOKENS) => anima::text_encoder_config(&Shapes(&tensors)),
+            "vae" if tensors.contains_key("encoder.mid_block.attentions.0.to_qkv.weight") => {
+                anima::vae_config(&Shapes(&tensors))
+            }
             "vae" if tensors.contains_key("decoder.layers.0.weight") => taesd_config(&tensors),
             "vae" => vae_config(&tensors, family),
             "sketch_encoder" => sketch_encoder_config(&tensors),
@@ -387,6 +421,9 @@ impl SingleFile {
 
     /// Returns the configuration of the scheduler that the publishers of a family sample with.
     fn scheduler(&self, family: ModelFamily) -> Result<Value> {
+        if let Some(shift) = family.spec().shift {
+            return Ok(json!({ "_class_name": family.spec().scheduler, "shift": shift }));
+        }
         let Evidence { v, zero_snr, .. } = self.prediction()?;
         let spec = family.spec();
         let class = if v || zero_snr { spec.scheduler_of_v } else { spec.scheduler };
@@ -571,22 +608,6 @@ fn text_config(tensors: &Tensors, family: ModelFamily) -> Value {
         "hidden_act": if width == 768 { "quick_gelu" } else { "gelu" },
         "projection_dim": shapes.side("text_projection.weight", 0).max(1), "eos_token_id": 49407,
     })
-}
-
-/// Tensors with access to their shapes.
-struct Shapes<'t>(&'t BTreeMap<String, tch::Tensor>);
-
-impl Shapes<'_> {
-    /// Returns the size of dimension `side` of a tensor; 0, which no configuration accepts, if the tensor is missing.
-    fn side(&self, name: &str, side: usize) -> i64 {
-        self.0.get(name).and_then(|x| x.size().get(side).copied()).unwrap_or_default()
-    }
-
-    /// Returns the number of different name parts that follow `start`.
-    fn count(&self, start: &str) -> usize {
-        let names = self.0.range(start.to_owned()..).map(|(name, _)| name).take_while(|name| name.starts_with(start));
-        names.filter_map(|name| name.get(start.len()..)?.split('.').next()).collect::<BTreeSet<_>>().len()
-    }
 }
 
 #[cfg(test)]

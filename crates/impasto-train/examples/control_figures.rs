@@ -49,7 +49,7 @@ fn main() -> Result<()> {
     let usage = || Error::custom("usage: control_figures COUNT FILE[@SCALE]…; FILE may be `untrained`");
     let count: u64 = arguments.next().and_then(|count| count.parse().ok()).ok_or_else(usage)?;
     let (model, dataset) = (Model::load(&Source::embedded())?, Dataset::new(256)?);
-    let config = ControlTask::config(&model, &WIDTHS);
+    let config = ControlTask::config(&model, &WIDTHS)?;
     let pipeline = Pipeline::new(model.share()?);
     println!("{:30} edges  strokes  objects  objects with exact strokes  between seeds", "");
     for name in arguments {

@@ -27,7 +27,7 @@ impl Conditions {
         let context = Tensor::f_cat(&contexts, 0)?.f_to_kind(kind)?;
         let pooled: Vec<&Tensor> = all.iter().filter_map(|conditioning| conditioning.pooled.as_ref()).collect();
         let mut added = AddedConditions::default();
-        if model.unet().config().addition_embed_type.is_some() {
+        if model.unet()?.config().addition_embed_type.is_some() {
             let defaults = model.defaults();
             let [w, h] = [defaults.width, defaults.height].map(|side| side as f32);
             let sizes = Tensor::f_from_slice(&[h, w, 0.0, 0.0, h, w])?.f_to_device(context.device())?;

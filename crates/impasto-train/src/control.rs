@@ -89,12 +89,15 @@ impl ControlTask {
 
     /// Returns the configuration of a ControlNet for a model. Hints have five channels; convolutions of `widths`
     /// channels bring them to the latent's size (16, 32, 96, 256 for Stable Diffusion).
-    pub fn config(model: &Model, widths: &[i64]) -> ControlNetConfig {
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a model without a UNet.
+    pub fn config(model: &Model, widths: &[i64]) -> Result<ControlNetConfig> {
         let mut config = ControlNetConfig::default();
-        config.unet = model.unet().config().clone();
+        config.unet = model.unet()?.config().clone();
         config.conditioning_channels = CHANNELS;
         config.conditioning_embedding_out_channels = widths.to_vec();
-        config
+        Ok(config)
     }
 
     /// Returns the initial weights; see [`ControlNet::from_unet`].
@@ -116,7 +119,7 @@ impl ControlTask {
         let embedded = net.embed(&hint)?;
         let residuals = net.forward(&sample, &timesteps, &context, Some(&added), &embedded, &mut Tap::none())?;
         added.residuals = Some(residuals);
-        errors(&self.model.unet().forward(&sample, &timesteps, &context, Some(&added), &mut Tap::none())?, &target)
+        errors(&self.model.unet()?.forward(&sample, &timesteps, &context, Some(&added), &mut Tap::none())?, &target)
     }
 
     /// Returns the latents of samples, [n, c, h, w] f32. The model's VAE encodes the pictures of samples without a
@@ -330,7 +333,7 @@ mod tests {
 
     fn task() -> Result<ControlTask> {
         let model = Model::load(&Source::embedded())?;
-        let config = ControlTask::config(&model, &[4, 8, 8, 16]);
+        let config = ControlTask::config(&model, &[4, 8, 8, 16])?;
         ControlTask::new(model, config, Arc::new(Places), Arc::new(Places), 2, Kind::Float)
     }
 

@@ -234,7 +234,7 @@ fn control(control: &ControlOptions) -> Result<(), Error> {
         }
     };
     let widths = if control.model.is_none() { SMALL_WIDTHS } else { USUAL_WIDTHS };
-    let config = ControlTask::config(&model, &widths);
+    let config = ControlTask::config(&model, &widths)?;
     let offset = control.offset_noise.unwrap_or(if control.model.is_none() { 0.1 } else { 0.0 });
     let make = || {
         let [pictures, held_out] = pictures.clone();

@@ -144,7 +144,7 @@ impl ReferenceTask {
     pub fn initial(model: &Model, seed: u64) -> Result<Tensors> {
         let missing = || Error::parameter("model", "without a UNet", "the embedded model");
         let unet = model.tensors("unet").ok_or_else(missing)?;
-        let config = sketch_encoder(model.unet().config())?;
+        let config = sketch_encoder(model.unet()?.config())?;
         let mut encoder = Parameters::random(seed, |w| SketchEncoder::new(w, &config))?;
         for (name, x) in &mut encoder {
             if name.starts_with("zero_") {

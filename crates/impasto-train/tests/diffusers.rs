@@ -75,7 +75,9 @@ fn check(python: &Path, algorithm: Algorithm, layers: Layers, names: Names) -> R
 
     let (sample, context) = (Noise::shared(3).draw(&[2, 4, 32, 32])?, Noise::shared(4).draw(&[2, 77, 128])?);
     let timestep = Tensor::from_slice(&[700.0f32, 40.0]);
-    let predict = |model: &Model| model.unet().forward(&sample, &timestep, &context, None, &mut Tap::none());
+    let predict = |model: &Model| {
+        model.unet().and_then(|unet| unet.forward(&sample, &timestep, &context, None, &mut Tap::none()))
+    };
     let _no_grad = tch::no_grad_guard();
     let prediction = predict(&model.with_lora(&[Lora::open(at("lora.safetensors"))?])?)?;
     let change = (&prediction - predict(&model)?).abs().max().double_value(&[]);

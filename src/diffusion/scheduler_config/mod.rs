@@ -57,7 +57,8 @@ pub struct SchedulerConfig {
     pub rescale_betas_zero_snr: bool,
     /// Prediction type of the network.
     pub prediction_type: Prediction,
-    /// `leading`, `linspace` or `trailing`; if absent, the spacing of the class.
+    /// `leading`, `linspace` or `trailing`; if absent, the spacing of the class. In a flow, `trailing` gives the times
+    /// 1, 1 − 1/n, … 1/n before the shift.
     pub timestep_spacing: Option<String>,
     /// Offset added to leading timesteps.
     pub steps_offset: usize,
@@ -216,6 +217,17 @@ impl SchedulerConfig {
             timestep_spacing: Some("leading".into()),
             steps_offset: 1,
             set_alpha_to_one: Some(false),
+            ..Self::default()
+        }
+    }
+
+    /// Creates the configuration of a rectified flow with the given shift to high noise, for checkpoints without a
+    /// `scheduler_config.json`: 3 for Anima and SD 3.x.
+    pub fn flow(shift: f64) -> Self {
+        Self {
+            class_name: "FlowMatchEulerDiscreteScheduler".into(),
+            prediction_type: Prediction::Flow,
+            shift,
             ..Self::default()
         }
     }

@@ -237,7 +237,8 @@ impl SchedulerConfig {
 
     fn timestep_spacing(&self) -> Result<Spacing> {
         if self.is_flow() {
-            return Ok(Spacing::Linspace);
+            let trails = self.timestep_spacing.as_deref() == Some("trailing");
+            return Ok(if trails { Spacing::Trailing } else { Spacing::Linspace });
         }
         if let Some(spacing) = self.class().and_then(|class| class.spacing) {
             return Ok(spacing);

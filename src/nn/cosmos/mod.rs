@@ -2,6 +2,7 @@
 
 mod block;
 mod config;
+mod memory;
 mod modulation;
 mod patches;
 mod positions;

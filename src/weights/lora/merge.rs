@@ -3,7 +3,7 @@
 use super::Lora;
 use super::change::Change;
 use super::module::Module;
-use super::paths::Paths;
+use super::paths::{DENOISING, Paths};
 use super::piece::reads_context;
 use crate::error::{Error, Result};
 use crate::family::ModelFamily;
@@ -107,12 +107,12 @@ impl Lora {
 
     /// Returns the strength in a part of the model.
     pub(super) fn strength(&self, part: &str) -> f64 {
-        if part == "unet" { self.scale } else { self.text_scale.unwrap_or(self.scale) }
+        if part.starts_with("text_encoder") { self.text_scale.unwrap_or(self.scale) } else { self.scale }
     }
 
     /// Checks that the LoRA was trained with a context as wide as this model's.
     fn check_context(&self, parts: &Parts) -> Result<()> {
-        let mut widths = parts.get("unet").into_iter().flatten();
+        let mut widths = DENOISING.iter().filter_map(|part| parts.get(*part)).flatten();
         let width = widths.find(|(name, _)| name.ends_with("attn2.to_k.weight"));
         let (Some((key, own)), Some(width)) = (self.context(), width.and_then(|(_, x)| x.size().get(1).copied()))
         else {
@@ -121,8 +121,10 @@ impl Lora {
         if own == width {
             return Ok(());
         }
-        let name = |width| ModelFamily::of_context(width).map_or("another model".into(), |family| family.to_string());
-        let (trained, here, count) = (name(own), name(width), self.modules.len());
+        let name = |family: Option<ModelFamily>| family.map_or("another model".into(), |family| family.to_string());
+        let is_transformer = parts.contains_key("transformer");
+        let here = if is_transformer { None } else { ModelFamily::of_context(width) };
+        let (trained, here, count) = (name(self.family), name(here), self.modules.len());
         let problem = format!(
             "the file is a LoRA for {trained} (cross-attention width {own}, {count} modules); this model is {here} \
              (width {width}); the width is that of {key}"

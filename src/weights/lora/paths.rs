@@ -1,17 +1,20 @@
 //! [`Paths`]: the layers of a model by the names that LoRA files give them.
 
-use crate::weights::Parts;
 use crate::weights::names::{self, Layout};
+use crate::weights::{Parts, anima};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The parts of a model that LoRAs change. A name without a part is looked up in this order.
-const CHANGED: [&str; 3] = ["unet", "text_encoder", "text_encoder_2"];
+const CHANGED: [&str; 5] = ["unet", "transformer", "text_conditioner", "text_encoder", "text_encoder_2"];
+
+/// Parts that a file means by the part `unet`: the network that denoises, of either kind.
+pub(super) const DENOISING: [&str; 2] = ["unet", "transformer"];
 
 /// Beginnings of module names with `_` for `.`, each with the part that it names. A name may have several: the file's
 /// writer wraps the model in modules of its own, or writes the part twice.
 ///
 /// Source: kohya's sd-scripts, LyCORIS, OneTrainer, diffusers, PEFT, and ComfyUI's `comfy/lora.py`.
-const STARTS: [(&str, Option<&str>); 19] = [
+const STARTS: [(&str, Option<&str>); 23] = [
     ("lora_unet_", Some("unet")),
     ("lora_te1_", Some("text_encoder")),
     ("lora_te2_", Some("text_encoder_2")),
@@ -25,6 +28,9 @@ const STARTS: [(&str, Option<&str>); 19] = [
     ("clip_l_", Some("text_encoder")),
     ("clip_h_", Some("text_encoder")),
     ("clip_g_", Some("text_encoder_2")),
+    ("qwen3_06b_", Some("text_encoder")),
+    ("text_conditioner_", Some("text_conditioner")),
+    (CONDITIONER, Some("text_conditioner")),
     // Modules around a network or around all networks.
     ("wrapped_", None),
     ("transformer_", None),
@@ -32,7 +38,11 @@ const STARTS: [(&str, Option<&str>); 19] = [
     ("module_", None),
     ("state_dict_", None),
     ("_orig_mod_", None),
+    ("net_", None),
 ];
+
+/// Beginning of the names of Anima's text conditioner, which files count as a part of the transformer.
+const CONDITIONER: &str = "llm_adapter_";
 
 /// The module that PEFT wraps a model in, which files name anywhere before the path.
 const PEFT: &str = "base_model_model_";
@@ -43,7 +53,7 @@ const LONGEST: usize = 512;
 const MOST_STARTS: usize = 8;
 
 /// Returns the part of a model that a file's module changes, as its name alone shows. Names without a part count as
-/// the UNet, except those of a text encoder's layers.
+/// the UNet, except those of a text encoder's layers. A transformer counts as the UNet.
 pub(super) fn part_of(module: &str) -> &'static str {
     const TEXT: [&str; 4] = ["text_model_", "encoder_layers_", "resblocks_", "text_projection"];
     let joined = module.get(..LONGEST).unwrap_or(module).replace('.', "_").replace(PEFT, "");
@@ -73,7 +83,13 @@ impl<'p> Paths<'p> {
                 true => (format!("text_model_{}", joined(path)), path), // some files omit the prefix
                 false => (joined(path), path),
             };
-            layers.insert(part.as_str(), paths.map(named).collect());
+            let mut own: BTreeMap<String, &str> = paths.map(named).collect();
+            if part == "transformer" {
+                let original: Vec<_> =
+                    own.values().filter_map(|path| Some((joined(&anima::original(path)?), *path))).collect();
+                own.extend(original);
+            }
+            layers.insert(part.as_str(), own);
         }
         let unet = parts.get("unet");
         let resnet = |name: &String| Some(name.strip_prefix("down_blocks.0.resnets.")?.split('.').next()?.to_owned());
@@ -91,7 +107,8 @@ impl<'p> Paths<'p> {
         let joined = module.replace('.', "_").replace(PEFT, "");
         let (mut part, mut path) = (None, joined.as_str());
         for _ in 0..=MOST_STARTS {
-            let mut parts = CHANGED.iter().filter(|name| part.is_none_or(|part| part == **name));
+            let is_named = |name: &str, part: &str| name == part || part == "unet" && DENOISING.contains(&name);
+            let mut parts = CHANGED.iter().filter(|name| part.is_none_or(|part| is_named(name, part)));
             if let Some(found) = parts.find_map(|part| self.within(part, path)) {
                 return Some(found);
             }

@@ -132,10 +132,14 @@ pub(super) fn split_scale(name: &str, has: impl Fn(&str) -> bool) -> Option<(&st
     has(&format!("{module}{ON_INPUT}")).then_some((module, Piece::Scale))
 }
 
-/// Returns true if a module of this name changes the layer of a UNet that reads the context for keys or values.
+/// Returns true if a module of this name changes the layer of a network that reads the context for keys or values.
 pub(in crate::weights) fn reads_context(module: &str) -> bool {
     let name = module.replace('.', "_").replace("_processor", "");
-    name.ends_with("attn2_to_k") || name.ends_with("attn2_to_v")
+    let of_cosmos = |end: &str| name.ends_with(end) && !name.contains("llm_adapter");
+    name.ends_with("attn2_to_k")
+        || name.ends_with("attn2_to_v")
+        || of_cosmos("cross_attn_k_proj")
+        || of_cosmos("cross_attn_v_proj")
 }
 
 impl Piece {

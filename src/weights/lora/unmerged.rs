@@ -3,17 +3,15 @@
 use super::Lora;
 use super::change::Change;
 use super::merge::find;
-use super::paths::Paths;
+use super::paths::{DENOISING, Paths};
 use crate::error::{Error, Result};
 use crate::weights::Parts;
 use crate::weights::beside::Factors;
 use std::collections::BTreeMap;
 use tch::Kind;
 
-/// The part of a model whose layers compute LoRAs beside their weights.
-const PART: &str = "unet";
-
-/// A LoRA beside the weights of a model: the changes of the UNet's layers, by the paths of the layers.
+/// A LoRA beside the weights of a model: the changes of the layers of the network that denoises, by the paths of the
+/// layers.
 #[derive(Debug)]
 pub(crate) struct Unmerged {
     /// Name of the LoRA: that of its file, without the ending.
@@ -30,7 +28,7 @@ impl Unmerged {
 }
 
 impl Lora {
-    /// Finds the changes of the UNet's layers, and leaves the tensors of the model as they are. LoRAs do not change
+    /// Finds the changes of the layers of the network that denoises, and leaves the tensors of the model as they are. LoRAs do not change
     /// each other: each is a change of the model's own weights. `known` are the names of LoRAs that the model has
     /// already.
     ///
@@ -39,7 +37,7 @@ impl Lora {
     ///
     /// # Errors
     /// The errors of [`Lora::merge`]; [`Error::Parameter`] for a second LoRA of one name; [`Error::Malformed`] for a
-    /// LoRA that changes no matrix or kernel of the UNet.
+    /// LoRA that changes no matrix or kernel of that network.
     pub(crate) fn beside(loras: &[Self], parts: &Parts, known: &[&str]) -> Result<(Vec<Unmerged>, Vec<String>)> {
         let paths = Paths::of(parts);
         let (changes, mut notes) = find(loras, parts, &paths)?;
@@ -53,7 +51,7 @@ impl Lora {
             let (mut layers, mut elsewhere, mut others) = (BTreeMap::new(), 0, 0);
             let own = changes.values().flatten().filter(|change| std::ptr::eq(change.lora, lora));
             for change in own {
-                if change.part != PART {
+                if !DENOISING.contains(&change.part) {
                     elsewhere += 1;
                     continue;
                 }
@@ -64,14 +62,14 @@ impl Lora {
                 others += usize::from(change.module.bias.is_some() && layers.contains_key(change.path));
             }
             if layers.is_empty() {
-                let problem = "the LoRA changes no matrix or kernel of the UNet, so it has no effect beside the \
-                               weights; merge it";
+                let problem = "the LoRA changes no matrix or kernel of the denoising network, so it has no effect \
+                               beside the weights; merge it";
                 return Err(Error::Malformed { file: lora.file.clone(), problem: problem.into() });
             }
             if elsewhere > 0 {
                 notes.push(format!(
                     "{}: {elsewhere} modules of the LoRA change text encoders, which stay as they are; merge the LoRA \
-                     with a strength of 0 in the UNet to add these modules for the whole run",
+                     with a strength of 0 in the denoising network to add these modules for the whole run",
                     lora.file
                 ));
             }

@@ -141,7 +141,7 @@ impl LoraTask {
     fn net(&self, parameters: &Parameters) -> Result<UNet> {
         let weights = self.low_rank.change(&self.unet, parameters.tensors())?;
         let weights = Weights::new("the UNet with the LoRA in training", weights, self.kind, self.model.device());
-        UNet::new(&weights, self.model.unet().config())
+        UNet::new(&weights, self.model.unet()?.config())
     }
 
     /// Returns the mean squared error of the prediction for each sample of a batch, [n].

@@ -6,15 +6,15 @@ use crate::attention::Tap;
 use crate::conditioning::FreeUFactors;
 use crate::diffusion::{Denoiser, Input, Predictions};
 use crate::error::{Error, Result};
-use crate::nn::AddedConditions;
 use crate::nn::time::Sinusoids;
 use crate::nn::unet::Deep;
+use crate::nn::{AddedConditions, UNet};
 use crate::step::Step;
 use tch::{Device, Kind, Tensor};
 
 /// Stacked network inputs of several branches.
 #[derive(Debug)]
-pub(super) struct UnetInput {
+pub(super) struct NetworkInput {
     /// Latents in sigma space, f32.
     pub x: Tensor,
     /// Number of distinct latent rows, which come first. The batch repeats them cyclically when all inputs share one
@@ -22,7 +22,7 @@ pub(super) struct UnetInput {
     pub distinct: i64,
     /// Latents as the network reads them, [rows, channels, h, w] in the network's kind.
     pub sample: Tensor,
-    /// Training timestep of all rows, [1] f32.
+    /// Training timestep or time of all rows, [1] f32.
     pub timestep: Tensor,
     /// Contexts of all rows, [rows, tokens, width] in the network's kind.
     pub context: Tensor,
@@ -31,7 +31,7 @@ pub(super) struct UnetInput {
 
 impl Model {
     /// Stacks the network's inputs.
-    pub(super) fn given(&self, step: &Step, inputs: &[Input<'_>]) -> Result<UnetInput> {
+    pub(super) fn given(&self, step: &Step, inputs: &[Input<'_>]) -> Result<NetworkInput> {
         let latents: Vec<&Tensor> = inputs.iter().map(|input| input.x).collect();
         if let Some([first, other]) = latents.windows(2).find_map(|pair| match pair {
             [a, b] if a.size() != b.size() => Some([a, b]),
@@ -42,7 +42,7 @@ impl Model {
         }
         let x = Tensor::f_cat(&latents, 0)?;
         let (context, sample) = (self.contexts(inputs)?.f_to_kind(self.kind)?, self.sample(&x, inputs, step)?);
-        let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
+        let timestep = Tensor::f_from_slice(&[self.backbone.time(step) as f32])?.f_to_device(self.device)?;
         let mut added = self.added(inputs)?;
         // Rows are shared only if nothing but the prompt differs. Other conditions may differ by input, and latents
         // with gradients need rows of their own.
@@ -52,7 +52,7 @@ impl Model {
             added.get_or_insert_default().free_u = Some(*factors);
         }
         let distinct = latents.first().filter(|_| alike && same).unwrap_or(&&x).size4()?.0;
-        Ok(UnetInput { x, distinct, sample, timestep, context, added })
+        Ok(NetworkInput { x, distinct, sample, timestep, context, added })
     }
 
     /// Evaluates the network on stacked inputs.
@@ -60,15 +60,12 @@ impl Model {
         &self,
         step: &Step,
         inputs: &[Input<'_>],
-        given: &UnetInput,
+        given: &NetworkInput,
         deep: Deep<'_>,
         tap: &mut Tap<'_>,
     ) -> Result<Predictions> {
-        let UnetInput { x, distinct, sample, timestep, context, added } = given;
-        let sample = sample.f_narrow(0, 0, *distinct)?;
-        let out =
-            self.unet.forward_by(&sample, timestep, context, added.as_ref(), deep, tap)?.f_to_kind(Kind::Float)?;
-        let x0 = self.prediction().x0(&out, x, step.sigma)?;
+        let out = self.backbone.forward(given, deep, tap)?.f_to_kind(Kind::Float)?;
+        let x0 = self.prediction().x0(&out, &given.x, step.sigma)?;
         let each = x0.f_chunk(inputs.len() as i64, 0)?;
         Ok(Predictions::new(step, inputs, each).of(self.prediction()))
     }
@@ -99,7 +96,7 @@ impl Model {
         Ok(Tensor::f_cat(&all, 0)?)
     }
 
-    /// Scales latents from sigma space to the network's variance-preserving input. For an inpainting model, appends the
+    /// Scales latents from sigma space to the network's input. For an inpainting model, appends the
     /// extra channels.
     fn sample(&self, x: &Tensor, inputs: &[Input<'_>], step: &Step) -> Result<Tensor> {
         // Latents are converted to the network's kind only here.
@@ -113,11 +110,12 @@ impl Model {
 
     /// Computes the conditions that LCM and SDXL read beside the prompt.
     fn added(&self, inputs: &[Input<'_>]) -> Result<Option<AddedConditions>> {
-        let timestep_cond = match self.unet_config.time_cond_proj_dim {
+        let Some(config) = self.backbone.unet().map(UNet::config) else { return Ok(None) };
+        let timestep_cond = match config.time_cond_proj_dim {
             Some(width) => Some(guidances(inputs, width)?),
             None => None,
         };
-        let added = match size_numbers(&self.unet_config, &self.text_encoders) {
+        let added = match size_numbers(config, &self.text_encoders) {
             Some(count) => Some(sdxl::added(inputs, count, self.vae.config().factor(), self.device)?),
             None => timestep_cond.is_some().then(AddedConditions::default),
         };

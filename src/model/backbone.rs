@@ -1,0 +1,204 @@
+//! [`Backbone`]: the network that denoises, of one of the kinds that models have.
+
+use super::network_input::NetworkInput;
+use super::read_config::read_config;
+use crate::attention::{AttentionSite, Tap};
+use crate::error::{Error, Result};
+use crate::nn::cosmos::{CosmosConfig, CosmosTransformer};
+use crate::nn::unet::Deep;
+use crate::nn::{ConfigFile, UNet, UnetConfig};
+use crate::step::{Grid, Step};
+use crate::weights::{Checkpoint, Weights};
+use tch::Tensor;
+
+/// Part of a checkpoint with a UNet.
+pub(super) const UNET: &str = "unet";
+/// Part of a checkpoint with a transformer.
+pub(super) const TRANSFORMER: &str = "transformer";
+
+/// The configuration of a network that denoises.
+#[derive(Clone, Debug)]
+pub(super) enum BackboneConfig {
+    Unet(Box<UnetConfig>),
+    Cosmos(Box<CosmosConfig>),
+}
+
+impl BackboneConfig {
+    /// Reads the configuration of a checkpoint's network.
+    pub(super) fn read(checkpoint: &Checkpoint) -> Result<Self> {
+        Ok(match checkpoint.has(&format!("{TRANSFORMER}/config.json"))? {
+            true => Self::Cosmos(Box::new(read_config(checkpoint, TRANSFORMER, CosmosConfig::from_json)?)),
+            false => Self::Unet(Box::new(read_config(checkpoint, UNET, UnetConfig::from_json)?)),
+        })
+    }
+
+    /// Returns the part of a checkpoint that has the network.
+    pub(super) const fn part(&self) -> &'static str {
+        match self {
+            Self::Unet(_) => UNET,
+            Self::Cosmos(_) => TRANSFORMER,
+        }
+    }
+
+    /// Returns the configuration of a UNet; `None` for another network.
+    pub(super) const fn unet(&self) -> Option<&UnetConfig> {
+        match self {
+            Self::Unet(config) => Some(config),
+            Self::Cosmos(_) => None,
+        }
+    }
+
+    /// Returns the number of channels that the network reads, and the number that it predicts.
+    pub(super) const fn channels(&self) -> (i64, i64) {
+        match self {
+            Self::Unet(config) => (config.in_channels, config.out_channels),
+            Self::Cosmos(config) => (config.in_channels, config.out_channels),
+        }
+    }
+
+    /// Returns the widths of the contexts that the network reads.
+    pub(super) fn context_widths(&self) -> Vec<i64> {
+        match self {
+            Self::Unet(config) => {
+                let levels = 0..config.block_out_channels.len();
+                levels.filter_map(|level| config.cross_attention_dim.level(level)).collect()
+            }
+            Self::Cosmos(config) => vec![config.text_embed_dim],
+        }
+    }
+
+    /// Returns the rows and columns, in cells, of the square latents that the network was trained on, if the
+    /// configuration states them.
+    pub(super) fn sample_size(&self) -> [Option<i64>; 2] {
+        match self {
+            Self::Unet(config) => [0, 1].map(|index| config.sample_size.as_ref().and_then(|size| size.level(index))),
+            Self::Cosmos(_) => [None; 2],
+        }
+    }
+}
+
+/// The network that denoises.
+#[derive(Debug)]
+pub(super) enum Backbone {
+    Unet(Box<UNet>),
+    Cosmos(Box<CosmosTransformer>),
+}
+
+impl Backbone {
+    /// Builds the network from the weights `w`.
+    pub(super) fn new(w: &Weights, config: &BackboneConfig) -> Result<Self> {
+        Ok(match config {
+            BackboneConfig::Unet(config) => Self::Unet(Box::new(UNet::new(w, config)?)),
+            BackboneConfig::Cosmos(config) => Self::Cosmos(Box::new(CosmosTransformer::new(w, config)?)),
+        })
+    }
+
+    /// Builds the network again from `w`, whose tensors are this network's.
+    pub(super) fn again(&self, w: &Weights) -> Result<Self> {
+        match self {
+            Self::Unet(unet) => Ok(Self::Unet(Box::new(unet.again(w)?))),
+            Self::Cosmos(_) => self.changed(w),
+        }
+    }
+
+    /// Builds the network with other tensors.
+    pub(super) fn changed(&self, w: &Weights) -> Result<Self> {
+        Ok(match self {
+            Self::Unet(unet) => Self::Unet(Box::new(UNet::new(w, unet.config())?)),
+            Self::Cosmos(own) => Self::Cosmos(Box::new(CosmosTransformer::new(w, own.config())?)),
+        })
+    }
+
+    /// Returns the part of a checkpoint that has the network.
+    pub(super) const fn part(&self) -> &'static str {
+        match self {
+            Self::Unet(_) => UNET,
+            Self::Cosmos(_) => TRANSFORMER,
+        }
+    }
+
+    /// Returns the UNet; `None` for another network.
+    pub(super) const fn unet(&self) -> Option<&UNet> {
+        match self {
+            Self::Unet(unet) => Some(unet),
+            Self::Cosmos(_) => None,
+        }
+    }
+
+    /// Returns the UNet, which `what` needs.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for another network.
+    pub(super) fn unet_for(&self, what: &'static str) -> Result<&UNet> {
+        let expected = "a model with a UNet";
+        self.unet().ok_or_else(|| Error::parameter(what, "for a model whose network is a transformer", expected))
+    }
+
+    /// Returns the attention sites in the order they run.
+    pub(super) fn sites(&self) -> &[AttentionSite] {
+        match self {
+            Self::Unet(unet) => unet.sites(),
+            Self::Cosmos(transformer) => transformer.sites(),
+        }
+    }
+
+    /// Returns the number of channels that the network reads.
+    pub(super) fn in_channels(&self) -> i64 {
+        match self {
+            Self::Unet(unet) => unet.config().in_channels,
+            Self::Cosmos(transformer) => transformer.config().in_channels,
+        }
+    }
+
+    /// Returns the side, in cells, of the patches that the network reads as one.
+    pub(super) const fn patch(&self) -> i64 {
+        match self {
+            Self::Unet(_) => 1,
+            Self::Cosmos(_) => 2,
+        }
+    }
+
+    /// Returns the number that the network is told for the noise level of a step: Stable Diffusion's timestep, or
+    /// Anima's time of the flow, 0..=1.
+    pub(super) fn time(&self, step: &Step) -> f64 {
+        match self {
+            Self::Unet(_) => step.timestep,
+            Self::Cosmos(_) => step.sigma / step.process.size(step.sigma),
+        }
+    }
+
+    /// Returns the number of grids on which the network computes: the latent's own, and halvings of it.
+    pub(super) fn grids(&self) -> Result<u32> {
+        Ok(match self {
+            Self::Unet(unet) => unet.config().levels()?.len() as u32,
+            Self::Cosmos(_) => 2,
+        })
+    }
+
+    /// Estimates the largest number of values that each row of an evaluation on latents of `grid` holds at once.
+    /// `branches` branches share a latent.
+    pub(super) fn peak_values(&self, grid: Grid, branches: usize) -> f64 {
+        match self {
+            Self::Unet(unet) => unet.config().peak_values(grid, branches),
+            Self::Cosmos(transformer) => transformer.config().peak_values(grid),
+        }
+    }
+
+    /// Returns the configuration as text, for the model's fingerprint.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Unet(unet) => format!("{:?}", unet.config()),
+            Self::Cosmos(transformer) => format!("{:?}", transformer.config()),
+        }
+    }
+
+    /// Evaluates the network on stacked inputs.
+    pub(super) fn forward(&self, input: &NetworkInput, deep: Deep<'_>, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let NetworkInput { distinct, sample, timestep, context, added, .. } = input;
+        let sample = sample.f_narrow(0, 0, *distinct)?;
+        match self {
+            Self::Unet(unet) => unet.forward_by(&sample, timestep, context, added.as_ref(), deep, tap),
+            Self::Cosmos(transformer) => transformer.forward(&sample, timestep, context, tap),
+        }
+    }
+}
