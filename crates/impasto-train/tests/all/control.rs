@@ -29,7 +29,7 @@ fn model() -> Result<Model> {
 }
 
 fn config() -> Result<ControlNetConfig> {
-    Ok(ControlTask::config(&model()?, &[4, 8, 8, 16])?)
+    ControlTask::config(&model()?, &[4, 8, 8, 16])
 }
 
 fn initial() -> Result<Tensors> {
