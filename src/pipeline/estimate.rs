@@ -87,6 +87,7 @@ impl<'p> Request<'p> {
     /// - the evaluations of all steps, as the solver makes them, for all branches and pictures
     /// - the first pass that exact colors take, and the first passes of [`best_of`](Self::best_of)
     /// - the second run at a larger size ([`hires`](Self::hires))
+    /// - the evaluations that use deep layers again ([`RequestConfig::reuse`]), as if no hook took part at these layers
     /// - one part of each picture for each detail ([`detail`](Self::detail)), because the parts are not found yet
     ///
     /// Values and hooks that are lent to this request ([`attach`](Self::attach), [`hook`](Self::hook)) are left out.
@@ -200,7 +201,7 @@ impl<'p> Request<'p> {
         let combine = self.copy_of::<dyn Combine>(self.combine.as_ref().map(|combine| combine.recipe()))?;
         let config = &self.config;
         let network = Controlled::sized(self.model.network, &self.controls, Some(canvas.pixels()))?;
-        let network = network.seamless(config.seamless)?;
+        let network = network.seamless(config.seamless)?.reuse(config.reuse)?.merge_tokens(config.merge_tokens)?;
         let parts = self.memory(&network, planned).parts()?;
         let network = network.most_pictures(parts.pictures);
         let left = self.resumed.filter(|_| is_first).map(|(_, share)| share);
@@ -210,7 +211,11 @@ impl<'p> Request<'p> {
         let start = Start { images, best_of, ..sampling::start(config, canvas.grid, Noise::seeded(0)) };
         let mut rehearsal = sampler.rehearse(&network, start)?;
         let (branches, at_once) = rehearsal.largest_call();
-        let row = self.time_of_row(&mut rehearsal, canvas.grid)?;
+        let mut row = self.time_of_row(&mut rehearsal, canvas.grid, false)?;
+        if let again @ 1.. = config.reuse.saturating_sub(1) as u32 {
+            let reused = self.time_of_row(&mut rehearsal, canvas.grid, true)?;
+            row = (row + reused * again) / (again + 1);
+        }
         let rows: usize = rehearsal.passes.iter().map(|(count, images)| count * images).sum();
         let mut time = rehearsal.text + row.mul_f64((rows * rehearsal.branches()) as f64);
         if config.mask_where.is_some() {
@@ -235,14 +240,16 @@ impl<'p> Request<'p> {
         Memory { network, canvas, images, encoded, decoded, batching, limit }
     }
 
-    /// Returns the time that a call of the network takes for each row.
-    fn time_of_row(&self, rehearsal: &mut Rehearsal<'_, '_>, grid: Grid) -> Result<Duration> {
+    /// Returns the time that a call of the network takes for each row: one that computes all layers, or one that has
+    /// `reused` the deep layers of an earlier call.
+    fn time_of_row(&self, rehearsal: &mut Rehearsal<'_, '_>, grid: Grid, reused: bool) -> Result<Duration> {
         let (branches, images) = rehearsal.largest_call();
         let branches = branches.min(MEASURED_ROWS);
         let images = images.min((MEASURED_ROWS / branches.max(1)).max(1));
         let (controls, seamless) = (self.controls.len(), self.config.seamless);
-        let piece = Piece::Call { grid, branches, images, controls, seamless };
-        let time = self.model.measured.time(piece, || rehearsal.call(branches, images))?;
+        let merged = (1000.0 * self.config.merge_tokens).round() as u32;
+        let piece = Piece::Call { grid, branches, images, controls, seamless, merged, reused };
+        let time = self.model.measured.time(piece, || rehearsal.call(branches, images, reused))?;
         Ok(time.div_f64((branches * images).max(1) as f64))
     }
 

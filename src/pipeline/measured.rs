@@ -16,7 +16,17 @@ const MOST: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Piece {
     /// A call of the network.
-    Call { grid: Grid, branches: usize, images: usize, controls: usize, seamless: Seamless },
+    Call {
+        grid: Grid,
+        branches: usize,
+        images: usize,
+        controls: usize,
+        seamless: Seamless,
+        /// Thousandths of the cells that are merged.
+        merged: u32,
+        /// True for a call that uses deep layers of an earlier one again.
+        reused: bool,
+    },
     /// The decoding of a latent.
     Decode(Grid),
     /// The encoding of a picture.

@@ -86,15 +86,19 @@ impl Rehearsal<'_, '_> {
         batching.of_a_call(self.branches.len(), images, *most_rows)
     }
 
-    /// Calls the network once for the first branches and images, without hooks and guidance methods, and returns the
-    /// time of the call.
+    /// Calls the network for the first branches and images, without hooks and guidance methods, and returns the time of
+    /// the call. Another call comes before one that has `reused` the results of an earlier step.
     ///
     /// # Errors
     /// The errors of the model.
-    pub(crate) fn call(&mut self, branches: usize, images: usize) -> Result<Duration> {
+    pub(crate) fn call(&mut self, branches: usize, images: usize, reused: bool) -> Result<Duration> {
+        if reused {
+            let _ = self.call(branches, images, false)?;
+        }
         let _no_grad = tch::no_grad_guard();
         let Run { sampler, model, conditionings, conjunction, noise, seeds, grid, x, steps, .. } = &mut self.run;
-        let Some(step) = steps.as_slice().first().copied() else { return Ok(Duration::ZERO) };
+        let Some(mut step) = steps.as_slice().first().copied() else { return Ok(Duration::ZERO) };
+        step.index += usize::from(reused);
         let rows: Vec<Row> = self.branches.iter().take(branches).map(|branch| (*branch, None)).collect();
         let names: Vec<Branch> = rows.iter().map(|(branch, _)| *branch).collect();
         let Sampler { schedule, combine, batching, most_rows, cancel, .. } = sampler;
@@ -149,7 +153,7 @@ mod tests {
             let mut rehearsal = sampler.rehearse(&model, start.clone())?;
             assert_eq!((&rehearsal.passes[..], rehearsal.branches()), (&[(evaluations, 3)][..], 2));
             assert_eq!(rehearsal.largest_call(), (2, 2));
-            assert!(rehearsal.call(2, 2)? > Duration::ZERO && rehearsal.call(1, 9)? > Duration::ZERO);
+            assert!(rehearsal.call(2, 2, false)? > Duration::ZERO && rehearsal.call(1, 9, true)? > Duration::ZERO);
         }
         Ok(())
     }

@@ -38,6 +38,21 @@ fn estimate_grows_with_the_work() -> Result<()> {
 }
 
 #[test]
+fn estimate_counts_layers_that_are_used_again() -> Result<()> {
+    let pipeline = Pipeline::builder().build()?;
+    let time = |reuse: usize, merge: f64| -> Result<f64> {
+        let request = pipeline.request(PROMPT).steps(80).size((256, 256));
+        let request = request.tune(|config| (config.reuse, config.merge_tokens) = (reuse, merge));
+        Ok(request.estimate()?.time.as_secs_f64())
+    };
+    let (whole, again) = (time(1, 0.0)?, time(3, 0.0)?);
+    assert!(again < 0.85 * whole, "{again} s with layers that are used again, {whole} s without");
+    let merged = time(1, 0.5)?;
+    assert!(merged != whole, "the call with merged cells is measured by itself");
+    Ok(())
+}
+
+#[test]
 fn later_estimates_measure_nothing() -> Result<()> {
     let pipeline = Pipeline::builder().build()?;
     let mut calls = 0;
