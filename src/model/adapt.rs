@@ -3,10 +3,9 @@
 use super::backbone::Backbone;
 use super::colorizer::Colorizer;
 use super::few_steps::FewSteps;
-use super::text_encoders::TextEncoder;
 use super::{Model, ModelInfo, PREVIEW, hex};
 use crate::error::Result;
-use crate::nn::{ClipText, Taesd, UNet};
+use crate::nn::{Taesd, UNet};
 use crate::weights::{Embedding, Lora, Parts, Unmerged, Weights, share};
 use crate::wording::Note;
 use std::cell::{OnceCell, RefCell};
@@ -129,7 +128,7 @@ impl Model {
             }
         }
         if rows.is_empty() {
-            return Err(embedding.misfit(&self.text_encoders.widths()));
+            return Err(embedding.misfit(&self.texts.widths()));
         }
         let backbone = self.backbone.again(&self.weights(&parts, self.backbone.part(), self.kind))?;
         self.remade(parts, backbone, &rows, Some(embedding), embedding.note().into_iter().collect())
@@ -161,15 +160,7 @@ impl Model {
         notes: Vec<String>,
     ) -> Result<Self> {
         let weights = |part: &str, kind: Kind| self.weights(&parts, part, kind);
-        let text_encoders = self.text_encoders.map(|TextEncoder { part, tokenizer, tower }| {
-            let (mut config, mut tokenizer) = (tower.config().clone(), tokenizer.clone());
-            if let (Some(learned), Some(rows)) = (learned, rows.get(part)) {
-                config.vocab_size = rows.end;
-                tokenizer = tokenizer.with_word(learned.word(), rows.clone())?;
-            }
-            let tower = ClipText::new(&weights(part, self.kind), &config)?;
-            Ok(TextEncoder { part: part.clone(), tokenizer, tower })
-        })?;
+        let texts = self.texts.again(|part| weights(part, self.kind), learned.map(|learned| (learned, rows)))?;
         let remade = |(own, unet): (&Colorizer, &UNet)| own.remade(unet.config(), |part| weights(part, self.kind));
         let colorizer = self.colorizer.as_ref().zip(self.backbone.unet()).map(remade).transpose()?.flatten();
         let vae = self.vae.again(&weights("vae", self.vae_kind))?;
@@ -182,7 +173,7 @@ impl Model {
         }
         Ok(Self {
             name: self.name.clone(),
-            text_encoders,
+            texts,
             vision: self.vision.again(),
             backbone,
             colorizer,

@@ -1,7 +1,8 @@
-//! The autoencoder between pictures and latents: a VAE or a tiny autoencoder.
+//! The autoencoder between pictures and latents: Stable Diffusion's VAE, Qwen-Image's, or a tiny autoencoder.
 
 use crate::error::Result;
 use crate::json;
+use crate::nn::qwen_vae::{QwenVae, QwenVaeConfig};
 use crate::nn::{Cell, ConfigFile, Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
 use crate::step::Grid;
 use crate::weights::Weights;
@@ -16,11 +17,12 @@ const ENCODING: f64 = 4.0 / 3.0;
 #[derive(Clone, Debug)]
 pub(super) enum AutoencoderConfig {
     Vae(VaeConfig),
+    Qwen(QwenVaeConfig),
     Tiny(TaesdConfig),
 }
 
 impl AutoencoderConfig {
-    /// Parses `config.json` of either kind, chosen by its `_class_name`.
+    /// Parses `config.json` of any kind, chosen by its `_class_name`.
     pub(super) fn from_json(file: &str, text: &str) -> Result<Self> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -29,6 +31,7 @@ impl AutoencoderConfig {
         }
         let class: Class = json::parse(text).unwrap_or_default(); // the parsers below report errors
         match class._class_name.as_deref() {
+            Some("AutoencoderKLQwenImage") => QwenVaeConfig::from_json(file, text).map(Self::Qwen),
             Some("AutoencoderTiny") => TaesdConfig::from_json(file, text).map(Self::Tiny),
             _ => VaeConfig::from_json(file, text).map(Self::Vae),
         }
@@ -38,6 +41,7 @@ impl AutoencoderConfig {
     pub(super) const fn latent_channels(&self) -> i64 {
         match self {
             Self::Vae(config) => config.latent_channels,
+            Self::Qwen(config) => config.z_dim,
             Self::Tiny(config) => config.latent_channels,
         }
     }
@@ -46,6 +50,7 @@ impl AutoencoderConfig {
     pub(super) fn factor(&self) -> i64 {
         match self {
             Self::Vae(config) => config.factor(),
+            Self::Qwen(config) => config.factor(),
             Self::Tiny(config) => config.factor(),
         }
     }
@@ -54,6 +59,7 @@ impl AutoencoderConfig {
     fn cells(&self, kind: Kind) -> [Cell; 2] {
         let [encoding, decoding] = match self {
             Self::Vae(config) => [config.encoding(), config.decoding()],
+            Self::Qwen(config) => [config.peak_of_encoding(), config.peak_of_decoding()],
             Self::Tiny(config) => [config.working(); 2],
         };
         let bytes = kind.elt_size_in_bytes() as f64;
@@ -64,16 +70,17 @@ impl AutoencoderConfig {
     pub(super) const fn overflows(&self) -> bool {
         match self {
             Self::Vae(config) => config.force_upcast,
+            Self::Qwen(_) => false,
             Self::Tiny(config) => config.force_upcast,
         }
     }
 
     /// Returns the scaling factor of latents, which distinguishes model families. `None` for tiny autoencoders, whose
-    /// latents are in the diffusion's units.
+    /// latents are in the diffusion's units, and for a factor of each channel.
     pub(super) const fn scale(&self) -> Option<f64> {
         match self {
             Self::Vae(config) => Some(config.scaling_factor),
-            Self::Tiny(_) => None,
+            Self::Qwen(_) | Self::Tiny(_) => None,
         }
     }
 }
@@ -90,6 +97,7 @@ pub(super) struct Autoencoder {
 #[derive(Debug)]
 enum Network {
     Vae(Box<Vae>),
+    Qwen(Box<QwenVae>),
     Tiny(Box<Taesd>),
 }
 
@@ -98,6 +106,7 @@ impl Autoencoder {
     pub(super) fn new(w: &Weights, config: &AutoencoderConfig, tiling: Tiling) -> Result<Self> {
         let network = match config {
             AutoencoderConfig::Vae(config) => Network::Vae(Box::new(Vae::new(w, config)?)),
+            AutoencoderConfig::Qwen(config) => Network::Qwen(Box::new(QwenVae::new(w, config)?)),
             AutoencoderConfig::Tiny(config) => Network::Tiny(Box::new(Taesd::new(w, config)?)),
         };
         Ok(Self { network, config: config.clone(), options: (w.kind(), w.device()), tiling })
@@ -107,6 +116,7 @@ impl Autoencoder {
     pub(super) fn again(&self, w: &Weights) -> Result<Self> {
         let network = match &self.network {
             Network::Vae(vae) => Network::Vae(Box::new(vae.again(w)?)),
+            Network::Qwen(vae) => Network::Qwen(Box::new(vae.again(w)?)),
             Network::Tiny(taesd) => Network::Tiny(Box::new(Taesd::new(w, taesd.config())?)),
         };
         Ok(Self { network, config: self.config.clone(), options: self.options, tiling: self.tiling })
@@ -133,6 +143,12 @@ impl Autoencoder {
                 let posterior = vae.encode(&picture)?;
                 let std = posterior.std()?.f_to_kind(Kind::Float)?.f_mul_scalar(vae.config().scaling_factor)?;
                 (vae.scaled(&posterior.mean.f_to_kind(Kind::Float)?)?, std)
+            }
+            // Anima is given the posterior's mode.
+            Network::Qwen(vae) => {
+                let mean = vae.scale(&vae.encode(&picture)?.mean.f_to_kind(Kind::Float)?)?;
+                let std = mean.f_zeros_like()?;
+                (mean, std)
             }
             Network::Tiny(taesd) => {
                 let latent = taesd.encode(&picture)?.f_to_kind(Kind::Float)?;
@@ -181,11 +197,13 @@ impl Autoencoder {
     fn decode_whole(&self, latent: &Tensor) -> Result<Tensor> {
         let latent = match &self.network {
             Network::Vae(vae) => vae.unscaled(latent)?,
+            Network::Qwen(vae) => vae.unscale(latent)?,
             Network::Tiny(_) => latent.shallow_clone(),
         };
         let latent = latent.f_to_kind(self.options.0)?;
         let picture = match &self.network {
             Network::Vae(vae) => vae.decode(&latent)?,
+            Network::Qwen(vae) => vae.decode(&latent)?,
             Network::Tiny(taesd) => taesd.decode(&latent)?,
         };
         Ok(picture.f_to_kind(Kind::Float)?)

@@ -73,7 +73,7 @@ impl Model {
         hash.update(format!("{scheduler} {}", self.reading));
         // The configurations also change pictures: they set the arrangement of the tensors, the scale of latents and
         // the end token of texts.
-        hash.update(format!("{} {:?} {}", self.backbone.describe(), self.vae.config(), self.text_encoders.describe()));
+        hash.update(format!("{} {:?} {}", self.backbone.describe(), self.vae.config(), self.texts.describe()));
         Ok(hex(&hash.finalize(), 8))
     }
 }
@@ -134,7 +134,7 @@ impl ModelInfo for Model {
     }
 
     fn clip_skip(&self) -> Option<usize> {
-        self.text_encoders.options().clip_skip
+        self.texts.options().clip_skip
     }
 
     fn preview(&self, x0: &Tensor) -> Result<Option<Tensor>> {

@@ -1,5 +1,6 @@
 //! [`Model::load_with`]: the stages in which a checkpoint becomes a model.
 
+use super::anima_texts::AnimaTexts;
 use super::autoencoder::{Autoencoder, AutoencoderConfig};
 use super::backbone::{Backbone, BackboneConfig};
 use super::colorizer::Colorizer;
@@ -9,6 +10,7 @@ use super::load_options::LoadOptions;
 use super::precision;
 use super::read_config::read_config;
 use super::text_encoders::TextEncoders;
+use super::text_stack::TextStack;
 use super::vision::{Place, VisionTower};
 use crate::diffusion::{Prediction, SchedulerConfig};
 use crate::error::{Error, Result};
@@ -173,8 +175,21 @@ impl Loading {
         Colorizer::load(&self.main, unet, (self.kind, self.device), &mut self.parts, &mut self.notes)
     }
 
-    /// Loads the text encoders of the family.
-    pub(super) fn text_encoders(&mut self) -> Result<TextEncoders> {
+    /// Loads the text networks of the family.
+    pub(super) fn texts(&mut self) -> Result<TextStack> {
+        if self.family != ModelFamily::Anima {
+            return Ok(TextStack::Clip(self.text_encoders()?));
+        }
+        let place = self.others.text_encoder.as_ref().unwrap_or(&self.main);
+        let (texts, weights) = AnimaTexts::load(place, &self.main, self.options.text, (self.kind, self.device))?;
+        for (part, weights) in weights {
+            self.take(part, &weights);
+        }
+        Ok(TextStack::Anima(Box::new(texts)))
+    }
+
+    /// Loads CLIP's text encoders.
+    fn text_encoders(&mut self) -> Result<TextEncoders> {
         let family = self.family.spec();
         let zeros = self.index.force_zeros_for_empty_prompt.unwrap_or(family.empty_is_zeros);
         let mut encoders = TextEncoders::new(family, zeros, self.options.text);

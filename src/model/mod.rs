@@ -3,6 +3,7 @@
 
 mod adapt;
 mod adapted;
+mod anima_texts;
 mod autoencoder;
 mod backbone;
 mod colorizer;
@@ -24,6 +25,7 @@ mod reuse;
 mod rows;
 mod sdxl;
 mod text_encoders;
+mod text_stack;
 mod vision;
 
 pub use crate::nn::guess::Guess;
@@ -62,7 +64,7 @@ use read_config::read_config;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
-use text_encoders::TextEncoders;
+use text_stack::TextStack;
 use vision::VisionTower;
 
 /// A loaded checkpoint: text encoder, denoising network and VAE. A model is immutable; runs borrow it.
@@ -90,7 +92,7 @@ use vision::VisionTower;
 pub struct Model {
     /// Name of the model's source.
     name: String,
-    text_encoders: TextEncoders,
+    texts: TextStack,
     vision: VisionTower,
     backbone: Backbone,
     /// Encoders of sketches and references, in a model that colors sketches in the colors of a reference. The UNet of
@@ -150,12 +152,12 @@ impl Model {
         let mut loading = Loading::open(source, options)?;
         let vision = loading.vision();
         let colorizer = loading.colorizer()?;
-        let text_encoders = loading.text_encoders()?;
+        let texts = loading.texts()?;
         let backbone = loading.backbone()?;
         let LoadedVae { vae, config: vae_config, kind: vae_kind } = loading.vae()?;
         let channels = vae_config.latent_channels();
-        text_encoders.check()?;
-        fits(&loading.config, channels, &text_encoders, colorizer.as_ref())
+        texts.check()?;
+        fits(&loading.config, channels, &texts, colorizer.as_ref())
             .map_err(|problem| problem.of(&loading.main, loading.config.part()))?;
         let scheduler = loading.scheduler()?;
         let table = scheduler.training_schedule()?;
@@ -170,7 +172,7 @@ impl Model {
         });
         Ok(Self {
             name: source.name(),
-            text_encoders,
+            texts,
             vision,
             backbone,
             colorizer,
@@ -272,7 +274,7 @@ impl Model {
         if ![Source::Embedded, Source::EmbeddedFast].iter().any(|embedded| self.name == embedded.name()) {
             return Ok(None);
         }
-        let spelled = self.text_encoders.find_spelled(prompt)?;
+        let spelled = self.texts.find_spelled(prompt)?;
         if spelled.is_empty() {
             return Ok(None);
         }
@@ -315,7 +317,7 @@ fn open_taesd(source: &Source, channels: i64, kind: Kind, device: Device, in_mem
 fn fits(
     config: &BackboneConfig,
     channels: i64,
-    text: &TextEncoders,
+    text: &TextStack,
     colorizer: Option<&Colorizer>,
 ) -> std::result::Result<(), Misfit> {
     let misfit = |field, value: i64, expected: String| Err(Misfit { field, value: value.to_string(), expected });
@@ -355,7 +357,7 @@ fn fits(
 
 /// Returns the count of numbers (sizes, crop, score) that a UNet reads beside the pooled text; `None` for a UNet that
 /// reads none.
-fn size_numbers(unet: &UnetConfig, text: &TextEncoders) -> Option<i64> {
+fn size_numbers(unet: &UnetConfig, text: &TextStack) -> Option<i64> {
     let inputs = unet.projection_class_embeddings_input_dim?;
     family::size_numbers(inputs, text.pooled_width()?, unet.addition_time_embed_dim?)
 }
@@ -407,7 +409,7 @@ impl Codec for Model {
     fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
         match &self.colorizer {
             Some(_) => Ok(Colorizer::prompt(texts)),
-            None => self.text_encoders.prompt(texts),
+            None => self.texts.prompt(texts),
         }
     }
 
@@ -415,7 +417,7 @@ impl Codec for Model {
         let _no_grad = tch::no_grad_guard();
         match &self.colorizer {
             Some(_) => Colorizer::text(self.backbone.unet_for("sketch")?.config(), self.device),
-            None => self.text_encoders.encode(texts, self.device),
+            None => self.texts.encode(texts, self.device),
         }
     }
 
@@ -468,19 +470,19 @@ impl VisionEncoder for Model {
         // The context of a colorizer consists of the vision tower's tokens.
         let config = self.backbone.unet().map(UNet::config).filter(|_| self.colorizer.is_some());
         let context = config.and_then(|config| config.cross_attention_dim.level(0));
-        self.vision.see(picture, view, &context.map_or_else(|| self.text_encoders.widths(), |width| vec![width]))
+        self.vision.see(picture, view, &context.map_or_else(|| self.texts.widths(), |width| vec![width]))
     }
 
     fn text_vector(&self, text: &str) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
-        if self.patches_are_words {
-            return self.text_encoders.last_word(text, self.device);
+        if let Some(encoders) = self.texts.clip().filter(|_| self.patches_are_words) {
+            return encoders.last_word(text, self.device);
         }
         let missing = |file: &str| {
             let hint = Remedy::TextEncoder.after("a vision tower works with the text encoder of its training");
             Error::MissingFile { file: file.into(), place: self.name.clone(), hint }
         };
-        let Some(pooled) = self.text_encoders.pooled(text, self.device)? else {
+        let Some(pooled) = self.texts.pooled(text, self.device)? else {
             return Err(missing("the text encoder"));
         };
         let Some(projection) = self.vision.text_projection()? else {

@@ -115,7 +115,7 @@ impl Model {
             Some(width) => Some(guidances(inputs, width)?),
             None => None,
         };
-        let added = match size_numbers(config, &self.text_encoders) {
+        let added = match size_numbers(config, &self.texts) {
             Some(count) => Some(sdxl::added(inputs, count, self.vae.config().factor(), self.device)?),
             None => timestep_cond.is_some().then(AddedConditions::default),
         };

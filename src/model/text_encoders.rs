@@ -7,8 +7,10 @@ use crate::family::{FamilySpec, TextLayer};
 use crate::nn::{ClipText, ClipTextConfig, ConfigFile};
 use crate::prompt::Prompt;
 use crate::text::{Chunks, LENGTH, TextOptions, Tokenizer};
-use crate::weights::{Checkpoint, Weights};
+use crate::weights::{Checkpoint, Embedding, Weights};
 use crate::wording::Remedy;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// One text encoder, or the two of SDXL.
@@ -24,12 +26,15 @@ pub(super) struct TextEncoders {
 }
 
 #[derive(Debug)]
-pub(super) struct TextEncoder {
+struct TextEncoder {
     /// `text_encoder` or `text_encoder_2`.
-    pub part: String,
-    pub tokenizer: Tokenizer,
-    pub tower: ClipText,
+    part: String,
+    tokenizer: Tokenizer,
+    tower: ClipText,
 }
+
+/// A learned word, with the ids of its tokens for each text encoder that has the word.
+pub(super) type Learned<'e> = (&'e Embedding, &'e BTreeMap<String, Range<i64>>);
 
 impl TextEncoders {
     /// Returns the settings, beside the weights, that determine how a prompt is read. They are part of the model's
@@ -82,19 +87,23 @@ impl TextEncoders {
         Ok(w)
     }
 
-    /// Builds a set in which `change` replaces each encoder.
-    pub(super) fn map(&self, change: impl FnMut(&TextEncoder) -> Result<TextEncoder>) -> Result<Self> {
-        Ok(Self { encoders: self.encoders.iter().map(change).collect::<Result<_>>()?, ..*self })
+    /// Builds the encoders again from `weights`, which returns the tensors of a part, and optionally with a word.
+    pub(super) fn again(&self, weights: impl Fn(&str) -> Weights, learned: Option<Learned<'_>>) -> Result<Self> {
+        let again = |TextEncoder { part, tokenizer, tower }: &TextEncoder| {
+            let (mut config, mut tokenizer) = (tower.config().clone(), tokenizer.clone());
+            if let Some((word, rows)) = learned.and_then(|(learned, rows)| Some((learned.word(), rows.get(part)?))) {
+                config.vocab_size = rows.end;
+                tokenizer = tokenizer.with_word(word, rows.clone())?;
+            }
+            let tower = ClipText::new(&weights(part), &config)?;
+            Ok(TextEncoder { part: part.clone(), tokenizer, tower })
+        };
+        Ok(Self { encoders: self.encoders.iter().map(again).collect::<Result<_>>()?, ..*self })
     }
 
     /// Returns the width of each encoder's states.
     pub(super) fn widths(&self) -> Vec<i64> {
         self.encoders.iter().map(|encoder| encoder.tower.config().hidden_size).collect()
-    }
-
-    /// Returns the width of the context.
-    pub(super) fn width(&self) -> i64 {
-        self.widths().iter().sum()
     }
 
     /// Returns the width of the pooled text, if any.
@@ -220,7 +229,7 @@ impl TextEncoder {
 }
 
 /// Reads the tokenizer in `folder` from `tokenizer.json`, or else from vocabulary and merges.
-pub(super) fn tokenizer(checkpoint: &Checkpoint, folder: &str) -> Result<Tokenizer> {
+fn tokenizer(checkpoint: &Checkpoint, folder: &str) -> Result<Tokenizer> {
     if let Some(json) = checkpoint.read(&format!("{folder}/tokenizer.json"))? {
         return Tokenizer::from_json(&json);
     }

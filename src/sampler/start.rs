@@ -331,10 +331,14 @@ fn beside(mask: &Tensor, latent: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_cat(&[mask, latent], 1)?)
 }
 
-/// Draws the latent of a picture from the VAE's posterior.
+/// Draws the latent of a picture from the VAE's posterior. Nothing is drawn for a codec without randomness, as in
+/// diffusers.
 fn drawn(model: &dyn Network, picture: &Tensor, grid: Grid, images: i64, noise: &mut Noise) -> Result<Tensor> {
     has_size("the picture to start from", picture, 3, pixels(model, grid), images)?;
     let (mean, std) = model.posterior(picture)?;
+    if std.f_any()?.f_int64_value(&[])? == 0 {
+        return Ok(mean.f_to_device(model.device())?);
+    }
     let channels = model.channels();
     let rows = of_pictures(noise, images, channels, grid);
     let shape = if picture.size4()?.0 > 1 { [images, channels, grid.h, grid.w] } else { rows };

@@ -1,14 +1,15 @@
 //! Anima's text networks with their tokenizers.
 
-use super::SequenceTokenizer;
+use super::{SequenceTokenizer, TextOptions};
 use crate::error::{Error, Result};
 use crate::nn::anima_conditioner::AnimaConditioner;
 use crate::nn::qwen3::Qwen3;
 use crate::prompt::{Piece, Prompt, Written, check_length, parse};
+use crate::weights::Weights;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Largest number of tokens that each of the two tokenizers gives to a prompt.
+/// Largest number of tokens that each of the two tokenizers gives to a prompt, unless the options say another one.
 const LENGTH: usize = 512;
 
 /// A prompt as Anima's text networks read it.
@@ -32,7 +33,7 @@ pub struct AnimaTokens {
 /// use impasto::nn::ConfigFile;
 /// use impasto::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
 /// use impasto::nn::qwen3::{Qwen3, Qwen3Config};
-/// use impasto::text::SequenceTokenizer;
+/// use impasto::text::{SequenceTokenizer, TextOptions};
 /// use impasto::text::anima::AnimaText;
 /// use impasto::weights::Weights;
 /// use std::path::Path;
@@ -45,7 +46,7 @@ pub struct AnimaTokens {
 /// let tokenizer = |file| SequenceTokenizer::from_json(&std::fs::read(file)?).map_err(Box::<dyn std::error::Error>::from);
 /// let text = AnimaText::new(qwen, conditioner, tokenizer("qwen.json")?, tokenizer("t5.json")?)?;
 ///
-/// let tokens = text.read("1girl, (golden eyes:1.2)", true)?;
+/// let tokens = text.read("1girl, (golden eyes:1.2)", TextOptions::default())?;
 /// assert_eq!(text.encode(&tokens)?.size(), [1, 512, 1024]);
 /// let columns = tokens.prompt.find("golden eyes")?;
 /// # Ok(()) }
@@ -81,34 +82,58 @@ impl AnimaText {
         Ok(Self { qwen, conditioner, tokenizer, t5_tokenizer })
     }
 
-    /// Splits a prompt into tokens. With `markup`, `(word:1.3)`, `[word]` and `\(` are read as [`parse`] describes, and
-    /// `BREAK` is a space; without `markup`, they are plain text. Each tokenizer gives at most 512 tokens.
+    /// Builds the networks again from the weights of Qwen3 and of the conditioner.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if the weights do not fit.
+    pub(crate) fn again(&self, qwen: &Weights, conditioner: &Weights) -> Result<Self> {
+        Ok(Self {
+            qwen: Qwen3::new(qwen, self.qwen.config())?,
+            conditioner: AnimaConditioner::new(conditioner, self.conditioner.config())?,
+            tokenizer: self.tokenizer.clone(),
+            t5_tokenizer: self.t5_tokenizer.clone(),
+        })
+    }
+
+    /// Returns the width of the context.
+    pub(crate) const fn width(&self) -> i64 {
+        self.conditioner.config().target_dim
+    }
+
+    /// Returns the settings, beside the weights, that determine how a prompt is read, as text.
+    pub(crate) fn describe(&self) -> String {
+        format!("{:?} {:?}", self.qwen.config(), self.conditioner.config())
+    }
+
+    /// Splits a prompt into tokens. With `options.markup`, `(word:1.3)`, `[word]` and `\(` are read as [`parse`]
+    /// describes, and `BREAK` is a space; otherwise, they are plain text. Each tokenizer gives at most `options.limit`
+    /// tokens. A weight multiplies the rows of its word's tokens, whatever `options.emphasis` says.
     ///
     /// # Errors
     /// The errors of [`SequenceTokenizer::encode`].
-    pub fn read(&self, text: &str, markup: bool) -> Result<AnimaTokens> {
+    pub fn read(&self, text: &str, options: TextOptions) -> Result<AnimaTokens> {
         check_length(text)?;
-        let Plain { text: plain, source, weights } = Plain::new(text, markup);
+        let limit = options.limit.unwrap_or(LENGTH).max(1);
+        let Plain { text: plain, source, weights } = Plain::new(text, options.markup);
         let (qwen, t5) = (self.tokenizer.encode(&plain)?, self.t5_tokenizer.encode(&plain)?);
         let ends = self.t5_tokenizer.ends();
         let content = t5.offsets.get(..t5.offsets.len().saturating_sub(ends)).unwrap_or_default();
 
         // Qwen3 does not see the text from this letter on.
-        let cut = qwen.offsets.get(LENGTH).map(|letters| letters.start);
-        let is_read =
-            |at: usize, letters: &Range<usize>| at < LENGTH - ends && cut.is_none_or(|cut| letters.end <= cut);
+        let cut = qwen.offsets.get(limit).map(|letters| letters.start);
+        let is_read = |at: usize, letters: &Range<usize>| at + ends < limit && cut.is_none_or(|cut| letters.end <= cut);
         let columns =
             content.iter().enumerate().map(|(at, letters)| is_read(at, letters).then_some(at as i64)).collect();
         let bytes: Vec<usize> = plain.char_indices().map(|(byte, _)| byte).collect();
         let byte = |letter: usize| bytes.get(letter).copied().unwrap_or(plain.len());
         let places = content.iter().map(|letters| byte(letters.start)..byte(letters.end)).collect();
 
-        let ids = self.t5_tokenizer.cut(t5.ids, LENGTH);
+        let ids = self.t5_tokenizer.cut(t5.ids, limit);
         let own = content.iter().take(ids.len().saturating_sub(ends)).map(|letters| mean(&weights, letters));
         let ones = std::iter::repeat_n(1.0, ends);
         Ok(AnimaTokens {
             weights: own.chain(ones).collect(),
-            source: self.tokenizer.cut(qwen.ids, LENGTH),
+            source: self.tokenizer.cut(qwen.ids, limit),
             ids,
             prompt: Prompt::written(Written { text: text.into(), source }, plain, places, columns),
         })
@@ -187,7 +212,6 @@ mod tests {
     use crate::nn::anima_conditioner::AnimaConditionerConfig;
     use crate::nn::qwen3::Qwen3Config;
     use crate::prompt::TokenSpan;
-    use crate::weights::Weights;
 
     fn text(source_dim: i64) -> Result<AnimaText> {
         let w = |seed| Weights::random(seed, Kind::Float, Device::Cpu);
@@ -205,12 +229,12 @@ mod tests {
     #[test]
     fn phrases_are_found_at_the_columns_of_t5() -> Result<()> {
         let text = text(8)?;
-        let tokens = text.read("é (cat:1.5) BREAK cat", true)?;
+        let tokens = text.read("é (cat:1.5) BREAK cat", TextOptions::default())?;
         assert_eq!(tokens.ids, [3, 2, 4, 4, 1]);
         assert_eq!(tokens.weights, [1.0, 1.0, 1.5, 1.0, 1.0]);
         let columns = [TokenSpan { start: 2, end: 3 }, TokenSpan { start: 3, end: 4 }];
         assert_eq!((tokens.prompt.find("cat")?.as_slice(), tokens.prompt.cut()), (&columns[..], None));
-        let (weighed, plain) = (text.encode(&tokens)?, text.encode(&text.read("é cat cat", false)?)?);
+        let (weighed, plain) = (text.encode(&tokens)?, text.encode(&text.read("é cat cat", TextOptions::PLAIN)?)?);
         assert_eq!(weighed.size(), [1, 512, 4]);
         assert!(weighed.get(0).get(2).allclose(&(plain.get(0).get(2) * 1.5), 1e-5, 1e-6, false));
         assert_eq!(weighed.narrow(1, 3, 509), plain.narrow(1, 3, 509));
@@ -220,7 +244,7 @@ mod tests {
     #[test]
     fn empty_text_has_the_end_token_alone() -> Result<()> {
         let text = text(8)?;
-        let tokens = text.read("", true)?;
+        let tokens = text.read("", TextOptions::default())?;
         assert_eq!((tokens.source.len(), tokens.ids.as_slice()), (0, &[1][..]));
         let context = text.encode(&tokens)?;
         assert!(context.get(0).get(0).abs().max().double_value(&[]) > 0.1 && !bool::try_from(context.isnan().any())?);
@@ -231,15 +255,15 @@ mod tests {
     #[test]
     fn words_beyond_either_limit_are_cut_off() -> Result<()> {
         let text = text(8)?;
-        let long = text.read(&format!("{}a cat", "cat ".repeat(510)), false)?;
+        let long = text.read(&format!("{}a cat", "cat ".repeat(510)), TextOptions::PLAIN)?;
         assert_eq!((long.ids.len(), long.weights.len(), long.ids.last()), (512, 512, Some(&1)));
         // "a" is the 511th word and has two tokens in T5's vocabulary, of which one is kept.
         assert_eq!((long.source.len(), long.prompt.cut()), (512, Some("a cat")));
         assert!(matches!(long.prompt.find("a"), Err(Error::PhraseTruncated { .. })));
-        let unknown = text.read(&format!("{} cat", "é".repeat(300)), false)?;
+        let unknown = text.read(&format!("{} cat", "é".repeat(300)), TextOptions::PLAIN)?;
         assert_eq!((unknown.source.len(), unknown.ids.as_slice()), (512, &[3, 2, 4, 1][..]));
         assert_eq!(unknown.prompt.find("cat").map_err(|error| error.to_string()).ok(), None);
-        assert!(text.read("cat", true)?.prompt.cut().is_none());
+        assert!(text.read("cat", TextOptions::default())?.prompt.cut().is_none());
         Ok(())
     }
 

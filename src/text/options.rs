@@ -16,11 +16,15 @@ pub struct TextOptions {
     /// that the model was trained with: 1, or 2 for SDXL, which reads layer 2 for 1 too. The AUTOMATIC1111 web UI
     /// counts in the same way. diffusers' `clip_skip` is one less for SD 1.x and 2.x, and two less for SDXL.
     pub clip_skip: Option<usize>,
+    /// Largest number of tokens of a prompt that is read as one sequence, at least 1: Anima's. `None` means the 512 of
+    /// its training. Models with CLIP read chunks, and ignore this limit.
+    pub limit: Option<usize>,
 }
 
 impl TextOptions {
     /// Options to read prompts as diffusers does: no markup, and a cut after the 75th token.
-    pub const PLAIN: Self = Self { markup: false, long: Long::Truncate, emphasis: Emphasis::Original, clip_skip: None };
+    pub const PLAIN: Self =
+        Self { markup: false, long: Long::Truncate, emphasis: Emphasis::Original, clip_skip: None, limit: None };
 }
 
 impl Default for TextOptions {

@@ -14,17 +14,6 @@ pub(super) const VAE: &str = "decoder.middle.0.residual.0.gamma";
 /// Tensor of Qwen3 with a row for each token.
 pub(super) const TOKENS: &str = "embed_tokens.weight";
 
-/// Means of the published VAE's latents, by channel.
-const MEANS: [f64; 16] = [
-    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632, -0.1922,
-    -0.9497, 0.2503, -0.2921,
-];
-/// Standard deviations of the published VAE's latents, by channel.
-const DEVIATIONS: [f64; 16] = [
-    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253,
-    2.8251, 1.916,
-];
-
 /// Returns diffusers' name of a transformer's tensor, from its name without prefix; `None` for one that diffusers does
 /// not have: tables of positions and counters of the training.
 pub(super) fn transformer(name: &str) -> Option<(String, Storage)> {
@@ -200,8 +189,7 @@ pub(super) fn text_encoder_config(shapes: &Shapes<'_>) -> Value {
     })
 }
 
-/// Derives the VAE's configuration. Means and deviations are those of the published VAE, because tensors do not show
-/// them.
+/// Derives the VAE's configuration, with the default means and deviations of latents, which tensors do not show.
 pub(super) fn vae_config(shapes: &Shapes<'_>) -> Value {
     let (base, levels) = (shapes.side("encoder.conv_in.weight", 0), shapes.count("decoder.up_blocks."));
     let widths = (0..levels).rev().map(|i| {
@@ -212,7 +200,7 @@ pub(super) fn vae_config(shapes: &Shapes<'_>) -> Value {
         "_class_name": "AutoencoderKLQwenImage", "base_dim": base, "z_dim": shapes.side("decoder.conv_in.weight", 1),
         "dim_mult": widths.collect::<Vec<_>>(),
         "num_res_blocks": shapes.count("decoder.up_blocks.0.resnets.").saturating_sub(1),
-        "attn_scales": [], "latents_mean": MEANS, "latents_std": DEVIATIONS,
+        "attn_scales": [],
     })
 }
 

@@ -376,7 +376,13 @@ impl SingleFile {
                 "requires_aesthetics_score": family.spec().reads_score,
             })),
             "scheduler/scheduler_config.json" => json(self.scheduler(family)?),
-            _ if family == ModelFamily::Anima && file.contains("tokenizer") => Ok(None),
+            // Files of weights have no tokenizers; folders with them may be beside the file.
+            _ if family == ModelFamily::Anima && file.contains("tokenizer") => match &self.place {
+                Place::File(path) => {
+                    Ok(files::read_if_there(&path.with_file_name(file), files::LARGEST_TEXT)?.map(Cow::Owned))
+                }
+                Place::Memory(_) => Ok(None),
+            },
             "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => vocabulary::vocab().map(|bytes| Some(bytes.into())),
             "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => vocabulary::merges().map(|bytes| Some(bytes.into())),
             "tokenizer_2/special_tokens_map.json" => json(json!({ "pad_token": "!" })),

@@ -12,8 +12,8 @@ use impasto::nn::qwen3::{Qwen3, Qwen3Config};
 use impasto::nn::t5::{T5, T5Config};
 use impasto::nn::{ConfigFile, Vae, VaeConfig};
 use impasto::prompt::{Piece, parse};
-use impasto::text::SequenceTokenizer;
 use impasto::text::anima::AnimaText;
+use impasto::text::{SequenceTokenizer, TextOptions};
 use impasto::weights::{Tensors, Weights};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -145,7 +145,7 @@ pub fn anima_weights(case: &Case) -> Result<Outputs> {
             Piece::Break => panic!("{prompt} has a break"),
         });
         assert_eq!(pieces.collect::<Vec<_>>(), segments, "the markup means the case's segments");
-        let tokens = text.read(&prompt, true)?;
+        let tokens = text.read(&prompt, TextOptions::default())?;
         let count = tokens.ids.len() as i64;
         out.push((format!("{id}.context"), text.encode(&tokens)?.narrow(1, 0, count)));
         out.push((format!("{id}.weights"), Tensor::from_slice(&tokens.weights)));

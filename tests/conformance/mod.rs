@@ -5,6 +5,7 @@ mod case;
 mod comparison;
 mod device;
 mod flow;
+mod flow_models;
 mod flow_text;
 mod ip_adapter;
 mod networks;
@@ -104,6 +105,10 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("real_configs_flow", flow_text::real_configs_flow, &[]),
     ("pipeline", runs::pipeline, &[]),
     ("pipeline_ip_adapter", runs::pipeline, &[]),
+    ("pipeline_flow", runs::pipeline, &["family:sd35"]),
+    ("flow_force", flow_models::flow_force, &["family:sd35"]),
+    ("single_file_flow", flow_models::single_file_flow, &["family:sd35"]),
+    ("lora_flow", flow_models::lora_flow, &["family:sd35"]),
     ("pipeline_prompt", prompts::pipeline_prompt, &[]),
     ("prompt_schedule", prompts::prompt_schedule, &[]),
     ("pipeline_t2i_adapter", runs::pipeline_t2i_adapter, &[]),
@@ -116,6 +121,7 @@ pub const CAPABILITIES: &[&str] = &[
     "aesthetic_score",
     "anima:weights",
     "attention:bias",
+    "attention:maps",
     "attention:probs",
     "attention:self_probs",
     "beta_sigmas",
@@ -137,8 +143,10 @@ pub const CAPABILITIES: &[&str] = &[
     "flow:comfy_spacing",
     "flow:custom_levels",
     "flow:dynamic_shift",
+    "flow:force",
     "flow:shift_terminal",
     "flow:stochastic",
+    "format:anima-split",
     "format:diffusers-bin",
     "format:diffusers-legacy-vae",
     "format:diffusers-sharded",
@@ -165,6 +173,7 @@ pub const CAPABILITIES: &[&str] = &[
     "ip_adapter:several",
     "karras",
     "long_context",
+    "lora:anima",
     "lora:boft",
     "lora:conv",
     "lora:diffusers_legacy",

@@ -3,7 +3,7 @@
 use super::ip_adapter::{self, Adapter};
 use super::package_daam::{KeyFilter, PackageDaam, PackageKey};
 use super::{Case, Outputs, Result, device, schedulers};
-use impasto::attention::{AttentionSite, Tap};
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Tap};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength};
 use impasto::guidance::{Cfg, GuidanceRun, RescaledCfg};
@@ -109,10 +109,9 @@ fn micro(case: &Case, of: &str) -> Result<Option<MicroConditioning>> {
 /// Assembles parts from several folders, and the case's own scheduler, as one diffusers folder, and loads its model.
 pub fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
     let folder = tempfile::tempdir()?;
-    for part in ["unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"] {
-        if !case.models.contains_key(part) {
-            continue;
-        }
+    let parts = ["unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_conditioner"];
+    let tokenizers = ["tokenizer", "tokenizer_2", "t5_tokenizer"];
+    for part in parts.into_iter().chain(tokenizers).filter(|part| case.models.contains_key(*part)) {
         std::os::unix::fs::symlink(std::fs::canonicalize(case.model(part)?)?, folder.path().join(part))?;
     }
     let scheduler: Value = case.param("scheduler")?;
@@ -121,7 +120,8 @@ pub fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
     std::fs::create_dir(folder.path().join("scheduler"))?;
     std::fs::write(folder.path().join("scheduler/scheduler_config.json"), config.to_string())?;
     let skip: Option<usize> = case.param("clip_skip")?;
-    let text = TextOptions { clip_skip: skip.map(|skip| skip + 1), ..TextOptions::PLAIN };
+    let clip_skip = skip.map(|skip| skip + 1);
+    let text = TextOptions { clip_skip, limit: case.param("max_sequence_length")?, ..TextOptions::PLAIN };
     let model = load(folder.path(), text)?;
     Ok((folder, model))
 }
@@ -143,7 +143,9 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
     let rescale: Option<f64> = case.param("guidance_rescale")?;
     let mut schedule = model.scheduler().schedule(steps)?;
     if let Some(strength) = case.param::<Option<f64>>("strength")? {
-        schedule = schedule.last(Strength::Portion(strength).steps(steps)?.1)?;
+        let strength = Strength::Portion(strength);
+        let flows = model.scheduler().is_flow();
+        schedule = schedule.last(if flows { strength.flow_steps(steps)?.1 } else { strength.steps(steps)?.1 })?;
     }
     let solver: Box<dyn Solver> = match eta {
         Some(eta) => Box::new(EulerAncestral { eta, ..EulerAncestral::default() }),
@@ -180,7 +182,7 @@ struct FreeUParams {
     s2: f64,
 }
 
-fn grid(case: &Case) -> Result<Grid> {
+pub fn grid(case: &Case) -> Result<Grid> {
     if let Some(image) = case.inputs.get("image") {
         let (.., height, width) = image.size4()?;
         return Ok(Grid::new(height / 8, width / 8));
@@ -224,10 +226,11 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     let count = if let Several::Each(prompts) = &prompts { prompts.len() } else { 1 };
     let class: String = case.param("pipeline")?;
     // In other classes the image is a ControlNet's hint.
-    let starts = ["Img2Img", "Inpaint"].iter().any(|task| class.contains(task));
+    let task: Option<String> = case.param("task")?;
+    let starts = ["Img2Img", "Inpaint"].iter().any(|task| class.contains(task)) || task.is_some();
     let image = case.inputs.get("image").filter(|_| starts);
     let (picture, mask) = (image.map(|image| image * 2.0 - 1.0), case.inputs.get("mask_image"));
-    let (mut latents, mut pictures, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut latents, mut pictures, mut steps, mut maps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut embeds, mut pooled) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for i in 0..count {
         let negative = negatives.as_ref().map(|negatives| negatives.at(i)).unwrap_or_default();
@@ -244,8 +247,12 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
         start.images = images;
         start.origin = picture.as_ref().map_or(Origin::Noise, Origin::Picture);
         start.mask = mask;
-        let mut inner = Inner::default();
-        let mut run = sampler(case, &model)?.attach(&mut inner).start(&codec, start)?;
+        let (mut inner, mut seen_maps) = (Inner::default(), Maps::default());
+        let mut sampler = sampler(case, &model)?.attach(&mut inner);
+        if case.wanted.contains_key("maps") {
+            sampler = sampler.attach(&mut seen_maps);
+        }
+        let mut run = sampler.start(&codec, start)?;
         let mut ends = Vec::new();
         while let Some(progress) = run.step()? {
             ends.push((progress.step, run.latent().shallow_clone()));
@@ -255,6 +262,7 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
             pictures.push(((run.decode()? + 1.0) / 2.0).clamp(0.0, 1.0));
         }
         drop(run);
+        maps.extend(seen_maps.mean(case)?);
         let mut seen = Vec::new();
         for (step, latent) in ends {
             let calls = inner.0.iter().filter(|(call, _)| call.index == step.index);
@@ -271,12 +279,16 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
             pooled.extend(text.pooled.map(|pooled| pooled.expand([images as i64, -1], false)));
         }
     }
-    let mut outputs = vec![
-        ("latents".to_owned(), Tensor::cat(&latents, 0)),
-        ("step_latents".to_owned(), Tensor::cat(&steps, 1)),
-        ("prompt_embeds".to_owned(), Tensor::cat(&embeds[0], 0)),
-        ("negative_prompt_embeds".to_owned(), Tensor::cat(&embeds[1], 0)),
-    ];
+    let mut outputs =
+        vec![("latents".to_owned(), Tensor::cat(&latents, 0)), ("step_latents".to_owned(), Tensor::cat(&steps, 1))];
+    for (name, embeds) in ["prompt_embeds", "negative_prompt_embeds"].into_iter().zip(&embeds) {
+        let (embeds, wanted) = (Tensor::cat(embeds, 0), case.wanted.get(name));
+        // Anima's references end with the longest text; only rows of zeros follow.
+        let rows = wanted.map_or(embeds.size()[1], |wanted| wanted.tensor.size()[1]);
+        let rest = embeds.narrow(1, rows, embeds.size()[1] - rows);
+        assert!(rest.numel() == 0 || rest.abs().max().double_value(&[]) == 0.0, "{name} has {rows} rows of text");
+        outputs.push((name.to_owned(), embeds.narrow(1, 0, rows)));
+    }
     for (name, pooled) in ["pooled_prompt_embeds", "negative_pooled_prompt_embeds"].into_iter().zip(&pooled) {
         if !pooled.is_empty() {
             outputs.push((name.to_owned(), Tensor::cat(pooled, 0)));
@@ -285,7 +297,42 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     if !pictures.is_empty() {
         outputs.push(("image".to_owned(), Tensor::cat(&pictures, 0)));
     }
+    if !maps.is_empty() {
+        outputs.push(("maps".to_owned(), Tensor::cat(&maps, 0)));
+    }
     Ok(outputs)
+}
+
+/// Probabilities of the positive branch, [n, rows, columns] each, averaged over heads.
+#[derive(Default)]
+struct Maps(Vec<(Tensor, Grid)>);
+
+impl Maps {
+    /// Returns the mean over all sites and steps, [n, columns, h, w] with the columns that the case has; `None` if
+    /// nothing was recorded.
+    fn mean(&self, case: &Case) -> Result<Option<Tensor>> {
+        let Some((_, grid)) = self.0.first() else { return Ok(None) };
+        let columns = case.wanted.get("maps").ok_or("the case has no maps")?.tensor.size()[1];
+        let all: Vec<&Tensor> = self.0.iter().map(|(probs, _)| probs).collect();
+        let mean = Tensor::stack(&all, 0).mean_dim(0, false, Kind::Float).narrow(2, 0, columns);
+        Ok(Some(mean.transpose(1, 2).reshape([-1, columns, grid.h, grid.w])))
+    }
+}
+
+impl GuidanceRun for Maps {
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        vec![self]
+    }
+}
+
+impl CrossAttentionHook for Maps {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        if site.is_cross() && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
+    }
+    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> impasto::Result<()> {
+        self.0.push((probs.over_heads()? / at.site.heads, at.grid));
+        Ok(())
+    }
 }
 
 /// Computes text to image with a T2I adapter.
@@ -334,11 +381,13 @@ impl GuidanceRun for Inner {
     }
 }
 
-/// Returns the latent after a step, as diffusers' scheduler holds it: in sigma space for the k-diffusion classes
-/// (Euler, Heun, LMS, KDPM2), otherwise in variance-preserving form.
+/// Returns the latent after a step, as diffusers' scheduler holds it: in the flow's scale for the flow-matching classes,
+/// in sigma space for the k-diffusion classes (Euler, Heun, LMS, KDPM2), otherwise in variance-preserving form.
 pub fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
     let class: String = serde_json::from_value(case.params["scheduler"]["class"].clone())?;
-    Ok(if schedulers::preserves_variance(&class) {
+    Ok(if class.starts_with("FlowMatch") {
+        latent / (1.0 + level)
+    } else if schedulers::preserves_variance(&class) {
         latent / (1.0 + level * level).sqrt()
     } else {
         latent.shallow_clone()

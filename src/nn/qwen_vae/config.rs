@@ -94,19 +94,16 @@ impl QwenVaeConfig {
     }
 
     /// Returns the pixels of a picture per latent cell, in each direction: 8 for Qwen-Image.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a model's autoencoder reads it"))]
     pub(crate) fn factor(&self) -> i64 {
         1 << self.dim_mult.len().saturating_sub(1).min(62)
     }
 
     /// Estimates the peak number of values that decoding holds per latent cell.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a model's autoencoder reads it"))]
     pub(crate) fn peak_of_decoding(&self) -> f64 {
         vae::peak_of_decoding(&self.channels())
     }
 
     /// Estimates the peak number of values that encoding holds per latent cell.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a model's autoencoder reads it"))]
     pub(crate) fn peak_of_encoding(&self) -> f64 {
         vae::peak_of_encoding(&self.channels())
     }

@@ -65,7 +65,6 @@ impl QwenVae {
 
     /// Builds the network again from `w`, whose tensors are this network's. Both networks share the sums of weights
     /// that layers keep.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a model's autoencoder is built again by it"))]
     pub(crate) fn again(&self, w: &Weights) -> Result<Self> {
         let mut vae = Self::new(w, &self.config)?;
         for ((_, mine), (_, others)) in vae.decoder.up_blocks.iter_mut().zip(&self.decoder.up_blocks) {
@@ -74,12 +73,6 @@ impl QwenVae {
             }
         }
         Ok(vae)
-    }
-
-    /// Returns the configuration of the network.
-    #[expect(dead_code, reason = "a model's autoencoder reads it")]
-    pub(crate) const fn config(&self) -> &QwenVaeConfig {
-        &self.config
     }
 
     /// Encodes pictures, [b, 3, h, w] in −1..=1 with sides that are multiples of 2ⁿ⁻¹ for n levels: 8 for Qwen-Image.

@@ -1,0 +1,106 @@
+//! Anima's text networks in a model, with their tokenizers.
+
+use super::read_config::read_config;
+use crate::conditioning::Conditioning;
+use crate::error::{Error, Result};
+use crate::nn::ConfigFile;
+use crate::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
+use crate::nn::qwen3::{Qwen3, Qwen3Config};
+use crate::prompt::Prompt;
+use crate::text::anima::AnimaText;
+use crate::text::{SequenceTokenizer, TextOptions};
+use crate::weights::{Checkpoint, Weights};
+use tch::{Device, Kind};
+
+/// Part of a checkpoint with Qwen3.
+const QWEN: &str = "text_encoder";
+/// Part of a checkpoint with the text conditioner.
+const CONDITIONER: &str = "text_conditioner";
+
+/// Anima's text networks in a model.
+#[derive(Debug)]
+pub(super) struct AnimaTexts {
+    text: AnimaText,
+    options: TextOptions,
+}
+
+impl AnimaTexts {
+    /// Loads the networks: Qwen3 from `place`, the conditioner from `main`, and the tokenizers from `place` or else
+    /// from `main`. Also returns the weights, by part.
+    pub(super) fn load(
+        place: &Checkpoint,
+        main: &Checkpoint,
+        options: TextOptions,
+        (kind, device): (Kind, Device),
+    ) -> Result<(Self, [(&'static str, Weights); 2])> {
+        let qwen = read_config(place, QWEN, Qwen3Config::from_json)?;
+        let conditioner = read_config(main, CONDITIONER, AnimaConditionerConfig::from_json)?;
+        let weights =
+            [(QWEN, place.weights(QWEN, kind, device)?), (CONDITIONER, main.weights(CONDITIONER, kind, device)?)];
+        let tokenizer = |folder| match tokenizer(place, folder) {
+            Err(Error::MissingFile { .. }) => tokenizer(main, folder),
+            other => other,
+        };
+        let [(_, of_qwen), (_, of_conditioner)] = &weights;
+        let text = AnimaText::new(
+            Qwen3::new(of_qwen, &qwen)?,
+            AnimaConditioner::new(of_conditioner, &conditioner)?,
+            tokenizer("tokenizer")?,
+            tokenizer("t5_tokenizer")?,
+        )?;
+        Ok((Self { text, options }, weights))
+    }
+
+    /// Builds the networks again from `weights`, which returns the tensors of a part.
+    pub(super) fn again(&self, weights: impl Fn(&str) -> Weights) -> Result<Self> {
+        Ok(Self { text: self.text.again(&weights(QWEN), &weights(CONDITIONER))?, options: self.options })
+    }
+
+    /// Returns the settings, beside the weights, that determine how a prompt is read.
+    pub(super) fn describe(&self) -> String {
+        self.text.describe()
+    }
+
+    pub(super) const fn options(&self) -> TextOptions {
+        self.options
+    }
+
+    /// Returns the width of the context.
+    pub(super) const fn width(&self) -> i64 {
+        self.text.width()
+    }
+
+    pub(super) fn prompt(&self, text: &str) -> Result<Prompt> {
+        Ok(self.text.read(text, self.options)?.prompt)
+    }
+
+    pub(super) fn encode(&self, text: &str, device: Device) -> Result<Conditioning> {
+        let context = self.text.encode(&self.text.read(text, self.options)?)?;
+        Ok(Conditioning::new(context.f_to_device(device)?))
+    }
+
+    /// Checks that no layer of a text encoder is chosen: the conditioner was trained on Qwen3's last one.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.options.clip_skip {
+            Some(skip) => Err(Error::parameter("clip_skip", skip, "none for Anima, which has no CLIP")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads the tokenizer in `folder` from `tokenizer.json`, or else from vocabulary and merges.
+fn tokenizer(checkpoint: &Checkpoint, folder: &str) -> Result<SequenceTokenizer> {
+    let file = |name: &str| checkpoint.read(&format!("{folder}/{name}"));
+    if let Some(json) = file("tokenizer.json")? {
+        return SequenceTokenizer::from_json(&json);
+    }
+    match (file("vocab.json")?, file("merges.txt")?, file("tokenizer_config.json")?) {
+        (Some(vocab), Some(merges), Some(config)) => SequenceTokenizer::from_vocab(&vocab, &merges, &config),
+        _ => {
+            let hint = "files of weights have no tokenizers; put the folders tokenizer (of Qwen/Qwen3-0.6B) and \
+                        t5_tokenizer (of google/t5-v1_1-xxl) beside the file";
+            let (file, place) = (format!("{folder}/tokenizer.json"), checkpoint.to_string());
+            Err(Error::MissingFile { file, place, hint: hint.into() })
+        }
+    }
+}

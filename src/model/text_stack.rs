@@ -1,0 +1,107 @@
+//! [`TextStack`]: the text networks of a model, of one of the kinds that models have.
+
+use super::anima_texts::AnimaTexts;
+use super::text_encoders::{Learned, TextEncoders};
+use crate::conditioning::{Conditioning, Texts};
+use crate::error::Result;
+use crate::prompt::Prompt;
+use crate::text::TextOptions;
+use crate::weights::Weights;
+use tch::{Device, Tensor};
+
+/// The text networks of a model.
+#[derive(Debug)]
+pub(super) enum TextStack {
+    /// CLIP's text encoders: one, or the two of SDXL.
+    Clip(TextEncoders),
+    /// Qwen3 with Anima's text conditioner.
+    Anima(Box<AnimaTexts>),
+}
+
+impl TextStack {
+    /// Returns CLIP's text encoders; `None` for another kind.
+    pub(super) const fn clip(&self) -> Option<&TextEncoders> {
+        match self {
+            Self::Clip(encoders) => Some(encoders),
+            Self::Anima(_) => None,
+        }
+    }
+
+    /// Builds the networks again from `weights`, which returns the tensors of a part, and optionally with a word.
+    pub(super) fn again(&self, weights: impl Fn(&str) -> Weights, learned: Option<Learned<'_>>) -> Result<Self> {
+        Ok(match self {
+            Self::Clip(encoders) => Self::Clip(encoders.again(weights, learned)?),
+            Self::Anima(texts) => Self::Anima(Box::new(texts.again(weights)?)),
+        })
+    }
+
+    /// Returns the settings, beside the weights, that determine how a prompt is read. They are part of the model's
+    /// fingerprint.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Clip(encoders) => encoders.describe(),
+            Self::Anima(texts) => texts.describe(),
+        }
+    }
+
+    /// Returns the options for reading prompts.
+    pub(super) const fn options(&self) -> TextOptions {
+        match self {
+            Self::Clip(encoders) => encoders.options(),
+            Self::Anima(texts) => texts.options(),
+        }
+    }
+
+    /// Returns the width of each encoder's states.
+    pub(super) fn widths(&self) -> Vec<i64> {
+        match self {
+            Self::Clip(encoders) => encoders.widths(),
+            Self::Anima(texts) => vec![texts.width()],
+        }
+    }
+
+    /// Returns the width of the context.
+    pub(super) fn width(&self) -> i64 {
+        self.widths().iter().sum()
+    }
+
+    /// Returns the width of the pooled text, if any.
+    pub(super) fn pooled_width(&self) -> Option<i64> {
+        self.clip()?.pooled_width()
+    }
+
+    /// Returns the texts, each with the positions of its encoder's tokens.
+    pub(super) fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
+        match self {
+            Self::Clip(encoders) => encoders.prompt(texts),
+            Self::Anima(own) => own.prompt(texts.only()?),
+        }
+    }
+
+    /// Encodes texts to a context, [1, tokens, width], and a pooled text where the network reads one.
+    pub(super) fn encode(&self, texts: Texts<'_>, device: Device) -> Result<Conditioning> {
+        match self {
+            Self::Clip(encoders) => encoders.encode(texts, device),
+            Self::Anima(own) => own.encode(texts.only()?, device),
+        }
+    }
+
+    /// Returns the words of a text, in lower case, that the first encoder has no token for; none for an encoder that
+    /// splits most words.
+    pub(super) fn find_spelled(&self, text: &str) -> Result<Vec<String>> {
+        self.clip().map_or_else(|| Ok(Vec::new()), |encoders| encoders.find_spelled(text))
+    }
+
+    /// Returns CLIP's normed state at the end token of a text, [width] f32; `None` without CLIP.
+    pub(super) fn pooled(&self, text: &str, device: Device) -> Result<Option<Tensor>> {
+        self.clip().map_or(Ok(None), |encoders| encoders.pooled(text, device))
+    }
+
+    /// Checks that the options fit the networks.
+    pub(super) fn check(&self) -> Result<()> {
+        match self {
+            Self::Clip(encoders) => encoders.check(),
+            Self::Anima(texts) => texts.check(),
+        }
+    }
+}
