@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod anima;
 mod attention_only;
 mod best_of;
 mod checkpoints;

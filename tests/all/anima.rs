@@ -1,0 +1,267 @@
+//! Anima, a transformer with flow matching, on a small random model: methods, adapters and errors.
+
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs};
+use impasto::mask::Region;
+use impasto::methods::color_force::ColorReport;
+use impasto::methods::{ColorForce, PaintWithWords, PromptBlend, ReferenceColor, RegionPrompts, UnmergedLora};
+use impasto::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
+use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
+use impasto::nn::qwen_vae::{QwenVae, QwenVaeConfig};
+use impasto::nn::qwen3::{Qwen3, Qwen3Config};
+use impasto::nn::{ConfigFile, ControlNetConfig};
+use impasto::pipeline::Request;
+use impasto::saliency::{Daam, DaamRun};
+use impasto::text::TextOptions;
+use impasto::weights::{Lora, Tensors, Weights, write_safetensors};
+use impasto::{Branch, Codec, Grid, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Window};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+const PROMPT: &str = "1girl, red hair, blue eyes, hat";
+
+/// Writes a part's folder with random weights.
+fn part<T>(folder: &Path, part: &str, config: &Value, build: impl Fn(&Weights, &str) -> Result<T>) -> Result<()> {
+    let (w, text) = (Weights::random(part.len() as u64, Kind::Float, Device::Cpu), config.to_string());
+    build(&w, &text)?;
+    let folder = folder.join(part);
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(folder.join("config.json"), text).expect("written");
+    write_safetensors(&w.drawn()?, &folder.join("model.safetensors"))
+}
+
+/// A tokenizer with a token for each letter and for some words, and an end token if `ends`.
+fn tokenizer(ends: bool) -> Value {
+    let special = ["<pad>", "</s>", "<|endoftext|>", "<unk>", "▁"].map(String::from);
+    let letters = ('a'..='z').chain('0'..='9').chain([',', '(', ')', '.', ':']).map(String::from);
+    let words = ["hair", "eyes", "red", "blue", "hat"].map(|word| format!("▁{word}"));
+    let vocabulary = special.into_iter().chain(letters).chain(words);
+    let rows: Vec<Value> = vocabulary.enumerate().map(|(i, token)| json!([token, -0.1 * i as f64 % 3.0])).collect();
+    let end = json!({ "type": "TemplateProcessing", "pair": [], "single": [
+        { "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "</s>", "type_id": 0 } }
+    ], "special_tokens": { "</s>": { "id": "</s>", "ids": [1], "tokens": ["</s>"] } } });
+    json!({
+        "version": "1.0", "added_tokens": [], "normalizer": null, "decoder": null,
+        "pre_tokenizer": { "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true },
+        "post_processor": if ends { end } else { Value::Null },
+        "model": { "type": "Unigram", "unk_id": 3, "vocab": rows, "byte_fallback": false },
+    })
+}
+
+/// A small model of Anima's build, in diffusers' layout.
+fn folder() -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let transformer = json!({ "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 2, "text_embed_dim": 16,
+                              "adaln_lora_dim": 4 });
+    part(at, "transformer", &transformer, |w, text| CosmosTransformer::new(w, &CosmosConfig::from_json("", text)?))?;
+    let conditioner = json!({ "source_dim": 8, "target_dim": 16, "model_dim": 16, "num_layers": 1,
+                              "num_attention_heads": 2, "target_vocab_size": 64 });
+    part(at, "text_conditioner", &conditioner, |w, text| {
+        AnimaConditioner::new(w, &AnimaConditionerConfig::from_json("", text)?)
+    })?;
+    let qwen = json!({ "vocab_size": 64, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2,
+                       "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4 });
+    part(at, "text_encoder", &qwen, |w, text| Qwen3::new(w, &Qwen3Config::from_json("", text)?))?;
+    let vae = json!({ "_class_name": "AutoencoderKLQwenImage", "base_dim": 4, "num_res_blocks": 1 });
+    part(at, "vae", &vae, |w, text| QwenVae::new(w, &QwenVaeConfig::from_json("", text)?))?;
+    for (name, ends) in [("tokenizer", false), ("t5_tokenizer", true)] {
+        fs::create_dir(at.join(name)).expect("a folder");
+        fs::write(at.join(name).join("tokenizer.json"), tokenizer(ends).to_string()).expect("written");
+    }
+    Ok(folder)
+}
+
+fn load() -> Result<Model> {
+    Model::load(&Source::dir(folder()?.path()))
+}
+
+fn request(pipeline: &Pipeline) -> Request<'_> {
+    pipeline.request(PROMPT).negative("hat").seed(3).steps(4).size((64, 96))
+}
+
+/// Runs the plain request and a changed one, and checks that the change acts and that the numbers are finite.
+fn acts<'p>(pipeline: &'p Pipeline, change: impl FnOnce(Request<'p>) -> Request<'p>) -> Result<Output> {
+    let (plain, changed) = (request(pipeline).run()?, change(request(pipeline)).run()?);
+    let apart = (&plain.latents - &changed.latents).abs().max().double_value(&[]);
+    assert!(apart.is_finite() && apart > 1e-4, "{apart}");
+    Ok(changed)
+}
+
+#[test]
+fn pipeline_paints_by_the_familys_defaults() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let defaults = pipeline.model().defaults();
+    assert_eq!((defaults.width, defaults.height, defaults.guidance_scale), (1024, 1024, 4.0));
+    let output = request(&pipeline).run()?;
+    assert_eq!((output.latents.size(), output.image(0)?.size().to_string()), (vec![1, 16, 12, 8], "64×96".into()));
+    assert_eq!(output.notes, []);
+    let again = request(&pipeline).run()?;
+    assert_eq!(again.latents, output.latents);
+    // The sides of a latent are whole patches of 2 × 2 cells; the cells beyond the picture are cut off.
+    let odd = request(&pipeline).size((72, 56)).run()?;
+    assert_eq!((odd.latents.size(), odd.image(0)?.size().to_string()), (vec![1, 16, 8, 10], "72×56".into()));
+    Ok(())
+}
+
+#[test]
+fn prompts_have_the_columns_of_t5() -> Result<()> {
+    let model = load()?;
+    let prompt = model.prompt(PROMPT.into())?;
+    let spans = prompt.find("hair")?;
+    assert_eq!((spans.len(), spans[0].len()), (1, 1));
+    let context = |text: &str| Ok::<_, impasto::Error>(model.text(text.into())?.context);
+    let (plain, weighed) = (context(PROMPT)?, context("1girl, red (hair:1.5), blue eyes, hat")?);
+    assert_eq!(plain.size(), [1, 512, 16]);
+    let row = |context: &Tensor| context.get(0).get(spans[0].start);
+    let apart = (row(&weighed) - row(&plain) * 1.5).abs().max().double_value(&[]);
+    assert!(apart < 1e-5, "{apart}");
+    let message = model.text(impasto::Texts::new("hat", Some("hair"))).map(drop).unwrap_err().to_string();
+    assert!(message.contains("second_prompt"), "{message}");
+    Ok(())
+}
+
+/// A hook that keeps the grids and the columns of cross-attention, and biases one column.
+#[derive(Default)]
+struct Reads(Vec<(Grid, i64, bool)>);
+
+impl CrossAttentionHook for Reads {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        if site.is_cross() && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
+    }
+    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        let layer = matches!(at.site.place, Place::Layer(_));
+        self.0.push((at.grid, probs.over_heads()?.size3()?.2, layer));
+        Ok(())
+    }
+}
+
+#[test]
+fn hooks_read_the_transformers_sites() -> Result<()> {
+    let (pipeline, mut hook) = (Pipeline::new(load()?), Reads::default());
+    let plain = request(&pipeline).run()?;
+    let read = request(&pipeline).hook(&mut hook).run()?;
+    assert!((&plain.latents - &read.latents).abs().max().double_value(&[]) < 1e-4);
+    assert_eq!(hook.0.len(), 4 * 2);
+    assert!(hook.0.iter().all(|seen| *seen == (Grid::new(6, 4), 512, true)), "{:?}", hook.0);
+    Ok(())
+}
+
+#[test]
+fn saliency_has_a_map_of_the_latents_cells() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let output = request(&pipeline).guide(Daam::of("hair")).run()?;
+    let map = output.details::<DaamRun>("hair")?.heat_map(0)?.values.shallow_clone();
+    let (least, most) = (map.min().double_value(&[]), map.max().double_value(&[]));
+    assert_eq!(map.size(), [12, 8]);
+    assert!(least.is_finite() && most > least, "{least} {most}");
+    Ok(())
+}
+
+#[test]
+fn every_method_acts_on_a_transformer() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let half = || Region::rect(0.0..0.5, 0.0..1.0);
+    acts(&pipeline, |request| request.guide(ColorForce::published("hair", Rgb(255, 215, 0))))?;
+    acts(&pipeline, |request| request.guide(PaintWithWords::default().mask(half(), "hair", 2.0)))?;
+    acts(&pipeline, |request| request.guide(RegionPrompts::default().thing(half(), "blue eyes", "eyes", 0.8)))?;
+    acts(&pipeline, |request| request.guide(PromptBlend::to("hat").curve(|_| 0.5)))?;
+    let reference = Raster::flat(Rgb(200, 40, 90), (64, 96));
+    acts(&pipeline, |request| request.guide(ReferenceColor::new(&reference)))?;
+    let exact = acts(&pipeline, |request| request.guide(ColorForce::exact("hair", Rgb(255, 215, 0))))?;
+    assert_eq!(exact.details::<ColorReport>("hair")?.painted.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn pictures_are_continued_and_repainted() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let picture = request(&pipeline).seed(9).run()?.image(0)?.clone();
+    let near = |strength: f64| -> Result<f64> {
+        let output = request(&pipeline).steps(8).start(&picture, strength).run()?;
+        let kept = pipeline.model().encode(&picture.to_tensor(Device::Cpu)?)?;
+        Ok((&output.latents - kept).abs().mean(Kind::Float).double_value(&[]))
+    };
+    let (little, much) = (near(0.2)?, near(0.9)?);
+    assert!(little < much, "{little} {much}");
+    let mut mask = Raster::flat(Rgb(0, 0, 0), (64, 96));
+    mask.paste(&Raster::flat(Rgb(255, 255, 255), (64, 48)), 0, 0);
+    let repainted = request(&pipeline).start(&picture, 1.0).mask(&mask).run()?;
+    let lower = |raster: &Raster| raster.pixel(20, 90);
+    assert_eq!(lower(repainted.image(0)?), lower(&picture), "pixels outside the mask stay");
+    assert_ne!(repainted.image(0)?.pixel(20, 10), picture.pixel(20, 10));
+    Ok(())
+}
+
+/// A LoRA for the transformer's attention to the text, under ComfyUI's or kohya's names.
+fn lora(kohya: bool) -> Result<Lora> {
+    let draw = |shape: [i64; 2]| {
+        let count = shape.iter().product();
+        (Tensor::arange::<i64>(count, (Kind::Float, Device::Cpu)) * 1.7).sin().reshape(shape)
+    };
+    let mut tensors = Tensors::new();
+    for (layer, outputs, inputs) in [("q_proj", 24, 24), ("k_proj", 24, 16), ("output_proj", 24, 24)] {
+        let (module, [down, up]) = match kohya {
+            true => (format!("lora_unet_blocks_1_cross_attn_{layer}"), ["lora_down", "lora_up"]),
+            false => (format!("diffusion_model.blocks.1.cross_attn.{layer}"), ["lora_A", "lora_B"]),
+        };
+        tensors.insert(format!("{module}.{down}.weight"), draw([2, inputs]));
+        tensors.insert(format!("{module}.{up}.weight"), draw([outputs, 2]));
+    }
+    Lora::of(if kohya { "kohya.safetensors" } else { "comfy.safetensors" }, tensors)
+}
+
+#[test]
+fn loras_are_merged_and_kept_beside() -> Result<()> {
+    let model = load()?;
+    let run = |model: Model| -> Result<Tensor> { Ok(request(&Pipeline::new(model)).run()?.latents.shallow_clone()) };
+    let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+    let plain = run(model.share()?)?;
+    let merged = run(model.with_lora(&[lora(false)?])?)?;
+    assert!(apart(&merged, &plain) > 1e-3);
+    assert_eq!(run(model.with_lora(&[lora(true)?])?)?, merged, "both names mean the same layers");
+    let beside = Pipeline::new(model.with_unmerged(&[lora(false)?])?);
+    let output = request(&beside).guide(UnmergedLora::new("comfy", 1.0)).run()?;
+    assert!(apart(&output.latents, &merged) < 1e-3, "{}", apart(&output.latents, &merged));
+    let late = UnmergedLora::new("comfy", 1.0).window(Window::progress(0.5..=1.0));
+    let placed = UnmergedLora::new("comfy", 1.0).within(Region::rect(0.0..0.5, 0.0..1.0));
+    for part in [late, placed] {
+        let output = request(&beside).guide(part).run()?;
+        assert!(apart(&output.latents, &merged) > 1e-4 && apart(&output.latents, &plain) > 1e-4);
+    }
+    Ok(())
+}
+
+#[test]
+fn copies_have_the_fingerprint_of_their_weights() -> Result<()> {
+    let model = load()?;
+    let fingerprint = |model: &Model| Ok::<_, impasto::Error>(model.identity()?.fingerprint);
+    assert_eq!(fingerprint(&model.share()?)?, fingerprint(&model)?);
+    assert_ne!(fingerprint(&model.with_lora(&[lora(true)?])?)?, fingerprint(&model)?);
+    Ok(())
+}
+
+#[test]
+fn what_needs_a_unet_says_so() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let message = |result: Result<Output>| result.map(drop).unwrap_err().to_string();
+    let reuse = message(request(&pipeline).tune(|config| config.reuse = 2).run());
+    assert!(reuse.contains("reuse is 2") && reuse.contains("no UNet"), "{reuse}");
+    let unet = pipeline.model().unet().map(drop).unwrap_err().to_string();
+    assert!(unet.contains("a model with a UNet"), "{unet}");
+    let net = tempfile::tempdir().expect("a folder");
+    let config = serde_json::to_string(&ControlNetConfig::default()).expect("JSON");
+    fs::write(net.path().join("config.json"), config).expect("written");
+    let net = pipeline.model().controlnet(&Source::dir(net.path())).map(drop).unwrap_err().to_string();
+    assert!(net.contains("a model with a UNet"), "{net}");
+    let folder = folder()?;
+    let mut options = LoadOptions::default();
+    options.text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
+    let skip = Model::load_with(&Source::dir(folder.path()), options).map(drop).unwrap_err().to_string();
+    assert!(skip.contains("clip_skip is 2") && skip.contains("Anima"), "{skip}");
+    fs::remove_dir_all(folder.path().join("t5_tokenizer")).expect("removed");
+    let lost = Model::load(&Source::dir(folder.path())).map(drop).unwrap_err().to_string();
+    assert!(lost.contains("t5_tokenizer/tokenizer.json") && lost.contains("google/t5-v1_1-xxl"), "{lost}");
+    Ok(())
+}
