@@ -1,6 +1,6 @@
 //! Rotary position embedding: queries and keys are rotated by angles that grow with the position.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 /// Rotations of queries and keys, one for each token. Number i of a head is rotated together with number i + d/2
@@ -19,6 +19,28 @@ impl Rotary {
     pub(crate) fn new(angles: &Tensor) -> Result<Self> {
         let both = Tensor::f_cat(&[angles, angles], -1)?;
         Ok(Self { cos: both.f_cos()?, sin: both.f_sin()? })
+    }
+
+    /// Rotates keys, [b, heads, k · tokens, d]: a hook may add the tokens of other pictures to a context, and each
+    /// picture's tokens have the same positions.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the keys are those of a part of a picture.
+    pub(crate) fn rotate_pictures(&self, keys: &Tensor) -> Result<Tensor> {
+        let ((b, heads, count, d), tokens) = (keys.size4()?, self.cos.size2()?.0);
+        if count == tokens {
+            return self.rotate(keys);
+        }
+        if count % tokens != 0 {
+            let expected = format!("[rows, a multiple of {tokens} tokens, width], because the tokens have positions");
+            return Err(Error::Shape {
+                what: "the context of self-attention",
+                got: vec![b, count, heads * d],
+                expected,
+            });
+        }
+        let pictures = keys.f_reshape([b, heads, count / tokens, tokens, d])?;
+        Ok(self.rotate(&pictures)?.f_reshape([b, heads, count, d])?)
     }
 
     /// Rotates [.., tokens, d] in f32; the result has the kind of `x`.
@@ -55,6 +77,11 @@ mod tests {
         let at = |row, column| products.double_value(&[row, column]);
         assert!((at(0, 3) - at(4, 7)).abs() < 1e-5 && (at(0, 3) - at(0, 4)).abs() > 1e-3, "{products}");
         assert_eq!(rotary.rotate(&q)?.get(0), q.get(0), "position 0 is not rotated");
+        let [own, twice] = [1, 2].map(|times| k.repeat([times, 1]).view([1, 1, 8 * times, 6]));
+        let (own, twice) = (rotary.rotate_pictures(&own)?, rotary.rotate_pictures(&twice)?);
+        assert_eq!(twice, Tensor::cat(&[&own, &own], 2), "each picture's tokens have the same positions");
+        let message = rotary.rotate_pictures(&twice.narrow(2, 0, 9)).unwrap_err().to_string();
+        assert!(message.contains("a multiple of 8 tokens"), "{message}");
         Ok(())
     }
 }

@@ -43,7 +43,10 @@ fn tokenizer(ends: bool) -> Value {
     ], "special_tokens": { "</s>": { "id": "</s>", "ids": [1], "tokens": ["</s>"] } } });
     json!({
         "version": "1.0", "added_tokens": [], "normalizer": null, "decoder": null,
-        "pre_tokenizer": { "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true },
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+            { "type": "WhitespaceSplit" },
+            { "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true },
+        ] },
         "post_processor": if ends { end } else { Value::Null },
         "model": { "type": "Unigram", "unk_id": 3, "vocab": rows, "byte_fallback": false },
     })

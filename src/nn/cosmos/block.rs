@@ -118,15 +118,16 @@ impl Attention {
     /// Computes the attention of the tokens `x` to `context`; `rotary` rotates queries and keys.
     fn forward(&self, x: &Tensor, context: &Tensor, rotary: Option<&Rotary>, tap: &mut Tap<'_>) -> Result<Tensor> {
         let heads = |x: &Tensor| split_heads(x, self.site.heads);
-        let placed = |x: Tensor| rotary.map_or(Ok(x.shallow_clone()), |rotary| rotary.rotate(&x));
-        let q = placed(self.norm_q.forward(&heads(&self.to_q.forward(x)?)?)?)?;
+        let q = self.norm_q.forward(&heads(&self.to_q.forward(x)?)?)?;
+        let q = rotary.map_or(Ok(q.shallow_clone()), |rotary| rotary.rotate(&q))?;
         let q = repeated(&q, context.size3()?.0)?;
         let attended = tap.attend(&self.site, &q, context, |context| {
             let [k, v] = match self.site.is_cross() {
                 true => [self.to_k.forward_prompt(context)?, self.to_v.forward_prompt(context)?],
                 false => [self.to_k.forward(context)?, self.to_v.forward(context)?],
             };
-            Ok((placed(self.norm_k.forward(&heads(&k)?)?)?, heads(&v)?))
+            let k = self.norm_k.forward(&heads(&k)?)?;
+            Ok((rotary.map_or(Ok(k.shallow_clone()), |rotary| rotary.rotate_pictures(&k))?, heads(&v)?))
         })?;
         self.to_out.forward(&attended)
     }
