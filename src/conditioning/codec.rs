@@ -49,6 +49,12 @@ pub trait Codec {
         Ok((mean, std))
     }
 
+    /// Returns true if a run that begins with a picture draws the latent from [`posterior`](Self::posterior), before it
+    /// draws noise. A run takes the mean if false. Default: true.
+    fn draws(&self) -> bool {
+        true
+    }
+
     /// Decodes a latent to a picture, the reverse of [`Codec::encode`]; values may leave -1..=1.
     fn decode(&self, latent: &Tensor) -> Result<Tensor>;
 

@@ -56,7 +56,7 @@ impl Model {
         let _no_grad = tch::no_grad_guard();
         let mut parts = self.shared();
         let notes = Lora::merge(loras, &mut parts)?;
-        let backbone = self.backbone.changed(&self.weights(&parts, self.backbone.part(), self.kind))?;
+        let backbone = self.backbone.rebuild(&self.weights(&parts, self.backbone.part(), self.kind))?;
         let mut model = self.remade(parts, backbone, &BTreeMap::new(), None, notes)?;
         let is_xl = self.reads_micro_conditioning();
         let distilled = |lora: &Lora| Some((FewSteps::of_lora(lora.file(), is_xl)?, lora.file().to_owned()));
@@ -68,8 +68,8 @@ impl Model {
         Ok(model)
     }
 
-    /// Returns this model with LoRAs that its network computes beside its weights. Such a LoRA acts only in runs that name
-    /// it, in a part of the steps or of the picture: see [`UnmergedLora`](crate::methods::UnmergedLora). A LoRA's name
+    /// Returns this model with LoRAs that its network computes beside its weights. Such a LoRA acts only in runs that
+    /// name it, in a part of the steps or of the picture: see [`UnmergedLora`](crate::methods::UnmergedLora). A LoRA's name
     /// is that of its file, without the ending ([`Lora::name`]).
     ///
     /// A LoRA of low rank takes little memory, and makes a step a little slower. A change of another form (LoHa, LoKr,
@@ -96,8 +96,8 @@ impl Model {
     ///
     /// # Errors
     /// The errors of [`Lora::merge`]; [`Error::Parameter`](crate::error::Error::Parameter) for a second LoRA of one
-    /// name; [`Error::Malformed`](crate::error::Error::Malformed) for a LoRA that changes nothing in the network. Changes
-    /// of text encoders, biases and norms are not used; [`ModelInfo::notes`](super::ModelInfo::notes) tell them.
+    /// name; [`Error::Malformed`](crate::error::Error::Malformed) for a LoRA that changes nothing in the network.
+    /// Changes of text encoders, biases and norms are not used; [`ModelInfo::notes`](super::ModelInfo::notes) tell them.
     pub fn with_unmerged(&self, loras: &[Lora]) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let known: Vec<&str> = self.unmerged.iter().map(|lora| lora.name.as_str()).collect();

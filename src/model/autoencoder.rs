@@ -126,6 +126,11 @@ impl Autoencoder {
         &self.config
     }
 
+    /// Returns true if latents of pictures are drawn from the posterior. Anima is given the posterior's mode.
+    pub(super) const fn draws(&self) -> bool {
+        !matches!(self.network, Network::Qwen(_))
+    }
+
     /// Encodes pictures; returns mean and standard deviation of their latents.
     pub(super) fn encode(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
         let picture = picture.f_to_device(self.options.1)?.f_to_kind(Kind::Float)?;
@@ -144,7 +149,6 @@ impl Autoencoder {
                 let std = posterior.std()?.f_to_kind(Kind::Float)?.f_mul_scalar(vae.config().scaling_factor)?;
                 (vae.scaled(&posterior.mean.f_to_kind(Kind::Float)?)?, std)
             }
-            // Anima is given the posterior's mode.
             Network::Qwen(vae) => {
                 let mean = vae.scale(&vae.encode(&picture)?.mean.f_to_kind(Kind::Float)?)?;
                 let std = mean.f_zeros_like()?;

@@ -1,12 +1,11 @@
 //! [`Backbone`]: the network that denoises, of one of the kinds that models have.
 
-use super::network_input::NetworkInput;
 use super::read_config::read_config;
 use crate::attention::{AttentionSite, Tap};
 use crate::error::{Error, Result};
 use crate::nn::cosmos::{CosmosConfig, CosmosTransformer};
 use crate::nn::unet::Deep;
-use crate::nn::{ConfigFile, UNet, UnetConfig};
+use crate::nn::{AddedConditions, ConfigFile, UNet, UnetConfig};
 use crate::step::{Grid, Step};
 use crate::weights::{Checkpoint, Weights};
 use tch::Tensor;
@@ -77,6 +76,23 @@ impl BackboneConfig {
     }
 }
 
+/// Stacked network inputs of several branches.
+#[derive(Debug)]
+pub(super) struct NetworkInput {
+    /// Latents in sigma space, f32.
+    pub x: Tensor,
+    /// Number of distinct latent rows, which come first. The batch repeats them cyclically when all inputs share one
+    /// latent.
+    pub distinct: i64,
+    /// Latents as the network reads them, [rows, channels, h, w] in the network's kind.
+    pub sample: Tensor,
+    /// Training timestep or time of all rows, [1] f32.
+    pub timestep: Tensor,
+    /// Contexts of all rows, [rows, tokens, width] in the network's kind.
+    pub context: Tensor,
+    pub added: Option<AddedConditions>,
+}
+
 /// The network that denoises.
 #[derive(Debug)]
 pub(super) enum Backbone {
@@ -97,12 +113,12 @@ impl Backbone {
     pub(super) fn again(&self, w: &Weights) -> Result<Self> {
         match self {
             Self::Unet(unet) => Ok(Self::Unet(Box::new(unet.again(w)?))),
-            Self::Cosmos(_) => self.changed(w),
+            Self::Cosmos(_) => self.rebuild(w),
         }
     }
 
     /// Builds the network with other tensors.
-    pub(super) fn changed(&self, w: &Weights) -> Result<Self> {
+    pub(super) fn rebuild(&self, w: &Weights) -> Result<Self> {
         Ok(match self {
             Self::Unet(unet) => Self::Unet(Box::new(UNet::new(w, unet.config())?)),
             Self::Cosmos(own) => Self::Cosmos(Box::new(CosmosTransformer::new(w, own.config())?)),

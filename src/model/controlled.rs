@@ -1,11 +1,11 @@
 //! [`Controlled`]: a model with ControlNets and T2I adapters.
 
 use super::adapted::{Adapting, adapter_fits};
+use super::backbone::NetworkInput;
 use super::control::Control;
 use super::control_network::ControlNetwork;
 use super::embedded_hint::embed;
 use super::info::{ModelInfo, Work};
-use super::network_input::NetworkInput;
 use super::read_config::{check_report, read_config};
 use super::reuse::{Kept, Reuse, check_reuse};
 use super::rows::rows_of;
@@ -491,6 +491,10 @@ impl Codec for Controlled<'_> {
             |part: &Tensor| self.seamless.beyond(part, self.model.cell(), posterior).map(<(Tensor, Tensor)>::from);
         let (mean, std) = self.parts(picture)?.iter().map(of_part).collect::<Result<(Vec<_>, Vec<_>)>>()?;
         Ok((join(mean)?, join(std)?))
+    }
+
+    fn draws(&self) -> bool {
+        self.model.draws()
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {

@@ -261,8 +261,8 @@ impl Model {
     }
 
     /// Returns the tensors of a network under diffusers' names, in the kind that the network computes in: `unet` or
-    /// `transformer`, `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. The tensors share
-    /// their memory with the model. Tensors that [`LoadOptions::offload`] leaves in their file have the file's kind.
+    /// `transformer`, `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. The tensors
+    /// share their memory with the model. Tensors that [`LoadOptions::offload`] leaves in their file have the file's kind.
     pub fn tensors(&self, part: &str) -> Option<Tensors> {
         self.parts.get(part).map(share)
     }
@@ -429,6 +429,10 @@ impl Codec for Model {
     fn posterior(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
         let _no_grad = tch::no_grad_guard();
         self.vae.encode(picture)
+    }
+
+    fn draws(&self) -> bool {
+        self.vae.draws()
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {

@@ -1,5 +1,6 @@
 //! Inputs of the network at a step, and its predictions from them.
 
+use super::backbone::NetworkInput;
 use super::rows::{one, rows};
 use super::{Model, colorizer, sdxl, size_numbers};
 use crate::attention::Tap;
@@ -11,23 +12,6 @@ use crate::nn::unet::Deep;
 use crate::nn::{AddedConditions, UNet};
 use crate::step::Step;
 use tch::{Device, Kind, Tensor};
-
-/// Stacked network inputs of several branches.
-#[derive(Debug)]
-pub(super) struct NetworkInput {
-    /// Latents in sigma space, f32.
-    pub x: Tensor,
-    /// Number of distinct latent rows, which come first. The batch repeats them cyclically when all inputs share one
-    /// latent.
-    pub distinct: i64,
-    /// Latents as the network reads them, [rows, channels, h, w] in the network's kind.
-    pub sample: Tensor,
-    /// Training timestep or time of all rows, [1] f32.
-    pub timestep: Tensor,
-    /// Contexts of all rows, [rows, tokens, width] in the network's kind.
-    pub context: Tensor,
-    pub added: Option<AddedConditions>,
-}
 
 impl Model {
     /// Stacks the network's inputs.

@@ -198,7 +198,7 @@ impl<'a> Start<'a> {
         let concat = match (model.inpaints(), &mask, origin) {
             (true, Some(mask), _) => Some(mask.beside(origin, model, grid, images, &mut noise)?),
             (true, None, _) => Some(all_repainted(model, grid)?),
-            (false, Some(_), Origin::Picture(_)) => {
+            (false, Some(_), Origin::Picture(_)) if model.draws() => {
                 // diffusers draws noise for the masked picture without using it, so the generator must advance here too
                 let _ = noise.draw(&of_pictures(&noise, images, model.channels(), grid))?;
                 None
@@ -331,12 +331,11 @@ fn beside(mask: &Tensor, latent: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_cat(&[mask, latent], 1)?)
 }
 
-/// Draws the latent of a picture from the VAE's posterior. Nothing is drawn for a codec without randomness, as in
-/// diffusers.
+/// Draws the latent of a picture from the VAE's posterior, if the codec draws.
 fn drawn(model: &dyn Network, picture: &Tensor, grid: Grid, images: i64, noise: &mut Noise) -> Result<Tensor> {
     has_size("the picture to start from", picture, 3, pixels(model, grid), images)?;
     let (mean, std) = model.posterior(picture)?;
-    if std.f_any()?.f_int64_value(&[])? == 0 {
+    if !model.draws() {
         return Ok(mean.f_to_device(model.device())?);
     }
     let channels = model.channels();

@@ -54,8 +54,8 @@ pub(super) fn transformer(name: &str) -> Option<(String, Storage)> {
     Some((renamed, Storage::Same))
 }
 
-/// Returns the name in Cosmos of a transformer's layer, from its path in diffusers; `None` for a layer that LoRAs do not
-/// change.
+/// Returns the name in Cosmos of a transformer's layer, from its path in diffusers; `None` for a layer that LoRAs do
+/// not change.
 pub(super) fn original(path: &str) -> Option<String> {
     let parts: Vec<&str> = path.split('.').collect();
     let attention = |kind: &str| match kind {

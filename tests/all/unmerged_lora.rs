@@ -212,7 +212,7 @@ fn unknown_lora_is_told_before_the_first_step() -> Result<()> {
         ]),
     )?;
     let message = model.with_unmerged(&[text]).expect_err("no layer of the UNet").to_string();
-    assert!(message.contains("changes no matrix or kernel of the UNet"), "{message}");
+    assert!(message.contains("changes no matrix or kernel of the denoising network"), "{message}");
     Ok(())
 }
 

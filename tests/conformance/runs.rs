@@ -63,6 +63,9 @@ impl<M: Denoiser + Codec> Denoiser for SkipsForThePrompt<'_, M> {
     fn channels(&self) -> i64 {
         self.model.channels()
     }
+    fn patch(&self) -> i64 {
+        self.model.patch()
+    }
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> impasto::Result<Predictions> {
         self.model.denoise(step, inputs, tap)
     }
@@ -80,6 +83,9 @@ impl<M: Denoiser + Codec> Codec for SkipsForThePrompt<'_, M> {
     }
     fn posterior(&self, picture: &Tensor) -> impasto::Result<(Tensor, Tensor)> {
         self.model.posterior(picture)
+    }
+    fn draws(&self) -> bool {
+        self.model.draws()
     }
     fn decode(&self, latent: &Tensor) -> impasto::Result<Tensor> {
         self.model.decode(latent)
@@ -381,7 +387,7 @@ impl GuidanceRun for Inner {
     }
 }
 
-/// Returns the latent after a step, as diffusers' scheduler holds it: in the flow's scale for the flow-matching classes,
+/// Returns the latent after a step, as diffusers' scheduler keeps it: in the flow's scale for flow-matching classes,
 /// in sigma space for the k-diffusion classes (Euler, Heun, LMS, KDPM2), otherwise in variance-preserving form.
 pub fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
     let class: String = serde_json::from_value(case.params["scheduler"]["class"].clone())?;
