@@ -69,8 +69,8 @@ impl Model {
     }
 
     /// Returns this model with LoRAs that its network computes beside its weights. Such a LoRA acts only in runs that
-    /// name it, in a part of the steps or of the picture: see [`UnmergedLora`](crate::methods::UnmergedLora). A LoRA's name
-    /// is that of its file, without the ending ([`Lora::name`]).
+    /// name it, in a part of the steps or of the picture: see [`UnmergedLora`](crate::methods::UnmergedLora). A LoRA's
+    /// name is that of its file, without the ending ([`Lora::name`]).
     ///
     /// A LoRA of low rank takes little memory, and makes a step a little slower. A change of another form (LoHa, LoKr,
     /// DoRA, full differences and others) is kept as a second matrix of each layer. It takes nearly the time of the
@@ -97,7 +97,8 @@ impl Model {
     /// # Errors
     /// The errors of [`Lora::merge`]; [`Error::Parameter`](crate::error::Error::Parameter) for a second LoRA of one
     /// name; [`Error::Malformed`](crate::error::Error::Malformed) for a LoRA that changes nothing in the network.
-    /// Changes of text encoders, biases and norms are not used; [`ModelInfo::notes`](super::ModelInfo::notes) tell them.
+    /// Changes of text encoders, biases and norms are not used; [`ModelInfo::notes`](super::ModelInfo::notes) tell
+    /// them.
     pub fn with_unmerged(&self, loras: &[Lora]) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let known: Vec<&str> = self.unmerged.iter().map(|lora| lora.name.as_str()).collect();

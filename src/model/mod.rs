@@ -262,7 +262,8 @@ impl Model {
 
     /// Returns the tensors of a network under diffusers' names, in the kind that the network computes in: `unet` or
     /// `transformer`, `vae`, `text_encoder`, `text_encoder_2`. `None` if the model has no such network. The tensors
-    /// share their memory with the model. Tensors that [`LoadOptions::offload`] leaves in their file have the file's kind.
+    /// share their memory with the model. Tensors that [`LoadOptions::offload`] leaves in their file have the file's
+    /// kind.
     pub fn tensors(&self, part: &str) -> Option<Tensors> {
         self.parts.get(part).map(share)
     }
@@ -359,7 +360,7 @@ fn fits(
 /// reads none.
 fn size_numbers(unet: &UnetConfig, text: &TextStack) -> Option<i64> {
     let inputs = unet.projection_class_embeddings_input_dim?;
-    family::size_numbers(inputs, text.pooled_width()?, unet.addition_time_embed_dim?)
+    family::size_numbers(inputs, text.width_of_pooled()?, unet.addition_time_embed_dim?)
 }
 
 /// A field of the network's configuration that does not fit the other parts.
@@ -486,7 +487,7 @@ impl VisionEncoder for Model {
             let hint = Remedy::TextEncoder.after("a vision tower works with the text encoder of its training");
             Error::MissingFile { file: file.into(), place: self.name.clone(), hint }
         };
-        let Some(pooled) = self.texts.pooled(text, self.device)? else {
+        let Some(pooled) = self.texts.end_state(text, self.device)? else {
             return Err(missing("the text encoder"));
         };
         let Some(projection) = self.vision.text_projection()? else {

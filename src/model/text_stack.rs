@@ -66,7 +66,7 @@ impl TextStack {
     }
 
     /// Returns the width of the pooled text, if any.
-    pub(super) fn pooled_width(&self) -> Option<i64> {
+    pub(super) fn width_of_pooled(&self) -> Option<i64> {
         self.clip()?.pooled_width()
     }
 
@@ -93,7 +93,7 @@ impl TextStack {
     }
 
     /// Returns CLIP's normed state at the end token of a text, [width] f32; `None` without CLIP.
-    pub(super) fn pooled(&self, text: &str, device: Device) -> Result<Option<Tensor>> {
+    pub(super) fn end_state(&self, text: &str, device: Device) -> Result<Option<Tensor>> {
         self.clip().map_or(Ok(None), |encoders| encoders.pooled(text, device))
     }
 

@@ -29,8 +29,8 @@ impl Unmerged {
 
 impl Lora {
     /// Finds the changes of the layers of the network that denoises, and leaves the tensors of the model as they are.
-    /// LoRAs do not change each other: each is a change of the model's own weights. `known` are the names of LoRAs that the model has
-    /// already.
+    /// LoRAs do not change each other: each is a change of the model's own weights. `known` are the names of LoRAs that
+    /// the model has already.
     ///
     /// Returns notes, in whole sentences, about the parts of a file that are not used: those of [`Lora::merge`], and
     /// changes of text encoders, biases and norms.
