@@ -46,6 +46,7 @@ mod perturbed_attention;
 mod plain_english;
 mod prompts;
 mod properties;
+mod python_package;
 mod recipes;
 mod reference_color;
 mod regions;

@@ -1,4 +1,5 @@
-//! Tensors that Python and the library share. Both sides count the references to one `TensorImpl`, so nothing is copied.
+//! Tensors that Python and the library share. Both sides count the references to one `TensorImpl`, so nothing is
+//! copied.
 
 use pyo3::prelude::*;
 use pyo3_tch::PyTensor;
