@@ -74,7 +74,7 @@ studio: setup
 	$(CARGO) run --release -p impasto-cli -- studio
 
 # Builds the Python package against the torch of a virtual environment, which `PYTHON` makes in target/python. The wheel
-# fits this version of Python and every torch 2.11. `WHEEL_PROFILE=dev` compiles in a third of the time, for tests.
+# fits this version of Python and every torch 2.11. `WHEEL_PROFILE=dev` optimizes less, for tests.
 # RUSTFLAGS is empty, because .cargo/config.toml would write the path of another libtorch into the package.
 WHEEL_PROFILE ?= release
 WHEEL_VENV = $(CURDIR)/target/python/venv
