@@ -70,6 +70,7 @@ pub enum Contents {
 impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Model { family: ModelFamily::Anima, .. } => f.write_str("an Anima model"),
             Self::Model { family, inpaint: false } => write!(f, "a {family} model"),
             Self::Model { family, inpaint: true } => write!(f, "a {family} inpainting model"),
             Self::Colorizer => f.write_str("a ColorizeDiffusion model"),

@@ -333,6 +333,9 @@ impl SingleFile {
             }
             _ => {}
         }
+        if self.cosmos().is_some() {
+            return evidence(false, "the velocity of a flow".into());
+        }
         if self.colorizes() {
             // The publishers state the prediction type in the file's name.
             let name = self.header.file.rsplit(['/', '\\']).next().unwrap_or_default();

@@ -6,7 +6,7 @@ use crate::outputs;
 use crate::wording::Terminal;
 use clap::Args;
 use impasto::pipeline::Infotext;
-use impasto::weights::{Contents, Header, Lora, LoraSummary, SingleFile};
+use impasto::weights::{Contents, Header, Lora, LoraSummary, ModelFamily, SingleFile};
 use impasto::wording::shortened;
 use impasto::{Error, Raster, files};
 use std::collections::{BTreeMap, HashSet};
@@ -137,11 +137,15 @@ fn describe_weights(path: &Path) -> Result<(), Failure> {
     };
     print(format_args!("  is {contents}"))?;
     match contents {
-        Contents::Model { .. } => {
+        Contents::Model { family, .. } => {
             print(format_args!("  prediction: {}", file.prediction()?.because))?;
-            for part in ["unet", "vae", "text_encoder", "text_encoder_2"] {
+            let parts: &[&str] = match family {
+                ModelFamily::Anima => &["transformer", "text_conditioner", "vae", "text_encoder"],
+                _ => &["unet", "vae", "text_encoder", "text_encoder_2"],
+            };
+            for part in parts {
                 match file.part(part)? {
-                    Some(tensors) => print(format_args!("  {part}: {}", numbers(&Header::of(part, &tensors))))?,
+                    Some(tensors) => print(format_args!("  {part}: {}", numbers(&Header::of(*part, &tensors))))?,
                     None => print(format_args!("  {part}: none"))?,
                 }
             }

@@ -21,6 +21,12 @@ pub struct Loading {
     /// Another VAE: a folder or a file.
     #[arg(long, value_name = "MODEL")]
     pub vae: Option<String>,
+    /// Another text encoder: a folder or a file, such as the Qwen3 of Anima's files.
+    #[arg(long, value_name = "MODEL")]
+    pub text_encoder: Option<String>,
+    /// Another second text encoder, of SDXL: a folder or a file.
+    #[arg(long, value_name = "MODEL")]
+    pub text_encoder_2: Option<String>,
     /// A LoRA that is merged into the model, with a strength if it is not 1, and with another strength for the text
     /// encoders if theirs differs. May be given several times; each file changes what the ones before it left.
     #[arg(long, value_name = "FILE[:STRENGTH[:TEXT_STRENGTH]]")]
@@ -148,8 +154,7 @@ impl Loading {
             tch::set_num_threads(i32::from(threads));
         }
         let main = self.model.as_deref().map_or(Ok(otherwise), |model| source("--model", model))?;
-        let vae = self.vae.as_deref().map(|vae| source("--vae", vae)).transpose()?;
-        let mut model = Model::load_with(&main, self.options(vae))?;
+        let mut model = Model::load_with(&main, self.options()?)?;
         if !self.lora.is_empty() {
             model = model.with_lora(&self.lora.iter().map(Weighted::open).collect::<impasto::Result<Vec<_>>>()?)?;
         }
@@ -167,7 +172,8 @@ impl Loading {
     /// Returns the files that the options name.
     pub fn files(&self) -> impl Iterator<Item = Named> {
         let sources = self.model.iter().map(|model| Named::new("--model", model));
-        let sources = sources.chain(self.vae.iter().map(|vae| Named::new("--vae", vae)));
+        let parts = self.parts().into_iter().filter_map(|(option, part)| Some(Named::new(option, part?)));
+        let sources = sources.chain(parts);
         // Other sources are embedded or repositories.
         let files = sources.filter(|source| source.file.exists());
         let loras = self.lora.iter().map(|lora| Named::new("--lora", &lora.file));
@@ -175,13 +181,24 @@ impl Loading {
         files.chain(loras).chain(apart).chain(self.embedding.iter().map(|file| Named::new("--embedding", file)))
     }
 
-    fn options(&self, vae: Option<Source>) -> impasto::LoadOptions {
+    /// Returns the parts that come from sources of their own, with the options that name them.
+    fn parts(&self) -> [(&'static str, Option<&str>); 3] {
+        [
+            ("--vae", self.vae.as_deref()),
+            ("--text-encoder", self.text_encoder.as_deref()),
+            ("--text-encoder-2", self.text_encoder_2.as_deref()),
+        ]
+    }
+
+    fn options(&self) -> impasto::Result<impasto::LoadOptions> {
         let mut options = impasto::LoadOptions::default();
         options.device = self.device;
         options.precision = self.precision.into();
-        options.vae = vae;
+        let parts = self.parts().map(|(option, part)| part.map(|part| source(option, part)).transpose());
+        let [vae, text_encoder, text_encoder_2] = parts;
+        (options.vae, options.text_encoder, options.text_encoder_2) = (vae?, text_encoder?, text_encoder_2?);
         options.text.emphasis = self.weights.into();
-        options
+        Ok(options)
     }
 }
 

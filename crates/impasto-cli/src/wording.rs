@@ -117,9 +117,9 @@ impl Wording for Terminal {
             Remedy::Precision | Remedy::VaePrecision => &["use --precision f32"],
             Remedy::PrecisionOrModel => &["use --precision f32, or choose another model with --model"],
             Remedy::Vae => &["add a VAE with --vae"],
-            Remedy::TextEncoder | Remedy::SecondTextEncoder | Remedy::ImageEncoder => {
-                &["choose a model that has this part with --model"]
-            }
+            Remedy::TextEncoder => &["add a text encoder with --text-encoder"],
+            Remedy::SecondTextEncoder => &["add the second text encoder with --text-encoder-2"],
+            Remedy::ImageEncoder => &["choose a model that has this part with --model"],
             Remedy::Lora => &["add LoRAs with --lora"],
             Remedy::UnmergedLora => &["give the LoRA with --lora-apart"],
             Remedy::LoraFolder => &["name a folder with --lora-dir, or remove the tag"],

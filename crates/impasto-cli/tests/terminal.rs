@@ -474,6 +474,36 @@ fn write_lora(path: &Path, tensors: &[(&str, &[usize])]) {
 }
 
 #[test]
+fn three_files_of_anima_paint() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden"));
+    for file in ["anima.safetensors", "qwen_3_06b_base.safetensors", "qwen_image_vae.safetensors"] {
+        std::fs::copy(golden.join("single_file_anima").join(file), folder.path().join(file)).unwrap();
+    }
+    let paint = ["paint", "1girl, (red bow:1.2)", "--size", "64x64", "--steps", "2", "--seed", "3", "-o", "a.png"];
+    let model = [&paint[..], &["--model", "anima.safetensors", "--vae", "qwen_image_vae.safetensors"]].concat();
+    let lost = failure(folder.path(), &model, 1);
+    assert!(lost.contains("add a text encoder with --text-encoder"), "{lost}");
+    let model = [&model[..], &["--text-encoder", "qwen_3_06b_base.safetensors"]].concat();
+    let lost = failure(folder.path(), &model, 1);
+    assert!(lost.contains("tokenizer/tokenizer.json") && lost.contains("Qwen/Qwen3-0.6B"), "{lost}");
+    for (tokenizer, files) in [
+        ("tokenizer", &["vocab.json", "merges.txt", "tokenizer_config.json"][..]),
+        ("t5_tokenizer", &["tokenizer.json"]),
+    ] {
+        std::fs::create_dir(folder.path().join(tokenizer)).unwrap();
+        let from = if tokenizer == "tokenizer" { "models/tokenizer-qwen" } else { "models/tokenizer-t5" };
+        for file in files {
+            std::fs::copy(golden.join(from).join(file), folder.path().join(tokenizer).join(file)).unwrap();
+        }
+    }
+    run(folder.path(), &model);
+    assert_eq!(Raster::open(folder.path().join("a.png")).unwrap().size().to_string(), "64×64");
+    let told = text(&run(folder.path(), &["info", "anima.safetensors"]).stdout);
+    assert!(told.contains("is an Anima model") && told.contains("transformer: 67 tensors"), "{told}");
+}
+
+#[test]
 fn info_describes_a_lora() {
     let folder = tempfile::tempdir().unwrap();
     let lokr: [(&str, &[usize]); 5] = [

@@ -68,9 +68,9 @@ impl Wording for Page {
             Remedy::PrecisionOrModel => "start the studio with --precision f32 or another --model",
             Remedy::Vae | Remedy::NoFeedback => "start the studio with another VAE (--vae)",
             Remedy::LoraFolder => "start the studio with a folder of LoRAs (--lora-dir), or remove the tag",
-            Remedy::TextEncoder | Remedy::SecondTextEncoder | Remedy::ImageEncoder => {
-                "start the studio with a model that has this part (--model)"
-            }
+            Remedy::TextEncoder => "start the studio with a text encoder (--text-encoder)",
+            Remedy::SecondTextEncoder => "start the studio with the second text encoder (--text-encoder-2)",
+            Remedy::ImageEncoder => "start the studio with a model that has this part (--model)",
             Remedy::ShorterPrompt => "describe the picture in fewer words",
             Remedy::NegativePrompt => "fill in the negative prompt",
             Remedy::Solver => "choose a sampler",
