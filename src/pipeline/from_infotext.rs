@@ -4,6 +4,7 @@ use super::hires::{Enlarge, Hires};
 use super::infotext::{Infotext, OLD_TIMELINES, Program, SYNTAX, has_settings};
 use super::{Request, Seamless};
 use crate::diffusion::solver::{self, spacing_label};
+use crate::nn::token_merging::check_merge_tokens;
 use crate::prompt::hex_words;
 use crate::size::Size;
 use crate::wording::{Note, QUOTED, excerpt};
@@ -91,6 +92,8 @@ impl Request<'_> {
         if info.field("Tiling") == Some("True") {
             config.seamless = Seamless::Both;
         }
+        let merged = info.value("Token merging ratio").filter(|share| check_merge_tokens(*share).is_ok());
+        config.merge_tokens = merged.unwrap_or(config.merge_tokens);
         let is_enlarged = enlarged.is_some();
         config.hires = enlarged.or(config.hires.take());
         let sampler = info.sampler().filter(|sampler| solver::by_name(sampler).is_ok());
@@ -108,6 +111,8 @@ impl Request<'_> {
             }
             OLD_TIMELINES | SYNTAX => true,
             "Tiling" => ["True", "False"].contains(&info.field(name).unwrap_or_default()),
+            "Token merging ratio" => merged.is_some(),
+            "Token merging ratio hr" => merged.is_some() && info.value(name) == merged,
             "Clip skip" => info.value(name) == Some(layer),
             _ => false,
         }));

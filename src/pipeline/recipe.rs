@@ -154,6 +154,9 @@ impl RunRecipe {
         if config.seamless == Seamless::Both {
             info.push("Tiling", "True");
         }
+        if config.merge_tokens > 0.0 {
+            info.push("Token merging ratio", config.merge_tokens);
+        }
         match config.syntax {
             PromptSyntax::WebUi => {}
             PromptSyntax::OldWebUi => info.push(OLD_TIMELINES, "True"),

@@ -86,6 +86,24 @@ fn infotext_has_schedule_type_and_clip_skip() -> Result<()> {
 }
 
 #[test]
+fn infotext_has_the_share_of_merged_cells() -> Result<()> {
+    let folder = Folder::new();
+    let pipeline = Pipeline::builder().build()?;
+    let request = pipeline.request(PORTRAIT).seed(3).steps(2).tune(|config| config.merge_tokens = 0.5);
+    let output = request.run()?;
+    let info = output.recipe().infotext();
+    assert_eq!(info.field("Token merging ratio"), Some("0.5"));
+    let again = Request::from_png(&pipeline, folder.told(&[("parameters", &info.to_string())]))?.run()?;
+    assert_eq!(again.images, output.images);
+    // The web UI merges more than impasto can, and at another share in the second run.
+    let words = "a boat\nSteps: 2, Sampler: Euler, Seed: 1, Token merging ratio: 0.9, Token merging ratio hr: 0.5";
+    let (notes, output) = repeated(&folder.told(&[("parameters", words)]))?;
+    assert_eq!(output.recipe().config.merge_tokens, 0.0);
+    assert!(notes.contains("not repeated: Token merging ratio 0.9; Token merging ratio hr 0.5"), "{notes}");
+    Ok(())
+}
+
+#[test]
 fn lines_after_the_fields_change_no_setting() -> Result<()> {
     let folder = Folder::new();
     let words = "1girl, gold eyes\nNegative prompt: hat\nSteps: 2, Sampler: Euler a, CFG scale: 6, Seed: 77, Size: 64x64, \
