@@ -4,7 +4,7 @@ use super::backbone::Backbone;
 use super::colorizer::Colorizer;
 use super::few_steps::FewSteps;
 use super::{Model, ModelInfo, PREVIEW, hex};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::{Taesd, UNet};
 use crate::weights::{Embedding, Lora, Parts, Unmerged, Weights, share};
 use crate::wording::Note;
@@ -118,9 +118,14 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Malformed`](crate::error::Error::Malformed) if the embedding is for text encoders of another width,
-    /// [`Error::Tokenizer`](crate::error::Error::Tokenizer) if the tokenizer already has the word.
+    /// [`Error::Tokenizer`](crate::error::Error::Tokenizer) if the tokenizer already has the word,
+    /// [`Error::Parameter`](crate::error::Error::Parameter) for a model without CLIP.
     pub fn with_embedding(&self, embedding: &Embedding) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
+        if self.texts.clip().is_none() {
+            let expected = "none for a model whose text encoder is not CLIP";
+            return Err(Error::parameter("embedding", embedding.word(), expected));
+        }
         let mut parts = self.shared();
         let mut rows = BTreeMap::new();
         for (part, tensors) in parts.iter_mut().filter(|(part, _)| part.starts_with("text_encoder")) {

@@ -51,7 +51,7 @@ impl ModelIndex {
         let is_own = |class: &&String| class.starts_with("StableDiffusion") && !class.starts_with("StableDiffusion3");
         let Some(class) = self.class.as_ref().filter(|class| !is_own(class)) else { return error };
         let contents = match error {
-            Error::MissingFile { .. } => format!("of {class}, which has no UNet and is not supported"),
+            Error::MissingFile { .. } => format!("of {class}, whose network is not supported"),
             Error::Config { .. } => format!("of {class}, which may be another family ({error})"),
             _ => return error,
         };
@@ -256,6 +256,14 @@ impl Loading {
             },
         };
         if scheduler.is_flow() {
+            let given = self.options.prediction.filter(|prediction| *prediction != Prediction::Flow);
+            if let Some(prediction) = given {
+                let expected = "none for a flow, which predicts a velocity";
+                return Err(Error::parameter("prediction", format!("{prediction:?}"), expected));
+            }
+            if self.options.zero_snr == Some(true) {
+                return Err(Error::parameter("zero_snr", true, "none for a flow, which begins with pure noise"));
+            }
             let spacing = scheduler.timestep_spacing.take();
             scheduler.timestep_spacing = spacing.or_else(|| self.family.spec().spacing.map(str::to_owned));
             return Ok(scheduler);

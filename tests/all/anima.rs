@@ -1,6 +1,8 @@
 //! Anima, a transformer with flow matching, on a small random model: methods, adapters and errors.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs};
+use impasto::diffusion::Prediction;
+use impasto::diffusion::Prediction;
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::{ColorForce, PaintWithWords, PromptBlend, ReferenceColor, RegionPrompts, UnmergedLora};
@@ -12,7 +14,7 @@ use impasto::nn::{ConfigFile, ControlNetConfig};
 use impasto::pipeline::Request;
 use impasto::saliency::{Daam, DaamRun};
 use impasto::text::TextOptions;
-use impasto::weights::{Lora, Tensors, Weights, write_safetensors};
+use impasto::weights::{Embedding, Lora, Tensors, Weights, write_safetensors};
 use impasto::{Branch, Codec, Grid, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Window};
 use serde_json::{Value, json};
 use std::fs;
@@ -263,6 +265,23 @@ fn what_needs_a_unet_says_so() -> Result<()> {
     options.text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
     let skip = Model::load_with(&Source::dir(folder.path()), options).map(drop).unwrap_err().to_string();
     assert!(skip.contains("clip_skip is 2") && skip.contains("Anima"), "{skip}");
+    let rows = Tensors::from([("emb_params".to_owned(), Tensor::zeros([1, 1024], (Kind::Float, Device::Cpu)))]);
+    let word = Embedding::of("scarf.safetensors", rows)?;
+    let learned = pipeline.model().with_embedding(&word).map(drop).unwrap_err().to_string();
+    assert!(learned.contains("embedding is scarf") && learned.contains("not CLIP"), "{learned}");
+    let mut options = LoadOptions::default();
+    options.prediction = Some(Prediction::V);
+    let predicts = Model::load_with(&Source::dir(folder.path()), options).map(drop).unwrap_err().to_string();
+    assert!(predicts.contains("prediction is V") && predicts.contains("a flow"), "{predicts}");
+    let rows = Tensors::from([("emb_params".to_owned(), Tensor::zeros([1, 1024], (Kind::Float, Device::Cpu)))]);
+    write_safetensors(&rows, &folder.path().join("scarf.safetensors"))?;
+    let word = Embedding::open(folder.path().join("scarf.safetensors"))?;
+    let learned = pipeline.model().with_embedding(&word).map(drop).unwrap_err().to_string();
+    assert!(learned.contains("embedding is scarf") && learned.contains("not CLIP"), "{learned}");
+    let mut options = LoadOptions::default();
+    options.prediction = Some(Prediction::V);
+    let predicts = Model::load_with(&Source::dir(folder.path()), options).map(drop).unwrap_err().to_string();
+    assert!(predicts.contains("prediction is V") && predicts.contains("a flow"), "{predicts}");
     fs::remove_dir_all(folder.path().join("t5_tokenizer")).expect("removed");
     let lost = Model::load(&Source::dir(folder.path())).map(drop).unwrap_err().to_string();
     assert!(lost.contains("t5_tokenizer/tokenizer.json") && lost.contains("google/t5-v1_1-xxl"), "{lost}");

@@ -23,6 +23,10 @@ pub(super) enum Choice {
     File(String),
 }
 
+/// Names of the index of a model's parts: that of a pipeline, and that of a modular one.
+const INDICES: [&str; 2] = ["model_index.json", "modular_model_index.json"];
+/// Classes of transformers that this crate computes.
+const TRANSFORMERS: [&str; 1] = ["CosmosTransformer3DModel"];
 /// Parts that this crate does not read.
 const IGNORED: [&str; 2] = ["safety_checker", "feature_extractor"];
 /// Parts that a model can do without.
@@ -57,18 +61,20 @@ impl Choice {
                 ))),
             };
         }
-        let index = "model_index.json";
-        if listed.contains_key(index) {
+        if let Some(index) = INDICES.into_iter().find(|index| listed.contains_key(*index)) {
             let parts: Map<String, Value> = json::parse(read(index)?).map_err(|error| Error::Malformed {
                 file: format!("{index} of {}", hub.repository),
                 problem: error.to_string(),
             })?;
-            let has_unet = parts.get("unet").is_some_and(|part| !part.is_null());
-            if let Some(class) = parts.get("_class_name").and_then(Value::as_str).filter(|_| !has_unet) {
-                let problem = format!("the repository is of {class}, which has no UNet and is not supported");
+            let class = |part: &str| parts.get(part)?.get(1)?.as_str();
+            let is_known =
+                class("unet").is_some() || class("transformer").is_some_and(|class| TRANSFORMERS.contains(&class));
+            if let Some(class) = parts.get("_class_name").and_then(Value::as_str).filter(|_| !is_known) {
+                let problem = format!("the repository is of {class}, whose network is not supported");
                 return Err(hub.error(Remedy::Model.after(problem)));
             }
-            let used = |value: &Value| value.as_array().is_some_and(|pair| pair.iter().all(Value::is_string));
+            // A modular index has a description of the part after the library and the class.
+            let used = |value: &Value| [0, 1].iter().all(|name| value.get(name).is_some_and(Value::is_string));
             let parts = parts.into_iter().filter(|(part, value)| used(value) && is_inside(part));
             let parts = parts.map(|(part, _)| part).filter(|part| !IGNORED.contains(&part.as_str()));
             let parts: Vec<String> = parts.collect();
@@ -226,6 +232,22 @@ mod tests {
                 .to_string()
                 .contains("has no x")
         );
+    }
+
+    #[test]
+    fn transformers_are_known_by_their_class() {
+        let listed = ["modular_model_index.json", "transformer/config.json", "transformer/model.safetensors"];
+        let listed = listed.map(|file| (file.to_owned(), 1)).into();
+        let choose = |class: &str| {
+            let index = format!(
+                r#"{{"_class_name": "Pipeline", "transformer": ["diffusers", "{class}", {{"subfolder": "transformer"}}]}}"#
+            );
+            Choice::of(&Hub::new("owner/name"), &listed, None, |_| Ok(index.clone().into_bytes()))
+        };
+        let anima = choose("CosmosTransformer3DModel").expect("a known transformer");
+        assert_eq!(anima.files(), listed.keys().cloned().collect::<Vec<_>>());
+        let flux = choose("FluxTransformer2DModel").map(drop).expect_err("an unknown transformer").to_string();
+        assert!(flux.contains("the repository is of Pipeline, whose network is not supported"), "{flux}");
     }
 
     #[test]
