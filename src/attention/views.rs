@@ -55,10 +55,16 @@ impl<'a> Scores<'a> {
     }
 
     /// Returns the standard deviation of each image's scores, [n, 1, 1, 1]. The divisor is the number of scores minus
-    /// 1.
+    /// 1. Tokens at the end whose keys are zero do not count: they pad the context of some models, such as Anima.
     pub fn std(&self) -> Result<Tensor> {
         kept(&self.std, || {
-            let (d, tokens) = (self.q.size4()?.3, tokens(self.k));
+            let (count, tokens) = (content(self.k)?, tokens(self.k));
+            if count < tokens {
+                let k = self.k.f_narrow(2, 0, count)?;
+                let whole = self.whole.as_ref().map(|whole| whole.f_narrow(3, 0, count)).transpose()?;
+                return Scores::new(self.q, &k, whole).std();
+            }
+            let d = self.q.size4()?.3;
             if d * GRAM_SHARE.1 <= tokens * GRAM_SHARE.0 { self.std_by_gram() } else { self.std_by_scores() }
         })
     }
@@ -267,6 +273,19 @@ fn tokens(k: &Tensor) -> i64 {
     k.size().get(2).copied().unwrap_or_default()
 }
 
+/// Returns the number of tokens up to the last one whose keys are not zero; all tokens if all keys are zero.
+fn content(k: &Tensor) -> Result<i64> {
+    let last = k.f_narrow(2, tokens(k) - 1, 1)?;
+    if last.f_any()?.f_int64_value(&[])? != 0 {
+        return Ok(tokens(k)); // no padding, as in most models
+    }
+    let used = k.f_abs()?.f_amax([0i64, 1, 3], false)?.f_nonzero()?;
+    match used.size().first() {
+        Some(0) | None => Ok(tokens(k)),
+        Some(count) => Ok(used.f_int64_value(&[count - 1, 0])? + 1),
+    }
+}
+
 /// Returns the value in `cell`; the first call computes it with `make`.
 fn kept(cell: &OnceCell<Tensor>, make: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
     if let Some(value) = cell.get() {
@@ -309,6 +328,19 @@ mod tests {
             let span = TokenSpan { start: 1, end: 4 };
             assert!(apart(&there.columns(span)?, &scores.columns(span)?) < 1e-6);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn std_leaves_out_tokens_of_padding() -> Result<()> {
+        let (q, k) = (randn(&[2, 3, 20, 4], 1), randn(&[2, 3, 5, 4], 2));
+        let padded = k.constant_pad_nd([0, 0, 0, 30]);
+        let (own, scores) = (Scores::new(&q, &k, None), Scores::new(&q, &padded, None));
+        assert!(apart(&scores.std()?, &own.std()?) < 1e-6);
+        let there = Scores::new(&q, &padded, Some(scores.full()?));
+        assert!(apart(&there.std()?, &own.std()?) < 1e-6);
+        let nothing = padded.zeros_like();
+        assert_eq!(Scores::new(&q, &nothing, None).std()?.abs().max().double_value(&[]), 0.0);
         Ok(())
     }
 
