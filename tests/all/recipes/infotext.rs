@@ -89,7 +89,8 @@ fn infotext_has_schedule_type_and_clip_skip() -> Result<()> {
 fn infotext_has_the_share_of_merged_cells() -> Result<()> {
     let folder = Folder::new();
     let pipeline = Pipeline::builder().build()?;
-    let request = pipeline.request(PORTRAIT).seed(3).steps(2).tune(|config| config.merge_tokens = 0.5);
+    let request = pipeline.request(PORTRAIT).seed(3).steps(2).solver_named("Euler a");
+    let request = request.tune(|config| config.merge_tokens = 0.5);
     let output = request.run()?;
     let info = output.recipe().infotext();
     assert_eq!(info.field("Token merging ratio"), Some("0.5"));
