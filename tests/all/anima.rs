@@ -53,12 +53,12 @@ fn tokenizer(ends: bool) -> Value {
     })
 }
 
-/// A small model of Anima's build, in diffusers' layout.
-fn folder() -> Result<tempfile::TempDir> {
+/// A small model of Anima's build, in diffusers' layout, with a transformer of so many heads, each so wide, and layers.
+pub fn folder((heads, width): (i64, i64), layers: i64) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    let transformer = json!({ "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 2, "text_embed_dim": 16,
-                              "adaln_lora_dim": 4 });
+    let transformer = json!({ "num_attention_heads": heads, "attention_head_dim": width, "num_layers": layers,
+                              "text_embed_dim": 16, "adaln_lora_dim": 4 });
     part(at, "transformer", &transformer, |w, text| CosmosTransformer::new(w, &CosmosConfig::from_json("", text)?))?;
     let conditioner = json!({ "source_dim": 8, "target_dim": 16, "model_dim": 16, "num_layers": 1,
                               "num_attention_heads": 2, "target_vocab_size": 64 });
@@ -78,7 +78,7 @@ fn folder() -> Result<tempfile::TempDir> {
 }
 
 fn load() -> Result<Model> {
-    Model::load(&Source::dir(folder()?.path()))
+    Model::load(&Source::dir(folder((2, 12), 2)?.path()))
 }
 
 fn request(pipeline: &Pipeline) -> Request<'_> {
@@ -259,7 +259,7 @@ fn what_needs_a_unet_says_so() -> Result<()> {
     fs::write(net.path().join("config.json"), config).expect("written");
     let net = pipeline.model().controlnet(&Source::dir(net.path())).map(drop).unwrap_err().to_string();
     assert!(net.contains("a model with a UNet"), "{net}");
-    let folder = folder()?;
+    let folder = folder((2, 12), 2)?;
     let mut options = LoadOptions::default();
     options.text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
     let skip = Model::load_with(&Source::dir(folder.path()), options).map(drop).unwrap_err().to_string();

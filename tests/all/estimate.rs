@@ -3,7 +3,7 @@
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use impasto::pipeline::{Hires, Request};
 use impasto::testing::ToyModel;
-use impasto::{Branch, Pipeline, Result};
+use impasto::{Branch, Pipeline, Result, Source};
 use std::fs;
 use std::ops::Range;
 use std::process::Command;
@@ -171,12 +171,20 @@ fn resident(name: &str) -> f64 {
 
 /// Makes a run, and prints the memory that it held beside the model, and the estimate.
 fn measure(run: &str) -> Result<()> {
-    let pipeline = Pipeline::builder().build()?;
+    let folder = super::anima::folder((3, 128), 3)?;
+    let transformer = Source::dir(folder.path());
+    let pipeline = Pipeline::builder().source(if run == "transformer" { transformer } else { Source::embedded() });
+    let pipeline = pipeline.build()?;
     let request = |side: u32, images| {
         let request = pipeline.request(PROMPT).seed(7).steps(2).size((side, side)).images(images);
-        if run == "pictures" { request.size((side * 2, side * 2)) } else { request.images(8 * images).until(0.5) }
+        match run {
+            "pictures" => request.size((side * 2, side * 2)),
+            "transformer" => request.size((side * 2, side * 2)).images(2 * images).until(0.5),
+            _ => request.images(8 * images).until(0.5),
+        }
     };
-    drop(request(32, 1).run()?); // reads code and weights for the first time
+    // The first run reads code and weights, and arranges the weights for calls with many tokens.
+    drop(request(if run == "transformer" { 256 } else { 32 }, 1).run()?);
     fs::write("/proc/self/clear_refs", "5").expect("the peak is reset");
     let before = resident("VmRSS");
     drop(request(256, 1).run()?);
@@ -194,7 +202,7 @@ fn estimate_is_near_the_measured_memory() -> Result<()> {
     if fs::OpenOptions::new().write(true).open("/proc/self/clear_refs").is_err() {
         return Ok(()); // a system that does not reset the peak
     }
-    for run in ["pictures", "latents"] {
+    for run in ["pictures", "latents", "transformer"] {
         let mut test = Command::new(std::env::current_exe().expect("this program"));
         test.args(["--exact", "estimate::estimate_is_near_the_measured_memory", "--nocapture"]);
         // A freed tensor goes back to the system at once.
