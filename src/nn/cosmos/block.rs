@@ -51,22 +51,25 @@ impl Block {
     /// Applies the block to the tokens `x`, [n, tokens, width] f32 → [b, tokens, width] for a context of b rows.
     pub(super) fn forward(
         &self,
-        x: Tensor,
+        mut x: Tensor,
         time: &Time,
         context: &Tensor,
         rotary: &Rotary,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
-        let modulated = self.norm1.forward(time)?;
-        let y = modulated.norm(&x)?;
-        let y = self.attn1.forward(&y, &y, Some(rotary), tap)?;
-        let rows = y.size3()?.0; // a hook can make the branches differ already here
-        let x = modulated.add(&repeated(&x, rows)?, &y)?;
-
-        let modulated = self.norm2.forward(time)?;
-        let y = self.attn2.forward(&modulated.norm(&x)?, context, None, tap)?;
-        let x = modulated.add(&repeated(&x, context.size3()?.0)?, &y)?;
-
+        // Each part is a block of its own, so that its tensors are freed before the next part.
+        x = {
+            let modulated = self.norm1.forward(time)?;
+            let y = modulated.norm(&x)?;
+            let y = self.attn1.forward(&y, &y, Some(rotary), tap)?;
+            let rows = y.size3()?.0; // a hook can make the branches differ already here
+            modulated.add(&repeated(&x, rows)?, &y)?
+        };
+        x = {
+            let modulated = self.norm2.forward(time)?;
+            let y = self.attn2.forward(&modulated.norm(&x)?, context, None, tap)?;
+            modulated.add(&repeated(&x, context.size3()?.0)?, &y)?
+        };
         let modulated = self.norm3.forward(time)?;
         let y = self.out.forward(&self.proj.forward(&modulated.norm(&x)?)?.f_gelu("none")?)?;
         modulated.add(&x, &y)
@@ -118,9 +121,11 @@ impl Attention {
     /// Computes the attention of the tokens `x` to `context`; `rotary` rotates queries and keys.
     fn forward(&self, x: &Tensor, context: &Tensor, rotary: Option<&Rotary>, tap: &mut Tap<'_>) -> Result<Tensor> {
         let heads = |x: &Tensor| split_heads(x, self.site.heads);
-        let q = self.norm_q.forward(&heads(&self.to_q.forward(x)?)?)?;
-        let q = rotary.map_or(Ok(q.shallow_clone()), |rotary| rotary.rotate(&q))?;
-        let q = repeated(&q, context.size3()?.0)?;
+        let mut q = self.norm_q.forward(&heads(&self.to_q.forward(x)?)?)?;
+        if let Some(rotary) = rotary {
+            q = rotary.rotate(&q)?;
+        }
+        q = repeated(&q, context.size3()?.0)?;
         let attended = tap.attend(&self.site, &q, context, |context| {
             let [k, v] = match self.site.is_cross() {
                 true => [self.to_k.forward_prompt(context)?, self.to_v.forward_prompt(context)?],
