@@ -38,6 +38,8 @@ pub mod ip_adapter;
 pub(crate) mod kernels;
 mod layers;
 pub(crate) mod loras;
+mod modulated;
+pub(crate) mod patches;
 pub mod qwen3;
 pub mod qwen_vae;
 mod reading_block;

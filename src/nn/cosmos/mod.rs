@@ -4,12 +4,13 @@ mod block;
 mod config;
 mod memory;
 mod modulation;
-mod patches;
 mod positions;
+mod rotations;
 
 pub use config::CosmosConfig;
 
 use super::layers::Linear;
+use super::patches;
 use crate::attention::{AttentionSite, Tap, repeated};
 use crate::error::{Error, Result};
 use crate::step::Grid;
@@ -17,6 +18,7 @@ use crate::weights::Weights;
 use block::Block;
 use modulation::{Modulation, TimeEmbedding};
 use positions::Positions;
+use rotations::rotations;
 use tch::{Kind, Tensor};
 
 /// diffusers' `CosmosTransformer3DModel` for pictures: blocks of self-attention over patches of 2×2 cells, attention to
@@ -115,7 +117,7 @@ impl CosmosTransformer {
         let pad: i64 = if self.config.concat_padding_mask { self.config.patch_size.iter().product() } else { 0 };
         let patches = if pad > 0 { patches.f_constant_pad_nd([0, pad])? } else { patches };
         let rotary =
-            patches::rotary(Grid::new(h, w), self.config.attention_head_dim, self.config.rope_scale, sample.device())?;
+            rotations(Grid::new(h, w), self.config.attention_head_dim, self.config.rope_scale, sample.device())?;
         let context = context.f_to_kind(self.kind)?;
         // Tokens are f32 between the layers, so that sums over many blocks are not rounded to half precision.
         let mut x = self.patch_embed.forward(&patches)?.f_to_kind(Kind::Float)?;

@@ -1,7 +1,8 @@
-//! The time of a flow, and the shifts, scales and gates that blocks compute from it.
+//! The time of a flow, and the layers by which blocks compute shifts, scales and gates from it.
 
 use crate::error::Result;
 use crate::nn::layers::Linear;
+use crate::nn::modulated::Modulated;
 use crate::nn::rms_norm::RmsNorm;
 use crate::nn::time::Sinusoids;
 use crate::weights::Weights;
@@ -72,32 +73,6 @@ impl Modulation {
         let all = own.f_add(&time.shared.f_narrow(1, 0, self.values * self.width)?)?.f_unsqueeze(1)?;
         let value = |i: i64| all.f_narrow(2, i * self.width, self.width);
         let gate = if self.values > 2 { Some(value(2)?) } else { None };
-        Ok(Modulated { shift: value(0)?, scale: value(1)?.f_add_scalar(1.0)?, gate, width: self.width })
-    }
-}
-
-/// Shift, scale and gate of a part of a block, [1 or b, 1, width] each.
-#[derive(Debug)]
-pub(super) struct Modulated {
-    shift: Tensor,
-    scale: Tensor,
-    gate: Option<Tensor>,
-    width: i64,
-}
-
-impl Modulated {
-    /// Normalises the tokens `x`, [b, tokens, width] f32, and then scales and shifts them; the result has the kind of
-    /// the layers.
-    pub(super) fn norm(&self, x: &Tensor) -> Result<Tensor> {
-        let normed = x.f_layer_norm([self.width], None::<Tensor>, None::<Tensor>, 1e-6, true)?;
-        Ok(self.shift.f_addcmul(&normed, &self.scale)?.f_to_kind(self.scale.f_kind()?)?)
-    }
-
-    /// Adds `y`, the result of the part, times the gate to the tokens `x`.
-    pub(super) fn add(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        Ok(match &self.gate {
-            Some(gate) => x.f_addcmul(y, gate)?,
-            None => x.f_add(y)?,
-        })
+        Modulated::new(value(0)?, &value(1)?, gate)
     }
 }
