@@ -103,9 +103,6 @@ fn run(dir: &Path) -> Result<Verdict> {
     if let Stance::Skip(why) = stance {
         return Ok(Verdict::Skipped(why));
     }
-    if let Some((_, lack)) = conformance::NOT_YET.iter().find(|(name, _)| *name == case.name) {
-        return Ok(Verdict::Skipped(format!("needs {lack}")));
-    }
     let half = conformance::kind() != Kind::Float;
     if half && !conformance::NETWORKS.contains(&case.kind.as_str()) {
         return Ok(Verdict::Skipped("in half precision only cases of one network are computed".into()));

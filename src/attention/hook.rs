@@ -46,6 +46,7 @@ pub struct At<'a> {
     pub(super) q: &'a Tensor,
     pub(super) keys: Option<&'a Tensor>,
     pub(super) values: Option<&'a Tensor>,
+    pub(super) text_output: Option<&'a Tensor>,
     /// Rows of the call that belong to this branch.
     pub(super) rows: Range<i64>,
     pub(super) project: &'a dyn Projections,
@@ -69,10 +70,17 @@ impl At<'_> {
         self.q
     }
 
-    /// Returns the values of this call, [n, heads, tokens, head_dim]. The values are `None` in
+    /// Returns the values of this call, [n, heads, tokens, head_dim]; in joint attention those of the prompt. The values
+    /// are `None` in
     /// [`CrossAttentionHook::context`], which runs before the projection.
     pub const fn values(&self) -> Option<&Tensor> {
         self.values
+    }
+
+    /// Returns the result of the prompt's own tokens in joint attention, [n, tokens, heads · head_dim]. It is `None` at
+    /// other sites, and in phases other than [`CrossAttentionHook::output`].
+    pub const fn text_output(&self) -> Option<&Tensor> {
+        self.text_output
     }
 
     /// Computes plain attention of this call's queries over given keys and values, [n, heads, tokens, head_dim] each →
@@ -215,7 +223,8 @@ pub trait CrossAttentionHook: Send {
 
     /// Changes the context, [n, tokens, dim], before keys and values are projected from it. The hook may append tokens
     /// to the existing ones. The changed context is cast to the network's kind. This phase splits the call by branch
-    /// and bypasses the key/value cache of the run.
+    /// and bypasses the key/value cache of the run. Joint attention ([`SiteKind::Joint`](super::SiteKind::Joint)) has no
+    /// such phase, and a hook that wants it there is an error.
     fn context(&mut self, at: &At<'_>, context: &mut Tensor) -> Result<()> {
         Ok(())
     }

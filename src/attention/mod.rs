@@ -38,5 +38,6 @@ pub use hook::{At, CrossAttentionHook, Interest};
 pub(crate) use kernel::{add_repeated, chunks, repeated, scores};
 pub use kv_cache::KvCache;
 pub use site::{AttentionSite, Place, SiteKind};
+pub(crate) use tap::Stream;
 pub use tap::{Call, HookTable, Tap};
 pub use views::{Probs, Scores};

@@ -8,6 +8,9 @@ pub enum SiteKind {
     Cross,
     /// Self-attention: the context is the picture itself.
     SelfAttention,
+    /// Joint attention: the tokens of the picture and of the prompt attend to both in one softmax. Hooks see and change
+    /// the part in which the picture attends to the prompt.
+    Joint,
 }
 
 /// The part of the network that a site is in.
@@ -51,8 +54,8 @@ impl AttentionSite {
         Self { index: 0, name: name.into(), kind, place, halvings, heads, control: None }
     }
 
-    /// Returns true at cross-attention sites, whose context is the prompt.
+    /// Returns true at the sites at which the picture attends to the prompt: cross-attention and joint attention.
     pub const fn is_cross(&self) -> bool {
-        matches!(self.kind, SiteKind::Cross)
+        matches!(self.kind, SiteKind::Cross | SiteKind::Joint)
     }
 }

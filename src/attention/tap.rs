@@ -1,9 +1,13 @@
 //! [`Tap`]: carries the hooks of a run through a network.
 
+mod joint;
+
+pub(crate) use joint::Stream;
+
 use super::hook::Projections;
 use super::kernel::repeated;
 use super::kv_cache::KvCache;
-use super::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores, kernel};
+use super::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores, SiteKind, kernel};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::step::{Grid, Step};
@@ -24,7 +28,7 @@ impl HookTable {
     ///
     /// # Errors
     /// [`Error::Parameter`] if a site's index is not its position in `sites`, because [`KvCache`] stores keys and
-    /// values by that index.
+    /// values by that index; or if a hook wants [`Interest::CONTEXT`] at a site of joint attention.
     pub fn new(hooks: &[&mut dyn CrossAttentionHook], sites: &[AttentionSite], branches: &[Branch]) -> Result<Self> {
         if let Some((position, site)) = sites.iter().enumerate().find(|(position, site)| site.index != *position) {
             let value = format!("{} for the site {}", site.index, site.name);
@@ -37,6 +41,11 @@ impl HookTable {
             let asked = sites.iter().filter(|site| controls || site.control.is_none());
             for (site, &branch) in asked.flat_map(|site| branches.iter().map(move |branch| (site, branch))) {
                 let phases = hook.interest(site, branch);
+                if site.kind == SiteKind::Joint && phases.contains(Interest::CONTEXT) {
+                    let value = format!("CONTEXT at the site {}", site.name);
+                    let expected = "other phases at sites of joint attention, where no context is given to the site";
+                    return Err(Error::parameter("CrossAttentionHook::interest", value, expected));
+                }
                 if phases != Interest::NONE {
                     interest.insert((i, site.index, branch), phases);
                 }
@@ -95,6 +104,20 @@ struct CallSite<'a> {
     site: &'a AttentionSite,
     wanted: Interest,
     project: &'a dyn Projections,
+    /// Result of the prompt's own tokens in joint attention, once it is computed.
+    text_output: Option<&'a Tensor>,
+}
+
+/// Parts of a softmax that readers of probabilities share, for the stacked branches.
+struct Softmax<'a> {
+    /// Bias of the hooks, [b, 1 or heads, queries, tokens].
+    bias: Option<&'a Tensor>,
+    /// Probabilities from which the output was computed, if they exist.
+    whole: Option<&'a Tensor>,
+    /// True if hooks have edited the scores.
+    edited: bool,
+    /// Keys of the picture in joint attention, which take part in the softmax.
+    beside: Option<&'a Tensor>,
 }
 
 impl<'a> Tap<'a> {
@@ -214,7 +237,7 @@ impl<'a> Tap<'a> {
         let site = live.sites.and_then(|sites| sites.get(site.index)).unwrap_or(site);
         let (q, context) =
             (&live.stack(site, q, "the query tensor of a site")?, &live.stack(site, context, "the context of a site")?);
-        let spot = CallSite { site, wanted: live.wanted(site, branches), project };
+        let spot = CallSite { site, wanted: live.wanted(site, branches), project, text_output: None };
         if !spot.wanted.contains(Interest::CONTEXT) {
             let (k, v) = live.keys_values(site, context, project)?;
             return live.hooked(&spot, branches, q, &k, &v);
@@ -300,6 +323,7 @@ impl Attached<'_> {
             q,
             keys: keys_values.map(|(keys, _)| keys),
             values: keys_values.map(|(_, values)| values),
+            text_output: spot.text_output,
             rows: row..row + self.images(),
             project: spot.project,
         };
@@ -370,17 +394,39 @@ impl Attached<'_> {
             }
         };
         if wants(Interest::PROBS) {
-            for (row, &branch) in branches.iter().enumerate() {
-                let (q, k, v) = (self.rows(q, row)?, self.rows(k, row)?, self.rows(v, row)?);
-                let whole = whole.as_ref().map(|whole| self.rows(whole, row)).transpose()?;
-                let bias = bias.as_ref().map(|bias| self.rows(bias, row)).transpose()?;
-                let probs = Probs::new(&q, &k, bias.as_ref(), whole, edited);
-                self.each(spot, branch, (&q, Some((&k, &v))), Interest::PROBS, "probs", |hook, at| {
-                    hook.probs(at, &probs)
-                })?;
-            }
+            let softmax = Softmax { bias: bias.as_ref(), whole: whole.as_ref(), edited, beside: None };
+            self.read(spot, branches, (q, k, v), &softmax)?;
         }
-        if !wants(Interest::OUTPUT) {
+        self.change_output(spot, branches, (q, k, v), output)
+    }
+
+    /// Lets the hooks read the probabilities of the stacked branches.
+    fn read(
+        &mut self,
+        spot: &CallSite<'_>,
+        branches: &[Branch],
+        (q, k, v): (&Tensor, &Tensor, &Tensor),
+        softmax: &Softmax<'_>,
+    ) -> Result<()> {
+        for (row, &branch) in branches.iter().enumerate() {
+            let (q, k, v) = (self.rows(q, row)?, self.rows(k, row)?, self.rows(v, row)?);
+            let own = |x: Option<&Tensor>| x.map(|x| self.rows(x, row)).transpose();
+            let (bias, whole, beside) = (own(softmax.bias)?, own(softmax.whole)?, own(softmax.beside)?);
+            let probs = Probs::new((&q, &k, beside.as_ref()), bias.as_ref(), whole, softmax.edited);
+            self.each(spot, branch, (&q, Some((&k, &v))), Interest::PROBS, "probs", |hook, at| hook.probs(at, &probs))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the output of the stacked branches after the hooks' changes.
+    fn change_output(
+        &mut self,
+        spot: &CallSite<'_>,
+        branches: &[Branch],
+        (q, k, v): (&Tensor, &Tensor, &Tensor),
+        output: Tensor,
+    ) -> Result<Tensor> {
+        if !spot.wanted.contains(Interest::OUTPUT) {
             return Ok(output);
         }
         let mut parts = Vec::with_capacity(branches.len());
@@ -499,7 +545,7 @@ fn same_shape(what: &'static str, got: &Tensor, shape: &[i64]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attention::{Place, SiteKind};
+    use crate::attention::Place;
 
     const BRANCHES: [Branch; 2] = [Branch::Uncond, Branch::Cond];
 

@@ -12,7 +12,8 @@ use tch::{Device, Kind, Tensor};
 /// three passes over N·T numbers.
 const GRAM_SHARE: (i64, i64) = (5, 4);
 
-/// Scaled scores q·kᵀ/√d of one branch, f32. Computed statistics are kept for the other hooks of the same call.
+/// Scaled scores q·kᵀ/√d of one branch, f32. In joint attention, the scores are those of the prompt's tokens for the
+/// picture's. Computed statistics are kept for the other hooks of the same call.
 #[derive(Debug)]
 pub struct Scores<'a> {
     q: &'a Tensor,
@@ -124,6 +125,9 @@ impl<'a> Scores<'a> {
 
 /// Attention probabilities of one branch, f32.
 ///
+/// In joint attention, the probabilities are those of the prompt's tokens for the picture's. A row then adds up to less
+/// than 1, because the rest is attention of the picture to itself.
+///
 /// If the output is computed from the probabilities, the view reads these. Otherwise the first reader computes the
 /// matrix of probabilities, and the other readers of the call share the matrix. A matrix of more than 64 MiB is not
 /// kept. The view then keeps only the softmax denominators, and each read recomputes the requested columns.
@@ -142,6 +146,8 @@ pub struct Probs<'a> {
 struct Logits<'a> {
     q: &'a Tensor,
     k: &'a Tensor,
+    /// Keys that take part in the softmax and are not among the tokens: those of the picture in joint attention.
+    beside: Option<&'a Tensor>,
     /// Bias that is added to the scores, [n, 1 or heads, queries, tokens].
     bias: Option<&'a Tensor>,
 }
@@ -161,22 +167,51 @@ impl Logits<'_> {
     fn head<T>(&self, head: i64, f: impl FnOnce(Logits<'_>) -> Result<T>) -> Result<T> {
         let one = |x: &Tensor| x.f_narrow(1, if x.size4()?.1 == 1 { 0 } else { head }, 1);
         let (q, k, bias) = (one(self.q)?, one(self.k)?, self.bias.map(one).transpose()?);
-        f(Logits { q: &q, k: &k, bias: bias.as_ref() })
+        let beside = self.beside.map(one).transpose()?;
+        f(Logits { q: &q, k: &k, beside: beside.as_ref(), bias: bias.as_ref() })
+    }
+
+    /// Computes ln Σ exp(logits) of `rows` of the queries over all tokens, [n, heads, rows, 1].
+    fn denominator(&self, rows: (i64, i64)) -> Result<Tensor> {
+        let over = |logits: Tensor| logits.f_logsumexp([-1i64], true);
+        let own = over(self.part(rows, TokenSpan { start: 0, end: tokens(self.k) })?)?;
+        Ok(match self.beside {
+            Some(beside) => own.f_logaddexp(&over(kernel::scores(&self.q.f_narrow(2, rows.0, rows.1)?, beside)?)?)?,
+            None => own,
+        })
+    }
+
+    /// Computes the probabilities of all tokens in `rows` of the queries.
+    fn probs(&self, rows: (i64, i64)) -> Result<Tensor> {
+        let logits = self.part(rows, TokenSpan { start: 0, end: tokens(self.k) })?;
+        match self.beside {
+            Some(_) => Ok(logits.f_sub(&self.denominator(rows)?)?.f_exp()?),
+            None => kernel::probs(&logits),
+        }
+    }
+
+    /// Applies `f` to each block of query rows (start, length), and joins the results along the queries.
+    fn by_rows(&self, f: impl Fn((i64, i64)) -> Result<Tensor>) -> Result<Tensor> {
+        let most = self.beside.filter(|beside| tokens(beside) > tokens(self.k)).unwrap_or(self.k);
+        let parts: Vec<Tensor> = kernel::chunks(self.q, most)?.map(f).collect::<Result<_>>()?;
+        match parts.as_slice() {
+            [all] => Ok(all.shallow_clone()),
+            parts => Ok(Tensor::f_cat(parts, 2)?),
+        }
     }
 }
 
 impl<'a> Probs<'a> {
-    /// Creates a view. `whole` holds all probabilities, if the output was computed from them; it is required if hooks
-    /// have `edited` the scores.
+    /// Creates a view of queries, keys, and the keys beside them that take part in the softmax. `whole` holds all
+    /// probabilities, if the output was computed from them; it is required if hooks have `edited` the scores.
     pub(super) fn new(
-        q: &'a Tensor,
-        k: &'a Tensor,
+        (q, k, beside): (&'a Tensor, &'a Tensor, Option<&'a Tensor>),
         bias: Option<&'a Tensor>,
         whole: Option<Tensor>,
         edited: bool,
     ) -> Self {
         let of = |bias, whole: Option<Tensor>, before| Self {
-            logits: Logits { q, k, bias },
+            logits: Logits { q, k, beside, bias },
             before,
             whole: whole.map(OnceCell::from).unwrap_or_default(),
             denominator: OnceCell::new(),
@@ -203,7 +238,7 @@ impl<'a> Probs<'a> {
             return Ok(self.whole()?.f_narrow(3, span.start, span.len())?);
         }
         let denominator = self.denominator()?;
-        self.by_rows(|rows| {
+        self.logits.by_rows(|rows| {
             let logits = self.logits.part(rows, span)?;
             Ok(logits.f_sub(&denominator.f_narrow(2, rows.0, rows.1)?)?.f_exp()?)
         })
@@ -221,10 +256,8 @@ impl<'a> Probs<'a> {
             let device = (Kind::Float, self.logits.q.device());
             let mut sum = Tensor::f_zeros([n, queries, self.tokens().end], device)?;
             for head in 0..heads {
-                let _ = sum.f_add_(&self.logits.head(head, |logits| {
-                    let logits = logits.part((0, queries), self.tokens())?;
-                    Ok(kernel::probs(&logits)?.f_squeeze_dim(1)?)
-                })?)?;
+                let probs = self.logits.head(head, |logits| logits.by_rows(|rows| logits.probs(rows)))?;
+                let _ = sum.f_add_(&probs.f_squeeze_dim(1)?)?;
             }
             Ok(sum)
         })
@@ -236,7 +269,7 @@ impl<'a> Probs<'a> {
         if self.fits()? {
             return Ok(self.whole()?.f_matmul(values)?);
         }
-        self.by_rows(|rows| Ok(kernel::probs(&self.logits.part(rows, self.tokens())?)?.f_matmul(values)?))
+        self.logits.by_rows(|rows| Ok(self.logits.probs(rows)?.f_matmul(values)?))
     }
 
     /// Returns true if the matrix of probabilities is computed already, or is small enough to keep.
@@ -248,23 +281,12 @@ impl<'a> Probs<'a> {
     }
 
     fn whole(&self) -> Result<Tensor> {
-        kept(&self.whole, || {
-            let queries = self.logits.q.size4()?.2;
-            kernel::probs(&self.logits.part((0, queries), self.tokens())?)
-        })
+        kept(&self.whole, || self.logits.by_rows(|rows| self.logits.probs(rows)))
     }
 
     /// Computes ln Σ exp(logits) over the tokens, [n, heads, queries, 1].
     fn denominator(&self) -> Result<Tensor> {
-        kept(&self.denominator, || {
-            self.by_rows(|rows| Ok(self.logits.part(rows, self.tokens())?.f_logsumexp([-1i64], true)?))
-        })
-    }
-
-    /// Applies `f` to each block of query rows (start, length), and joins the results along the queries.
-    fn by_rows(&self, f: impl Fn((i64, i64)) -> Result<Tensor>) -> Result<Tensor> {
-        let parts: Vec<Tensor> = kernel::chunks(self.logits.q, self.logits.k)?.map(f).collect::<Result<_>>()?;
-        Ok(Tensor::f_cat(&parts, 2)?)
+        kept(&self.denominator, || self.logits.by_rows(|rows| self.logits.denominator(rows)))
     }
 }
 
@@ -363,7 +385,7 @@ mod tests {
     fn columns_of_an_unkept_matrix_equal_the_softmax() -> Result<()> {
         for (queries, tokens) in [(6, 5), (2048, 1024)] {
             let (q, k) = (randn(&[2, 8, queries, 4], 1), randn(&[2, 8, tokens, 4], 2));
-            let probs = Probs::new(&q, &k, None, None, false);
+            let probs = Probs::new((&q, &k, None), None, None, false);
             assert_eq!(probs.fits()?, queries == 6);
             let full = kernel::scores(&q, &k)?.softmax(-1, Kind::Float);
             let span = TokenSpan { start: 1, end: 4 };
@@ -375,10 +397,32 @@ mod tests {
     }
 
     #[test]
+    fn joint_columns_are_part_of_the_whole_softmax() -> Result<()> {
+        // 2·8·2048 queries and 1024 tokens are two chunks.
+        for (queries, tokens) in [(6, 5), (2048, 1024)] {
+            let (q, k) = (randn(&[2, 8, queries, 4], 1), randn(&[2, 8, tokens, 4], 2));
+            let (beside, bias) = (randn(&[2, 8, 7, 4], 3), randn(&[2, 1, queries, tokens], 4));
+            let text = kernel::scores(&q, &k)? + &bias;
+            let all = Tensor::cat(&[kernel::scores(&q, &beside)?, text], 3).softmax(-1, Kind::Float);
+            let (want, span) = (all.narrow(3, 7, tokens), TokenSpan { start: 1, end: 4 });
+            let view = || Probs::new((&q, &k, Some(&beside)), Some(&bias), None, false);
+            assert!(apart(&view().columns(span)?, &want.narrow(3, 1, 3)) < 1e-6);
+            let sum = want.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+            assert!(apart(&view().over_heads()?, &sum) < 1e-5);
+            let values = randn(&[tokens, 3], 5);
+            assert!(apart(&view().attend(&values)?, &want.matmul(&values)) < 1e-5);
+            let unbiased = Tensor::cat(&[kernel::scores(&q, &beside)?, kernel::scores(&q, &k)?], 3);
+            let unbiased = unbiased.softmax(-1, Kind::Float).narrow(3, 8, 3);
+            assert!(apart(&view().untouched().columns(span)?, &unbiased) < 1e-6);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn sum_over_heads_equals_the_sum_of_columns() -> Result<()> {
         let (q, k) = (randn(&[2, 3, 6, 4], 1), randn(&[2, 3, 5, 4], 2));
         for bias in [None, Some(randn(&[2, 1, 6, 5], 3)), Some(randn(&[2, 3, 6, 5], 4))] {
-            let probs = || Probs::new(&q, &k, bias.as_ref(), None, false);
+            let probs = || Probs::new((&q, &k, None), bias.as_ref(), None, false);
             let (alone, kept) = (probs(), probs());
             let want = kept.columns(kept.tokens())?.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
             assert!(apart(&alone.over_heads()?, &want) < 1e-6);
@@ -392,7 +436,7 @@ mod tests {
     #[test]
     fn ten_readers_of_one_call_compute_the_scores_once() -> Result<()> {
         let (q, k) = (randn(&[1, 2, 6, 4], 1), randn(&[1, 2, 5, 4], 2));
-        let probs = Probs::new(&q, &k, None, None, false);
+        let probs = Probs::new((&q, &k, None), None, None, false);
         let (calls, read) = kernel::count::during(|| -> Result<()> {
             for start in [0, 1, 2, 0, 1, 2, 0, 1, 2, 3] {
                 let _ = probs.columns(TokenSpan { start, end: start + 2 })?;

@@ -38,6 +38,7 @@ pub mod ip_adapter;
 pub(crate) mod kernels;
 mod layers;
 pub(crate) mod loras;
+pub mod mmdit;
 mod modulated;
 pub(crate) mod patches;
 pub mod qwen3;

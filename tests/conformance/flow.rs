@@ -1,12 +1,14 @@
-//! Flow matching: kinds `flow_solver` and `anima_transformer`.
+//! Flow matching: kinds `flow_solver`, `anima_transformer` and `sd3_transformer`.
 
 use super::networks::{load, run_with_hooks};
 use super::{Case, Outputs, Result};
 use impasto::Step;
+use impasto::attention::SiteKind;
 use impasto::diffusion::solver::{Correction, ErSde, EulerAncestral, Eval, Multistep, Solver};
 use impasto::diffusion::{Prediction, Process, Schedule, Spacing, TrainingSchedule};
 use impasto::nn::ConfigFile;
 use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
+use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
 use serde_json::Value;
 use tch::Tensor;
 
@@ -23,6 +25,28 @@ pub fn anima_transformer(case: &Case) -> Result<Outputs> {
         "velocity",
         |tap| Ok(transformer.forward(sample, timestep, context, tap)?),
     )
+}
+
+/// Computes transformers of Stable Diffusion 3, with hooks that read and bias joint attention.
+pub fn sd3_transformer(case: &Case) -> Result<Outputs> {
+    let (config, w) = load(case.model("model")?)?;
+    let transformer = Sd3Transformer::new(&w, &Sd3Config::from_json("config.json", &config)?)?;
+    assert_eq!(w.report().unused, []);
+    let [sample, timestep, context, pooled] =
+        ["sample", "timestep", "encoder_hidden_states", "pooled"].map(|name| case.input(name));
+    let (sample, timestep, context, pooled) = (sample?, timestep?, context?, pooled?);
+    let skip: Vec<usize> = case.param::<Option<Vec<usize>>>("skip_layers")?.unwrap_or_default();
+    let sites = transformer.sites();
+    let outputs = run_with_hooks(case, sites, "velocity", |tap| {
+        Ok(transformer.forward(sample, timestep, context, pooled, &skip, tap)?)
+    })?;
+    // The probabilities of a joint site are those of text tokens for the picture.
+    let is_joint = |name: &str| sites.iter().any(|site| site.kind == SiteKind::Joint && name.ends_with(&site.name));
+    let named = |(name, tensor): (String, Tensor)| match name.starts_with("probs") && is_joint(&name) {
+        true => (format!("{name}.picture_text"), tensor),
+        false => (name, tensor),
+    };
+    Ok(outputs.into_iter().map(named).collect())
 }
 
 /// The model of the fixtures: the velocity sin(0.7·x_t + t), and for a diffusion the noise sin(0.7·x + σ).

@@ -7,6 +7,7 @@ use super::{Case, Outputs, Result, device};
 use impasto::Error;
 use impasto::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
 use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
+use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
 use impasto::nn::qwen_vae::{QwenVae, QwenVaeConfig};
 use impasto::nn::qwen3::{Qwen3, Qwen3Config};
 use impasto::nn::t5::{T5, T5Config};
@@ -211,6 +212,8 @@ pub fn real_configs_flow(case: &Case) -> Result<Outputs> {
         AnimaConditioner::new(&w, &AnimaConditionerConfig::from_json("", &config)?).map(drop)
     } else if has("patch_embed.proj.weight") {
         CosmosTransformer::new(&w, &CosmosConfig::from_json("", &config)?).map(drop)
+    } else if has("pos_embed.pos_embed") {
+        Sd3Transformer::new(&w, &Sd3Config::from_json("", &config)?).map(drop)
     } else if has("decoder.norm_out.gamma") {
         QwenVae::new(&w, &QwenVaeConfig::from_json("", &config)?).map(drop)
     } else if has("decoder.conv_norm_out.weight") {

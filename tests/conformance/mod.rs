@@ -54,6 +54,7 @@ pub const NETWORKS: &[&str] = &[
     "vae",
     "taesd",
     "anima_transformer",
+    "sd3_transformer",
     "qwen3_text",
     "anima_conditioner",
     "qwen_vae",
@@ -61,12 +62,25 @@ pub const NETWORKS: &[&str] = &[
     "t5_text",
 ];
 
-/// Outputs that the public interface cannot reach, by kind. Unit tests in `src` compare them.
-pub const UNREACHABLE: &[(&str, &[&str])] =
-    &[("torch_rng", &["mixed.3", "mixed.4", "mixed.5", "mixed.6"]), ("daam", &["expanded_absolute"])];
-
-/// Cases that their kind does not extend to yet, by name, each with what it needs.
-pub const NOT_YET: &[(&str, &str)] = &[("real_sd35-medium-transformer", "the transformer of SD 3.5")];
+/// Outputs that the public interface cannot reach, by kind. Unit tests in `src` compare those of `torch_rng` and `daam`.
+/// No hook sees the rows of the prompt in joint attention.
+pub const UNREACHABLE: &[(&str, &[&str])] = &[
+    ("torch_rng", &["mixed.3", "mixed.4", "mixed.5", "mixed.6"]),
+    ("daam", &["expanded_absolute"]),
+    (
+        "sd3_transformer",
+        &[
+            "mass.transformer_blocks.0.attn",
+            "probs.transformer_blocks.0.attn.text_picture",
+            "mass.transformer_blocks.1.attn",
+            "probs.transformer_blocks.1.attn.text_picture",
+            "mass.transformer_blocks.2.attn",
+            "probs.transformer_blocks.2.attn.text_picture",
+            "mass.transformer_blocks.3.attn",
+            "probs.transformer_blocks.3.attn.text_picture",
+        ],
+    ),
+];
 
 /// All kinds: the name, the function that runs the kind, and the [`CAPABILITIES`] that do not extend to the kind yet.
 pub const KINDS: &[(&str, Run, &[&str])] = &[
@@ -86,6 +100,7 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("controlnet_union", networks::controlnet_union, &[]),
     ("t2i_adapter", networks::t2i_adapter, &[]),
     ("anima_transformer", flow::anima_transformer, &[]),
+    ("sd3_transformer", flow::sd3_transformer, &[]),
     ("qwen3_text", flow_text::qwen3_text, &[]),
     ("anima_conditioner", flow_text::anima_conditioner, &[]),
     ("anima_weights", flow_text::anima_weights, &[]),
@@ -226,7 +241,11 @@ pub const CAPABILITIES: &[&str] = &[
     "rng:float16",
     "rng:float64",
     "rng:uniform",
+    "saliency:concept",
     "sample_prediction",
+    "sd35:dual_attention",
+    "sd35:no_qk_norm",
+    "sd35:skip_layers",
     "second_prompt",
     "seed_list",
     "sigma_min",

@@ -92,10 +92,12 @@ pub fn clip_preprocess(case: &Case) -> Result<Outputs> {
     pictures.map(|Picture { id, file }| Ok((id, processor.pixels(&open(file)?)?))).collect()
 }
 
-/// Records probabilities of some sites and adds biases at others.
+/// Records probabilities and saliency of some sites and adds biases at others.
 #[derive(Default)]
 struct Spy {
     record: Vec<String>,
+    compare: Vec<String>,
+    saliency: BTreeMap<String, Tensor>,
     biases: BTreeMap<String, Tensor>,
     probs: BTreeMap<String, Tensor>,
 }
@@ -104,7 +106,13 @@ impl CrossAttentionHook for Spy {
     fn interest(&self, site: &AttentionSite, _: Branch) -> Interest {
         let record = if self.record.contains(&site.name) { Interest::PROBS } else { Interest::NONE };
         let bias = if self.biases.contains_key(&site.name) { Interest::BIAS } else { Interest::NONE };
-        record | bias
+        let compare = if self.compare.contains(&site.name) { Interest::OUTPUT } else { Interest::NONE };
+        record | bias | compare
+    }
+    fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> impasto::Result<()> {
+        let text = at.text_output().expect("joint attention");
+        self.saliency.insert(at.site.name.clone(), output.matmul(&text.transpose(1, 2)));
+        Ok(())
     }
     fn bias(&mut self, at: &At<'_>, _: &Scores<'_>) -> impasto::Result<Option<Tensor>> {
         Ok(self.biases.get(&at.site.name).map(Tensor::shallow_clone))
@@ -158,6 +166,14 @@ pub fn run_with_hooks(
     let bare = forward(&mut Tap::none())?;
     assert_eq!(bare, outputs[0].1, "a hook that reads changes no bit");
     outputs.extend(plain.probs.into_iter().map(|(site, probs)| (format!("probs.{site}"), probs)));
+
+    let compare: Vec<String> = case.param::<Option<Vec<String>>>("saliency")?.unwrap_or_default();
+    let mut comparing = Spy { compare, ..Spy::default() };
+    assert_eq!(run(&mut comparing)?, bare, "a hook that changes no output changes no bit");
+    for (site, saliency) in comparing.saliency {
+        outputs.push((format!("saliency_softmax.{site}"), saliency.softmax(-1, Kind::Float)));
+        outputs.push((format!("saliency.{site}"), saliency));
+    }
 
     let biases: BTreeMap<String, Tensor> = case
         .inputs

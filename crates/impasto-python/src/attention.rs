@@ -2,7 +2,7 @@
 
 use crate::tensors::to_python;
 use impasto::Branch;
-use impasto::attention::{AttentionSite, Place, SiteKind};
+use impasto::attention::{AttentionSite, Place};
 use pyo3::prelude::*;
 
 /// A place in the network where attention happens.
@@ -30,7 +30,7 @@ impl From<&AttentionSite> for Site {
         Self {
             index: site.index,
             name: site.name.clone(),
-            is_cross: matches!(site.kind, SiteKind::Cross),
+            is_cross: site.is_cross(),
             place: match site.place {
                 Place::Down => "down",
                 Place::Mid => "mid",
