@@ -70,9 +70,8 @@ impl At<'_> {
         self.q
     }
 
-    /// Returns the values of this call, [n, heads, tokens, head_dim]; in joint attention those of the prompt. The values
-    /// are `None` in
-    /// [`CrossAttentionHook::context`], which runs before the projection.
+    /// Returns the values of this call, [n, heads, tokens, head_dim]; in joint attention those of the prompt. They are
+    /// `None` in [`CrossAttentionHook::context`], which runs before the projection.
     pub const fn values(&self) -> Option<&Tensor> {
         self.values
     }
@@ -223,8 +222,8 @@ pub trait CrossAttentionHook: Send {
 
     /// Changes the context, [n, tokens, dim], before keys and values are projected from it. The hook may append tokens
     /// to the existing ones. The changed context is cast to the network's kind. This phase splits the call by branch
-    /// and bypasses the key/value cache of the run. Joint attention ([`SiteKind::Joint`](super::SiteKind::Joint)) has no
-    /// such phase, and a hook that wants it there is an error.
+    /// and bypasses the key/value cache of the run. Joint attention has no such phase, and a hook that wants the phase
+    /// there is an error.
     fn context(&mut self, at: &At<'_>, context: &mut Tensor) -> Result<()> {
         Ok(())
     }

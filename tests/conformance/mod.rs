@@ -62,8 +62,8 @@ pub const NETWORKS: &[&str] = &[
     "t5_text",
 ];
 
-/// Outputs that the public interface cannot reach, by kind. Unit tests in `src` compare those of `torch_rng` and `daam`.
-/// No hook sees the rows of the prompt in joint attention.
+/// Outputs that the public interface cannot reach, by kind. Unit tests in `src` compare those of `torch_rng` and
+/// `daam`. No hook sees the rows of the prompt in joint attention.
 pub const UNREACHABLE: &[(&str, &[&str])] = &[
     ("torch_rng", &["mixed.3", "mixed.4", "mixed.5", "mixed.6"]),
     ("daam", &["expanded_absolute"]),

@@ -25,7 +25,7 @@ impl Stream {
         Ok(self.q.size4()?.2)
     }
 
-    /// Joins the tokens of another stream to this one's.
+    /// Appends the tokens of another stream.
     fn join(&self, other: &Self) -> Result<Self> {
         let both = |a: &Tensor, b: &Tensor| Tensor::f_cat(&[a, b], 2);
         Ok(Self { q: both(&self.q, &other.q)?, k: both(&self.k, &other.k)?, v: both(&self.v, &other.v)? })
@@ -57,7 +57,7 @@ impl Tap<'_> {
         let (picture, text) = (stack(picture)?, stack(text)?);
         let spot = CallSite { site, wanted: live.wanted(site, branches), project: &project, text_output: None };
         if [Interest::NONE, Interest::PROBS].contains(&spot.wanted) {
-            return live.hooked_joint(&spot, branches, &picture, &text);
+            return live.run_joint(&spot, branches, &picture, &text);
         }
         // Changed scores are computed by hand, so branches that no hook changes are computed apart from the others.
         let (mut pictures, mut texts) = (Vec::new(), Vec::new());
@@ -65,7 +65,7 @@ impl Tap<'_> {
             let own = |stream: &Stream| stream.map(|x| live.rows(x, row));
             let (picture, text) = (own(&picture)?, own(&text)?);
             let wanted = live.wanted(site, &[*branch]);
-            let [x, y] = live.hooked_joint(&CallSite { wanted, ..spot }, &[*branch], &picture, &text)?;
+            let [x, y] = live.run_joint(&CallSite { wanted, ..spot }, &[*branch], &picture, &text)?;
             pictures.push(x);
             texts.push(y);
         }
@@ -75,7 +75,7 @@ impl Tap<'_> {
 
 impl Attached<'_> {
     /// Runs every phase of a joint attention, for `branches` stacked in both streams.
-    fn hooked_joint(
+    fn run_joint(
         &mut self,
         spot: &CallSite<'_>,
         branches: &[Branch],

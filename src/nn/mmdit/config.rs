@@ -6,6 +6,16 @@ use serde::{Deserialize, Serialize};
 
 /// The configuration of a transformer of Stable Diffusion 3 and 3.5; the names are diffusers', and the defaults are
 /// those of SD 3 medium, whose file lacks the newer fields.
+///
+/// ```
+/// use impasto::nn::{ConfigFile, mmdit::Sd3Config};
+///
+/// let large = r#"{ "num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432 }"#;
+/// assert_eq!(Sd3Config::from_json("config.json", large)?.num_layers, 38);
+/// let error = Sd3Config::from_json("config.json", r#"{ "dual_attention_layers": [24] }"#).unwrap_err();
+/// assert!(error.to_string().starts_with("config.json: dual_attention_layers is 24"));
+/// # Ok::<(), impasto::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
