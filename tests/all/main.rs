@@ -31,6 +31,7 @@ mod hub;
 mod image_guidance;
 mod image_to_image;
 mod ip_adapter;
+mod joint_attention;
 mod large_pictures;
 mod layering;
 mod limits;
