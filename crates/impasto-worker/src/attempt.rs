@@ -85,7 +85,7 @@ impl<P: Paint> Attempts<P> {
             Err(error) => Err(Failure::Trouble(error.to_string())),
         };
         let outcome = match outcome {
-            Ok(painted) => self.keep(key, painted).await.map_err(|error| Failure::Trouble(error.to_string())),
+            Ok(painted) => self.keep_patiently(key, name, &painted).await,
             Err(failure) => Err(failure),
         };
         match outcome {
@@ -159,15 +159,34 @@ impl<P: Paint> Attempts<P> {
         }
     }
 
+    /// Writes the pictures and the record of a job, again and again while the store has no room or does not answer: it
+    /// is no fault of the job, and painting again would not help. Users see the reason meanwhile.
+    async fn keep_patiently(&self, key: &Key, name: &str, painted: &Painted) -> Result<(usize, &'static str), Failure> {
+        let begun = Instant::now();
+        loop {
+            let reason = match self.keep(key, painted).await {
+                Ok(kept) => return Ok(kept),
+                Err(error) => error.to_string(),
+            };
+            if begun.elapsed() >= PATIENCE {
+                return Err(Failure::Trouble(reason));
+            }
+            if self.stop.is_asked() || matches!(self.table.explain(key, name, &reason).await, Ok(false)) {
+                return Err(Failure::Stopped);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Writes the pictures and the record of a job. Returns the number of pictures, and what is to be said about them.
-    async fn keep(&self, key: &Key, painted: Painted) -> Result<(usize, &'static str), QueueError> {
+    async fn keep(&self, key: &Key, painted: &Painted) -> Result<(usize, &'static str), QueueError> {
         let (count, mut reason) = (painted.pictures.len(), "");
-        for (index, bytes) in painted.pictures.into_iter().enumerate() {
-            if self.store.write(&picture(key, index), bytes).await? == Written::Other {
+        for (index, bytes) in painted.pictures.iter().enumerate() {
+            if self.store.write(&picture(key, index), bytes.clone()).await? == Written::Other {
                 reason = "another worker had painted other bits, which were kept; do all workers have one processor?";
             }
         }
-        let record = Record { pictures: count, report: painted.report };
+        let record = Record { pictures: count, report: painted.report.clone() };
         let bytes = serde_json::to_vec(&record).map_err(|error| QueueError::Refused(error.to_string()))?;
         self.store.write(&self::record(key), bytes).await?;
         Ok((count, reason))

@@ -9,21 +9,23 @@ use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::ticket::{Ticket, Turn};
 use apalis::prelude::{
-    BoxDynError, Data, Event, TaskBuilder, TaskSink, TaskSinkError, WorkerBuilder, WorkerBuilderExt,
+    BoxDynError, Data, Event, EventListenerExt, TaskBuilder, TaskSink, TaskSinkError, WorkerBuilder, WorkerBuilderExt,
 };
 use apalis::prelude::{WorkerContext, WorkerError};
 use apalis_postgres::PostgresStorage;
 use apalis_sqlite::SqliteStorage;
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
+use sqlx::any::AnyPoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
-use sqlx::{AnyPool, PgPool, SqlitePool};
+use sqlx::{AnyPool, Connection, Executor, PgPool, SqlitePool};
 use std::path::Path;
 use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use url::Url;
 
 /// Number of times that the engine hands a ticket out. The queue counts tries itself, because only some of them are the
@@ -32,6 +34,14 @@ const HANDED_OUT: usize = 1_000_000;
 
 /// Time that a connection waits for another program's transaction.
 const BUSY: Duration = Duration::from_secs(30);
+
+/// Time in which a server answers the shortest statement. A network that is cut tells no one of it, so a connection
+/// without an answer is given up.
+const PING: Duration = Duration::from_secs(2);
+
+/// Sets the time after which the server ends a transaction whose client has fallen silent. Its locks would keep a job
+/// from all workers.
+const SHORT_TRANSACTIONS: &str = "SET idle_in_transaction_session_timeout = '10s'";
 
 /// Connections of a program.
 const CONNECTIONS: u32 = 4;
@@ -59,17 +69,33 @@ impl Engine {
                 let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(file).await?;
                 // `SqliteStorage::setup` would also give up durability for speed.
                 settle(async || SqliteStorage::migrations().run(&pool).await).await?;
-                let other = sqlx::any::AnyPoolOptions::new().max_connections(CONNECTIONS);
+                let other = AnyPoolOptions::new().max_connections(CONNECTIONS);
                 Ok((Self::Sqlite(pool), other.connect(&url(path)?).await?, "BLOB"))
             }
             Address::Postgres(url) => {
                 let options = PgConnectOptions::from_str(url.as_str())?;
-                let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
+                let pool = PgPoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false);
+                let pool = pool.after_connect(|connection, _| {
+                    Box::pin(async move { connection.execute(SHORT_TRANSACTIONS).await.map(drop) })
+                });
+                let pool = pool.before_acquire(|connection, _| ping(connection));
+                let pool = pool.after_release(|connection, _| ping(connection)).connect_with(options).await?;
                 settle(async || PostgresStorage::migrations().run(&pool).await).await?;
-                let other = sqlx::any::AnyPoolOptions::new().max_connections(CONNECTIONS);
-                Ok((Self::Postgres(pool), other.connect(url.as_str()).await?, "BYTEA"))
+                let other = AnyPoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false);
+                let other = other.before_acquire(|connection, _| ping(connection));
+                let other = other.after_release(|connection, _| ping(connection)).connect(url.as_str()).await?;
+                Ok((Self::Postgres(pool), other, "BYTEA"))
             }
         }
+    }
+
+    /// Returns the table of tasks, and its name for the jobs of a model.
+    pub fn tasks(&self, model: &str) -> (&'static str, String) {
+        let table = match self {
+            Self::Sqlite(_) => "Jobs",
+            Self::Postgres(_) => "apalis.jobs",
+        };
+        (table, tasks(model))
     }
 
     /// Adds a ticket, unless it was added before.
@@ -103,7 +129,8 @@ impl Engine {
     /// ticket.
     ///
     /// # Errors
-    /// [`QueueError::Database`] if the database does not answer. The handler's future is then dropped.
+    /// [`QueueError::Database`] if the database does not answer for the time of a lease. The handler's future is then
+    /// dropped.
     pub async fn serve(
         &self,
         model: &str,
@@ -114,20 +141,26 @@ impl Engine {
     ) -> Result<(), QueueError> {
         let beats = (settings.lease.as_millis() / settings.beat.as_millis().max(1)).clamp(2, 1_000_000) as usize;
         let context = WorkerContext::new(name);
+        let (sign, signs) = watch::channel(());
+        let note = move |_: &WorkerContext, event: &Event| {
+            if matches!(event, Event::HeartBeat) {
+                sign.send_replace(());
+            }
+        };
         match self {
             Self::Sqlite(pool) => {
                 let config = apalis_sqlite::Config::default().queue(tasks(model)).batch_size(1);
                 let config = config.heartbeat_interval(settings.beat).missed_heartbeats(beats);
                 let storage = SqliteStorage::<String>::new(pool).with_config(config);
-                let worker = WorkerBuilder::new(&context).backend(storage).concurrency(1).data(handler).build(work);
-                follow(worker.stream(), &context, stop).await
+                let worker = WorkerBuilder::new(&context).backend(storage).concurrency(1).data(handler);
+                follow(worker.on_event(note).build(work).stream(), &context, signs, settings.lease, stop).await
             }
             Self::Postgres(pool) => {
                 let config = apalis_postgres::Config::default().queue(tasks(model)).batch_size(1);
                 let config = config.heartbeat_interval(settings.beat).missed_heartbeats(beats);
                 let storage = PostgresStorage::<String>::new(pool).with_config(config);
-                let worker = WorkerBuilder::new(&context).backend(storage).concurrency(1).data(handler).build(work);
-                follow(worker.stream(), &context, stop).await
+                let worker = WorkerBuilder::new(&context).backend(storage).concurrency(1).data(handler);
+                follow(worker.on_event(note).build(work).stream(), &context, signs, settings.lease, stop).await
             }
         }
     }
@@ -165,13 +198,26 @@ async fn work(ticket: String, handler: Data<Handler>) -> Result<(), BoxDynError>
     (handler.0.0)(ticket).await
 }
 
-/// Drives a worker of the engine to its end.
+/// Returns true if the server answers on a connection.
+fn ping<C: Connection>(connection: &mut C) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
+    Box::pin(async move {
+        match tokio::time::timeout(PING, connection.ping()).await {
+            Ok(answer) => answer.map(|()| true),
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        }
+    })
+}
+
+/// Drives a worker of the engine to its end, or to the end of a lease without a sign of life.
 async fn follow(
     events: impl Stream<Item = Result<Event, WorkerError>>,
     context: &WorkerContext,
+    mut signs: watch::Receiver<()>,
+    lease: Duration,
     mut stop: Stop,
 ) -> Result<(), QueueError> {
     let mut events = pin!(events);
+    let mut silence = pin!(tokio::time::sleep(lease));
     let mut stopping = false;
     loop {
         tokio::select! {
@@ -181,6 +227,8 @@ async fn follow(
                 Some(Err(error)) => return Err(fail(error)),
                 None => return Ok(()),
             },
+            Ok(()) = signs.changed() => silence.as_mut().reset(tokio::time::Instant::now() + lease),
+            () = &mut silence => return Err(fail(format_args!("no answer for {lease:?}"))),
             () = stop.wait(), if !stopping => {
                 stopping = true;
                 context.stop().map_err(fail)?;

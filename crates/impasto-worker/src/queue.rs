@@ -12,6 +12,10 @@ use crate::settings::Settings;
 use crate::store::Store;
 use crate::table::Table;
 use serde_json::Value;
+use std::time::Duration;
+
+/// Shortest time for which a statement waits for its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The jobs that wait, run and have ended, in a database that survives the programs of the queue. Clones share their
 /// connections.
@@ -30,7 +34,8 @@ impl Queue {
     /// [`QueueError::Database`] if the database does not answer.
     pub async fn open(address: &Address, store: Store, settings: Settings) -> Result<Self, QueueError> {
         let (engine, pool, bytes) = Engine::open(address).await?;
-        Ok(Self { engine, table: Table::open(pool, bytes).await?, store, settings })
+        let patience = settings.lease.max(PATIENCE);
+        Ok(Self { engine, table: Table::open(pool, bytes, patience).await?, store, settings })
     }
 
     /// Adds a job, and returns it. A job that was asked for before, by anyone, is not added again, unless it failed or
@@ -51,7 +56,8 @@ impl Queue {
         let key = Key::new(&order.model, &order.job);
         let accepted = self.table.accept(key.clone(), &order, self.settings.waiting).await?;
         if accepted.state == State::Waiting {
-            let pushed = self.engine.push(&order.model, &accepted.ticket, accepted.turn).await;
+            let pushed = self.engine.push(&order.model, &accepted.ticket, accepted.turn);
+            let pushed = self.table.answer(pushed).await;
             if let Err(error) = pushed {
                 // No worker would find the job. If the database does not answer, the job waits until it is asked for
                 // again.
@@ -61,6 +67,19 @@ impl Queue {
         }
         let lost = || QueueError::Database("the job was deleted as it was added".into());
         self.find(&key).await?.ok_or_else(lost)
+    }
+
+    /// Completes the waiting jobs of a model whose programs died in the middle of [`submit`](Self::submit), so that
+    /// workers find these jobs. Workers and studios do so when they begin.
+    ///
+    /// # Errors
+    /// [`QueueError::Database`] if the database does not answer.
+    pub async fn mend(&self, model: &str) -> Result<(), QueueError> {
+        let (table, kind) = self.engine.tasks(model);
+        for (ticket, turn) in self.table.list_without_task(model, table, &kind).await? {
+            self.table.answer(self.engine.push(model, &ticket, turn)).await?;
+        }
+        Ok(())
     }
 
     /// Returns a job; `None` if there is none.

@@ -18,7 +18,7 @@ use crate::ticket::{Ticket, Turn};
 use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The statements that make the table. SQLite and PostgreSQL read the same words, except for one type.
 const MAKE: [&str; 5] = [
@@ -61,11 +61,13 @@ pub struct Accepted {
 #[derive(Clone, Debug)]
 pub struct Table {
     pool: AnyPool,
+    /// Time in which a statement is answered. A network that is cut tells no one of it.
+    patience: Duration,
 }
 
 impl Table {
     /// Makes the table unless it is there. `bytes` is the database's type for bytes.
-    pub async fn open(pool: AnyPool, bytes: &str) -> Result<Self, QueueError> {
+    pub async fn open(pool: AnyPool, bytes: &str, patience: Duration) -> Result<Self, QueueError> {
         for statement in MAKE {
             let statement = statement.replace("BYTES", bytes);
             match sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await {
@@ -75,7 +77,19 @@ impl Table {
                 Ok(_) => {}
             }
         }
-        Ok(Self { pool })
+        Ok(Self { pool, patience })
+    }
+
+    /// Waits for the answer to a statement.
+    ///
+    /// # Errors
+    /// The statement's error, and [`QueueError::Database`] if there is no answer.
+    pub async fn answer<T, E: Into<QueueError>>(
+        &self,
+        statement: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, QueueError> {
+        let late = |_| QueueError::Database(format!("no answer for {:?}", self.patience));
+        tokio::time::timeout(self.patience, statement).await.map_err(late)?.map_err(Into::into)
     }
 
     /// Accepts a job, unless it waits, runs or is done. Returns the job as it is then.
@@ -97,9 +111,9 @@ impl Table {
              WHERE impasto_jobs.state IN ('failed', 'cancelled')";
         let query = sqlx::query(statement).bind(key.as_str()).bind(&order.model).bind(&order.owner);
         let query = query.bind(order.class.number()).bind(&order.title).bind(order.job.to_string());
-        query.bind(now() as i64).bind(i64::from(most)).execute(&self.pool).await?;
+        self.answer(query.bind(now() as i64).bind(i64::from(most)).execute(&self.pool)).await?;
         let query = sqlx::query("SELECT round, class, tag, state FROM impasto_jobs WHERE key = $1").bind(key.as_str());
-        let Some(row) = query.fetch_optional(&self.pool).await? else {
+        let Some(row) = self.answer(query.fetch_optional(&self.pool)).await? else {
             let problem =
                 format!("{most} jobs of this user wait; expected fewer; wait for some of them or cancel some");
             return Err(QueueError::Refused(problem));
@@ -108,18 +122,39 @@ impl Table {
         Ok(Accepted { ticket: Ticket { key, round: row.try_get("round")? }, turn, state: state(&row)? })
     }
 
+    /// Lists the waiting jobs of a model that have no task of the engine. `table` has the engine's tasks, under `kind`.
+    pub async fn list_without_task(
+        &self,
+        model: &str,
+        table: &str,
+        kind: &str,
+    ) -> Result<Vec<(Ticket, Turn)>, QueueError> {
+        let statement = format!(
+            "SELECT key, round, class, tag FROM impasto_jobs WHERE state = 'waiting' AND model = $1 AND NOT EXISTS \
+             (SELECT 1 FROM {table} WHERE job_type = $2 AND idempotency_key = impasto_jobs.key || ':' || impasto_jobs.round)"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(model).bind(kind);
+        let rows = self.answer(query.fetch_all(&self.pool)).await?;
+        let ticket = |row: &AnyRow| {
+            let key = row.try_get::<String, _>("key")?.parse()?;
+            let turn = Turn { class: row.try_get("class")?, tag: row.try_get("tag")? };
+            Ok((Ticket { key, round: row.try_get("round")? }, turn))
+        };
+        rows.iter().map(ticket).collect()
+    }
+
     /// Begins a try of a job, for a worker; `None` if the job has ended, is not there, or was asked for again
     /// meanwhile.
     pub async fn begin(&self, key: &Key, round: i64, worker: &str) -> Result<Option<Begun>, QueueError> {
         let statement = "UPDATE impasto_jobs SET state = 'running', tries = tries + 1, worker = $2, begun = $3, step = 0, \
              steps = 0 WHERE key = $1 AND round = $4 AND state IN ('waiting', 'running')";
         let query = sqlx::query(statement).bind(key.as_str()).bind(worker).bind(now() as i64).bind(round);
-        if query.execute(&self.pool).await?.rows_affected() == 0 {
+        if self.answer(query.execute(&self.pool)).await?.rows_affected() == 0 {
             return Ok(None);
         }
         let query =
             sqlx::query("SELECT job, tries, failures, reason FROM impasto_jobs WHERE key = $1").bind(key.as_str());
-        let Some(row) = query.fetch_optional(&self.pool).await? else { return Ok(None) };
+        let Some(row) = self.answer(query.fetch_optional(&self.pool)).await? else { return Ok(None) };
         let text: String = row.try_get("job")?;
         let job =
             serde_json::from_str(&text).map_err(|error| QueueError::Database(format!("a job is damaged: {error}")))?;
@@ -135,7 +170,7 @@ impl Table {
     pub async fn hand_back(&self, key: &Key, worker: &str) -> Result<(), QueueError> {
         let statement = "UPDATE impasto_jobs SET state = 'waiting', tries = tries - 1 WHERE key = $1 AND worker = $2 AND \
              state = 'running'";
-        sqlx::query(statement).bind(key.as_str()).bind(worker).execute(&self.pool).await?;
+        self.answer(sqlx::query(statement).bind(key.as_str()).bind(worker).execute(&self.pool)).await?;
         Ok(())
     }
 
@@ -143,8 +178,17 @@ impl Table {
     pub async fn note(&self, key: &Key, worker: &str, reason: &str) -> Result<(), QueueError> {
         let statement = "UPDATE impasto_jobs SET state = 'waiting', failures = failures + 1, reason = $3 WHERE key = $1 AND worker = $2 AND \
              state = 'running'";
-        sqlx::query(statement).bind(key.as_str()).bind(worker).bind(reason).execute(&self.pool).await?;
+        let query = sqlx::query(statement).bind(key.as_str()).bind(worker).bind(reason);
+        self.answer(query.execute(&self.pool)).await?;
         Ok(())
+    }
+
+    /// Tells why a job does not end although it is painted. Returns false if the job was cancelled, and if another
+    /// worker has it.
+    pub async fn explain(&self, key: &Key, worker: &str, reason: &str) -> Result<bool, QueueError> {
+        let statement = "UPDATE impasto_jobs SET reason = $3 WHERE key = $1 AND worker = $2 AND state = 'running'";
+        let query = sqlx::query(statement).bind(key.as_str()).bind(worker).bind(reason);
+        Ok(self.answer(query.execute(&self.pool)).await?.rows_affected() > 0)
     }
 
     /// Ends a job that has not ended. Returns true if it is so ended.
@@ -152,7 +196,7 @@ impl Table {
         let statement = "UPDATE impasto_jobs SET state = $2, pictures = $3, reason = $4, ended = $5, preview = NULL \
              WHERE key = $1 AND state IN ('waiting', 'running')";
         let query = sqlx::query(statement).bind(key.as_str()).bind(state.name()).bind(pictures as i64);
-        let ended = query.bind(reason).bind(now() as i64).execute(&self.pool).await?;
+        let ended = self.answer(query.bind(reason).bind(now() as i64).execute(&self.pool)).await?;
         Ok(ended.rows_affected() > 0)
     }
 
@@ -163,18 +207,13 @@ impl Table {
                 let statement = "UPDATE impasto_jobs SET step = $3, steps = $4, preview = $5 WHERE key = $1 AND \
                      worker = $2 AND state = 'running'";
                 let query = sqlx::query(statement).bind(key.as_str()).bind(worker);
-                query
-                    .bind(i64::from(done))
-                    .bind(i64::from(total))
-                    .bind(preview)
-                    .execute(&self.pool)
-                    .await?
-                    .rows_affected()
+                let query = query.bind(i64::from(done)).bind(i64::from(total)).bind(preview);
+                self.answer(query.execute(&self.pool)).await?.rows_affected()
             }
             None => {
                 let statement = "SELECT key FROM impasto_jobs WHERE key = $1 AND worker = $2 AND state = 'running'";
                 let query = sqlx::query(statement).bind(key.as_str()).bind(worker);
-                u64::from(query.fetch_optional(&self.pool).await?.is_some())
+                u64::from(self.answer(query.fetch_optional(&self.pool)).await?.is_some())
             }
         };
         Ok(query > 0)
@@ -183,7 +222,7 @@ impl Table {
     /// Returns the file of the newest unfinished picture of a running job; `None` if there is none.
     pub async fn preview(&self, key: &Key) -> Result<Option<Vec<u8>>, QueueError> {
         let statement = "SELECT preview FROM impasto_jobs WHERE key = $1 AND preview IS NOT NULL";
-        let row = sqlx::query(statement).bind(key.as_str()).fetch_optional(&self.pool).await?;
+        let row = self.answer(sqlx::query(statement).bind(key.as_str()).fetch_optional(&self.pool)).await?;
         let bytes: Option<Vec<u8>> = row.map(|row| row.try_get("preview")).transpose()?;
         Ok(bytes.filter(|bytes| !bytes.is_empty()))
     }
@@ -192,7 +231,7 @@ impl Table {
     pub async fn find(&self, key: &Key) -> Result<Option<Entry>, QueueError> {
         let statement = format!("SELECT {COLUMNS} FROM impasto_jobs WHERE key = $1");
         let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(key.as_str());
-        query.fetch_optional(&self.pool).await?.map(|row| entry(&row)).transpose()
+        self.answer(query.fetch_optional(&self.pool)).await?.map(|row| entry(&row)).transpose()
     }
 
     /// Lists jobs, the latest first.
@@ -207,14 +246,14 @@ impl Table {
         let before = filter.before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX));
         let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(filter.state.map_or("", State::name));
         let query = query.bind(i64::from(filter.owner.is_some())).bind(filter.owner.as_deref().unwrap_or_default());
-        let rows = query.bind(text).bind(before).bind(i64::from(limit)).fetch_all(&self.pool).await?;
+        let rows = self.answer(query.bind(text).bind(before).bind(i64::from(limit)).fetch_all(&self.pool)).await?;
         rows.iter().map(entry).collect()
     }
 
     /// Counts the jobs of each state.
     pub async fn count(&self) -> Result<Vec<(State, u64)>, QueueError> {
         let rows = sqlx::query("SELECT state, COUNT(*) AS jobs FROM impasto_jobs GROUP BY state");
-        let rows = rows.fetch_all(&self.pool).await?;
+        let rows = self.answer(rows.fetch_all(&self.pool)).await?;
         let counts =
             rows.iter().map(|row| Ok((state(row)?, u64::try_from(row.try_get::<i64, _>("jobs")?).unwrap_or(0))));
         counts.collect()

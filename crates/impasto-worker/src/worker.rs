@@ -70,6 +70,9 @@ async fn serve<P: Paint>(queue: &Queue, model: &str, attempts: &Attempts<P>, mut
         let name = name();
         let (handler, running) = handler(attempts.clone(), name.clone());
         tracing::info!(worker = name, model, "the worker waits for jobs");
+        if let Err(error) = queue.mend(model).await {
+            tracing::warn!(worker = name, %error, "the worker cannot look for unfinished submissions");
+        }
         let served = queue.engine.serve(model, &name, &queue.settings, handler, stop.clone()).await;
         // A job in work goes on without the engine: its pictures can be written when the database answers again.
         let left = running.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -11,7 +11,8 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
-fn number(variable: &str, default: usize) -> usize {
+/// Returns the number in a variable of the environment.
+pub fn number(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |number| number.parse().unwrap())
 }
 
@@ -31,7 +32,7 @@ fn supervise(stage: &Stage, workers: &mut [Program]) {
 }
 
 /// Waits until all jobs are done, and checks that each is in the store once.
-fn check(stage: &Stage, keys: &[Key], workers: &mut [Program]) {
+pub fn check(stage: &Stage, keys: &[Key], workers: &mut [Program]) {
     let begun = Instant::now();
     for key in keys {
         while !stage.find(key).state.is_last() {
@@ -75,6 +76,53 @@ pub fn killed_server_loses_no_job(mut server: Server) {
         keys.push(stage.runtime.block_on(queue.submit(order)).unwrap().key);
     }
     check(&stage, &keys, &mut workers);
+}
+
+/// Workers that find the jobs of dead ones at the same moment: each gives them back to the queue.
+pub fn jobs_of_dead_workers_are_painted_once(stage: Stage) {
+    const JOBS: usize = 4;
+    let keys: Vec<Key> = (0..JOBS)
+        .map(|job| stage.submit(json!({ "prompt": format!("orphan {job}"), "steps": 30, "millis": 50 })).key)
+        .collect();
+    let dead: Vec<(Runtime, Queue)> = (0..JOBS)
+        .map(|_| {
+            let runtime = Runtime::new().unwrap();
+            let address = stage.address.parse().unwrap();
+            let queue = runtime.block_on(Queue::open(&address, stage.store(), settings())).unwrap();
+            (runtime, queue)
+        })
+        .collect();
+    for (runtime, queue) in &dead {
+        runtime.spawn(Worker::new(queue.clone(), MODEL, Painter::default()).run(std::future::pending()));
+    }
+    for key in &keys {
+        assert_eq!(stage.wait(key, |entry| entry.state != State::Waiting).state, State::Running);
+    }
+    dead.into_iter().for_each(|(runtime, _)| runtime.shutdown_background());
+    let painter = Painter::default();
+    for _ in 0..JOBS {
+        let queue = stage.reopen(settings());
+        stage.runtime.spawn(Worker::new(queue, MODEL, painter.clone()).run(std::future::pending()));
+    }
+    check(&stage, &keys, &mut []);
+    let mut begun = painter.begun();
+    begun.sort_unstable();
+    assert_eq!(begun, ["orphan 0", "orphan 1", "orphan 2", "orphan 3"]);
+    assert!(keys.iter().all(|key| stage.find(key).tries == 2));
+}
+
+/// A job whose program was killed between its two writes.
+pub fn half_submitted_job_is_mended(stage: Stage) {
+    let job = stage.submit(json!({ "prompt": "half" }));
+    let tasks = if stage.address.starts_with("sqlite") { "Jobs" } else { "apalis.jobs" };
+    stage.runtime.block_on(async {
+        let pool = sqlx::AnyPool::connect(&stage.address.replace(' ', "%20")).await.unwrap();
+        let deleted = sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM {tasks}"))).execute(&pool).await.unwrap();
+        assert_eq!(deleted.rows_affected(), 1);
+    });
+    let worker = stage.worker(&Painter::default(), Duration::ZERO);
+    stage.wait_for(&job.key, State::Done);
+    stage.end(worker);
 }
 
 pub fn job_whose_workers_die_is_given_up(stage: Stage) {

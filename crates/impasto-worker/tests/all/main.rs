@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod crashes;
+mod disk;
 mod jobs;
+mod network;
 mod painter;
 mod server;
 mod stage;
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex};
 /// A test of a queue in any database.
 type Test = (&'static str, fn(Stage));
 
-const TESTS: [Test; 10] = [
+const TESTS: [Test; 13] = [
     ("job_is_painted_once", jobs::job_is_painted_once),
     ("users_take_turns", jobs::users_take_turns),
     ("cancelled_job_ends_at_its_next_step", jobs::cancelled_job_ends_at_its_next_step),
@@ -29,7 +31,16 @@ const TESTS: [Test; 10] = [
     ("history_is_found_by_text_and_state", jobs::history_is_found_by_text_and_state),
     ("job_whose_workers_die_is_given_up", crashes::job_whose_workers_die_is_given_up),
     ("killed_workers_lose_no_job", crashes::killed_workers_lose_no_job),
+    ("jobs_of_dead_workers_are_painted_once", crashes::jobs_of_dead_workers_are_painted_once),
+    ("half_submitted_job_is_mended", crashes::half_submitted_job_is_mended),
+    (FULL_DISK, disk::job_waits_for_room_on_the_disk),
 ];
+
+/// The test that needs a file system of its own.
+const FULL_DISK: &str = "job_waits_for_room_on_the_disk";
+
+/// The tests of a queue on a server.
+const ON_A_SERVER: [Test; 1] = [("cut_network_loses_no_job", network::cut_network_loses_no_job)];
 
 fn main() {
     if let Some(address) = std::env::var_os(stage::WORKER) {
@@ -40,6 +51,10 @@ fn main() {
     if programs.is_none() {
         eprintln!("PostgreSQL is missing, so its tests are ignored: {}", server::INSTALL);
     }
+    let has_disk = disk::can_be_mounted();
+    if !has_disk {
+        eprintln!("file systems cannot be mounted here, so the tests of a full disk are ignored");
+    }
     let mut trials: Vec<Trial> = TESTS
         .iter()
         .map(|(name, test)| {
@@ -48,10 +63,11 @@ fn main() {
                 Ok(())
             })
             .with_kind("sqlite")
+            .with_ignored_flag(*name == FULL_DISK && !has_disk)
         })
         .collect();
     let server: Arc<Mutex<Option<Server>>> = Arc::default();
-    for (name, test) in TESTS {
+    for (name, test) in TESTS.into_iter().chain(ON_A_SERVER) {
         let (server, programs) = (Arc::clone(&server), programs.clone());
         let missing = programs.is_none();
         let trial = Trial::test(name, move || {
@@ -63,6 +79,7 @@ fn main() {
             test(stage);
             Ok(())
         });
+        let missing = missing || name == FULL_DISK && !has_disk;
         trials.push(trial.with_kind("postgres").with_ignored_flag(missing));
     }
     let missing = programs.is_none();

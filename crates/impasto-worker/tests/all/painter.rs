@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Paints text files in place of pictures. Fields of a job: `steps` (1), `millis` of a step (0), and `do`: `refuse`,
-/// `trouble`, `panic` or `paint`.
+/// Paints text files in place of pictures. Fields of a job: `steps` (1), `millis` of a step (0), `bytes` of the first
+/// picture (those of the job), and `do`: `refuse`, `trouble`, `panic` or `paint`.
 #[derive(Clone, Default)]
 pub struct Painter {
     /// Prompts of the jobs that were begun, in their order.
@@ -34,7 +34,10 @@ impl Paint for Painter {
             "trouble" => Err(Failure::Trouble("out of paint".into())),
             "panic" => panic!("no canvas"),
             _ => Ok(Painted {
-                pictures: vec![job.to_string().into_bytes(), prompt.into_bytes()],
+                pictures: vec![
+                    job["bytes"].as_u64().map_or(job.to_string().into_bytes(), |bytes| vec![0; bytes as usize]),
+                    prompt.into_bytes(),
+                ],
                 report: json!({ "steps": steps }),
             }),
         }

@@ -34,6 +34,10 @@ pub struct Stage {
 pub struct Program(Child);
 
 impl Program {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }
@@ -117,8 +121,12 @@ impl Stage {
 
     /// Starts a worker in a program of its own.
     pub fn program(&self) -> Program {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env(WORKER, format!("{} {}", self.folder.path().join("store").display(), self.address));
+        self.program_by(Command::new(std::env::current_exe().unwrap()), &self.address)
+    }
+
+    /// Starts a worker by a command, for the queue at another address.
+    pub fn program_by(&self, mut command: Command, address: &str) -> Program {
+        command.env(WORKER, format!("{} {address}", self.folder.path().join("store").display()));
         Program(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
 
