@@ -2,6 +2,10 @@
 //!
 //! `cargo bench -p impasto-worker` prints a table. `IMPASTO_JOBS` sets the number of jobs that are accepted, 2,000
 //! without it. Without PostgreSQL its rows are left out.
+//!
+//! `IMPASTO_HISTORY=100000 cargo bench -p impasto-worker` prints another table: the rates of a queue beside which so
+//! many jobs wait, and the size of its tables. `IMPASTO_PAINTED` sets the number of these jobs that are painted, 2,000
+//! without it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,12 +14,21 @@ mod server;
 
 use impasto_worker::{Failure, Order, Paint, Painted, Progress, Queue, Settings, State, Store, Worker};
 use serde_json::{Value, json};
+use sqlx::{AnyPool, Row};
+use std::ops::Range;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 /// Number of programs that submit at once.
 const SUBMITTERS: usize = 8;
+
+/// Number of workers that paint the jobs of a long queue.
+const WORKERS: usize = 8;
+
+/// Number of waiting jobs that a user has at most, as the queue's own settings have it.
+const EACH: usize = 10_000;
 
 /// Waits as long as the job says, in place of painting.
 struct Waiting;
@@ -26,6 +39,16 @@ impl Paint for Waiting {
         Ok(Painted { pictures: vec![vec![0; 1000]], report: json!({}) })
     }
 }
+
+/// The statements that ask for the size of all tables, and that give the room of old rows back.
+type Statements = (&'static str, &'static [&'static str]);
+
+const IN_SQLITE: Statements =
+    ("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()", &["VACUUM"]);
+const IN_POSTGRES: Statements = (
+    "SELECT pg_total_relation_size('impasto_jobs') + pg_total_relation_size('apalis.jobs')",
+    &["VACUUM", "VACUUM FULL"],
+);
 
 /// A database with its queue.
 struct Bench {
@@ -38,26 +61,36 @@ impl Bench {
     /// Returns the number of jobs that are accepted in a second.
     fn accept(&mut self, jobs: usize, millis: u64) -> f64 {
         self.model += 1;
-        let model = self.model.to_string();
+        self.add(0..jobs, millis)
+    }
+
+    /// Adds jobs of the present model, and returns their number in a second.
+    fn add(&self, jobs: Range<usize>, millis: u64) -> f64 {
+        let (model, users) = (self.model.to_string(), jobs.end.div_ceil(EACH).max(SUBMITTERS));
         let begun = Instant::now();
         let tasks = (0..SUBMITTERS).map(|submitter| {
-            let (queue, model) = (self.queue.clone(), model.clone());
+            let (queue, model, jobs) = (self.queue.clone(), model.clone(), jobs.clone());
             self.runtime.spawn(async move {
-                for number in (submitter..jobs).step_by(SUBMITTERS) {
+                for number in jobs.skip(submitter).step_by(SUBMITTERS) {
                     let job = json!({ "prompt": format!("job {number}"), "millis": millis });
-                    let order = Order { owner: format!("user {submitter}"), ..Order::new(model.clone(), job) };
+                    let order = Order { owner: format!("user {}", number % users), ..Order::new(model.clone(), job) };
                     queue.submit(order).await.unwrap();
                 }
             })
         });
         let tasks: Vec<_> = tasks.collect();
         tasks.into_iter().for_each(|task| self.runtime.block_on(task).unwrap());
-        jobs as f64 / begun.elapsed().as_secs_f64()
+        jobs.len() as f64 / begun.elapsed().as_secs_f64()
     }
 
-    /// Returns the number of jobs that `workers` finish in a second.
+    /// Adds jobs, and returns the number of them that `workers` finish in a second.
     fn paint(&mut self, jobs: usize, millis: u64, workers: usize) -> f64 {
         self.accept(jobs, millis);
+        self.finish(jobs, workers)
+    }
+
+    /// Returns the number of waiting jobs that `workers` finish in a second, until `jobs` are done.
+    fn finish(&self, jobs: usize, workers: usize) -> f64 {
         let (end, ended) = watch::channel(false);
         let done = |queue: &Queue| {
             let counts = self.runtime.block_on(queue.count()).unwrap();
@@ -72,23 +105,65 @@ impl Bench {
                 }))
             })
             .collect();
-        while done(&self.queue) < before + jobs as u64 {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let rate = jobs as f64 / begun.elapsed().as_secs_f64();
+        let rate = loop {
+            let (asked, now) = (Instant::now(), done(&self.queue) - before);
+            if now >= jobs as u64 {
+                break now as f64 / begun.elapsed().as_secs_f64();
+            }
+            // Counting a long queue takes time, which should be that of the workers.
+            std::thread::sleep(Duration::from_millis(20).max(asked.elapsed() * 10));
+        };
         end.send_replace(true);
         running.into_iter().for_each(|worker| self.runtime.block_on(worker).unwrap());
         rate
     }
 }
 
-fn measure(name: &str, address: &str, jobs: usize) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().to_str().unwrap()).unwrap();
+/// Opens a queue with its store in a folder.
+fn open(address: &str, folder: &Path) -> Bench {
+    let store = Store::open(folder.to_str().unwrap()).unwrap();
     let runtime = Runtime::new().unwrap();
     let settings = Settings { waiting: u32::MAX, ..Settings::default() };
     let queue = runtime.block_on(Queue::open(&address.parse().unwrap(), store, settings)).unwrap();
-    let mut bench = Bench { runtime, queue, model: 0 };
+    Bench { runtime, queue, model: 0 }
+}
+
+/// Measures a long queue: `history` jobs wait, and `painted` of them are painted. `size` asks for the size of the tables
+/// in bytes, and `vacuums` give the room of old rows back.
+fn measure_long(name: &str, address: &str, (size, vacuums): Statements) {
+    let number = |variable: &str| std::env::var(variable).ok().map(|number| number.parse::<usize>().unwrap());
+    let (history, painted) = (number("IMPASTO_HISTORY").unwrap_or(0), number("IMPASTO_PAINTED").unwrap_or(2000));
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = open(address, folder.path());
+    let pool = bench.runtime.block_on(AnyPool::connect(address)).unwrap();
+    let tell = |bench: &Bench, when: &str| {
+        let row = bench.runtime.block_on(sqlx::query(size).fetch_one(&pool)).unwrap();
+        let bytes = row.get::<i64, _>(0) as f64;
+        println!("{name}: {:.1} MB {when}, {:.0} bytes a job", bytes / 1e6, bytes / history as f64);
+    };
+    let tenth = history.div_ceil(10);
+    bench.model += 1;
+    println!("{name}: {:.0} jobs accepted a second, the first {tenth}", bench.add(0..tenth, 1));
+    bench.add(tenth..history - tenth, 1);
+    println!(
+        "{name}: {:.0} jobs accepted a second, the last {tenth} of {history}",
+        bench.add(history - tenth..history, 1)
+    );
+    tell(&bench, "with all jobs waiting");
+    println!("{name}: {:.0} jobs of 1 ms a second by one worker, while they wait", bench.finish(painted / 4, 1));
+    let rate = bench.finish(painted - painted / 4, WORKERS);
+    println!("{name}: {rate:.0} jobs of 1 ms a second by {WORKERS} workers, while they wait");
+    tell(&bench, &format!("with {painted} jobs painted"));
+    for vacuum in vacuums {
+        let begun = Instant::now();
+        bench.runtime.block_on(sqlx::query(*vacuum).execute(&pool)).unwrap();
+        tell(&bench, &format!("after {vacuum} in {:.1} s", begun.elapsed().as_secs_f64()));
+    }
+}
+
+fn measure(name: &str, address: &str, jobs: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = open(address, folder.path());
     println!("{name}: {:.0} jobs accepted a second, of {jobs}", bench.accept(jobs, 0));
     println!("{name}: {:.0} jobs of 1 ms a second by one worker", bench.paint(300, 1, 1));
     let one = bench.paint(40, 100, 1);
@@ -100,12 +175,23 @@ fn measure(name: &str, address: &str, jobs: usize) {
 
 fn main() {
     let jobs = std::env::var("IMPASTO_JOBS").map_or(2000, |jobs| jobs.parse().unwrap());
+    let is_long = std::env::var_os("IMPASTO_HISTORY").is_some();
     let folder = tempfile::tempdir().unwrap();
-    measure("SQLite", &format!("sqlite:{}", folder.path().join("queue.db").display()), jobs);
+    let file = format!("sqlite:{}", folder.path().join("queue.db").display());
+    if is_long {
+        measure_long("SQLite", &file, IN_SQLITE);
+    } else {
+        measure("SQLite", &file, jobs);
+    }
     match server::programs() {
         Some(programs) => {
             let server = server::Server::start(programs);
-            measure("PostgreSQL", &server.database("rates"), jobs);
+            let address = server.database("rates");
+            if is_long {
+                measure_long("PostgreSQL", &address, IN_POSTGRES);
+            } else {
+                measure("PostgreSQL", &address, jobs);
+            }
         }
         None => println!("PostgreSQL is missing: {}", server::INSTALL),
     }
