@@ -108,7 +108,7 @@ async fn submit(State(shared): State<Arc<Shared>>, request: Request) -> Result<R
         Ok(Submission { json: body.bytes, prompt: job.config.prompt, live, api: Api::Own, followed: None })
     };
     let submission = shared.work.run(check).await?;
-    let accepted = shared.submit(submission)?;
+    let accepted = shared.accept(submission).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 

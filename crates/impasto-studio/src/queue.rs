@@ -163,6 +163,10 @@ struct State {
     ended: VecDeque<u64>,
     /// Jobs that workers have taken, the oldest first.
     running: BTreeSet<u64>,
+    /// Number and bytes of the jobs that are on their way to a durable queue.
+    arriving: (usize, usize),
+    /// Jobs of a durable queue that were cancelled before they were taken.
+    withdrawn: Vec<Key>,
     closed: bool,
 }
 
@@ -173,10 +177,24 @@ impl State {
     }
 }
 
+/// Room for a job that is on its way to a durable queue, until the value is dropped.
+pub struct Room<'a> {
+    queue: &'a Queue,
+    bytes: usize,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        let mut state = self.queue.state();
+        state.arriving = (state.arriving.0 - 1, state.arriving.1 - self.bytes);
+    }
+}
+
 /// The jobs of a studio. Handlers add jobs and the worker takes them, one after the other.
 pub struct Queue {
     state: Mutex<State>,
     added: Condvar,
+    withdrew: Condvar,
     most_waiting: usize,
     kept: usize,
     memory: usize,
@@ -208,6 +226,7 @@ impl Queue {
         Self {
             state: Mutex::default(),
             added: Condvar::new(),
+            withdrew: Condvar::new(),
             most_waiting: options.queue,
             kept: options.kept,
             memory: options.memory,
@@ -220,7 +239,40 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a job. A job of a live view cancels the earlier ones of the same view.
+    /// Checks that there is room for a request of `bytes` beside the jobs that wait, without those that the request
+    /// cancels.
+    fn check(&self, state: &State, bytes: usize, cancelled: &[u64]) -> Result<(), NotAccepted> {
+        let staying = state.waiting.iter().filter(|id| !cancelled.contains(id));
+        let (count, taken) = staying
+            .filter_map(|id| state.jobs.get(id))
+            .fold(state.arriving, |(count, bytes), job| (count + 1, bytes + job.bytes));
+        let most = self.memory;
+        let refusal = if bytes > most {
+            NotAccepted::TooLarge { most }
+        } else if count >= self.most_waiting {
+            NotAccepted::Full { most: self.most_waiting }
+        } else if taken + bytes > most {
+            NotAccepted::Large { bytes: taken, most }
+        } else {
+            return Ok(());
+        };
+        self.metrics.refused.add(1);
+        Err(refusal)
+    }
+
+    /// Keeps room for a request of `bytes` that is on its way to a durable queue.
+    pub fn make_room(&self, bytes: usize) -> Result<Room<'_>, NotAccepted> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(NotAccepted::Closed);
+        }
+        self.check(&state, bytes, &[])?;
+        state.arriving = (state.arriving.0 + 1, state.arriving.1 + bytes);
+        Ok(Room { queue: self, bytes })
+    }
+
+    /// Adds a job. A job of a live view cancels the earlier ones of the same view. A job of a durable queue is not
+    /// refused for lack of room.
     pub fn submit(
         &self,
         Submission { json, prompt, live, api, followed }: Submission,
@@ -232,24 +284,9 @@ impl Queue {
         let live: Option<Arc<str>> = live.map(Into::into);
         let is_same = |job: &Job| live.is_some() && job.live == live;
         let same: Vec<u64> = state.jobs.iter().filter(|(_, job)| is_same(job)).map(|(id, _)| *id).collect();
-        let staying = state.waiting.iter().filter(|id| !same.contains(id));
-        let (count, bytes) = staying
-            .filter_map(|id| state.jobs.get(id))
-            .fold((0, 0), |(count, bytes), job| (count + 1, bytes + job.bytes));
-        let most = self.memory;
-        let refusal = if json.len() > most {
-            Some(NotAccepted::TooLarge { most })
-        } else if count >= self.most_waiting && followed.is_none() {
-            Some(NotAccepted::Full { most: self.most_waiting })
-        } else if bytes + json.len() > most {
-            Some(NotAccepted::Large { bytes, most })
-        } else {
-            None
-        };
         // A job that is refused cancels no other one.
-        if let Some(refusal) = refusal {
-            self.metrics.refused.add(1);
-            return Err(refusal);
+        if followed.is_none() {
+            self.check(&state, json.len(), &same)?;
         }
         for id in same {
             self.cancel_in(&mut state, id);
@@ -285,6 +322,21 @@ impl Queue {
                 }
             }
             state = self.added.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits for a job of a durable queue that was cancelled before it was taken, and returns its name; `None` once the
+    /// queue is closed.
+    pub fn take_withdrawn(&self) -> Option<Key> {
+        let mut state = self.state();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(key) = state.withdrawn.pop() {
+                return Some(key);
+            }
+            state = self.withdrew.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -326,6 +378,11 @@ impl Queue {
             if let Some(job) = state.jobs.get_mut(&id) {
                 (job.json, job.bytes) = (Vec::new(), 0);
                 job.event.send_replace(Event::Cancelled);
+                // The jobs of a durable queue survive the end of the studio.
+                if !state.closed {
+                    state.withdrawn.extend(job.followed.take());
+                    self.withdrew.notify_one();
+                }
             }
             self.metrics.cancelled.add(1);
             Self::tell_positions(state);
@@ -449,6 +506,7 @@ impl Queue {
             self.cancel_in(&mut state, id);
         }
         self.added.notify_all();
+        self.withdrew.notify_all();
     }
 }
 
@@ -549,6 +607,36 @@ mod tests {
         assert!(matches!(event(&queue, waiting), Some(Event::Cancelled)));
         assert!(queue.take().is_none());
         assert_eq!(queue.submit(Submission::default()).unwrap_err(), NotAccepted::Closed);
+    }
+
+    #[test]
+    fn job_on_its_way_takes_a_place_of_those_that_wait() {
+        let queue = Queue::new(&Options { queue: 2, memory: 100, ..Options::default() });
+        let room = queue.make_room(60).unwrap();
+        let large = Submission { json: vec![b' '; 60], ..Submission::default() };
+        assert_eq!(queue.submit(large).unwrap_err(), NotAccepted::Large { bytes: 60, most: 100 });
+        queue.submit(Submission::default()).unwrap();
+        assert_eq!(queue.make_room(0).err(), Some(NotAccepted::Full { most: 2 }));
+        // The job itself is never refused any more.
+        let followed = || Some(Key::new("model", &serde_json::json!({})));
+        queue.submit(Submission { followed: followed(), ..Submission::default() }).unwrap();
+        drop(room);
+        assert_eq!(queue.state().arriving, (0, 0));
+        queue.close();
+        assert_eq!(queue.make_room(0).err(), Some(NotAccepted::Closed));
+    }
+
+    #[test]
+    fn cancelled_job_of_a_durable_queue_is_withdrawn() {
+        let queue = queue(4, 8);
+        let keys = [1, 2].map(|seed| Key::new("model", &serde_json::json!({ "seed": seed })));
+        let follow = |key: &Key| queue.submit(Submission { followed: Some(key.clone()), ..Submission::default() });
+        let ids = keys.each_ref().map(|key| follow(key).unwrap().id);
+        assert!(queue.cancel(ids[1]));
+        assert_eq!(queue.take_withdrawn().as_ref(), Some(&keys[1]));
+        // The end of a studio withdraws nothing.
+        queue.close();
+        assert!(queue.take_withdrawn().is_none() && queue.state().withdrawn.is_empty());
     }
 
     #[test]

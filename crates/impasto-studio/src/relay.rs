@@ -3,9 +3,11 @@
 use crate::finished::Finished;
 use crate::options::Options;
 use crate::outputs::Outputs;
-use crate::queue::{Event, Queue, Submission, Taken};
+use crate::queue::{Api, Event, Queue, Submission, Taken};
+use crate::refusal::Refusal;
 use crate::request::JobRequest;
 use crate::worker::words;
+use axum::http::StatusCode;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use impasto::Error;
@@ -22,6 +24,9 @@ const FOLLOWED: usize = 32;
 
 /// Time between two looks at a job.
 const LOOK: Duration = Duration::from_millis(300);
+
+/// Time for which a request waits for a queue that does not answer.
+const BRIEF: Duration = Duration::from_secs(10);
 
 /// Time for which a job waits for a queue that does not answer.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -51,6 +56,7 @@ impl Relay {
     /// # Errors
     /// [`QueueError::Database`] if the durable queue does not answer.
     pub(crate) async fn left(&self, options: &Options) -> Result<Vec<Submission>, QueueError> {
+        self.queue.mend(&self.model).await?;
         let kept = u32::try_from(options.kept).unwrap_or(u32::MAX).max(1);
         let mut followed = Vec::new();
         for (state, limit) in [(State::Done, kept), (State::Running, 1000), (State::Waiting, 1000)] {
@@ -83,6 +89,11 @@ impl Relay {
             (Arc::new(Side { relay: self, queue, outputs, options: options.clone() }), Handle::current());
         let follow = move || {
             std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while let Some(key) = side.queue.take_withdrawn() {
+                        handle.block_on(side.withdraw(&key));
+                    }
+                });
                 for _ in 0..FOLLOWED {
                     scope.spawn(|| {
                         while let Some(taken) = side.queue.take() {
@@ -96,6 +107,36 @@ impl Relay {
             });
         };
         std::thread::Builder::new().name("impasto-relay".into()).spawn(follow).map_err(Error::custom)
+    }
+
+    /// Adds a job to the durable queue, and returns its name there.
+    ///
+    /// # Errors
+    /// A refusal if the queue refuses the job, and one if it does not answer soon.
+    pub(crate) async fn keep(&self, order: Order) -> Result<Key, Refusal> {
+        let late = |error: String| {
+            let sentence = format!("the queue does not answer ({error}); try again later");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+        };
+        match tokio::time::timeout(BRIEF, self.queue.submit(order)).await {
+            Ok(Ok(entry)) => Ok(entry.key),
+            Ok(Err(QueueError::Refused(sentence))) => Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, sentence)),
+            Ok(Err(error)) => Err(late(error.to_string())),
+            Err(_) => Err(late(format!("no answer for {BRIEF:?}"))),
+        }
+    }
+
+    /// Returns the order for the job of a request.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the request.
+    pub(crate) fn order(&self, json: &[u8], api: Api, options: &Options) -> Result<Order, String> {
+        let mut job = JobRequest::parse(json, options, words(api))?.job;
+        // Without a seed of its own the job would be one that was painted before.
+        job.config.seed.get_or_insert_with(|| RandomState::new().hash_one("seed") >> 32);
+        let title = job.config.prompt.clone();
+        let job = serde_json::to_value(&job).map_err(|error| error.to_string())?;
+        Ok(Order { owner: OWNER.into(), title, ..Order::new(self.model.clone(), job) })
     }
 }
 
@@ -127,13 +168,7 @@ impl Side {
     /// Adds a job to the durable queue, and returns its name there.
     async fn hand_over(&self, taken: &Taken) -> Result<Key, Event> {
         let failed = |sentence: String| Event::Failed(sentence.into());
-        let read = JobRequest::parse(&taken.json, &self.options, words(taken.api)).map_err(failed)?;
-        let mut job = read.job;
-        // Without a seed of its own the job would be one that was painted before.
-        job.config.seed.get_or_insert_with(|| RandomState::new().hash_one("seed") >> 32);
-        let title = job.config.prompt.clone();
-        let job = serde_json::to_value(&job).map_err(|error| failed(error.to_string()))?;
-        let order = Order { owner: OWNER.into(), title, ..Order::new(self.relay.model.clone(), job) };
+        let order = self.relay.order(&taken.json, taken.api, &self.options).map_err(failed)?;
         let begun = Instant::now();
         loop {
             match self.relay.queue.submit(order.clone()).await {
@@ -144,6 +179,14 @@ impl Side {
                 Err(_) if taken.token.is_cancelled() => return Err(Event::Cancelled),
                 Err(error) => return Err(failed(error.to_string())),
             }
+        }
+    }
+
+    /// Cancels a job in the durable queue, as soon as the queue answers.
+    async fn withdraw(&self, key: &Key) {
+        let begun = Instant::now();
+        while self.relay.queue.cancel(key).await.is_err() && begun.elapsed() < PATIENCE && !self.queue.is_closed() {
+            tokio::time::sleep(LOOK).await;
         }
     }
 

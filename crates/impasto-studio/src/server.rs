@@ -152,7 +152,7 @@ impl Studio {
         let model = model.map_err(StudioError::Model)?;
         let clip_skip = pipeline.model().clip_skip().unwrap_or(1);
         let queue = Arc::new(Queue::new(&options));
-        let worker = match relay {
+        let worker = match relay.clone() {
             Some(relay) => {
                 let left = relay.left(&options).await.map_err(StudioError::Queue)?;
                 relay.start(left, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?
@@ -178,6 +178,7 @@ impl Studio {
         let options = Options { arrival, ..options };
         let shared = Arc::new(Shared {
             queue: Arc::clone(&queue),
+            relay,
             options,
             model,
             loras,

@@ -4,6 +4,7 @@ use crate::options::Options;
 use crate::outputs::Outputs;
 use crate::queue::{Accepted, NotAccepted, Queue, Submission};
 use crate::refusal::Refusal;
+use crate::relay::Relay;
 use crate::work::Work;
 use axum::http::StatusCode;
 use serde_json::Value;
@@ -14,6 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The state that every handler sees.
 pub(crate) struct Shared {
     pub(crate) queue: Arc<Queue>,
+    /// The durable queue whose workers paint the jobs; `None` if the studio paints them itself.
+    pub(crate) relay: Option<Relay>,
     pub(crate) options: Options,
     /// The answer of `/api/model`.
     pub(crate) model: Value,
@@ -41,10 +44,36 @@ impl Shared {
     /// # Errors
     /// A refusal if the worker has ended, or the queue has no room for the job.
     pub(crate) fn submit(&self, submission: Submission) -> Result<Accepted, Refusal> {
-        if !self.alive.load(Ordering::Relaxed) {
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has ended; restart the studio"));
-        }
+        self.check_worker()?;
         self.queue.submit(submission).map_err(refuse)
+    }
+
+    /// Adds a job to the queue, so that the job survives the studio if there is a durable queue. Jobs of live views do
+    /// not.
+    ///
+    /// # Errors
+    /// The refusals of [`submit`](Self::submit), and one if the durable queue does not take the job.
+    pub(crate) async fn accept(&self, submission: Submission) -> Result<Accepted, Refusal> {
+        let Some(relay) = self.relay.as_ref().filter(|_| submission.live.is_none()) else {
+            return self.submit(submission);
+        };
+        self.check_worker()?;
+        let _room = self.queue.make_room(submission.json.len()).map_err(refuse)?;
+        let (reader, options) = (relay.clone(), self.options.clone());
+        let read = move || {
+            let order = reader.order(&submission.json, submission.api, &options).map_err(Refusal::wrong)?;
+            Ok((order, Submission { json: Vec::new(), ..submission }))
+        };
+        let (order, submission) = self.work.run(read).await?;
+        let followed = Some(relay.keep(order).await?);
+        self.submit(Submission { followed, ..submission })
+    }
+
+    fn check_worker(&self) -> Result<(), Refusal> {
+        if self.alive.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has ended; restart the studio"))
     }
 
     /// Takes a permit to listen to a job.

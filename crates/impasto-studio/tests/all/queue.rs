@@ -3,9 +3,11 @@
 use crate::running::Running;
 use impasto::{Pipeline, Raster};
 use impasto_studio::{Options, QueuePainter};
-use impasto_worker::{Queue, Settings, Store, Worker};
-use serde_json::json;
+use impasto_worker::{Entry, Filter, Queue, Settings, State, Store, Worker};
+use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::{Barrier, Mutex};
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -42,6 +44,87 @@ impl Drop for Painting {
         drop(self.end.take());
         self.runtime.take().unwrap().shutdown_background();
     }
+}
+
+/// Checks that the queue has this number of jobs, each painted once and in the store once.
+fn check(folder: &Path, count: usize) {
+    let runtime = Runtime::new().unwrap();
+    let filter = Filter { limit: 1000, ..Filter::default() };
+    let entries = runtime.block_on(async { open(folder).await.list(&filter).await.unwrap() });
+    let is_painted = |entry: &Entry| (entry.state, entry.tries, entry.pictures) == (State::Done, 1, 1);
+    assert!(entries.len() == count && entries.iter().all(is_painted), "{entries:?}");
+    assert_eq!(std::fs::read_dir(folder.join("store/pictures")).unwrap().count(), count);
+}
+
+/// A small job.
+fn boat(name: &str) -> Value {
+    json!({ "prompt": format!("a boat, {name}"), "steps": 1, "size": "64x64" })
+}
+
+#[test]
+fn clients_of_a_studio_with_a_queue_take_turns() {
+    const CLIENTS: usize = 32;
+    let rounds = std::env::var("IMPASTO_JOBS").map_or(3, |jobs| jobs.parse::<usize>().unwrap().div_ceil(CLIENTS));
+    let folder = tempfile::tempdir().unwrap();
+    let studio = Running::start_on(folder.path(), Options { queue: CLIENTS, kept: 1000, ..Options::default() });
+    let worker = Painting::start(folder.path());
+    let (painted, begun) = (Mutex::new(Vec::new()), Instant::now());
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (studio, painted) = (&studio, &painted);
+            scope.spawn(move || {
+                for round in 0..rounds {
+                    let id = studio.submit(&boat(&format!("{client} in {round}")));
+                    let state = || studio.get(&format!("/api/jobs/{id}")).json()["state"].clone();
+                    while state() != "finished" {
+                        assert!(begun.elapsed() < Duration::from_secs(60 + 10 * rounds as u64), "{}", state());
+                        std::thread::sleep(Duration::from_millis(200));
+                    }
+                    painted.lock().unwrap().push(client);
+                }
+            });
+        }
+    });
+    let mut counts = [0; CLIENTS];
+    for client in painted.into_inner().unwrap() {
+        counts[client] += 1;
+        assert!(counts[client] <= counts.iter().min().unwrap() + 2, "client {client} is ahead: {counts:?}");
+    }
+    println!("{CLIENTS} clients: {} jobs in {:?}", CLIENTS * rounds, begun.elapsed());
+    check(folder.path(), CLIENTS * rounds);
+    drop(worker);
+}
+
+#[test]
+fn two_studios_on_one_queue_double_no_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = Running::start_on(folder.path(), Options::default());
+    for number in 0..4 {
+        first.submit(&boat(&number.to_string()));
+    }
+    first.end();
+    // Both find the jobs of the first studio, and get one more at the same moment.
+    let same = json!({ "prompt": "a boat for both", "steps": 1, "size": "64x64", "seed": 5 });
+    let both = Barrier::new(2);
+    let studios: Vec<Running> = std::thread::scope(|scope| {
+        let start = || {
+            let studio = Running::start_on(folder.path(), Options::default());
+            assert_eq!(studio.get("/api/jobs").json().as_array().unwrap().len(), 4);
+            both.wait();
+            studio.submit(&same);
+            studio
+        };
+        let starting = [scope.spawn(start), scope.spawn(start)];
+        starting.map(|studio| studio.join().unwrap()).into()
+    });
+    let worker = Painting::start(folder.path());
+    for studio in &studios {
+        for id in 1..=5 {
+            assert_eq!(studio.ended(id)["state"], "finished");
+        }
+    }
+    check(folder.path(), 5);
+    drop(worker);
 }
 
 #[test]
