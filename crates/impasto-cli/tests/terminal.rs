@@ -4,6 +4,8 @@
 
 #[path = "terminal/hostile.rs"]
 mod hostile;
+#[path = "terminal/killed.rs"]
+mod killed;
 #[path = "terminal/mcp.rs"]
 mod mcp;
 #[path = "terminal/outputs.rs"]

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// A folder with a queue in SQLite.
-const QUEUE: [&str; 4] = ["--queue", "sqlite:queue.db", "--store", "store"];
+pub const QUEUE: [&str; 4] = ["--queue", "sqlite:queue.db", "--store", "store"];
 
-fn worker(folder: &Path) -> Child {
+pub fn worker(folder: &Path) -> Child {
     let mut command = impasto(folder, &["worker"]);
     // Both settings may be variables of the environment.
     command.env("IMPASTO_QUEUE", "sqlite:queue.db").env("IMPASTO_STORE", "store");
