@@ -178,7 +178,7 @@ impl State {
 }
 
 /// Room for a job that is on its way to a durable queue, until the value is dropped.
-pub struct Room<'a> {
+pub(crate) struct Room<'a> {
     queue: &'a Queue,
     bytes: usize,
 }
@@ -261,7 +261,7 @@ impl Queue {
     }
 
     /// Keeps room for a request of `bytes` that is on its way to a durable queue.
-    pub fn make_room(&self, bytes: usize) -> Result<Room<'_>, NotAccepted> {
+    pub(crate) fn make_room(&self, bytes: usize) -> Result<Room<'_>, NotAccepted> {
         let mut state = self.state();
         if state.closed {
             return Err(NotAccepted::Closed);
@@ -327,7 +327,7 @@ impl Queue {
 
     /// Waits for a job of a durable queue that was cancelled before it was taken, and returns its name; `None` once the
     /// queue is closed.
-    pub fn take_withdrawn(&self) -> Option<Key> {
+    pub(crate) fn take_withdrawn(&self) -> Option<Key> {
         let mut state = self.state();
         loop {
             if state.closed {

@@ -128,8 +128,8 @@ fn open(address: &str, folder: &Path) -> Bench {
     Bench { runtime, queue, model: 0 }
 }
 
-/// Measures a long queue, some of whose jobs are painted. `size` asks for the size of the tables in bytes, and `vacuums`
-/// give the room of old rows back.
+/// Measures a long queue, some of whose jobs are painted. `size` asks for the size of the tables in bytes, and
+/// `vacuums` give the room of old rows back.
 fn measure_long(name: &str, address: &str, (size, vacuums): Statements) {
     let number = |variable: &str| std::env::var(variable).ok().map(|number| number.parse::<usize>().unwrap());
     let (history, painted) = (number("IMPASTO_HISTORY").unwrap_or(0), number("IMPASTO_PAINTED").unwrap_or(2000));

@@ -90,7 +90,7 @@ impl Engine {
     }
 
     /// Returns the table of tasks, and its name for the jobs of a model.
-    pub fn tasks(&self, model: &str) -> (&'static str, String) {
+    pub(crate) fn tasks(&self, model: &str) -> (&'static str, String) {
         let table = match self {
             Self::Sqlite(_) => "Jobs",
             Self::Postgres(_) => "apalis.jobs",

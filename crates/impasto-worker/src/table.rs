@@ -84,7 +84,7 @@ impl Table {
     ///
     /// # Errors
     /// The statement's error, and [`QueueError::Database`] if there is no answer.
-    pub async fn answer<T, E: Into<QueueError>>(
+    pub(crate) async fn answer<T, E: Into<QueueError>>(
         &self,
         statement: impl Future<Output = Result<T, E>>,
     ) -> Result<T, QueueError> {
@@ -123,7 +123,7 @@ impl Table {
     }
 
     /// Lists the waiting jobs of a model that have no task of the engine. `table` has the engine's tasks, under `kind`.
-    pub async fn list_without_task(
+    pub(crate) async fn list_without_task(
         &self,
         model: &str,
         table: &str,
@@ -185,7 +185,7 @@ impl Table {
 
     /// Tells why a job does not end although it is painted. Returns false if the job was cancelled, and if another
     /// worker has it.
-    pub async fn explain(&self, key: &Key, worker: &str, reason: &str) -> Result<bool, QueueError> {
+    pub(crate) async fn explain(&self, key: &Key, worker: &str, reason: &str) -> Result<bool, QueueError> {
         let statement = "UPDATE impasto_jobs SET reason = $3 WHERE key = $1 AND worker = $2 AND state = 'running'";
         let query = sqlx::query(statement).bind(key.as_str()).bind(worker).bind(reason);
         Ok(self.answer(query.execute(&self.pool)).await?.rows_affected() > 0)
