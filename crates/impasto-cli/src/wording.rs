@@ -309,7 +309,7 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 44] = [
+        let cases: [(&str, &[&str], &str); 46] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("second_prompt", &["--second-prompt", "a hat"], "--second-prompt is"),
@@ -357,6 +357,8 @@ mod tests {
             ("line_art", &["--model", "embedded-colorizer"], "--line-art is missing; expected dark lines"),
             ("model", &["--model", "nowhere"], "--model is nowhere"),
             ("vae", &["--vae", "nowhere"], "--vae is nowhere"),
+            ("text_encoder", &["--text-encoder", "nowhere"], "--text-encoder is nowhere"),
+            ("text_encoder_2", &["--text-encoder-2", "nowhere"], "--text-encoder-2 is nowhere"),
             ("precision", &["--precision", "f16"], "--precision is f16 on cpu"),
         ];
         let mut tested: Vec<&str> = NEVER_REFUSED.into();
