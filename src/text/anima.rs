@@ -43,8 +43,10 @@ pub struct AnimaTokens {
 /// let open = |file| Weights::open(Path::new(file), Kind::Float, Device::Cpu);
 /// let qwen = Qwen3::new(&open("qwen_3_06b_base.safetensors")?, &Qwen3Config::default())?;
 /// let conditioner = AnimaConditioner::new(&open("conditioner.safetensors")?, &AnimaConditionerConfig::default())?;
-/// let tokenizer = |file| SequenceTokenizer::from_json(&std::fs::read(file)?).map_err(Box::<dyn std::error::Error>::from);
-/// let text = AnimaText::new(qwen, conditioner, tokenizer("qwen.json")?, tokenizer("t5.json")?)?;
+/// let [tokenizer, t5_tokenizer] = ["qwen.json", "t5.json"].map(std::fs::read);
+/// let tokenizer = SequenceTokenizer::from_json(&tokenizer?)?;
+/// let t5_tokenizer = SequenceTokenizer::from_json(&t5_tokenizer?)?;
+/// let text = AnimaText::new(qwen, conditioner, tokenizer, t5_tokenizer)?;
 ///
 /// let tokens = text.read("1girl, (golden eyes:1.2)", TextOptions::default())?;
 /// assert_eq!(text.encode(&tokens)?.size(), [1, 512, 1024]);

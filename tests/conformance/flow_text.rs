@@ -2,9 +2,8 @@
 //! `qwen_vae`, `vae_shift`, `t5_text` and `real_configs_flow`.
 
 use super::case::read;
-use super::networks::load;
+use super::networks::{check_parameters, load};
 use super::{Case, Outputs, Result, device};
-use impasto::Error;
 use impasto::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
 use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
 use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
@@ -15,9 +14,8 @@ use impasto::nn::{ConfigFile, Vae, VaeConfig};
 use impasto::prompt::{Piece, parse};
 use impasto::text::anima::AnimaText;
 use impasto::text::{SequenceTokenizer, TextOptions};
-use impasto::weights::{Tensors, Weights};
+use impasto::weights::Weights;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -199,41 +197,31 @@ pub fn t5_text(case: &Case) -> Result<Outputs> {
     ])
 }
 
-/// Compares the names and shapes of the tensors that networks of published sizes ask for.
+/// Compares the parameters of full-size networks of flow models.
 pub fn real_configs_flow(case: &Case) -> Result<Outputs> {
-    let config = String::from_utf8(case.read("config.json")?)?;
-    let manifest: Vec<(String, Vec<i64>, String)> = case.json("manifest.json.gz")?;
-    // The weights are empty, so that the report of missing tensors lists what the network asks for.
-    let w = Weights::new("nothing", Tensors::new(), Kind::Float, device());
-    let has = |name: &str| manifest.iter().any(|(parameter, ..)| parameter == name);
-    let made = if has("embed_tokens.weight") {
-        Qwen3::new(&w, &Qwen3Config::from_json("", &config)?).map(drop)
-    } else if has("blocks.0.cross_attn.k_norm.weight") {
-        AnimaConditioner::new(&w, &AnimaConditionerConfig::from_json("", &config)?).map(drop)
-    } else if has("patch_embed.proj.weight") {
-        CosmosTransformer::new(&w, &CosmosConfig::from_json("", &config)?).map(drop)
-    } else if has("pos_embed.pos_embed") {
-        Sd3Transformer::new(&w, &Sd3Config::from_json("", &config)?).map(drop)
-    } else if has("decoder.norm_out.gamma") {
-        QwenVae::new(&w, &QwenVaeConfig::from_json("", &config)?).map(drop)
-    } else if has("decoder.conv_norm_out.weight") {
-        Vae::new(&w, &VaeConfig::from_json("", &config)?).map(drop)
-    } else if has("shared.weight") {
-        T5::new(&w, &T5Config::from_json("", &config)?).map(drop)
-    } else {
-        return Err("no network for these parameters".into());
+    let make = |w: &Weights, config: &str, has: &dyn Fn(&str) -> bool| {
+        if has("embed_tokens.weight") {
+            Qwen3::new(w, &Qwen3Config::from_json("", config)?).map(drop)
+        } else if has("blocks.0.cross_attn.k_norm.weight") {
+            AnimaConditioner::new(w, &AnimaConditionerConfig::from_json("", config)?).map(drop)
+        } else if has("patch_embed.proj.weight") {
+            CosmosTransformer::new(w, &CosmosConfig::from_json("", config)?).map(drop)
+        } else if has("pos_embed.pos_embed") {
+            Sd3Transformer::new(w, &Sd3Config::from_json("", config)?).map(drop)
+        } else if has("decoder.norm_out.gamma") {
+            QwenVae::new(w, &QwenVaeConfig::from_json("", config)?).map(drop)
+        } else if has("decoder.conv_norm_out.weight") {
+            Vae::new(w, &VaeConfig::from_json("", config)?).map(drop)
+        } else {
+            T5::new(w, &T5Config::from_json("", config)?).map(drop)
+        }
     };
-    let Err(Error::Weights(report)) = made else { return Err(format!("{made:?}").into()) };
     // T5's embedding has two names. A single picture needs no tensor that joins frames, and the last frame of a kernel.
-    let needed = |name: &str| name != "encoder.embed_tokens.weight" && !name.contains(".time_conv.");
-    let of_picture = |shape: Vec<i64>| match shape.as_slice() {
-        [outputs, inputs, _, h, w] => vec![*outputs, *inputs, *h, *w],
-        _ => shape,
-    };
-    let wanted = manifest.into_iter().filter(|(name, ..)| needed(name));
-    let wanted: BTreeMap<_, _> = wanted.map(|(name, shape, _)| (name, of_picture(shape))).collect();
-    assert_eq!(report.missing.len(), wanted.len());
-    let asked: BTreeMap<_, _> = report.missing.into_iter().map(|missing| (missing.name, missing.shape)).collect();
-    assert_eq!(asked, wanted);
-    Ok(Vec::new())
+    check_parameters(case, make, |name, shape| {
+        let is_needed = name != "encoder.embed_tokens.weight" && !name.contains(".time_conv.");
+        is_needed.then(|| match shape.as_slice() {
+            [outputs, inputs, _, h, w] => vec![*outputs, *inputs, *h, *w],
+            _ => shape,
+        })
+    })
 }

@@ -591,30 +591,44 @@ pub fn pickle_refused(case: &Case) -> Result<Outputs> {
     Ok(Vec::new())
 }
 
-/// Checks that a full-size model asks for every parameter of the manifest, in its shape, and for no other.
-pub fn real_configs(case: &Case) -> Result<Outputs> {
+/// Checks that a full-size network asks for every parameter of the case's manifest, in its shape, and for no other.
+/// `make` builds the network from empty weights and the text of its configuration; its last argument says whether the
+/// manifest has a parameter. `adapt` says which parameters a network for pictures needs, and in which shape.
+pub fn check_parameters(
+    case: &Case,
+    make: impl Fn(&Weights, &str, &dyn Fn(&str) -> bool) -> impasto::Result<()>,
+    adapt: impl Fn(&str, Vec<i64>) -> Option<Vec<i64>>,
+) -> Result<Outputs> {
     let config = String::from_utf8(case.read("config.json")?)?;
     let manifest: Vec<(String, Vec<i64>, String)> = case.json("manifest.json.gz")?;
     // The weights are empty, so that the report of missing tensors lists what the network asks for.
     let w = Weights::new("nothing", Tensors::new(), Kind::Float, device());
-    let has = |name: &str| manifest.iter().any(|(parameter, ..)| parameter == name);
-    let made = if has("controlnet_mid_block.weight") {
-        ControlNet::new(&w, &ControlNetConfig::from_json("", &config)?).map(drop)
-    } else if has("time_embedding.linear_1.weight") {
-        UNet::new(&w, &UnetConfig::from_json("", &config)?).map(drop)
-    } else if has("decoder.layers.0.weight") {
-        Taesd::new(&w, &TaesdConfig::from_json("", &config)?).map(drop)
-    } else if has("decoder.conv_in.weight") {
-        Vae::new(&w, &VaeConfig::from_json("", &config)?).map(drop)
-    } else if has("vision_model.embeddings.class_embedding") {
-        ClipVision::new(&w, &ClipVisionConfig::from_json("", &config)?).map(drop)
-    } else {
-        ClipText::new(&w, &ClipTextConfig::from_json("", &config)?).map(drop)
-    };
+    let made = make(&w, &config, &|name| manifest.iter().any(|(parameter, ..)| parameter == name));
     let Err(Error::Weights(report)) = made else { return Err(format!("{made:?}").into()) };
-    let wanted: BTreeMap<_, _> = manifest.into_iter().map(|(name, shape, _)| (name, shape)).collect();
+    let needed = |(name, shape, _): (String, Vec<i64>, String)| Some((adapt(&name, shape)?, name));
+    let wanted: BTreeMap<_, _> = manifest.into_iter().filter_map(needed).map(|(shape, name)| (name, shape)).collect();
     assert_eq!(report.missing.len(), wanted.len());
     let asked: BTreeMap<_, _> = report.missing.into_iter().map(|missing| (missing.name, missing.shape)).collect();
     assert_eq!(asked, wanted);
     Ok(Vec::new())
+}
+
+/// Compares the parameters of full-size networks.
+pub fn real_configs(case: &Case) -> Result<Outputs> {
+    let make = |w: &Weights, config: &str, has: &dyn Fn(&str) -> bool| {
+        if has("controlnet_mid_block.weight") {
+            ControlNet::new(w, &ControlNetConfig::from_json("", config)?).map(drop)
+        } else if has("time_embedding.linear_1.weight") {
+            UNet::new(w, &UnetConfig::from_json("", config)?).map(drop)
+        } else if has("decoder.layers.0.weight") {
+            Taesd::new(w, &TaesdConfig::from_json("", config)?).map(drop)
+        } else if has("decoder.conv_in.weight") {
+            Vae::new(w, &VaeConfig::from_json("", config)?).map(drop)
+        } else if has("vision_model.embeddings.class_embedding") {
+            ClipVision::new(w, &ClipVisionConfig::from_json("", config)?).map(drop)
+        } else {
+            ClipText::new(w, &ClipTextConfig::from_json("", config)?).map(drop)
+        }
+    };
+    check_parameters(case, make, |_, shape| Some(shape))
 }

@@ -23,7 +23,8 @@ use tch::{Device, Kind, Tensor};
 /// use impasto::weights::Weights;
 /// use tch::{Device, Kind, Tensor};
 ///
-/// let config = QwenVaeConfig::from_json("config.json", r#"{ "base_dim": 4, "dim_mult": [1, 2], "num_res_blocks": 1 }"#)?;
+/// let json = r#"{ "base_dim": 4, "dim_mult": [1, 2], "num_res_blocks": 1 }"#;
+/// let config = QwenVaeConfig::from_json("config.json", json)?;
 /// let vae = QwenVae::new(&Weights::random(7, Kind::Float, Device::Cpu), &config)?;
 /// let picture = Tensor::f_zeros([1, 3, 16, 24], (Kind::Float, Device::Cpu))?;
 /// let latent = vae.scale(&vae.encode(&picture)?.mean)?;
