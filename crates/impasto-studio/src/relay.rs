@@ -17,7 +17,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
+use tokio::runtime::Builder;
 
 /// Largest number of jobs that are followed at once. Further ones wait in the studio.
 const FOLLOWED: usize = 32;
@@ -85,9 +85,11 @@ impl Relay {
         for followed in left {
             let _ = queue.submit(followed); // refused only by a studio that ends
         }
-        let (side, handle) =
-            (Arc::new(Side { relay: self, queue, outputs, options: options.clone() }), Handle::current());
+        let side = Arc::new(Side { relay: self, queue, outputs, options: options.clone() });
+        // The studio's own runtime may end first, and waiting in a runtime that ends panics.
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Error::custom)?;
         let follow = move || {
+            let handle = runtime.handle();
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     while let Some(key) = side.queue.take_withdrawn() {
@@ -208,7 +210,7 @@ impl Side {
                     }
                 }
                 Ok(None) => return Err(QueueError::Database("the job was deleted".into())),
-                Err(error) if answered.elapsed() >= PATIENCE => return Err(error),
+                Err(error) if answered.elapsed() >= PATIENCE || self.queue.is_closed() => return Err(error),
                 Err(_) => {}
             }
             tokio::time::sleep(LOOK).await;
