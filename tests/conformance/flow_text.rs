@@ -3,7 +3,7 @@
 
 use super::case::read;
 use super::networks::{check_parameters, load};
-use super::{Case, Outputs, Result, device};
+use super::{Case, Outputs, Result};
 use impasto::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
 use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
 use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
