@@ -46,12 +46,17 @@ pub struct AttentionSite {
     /// ControlNet that the site is in, counted from 0 in the order in which ControlNets are attached. `None`: the site
     /// is in the UNet.
     pub control: Option<usize>,
+    /// True if saliencies read the site to find words, unless a program chooses sites. The network that lists the site
+    /// sets this field.
+    pub finds_words: bool,
 }
 
 impl AttentionSite {
-    /// Describes a site, with index 0. The network that lists the site sets the index.
+    /// Describes a site, with index 0. The network that lists the site sets the index. The site finds words unless it is
+    /// in the middle block, as in the package of DAAM's authors.
     pub fn new(name: impl Into<String>, kind: SiteKind, place: Place, halvings: u32, heads: i64) -> Self {
-        Self { index: 0, name: name.into(), kind, place, halvings, heads, control: None }
+        let finds_words = !matches!(place, Place::Mid);
+        Self { index: 0, name: name.into(), kind, place, halvings, heads, control: None, finds_words }
     }
 
     /// Returns true at the sites at which the picture attends to the prompt: cross-attention and joint attention.

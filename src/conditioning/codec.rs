@@ -37,6 +37,15 @@ pub trait Codec {
     /// The errors of [`prompt`](Self::prompt).
     fn text(&self, texts: Texts<'_>) -> Result<Conditioning>;
 
+    /// Returns the rows that are appended to the context of a shorter prompt, [1, tokens, dim]: those of an empty chunk.
+    /// A context may become longer by any multiple of these rows ([`Conditioning::equalize`]).
+    ///
+    /// # Errors
+    /// The errors of [`text`](Self::text).
+    fn padding(&self) -> Result<Tensor> {
+        Ok(self.text(EMPTY_CHUNK.into())?.context)
+    }
+
     /// Encodes a picture on any device to its latent: [n, 3, cell·h, cell·w] in -1..=1 → [n, 4, h, w] f32. The latent
     /// is the posterior's mode, in sampler units (scaled).
     fn encode(&self, picture: &Tensor) -> Result<Tensor>;
@@ -100,12 +109,9 @@ impl<'c> dyn Codec + 'c {
     }
 }
 
-/// Returns the context of an empty chunk for both text encoders, since a second prompt may be many chunks long. The
-/// chunk encodes a space, which is as empty as no prompt. SDXL's empty prompt itself is replaced by zeros, and rows of
-/// zeros beside words would take weight in every softmax.
-pub(crate) fn padding(codec: &dyn Codec) -> Result<Tensor> {
-    Ok(codec.text(" ".into())?.context)
-}
+/// A text of one chunk without words: a space, which is as empty as no prompt. SDXL's empty prompt itself is replaced by
+/// zeros, and rows of zeros beside words would take weight in every softmax.
+pub(crate) const EMPTY_CHUNK: &str = " ";
 
 /// Encodes a flat picture: [`Codec::flat`] without a cache.
 pub(crate) fn flat(codec: &(impl Codec + ?Sized), color: Rgb, grid: Grid) -> Result<Tensor> {
@@ -141,7 +147,7 @@ impl Conditioning {
         if lengths.iter().all(|length| *length == longest) {
             return Ok(());
         }
-        let empty = padding(codec)?;
+        let empty = codec.padding()?;
         let (_, chunk, _) = empty.size3()?;
         for conditioning in all {
             conditioning.during(0..usize::MAX, |part| {

@@ -6,16 +6,18 @@ mod extras;
 mod free_u;
 mod loras;
 mod offer;
+mod skipped_blocks;
 mod texts;
 
 pub(crate) use changing::encode_changing;
 pub use codec::Codec;
-pub(crate) use codec::{flat, padding};
+pub(crate) use codec::{EMPTY_CHUNK, flat};
 pub use extras::{Extra, Extras};
 pub use free_u::FreeUFactors;
 pub(crate) use loras::UnmergedLoras;
 pub use loras::{LoraPlace, LoraStrengths};
 pub use offer::Offer;
+pub use skipped_blocks::{SkippedBlocks, SkipsBlocks};
 pub use texts::Texts;
 
 use crate::error::Result;

@@ -4,6 +4,7 @@
 mod anima;
 mod colorizer;
 mod sd;
+mod sd3;
 mod sdxl;
 mod spec;
 
@@ -13,6 +14,7 @@ pub(crate) use spec::{FamilySpec, Heads, TextLayer};
 use anima::ANIMA;
 use colorizer::COLORIZER;
 use sd::{SD1, SD2};
+use sd3::SD3;
 use sdxl::{SDXL, SDXL_REFINER};
 use std::fmt;
 
@@ -32,6 +34,8 @@ pub enum ModelFamily {
     Colorizer,
     /// Anima: a transformer with flow matching, text encoder Qwen3, context width 1024.
     Anima,
+    /// SD 3 and 3.5: a transformer with flow matching, text encoders CLIP-L, OpenCLIP-bigG and T5, context width 4096.
+    Sd3,
 }
 
 impl ModelFamily {
@@ -47,6 +51,7 @@ impl ModelFamily {
             Self::SdxlRefiner => &SDXL_REFINER,
             Self::Colorizer => &COLORIZER,
             Self::Anima => &ANIMA,
+            Self::Sd3 => &SD3,
         }
     }
 

@@ -8,12 +8,14 @@ pub(crate) struct FamilySpec {
     pub name: &'static str,
     /// Start of `modelspec.architecture` in the metadata of the family's files.
     pub architecture: &'static str,
-    /// Text encoders, in the order in which their states stand side by side in the context.
+    /// CLIP's text encoders, or Qwen3, in the order in which their states stand side by side in the context.
     pub text_encoders: &'static [&'static str],
     /// True if a checkpoint without its text encoders is whole.
     pub text_is_optional: bool,
     /// Layer of the text encoders that the UNet reads.
     pub text_layer: TextLayer,
+    /// True if the network reads the pooled texts of all CLIP encoders side by side, instead of the last one's.
+    pub pools_each: bool,
     /// Width of the context that the family's UNet reads.
     pub context: i64,
     /// Input width of the UNet's layer for pooled text and size numbers; `None` without such a layer.
@@ -38,6 +40,8 @@ pub(crate) struct FamilySpec {
     pub heads: Heads,
     /// Factor by which the VAE's latents are multiplied for the sampler; 1 if each channel has factors of its own.
     pub scaling_factor: f64,
+    /// Number that is subtracted from the VAE's latents before they are multiplied.
+    pub latent_shift: f64,
     /// True if the VAE's activations exceed the range of f16 unless its configuration says otherwise.
     pub vae_overflows: bool,
     /// Token that pads prompts, if it is not the end token.

@@ -3,6 +3,7 @@
 //! A method has its own file or folder, and one row in `registry.rs`, which reads the method from a recipe. Types that
 //! belong to one method are exported by its module.
 
+mod away;
 mod changed_attention;
 pub mod color_force;
 pub mod colorize;
@@ -17,6 +18,7 @@ mod prompt_blend;
 mod reference_color;
 pub(crate) mod region_prompts;
 pub(crate) mod registry;
+mod skip_layers;
 mod smoothed_energy;
 mod unmerged_lora;
 
@@ -31,5 +33,6 @@ pub use perturbed_attention::PerturbedAttention;
 pub use prompt_blend::PromptBlend;
 pub use reference_color::ReferenceColor;
 pub use region_prompts::{RegionPrompt, RegionPrompts};
+pub use skip_layers::SkipLayers;
 pub use smoothed_energy::SmoothedEnergy;
 pub use unmerged_lora::UnmergedLora;

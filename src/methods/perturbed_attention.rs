@@ -1,6 +1,7 @@
 //! [`PerturbedAttention`]: pictures with more structure, by guidance away from a prediction without self-attention.
 
-use super::changed_attention::{Away, Sites};
+use super::away::Away;
+use super::changed_attention::{self, Sites};
 use crate::attention::{At, AttentionSite};
 use crate::error::Result;
 use crate::guidance::{Guidance, GuidanceRun, Setup};
@@ -54,8 +55,8 @@ impl PerturbedAttention {
         self
     }
 
-    fn away(&self) -> Away {
-        Away { scale: self.scale, window: self.window, sites: self.sites.clone() }
+    const fn away(&self) -> Away {
+        Away { scale: self.scale, window: self.window }
     }
 }
 
@@ -70,7 +71,7 @@ impl Guidance for PerturbedAttention {
     }
 
     fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
-        self.away().begin(setup, "perturbed attention", read_values)
+        changed_attention::begin(self.away(), self.sites.as_ref(), setup, "perturbed attention", read_values)
     }
 
     fn recipe(&self) -> Result<Recipe> {

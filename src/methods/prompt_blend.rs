@@ -1,7 +1,7 @@
 //! [`PromptBlend`]: a prompt that turns into a second prompt during a run.
 
 use crate::branch::{Branch, BranchInfo};
-use crate::conditioning::{Codec, Conditioning, padding};
+use crate::conditioning::{Codec, Conditioning};
 use crate::error::{Error, Result};
 use crate::guidance::{Curve, Guidance, GuidanceRun, Report, Setup};
 use crate::recipe::{Function, Recipe};
@@ -90,7 +90,7 @@ impl Guidance for PromptBlend {
                 "finite numbers; 0 gives the first prompt, 1 gives the second prompt",
             ));
         }
-        let (other, empty) = (setup.text(&self.text)?, padding(setup.codec)?);
+        let (other, empty) = (setup.text(&self.text)?, setup.codec.padding()?);
         Ok(Box::new(Blending { settings: self.clone(), other, empty, shares }))
     }
 

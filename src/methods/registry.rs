@@ -3,7 +3,7 @@
 use super::colorize::DualCfg;
 use super::{
     ColorForce, Colorize, FreeU, ImageGuidance, IpAdapter, PaintWithWords, Palette, PerturbedAttention, PromptBlend,
-    ReferenceColor, RegionPrompts, SmoothedEnergy, UnmergedLora,
+    ReferenceColor, RegionPrompts, SkipLayers, SmoothedEnergy, UnmergedLora,
 };
 use crate::guidance::{Combine, Guidance, SUM};
 use crate::recipe::{Recipe, Registry};
@@ -25,6 +25,7 @@ pub(crate) fn add_methods(registry: &mut Registry) {
     add::<PromptBlend>(registry, "PromptBlend");
     add::<ReferenceColor>(registry, "ReferenceColor");
     add::<RegionPrompts>(registry, "RegionPrompts");
+    add::<SkipLayers>(registry, "SkipLayers");
     add::<SmoothedEnergy>(registry, "SmoothedEnergy");
     add::<UnmergedLora>(registry, "UnmergedLora");
     add::<WordMaps>(registry, "WordMaps");

@@ -1,6 +1,7 @@
 //! [`SmoothedEnergy`]: pictures with more structure, by guidance away from a prediction with blurred self-attention.
 
-use super::changed_attention::{Away, Sites};
+use super::away::Away;
+use super::changed_attention::{self, Sites};
 use crate::attention::{At, AttentionSite};
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, GuidanceRun, Setup};
@@ -63,8 +64,8 @@ impl SmoothedEnergy {
         self
     }
 
-    fn away(&self) -> Away {
-        Away { scale: self.scale, window: self.window, sites: self.sites.clone() }
+    const fn away(&self) -> Away {
+        Away { scale: self.scale, window: self.window }
     }
 }
 
@@ -122,7 +123,7 @@ impl Guidance for SmoothedEnergy {
 
     fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
         let blur = self.blur;
-        self.away().begin(setup, "smoothed energy", move |at| attend_blurred(at, blur))
+        changed_attention::begin(self.away(), self.sites.as_ref(), setup, "smoothed energy", move |at| attend_blurred(at, blur))
     }
 
     fn recipe(&self) -> Result<Recipe> {

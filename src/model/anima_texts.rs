@@ -1,6 +1,7 @@
 //! Anima's text networks in a model, with their tokenizers.
 
 use super::read_config::read_config;
+use super::sequence_tokenizer;
 use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::nn::ConfigFile;
@@ -8,7 +9,7 @@ use crate::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
 use crate::nn::qwen3::{Qwen3, Qwen3Config};
 use crate::prompt::Prompt;
 use crate::text::anima::AnimaText;
-use crate::text::{SequenceTokenizer, TextOptions};
+use crate::text::TextOptions;
 use crate::weights::{Checkpoint, Weights};
 use tch::{Device, Kind};
 
@@ -37,10 +38,9 @@ impl AnimaTexts {
         let conditioner = read_config(main, CONDITIONER, AnimaConditionerConfig::from_json)?;
         let weights =
             [(QWEN, place.weights(QWEN, kind, device)?), (CONDITIONER, main.weights(CONDITIONER, kind, device)?)];
-        let tokenizer = |folder| match tokenizer(place, folder) {
-            Err(Error::MissingFile { .. }) => tokenizer(main, folder),
-            other => other,
-        };
+        let hint = "files of weights have no tokenizers; put the folders tokenizer (of Qwen/Qwen3-0.6B) and \
+                    t5_tokenizer (of google/t5-v1_1-xxl) beside the file";
+        let tokenizer = |folder| sequence_tokenizer::load([place, main], folder, hint);
         let [(_, of_qwen), (_, of_conditioner)] = &weights;
         let text = AnimaText::new(
             Qwen3::new(of_qwen, &qwen)?,
@@ -84,23 +84,6 @@ impl AnimaTexts {
         match self.options.clip_skip {
             Some(skip) => Err(Error::parameter("clip_skip", skip, "none for Anima, which has no CLIP")),
             None => Ok(()),
-        }
-    }
-}
-
-/// Reads the tokenizer in `folder` from `tokenizer.json`, or else from vocabulary and merges.
-fn tokenizer(checkpoint: &Checkpoint, folder: &str) -> Result<SequenceTokenizer> {
-    let file = |name: &str| checkpoint.read(&format!("{folder}/{name}"));
-    if let Some(json) = file("tokenizer.json")? {
-        return SequenceTokenizer::from_json(&json);
-    }
-    match (file("vocab.json")?, file("merges.txt")?, file("tokenizer_config.json")?) {
-        (Some(vocab), Some(merges), Some(config)) => SequenceTokenizer::from_vocab(&vocab, &merges, &config),
-        _ => {
-            let hint = "files of weights have no tokenizers; put the folders tokenizer (of Qwen/Qwen3-0.6B) and \
-                        t5_tokenizer (of google/t5-v1_1-xxl) beside the file";
-            let (file, place) = (format!("{folder}/tokenizer.json"), checkpoint.to_string());
-            Err(Error::MissingFile { file, place, hint: hint.into() })
         }
     }
 }

@@ -4,10 +4,13 @@ use super::read_config::read_config;
 use crate::attention::{AttentionSite, Tap};
 use crate::error::{Error, Result};
 use crate::nn::cosmos::{CosmosConfig, CosmosTransformer};
+use crate::nn::mmdit::{Sd3Config, Sd3Transformer};
 use crate::nn::unet::Deep;
 use crate::nn::{AddedConditions, ConfigFile, UNet, UnetConfig};
 use crate::step::{Grid, Step};
 use crate::weights::{Checkpoint, Weights};
+use serde::Deserialize;
+use std::collections::BTreeSet;
 use tch::Tensor;
 
 /// Part of a checkpoint with a UNet.
@@ -20,14 +23,25 @@ pub(super) const TRANSFORMER: &str = "transformer";
 pub(super) enum BackboneConfig {
     Unet(Box<UnetConfig>),
     Cosmos(Box<CosmosConfig>),
+    Sd3(Box<Sd3Config>),
+}
+
+/// diffusers' class of a network.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Class {
+    _class_name: String,
 }
 
 impl BackboneConfig {
     /// Reads the configuration of a checkpoint's network.
     pub(super) fn read(checkpoint: &Checkpoint) -> Result<Self> {
-        Ok(match checkpoint.has(&format!("{TRANSFORMER}/config.json"))? {
-            true => Self::Cosmos(Box::new(read_config(checkpoint, TRANSFORMER, CosmosConfig::from_json)?)),
-            false => Self::Unet(Box::new(read_config(checkpoint, UNET, UnetConfig::from_json)?)),
+        let Some(class) = checkpoint.json::<Class>(&format!("{TRANSFORMER}/config.json"))? else {
+            return Ok(Self::Unet(Box::new(read_config(checkpoint, UNET, UnetConfig::from_json)?)));
+        };
+        Ok(match class._class_name.as_str() {
+            "SD3Transformer2DModel" => Self::Sd3(Box::new(read_config(checkpoint, TRANSFORMER, Sd3Config::from_json)?)),
+            _ => Self::Cosmos(Box::new(read_config(checkpoint, TRANSFORMER, CosmosConfig::from_json)?)),
         })
     }
 
@@ -35,7 +49,7 @@ impl BackboneConfig {
     pub(super) const fn part(&self) -> &'static str {
         match self {
             Self::Unet(_) => UNET,
-            Self::Cosmos(_) => TRANSFORMER,
+            Self::Cosmos(_) | Self::Sd3(_) => TRANSFORMER,
         }
     }
 
@@ -43,7 +57,7 @@ impl BackboneConfig {
     pub(super) const fn unet(&self) -> Option<&UnetConfig> {
         match self {
             Self::Unet(config) => Some(config),
-            Self::Cosmos(_) => None,
+            Self::Cosmos(_) | Self::Sd3(_) => None,
         }
     }
 
@@ -52,6 +66,7 @@ impl BackboneConfig {
         match self {
             Self::Unet(config) => (config.in_channels, config.out_channels),
             Self::Cosmos(config) => (config.in_channels, config.out_channels),
+            Self::Sd3(config) => (config.in_channels, config.out_channels),
         }
     }
 
@@ -63,6 +78,24 @@ impl BackboneConfig {
                 levels.filter_map(|level| config.cross_attention_dim.level(level)).collect()
             }
             Self::Cosmos(config) => vec![config.text_embed_dim],
+            Self::Sd3(config) => vec![config.joint_attention_dim],
+        }
+    }
+
+    /// Returns the field of the configuration that states the width of the context.
+    pub(super) const fn context_field(&self) -> &'static str {
+        match self {
+            Self::Unet(_) => "cross_attention_dim",
+            Self::Cosmos(_) => "text_embed_dim",
+            Self::Sd3(_) => "joint_attention_dim",
+        }
+    }
+
+    /// Returns the width of the pooled text that a transformer reads; `None` for another network.
+    pub(super) const fn pooled_width(&self) -> Option<i64> {
+        match self {
+            Self::Sd3(config) => Some(config.pooled_projection_dim),
+            Self::Unet(_) | Self::Cosmos(_) => None,
         }
     }
 
@@ -72,6 +105,7 @@ impl BackboneConfig {
         match self {
             Self::Unet(config) => [0, 1].map(|index| config.sample_size.as_ref().and_then(|size| size.level(index))),
             Self::Cosmos(_) => [None; 2],
+            Self::Sd3(config) => [Some(config.sample_size); 2],
         }
     }
 }
@@ -91,6 +125,10 @@ pub(super) struct NetworkInput {
     /// Contexts of all rows, [rows, tokens, width] in the network's kind.
     pub context: Tensor,
     pub added: Option<AddedConditions>,
+    /// Pooled texts of all rows, [rows, width], for a transformer that reads them.
+    pub pooled: Option<Tensor>,
+    /// Blocks that are left out.
+    pub skipped: BTreeSet<usize>,
 }
 
 /// The network that denoises.
@@ -98,6 +136,7 @@ pub(super) struct NetworkInput {
 pub(super) enum Backbone {
     Unet(Box<UNet>),
     Cosmos(Box<CosmosTransformer>),
+    Sd3(Box<Sd3Transformer>),
 }
 
 impl Backbone {
@@ -106,6 +145,7 @@ impl Backbone {
         Ok(match config {
             BackboneConfig::Unet(config) => Self::Unet(Box::new(UNet::new(w, config)?)),
             BackboneConfig::Cosmos(config) => Self::Cosmos(Box::new(CosmosTransformer::new(w, config)?)),
+            BackboneConfig::Sd3(config) => Self::Sd3(Box::new(Sd3Transformer::new(w, config)?)),
         })
     }
 
@@ -113,7 +153,7 @@ impl Backbone {
     pub(super) fn again(&self, w: &Weights) -> Result<Self> {
         match self {
             Self::Unet(unet) => Ok(Self::Unet(Box::new(unet.again(w)?))),
-            Self::Cosmos(_) => self.rebuild(w),
+            Self::Cosmos(_) | Self::Sd3(_) => self.rebuild(w),
         }
     }
 
@@ -122,6 +162,7 @@ impl Backbone {
         Ok(match self {
             Self::Unet(unet) => Self::Unet(Box::new(UNet::new(w, unet.config())?)),
             Self::Cosmos(own) => Self::Cosmos(Box::new(CosmosTransformer::new(w, own.config())?)),
+            Self::Sd3(own) => Self::Sd3(Box::new(Sd3Transformer::new(w, own.config())?)),
         })
     }
 
@@ -129,7 +170,7 @@ impl Backbone {
     pub(super) const fn part(&self) -> &'static str {
         match self {
             Self::Unet(_) => UNET,
-            Self::Cosmos(_) => TRANSFORMER,
+            Self::Cosmos(_) | Self::Sd3(_) => TRANSFORMER,
         }
     }
 
@@ -137,7 +178,7 @@ impl Backbone {
     pub(super) const fn unet(&self) -> Option<&UNet> {
         match self {
             Self::Unet(unet) => Some(unet),
-            Self::Cosmos(_) => None,
+            Self::Cosmos(_) | Self::Sd3(_) => None,
         }
     }
 
@@ -155,6 +196,7 @@ impl Backbone {
         match self {
             Self::Unet(unet) => unet.sites(),
             Self::Cosmos(transformer) => transformer.sites(),
+            Self::Sd3(transformer) => transformer.sites(),
         }
     }
 
@@ -163,6 +205,7 @@ impl Backbone {
         match self {
             Self::Unet(unet) => unet.config().in_channels,
             Self::Cosmos(transformer) => transformer.config().in_channels,
+            Self::Sd3(transformer) => transformer.config().in_channels,
         }
     }
 
@@ -170,16 +213,25 @@ impl Backbone {
     pub(super) const fn patch(&self) -> i64 {
         match self {
             Self::Unet(_) => 1,
-            Self::Cosmos(_) => 2,
+            Self::Cosmos(_) | Self::Sd3(_) => 2,
         }
     }
 
-    /// Returns the number that the network is told for the noise level of a step: Stable Diffusion's timestep, or
-    /// Anima's time of the flow, 0..=1.
+    /// Returns the number of blocks, in a network whose blocks can be left out.
+    pub(super) fn blocks(&self) -> Option<usize> {
+        match self {
+            Self::Sd3(transformer) => Some(transformer.config().num_layers as usize),
+            Self::Unet(_) | Self::Cosmos(_) => None,
+        }
+    }
+
+    /// Returns the number that the network is told for the noise level of a step: Stable Diffusion's timestep,
+    /// Anima's time of the flow, 0..=1, or 1000 times that time for Stable Diffusion 3.
     pub(super) fn time(&self, step: &Step) -> f64 {
         match self {
             Self::Unet(_) => step.timestep,
             Self::Cosmos(_) => step.sigma / step.process.size(step.sigma),
+            Self::Sd3(_) => 1000.0 * step.sigma / step.process.size(step.sigma),
         }
     }
 
@@ -187,7 +239,7 @@ impl Backbone {
     pub(super) fn grids(&self) -> Result<u32> {
         Ok(match self {
             Self::Unet(unet) => unet.config().levels()?.len() as u32,
-            Self::Cosmos(_) => 2,
+            Self::Cosmos(_) | Self::Sd3(_) => 2,
         })
     }
 
@@ -197,6 +249,7 @@ impl Backbone {
         match self {
             Self::Unet(unet) => unet.config().peak_values(grid, branches),
             Self::Cosmos(transformer) => transformer.config().peak_values(grid),
+            Self::Sd3(transformer) => transformer.config().peak_values(grid),
         }
     }
 
@@ -205,16 +258,22 @@ impl Backbone {
         match self {
             Self::Unet(unet) => format!("{:?}", unet.config()),
             Self::Cosmos(transformer) => format!("{:?}", transformer.config()),
+            Self::Sd3(transformer) => format!("{:?}", transformer.config()),
         }
     }
 
     /// Evaluates the network on stacked inputs.
     pub(super) fn forward(&self, input: &NetworkInput, deep: Deep<'_>, tap: &mut Tap<'_>) -> Result<Tensor> {
-        let NetworkInput { distinct, sample, timestep, context, added, .. } = input;
+        let NetworkInput { distinct, sample, timestep, context, added, pooled, skipped, .. } = input;
         let sample = sample.f_narrow(0, 0, *distinct)?;
         match self {
             Self::Unet(unet) => unet.forward_by(&sample, timestep, context, added.as_ref(), deep, tap),
             Self::Cosmos(transformer) => transformer.forward(&sample, timestep, context, tap),
+            Self::Sd3(transformer) => {
+                let missing = || Error::parameter("Conditioning::pooled", "None", "the pooled text of each branch");
+                let (pooled, skipped) = (pooled.as_ref().ok_or_else(missing)?, Vec::from_iter(skipped.iter().copied()));
+                transformer.forward(&sample, timestep, context, pooled, &skipped, tap)
+            }
         }
     }
 }

@@ -479,6 +479,10 @@ impl Codec for Controlled<'_> {
         self.model.text(texts)
     }
 
+    fn padding(&self) -> Result<Tensor> {
+        self.model.padding()
+    }
+
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
         let encode = |picture: &Tensor| Ok([self.model.encode(picture)?]);
         let of_part = |part: &Tensor| self.seamless.beyond(part, self.model.cell(), encode).map(|[latent]| latent);

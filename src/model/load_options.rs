@@ -38,6 +38,9 @@ pub struct LoadOptions {
     pub text_encoder: Option<Source>,
     /// Second text encoder (SDXL) to use instead of the checkpoint's, given like the first.
     pub text_encoder_2: Option<Source>,
+    /// Third text encoder (T5 of SD 3 and 3.5) to use instead of the checkpoint's, or for a checkpoint without one,
+    /// given like the first.
+    pub text_encoder_3: Option<Source>,
     /// CLIP's vision tower, for a checkpoint without one: a folder of an image encoder or of a whole CLIP, such as
     /// openai/clip-vit-large-patch14 for SD 1.x. The tower is loaded when it is first used.
     pub image_encoder: Option<Source>,
@@ -85,6 +88,7 @@ impl Default for LoadOptions {
             tiling: Tiling::default(),
             text_encoder: None,
             text_encoder_2: None,
+            text_encoder_3: None,
             image_encoder: None,
             prediction: None,
             zero_snr: None,

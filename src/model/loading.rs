@@ -9,6 +9,7 @@ use super::info::Defaults;
 use super::load_options::LoadOptions;
 use super::precision;
 use super::read_config::read_config;
+use super::sd3_texts::{self, Sd3Texts, T5_PART};
 use super::text_encoders::TextEncoders;
 use super::text_stack::TextStack;
 use super::vision::{Place, VisionTower};
@@ -48,7 +49,7 @@ struct ModelIndex {
 impl ModelIndex {
     /// Names the class of the pipeline in the error of a UNet that cannot be made, if the class is of another family.
     fn blame(&self, checkpoint: &Checkpoint, error: Error) -> Error {
-        let is_own = |class: &&String| class.starts_with("StableDiffusion") && !class.starts_with("StableDiffusion3");
+        let is_own = |class: &&String| class.starts_with("StableDiffusion");
         let Some(class) = self.class.as_ref().filter(|class| !is_own(class)) else { return error };
         let contents = match error {
             Error::MissingFile { .. } => format!("of {class}, whose network is not supported"),
@@ -83,6 +84,7 @@ struct Others {
     vae: Option<Checkpoint>,
     text_encoder: Option<Checkpoint>,
     text_encoder_2: Option<Checkpoint>,
+    text_encoder_3: Option<Checkpoint>,
 }
 
 /// The autoencoder of a checkpoint.
@@ -94,7 +96,11 @@ pub(super) struct LoadedVae {
 
 /// Finds the family of a checkpoint in diffusers' layout, by its parts and its network.
 fn family_of(main: &Checkpoint, config: &BackboneConfig, has_text_encoder: bool) -> Result<ModelFamily> {
-    let Some(unet) = config.unet() else { return Ok(ModelFamily::Anima) };
+    let unet = match config {
+        BackboneConfig::Unet(unet) => unet,
+        BackboneConfig::Cosmos(_) => return Ok(ModelFamily::Anima),
+        BackboneConfig::Sd3(_) => return Ok(ModelFamily::Sd3),
+    };
     if Colorizer::is_in(main)? {
         return Ok(ModelFamily::Colorizer);
     }
@@ -133,6 +139,7 @@ impl Loading {
             vae: other(&options.vae)?,
             text_encoder: other(&options.text_encoder)?,
             text_encoder_2: other(&options.text_encoder_2)?,
+            text_encoder_3: other(&options.text_encoder_3)?,
         };
         let mut notes = Vec::new();
         if kind == Kind::BFloat16 && device == Device::Cpu && !precision::cpu_is_faster_in_bf16() {
@@ -177,15 +184,43 @@ impl Loading {
 
     /// Loads the text networks of the family.
     pub(super) fn texts(&mut self) -> Result<TextStack> {
-        if self.family != ModelFamily::Anima {
-            return Ok(TextStack::Clip(self.text_encoders()?));
+        match self.family {
+            ModelFamily::Anima => self.anima_texts(),
+            ModelFamily::Sd3 => self.sd3_texts(),
+            _ => Ok(TextStack::Clip(self.text_encoders()?)),
         }
+    }
+
+    /// Loads Anima's text networks.
+    fn anima_texts(&mut self) -> Result<TextStack> {
         let place = self.others.text_encoder.as_ref().unwrap_or(&self.main);
         let (texts, weights) = AnimaTexts::load(place, &self.main, self.options.text, (self.kind, self.device))?;
         for (part, weights) in weights {
             self.take(part, &weights);
         }
         Ok(TextStack::Anima(Box::new(texts)))
+    }
+
+    /// Loads the text encoders of Stable Diffusion 3. T5 may be missing.
+    fn sd3_texts(&mut self) -> Result<TextStack> {
+        let clip = self.text_encoders()?;
+        let own = self.others.text_encoder_3.as_ref();
+        let place = own.unwrap_or(&self.main);
+        let t5 = match place.has(&format!("{T5_PART}/config.json"))? {
+            true => Some(sd3_texts::load_t5(place, &self.main, (self.kind, self.device))?),
+            false if own.is_some() => return Err(place.lacks(T5_PART)),
+            false => None,
+        };
+        let t5 = t5.map(|(t5, weights)| {
+            self.take(T5_PART, &weights);
+            t5
+        });
+        if t5.is_none() {
+            let without = "the checkpoint has no T5, so the model reads prompts by CLIP alone, less exactly";
+            self.notes.push(Remedy::ThirdTextEncoder.after(without));
+        }
+        let width = self.config.context_widths().first().copied().unwrap_or(self.family.spec().context);
+        Ok(TextStack::Sd3(Box::new(Sd3Texts::new(clip, t5, width))))
     }
 
     /// Loads CLIP's text encoders.
@@ -317,7 +352,8 @@ impl Loading {
 
     /// Adds the notes of the checkpoint's files.
     pub(super) fn note_files(&mut self) {
-        let places = [Some(&self.main), self.others.text_encoder.as_ref(), self.others.text_encoder_2.as_ref()];
+        let Others { text_encoder, text_encoder_2, text_encoder_3, .. } = &self.others;
+        let places = [Some(&self.main), text_encoder.as_ref(), text_encoder_2.as_ref(), text_encoder_3.as_ref()];
         self.notes.extend(places.into_iter().flatten().flat_map(Checkpoint::notes).map(Note::from));
     }
 

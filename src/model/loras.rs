@@ -1,8 +1,7 @@
 //! LoRAs beside the weights of a model: their strengths in the branches of a call.
 
-use super::Model;
+use super::{Model, groups};
 use crate::attention::Tap;
-use crate::branch::Branch;
 use crate::conditioning::{LoraStrengths, UnmergedLoras};
 use crate::diffusion::{Input, Predictions};
 use crate::error::{Error, Result};
@@ -23,26 +22,11 @@ impl Model {
         tap: &mut Tap<'_>,
         mut evaluate: impl FnMut(&[Input<'_>], &mut Tap<'_>) -> Result<Predictions>,
     ) -> Result<Predictions> {
-        let none = LoraStrengths::default();
-        let strengths = |input: &Input<'_>| input.conditioning.extras.get::<LoraStrengths>().unwrap_or(&none).clone();
-        let mut groups: Vec<(LoraStrengths, Vec<Input<'_>>)> = Vec::new();
-        for input in inputs {
-            let own = strengths(input);
-            match groups.iter_mut().find(|(other, _)| other.equal(&own)) {
-                Some((_, group)) => group.push(*input),
-                None => groups.push((own, vec![*input])),
-            }
-        }
-        if let [(strengths, _)] = groups.as_slice() {
-            return loras::within(self.find_acting(strengths, inputs)?, || evaluate(inputs, tap));
-        }
-        let mut all = Predictions::default();
-        for (strengths, group) in &groups {
-            let branches: Vec<Branch> = group.iter().map(|input| input.branch).collect();
-            let mut tap = tap.of(&branches);
-            all.extend(loras::within(self.find_acting(strengths, group)?, || evaluate(group, &mut tap))?);
-        }
-        Ok(all)
+        let strengths =
+            |input: &Input<'_>| input.conditioning.extras.get::<LoraStrengths>().cloned().unwrap_or_default();
+        groups::by_key(inputs, tap, strengths, LoraStrengths::equal, |strengths, group, tap| {
+            loras::within(self.find_acting(strengths, group)?, || evaluate(group, tap))
+        })
     }
 
     /// Returns the LoRAs that act at these strengths.

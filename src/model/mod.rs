@@ -12,6 +12,7 @@ mod control_network;
 mod controlled;
 mod embedded_hint;
 mod few_steps;
+mod groups;
 mod identity;
 mod info;
 mod ip_adapter;
@@ -23,7 +24,9 @@ mod precision;
 mod read_config;
 mod reuse;
 mod rows;
+mod sd3_texts;
 mod sdxl;
+mod sequence_tokenizer;
 mod text_encoders;
 mod text_stack;
 mod vision;
@@ -43,7 +46,9 @@ pub(crate) use reuse::check_reuse;
 
 use crate::attention::{AttentionSite, Tap};
 use crate::color::Rgb;
-use crate::conditioning::{self, Codec, Conditioning, Offer, Texts, UnmergedLoras};
+use crate::conditioning::{
+    self, Codec, Conditioning, EMPTY_CHUNK, Offer, SkippedBlocks, SkipsBlocks, Texts, UnmergedLoras,
+};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, TrainingSchedule};
 use crate::error::{Error, Result};
 use crate::family;
@@ -344,8 +349,15 @@ fn fits(
         return Ok(());
     }
     if let Some(width) = config.context_widths().into_iter().find(|width| *width != text.width()) {
-        let field = if config.unet().is_some() { "cross_attention_dim" } else { "text_embed_dim" };
-        return misfit(field, width, format!("expected {}, the width of the text encoders' states", text.width()));
+        let expected = format!("expected {}, the width of the text encoders' states", text.width());
+        return misfit(config.context_field(), width, expected);
+    }
+    if let Some(width) = config.pooled_width().filter(|width| text.width_of_pooled() != Some(*width)) {
+        let expected = match text.width_of_pooled() {
+            Some(pooled) => format!("expected {pooled}, the width of the text encoders' projected states"),
+            None => "expected text encoders with a projection".into(),
+        };
+        return misfit("pooled_projection_dim", width, expected);
     }
     let Some(unet) = config.unet() else { return Ok(()) };
     if unet.addition_embed_type.is_some() && size_numbers(unet, text).is_none() {
@@ -401,7 +413,11 @@ impl Denoiser for Model {
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
         self.by_loras(inputs, tap, |inputs, tap| {
-            self.predictions(step, inputs, &self.given(step, inputs)?, Deep::Computed, tap)
+            let skipped =
+                |input: &Input<'_>| input.conditioning.extras.get::<SkippedBlocks>().cloned().unwrap_or_default();
+            groups::by_key(inputs, tap, skipped, SkippedBlocks::eq, |_, inputs, tap| {
+                self.predictions(step, inputs, &self.given(step, inputs)?, Deep::Computed, tap)
+            })
         })
     }
 }
@@ -419,6 +435,14 @@ impl Codec for Model {
         match &self.colorizer {
             Some(_) => Colorizer::text(self.backbone.unet_for("sketch")?.config(), self.device),
             None => self.texts.encode(texts, self.device),
+        }
+    }
+
+    fn padding(&self) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        match &self.colorizer {
+            Some(_) => Ok(self.text(EMPTY_CHUNK.into())?.context),
+            None => self.texts.padding(EMPTY_CHUNK.into(), self.device),
         }
     }
 
@@ -463,9 +487,18 @@ impl Codec for Model {
         offer.give::<_, dyn ModelInfo>(self, |model| model);
         offer.give::<_, dyn VisionEncoder>(self, |model| model);
         offer.give::<_, dyn UnmergedLoras>(self, |model| model);
+        if self.backbone.blocks().is_some() {
+            offer.give::<_, dyn SkipsBlocks>(self, |model| model);
+        }
         if let Some(colorizer) = &self.colorizer {
             offer.give::<_, dyn SketchColorizer>(colorizer, |colorizer| colorizer);
         }
+    }
+}
+
+impl SkipsBlocks for Model {
+    fn blocks(&self) -> usize {
+        self.backbone.blocks().unwrap_or_default()
     }
 }
 

@@ -4,7 +4,7 @@ use super::backbone::NetworkInput;
 use super::rows::{one, rows};
 use super::{Model, colorizer, sdxl, size_numbers};
 use crate::attention::Tap;
-use crate::conditioning::FreeUFactors;
+use crate::conditioning::{FreeUFactors, SkippedBlocks};
 use crate::diffusion::{Denoiser, Input, Predictions};
 use crate::error::{Error, Result};
 use crate::nn::time::Sinusoids;
@@ -35,8 +35,15 @@ impl Model {
         if let Some(factors) = inputs.iter().find_map(|input| input.conditioning.extras.get::<FreeUFactors>()) {
             added.get_or_insert_default().free_u = Some(*factors);
         }
+        let pooled = match self.backbone.blocks() {
+            Some(_) => Some(rows(inputs, "Conditioning::pooled", |conditioning| conditioning.pooled.as_ref())?),
+            None => None,
+        };
+        // All inputs leave out the same blocks; see `Model::denoise`.
+        let skipped = inputs.first().and_then(|input| input.conditioning.extras.get::<SkippedBlocks>());
+        let skipped = skipped.map(|skipped| skipped.0.clone()).unwrap_or_default();
         let distinct = latents.first().filter(|_| alike && same).unwrap_or(&&x).size4()?.0;
-        Ok(NetworkInput { x, distinct, sample, timestep, context, added })
+        Ok(NetworkInput { x, distinct, sample, timestep, context, added, pooled, skipped })
     }
 
     /// Evaluates the network on stacked inputs.

@@ -67,8 +67,8 @@ impl TextEncoders {
         device: Device,
     ) -> Result<Weights> {
         let mut config = read_config(place, part, ClipTextConfig::from_json)?;
-        if part == "text_encoder" {
-            // The projection of the first encoder is never read.
+        if part == "text_encoder" && !self.family.pools_each {
+            // The projection of the first of two encoders is read only where both pool the text.
             config.architectures = vec!["CLIPTextModel".into()];
         }
         let folder = if part.ends_with('2') { "tokenizer_2" } else { "tokenizer" };
@@ -108,8 +108,23 @@ impl TextEncoders {
 
     /// Returns the width of the pooled text, if any.
     pub(super) fn pooled_width(&self) -> Option<i64> {
-        let config = self.encoders.last()?.tower.config();
-        (self.family.added.is_some() && config.projects()).then_some(config.projection_dim)
+        let width = |encoder: &TextEncoder| {
+            let config = encoder.tower.config();
+            config.projects().then_some(config.projection_dim)
+        };
+        match self.encoders.as_slice() {
+            all if self.family.pools_each => all.iter().map(width).sum(),
+            [.., last] if self.family.added.is_some() => width(last),
+            _ => None,
+        }
+    }
+
+    /// Returns the number of columns that texts take in the context.
+    pub(super) fn columns(&self, texts: Texts<'_>) -> Result<i64> {
+        let each = self.encoders.iter().zip([texts.first, texts.second]);
+        let chunks = each.map(|(encoder, text)| Ok(encoder.chunks(text, self.options)?.ids.len()));
+        let chunks = chunks.collect::<Result<Vec<_>>>()?;
+        Ok((chunks.into_iter().max().unwrap_or(1) * LENGTH) as i64)
     }
 
     /// Returns the two texts, each with the positions of its encoder's tokens. For equal texts, the first encoder's
@@ -157,7 +172,7 @@ impl TextEncoders {
     }
 
     /// Encodes one text per encoder to a context, [1, 77 · chunks, width]. The encoders' states are concatenated along
-    /// the width; the pooled text comes from the last encoder's first chunk.
+    /// the width; the pooled text comes from the first chunk of the last encoder, or of all.
     pub(super) fn encode(&self, texts: Texts<'_>, device: Device) -> Result<Conditioning> {
         if self.encoders.len() == 1 {
             let _ = texts.only()?;
@@ -166,7 +181,7 @@ impl TextEncoders {
         let read = self.encoders.iter().zip(each).map(|(encoder, text)| encoder.chunks(text, self.options));
         let mut read = read.collect::<Result<Vec<_>>>()?;
         let count = read.iter().map(|chunks| chunks.ids.len()).max().unwrap_or(1);
-        let (mut parts, mut pooled) = (Vec::with_capacity(self.encoders.len()), None);
+        let (mut parts, mut pooled) = (Vec::with_capacity(self.encoders.len()), Vec::new());
         for (encoder, chunks) in self.encoders.iter().zip(&mut read) {
             chunks.ids.resize(count, encoder.tokenizer.empty_chunk());
             chunks.weights.resize(count, vec![1.0; LENGTH]);
@@ -177,15 +192,19 @@ impl TextEncoders {
                 states = self.options.emphasis.apply(&states, &weights.f_to_device(device)?, empty)?;
             }
             parts.push(states.f_flatten(0, 1)?.f_unsqueeze(0)?);
-            pooled = first;
+            pooled.extend(first);
         }
         let mut context = Tensor::f_cat(&parts, -1)?;
         if self.zero_if_empty && each == [""; 2] {
             context = context.f_zeros_like()?;
-            pooled = pooled.map(|pooled| pooled.f_zeros_like()).transpose()?;
+            pooled.iter_mut().try_for_each(|pooled| pooled.f_zero_().map(drop))?;
         }
         let mut conditioning = Conditioning::new(context);
-        conditioning.pooled = pooled.filter(|_| self.family.added.is_some());
+        conditioning.pooled = match pooled.as_slice() {
+            all if self.family.pools_each => Some(Tensor::f_cat(all, -1)?),
+            [.., last] if self.family.added.is_some() => Some(last.shallow_clone()),
+            _ => None,
+        };
         Ok(conditioning)
     }
 

@@ -1,6 +1,7 @@
 //! [`TextStack`]: the text networks of a model, of one of the kinds that models have.
 
 use super::anima_texts::AnimaTexts;
+use super::sd3_texts::Sd3Texts;
 use super::text_encoders::{Learned, TextEncoders};
 use crate::conditioning::{Conditioning, Texts};
 use crate::error::Result;
@@ -16,6 +17,8 @@ pub(super) enum TextStack {
     Clip(TextEncoders),
     /// Qwen3 with Anima's text conditioner.
     Anima(Box<AnimaTexts>),
+    /// CLIP's two text encoders and T5.
+    Sd3(Box<Sd3Texts>),
 }
 
 impl TextStack {
@@ -23,6 +26,7 @@ impl TextStack {
     pub(super) const fn clip(&self) -> Option<&TextEncoders> {
         match self {
             Self::Clip(encoders) => Some(encoders),
+            Self::Sd3(texts) => Some(texts.clip()),
             Self::Anima(_) => None,
         }
     }
@@ -32,6 +36,7 @@ impl TextStack {
         Ok(match self {
             Self::Clip(encoders) => Self::Clip(encoders.again(weights, learned)?),
             Self::Anima(texts) => Self::Anima(Box::new(texts.again(weights)?)),
+            Self::Sd3(texts) => Self::Sd3(Box::new(texts.again(weights, learned)?)),
         })
     }
 
@@ -41,6 +46,7 @@ impl TextStack {
         match self {
             Self::Clip(encoders) => encoders.describe(),
             Self::Anima(texts) => texts.describe(),
+            Self::Sd3(texts) => texts.describe(),
         }
     }
 
@@ -49,6 +55,7 @@ impl TextStack {
         match self {
             Self::Clip(encoders) => encoders.options(),
             Self::Anima(texts) => texts.options(),
+            Self::Sd3(texts) => texts.options(),
         }
     }
 
@@ -57,12 +64,16 @@ impl TextStack {
         match self {
             Self::Clip(encoders) => encoders.widths(),
             Self::Anima(texts) => vec![texts.width()],
+            Self::Sd3(texts) => texts.clip().widths(),
         }
     }
 
     /// Returns the width of the context.
     pub(super) fn width(&self) -> i64 {
-        self.widths().iter().sum()
+        match self {
+            Self::Sd3(texts) => texts.width(),
+            _ => self.widths().iter().sum(),
+        }
     }
 
     /// Returns the width of the pooled text, if any.
@@ -75,6 +86,7 @@ impl TextStack {
         match self {
             Self::Clip(encoders) => encoders.prompt(texts),
             Self::Anima(own) => own.prompt(texts.only()?),
+            Self::Sd3(own) => own.prompt(texts),
         }
     }
 
@@ -83,7 +95,16 @@ impl TextStack {
         match self {
             Self::Clip(encoders) => encoders.encode(texts, device),
             Self::Anima(own) => own.encode(texts.only()?, device),
+            Self::Sd3(own) => own.encode(texts, device),
         }
+    }
+
+    /// Encodes texts to the rows that are appended to shorter contexts, [1, tokens, width].
+    pub(super) fn padding(&self, texts: Texts<'_>, device: Device) -> Result<Tensor> {
+        Ok(match self {
+            Self::Sd3(own) => own.clip_alone(texts, device)?.context,
+            _ => self.encode(texts, device)?.context,
+        })
     }
 
     /// Returns the words of a text, in lower case, that the first encoder has no token for; none for an encoder that
@@ -102,6 +123,7 @@ impl TextStack {
         match self {
             Self::Clip(encoders) => encoders.check(),
             Self::Anima(texts) => texts.check(),
+            Self::Sd3(texts) => texts.clip().check(),
         }
     }
 }

@@ -171,6 +171,24 @@ impl T5 {
         Ok(network)
     }
 
+    /// Returns the configuration of the network.
+    pub const fn config(&self) -> &T5Config {
+        &self.config
+    }
+
+    /// Computes the last layer's states of the tokens `ids`, i64 [b, t] → [b, t, d_model] f32, after the final norm.
+    /// All tokens take part, padding too.
+    ///
+    /// # Errors
+    /// The errors of [`forward`](Self::forward).
+    pub fn states(&self, ids: &Tensor) -> Result<Tensor> {
+        let (mut x, bias) = self.begin(ids)?;
+        for block in &self.blocks {
+            x = block.forward(x, &bias)?;
+        }
+        Ok(self.final_layer_norm.forward(&x)?.f_to_kind(Kind::Float)?)
+    }
+
     /// Computes the states of the tokens `ids`, i64 [b, t]. All tokens take part, padding too.
     ///
     /// Returns the embeddings and every layer's output, [b, t, d_model] f32 each, the last one after the final norm.
@@ -179,9 +197,7 @@ impl T5 {
     /// [`Error::Shape`](crate::Error::Shape) if `ids` has another shape,
     /// [`Error::Parameter`](crate::Error::Parameter) if a token is not in the vocabulary.
     pub fn forward(&self, ids: &Tensor) -> Result<Vec<Tensor>> {
-        // Tokens are f32 between the layers, because they exceed the range of f16 and the precision of bf16.
-        let mut x = self.embedding.forward(ids, MOST_TOKENS)?.f_to_kind(Kind::Float)?;
-        let bias = self.bias(x.size3()?.1, x.device())?;
+        let (mut x, bias) = self.begin(ids)?;
         let mut states = vec![x.shallow_clone()];
         for block in &self.blocks {
             x = block.forward(x, &bias)?;
@@ -190,6 +206,14 @@ impl T5 {
         states.pop();
         states.push(self.final_layer_norm.forward(&x)?.f_to_kind(Kind::Float)?);
         Ok(states)
+    }
+
+    /// Returns the embeddings of tokens, and the bias of their scores.
+    fn begin(&self, ids: &Tensor) -> Result<(Tensor, Tensor)> {
+        // Tokens are f32 between the layers, because they exceed the range of f16 and the precision of bf16.
+        let x = self.embedding.forward(ids, MOST_TOKENS)?.f_to_kind(Kind::Float)?;
+        let bias = self.bias(x.size3()?.1, x.device())?;
+        Ok((x, bias))
     }
 
     /// Returns what the scores of `tokens` tokens gain by their distances, [1, heads, tokens, tokens].

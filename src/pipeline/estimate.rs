@@ -205,7 +205,8 @@ impl<'p> Request<'p> {
         let parts = self.memory(&network, planned).parts()?;
         let network = network.most_pictures(parts.pictures);
         let left = self.resumed.filter(|_| is_first).map(|(_, share)| share);
-        let sampling = Sampling::new(solver, config, &self.model.scheduler(), steps, strength, left)?;
+        let scheduler = self.model.scheduler().on(canvas.grid)?;
+        let sampling = Sampling::new(solver, config, &scheduler, steps, strength, left)?;
         let sampler = sampling.sampler(config, self.model, combine, parts.rows).cancel(&self.cancel);
         let sampler = self.guidances.iter().filter_map(Attached::again).fold(sampler, Sampler::attached);
         let start = Start { images, best_of, ..sampling::start(config, canvas.grid, Noise::seeded(0)) };

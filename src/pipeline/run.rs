@@ -332,7 +332,8 @@ impl Request<'_> {
         let controlled = controlled.most_pictures(parts.pictures);
         let (own_solver, own_combine) = (self.solver.is_some(), self.combine.is_some());
         let (own, left_share) = (self.solver.take(), left.map(|(_, share)| share));
-        let mut sampling = Sampling::new(own, config, &self.model.scheduler(), steps, strength, left_share)?;
+        let scheduler = self.model.scheduler().on(canvas.grid)?;
+        let mut sampling = Sampling::new(own, config, &scheduler, steps, strength, left_share)?;
         let note = sampling.note.take();
         let sampler = sampling.sampler(config, self.model, self.combine.take(), parts.rows).cancel(&self.cancel);
         let sampler = self.guidances.iter_mut().map(Attached::lend).fold(sampler, Sampler::attached);

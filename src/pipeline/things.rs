@@ -35,8 +35,9 @@ pub(super) fn find_things<P: Into<String>>(
     phrases: impl IntoIterator<Item = P>,
 ) -> Result<Reference> {
     let solver = Euler;
-    let schedule = model.scheduler().schedule_for_another(solver.family(), STEPS, None)?.last(READ)?;
     let grid = readable(model, picture.size());
+    let scheduler = model.scheduler().on(grid)?;
+    let schedule = scheduler.schedule_for_another(solver.family(), STEPS, None)?.last(READ)?;
     let size = Size::new((grid.w * model.cell()) as u32, (grid.h * model.cell()) as u32);
     let seen = picture.resize(size, Filter::Lanczos)?;
     let network = model.network;

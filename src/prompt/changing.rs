@@ -76,7 +76,8 @@ impl Prompt {
     }
 
     /// Adds a text after this text and its second prompt.
-    fn append(mut self, later: Self) -> Self {
+    #[must_use]
+    pub(crate) fn append(mut self, later: Self) -> Self {
         self.second = Some(Box::new(match self.second.take() {
             Some(second) => second.append(later),
             None => later,

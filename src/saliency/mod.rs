@@ -1,27 +1,32 @@
 //! Saliency: guidance methods that find something in the picture.
 
 mod competition;
+mod concept;
 mod daam;
 mod differential;
+mod heat_map;
 mod normalize;
 mod object;
 mod recorded;
 mod reference;
 mod region;
 pub(crate) mod registry;
+mod series;
 
 pub use competition::Competition;
+pub use concept::{ConceptAttention, ConceptAttentionRun};
 pub use daam::{
-    Accumulate, Daam, DaamOptions, DaamRun, HeadMaps, HeatMap, Occurrence, Refine, Spread, SpreadRun, WordMaps,
-    WordMapsRun,
+    Daam, DaamOptions, DaamRun, HeadMaps, Occurrence, Refine, Spread, SpreadRun, WordMaps, WordMapsRun,
 };
 pub use differential::Differential;
 pub(crate) use differential::Varied;
+pub use heat_map::HeatMap;
 pub use normalize::Normalize;
 pub(crate) use object::object;
 pub use recorded::Recorded;
 pub(crate) use recorded::Seen;
 pub use reference::Reference;
+pub use series::Accumulate;
 
 pub(crate) use normalize::is_flat;
 

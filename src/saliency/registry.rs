@@ -1,6 +1,6 @@
 //! Readers of the saliencies' recipes.
 
-use super::{Daam, Differential, Recorded, Saliency, Spread};
+use super::{ConceptAttention, Daam, Differential, Recorded, Saliency, Spread};
 use crate::error::Result;
 use crate::guidance::{Guidance, SUM};
 use crate::mask::Region;
@@ -13,6 +13,7 @@ impl Kind for dyn Saliency {
 
 /// Adds the readers of this crate's saliencies. A saliency is a guidance method, too.
 pub(crate) fn add_saliencies(registry: &mut Registry) {
+    add::<ConceptAttention>(registry, "ConceptAttention");
     add::<Daam>(registry, "Daam");
     add::<Differential>(registry, "Differential");
     add::<Recorded>(registry, "Recorded");

@@ -1,10 +1,11 @@
 //! Anima's text networks with their tokenizers.
 
+use super::plain::Plain;
 use super::{SequenceTokenizer, TextOptions};
 use crate::error::{Error, Result};
 use crate::nn::anima_conditioner::AnimaConditioner;
 use crate::nn::qwen3::Qwen3;
-use crate::prompt::{Piece, Prompt, Written, check_length, parse};
+use crate::prompt::{Prompt, Written, check_length};
 use crate::weights::Weights;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -107,7 +108,7 @@ impl AnimaText {
         format!("{:?} {:?}", self.qwen.config(), self.conditioner.config())
     }
 
-    /// Splits a prompt into tokens. With `options.markup`, `(word:1.3)`, `[word]` and `\(` are read as [`parse`]
+    /// Splits a prompt into tokens. With `options.markup`, `(word:1.3)`, `[word]` and `\(` are read as [`parse`](crate::prompt::parse)
     /// describes, and `BREAK` is a space; otherwise, they are plain text. Each tokenizer gives at most `options.limit`
     /// tokens. A weight multiplies the rows of its word's tokens; `options.emphasis` does not count.
     ///
@@ -116,8 +117,8 @@ impl AnimaText {
     pub fn read(&self, text: &str, options: TextOptions) -> Result<AnimaTokens> {
         check_length(text)?;
         let limit = options.limit.unwrap_or(LENGTH).max(1);
-        let Plain { text: plain, source, weights } = Plain::new(text, options.markup);
-        let (qwen, t5) = (self.tokenizer.encode(&plain)?, self.t5_tokenizer.encode(&plain)?);
+        let plain = Plain::new(text, options.markup);
+        let (qwen, t5) = (self.tokenizer.encode(&plain.text)?, self.t5_tokenizer.encode(&plain.text)?);
         let ends = self.t5_tokenizer.ends();
         let content = t5.offsets.get(..t5.offsets.len().saturating_sub(ends)).unwrap_or_default();
 
@@ -126,18 +127,20 @@ impl AnimaText {
         let is_read = |at: usize, letters: &Range<usize>| at + ends < limit && cut.is_none_or(|cut| letters.end <= cut);
         let columns =
             content.iter().enumerate().map(|(at, letters)| is_read(at, letters).then_some(at as i64)).collect();
-        let bytes: Vec<usize> = plain.char_indices().map(|(byte, _)| byte).collect();
-        let byte = |letter: usize| bytes.get(letter).copied().unwrap_or(plain.len());
-        let places = content.iter().map(|letters| byte(letters.start)..byte(letters.end)).collect();
 
         let ids = self.t5_tokenizer.cut(t5.ids, limit);
-        let own = content.iter().take(ids.len().saturating_sub(ends)).map(|letters| mean(&weights, letters));
+        let own = content.iter().take(ids.len().saturating_sub(ends)).map(|letters| plain.weight(letters));
         let ones = std::iter::repeat_n(1.0, ends);
         Ok(AnimaTokens {
             weights: own.chain(ones).collect(),
             source: self.tokenizer.cut(qwen.ids, limit),
             ids,
-            prompt: Prompt::written(Written { text: text.into(), source }, plain, places, columns),
+            prompt: Prompt::written(
+                Written { text: text.into(), source: plain.source.clone() },
+                plain.text.clone(),
+                plain.bytes(content),
+                columns,
+            ),
         })
     }
 
@@ -161,48 +164,6 @@ impl AnimaText {
         weights.resize(context.size3()?.1 as usize, 1.0);
         let weights = Tensor::f_from_slice(&weights)?.f_to_device(context.device())?.f_unsqueeze(-1)?;
         Ok(context.f_mul(&weights)?)
-    }
-}
-
-/// A prompt without its markup.
-struct Plain {
-    text: String,
-    /// Byte of the prompt that each byte of the text comes from.
-    source: Vec<Option<usize>>,
-    /// Weight of each letter of the text.
-    weights: Vec<f64>,
-}
-
-impl Plain {
-    /// Removes the markup from a prompt, if there is any.
-    fn new(prompt: &str, markup: bool) -> Self {
-        let whole =
-            || Piece::Text { text: prompt.into(), weight: 1.0, source: std::iter::once(0..prompt.len()).collect() };
-        let pieces = if markup { parse(prompt) } else { vec![whole()] };
-        let mut plain = Self { text: String::new(), source: Vec::new(), weights: Vec::new() };
-        for piece in pieces {
-            match piece {
-                Piece::Text { text, weight, source } => {
-                    plain.weights.extend(text.chars().map(|_| weight));
-                    plain.text.push_str(&text);
-                    plain.source.extend(source.into_iter().flatten().map(Some));
-                }
-                Piece::Break => {
-                    plain.text.push(' '); // a break separates the words on both sides
-                    plain.source.push(None);
-                    plain.weights.push(1.0);
-                }
-            }
-        }
-        plain
-    }
-}
-
-/// Returns the mean weight of some letters; 1 for no letters.
-fn mean(weights: &[f64], letters: &Range<usize>) -> f32 {
-    match weights.get(letters.clone()) {
-        Some(own) if !own.is_empty() => (own.iter().sum::<f64>() / own.len() as f64) as f32,
-        _ => 1.0,
     }
 }
 

@@ -17,12 +17,15 @@ mod charsmap;
 mod chunks;
 mod emphasis;
 mod options;
+mod plain;
 mod sequence;
+mod t5;
 mod tokenizer;
 
 pub use chunks::{Chunks, Long};
 pub use emphasis::Emphasis;
 pub use options::TextOptions;
 pub use sequence::SequenceTokenizer;
+pub(crate) use t5::T5Text;
 pub(crate) use tokenizer::LENGTH;
 pub use tokenizer::{Tokenizer, Tokens};

@@ -149,9 +149,14 @@ impl SequenceTokenizer {
     /// # Errors
     /// The errors of [`encode`](Self::encode).
     pub fn pad_to(&self, text: &str, length: usize) -> Result<Vec<i64>> {
-        let mut ids = self.cut(self.encode(text)?.ids, length);
+        Ok(self.pad(self.encode(text)?.ids, length))
+    }
+
+    /// Cuts or pads the ids of a text to exactly `length` tokens.
+    pub(super) fn pad(&self, ids: Vec<i64>, length: usize) -> Vec<i64> {
+        let mut ids = self.cut(ids, length);
         ids.resize(length, self.pad);
-        Ok(ids)
+        ids
     }
 
     /// Cuts the ids of a text to at most `length` tokens, the last of which is the end token.

@@ -404,6 +404,7 @@ pub(crate) fn way(part: &str) -> Note {
         "vae" => Remedy::Vae.after(without),
         "text_encoder" => Remedy::TextEncoder.after(without),
         "text_encoder_2" => Remedy::SecondTextEncoder.after(without),
+        "text_encoder_3" => Remedy::ThirdTextEncoder.after(without),
         "image_encoder" => Remedy::ImageEncoder.after(
             "for SD 1.x it is in a folder of openai/clip-vit-large-patch14, for ColorizeDiffusion in one of \
              laion/CLIP-ViT-H-14-laion2B-s32B-b79K",

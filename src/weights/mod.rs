@@ -33,6 +33,7 @@ mod random;
 mod recognize;
 mod report;
 mod safetensors;
+mod sd3;
 mod shapes;
 mod single;
 mod source;

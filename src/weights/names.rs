@@ -50,15 +50,18 @@ pub(super) enum Storage {
     Transposed,
     /// Stored as a third of another tensor's rows: 0 is the query, 1 the key and 2 the value.
     Third(i64),
+    /// Stored with the two halves of its rows exchanged.
+    Exchanged,
 }
 
 impl Storage {
-    /// Returns the tensor in diffusers' form, as a view.
+    /// Returns the tensor in diffusers' form, as a view unless halves are exchanged.
     pub(super) fn take(self, x: &Tensor) -> Result<Tensor> {
         Ok(match (self, x.size().as_slice()) {
             (Self::Cell, &[o, i, 1, 1] | &[o, i, 1]) => x.f_view([o, i])?,
             (Self::Transposed, &[_, _]) => x.f_transpose(0, 1)?,
             (Self::Third(third), &[rows, ..]) => x.f_narrow(0, third * (rows / 3), rows / 3)?,
+            (Self::Exchanged, &[rows, ..]) => x.f_roll([rows / 2], [0])?,
             _ => x.shallow_clone(),
         })
     }

@@ -1,6 +1,6 @@
 //! Recognition of files by the names and shapes of their tensors.
 
-use super::anima;
+use super::{anima, sd3};
 use super::file::Header;
 use super::lora::piece::{Piece, adapts, reads_context, split};
 use super::names::{self, UNET};
@@ -50,7 +50,7 @@ pub enum Contents {
     /// A text encoder alone.
     TextEncoder {
         /// Width of the encoder's states: 768 (CLIP-L), 1024 (OpenCLIP-H, Qwen3-0.6B), 1280
-        /// (OpenCLIP-bigG).
+        /// (OpenCLIP-bigG), 4096 (T5-XXL).
         width: i64,
     },
     /// A LoRA or a related adapter.
@@ -139,7 +139,7 @@ pub(super) fn is_ip_adapter(name: &str) -> bool {
 
 /// Signs of models that this crate cannot use; tested only after a file was not recognized as a ControlNet.
 const OTHER_MODELS: &[Sign] = &[
-    (|name| name.contains("joint_blocks."), "a Stable Diffusion 3 model"),
+    (|name| name.contains("joint_blocks."), "a part of a Stable Diffusion 3 model"),
     (|name| name.contains("double_blocks."), "a Flux model"),
     (|name| name.contains(".attn.add_k_proj") || name.contains(".txt_in."), "a transformer of another family"),
     (|name| name == "clip_txt_mapper.weight", "a Stable Cascade model"),
@@ -208,8 +208,17 @@ impl Contents {
                 false => Err(is("a Cosmos-Predict2 model")),
             };
         }
+        let has = |wanted: &str| bare().any(|name| name == wanted);
+        if has(sd3::JOINT) || has(sd3::JOINT_OF_DIFFUSERS) && has(sd3::POSITIONS_OF_DIFFUSERS) {
+            return Ok(Self::Model { family: ModelFamily::Sd3, inpaint: false });
+        }
         if header.shape(anima::VAE).is_some() {
             return Ok(Self::Vae);
+        }
+        if header.shape(sd3::T5).is_some() {
+            let tables = ["shared.weight", "encoder.embed_tokens.weight"];
+            let width = tables.iter().find_map(|table| header.shape(table)?.get(1).copied());
+            return width.map(|width| Self::TextEncoder { width }).ok_or_else(|| is("a T5 without its embedding"));
         }
         if let Some([_, width]) = header.shape(anima::TOKENS).filter(|_| header.shape("norm.weight").is_some()) {
             return Ok(Self::TextEncoder { width: *width });
@@ -232,17 +241,29 @@ impl Contents {
     }
 
     /// Recognizes a LoRA; `None` if the LoRA is for a model that this crate does not run.
+    ///
+    /// Flux and Qwen-Image share some names with Stable Diffusion 3. They have other layers too, and another width.
     fn adapter(header: &Header) -> Option<Self> {
-        let names = || header.tensors.keys().map(|name| names::unwrapped(name));
-        if names().any(anima::changes) {
+        /// Layers that only transformers of other families have.
+        const OTHERS: [&str; 6] =
+            ["double_blocks", "single_blocks", "single_transformer_blocks", "img_mod", "img_mlp", "txt_mlp"];
+        /// Width of transformers of other families.
+        const OTHER_WIDTH: i64 = 3072;
+        let all = || header.tensors.iter().map(|(name, stored)| (names::unwrapped(name), &stored.shape));
+        let is_other = |(name, shape): (&str, &Vec<i64>)| {
+            OTHERS.iter().any(|layer| name.contains(layer))
+                || sd3::changes(name) && name.contains("attn") && shape.contains(&OTHER_WIDTH)
+        };
+        if all().any(is_other) {
+            return None;
+        }
+        if all().any(|(name, _)| sd3::changes(name)) {
+            return Some(Self::Lora { family: Some(ModelFamily::Sd3) });
+        }
+        if all().any(|(name, _)| anima::changes(name)) {
             return Some(Self::Lora { family: Some(ModelFamily::Anima) });
         }
-        let foreign = |name: &str| {
-            ["transformer.", "lora_transformer_"].iter().any(|start| name.starts_with(start))
-                || name.contains("double_blocks")
-                || name.contains("joint_blocks")
-        };
-        if names().any(foreign) {
+        if all().any(|(name, _)| ["transformer.", "lora_transformer_"].iter().any(|start| name.starts_with(start))) {
             return None;
         }
         Some(Self::Lora { family: Self::context(header).and_then(ModelFamily::of_context) })
@@ -308,7 +329,7 @@ impl Contents {
         for prefix in ["first_stage_model.", "vae.", ""] {
             if let Some([_, channels, ..]) = header.shape(&format!("{prefix}decoder.conv_in.weight")) {
                 return Some(match channels {
-                    4 => Ok(Self::Vae),
+                    4 | 16 => Ok(Self::Vae),
                     other => Err(format!("a VAE with {other} latent channels")),
                 });
             }

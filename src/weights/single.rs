@@ -4,7 +4,7 @@ use super::file::{Header, read_tensors};
 use super::names::{self, Layout, Storage, UNET, rename_all, unwrap_all};
 use super::recognize::{Contents, SKETCH_ENCODER, UNSHUFFLED, UNSHUFFLED_XL};
 use super::shapes::Shapes;
-use super::{Tensors, anima, share, vocabulary};
+use super::{Tensors, anima, sd3, share, vocabulary};
 use crate::error::{Error, Result};
 use crate::family::{Heads, ModelFamily};
 use crate::files;
@@ -54,7 +54,9 @@ pub struct Evidence {
 }
 
 /// Prefixes of text encoders' tensor names in single files, and true if the rest of the name is OpenCLIP's.
-const TEXT: [(&str, bool); 7] = [
+const TEXT: [(&str, bool); 9] = [
+    (sd3::CLIP_L, false),
+    (sd3::CLIP_G, false),
     ("cond_stage_model.transformer.", false),
     ("cond_stage_model.model.", true),
     ("conditioner.embedders.0.transformer.", false),
@@ -115,7 +117,7 @@ impl SingleFile {
     /// Returns the tensors of a part under diffusers' names; `None` if the file has no such part.
     ///
     /// Parts are `unet`, `controlnet`, `t2i_adapter`, `vae`, `text_encoder` and `text_encoder_2`. Anima has
-    /// `transformer` and `text_conditioner` instead of a UNet. A model that colors sketches also has `sketch_encoder`,
+    /// `transformer` and `text_conditioner` instead of a UNet; SD 3 has `transformer` and `text_encoder_3`. A model that colors sketches also has `sketch_encoder`,
     /// `reference_tokens`, `background_encoder` and `style_encoder`.
     ///
     /// # Errors
@@ -126,6 +128,7 @@ impl SingleFile {
             "controlnet" => self.unet(&["control_model.", ""])?,
             "t2i_adapter" => self.t2i_adapter()?,
             "transformer" => self.transformer()?,
+            "text_encoder_3" => self.t5()?,
             "text_conditioner" => self.conditioner()?,
             "vae" => self.vae()?,
             "sketch_encoder" => {
@@ -237,9 +240,38 @@ impl SingleFile {
         [UNET, ""].into_iter().find(|prefix| self.has(&format!("{prefix}{}", anima::PATCHES)))
     }
 
+    /// Returns the prefix of a transformer of Stable Diffusion 3, and true for the original layout; `None` if the file
+    /// has none.
+    fn mmdit(&self) -> Option<(&'static str, bool)> {
+        [UNET, ""].into_iter().find_map(|prefix| {
+            let has = |name: &str| self.has(&format!("{prefix}{name}"));
+            let original = has(sd3::JOINT);
+            (original || has(sd3::JOINT_OF_DIFFUSERS)).then_some((prefix, original))
+        })
+    }
+
     fn transformer(&self) -> Result<Tensors> {
-        let Some(prefix) = self.cosmos() else { return Ok(Tensors::new()) };
-        rename_all(&self.tensors()?, prefix, anima::transformer)
+        if let Some(prefix) = self.cosmos() {
+            return rename_all(&self.tensors()?, prefix, anima::transformer);
+        }
+        match self.mmdit() {
+            Some((prefix, true)) => {
+                let names = self.header.tensors.keys().filter_map(|name| name.strip_prefix(prefix));
+                let last = sd3::last_block(names);
+                rename_all(&self.tensors()?, prefix, |name| sd3::transformer(name, last))
+            }
+            Some((prefix, false)) => {
+                rename_all(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)])
+            }
+            None => Ok(Tensors::new()),
+        }
+    }
+
+    fn t5(&self) -> Result<Tensors> {
+        match sd3::T5_PREFIXES.into_iter().find(|prefix| self.has(&format!("{prefix}{}", sd3::T5))) {
+            Some(prefix) => rename_all(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)]),
+            None => Ok(Tensors::new()),
+        }
     }
 
     fn conditioner(&self) -> Result<Tensors> {
@@ -299,8 +331,9 @@ impl SingleFile {
             let Some(table) = names.iter().find_map(|name| self.header.shape(&format!("{prefix}{name}"))) else {
                 continue;
             };
-            // bigG is always the second text encoder of SDXL, at any position.
-            let second = prefix == "conditioner.embedders.1.model." || matches!(table, [_, 1280]);
+            // bigG is always the second text encoder of SDXL and SD 3, at any position.
+            let second =
+                ["conditioner.embedders.1.model.", sd3::CLIP_G].contains(&prefix) || matches!(table, [_, 1280]);
             if (part == "text_encoder_2") != second || !part.starts_with("text_encoder") {
                 continue;
             }
@@ -333,7 +366,7 @@ impl SingleFile {
             }
             _ => {}
         }
-        if self.cosmos().is_some() {
+        if self.cosmos().is_some() || self.mmdit().is_some() {
             return evidence(false, "the velocity of a flow".into());
         }
         if self.colorizes() {
@@ -381,7 +414,7 @@ impl SingleFile {
             })),
             "scheduler/scheduler_config.json" => json(self.scheduler(family)?),
             // Files of weights have no tokenizers; folders with them may be beside the file.
-            _ if family == ModelFamily::Anima && file.contains("tokenizer") => match &self.place {
+            _ if family == ModelFamily::Anima && file.contains("tokenizer") || file.starts_with("tokenizer_3/") => match &self.place {
                 Place::File(path) => {
                     Ok(files::read_if_there(&path.with_file_name(file), files::LARGEST_TEXT)?.map(Cow::Owned))
                 }
@@ -413,7 +446,9 @@ impl SingleFile {
             "unet" => self.unet_config(&tensors, family)?,
             "controlnet" => self.controlnet_config(&tensors, family)?,
             "t2i_adapter" => t2i_adapter_config(&tensors),
-            "transformer" => anima::transformer_config(&Shapes(&tensors)),
+            "transformer" if self.cosmos().is_some() => anima::transformer_config(&Shapes(&tensors)),
+            "transformer" => sd3::transformer_config(&Shapes(&tensors)),
+            "text_encoder_3" => sd3::t5_config(&Shapes(&tensors)),
             "text_conditioner" => anima::conditioner_config(&Shapes(&tensors)),
             "text_encoder" if tensors.contains_key(anima::TOKENS) => anima::text_encoder_config(&Shapes(&tensors)),
             "vae" if tensors.contains_key("encoder.mid_block.attentions.0.to_qkv.weight") => {
@@ -570,6 +605,7 @@ fn vae_config(tensors: &Tensors, family: ModelFamily) -> Value {
         "layers_per_block": shapes.count("encoder.down_blocks.0.resnets."),
         "latent_channels": shapes.side("decoder.conv_in.weight", 1),
         "scaling_factor": family.spec().scaling_factor,
+        "shift_factor": Some(family.spec().latent_shift).filter(|shift| *shift != 0.0),
         "use_quant_conv": tensors.contains_key("quant_conv.weight"),
         "use_post_quant_conv": tensors.contains_key("post_quant_conv.weight"),
     })
@@ -608,7 +644,8 @@ fn text_config(tensors: &Tensors, family: ModelFamily) -> Value {
     let (shapes, table) = (Shapes(tensors), format!("{at}embeddings.token_embedding.weight"));
     let (width, layers) = (shapes.side(&table, 1), shapes.count(&format!("{at}encoder.layers.")));
     let layers = if layers == 24 { family.spec().layers_of_24 } else { layers };
-    let projects = width == 1280 && tensors.contains_key("text_projection.weight");
+    let projects =
+        (width == 1280 || family.spec().pools_each) && tensors.contains_key("text_projection.weight");
     json!({
         "architectures": [if projects { "CLIPTextModelWithProjection" } else { "CLIPTextModel" }],
         "vocab_size": shapes.side(&table, 0), "hidden_size": width, "num_hidden_layers": layers,

@@ -45,6 +45,8 @@ remedies! {
     TextEncoder => "add a text encoder with `LoadOptions::text_encoder`",
     /// Load the second text encoder of an SDXL model beside the model.
     SecondTextEncoder => "add the second text encoder with `LoadOptions::text_encoder_2`",
+    /// Load T5, the third text encoder of an SD 3 model, beside the model.
+    ThirdTextEncoder => "add T5 with `LoadOptions::text_encoder_3`",
     /// Load an image encoder beside the model.
     ImageEncoder => "add the vision tower that was trained with the text encoder, with `LoadOptions::image_encoder`",
     /// Load a LoRA as what it is.

@@ -9,17 +9,19 @@ use impasto::guidance::Cfg;
 use impasto::mask::Region;
 use impasto::methods::ColorForce;
 use impasto::methods::color_force::{ForceRun, ForceTarget};
-use impasto::nn::ConfigFile;
+use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
+use impasto::nn::t5::{T5, T5Config};
+use impasto::nn::{ClipText, ClipTextConfig, ConfigFile, Vae, VaeConfig};
 use impasto::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
 use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
 use impasto::nn::qwen_vae::{QwenVae, QwenVaeConfig};
 use impasto::nn::qwen3::{Qwen3, Qwen3Config};
 use impasto::sampler::{Sampler, Start};
-use impasto::weights::{Lora, ModelFamily, Parts, SingleFile, Tensors, Weights, read_folder};
+use impasto::weights::{Contents, Lora, ModelFamily, Parts, SingleFile, Tensors, Weights, read_folder};
 use impasto::{Rgb, Step};
 use ndarray::Array2;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor};
 
 #[derive(Deserialize)]
@@ -77,11 +79,12 @@ pub fn flow_force(case: &Case) -> Result<Outputs> {
     Ok(outputs)
 }
 
-/// Computes Anima's networks for a case's inputs. `part` gives configuration and weights of a part.
+/// Computes the networks of a case's model for the case's inputs. `part` gives configuration and weights of a part.
 fn outputs(case: &Case, mut part: impl FnMut(&str) -> Result<(String, Tensors)>) -> Result<Outputs> {
     let mut outputs = Outputs::new();
     for role in case.models.keys() {
         let (config, tensors) = part(role)?;
+        let names: BTreeSet<String> = tensors.keys().cloned().collect();
         let (file, w) = ("config.json", Weights::new(role.as_str(), tensors, Kind::Float, device()));
         let rows = |name: &str| -> Result<(Tensor, Vec<i64>)> {
             let x = case.input(name)?.shallow_clone();
@@ -89,6 +92,13 @@ fn outputs(case: &Case, mut part: impl FnMut(&str) -> Result<(String, Tensors)>)
             Ok((x, vec![length; rows as usize]))
         };
         match role.as_str() {
+            "transformer" if names.contains("pos_embed.pos_embed") => {
+                let transformer = Sd3Transformer::new(&w, &Sd3Config::from_json(file, &config)?)?;
+                let [sample, time, context, pooled] =
+                    ["sample", "timestep", "encoder_hidden_states", "pooled"].map(|name| case.input(name));
+                let velocity = transformer.forward(sample?, time?, context?, pooled?, &[], &mut Tap::none())?;
+                outputs.push(("velocity".into(), velocity));
+            }
             "transformer" => {
                 let transformer = CosmosTransformer::new(&w, &CosmosConfig::from_json(file, &config)?)?;
                 let [sample, time, context] =
@@ -102,12 +112,28 @@ fn outputs(case: &Case, mut part: impl FnMut(&str) -> Result<(String, Tensors)>)
                 let context = conditioner.forward(&source, &sources, &ids, &targets)?;
                 outputs.push(("context".into(), context.narrow(1, 0, targets[0])));
             }
+            "text_encoder" | "text_encoder_2" if names.contains("text_model.final_layer_norm.weight") => {
+                let clip = ClipText::new(&w, &ClipTextConfig::from_json(file, &config)?)?;
+                let states = clip.forward(case.input("clip_ids")?)?;
+                let penultimate = states.before_last(1).ok_or("one layer")?.shallow_clone();
+                outputs.push((format!("{role}.penultimate"), penultimate));
+                outputs.push((format!("{role}.text_embeds"), states.text_embeds.ok_or("no projection")?));
+            }
+            "text_encoder_3" => {
+                let t5 = T5::new(&w, &T5Config::from_json(file, &config)?)?;
+                outputs.push(("text_3.last_hidden_state".into(), t5.states(case.input("input_ids")?)?));
+            }
             "text_encoder" => {
                 let qwen = Qwen3::new(&w, &Qwen3Config::from_json(file, &config)?)?;
                 let (ids, lengths) = rows("input_ids")?;
                 let states = qwen.forward(&ids, &lengths)?;
                 let last = states.last().ok_or("no states")?.shallow_clone();
                 outputs.push(("text.last_hidden_state".into(), last));
+            }
+            "vae" if names.contains("encoder.conv_norm_out.weight") => {
+                let vae = Vae::new(&w, &VaeConfig::from_json(file, &config)?)?;
+                outputs.push(("mean".into(), vae.encode(case.input("image")?)?.mean));
+                outputs.push(("decoded".into(), vae.decode(case.input("latents")?)?));
             }
             "vae" => {
                 let vae = QwenVae::new(&w, &QwenVaeConfig::from_json(file, &config)?)?;
@@ -130,7 +156,8 @@ fn config(case: &Case, part: &str) -> Result<String> {
 pub fn single_file_flow(case: &Case) -> Result<Outputs> {
     let files: BTreeMap<String, String> = case.param("files")?;
     let open = |role: &str| -> Result<SingleFile> {
-        Ok(SingleFile::open(&case.dir.join(files.get(role).ok_or("no such file")?))?)
+        let file = files.get("all").or(files.get(role)).ok_or("no such file")?;
+        Ok(SingleFile::open(&case.dir.join(file))?)
     };
     outputs(case, |part| {
         let file: SingleFile = match part {
@@ -139,8 +166,15 @@ pub fn single_file_flow(case: &Case) -> Result<Outputs> {
             other => open(other),
         }?;
         let tensors = file.part(part)?.ok_or_else(|| format!("no {part} in the file"))?;
-        let derived = file.config(part, ModelFamily::Anima)?.ok_or("no configuration")?;
-        Ok((derived, tensors))
+        let family = match file.contents() {
+            Ok(Contents::Model { family, .. }) => family,
+            _ => ModelFamily::Anima,
+        };
+        let derived = file.config(part, family)?.ok_or("no configuration")?;
+        // Shapes show neither CLIP's number of heads nor the VAE's groups, which are those of the published networks.
+        let is_hidden = |name: &&str| tensors.contains_key(*name);
+        let hides = ["text_model.final_layer_norm.weight", "encoder.conv_norm_out.weight"].iter().any(is_hidden);
+        Ok((if hides { config(case, part)? } else { derived }, tensors))
     })
 }
 

@@ -4,11 +4,12 @@ use super::ip_adapter::{self, Adapter};
 use super::package_daam::{KeyFilter, PackageDaam, PackageKey};
 use super::{Case, Outputs, Result, device, schedulers};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Tap};
+use impasto::conditioning::Offer;
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength};
 use impasto::guidance::{Cfg, GuidanceRun, RescaledCfg};
 use impasto::methods::color_force::ForceRun;
-use impasto::methods::{ColorForce, FreeU, PerturbedAttention, SmoothedEnergy};
+use impasto::methods::{ColorForce, FreeU, PerturbedAttention, SkipLayers, SmoothedEnergy};
 use impasto::model::{Controlled, Guess};
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, HeatMap};
@@ -78,6 +79,9 @@ impl<M: Denoiser + Codec> Codec for SkipsForThePrompt<'_, M> {
     fn text(&self, texts: Texts<'_>) -> impasto::Result<Conditioning> {
         if texts.first == self.negative { self.whole.text(texts) } else { self.model.text(texts) }
     }
+    fn padding(&self) -> impasto::Result<Tensor> {
+        self.model.padding()
+    }
     fn encode(&self, picture: &Tensor) -> impasto::Result<Tensor> {
         self.model.encode(picture)
     }
@@ -92,6 +96,9 @@ impl<M: Denoiser + Codec> Codec for SkipsForThePrompt<'_, M> {
     }
     fn cell(&self) -> i64 {
         self.model.cell()
+    }
+    fn offer<'a>(&'a self, offer: &mut Offer<'a>) {
+        self.model.offer(offer);
     }
 }
 
@@ -115,9 +122,10 @@ fn micro(case: &Case, of: &str) -> Result<Option<MicroConditioning>> {
 /// Assembles parts from several folders, and the case's own scheduler, as one diffusers folder, and loads its model.
 pub fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
     let folder = tempfile::tempdir()?;
-    let parts = ["unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_conditioner"];
-    let tokenizers = ["tokenizer", "tokenizer_2", "t5_tokenizer"];
-    for part in parts.into_iter().chain(tokenizers).filter(|part| case.models.contains_key(*part)) {
+    let texts = ["text_encoder", "text_encoder_2", "text_encoder_3", "text_conditioner"];
+    let tokenizers = ["tokenizer", "tokenizer_2", "tokenizer_3", "t5_tokenizer"];
+    let parts = ["unet", "transformer", "vae"].into_iter().chain(texts);
+    for part in parts.chain(tokenizers).filter(|part| case.models.contains_key(*part)) {
         std::os::unix::fs::symlink(std::fs::canonicalize(case.model(part)?)?, folder.path().join(part))?;
     }
     let scheduler: Value = case.param("scheduler")?;
@@ -147,15 +155,16 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
     let scale: Option<f64> = case.param("guidance_scale")?;
     let eta: Option<f64> = case.param("eta")?;
     let rescale: Option<f64> = case.param("guidance_rescale")?;
-    let mut schedule = model.scheduler().schedule(steps)?;
+    let scheduler = model.scheduler().on(grid(case)?)?;
+    let mut schedule = scheduler.schedule(steps)?;
     if let Some(strength) = case.param::<Option<f64>>("strength")? {
         let strength = Strength::Portion(strength);
-        let flows = model.scheduler().is_flow();
+        let flows = scheduler.is_flow();
         schedule = schedule.last(if flows { strength.flow_steps(steps)?.1 } else { strength.steps(steps)?.1 })?;
     }
     let solver: Box<dyn Solver> = match eta {
         Some(eta) => Box::new(EulerAncestral { eta, ..EulerAncestral::default() }),
-        None => model.scheduler().solver()?,
+        None => scheduler.solver()?,
     };
     let sampler = Sampler::new(schedule, solver).combine(RescaledCfg {
         scale: scale.unwrap_or(model.defaults().guidance_scale),
@@ -165,6 +174,13 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
     let mut sampler = perturbed.into_iter().fold(sampler, Sampler::guide);
     if let Some(scale) = case.param::<Option<f64>>("seg_scale")? {
         sampler = sampler.guide(SmoothedEnergy::new(scale).blur(case.param("seg_blur")?));
+    }
+    if let Some(blocks) = case.param::<Option<Vec<usize>>>("skip_guidance_layers")? {
+        let share = |name| case.param::<Option<f64>>(name);
+        let (scale, start) = (share("skip_layer_guidance_scale")?, share("skip_layer_guidance_start")?);
+        let stop = share("skip_layer_guidance_stop")?.unwrap_or(0.2) * steps as f64;
+        let window = Window::progress(start.unwrap_or(0.01)..=stop.ceil() / steps as f64);
+        sampler = sampler.guide(SkipLayers::new(scale.unwrap_or(2.8)).blocks(blocks).window(window));
     }
     if let Some(FreeUParams { b1, b2, s1, s2 }) = case.param("free_u")? {
         sampler = sampler.guide(FreeU::new([b1, b2], [s1, s2]));
@@ -220,7 +236,8 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     let net = controlnet(case, &model)?;
     let merged = case.param::<Option<f64>>("merge_tokens")?.unwrap_or_default();
     let controlled = controlled(case, &model, net.as_ref())?.merge_tokens(merged)?;
-    let whole = load(folder.path(), TextOptions::PLAIN)?;
+    let limit = case.param("max_sequence_length")?;
+    let whole = load(folder.path(), TextOptions { limit, ..TextOptions::PLAIN })?;
     let mut codec = SkipsForThePrompt { model: &controlled, whole, negative: String::new() };
     let prompts: Several<String> = case.param("prompt")?;
     let [seconds, negatives, second_negatives] =

@@ -6,6 +6,7 @@ use super::prediction::Prediction;
 use super::spacing::SchedulerFamily;
 use super::training_schedule::TrainingSchedule;
 use crate::error::{Error, Result};
+use crate::step::Grid;
 use crate::wording::Note;
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +114,7 @@ pub struct SchedulerConfig {
     pub flow_shift: f64,
     /// Shift of the levels of the flow-matching classes to high noise; 3 for Anima and SD 3.x.
     pub shift: f64,
-    /// True if the shift depends on the picture; see [`SchedulerConfig::with_mu`].
+    /// True if the shift depends on the picture; see [`SchedulerConfig::on`].
     pub use_dynamic_shifting: bool,
     /// Form of the dynamic shift: `exponential` or `linear`.
     pub time_shift_type: String,
@@ -285,6 +286,19 @@ impl SchedulerConfig {
             other => return Err(refuse("time_shift_type", other, "expected exponential or linear")),
         });
         Ok(self)
+    }
+
+    /// Returns the configuration for latents of a grid: a dynamic shift becomes the fixed one of this grid. Other
+    /// configurations stay as they are. A token is a patch of 2 × 2 cells.
+    ///
+    /// # Errors
+    /// The errors of [`with_mu`](Self::with_mu).
+    pub fn on(&self, grid: Grid) -> Result<Self> {
+        if !self.use_dynamic_shifting || self.dynamic_shift.is_some() {
+            return Ok(self.clone());
+        }
+        let tokens = usize::try_from(grid.h / 2 * (grid.w / 2)).unwrap_or_default();
+        self.clone().with_mu(self.mu(tokens))
     }
 
     /// Returns μ of the dynamic shift for a picture of this number of tokens, which are 16×16 pixels each.

@@ -3,6 +3,7 @@
 mod attention;
 mod block;
 mod config;
+mod memory;
 mod modulation;
 mod positions;
 

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::guidance::{Apg, CfgPlusPlus, CfgZeroStar, FrequencyDecoupled};
 use crate::json::read_as_text_too;
-use crate::methods::{FreeU, PerturbedAttention, SmoothedEnergy};
+use crate::methods::{FreeU, PerturbedAttention, SkipLayers, SmoothedEnergy};
 use crate::pipeline::Request;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
@@ -31,6 +31,8 @@ pub enum GuiderName {
     Pag,
     /// [`SmoothedEnergy`], with its scale.
     Seg,
+    /// [`SkipLayers`] for Stable Diffusion 3.5, with its scale.
+    Slg,
     /// [`FreeU`] with the factors for Stable Diffusion 1.5.
     FreeU,
     /// [`FreeU`] with the factors for SDXL.
@@ -50,14 +52,24 @@ read_as_text_too!(Guider);
 
 impl GuiderName {
     /// All names.
-    pub const ALL: [Self; 8] =
-        [Self::Pag, Self::Seg, Self::FreeU, Self::FreeUXl, Self::Apg, Self::CfgZero, Self::CfgPlusPlus, Self::Fdg];
+    pub const ALL: [Self; 9] = [
+        Self::Pag,
+        Self::Seg,
+        Self::Slg,
+        Self::FreeU,
+        Self::FreeUXl,
+        Self::Apg,
+        Self::CfgZero,
+        Self::CfgPlusPlus,
+        Self::Fdg,
+    ];
 
     /// Returns the name as it is written in texts.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pag => "pag",
             Self::Seg => "seg",
+            Self::Slg => "slg",
             Self::FreeU => "free-u",
             Self::FreeUXl => "free-u-xl",
             Self::Apg => "apg",
@@ -76,6 +88,7 @@ impl GuiderName {
     const fn usual(self) -> &'static [f64] {
         match self {
             Self::Pag | Self::Seg => &[3.0],
+            Self::Slg => &[2.8],
             Self::CfgPlusPlus => &[0.8],
             Self::Fdg => &[10.0, 5.0],
             Self::FreeU | Self::FreeUXl | Self::Apg | Self::CfgZero => &[],
@@ -122,6 +135,7 @@ impl Guider {
         match self.name {
             GuiderName::Pag => request.guide(PerturbedAttention::new(first)),
             GuiderName::Seg => request.guide(SmoothedEnergy::new(first)),
+            GuiderName::Slg => request.guide(SkipLayers::new(first)),
             GuiderName::FreeU => request.guide(FreeU::sd15()),
             GuiderName::FreeUXl => request.guide(FreeU::sdxl()),
             GuiderName::Apg => own(request.combine(Apg::new(scale).clean())),

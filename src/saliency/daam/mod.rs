@@ -1,22 +1,18 @@
 //! DAAM: maps of the picture's attention to a phrase.
 
 mod compete;
-mod heat_map;
 mod maps;
 mod occurrence;
 mod options;
 mod pairs;
 mod recording;
 mod refine;
-mod series;
 mod spread;
 mod words;
 
-pub use heat_map::HeatMap;
 pub use occurrence::Occurrence;
 pub use options::DaamOptions;
 pub use refine::Refine;
-pub use series::Accumulate;
 pub use spread::{Spread, SpreadRun};
 pub use words::{WordMaps, WordMapsRun};
 
@@ -27,6 +23,8 @@ use crate::error::{Error, Result};
 use crate::guidance::{Guidance, GuidanceRun, Plan, Report, Setup};
 use crate::prompt::{Named, Prompt, TokenSpan};
 use crate::recipe::{Function, Recipe};
+use crate::saliency::heat_map::HeatMap;
+use crate::saliency::series::Accumulate;
 use crate::saliency::{Competition, Differential, Normalize, Saliency, SaliencyRun, Varied, is_flat};
 use crate::step::Step;
 use crate::window::Window;
@@ -95,8 +93,8 @@ impl Daam {
 
 /// # Sites, steps and settings
 impl Daam {
-    /// Reads only cross-attention sites that `select` accepts. Default: all sites but those of the middle block, as in
-    /// the package of DAAM's authors.
+    /// Reads only cross-attention sites that `select` accepts. Default: the sites that find
+    /// words ([`AttentionSite::finds_words`]).
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + Sync + 'static) -> Self {
         self.recorder.sites = Some(Function(Arc::new(select)));
         self

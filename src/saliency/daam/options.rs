@@ -2,7 +2,7 @@
 
 use super::occurrence::Occurrence;
 use super::refine::Refine;
-use super::series::Accumulate;
+use crate::saliency::series::Accumulate;
 use crate::saliency::{Differential, Normalize};
 use serde::{Deserialize, Serialize};
 

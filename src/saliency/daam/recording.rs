@@ -1,13 +1,12 @@
 //! [`Recording`]: the attention of one run to some tokens.
 
-use super::heat_map::HeatMap;
-use super::series::Accumulate;
-use super::series::Series;
-use crate::attention::{At, AttentionSite, Interest, Place, Probs};
+use crate::attention::{At, AttentionSite, Interest, Probs};
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result, is_finite};
 use crate::prompt::{Prompt, TokenSpan};
 use crate::recipe::Function;
+use crate::saliency::heat_map::HeatMap;
+use crate::saliency::series::{Accumulate, Series};
 use crate::step::{Grid, Step};
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
@@ -19,7 +18,7 @@ pub(super) type Sites = Function<dyn Fn(&AttentionSite) -> bool + Send + Sync>;
 /// Sites and steps at which attention is recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Recorder {
-    /// Recorded sites; `None`: all sites but those of the middle block, as in the package of DAAM's authors.
+    /// Recorded sites; `None`: those that the network says find words.
     pub sites: Option<Sites>,
     pub window: Window,
     /// True if every step is recorded when the schedule has no step in the window.
@@ -37,7 +36,7 @@ impl Recorder {
     pub(super) fn reads(&self, site: &AttentionSite) -> bool {
         match &self.sites {
             Some(select) => select(site),
-            None => site.place != Place::Mid,
+            None => site.finds_words,
         }
     }
 

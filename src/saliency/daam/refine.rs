@@ -3,13 +3,13 @@
 use super::compete::{Contest, Roles};
 use super::maps::{attend, resized};
 use super::recording::{Merge, Recorder, Recording, Subjects};
-use super::series::{Accumulate, Series};
 use crate::attention::{At, AttentionSite, Probs};
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
 use crate::prompt::Named;
 use crate::saliency::Competition;
 use crate::saliency::Normalize;
+use crate::saliency::series::{Accumulate, Series};
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};

@@ -2,13 +2,13 @@
 
 use super::recording::Recorder;
 use super::refine::{Refine, Refining};
-use super::series::Accumulate;
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
 use crate::error::Result;
 use crate::guidance::{Guidance, GuidanceRun, Setup};
 use crate::mask::{Region, distances};
 use crate::recipe::Recipe;
+use crate::saliency::series::Accumulate;
 use crate::saliency::{Saliency, SaliencyRun};
 use crate::step::{Grid, Step};
 use crate::window::Window;

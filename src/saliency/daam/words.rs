@@ -1,15 +1,15 @@
 //! [`WordMaps`]: DAAM of all words of the prompt at once.
 
 use super::Daam;
-use super::heat_map::HeatMap;
 use super::recording::{Merge, Recorder, Recording, Subjects};
-use super::series::Accumulate;
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, GuidanceRun, Report, Setup};
 use crate::prompt::{TokenSpan, folded};
 use crate::recipe::{Function, Recipe};
+use crate::saliency::heat_map::HeatMap;
+use crate::saliency::series::Accumulate;
 use crate::step::Step;
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
@@ -54,8 +54,8 @@ impl Daam {
 }
 
 impl WordMaps {
-    /// Reads only cross-attention sites that `select` accepts. Default: all sites but those of the middle block, as in
-    /// the package of DAAM's authors.
+    /// Reads only cross-attention sites that `select` accepts. Default: the sites that find
+    /// words ([`AttentionSite::finds_words`]).
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + Sync + 'static) -> Self {
         self.recorder.sites = Some(Function(Arc::new(select)));
         self

@@ -3,6 +3,7 @@
 use super::Lora;
 use super::delta::{Delta, Misfit};
 use super::module::Module;
+use super::paths::Found;
 use super::product::float;
 use crate::error::{Error, Result};
 use crate::weights::beside::Factors;
@@ -12,16 +13,14 @@ use tch::Tensor;
 /// Channels of a latent, which are the first inputs of every UNet.
 const LATENT: i64 = 4;
 
-/// A module of a LoRA, for a layer of the model.
+/// A module of a LoRA, for a layer of the model or for several layers whose rows the file joins.
 pub(super) struct Change<'l> {
     pub lora: &'l Lora,
     /// Name of the module in the file.
     pub key: &'l str,
     pub module: &'l Module,
-    /// Part of the model that has the layer.
-    pub part: &'l str,
-    /// Path of the layer in the part.
-    pub path: &'l str,
+    /// The layers of the model that the module changes.
+    pub found: &'l Found<'l>,
 }
 
 impl Change<'_> {
@@ -37,7 +36,7 @@ impl Change<'_> {
     fn apply_to_weight(&self, w: &Tensor) -> Result<Option<Tensor>> {
         let Some(delta) = &self.module.delta else { return Ok(None) };
         let size = w.size();
-        match (delta.check(&size), latent_inputs(self.path, &size)) {
+        match (delta.check(&size), latent_inputs(self.found.path(), &size)) {
             (Ok(()), _) => self.compute(w).map(Some),
             // Inpainting models read a mask and a masked picture behind the latent.
             (Err(_), Some(latent)) if delta.check(&latent).is_ok() => {
@@ -83,18 +82,18 @@ impl Change<'_> {
     }
 
     fn strength(&self) -> f64 {
-        self.lora.strength(self.part)
+        self.lora.strength(self.found.part)
     }
 
     /// Returns α/r, or α/√r with rsLoRA, for a change of rank r. α comes from the file, else from PEFT's configuration,
     /// and is r by default.
     fn alpha_ratio(&self, rank: i64) -> f64 {
         let rank = (rank as f64).max(1.0);
-        let (adapter, part) = (&self.lora.adapter, self.part);
+        let (adapter, part) = (&self.lora.adapter, self.found.part);
         let told = |field: &str| adapter.get(format!("{part}.{field}")).or_else(|| adapter.get(field));
         let pattern = || {
             let mut patterns = told("alpha_pattern")?.as_object()?.iter();
-            patterns.find(|(pattern, _)| matches(pattern, self.key, self.path)).and_then(|(_, alpha)| alpha.as_f64())
+            patterns.find(|(pattern, _)| matches(pattern, self.key, self.found.path())).and_then(|(_, alpha)| alpha.as_f64())
         };
         // PEFT's LoHa and LoKr call the same number `alpha`.
         let usual = || told("lora_alpha").or_else(|| told("alpha"))?.as_f64();

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::family::ModelFamily;
 use crate::weights::Parts;
 use std::collections::BTreeMap;
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 impl Lora {
     /// Adds LoRAs to the tensors of a model, in their order: each changes the weights that the ones before it left.
@@ -27,18 +27,27 @@ impl Lora {
         let paths = Paths::of(parts);
         let (changes, notes) = find(loras, parts, &paths)?;
         let mut changed = Vec::new();
-        for ((part, path), all) in &changes {
+        for ((part, _), all) in &changes {
             for kind in ["weight", "bias"] {
-                let name = format!("{path}.{kind}");
-                let Some(w) = parts.get(*part).and_then(|tensors| tensors.get(&name)) else { continue };
-                let (mut x, mut is_changed) = (w.f_to_kind(Kind::Float)?, false);
+                let own = |path: &str| parts.get(*part)?.get(&format!("{path}.{kind}"));
+                let mut so_far = BTreeMap::<&str, Tensor>::new();
                 for change in all {
-                    if let Some(applied) = change.apply(kind, &x)? {
-                        (x, is_changed) = (applied, true);
+                    let float = |path: &&str| match so_far.get(path) {
+                        Some(x) => Ok(Some(x.shallow_clone())),
+                        None => own(path).map(|x| x.f_to_kind(Kind::Float)).transpose(),
+                    };
+                    let layers = &change.found.layers;
+                    let Some(xs) = layers.iter().map(float).collect::<std::result::Result<Option<Vec<_>>, _>>()? else {
+                        continue;
+                    };
+                    if let Some(applied) = change.apply(kind, &change.found.join(&xs)?)? {
+                        so_far.extend(layers.iter().copied().zip(change.found.split(&applied)?));
                     }
                 }
-                if is_changed {
-                    changed.push(((*part).to_owned(), name, x.f_to_kind(w.f_kind()?)?));
+                for (path, x) in so_far {
+                    if let Some(w) = own(path) {
+                        changed.push(((*part).to_owned(), format!("{path}.{kind}"), x.f_to_kind(w.f_kind()?)?));
+                    }
                 }
             }
         }
@@ -140,7 +149,7 @@ impl Lora {
     }
 }
 
-/// Changes of a model's layers, by part and path. Each LoRA has at most one change of a layer.
+/// Changes of a model's layers, by part and unit. Each LoRA has at most one change of a layer.
 pub(super) type Changes<'l> = BTreeMap<(&'l str, &'l str), Vec<Change<'l>>>;
 
 /// Finds the layers that LoRAs change, and returns notes about the parts of their files that are not used.
@@ -156,18 +165,22 @@ pub(super) fn find<'l>(loras: &'l [Lora], parts: &Parts, paths: &'l Paths<'l>) -
         lora.check_context(parts)?;
         let mut unused = Unused::default();
         for (key, module) in &lora.modules {
-            let Some((part, path)) = paths.find(key) else {
+            let Some(found) = paths.find(key) else {
                 unused.lost.push(key);
                 continue;
             };
-            let has = |kind: &str| parts.get(part).is_some_and(|all| all.contains_key(&format!("{path}.{kind}")));
-            if module.bias.is_some() && !has("bias") {
+            let tensors = parts.get(found.part);
+            let has_bias = |path: &&str| tensors.is_some_and(|all| all.contains_key(&format!("{path}.bias")));
+            if module.bias.is_some() && !found.layers.iter().all(has_bias) {
                 unused.biases.push(key);
             }
-            let all = changes.entry((part, path)).or_default();
-            match all.last().is_some_and(|other| std::ptr::eq(other.lora, lora)) {
+            let all = changes.entry((found.part, found.unit)).or_default();
+            let repeats = |other: &Change<'_>| {
+                std::ptr::eq(other.lora, lora) && other.found.layers.iter().any(|path| found.layers.contains(path))
+            };
+            match all.iter().any(repeats) {
                 true => unused.repeated.push(key),
-                false => all.push(Change { lora, key, module, part, path }),
+                false => all.push(Change { lora, key, module, found }),
             }
         }
         notes.extend(lora.notes(paths, &unused)?);

@@ -1,11 +1,14 @@
 //! [`Paths`]: the layers of a model by the names that LoRA files give them.
 
-use crate::weights::names::{self, Layout};
-use crate::weights::{Parts, anima};
+use crate::error::Result;
+use crate::weights::names::{self, Layout, Storage};
+use crate::weights::{Parts, anima, sd3};
 use std::collections::{BTreeMap, BTreeSet};
+use tch::Tensor;
 
 /// The parts of a model that LoRAs change. A name without a part is looked up in this order.
-const CHANGED: [&str; 5] = ["unet", "transformer", "text_conditioner", "text_encoder", "text_encoder_2"];
+const CHANGED: [&str; 6] =
+    ["unet", "transformer", "text_conditioner", "text_encoder", "text_encoder_2", "text_encoder_3"];
 
 /// Parts that a file means by the part `unet`: the network that denoises, of either kind.
 pub(super) const DENOISING: [&str; 2] = ["unet", "transformer"];
@@ -14,20 +17,23 @@ pub(super) const DENOISING: [&str; 2] = ["unet", "transformer"];
 /// writer wraps the model in modules of its own, or writes the part twice.
 ///
 /// Source: kohya's sd-scripts, LyCORIS, OneTrainer, diffusers, PEFT, and ComfyUI's `comfy/lora.py`.
-const STARTS: [(&str, Option<&str>); 23] = [
+const STARTS: [(&str, Option<&str>); 26] = [
     ("lora_unet_", Some("unet")),
     ("lora_te1_", Some("text_encoder")),
     ("lora_te2_", Some("text_encoder_2")),
+    ("lora_te3_", Some("text_encoder_3")),
     ("lora_te_", Some("text_encoder")),
     ("lycoris_", None),
     ("unet_", Some("unet")),
     ("text_encoder_2_", Some("text_encoder_2")),
+    ("text_encoder_3_", Some("text_encoder_3")),
     ("text_encoder_", Some("text_encoder")),
     ("diffusion_model_", Some("unet")),
     ("text_encoders_", None),
     ("clip_l_", Some("text_encoder")),
     ("clip_h_", Some("text_encoder")),
     ("clip_g_", Some("text_encoder_2")),
+    ("t5xxl_", Some("text_encoder_3")),
     ("qwen3_06b_", Some("text_encoder")),
     ("text_conditioner_", Some("text_conditioner")),
     (CONDITIONER, Some("text_conditioner")),
@@ -66,29 +72,105 @@ pub(super) fn part_of(module: &str) -> &'static str {
     part.unwrap_or(if TEXT.iter().any(|start| path.starts_with(start)) { "text_encoder" } else { "unet" })
 }
 
+/// Layers of a model that one module of a file changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found<'p> {
+    /// Part of the model that has the layers.
+    pub part: &'p str,
+    /// Paths of the layers in the part. The rows of a module of several layers are those of the first layer, then
+    /// those of the next.
+    pub layers: Vec<&'p str>,
+    /// True if the module has the two halves of the layer's rows exchanged.
+    pub exchanged: bool,
+    /// Path that modules have in common if they change some of the same layers.
+    pub unit: &'p str,
+}
+
+impl<'p> Found<'p> {
+    /// Creates the only layer of a module.
+    fn one(part: &'p str, path: &'p str) -> Self {
+        Self { part, layers: vec![path], exchanged: false, unit: path }
+    }
+
+    /// Returns the path of the first layer.
+    pub(super) fn path(&self) -> &'p str {
+        self.layers.first().copied().unwrap_or(self.unit)
+    }
+
+    /// Joins the tensors of the layers to the tensor that the module changes, by their rows.
+    pub(super) fn join(&self, tensors: &[Tensor]) -> Result<Tensor> {
+        match tensors {
+            [only] => self.exchange(only),
+            all => Ok(Tensor::f_cat(all, 0)?),
+        }
+    }
+
+    /// Splits a tensor of the module's rows into equal parts for the layers.
+    pub(super) fn split(&self, whole: &Tensor) -> Result<Vec<Tensor>> {
+        match self.layers.len() {
+            0 | 1 => Ok(vec![self.exchange(whole)?]),
+            several => Ok(whole.f_chunk(several as i64, 0)?),
+        }
+    }
+
+    /// Exchanges the halves of a tensor's rows if the module has them exchanged.
+    fn exchange(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(if self.exchanged { x.f_roll([x.size().first().map_or(0, |rows| rows / 2)], [0])? } else { x.shallow_clone() })
+    }
+}
+
 /// The layers of a model, by their paths in the notation of kohya's trainer, with `_` for `.`. Paths contain other `_`
 /// too, so the notation cannot be converted back, and every path of the model is converted instead.
 pub(super) struct Paths<'p> {
-    parts: BTreeMap<&'p str, BTreeMap<String, &'p str>>,
+    parts: BTreeMap<&'p str, BTreeMap<String, Found<'p>>>,
     layout: Layout,
+}
+
+/// Returns the layers of a transformer by their names in the original layouts.
+fn originals<'p>(part: &'p str, paths: &[&'p str]) -> BTreeMap<String, Found<'p>> {
+    let last = sd3::last_block(paths.iter().copied());
+    let mut all = BTreeMap::<String, Found<'p>>::new();
+    for path in paths {
+        if let Some(original) = anima::original(path) {
+            all.insert(joined(&original), Found::one(part, path));
+        }
+    }
+    let is_joint = paths.iter().any(|path| path.contains(".attn.add_q_proj"));
+    let stored = paths.iter().filter(|_| is_joint).filter_map(|path| Some((*path, sd3::original(path, last)?)));
+    let mut stored: Vec<_> = stored.collect();
+    // Queries come before keys, and keys before values.
+    stored.sort_by_key(|(_, (_, storage))| if let Storage::Third(third) = storage { *third } else { 0 });
+    for (path, (original, storage)) in stored {
+        let found = all.entry(joined(&original)).or_insert_with(|| Found { layers: Vec::new(), ..Found::one(part, path) });
+        found.layers.push(path);
+        found.exchanged = storage == Storage::Exchanged;
+    }
+    all
+}
+
+/// Returns a path in kohya's notation.
+fn joined(path: &str) -> String {
+    path.replace('.', "_")
 }
 
 impl<'p> Paths<'p> {
     pub(super) fn of(parts: &'p Parts) -> Self {
-        let joined = |path: &str| path.replace('.', "_");
         let mut layers = BTreeMap::new();
         for (part, tensors) in parts.iter().filter(|(part, _)| CHANGED.contains(&part.as_str())) {
-            let paths = tensors.keys().filter_map(|name| name.strip_suffix(".weight"));
-            let named = |path: &'p str| match part.starts_with("text") && !path.starts_with("text_") {
-                true => (format!("text_model_{}", joined(path)), path), // some files omit the prefix
-                false => (joined(path), path),
+            let paths: Vec<&str> = tensors.keys().filter_map(|name| name.strip_suffix(".weight")).collect();
+            let originals = if part == "transformer" { originals(part, &paths) } else { BTreeMap::new() };
+            let units: BTreeMap<&str, &str> =
+                originals.values().flat_map(|found| found.layers.iter().map(|path| (*path, found.unit))).collect();
+            let named = |path: &'p str| {
+                let name = match part.starts_with("text") && !path.starts_with("text_") {
+                    true => format!("text_model_{}", joined(path)), // some files omit the prefix
+                    false => joined(path),
+                };
+                let unit = units.get(path).copied().unwrap_or(path);
+                (name, Found { unit, ..Found::one(part, path) })
             };
-            let mut own: BTreeMap<String, &str> = paths.map(named).collect();
-            if part == "transformer" {
-                let original: Vec<_> =
-                    own.values().filter_map(|path| Some((joined(&anima::original(path)?), *path))).collect();
-                own.extend(original);
-            }
+            let mut own: BTreeMap<String, Found<'_>> = paths.iter().map(|path| named(path)).collect();
+            own.extend(originals);
             layers.insert(part.as_str(), own);
         }
         let unet = parts.get("unet");
@@ -99,12 +181,12 @@ impl<'p> Paths<'p> {
         Self { parts: layers, layout: Layout { unet_blocks, ..usual } }
     }
 
-    /// Returns part and path of the layer that a file calls `module`.
-    pub(super) fn find(&self, module: &str) -> Option<(&'p str, &'p str)> {
+    /// Returns the layers that a file calls `module`.
+    pub(super) fn find(&self, module: &str) -> Option<&Found<'p>> {
         if module.len() > LONGEST {
             return None;
         }
-        let joined = module.replace('.', "_").replace(PEFT, "");
+        let joined = joined(module).replace(PEFT, "");
         let (mut part, mut path) = (None, joined.as_str());
         for _ in 0..=MOST_STARTS {
             let is_named = |name: &str, part: &str| name == part || part == "unet" && DENOISING.contains(&name);
@@ -119,11 +201,11 @@ impl<'p> Paths<'p> {
         None
     }
 
-    /// Returns part and path of the layer at a joined path inside a part.
-    fn within(&self, part: &str, path: &str) -> Option<(&'p str, &'p str)> {
-        let (part, layers) = self.parts.get_key_value(part)?;
+    /// Returns the layers at a joined path inside a part.
+    fn within(&self, part: &str, path: &str) -> Option<&Found<'p>> {
+        let layers = self.parts.get(part)?;
         let path = path.replace("_processor_to_", "_to_");
-        let found = |path: &str| layers.get(path).map(|path| (*part, *path));
+        let found = |path: &str| layers.get(path);
         let old = |from: &str, to: &str| found(&format!("{}{to}", path.strip_suffix(from)?));
         found(&path)
             .or_else(|| found(&format!("text_model_{path}")))
@@ -132,7 +214,7 @@ impl<'p> Paths<'p> {
             .or_else(|| old("_attn_to_v", "_attn_v_proj"))
             .or_else(|| old("_attn_to_out", "_attn_out_proj"))
             .or_else(|| old("_to_out", "_to_out_0"))
-            .or_else(|| found(&names::unet_joined(&path, self.layout)?.replace('.', "_")))
+            .or_else(|| found(&joined(&names::unet_joined(&path, self.layout)?)))
             .or_else(|| found(&names::open_clip_joined(&path)?))
     }
 }

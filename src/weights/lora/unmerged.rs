@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::weights::Parts;
 use crate::weights::beside::Factors;
 use std::collections::BTreeMap;
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 /// A LoRA beside the weights of a model: the changes of the layers of the network that denoises, by the paths of the
 /// layers.
@@ -51,15 +51,15 @@ impl Lora {
             let (mut layers, mut elsewhere, mut others) = (BTreeMap::new(), 0, 0);
             let own = changes.values().flatten().filter(|change| std::ptr::eq(change.lora, lora));
             for change in own {
-                if !DENOISING.contains(&change.part) {
+                if !DENOISING.contains(&change.found.part) {
                     elsewhere += 1;
                     continue;
                 }
                 match factors(change, parts)? {
-                    Some(factors) => drop(layers.insert(change.path.to_owned(), factors)),
+                    Some(factors) => layers.extend(factors),
                     None => others += 1,
                 }
-                others += usize::from(change.module.bias.is_some() && layers.contains_key(change.path));
+                others += usize::from(change.module.bias.is_some() && layers.contains_key(change.found.path()));
             }
             if layers.is_empty() {
                 let problem = "the LoRA changes no matrix or kernel of the denoising network, so it has no effect \
@@ -85,15 +85,28 @@ impl Lora {
     }
 }
 
-/// Returns the change of a layer's matrix or kernel at the LoRA's strength; `None` for a change of a norm or a bias.
-fn factors(change: &Change<'_>, parts: &Parts) -> Result<Option<Factors>> {
-    let weight = parts.get(change.part).and_then(|tensors| tensors.get(&format!("{}.weight", change.path)));
-    let Some(weight) = weight.filter(|weight| weight.dim() > 1) else { return Ok(None) };
-    if let Some(factors) = change.low_rank(&weight.size())? {
-        return Ok(Some(factors));
+/// Returns the changes of the matrices or kernels of a module's layers at the LoRA's strength, by path; `None` for a
+/// change of a norm or a bias.
+fn factors(change: &Change<'_>, parts: &Parts) -> Result<Option<Vec<(String, Factors)>>> {
+    let found = change.found;
+    let weight = |path: &&str| parts.get(found.part)?.get(&format!("{path}.weight"));
+    let weights: Option<Vec<&Tensor>> = found.layers.iter().map(weight).collect();
+    let Some(weights) = weights.filter(|all| all.iter().all(|weight| weight.dim() > 1)) else { return Ok(None) };
+    let weights: Vec<Tensor> = weights.into_iter().map(Tensor::shallow_clone).collect();
+    let kind = weights.first().map_or(Ok(Kind::Float), Tensor::f_kind)?;
+    let mut size = weights.first().map(Tensor::size).unwrap_or_default();
+    if let Some(rows) = size.first_mut() {
+        *rows *= weights.len() as i64;
     }
-    let own = weight.f_to_kind(Kind::Float)?;
-    let Some(changed) = change.apply("weight", &own)? else { return Ok(None) };
-    let whole = changed.f_sub(&own)?.f_to_kind(weight.f_kind()?)?;
-    Ok(Some(Factors { down: None, up: whole, ratio: 1.0 }))
+    let whole = match change.low_rank(&size)? {
+        Some(factors) => factors,
+        None => {
+            let own = found.join(&weights)?.f_to_kind(Kind::Float)?;
+            let Some(changed) = change.apply("weight", &own)? else { return Ok(None) };
+            Factors { down: None, up: changed.f_sub(&own)?.f_to_kind(kind)?, ratio: 1.0 }
+        }
+    };
+    let each = found.layers.iter().zip(found.split(&whole.up)?);
+    let own = |up: Tensor| Factors { up, down: whole.down.as_ref().map(Tensor::shallow_clone), ratio: whole.ratio };
+    Ok(Some(each.map(|(path, up)| ((*path).to_owned(), own(up))).collect()))
 }
