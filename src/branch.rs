@@ -32,8 +32,10 @@ pub struct BranchInfo {
     pub role: &'static str,
     /// Prompt of the branch.
     pub prompt: String,
-    /// Prompt of the second text encoder (SDXL). `None`: both encoders read `prompt`.
+    /// Prompt of the second text encoder (SDXL, SD 3). `None`: the encoder reads `prompt`.
     pub second_prompt: Option<String>,
+    /// Prompt of the third text encoder (SD 3). `None`: the encoder reads `prompt`.
+    pub third_prompt: Option<String>,
     /// True if all guidance methods that ask for the same role and prompt share the branch. False if it belongs to one
     /// method alone.
     pub shared: bool,

@@ -4,7 +4,7 @@ use crate::branch::BranchInfo;
 use crate::error::{Error, Result};
 
 /// The texts that the text encoders of a model read. Most models have one text encoder, which reads the first text; the
-/// second encoder of SDXL reads the second text.
+/// second encoder of SDXL and of SD 3 reads the second text, and T5 of SD 3 reads the third.
 ///
 /// ```
 /// use impasto::Texts;
@@ -17,12 +17,20 @@ pub struct Texts<'t> {
     pub first: &'t str,
     /// Text of the second encoder.
     pub second: &'t str,
+    /// Text of the third encoder.
+    pub third: &'t str,
 }
 
 impl<'t> Texts<'t> {
-    /// Creates texts with a separate text for the second encoder. `None`: both encoders read the first text.
+    /// Creates texts with a separate text for the second encoder. `None`: all encoders read the first text.
     pub fn new(first: &'t str, second: Option<&'t str>) -> Self {
-        Self { first, second: second.unwrap_or(first) }
+        Self { first, second: second.unwrap_or(first), third: first }
+    }
+
+    /// Sets a separate text for the third encoder. `None`: it reads the first text.
+    #[must_use]
+    pub fn with_third(self, third: Option<&'t str>) -> Self {
+        Self { third: third.unwrap_or(self.first), ..self }
     }
 
     /// Returns the text for a model with one text encoder.
@@ -30,11 +38,24 @@ impl<'t> Texts<'t> {
     /// # Errors
     /// [`Error::Parameter`] for a different second text.
     pub fn only(self) -> Result<&'t str> {
-        if self.first == self.second {
-            return Ok(self.first);
+        let Self { first, second, .. } = self.two()?;
+        if first == second {
+            return Ok(first);
         }
         let expected = "no second prompt, because this model has one text encoder; use the prompt alone";
         Err(Error::parameter("second_prompt", format!("{:?}", self.second), expected))
+    }
+
+    /// Returns the texts for a model with at most two text encoders.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a different third text.
+    pub fn two(self) -> Result<Self> {
+        if self.first == self.third {
+            return Ok(self);
+        }
+        let expected = "no third prompt, because this model has no third text encoder; use the prompt alone";
+        Err(Error::parameter("third_prompt", format!("{:?}", self.third), expected))
     }
 }
 
@@ -52,6 +73,6 @@ impl<'t> From<&'t String> for Texts<'t> {
 
 impl<'t> From<&'t BranchInfo> for Texts<'t> {
     fn from(branch: &'t BranchInfo) -> Self {
-        Self::new(&branch.prompt, branch.second_prompt.as_deref())
+        Self::new(&branch.prompt, branch.second_prompt.as_deref()).with_third(branch.third_prompt.as_deref())
     }
 }

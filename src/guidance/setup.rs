@@ -37,8 +37,10 @@ pub struct Setup<'a> {
     pub candidate: Option<i64>,
     /// The further prompts that `AND` combines, with their branches.
     pub(crate) parts: &'a [(Branch, Prompt)],
-    /// Prompt of the second text encoder; `None`: both encoders read the same text.
+    /// Prompt of the second text encoder; `None`: the encoder reads the same text as the first.
     pub(crate) second_prompt: Option<&'a str>,
+    /// Prompt of the third text encoder; `None`: the encoder reads the same text as the first.
+    pub(crate) third_prompt: Option<&'a str>,
     pub(crate) branches: &'a mut Vec<(BranchInfo, Conditioning)>,
     /// Prompt that takes the place of the run's.
     pub(crate) replaced: &'a mut Option<Prompt>,
@@ -67,13 +69,18 @@ impl<'a> Setup<'a> {
         self.parts.iter().find(|(_, part)| part.find(phrase).is_ok()).map_or(own, |(branch, part)| (*branch, part))
     }
 
-    /// Encodes another prompt in place of the run's. If the second text encoder has a prompt of its own (SDXL), that
-    /// prompt stays.
+    /// Encodes another prompt in place of the run's. If the second or the third text encoder has a prompt of its own
+    /// (SDXL, SD 3), that prompt stays.
     ///
     /// # Errors
     /// The errors of [`Codec::text`].
     pub fn text(&self, prompt: &str) -> Result<Conditioning> {
-        self.codec.text(Texts::new(prompt, self.second_prompt))
+        self.codec.text(self.texts(prompt))
+    }
+
+    /// Returns the texts of all encoders, with another prompt in place of the run's.
+    fn texts<'t>(&'t self, prompt: &'t str) -> Texts<'t> {
+        Texts::new(prompt, self.second_prompt).with_third(self.third_prompt)
     }
 
     /// Encodes variants of the prompt's texts, each with the index of the step at which it begins.
@@ -81,7 +88,7 @@ impl<'a> Setup<'a> {
     /// # Errors
     /// The errors of [`encode_changing`].
     pub(crate) fn encode_texts(&self, texts: &[(usize, String)]) -> Result<Conditioning> {
-        let texts = texts.iter().map(|(from, text)| (*from, Texts::new(text, self.second_prompt)));
+        let texts = texts.iter().map(|(from, text)| (*from, self.texts(text)));
         Ok(encode_changing(self.codec, &texts.collect::<Vec<_>>())?.0)
     }
 
@@ -179,9 +186,11 @@ impl<'a> Setup<'a> {
             u8::try_from(used).map_err(|_| Error::parameter("number of extra branches", used + 1, expected))?;
         let branch = Branch::Extra(number);
         let varied = self.branches.iter().find(|(info, _)| Some(info.branch) == like);
-        let second_prompt = varied.and_then(|(info, _)| info.second_prompt.clone());
+        let (second_prompt, third_prompt) =
+            varied.map(|(info, _)| (info.second_prompt.clone(), info.third_prompt.clone())).unwrap_or_default();
         let (like, prompt) = (like.unwrap_or(branch), prompt.into());
-        self.branches.push((BranchInfo { branch, like, role, prompt, second_prompt, shared }, conditioning));
+        let info = BranchInfo { branch, like, role, prompt, second_prompt, third_prompt, shared };
+        self.branches.push((info, conditioning));
         Ok(branch)
     }
 

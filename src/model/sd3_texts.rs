@@ -73,20 +73,24 @@ impl Sd3Texts {
         self.t5.as_ref().map_or(self.width, T5Text::width)
     }
 
-    /// Returns the text with the columns of all encoders' tokens. T5 reads the first text.
+    /// Returns the text with the columns of all encoders' tokens.
     pub(super) fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
         let prompt = self.clip.prompt(texts)?;
-        let Some(t5) = &self.t5 else { return Ok(prompt) };
+        let Some(t5) = &self.t5 else {
+            let _ = texts.two()?;
+            return Ok(prompt);
+        };
         let first = self.clip.columns(texts)?;
-        Ok(prompt.append(t5.read(texts.first, self.options(), first)?.prompt))
+        Ok(prompt.append(t5.read(texts.third, self.options(), first)?.prompt))
     }
 
     /// Encodes texts to a context, [1, 77 · chunks + T5's tokens, width], and the pooled texts of both CLIP encoders.
     pub(super) fn encode(&self, texts: Texts<'_>, device: Device) -> Result<Conditioning> {
         let mut conditioning = self.clip_alone(texts, device)?;
         let t5 = match &self.t5 {
-            Some(t5) => t5.encode(&t5.read(texts.first, self.options(), 0)?, device)?,
+            Some(t5) => t5.encode(&t5.read(texts.third, self.options(), 0)?, device)?,
             None => {
+                let _ = texts.two()?;
                 let length = T5Text::length(self.options()) as i64;
                 Tensor::f_zeros([1, length, self.width], (Kind::Float, device))?
             }

@@ -130,7 +130,7 @@ impl TextEncoders {
     /// Returns the two texts, each with the positions of its encoder's tokens. For equal texts, the first encoder's
     /// positions apply to both encoders.
     pub(super) fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
-        let Texts { first, second } = texts;
+        let Texts { first, second, .. } = texts;
         let read = |encoder: &TextEncoder, text| Ok(encoder.chunks(text, self.options)?.prompt);
         match self.encoders.as_slice() {
             [] => {
@@ -158,15 +158,21 @@ impl TextEncoders {
         Ok(spelled)
     }
 
-    /// Checks that every encoder has at least as many layers as `clip_skip` counts back.
+    /// Checks that every encoder has at least as many layers as `clip_skip` counts back. Where the last layer but one is
+    /// read, the embedding counts as a layer, as in diffusers.
     pub(super) fn check(&self) -> Result<()> {
         let layers = self.encoders.iter().map(|encoder| encoder.tower.config().num_hidden_layers as usize).min();
         match (self.options.clip_skip, layers) {
-            (Some(skip), Some(layers)) if !(1..=layers).contains(&skip) => Err(Error::parameter(
-                "clip_skip",
-                skip,
-                format!("1 to {layers}, the number of the text encoder's layers"),
-            )),
+            (Some(skip), Some(layers)) => {
+                let (most, told) = match self.family.text_layer {
+                    TextLayer::Last => (layers, "the number of the text encoder's layers"),
+                    TextLayer::BeforeLast => (layers + 1, "the number of the text encoder's layers and the embedding"),
+                };
+                match (1..=most).contains(&skip) {
+                    true => Ok(()),
+                    false => Err(Error::parameter("clip_skip", skip, format!("1 to {most}, {told}"))),
+                }
+            }
             _ => Ok(()),
         }
     }

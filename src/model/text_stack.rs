@@ -84,7 +84,7 @@ impl TextStack {
     /// Returns the texts, each with the positions of its encoder's tokens.
     pub(super) fn prompt(&self, texts: Texts<'_>) -> Result<Prompt> {
         match self {
-            Self::Clip(encoders) => encoders.prompt(texts),
+            Self::Clip(encoders) => encoders.prompt(texts.two()?),
             Self::Anima(own) => own.prompt(texts.only()?),
             Self::Sd3(own) => own.prompt(texts),
         }
@@ -93,7 +93,7 @@ impl TextStack {
     /// Encodes texts to a context, [1, tokens, width], and a pooled text where the network reads one.
     pub(super) fn encode(&self, texts: Texts<'_>, device: Device) -> Result<Conditioning> {
         match self {
-            Self::Clip(encoders) => encoders.encode(texts, device),
+            Self::Clip(encoders) => encoders.encode(texts.two()?, device),
             Self::Anima(own) => own.encode(texts.only()?, device),
             Self::Sd3(own) => own.encode(texts, device),
         }

@@ -113,12 +113,20 @@ pub struct RequestConfig {
     /// Edges at which the picture continues on its opposite side, so that copies of it make a pattern.
     #[cfg_attr(feature = "clap", arg(long, value_name = "EDGES", value_enum, default_value_t, help_heading = LARGE))]
     pub seamless: Seamless,
-    /// Prompt of a second text encoder. The default is the prompt.
+    /// Prompt of a second text encoder (SDXL, SD 3). The default is the prompt.
     #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT", help_heading = MORE))]
     pub second_prompt: Option<String>,
     /// Negative prompt of a second text encoder. The default is the negative prompt.
     #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT", help_heading = MORE))]
     pub second_negative: Option<String>,
+    /// Prompt of a third text encoder (SD 3). The default is the prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT", help_heading = MORE))]
+    pub third_prompt: Option<String>,
+    /// Negative prompt of a third text encoder. The default is the negative prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT", help_heading = MORE))]
+    pub third_negative: Option<String>,
     /// Sizes, crop and score that SDXL reads beside the prompt, such as "original_size=4096x4096,crop=0x0". The default
     /// is the picture's own size, without a crop.
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME=VALUE,...", help_heading = MORE))]
@@ -198,6 +206,8 @@ impl Default for RequestConfig {
             negative: String::new(),
             second_prompt: None,
             second_negative: None,
+            third_prompt: None,
+            third_negative: None,
             micro_conditioning: None,
             negative_micro_conditioning: None,
             syntax: PromptSyntax::default(),

@@ -180,9 +180,10 @@ impl<'p> Request<'p> {
 
     /// Returns notes about syntax in the prompts without an effect, each note once.
     fn unread(&self) -> Vec<Note> {
-        let RequestConfig { prompt, second_prompt, negative, second_negative, syntax, .. } = &self.config;
-        let positive = [Some(prompt), second_prompt.as_ref()].into_iter().flatten();
-        let negative = [Some(negative), second_negative.as_ref()].into_iter().flatten();
+        let RequestConfig { prompt, second_prompt, third_prompt, syntax, .. } = &self.config;
+        let RequestConfig { negative, second_negative, third_negative, .. } = &self.config;
+        let positive = [Some(prompt), second_prompt.as_ref(), third_prompt.as_ref()].into_iter().flatten();
+        let negative = [Some(negative), second_negative.as_ref(), third_negative.as_ref()].into_iter().flatten();
         let all = positive.flat_map(|prompt| unread(prompt, *syntax));
         let mut notes: Vec<Note> = Vec::new();
         for note in all.chain(negative.flat_map(|prompt| unread_against(prompt, *syntax))) {

@@ -21,7 +21,8 @@ impl Added {
             let tags = networks(&config.prompt);
             (config.prompt, loras) = (tags.text, tags.loras);
             let details = config.details.iter_mut().filter_map(|detail| detail.prompt.as_mut());
-            for prompt in config.second_prompt.iter_mut().chain(details) {
+            let others = config.second_prompt.iter_mut().chain(&mut config.third_prompt);
+            for prompt in others.chain(details) {
                 let tags = networks(prompt);
                 if !tags.loras.is_empty() && tags.loras != loras {
                     let value = format!("{:?} with other LoRAs than the prompt", crate::wording::shortened(prompt));
@@ -37,7 +38,9 @@ impl Added {
             added.loras.push((Version::of(folders.lora(&tag.name)?)?, tag));
         }
         let details = config.details.iter().flat_map(|detail| [&detail.prompt, &detail.negative]).flatten();
-        let others = [&config.second_prompt, &config.second_negative].into_iter().flatten().chain(details);
+        let others =
+            [&config.second_prompt, &config.second_negative, &config.third_prompt, &config.third_negative];
+        let others = others.into_iter().flatten().chain(details);
         let texts: Vec<String> =
             [&config.prompt, &config.negative].into_iter().chain(others).map(|text| text.to_lowercase()).collect();
         for Named { name, file, .. } in folders.embeddings()? {

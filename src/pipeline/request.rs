@@ -61,6 +61,7 @@ use tch::Tensor;
 /// | [`best_of`](Self::best_of) | 1: no search, the picture of the seed itself |
 /// | [`negative`](Self::negative) | empty |
 /// | [`second_prompt`](Self::second_prompt), [`second_negative`](RequestConfig::second_negative) | same as the first |
+/// | [`third_prompt`](Self::third_prompt), [`third_negative`](RequestConfig::third_negative) | same as the first |
 /// | [`micro_conditioning`](RequestConfig::micro_conditioning) | the picture's own size |
 /// | [`negative_micro_conditioning`](RequestConfig::negative_micro_conditioning) | that of the prompt, score 2.5 |
 /// | [`start`](Self::start), [`mask`](Self::mask), [`mask_where`](Self::mask_where) | none: text to image |
@@ -147,10 +148,17 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Sets the prompt of SDXL's second text encoder, which otherwise reads the first prompt. Guidance methods find
-    /// phrases in both prompts.
+    /// Sets the prompt of the second text encoder (SDXL, SD 3), which otherwise reads the first prompt. Guidance methods
+    /// find phrases in both prompts.
     pub fn second_prompt(mut self, prompt: impl Into<String>) -> Self {
         self.config.second_prompt = Some(prompt.into());
+        self
+    }
+
+    /// Sets the prompt of the third text encoder (SD 3), which otherwise reads the first prompt. Guidance methods find
+    /// phrases in all prompts.
+    pub fn third_prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.config.third_prompt = Some(prompt.into());
         self
     }
 

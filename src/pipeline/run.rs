@@ -63,9 +63,9 @@ struct Given {
 impl Given {
     /// Puts the prompts and the model back into the recipe of the run.
     fn restore(self, recipe: &mut RunRecipe) {
-        let RequestConfig { prompt, second_prompt, details, .. } = self.config;
+        let RequestConfig { prompt, second_prompt, third_prompt, details, .. } = self.config;
         let config = &mut recipe.config;
-        (config.prompt, config.second_prompt) = (prompt, second_prompt);
+        (config.prompt, config.second_prompt, config.third_prompt) = (prompt, second_prompt, third_prompt);
         if !config.details.is_empty() {
             config.details = details;
         }

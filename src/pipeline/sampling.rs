@@ -92,6 +92,8 @@ pub(super) fn start(config: &RequestConfig, grid: Grid, noise: Noise) -> Start<'
         second_prompt: config.second_prompt.as_deref(),
         negative: &config.negative,
         second_negative: config.second_negative.as_deref(),
+        third_prompt: config.third_prompt.as_deref(),
+        third_negative: config.third_negative.as_deref(),
         syntax: config.syntax,
         micro_conditioning: config.micro_conditioning.unwrap_or_default(),
         negative_micro_conditioning: config.negative_micro_conditioning,

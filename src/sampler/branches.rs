@@ -27,7 +27,8 @@ pub(super) struct Branches {
 impl Branches {
     /// Encodes the prompt and the negative prompt.
     pub(super) fn encode(model: &dyn Network, start: &Start<'_>, schedule: &Schedule) -> Result<Self> {
-        let &Start { prompt, second_prompt, negative, second_negative, .. } = start;
+        let &Start { prompt, second_prompt, third_prompt, .. } = start;
+        let &Start { negative, second_negative, third_negative, .. } = start;
         let reader = Reader::new(start, schedule);
         let (mut all, mut notes) = (Vec::new(), Vec::new());
         let mut encode = |name: &str, branch, role, part: &Part| -> Result<Prompt> {
@@ -38,16 +39,17 @@ impl Branches {
                     "the {name} is too long for the text encoder, which does not see \"{cut}\"; shorten the {name}"
                 )));
             }
-            let (first, second_prompt) = match part.text() {
-                Some(Text { first, second }) => (first.clone(), second.clone()),
-                None => (String::new(), None),
+            let (first, second_prompt, third_prompt) = match part.text().cloned() {
+                Some(Text { first, second, third }) => (first, second, third),
+                None => (String::new(), None, None),
             };
             let like = if branch == Branch::Uncond { branch } else { Branch::Cond };
-            all.push((BranchInfo { branch, like, role, prompt: first, second_prompt, shared: true }, conditioning));
+            let info = BranchInfo { branch, like, role, prompt: first, second_prompt, third_prompt, shared: true };
+            all.push((info, conditioning));
             Ok(prompt)
         };
-        let parts = reader.read_all(prompt, second_prompt)?;
-        let against = reader.read(negative, second_negative)?;
+        let parts = reader.read_all(prompt, [second_prompt, third_prompt])?;
+        let against = reader.read(negative, [second_negative, third_negative])?;
         encode("negative prompt", Branch::Uncond, "uncond", &against)?;
         let mut prompts = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {

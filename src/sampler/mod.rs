@@ -258,8 +258,9 @@ impl<'g> Sampler<'g> {
     ) -> Result<()> {
         let all = model.sites();
         let (sites, control_sites) = all.split_at(all.partition_point(|site| site.control.is_none()));
-        let second = branches.all.iter().find(|(info, _)| info.branch == Branch::Cond);
-        let second_prompt = second.and_then(|(info, _)| info.second_prompt.clone());
+        let own = branches.all.iter().find(|(info, _)| info.branch == Branch::Cond);
+        let (second_prompt, third_prompt) =
+            own.map(|(info, _)| (info.second_prompt.clone(), info.third_prompt.clone())).unwrap_or_default();
         let replaces = |guidance: &Attached<'_>| guidance.settings().is_some_and(|own| own.replaces_context());
         for first in [true, false] {
             every(&mut self.guidances, ("begin", None), |guidance| {
@@ -280,6 +281,7 @@ impl<'g> Sampler<'g> {
                     first_pass: pass.index + 1 < pass.count,
                     candidate: pass.candidate.map(|image| image as i64),
                     second_prompt: second_prompt.as_deref(),
+                    third_prompt: third_prompt.as_deref(),
                     branches: &mut branches.all,
                     replaced: &mut replaced,
                 })?;

@@ -19,11 +19,18 @@ pub(super) struct Part {
     texts: Vec<(usize, Text)>,
 }
 
-/// The text of each text encoder; `None` if both read the first.
+/// The text of each text encoder; `None` if the encoder reads the first.
 #[derive(Clone, PartialEq)]
 pub(super) struct Text {
     pub first: String,
     pub second: Option<String>,
+    pub third: Option<String>,
+}
+
+impl Text {
+    fn each(&self) -> Texts<'_> {
+        Texts::new(&self.first, self.second.as_deref()).with_third(self.third.as_deref())
+    }
 }
 
 /// Reader of the prompts of a run.
@@ -48,17 +55,18 @@ impl Reader {
         Self { syntax, nominal, count: schedule.steps().count(), before, first_steps }
     }
 
-    /// Reads a prompt, and the prompt of the second text encoder if it has its own.
-    pub(super) fn read(&self, first: &str, second: Option<&str>) -> Result<Part> {
+    /// Reads a prompt, and the prompts of the second and the third text encoder if they have their own.
+    pub(super) fn read(&self, first: &str, [second, third]: [Option<&str>; 2]) -> Result<Part> {
         let schedule = |prompt: &str| match self.first_steps {
             Some(first) => PromptSchedule::of_second_run(prompt, self.syntax, first, self.nominal),
             None => PromptSchedule::new(prompt, self.syntax, self.nominal),
         };
         let (first, second) = (schedule(first)?, second.map(schedule).transpose()?);
+        let third = third.map(schedule).transpose()?;
         let mut texts: Vec<(usize, Text)> = Vec::new();
         for step in 0..self.count.max(1) {
             let at = |schedule: &PromptSchedule| schedule.at(self.before + step).to_owned();
-            let text = Text { first: at(&first), second: second.as_ref().map(at) };
+            let text = Text { first: at(&first), second: second.as_ref().map(at), third: third.as_ref().map(at) };
             if texts.last().is_none_or(|(_, last)| *last != text) {
                 texts.push((step, text));
             }
@@ -69,25 +77,30 @@ impl Reader {
     /// Reads the prompts that `AND` combines. Equal prompts are one, with the sum of their weights.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for more than 32 prompts, and if the second text encoder has another number of them.
-    pub(super) fn read_all(&self, first: &str, second: Option<&str>) -> Result<Vec<Part>> {
+    /// [`Error::Parameter`] for more than 32 prompts, and if another text encoder has another number of them.
+    pub(super) fn read_all(&self, first: &str, others: [Option<&str>; 2]) -> Result<Vec<Part>> {
         if self.syntax == PromptSyntax::Plain {
-            return Ok(vec![self.read(first, second)?]);
+            return Ok(vec![self.read(first, others)?]);
         }
         check_length(first)?;
-        let (first, second) = (conjunction(first), second.map(conjunction));
+        let (first, others) = (conjunction(first), others.map(|other| other.map(conjunction)));
         if first.len() > MOST_PARTS {
             let expected = format!("at most {MOST_PARTS}, because each is evaluated at every step");
             return Err(Error::parameter("prompt", format!("{} prompts with AND", first.len()), expected));
         }
-        if let Some(second) = second.as_ref().filter(|second| ![1, first.len()].contains(&second.len())) {
-            let expected = format!("1 or {}, as the prompt has", first.len());
-            return Err(Error::parameter("second_prompt", format!("{} prompts with AND", second.len()), expected));
+        for (name, other) in ["second_prompt", "third_prompt"].into_iter().zip(&others) {
+            if let Some(other) = other.as_ref().filter(|other| ![1, first.len()].contains(&other.len())) {
+                let expected = format!("1 or {}, as the prompt has", first.len());
+                return Err(Error::parameter(name, format!("{} prompts with AND", other.len()), expected));
+            }
         }
         let mut parts: Vec<Part> = Vec::new();
         for (index, prompt) in first.iter().enumerate() {
-            let beside = second.as_ref().and_then(|second| second.get(index).or(second.first()));
-            let part = self.read(&prompt.text, beside.map(|beside| beside.text.as_str()))?;
+            let beside = others.each_ref().map(|other| {
+                let other = other.as_ref()?;
+                Some(other.get(index).or(other.first())?.text.as_str())
+            });
+            let part = self.read(&prompt.text, beside)?;
             match parts.iter_mut().find(|known| known.is_like(&part)) {
                 Some(known) => known.weight += prompt.weight,
                 None => parts.push(Part { weight: prompt.weight, ..part }),
@@ -105,8 +118,9 @@ impl Part {
 
     /// Returns true for a part whose texts differ from those of another by the space around them at most.
     fn is_like(&self, other: &Self) -> bool {
-        let trimmed =
-            |text: &Text| (text.first.trim().to_owned(), text.second.as_deref().map(str::trim).map(str::to_owned));
+        let trimmed = |Text { first, second, third }: &Text| {
+            [Some(first), second.as_ref(), third.as_ref()].map(|text| text.map(|text| text.trim().to_owned()))
+        };
         self.texts.len() == other.texts.len()
             && self
                 .texts
@@ -120,7 +134,7 @@ impl Part {
     /// # Errors
     /// The errors of [`Codec::text`]; [`Error::Parameter`] for too many or too long texts.
     pub(super) fn encode(&self, codec: &dyn Codec) -> Result<(Conditioning, Prompt)> {
-        let texts = self.texts.iter().map(|(from, text)| (*from, Texts::new(&text.first, text.second.as_deref())));
+        let texts = self.texts.iter().map(|(from, text)| (*from, text.each()));
         encode_changing(codec, &texts.collect::<Vec<_>>())
     }
 }

@@ -30,12 +30,16 @@ use tch::{Device, Kind, Tensor};
 pub struct Start<'a> {
     /// Description of the pictures.
     pub prompt: &'a str,
-    /// Prompt of a second text encoder (SDXL's); `None`: the same as `prompt`.
+    /// Prompt of a second text encoder (SDXL, SD 3); `None`: the same as `prompt`.
     pub second_prompt: Option<&'a str>,
+    /// Prompt of a third text encoder (SD 3); `None`: the same as `prompt`.
+    pub third_prompt: Option<&'a str>,
     /// Description of what the pictures should not show; empty by default.
     pub negative: &'a str,
     /// Negative prompt of a second text encoder; `None`: the same as `negative`.
     pub second_negative: Option<&'a str>,
+    /// Negative prompt of a third text encoder; `None`: the same as `negative`.
+    pub third_negative: Option<&'a str>,
     /// Syntax beyond weights of all prompts; [`PromptSyntax::Plain`] by default. Tags of LoRAs are plain text here,
     /// because a run cannot change its model; [`networks`](crate::prompt::networks) takes them out of a prompt.
     pub syntax: PromptSyntax,
@@ -109,8 +113,10 @@ impl<'a> Start<'a> {
         Self {
             prompt,
             second_prompt: None,
+            third_prompt: None,
             negative: "",
             second_negative: None,
+            third_negative: None,
             syntax: PromptSyntax::Plain,
             first_steps: None,
             micro_conditioning: NONE,

@@ -134,7 +134,9 @@ pub fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
     std::fs::create_dir(folder.path().join("scheduler"))?;
     std::fs::write(folder.path().join("scheduler/scheduler_config.json"), config.to_string())?;
     let skip: Option<usize> = case.param("clip_skip")?;
-    let clip_skip = skip.map(|skip| skip + 1);
+    // diffusers counts from the layer that a family reads: the last one of one encoder, the last but one of several.
+    let several = usize::from(case.models.contains_key("text_encoder_2"));
+    let clip_skip = skip.map(|skip| skip + 1 + several);
     let text = TextOptions { clip_skip, limit: case.param("max_sequence_length")?, ..TextOptions::PLAIN };
     let model = load(folder.path(), text)?;
     Ok((folder, model))
@@ -243,6 +245,9 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     let [seconds, negatives, second_negatives] =
         ["prompt_2", "negative_prompt", "negative_prompt_2"].map(|name| case.param::<Option<Several<String>>>(name));
     let (seconds, negatives, second_negatives) = (seconds?, negatives?, second_negatives?);
+    let [thirds, third_negatives] =
+        ["prompt_3", "negative_prompt_3"].map(|name| case.param::<Option<Several<String>>>(name));
+    let (thirds, third_negatives) = (thirds?, third_negatives?);
     let (told, told_against) = (micro(case, "")?, micro(case, "negative_")?);
     let seeds: Several<u64> = case.param("seed")?;
     let images = case.param::<Option<usize>>("num_images_per_prompt")?.unwrap_or(1);
@@ -258,13 +263,14 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     for i in 0..count {
         let negative = negatives.as_ref().map(|negatives| negatives.at(i)).unwrap_or_default();
         let prompt = prompts.at(i);
-        let [second, second_negative] =
-            [&seconds, &second_negatives].map(|texts| texts.as_ref().map(|texts| texts.at(i)));
+        let [second, second_negative, third, third_negative] = [&seconds, &second_negatives, &thirds, &third_negatives]
+            .map(|texts| texts.as_ref().map(|texts| texts.at(i)));
         codec.negative.clone_from(&negative);
         let mut start = Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i)));
         start.second_prompt = second.as_deref();
         start.negative = &negative;
         start.second_negative = second_negative.as_deref();
+        (start.third_prompt, start.third_negative) = (third.as_deref(), third_negative.as_deref());
         start.micro_conditioning = told.unwrap_or_default();
         start.negative_micro_conditioning = told_against;
         start.images = images;
@@ -295,9 +301,9 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
             seen.push(observed(case, &latent, step.to)?);
         }
         steps.push(Tensor::stack(&seen, 0));
-        let texts = [(&prompt, &second), (&negative, &second_negative)];
-        for ((first, second), (embeds, pooled)) in texts.into_iter().zip(embeds.iter_mut().zip(&mut pooled)) {
-            let text = codec.text(Texts::new(first, second.as_deref()))?;
+        let texts = [(&prompt, &second, &third), (&negative, &second_negative, &third_negative)];
+        for ((first, second, third), (embeds, pooled)) in texts.into_iter().zip(embeds.iter_mut().zip(&mut pooled)) {
+            let text = codec.text(Texts::new(first, second.as_deref()).with_third(third.as_deref()))?;
             embeds.push(text.context.expand([images as i64, -1, -1], false));
             pooled.extend(text.pooled.map(|pooled| pooled.expand([images as i64, -1], false)));
         }

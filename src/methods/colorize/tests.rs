@@ -512,6 +512,7 @@ fn dual_cfg_equals_colorize_diffusion() -> Result<()> {
         role: if branch == Branch::Extra(3) { "without the sketch" } else { "" },
         prompt: String::new(),
         second_prompt: None,
+        third_prompt: None,
         shared: true,
     };
     let (step, conditioning) = (Step::new(0, 1, 1.0, 0.0, 500.0), Conditioning::new(Tensor::from(0.0)));
