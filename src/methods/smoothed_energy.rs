@@ -123,7 +123,9 @@ impl Guidance for SmoothedEnergy {
 
     fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
         let blur = self.blur;
-        changed_attention::begin(self.away(), self.sites.as_ref(), setup, "smoothed energy", move |at| attend_blurred(at, blur))
+        changed_attention::begin(self.away(), self.sites.as_ref(), setup, "smoothed energy", move |at| {
+            attend_blurred(at, blur)
+        })
     }
 
     fn recipe(&self) -> Result<Recipe> {

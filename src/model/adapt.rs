@@ -3,7 +3,7 @@
 use super::backbone::Backbone;
 use super::colorizer::Colorizer;
 use super::few_steps::FewSteps;
-use super::{Model, ModelInfo, PREVIEW, hex};
+use super::{Model, ModelInfo, PREVIEW, hex, sd3_texts};
 use crate::error::{Error, Result};
 use crate::nn::{Taesd, UNet};
 use crate::weights::{Embedding, Lora, Parts, Unmerged, Weights, share};
@@ -122,13 +122,13 @@ impl Model {
     /// [`Error::Parameter`](crate::error::Error::Parameter) for a model without CLIP.
     pub fn with_embedding(&self, embedding: &Embedding) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
-        if self.texts.clip().is_none() {
+        let Some(clip) = self.texts.clip() else {
             let expected = "none for a model whose text encoder is not CLIP";
             return Err(Error::parameter("embedding", embedding.word(), expected));
-        }
+        };
         let mut parts = self.shared();
         let mut rows = BTreeMap::new();
-        for (part, tensors) in parts.iter_mut().filter(|(part, _)| part.starts_with("text_encoder")) {
+        for (part, tensors) in parts.iter_mut().filter(|(part, _)| clip.has(part)) {
             if let Some(added) = embedding.append(tensors)? {
                 rows.insert(part.clone(), added);
             }
@@ -166,7 +166,8 @@ impl Model {
         notes: Vec<String>,
     ) -> Result<Self> {
         let weights = |part: &str, kind: Kind| self.weights(&parts, part, kind);
-        let texts = self.texts.again(|part| weights(part, self.kind), learned.map(|learned| (learned, rows)))?;
+        let of_text = |part: &str| weights(part, sd3_texts::kind_of(part, self.kind));
+        let texts = self.texts.again(of_text, learned.map(|learned| (learned, rows)))?;
         let remade = |(own, unet): (&Colorizer, &UNet)| own.remade(unet.config(), |part| weights(part, self.kind));
         let colorizer = self.colorizer.as_ref().zip(self.backbone.unet()).map(remade).transpose()?.flatten();
         let vae = self.vae.again(&weights("vae", self.vae_kind))?;

@@ -8,8 +8,8 @@ use crate::nn::ConfigFile;
 use crate::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
 use crate::nn::qwen3::{Qwen3, Qwen3Config};
 use crate::prompt::Prompt;
-use crate::text::anima::AnimaText;
 use crate::text::TextOptions;
+use crate::text::anima::AnimaText;
 use crate::weights::{Checkpoint, Weights};
 use tch::{Device, Kind};
 

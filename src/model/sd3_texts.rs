@@ -25,16 +25,20 @@ pub(super) struct Sd3Texts {
     width: i64,
 }
 
-/// Loads T5 from `place`, and its tokenizer from `place` or else from `main`. Also returns the weights. T5 exceeds the
-/// range of f16, so a model in f16 has T5 in bf16.
+/// Returns the kind of a text encoder in a model of this kind. T5 exceeds the range of f16, so a model in f16 has T5 in
+/// bf16.
+pub(super) fn kind_of(part: &str, kind: Kind) -> Kind {
+    if part == T5_PART && kind == Kind::Half { Kind::BFloat16 } else { kind }
+}
+
+/// Loads T5 from `place`, and its tokenizer from `place` or else from `main`. Also returns the weights.
 pub(super) fn load_t5(
     place: &Checkpoint,
     main: &Checkpoint,
     (kind, device): (Kind, Device),
 ) -> Result<(T5Text, Weights)> {
     let config = read_config(place, T5_PART, T5Config::from_json)?;
-    let kind = if kind == Kind::Half { Kind::BFloat16 } else { kind };
-    let weights = place.weights(T5_PART, kind, device)?;
+    let weights = place.weights(T5_PART, kind_of(T5_PART, kind), device)?;
     let hint = "files of weights have no tokenizer of T5; put the folder tokenizer_3 of a Stable Diffusion 3 \
                 repository (or the tokenizer.json of google/t5-v1_1-xxl in a folder of this name) beside the file";
     let tokenizer = sequence_tokenizer::load([place, main], "tokenizer_3", hint)?;

@@ -21,9 +21,5 @@ pub(super) fn load(places: [&Checkpoint; 2], folder: &str, hint: &'static str) -
         }
     }
     let [_, main] = places;
-    Err(Error::MissingFile {
-        file: format!("{folder}/tokenizer.json"),
-        place: main.to_string(),
-        hint: hint.into(),
-    })
+    Err(Error::MissingFile { file: format!("{folder}/tokenizer.json"), place: main.to_string(), hint: hint.into() })
 }

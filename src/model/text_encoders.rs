@@ -101,6 +101,11 @@ impl TextEncoders {
         Ok(Self { encoders: self.encoders.iter().map(again).collect::<Result<_>>()?, ..*self })
     }
 
+    /// Returns true for the part of a checkpoint that has one of the encoders.
+    pub(super) fn has(&self, part: &str) -> bool {
+        self.encoders.iter().any(|encoder| encoder.part == part)
+    }
+
     /// Returns the width of each encoder's states.
     pub(super) fn widths(&self) -> Vec<i64> {
         self.encoders.iter().map(|encoder| encoder.tower.config().hidden_size).collect()

@@ -11,7 +11,7 @@ use super::seamless::Seamless;
 use crate::error::{Error, Result};
 use crate::weights::{Weight, Weights, of_layer};
 use impasto_kernels::SerialLibtorch;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// A linear layer, x·Wᵀ + b over the last axis.
 #[derive(Debug)]
@@ -214,7 +214,11 @@ impl GroupNorm {
         if self.normalizes(x) {
             return Ok(impasto_kernels::group_norm(x, self.groups, (&self.weight, &self.bias), self.eps, false)?);
         }
-        let x = x.f_to_kind(self.weight.f_kind()?)?;
+        let mut x = x.f_to_kind(self.weight.f_kind()?)?;
+        if x.dim() == 4 && x.device() == Device::Cpu && channels_last(&x) {
+            // For adjacent channels, libtorch's variance is E[x²] − E[x]², which loses the digits of a flat picture.
+            x = x.f_contiguous()?;
+        }
         Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?)
     }
 

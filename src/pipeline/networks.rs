@@ -38,8 +38,7 @@ impl Added {
             added.loras.push((Version::of(folders.lora(&tag.name)?)?, tag));
         }
         let details = config.details.iter().flat_map(|detail| [&detail.prompt, &detail.negative]).flatten();
-        let others =
-            [&config.second_prompt, &config.second_negative, &config.third_prompt, &config.third_negative];
+        let others = [&config.second_prompt, &config.second_negative, &config.third_prompt, &config.third_negative];
         let others = others.into_iter().flatten().chain(details);
         let texts: Vec<String> =
             [&config.prompt, &config.negative].into_iter().chain(others).map(|text| text.to_lowercase()).collect();

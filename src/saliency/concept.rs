@@ -86,7 +86,8 @@ impl Words {
     /// Finds the words of each text of a prompt, and the index of each step's text, which is 0 for a prompt that stays
     /// the same.
     fn of(prompt: &Prompt, phrase: &[TokenSpan], steps: &[usize]) -> (Vec<Self>, Vec<usize>) {
-        let columns = |spans: &[TokenSpan]| -> BTreeSet<i64> { spans.iter().flat_map(|span| span.start..span.end).collect() };
+        let columns =
+            |spans: &[TokenSpan]| -> BTreeSet<i64> { spans.iter().flat_map(|span| span.start..span.end).collect() };
         let phrase = columns(phrase);
         let words = |columns: Vec<i64>| Self { own: columns.iter().map(|at| phrase.contains(at)).collect(), columns };
         match prompt.changes() {

@@ -15,9 +15,7 @@ mod series;
 
 pub use competition::Competition;
 pub use concept::{ConceptAttention, ConceptAttentionRun};
-pub use daam::{
-    Daam, DaamOptions, DaamRun, HeadMaps, Occurrence, Refine, Spread, SpreadRun, WordMaps, WordMapsRun,
-};
+pub use daam::{Daam, DaamOptions, DaamRun, HeadMaps, Occurrence, Refine, Spread, SpreadRun, WordMaps, WordMapsRun};
 pub use differential::Differential;
 pub(crate) use differential::Varied;
 pub use heat_map::HeatMap;

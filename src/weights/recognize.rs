@@ -1,9 +1,9 @@
 //! Recognition of files by the names and shapes of their tensors.
 
-use super::{anima, sd3};
 use super::file::Header;
 use super::lora::piece::{Piece, adapts, reads_context, split};
 use super::names::{self, UNET};
+use super::{anima, sd3};
 use crate::error::{Error, Result};
 use crate::family::ModelFamily;
 use crate::wording::Remedy;

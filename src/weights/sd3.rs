@@ -88,7 +88,8 @@ fn in_block<'n>(name: &'n str, start: &str) -> Option<(usize, &'n str)> {
 
 /// Returns the index of the last block, from the names of a transformer's tensors without prefix, or from paths.
 pub(super) fn last_block<'n>(names: impl Iterator<Item = &'n str>) -> usize {
-    let index = |name: &'n str| Some(in_block(name, "joint_blocks.").or_else(|| in_block(name, "transformer_blocks."))?.0);
+    let index =
+        |name: &'n str| Some(in_block(name, "joint_blocks.").or_else(|| in_block(name, "transformer_blocks."))?.0);
     names.filter_map(index).max().unwrap_or_default()
 }
 

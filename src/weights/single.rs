@@ -260,9 +260,7 @@ impl SingleFile {
                 let last = sd3::last_block(names);
                 rename_all(&self.tensors()?, prefix, |name| sd3::transformer(name, last))
             }
-            Some((prefix, false)) => {
-                rename_all(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)])
-            }
+            Some((prefix, false)) => rename_all(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)]),
             None => Ok(Tensors::new()),
         }
     }
@@ -414,12 +412,14 @@ impl SingleFile {
             })),
             "scheduler/scheduler_config.json" => json(self.scheduler(family)?),
             // Files of weights have no tokenizers; folders with them may be beside the file.
-            _ if family == ModelFamily::Anima && file.contains("tokenizer") || file.starts_with("tokenizer_3/") => match &self.place {
-                Place::File(path) => {
-                    Ok(files::read_if_there(&path.with_file_name(file), files::LARGEST_TEXT)?.map(Cow::Owned))
+            _ if family == ModelFamily::Anima && file.contains("tokenizer") || file.starts_with("tokenizer_3/") => {
+                match &self.place {
+                    Place::File(path) => {
+                        Ok(files::read_if_there(&path.with_file_name(file), files::LARGEST_TEXT)?.map(Cow::Owned))
+                    }
+                    Place::Memory(_) => Ok(None),
                 }
-                Place::Memory(_) => Ok(None),
-            },
+            }
             "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => vocabulary::vocab().map(|bytes| Some(bytes.into())),
             "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => vocabulary::merges().map(|bytes| Some(bytes.into())),
             "tokenizer_2/special_tokens_map.json" => json(json!({ "pad_token": "!" })),
@@ -644,8 +644,7 @@ fn text_config(tensors: &Tensors, family: ModelFamily) -> Value {
     let (shapes, table) = (Shapes(tensors), format!("{at}embeddings.token_embedding.weight"));
     let (width, layers) = (shapes.side(&table, 1), shapes.count(&format!("{at}encoder.layers.")));
     let layers = if layers == 24 { family.spec().layers_of_24 } else { layers };
-    let projects =
-        (width == 1280 || family.spec().pools_each) && tensors.contains_key("text_projection.weight");
+    let projects = (width == 1280 || family.spec().pools_each) && tensors.contains_key("text_projection.weight");
     json!({
         "architectures": [if projects { "CLIPTextModelWithProjection" } else { "CLIPTextModel" }],
         "vocab_size": shapes.side(&table, 0), "hidden_size": width, "num_hidden_layers": layers,

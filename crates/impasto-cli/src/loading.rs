@@ -24,9 +24,13 @@ pub struct Loading {
     /// Another text encoder: a folder or a file, such as the Qwen3 of Anima's files.
     #[arg(long, value_name = "MODEL")]
     pub text_encoder: Option<String>,
-    /// Another second text encoder, of SDXL: a folder or a file.
+    /// Another second text encoder, of SDXL or SD 3: a folder or a file.
     #[arg(long, value_name = "MODEL")]
     pub text_encoder_2: Option<String>,
+    /// T5, the third text encoder of SD 3: a folder or a file, with its tokenizer in a folder tokenizer_3 beside the
+    /// file.
+    #[arg(long, value_name = "MODEL")]
+    pub text_encoder_3: Option<String>,
     /// A LoRA that is merged into the model, with a strength if it is not 1, and with another strength for the text
     /// encoders if theirs differs. May be given several times; each file changes what the ones before it left.
     #[arg(long, value_name = "FILE[:STRENGTH[:TEXT_STRENGTH]]")]
@@ -182,11 +186,12 @@ impl Loading {
     }
 
     /// Returns the parts that come from sources of their own, with the options that name them.
-    fn parts(&self) -> [(&'static str, Option<&str>); 3] {
+    fn parts(&self) -> [(&'static str, Option<&str>); 4] {
         [
             ("--vae", self.vae.as_deref()),
             ("--text-encoder", self.text_encoder.as_deref()),
             ("--text-encoder-2", self.text_encoder_2.as_deref()),
+            ("--text-encoder-3", self.text_encoder_3.as_deref()),
         ]
     }
 
@@ -195,8 +200,9 @@ impl Loading {
         options.device = self.device;
         options.precision = self.precision.into();
         let parts = self.parts().map(|(option, part)| part.map(|part| source(option, part)).transpose());
-        let [vae, text_encoder, text_encoder_2] = parts;
-        (options.vae, options.text_encoder, options.text_encoder_2) = (vae?, text_encoder?, text_encoder_2?);
+        let [vae, text_encoder, text_encoder_2, text_encoder_3] = parts;
+        (options.vae, options.text_encoder) = (vae?, text_encoder?);
+        (options.text_encoder_2, options.text_encoder_3) = (text_encoder_2?, text_encoder_3?);
         options.text.emphasis = self.weights.into();
         Ok(options)
     }

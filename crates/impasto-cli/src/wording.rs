@@ -15,10 +15,11 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 61] = [
+const NAMES: [(&str, &str); 62] = [
     ("prompt", "the prompt"),
     ("the LoRA's name", "the NAME of <lora:NAME> in the prompt"),
     ("second_prompt", "--second-prompt"),
+    ("third_prompt", "--third-prompt"),
     ("micro_conditioning", "--micro-conditioning"),
     ("negative", "--negative"),
     ("steps", "--steps"),
@@ -119,6 +120,7 @@ impl Wording for Terminal {
             Remedy::Vae => &["add a VAE with --vae"],
             Remedy::TextEncoder => &["add a text encoder with --text-encoder"],
             Remedy::SecondTextEncoder => &["add the second text encoder with --text-encoder-2"],
+            Remedy::ThirdTextEncoder => &["add T5 with --text-encoder-3"],
             Remedy::ImageEncoder => &["choose a model that has this part with --model"],
             Remedy::Lora => &["add LoRAs with --lora"],
             Remedy::UnmergedLora => &["give the LoRA with --lora-apart"],
@@ -309,11 +311,13 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 46] = [
+        let cases: [(&str, &[&str], &str); 49] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("second_prompt", &["--second-prompt", "a hat"], "--second-prompt is"),
             ("second_negative", &["--second-negative", "a hat"], "--second-prompt is"),
+            ("third_prompt", &["--third-prompt", "a hat"], "--third-prompt is"),
+            ("third_negative", &["--third-negative", "a hat"], "--third-prompt is"),
             ("micro_conditioning", &["--micro-conditioning", "crop=1x1"], "--micro-conditioning is set for this"),
             (
                 "negative_micro_conditioning",
@@ -359,6 +363,7 @@ mod tests {
             ("vae", &["--vae", "nowhere"], "--vae is nowhere"),
             ("text_encoder", &["--text-encoder", "nowhere"], "--text-encoder is nowhere"),
             ("text_encoder_2", &["--text-encoder-2", "nowhere"], "--text-encoder-2 is nowhere"),
+            ("text_encoder_3", &["--text-encoder-3", "nowhere"], "--text-encoder-3 is nowhere"),
             ("precision", &["--precision", "f16"], "--precision is f16 on cpu"),
         ];
         let mut tested: Vec<&str> = NEVER_REFUSED.into();

@@ -27,7 +27,10 @@ impl Wording for Python {
             Remedy::Precision | Remedy::VaePrecision => "load the model with Pipeline(precision=\"f32\")",
             Remedy::PrecisionOrModel => "use Pipeline(precision=\"f32\"), or another model",
             Remedy::Vae | Remedy::NoFeedback => "name another VAE with Pipeline(vae=…)",
-            Remedy::TextEncoder | Remedy::SecondTextEncoder | Remedy::ImageEncoder => {
+            Remedy::TextEncoder
+            | Remedy::SecondTextEncoder
+            | Remedy::ThirdTextEncoder
+            | Remedy::ImageEncoder => {
                 "name a model that has this part with Pipeline(model=…)"
             }
             Remedy::Lora => {

@@ -208,6 +208,8 @@ impl JobRequest {
             ("negative", config.negative.len(), LONGEST_PROMPT),
             ("second_prompt", name(&config.second_prompt), LONGEST_PROMPT),
             ("second_negative", name(&config.second_negative), LONGEST_PROMPT),
+            ("third_prompt", name(&config.third_prompt), LONGEST_PROMPT),
+            ("third_negative", name(&config.third_negative), LONGEST_PROMPT),
             ("sampler", name(&config.solver_named), LONGEST_NAME),
             ("mask_where", config.mask_where.as_ref().map_or(0, thing), LONGEST_NAME),
             ("live", name(&self.live), LONGEST_LIVE),

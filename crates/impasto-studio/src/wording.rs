@@ -17,6 +17,7 @@ impl Wording for Page {
             "guidance_scale" => "Guidance scale",
             "best_of" => "Best of",
             "second_prompt" => "Second prompt",
+            "third_prompt" => "Third prompt",
             "guidance_rescale" => "Guidance rescale",
             "reuse" => "Reuse of deep layers",
             "merge_tokens" => "Merging of tokens",
@@ -70,6 +71,7 @@ impl Wording for Page {
             Remedy::LoraFolder => "start the studio with a folder of LoRAs (--lora-dir), or remove the tag",
             Remedy::TextEncoder => "start the studio with a text encoder (--text-encoder)",
             Remedy::SecondTextEncoder => "start the studio with the second text encoder (--text-encoder-2)",
+            Remedy::ThirdTextEncoder => "start the studio with T5 (--text-encoder-3)",
             Remedy::ImageEncoder => "start the studio with a model that has this part (--model)",
             Remedy::ShorterPrompt => "describe the picture in fewer words",
             Remedy::NegativePrompt => "fill in the negative prompt",
@@ -170,9 +172,11 @@ mod tests {
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
         let map = json!({ "map": white, "areas": [{ "phrase": "boat", "color": "red" }] });
-        let cases: [(&str, Value, &str); 46] = [
+        let cases: [(&str, Value, &str); 48] = [
             ("second_prompt", json!({ "second_prompt": "a hat" }), "Second prompt is"),
             ("second_negative", json!({ "second_negative": "a hat" }), "Second prompt is"),
+            ("third_prompt", json!({ "third_prompt": "a hat" }), "Third prompt is"),
+            ("third_negative", json!({ "third_negative": "a hat" }), "Third prompt is"),
             ("micro_conditioning", json!({ "micro_conditioning": "crop=1x1" }), "micro_conditioning is set"),
             ("negative_micro_conditioning", json!({ "negative_micro_conditioning": {} }), "micro_conditioning is set"),
             ("best_of", json!({ "best_of": 17 }), "Best of is 17; expected 1 to 16"),

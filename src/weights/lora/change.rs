@@ -93,7 +93,9 @@ impl Change<'_> {
         let told = |field: &str| adapter.get(format!("{part}.{field}")).or_else(|| adapter.get(field));
         let pattern = || {
             let mut patterns = told("alpha_pattern")?.as_object()?.iter();
-            patterns.find(|(pattern, _)| matches(pattern, self.key, self.found.path())).and_then(|(_, alpha)| alpha.as_f64())
+            patterns
+                .find(|(pattern, _)| matches(pattern, self.key, self.found.path()))
+                .and_then(|(_, alpha)| alpha.as_f64())
         };
         // PEFT's LoHa and LoKr call the same number `alpha`.
         let usual = || told("lora_alpha").or_else(|| told("alpha"))?.as_f64();

@@ -115,7 +115,11 @@ impl<'p> Found<'p> {
 
     /// Exchanges the halves of a tensor's rows if the module has them exchanged.
     fn exchange(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(if self.exchanged { x.f_roll([x.size().first().map_or(0, |rows| rows / 2)], [0])? } else { x.shallow_clone() })
+        Ok(if self.exchanged {
+            x.f_roll([x.size().first().map_or(0, |rows| rows / 2)], [0])?
+        } else {
+            x.shallow_clone()
+        })
     }
 }
 
@@ -141,7 +145,8 @@ fn originals<'p>(part: &'p str, paths: &[&'p str]) -> BTreeMap<String, Found<'p>
     // Queries come before keys, and keys before values.
     stored.sort_by_key(|(_, (_, storage))| if let Storage::Third(third) = storage { *third } else { 0 });
     for (path, (original, storage)) in stored {
-        let found = all.entry(joined(&original)).or_insert_with(|| Found { layers: Vec::new(), ..Found::one(part, path) });
+        let found =
+            all.entry(joined(&original)).or_insert_with(|| Found { layers: Vec::new(), ..Found::one(part, path) });
         found.layers.push(path);
         found.exchanged = storage == Storage::Exchanged;
     }

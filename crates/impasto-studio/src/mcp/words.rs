@@ -38,7 +38,7 @@ impl Wording for Agent {
             Remedy::PrecisionOrModel => "the user can start the server with --precision f32 or another --model",
             Remedy::Vae | Remedy::NoFeedback => "the user can start the server with another --vae",
             Remedy::LoraFolder => "remove the tag; the user can start the server with a folder of LoRAs (--lora-dir)",
-            Remedy::TextEncoder | Remedy::SecondTextEncoder | Remedy::ImageEncoder => {
+            Remedy::TextEncoder | Remedy::SecondTextEncoder | Remedy::ThirdTextEncoder | Remedy::ImageEncoder => {
                 "the user can start the server with a --model that has this part"
             }
             Remedy::ShorterPrompt => "describe the picture in fewer words",
