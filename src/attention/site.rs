@@ -52,8 +52,8 @@ pub struct AttentionSite {
 }
 
 impl AttentionSite {
-    /// Describes a site, with index 0. The network that lists the site sets the index. The site finds words unless it is
-    /// in the middle block, as in the package of DAAM's authors.
+    /// Describes a site, with index 0. The network that lists the site sets the index. The site finds words unless it
+    /// is in the middle block, as in the package of DAAM's authors.
     pub fn new(name: impl Into<String>, kind: SiteKind, place: Place, halvings: u32, heads: i64) -> Self {
         let finds_words = !matches!(place, Place::Mid);
         Self { index: 0, name: name.into(), kind, place, halvings, heads, control: None, finds_words }

@@ -37,13 +37,13 @@ pub trait Codec {
     /// The errors of [`prompt`](Self::prompt).
     fn text(&self, texts: Texts<'_>) -> Result<Conditioning>;
 
-    /// Returns the rows that are appended to the context of a shorter prompt, [1, tokens, dim]: those of an empty chunk.
-    /// A context may become longer by any multiple of these rows ([`Conditioning::equalize`]).
+    /// Returns the context of an empty chunk, [1, tokens, dim]. The context of a shorter prompt becomes longer by any
+    /// number of such chunks ([`Conditioning::equalize`]). By default, an empty chunk is the context of a space.
     ///
     /// # Errors
     /// The errors of [`text`](Self::text).
-    fn padding(&self) -> Result<Tensor> {
-        Ok(self.text(EMPTY_CHUNK.into())?.context)
+    fn empty_chunk(&self) -> Result<Tensor> {
+        Ok(self.text(NO_WORDS.into())?.context)
     }
 
     /// Encodes a picture on any device to its latent: [n, 3, cell·h, cell·w] in -1..=1 → [n, 4, h, w] f32. The latent
@@ -109,9 +109,9 @@ impl<'c> dyn Codec + 'c {
     }
 }
 
-/// A text of one chunk without words: a space, which is as empty as no prompt. SDXL's empty prompt itself is replaced by
-/// zeros, and rows of zeros beside words would take weight in every softmax.
-pub(crate) const EMPTY_CHUNK: &str = " ";
+/// A text of one chunk without words: a space, which is as empty as no prompt. SDXL's empty prompt itself is replaced
+/// by zeros, and rows of zeros beside words would take weight in every softmax.
+pub(crate) const NO_WORDS: &str = " ";
 
 /// Encodes a flat picture: [`Codec::flat`] without a cache.
 pub(crate) fn flat(codec: &(impl Codec + ?Sized), color: Rgb, grid: Grid) -> Result<Tensor> {
@@ -147,7 +147,7 @@ impl Conditioning {
         if lengths.iter().all(|length| *length == longest) {
             return Ok(());
         }
-        let empty = codec.padding()?;
+        let empty = codec.empty_chunk()?;
         let (_, chunk, _) = empty.size3()?;
         for conditioning in all {
             conditioning.during(0..usize::MAX, |part| {

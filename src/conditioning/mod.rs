@@ -11,7 +11,7 @@ mod texts;
 
 pub(crate) use changing::encode_changing;
 pub use codec::Codec;
-pub(crate) use codec::{EMPTY_CHUNK, flat};
+pub(crate) use codec::{NO_WORDS, flat};
 pub use extras::{Extra, Extras};
 pub use free_u::FreeUFactors;
 pub(crate) use loras::UnmergedLoras;

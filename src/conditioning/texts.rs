@@ -50,7 +50,7 @@ impl<'t> Texts<'t> {
     ///
     /// # Errors
     /// [`Error::Parameter`] for a different third text.
-    pub fn two(self) -> Result<Self> {
+    pub(crate) fn two(self) -> Result<Self> {
         if self.first == self.third {
             return Ok(self);
         }

@@ -90,7 +90,7 @@ impl Guidance for PromptBlend {
                 "finite numbers; 0 gives the first prompt, 1 gives the second prompt",
             ));
         }
-        let (other, empty) = (setup.text(&self.text)?, setup.codec.padding()?);
+        let (other, empty) = (setup.text(&self.text)?, setup.codec.empty_chunk()?);
         Ok(Box::new(Blending { settings: self.clone(), other, empty, shares }))
     }
 

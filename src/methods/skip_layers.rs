@@ -16,8 +16,8 @@ use std::collections::BTreeSet;
 /// Blocks that Stability AI leaves out of Stable Diffusion 3.5 medium.
 const USUAL: [usize; 3] = [7, 8, 9];
 
-/// Skip-layer guidance: x0 + s · (cond − skipped), where cond is the prompt's prediction. The skipped prediction is made
-/// in the same way, but without some blocks of the transformer.
+/// Skip-layer guidance: x0 + s · (cond − skipped), where cond is the prompt's prediction. The skipped prediction is
+/// made in the same way, but without some blocks of the transformer.
 ///
 /// Hands and bodies of Stable Diffusion 3.5 medium become better. The method costs one more branch in each step of its
 /// [`window`](Self::window), by default the first fifth of the run. Only networks whose blocks can be left out have

@@ -92,7 +92,7 @@ impl BackboneConfig {
     }
 
     /// Returns the width of the pooled text that a transformer reads; `None` for another network.
-    pub(super) const fn pooled_width(&self) -> Option<i64> {
+    pub(super) const fn width_of_pooled(&self) -> Option<i64> {
         match self {
             Self::Sd3(config) => Some(config.pooled_projection_dim),
             Self::Unet(_) | Self::Cosmos(_) => None,

@@ -479,8 +479,8 @@ impl Codec for Controlled<'_> {
         self.model.text(texts)
     }
 
-    fn padding(&self) -> Result<Tensor> {
-        self.model.padding()
+    fn empty_chunk(&self) -> Result<Tensor> {
+        self.model.empty_chunk()
     }
 
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {

@@ -47,7 +47,7 @@ pub(crate) use reuse::check_reuse;
 use crate::attention::{AttentionSite, Tap};
 use crate::color::Rgb;
 use crate::conditioning::{
-    self, Codec, Conditioning, EMPTY_CHUNK, Offer, SkippedBlocks, SkipsBlocks, Texts, UnmergedLoras,
+    self, Codec, Conditioning, NO_WORDS, Offer, SkippedBlocks, SkipsBlocks, Texts, UnmergedLoras,
 };
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, TrainingSchedule};
 use crate::error::{Error, Result};
@@ -352,7 +352,7 @@ fn fits(
         let expected = format!("expected {}, the width of the text encoders' states", text.width());
         return misfit(config.context_field(), width, expected);
     }
-    if let Some(width) = config.pooled_width().filter(|width| text.width_of_pooled() != Some(*width)) {
+    if let Some(width) = config.width_of_pooled().filter(|width| text.width_of_pooled() != Some(*width)) {
         let expected = match text.width_of_pooled() {
             Some(pooled) => format!("expected {pooled}, the width of the text encoders' projected states"),
             None => "expected text encoders with a projection".into(),
@@ -438,11 +438,11 @@ impl Codec for Model {
         }
     }
 
-    fn padding(&self) -> Result<Tensor> {
+    fn empty_chunk(&self) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         match &self.colorizer {
-            Some(_) => Ok(self.text(EMPTY_CHUNK.into())?.context),
-            None => self.texts.padding(EMPTY_CHUNK.into(), self.device),
+            Some(_) => Ok(self.text(NO_WORDS.into())?.context),
+            None => self.texts.empty_chunk(NO_WORDS.into(), self.device),
         }
     }
 

@@ -163,8 +163,8 @@ impl TextEncoders {
         Ok(spelled)
     }
 
-    /// Checks that every encoder has at least as many layers as `clip_skip` counts back. Where the last layer but one is
-    /// read, the embedding counts as a layer, as in diffusers.
+    /// Checks that every encoder has at least as many layers as `clip_skip` counts back. Where the last layer but one
+    /// is read, the embedding counts as a layer, as in diffusers.
     pub(super) fn check(&self) -> Result<()> {
         let layers = self.encoders.iter().map(|encoder| encoder.tower.config().num_hidden_layers as usize).min();
         match (self.options.clip_skip, layers) {
@@ -227,7 +227,7 @@ impl TextEncoders {
     }
 
     /// Returns the first encoder's normed state at the end token of a text, [width] f32; `None` without an encoder.
-    pub(super) fn pooled(&self, text: &str, device: Device) -> Result<Option<Tensor>> {
+    pub(super) fn end_state(&self, text: &str, device: Device) -> Result<Option<Tensor>> {
         let Some(encoder) = self.encoders.first() else { return Ok(None) };
         let ids = encoder.chunks(text, self.options)?.ids.into_iter().next().unwrap_or_default();
         let ids = Tensor::f_from_slice(&ids)?.f_view([1, -1])?.f_to_device(device)?;

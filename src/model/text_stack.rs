@@ -99,8 +99,8 @@ impl TextStack {
         }
     }
 
-    /// Encodes texts to the rows that are appended to shorter contexts, [1, tokens, width].
-    pub(super) fn padding(&self, texts: Texts<'_>, device: Device) -> Result<Tensor> {
+    /// Encodes texts without words to an empty chunk, [1, tokens, width].
+    pub(super) fn empty_chunk(&self, texts: Texts<'_>, device: Device) -> Result<Tensor> {
         Ok(match self {
             Self::Sd3(own) => own.clip_alone(texts, device)?.context,
             _ => self.encode(texts, device)?.context,
@@ -115,7 +115,7 @@ impl TextStack {
 
     /// Returns CLIP's normed state at the end token of a text, [width] f32; `None` without CLIP.
     pub(super) fn end_state(&self, text: &str, device: Device) -> Result<Option<Tensor>> {
-        self.clip().map_or(Ok(None), |encoders| encoders.pooled(text, device))
+        self.clip().map_or(Ok(None), |encoders| encoders.end_state(text, device))
     }
 
     /// Checks that the options fit the networks.

@@ -148,8 +148,8 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Sets the prompt of the second text encoder (SDXL, SD 3), which otherwise reads the first prompt. Guidance methods
-    /// find phrases in both prompts.
+    /// Sets the prompt of the second text encoder (SDXL, SD 3), which otherwise reads the first prompt. Guidance
+    /// methods find phrases in both prompts.
     pub fn second_prompt(mut self, prompt: impl Into<String>) -> Self {
         self.config.second_prompt = Some(prompt.into());
         self

@@ -115,7 +115,7 @@ mod tests {
         let (text, options) = (text()?, TextOptions::default());
         let tokens = text.read("é (cat:1.5), cat", options, 77)?;
         let columns = tokens.prompt.find("cat")?;
-        assert_eq!(columns, [TokenSpan { start: 79, end: 80 }, TokenSpan { start: 82, end: 83 }]);
+        assert_eq!(columns, [TokenSpan { start: 79, end: 80 }, TokenSpan { start: 81, end: 82 }]);
         let states = text.encode(&tokens, Device::Cpu)?;
         assert_eq!(states.size(), [1, 256, 8]);
         let plain = text.encode(&text.read("é cat, cat", TextOptions::PLAIN, 77)?, Device::Cpu)?;

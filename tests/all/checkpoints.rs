@@ -90,6 +90,7 @@ fn files_are_recognized_by_names_and_shapes() {
         "sd2" => ModelFamily::Sd2,
         "sdxl" => ModelFamily::Sdxl,
         "sdxl_refiner" => ModelFamily::SdxlRefiner,
+        "sd3" => ModelFamily::Sd3,
         other => panic!("{other}"),
     };
     for case in golden("recognition.json")["cases"].as_array().expect("cases") {

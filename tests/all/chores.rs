@@ -39,6 +39,12 @@ impl Chore {
 const EXEMPTIONS: &[(&str, Chore, &str)] = &[
     ("Colorize", Chore::Laws, "it needs a model that colors sketches; tests/all/colorizer_model.rs has its tests"),
     (
+        "ConceptAttention",
+        Chore::Laws,
+        "it reads joint attention, which the model of the laws does not have; tests/all/sd3.rs has its tests",
+    ),
+    ("ConceptAttention", Chore::Bench, "it needs joint attention, which the embedded models do not have"),
+    (
         "FreeU",
         Chore::Laws,
         "it changes a UNet, which the model of the laws does not have; tests/all/guiders.rs has its tests",
@@ -46,6 +52,8 @@ const EXEMPTIONS: &[(&str, Chore, &str)] = &[
     ("IpAdapter", Chore::Bench, "it needs the weights of an IP-Adapter, which the embedded models do not have"),
     ("Recorded", Chore::Bench, "its maps exist before the run, so a step computes nothing"),
     ("Region", Chore::Bench, "its map exists before the first step, so a step computes nothing"),
+    ("SkipLayers", Chore::Laws, "it needs blocks that can be left out; tests/all/sd3.rs has its tests"),
+    ("SkipLayers", Chore::Bench, "it needs blocks that can be left out, which the embedded models do not have"),
     ("UnmergedLora", Chore::Laws, "it needs a model with a LoRA; tests/all/unmerged_lora.rs has its tests"),
     ("UnmergedLora", Chore::Bench, "it needs a model with a LoRA; benches/lora.rs measures it"),
     ("Sum", Chore::Bench, "a pair calls its two methods and computes nothing itself"),

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-const PROMPT: &str = "a cat, red hat, blue eyes";
+pub const PROMPT: &str = "a cat, red hat, blue eyes";
 
 /// A small model in diffusers' layout, whose parts are those of the reference cases. Without T5 if `t5` is false.
 fn folder(t5: bool) -> tempfile::TempDir {
@@ -41,7 +41,8 @@ fn folder(t5: bool) -> tempfile::TempDir {
     folder
 }
 
-fn load() -> Result<Model> {
+/// Loads the small model.
+pub fn load() -> Result<Model> {
     Model::load(&Source::dir(folder(true).path()))
 }
 

@@ -79,8 +79,8 @@ impl<M: Denoiser + Codec> Codec for SkipsForThePrompt<'_, M> {
     fn text(&self, texts: Texts<'_>) -> impasto::Result<Conditioning> {
         if texts.first == self.negative { self.whole.text(texts) } else { self.model.text(texts) }
     }
-    fn padding(&self) -> impasto::Result<Tensor> {
-        self.model.padding()
+    fn empty_chunk(&self) -> impasto::Result<Tensor> {
+        self.model.empty_chunk()
     }
     fn encode(&self, picture: &Tensor) -> impasto::Result<Tensor> {
         self.model.encode(picture)

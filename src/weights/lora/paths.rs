@@ -72,7 +72,7 @@ pub(super) fn part_of(module: &str) -> &'static str {
     part.unwrap_or(if TEXT.iter().any(|start| path.starts_with(start)) { "text_encoder" } else { "unet" })
 }
 
-/// Layers of a model that one module of a file changes.
+/// Layers of a model that a module of a file changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found<'p> {
     /// Part of the model that has the layers.
@@ -136,7 +136,7 @@ fn originals<'p>(part: &'p str, paths: &[&'p str]) -> BTreeMap<String, Found<'p>
     let mut all = BTreeMap::<String, Found<'p>>::new();
     for path in paths {
         if let Some(original) = anima::original(path) {
-            all.insert(joined(&original), Found::one(part, path));
+            all.insert(join_names(&original), Found::one(part, path));
         }
     }
     let is_joint = paths.iter().any(|path| path.contains(".attn.add_q_proj"));
@@ -146,7 +146,7 @@ fn originals<'p>(part: &'p str, paths: &[&'p str]) -> BTreeMap<String, Found<'p>
     stored.sort_by_key(|(_, (_, storage))| if let Storage::Third(third) = storage { *third } else { 0 });
     for (path, (original, storage)) in stored {
         let found =
-            all.entry(joined(&original)).or_insert_with(|| Found { layers: Vec::new(), ..Found::one(part, path) });
+            all.entry(join_names(&original)).or_insert_with(|| Found { layers: Vec::new(), ..Found::one(part, path) });
         found.layers.push(path);
         found.exchanged = storage == Storage::Exchanged;
     }
@@ -154,7 +154,7 @@ fn originals<'p>(part: &'p str, paths: &[&'p str]) -> BTreeMap<String, Found<'p>
 }
 
 /// Returns a path in kohya's notation.
-fn joined(path: &str) -> String {
+fn join_names(path: &str) -> String {
     path.replace('.', "_")
 }
 
@@ -168,8 +168,8 @@ impl<'p> Paths<'p> {
                 originals.values().flat_map(|found| found.layers.iter().map(|path| (*path, found.unit))).collect();
             let named = |path: &'p str| {
                 let name = match part.starts_with("text") && !path.starts_with("text_") {
-                    true => format!("text_model_{}", joined(path)), // some files omit the prefix
-                    false => joined(path),
+                    true => format!("text_model_{}", join_names(path)), // some files omit the prefix
+                    false => join_names(path),
                 };
                 let unit = units.get(path).copied().unwrap_or(path);
                 (name, Found { unit, ..Found::one(part, path) })
@@ -191,7 +191,7 @@ impl<'p> Paths<'p> {
         if module.len() > LONGEST {
             return None;
         }
-        let joined = joined(module).replace(PEFT, "");
+        let joined = join_names(module).replace(PEFT, "");
         let (mut part, mut path) = (None, joined.as_str());
         for _ in 0..=MOST_STARTS {
             let is_named = |name: &str, part: &str| name == part || part == "unet" && DENOISING.contains(&name);
@@ -219,7 +219,7 @@ impl<'p> Paths<'p> {
             .or_else(|| old("_attn_to_v", "_attn_v_proj"))
             .or_else(|| old("_attn_to_out", "_attn_out_proj"))
             .or_else(|| old("_to_out", "_to_out_0"))
-            .or_else(|| found(&joined(&names::unet_joined(&path, self.layout)?)))
+            .or_else(|| found(&join_names(&names::unet_joined(&path, self.layout)?)))
             .or_else(|| found(&names::open_clip_joined(&path)?))
     }
 }

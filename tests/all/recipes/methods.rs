@@ -4,6 +4,7 @@
 
 use super::{GOLD, PORTRAIT, again, assert_same, paint, repeats};
 use crate::ip_adapter::adapted;
+use crate::sd3;
 use crate::unmerged_lora::model_beside;
 use impasto::diffusion::NoiseEdges;
 use impasto::guidance::{Apg, CfgPlusPlus, CfgZeroStar, FrequencyDecoupled, Guidance};
@@ -17,11 +18,11 @@ use impasto::methods::ip_adapter::ImagePrompt;
 use impasto::methods::paint_with_words::{Area, AreaBlend};
 use impasto::methods::{
     ColorForce, Colorize, FreeU, ImageGuidance, IpAdapter, PaintWithWords, Palette, PerturbedAttention, PromptBlend,
-    ReferenceColor, RegionPrompt, RegionPrompts, SmoothedEnergy, UnmergedLora,
+    ReferenceColor, RegionPrompt, RegionPrompts, SkipLayers, SmoothedEnergy, UnmergedLora,
 };
 use impasto::pipeline::{Pipeline, Request};
 use impasto::recipe::Registry;
-use impasto::saliency::{Accumulate, Daam, Differential, Reference, Saliency, Spread};
+use impasto::saliency::{Accumulate, ConceptAttention, Daam, Differential, Reference, Saliency, Spread};
 use impasto::vision::{Crop, View};
 use impasto::{Raster, Result, Rgb, Source, Window};
 use ndarray::Array2;
@@ -313,6 +314,31 @@ fn palette_repeats() -> Result<()> {
 #[test]
 fn smoothed_energy_repeats() -> Result<()> {
     repeats(|r| r.guide(SmoothedEnergy::new(2.0).blur(1.5).window(Window::timesteps(200..=999))))
+}
+
+/// Asserts that a run of a small model of Stable Diffusion 3.5 is repeated from its picture.
+fn repeats_on_sd3(asked: fn(Request<'_>) -> Request<'_>) -> Result<()> {
+    let pipeline = Pipeline::new(sd3::load()?);
+    let output = asked(pipeline.request(sd3::PROMPT).seed(7).steps(4).size((64, 64))).run()?;
+    let (notes, twice) = again(&pipeline, &output, 0)?;
+    assert!(notes.is_empty(), "{notes:?}");
+    assert_same(&output, &twice);
+    Ok(())
+}
+
+#[test]
+fn skip_layers_repeat() -> Result<()> {
+    repeats_on_sd3(|r| r.guide(SkipLayers::new(2.0).blocks([1, 2]).window(Window::progress(0.0..=0.5))))
+}
+
+#[test]
+fn concept_attention_repeats() -> Result<()> {
+    repeats_on_sd3(|r| r.guide(ConceptAttention::of("hat").window(Window::progress(0.0..=0.5))))
+}
+
+#[test]
+fn third_prompt_repeats() -> Result<()> {
+    repeats_on_sd3(|r| r.third_prompt("a dog, red hat").tune(|config| config.third_negative = Some("cat".into())))
 }
 
 #[test]
