@@ -21,8 +21,8 @@ use tch::{Device, Kind, Tensor};
 type Sites = Function<dyn Fn(&AttentionSite) -> bool + Send + Sync>;
 
 /// Saliency of a phrase in a network with joint attention (Stable Diffusion 3): the phrase's share of a softmax over
-/// the words of the prompt. The scores are inner products of the attention's outputs at a cell of the picture and at each
-/// word. The map is the mean over sites and steps. Reading does not change a bit of the picture.
+/// the words of the prompt. The scores are inner products of the attention's outputs at a cell of the picture and at
+/// each word. The map is the mean over sites and steps. Reading does not change a bit of the picture.
 ///
 /// [`Daam`](super::Daam) reads the attention itself, in any network. This saliency compares what the attention brings
 /// to both streams, and its maps have less noise.

@@ -109,8 +109,9 @@ impl AnimaText {
     }
 
     /// Splits a prompt into tokens. With `options.markup`, `(word:1.3)`, `[word]` and `\(` are read as
-    /// [`parse`](crate::prompt::parse) describes, and `BREAK` is a space; otherwise, they are plain text. Each tokenizer gives at most `options.limit`
-    /// tokens. A weight multiplies the rows of its word's tokens; `options.emphasis` does not count.
+    /// [`parse`](crate::prompt::parse) describes, and `BREAK` is a space; otherwise, they are plain text. Each
+    /// tokenizer gives at most `options.limit` tokens. A weight multiplies the rows of its word's tokens;
+    /// `options.emphasis` does not count.
     ///
     /// # Errors
     /// The errors of [`SequenceTokenizer::encode`].

@@ -117,8 +117,8 @@ impl SingleFile {
     /// Returns the tensors of a part under diffusers' names; `None` if the file has no such part.
     ///
     /// Parts are `unet`, `controlnet`, `t2i_adapter`, `vae`, `text_encoder` and `text_encoder_2`. Anima has
-    /// `transformer` and `text_conditioner` instead of a UNet; SD 3 has `transformer` and `text_encoder_3`. A model that
-    /// colors sketches also has `sketch_encoder`, `reference_tokens`, `background_encoder` and `style_encoder`.
+    /// `transformer` and `text_conditioner` instead of a UNet; SD 3 has `transformer` and `text_encoder_3`. A model
+    /// that colors sketches also has `sketch_encoder`, `reference_tokens`, `background_encoder` and `style_encoder`.
     ///
     /// # Errors
     /// The errors of [`read_tensors`], if the file was replaced in the meantime.
