@@ -61,8 +61,10 @@ mod tests {
     fn every_option_is_a_field() {
         let whole = serde_json::to_value(Job::default()).unwrap();
         let options = Job::augment_args(Command::new("job"));
+        // Empty values of these fields are not written.
+        let left_out = ["details", "third_prompt", "third_negative"];
         for id in options.get_arguments().map(|option| option.get_id().as_str()) {
-            assert!(whole.get(id).is_some() || id == "details", "{id}");
+            assert!(whole.get(id).is_some() || left_out.contains(&id), "{id}");
         }
     }
 
