@@ -1,4 +1,4 @@
-//! [`SkipLayers`]: pictures with better anatomy, by guidance away from a prediction without some layers.
+//! [`SkipLayers`]: guidance away from a prediction without some layers.
 
 use super::away::{Away, AwayRun};
 use crate::branch::BranchInfo;
@@ -19,9 +19,9 @@ const USUAL: [usize; 3] = [7, 8, 9];
 /// Skip-layer guidance: x0 + s · (cond − skipped), where cond is the prompt's prediction. The skipped prediction is
 /// made in the same way, but without some blocks of the transformer.
 ///
-/// Hands and bodies of Stable Diffusion 3.5 medium become better. The method costs one more branch in each step of its
-/// [`window`](Self::window), by default the first fifth of the run. Only networks whose blocks can be left out have
-/// the method: the transformers of Stable Diffusion 3.
+/// Stability AI recommends the method for the anatomy of Stable Diffusion 3.5 medium. The method costs one more branch
+/// in each step of its [`window`](Self::window), by default the first fifth of the run. Only networks whose blocks can
+/// be left out have the method: the transformers of Stable Diffusion 3.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// A choice of attention sites.
 type Sites = Function<dyn Fn(&AttentionSite) -> bool + Send + Sync>;
@@ -25,7 +25,7 @@ type Sites = Function<dyn Fn(&AttentionSite) -> bool + Send + Sync>;
 /// each word. The map is the mean over sites and steps. Reading does not change a bit of the picture.
 ///
 /// [`Daam`](super::Daam) reads the attention itself, in any network. This saliency compares what the attention brings
-/// to both streams, and its maps have less noise.
+/// to both streams; its authors report clearer maps.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -227,6 +227,6 @@ impl GuidanceRun for ConceptAttentionRun {
 impl SaliencyRun for ConceptAttentionRun {
     fn map(&self) -> Result<Option<Tensor>> {
         let map = self.maps.read()?;
-        Ok(map.map(|map| map.f_clamp_max(1.0)?.f_to_device(Device::Cpu)).transpose()?)
+        Ok(map.map(|map| map.f_clamp_max(1.0)).transpose()?)
     }
 }

@@ -379,6 +379,7 @@ impl Checkpoint {
             ("vae", Ok(Contents::Model { .. } | Contents::Colorizer)) => self.missing("the VAE", way(part)),
             ("text_encoder", Ok(Contents::Model { .. })) => self.missing("the text encoder", way(part)),
             ("text_encoder_2", Ok(Contents::Model { .. })) => self.missing("the second text encoder", way(part)),
+            ("text_encoder_3", Ok(Contents::Model { .. })) => self.missing("T5, the third text encoder", way(part)),
             ("image_encoder", Ok(Contents::Model { .. } | Contents::Colorizer)) => {
                 self.missing("the image encoder", way(part))
             }
