@@ -26,5 +26,5 @@ pub(crate) use label_map::LabelMap;
 pub(crate) use material::Material;
 pub(crate) use matte::Matte;
 pub(crate) use otsu::otsu;
-pub(crate) use pieces::{label_pieces, pieces};
+pub(crate) use pieces::{label_pieces, neighbors, pieces};
 pub(crate) use region::has_images;

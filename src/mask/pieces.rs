@@ -18,14 +18,18 @@ pub(crate) fn label_pieces<T: Copy + PartialEq>(mut labels: Vec<Option<T>>, widt
         open.push(start);
         while let Some(at) = open.pop() {
             piece.push(at);
-            let left = (at % width > 0).then(|| at - 1);
-            let right = ((at + 1) % width > 0).then_some(at + 1);
-            let near = [left, right, at.checked_sub(width), Some(at + width)];
-            open.extend(near.into_iter().flatten().filter(|at| take(*at)));
+            open.extend(neighbors(at, width).filter(|at| take(*at)));
         }
         pieces.push(piece);
     }
     pieces
+}
+
+/// Returns the pixels that share an edge with a pixel, in rows of `width`. The pixel below may be beyond the last row.
+pub(crate) fn neighbors(at: usize, width: usize) -> impl Iterator<Item = usize> {
+    let left = (!at.is_multiple_of(width)).then(|| at - 1);
+    let right = (!(at + 1).is_multiple_of(width)).then_some(at + 1);
+    [left, right, at.checked_sub(width), Some(at + width)].into_iter().flatten()
 }
 
 #[cfg(test)]

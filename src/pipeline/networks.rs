@@ -20,14 +20,15 @@ impl Added {
         if config.syntax != PromptSyntax::Plain {
             let tags = networks(&config.prompt);
             (config.prompt, loras) = (tags.text, tags.loras);
-            let details = config.details.iter_mut().filter_map(|detail| detail.prompt.as_mut());
-            let others = config.second_prompt.iter_mut().chain(&mut config.third_prompt);
-            for prompt in others.chain(details) {
+            let details = config.details.iter_mut().filter_map(|detail| Some(("details", detail.prompt.as_mut()?)));
+            let second = config.second_prompt.iter_mut().map(|prompt| ("second_prompt", prompt));
+            let third = config.third_prompt.iter_mut().map(|prompt| ("third_prompt", prompt));
+            for (field, prompt) in second.chain(third).chain(details) {
                 let tags = networks(prompt);
                 if !tags.loras.is_empty() && tags.loras != loras {
                     let value = format!("{:?} with other LoRAs than the prompt", crate::wording::shortened(prompt));
                     let expected = "the LoRAs of the prompt, or none, because all prompts of a run share one model";
-                    return Err(Error::parameter("second_prompt", value, expected));
+                    return Err(Error::parameter(field, value, expected));
                 }
                 *prompt = tags.text;
             }
@@ -78,8 +79,20 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prompt_with_other_loras_is_named() {
+        let other = || Some("a boat <lora:ink>".to_owned());
+        for field in ["second_prompt", "third_prompt"] {
+            let mut config = RequestConfig { prompt: "a boat <lora:oil>".into(), ..RequestConfig::default() };
+            *if field == "third_prompt" { &mut config.third_prompt } else { &mut config.second_prompt } = other();
+            let error = Added::take(&mut config, &Folders::default()).err().unwrap().to_string();
+            assert!(error.starts_with(&format!("{field} is \"a boat <lora:ink>\" with other LoRAs")), "{error}");
+        }
+    }
 
     #[test]
     fn words_are_found_at_their_ends() {

@@ -1,8 +1,10 @@
 //! [`Palette`]: pictures in few given colors.
 
-mod groups;
+mod choice;
+mod recoloring;
 mod report;
 mod run;
+mod things;
 
 pub use report::{PaintedPalette, PaletteReport};
 
@@ -22,11 +24,11 @@ const MOST: usize = 64;
 const SIDE: u32 = 64;
 
 /// Gives a whole picture the colors of a palette, each with its share of the picture. The layout stays, and every thing
-/// keeps dark lines and a share of its light and shade. Things whose groups go to the same swatch, such as a face and
-/// hair, are divided only by their lines.
+/// keeps dark lines and a share of its light and shade.
 ///
-/// The finished picture is decoded, and its colors are divided into groups of similar colors. Every group goes to one
-/// swatch as a whole: light groups get light swatches, and the shares are met as far as whole groups can meet them. The
+/// The finished picture is decoded, and its things are found: pieces of similar colors, joined across smooth borders
+/// and divided by outlines. Every thing goes to one swatch as a whole. The shares are met as far as whole things can
+/// meet them, neighbors get different swatches where that is possible, and light things tend to light swatches. The
 /// latent is then moved by the difference between the encoded pictures, and measured again. The method evaluates no
 /// branch, and decodes and encodes two to six pictures after the last step. Cells that color forces give an exact color
 /// keep that color.

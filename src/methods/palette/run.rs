@@ -1,7 +1,8 @@
 //! The state of a palette in one run.
 
-use super::groups::{Recoloring, Target, distance, shares};
+use super::recoloring::{Recoloring, distance, shares};
 use super::report::{PaintedPalette, PaletteReport};
+use super::things::Target;
 use crate::color::{Rgb, labs};
 use crate::conditioning::Codec;
 use crate::error::Result;
@@ -59,11 +60,13 @@ impl PaletteRun {
             Some(exact) => Some(exact.f_narrow(0, image.min(exact.size4()?.0 - 1), 1)?.f_lt(EXACT)?),
             None => None,
         };
+        let wanted = recoloring.of(&seen, &free)?;
+        let device = latent.device();
+        let encoded = |picture: &Tensor| codec.encode(&picture.f_unsqueeze(0)?.f_to_device(device)?);
+        let goal = encoded(&wanted)?;
         let mut left = f64::INFINITY;
         for round in 0..=self.trim {
-            let wanted = recoloring.of(&seen, &free, round > 0)?;
-            let encoded = |picture: &Tensor| codec.encode(&picture.f_unsqueeze(0)?.f_to_device(latent.device())?);
-            let mut change = encoded(&wanted)?.f_sub(&encoded(&seen)?)?.f_to_device(latent.device())?;
+            let mut change = goal.f_sub(&encoded(&seen)?)?.f_to_device(latent.device())?;
             if let Some(kept) = &kept {
                 change = change.f_mul(&kept.f_to_device(latent.device())?)?;
             }
