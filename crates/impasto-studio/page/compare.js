@@ -26,6 +26,12 @@ export class Comparison {
     this.reset();
   }
 
+  /** Offers no picture. */
+  clear() {
+    this.reset();
+    this.#field.hidden = true;
+  }
+
   /** Shows the newer picture alone. */
   reset() {
     this.#slider.value = "0";

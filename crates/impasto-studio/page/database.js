@@ -1,7 +1,7 @@
 /** Name of the database of this browser. All tabs of the page share it. */
 const NAME = "impasto-studio";
 
-/** @typedef {"pictures" | "runs" | "drafts"} TableName */
+/** @typedef {"pictures" | "runs" | "drafts" | "removed"} TableName */
 
 /** Time in milliseconds for which the page waits for the database, twice. Without it, the page works as a new one. */
 const PATIENCE = 500;
@@ -15,13 +15,16 @@ let opened = null;
 /** @returns {Promise<IDBDatabase>} */
 function open() {
   return new Promise((resolve, reject) => {
-    const request = indexedDB.open(NAME, 1);
-    request.addEventListener("upgradeneeded", () => {
-      const pictures = request.result.createObjectStore("pictures", { keyPath: "key" });
-      pictures.createIndex("starred", "starred");
-      pictures.createIndex("live", "live");
-      request.result.createObjectStore("runs", { keyPath: "key" });
-      request.result.createObjectStore("drafts", { keyPath: "key" });
+    const request = indexedDB.open(NAME, 2);
+    request.addEventListener("upgradeneeded", ({ oldVersion }) => {
+      if (oldVersion < 1) {
+        const pictures = request.result.createObjectStore("pictures", { keyPath: "key" });
+        pictures.createIndex("starred", "starred");
+        pictures.createIndex("live", "live");
+        request.result.createObjectStore("runs", { keyPath: "key" });
+        request.result.createObjectStore("drafts", { keyPath: "key" });
+      }
+      request.result.createObjectStore("removed", { keyPath: "key" });
     });
     request.addEventListener("success", () => {
       // A page of a later version can then change the tables.

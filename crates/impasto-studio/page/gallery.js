@@ -38,15 +38,17 @@ export class Gallery {
    * @param {object} listener
    * @param {(entry: Entry) => void} listener.added gets a picture of another tab
    * @param {(key: string, isStarred: boolean) => void} listener.starred
+   * @param {(key: string) => void} listener.removed gets the key of a picture that the user has removed in another tab
    * @param {(error: unknown) => void} listener.failed called once if the browser cannot keep pictures
    */
-  constructor({ added, starred, failed }) {
+  constructor({ added, starred, removed, failed }) {
     this.#failed = (/** @type {unknown} */ error) => {
       this.#failed = () => {};
       failed(error);
     };
     this.#channel.addEventListener("message", async ({ data }) => {
       if ("isStarred" in data) return starred(data.key, data.isStarred);
+      if ("isRemoved" in data) return removed(data.key);
       const entry = await this.read(data.key);
       if (entry) added(entry);
     });
@@ -111,6 +113,40 @@ export class Gallery {
     } catch (error) {
       this.#failed(error);
     }
+  }
+
+  /**
+   * Forgets a picture that the user has removed. The pictures of the server are left out by their keys from then on.
+   * @param {Entry} entry
+   */
+  async remove({ key }) {
+    this.#channel.postMessage({ key, isRemoved: true });
+    try {
+      await inTable("removed", "readwrite", (table) => table.put({ key }));
+      await inTable("pictures", "readwrite", (table) => table.delete(key));
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /**
+   * Keeps a picture that was removed.
+   * @param {Entry} entry
+   */
+  async putBack(entry) {
+    try {
+      await inTable("removed", "readwrite", (table) => table.delete(entry.key));
+      await inTable("pictures", "readwrite", (table) => table.put(keptOf(entry)));
+      this.#channel.postMessage({ key: entry.key });
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /** Returns the keys of the pictures that the user has removed. */
+  async removedKeys() {
+    const keys = await inTable("removed", "readonly", (table) => table.getAllKeys()).catch(() => []);
+    return (keys ?? []).map(String);
   }
 }
 

@@ -86,6 +86,16 @@ export class History {
   }
 
   /**
+   * Takes a picture out. Returns the next older picture, or else the next newer one.
+   * @param {string} key
+   */
+  remove(key) {
+    const index = this.#shown.findIndex(({ entry }) => entry.key === key);
+    this.#remove((entry) => entry.key === key);
+    return (this.#shown[index] ?? this.#shown[index - 1])?.entry;
+  }
+
+  /**
    * Marks the picture that is shown.
    * @param {Entry} shown
    */

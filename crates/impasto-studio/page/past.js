@@ -21,6 +21,8 @@ export class Past {
    * @param {object} listener
    * @param {(entry: Entry) => void} listener.chosen gets a picture that the user has chosen
    * @param {(entry: Entry) => void} listener.recalled gets the newest picture if none is shown
+   * @param {(next: Entry | undefined, undo: () => void) => void} listener.removed gets the picture to show in place of one
+   *   that the user has removed, and what puts that one back
    * @param {(error: unknown) => void} listener.failed called once if the browser cannot keep pictures
    * @param {(work: Promise<void>) => void} listener.attempt shows the error of work
    */
@@ -33,10 +35,15 @@ export class Past {
         this.#update();
       },
       starred: (key, isStarred) => this.#mark(key, isStarred),
+      removed: (key) => {
+        // The picture that is shown stays until the user shows another.
+        if (this.#shown?.key !== key) this.#history.remove(key);
+      },
       failed: listener.failed,
     });
     this.#recall = new Recall(this.#gallery, this.#history);
     this.#star.addEventListener("click", () => this.star());
+    byId("remove", HTMLButtonElement).addEventListener("click", () => this.remove());
     this.#onlyStarred.addEventListener("click", () => listener.attempt(this.#filter()));
     this.#older.addEventListener("click", () => listener.attempt(this.#recall.more().then(() => this.#update())));
   }
@@ -93,6 +100,26 @@ export class Past {
     if (!entry) return;
     this.#mark(entry.key, !entry.isStarred);
     this.#listener.attempt(this.#gallery.star(entry));
+  }
+
+  /** Removes the shown picture from the history of this browser. */
+  remove() {
+    const entry = this.#shown;
+    if (!entry) return;
+    this.#shown = null;
+    const next = this.#history.remove(entry.key);
+    byId("past", HTMLElement).hidden = !next;
+    this.#listener.attempt(this.#gallery.remove(entry));
+    this.#listener.removed(next, () => this.#putBack(entry));
+  }
+
+  /** @param {Entry} entry a picture that was removed */
+  #putBack(entry) {
+    const again = { ...entry, url: URL.createObjectURL(entry.png) };
+    this.#history.add([again]);
+    byId("past", HTMLElement).hidden = false;
+    this.#listener.attempt(this.#gallery.putBack(again));
+    this.#listener.chosen(again);
   }
 
   /**

@@ -45,6 +45,16 @@ export class PictureView {
     this.#lay();
   }
 
+  /** Shows no picture. */
+  clear() {
+    this.entry = null;
+    this.#isFinished = false;
+    this.#image.removeAttribute("src");
+    this.#image.hidden = this.#actions.hidden = true;
+    this.#empty.hidden = false;
+    this.#lay();
+  }
+
   /** Shows the finished picture again, if there was one before the unfinished one. */
   reset() {
     if (this.entry) this.show(this.entry);

@@ -15,6 +15,8 @@ export class Recall {
   #history;
   /** @type {string[]} keys of the kept pictures that are not in the history yet */
   #kept = [];
+  /** @type {Set<string>} keys of the pictures that the user has removed */
+  #removed = new Set();
   /** The last file of the folder that was listed; "" before the first one; null after the oldest one. */
   #file = /** @type {string | null} */ (null);
 
@@ -38,6 +40,7 @@ export class Recall {
    */
   async begin(hasFolder) {
     this.#kept = await this.#gallery.keys();
+    this.#removed = new Set(await this.#gallery.removedKeys());
     if (hasFolder) this.#file = "";
     await this.#addKept();
   }
@@ -108,7 +111,7 @@ export class Recall {
 
   /** @param {string} key */
   #isKnown(key) {
-    return this.#history.has(key) || this.#kept.includes(key);
+    return this.#history.has(key) || this.#kept.includes(key) || this.#removed.has(key);
   }
 }
 

@@ -54,6 +54,7 @@ class Studio {
       this.#tabs.choose("picture");
     },
     recalled: (entry) => this.#show(entry),
+    removed: (next, undo) => this.#showInstead(next, undo),
     failed: (error) => this.#messages.fail(withoutRoom(error)),
     attempt: (work) => this.#attempt(work),
   });
@@ -168,6 +169,7 @@ class Studio {
         i: () => this.#toolbar.chooseTool("pipette"),
         h: () => this.#toolbar.chooseTool("hand"),
         s: () => this.#past.star(),
+        Delete: () => this.#past.remove(),
         "+": () => this.#canvas.zoom.change(1),
         "-": () => this.#canvas.zoom.change(-1),
         0: () => this.#canvas.zoom.reset(),
@@ -442,6 +444,22 @@ class Studio {
     this.#attempt(this.#layBelow(entry));
     this.#past.shown = entry;
     showReport(entry, (color) => this.#picture.lay(color));
+  }
+
+  /**
+   * Shows the next picture in place of one that was removed, and offers to put that one back.
+   * @param {Entry | undefined} next
+   * @param {() => void} undo
+   */
+  #showInstead(next, undo) {
+    this.#picture.clear();
+    this.#grid.offer([]);
+    this.#comparison.clear();
+    byId("about", HTMLElement).hidden = true;
+    this.#drawing.last = null;
+    this.#drawing.update();
+    if (next) this.#show(next);
+    this.#messages.tell("The picture is removed from the history of this browser.", { Undo: undo });
   }
 
   /**

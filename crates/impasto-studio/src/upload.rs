@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
-use impasto::image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+use impasto::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use std::io::Cursor;
 
 /// Beginning of the data URLs that a job takes.
@@ -100,12 +100,12 @@ impl Upload {
         }
     }
 
-    /// Returns a mask as a job takes it, from the gray of each pixel.
+    /// Returns a picture that was made of this one, as a job takes it.
     ///
     /// # Errors
-    /// A refusal of a mask that cannot be encoded.
-    pub(crate) fn mask_url(&self, mask: GrayImage) -> Result<String, Refusal> {
-        encode(self.field, &mask.into())
+    /// A refusal of a picture that cannot be encoded.
+    pub(crate) fn url_of(&self, made: impl Into<DynamicImage>) -> Result<String, Refusal> {
+        encode(self.field, &made.into())
     }
 }
 

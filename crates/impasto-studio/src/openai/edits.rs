@@ -34,13 +34,13 @@ pub(super) fn read(kind: &str, body: &[u8], options: &Options) -> Result<(Order,
     let [image] = images.as_slice() else { return Err(refuse_count("image", images.len())) };
     let image = Upload::from_file("image", image.to_vec(), options)?;
     let mask = match masks.as_slice() {
-        [] => transparent(&image.decode()?).map(|mask| image.mask_url(mask)).transpose()?,
+        [] => transparent(&image.decode()?).map(|mask| image.url_of(mask)).transpose()?,
         [mask] => {
             let mask = Upload::from_file("mask", mask.to_vec(), options)?;
             let transparent = transparent(&mask.decode()?).ok_or_else(|| {
                 Refusal::field("mask", "mask has no transparent part; expected transparency where to repaint")
             })?;
-            Some(mask.mask_url(transparent)?)
+            Some(mask.url_of(transparent)?)
         }
         masks => return Err(refuse_count("mask", masks.len())),
     };

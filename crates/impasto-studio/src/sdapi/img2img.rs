@@ -1,6 +1,7 @@
 //! A request for pictures from another picture.
 
 use super::common::{self, Wishes};
+use super::fill;
 use crate::fields::Fields;
 use crate::options::Options;
 use crate::order::Order;
@@ -15,6 +16,11 @@ const DENOISING: f64 = 0.75;
 /// Width of the band in which new and kept pixels are blended, as a multiple of the deviation of the web UI's blur. The
 /// blur has about two deviations on each side of the border.
 const BAND: f64 = 2.0;
+
+/// `inpainting_fill` of a run that finds the colors around under its mask.
+const FILLED: i64 = 0;
+/// `inpainting_fill` of a run that finds the picture's own content under its mask.
+const ORIGINAL: i64 = 1;
 
 /// Fields that are not used.
 const UNUSED: &[(&str, &[f64])] =
@@ -32,10 +38,10 @@ pub(super) fn read(body: &[u8], options: &Options) -> Result<(Order, Wishes), Re
     let (mut job, mut notes) = (Map::new(), Vec::new());
     let mut wishes = common::take(&mut fields, &mut job, &mut notes)?;
     let start = common::only("init_images", fields.list("init_images")?)?;
-    let start = Upload::from_base64("init_images", &start, options)?.data_url()?;
-    job.insert("start".into(), start.into());
+    let start = Upload::from_base64("init_images", &start, options)?;
+    job.insert("start".into(), start.data_url()?.into());
     let strength = fields.number("denoising_strength")?.unwrap_or(DENOISING);
-    take_mask(&mut fields, strength, &mut job, &mut notes, options)?;
+    take_mask(&mut fields, &start, strength, &mut job, &mut notes, options)?;
     common::take_own(&mut fields, &mut job, &mut notes)?;
     common::take_unused(&mut fields, UNUSED, &mut notes);
     wishes.parameters = echo;
@@ -46,6 +52,7 @@ pub(super) fn read(body: &[u8], options: &Options) -> Result<(Order, Wishes), Re
 /// Takes the mask and the fields beside it.
 fn take_mask(
     fields: &mut Fields,
+    start: &Upload,
     strength: f64,
     job: &mut Map<String, Value>,
     notes: &mut Vec<String>,
@@ -54,7 +61,7 @@ fn take_mask(
     let mask = fields.word("mask")?;
     let blur = fields.number("mask_blur")?;
     let [across, down] = [fields.number("mask_blur_x")?, fields.number("mask_blur_y")?];
-    let (fill, inverts) = (fields.whole("inpainting_fill")?, fields.flag("inpainting_mask_invert")?);
+    let (filling, inverts) = (fields.whole("inpainting_fill")?, fields.flag("inpainting_mask_invert")?);
     let padding = fields.whole("inpaint_full_res_padding")?;
     // The web UI repaints the part under the mask alone, unless a request says otherwise.
     let is_part = fields.take("inpaint_full_res").is_none_or(|value| ![json!(false), json!(0)].contains(&value));
@@ -63,12 +70,19 @@ fn take_mask(
         return Ok(());
     };
     let upload = Upload::from_base64("mask", &mask, options)?;
-    let url = upload.mask_url(gray(&upload.decode()?, inverts))?;
+    let shape = gray(&upload.decode()?, inverts);
+    // The web UI fills the part under the mask, unless a request says otherwise.
+    let filling = filling.unwrap_or(FILLED);
+    if filling != ORIGINAL {
+        job.insert("start".into(), start.url_of(fill::fill(&start.decode()?, &shape))?.into());
+    }
+    if filling != ORIGINAL && filling != FILLED {
+        let sentence = format!("inpainting_fill is {filling}, which the studio lacks; the colors around were used (0)");
+        notes.push(sentence);
+    }
+    let url = upload.url_of(shape)?;
     if let Some(blur) = blur.or(across).or(down) {
         job.insert("feather".into(), (BAND * blur).into());
-    }
-    if fill.is_some_and(|fill| fill != 1) {
-        notes.push("inpainting_fill is not used: the run starts from the picture's own content (1)".into());
     }
     if is_part {
         let mut detail = json!({ "thing": { "under": url }, "strength": strength });
@@ -155,6 +169,25 @@ mod tests {
             assert!(part.mask.is_none() && part.strength == Some(0.0.into()), "{part:?}");
             assert!(notes.iter().any(|note| note.contains("width and height are not used")), "{notes:?}");
         }
+    }
+
+    #[test]
+    fn part_under_a_mask_is_filled_unless_it_is_to_stay() {
+        let mut start = Raster::flat(Rgb(200, 30, 30), (64, 64));
+        start.paste(&Raster::flat(Rgb(0, 255, 0), (8, 8)), 0, 0);
+        let read = |filling: Value| {
+            let url = start.data_url().unwrap();
+            let body = json!({ "init_images": [url], "mask": mask().data_url().unwrap(), "inpainting_fill": filling });
+            let (job, notes) = read(body).unwrap();
+            (job.start.unwrap().open().unwrap().pixel(3, 3).unwrap(), notes.len())
+        };
+        let (own, _) = read(json!(1));
+        assert_eq!(own, Rgb(0, 255, 0));
+        for filling in [json!(0), json!(null), json!(2)] {
+            let (Rgb(r, g, b), _) = read(filling.clone());
+            assert!(r > 190 && g < 40 && b < 40, "{filling}: {r} {g} {b}");
+        }
+        assert_eq!(read(json!(3)).1, read(json!(0)).1 + 1, "a kind that the studio lacks is noted");
     }
 
     #[test]

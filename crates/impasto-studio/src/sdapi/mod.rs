@@ -7,6 +7,7 @@
 
 mod answer;
 mod common;
+mod fill;
 mod img2img;
 mod lists;
 mod options;

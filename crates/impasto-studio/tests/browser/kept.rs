@@ -136,7 +136,7 @@ pub async fn saved(page: &Page) {
 
     // Pictures without a star make room for new ones.
     let kept = "const done = arguments[0]; import('/gallery.js').then(async ({ Gallery, keyOf }) => {
-        const gallery = new Gallery({ added() {}, starred() {}, failed: done });
+        const gallery = new Gallery({ added() {}, starred() {}, removed() {}, failed: done });
         const [first] = await gallery.keys(), entry = { ...await gallery.read(first), isStarred: true };
         await gallery.star(entry);
         for (let time = 1; time <= 210; time++) {
@@ -173,6 +173,42 @@ pub async fn saved(page: &Page) {
     assert_eq!(page.script(picture).await, false);
     page.click("#restore").await;
     page.until(picture).await;
+}
+
+pub async fn removed(page: &Page) {
+    page.fill("#steps", "2").await;
+    page.fill("#prompt", "a red boat").await;
+    page.paint().await;
+    page.fill("#prompt", "a blue house").await;
+    page.paint().await;
+    let shown = async || page.find("#picture").await.prop("alt").await.unwrap().unwrap();
+    assert!(shown().await.ends_with(": a blue house"));
+
+    // The next picture takes the place of a removed one, and Undo puts it back.
+    page.click("#remove").await;
+    page.until(&format!("return {PICTURES} === 1")).await;
+    assert!(shown().await.ends_with(": a red boat"));
+    page.screenshot("kept_removed").await;
+    page.click("#notice-actions button").await;
+    page.until(&format!("return {PICTURES} === 2")).await;
+    assert!(shown().await.ends_with(": a blue house"));
+    page.until("return document.querySelector('#picture').naturalWidth === 256").await;
+
+    // Removed pictures stay away after a reload, though the server still has their jobs.
+    page.script("document.activeElement.blur()").await;
+    page.find("body").await.send_keys("\u{e017}").await.unwrap();
+    page.until(&format!("return {PICTURES} === 1")).await;
+    page.client.refresh().await.unwrap();
+    page.until(&format!("return {PICTURES} === 1")).await;
+    page.until("return document.querySelector('#picture').alt.endsWith(': a red boat')").await;
+    let later = format!("const done = arguments[0]; setTimeout(() => done({PICTURES}), 500)");
+    assert_eq!(page.client.execute_async(&later, Vec::new()).await.unwrap(), 1);
+    page.click("#remove").await;
+    page.until("return document.querySelector('#empty').checkVisibility()").await;
+    assert_eq!(page.script("return document.querySelector('#past').checkVisibility()").await, false);
+    page.client.refresh().await.unwrap();
+    page.until(READY).await;
+    assert_eq!(page.client.execute_async(&later, Vec::new()).await.unwrap(), 0);
 }
 
 /// A studio that runs until the sender is dropped.

@@ -62,6 +62,7 @@ fn main() {
         trial("closed_page_ends_its_run", || run(closed)),
         trial("second_tab_shows_the_run_and_leaves_it_alone", || run(kept::watched)),
         trial("restarted_server_finds_everything_again", kept::restarted),
+        trial("removed_pictures_stay_away", || run(kept::removed)),
         trial("prompts_are_saved_and_files_have_settings", || run(kept::saved)),
         trial("lines_are_painted_one_after_the_other", || run(kept::lined)),
     ];
