@@ -100,7 +100,7 @@ impl Upload {
         }
     }
 
-    /// Returns a picture that was made of this one, as a job takes it.
+    /// Returns a picture that was made of the upload, as a job takes it.
     ///
     /// # Errors
     /// A refusal of a picture that cannot be encoded.

@@ -30,8 +30,8 @@ const SIDE: u32 = 64;
 /// and divided by outlines. Every thing goes to one swatch as a whole. The shares are met as far as whole things can
 /// meet them, neighbors get different swatches where that is possible, and light things tend to light swatches. The
 /// latent is then moved by the difference between the encoded pictures, and measured again. The method evaluates no
-/// branch, and decodes and encodes two to four pictures after the last step. Cells that color forces give an exact color
-/// keep that color.
+/// branch, and decodes and encodes two to four pictures after the last step. Cells that color forces give an exact
+/// color keep that color.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {

@@ -1,4 +1,4 @@
-//! What a run finds under a mask: the colors around, as the web UI spreads them.
+//! Filling the part under a mask with the colors around, as the web UI does.
 
 use impasto::image::imageops::{self, FilterType};
 use impasto::image::{DynamicImage, GrayImage, Rgb, RgbImage, Rgba, Rgba32FImage};
