@@ -1,6 +1,6 @@
 //! [`Choice`]: the swatch of each thing.
 
-use super::things::{Target, Things, mean, square_distance, values};
+use super::things::{Things, mean, square_distance, values};
 use crate::color::Lab;
 
 /// Weight of the shares in the choice of swatches.
@@ -11,6 +11,14 @@ const CONTRAST: f64 = 0.3;
 const CLEAR: f64 = 30.0;
 /// Rounds in which things may change their swatches.
 const ROUNDS: usize = 20;
+
+/// A color of the palette, with its share of the picture.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    pub color: Lab,
+    /// Share of the picture; the shares of all targets sum to 1.
+    pub share: f64,
+}
 
 /// The choice of a swatch for each thing.
 ///
@@ -113,5 +121,23 @@ impl Choice {
         let hidden: f64 =
             self.borders.iter().filter_map(|(one, other, share)| Some(share * alike(*one, *other)?)).sum();
         cost + SHARES * missed.sum::<f64>() + CONTRAST * hidden
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbors_take_different_swatches() {
+        // Things 0 and 1 are neighbors, and a little nearer to swatch 0. Thing 2 is nearer to swatch 1.
+        let choose = |borders: Vec<(usize, usize, f64)>| {
+            let (costs, masses) = (vec![vec![0.0, 0.01], vec![0.0, 0.01], vec![0.01, 0.0]], vec![1.0 / 3.0; 3]);
+            let (shares, alike) = (vec![2.0 / 3.0, 1.0 / 3.0], vec![vec![1.0, 0.0], vec![0.0, 1.0]]);
+            Choice { costs, masses, shares, borders, alike }.best()
+        };
+        assert_eq!(choose(Vec::new()), [0, 0, 1]);
+        let chosen = choose(vec![(0, 1, 1.0)]);
+        assert!(chosen[0] != chosen[1] && chosen[2] == 0, "{chosen:?}");
     }
 }

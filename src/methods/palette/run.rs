@@ -1,8 +1,8 @@
 //! The state of a palette in one run.
 
+use super::choice::Target;
 use super::recoloring::{Recoloring, distance, shares};
 use super::report::{PaintedPalette, PaletteReport};
-use super::things::Target;
 use crate::color::{Rgb, labs};
 use crate::conditioning::Codec;
 use crate::error::Result;

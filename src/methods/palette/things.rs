@@ -53,14 +53,6 @@ pub(super) struct Things {
     pub borders: BTreeMap<(usize, usize), f64>,
 }
 
-/// A color of the palette, with its share of the picture.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
-    pub color: Lab,
-    /// Share of the picture; the shares of all targets sum to 1.
-    pub share: f64,
-}
-
 /// A thing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Thing {

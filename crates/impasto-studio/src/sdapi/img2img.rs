@@ -39,9 +39,11 @@ pub(super) fn read(body: &[u8], options: &Options) -> Result<(Order, Wishes), Re
     let mut wishes = common::take(&mut fields, &mut job, &mut notes)?;
     let start = common::only("init_images", fields.list("init_images")?)?;
     let start = Upload::from_base64("init_images", &start, options)?;
-    job.insert("start".into(), start.data_url()?.into());
     let strength = fields.number("denoising_strength")?.unwrap_or(DENOISING);
     take_mask(&mut fields, &start, strength, &mut job, &mut notes, options)?;
+    if !job.contains_key("start") {
+        job.insert("start".into(), start.data_url()?.into());
+    }
     common::take_own(&mut fields, &mut job, &mut notes)?;
     common::take_unused(&mut fields, UNUSED, &mut notes);
     wishes.parameters = echo;
@@ -49,7 +51,7 @@ pub(super) fn read(body: &[u8], options: &Options) -> Result<(Order, Wishes), Re
     Ok((Order::read(job, notes, options)?, wishes))
 }
 
-/// Takes the mask and the fields beside it.
+/// Takes the mask and the fields beside it, and the start picture if the part under the mask is filled.
 fn take_mask(
     fields: &mut Fields,
     start: &Upload,
