@@ -1,8 +1,8 @@
 //! Cost of guidance methods, as ratios to the bare step: `cargo bench --bench overhead
 //! [-- tiny|sd15|colorizer|precision] [--rows NAME,NAME] [--rounds N] [--threads N]`.
 //!
-//! Machines are shared and noisy, so every round runs each row once, in turn. The figures are ratios to that round's
-//! `none`: their median, with a bootstrap 95 % interval. `again` is `none` a second time and shows the noise of the
+//! Machines are shared and noisy, so every round has one run of each row, and these runs take their steps in turn. The
+//! figures are ratios of each step to the same step of `none`: their median, with a bootstrap 95 % interval. `again` is `none` a second time and shows the noise of the
 //! measurement. On one thread the clock takes processor time, which other work on the machine hardly changes. On
 //! several threads the clock takes wall time, because processor time counts waiting threads as working.
 //!
@@ -14,9 +14,10 @@ mod support;
 
 use impasto::diffusion::Denoiser;
 use impasto::{Codec, Grid, Model, Result, Source};
+use support::clock::Clock;
 use support::rows::{COLORIZER_ROWS, ROWS};
-use support::turns::in_turns;
-use support::{Unet, seconds};
+use support::turns::{in_turns, steps_in_turns};
+use support::{Unet, begin, seconds};
 use tch::Kind;
 
 fn group<M: Denoiser + Codec>(
@@ -28,7 +29,17 @@ fn group<M: Denoiser + Codec>(
     rows: &[&str],
 ) -> Result<()> {
     println!("{name}: {rounds} rounds of {} steps, {} threads", steps - 1, tch::get_num_threads());
-    in_turns("overhead", name, rows, rounds, |row| seconds(model, grid, steps, rows[row]))
+    steps_in_turns(
+        "overhead",
+        name,
+        rows,
+        rounds,
+        |row| begin(model, grid, steps, rows[row]),
+        |run| {
+            let begun = Clock::on(model.device());
+            Ok(run.step()?.map(|_| begun.elapsed().as_secs_f64()))
+        },
+    )
 }
 
 fn main() -> Result<()> {

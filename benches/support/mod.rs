@@ -15,7 +15,7 @@ use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, TrainingSchedule};
 use impasto::nn::{ConfigFile, UNet, UnetConfig};
-use impasto::sampler::{Sampler, Start};
+use impasto::sampler::{Run, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::weights::Weights;
 use impasto::{Codec, Conditioning, Grid, Prompt, Result, Step, Texts};
@@ -86,9 +86,9 @@ impl Codec for Unet {
     }
 }
 
-/// Returns the seconds per step with the guidance methods of `row`, over `steps` steps without the first. The first
-/// step fills the caches of the run.
-pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &str) -> Result<f64> {
+/// Starts a run of `steps` steps with the guidance methods of `row`, and takes its first step, which fills the caches
+/// of the run.
+pub fn begin<'m, M: Denoiser + Codec>(model: &'m M, grid: Grid, steps: usize, row: &str) -> Result<Run<'static, 'm>> {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading)?;
     let mut sampler = Sampler::new(schedule, Euler);
     for guidance in rows::methods(row) {
@@ -96,6 +96,12 @@ pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &s
     }
     let mut run = sampler.start(model, Start::new(PROMPT, grid, Noise::shared(7)))?;
     run.step()?;
+    Ok(run)
+}
+
+/// Returns the seconds per step with the guidance methods of `row`, over `steps` steps without the first.
+pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &str) -> Result<f64> {
+    let mut run = begin(model, grid, steps, row)?;
     let begun = Clock::on(model.device());
     let mut taken = 0;
     while run.step()?.is_some() {

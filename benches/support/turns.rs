@@ -21,6 +21,37 @@ pub fn in_turns(
             times.push(seconds(row)?);
         }
     }
+    tell(bench, name, rows, rounds, times);
+    Ok(())
+}
+
+/// Measures the seconds of single steps. In every round, `begin` starts one run of each row, and the runs take their
+/// steps in turn, so that other work on the machine slows all rows alike. A ratio compares two steps of the same number.
+pub fn steps_in_turns<R>(
+    bench: &'static str,
+    name: &str,
+    rows: &[&str],
+    rounds: usize,
+    begin: impl Fn(usize) -> Result<R>,
+    mut seconds: impl FnMut(&mut R) -> Result<Option<f64>>,
+) -> Result<()> {
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
+    for _ in 0..rounds {
+        let mut runs: Vec<R> = (0..rows.len()).map(&begin).collect::<Result<_>>()?;
+        loop {
+            let taken: Vec<f64> = runs.iter_mut().map_while(|run| seconds(run).transpose()).collect::<Result<_>>()?;
+            if taken.len() < rows.len() {
+                break;
+            }
+            times.iter_mut().zip(taken).for_each(|(times, taken)| times.push(taken));
+        }
+    }
+    tell(bench, name, rows, rounds, times);
+    Ok(())
+}
+
+/// Prints and records the medians of all rows and their ratios to the first row.
+fn tell(bench: &'static str, name: &str, rows: &[&str], rounds: usize, times: Vec<Vec<f64>>) {
     let none = times[0].clone();
     for (row, times) in rows.iter().zip(times) {
         let ratios: Vec<f64> = times.iter().zip(&none).map(|(time, none)| time / none).collect();
@@ -34,5 +65,4 @@ pub fn in_turns(
             Figure { bench, group: name, row, measure, value, interval, rounds }.record();
         }
     }
-    Ok(())
 }
