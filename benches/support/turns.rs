@@ -26,7 +26,8 @@ pub fn in_turns(
 }
 
 /// Measures the seconds of single steps. In every round, `begin` starts one run of each row, and the runs take their
-/// steps in turn, so that other work on the machine slows all rows alike. A ratio compares two steps of the same number.
+/// steps in turn, so that other work on the machine slows all rows alike. A ratio compares two steps of the same
+/// number.
 pub fn steps_in_turns<R>(
     bench: &'static str,
     name: &str,

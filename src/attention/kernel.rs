@@ -9,7 +9,8 @@
 //!
 //! Shapes in this module: q [b, heads, queries, d], k [b, heads, tokens, d], v [b, heads, tokens, c].
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// Maximum number of scores that a lazy view holds at once, which bounds the memory of the scores to 64 MiB.
@@ -45,12 +46,12 @@ pub(super) fn keeps(q: &Tensor, k: &Tensor) -> Result<bool> {
 pub(super) fn plain(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     match by_hand(q, k, v)? {
         true => Ok(weigh(&scores(q, k)?, v)?.0),
-        false => Ok(attend(q, k, v, None, false)?.0),
+        false => Ok(attend(q, k, v, 0..0, None, false)?.0),
     }
 }
 
-/// Computes softmax(q·kᵀ/√d + bias)·v by a kernel → [b, queries, heads · c]. With `keep`, the probabilities are also
-/// returned, if the kernel can leave them.
+/// Computes softmax(q·kᵀ/√d + bias)·v by a kernel → [b, queries, heads · c]. The bias covers `rows` of the b rows. With
+/// `keep`, the probabilities of these rows are also returned, if the kernel can leave them.
 ///
 /// Scores and softmax are f32 for every kind of q and k. This keeps SD 2.x from overflowing in half precision; its
 /// configurations ask for f32 (`upcast_attention`).
@@ -58,17 +59,44 @@ pub(super) fn attend(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
+    rows: Range<i64>,
     bias: Option<&Tensor>,
     keep: bool,
 ) -> Result<(Tensor, Option<Tensor>)> {
     count::kernel();
     if impasto_kernels::attends(q, k, v) && bias.is_none_or(|bias| !bias.requires_grad()) {
-        let attention = impasto_kernels::attend(q, k, v, bias, keep)?;
+        let attention = impasto_kernels::attend_rows(q, k, v, rows, bias, keep)?;
         return Ok((attention.output, attention.probabilities));
     }
-    let bias = bias.map(|bias| bias.f_to_kind(q.kind())).transpose()?;
+    let all = q.size4()?.0;
+    let bias = bias.map(|bias| of_all_rows(bias, rows, all)?.f_to_kind(q.kind()).map_err(Error::from)).transpose()?;
     let output = Tensor::f_scaled_dot_product_attention(q, k, v, bias.as_ref(), 0.0, false, None::<f64>, false)?;
     Ok((merge_heads(&output)?, None))
+}
+
+/// Returns a bias of `rows` with zeros for the others of `all` rows.
+fn of_all_rows(bias: &Tensor, rows: Range<i64>, all: i64) -> Result<Tensor> {
+    let (_, heads, queries, tokens) = bias.size4()?;
+    if rows == (0..all) {
+        return Ok(bias.shallow_clone());
+    }
+    let zeros = |count| Tensor::f_zeros([count, heads, queries, tokens], (bias.kind(), bias.device()));
+    Ok(Tensor::f_cat(&[&zeros(rows.start)?, bias, &zeros(all - rows.end)?], 0)?)
+}
+
+/// Returns the scores with a bias, [rows, 1 or heads, queries, tokens], added to `rows` of the b rows. Hooks may have
+/// kept the scores, so these stay as they are.
+pub(super) fn add_bias(scores: &Tensor, rows: Range<i64>, bias: &Tensor) -> Result<Tensor> {
+    Ok(scores.f_add(&of_all_rows(bias, rows, scores.size4()?.0)?)?)
+}
+
+/// Returns the largest score of each row, if the kernels compute it.
+pub(super) fn largest_scores(q: &Tensor, k: &Tensor) -> Result<Option<Vec<f32>>> {
+    if !impasto_kernels::attends(q, k, k) {
+        return Ok(None);
+    }
+    count::kernel();
+    Ok(Some(impasto_kernels::largest_scores(q, k)?))
 }
 
 /// Computes softmax(scores)·v of f32 scores → [b, queries, heads · c], and the probabilities.
@@ -189,7 +217,7 @@ mod tests {
         let x = Tensor::randn([1, 2, 9, 8], (Kind::Float, Device::Cpu));
         let learns = || Tensor::zeros([1, 2, 9, 9], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let (bias, added) = (learns(), learns());
-        attend(&x, &x, &x, Some(&bias), false)?.0.square().sum(Kind::Float).backward();
+        attend(&x, &x, &x, 0..1, Some(&bias), false)?.0.square().sum(Kind::Float).backward();
         weigh(&(scores(&x, &x)? + &added), &x)?.0.square().sum(Kind::Float).backward();
         assert!(bias.grad().abs().max().double_value(&[]) > 1e-3);
         assert!((bias.grad() - added.grad()).abs().max().double_value(&[]) < 1e-5);

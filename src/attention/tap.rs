@@ -108,11 +108,13 @@ struct CallSite<'a> {
     text_output: Option<&'a Tensor>,
 }
 
-/// Parts of a softmax that readers of probabilities share, for the stacked branches.
+/// Parts of a softmax that readers of probabilities share.
 struct Softmax<'a> {
-    /// Bias of the hooks, [b, 1 or heads, queries, tokens].
+    /// Stacked branches that the bias and the probabilities cover: at least all that a hook changes or reads.
+    covered: Range<usize>,
+    /// Bias of the hooks, [rows of the covered branches, 1 or heads, queries, tokens].
     bias: Option<&'a Tensor>,
-    /// Probabilities from which the output was computed, if they exist.
+    /// Probabilities from which the output was computed, if they exist, for the covered branches.
     whole: Option<&'a Tensor>,
     /// True if hooks have edited the scores.
     edited: bool,
@@ -292,7 +294,17 @@ impl Attached<'_> {
     fn rows(&self, stacked: &Tensor, row: usize) -> Result<Tensor> {
         let n = self.images();
         let all = stacked.size().first().copied().unwrap_or_default();
+        if all == n {
+            return Ok(stacked.shallow_clone());
+        }
         Ok(stacked.f_narrow(0, (row as i64 * n) % all.max(1), n)?)
+    }
+
+    /// Returns the stacked branches from the first to the last in which an active hook wants one of some phases here.
+    fn range_of(&self, site: &AttentionSite, branches: &[Branch], phases: Interest) -> Range<usize> {
+        let wants = |branch: &Branch| self.wanted(site, &[*branch]).intersects(phases);
+        let first = branches.iter().position(wants).unwrap_or_default();
+        first..branches.iter().rposition(wants).map_or(first, |last| last + 1)
     }
 
     /// Returns the union of the phases that active hooks want at this site.
@@ -379,22 +391,32 @@ impl Attached<'_> {
             true => Some(kernel::scores(q, k)?),
             false => None,
         };
-        let bias = if wants(Interest::BIAS) { self.bias(spot, branches, (q, k, v), scores.as_ref())? } else { None };
-        let scores = scores.map(|scores| add_bias(scores, bias.as_ref())).transpose()?;
+        let covered = self.range_of(spot.site, branches, Interest::BIAS | Interest::PROBS);
+        // Branches that share rows are covered by the same rows.
+        let rows = match self.images() {
+            n if q.size4()?.0 == n => 0..n,
+            n => covered.start as i64 * n..covered.end as i64 * n,
+        };
+        let seen_by = (branches, covered.clone());
+        let bias = if wants(Interest::BIAS) { self.bias(spot, seen_by, (q, k, v), scores.as_ref())? } else { None };
+        let scores = match (scores, &bias) {
+            (Some(scores), Some(bias)) => Some(kernel::add_bias(&scores, rows.clone(), bias)?),
+            (scores, _) => scores,
+        };
         let edited = wants(Interest::SCORES);
         let (output, whole) = match scores {
             Some(scores) => {
                 let scores = if edited { self.edit(spot, branches, (q, k, v), &scores)? } else { scores };
                 let (output, probs) = kernel::weigh(&scores, v)?;
-                (output, Some(probs))
+                (output, Some(probs.f_narrow(0, rows.start, rows.end - rows.start)?))
             }
             None => {
                 let keep = wants(Interest::PROBS) && kernel::keeps(q, k)?;
-                kernel::attend(q, k, v, bias.as_ref(), keep)?
+                kernel::attend(q, k, v, rows, bias.as_ref(), keep)?
             }
         };
         if wants(Interest::PROBS) {
-            let softmax = Softmax { bias: bias.as_ref(), whole: whole.as_ref(), edited, beside: None };
+            let softmax = Softmax { covered, bias: bias.as_ref(), whole: whole.as_ref(), edited, beside: None };
             self.read(spot, branches, (q, k, v), &softmax)?;
         }
         self.change_output(spot, branches, (q, k, v), output)
@@ -409,9 +431,13 @@ impl Attached<'_> {
         softmax: &Softmax<'_>,
     ) -> Result<()> {
         for (row, &branch) in branches.iter().enumerate() {
+            if !self.wanted(spot.site, &[branch]).contains(Interest::PROBS) {
+                continue;
+            }
             let (q, k, v) = (self.rows(q, row)?, self.rows(k, row)?, self.rows(v, row)?);
-            let own = |x: Option<&Tensor>| x.map(|x| self.rows(x, row)).transpose();
-            let (bias, whole, beside) = (own(softmax.bias)?, own(softmax.whole)?, own(softmax.beside)?);
+            let own = |x: Option<&Tensor>| x.map(|x| self.rows(x, row - softmax.covered.start)).transpose();
+            let (bias, whole) = (own(softmax.bias)?, own(softmax.whole)?);
+            let beside = softmax.beside.map(|x| self.rows(x, row)).transpose()?;
             let probs = Probs::new((&q, &k, beside.as_ref()), bias.as_ref(), whole, softmax.edited);
             self.each(spot, branch, (&q, Some((&k, &v))), Interest::PROBS, "probs", |hook, at| hook.probs(at, &probs))?;
         }
@@ -443,37 +469,36 @@ impl Attached<'_> {
         Ok(Tensor::f_cat(&parts, 0)?)
     }
 
-    /// Returns the sum of the hooks' biases for the stacked branches, f32 [b, 1 or heads, queries, tokens]. Branches
-    /// without a bias get zeros; `None` if no hook returns a bias. `scores` are the scores of all branches, if already
-    /// computed.
+    /// Returns the sum of the hooks' biases for the `covered` ones of the stacked branches, f32 [rows of these
+    /// branches, 1 or heads, queries, tokens]. Covered branches without a bias get zeros; `None` if no hook returns a
+    /// bias. `scores` are the scores of all branches, if already computed.
     fn bias(
         &mut self,
         spot: &CallSite<'_>,
-        branches: &[Branch],
+        (branches, covered): (&[Branch], Range<usize>),
         (q, k, v): (&Tensor, &Tensor, &Tensor),
         scores: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
         let n = self.images();
         let ((_, heads, queries, _), tokens) = (q.size4()?, k.size4()?.2);
-        let mut sums: Vec<Option<Tensor>> = Vec::with_capacity(branches.len());
-        for (row, &branch) in branches.iter().enumerate() {
-            let (q, k, v) = (self.rows(q, row)?, self.rows(k, row)?, self.rows(v, row)?);
-            let scores = Scores::new(&q, &k, scores.map(|scores| self.rows(scores, row)).transpose()?);
+        let full = [n, heads, queries, tokens];
+        let mut sums: Vec<Option<Tensor>> = Vec::with_capacity(covered.len());
+        for (row, &branch) in branches.iter().enumerate().take(covered.end).skip(covered.start) {
             let mut sum: Option<Tensor> = None;
-            self.each(spot, branch, (&q, Some((&k, &v))), Interest::BIAS, "bias", |hook, at| {
-                if let Some(bias) = hook.bias(at, &scores)? {
-                    let full = [n, heads, queries, tokens];
-                    let fits = bias.f_expand(full, false).is_ok();
-                    fits.then_some(()).ok_or_else(|| {
-                        misshapen("bias", &bias.size(), format!("a shape that broadcasts to {full:?}"))
-                    })?;
-                    sum = Some(match sum.take() {
-                        Some(sum) => sum.f_add(&bias)?,
-                        None => bias,
-                    });
-                }
-                Ok(())
-            })?;
+            if self.wanted(spot.site, &[branch]).contains(Interest::BIAS) {
+                let (q, k, v) = (self.rows(q, row)?, self.rows(k, row)?, self.rows(v, row)?);
+                let scores = Scores::new(&q, &k, scores.map(|scores| self.rows(scores, row)).transpose()?);
+                self.each(spot, branch, (&q, Some((&k, &v))), Interest::BIAS, "bias", |hook, at| {
+                    if let Some(bias) = hook.bias(at, &scores)? {
+                        broadcasts("bias", &bias, &full)?;
+                        sum = Some(match sum.take() {
+                            Some(sum) => sum.f_add(&bias)?,
+                            None => bias,
+                        });
+                    }
+                    Ok(())
+                })?;
+            }
             sums.push(sum);
         }
         if sums.iter().all(Option::is_none) {
@@ -481,14 +506,18 @@ impl Attached<'_> {
         }
         let per_head = sums.iter().flatten().any(|bias| bias.size().iter().rev().nth(2).is_some_and(|&h| h != 1));
         let shape = [n, if per_head { heads } else { 1 }, queries, tokens];
-        let parts: Vec<Tensor> = sums
-            .iter()
-            .map(|bias| match bias {
-                Some(bias) => bias.f_to_kind(Kind::Float)?.f_expand(shape, false),
-                None => Tensor::f_zeros(shape, (Kind::Float, q.device())),
-            })
-            .collect::<std::result::Result<_, _>>()?;
-        Ok(Some(Tensor::f_cat(&parts, 0)?))
+        let mut parts: Vec<Tensor> = Vec::with_capacity(sums.len());
+        for bias in sums {
+            parts.push(match bias {
+                Some(bias) if bias.kind() == Kind::Float && bias.size() == shape => bias,
+                Some(bias) => bias.f_to_kind(Kind::Float)?.f_expand(shape, false)?,
+                None => Tensor::f_zeros(shape, (Kind::Float, q.device()))?,
+            });
+        }
+        match parts.as_slice() {
+            [one] => Ok(Some(one.shallow_clone())),
+            parts => Ok(Some(Tensor::f_cat(parts, 0)?)),
+        }
     }
 
     /// Returns the scores after the hooks' edits, f32 [b, heads, queries, tokens].
@@ -521,17 +550,17 @@ fn keys_values(site: &AttentionSite, context: &Tensor, project: &dyn Projections
     Ok(if site.is_cross() { (k.f_contiguous()?, v.f_contiguous()?) } else { (k, v) })
 }
 
-/// Adds a bias to scores, if there is one.
-fn add_bias(scores: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    Ok(match bias {
-        Some(bias) => scores.f_add(bias)?,
-        None => scores,
-    })
-}
-
 /// Returns the error for a tensor of an unexpected shape.
 fn misshapen(what: &'static str, got: &[i64], expected: String) -> Error {
     Error::Shape { what, got: got.to_vec(), expected }
+}
+
+/// Checks that a tensor of at most four dimensions broadcasts to a shape.
+fn broadcasts(what: &'static str, got: &Tensor, shape: &[i64; 4]) -> Result<()> {
+    let size = got.size();
+    let fits = size.len() <= shape.len()
+        && size.iter().rev().zip(shape.iter().rev()).all(|(own, full)| *own == 1 || own == full);
+    if fits { Ok(()) } else { Err(misshapen(what, &size, format!("a shape that broadcasts to {shape:?}"))) }
 }
 
 fn same_shape(what: &'static str, got: &Tensor, shape: &[i64]) -> Result<()> {
@@ -643,6 +672,52 @@ mod tests {
         for readers in [1, 10] {
             assert_eq!(attend(readers), (2, bare.shallow_clone()), "one call for the output, one for all readers");
         }
+    }
+
+    /// A hook that adds a bias in the first of three branches and reads the last one.
+    #[derive(Default)]
+    struct FirstAndLast(Vec<Tensor>);
+
+    const THREE: [Branch; 3] = [Branch::Uncond, Branch::Cond, Branch::Extra(0)];
+
+    impl CrossAttentionHook for FirstAndLast {
+        fn interest(&self, _: &AttentionSite, branch: Branch) -> Interest {
+            match branch {
+                Branch::Uncond => Interest::BIAS,
+                Branch::Cond => Interest::NONE,
+                _ => Interest::PROBS,
+            }
+        }
+        fn bias(&mut self, at: &At<'_>, _: &Scores<'_>) -> Result<Option<Tensor>> {
+            assert_eq!(at.branch, Branch::Uncond);
+            Ok(Some(wave(&[1, 1, 6, 5], 2.0) * 3.0))
+        }
+        fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+            assert_eq!(at.branch, Branch::Extra(0));
+            self.0.push(probs.columns(probs.tokens())?);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn bias_and_readers_touch_their_own_branches() -> Result<()> {
+        let site = AttentionSite::new("attn2", SiteKind::Cross, Place::Up, 0, 2);
+        let (q, k, v) = (wave(&[3, 2, 6, 4], 0.0), wave(&[3, 2, 5, 4], 1.0), wave(&[3, 2, 5, 4], 2.0));
+        let project = |_: &Tensor| Ok((k.shallow_clone(), v.shallow_clone()));
+        let step = Step::new(0, 1, 1.0, 0.0, 0.0);
+        let call = Call { step: &step, branches: &THREE, images: 0..1, grid: Grid::new(2, 3) };
+        let mut hook = FirstAndLast::default();
+        let table = HookTable::new(&[&mut hook], std::slice::from_ref(&site), &THREE)?;
+        let mut cache = KvCache::default();
+        let output = Tap::new(call, vec![&mut hook], &table, &mut cache)?.attend(&site, &q, &k, project)?;
+        let bare = kernel::plain(&q, &k, &v)?;
+        assert_eq!(output.narrow(0, 1, 2), bare.narrow(0, 1, 2));
+        let probs = kernel::probs(&kernel::scores(&q, &k)?)?;
+        assert!((&hook.0[0] - probs.narrow(0, 2, 1)).abs().max().double_value(&[]) < 1e-6);
+        let biased = kernel::probs(&(kernel::scores(&q, &k)?.narrow(0, 0, 1) + wave(&[1, 1, 6, 5], 2.0) * 3.0))?;
+        let want = biased.matmul(&v.narrow(0, 0, 1)).transpose(1, 2).flatten(2, 3);
+        assert!((output.narrow(0, 0, 1) - want).abs().max().double_value(&[]) < 1e-5);
+        Ok(())
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub struct Scores<'a> {
     q: &'a Tensor,
     k: &'a Tensor,
     whole: Option<Tensor>,
+    largest: OnceCell<Vec<f32>>,
     max: OnceCell<Tensor>,
     std: OnceCell<Tensor>,
 }
@@ -26,7 +27,7 @@ pub struct Scores<'a> {
 impl<'a> Scores<'a> {
     /// Creates a view. `whole` holds all scores, if the output is computed from them.
     pub(super) fn new(q: &'a Tensor, k: &'a Tensor, whole: Option<Tensor>) -> Self {
-        Self { q, k, whole, max: OnceCell::new(), std: OnceCell::new() }
+        Self { q, k, whole, largest: OnceCell::new(), max: OnceCell::new(), std: OnceCell::new() }
     }
 
     /// Returns the span of all tokens of the context.
@@ -49,10 +50,36 @@ impl<'a> Scores<'a> {
 
     /// Returns the largest score of each image, [n, 1, 1, 1].
     pub fn max(&self) -> Result<Tensor> {
-        kept(&self.max, || {
-            let parts = self.by_rows(|scores| Ok(scores.f_amax([1i64, 2, 3], true)?))?;
-            Ok(Tensor::f_stack(&parts, 0)?.f_amax([0i64], false)?)
+        kept(&self.max, || match self.largest()? {
+            Some(largest) => Ok(Tensor::f_from_slice(largest)?.f_view([-1, 1, 1, 1])?),
+            None => {
+                let parts = self.by_rows(|scores| Ok(scores.f_amax([1i64, 2, 3], true)?))?;
+                Ok(Tensor::f_stack(&parts, 0)?.f_amax([0i64], false)?)
+            }
         })
+    }
+
+    /// Returns the largest score of each image times a factor, [n, 1, 1, 1]. A negative score counts as 0.
+    pub(crate) fn max_times(&self, factor: f64) -> Result<Tensor> {
+        match self.largest()? {
+            Some(largest) => {
+                let scaled: Vec<f32> = largest.iter().map(|score| score.max(0.0) * factor as f32).collect();
+                Ok(Tensor::f_from_slice(&scaled)?.f_view([-1, 1, 1, 1])?)
+            }
+            None => Ok(self.max()?.f_clamp_min(0.0)?.f_mul_scalar(factor)?),
+        }
+    }
+
+    /// Returns the largest score of each image, if the kernels compute it without the scores.
+    fn largest(&self) -> Result<Option<&[f32]>> {
+        if self.whole.is_some() {
+            return Ok(None);
+        }
+        if self.largest.get().is_none() {
+            let Some(largest) = kernel::largest_scores(self.q, self.k)? else { return Ok(None) };
+            return Ok(Some(self.largest.get_or_init(|| largest)));
+        }
+        Ok(self.largest.get().map(Vec::as_slice))
     }
 
     /// Returns the standard deviation of each image's scores, [n, 1, 1, 1]. The divisor is the number of scores minus
@@ -261,6 +288,21 @@ impl<'a> Probs<'a> {
             }
             Ok(sum)
         })
+    }
+
+    /// Adds the attention to some subjects to `sums`, [n, subjects, h, w] with a cell for each query: for each subject,
+    /// the sum over the heads and over the tokens in `span` of probability times weight. `weights` is [subjects, span].
+    pub(crate) fn add_to(&self, sums: &mut Tensor, span: TokenSpan, weights: &Tensor) -> Result<()> {
+        if self.fits()? {
+            let whole = self.whole()?;
+            if impasto_kernels::accumulates(&whole, weights, sums) {
+                return Ok(impasto_kernels::accumulate(&whole, span.start, weights, sums)?);
+            }
+        }
+        let over_heads = self.columns(span)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
+        let heat = weights.f_matmul(&over_heads.f_transpose(1, 2)?)?; // [n, subjects, queries]
+        let _ = sums.f_add_(&heat.f_reshape(sums.size())?)?;
+        Ok(())
     }
 
     /// Computes the attention-weighted mean of `values` ([tokens, c] or [n, heads, tokens, c]) →

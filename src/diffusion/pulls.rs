@@ -93,9 +93,7 @@ impl Pulls {
         for (other_shift, other_weight) in settled {
             (shift, weight) = (shift.f_add(&other_shift)?, weight.f_add(&other_weight)?);
         }
-        // mean + k·(Σ shift/Σ w), k = Σ w/(1 + Σ w)
-        let strength = weight.f_div(&weight.f_add_scalar(1.0)?)?;
-        let moved = mean.f_add(&shift.f_div(&weight)?.f_mul(&strength)?)?;
+        let moved = mean.f_add(&shift.f_div(&weight.f_add_scalar(1.0)?)?)?;
         Ok(moved.f_where_self(&weight.f_gt(0.0)?, &still)?)
     }
 

@@ -40,7 +40,7 @@ impl Normalize {
                 let low = map.f_amin(CELLS, true)?;
                 let spread = map.f_amax(CELLS, true)?.f_sub(&low)?;
                 // A spread below 1e-6 is a rounding error. The division by infinity makes such a map zero.
-                let spread = spread.f_add_scalar(1e-8)?.f_masked_fill(&spread.f_lt(1e-6)?, f64::INFINITY)?;
+                let spread = spread.f_add_scalar(1e-8)?.f_threshold(1e-6, f64::INFINITY)?;
                 map.f_sub(&low)?.f_div(&spread)?
             }
             Self::Max => map.f_div(&map.f_amax(CELLS, true)?.f_add_scalar(1e-8)?)?,

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Combination of the steps so far in [`Daam::map`](crate::saliency::SaliencyRun::map).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -69,11 +69,22 @@ impl Series {
     /// the images `rows` (first, count) of the run.
     pub(super) fn add(&mut self, grid: Grid, rows: (i64, i64), heat: &Tensor, heads: i64) -> Result<()> {
         self.step.add(grid, self.images, rows, heat)?;
+        self.count(rows, heads);
+        Ok(())
+    }
+
+    /// Returns the sums of the current step for the images `rows`, [rows, channels, h, w], to which a call adds its
+    /// maps in place.
+    pub(super) fn sums(&mut self, grid: Grid, rows: (i64, i64), channels: i64, device: Device) -> Result<Tensor> {
+        self.step.of(grid, self.images, rows, (channels, device))
+    }
+
+    /// Counts a call that added the sum over `heads` heads for the images `rows`.
+    pub(super) fn count(&mut self, rows: (i64, i64), heads: i64) {
         // Every image adds the same weight, so only the first image counts.
         if rows.0 == 0 {
             self.step.weight += heads as f64;
         }
-        Ok(())
     }
 
     /// Returns the maps as `accumulate` says, [n, channels, h, w]; `None` before the first map.
@@ -124,19 +135,22 @@ struct Sums {
 
 impl Sums {
     fn add(&mut self, grid: Grid, images: i64, rows: (i64, i64), heat: &Tensor) -> Result<()> {
-        let position = match self.grids.iter().position(|(known, _)| *known == grid) {
-            Some(position) => position,
+        let _ = self.of(grid, images, rows, (heat.size4()?.1, heat.device()))?.f_add_(heat)?;
+        Ok(())
+    }
+
+    /// Returns the sums of a grid for the images `rows`; zeros at first.
+    fn of(&mut self, grid: Grid, images: i64, rows: (i64, i64), (channels, device): (i64, Device)) -> Result<Tensor> {
+        let known = self.grids.iter().find(|(known, _)| *known == grid).map(|(_, sum)| sum.shallow_clone());
+        let sum = match known {
+            Some(sum) => sum,
             None => {
-                let shape = [images, heat.size4()?.1, grid.h, grid.w];
-                let zeros = Tensor::f_zeros(shape, (Kind::Float, heat.device()))?;
-                self.grids.push((grid, zeros));
-                self.grids.len() - 1
+                let zeros = Tensor::f_zeros([images, channels, grid.h, grid.w], (Kind::Float, device))?;
+                self.grids.push((grid, zeros.shallow_clone()));
+                zeros
             }
         };
-        if let Some((_, sum)) = self.grids.get(position) {
-            let _ = sum.f_narrow(0, rows.0, rows.1)?.f_add_(heat)?;
-        }
-        Ok(())
+        if rows == (0, images) { Ok(sum) } else { Ok(sum.f_narrow(0, rows.0, rows.1)?) }
     }
 
     /// Resizes the sum of each grid to `size`. Returns the total of these sums, clamped to at least 0 and divided by

@@ -1,6 +1,7 @@
-//! Functions of vectors: the exponential, SiLU, GELU, and the exponentials of a softmax.
+//! Functions of vectors: the exponential, SiLU, GELU, the largest number, and the exponentials of a softmax.
 
 use crate::isa::Simd;
+use crate::number::{Floats, Number};
 
 /// Returns e^x of each lane, within two units in the last place. Below −104 the result is 0.
 ///
@@ -48,14 +49,42 @@ pub(crate) fn gelu<S: Simd>(simd: S, x: S::F32s) -> S::F32s {
     simd.mul(x, simd.select(positive, simd.sub(one, tail), tail))
 }
 
-/// Replaces each of `len` numbers x by e^(x − max), and returns the sum of the results. The row ends at the next
-/// multiple of 2 · `S::LANES`, and the numbers from `len` to there become 0.
+/// Adds `len` numbers to others.
 ///
 /// # Safety
-/// The row is there, up to its end.
+/// The numbers are there. `to` ends at the next multiple of `S::LANES`.
 #[inline(always)]
-pub(crate) unsafe fn exponentials<S: Simd>(simd: S, row: *mut f32, len: usize) -> f32 {
-    let (zero, least) = (simd.splat(0.0), simd.splat(f32::NEG_INFINITY));
+pub(crate) unsafe fn add_row<S: Simd>(simd: S, from: *const f32, to: *mut f32, len: usize) {
+    for at in (0..len).step_by(S::LANES) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let more = <f32 as Floats>::load(simd, from.add(at), simd.lanes(at, len));
+            simd.store(simd.add(simd.load(to.add(at)), more), to.add(at));
+        }
+    }
+}
+
+/// Stores `len` numbers times a factor, rounded to numbers of another kind.
+///
+/// # Safety
+/// The numbers are there, and there is room for the results. `from` ends at the next multiple of `S::LANES`.
+#[inline(always)]
+pub(crate) unsafe fn scale_row<S: Simd, N: Number>(simd: S, from: *const f32, factor: f32, to: *mut N, len: usize) {
+    for at in (0..len).step_by(S::LANES) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            N::store(simd, simd.mul(simd.load(from.add(at)), simd.splat(factor)), to.add(at), simd.lanes(at, len))
+        }
+    }
+}
+
+/// Returns the largest of `len` numbers.
+///
+/// # Safety
+/// The numbers are there.
+#[inline(always)]
+pub(crate) unsafe fn largest<S: Simd>(simd: S, row: *const f32, len: usize) -> f32 {
+    let least = simd.splat(f32::NEG_INFINITY);
     // SAFETY: the caller's promise.
     unsafe {
         // Whole pairs of vectors need no masks, which take some processors several instructions.
@@ -70,7 +99,23 @@ pub(crate) unsafe fn exponentials<S: Simd>(simd: S, row: *mut f32, len: usize) -
         for (lane, at) in rest.into_iter().flatten().enumerate() {
             most[lane] = simd.max(most[lane], simd.load_or(least, row.add(at), simd.lanes(at, len)));
         }
-        let most = simd.splat(simd.reduce_max(simd.max(most[0], most[1])));
+        simd.reduce_max(simd.max(most[0], most[1]))
+    }
+}
+
+/// Replaces each of `len` numbers x by e^(x − max), and returns the sum of the results. The row ends at the next
+/// multiple of 2 · `S::LANES`, and the numbers from `len` to there become 0.
+///
+/// # Safety
+/// The row is there, up to its end.
+#[inline(always)]
+pub(crate) unsafe fn exponentials<S: Simd>(simd: S, row: *mut f32, len: usize) -> f32 {
+    let zero = simd.splat(0.0);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (pair, whole) = (2 * S::LANES, len / (2 * S::LANES) * (2 * S::LANES));
+        let rest = (whole < len).then_some([whole, whole + S::LANES]);
+        let most = simd.splat(largest(simd, row, len));
         let mut sums = [zero; 2];
         for at in (0..whole).step_by(pair) {
             for lane in 0..2 {

@@ -1,12 +1,13 @@
 //! The work of one attention call, in parts that threads share.
 
-use crate::functions::exponentials;
+use crate::functions::{add_row, exponentials, largest, scale_row};
 use crate::isa::{MOST_ROWS, Simd, TALLEST, Words, WordsOf, Work};
 use crate::number::{Number, numbers};
 use crate::serial::threads;
 use crate::tile::{Ahead, load, store, tile, zeros};
 
 use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
 use tch::{Kind, TchError, Tensor};
 
 /// Tokens whose weighted values are summed in one go. A sum of more summands would lose bits.
@@ -36,17 +37,39 @@ impl<'a, N: Number> Rows<'a, N> {
     }
 
     /// Returns the first number of a row.
-    unsafe fn row(&self, (n, head): (usize, usize), row: usize) -> *mut N {
+    pub(crate) unsafe fn row(&self, (n, head): (usize, usize), row: usize) -> *mut N {
         let [n_stride, head_stride, row_stride] = self.strides;
         // SAFETY: the caller asks for a row of the tensor.
         unsafe { self.data.add(n * n_stride + head * head_stride + row * row_stride) }
     }
 }
 
+/// The rows of a tensor that covers some rows n of an attention call.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
+    rows: Rows<'a, f32>,
+    first: usize,
+    count: usize,
+}
+
+impl<'a> Part<'a> {
+    /// Makes the rows of a tensor that begins with the row n `first`.
+    pub(crate) fn of(tensor: &'a Tensor, first: i64) -> Result<Self, TchError> {
+        Ok(Self { rows: Rows::of(tensor)?, first: first as usize, count: tensor.size4()?.0 as usize })
+    }
+
+    /// Returns the first number of a row; `None` if the tensor does not cover the row n.
+    unsafe fn row(&self, (n, head): (usize, usize), row: usize) -> Option<*mut f32> {
+        let own = n.checked_sub(self.first).filter(|own| *own < self.count)?;
+        // SAFETY: the tensor covers the row n; the rest is the caller's promise.
+        Some(unsafe { self.rows.row((own, head), row) })
+    }
+}
+
 /// The origin of the scores.
 pub(crate) enum Source<'a, N> {
     /// Queries times keys of width `d`, divided by √d, plus a bias.
-    Product { q: Rows<'a, N>, k: Rows<'a, N>, d: usize, bias: Option<Rows<'a, f32>> },
+    Product { q: Rows<'a, N>, k: Rows<'a, N>, d: usize, bias: Option<Part<'a>> },
     /// Scores that are given.
     Scores(Rows<'a, f32>),
 }
@@ -56,7 +79,9 @@ pub(crate) enum Sink<'a, N> {
     /// The scores.
     Scores(Rows<'a, f32>),
     /// Values of width `c`, weighted by the softmax of the scores, and its probabilities.
-    Values { v: Rows<'a, N>, c: usize, output: Rows<'a, N>, probabilities: Option<Rows<'a, f32>> },
+    Values { v: Rows<'a, N>, c: usize, output: Rows<'a, N>, probabilities: Option<Part<'a>> },
+    /// The largest score of each row n.
+    Largest(&'a Mutex<Vec<f32>>),
 }
 
 /// One attention call. Its parts are done in any order, by any threads.
@@ -135,9 +160,9 @@ impl<'a, N: Number> Job<'a, N> {
                         }
                     }
                     for (row, bias) in bias.iter().flat_map(|bias| (0..count).map(move |row| (row, bias))) {
-                        let bias = bias.row(head, first + row);
+                        let Some(bias) = bias.row(head, first + row) else { break };
                         let here = scratch.scores.as_mut_ptr().add(row * stride);
-                        (0..self.tokens).for_each(|token| *here.add(token) += *bias.add(token));
+                        add_row(simd, bias, here, self.tokens);
                     }
                 }
             }
@@ -172,11 +197,17 @@ impl<N: Number> Work for Job<'_, N> {
             if let Sink::Values { v, c, .. } = &self.sink {
                 pack_values::<S, N>(v, head, (self.tokens, *c), &mut scratch.values);
             }
+            let mut most = f32::NEG_INFINITY;
             let last = ((share + 1) * length).min(self.queries);
             for first in (share * length..last).step_by(S::ROWS) {
                 let count = S::ROWS.min(last - first);
                 self.scores(simd, head, (first, count), scratch, stride);
                 match &self.sink {
+                    Sink::Largest(_) => {
+                        for row in 0..count {
+                            most = most.max(largest(simd, scratch.scores.as_ptr().add(row * stride), self.tokens));
+                        }
+                    }
                     Sink::Scores(to) => {
                         for row in 0..count {
                             let from = scratch.scores.as_ptr().add(row * stride);
@@ -188,9 +219,9 @@ impl<N: Number> Work for Job<'_, N> {
                         for (row, inverse) in inverse.iter_mut().enumerate().take(S::ROWS) {
                             let here = scratch.scores.as_mut_ptr().add(row * stride);
                             *inverse = exponentials(simd, here, self.tokens).recip();
-                            if let Some(to) = probabilities.filter(|_| row < count) {
-                                let to = to.row(head, first + row);
-                                (0..self.tokens).for_each(|token| *to.add(token) = *here.add(token) * *inverse);
+                            let kept = probabilities.filter(|_| row < count);
+                            if let Some(to) = kept.and_then(|kept| kept.row(head, first + row)) {
+                                scale_row(simd, here, *inverse, to, self.tokens);
                             }
                             N::Words::of_floats(simd, here, padded);
                         }
@@ -208,10 +239,16 @@ impl<N: Number> Work for Job<'_, N> {
                                 let to = output.row(head, first + row).add(at);
                                 let sums = scratch.sums.as_ptr().add(row * vectors * S::LANES);
                                 let columns = (vectors * S::LANES).min(c - at);
-                                (0..columns).for_each(|i| *to.add(i) = N::round(*sums.add(i) * inverse));
+                                scale_row(simd, sums, *inverse, to, columns);
                             }
                         }
                     }
+                }
+            }
+            if let Sink::Largest(all) = &self.sink {
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(known) = all.get_mut(head.0) {
+                    *known = known.max(most);
                 }
             }
         }

@@ -55,6 +55,7 @@
 // Loops over vectors count; the documentation of `Simd` says why.
 #![allow(clippy::needless_range_loop)]
 
+mod accumulate;
 mod arrange;
 mod attention;
 mod cells;
@@ -82,8 +83,9 @@ mod tile;
 mod winograd;
 mod words;
 
+pub use accumulate::{accumulate, accumulates};
 pub use arrange::{arranged, arranges};
-pub use attention::{Attention, attend, attends, scores, weigh, weighs};
+pub use attention::{Attention, attend, attend_rows, attends, largest_scores, scores, weigh, weighs};
 pub use epilogue::Epilogue;
 pub use instruction_set::{InstructionSet, InvalidChoice, in_use, missed};
 pub use layers::{adds_to, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies};

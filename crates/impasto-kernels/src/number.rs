@@ -23,9 +23,6 @@ pub(crate) trait Number: Floats {
 
     const ZERO: Self;
 
-    /// Rounds to the nearest number; of two, to the even one.
-    fn round(x: f32) -> Self;
-
     /// Rounds floats to numbers and stores some lanes.
     unsafe fn store<S: Simd>(simd: S, x: S::F32s, to: *mut Self, lanes: S::Mask);
 }
@@ -54,11 +51,6 @@ impl Number for f32 {
     const ZERO: Self = 0.0;
 
     #[inline(always)]
-    fn round(x: f32) -> Self {
-        x
-    }
-
-    #[inline(always)]
     unsafe fn store<S: Simd>(simd: S, x: S::F32s, to: *mut Self, lanes: S::Mask) {
         // SAFETY: the caller's promise.
         unsafe { if simd.all(lanes) { simd.store(x, to) } else { simd.store_lanes(x, to, lanes) } }
@@ -79,11 +71,6 @@ impl Number for Bf16 {
     type Words<S: Simd> = S::Bf16Words;
 
     const ZERO: Self = Self(0);
-
-    #[inline(always)]
-    fn round(x: f32) -> Self {
-        Self::nearest(x)
-    }
 
     #[inline(always)]
     unsafe fn store<S: Simd>(simd: S, x: S::F32s, to: *mut Self, lanes: S::Mask) {

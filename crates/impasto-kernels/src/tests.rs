@@ -4,6 +4,7 @@
 
 use crate::instruction_set::{Choice, tested};
 use crate::*;
+use std::ops::Range;
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Makes tests of functions that take a kind, for each instruction set and each kind.
@@ -36,6 +37,7 @@ macro_rules! test_on {
 
 test_on_each_set! {
     attention_equals_libtorch_in_double
+    attention_of_some_rows_equals_that_of_all
     attention_keeps_extreme_scores
     arranged_weights_have_the_same_numbers
     linear_equals_libtorch_in_double
@@ -109,6 +111,35 @@ fn attention_equals_libtorch_in_double(kind: Kind) -> Result<(), TchError> {
             assert_eq!(weigh(&scores, &v, false)?.output, attention.output, "{what}, by its scores");
         }
     }
+    Ok(())
+}
+
+fn attention_of_some_rows_equals_that_of_all(kind: Kind) -> Result<(), TchError> {
+    let rows = |rows| random(&[3, rows, 2 * 16], kind).unflatten(2, [2, 16]).transpose(1, 2);
+    let (q, k, v) = (rows(9), rows(77), rows(77));
+    let bias = random(&[3, 1, 9, 77], Kind::Float);
+    let _ = bias.narrow(0, 0, 1).zero_();
+    let whole = attend(&q, &k, &v, Some(&bias), true)?;
+    let some = attend_rows(&q, &k, &v, 1..3, Some(&bias.narrow(0, 1, 2)), true)?;
+    assert_eq!(some.output, whole.output);
+    let probabilities = whole.probabilities.expect("they were asked for");
+    assert_eq!(some.probabilities, Some(probabilities.narrow(0, 1, 2)));
+    for rows in [-1..1, 2..4, Range { start: 2, end: 1 }] {
+        let error = attend_rows(&q, &k, &v, rows, None, true).expect_err("3 rows").to_string();
+        assert!(error.contains("of which there are 3"), "{error}");
+    }
+    let scores = scores(&q, &k)?;
+    assert_eq!(largest_scores(&q, &k)?, Vec::<f32>::try_from(scores.amax([1i64, 2, 3], false))?);
+
+    // Subjects of the tokens 5, 6 and 8.
+    let weights = Tensor::from_slice(&[0.5f32, 0.5, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 2.0]).reshape([3, 3]);
+    let mut sums = Tensor::ones([3, 3, 3, 3], (Kind::Float, Device::Cpu));
+    accumulate(&probabilities, 5, &weights, &mut sums)?;
+    let over_heads = double(&probabilities).narrow(3, 5, 3).sum_dim_intlist(&[1i64][..], false, Kind::Double);
+    let exact = over_heads.matmul(&double(&weights).transpose(0, 1)).transpose(1, 2).reshape([3, 3, 3, 3]) + 1.0;
+    assert!((double(&sums) - exact).abs().max().double_value(&[]) < 1e-6);
+    let error = accumulate(&probabilities, 75, &weights, &mut sums).expect_err("tokens 75 to 77 of 77").to_string();
+    assert!(error.contains("tokens from 75 on, of 77"), "{error}");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Joint attention: the tokens of the picture and of the prompt attend to both in one softmax.
 
-use super::{Attached, CallSite, Softmax, Tap, add_bias};
+use super::{Attached, CallSite, Softmax, Tap};
 use crate::attention::{AttentionSite, Interest, kernel};
 use crate::branch::Branch;
 use crate::error::Result;
@@ -88,9 +88,14 @@ impl Attached<'_> {
             true => Some(kernel::scores(&picture.q, &text.k)?),
             false => None,
         };
-        let bias = if wants(Interest::BIAS) { self.bias(spot, branches, seen, scores.as_ref())? } else { None };
-        let changed = scores.filter(|_| edited || bias.is_some());
-        let changed = changed.map(|scores| add_bias(scores, bias.as_ref())).transpose()?;
+        let (all, rows) = (0..branches.len(), 0..picture.q.size4()?.0);
+        let seen_by = (branches, all.clone());
+        let bias = if wants(Interest::BIAS) { self.bias(spot, seen_by, seen, scores.as_ref())? } else { None };
+        let changed = match (scores, &bias) {
+            (Some(scores), Some(bias)) => Some(kernel::add_bias(&scores, rows, bias)?),
+            (scores, None) => scores.filter(|_| edited),
+            (None, _) => None,
+        };
         let changed = match changed {
             Some(scores) if edited => Some(self.edit(spot, branches, seen, &scores)?),
             changed => changed,
@@ -104,7 +109,8 @@ impl Attached<'_> {
         };
         if wants(Interest::PROBS) {
             let (bias, whole) = (bias.as_ref(), whole.as_ref());
-            self.read(spot, branches, seen, &Softmax { bias, whole, edited, beside: Some(&picture.k) })?;
+            let beside = Some(&picture.k);
+            self.read(spot, branches, seen, &Softmax { covered: all, bias, whole, edited, beside })?;
         }
         let [picture, text] = split(&output, picture.tokens()?)?;
         // A hook of the output sees one branch, whose rows are all rows of the text.

@@ -10,14 +10,13 @@ use super::run::{FirstPass, ForceRun, MapSource, Maps, Material};
 use super::same_as::color_of;
 use super::settings::Settings;
 use super::trim::UNSHOWABLE;
-use super::{ColorForce, ColorWarning, Feedback, ForceTarget, ForcedStep, Overlap, Texture};
+use super::{ColorForce, ColorWarning, Cutoff, Feedback, ForceTarget, ForcedStep, Overlap, Texture};
 use crate::attention::CrossAttentionHook;
 use crate::branch::BranchInfo;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, GuidanceRun, Plan, Report, Setup};
-use crate::saliency::is_flat;
 use crate::saliency::{Competition, SaliencyRun, Seen};
 use crate::step::Step;
 use crate::window::Window;
@@ -195,8 +194,10 @@ impl ForceRun {
         let mut mask = match &self.repainting {
             Some(repainting) if repaints => repainting.share.shallow_clone(),
             _ => {
-                let (levels, clamped) =
-                    self.settings.cutoff.levels(&map, self.saliency.range(), self.levels.as_ref())?;
+                let (levels, clamped) = match (self.settings.cutoff, &self.levels) {
+                    (Cutoff::At(_), Some(levels)) => (levels.shallow_clone(), false),
+                    (cutoff, before) => cutoff.levels(&map, self.saliency.range(), before.as_ref())?,
+                };
                 if clamped {
                     self.trace.warn(ColorWarning::AreaClamped);
                 }
@@ -225,17 +226,14 @@ impl ForceRun {
             None => vec![self.settings.color_var],
         };
         let weights: Vec<f64> = color_vars.iter().map(|c| self.settings.weight(step, variance, *c)).collect();
-        let areas = Vec::<f64>::try_from(&mask.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Double)?)?;
-        let empty = areas.iter().all(|area| *area == 0.0);
         if record {
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
             let (color_var, weight) = (mean(&color_vars), mean(&weights));
-            let (index, timestep, flat) = (step.index, step.timestep, is_flat(&map)?);
-            let strength = weight / (1.0 + weight);
-            let forced = ForcedStep { index, timestep, variance, color_var, strength, areas, flat };
+            let (index, timestep, strength) = (step.index, step.timestep, weight / (1.0 + weight));
+            let forced = ForcedStep { index, timestep, variance, color_var, strength, areas: Vec::new(), flat: false };
             self.trace.push(forced, &mask, &map, x0)?;
         }
-        if empty || weights.iter().all(|weight| *weight == 0.0) {
+        if weights.iter().all(|weight| *weight == 0.0) {
             return Ok(None);
         }
         let cells = if repaints { touched(&mask)?.f_to_kind(Kind::Float)? } else { mask.shallow_clone() };

@@ -200,7 +200,7 @@ pub(super) struct Trace {
     images: i64,
     cell: i64,
     steps: Vec<ForcedStep>,
-    /// Masks of the forced steps, [n, h, w] f32 on the CPU; `saliency` has the same shape.
+    /// Masks of the forced steps, [n or 1, 1, h, w] f32 on the run's device, as `saliency` is.
     masks: Vec<Tensor>,
     saliency: Vec<Tensor>,
     seen: Seen,
@@ -221,7 +221,7 @@ impl Trace {
 
     /// Returns the cells of the last forced step, [n, 1, h, w]; `None` if no step was forced.
     pub(super) fn cells(&self) -> Result<Option<Tensor>> {
-        Ok(self.masks.last().map(|mask| mask.f_unsqueeze(1)).transpose()?)
+        self.masks.last().map(|mask| Ok(self.of_images(mask)?.f_unsqueeze(1)?)).transpose()
     }
 
     pub(super) fn warn(&mut self, warning: ColorWarning) {
@@ -283,18 +283,31 @@ impl Trace {
         warnings
     }
 
-    /// Records a forced step. `mask` and `saliency` are [n, 1, h, w]; `x0` is the clean latent before the force,
-    /// [n, 4, h, w].
+    /// Records a forced step, and computes its areas. `mask` and `saliency` are [n or 1, 1, h, w]; `x0` is the clean
+    /// latent before the force, [n, 4, h, w]. Numbers that only a report needs are computed by the report, because each
+    /// operation on a tensor takes some of the time of a small model.
     pub(super) fn push(&mut self, step: ForcedStep, mask: &Tensor, saliency: &Tensor, x0: &Tensor) -> Result<()> {
-        self.steps.push(step);
+        let areas = of_images(mask, |cells| cells.iter().copied().map(f64::from).sum::<f64>() / cells.len() as f64)?;
+        let flat = of_images(saliency, is_flat)?.contains(&true);
+        self.steps.push(ForcedStep { areas, flat, ..step });
         self.seen.step(x0, mask)?;
-        let keep = |map: &Tensor| -> Result<Tensor> {
-            let map = map.f_squeeze_dim(1)?.f_expand([self.images, -1, -1], false)?;
-            Ok(map.f_to_device(Device::Cpu)?)
-        };
-        self.masks.push(keep(mask)?);
-        self.saliency.push(keep(saliency)?);
+        self.masks.push(mask.shallow_clone());
+        self.saliency.push(saliency.shallow_clone());
         Ok(())
+    }
+
+    /// Returns a map of each image, [n, h, w] on the CPU.
+    fn of_images(&self, map: &Tensor) -> Result<Tensor> {
+        let map = map.f_to_device(Device::Cpu)?.f_squeeze_dim(1)?;
+        Ok(map.f_expand([self.images, -1, -1], false)?)
+    }
+
+    fn stack(&self, maps: &[Tensor]) -> Result<Tensor> {
+        if maps.is_empty() {
+            return Err(Error::NoMaps("ColorForce"));
+        }
+        let maps: Vec<Tensor> = maps.iter().map(|map| self.of_images(map)).collect::<Result<_>>()?;
+        Ok(Tensor::f_stack(&maps, 0)?)
     }
 
     /// Returns the training timesteps of the forced steps.
@@ -303,11 +316,11 @@ impl Trace {
     }
 
     pub(super) fn masks(&self) -> Result<Tensor> {
-        stack(&self.masks)
+        self.stack(&self.masks)
     }
 
     pub(super) fn saliency(&self) -> Result<Tensor> {
-        stack(&self.saliency)
+        self.stack(&self.saliency)
     }
 
     /// Returns the cells that were in the mask of at least half of the forced steps, [n, h, w] of 0 and 1; `None` if no
@@ -317,7 +330,7 @@ impl Trace {
         if self.masks.is_empty() {
             return Ok(None);
         }
-        let mean = stack(&self.masks)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
+        let mean = self.masks()?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
         Ok(Some(mean.f_ge(0.5)?.f_to_kind(Kind::Float)?))
     }
 
@@ -448,7 +461,7 @@ impl Trace {
                 report.strips.push(Strip { image: Some(image), ..strip });
             }
             for (step, mask) in self.steps.iter().zip(&self.masks) {
-                let mask = mask.f_select(0, image as i64)?;
+                let mask = self.of_images(mask)?.f_select(0, image as i64)?;
                 let picture = Picture::map("mask", &mask);
                 report.pictures.push(picture.image(image).step(step.index));
             }
@@ -457,11 +470,17 @@ impl Trace {
     }
 }
 
-fn stack(steps: &[Tensor]) -> Result<Tensor> {
-    if steps.is_empty() {
-        return Err(Error::NoMaps("ColorForce"));
-    }
-    Ok(Tensor::f_stack(steps, 0)?)
+/// Computes a number from the cells of each image of a map, [n, 1, h, w].
+fn of_images<T>(map: &Tensor, number: impl Fn(&[f32]) -> T) -> Result<Vec<T>> {
+    let (images, _, h, w) = map.size4()?;
+    let cells = Vec::<f32>::try_from(&map.f_flatten(0, -1)?.f_to_kind(Kind::Float)?)?;
+    Ok(cells.chunks((h * w).max(1) as usize).take(images as usize).map(number).collect())
+}
+
+/// Returns true if the cells of a map have no structure: the smallest and the largest are less than 1e-6 apart.
+fn is_flat(cells: &[f32]) -> bool {
+    let most = cells.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    most - cells.iter().copied().fold(f32::INFINITY, f32::min) < 1e-6
 }
 
 #[cfg(test)]

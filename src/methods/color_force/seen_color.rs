@@ -8,8 +8,8 @@ use tch::{Device, Kind, Tensor};
 /// map from latents to colors that fits this picture best. Decoding every step would cost more than the run.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Mean of the clean latent under each step's mask, [n, 4].
-    means: Vec<Tensor>,
+    /// Sum of the clean latent under each step's mask, [n, 4, 1, 1], and the mask, [n or 1, 1, h, w].
+    sums: Vec<(Tensor, Tensor)>,
     /// The latent that was decoded, [n, 4, h, w].
     pub latent: Option<Tensor>,
     /// The picture at the latent's size, [n, 3, h, w] in -1..=1.
@@ -22,8 +22,7 @@ const RIDGE: f64 = 1e-3;
 impl Seen {
     /// Records a step: `x0` is [n, 4, h, w], `mask` is [n or 1, 1, h, w].
     pub(super) fn step(&mut self, x0: &Tensor, mask: &Tensor) -> Result<()> {
-        let cells = |x: &Tensor| x.f_sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Float);
-        self.means.push(cells(&x0.f_mul(mask)?)?.f_div(&cells(mask)?)?);
+        self.sums.push((over_cells(&x0.f_mul(mask)?)?, mask.shallow_clone()));
         Ok(())
     }
 
@@ -38,7 +37,7 @@ impl Seen {
     /// picture.
     pub(super) fn colors(&self, image: i64) -> Result<Vec<Option<Rgb>>> {
         let (Some(latent), Some(small)) = (&self.latent, &self.small) else { return Ok(Vec::new()) };
-        if self.means.is_empty() {
+        if self.sums.is_empty() {
             return Ok(Vec::new());
         }
         // [rows, channels] → [rows, channels + 1] in f64 on the CPU
@@ -53,8 +52,11 @@ impl Seen {
         let square = turned.f_matmul(&from)?;
         let ridge = Tensor::f_eye(square.size2()?.0, (Kind::Double, Device::Cpu))?.f_mul_scalar(RIDGE)?;
         let map = Tensor::f_linalg_solve(&square.f_add(&ridge)?, &turned.f_matmul(&to)?, true)?;
-        let means: Vec<Tensor> =
-            self.means.iter().map(|mean| mean.f_select(0, image)).collect::<std::result::Result<_, _>>()?;
+        let mean = |(sum, mask): &(Tensor, Tensor)| -> Result<Tensor> {
+            let mean = sum.f_div(&over_cells(mask)?)?;
+            Ok(mean.f_select(0, image)?.f_flatten(0, -1)?)
+        };
+        let means: Vec<Tensor> = self.sums.iter().map(mean).collect::<Result<_>>()?;
         let colors = with_one(&Tensor::f_stack(&means, 0)?)?.f_matmul(&map)?;
         let bytes = colors.f_add_scalar(1.0)?.f_mul_scalar(127.5)?.f_clamp(0.0, 255.0)?.f_round()?;
         let values = Vec::<f64>::try_from(&bytes.f_flatten(0, -1)?)?;
@@ -65,6 +67,11 @@ impl Seen {
         };
         Ok(rows.iter().map(color).collect())
     }
+}
+
+/// Sums the cells of a map, [n, channels, h, w] → [n, channels, 1, 1].
+fn over_cells(map: &Tensor) -> Result<Tensor> {
+    Ok(map.f_sum_dim_intlist([2i64, 3].as_slice(), true, Kind::Float)?)
 }
 
 #[cfg(test)]

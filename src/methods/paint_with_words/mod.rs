@@ -241,7 +241,7 @@ impl CrossAttentionHook for Painting {
             _ => w.f_narrow(0, at.images.start, at.images.end - at.images.start)?,
         };
         let made = self.settings.weight.bias(&w, at.step.sigma, scores)?;
-        self.trace.record(at, made.per_weight.as_ref())?;
+        self.trace.record(at, made.per_weight);
         Ok(Some(made.bias))
     }
 }

@@ -14,6 +14,7 @@ use crate::window::Window;
 use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use serde::Serialize;
 use std::fmt;
+use std::ops::Range;
 use tch::{Kind, Tensor};
 
 /// Report of a painting's areas and effects in one run.
@@ -158,17 +159,40 @@ pub(super) struct Trace {
     /// Branch whose calls are recorded: the prompt's, or the negative prompt's if only the latter is painted.
     branch: Branch,
     unused: Vec<ColorShare>,
-    steps: Vec<Sums>,
+    steps: Vec<Calls>,
     pub warnings: Vec<PaintWarning>,
 }
 
-/// Sums for one step's [`PaintedStep::per_weight`]: the sum, [images] f32 on the run's device, and its number of calls.
+/// The calls of one step. They are summed in the report, because each operation on a tensor takes some of the time of a
+/// small model.
 #[derive(Debug)]
-struct Sums {
+struct Calls {
     index: usize,
     sigma: f64,
-    sum: Option<Tensor>,
-    calls: usize,
+    /// The images of each call, and the bias of a weight of 1, [images of the call or 1, 1, 1, 1].
+    per_weight: Vec<(Range<i64>, Tensor)>,
+}
+
+impl Calls {
+    /// Returns the mean bias of a weight of 1 for each of `images` images; nothing without a call.
+    fn means(&self, images: i64) -> Result<Vec<f64>> {
+        if self.per_weight.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all: Vec<&Tensor> = self.per_weight.iter().map(|(_, per_weight)| per_weight).collect();
+        let mut values =
+            Vec::<f64>::try_from(&Tensor::f_cat(&all, 0)?.f_flatten(0, -1)?.f_to_kind(Kind::Double)?)?.into_iter();
+        let (mut sums, mut counts) = (vec![0.0; images as usize], vec![0.0; images as usize]);
+        for (own, per_weight) in &self.per_weight {
+            let values: Vec<f64> = values.by_ref().take(per_weight.numel()).collect();
+            for (image, value) in own.clone().zip(values.iter().cycle()) {
+                if let (Some(sum), Some(count)) = (sums.get_mut(image as usize), counts.get_mut(image as usize)) {
+                    (*sum, *count) = (*sum + value, *count + 1.0);
+                }
+            }
+        }
+        Ok(sums.into_iter().zip(counts).map(|(sum, count)| sum / count).collect())
+    }
 }
 
 impl Trace {
@@ -218,32 +242,22 @@ impl Trace {
     }
 
     /// Records a call; `per_weight` is [images of the call or 1, 1, 1, 1].
-    pub(super) fn record(&mut self, at: &At<'_>, per_weight: Option<&Tensor>) -> Result<()> {
+    pub(super) fn record(&mut self, at: &At<'_>, per_weight: Option<Tensor>) {
         if at.branch != self.branch {
-            return Ok(());
+            return;
         }
         if self.steps.last().is_none_or(|step| step.index != at.step.index) {
-            self.steps.push(Sums { index: at.step.index, sigma: at.step.sigma, sum: None, calls: 0 });
+            self.steps.push(Calls { index: at.step.index, sigma: at.step.sigma, per_weight: Vec::new() });
         }
-        let (Some(step), Some(per_weight)) = (self.steps.last_mut(), per_weight) else { return Ok(()) };
-        let sum = match &step.sum {
-            Some(sum) => sum,
-            None => step.sum.insert(Tensor::f_zeros([self.images], (Kind::Float, per_weight.device()))?),
-        };
-        let images = sum.f_narrow(0, at.images.start, at.images.end - at.images.start)?;
-        let _ = images.shallow_clone().f_add_(&per_weight.f_reshape([-1])?)?;
-        // Every image makes the same number of calls, so only those of the first image are counted.
-        step.calls += usize::from(at.images.start == 0);
-        Ok(())
+        if let (Some(step), Some(per_weight)) = (self.steps.last_mut(), per_weight) {
+            step.per_weight.push((at.images.clone(), per_weight));
+        }
     }
 
     pub(super) fn report(&self) -> Result<PaintReport> {
-        let step = |sums: &Sums| -> Result<PaintedStep> {
-            let per_weight = match &sums.sum {
-                Some(sum) => Vec::<f64>::try_from(&sum.f_to_kind(Kind::Double)?.f_div_scalar(sums.calls as f64)?)?,
-                None => Vec::new(),
-            };
-            Ok(PaintedStep { index: sums.index, sigma: sums.sigma, per_weight })
+        let step = |calls: &Calls| -> Result<PaintedStep> {
+            let Calls { index, sigma, .. } = *calls;
+            Ok(PaintedStep { index, sigma, per_weight: calls.means(self.images)? })
         };
         Ok(PaintReport {
             areas: self.areas.clone(),

@@ -93,7 +93,7 @@ impl WeightFn {
         let sigma = sigma.min(LARGEST_LEVEL);
         let scaled = |statistic: Tensor, factor: f64| statistic.f_clamp_min(0.0)?.f_mul_scalar(factor);
         let per_weight = match self {
-            Self::LogMax(gain) => scaled(scores.max()?, gain * sigma.ln_1p())?,
+            Self::LogMax(gain) => scores.max_times(gain * sigma.ln_1p())?,
             Self::LogStd(gain) => scaled(scores.std()?, gain * sigma.ln_1p())?,
             Self::LogSqStd(gain) => scaled(scores.std()?, gain * (sigma * sigma).ln_1p())?,
             Self::Flat(gain) => Tensor::f_full([1, 1, 1, 1], *gain, (Kind::Float, w.device()))?,

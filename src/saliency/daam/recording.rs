@@ -74,7 +74,7 @@ pub(super) struct Subjects {
     pub labels: Vec<String>,
     /// Span from the first to the last token of all subjects.
     hull: TokenSpan,
-    /// Weight of each token for each subject, [tokens of the hull, subjects], for each text of a prompt that changes
+    /// Weight of each token for each subject, [subjects, tokens of the hull], for each text of a prompt that changes
     /// during a run: 0 for tokens that the text lacks.
     shares: Vec<Tensor>,
     /// Index of the share of each step; empty for a prompt that stays the same.
@@ -95,13 +95,13 @@ impl Subjects {
             start: spans().map(|span| span.start).min().unwrap_or_default(),
             end: spans().map(|span| span.end).max().unwrap_or_default(),
         };
-        let share = Tensor::f_zeros([hull.len(), subjects.len() as i64], (Kind::Float, Device::Cpu))?;
-        for (column, (_, spans, merge)) in subjects.iter().enumerate() {
+        let share = Tensor::f_zeros([subjects.len() as i64, hull.len()], (Kind::Float, Device::Cpu))?;
+        for (subject, (_, spans, merge)) in subjects.iter().enumerate() {
             let tokens: i64 = spans.iter().map(|span| span.len()).sum();
             let each = if *merge == Merge::Mean { 1.0 / tokens.max(1) as f64 } else { 1.0 };
             for span in spans {
-                let mut rows = share.f_narrow(1, column as i64, 1)?.f_narrow(0, span.start - hull.start, span.len())?;
-                let _ = rows.f_fill_(each)?;
+                let mut own = share.f_narrow(0, subject as i64, 1)?.f_narrow(1, span.start - hull.start, span.len())?;
+                let _ = own.f_fill_(each)?;
             }
         }
         let labels = subjects.into_iter().map(|(label, ..)| label).collect();
@@ -111,7 +111,7 @@ impl Subjects {
             for columns in changes.columns() {
                 let here = |column: i64| f32::from(u8::from(columns.binary_search(&column).is_ok()));
                 let present: Vec<f32> = (hull.start..hull.end).map(here).collect();
-                let present = Tensor::f_from_slice(&present)?.f_unsqueeze(1)?;
+                let present = Tensor::f_from_slice(&present)?;
                 shares.push(share.f_mul(&present)?.f_to_device(device)?);
             }
         } else {
@@ -120,11 +120,10 @@ impl Subjects {
         Ok(Self { labels, hull, shares, by_step })
     }
 
-    /// Merges tokens into subjects at a step, [.., tokens] → [.., subjects].
-    fn of(&self, columns: &Tensor, step: &Step) -> Result<Tensor> {
-        let share = self.by_step.get(step.index).copied().unwrap_or_default();
-        let share = self.shares.get(share).ok_or(Error::NoMaps("Daam"))?;
-        Ok(columns.f_matmul(share)?)
+    /// Returns the weights of the tokens at a step, [subjects, tokens of the hull].
+    fn shares(&self, step: &Step) -> Result<&Tensor> {
+        let text = self.by_step.get(step.index).copied().unwrap_or_default();
+        self.shares.get(text).ok_or(Error::NoMaps("Daam"))
     }
 }
 
@@ -153,11 +152,12 @@ impl Recording {
 
     /// Adds the attention of one call.
     pub(super) fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
-        let (Grid { h, w }, rows) = (at.grid, (at.images.start, at.images.end - at.images.start));
-        let columns = probs.columns(self.subjects.hull)?; // [n, heads, queries, tokens]
+        let rows = (at.images.start, at.images.end - at.images.start);
+        let (hull, shares) = (self.subjects.hull, self.subjects.shares(at.step)?);
         self.maps.turn_to(at.step.index)?;
         if let Some(heads) = &mut self.heads {
-            let maps = self.subjects.of(&columns, at.step)?.f_transpose(2, 3)?; // [n, heads, subjects, queries]
+            let Grid { h, w } = at.grid;
+            let maps = shares.f_matmul(&probs.columns(hull)?.f_transpose(2, 3)?)?; // [n, heads, subjects, queries]
             let (n, count, subjects, _) = maps.size4()?;
             let maps = maps.f_reshape([n, count, subjects, h, w])?;
             let known = heads.iter().position(|(site, ..)| site.index == at.site.index);
@@ -174,9 +174,10 @@ impl Recording {
                 *calls += if rows.0 == 0 { 1.0 } else { 0.0 };
             }
         }
-        let summed = columns.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?; // [n, queries, tokens]
-        let heat = self.subjects.of(&summed, at.step)?.f_transpose(1, 2)?.f_reshape([rows.1, -1, h, w])?;
-        self.maps.add(at.grid, rows, &heat, at.site.heads)
+        let mut sums = self.maps.sums(at.grid, rows, self.subjects.labels.len() as i64, shares.device())?;
+        probs.add_to(&mut sums, hull, shares)?;
+        self.maps.count(rows, at.site.heads);
+        Ok(())
     }
 
     /// Returns the mean map of one subject and image.
