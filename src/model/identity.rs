@@ -42,9 +42,11 @@ impl Model {
         let mut hash = Sha256::new();
         let mut samples = Vec::new();
         let sample = |tensor: &Tensor, kind: Kind| -> Result<Tensor> {
-            let flat = tensor.f_flatten(0, -1)?;
-            let stride = (flat.size1()? / SAMPLES).max(1);
-            let sample = flat.f_slice(0, None, None, stride)?;
+            let count = tensor.numel() as i64;
+            let places = (Kind::Int64, tensor.device());
+            let places = Tensor::f_arange_start_step(0, count, (count / SAMPLES).max(1), places)?;
+            // Flattening would copy a tensor whose memory is in another order, which is most of a large model.
+            let sample = tensor.f_take(&places)?;
             Ok(sample.f_to_device(self.device)?.f_to_kind(kind)?.f_to_kind(Kind::Float)?)
         };
         // Previews do not change pictures.
