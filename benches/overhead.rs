@@ -4,8 +4,8 @@
 //! Machines are shared and noisy, so every round has one run of each row, and these runs take their steps in turn. The
 //! figures are ratios of each step to the same step of `none`: their median, with a bootstrap 95 % interval. `again` is
 //! `none` a second time and shows the noise of the measurement. On one thread the clock takes processor time, which
-//! other work on the machine hardly changes. On several threads the clock takes wall time, because processor time counts
-//! waiting threads as working.
+//! other work on the machine hardly changes. On several threads the clock takes wall time, because processor time
+//! counts waiting threads as working.
 //!
 //! A row's time is the time of whole steps of a run. The model is a tiny model, or a network of Stable Diffusion 1.5's
 //! size with random weights (32×32 latents, 77 tokens). `own` is the ratio less one: the guidance method's own

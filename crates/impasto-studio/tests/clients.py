@@ -112,6 +112,10 @@ def test_webuiapi(host, port, token):
         )
         assert changed.image.getpixel((40, 9)) == (255, 0, 0) and changed.image.getpixel((9, 9)) != (255, 0, 0)
     assert api.interrupt() == {}
+    enlarged = api.extra_single_image(image=red, upscaler_1=webuiapi.Upscaler.Lanczos, upscaling_resize=1.5)
+    assert enlarged.image.size == (96, 96) and enlarged.info == ""
+    both = api.extra_batch_images(images=[red, mask], upscaler_1=webuiapi.Upscaler.Lanczos, upscaling_resize=2)
+    assert [image.size for image in both.images] == [(128, 128)] * 2
     try:
         api.txt2img(prompt="a", sampler_name="Eulr")
         raise AssertionError("an unknown sampler is accepted")

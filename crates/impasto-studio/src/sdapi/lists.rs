@@ -33,6 +33,9 @@ pub(super) const NAMES: &[&str] = &[
 pub(super) const REFRESHED: &[&str] =
     &["refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings", "reload-checkpoint"];
 
+/// Names of the ways to enlarge a picture.
+pub(super) const UPSCALERS: &[&str] = &["None", "Lanczos"];
+
 /// Spacings of noise levels by the web UI's names and labels, and those that only this crate has by their own.
 pub(super) const SCHEDULERS: &[(&str, &str)] = &[
     ("automatic", "Automatic"),
@@ -83,7 +86,7 @@ fn describe(shared: &Shared, name: &str) -> Value {
             let one = |name: &String| json!({ "name": name, "alias": name, "path": name, "metadata": {} });
             shared.loras.iter().map(one).collect()
         }
-        "upscalers" => ["None", "Lanczos"]
+        "upscalers" => UPSCALERS
             .iter()
             .map(|name| json!({ "name": name, "model_name": null, "model_path": null, "model_url": null, "scale": 4 }))
             .collect(),

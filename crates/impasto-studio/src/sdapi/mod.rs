@@ -7,6 +7,7 @@
 
 mod answer;
 mod common;
+mod extras;
 mod fill;
 mod img2img;
 mod lists;
@@ -32,8 +33,6 @@ use std::sync::Arc;
 
 /// Returns the routes that answer at once.
 pub(crate) fn routes(shared: Arc<Shared>) -> Router {
-    let upscaling = "the studio enlarges pictures in a run of its model; use enable_hr of txt2img, or img2img with a \
-                     larger width and height";
     let router = lists::NAMES.iter().fold(Router::new(), |router, name| {
         let list = move |state: State<Arc<Shared>>| lists::list(state, name);
         router.route(&format!("/sdapi/v1/{name}"), get(list))
@@ -48,8 +47,8 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .route("/sdapi/v1/interrupt", post(progress::interrupt))
         .route("/sdapi/v1/skip", post(progress::interrupt))
         .route("/sdapi/v1/png-info", post(png_info::png_info))
-        .route("/sdapi/v1/extra-single-image", refuse(upscaling))
-        .route("/sdapi/v1/extra-batch-images", refuse(upscaling))
+        .route("/sdapi/v1/extra-single-image", post(extras::single))
+        .route("/sdapi/v1/extra-batch-images", post(extras::batch))
         .route("/sdapi/v1/interrogate", refuse("the studio has no network that describes pictures"))
         .route("/sdapi/{*rest}", any(refuse_path))
         .method_not_allowed_fallback(refuse_method)

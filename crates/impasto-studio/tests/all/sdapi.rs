@@ -324,14 +324,39 @@ fn errors_have_the_form_of_the_web_ui() {
     assert_eq!(studio.post("/sdapi/v1/txt2img", "text/plain", b"{}").status, 415);
     assert!(studio.get("/sdapi/v1/txt2img").status == 405 && studio.get("/sdapi/v1/txt2img").detail().contains("GET"));
     assert!(studio.get("/sdapi/v1/unknown").detail().contains("/sdapi/v1/unknown is not a part"));
-    for (path, words) in [("extra-single-image", "use enable_hr"), ("interrogate", "describes pictures")] {
-        let answer = post(&studio, path, &json!({ "image": "" }));
-        assert!(answer.status == 501 && answer.detail().contains(words), "{answer:?}");
+    let answer = post(&studio, "interrogate", &json!({ "image": "" }));
+    assert!(answer.status == 501 && answer.detail().contains("describes pictures"), "{answer:?}");
+    for (path, body, words) in [
+        ("extra-single-image", json!({}), "image is missing"),
+        ("extra-single-image", json!({ "image": "!" }), "image is no base64"),
+        ("extra-batch-images", json!({ "imageList": [] }), "imageList has 0 pictures; expected 1 to 4"),
+        ("extra-batch-images", json!({ "imageList": [7] }), "imageList is 7; expected a text"),
+    ] {
+        let answer = post(&studio, path, &body);
+        assert!(answer.status == 400 && answer.detail().contains(words), "{answer:?}");
     }
     assert!(post(&studio, "png-info", &json!({ "image": "!" })).detail().contains("image is no base64"));
     let bare = url(&Raster::flat(Rgb(0, 0, 0), (8, 8)));
     let none = post(&studio, "png-info", &json!({ "image": bare })).json();
     assert_eq!(none, json!({ "info": "", "items": {}, "parameters": {} }));
+}
+
+#[test]
+fn pictures_are_enlarged_without_a_run() {
+    let studio = Running::start(Options::default());
+    let picture = url(&Raster::flat(Rgb(200, 30, 30), (24, 16)));
+    let size = |data: &Value| {
+        let file = BASE64_STANDARD.decode(data.as_str().unwrap()).unwrap();
+        let picture = impasto::image::load_from_memory(&file).unwrap();
+        (picture.width(), picture.height())
+    };
+    let one = post(&studio, "extra-single-image", &json!({ "image": picture, "upscaler_1": "Lanczos" }));
+    assert_eq!((size(&one.json()["image"]), one.json()["html_info"].clone()), ((48, 32), json!("")));
+    let list = json!([{ "data": picture, "name": "a.png" }, { "data": picture, "name": "b.png" }]);
+    let body = json!({ "imageList": list, "upscaler_1": "Lanczos", "upscaling_resize": 3, "gfpgan_visibility": 1 });
+    let both = post(&studio, "extra-batch-images", &body).json();
+    assert_eq!([&both["images"][0], &both["images"][1]].map(size), [(72, 48), (72, 48)]);
+    assert_eq!(both["html_info"], "these fields are not used: gfpgan_visibility");
 }
 
 #[test]
