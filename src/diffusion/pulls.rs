@@ -120,28 +120,35 @@ impl Pulls {
         Ok(Some((shift, weight)))
     }
 
-    /// The (shift, weight) of every pull. Both are 0 for a ranked pull in cells where another ranked pull acts.
+    /// The (shift, weight) of the pulls. Of the ranked pulls, there is one alone: in each cell the one that acts there.
     fn settle(&self) -> Result<Vec<(Tensor, Tensor)>> {
-        let ranks = self.pulls.iter().filter_map(|pull| pull.rank.as_ref().map(|rank| (rank, &pull.weight)));
-        let claims = ranks.map(|(rank, weight)| Ok(rank.f_masked_fill(&weight.f_le(0.0)?, f64::NEG_INFINITY)?));
-        let claims: Vec<Tensor> = claims.collect::<Result<_>>()?;
-        if claims.len() < 2 {
-            return Ok(self
-                .pulls
-                .iter()
-                .map(|pull| (pull.shift.shallow_clone(), pull.weight.shallow_clone()))
-                .collect());
-        }
-        let winner = Tensor::f_stack(&Tensor::f_broadcast_tensors(&claims)?, 0)?.f_argmax(0, false)?;
-        let mut places = 0i64..;
-        let settle = |pull: &Pull| match pull.rank.as_ref().and_then(|_| places.next()) {
-            None => Ok((pull.shift.shallow_clone(), pull.weight.shallow_clone())),
-            Some(place) => {
-                let lost = winner.f_ne(place)?;
-                Ok((pull.shift.f_masked_fill(&lost, 0.0)?, pull.weight.f_masked_fill(&lost, 0.0)?))
+        let mut settled = Vec::with_capacity(self.pulls.len());
+        let mut first: Option<(&Tensor, &Pull)> = None;
+        let mut winner: Option<(Tensor, Tensor, Tensor)> = None;
+        let claim = |rank: &Tensor, weight: &Tensor| rank.f_masked_fill(&weight.f_le(0.0)?, f64::NEG_INFINITY);
+        for pull @ Pull { shift, weight, rank } in &self.pulls {
+            match (rank, first) {
+                (None, _) => settled.push((shift.shallow_clone(), weight.shallow_clone())),
+                (Some(rank), None) => first = Some((rank, pull)),
+                (Some(rank), Some((known, pull))) => {
+                    let (best, best_shift, best_weight) = match winner {
+                        Some(winner) => winner,
+                        None => (claim(known, &pull.weight)?, pull.shift.shallow_clone(), pull.weight.shallow_clone()),
+                    };
+                    let claim = claim(rank, weight)?;
+                    let wins = claim.f_gt_tensor(&best)?;
+                    let (shift, weight) =
+                        (shift.f_where_self(&wins, &best_shift)?, weight.f_where_self(&wins, &best_weight)?);
+                    winner = Some((claim.f_maximum(&best)?, shift, weight));
+                }
             }
-        };
-        self.pulls.iter().map(settle).collect()
+        }
+        match (winner, first) {
+            (Some((_, shift, weight)), _) => settled.push((shift, weight)),
+            (None, Some((_, pull))) => settled.push((pull.shift.shallow_clone(), pull.weight.shallow_clone())),
+            (None, None) => {}
+        }
+        Ok(settled)
     }
 }
 

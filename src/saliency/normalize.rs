@@ -37,8 +37,11 @@ impl Normalize {
         const CELLS: [i64; 3] = [1, 2, 3];
         Ok(match self {
             Self::MinMax => {
-                let low = map.f_amin(CELLS, true)?;
-                let spread = map.f_amax(CELLS, true)?.f_sub(&low)?;
+                let (low, high) = match map.size4()?.0 {
+                    1 => map.f_aminmax(None, false)?, // one operation in place of two
+                    _ => (map.f_amin(CELLS, true)?, map.f_amax(CELLS, true)?),
+                };
+                let spread = high.f_sub(&low)?;
                 // A spread below 1e-6 is a rounding error. The division by infinity makes such a map zero.
                 let spread = spread.f_add_scalar(1e-8)?.f_threshold(1e-6, f64::INFINITY)?;
                 map.f_sub(&low)?.f_div(&spread)?

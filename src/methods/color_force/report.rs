@@ -473,7 +473,7 @@ impl Trace {
 /// Computes a number from the cells of each image of a map, [n, 1, h, w].
 fn of_images<T>(map: &Tensor, number: impl Fn(&[f32]) -> T) -> Result<Vec<T>> {
     let (images, _, h, w) = map.size4()?;
-    let cells = Vec::<f32>::try_from(&map.f_flatten(0, -1)?.f_to_kind(Kind::Float)?)?;
+    let cells = Vec::<f32>::try_from(&map.f_flatten(0, -1)?)?;
     Ok(cells.chunks((h * w).max(1) as usize).take(images as usize).map(number).collect())
 }
 

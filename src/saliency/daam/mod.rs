@@ -402,7 +402,7 @@ impl SaliencyRun for DaamRun {
             Normalize::TokenShare => {
                 raw.f_narrow(1, PHRASE_SUM, 1)?.f_div(&raw.f_narrow(1, WORDS_SUM, 1)?.f_add_scalar(1e-6)?)?
             }
-            _ => raw.f_narrow(1, PHRASE as i64, 1)?,
+            _ => raw, // the phrase is the only subject
         };
         normalize.apply(&map).map(Some)
     }
