@@ -26,7 +26,7 @@ pub(crate) use recorded::Seen;
 pub use reference::Reference;
 pub use series::Accumulate;
 
-pub(crate) use normalize::is_flat;
+pub(crate) use normalize::{FLAT, is_flat};
 
 use crate::error::Result;
 use crate::guidance::{Guidance, GuidanceRun, Pair, Setup, forward_guidance};

@@ -4,6 +4,11 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+/// Range of values below which a map has no structure: a smaller range is a rounding error.
+pub(crate) const FLAT: f64 = 1e-6;
+/// Term that keeps a divisor above 0.
+const TINY: f64 = 1e-8;
+
 /// Scaling of a raw map to 0..=1, per image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -42,11 +47,11 @@ impl Normalize {
                     _ => (map.f_amin(CELLS, true)?, map.f_amax(CELLS, true)?),
                 };
                 let spread = high.f_sub(&low)?;
-                // A spread below 1e-6 is a rounding error. The division by infinity makes such a map zero.
-                let spread = spread.f_add_scalar(1e-8)?.f_threshold(1e-6, f64::INFINITY)?;
+                // The division by infinity makes a map without structure zero.
+                let spread = spread.f_add_scalar(TINY)?.f_threshold(FLAT + TINY, f64::INFINITY)?;
                 map.f_sub(&low)?.f_div(&spread)?
             }
-            Self::Max => map.f_div(&map.f_amax(CELLS, true)?.f_add_scalar(1e-8)?)?,
+            Self::Max => map.f_div(&map.f_amax(CELLS, true)?.f_add_scalar(TINY)?)?,
             Self::Raw | Self::TokenShare => map.f_clamp(0.0, 1.0)?,
             Self::Quantile(p) => {
                 let flat = map.f_flatten(1, -1)?;
@@ -55,16 +60,15 @@ impl Normalize {
                     Ok(level.f_reshape([-1, 1, 1, 1])?)
                 };
                 let (low, high) = (at(p)?, at(1.0 - p)?);
-                let spread = high.f_sub(&low)?.f_add_scalar(1e-8)?;
+                let spread = high.f_sub(&low)?.f_add_scalar(TINY)?;
                 map.f_sub(&low)?.f_div(&spread)?.f_clamp(0.0, 1.0)?
             }
         })
     }
 }
 
-/// Returns true if the map ([n, 1, h, w]) of any image has no structure: its largest and smallest value are less than
-/// 1e-6 apart.
+/// Returns true if the map ([n, 1, h, w]) of any image has no structure.
 pub(crate) fn is_flat(map: &Tensor) -> Result<bool> {
     let spread = map.f_amax([1i64, 2, 3], false)?.f_sub(&map.f_amin([1i64, 2, 3], false)?)?;
-    Ok(spread.f_min()?.f_double_value(&[])? < 1e-6)
+    Ok(spread.f_min()?.f_double_value(&[])? < FLAT)
 }

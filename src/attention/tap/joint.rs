@@ -1,6 +1,7 @@
 //! Joint attention: the tokens of the picture and of the prompt attend to both in one softmax.
 
-use super::{Attached, CallSite, Softmax, Tap};
+use super::Tap;
+use super::attached::{Attached, CallSite, Softmax};
 use crate::attention::{AttentionSite, Interest, kernel};
 use crate::branch::Branch;
 use crate::error::Result;

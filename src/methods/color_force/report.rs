@@ -13,7 +13,7 @@ use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::error::{Error, Result};
 use crate::guidance::{Curve, Picture, Report, Strip, Swatch};
-use crate::saliency::Competition;
+use crate::saliency::{Competition, FLAT};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
@@ -288,7 +288,11 @@ impl Trace {
     /// operation on a tensor takes some of the time of a small model.
     pub(super) fn push(&mut self, step: ForcedStep, mask: &Tensor, saliency: &Tensor, x0: &Tensor) -> Result<()> {
         let areas = of_images(mask, |cells| cells.iter().copied().map(f64::from).sum::<f64>() / cells.len() as f64)?;
-        let flat = of_images(saliency, is_flat)?.contains(&true);
+        let range = |cells: &[f32]| {
+            let most = cells.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            most - cells.iter().copied().fold(f32::INFINITY, f32::min)
+        };
+        let flat = of_images(saliency, range)?.into_iter().any(|range| f64::from(range) < FLAT);
         self.steps.push(ForcedStep { areas, flat, ..step });
         self.seen.step(x0, mask)?;
         self.masks.push(mask.shallow_clone());
@@ -475,12 +479,6 @@ fn of_images<T>(map: &Tensor, number: impl Fn(&[f32]) -> T) -> Result<Vec<T>> {
     let (images, _, h, w) = map.size4()?;
     let cells = Vec::<f32>::try_from(&map.f_flatten(0, -1)?)?;
     Ok(cells.chunks((h * w).max(1) as usize).take(images as usize).map(number).collect())
-}
-
-/// Returns true if the cells of a map have no structure: the smallest and the largest are less than 1e-6 apart.
-fn is_flat(cells: &[f32]) -> bool {
-    let most = cells.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    most - cells.iter().copied().fold(f32::INFINITY, f32::min) < 1e-6
 }
 
 #[cfg(test)]
