@@ -9,10 +9,10 @@ use syn::{ImplItem, Item, UseTree, Visibility};
 /// Crates with a public interface: the folder, and the largest numbers of public items (functions, methods, types,
 /// traits and constants), of public fields, and of names in a public module, without the names of its modules.
 const CRATES: &[(&str, usize, usize, usize)] = &[
-    ("", 1068, 875, 30),
+    ("", 1072, 881, 30),
     ("crates/impasto-kernels", 31, 4, 30),
     ("crates/impasto-report", 21, 2, 30),
-    ("crates/impasto-studio", 103, 81, 30),
+    ("crates/impasto-studio", 105, 81, 30),
     ("crates/impasto-tiny", 2, 0, 30),
     ("crates/impasto-tiny-colorizer", 2, 0, 30),
     ("crates/impasto-tiny-fast", 2, 0, 30),

@@ -1,10 +1,10 @@
 //! `impasto again`: the run of a picture, repeated or changed.
 
+use crate::adapters::Adapter;
 use crate::changes::Changes;
 use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::likeness::Adapter;
 use crate::loading::{Loading, source};
 use crate::notes::Notes;
 use crate::outputs::{self, Named, OutputFile};

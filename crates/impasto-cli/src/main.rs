@@ -12,6 +12,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
 
+mod adapters;
 mod again;
 mod arguments;
 mod bench;
@@ -24,7 +25,6 @@ mod failure;
 mod info;
 mod interrupt;
 mod jobs;
-mod likeness;
 mod lines;
 mod loading;
 mod look;

@@ -1,5 +1,6 @@
 //! `impasto mcp`: a server of the Model Context Protocol, by which agents paint.
 
+use crate::adapters::Networks;
 use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -24,6 +25,8 @@ pub struct McpArguments {
     #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
     side: u32,
     #[command(flatten)]
+    networks: Networks,
+    #[command(flatten)]
     loading: Loading,
 }
 
@@ -33,10 +36,10 @@ const CHECK: Duration = Duration::from_millis(100);
 /// Serves the agent until it closes the standard input, or until Ctrl-C. The standard output has the protocol alone.
 pub fn mcp(arguments: &McpArguments) -> Result<(), Failure> {
     let interrupted = interrupt::token()?;
-    let McpArguments { folder, waiting, side, loading } = arguments;
-    let pipeline = loading.pipeline(Source::embedded())?;
+    let McpArguments { folder, waiting, side, networks, loading } = arguments;
+    let engine = networks.engine(loading.pipeline(Source::embedded())?)?;
     let options = Options { queue: *waiting, side: *side, ..Options::default() };
-    let server = Mcp::new(pipeline, options, folder.clone()).map_err(|error| match error {
+    let server = Mcp::new(engine, options, folder.clone()).map_err(|error| match error {
         StudioError::Model(error) => Failure::Library(error),
         wrong @ StudioError::Folder(..) => Failure::CommandLine(format!("--folder: {wrong}")),
         other => Failure::Message(other.to_string()),

@@ -1,9 +1,9 @@
 //! `impasto paint`: pictures of a prompt, or of a file of prompts.
 
+use crate::adapters::Adapter;
 use crate::estimated::Estimated;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::likeness::Likeness;
 use crate::lines;
 use crate::loading::Loading;
 use crate::lora_parts::LoraParts;
@@ -66,7 +66,7 @@ pub struct Paint {
     #[arg(long, value_name = "NUMBER", overrides_with = "skip", help_heading = "Output")]
     skip: Option<u64>,
     #[command(flatten)]
-    likeness: Likeness,
+    adapter: Adapter,
     #[command(flatten)]
     lora_parts: LoraParts,
     #[command(flatten)]
@@ -117,9 +117,10 @@ pub fn paint(arguments: &Paint) -> Result<(), Failure> {
     let all = tasks.iter().map(Task::images).sum();
     let token = interrupt::token()?;
     let methods = arguments.lora_parts.methods(&arguments.loading)?;
-    let pipeline = arguments.likeness.guide(arguments.loading.pipeline(Source::embedded())?)?;
+    let pipeline = arguments.loading.pipeline(Source::embedded())?;
+    let nets = arguments.adapter.nets(pipeline.model())?;
     let pipeline = methods.into_iter().fold(pipeline, Pipeline::guide);
-    let mut session = Session { pipeline, nets: Nets::default(), notes: Notes::default(), token, done: 0 };
+    let mut session = Session { pipeline, nets, notes: Notes::default(), token, done: 0 };
     session.notes.tell_before(session.pipeline.model().notes());
     for task in &tasks {
         if arguments.estimate {
@@ -326,7 +327,7 @@ impl Names {
 
     /// Checks all files that the command reads and writes. A picture with --best-of may get each of several names.
     fn check(&self, arguments: &Paint, tasks: &[Task]) -> Result<(), Failure> {
-        let Paint { preview, prompts, skip, overwrite, likeness, lora_parts, loading, .. } = arguments;
+        let Paint { preview, prompts, skip, overwrite, adapter, lora_parts, loading, .. } = arguments;
         let (mut left_out, mut written) = (skip.unwrap_or_default(), Vec::new());
         for task in tasks {
             for picture in task.pictures(left_out) {
@@ -345,7 +346,7 @@ impl Names {
         }
         let prompts = prompts.iter().filter(|file| **file != Path::new("-")).map(|file| Named::new("--prompts", file));
         let pictures = tasks.iter().flat_map(|task| pictures(&task.job));
-        let parts = likeness.files().chain(lora_parts.files()).chain(loading.files());
+        let parts = adapter.files().chain(lora_parts.files()).chain(loading.files());
         outputs::check(&written, &pictures.chain(prompts).chain(parts).collect::<Vec<_>>())
     }
 }

@@ -1,5 +1,6 @@
 //! `impasto studio`: the server of the studio, a page for painting in the browser.
 
+use crate::adapters::Networks;
 use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -38,6 +39,8 @@ pub struct StudioArguments {
     #[arg(long, value_name = "FOLDER")]
     outputs: Option<PathBuf>,
     #[command(flatten)]
+    networks: Networks,
+    #[command(flatten)]
     loading: Loading,
 }
 
@@ -47,7 +50,7 @@ const CHECK: Duration = Duration::from_millis(100);
 /// Serves the studio's page until Ctrl-C.
 pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
     let interrupted = interrupt::token()?;
-    let pipeline = arguments.loading.pipeline(Source::embedded())?;
+    let engine = arguments.networks.engine(arguments.loading.pipeline(Source::embedded())?)?;
     let StudioArguments { address, token, waiting, side, outputs, .. } = arguments;
     let (token, outputs) = (token.clone(), outputs.clone());
     let options = Options { address: *address, token, queue: *waiting, side: *side, outputs, ..Options::default() };
@@ -57,9 +60,9 @@ pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
         let bound = match arguments.queue.as_deref().zip(arguments.store.as_deref()) {
             Some((address, store)) => {
                 let model = crate::submit::model(arguments.loading.model.as_deref());
-                Studio::bind_to_queue(pipeline, options, queue::open(address, store).await?, model).await
+                Studio::bind_to_queue(engine, options, queue::open(address, store).await?, model).await
             }
-            None => Studio::bind(pipeline, options).await,
+            None => Studio::bind(engine, options).await,
         };
         let studio = bound.map_err(|error| match error {
             StudioError::Model(error) => Failure::Library(error),

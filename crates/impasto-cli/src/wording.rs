@@ -15,7 +15,7 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 62] = [
+const NAMES: [(&str, &str); 65] = [
     ("prompt", "the prompt"),
     ("the LoRA's name", "the NAME of <lora:NAME> in the prompt"),
     ("second_prompt", "--second-prompt"),
@@ -42,6 +42,9 @@ const NAMES: [(&str, &str); 62] = [
     ("strength", "--strength"),
     ("start", "--start"),
     ("pictures", "--ip-adapter-picture"),
+    ("ip_adapter_pictures", "--ip-adapter-picture"),
+    ("ip_adapter_strength", "--ip-adapter-strength"),
+    ("strength of a picture", "the STRENGTH of --ip-adapter-picture"),
     ("mask", "--mask"),
     ("mask, mask_where or details", "--mask, --mask-where or --detail"),
     ("mask_where", "--mask-where"),
@@ -311,7 +314,7 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 49] = [
+        let cases: [(&str, &[&str], &str); 51] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("second_prompt", &["--second-prompt", "a hat"], "--second-prompt is"),
@@ -345,6 +348,12 @@ mod tests {
             ("areas", &["--map", &red, "--area", "red=boat:99"], "the STRENGTH of --area is 99"),
             ("map", &["--map", &colors, "--area", "black=boat"], "--map is a picture of 65792 colors"),
             ("controls", &["--control", &format!("nowhere={red}")], "the NET of --control is nowhere"),
+            (
+                "ip_adapter_pictures",
+                &["--ip-adapter-picture", &red],
+                "--ip-adapter-picture is given; expected no picture",
+            ),
+            ("ip_adapter_strength", &["--ip-adapter-strength", "1"], "--ip-adapter-strength is given without --ip"),
             ("start", &["--start", &red, "--strength", "0"], "--strength is 0"),
             ("strength", &["--start", &red, "--strength", "7"], "--strength is 7"),
             ("mask_where", &["--start", &red, "--mask-where", " , "], "--mask-where is \",\""),

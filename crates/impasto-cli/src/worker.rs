@@ -1,5 +1,6 @@
 //! `impasto worker`: paints the jobs of a queue.
 
+use crate::adapters::Networks;
 use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -25,6 +26,8 @@ pub struct WorkerArguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     grace: u64,
     #[command(flatten)]
+    networks: Networks,
+    #[command(flatten)]
     loading: Loading,
 }
 
@@ -34,11 +37,11 @@ const CHECK: Duration = Duration::from_millis(100);
 /// Paints the jobs of the queue until Ctrl-C or SIGTERM.
 pub fn worker(arguments: &WorkerArguments) -> Result<(), Failure> {
     let interrupted = interrupt::token()?;
-    let WorkerArguments { queue, side, grace, loading } = arguments;
+    let WorkerArguments { queue, side, grace, networks, loading } = arguments;
     let (runtime, queue) = queue.open()?;
-    let pipeline = loading.pipeline(Source::embedded())?;
+    let engine = networks.engine(loading.pipeline(Source::embedded())?)?;
     let options = Options { side: *side, ..Options::default() };
-    let painter = QueuePainter::new(pipeline, options).map_err(|error| match error {
+    let painter = QueuePainter::new(engine, options).map_err(|error| match error {
         StudioError::Model(error) => Failure::Library(error),
         other => Failure::Message(other.to_string()),
     })?;

@@ -5,9 +5,11 @@
  * @typedef {{side: number, steps: number, images: number, body: number, queue: number}} Limits
  * @typedef {{name: string, width: number, height: number, multiple: number, steps: number, guidance_scale: number,
  *   live_steps: number | null, samplers: string[], loras: string[], colorizes: boolean, draws: boolean,
- *   outputs: boolean, started: number, limits: Limits}} Model
+ *   nets: {name: string, union: boolean}[], ip_adapter: boolean, outputs: boolean, started: number, limits: Limits}} Model
  * @typedef {{phrase: string, strength: number, mask: string}} AreaRequest
  * @typedef {string | {thing: {named?: {phrase: string}}}} Detail
+ * @typedef {{net: string, picture: string, scale?: number | null, control_type?: string | null}} Follow
+ * @typedef {{picture: string, phrase?: string | null, strength?: number}} Like
  * @typedef {object} Request
  * @property {string} prompt
  * @property {string} negative
@@ -34,6 +36,9 @@
  * @property {string} seamless
  * @property {string | null} reference
  * @property {string | null} palette_of picture whose main colors become those of the whole picture
+ * @property {Follow[]} controls
+ * @property {Like[]} ip_adapter_pictures
+ * @property {number | null} ip_adapter_strength
  * @property {string | null} live
  * @typedef {{url: string, seed: number, width: number, height: number}} Painted
  * @typedef {{label: string, image: number | null, asked: string, painted: string, delta_e: number, report?: number,

@@ -23,6 +23,14 @@ export class NumberFields {
   }
 
   /**
+   * Ends the watch over a field that leaves the page.
+   * @param {HTMLInputElement} field
+   */
+  forget(field) {
+    this.#notes.delete(field);
+  }
+
+  /**
    * Shows what is wrong with the fields.
    * @returns {{field: HTMLInputElement, problem: string} | null} the first wrong field
    */

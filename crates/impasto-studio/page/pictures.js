@@ -19,6 +19,19 @@ export async function decoded(url) {
   return image;
 }
 
+/**
+ * Returns a picture as data URL of a PNG, made smaller if a side is longer than `side`.
+ * @param {HTMLImageElement} picture
+ * @param {number} side
+ */
+export function encoded(picture, side) {
+  const { naturalWidth, naturalHeight } = picture;
+  const scale = Math.min(1, side / Math.max(naturalWidth, naturalHeight));
+  const surface = new Surface(Math.ceil(naturalWidth * scale), Math.ceil(naturalHeight * scale));
+  surface.place(picture, "cover");
+  return surface.over("#ffffff");
+}
+
 /** A picture of the request beside the layers: the start picture, the reference, or that of the palette. */
 export class PictureSlot {
   #slot;
@@ -75,12 +88,8 @@ export class PictureSlot {
    * @param {number} side
    */
   within(side) {
-    if (!this.picture || this.#encoded) return this.#encoded;
-    const { naturalWidth, naturalHeight } = this.picture;
-    const scale = Math.min(1, side / Math.max(naturalWidth, naturalHeight));
-    const surface = new Surface(Math.ceil(naturalWidth * scale), Math.ceil(naturalHeight * scale));
-    surface.place(this.picture, "cover");
-    return (this.#encoded = surface.over("#ffffff"));
+    if (this.picture) this.#encoded ??= encoded(this.picture, side);
+    return this.#encoded;
   }
 }
 

@@ -9,6 +9,7 @@ import { byId, create, within } from "./dom.js";
 import { Download } from "./download.js";
 import { keepDraft, keptDraft, tabName } from "./draft.js";
 import { Drawing } from "./drawing.js";
+import { FollowedPictures } from "./followed.js";
 import { PictureGrid } from "./grid.js";
 import { Painter } from "./jobs.js";
 import { PromptLines } from "./lines.js";
@@ -113,6 +114,10 @@ class Studio {
   #reference = new PictureSlot("reference", () => this.#repaint());
   #palette = new PictureSlot("palette", () => this.#repaint());
   #settings = new Settings({ changed: () => this.#repaint(), resized: () => this.#resize() });
+  #followed = new FollowedPictures(this.#settings.numbers, {
+    changed: () => this.#repaint(),
+    opened: (file) => this.#attempt(this.#followPicture(file)),
+  });
   #more = new MoreSettings(this.#settings.numbers, () => this.#repaint());
   #repaints = byId("repaints", HTMLElement);
   /** @type {string | null} the thing in the start picture that is repainted */
@@ -193,6 +198,7 @@ class Studio {
     this.#vocabulary.setModel(model);
     this.#settings.setModel(model);
     this.#more.setDescription(description);
+    this.#followed.setModel(model, description);
     offerLoras(model.loras, (phrase) => this.#setPrompt(joined(this.#prompt.text, phrase)));
     this.#painter.started = model.started;
     this.#lines.most = model.limits.queue + 1;
@@ -387,6 +393,7 @@ class Studio {
       ...settings,
       ...drawn,
       ...this.#more.request(),
+      ...this.#followed.request(this.#side),
       // The server refuses a setting without what it acts on.
       exact_strokes: settings.exact_strokes && drawn.strokes !== null,
       strength: start ? settings.strength : null,
@@ -587,7 +594,8 @@ class Studio {
     const before = this.#request();
     const { hold } = this.#settings.seed;
     await this.#put(request);
-    this.#messages.tell(["The settings of the picture are restored.", ...notes.map(sentence)].join(" "), {
+    const all = ["The settings of the picture are restored.", ...notes.map(sentence), ...this.#followed.missing(request)];
+    this.#messages.tell(all.join(" "), {
       Undo: () => this.#attempt(this.#put(before, hold)),
       "Use the picture instead…": () => this.#attempt(this.#put(before, hold).then(() => this.#use(picture))),
     });
@@ -614,6 +622,7 @@ class Studio {
     this.#settings.restore(request);
     if (hold) this.#settings.seed.hold = hold;
     this.#more.restore(request);
+    await this.#followed.restore(request);
     const painted = areas.map(({ phrase, strength }, index) => ({ phrase, strength, mask: masks[index] }));
     const [lineArt, strokesDrawn, maskDrawn] = pictures;
     const soften = request.soften ?? 0;
@@ -638,9 +647,17 @@ class Studio {
       this.#reference.set(picture);
     } else if (use === "palette") {
       this.#palette.set(picture);
+    } else if (use === "followed") {
+      this.#followed.add(picture);
     }
     // Slots show the picture, and free it when they get another one.
-    if (!["start", "reference", "palette"].includes(use)) URL.revokeObjectURL(picture.src);
+    if (!["start", "reference", "palette", "followed"].includes(use)) URL.revokeObjectURL(picture.src);
+    this.#repaint();
+  }
+
+  /** @param {Blob} file a picture to follow, or to draw like */
+  async #followPicture(file) {
+    this.#followed.add(await decoded(URL.createObjectURL(file)));
     this.#repaint();
   }
 

@@ -1,8 +1,8 @@
 //! The routes of the API.
 
+use crate::engine::Engine;
 use crate::options::Options;
 use crate::outputs::{Name, Outputs};
-use crate::painting;
 use crate::places::Place;
 use crate::queue::{Api, Description, Event, Submission};
 use crate::refusal::Refusal;
@@ -68,9 +68,10 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Describes a model, the model of live views if it is another, the LoRAs that a prompt can name, and the limits of a
-/// request.
-pub fn describe(model: &Model, live: Option<&Model>, loras: &[String], options: &Options) -> impasto::Result<Value> {
+/// Describes a model and its networks, the model of live views if it is another, the LoRAs that a prompt can name, and
+/// the limits of a request.
+pub fn describe(engine: &Engine, live: Option<&Model>, loras: &[String], options: &Options) -> impasto::Result<Value> {
+    let model = engine.pipeline.model();
     let defaults = model.defaults();
     Ok(json!({
         "name": model.identity()?.name,
@@ -82,7 +83,9 @@ pub fn describe(model: &Model, live: Option<&Model>, loras: &[String], options: 
         "live_steps": live.map(|live| live.defaults().steps),
         "samplers": solver::labels().collect::<Vec<_>>(),
         "colorizes": model.colorizes(),
-        "draws": painting::draws(model),
+        "draws": engine.draws(),
+        "nets": engine.controls(),
+        "ip_adapter": engine.nets.ip_adapter().is_ok(),
         "loras": loras,
         "outputs": options.outputs.is_some(),
         "started": finished::now(),

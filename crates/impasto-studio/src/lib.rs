@@ -1,6 +1,7 @@
 //! The studio of [`impasto`]: a page for painting with exact colors, and the JSON API behind the page.
 //!
-//! [`Studio`] owns one [`Pipeline`](impasto::Pipeline) on a thread of its own, which runs one request after the other.
+//! [`Studio`] owns one [`Engine`], a [`Pipeline`](impasto::Pipeline) with networks that requests can name, on a thread
+//! of its own, which runs one request after the other.
 //! [`OPENAPI`] describes the API. The server also returns the description at `/api/openapi.json`. Programs that know
 //! AUTOMATIC1111's web API find it at `/sdapi/v1`, and OpenAI's API for images at `/v1`; both make the same jobs.
 //! [`Mcp`] serves an agent instead, by the Model Context Protocol, with the same limits. [`QueuePainter`] paints the
@@ -35,6 +36,7 @@ mod connection;
 mod description;
 mod dialect;
 mod embedded;
+mod engine;
 mod fields;
 mod finished;
 mod guard;
@@ -61,6 +63,7 @@ mod wording;
 mod work;
 mod worker;
 
+pub use engine::Engine;
 pub use mcp::Mcp;
 pub use options::Options;
 pub use queued::QueuePainter;

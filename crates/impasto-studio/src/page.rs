@@ -34,6 +34,7 @@ const FILES: &[(&str, &str, &str)] = files! {
     "drawing.js": SCRIPT,
     "exif.js": SCRIPT,
     "figures.js": SCRIPT,
+    "followed.js": SCRIPT,
     "gallery.js": SCRIPT,
     "grid.js": SCRIPT,
     "history.js": SCRIPT,

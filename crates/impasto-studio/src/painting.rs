@@ -1,40 +1,25 @@
 //! [`Painter`]: the run of a request.
 
+use crate::engine::{Engine, is_embedded};
 use crate::options::Options;
 use crate::request::JobRequest;
-use impasto::job::{Job, Nets};
+use impasto::job::Job;
 use impasto::pipeline::Preview;
 use impasto::saliency::Daam;
 use impasto::sampler::CancelToken;
 use impasto::{Error, Model, Output, Pipeline, Result, Size, Source};
 use std::time::Instant;
 
-/// A pipeline, and the ControlNet that follows line art and strokes on its model.
-struct Canvas {
-    pipeline: Pipeline,
-    nets: Nets,
-}
-
-impl Canvas {
-    fn new(pipeline: Pipeline) -> Result<Self> {
-        let mut nets = Nets::default();
-        if draws(pipeline.model()) {
-            nets.insert(Nets::EMBEDDED, pipeline.model().controlnet(&Source::embedded())?);
-        }
-        Ok(Self { pipeline, nets })
-    }
-}
-
-/// The pipelines of the studio.
+/// The pipelines of the studio, and the networks of both.
 pub struct Painter {
-    canvas: Canvas,
+    engine: Engine,
     /// Pipeline of live views, if it is another.
-    live: Option<Canvas>,
+    live: Option<Pipeline>,
 }
 
 impl Painter {
-    pub fn new(pipeline: Pipeline, live: Option<Pipeline>) -> Result<Self> {
-        Ok(Self { canvas: Canvas::new(pipeline)?, live: live.map(Canvas::new).transpose()? })
+    pub fn new(engine: Engine, live: Option<Pipeline>) -> Result<Self> {
+        Ok(Self { engine: engine.with_drawing()?, live })
     }
 
     /// Runs the request, and calls `tell` after each step, with the number of the job's parts.
@@ -45,7 +30,8 @@ impl Painter {
         options: &Options,
         mut tell: impl FnMut(&Preview<'_>, usize) -> Result<()>,
     ) -> Result<Output> {
-        let Canvas { pipeline, nets } = self.live.as_ref().filter(|_| asked.live.is_some()).unwrap_or(&self.canvas);
+        let Engine { pipeline, nets } = &self.engine;
+        let pipeline = self.live.as_ref().filter(|_| asked.live.is_some()).unwrap_or(pipeline);
         let colorizes = pipeline.model().colorizes();
         let (job, limit) = (&asked.job, options.run);
         check_enlarged(pipeline, job, options.side)?;
@@ -83,15 +69,8 @@ fn check_enlarged(pipeline: &Pipeline, job: &Job, most: u32) -> Result<()> {
 /// Returns the pipeline that paints live views in place of `model`: a model of the same pictures in a few steps. `None`
 /// for any model but the embedded one, which alone has such a twin.
 pub fn live(model: &Model) -> Result<Option<Pipeline>> {
-    if !draws(model) || Model::load(&Source::embedded())?.identity()? != model.identity()? {
+    if !is_embedded(model) || Model::load(&Source::embedded())?.identity()? != model.identity()? {
         return Ok(None);
     }
     Pipeline::builder().source(Source::embedded_fast()).build().map(Some)
-}
-
-/// Returns true if a ControlNet can follow line art and strokes on this model. The only such ControlNet is made for the
-/// embedded models.
-pub fn draws(model: &Model) -> bool {
-    let embedded = [Source::embedded(), Source::embedded_fast()].map(|source| source.to_string());
-    !model.colorizes() && model.identity().is_ok_and(|identity| embedded.contains(&identity.name))
 }

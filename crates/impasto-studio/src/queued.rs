@@ -1,5 +1,6 @@
 //! [`QueuePainter`]: paints the jobs of a durable queue.
 
+use crate::engine::Engine;
 use crate::finished::Finished;
 use crate::options::Options;
 use crate::painting::Painter;
@@ -8,7 +9,7 @@ use crate::server::StudioError;
 use crate::wording::Page;
 use impasto::pipeline::Preview;
 use impasto::sampler::CancelToken;
-use impasto::{Error, Pipeline, Result};
+use impasto::{Error, Result};
 use impasto_worker::{Failure, Paint, Painted, Progress};
 use serde_json::Value;
 
@@ -41,12 +42,12 @@ impl std::fmt::Debug for QueuePainter {
 }
 
 impl QueuePainter {
-    /// Takes the pipeline that paints. Of `options`, the limits of a request count.
+    /// Takes the engine, or the pipeline, that paints. Of `options`, the limits of a request count.
     ///
     /// # Errors
     /// [`StudioError::Model`] if the model's ControlNet cannot be loaded.
-    pub fn new(pipeline: Pipeline, options: Options) -> std::result::Result<Self, StudioError> {
-        Ok(Self { painter: Painter::new(pipeline, None).map_err(StudioError::Model)?, options })
+    pub fn new(engine: impl Into<Engine>, options: Options) -> std::result::Result<Self, StudioError> {
+        Ok(Self { painter: Painter::new(engine.into(), None).map_err(StudioError::Model)?, options })
     }
 
     fn run(&mut self, request: &JobRequest, progress: &Progress) -> Result<Painted> {

@@ -33,7 +33,7 @@ const LARGEST_SEED: u64 = (1 << 53) - 1;
 const MOST_AREAS: usize = 16;
 /// Maximum number of details of a request.
 const MOST_DETAILS: usize = 8;
-/// Maximum number of forced colors, and of ControlNets, of a request.
+/// Maximum number of forced colors, of ControlNets, and of pictures to draw like, of a request.
 const MOST_METHODS: usize = 16;
 /// Maximum number of seeds that a request compares. Their first passes run at once.
 const MOST_SEEDS: usize = 16;
@@ -41,7 +41,7 @@ const MOST_SEEDS: usize = 16;
 pub(crate) const REFUSED: [&str; 3] = ["noise", "until", "guidances"];
 /// Limits in the description of the API that the types do not have: field, keyword of JSON Schema, and value.
 #[cfg(test)]
-pub(crate) const LIMITS: [(&str, &str, u64); 13] = [
+pub(crate) const LIMITS: [(&str, &str, u64); 14] = [
     ("prompt", "maxLength", LONGEST_PROMPT as u64),
     ("negative", "maxLength", LONGEST_PROMPT as u64),
     ("sampler", "maxLength", LONGEST_NAME as u64),
@@ -55,6 +55,7 @@ pub(crate) const LIMITS: [(&str, &str, u64); 13] = [
     ("palette", "maxItems", MOST_SWATCHES as u64),
     ("guiders", "maxItems", MOST_METHODS as u64),
     ("controls", "maxItems", MOST_METHODS as u64),
+    ("ip_adapter_pictures", "maxItems", MOST_METHODS as u64),
 ];
 /// Maximum number of colors of a palette.
 const MOST_SWATCHES: usize = 64;
@@ -116,7 +117,8 @@ impl JobRequest {
                 Err(format!("{} is {value}; expected {least} to {most}", words.name(field)))
             }
         };
-        let Job { config, areas, forces, same_color, palette, guiders, controls, .. } = &self.job;
+        let Job { config, areas, forces, same_color, palette, guiders, controls, ip_adapter_pictures: likes, .. } =
+            &self.job;
         self.check_kinds(words)?;
         self.check_texts(words)?;
         within("images", config.images, 1, options.images)?;
@@ -133,6 +135,7 @@ impl JobRequest {
         within("palette", palette.len(), 0, MOST_SWATCHES)?;
         within("guiders", guiders.len(), 0, MOST_METHODS)?;
         within("controls", controls.len(), 0, MOST_METHODS)?;
+        within("ip_adapter_pictures", likes.len(), 0, MOST_METHODS)?;
         within("details", config.details.len(), 0, MOST_DETAILS)?;
         for (field, side) in config.size.iter().flat_map(|size| [("width", size.width), ("height", size.height)]) {
             within(field, side as usize, 1, options.side as usize)?;
@@ -176,10 +179,15 @@ impl JobRequest {
             ("palette_of", palette_of),
         ];
         let pictures = pictures.into_iter().filter_map(|(field, picture)| Some((field, size_of(picture.as_ref()?)?)));
+        let likes = &self.job.ip_adapter_pictures;
+        let placed = likes.iter().map(|like| ("ip_adapter_pictures", &like.mask));
         let layers = [("strokes", strokes), ("mask", mask)];
-        let layers = layers.into_iter().filter_map(|(field, layer)| Some((field, layer_size(layer.as_ref()?)?)));
+        let layers =
+            layers.into_iter().chain(placed).filter_map(|(field, layer)| Some((field, layer_size(layer.as_ref()?)?)));
+        let shown = likes.iter().filter_map(|like| Some(("ip_adapter_pictures", size_of(&like.picture)?)));
         let pictures = pictures
             .chain(layers)
+            .chain(shown)
             .chain(controls.iter().filter_map(|follow| Some(("controls", size_of(&follow.picture)?))));
         let areas = areas.iter().filter_map(|area| Some(("the area's mask", layer_size(area.mask.as_ref()?)?)));
         let details = config.details.iter().filter_map(|detail| match &detail.thing {
@@ -218,6 +226,8 @@ impl JobRequest {
         let forced = forces.iter().map(|force| ("forces", force.phrase.len(), LONGEST_NAME));
         let same = same_color.iter().map(|same| ("same_color", same.phrase.len().max(same.thing.len()), LONGEST_NAME));
         let nets = controls.iter().map(|follow| ("controls", follow.net.len(), LONGEST_NAME));
+        let likes = &self.job.ip_adapter_pictures;
+        let likes = likes.iter().map(|like| ("ip_adapter_pictures", name(&like.phrase), LONGEST_NAME));
         let details = config.details.iter().flat_map(|detail| {
             let colors = detail.colors.iter().map(|(phrase, _)| phrase.len()).sum();
             let named = if let Thing::Named(named) = &detail.thing { thing(named) } else { 0 };
@@ -230,6 +240,7 @@ impl JobRequest {
             .chain(forced)
             .chain(same)
             .chain(nets)
+            .chain(likes)
             .chain(details)
             .find(|(_, length, most)| length > most)
         {

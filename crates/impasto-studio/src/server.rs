@@ -1,6 +1,7 @@
 //! [`Studio`]: the server.
 
 use crate::connection::Connection;
+use crate::engine::Engine;
 use crate::guard::{self, Guard};
 use crate::options::Options;
 use crate::outputs::Outputs;
@@ -103,7 +104,7 @@ impl std::fmt::Debug for Studio {
 }
 
 impl Studio {
-    /// Binds to the address of `options` and starts the worker, which takes the pipeline.
+    /// Binds to the address of `options` and starts the worker, which takes the engine, or the pipeline.
     ///
     /// # Errors
     /// - [`StudioError::NoToken`] for an address beyond the loopback interface without a token.
@@ -111,26 +112,26 @@ impl Studio {
     /// - [`StudioError::Bind`] if the address is taken or not this machine's.
     /// - [`StudioError::Folder`] if the folder of outputs cannot be read.
     /// - [`StudioError::Model`] if the model's ControlNet cannot be loaded, or a folder of LoRAs cannot be read.
-    pub async fn bind(pipeline: Pipeline, options: Options) -> Result<Self, StudioError> {
-        Self::bind_with(pipeline, options, None).await
+    pub async fn bind(engine: impl Into<Engine>, options: Options) -> Result<Self, StudioError> {
+        Self::bind_with(engine.into(), options, None).await
     }
 
     /// Binds to the address of `options`, as [`bind`](Self::bind) does. The jobs are painted by the workers of `queue`
-    /// that have the model of the name `model`, and survive an end of the studio. The pipeline only describes this
-    /// model.
+    /// that have the model of the name `model`, and survive an end of the studio. The engine only describes this model
+    /// and its networks.
     ///
     /// # Errors
     /// Those of [`bind`](Self::bind), and [`StudioError::Queue`] if the queue does not answer.
     pub async fn bind_to_queue(
-        pipeline: Pipeline,
+        engine: impl Into<Engine>,
         options: Options,
         queue: impasto_worker::Queue,
         model: impl Into<String>,
     ) -> Result<Self, StudioError> {
-        Self::bind_with(pipeline, options, Some(Relay { queue, model: model.into() })).await
+        Self::bind_with(engine.into(), options, Some(Relay { queue, model: model.into() })).await
     }
 
-    async fn bind_with(pipeline: Pipeline, options: Options, relay: Option<Relay>) -> Result<Self, StudioError> {
+    async fn bind_with(engine: Engine, options: Options, relay: Option<Relay>) -> Result<Self, StudioError> {
         if !options.address.ip().is_loopback() && options.token.is_none() {
             return Err(StudioError::NoToken(options.address));
         }
@@ -146,11 +147,12 @@ impl Studio {
         let outputs = outputs.transpose()?;
         let listener = listen(options.address).map_err(|error| StudioError::Bind(options.address, error))?;
         let address = listener.local_addr().map_err(|error| StudioError::Bind(options.address, error))?;
-        let live = painting::live(pipeline.model()).map_err(StudioError::Model)?;
-        let loras = pipeline.lora_names().map_err(StudioError::Model)?;
-        let model = api::describe(pipeline.model(), live.as_ref().map(Pipeline::model), &loras, &options);
+        let engine = engine.with_drawing().map_err(StudioError::Model)?;
+        let live = painting::live(engine.pipeline.model()).map_err(StudioError::Model)?;
+        let loras = engine.pipeline.lora_names().map_err(StudioError::Model)?;
+        let model = api::describe(&engine, live.as_ref().map(Pipeline::model), &loras, &options);
         let model = model.map_err(StudioError::Model)?;
-        let clip_skip = pipeline.model().clip_skip().unwrap_or(1);
+        let clip_skip = engine.pipeline.model().clip_skip().unwrap_or(1);
         let queue = Arc::new(Queue::new(&options));
         let worker = match relay.clone() {
             Some(relay) => {
@@ -158,7 +160,7 @@ impl Studio {
                 relay.start(left, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?
             }
             None => {
-                let painter = Painter::new(pipeline, live).map_err(StudioError::Model)?;
+                let painter = Painter::new(engine, live).map_err(StudioError::Model)?;
                 worker::start(painter, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?
             }
         };

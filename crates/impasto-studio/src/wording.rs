@@ -49,6 +49,11 @@ impl Wording for Page {
             "the area's phrase" => "Phrase of the area",
             "the area's mask" => "Mask of the area",
             "reference" => "Reference",
+            "controls" => "Followed pictures",
+            "the control's net" => "Network of a followed picture",
+            "ip_adapter_pictures" => "Likeness",
+            "ip_adapter_strength" => "Strength of the likeness",
+            "strength of a picture" => "Strength of a likeness in a place",
             "same_color" | "same_as" => "Same color",
             "palette" | "Palette" => "Palette",
             "palette_of" => "Picture of the palette",
@@ -69,6 +74,8 @@ impl Wording for Page {
             Remedy::PrecisionOrModel => "start the studio with --precision f32 or another --model",
             Remedy::Vae | Remedy::NoFeedback => "start the studio with another VAE (--vae)",
             Remedy::LoraFolder => "start the studio with a folder of LoRAs (--lora-dir), or remove the tag",
+            Remedy::ControlNet | Remedy::T2iAdapter => "start the studio with the network (--net)",
+            Remedy::IpAdapter => "start the studio with an IP-Adapter (--ip-adapter and --image-encoder)",
             Remedy::TextEncoder => "start the studio with a text encoder (--text-encoder)",
             Remedy::SecondTextEncoder => "start the studio with the second text encoder (--text-encoder-2)",
             Remedy::ThirdTextEncoder => "start the studio with T5 (--text-encoder-3)",
@@ -125,9 +132,6 @@ mod tests {
             Remedy::Lora,
             Remedy::UnmergedLora,
             Remedy::Embedding,
-            Remedy::ControlNet,
-            Remedy::IpAdapter,
-            Remedy::T2iAdapter,
             Remedy::RepositoryFile,
             Remedy::Cache,
             Remedy::Resume,
@@ -143,7 +147,7 @@ mod tests {
     }
 
     fn painter(source: Source) -> Painter {
-        Painter::new(Pipeline::builder().source(source).build().unwrap(), None).unwrap()
+        Painter::new(Pipeline::builder().source(source).build().unwrap().into(), None).unwrap()
     }
 
     /// Returns the message of a request that fails.
@@ -172,7 +176,7 @@ mod tests {
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
         let map = json!({ "map": white, "areas": [{ "phrase": "boat", "color": "red" }] });
-        let cases: [(&str, Value, &str); 48] = [
+        let cases: [(&str, Value, &str); 50] = [
             ("second_prompt", json!({ "second_prompt": "a hat" }), "Second prompt is"),
             ("second_negative", json!({ "second_negative": "a hat" }), "Second prompt is"),
             ("third_prompt", json!({ "third_prompt": "a hat" }), "Third prompt is"),
@@ -197,8 +201,14 @@ mod tests {
             (
                 "controls",
                 json!({ "controls": [{ "net": "other", "picture": white }] }),
-                "the control's net is \"other\"",
+                "Network of a followed picture is \"other\"",
             ),
+            (
+                "ip_adapter_pictures",
+                json!({ "ip_adapter_pictures": [white] }),
+                "Likeness is given; expected no picture",
+            ),
+            ("ip_adapter_strength", json!({ "ip_adapter_strength": 1 }), "Strength of the likeness is given without"),
             ("exact_strokes", json!({ "exact_strokes": true }), "Exact strokes is given without Strokes"),
             ("keep_colors", json!({ "keep_colors": true }), "Keep the colors as a whole is given without Start"),
             ("prompt", json!({ "prompt": long }), "Prompt has 5000 bytes"),

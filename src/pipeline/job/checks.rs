@@ -37,6 +37,8 @@ impl Job {
         for (name, pixels) in [("grow", grow), ("soften", config.soften), ("feather", config.feather)] {
             range(name, pixels, 0.0..=4096.0, "0 to 4096 pixels; 8 is usual")?;
         }
+        let like = "-10 to 10; 0.5 to 0.8 leaves room for the text";
+        range("ip_adapter_strength", self.ip_adapter_strength, -10.0..=10.0, like)?;
         let step = if self.start.is_some() { 1 } else { 8 };
         for (side, name) in config.size.iter().flat_map(|size| [(size.width, "width"), (size.height, "height")]) {
             if side % step != 0 || !(step..=4096).contains(&side) {
@@ -62,6 +64,12 @@ impl Job {
             ("keep_colors", config.keep_colors, "start", start),
             ("soften", config.soften.is_some(), "mask, mask_where or details", has_borders),
             ("feather", config.feather.is_some(), "mask, mask_where or details", has_borders),
+            (
+                "ip_adapter_strength",
+                self.ip_adapter_strength.is_some(),
+                "ip_adapter_pictures",
+                !self.ip_adapter_pictures.is_empty(),
+            ),
             ("exact_strokes", self.exact_strokes, "strokes", self.strokes.is_some()),
         ];
         if let Some((name, _, needed, _)) = needs.into_iter().find(|(_, given, _, there)| *given && !there) {
@@ -71,6 +79,10 @@ impl Job {
         if let Some(area) = self.areas.iter().find(|area| !placed(area)) {
             let expected = "either a color of the map or a mask";
             return Err(Error::parameter("areas", format_args!("given {:?} without one place", area.phrase), expected));
+        }
+        if self.ip_adapter_pictures.iter().any(|like| like.phrase.is_some() && like.mask.is_some()) {
+            let expected = "a phrase, a mask, or neither for each picture";
+            return Err(Error::parameter("ip_adapter_pictures", "given with a phrase and a mask", expected));
         }
         Ok(())
     }
@@ -105,6 +117,13 @@ mod tests {
         assert!(refused(r#"{"tolerance": 9}"#).starts_with("tolerance is given without map"));
         assert!(refused(r#"{"feather": 9}"#).starts_with("feather is given without mask, mask_where or details"));
         assert!(refused(r#"{"areas": [{"phrase": "a"}]}"#).contains("either a color of the map or a mask"));
+        assert!(
+            refused(r#"{"ip_adapter_strength": 1}"#).starts_with("ip_adapter_strength is given without ip_adapter")
+        );
+        let like = r#"{"ip_adapter_pictures": ["a.png"], "ip_adapter_strength": 11}"#;
+        assert!(refused(like).starts_with("ip_adapter_strength is 11; expected -10 to 10"));
+        let like = r#"{"ip_adapter_pictures": [{"picture": "a.png", "phrase": "hair", "mask": "m.png"}]}"#;
+        assert!(refused(like).contains("a phrase, a mask, or neither"));
         assert!(refused(r#"{"images": 0}"#).contains("images is 0; expected 1 or more"));
         assert!(refused(r#"{"steps": 1001}"#).contains("steps is 1001; expected 1 to 1000"));
         assert!(refused(r#"{"guidance_scale": -1}"#).contains("guidance_scale is -1; expected 0 or more"));

@@ -14,7 +14,7 @@ mod request;
 pub use guider::{Guider, GuiderName};
 pub use image::Image;
 pub use nets::Nets;
-pub use parts::{Area, Follow, Force, PaletteColor, SameColor};
+pub use parts::{Area, Follow, Force, Like, PaletteColor, SameColor};
 
 use super::config::RequestConfig;
 use crate::diffusion::Strength;
@@ -98,6 +98,15 @@ pub struct Job {
     #[cfg_attr(feature = "clap", arg(id = "controls", long = "control", value_name = "NET=PICTURE[:SCALE]"))]
     #[cfg_attr(feature = "clap", arg(help_heading = FOLLOWED))]
     pub controls: Vec<Follow>,
+    /// A picture to draw like, by the IP-Adapter that the program was started with. With a phrase of the prompt, only
+    /// the phrase's thing is drawn like the picture. May be given several times.
+    #[cfg_attr(feature = "clap", arg(id = "ip_adapter_pictures", long = "ip-adapter-picture"))]
+    #[cfg_attr(feature = "clap", arg(value_name = "[PHRASE=]PICTURE[:STRENGTH]", help_heading = PROMPTS))]
+    pub ip_adapter_pictures: Vec<Like>,
+    /// Strength of these pictures beside the text, -10 to 10. The default is 1; 0.5 to 0.8 leaves room for the text.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = PROMPTS))]
+    #[cfg_attr(feature = "clap", arg(allow_negative_numbers = true))]
+    pub ip_adapter_strength: Option<f64>,
     /// Dark lines on white paper. A model that colors sketches colors them, and the embedded model follows them.
     #[cfg_attr(feature = "clap", arg(long, value_name = "PICTURE", alias = "sketch", help_heading = FOLLOWED))]
     pub line_art: Option<Image>,
@@ -131,6 +140,8 @@ pub struct Job {
 const COLORS: &str = "Colors and places";
 #[cfg(feature = "clap")]
 const FOLLOWED: &str = "Pictures to follow";
+#[cfg(feature = "clap")]
+const PROMPTS: &str = "Pictures as prompts";
 
 impl Job {
     /// Returns the paths of the pictures that are not opened, each with the name of its field.
@@ -147,6 +158,9 @@ impl Job {
         let layers = layers.into_iter().filter_map(|(name, layer)| Some((name, layer.as_ref()?.path()?)));
         let masks = self.areas.iter().filter_map(|area| Some(("areas", area.mask.as_ref()?.path()?)));
         let hints = self.controls.iter().filter_map(|follow| Some(("controls", follow.picture.path()?)));
-        pictures.chain(layers).chain(masks).chain(hints).collect()
+        let likes = self.ip_adapter_pictures.iter();
+        let likes = likes.flat_map(|like| [like.picture.path(), like.mask.as_ref().and_then(Image::path)]);
+        let likes = likes.filter_map(|path| Some(("ip_adapter_pictures", path?)));
+        pictures.chain(layers).chain(masks).chain(hints).chain(likes).collect()
     }
 }

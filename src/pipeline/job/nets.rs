@@ -1,17 +1,22 @@
-//! [`Nets`]: ControlNets and T2I adapters by name.
+//! [`Nets`]: ControlNets and T2I adapters by name, and an IP-Adapter.
 
 use super::Job;
 use crate::error::{Error, Result};
 use crate::model::{ControlNetwork, Model};
 use crate::nn::ControlNet;
+use crate::nn::ip_adapter::IpAdapterNet;
 use crate::nn::t2i_adapter::T2iAdapter;
 use crate::weights::{Checkpoint, Source};
 use crate::wording::Remedy;
 use std::collections::BTreeMap;
 
-/// ControlNets and T2I adapters by the names that jobs give them. Each is loaded once.
+/// ControlNets and T2I adapters by the names that jobs give them, and the IP-Adapter for pictures to draw like. Each is
+/// loaded once.
 #[derive(Debug, Default)]
-pub struct Nets(BTreeMap<String, Net>);
+pub struct Nets {
+    named: BTreeMap<String, Net>,
+    ip_adapter: Option<IpAdapterNet>,
+}
 
 /// A loaded network.
 #[derive(Debug)]
@@ -26,7 +31,12 @@ impl Nets {
 
     /// Adds a ControlNet, in place of a network with the same name.
     pub fn insert(&mut self, name: impl Into<String>, net: ControlNet) {
-        self.0.insert(name.into(), Net::ControlNet(Box::new(net)));
+        self.named.insert(name.into(), Net::ControlNet(Box::new(net)));
+    }
+
+    /// Sets the IP-Adapter, in place of an earlier one.
+    pub fn set_ip_adapter(&mut self, net: IpAdapterNet) {
+        self.ip_adapter = Some(net);
     }
 
     /// Loads a ControlNet or a T2I adapter for `model`, in place of a network with the same name. The tensors of a
@@ -39,7 +49,7 @@ impl Nets {
             true => Net::T2iAdapter(model.t2i_adapter(source)?),
             false => Net::ControlNet(Box::new(model.controlnet(source)?)),
         };
-        self.0.insert(name.into(), net);
+        self.named.insert(name.into(), net);
         Ok(())
     }
 
@@ -50,7 +60,7 @@ impl Nets {
     /// [`Error::Parameter`] for a name that is no source; the errors of [`open`](Self::open).
     pub fn load(&mut self, job: &Job, model: &Model) -> Result<()> {
         for name in job.nets(model.colorizes()) {
-            if !self.0.contains_key(name) {
+            if !self.named.contains_key(name) {
                 let source: Source = name.parse().map_err(|error| match error {
                     Error::Parameter { value, expected, .. } => {
                         Error::Parameter { name: "the control's net", value, expected }
@@ -63,17 +73,33 @@ impl Nets {
         Ok(())
     }
 
+    /// Returns the names of the networks, in their alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.named.keys().map(String::as_str)
+    }
+
+    /// Returns the IP-Adapter.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if none is set.
+    pub fn ip_adapter(&self) -> Result<&IpAdapterNet> {
+        self.ip_adapter.as_ref().ok_or_else(|| {
+            let expected = Remedy::IpAdapter.after("no picture to draw like, because no IP-Adapter is loaded");
+            Error::parameter("ip_adapter_pictures", "given", expected)
+        })
+    }
+
     /// Returns the network with a name.
     ///
     /// # Errors
     /// [`Error::Parameter`] if none has the name.
     pub fn get(&self, name: &str) -> Result<ControlNetwork<'_>> {
-        let net = self.0.get(name).map(|net| match net {
+        let net = self.named.get(name).map(|net| match net {
             Net::ControlNet(net) => ControlNetwork::from(&**net),
             Net::T2iAdapter(adapter) => adapter.into(),
         });
         net.ok_or_else(|| {
-            let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            let known: Vec<&str> = self.names().collect();
             let known =
                 if known.is_empty() { "no ControlNet, because none is loaded".into() } else { known.join(", ") };
             Error::parameter("the control's net", format!("{name:?}"), Remedy::ControlNet.after(known))

@@ -1,5 +1,5 @@
 //! Parts of a [`Job`](super::Job) that have several values: [`Force`], [`SameColor`],
-//! [`PaletteColor`], [`Area`] and [`Follow`].
+//! [`PaletteColor`], [`Area`], [`Follow`] and [`Like`].
 
 use super::image::Image;
 use crate::color::Rgb;
@@ -10,7 +10,7 @@ use crate::nn::union::ControlType;
 use crate::pipeline::text_forms::{pair, split_number};
 use crate::raster::Layer;
 use crate::window::Window;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de};
 use std::str::FromStr;
 
 /// A phrase of the prompt, and the exact color of the thing that it names. Read as text from `PHRASE=COLOR`.
@@ -95,7 +95,26 @@ pub struct Follow {
     pub guess: Option<Guess>,
 }
 
-read_as_text_too!(Force, SameColor, PaletteColor, Area, Follow);
+/// A picture that the run draws like, by an IP-Adapter. Read as text from a picture, or with a place from
+/// `PHRASE=PICTURE` or `PHRASE=PICTURE:STRENGTH`, such as `hair=braid.png:0.8`, where the picture is a path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+pub struct Like {
+    /// The picture.
+    pub picture: Image,
+    /// Phrase of the prompt. Only the thing that the phrase names is drawn like the picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phrase: Option<String>,
+    /// Mask, white where the run draws like the picture. The shape may also be in the transparency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Image<Layer>>,
+    /// Strength of a picture with a phrase or a mask, -10 to 10, as a factor of the job's strength. The default is 1.
+    #[serde(default = "one")]
+    pub strength: f64,
+}
+
+read_as_text_too!(Force, SameColor, PaletteColor, Area, Follow, Like);
 
 const fn one() -> f64 {
     1.0
@@ -166,10 +185,30 @@ impl FromStr for Follow {
     }
 }
 
+impl FromStr for Like {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for a text of another form, or a strength that is not finite.
+    fn from_str(text: &str) -> Result<Self> {
+        let whole = |picture| Self { picture, phrase: None, mask: None, strength: one() };
+        if text.starts_with("data:") || !text.contains('=') {
+            let picture = Image::deserialize(de::value::StrDeserializer::<de::value::Error>::new(text));
+            return picture.map(whole).map_err(|error| Error::custom(format!("ip_adapter_pictures: {error}")));
+        }
+        let expected = "PICTURE, PHRASE=PICTURE or PHRASE=PICTURE:STRENGTH, such as hair=braid.png:0.8";
+        let (phrase, right) = pair("ip_adapter_pictures", text, expected)?;
+        let (picture, strength) = split_number("ip_adapter_pictures", right)?;
+        let like = whole(Image::Path(picture.into()));
+        Ok(Self { phrase: Some(phrase.into()), strength: strength.unwrap_or(one()), ..like })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::pipeline::{Detail, Hires, MaskWhere};
+    use crate::raster::Raster;
 
     #[test]
     fn values_are_read_from_text() -> Result<()> {
@@ -186,6 +225,13 @@ mod tests {
         let follow: Follow = "union=soft_edge:C:\\edges.png:0.8".parse()?;
         assert_eq!((follow.picture, follow.scale), (Image::Path("C:\\edges.png".into()), Some(0.8)));
         assert_eq!(follow.control_type, Some(ControlType::SoftEdge));
+        let like: Like = "C:\\fox.png".parse()?;
+        assert_eq!((like.picture, like.phrase, like.strength), (Image::Path("C:\\fox.png".into()), None, 1.0));
+        let like: Like = "long hair=braid.png:-0.8".parse()?;
+        assert_eq!((like.phrase.as_deref(), like.strength), (Some("long hair"), -0.8));
+        let picture = Raster::flat(Rgb(9, 8, 7), (2, 2));
+        let like: Like = picture.data_url()?.parse()?;
+        assert_eq!((like.picture, like.phrase), (picture.into(), None));
         let detail: Detail = "hair=1girl, #ff0000 hair:0.6".parse()?;
         assert_eq!(detail, Detail { prompt: Some("1girl, #ff0000 hair".into()), strength: 0.6, ..Detail::of("hair") });
         assert_eq!(("2".parse::<Hires>()?, "1.5:0.4".parse()?), (Hires::new(2.0, 0.5), Hires::new(1.5, 0.4)));
@@ -211,6 +257,9 @@ mod tests {
         refused("eyes=shiny".parse::<Force>().err(), "shiny");
         refused("house".parse::<Area>().err(), "COLOR=PHRASE");
         refused("hint.png".parse::<Follow>().err(), "NET=PICTURE");
+        refused("=braid.png".parse::<Like>().err(), "PHRASE=PICTURE");
+        refused("hair=braid.png:inf".parse::<Like>().err(), "a finite number");
+        refused("data:image/jpeg;base64,no".parse::<Like>().err(), "expected a PNG in a data URL");
         refused("canny=hint.png:nan".parse::<Follow>().err(), "a finite number");
     }
 }

@@ -48,6 +48,8 @@ fn read(mut own: Map<String, Value>) -> Result<Job, String> {
         strength: take(&mut own, "strength")?,
         mask: take(&mut own, "mask")?,
         controls: take(&mut own, "controls")?,
+        ip_adapter_pictures: take(&mut own, "ip_adapter_pictures")?,
+        ip_adapter_strength: take(&mut own, "ip_adapter_strength")?,
         line_art: take(&mut own, "line_art")?,
         strokes: take(&mut own, "strokes")?,
         exact_strokes: take(&mut own, "exact_strokes")?,
@@ -96,7 +98,7 @@ fn not_known(unknown: &str, settings: &[&str]) -> String {
 mod tests {
     use super::*;
     use crate::error::Result;
-    use crate::job::{Area, Follow, Force, Image};
+    use crate::job::{Area, Follow, Force, Image, Like};
     use crate::nn::guess::Guess;
     use crate::nn::union::ControlType;
     use crate::pipeline::{Detail, Hires, MaskWhere, Seamless};
@@ -167,6 +169,13 @@ mod tests {
                 control_type: Some(ControlType::Depth),
                 guess: Some(Guess::Even),
             }],
+            ip_adapter_pictures: vec![Like {
+                picture: picture.clone().into(),
+                phrase: Some("hair".into()),
+                mask: Some(layer.clone().into()),
+                strength: 0.5,
+            }],
+            ip_adapter_strength: Some(0.7),
             line_art: Some(picture.clone().into()),
             strokes: Some(layer.into()),
             exact_strokes: true,

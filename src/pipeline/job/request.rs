@@ -1,7 +1,7 @@
 //! The request for the pictures of a [`Job`].
 
 use super::nets::Nets;
-use super::{Area, Follow, Force, Image, Job, PaletteColor, SameColor};
+use super::{Area, Follow, Force, Image, Job, Like, PaletteColor, SameColor};
 use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::diffusion::Denoiser;
@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::guidance::Guidance;
 use crate::hint::{Drawing, Sketch, Strokes};
 use crate::mask::Region;
-use crate::methods::{ColorForce, Colorize, PaintWithWords, Palette, ReferenceColor};
+use crate::methods::ip_adapter::ImagePrompt;
+use crate::methods::{ColorForce, Colorize, IpAdapter, PaintWithWords, Palette, ReferenceColor};
 use crate::model::Control;
 use crate::pipeline::{Pipeline, Request};
 use crate::raster::{Layer, Raster};
@@ -38,7 +39,12 @@ impl Job {
         for picture in pictures.into_iter().flatten() {
             *picture = picture.open()?.into_owned().into();
         }
-        let masks = self.areas.iter_mut().filter_map(|area| area.mask.as_mut());
+        let likes = self.ip_adapter_pictures.iter_mut();
+        let (pictures, masks): (Vec<_>, Vec<_>) = likes.map(|like| (&mut like.picture, like.mask.as_mut())).unzip();
+        for picture in pictures {
+            *picture = picture.open()?.into_owned().into();
+        }
+        let masks = masks.into_iter().flatten().chain(self.areas.iter_mut().filter_map(|area| area.mask.as_mut()));
         for mask in self.mask.iter_mut().chain(masks) {
             *mask = mask.open()?.into_owned().into();
         }
@@ -51,12 +57,13 @@ impl Job {
         Ok(())
     }
 
-    /// Returns the request for the job's pictures. `nets` has the ControlNets that the job names.
+    /// Returns the request for the job's pictures. `nets` has the ControlNets that the job names, and the IP-Adapter
+    /// for its pictures to draw like.
     ///
     /// # Errors
-    /// The errors of [`check`](Self::check) and [`open`](Self::open); [`Error::Parameter`] for a ControlNet that `nets`
-    /// lacks, and for pictures that the model cannot follow; [`Error::NotRepeatable`] for a recipe that the pipeline's
-    /// registry does not know.
+    /// The errors of [`check`](Self::check) and [`open`](Self::open); [`Error::Parameter`] for a ControlNet or an
+    /// IP-Adapter that `nets` lacks, and for pictures that the model cannot follow; [`Error::NotRepeatable`] for a
+    /// recipe that the pipeline's registry does not know.
     pub fn request<'p, M>(&self, pipeline: &'p Pipeline<M>, nets: &'p Nets) -> Result<Request<'p>>
     where
         M: Denoiser + Codec,
@@ -84,6 +91,9 @@ impl Job {
         }
         if let Some(paint) = self.paint()? {
             request = request.guide(paint);
+        }
+        if let Some(like) = self.like(nets)? {
+            request = request.guide(like);
         }
         if let Some(start) = &self.start {
             request = request.start(start.open()?.into_owned(), self.strength.unwrap_or(STRENGTH.into()));
@@ -149,6 +159,25 @@ impl Job {
             };
         }
         Ok(Some(paint))
+    }
+
+    /// Returns the pictures that the run draws like; `None` if there are none.
+    fn like(&self, nets: &Nets) -> Result<Option<IpAdapter>> {
+        if self.ip_adapter_pictures.is_empty() {
+            return Ok(None);
+        }
+        let net = nets.ip_adapter()?;
+        let mut pictures = Vec::with_capacity(self.ip_adapter_pictures.len());
+        for Like { picture, phrase, mask, strength } in &self.ip_adapter_pictures {
+            let prompt = ImagePrompt::new(&*picture.open()?).strength(*strength);
+            pictures.push(match (phrase, mask) {
+                (Some(phrase), _) => prompt.on(phrase),
+                (None, Some(mask)) => prompt.within(white(&mask.open()?.mask())),
+                (None, None) => prompt,
+            });
+        }
+        let like = IpAdapter::pictures(net, pictures);
+        Ok(Some(self.ip_adapter_strength.into_iter().fold(like, IpAdapter::strength)))
     }
 
     /// Returns the controls of the job. Line art and strokes of their own are followed by the embedded ControlNet.

@@ -114,7 +114,8 @@ impl Pictures {
         for field in FIELDS {
             self.replace(field, job.get_mut(field))?;
         }
-        for (list, part) in [("areas", "mask"), ("controls", "picture")] {
+        const LIKE: &str = "ip_adapter_pictures";
+        for (list, part) in [("areas", "mask"), ("controls", "picture"), (LIKE, "picture"), (LIKE, "mask")] {
             for value in job.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
                 self.replace(list, value.get_mut(part))?;
             }

@@ -3,13 +3,13 @@
 use super::handler::Handler;
 use super::pictures::Pictures;
 use super::tools;
+use crate::engine::Engine;
 use crate::options::Options;
 use crate::painting::Painter;
 use crate::queue::Queue;
 use crate::server::StudioError;
 use crate::work::Work;
 use crate::worker;
-use impasto::Pipeline;
 use rmcp::serve_server;
 use rmcp::service::ServerInitializeError;
 use rmcp::transport::async_rw::AsyncRwTransport;
@@ -47,18 +47,18 @@ impl std::fmt::Debug for Mcp {
 }
 
 impl Mcp {
-    /// Starts the worker, which takes the pipeline. The client may read pictures in `folders`, and in the folders
-    /// inside. Of `options`, the numbers for connections have no effect.
+    /// Starts the worker, which takes the engine, or the pipeline. The client may read pictures in `folders`, and in
+    /// the folders inside. Of `options`, the numbers for connections have no effect.
     ///
     /// # Errors
     /// - [`StudioError::Folder`] for a folder that cannot be found.
     /// - [`StudioError::Model`] if the model's ControlNet cannot be loaded.
-    pub fn new(pipeline: Pipeline, options: Options, folders: Vec<PathBuf>) -> Result<Self, StudioError> {
+    pub fn new(engine: impl Into<Engine>, options: Options, folders: Vec<PathBuf>) -> Result<Self, StudioError> {
         let queue = Arc::new(Queue::new(&options));
         let pictures = Pictures::new(Arc::clone(&queue), options.clone(), folders);
         let pictures = Arc::new(pictures.map_err(|(folder, error)| StudioError::Folder(folder, error))?);
         let tools = tools::describe().map_err(StudioError::Model)?;
-        let painter = Painter::new(pipeline, None).map_err(StudioError::Model)?;
+        let painter = Painter::new(engine.into(), None).map_err(StudioError::Model)?;
         let worker = worker::start(painter, Arc::clone(&queue), None, &options).map_err(StudioError::Model)?;
         let (message, work) = (options.body, Work::new(&options));
         let handler = Handler { queue: Arc::clone(&queue), options, pictures, work, tools };

@@ -20,8 +20,9 @@ pub(super) enum Kind {
 const SCHEMAS: &str = "#/components/schemas/";
 /// Name of the schema of a picture.
 const PICTURE: &str = "Picture";
-/// Name of the schema of a ControlNet and its picture. Its text has a path, which a server does not read.
-const FOLLOW: &str = "Follow";
+/// Names of the schemas of values whose text has a path, which a server does not read: a ControlNet and its picture,
+/// and a picture to draw like.
+const WITH_PATHS: [&str; 2] = ["Follow", "Like"];
 /// Fields of a job that each tool for one purpose has.
 const COMMON: [&str; 6] = ["prompt", "negative", "steps", "seed", "best_of", "guidance_scale"];
 
@@ -193,7 +194,7 @@ fn define(name: &str, schemas: &Map<String, Value>) -> Value {
     let schema = || schemas.get(name).cloned().unwrap_or_default();
     match name {
         PICTURE => picture(),
-        FOLLOW => schema(),
+        name if WITH_PATHS.contains(&name) => schema(),
         _ => with_text(schema()),
     }
 }

@@ -20,6 +20,7 @@ impl Wording for Agent {
             "the area's phrase" => "the phrase of areas",
             "the area's mask" => "the mask of areas",
             "the control's net" => "the net of controls",
+            "strength of a picture" => "the strength of ip_adapter_pictures",
             "same_as" => "the thing of same_color",
             "ColorForce" => "exact color",
             "PaintWithWords" => "painted areas",
@@ -60,6 +61,8 @@ impl Wording for Agent {
             Remedy::MaskOrParts => "try another seed",
             Remedy::LookAtMask => "look at the picture",
             Remedy::Color => "choose another color if that is too far",
+            Remedy::IpAdapter => "the user can start the server with --ip-adapter and --image-encoder",
+            Remedy::ControlNet | Remedy::T2iAdapter => "the user can start the server with --net NAME=MODEL",
             // The tools have no setting for the others.
             _ => return None,
         })

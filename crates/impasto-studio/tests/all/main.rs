@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod api;
+mod engine;
 mod limits;
 mod load;
 mod mcp;
+mod networks;
 mod openai;
 mod outputs;
 mod queue;

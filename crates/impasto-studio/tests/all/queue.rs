@@ -1,8 +1,9 @@
 //! Tests of a studio whose jobs are painted by the workers of a durable queue.
 
 use crate::running::Running;
+use crate::{engine, networks};
 use impasto::{Pipeline, Raster};
-use impasto_studio::{Options, QueuePainter};
+use impasto_studio::{Engine, Options, QueuePainter};
 use impasto_worker::{Entry, Filter, Queue, Settings, State, Store, Worker};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -28,8 +29,12 @@ struct Painting {
 
 impl Painting {
     fn start(folder: &Path) -> Self {
+        Self::start_with(Pipeline::builder().build().unwrap().into(), folder)
+    }
+
+    fn start_with(engine: Engine, folder: &Path) -> Self {
         let runtime = Runtime::new().unwrap();
-        let painter = QueuePainter::new(Pipeline::builder().build().unwrap(), Options::default()).unwrap();
+        let painter = QueuePainter::new(engine, Options::default()).unwrap();
         let queue = runtime.block_on(open(folder));
         let (end, ended) = oneshot::channel::<()>();
         runtime.spawn(Worker::new(queue, MODEL, painter).run(async {
@@ -124,6 +129,18 @@ fn two_studios_on_one_queue_double_no_job() {
         }
     }
     check(folder.path(), 5);
+    drop(worker);
+}
+
+#[test]
+fn worker_has_the_networks_that_jobs_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let studio = Running::start_on(folder.path(), Options::default());
+    let jobs = networks::requests().map(|(_, more)| studio.submit(&networks::job(&more)));
+    let worker = Painting::start_with(engine::with_networks(), folder.path());
+    for id in jobs {
+        assert_eq!(studio.ended(id)["state"], "finished");
+    }
     drop(worker);
 }
 

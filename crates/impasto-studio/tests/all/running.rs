@@ -2,7 +2,7 @@
 
 use crate::queue;
 use impasto::Pipeline;
-use impasto_studio::{Options, Studio, StudioError};
+use impasto_studio::{Engine, Options, Studio, StudioError};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -50,8 +50,9 @@ impl Running {
         Self::start_with(Pipeline::builder().build().unwrap(), options)
     }
 
-    pub fn start_with(pipeline: Pipeline, options: Options) -> Self {
-        Self::start_bound(options, |free| Studio::bind(pipeline, free))
+    pub fn start_with(engine: impl Into<Engine>, options: Options) -> Self {
+        let engine = engine.into();
+        Self::start_bound(options, |free| Studio::bind(engine, free))
     }
 
     /// Starts a studio on the queue in a folder.

@@ -6,6 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod artist;
+#[path = "../all/engine.rs"]
+mod engine;
+mod followed;
 mod kept;
 
 use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction};
@@ -15,7 +18,7 @@ use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
 use http::Method;
 use impasto::{Pipeline, Raster};
-use impasto_studio::{Options, Studio};
+use impasto_studio::{Engine, Options, Studio};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use std::net::TcpListener;
@@ -51,6 +54,7 @@ fn main() {
         trial("strokes_color_what_they_lie_on", || run(stroked)),
         trial("words_lassos_and_details_are_repainted", || run(repainted)),
         trial("further_settings_are_those_of_the_api", || run(adjusted)),
+        trial("pictures_are_followed_and_drawn_like", || run_with(engine::with_networks(), followed::followed)),
         trial("live_view_follows_the_prompt", || run(live)),
         trial("reload_keeps_pictures_and_the_run", || run(reloaded)),
         trial("drawing_shows_what_it_lies_on_and_keeps_its_seed", || run(artist::drawn)),
@@ -106,6 +110,11 @@ impl Drop for Driver {
 
 /// Runs a test on a page of its own.
 fn run(test: impl AsyncFn(&Page)) {
+    run_with(Pipeline::builder().build().unwrap().into(), test);
+}
+
+/// Runs a test on a page of its own, with an engine.
+fn run_with(engine: Engine, test: impl AsyncFn(&Page)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let options = Options {
@@ -113,7 +122,7 @@ fn run(test: impl AsyncFn(&Page)) {
             abandoned: Some(Duration::from_secs(5)),
             ..Options::default()
         };
-        let studio = Studio::bind(Pipeline::builder().build().unwrap(), options).await.unwrap();
+        let studio = Studio::bind(engine, options).await.unwrap();
         let url = format!("http://{}/", studio.address());
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let served = tokio::spawn(studio.serve(async {
@@ -275,6 +284,8 @@ impl Page {
 async fn painted(page: &Page) {
     let shown = page.script("return performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0").await;
     println!("first paint of the page after {shown} ms");
+    let follows = "return document.querySelector('#followed').checkVisibility()";
+    assert_eq!(page.script(follows).await, false, "this studio has no network to name");
     page.fill("#prompt", PROMPT).await;
     page.fill("#seed", "7").await;
     page.click(".word[data-word='eyes']").await;

@@ -1,0 +1,75 @@
+//! [`Engine`]: what paints the jobs.
+
+use impasto::job::Nets;
+use impasto::model::ControlNetwork;
+use impasto::{Model, Pipeline, Result, Source};
+use serde_json::{Value, json};
+
+/// A pipeline, and the networks that jobs can name: ControlNets, T2I adapters and an IP-Adapter. A pipeline alone is an
+/// engine without networks of its own.
+///
+/// ```no_run
+/// use impasto::job::Nets;
+/// use impasto::{Pipeline, Source};
+/// use impasto_studio::{Engine, Options, Studio};
+///
+/// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// let pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
+/// let mut nets = Nets::default();
+/// nets.open("depth", &Source::file("control_v11f1p_sd15_depth.safetensors"), pipeline.model())?;
+/// let encoder = Source::dir("image_encoder");
+/// nets.set_ip_adapter(pipeline.model().ip_adapter("ip-adapter-plus_sd15.safetensors", &encoder)?);
+/// let studio = Studio::bind(Engine::new(pipeline, nets), Options::default()).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) pipeline: Pipeline,
+    pub(crate) nets: Nets,
+}
+
+impl Engine {
+    /// Creates an engine. The networks are for the pipeline's model. A network with the name [`Nets::EMBEDDED`] follows
+    /// line art and strokes; the embedded model gets its own.
+    pub const fn new(pipeline: Pipeline, nets: Nets) -> Self {
+        Self { pipeline, nets }
+    }
+
+    /// Adds the ControlNet for line art and strokes, if the model has one and the engine none.
+    pub(crate) fn with_drawing(mut self) -> Result<Self> {
+        let model = self.pipeline.model();
+        let is_known = self.nets.names().any(|name| name == Nets::EMBEDDED);
+        if !is_known && is_embedded(model) {
+            self.nets.open(Nets::EMBEDDED, &Source::embedded(), model)?;
+        }
+        Ok(self)
+    }
+
+    /// Returns true if the engine follows line art and strokes.
+    pub(crate) fn draws(&self) -> bool {
+        self.nets.names().any(|name| name == Nets::EMBEDDED)
+    }
+
+    /// Describes the networks that a request can name in its controls.
+    pub(crate) fn controls(&self) -> Value {
+        let named = self.nets.names().filter(|name| *name != Nets::EMBEDDED);
+        let is_union = |name: &str| match self.nets.get(name) {
+            Ok(ControlNetwork::ControlNet(net)) => net.config().num_control_type.is_some(),
+            _ => false,
+        };
+        named.map(|name| json!({ "name": name, "union": is_union(name) })).collect()
+    }
+}
+
+/// Returns true for the embedded models that paint prompts. They alone have a ControlNet that is embedded too.
+pub fn is_embedded(model: &Model) -> bool {
+    let embedded = [Source::embedded(), Source::embedded_fast()].map(|source| source.to_string());
+    !model.colorizes() && model.identity().is_ok_and(|identity| embedded.contains(&identity.name))
+}
+
+impl From<Pipeline> for Engine {
+    fn from(pipeline: Pipeline) -> Self {
+        Self::new(pipeline, Nets::default())
+    }
+}
