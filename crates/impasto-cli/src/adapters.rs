@@ -71,6 +71,16 @@ impl Networks {
         }
         Ok(Engine::new(pipeline, nets))
     }
+
+    /// Loads the networks that fit the model of a pipeline. Another model than the one that they were given for may be
+    /// of another family.
+    pub fn fitting(&self, pipeline: Pipeline) -> Engine {
+        let mut nets = self.adapter.nets(pipeline.model()).unwrap_or_default();
+        for NamedNet { name, source } in &self.net {
+            let _ = nets.open(name, source, pipeline.model()); // the description of the model names those that fit
+        }
+        Engine::new(pipeline, nets)
+    }
 }
 
 impl Adapter {

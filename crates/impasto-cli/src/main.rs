@@ -17,6 +17,7 @@ mod again;
 mod arguments;
 mod bench;
 mod changes;
+mod choice;
 mod console;
 #[cfg(all(not(test), target_os = "linux", target_env = "gnu"))] // a test binary has a command line of its own
 mod early;

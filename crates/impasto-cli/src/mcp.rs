@@ -1,12 +1,12 @@
 //! `impasto mcp`: a server of the Model Context Protocol, by which agents paint.
 
 use crate::adapters::Networks;
+use crate::choice::ModelFolders;
 use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
 use clap::Args;
-use impasto::Source;
 use impasto_studio::{Mcp, Options, StudioError};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub struct McpArguments {
     #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
     side: u32,
     #[command(flatten)]
+    folders: ModelFolders,
+    #[command(flatten)]
     networks: Networks,
     #[command(flatten)]
     loading: Loading,
@@ -36,8 +38,8 @@ const CHECK: Duration = Duration::from_millis(100);
 /// Serves the agent until it closes the standard input, or until Ctrl-C. The standard output has the protocol alone.
 pub fn mcp(arguments: &McpArguments) -> Result<(), Failure> {
     let interrupted = interrupt::token()?;
-    let McpArguments { folder, waiting, side, networks, loading } = arguments;
-    let engine = networks.engine(loading.pipeline(Source::embedded())?)?;
+    let McpArguments { folder, waiting, side, folders, networks, loading } = arguments;
+    let engine = folders.engine(loading, networks)?;
     let options = Options { queue: *waiting, side: *side, ..Options::default() };
     let server = Mcp::new(engine, options, folder.clone()).map_err(|error| match error {
         StudioError::Model(error) => Failure::Library(error),

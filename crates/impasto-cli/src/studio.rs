@@ -1,13 +1,13 @@
 //! `impasto studio`: the server of the studio, a page for painting in the browser.
 
 use crate::adapters::Networks;
+use crate::choice::ModelFolders;
 use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
 use crate::queue;
 use clap::Args;
-use impasto::Source;
 use impasto_studio::{Options, Studio, StudioError};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,6 +39,8 @@ pub struct StudioArguments {
     #[arg(long, value_name = "FOLDER")]
     outputs: Option<PathBuf>,
     #[command(flatten)]
+    folders: ModelFolders,
+    #[command(flatten)]
     networks: Networks,
     #[command(flatten)]
     loading: Loading,
@@ -49,8 +51,12 @@ const CHECK: Duration = Duration::from_millis(100);
 
 /// Serves the studio's page until Ctrl-C.
 pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
+    if arguments.queue.is_some() && !arguments.folders.is_empty() {
+        let reason = "--model-dir is given beside --queue, whose workers have one model each; expected one of both";
+        return Err(Failure::CommandLine(reason.into()));
+    }
     let interrupted = interrupt::token()?;
-    let engine = arguments.networks.engine(arguments.loading.pipeline(Source::embedded())?)?;
+    let engine = arguments.folders.engine(&arguments.loading, &arguments.networks)?;
     let StudioArguments { address, token, waiting, side, outputs, .. } = arguments;
     let (token, outputs) = (token.clone(), outputs.clone());
     let options = Options { address: *address, token, queue: *waiting, side: *side, outputs, ..Options::default() };

@@ -3,7 +3,7 @@
  * server takes texts where it answers with objects: the size as width and height, and things by their phrases.
  *
  * @typedef {{side: number, steps: number, images: number, body: number, queue: number}} Limits
- * @typedef {{name: string, width: number, height: number, multiple: number, steps: number, guidance_scale: number,
+ * @typedef {{name: string, choice: string | null, choices: string[], width: number, height: number, multiple: number, steps: number, guidance_scale: number,
  *   live_steps: number | null, samplers: string[], loras: string[], colorizes: boolean, draws: boolean,
  *   nets: {name: string, union: boolean}[], ip_adapter: boolean, outputs: boolean, started: number, limits: Limits}} Model
  * @typedef {{phrase: string, strength: number, mask: string}} AreaRequest
@@ -39,6 +39,7 @@
  * @property {Follow[]} controls
  * @property {Like[]} ip_adapter_pictures
  * @property {number | null} ip_adapter_strength
+ * @property {string | null} model name of the model among the models to choose from
  * @property {string | null} live
  * @typedef {{url: string, seed: number, width: number, height: number}} Painted
  * @typedef {{label: string, image: number | null, asked: string, painted: string, delta_e: number, report?: number,
@@ -50,7 +51,7 @@
  * @typedef {{name: string, data: any, curves?: Curve[], strips?: Strip[]}} Report
  * @typedef {{pictures: Painted[], colors: Color[], words: Word[], seams: Seam[], reports: Report[], notes: string[],
  *   time: number, seconds: number}} Result
- * @typedef {{id: number, state: "queued" | "running" | "finished" | "failed" | "cancelled", prompt: string,
+ * @typedef {{id: number, state: "queued" | "running" | "finished" | "loaded" | "failed" | "cancelled", prompt: string,
  *   live: string | null, position?: number, error?: string, result?: Result}} Job
  * @typedef {{request: Partial<Request>, notes: string[]}} Restored
  * @typedef {{file: string, url: string, time: number, image: number, seed: number | null}} Output
@@ -93,6 +94,16 @@ export async function getDescription() {
 /** @returns {Promise<Model>} */
 export async function getModel() {
   return (await call("/api/model")).json();
+}
+
+/**
+ * Asks the server to load another model, as a job.
+ * @param {string} name
+ * @returns {Promise<{id: number, position: number}>}
+ */
+export async function loadModel(name) {
+  const headers = { "content-type": "application/json" };
+  return (await call("/api/model", { method: "POST", headers, body: JSON.stringify({ name }) })).json();
 }
 
 /**

@@ -65,6 +65,11 @@ export class FollowedPictures {
     const like = hasAdapter ? [{ net: "", name: "Draw like it", union: false }] : [];
     this.#kinds = [...like, ...nets.map(({ name, union }) => ({ net: name, name: `Follow: ${name}`, union }))];
     this.#types = (schemas.ControlType?.oneOf ?? []).flatMap((choice) => choice.const ?? []);
+    // A row for a network that the model does not have is gone; the others have the model's networks.
+    const kept = [...this.#rows.keys()].filter(({ net }) => this.#knows(net));
+    for (const one of [...this.#rows.keys()]) this.#remove(one, kept.includes(one));
+    for (const one of kept) this.#put(one);
+    this.#update();
     this.#panel.hidden = !this.isOffered;
     byId("use-followed", HTMLButtonElement).hidden = !this.isOffered;
   }
@@ -124,7 +129,7 @@ export class FollowedPictures {
       const shown = await decoded(picture);
       followed.push({ picture: shown, net: "", strength: own, phrase: phrase ?? "", type: null, rest });
     }
-    for (const one of this.#rows.keys()) this.#remove(one);
+    for (const one of [...this.#rows.keys()]) this.#remove(one);
     for (const one of followed) this.#put(one);
     this.#strength.value = String(strength ?? (likes.length > 0 ? 1 : STRENGTH));
     this.#panel.open ||= followed.length > 0;
@@ -187,12 +192,15 @@ export class FollowedPictures {
     show();
   }
 
-  /** @param {Followed} followed */
-  #remove(followed) {
+  /**
+   * @param {Followed} followed
+   * @param {boolean} [isKept] true if the picture gets another row
+   */
+  #remove(followed, isKept = false) {
     const row = this.#rows.get(followed);
     if (!row) return;
     this.#numbers.forget(within(row, ".strength", HTMLInputElement));
-    URL.revokeObjectURL(followed.picture.src);
+    if (!isKept) URL.revokeObjectURL(followed.picture.src);
     this.#rows.delete(followed);
   }
 

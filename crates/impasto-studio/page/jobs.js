@@ -1,17 +1,18 @@
-import { cancelJob, getJob, getModel, submit } from "./api.js";
+import { cancelJob, getJob, getModel, loadModel, submit } from "./api.js";
 
 /**
  * @typedef {import("./api.js").Request} Request
  * @typedef {import("./api.js").Job} Job
  *
- * Callbacks that a painter calls about the newest request. Exactly one of `finished`, `failed`, `cancelled` and `lost`
- * ends a request, unless a newer request takes its place.
+ * Callbacks that a painter calls about the newest request. Exactly one of `finished`, `loaded`, `failed`, `cancelled` and
+ * `lost` ends a request, unless a newer request takes its place.
  * @typedef {object} Listener
  * @property {(id: number, request: Request) => void} accepted called with the number of the new job
  * @property {(position: number) => void} queued
  * @property {() => void} started
  * @property {(step: Step) => void} step
  * @property {(job: Job) => void} finished called with a job that has a result
+ * @property {() => void} loaded called after another model was loaded
  * @property {() => void} disconnected called when the connection is lost; the browser connects again
  * @property {(error: string) => void} failed
  * @property {() => void} cancelled
@@ -104,6 +105,23 @@ export class Painter {
     this.#follow(id);
   }
 
+  /**
+   * Loads another model, after the jobs that wait. The former request is no longer followed.
+   * @param {string} name
+   */
+  async load(name) {
+    this.#leave();
+    const request = (this.#request = { live: null });
+    try {
+      const { id, position } = await loadModel(name);
+      if (this.#request !== request) return;
+      this.#listener.queued(position);
+      this.#follow(id);
+    } catch (error) {
+      if (this.#request === request) this.#fail(error);
+    }
+  }
+
   /** Cancels the newest request. */
   async cancel() {
     const id = this.#id;
@@ -153,6 +171,7 @@ export class Painter {
     on("started", () => this.#listener.started());
     on("step", (step) => this.#listener.step(step));
     on("finished", (job) => this.#end(() => this.#listener.finished(job)));
+    on("loaded", () => this.#end(() => this.#listener.loaded()));
     on("failed", ({ error }) => this.#end(() => this.#listener.failed(error)));
     on("cancelled", ({ closing }) => {
       if (closing) this.#followLater(id);
@@ -184,6 +203,7 @@ export class Painter {
       if (this.#id !== id) return;
       const { result, error, state } = job;
       if (result) this.#end(() => this.#listener.finished(job));
+      else if (state === "loaded") this.#end(() => this.#listener.loaded());
       else if (state === "cancelled") this.#end(() => this.#listener.cancelled());
       else if (error) this.#end(() => this.#listener.failed(error));
       else this.#followLater(id);

@@ -54,7 +54,7 @@ const LABELS = { syntax: "Prompt syntax" };
 /** The fields of a request that other parts of the page show, or that act on what the page does not have. */
 const ELSEWHERE = new Set([
   "prompt", "negative", "seed", "images", "steps", "sampler", "guidance_scale", "width", "height", "strength", "mask_where",
-  "soften", "keep_colors", "exact_strokes", "seamless", "live", "tolerance", "ip_adapter_strength",
+  "soften", "keep_colors", "exact_strokes", "seamless", "live", "model", "tolerance", "ip_adapter_strength",
 ]);
 
 /** Further settings of a run: the plain fields of a request, as the API describes them. */

@@ -24,14 +24,15 @@ export class RunBar {
   /**
    * Shows that a run has begun.
    * @param {boolean} isReplaceable true if Paint can take the place of this run
+   * @param {string} [status] what is done, for screen readers
    */
-  begin(isReplaceable) {
+  begin(isReplaceable, status = "painting") {
     this.#paint.disabled = !isReplaceable;
     this.#cancel.disabled = false;
     this.#bar.value = 0;
     this.#text.textContent = "sending";
     this.#timeLeft = new TimeLeft();
-    if (!isReplaceable) this.#status.textContent = "painting";
+    if (!isReplaceable) this.#status.textContent = status;
   }
 
   /** @param {number} position number of jobs before this one */

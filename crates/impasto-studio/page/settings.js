@@ -82,7 +82,8 @@ export class Settings {
     this.#hasLiveModel = live !== null;
     this.#liveSteps.value = String(live ?? Math.min(steps, LIVE_STEPS));
     this.#guidance.value = String(guidance);
-    this.#sampler.append(...samplers.map((name) => create("option", { value: name }, name)));
+    const [standard] = this.#sampler.options;
+    this.#sampler.replaceChildren(standard, ...samplers.map((name) => create("option", { value: name }, name)));
     for (const option of this.#images.options) option.disabled = Number(option.value) > limits.images;
     this.#listener.resized();
   }

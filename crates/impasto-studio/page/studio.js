@@ -15,6 +15,7 @@ import { Painter } from "./jobs.js";
 import { PromptLines } from "./lines.js";
 import { offerLoras } from "./loras.js";
 import { Messages } from "./messages.js";
+import { ModelChoice } from "./models.js";
 import { MoreSettings } from "./more.js";
 import { Past } from "./past.js";
 import { PictureView } from "./picture.js";
@@ -37,6 +38,7 @@ import { Vocabulary, withWord } from "./vocabulary.js";
  * @typedef {import("./api.js").Request} Request
  * @typedef {import("./api.js").Job} Job
  * @typedef {import("./history.js").Entry} Entry
+ * @typedef {import("./more.js").Description} Description
  */
 
 /** Pause in typing, in milliseconds, after which a live view is painted. */
@@ -74,11 +76,16 @@ class Studio {
     },
     disconnected: () => this.#run.disconnected(),
     finished: (job) => this.#finish(job),
+    loaded: () => this.#attempt(this.#takeModel()),
     failed: (error) => {
       this.#messages.fail(error);
       this.#end("failed");
+      this.#loaded?.();
     },
-    cancelled: () => this.#end("cancelled"),
+    cancelled: () => {
+      this.#end("cancelled");
+      this.#loaded?.();
+    },
     ended: (id) => forgetRun(this.#painter.started, id),
     lost: () => this.#attempt(this.#lose()),
   });
@@ -119,6 +126,11 @@ class Studio {
     opened: (file) => this.#attempt(this.#followPicture(file)),
   });
   #more = new MoreSettings(this.#settings.numbers, () => this.#repaint());
+  #models = new ModelChoice((name) => this.#attempt(this.#chooseModel(name)));
+  /** @type {Description | null} */
+  #description = null;
+  /** @type {(() => void) | null} called when the model that was asked for is loaded, or cannot be loaded */
+  #loaded = null;
   #repaints = byId("repaints", HTMLElement);
   /** @type {string | null} the thing in the start picture that is repainted */
   #maskWhere = null;
@@ -192,18 +204,13 @@ class Studio {
   /** Asks the server for the model and its jobs, and lets the user paint. */
   async #begin() {
     const [model, jobs, description] = await Promise.all([getModel(), getJobs(), getDescription()]);
-    this.#side = model.limits.side;
-    byId("model", HTMLElement).textContent = model.colorizes ? `${model.name} (colors line art)` : model.name;
-    this.#toolbar.followsLineArt = model.draws || model.colorizes;
-    this.#vocabulary.setModel(model);
-    this.#settings.setModel(model);
+    this.#description = description;
     this.#more.setDescription(description);
-    this.#followed.setModel(model, description);
-    offerLoras(model.loras, (phrase) => this.#setPrompt(joined(this.#prompt.text, phrase)));
+    this.#setModel(model);
     this.#painter.started = model.started;
-    this.#lines.most = model.limits.queue + 1;
     const draft = await keptDraft();
-    if (draft) await this.#put(draft.request, draft.hold);
+    // Another tab may have loaded another model.
+    if (draft) await this.#put({ ...draft.request, model: null }, draft.hold);
     addEventListener("pagehide", () => this.#keepDraft());
     // A phone may end a hidden page without a word.
     document.addEventListener("visibilitychange", () => {
@@ -213,6 +220,48 @@ class Studio {
     const own = draft?.started === model.started ? draft.job : null;
     await this.#rejoin(jobs, own);
     await this.#past.recall(model, jobs);
+  }
+
+  /**
+   * Fills in what depends on the model.
+   * @param {Model} model
+   */
+  #setModel(model) {
+    this.#side = model.limits.side;
+    this.#lines.most = model.limits.queue + 1;
+    this.#toolbar.followsLineArt = model.draws || model.colorizes;
+    this.#models.setModel(model);
+    this.#vocabulary.setModel(model);
+    this.#settings.setModel(model);
+    if (this.#description) this.#followed.setModel(model, this.#description);
+    offerLoras(model.loras, (phrase) => this.#setPrompt(joined(this.#prompt.text, phrase)));
+  }
+
+  /** Shows the model that was loaded. */
+  async #takeModel() {
+    try {
+      this.#setModel(await getModel());
+      this.#end("the model is loaded");
+    } finally {
+      this.#loaded?.();
+    }
+  }
+
+  /**
+   * Loads another model, and waits until it is there or cannot be loaded.
+   * @param {string} name
+   */
+  async #chooseModel(name) {
+    if (!this.#run.canPaint) throw new Error("A picture is being painted. Choose a model when it is finished.");
+    this.#messages.clear();
+    this.#run.begin(false, "loading the model");
+    this.#models.isLocked = true;
+    await new Promise((/** @type {(value: void) => void} */ resolve) => {
+      this.#loaded = resolve;
+      this.#attempt(this.#painter.load(name));
+    });
+    this.#loaded = null;
+    this.#models.isLocked = false;
   }
 
   /**
@@ -260,7 +309,7 @@ class Studio {
     const { request } = lost.at(-1) ?? {};
     if (!request) return;
     this.#messages.tell("The server was restarted before a picture was finished.", {
-      "Paint it again": () => this.#submit(request),
+      "Paint it again": () => this.#submit({ ...request, model: this.#models.chosen }),
     });
   }
 
@@ -268,7 +317,10 @@ class Studio {
   async #lose() {
     this.#waiting = [];
     this.#end("");
-    this.#painter.started = (await getModel()).started;
+    const model = await getModel();
+    this.#painter.started = model.started;
+    this.#models.setModel(model);
+    this.#loaded?.();
     this.#offerLost(await notedRuns());
   }
 
@@ -394,6 +446,7 @@ class Studio {
       ...drawn,
       ...this.#more.request(),
       ...this.#followed.request(this.#side),
+      model: this.#models.chosen,
       // The server refuses a setting without what it acts on.
       exact_strokes: settings.exact_strokes && drawn.strokes !== null,
       strength: start ? settings.strength : null,
@@ -607,6 +660,7 @@ class Studio {
    * @param {import("./seed.js").Hold} [hold] whether the seed stays; without this, a seed of the request is kept
    */
   async #put(request, hold) {
+    if (request.model && this.#models.offers(request.model)) await this.#chooseModel(request.model);
     const load = async (/** @type {string | null | undefined} */ url) => (url ? decoded(url) : null);
     const { line_art, strokes, mask, start, reference, palette_of: palette, areas = [] } = request;
     const pictures = await Promise.all([line_art, strokes, mask, start, reference, palette].map(load));

@@ -1,16 +1,14 @@
 //! The routes of the API.
 
-use crate::engine::Engine;
-use crate::options::Options;
 use crate::outputs::{Name, Outputs};
 use crate::places::Place;
-use crate::queue::{Api, Description, Event, Submission};
+use crate::queue::{Description, Event, Submission};
 use crate::refusal::Refusal;
 use crate::request::JobRequest;
 use crate::shared::Shared;
 use crate::wording::Page;
 use crate::work::JSON;
-use crate::{OPENAPI, finished, page};
+use crate::{OPENAPI, page};
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
@@ -19,8 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use futures_util::{Stream, StreamExt, stream};
-use impasto::diffusion::solver;
-use impasto::{Codec, Model};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::convert::Infallible;
@@ -48,7 +45,7 @@ const LISTED: usize = 40;
 /// Returns the routes. The server adds the limits and the guard.
 pub fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/api/model", get(model))
+        .route("/api/model", get(model).post(load))
         .route("/api/jobs", get(jobs).post(submit))
         .route("/api/jobs/{id}", get(job).delete(cancel))
         .route("/api/jobs/{id}/events", get(events))
@@ -68,47 +65,38 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Describes a model and its networks, the model of live views if it is another, the LoRAs that a prompt can name, and
-/// the limits of a request.
-pub fn describe(engine: &Engine, live: Option<&Model>, loras: &[String], options: &Options) -> impasto::Result<Value> {
-    let model = engine.pipeline.model();
-    let defaults = model.defaults();
-    Ok(json!({
-        "name": model.identity()?.name,
-        "width": defaults.width,
-        "height": defaults.height,
-        "multiple": model.cell(),
-        "steps": defaults.steps,
-        "guidance_scale": defaults.guidance_scale,
-        "live_steps": live.map(|live| live.defaults().steps),
-        "samplers": solver::labels().collect::<Vec<_>>(),
-        "colorizes": model.colorizes(),
-        "draws": engine.draws(),
-        "nets": engine.controls(),
-        "ip_adapter": engine.nets.ip_adapter().is_ok(),
-        "loras": loras,
-        "outputs": options.outputs.is_some(),
-        "started": finished::now(),
-        "limits": {
-            "side": options.side,
-            "steps": options.steps,
-            "images": options.images,
-            "body": options.body,
-            "queue": options.queue,
-        },
-    }))
+async fn model(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Refusal> {
+    let state = Arc::clone(&shared);
+    shared.work.run(move || Ok(Json(state.describe()))).await
 }
 
-async fn model(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    Json(shared.model.clone())
+/// A model that a client chooses.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Chosen {
+    name: String,
+}
+
+/// Adds a job that loads a model.
+async fn load(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {
+    let body = shared.work.read(request, JSON, shared.options.body).await?;
+    let state = Arc::clone(&shared);
+    let check = move || {
+        let Chosen { name } = impasto::json::parse(&body.bytes).map_err(|error| Refusal::wrong(error.to_string()))?;
+        state.choose(&name).ok_or_else(|| Refusal::field("name", state.unknown("name", &name)))
+    };
+    let model = Some(shared.work.run(check).await?);
+    let accepted = shared.submit(Submission { model, ..Submission::default() })?;
+    Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 
 async fn submit(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {
     let body = shared.work.read(request, JSON, shared.options.body).await?;
     let options = shared.options.clone();
     let check = move || {
-        let JobRequest { job, live } = JobRequest::parse(&body.bytes, &options, &Page).map_err(Refusal::wrong)?;
-        Ok(Submission { json: body.bytes, prompt: job.config.prompt, live, api: Api::Own, followed: None })
+        let JobRequest { job, live, .. } = JobRequest::parse(&body.bytes, &options, &Page).map_err(Refusal::wrong)?;
+        let prompt = job.config.prompt;
+        Ok(Submission { json: body.bytes, prompt, live, ..Submission::default() })
     };
     let submission = shared.work.run(check).await?;
     let accepted = shared.accept(submission).await?;
@@ -129,6 +117,7 @@ fn state(job: &Description) -> Value {
         Event::Queued { position } => ("queued", Some(("position", json!(position)))),
         Event::Started | Event::Step { .. } => ("running", None),
         Event::Finished(_) => ("finished", None),
+        Event::Loaded => ("loaded", None),
         Event::Failed(error) => ("failed", Some(("error", json!(**error)))),
         Event::Cancelled => ("cancelled", None),
     };
@@ -187,6 +176,7 @@ fn message(job: &Description, closing: bool) -> sse::Event {
             ("step", json!({ "part": part, "parts": parts, "done": done, "total": total, "picture": **picture }))
         }
         Event::Finished(_) => ("finished", with_result(job)),
+        Event::Loaded => ("loaded", json!({})),
         Event::Failed(error) => ("failed", json!({ "error": **error })),
         Event::Cancelled => ("cancelled", json!({ "closing": closing })),
     };

@@ -4,6 +4,7 @@ use impasto::job::Nets;
 use impasto::model::ControlNetwork;
 use impasto::{Model, Pipeline, Result, Source};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// A pipeline, and the networks that jobs can name: ControlNets, T2I adapters and an IP-Adapter. A pipeline alone is an
 /// engine without networks of its own.
@@ -23,17 +24,73 @@ use serde_json::{Value, json};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Engine {
     pub(crate) pipeline: Pipeline,
     pub(crate) nets: Nets,
+    pub(crate) choice: Option<Choice>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let choice = self.choice.as_ref().map(|choice| &choice.name);
+        f.debug_struct("Engine").field("nets", &self.nets).field("choice", &choice).finish_non_exhaustive()
+    }
+}
+
+/// The name of an engine's model, and the models that can take its place.
+#[derive(Clone)]
+pub(crate) struct Choice {
+    pub name: String,
+    pub models: Arc<dyn Models>,
+}
+
+/// Models that the clients of a studio can choose, such as those of a folder. One model is in memory at a time: the
+/// former one is dropped before another is loaded.
+///
+/// ```
+/// use impasto::{Pipeline, Result, Source};
+/// use impasto_studio::{Engine, Models};
+/// use std::sync::Arc;
+///
+/// /// The two embedded models that paint prompts.
+/// struct Embedded;
+///
+/// impl Models for Embedded {
+///     fn names(&self) -> Vec<String> {
+///         ["embedded", "embedded-fast"].map(String::from).into()
+///     }
+///
+///     fn load(&self, name: &str) -> Result<Engine> {
+///         Pipeline::builder().source(name.parse()?).build().map(Engine::from)
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let engine = Embedded.load("embedded")?.with_models("embedded", Arc::new(Embedded));
+/// # Ok(()) }
+/// ```
+pub trait Models: Send + Sync {
+    /// Returns the names of the models. A client chooses one of them.
+    fn names(&self) -> Vec<String>;
+
+    /// Loads the model of one of these names, with its networks.
+    ///
+    /// # Errors
+    /// The reason why the model cannot be loaded, which the client is told.
+    fn load(&self, name: &str) -> Result<Engine>;
 }
 
 impl Engine {
     /// Creates an engine. The networks are for the pipeline's model. A network with the name [`Nets::EMBEDDED`] follows
     /// line art and strokes; the embedded model gets its own.
     pub const fn new(pipeline: Pipeline, nets: Nets) -> Self {
-        Self { pipeline, nets }
+        Self { pipeline, nets, choice: None }
+    }
+
+    /// Lets clients choose other models. `name` is the name of this engine's own model among them.
+    pub fn with_models(mut self, name: impl Into<String>, models: Arc<dyn Models>) -> Self {
+        self.choice = Some(Choice { name: name.into(), models });
+        self
     }
 
     /// Adds the ControlNet for line art and strokes, if the model has one and the engine none.
@@ -63,7 +120,7 @@ impl Engine {
 }
 
 /// Returns true for the embedded models that paint prompts. They alone have a ControlNet that is embedded too.
-pub fn is_embedded(model: &Model) -> bool {
+pub(crate) fn is_embedded(model: &Model) -> bool {
     let embedded = [Source::embedded(), Source::embedded_fast()].map(|source| source.to_string());
     !model.colorizes() && model.identity().is_ok_and(|identity| embedded.contains(&identity.name))
 }

@@ -32,6 +32,7 @@
 mod api;
 mod arrival;
 mod connection;
+mod described;
 #[cfg(test)]
 mod description;
 mod dialect;
@@ -63,7 +64,7 @@ mod wording;
 mod work;
 mod worker;
 
-pub use engine::Engine;
+pub use engine::{Engine, Models};
 pub use mcp::Mcp;
 pub use options::Options;
 pub use queued::QueuePainter;

@@ -52,7 +52,12 @@ impl Metrics {
             "Jobs refused because too many jobs or bytes waited.",
             self.refused.value() as f64,
         );
-        put("jobs_finished_total", "counter", "Jobs whose pictures were painted.", self.finished.value() as f64);
+        put(
+            "jobs_finished_total",
+            "counter",
+            "Jobs whose pictures were painted, or whose model was loaded.",
+            self.finished.value() as f64,
+        );
         put("jobs_failed_total", "counter", "Jobs that ended with an error.", self.failed.value() as f64);
         put("jobs_cancelled_total", "counter", "Jobs that were cancelled.", self.cancelled.value() as f64);
         put("steps_total", "counter", "Steps that jobs took.", self.steps.value() as f64);

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 /// does not have.
 pub(crate) struct Order {
     json: Vec<u8>,
+    /// Name of the model that the request needs; `None` for any.
+    pub(crate) model: Option<String>,
     /// The request itself, which a handler drops before it waits.
     restored: Restored,
 }
@@ -22,13 +24,13 @@ impl Order {
     pub(crate) fn read(job: Map<String, Value>, notes: Vec<String>, options: &Options) -> Result<Self, Refusal> {
         let json = serde_json::to_vec(&job).map_err(|error| Refusal::wrong(error.to_string()))?;
         let request = JobRequest::read(job.into(), options).map_err(Refusal::wrong)?;
-        Ok(Self { json, restored: Restored { request, notes } })
+        Ok(Self { json, model: None, restored: Restored { request, notes } })
     }
 
     /// Returns the job for the queue, and the notes.
     pub(crate) fn submission(self, api: Api) -> (Submission, Vec<String>) {
-        let Self { json, restored: Restored { request: JobRequest { job, live }, notes } } = self;
-        (Submission { json, prompt: job.config.prompt, live, api, followed: None }, notes)
+        let Self { json, model, restored: Restored { request: JobRequest { job, live, .. }, notes } } = self;
+        (Submission { json, model, prompt: job.config.prompt, live, api, followed: None }, notes)
     }
 
     /// Returns the request with its notes.

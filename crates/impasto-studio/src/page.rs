@@ -45,6 +45,7 @@ const FILES: &[(&str, &str, &str)] = files! {
     "lines.js": SCRIPT,
     "loras.js": SCRIPT,
     "messages.js": SCRIPT,
+    "models.js": SCRIPT,
     "more.js": SCRIPT,
     "numbers.js": SCRIPT,
     "past.js": SCRIPT,

@@ -1,37 +1,112 @@
-//! [`Painter`]: the run of a request.
+//! [`Painter`]: the model in use, and the run of a request.
 
-use crate::engine::{Engine, is_embedded};
+use crate::described::{Board, Described};
+use crate::engine::{Choice, Engine, Models, is_embedded};
+use crate::finished::now;
 use crate::options::Options;
 use crate::request::JobRequest;
 use impasto::job::Job;
 use impasto::pipeline::Preview;
 use impasto::saliency::Daam;
 use impasto::sampler::CancelToken;
+use impasto::wording::shortened;
 use impasto::{Error, Model, Output, Pipeline, Result, Size, Source};
+use std::sync::Arc;
 use std::time::Instant;
 
-/// The pipelines of the studio, and the networks of both.
-pub struct Painter {
+/// An engine in use, and the pipeline of its live views if that is another.
+struct Loaded {
     engine: Engine,
-    /// Pipeline of live views, if it is another.
     live: Option<Pipeline>,
 }
 
+/// The engine of a studio, which takes another model when a request asks for it.
+pub struct Painter {
+    /// `None` while no model is loaded.
+    loaded: Option<Loaded>,
+    choice: Option<Choice>,
+    board: Arc<Board>,
+    /// True if the studio has live views.
+    is_live: bool,
+    options: Options,
+    /// Time at which the studio was started, in milliseconds since 1970.
+    started: u64,
+}
+
 impl Painter {
-    pub fn new(engine: Engine, live: Option<Pipeline>) -> Result<Self> {
-        Ok(Self { engine: engine.with_drawing()?, live })
+    /// Takes the engine, and loads what a studio needs beside it.
+    pub fn new(engine: Engine, is_live: bool, options: &Options) -> Result<Self> {
+        let (started, choice) = (now(), engine.choice.clone());
+        let loaded = Loaded::new(engine, is_live)?;
+        let board = Arc::new(Board::new(loaded.describe(options, started)?));
+        Ok(Self { loaded: Some(loaded), choice, board, is_live, options: options.clone(), started })
     }
 
-    /// Runs the request, and calls `tell` after each step, with the number of the job's parts.
+    /// Returns the place where the painter shows which model is in use.
+    pub(crate) fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
+    /// Returns the models that clients can choose; `None` if there is no choice.
+    pub(crate) fn models(&self) -> Option<Arc<dyn Models>> {
+        self.choice.as_ref().map(|choice| Arc::clone(&choice.models))
+    }
+
+    /// Returns the name of the model in use among those that clients can choose.
+    pub(crate) fn chosen(&self) -> Option<String> {
+        self.choice.as_ref().map(|choice| choice.name.clone())
+    }
+
+    /// Takes the model of a name, or the last one without a name. The former model is dropped before another is
+    /// loaded, because the memory may hold only one. It is loaded again if the other one fails.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for an unknown name; the errors of [`Models::load`].
+    pub(crate) fn choose(&mut self, name: Option<&str>) -> Result<()> {
+        let Some(Choice { name: current, models }) = self.choice.clone() else {
+            let refuse = |name| Err(Error::parameter("model", format!("{name:?}"), "none, because there is no choice"));
+            return name.map_or(Ok(()), refuse);
+        };
+        let wanted = name.unwrap_or(&current);
+        if self.loaded.is_some() && wanted == current {
+            return Ok(());
+        }
+        let names = models.names();
+        if !names.iter().any(|known| known == wanted) {
+            let expected = format!("one of {}", shortened(&names.join(", ")));
+            return Err(Error::parameter("model", format!("{:?}", shortened(wanted)), expected));
+        }
+        self.loaded = None;
+        if let Err(error) = self.load(&models, wanted) {
+            let _ = self.load(&models, &current); // without it the next job tries again
+            return Err(error);
+        }
+        self.choice = Some(Choice { name: wanted.to_owned(), models });
+        Ok(())
+    }
+
+    /// Loads the model of a name, and shows it.
+    fn load(&mut self, models: &Arc<dyn Models>, name: &str) -> Result<()> {
+        let engine = models.load(name)?.with_models(name, Arc::clone(models));
+        let loaded = Loaded::new(engine, self.is_live)?;
+        self.board.write(loaded.describe(&self.options, self.started)?);
+        self.loaded = Some(loaded);
+        Ok(())
+    }
+
+    /// Runs the request with its model, and calls `tell` after each step, with the number of the job's parts.
     pub fn paint(
         &mut self,
         asked: &JobRequest,
         token: &CancelToken,
-        options: &Options,
         mut tell: impl FnMut(&Preview<'_>, usize) -> Result<()>,
     ) -> Result<Output> {
-        let Engine { pipeline, nets } = &self.engine;
-        let pipeline = self.live.as_ref().filter(|_| asked.live.is_some()).unwrap_or(pipeline);
+        self.choose(asked.model.as_deref())?;
+        let Self { loaded, options, .. } = self;
+        let Some(Loaded { engine: Engine { pipeline, nets, .. }, live }) = loaded else {
+            return Err(Error::custom("no model is loaded; choose one"));
+        };
+        let pipeline = live.as_ref().filter(|_| asked.live.is_some()).unwrap_or(pipeline);
         let colorizes = pipeline.model().colorizes();
         let (job, limit) = (&asked.job, options.run);
         check_enlarged(pipeline, job, options.side)?;
@@ -66,9 +141,21 @@ fn check_enlarged(pipeline: &Pipeline, job: &Job, most: u32) -> Result<()> {
     }
 }
 
+impl Loaded {
+    fn new(engine: Engine, is_live: bool) -> Result<Self> {
+        let engine = engine.with_drawing()?;
+        let live = if is_live { live(engine.pipeline.model())? } else { None };
+        Ok(Self { engine, live })
+    }
+
+    fn describe(&self, options: &Options, started: u64) -> Result<Described> {
+        Described::of(&self.engine, self.live.as_ref(), options, started)
+    }
+}
+
 /// Returns the pipeline that paints live views in place of `model`: a model of the same pictures in a few steps. `None`
 /// for any model but the embedded one, which alone has such a twin.
-pub fn live(model: &Model) -> Result<Option<Pipeline>> {
+fn live(model: &Model) -> Result<Option<Pipeline>> {
     if !is_embedded(model) || Model::load(&Source::embedded())?.identity()? != model.identity()? {
         return Ok(None);
     }

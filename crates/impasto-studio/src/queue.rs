@@ -22,6 +22,8 @@ pub enum Event {
     Step { part: usize, parts: usize, done: usize, total: usize, picture: Arc<str> },
     /// The pictures are there.
     Finished(Arc<Finished>),
+    /// The model is loaded, and nothing was to be painted.
+    Loaded,
     /// The job failed; a sentence says why.
     Failed(Arc<str>),
     /// The job was cancelled.
@@ -31,7 +33,7 @@ pub enum Event {
 impl Event {
     /// Returns true if no other event follows.
     pub const fn is_last(&self) -> bool {
-        matches!(self, Self::Finished(_) | Self::Failed(_) | Self::Cancelled)
+        matches!(self, Self::Finished(_) | Self::Loaded | Self::Failed(_) | Self::Cancelled)
     }
 
     /// Returns the share of the job's steps that were taken, 0 before the first one. A part may repaint several things,
@@ -56,8 +58,11 @@ pub enum Api {
 /// A request for a job, which was checked.
 #[derive(Debug, Default)]
 pub struct Submission {
-    /// The request as JSON. Its pictures take much less memory than their pixels.
+    /// The request as JSON. Its pictures take much less memory than their pixels. Empty for a job that only loads its
+    /// model.
     pub json: Vec<u8>,
+    /// Name of the model that the job needs, if the request itself does not name it.
+    pub model: Option<String>,
     pub prompt: String,
     pub live: Option<String>,
     pub api: Api,
@@ -70,6 +75,7 @@ pub struct Taken {
     pub id: u64,
     pub api: Api,
     pub json: Vec<u8>,
+    pub model: Option<String>,
     pub token: CancelToken,
     pub followed: Option<Key>,
 }
@@ -78,6 +84,7 @@ pub struct Taken {
 struct Job {
     /// The request, until the worker takes it.
     json: Vec<u8>,
+    model: Option<String>,
     prompt: Arc<str>,
     live: Option<Arc<str>>,
     api: Api,
@@ -275,7 +282,7 @@ impl Queue {
     /// refused for lack of room.
     pub fn submit(
         &self,
-        Submission { json, prompt, live, api, followed }: Submission,
+        Submission { json, model, prompt, live, api, followed }: Submission,
     ) -> Result<Accepted, NotAccepted> {
         let mut state = self.state();
         if state.closed {
@@ -296,7 +303,7 @@ impl Queue {
         let event = watch::Sender::new(Event::Queued { position });
         let (bytes, prompt, token, listeners) = (json.len(), prompt.into(), CancelToken::new(), Listeners::None);
         let begun = None;
-        state.jobs.insert(id, Job { json, prompt, live, api, followed, begun, token, event, bytes, listeners });
+        state.jobs.insert(id, Job { json, model, prompt, live, api, followed, begun, token, event, bytes, listeners });
         state.waiting.push_back(id);
         self.forget(&mut state);
         self.metrics.accepted.add(1);
@@ -318,7 +325,8 @@ impl Queue {
                     job.begun = Some(Instant::now());
                     job.event.send_replace(Event::Started);
                     let (json, token) = (std::mem::take(&mut job.json), job.token.clone());
-                    return Some(Taken { id, api: job.api, json, token, followed: job.followed.take() });
+                    let (model, followed) = (job.model.take(), job.followed.take());
+                    return Some(Taken { id, api: job.api, json, model, token, followed });
                 }
             }
             state = self.added.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -423,7 +431,7 @@ impl Queue {
 
     fn count(&self, last: &Event) {
         match last {
-            Event::Finished(_) => self.metrics.finished.add(1),
+            Event::Finished(_) | Event::Loaded => self.metrics.finished.add(1),
             Event::Failed(_) => self.metrics.failed.add(1),
             _ => self.metrics.cancelled.add(1),
         }

@@ -47,13 +47,12 @@ impl QueuePainter {
     /// # Errors
     /// [`StudioError::Model`] if the model's ControlNet cannot be loaded.
     pub fn new(engine: impl Into<Engine>, options: Options) -> std::result::Result<Self, StudioError> {
-        Ok(Self { painter: Painter::new(engine.into(), None).map_err(StudioError::Model)?, options })
+        Ok(Self { painter: Painter::new(engine.into(), false, &options).map_err(StudioError::Model)?, options })
     }
 
     fn run(&mut self, request: &JobRequest, progress: &Progress) -> Result<Painted> {
-        let Self { painter, options } = self;
-        let output =
-            painter.paint(request, &CancelToken::new(), options, |preview, parts| tell(progress, preview, parts))?;
+        let token = CancelToken::new();
+        let output = self.painter.paint(request, &token, |preview, parts| tell(progress, preview, parts))?;
         let finished = Finished::of(|index| index.to_string(), request, output, &Page)?;
         let pictures = (0..finished.count()).filter_map(|index| finished.png(index).transpose());
         Ok(Painted { pictures: pictures.collect::<Result<_>>()?, report: finished.result })

@@ -133,7 +133,10 @@ impl Relay {
     /// # Errors
     /// A sentence that says what is wrong with the request.
     pub(crate) fn order(&self, json: &[u8], api: Api, options: &Options) -> Result<Order, String> {
-        let mut job = JobRequest::parse(json, options, words(api))?.job;
+        let JobRequest { mut job, model, .. } = JobRequest::parse(json, options, words(api))?;
+        if let Some(other) = model.filter(|model| *model != self.model) {
+            return Err(format!("model is {other:?}; expected {:?}, the model of this studio's workers", self.model));
+        }
         // Without a seed of its own the job would be one that was painted before.
         job.config.seed.get_or_insert_with(|| RandomState::new().hash_one("seed") >> 32);
         let title = job.config.prompt.clone();

@@ -14,14 +14,17 @@ use impasto::{Raster, Size};
 use serde::Serialize;
 use serde_json::Value;
 
-/// A request for pictures: a [`Job`] whose pictures are data URLs of PNG, beside the name of a live view. Every field
-/// may be missing or null.
+/// A request for pictures: a [`Job`] whose pictures are data URLs of PNG, beside the names of a model and of a live
+/// view. Every field may be missing or null.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Request"))]
 pub struct JobRequest {
     /// The job to paint.
     #[serde(flatten)]
     pub job: Job,
+    /// Name of the model among those that the studio can choose. The default is the model in use.
+    #[cfg_attr(test, schemars(default))]
+    pub model: Option<String>,
     /// Name of a live view. A later job of the same view cancels the earlier ones.
     #[cfg_attr(test, schemars(default))]
     pub live: Option<String>,
@@ -41,10 +44,11 @@ const MOST_SEEDS: usize = 16;
 pub(crate) const REFUSED: [&str; 3] = ["noise", "until", "guidances"];
 /// Limits in the description of the API that the types do not have: field, keyword of JSON Schema, and value.
 #[cfg(test)]
-pub(crate) const LIMITS: [(&str, &str, u64); 14] = [
+pub(crate) const LIMITS: [(&str, &str, u64); 15] = [
     ("prompt", "maxLength", LONGEST_PROMPT as u64),
     ("negative", "maxLength", LONGEST_PROMPT as u64),
     ("sampler", "maxLength", LONGEST_NAME as u64),
+    ("model", "maxLength", LONGEST_NAME as u64),
     ("live", "maxLength", LONGEST_LIVE as u64),
     ("seed", "maximum", LARGEST_SEED),
     ("best_of", "maximum", MOST_SEEDS as u64),
@@ -97,10 +101,13 @@ impl JobRequest {
         if pixels > most {
             return Err(format!("the pictures have {pixels} pixels together; expected at most {most}"));
         }
-        let live = json.as_object_mut().and_then(|fields| fields.remove("live")).unwrap_or_default();
-        let live = serde_json::from_value(live).map_err(|error| format!("live: {error}"))?;
+        let mut take = |name: &str| {
+            let own = json.as_object_mut().and_then(|fields| fields.remove(name)).unwrap_or_default();
+            serde_json::from_value(own).map_err(|error| format!("{}: {error}", words.name(name)))
+        };
+        let (model, live) = (take("model")?, take("live")?);
         let job = serde_json::from_value(json).map_err(|error| renamed(&error.to_string(), words))?;
-        let request = Self { job, live };
+        let request = Self { job, model, live };
         request.check(options, words)?;
         Ok(request)
     }
@@ -220,6 +227,7 @@ impl JobRequest {
             ("third_negative", name(&config.third_negative), LONGEST_PROMPT),
             ("sampler", name(&config.solver_named), LONGEST_NAME),
             ("mask_where", config.mask_where.as_ref().map_or(0, thing), LONGEST_NAME),
+            ("model", name(&self.model), LONGEST_NAME),
             ("live", name(&self.live), LONGEST_LIVE),
         ];
         let phrases = areas.iter().map(|area| ("the area's phrase", area.phrase.len(), LONGEST_NAME));
@@ -289,7 +297,7 @@ impl JobRequest {
         config.negative = info.negative.clone();
         let mut job = Job::default();
         job.config = config;
-        let request = Self { job, live: None };
+        let request = Self { job, model: None, live: None };
         request.check_texts(&Page)?;
         let notes = info.notes(|name| match name {
             "Seed" => seed.is_some(),
@@ -436,7 +444,7 @@ mod tests {
         job.config.prompt = "a house, naïve 猫".into();
         job.config.seed = Some(7);
         job.areas = vec![area];
-        let request = JobRequest { job, live: None };
+        let request = JobRequest { job, model: None, live: None };
         let text = serde_json::to_string(&request).unwrap();
         let png = picture.to_png(&[(KEYWORD, &text)]).unwrap();
         assert_eq!(

@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::guard::{self, Guard};
 use crate::options::Options;
 use crate::outputs::Outputs;
-use crate::painting::{self, Painter};
+use crate::painting::Painter;
 use crate::places::{Places, Taken};
 use crate::queue::Queue;
 use crate::relay::Relay;
@@ -16,8 +16,6 @@ use axum::{Extension, Router, middleware};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use impasto::Pipeline;
-use impasto::model::ModelInfo;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -147,12 +145,9 @@ impl Studio {
         let outputs = outputs.transpose()?;
         let listener = listen(options.address).map_err(|error| StudioError::Bind(options.address, error))?;
         let address = listener.local_addr().map_err(|error| StudioError::Bind(options.address, error))?;
-        let engine = engine.with_drawing().map_err(StudioError::Model)?;
-        let live = painting::live(engine.pipeline.model()).map_err(StudioError::Model)?;
-        let loras = engine.pipeline.lora_names().map_err(StudioError::Model)?;
-        let model = api::describe(&engine, live.as_ref().map(Pipeline::model), &loras, &options);
-        let model = model.map_err(StudioError::Model)?;
-        let clip_skip = engine.pipeline.model().clip_skip().unwrap_or(1);
+        let painter = Painter::new(engine, true, &options).map_err(StudioError::Model)?;
+        // The workers of a queue have one model.
+        let (board, models) = (painter.board(), painter.models().filter(|_| relay.is_none()));
         let queue = Arc::new(Queue::new(&options));
         let worker = match relay.clone() {
             Some(relay) => {
@@ -160,7 +155,6 @@ impl Studio {
                 relay.start(left, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?
             }
             None => {
-                let painter = Painter::new(engine, live).map_err(StudioError::Model)?;
                 worker::start(painter, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?
             }
         };
@@ -182,9 +176,8 @@ impl Studio {
             queue: Arc::clone(&queue),
             relay,
             options,
-            model,
-            loras,
-            clip_skip,
+            board,
+            models,
             alive,
             work,
             outputs,

@@ -1,5 +1,7 @@
 //! [`Shared`]: the state that every handler sees.
 
+use crate::described::Board;
+use crate::engine::Models;
 use crate::options::Options;
 use crate::outputs::Outputs;
 use crate::queue::{Accepted, NotAccepted, Queue, Submission};
@@ -7,6 +9,7 @@ use crate::refusal::Refusal;
 use crate::relay::Relay;
 use crate::work::Work;
 use axum::http::StatusCode;
+use impasto::wording::shortened;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +21,10 @@ pub(crate) struct Shared {
     /// The durable queue whose workers paint the jobs; `None` if the studio paints them itself.
     pub(crate) relay: Option<Relay>,
     pub(crate) options: Options,
-    /// The answer of `/api/model`.
-    pub(crate) model: Value,
-    /// Names of the LoRAs that prompts can name.
-    pub(crate) loras: Vec<String>,
-    /// Number of the text encoder's layer that prompts are read from, counted from the last one.
-    pub(crate) clip_skip: usize,
+    /// The model in use.
+    pub(crate) board: Arc<Board>,
+    /// The models that clients can choose; `None` if there is no choice.
+    pub(crate) models: Option<Arc<dyn Models>>,
     /// False once the worker has ended.
     pub(crate) alive: Arc<AtomicBool>,
     pub(crate) work: Work,
@@ -34,9 +35,45 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Returns the name of the model.
-    pub(crate) fn name(&self) -> &str {
-        self.model.get("name").and_then(Value::as_str).unwrap_or_default()
+    /// Returns the name of the model in use.
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.board.read().name
+    }
+
+    /// Returns the names of the models that clients can choose, or that of the only model.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.models.as_ref().map_or_else(|| vec![self.name().to_string()], |models| models.names())
+    }
+
+    /// Returns the name of the model that a client calls `asked`. Some clients add the ending of a file, or its hash.
+    pub(crate) fn choose(&self, asked: &str) -> Option<String> {
+        let names = self.models.as_ref()?.names();
+        let short = asked.split(" [").next().unwrap_or(asked);
+        let stem = short.rsplit_once('.').map_or(short, |(stem, _)| stem);
+        [asked, short, stem].into_iter().find(|name| names.iter().any(|known| known == name)).map(str::to_owned)
+    }
+
+    /// Says that there is no model of a name.
+    pub(crate) fn unknown(&self, field: &str, asked: &str) -> String {
+        let (asked, names) = (shortened(asked), self.names().join(", "));
+        match &self.models {
+            Some(_) => format!("{field} is {asked:?}; expected one of {}", shortened(&names)),
+            None => format!(
+                "{field} is {asked:?}; expected {}, the only model; start the studio with folders of models \
+                 (--model-dir)",
+                shortened(&names)
+            ),
+        }
+    }
+
+    /// Describes the model in use, and the models to choose from.
+    pub(crate) fn describe(&self) -> Value {
+        let mut described = Value::clone(&self.board.read().model);
+        if let Some(fields) = described.as_object_mut() {
+            let names = self.models.as_ref().map(|models| models.names()).unwrap_or_default();
+            fields.insert("choices".into(), names.into());
+        }
+        described
     }
 
     /// Adds a job to the queue.

@@ -43,6 +43,15 @@ impl Waiter {
         }
     }
 
+    /// Waits until the job has loaded its model.
+    ///
+    /// # Errors
+    /// The refusals of [`next`](Self::next).
+    pub(crate) async fn loaded(mut self) -> Result<(), Refusal> {
+        while !matches!(self.next().await?, Event::Loaded) {}
+        Ok(())
+    }
+
     /// Waits for the end of the job.
     ///
     /// # Errors

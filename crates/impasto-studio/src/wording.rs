@@ -27,6 +27,7 @@ impl Wording for Page {
             "start" => "Start picture",
             "seed" => "Seed",
             "live" => "Name of the live view",
+            "model" => "Model",
             "strength" => "Strength of the start picture",
             "mask" => "Mask",
             "mask_where" => "Word to repaint",
@@ -147,7 +148,7 @@ mod tests {
     }
 
     fn painter(source: Source) -> Painter {
-        Painter::new(Pipeline::builder().source(source).build().unwrap().into(), None).unwrap()
+        Painter::new(Pipeline::builder().source(source).build().unwrap().into(), false, &Options::default()).unwrap()
     }
 
     /// Returns the message of a request that fails.
@@ -157,7 +158,7 @@ mod tests {
             Err(refusal) => return refusal,
             Ok(request) => request,
         };
-        match painter.paint(&request, &token, &options, |_, _| Ok(())) {
+        match painter.paint(&request, &token, |_, _| Ok(())) {
             Err(error) => error.worded(&Page),
             Ok(_) => panic!("{request:?} is accepted"),
         }
@@ -176,7 +177,7 @@ mod tests {
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
         let map = json!({ "map": white, "areas": [{ "phrase": "boat", "color": "red" }] });
-        let cases: [(&str, Value, &str); 50] = [
+        let cases: [(&str, Value, &str); 51] = [
             ("second_prompt", json!({ "second_prompt": "a hat" }), "Second prompt is"),
             ("second_negative", json!({ "second_negative": "a hat" }), "Second prompt is"),
             ("third_prompt", json!({ "third_prompt": "a hat" }), "Third prompt is"),
@@ -235,6 +236,7 @@ mod tests {
                 json!({ "start": url(Rgb(0, 0, 0), (61, 64)), "width": null, "seamless": "both" }),
                 "Seamless edges is set for 61×64",
             ),
+            ("model", json!({ "model": "other" }), "Model is \"other\"; expected none"),
             ("live", json!({ "live": long }), "Name of the live view has 5000 bytes"),
             ("reference", json!({ "reference": large }), "Reference has 4096×1 pixels; expected sides of 1 to 2048"),
             ("areas", json!({ "areas": phrase }), "Phrase of the area has 5000 bytes"),

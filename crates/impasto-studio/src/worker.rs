@@ -31,18 +31,22 @@ pub fn start(
     std::thread::Builder::new()
         .name("impasto-worker".into())
         .spawn(move || {
-            work(&queue, |Taken { id, api, json, token, .. }| {
-                let request = JobRequest::parse(&json, &options, words(api)).map_err(Error::custom)?;
+            work(&queue, |Taken { id, api, json, model, token, .. }| {
+                if json.is_empty() {
+                    return painter.choose(model.as_deref()).map(|()| Event::Loaded);
+                }
+                let mut request = JobRequest::parse(&json, &options, words(api)).map_err(Error::custom)?;
                 drop(json);
-                let output =
-                    painter.paint(&request, &token, &options, |preview, parts| tell(&queue, id, preview, parts))?;
+                request.model = model.or(request.model);
+                let output = painter.paint(&request, &token, |preview, parts| tell(&queue, id, preview, parts))?;
+                request.model = painter.chosen(); // the picture tells which model painted it
                 let url = |index| format!("/api/jobs/{id}/pictures/{index}");
                 let mut finished = Finished::of(url, &request, output, words(api))?;
                 // The pictures of a live view replace each other.
                 if let Some(outputs) = outputs.as_ref().filter(|_| request.live.is_none()) {
                     outputs.write(&mut finished);
                 }
-                Ok(finished)
+                Ok(Event::Finished(Arc::new(finished)))
             });
         })
         .map_err(Error::custom)
@@ -71,13 +75,13 @@ pub(crate) const fn words(api: Api) -> &'static dyn Wording {
 }
 
 /// Paints the jobs of the queue, one after the other, until the queue is closed.
-fn work(queue: &Queue, mut paint: impl FnMut(Taken) -> Result<Finished>) {
+fn work(queue: &Queue, mut paint: impl FnMut(Taken) -> Result<Event>) {
     while let Some(taken) = queue.take() {
         let (id, words, begun) = (taken.id, words(taken.api), Instant::now());
         // A fault of the program ends one job. The state of a run is in the run's own values, which a panic drops, and
         // every guidance method begins a run afresh; the model only has caches, which are written as a whole.
         let event = match catch_unwind(AssertUnwindSafe(|| paint(taken))) {
-            Ok(Ok(finished)) => Event::Finished(Arc::new(finished)),
+            Ok(Ok(event)) => event,
             Ok(Err(error)) if error.is_cancelled() => Event::Cancelled,
             Ok(Err(error)) => Event::Failed(error.worded(words).into()),
             Err(panic) => Event::Failed(describe(&*panic).into()),

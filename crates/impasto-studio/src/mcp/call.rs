@@ -32,7 +32,7 @@ pub(super) fn read(
     pictures.fill_in(&mut job)?;
     let json = serde_json::to_vec(&job).map_err(|error| Refusal::wrong(error.to_string()))?;
     let request = JobRequest::read_worded(job.into(), options, &Agent).map_err(Refusal::wrong)?;
-    Ok(Submission { json, prompt: request.job.config.prompt, live: None, api: Api::Mcp, followed: None })
+    Ok(Submission { json, prompt: request.job.config.prompt, api: Api::Mcp, ..Submission::default() })
 }
 
 /// Turns colors by phrase into the list of forces that a job has.

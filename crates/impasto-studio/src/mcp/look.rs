@@ -74,7 +74,7 @@ impl Look {
         let bytes = json.to_string().into_bytes();
         JobRequest::read_worded(json, options, &Agent).map_err(Refusal::wrong)?;
         let prompt = request.job.config.prompt;
-        Ok(Some(Submission { json: bytes, prompt, live: None, api: Api::Mcp, followed: None }))
+        Ok(Some(Submission { json: bytes, prompt, api: Api::Mcp, ..Submission::default() }))
     }
 
     /// Returns the run whose attention is shown, if it is kept.

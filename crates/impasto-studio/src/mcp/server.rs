@@ -58,7 +58,7 @@ impl Mcp {
         let pictures = Pictures::new(Arc::clone(&queue), options.clone(), folders);
         let pictures = Arc::new(pictures.map_err(|(folder, error)| StudioError::Folder(folder, error))?);
         let tools = tools::describe().map_err(StudioError::Model)?;
-        let painter = Painter::new(engine.into(), None).map_err(StudioError::Model)?;
+        let painter = Painter::new(engine.into(), false, &options).map_err(StudioError::Model)?;
         let worker = worker::start(painter, Arc::clone(&queue), None, &options).map_err(StudioError::Model)?;
         let (message, work) = (options.body, Work::new(&options));
         let handler = Handler { queue: Arc::clone(&queue), options, pictures, work, tools };

@@ -1,4 +1,4 @@
-//! The list of models, which has the studio's own.
+//! The list of models that a client can choose.
 
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Answers with the list of models.
-pub(super) async fn models(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    Json(json!({ "object": "list", "data": [describe(&shared)] }))
+pub(super) async fn models(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Refusal> {
+    let state = Arc::clone(&shared);
+    let names = shared.work.run(move || Ok(state.names())).await?;
+    let models: Vec<Value> = names.iter().map(|name| describe(name)).collect();
+    Ok(Json(json!({ "object": "list", "data": models })))
 }
 
 /// Answers with the model of a name.
@@ -18,13 +21,16 @@ pub(super) async fn model(
     State(shared): State<Arc<Shared>>,
     name: Option<Path<String>>,
 ) -> Result<Json<Value>, Refusal> {
-    if name.is_some_and(|Path(name)| name == shared.name()) {
-        return Ok(Json(describe(&shared)));
+    let state = Arc::clone(&shared);
+    let names = shared.work.run(move || Ok(state.names())).await?;
+    let asked = name.map(|Path(name)| name).unwrap_or_default();
+    if names.contains(&asked) {
+        return Ok(Json(describe(&asked)));
     }
-    let sentence = format!("the model is not loaded; expected {:?}", shared.name());
+    let sentence = shared.unknown("model", &asked);
     Err(Refusal { field: Some("model"), ..Refusal::new(StatusCode::NOT_FOUND, sentence) })
 }
 
-fn describe(shared: &Shared) -> Value {
-    json!({ "id": shared.name(), "object": "model", "created": 0, "owned_by": "impasto" })
+fn describe(name: &str) -> Value {
+    json!({ "id": name, "object": "model", "created": 0, "owned_by": "impasto" })
 }

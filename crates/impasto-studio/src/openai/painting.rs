@@ -58,20 +58,22 @@ fn text(request: &Request, name: HeaderName) -> String {
 async fn paint(shared: Arc<Shared>, place: Arc<Place>, request: Request, kind: Kind) -> Result<Response, Refusal> {
     let Kind { name, types, read } = kind;
     let (site, typed) = (format!("http://{}", text(&request, header::HOST)), text(&request, header::CONTENT_TYPE));
-    let options = shared.options.clone();
+    let (options, state) = (shared.options.clone(), Arc::clone(&shared));
     let arrive = async {
         let body = shared.work.read(request, types, options.body).await?;
         let limits = options.clone();
         let understand = move || {
-            let (order, wishes) = read(&typed, &body.bytes, &limits)?;
+            let (mut order, wishes) = read(&typed, &body.bytes, &limits)?;
+            order.model = wishes.model.as_deref().and_then(|model| state.choose(model));
             let (submission, notes) = order.submission(Api::OpenAi);
             Ok((submission, notes, wishes))
         };
         shared.work.run(understand).await
     };
     let (submission, mut notes, wishes) = in_time(options.arrival, arrive).await?;
-    if let Some(other) = wishes.model.as_deref().filter(|model| *model != shared.name()) {
-        notes.push(format!("model is not used: the studio has {:?}, and not {other:?}", shared.name()));
+    let (own, is_chosen) = (shared.name(), submission.model.is_some());
+    if let Some(other) = wishes.model.as_deref().filter(|model| !is_chosen && **model != *own) {
+        notes.push(format!("model is not used: the studio has {own:?}, and not {other:?}"));
     }
     let waiter = Waiter::submit(&shared, place, submission)?;
     if wishes.partial.is_some() {

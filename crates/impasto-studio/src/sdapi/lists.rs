@@ -1,5 +1,6 @@
 //! The lists of what a client can choose: models, samplers, schedulers and others.
 
+use crate::refusal::Refusal;
 use crate::shared::Shared;
 use axum::Json;
 use axum::extract::State;
@@ -58,17 +59,20 @@ pub(super) const SCHEDULERS: &[(&str, &str)] = &[
 ];
 
 /// Answers with the list of a name.
-pub(super) async fn list(State(shared): State<Arc<Shared>>, name: &str) -> Json<Value> {
-    Json(describe(&shared, name))
+pub(super) async fn list(State(shared): State<Arc<Shared>>, name: &'static str) -> Result<Json<Value>, Refusal> {
+    let state = Arc::clone(&shared);
+    shared.work.run(move || Ok(Json(describe(&state, name)))).await
 }
 
 fn describe(shared: &Shared, name: &str) -> Value {
     match name {
         "sd-models" => {
-            let name = shared.name();
-            json!([{
-                "title": name, "model_name": name, "hash": null, "sha256": null, "filename": name, "config": null,
-            }])
+            let one = |name: &String| {
+                json!({
+                    "title": name, "model_name": name, "hash": null, "sha256": null, "filename": name, "config": null,
+                })
+            };
+            shared.names().iter().map(one).collect()
         }
         "samplers" => {
             solver::labels().map(|label| json!({ "name": label, "aliases": [], "options": {} })).collect::<Value>()
@@ -84,7 +88,7 @@ fn describe(shared: &Shared, name: &str) -> Value {
         }
         "loras" => {
             let one = |name: &String| json!({ "name": name, "alias": name, "path": name, "metadata": {} });
-            shared.loras.iter().map(one).collect()
+            shared.board.read().loras.iter().map(one).collect()
         }
         "upscalers" => UPSCALERS
             .iter()

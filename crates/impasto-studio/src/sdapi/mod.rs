@@ -42,7 +42,6 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .fold(router, |router, name| router.route(&format!("/sdapi/v1/{name}"), post(|| async { Json(json!({})) })));
     router
         .route("/internal/ping", get(|| async { Json(json!({})) }))
-        .route("/sdapi/v1/options", get(options::options).post(options::set))
         .route("/sdapi/v1/progress", get(progress::progress))
         .route("/sdapi/v1/interrupt", post(progress::interrupt))
         .route("/sdapi/v1/skip", post(progress::interrupt))
@@ -55,9 +54,10 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Returns the routes whose answers wait for a job.
+/// Returns the routes whose answers may wait for a job.
 pub(crate) fn waiting_routes(shared: Arc<Shared>) -> Router {
     Router::new()
+        .route("/sdapi/v1/options", get(options::options).post(options::set))
         .route("/sdapi/v1/txt2img", post(painting::txt2img))
         .route("/sdapi/v1/img2img", post(painting::img2img))
         .method_not_allowed_fallback(refuse_method)

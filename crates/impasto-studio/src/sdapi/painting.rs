@@ -3,6 +3,7 @@
 use super::common::Wishes;
 use super::{answer, img2img, txt2img};
 use crate::arrival::in_time;
+use crate::described::Described;
 use crate::options::Options;
 use crate::order::Order;
 use crate::places::Place;
@@ -38,29 +39,30 @@ pub(super) async fn img2img(
     paint(&shared, place, request, img2img::read).await
 }
 
-async fn paint(shared: &Shared, place: Arc<Place>, request: Request, read: Read) -> Result<Response, Refusal> {
-    let options = shared.options.clone();
+async fn paint(shared: &Arc<Shared>, place: Arc<Place>, request: Request, read: Read) -> Result<Response, Refusal> {
+    let (options, state) = (shared.options.clone(), Arc::clone(shared));
     let arrive = async {
         let body = shared.work.read(request, JSON, options.body).await?;
         let limits = options.clone();
         let understand = move || {
-            let (order, wishes) = read(&body.bytes, &limits)?;
+            let (mut order, wishes) = read(&body.bytes, &limits)?;
+            order.model = wishes.model.as_deref().and_then(|model| state.choose(model));
             let (submission, notes) = order.submission(Api::WebUi);
             Ok((submission, notes, wishes))
         };
         shared.work.run(understand).await
     };
     let (submission, mut notes, wishes) = in_time(options.arrival, arrive).await?;
-    note_model(shared, &wishes, &mut notes);
+    note_model(shared, submission.model.is_some(), &wishes, &mut notes);
     let finished = Waiter::submit(shared, place, submission)?.finish().await?;
     let json = shared.work.run(move || answer::write(&finished, &wishes, notes)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
 /// Notes a model, or a layer of its text encoder, that the studio does not use.
-fn note_model(shared: &Shared, wishes: &Wishes, notes: &mut Vec<String>) {
-    let (name, layer) = (shared.name(), shared.clip_skip);
-    if let Some(other) = wishes.model.as_deref().filter(|model| *model != name) {
+fn note_model(shared: &Shared, is_chosen: bool, wishes: &Wishes, notes: &mut Vec<String>) {
+    let Described { name, clip_skip: layer, .. } = shared.board.read();
+    if let Some(other) = wishes.model.as_deref().filter(|model| !is_chosen && **model != *name) {
         notes.push(format!("sd_model_checkpoint is not used: the studio has {name:?}, and not {other:?}"));
     }
     if let Some(other) = wishes.clip_skip.filter(|other| usize::try_from((*other).max(1)) != Ok(layer)) {

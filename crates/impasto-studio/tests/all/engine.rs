@@ -1,14 +1,16 @@
-//! An engine of the embedded model with networks that requests can name: the ControlNet `lines`, and an IP-Adapter.
+//! Engines of the embedded model: with networks that requests can name, and with models to choose from.
 
 use impasto::attention::Place;
 use impasto::diffusion::Denoiser;
 use impasto::job::Nets;
 use impasto::vision::{View, VisionEncoder};
-use impasto::{Pipeline, Raster, Rgb, Source};
-use impasto_studio::Engine;
+use impasto::{Error, Pipeline, Raster, Result, Rgb, Source};
+use impasto_studio::{Engine, Models};
 use serde_json::{Map, Value, json};
 use std::path::Path;
+use std::sync::Arc;
 
+/// Returns an engine with the ControlNet `lines`, and an IP-Adapter.
 pub fn with_networks() -> Engine {
     let pipeline = Pipeline::builder().build().unwrap();
     let mut nets = Nets::default();
@@ -18,6 +20,27 @@ pub fn with_networks() -> Engine {
     write_adapter(&pipeline, &file);
     nets.set_ip_adapter(pipeline.model().ip_adapter(&file, &Source::embedded()).unwrap());
     Engine::new(pipeline, nets)
+}
+
+/// The embedded models, and one that cannot be loaded.
+struct Embedded;
+
+impl Models for Embedded {
+    fn names(&self) -> Vec<String> {
+        ["embedded", "embedded-fast", "broken"].map(String::from).into()
+    }
+
+    fn load(&self, name: &str) -> Result<Engine> {
+        if name == "broken" {
+            return Err(Error::custom("the file ends too early"));
+        }
+        Pipeline::builder().source(name.parse()?).build().map(Engine::from)
+    }
+}
+
+/// Returns an engine of the embedded model, in place of which clients can choose the fast one.
+pub fn with_choice() -> Engine {
+    Embedded.load("embedded").unwrap().with_models("embedded", Arc::new(Embedded))
 }
 
 /// Writes a plain IP-Adapter of random weights for the embedded model.

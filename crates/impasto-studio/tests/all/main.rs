@@ -7,6 +7,7 @@ mod engine;
 mod limits;
 mod load;
 mod mcp;
+mod models;
 mod networks;
 mod openai;
 mod outputs;

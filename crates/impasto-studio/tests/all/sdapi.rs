@@ -212,7 +212,7 @@ fn lists_say_what_a_request_may_choose() {
     let set = |body: Value| post(&studio, "options", &body);
     assert_eq!(set(json!({ "sd_model_checkpoint": model })).json(), json!({ "impasto": { "notes": [] } }));
     assert!(set(json!({ "samples_format": "jpg" })).json().to_string().contains("not used: samples_format"));
-    assert!(set(json!({ "sd_model_checkpoint": "other" })).detail().contains("\"other\" is not loaded"));
+    assert!(set(json!({ "sd_model_checkpoint": "other" })).detail().contains("\"other\"; expected the embedded model"));
     assert_eq!(post(&studio, "refresh-loras", &json!({})).json(), json!({}));
 }
 

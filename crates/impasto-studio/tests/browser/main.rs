@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod artist;
+mod chosen;
 #[path = "../all/engine.rs"]
 mod engine;
 mod followed;
@@ -54,6 +55,7 @@ fn main() {
         trial("strokes_color_what_they_lie_on", || run(stroked)),
         trial("words_lassos_and_details_are_repainted", || run(repainted)),
         trial("further_settings_are_those_of_the_api", || run(adjusted)),
+        trial("model_is_chosen_and_returns_with_its_picture", || run_with(engine::with_choice(), chosen::chosen)),
         trial("pictures_are_followed_and_drawn_like", || run_with(engine::with_networks(), followed::followed)),
         trial("live_view_follows_the_prompt", || run(live)),
         trial("reload_keeps_pictures_and_the_run", || run(reloaded)),

@@ -1,0 +1,169 @@
+//! Models to choose from: the files and folders of model folders.
+
+use crate::adapters::Networks;
+use crate::failure::Failure;
+use crate::loading::Loading;
+use clap::Args;
+use impasto::{Error, Source};
+use impasto_studio::{Engine, Models};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Folders of models that the clients of a server can choose.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
+pub struct ModelFolders {
+    /// A folder of models, which the page and other clients can choose by name: .safetensors and .ckpt files, and
+    /// folders in diffusers' layout. One model is in memory at a time. May be given several times.
+    #[arg(long, value_name = "FOLDER")]
+    model_dir: Vec<PathBuf>,
+}
+
+/// The model that a server was started with, and those of its folders.
+struct Choice {
+    /// Name of the first model.
+    first: String,
+    folders: Vec<PathBuf>,
+    loading: Loading,
+    networks: Networks,
+}
+
+/// Endings of the files that can be models.
+const ENDINGS: [&str; 2] = ["safetensors", "ckpt"];
+/// Longest name of a model in bytes, as a request may have it.
+const LONGEST: usize = 256;
+
+impl ModelFolders {
+    /// Returns true if there is no choice.
+    pub const fn is_empty(&self) -> bool {
+        self.model_dir.is_empty()
+    }
+
+    /// Loads the first model and its networks, with the choice of the folders' models if there are folders.
+    pub fn engine(&self, loading: &Loading, networks: &Networks) -> Result<Engine, Failure> {
+        for folder in &self.model_dir {
+            fs::read_dir(folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
+        }
+        let engine = networks.engine(loading.pipeline(Source::embedded())?)?;
+        if self.is_empty() {
+            return Ok(engine);
+        }
+        let first = loading.model.clone().unwrap_or_else(|| "embedded".into());
+        let (loading, networks) = (loading.clone(), networks.clone());
+        let mut choice = Choice { first, folders: self.model_dir.clone(), loading, networks };
+        // A model of the folders has its short name.
+        let given = fs::canonicalize(&choice.first).ok();
+        let same = |path: &Path| given.is_some() && fs::canonicalize(path).ok() == given;
+        if let Some((name, _)) = choice.found().into_iter().find(|(_, path)| same(path)) {
+            choice.first = name;
+        }
+        Ok(engine.with_models(choice.first.clone(), Arc::new(choice)))
+    }
+}
+
+impl Choice {
+    /// Returns the models of the folders with their names, in the order of the names. Of two models with one name, that
+    /// of the earlier folder counts.
+    fn found(&self) -> Vec<(String, PathBuf)> {
+        let mut found: Vec<(String, PathBuf)> = Vec::new();
+        for entry in self.folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+            let path = entry.path();
+            let Some(name) = name_of(&path).filter(|name| name.len() <= LONGEST) else { continue };
+            if found.iter().all(|(known, _)| *known != name) {
+                found.push((name, path));
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+/// Returns the name of a model in a folder of models; `None` for other files and folders.
+fn name_of(path: &Path) -> Option<String> {
+    let is_model = if path.is_dir() {
+        ["model_index.json", "unet", "transformer"].iter().any(|part| path.join(part).exists())
+    } else {
+        path.extension().and_then(|ending| ending.to_str()).is_some_and(|ending| ENDINGS.contains(&ending))
+    };
+    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    name.filter(|_| is_model)?.to_str().map(str::to_owned)
+}
+
+impl Models for Choice {
+    fn names(&self) -> Vec<String> {
+        let found = self.found().into_iter().map(|(name, _)| name).filter(|name| *name != self.first);
+        std::iter::once(self.first.clone()).chain(found).collect()
+    }
+
+    fn load(&self, name: &str) -> impasto::Result<Engine> {
+        let mut loading = self.loading.clone();
+        if name != self.first {
+            let found = self.found().into_iter().find(|(known, _)| known == name);
+            let (_, path) = found.ok_or_else(|| Error::custom(format!("the model {name} is not there any more")))?;
+            loading.model = Some(path.display().to_string());
+        }
+        let pipeline = loading.pipeline(Source::embedded()).map_err(|failure| match failure {
+            Failure::Library(error) => error,
+            other => Error::custom(other.to_string()),
+        })?;
+        Ok(self.networks.fitting(pipeline))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Alone {
+        #[command(flatten)]
+        folders: ModelFolders,
+        #[command(flatten)]
+        loading: Loading,
+        #[command(flatten)]
+        networks: Networks,
+    }
+
+    fn choice(folders: &[&Path]) -> Choice {
+        let Alone { loading, networks, .. } = Alone::parse_from(["impasto", "--net", "lines=embedded"]);
+        let folders = folders.iter().map(PathBuf::from).collect();
+        Choice { first: "embedded".into(), folders, loading, networks }
+    }
+
+    #[test]
+    fn folders_have_models_by_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for file in ["b.safetensors", "a.ckpt", "notes.txt", "embedded.ckpt"] {
+            fs::write(path(file), "").unwrap();
+        }
+        fs::create_dir_all(path("diffusers/unet")).unwrap();
+        fs::create_dir_all(path("pictures")).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join("a.safetensors"), "").unwrap();
+        let choice = choice(&[folder.path(), other.path()]);
+        assert_eq!(choice.names(), ["embedded", "a", "b", "diffusers"]);
+        let ending = |name: &str| choice.found().into_iter().find(|(known, _)| known == name).unwrap().1;
+        assert_eq!(ending("a"), path("a.ckpt"));
+        let error = choice.load("b").unwrap_err().to_string();
+        assert!(error.contains("b.safetensors"), "{error}");
+        assert!(choice.load("../b").unwrap_err().to_string().contains("is not there any more"));
+        assert!(choice.load("embedded").is_ok());
+    }
+
+    #[test]
+    fn first_model_of_a_folder_has_its_short_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = ["impasto", "--model-dir", &folder.path().display().to_string()].map(str::to_owned);
+        let Alone { folders, loading, networks } = Alone::parse_from(&arguments);
+        assert!(format!("{:?}", folders.engine(&loading, &networks).unwrap()).contains("Some(\"embedded\")"));
+        let missing = ModelFolders { model_dir: vec![folder.path().join("missing")] };
+        let error = missing.engine(&loading, &networks).unwrap_err().to_string();
+        assert!(error.contains("missing"), "{error}");
+        let none = ModelFolders { model_dir: Vec::new() };
+        assert!(format!("{:?}", none.engine(&loading, &networks).unwrap()).contains("choice: None"));
+    }
+}
