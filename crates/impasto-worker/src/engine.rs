@@ -39,9 +39,23 @@ const BUSY: Duration = Duration::from_secs(30);
 /// without an answer is given up.
 const PING: Duration = Duration::from_secs(2);
 
-/// Sets the time after which the server ends a transaction whose client has fallen silent. Its locks would keep a job
-/// from all workers.
-const SHORT_TRANSACTIONS: &str = "SET idle_in_transaction_session_timeout = '10s'";
+/// Settings of a connection to PostgreSQL. The first one is the time after which the server ends a transaction whose
+/// client has fallen silent, as its locks would keep a job from all workers. The others let the server look for the few
+/// tasks that a worker takes by their ids. It expects to take a tenth of all tasks, and would read all of them first,
+/// which takes 35 ms if 100,000 wait.
+const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '10s'; SET enable_hashjoin = off; \
+     SET enable_mergejoin = off";
+
+/// Statements that tell SQLite how many tasks have one id, and how many one state. Without such figures it looks for a
+/// task's id among all tasks that wait, which takes 40 ms if 100,000 wait.
+const FIGURES: [&str; 5] = [
+    "PRAGMA analysis_limit = 1", // the table is read for a moment only, as its figures are not those of a full queue
+    "ANALYZE Jobs",
+    "DELETE FROM sqlite_stat1 WHERE tbl = 'Jobs'",
+    "INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ('Jobs', 'sqlite_autoindex_Jobs_1', '1000000 1'), \
+     ('Jobs', 'idx_jobs_status_run_at', '1000000 200000 200000')",
+    "ANALYZE sqlite_schema",
+];
 
 /// Connections of a program.
 const CONNECTIONS: u32 = 4;
@@ -69,6 +83,11 @@ impl Engine {
                 let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(file).await?;
                 // `SqliteStorage::setup` would also give up durability for speed.
                 settle(async || SqliteStorage::migrations().run(&pool).await).await?;
+                let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+                for statement in FIGURES {
+                    transaction.execute(statement).await?;
+                }
+                transaction.commit().await?;
                 let other = AnyPoolOptions::new().max_connections(CONNECTIONS);
                 Ok((Self::Sqlite(pool), other.connect(&url(path)?).await?, "BLOB"))
             }
@@ -76,7 +95,7 @@ impl Engine {
                 let options = PgConnectOptions::from_str(url.as_str())?;
                 let pool = PgPoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false);
                 let pool = pool.after_connect(|connection, _| {
-                    Box::pin(async move { connection.execute(SHORT_TRANSACTIONS).await.map(drop) })
+                    Box::pin(async move { connection.execute(SETTINGS).await.map(drop) })
                 });
                 let pool = pool.before_acquire(|connection, _| ping(connection));
                 let pool = pool.after_release(|connection, _| ping(connection)).connect_with(options).await?;
