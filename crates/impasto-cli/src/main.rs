@@ -28,6 +28,7 @@ mod interrupt;
 mod jobs;
 mod lines;
 mod loading;
+mod log;
 mod look;
 mod lora_parts;
 mod mcp;

@@ -6,6 +6,7 @@ use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
+use crate::log;
 use clap::Args;
 use impasto_studio::{Mcp, Options, StudioError};
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ const CHECK: Duration = Duration::from_millis(100);
 
 /// Serves the agent until it closes the standard input, or until Ctrl-C. The standard output has the protocol alone.
 pub fn mcp(arguments: &McpArguments) -> Result<(), Failure> {
+    log::begin();
     let interrupted = interrupt::token()?;
     let McpArguments { folder, waiting, side, folders, networks, loading } = arguments;
     let engine = folders.engine(loading, networks)?;

@@ -6,6 +6,7 @@ use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
+use crate::log;
 use crate::queue;
 use clap::Args;
 use impasto_studio::{Options, Studio, StudioError};
@@ -55,6 +56,7 @@ pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
         let reason = "--model-dir is given beside --queue, whose workers have one model each; expected one of both";
         return Err(Failure::CommandLine(reason.into()));
     }
+    log::begin();
     let interrupted = interrupt::token()?;
     let engine = arguments.folders.engine(&arguments.loading, &arguments.networks)?;
     let StudioArguments { address, token, waiting, side, outputs, .. } = arguments;

@@ -15,7 +15,7 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 65] = [
+const NAMES: [(&str, &str); 66] = [
     ("prompt", "the prompt"),
     ("the LoRA's name", "the NAME of <lora:NAME> in the prompt"),
     ("second_prompt", "--second-prompt"),
@@ -67,6 +67,7 @@ const NAMES: [(&str, &str); 65] = [
     ("sketch", "--line-art"),
     ("net", "--net"),
     ("model", "--model"),
+    ("clip_skip", "--clip-skip"),
     ("device", "--device"),
     ("precision", "--precision"),
     ("same_color", "--same-color"),
@@ -314,7 +315,7 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 51] = [
+        let cases: [(&str, &[&str], &str); 52] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("second_prompt", &["--second-prompt", "a hat"], "--second-prompt is"),
@@ -373,6 +374,7 @@ mod tests {
             ("text_encoder", &["--text-encoder", "nowhere"], "--text-encoder is nowhere"),
             ("text_encoder_2", &["--text-encoder-2", "nowhere"], "--text-encoder-2 is nowhere"),
             ("text_encoder_3", &["--text-encoder-3", "nowhere"], "--text-encoder-3 is nowhere"),
+            ("clip_skip", &["--clip-skip", "99"], "--clip-skip is 99; expected 1 to"),
             ("precision", &["--precision", "f16"], "--precision is f16 on cpu"),
         ];
         let mut tested: Vec<&str> = NEVER_REFUSED.into();

@@ -5,6 +5,7 @@ use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
+use crate::log;
 use crate::queue::QueueArguments;
 use crate::submit::model;
 use clap::Args;
@@ -36,6 +37,7 @@ const CHECK: Duration = Duration::from_millis(100);
 
 /// Paints the jobs of the queue until Ctrl-C or SIGTERM.
 pub fn worker(arguments: &WorkerArguments) -> Result<(), Failure> {
+    log::begin();
     let interrupted = interrupt::token()?;
     let WorkerArguments { queue, side, grace, networks, loading } = arguments;
     let (runtime, queue) = queue.open()?;

@@ -287,6 +287,9 @@ async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) 
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let (waiting, running) = shared.queue.load();
-    let text = shared.queue.metrics.text(waiting, running);
+    let mut text = shared.queue.metrics.text(waiting, running);
+    if let Some(relay) = &shared.relay {
+        text += &relay.metrics().await;
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -17,6 +17,8 @@ pub(crate) struct Described {
     pub name: Arc<str>,
     /// Names of the LoRAs that prompts can name.
     pub loras: Arc<[String]>,
+    /// Names of the networks that controls can name.
+    pub networks: Arc<[String]>,
     /// Number of the text encoder's layer that prompts are read from, counted from the last one.
     pub clip_skip: usize,
 }
@@ -55,7 +57,8 @@ impl Described {
         });
         let clip_skip = model.clip_skip().unwrap_or(1);
         let name = choice.unwrap_or(&name).into();
-        Ok(Self { model: Arc::new(described), name, loras: loras.into(), clip_skip })
+        let networks = engine.nets.names().map(str::to_owned).collect();
+        Ok(Self { model: Arc::new(described), name, loras: loras.into(), networks, clip_skip })
     }
 }
 

@@ -111,6 +111,15 @@ impl Relay {
         std::thread::Builder::new().name("impasto-relay".into()).spawn(follow).map_err(Error::custom)
     }
 
+    /// Counts the jobs of the durable queue by their states, in Prometheus' text format. Returns nothing if the queue
+    /// does not answer soon.
+    pub(crate) async fn metrics(&self) -> String {
+        let Ok(Ok(counts)) = tokio::time::timeout(BRIEF, self.queue.count()).await else { return String::new() };
+        let name = "impasto_queue_jobs";
+        let head = format!("# HELP {name} Jobs of the durable queue, of all studios.\n# TYPE {name} gauge\n");
+        counts.iter().fold(head, |text, (state, count)| text + &format!("{name}{{state=\"{state}\"}} {count}\n"))
+    }
+
     /// Adds a job to the durable queue, and returns its name there.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Starts the worker, which writes finished pictures into `outputs`. It ends when the queue is closed.
 ///
@@ -87,7 +87,19 @@ fn work(queue: &Queue, mut paint: impl FnMut(Taken) -> Result<Event>) {
             Err(panic) => Event::Failed(describe(&*panic).into()),
         };
         queue.metrics.worked(begun.elapsed());
+        log(id, &event, begun.elapsed());
         queue.tell(id, event);
+    }
+}
+
+/// Logs the end of a job.
+fn log(id: u64, event: &Event, time: Duration) {
+    let seconds = time.as_secs_f64();
+    match event {
+        Event::Finished(_) => tracing::info!(job = id, seconds, "the job is painted"),
+        Event::Loaded => tracing::info!(job = id, seconds, "the model is loaded"),
+        Event::Failed(error) => tracing::info!(job = id, seconds, %error, "the job failed"),
+        _ => tracing::info!(job = id, seconds, "the job was cancelled"),
     }
 }
 

@@ -111,6 +111,13 @@ def test_webuiapi(host, port, token):
             inpainting_fill=1, steps=4,
         )
         assert changed.image.getpixel((40, 9)) == (255, 0, 0) and changed.image.getpixel((9, 9)) != (255, 0, 0)
+    assert "lines" in api.controlnet_model_list() and "none" in api.controlnet_module_list()
+    unit = webuiapi.ControlNetUnit(image=mask, module="none", model="lines", weight=0.7)
+    plain, followed = (
+        api.txt2img(prompt="1girl, hair", seed=7, width=64, height=64, controlnet_units=units).image
+        for units in ([], [unit])
+    )
+    assert plain.tobytes() != followed.tobytes()
     assert api.interrupt() == {}
     enlarged = api.extra_single_image(image=red, upscaler_1=webuiapi.Upscaler.Lanczos, upscaling_resize=1.5)
     assert enlarged.image.size == (96, 96) and enlarged.info == ""

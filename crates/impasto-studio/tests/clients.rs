@@ -11,6 +11,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "all/engine.rs"]
+#[allow(dead_code)] // no client here chooses a model
+mod engine;
+
 use impasto::Pipeline;
 use impasto_studio::{Mcp, Options, Studio};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -61,7 +65,7 @@ fn paint(python: &Path, client: &str) -> Result<(), Failed> {
     runtime.block_on(async {
         let free = ([127, 0, 0, 1], 0).into();
         let options = Options { address: free, token: Some(TOKEN.into()), ..Options::default() };
-        let studio = Studio::bind(Pipeline::builder().build()?, options).await?;
+        let studio = Studio::bind(engine::with_networks(), options).await?;
         let address = studio.address();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let served = tokio::spawn(studio.serve(async {

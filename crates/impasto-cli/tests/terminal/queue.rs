@@ -11,7 +11,10 @@ pub const QUEUE: [&str; 4] = ["--queue", "sqlite:queue.db", "--store", "store"];
 pub fn worker(folder: &Path) -> Child {
     let mut command = impasto(folder, &["worker"]);
     // Both settings may be variables of the environment.
-    command.env("IMPASTO_QUEUE", "sqlite:queue.db").env("IMPASTO_STORE", "store");
+    command
+        .env("IMPASTO_QUEUE", "sqlite:queue.db")
+        .env("IMPASTO_STORE", "store")
+        .env("IMPASTO_LOG", "impasto_worker=info");
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -42,7 +45,8 @@ fn worker_paints_submitted_jobs_once() {
     assert_eq!(list(&[])[0]["state"], "done");
     // Another user asks for the same job, and has its picture at once.
     submit(&["--user", "other", "-o", "again.png"]);
-    assert!(end(worker).contains("jobs of the model \"embedded\""));
+    let told = end(worker);
+    assert!(told.contains("jobs of the model \"embedded\"") && told.contains("the worker waits for jobs"), "{told}");
     let [first, again] = ["boat.png", "again.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
     run(
         folder.path(),

@@ -1,6 +1,8 @@
 //! The fields that requests for pictures share, as fields of a job.
 
+use super::controlnet;
 use crate::fields::{Fields, number, text};
+use crate::options::Options;
 use crate::refusal::Refusal;
 use impasto::diffusion::solver;
 use impasto::pipeline::Infotext;
@@ -125,17 +127,20 @@ fn sample(sampler: Option<String>, scheduler: Option<String>) -> Result<Option<(
     Ok(info.sampler().map(|name| ("sampler", name.into())))
 }
 
-/// Takes the job's own fields, which a request has under `alwayson_scripts.impasto.args`. They replace those that stand
-/// for the same field of the job.
+/// Takes the units of the extension for ControlNets, and then the job's own fields, which a request has under
+/// `alwayson_scripts.impasto.args`. They replace those that stand for the same field of the job.
 ///
 /// # Errors
-/// A refusal of arguments that are no object.
-pub(super) fn take_own(
+/// A refusal of arguments that are no object, and the refusals of [`controlnet::take`].
+pub(super) fn take_scripts(
     fields: &mut Fields,
     job: &mut Map<String, Value>,
     notes: &mut Vec<String>,
+    options: &Options,
 ) -> Result<(), Refusal> {
     let mut scripts = fields.part("alwayson_scripts")?;
+    let start = job.get("start").and_then(Value::as_str).map(str::to_owned);
+    controlnet::take(&mut scripts, start.as_deref(), job, notes, options)?;
     let arguments = scripts.part("impasto")?.take("args");
     let own = match arguments {
         Some(Value::Array(arguments)) => arguments,
@@ -207,7 +212,7 @@ mod tests {
         let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();
         let (mut job, mut notes) = (Map::new(), Vec::new());
         take(&mut fields, &mut job, &mut notes).unwrap();
-        take_own(&mut fields, &mut job, &mut notes).unwrap();
+        take_scripts(&mut fields, &mut job, &mut notes, &Options::default()).unwrap();
         take_unused(&mut fields, &[], &mut notes);
         (job, notes)
     }

@@ -44,7 +44,7 @@ pub(super) fn read(body: &[u8], options: &Options) -> Result<(Order, Wishes), Re
     if !job.contains_key("start") {
         job.insert("start".into(), start.data_url()?.into());
     }
-    common::take_own(&mut fields, &mut job, &mut notes)?;
+    common::take_scripts(&mut fields, &mut job, &mut notes, options)?;
     common::take_unused(&mut fields, UNUSED, &mut notes);
     wishes.parameters = echo;
     fields.names().for_each(|name| drop(wishes.parameters.remove(name)));

@@ -7,6 +7,7 @@
 
 mod answer;
 mod common;
+mod controlnet;
 mod extras;
 mod fill;
 mod img2img;
@@ -40,6 +41,10 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
     let router = lists::REFRESHED
         .iter()
         .fold(router, |router, name| router.route(&format!("/sdapi/v1/{name}"), post(|| async { Json(json!({})) })));
+    let router = controlnet::LISTS.iter().fold(router, |router, name| {
+        let list = move |state: State<Arc<Shared>>| controlnet::list(state, name);
+        router.route(&format!("/controlnet/{name}"), get(list))
+    });
     router
         .route("/internal/ping", get(|| async { Json(json!({})) }))
         .route("/sdapi/v1/progress", get(progress::progress))

@@ -37,7 +37,7 @@ pub(super) fn read(body: &[u8], options: &Options) -> Result<(Order, Wishes), Re
     let mut wishes = common::take(&mut fields, &mut job, &mut notes)?;
     round(&mut job, &mut notes);
     take_second_run(&mut fields, &mut job, &mut notes)?;
-    common::take_own(&mut fields, &mut job, &mut notes)?;
+    common::take_scripts(&mut fields, &mut job, &mut notes, options)?;
     common::take_unused(&mut fields, UNUSED, &mut notes);
     wishes.parameters = without(echo, &fields);
     Ok((Order::read(job, notes, options)?, wishes))

@@ -1,7 +1,7 @@
 //! Tests of requests that name the networks of a studio: ControlNets, T2I adapters and an IP-Adapter.
 
 use crate::engine;
-use crate::running::Running;
+use crate::running::{Answer, Running};
 use impasto::{Raster, Rgb};
 use impasto_studio::Options;
 use serde_json::{Value, json};
@@ -90,4 +90,73 @@ fn networks_that_a_studio_lacks_are_named() {
     let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
     let large = refused(json!({ "ip_adapter_pictures": [large] }));
     assert!(large.starts_with("Likeness has 4096×1 pixels"), "{large}");
+}
+
+/// The answer to a small request of the web UI's API with units of its extension for ControlNets.
+fn with_units(studio: &Running, units: Value) -> Answer {
+    let body = json!({
+        "prompt": "1girl, hair", "steps": 4, "width": 64, "height": 64, "seed": 7,
+        "alwayson_scripts": { "controlnet": { "args": units } },
+    });
+    studio.post("/sdapi/v1/txt2img", "application/json", body.to_string().as_bytes())
+}
+
+#[test]
+fn units_of_the_web_ui_name_networks() {
+    let studio = Running::start_with(engine::with_networks(), Options::default());
+    let list = |name: &str| studio.get(&format!("/controlnet/{name}")).json();
+    assert_eq!(list("model_list"), json!({ "model_list": ["embedded", "lines", "ip-adapter"] }));
+    assert_eq!(list("module_list")["module_list"], json!(["none"]));
+    assert_eq!((list("version"), list("settings")), (json!({ "version": 2 }), json!({ "control_net_unit_count": 16 })));
+    assert_eq!(list("control_types")["control_types"]["All"]["default_model"], "None");
+    let pictures = |units: Value| {
+        let answer = with_units(&studio, units);
+        assert_eq!(answer.status, 200, "{:?}", answer.error_text());
+        (answer.json()["images"][0].clone(), answer.json()["impasto"]["notes"].to_string())
+    };
+    let (bare, notes) = pictures(json!([{ "enabled": false, "model": "lines" }, { "model": "None", "image": line() }]));
+    assert!(notes.contains("unit 1 of controlnet has no model"), "{notes}");
+    let unit = |more: Value| {
+        let mut unit =
+            json!({ "image": line(), "model": "lines.safetensors [0123abcd]", "weight": 0.8, "lowvram": true });
+        unit.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!([unit])
+    };
+    let mut known = vec![bare];
+    for (name, units) in [
+        ("whole", unit(json!({}))),
+        ("half", unit(json!({ "guidance_end": 0.5 }))),
+        ("first", unit(json!({ "control_mode": "ControlNet is more important" }))),
+        ("like", unit(json!({ "model": "ip-adapter", "module": "ip-adapter_clip_sd15", "image": { "image": red() } }))),
+    ] {
+        let (picture, notes) = pictures(units);
+        assert!(!known.contains(&picture), "{name} changed nothing");
+        assert!(!notes.contains("not used") && !notes.contains("is not there"), "{name}: {notes}");
+        known.push(picture);
+    }
+    let (same, notes) = pictures(unit(json!({ "module": "canny", "control_mode": 1, "resize_mode": 2 })));
+    assert!(known[1] == same && notes.contains("the preprocessor \\\"canny\\\" is not there"), "{notes}");
+    assert!(notes.contains("control_mode 1 is not there") && notes.contains("not used: resize_mode"), "{notes}");
+}
+
+#[test]
+fn unfit_units_of_the_web_ui_are_named() {
+    let studio = Running::start_with(engine::with_networks(), Options::default());
+    let refused = |units: Value| with_units(&studio, units).detail();
+    assert!(refused(json!([7])).starts_with("unit 0 of controlnet is no object"));
+    assert!(refused(json!([{ "model": "lines" }])).starts_with("unit 0 of controlnet has no picture"));
+    assert!(refused(json!([{ "model": "lines", "image": "/etc/passwd" }])).starts_with("image is no"));
+    assert!(
+        refused(json!([{ "model": "lines", "image": line(), "weight": "much" }])).starts_with("weight is \"much\"")
+    );
+    assert!(refused(json!([{ "model": "depth", "image": line() }])).contains("is \"depth\"; expected embedded, lines"));
+    assert!(refused(json!(vec![json!({}); 17])).contains("has 17 units; expected at most 16"));
+    // A unit without a picture follows the picture to start from.
+    let body = json!({
+        "prompt": "1girl", "steps": 2, "init_images": [line()], "alwayson_scripts": {
+            "ControlNet": { "args": [{ "model": "lines" }] }, "impasto": { "args": [{ "seed": 5 }] },
+        },
+    });
+    let answer = studio.post("/sdapi/v1/img2img", "application/json", body.to_string().as_bytes());
+    assert_eq!(answer.status, 200, "{:?}", answer.error_text());
 }

@@ -127,6 +127,7 @@ fn two_studios_on_one_queue_double_no_job() {
         for id in 1..=5 {
             assert_eq!(studio.ended(id)["state"], "finished");
         }
+        assert_eq!(studio.metric("impasto_queue_jobs{state=\"done\"}"), 5.0);
     }
     check(folder.path(), 5);
     drop(worker);
