@@ -31,6 +31,8 @@ struct Choice {
 
 /// Endings of the files that can be models.
 const ENDINGS: [&str; 2] = ["safetensors", "ckpt"];
+/// Number of files of a folder that are looked at.
+const MOST: usize = 10_000;
 /// Longest name of a model in bytes, as a request may have it.
 const LONGEST: usize = 256;
 
@@ -67,7 +69,8 @@ impl Choice {
     /// of the earlier folder counts.
     fn found(&self) -> Vec<(String, PathBuf)> {
         let mut found: Vec<(String, PathBuf)> = Vec::new();
-        for entry in self.folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+        let folders = self.folders.iter().filter_map(|folder| fs::read_dir(folder).ok());
+        for entry in folders.flat_map(|folder| folder.take(MOST)).flatten() {
             let path = entry.path();
             let Some(name) = name_of(&path).filter(|name| name.len() <= LONGEST) else { continue };
             if found.iter().all(|(known, _)| *known != name) {

@@ -49,8 +49,8 @@ pub struct Loading {
     /// May be given several times.
     #[arg(long, value_name = "FOLDER")]
     pub embedding_dir: Vec<PathBuf>,
-    /// The layer of CLIP that prompts are read from, counted from the last one, as "Clip skip" of the web UI: many anime
-    /// models were trained with 2. The default is the model's own.
+    /// The layer of CLIP that prompts are read from, counted from the last one, as "Clip skip" of the web UI: many
+    /// anime models were trained with 2. The default is the model's own.
     #[arg(long, value_name = "LAYER")]
     pub clip_skip: Option<usize>,
     /// Effect of weights such as (word:1.3), as in another program.

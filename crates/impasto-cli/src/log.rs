@@ -3,7 +3,8 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Environment variable for what the log has: a level such as `info`, or levels of parts such as `impasto_worker=debug`.
+/// Environment variable for what the log has: a level such as `info`, or levels of parts such as
+/// `impasto_worker=debug`.
 const VARIABLE: &str = "IMPASTO_LOG";
 
 /// Begins the log, which has warnings and errors unless the environment asks for more.

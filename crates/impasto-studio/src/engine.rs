@@ -32,8 +32,8 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let choice = self.choice.as_ref().map(|choice| &choice.name);
-        f.debug_struct("Engine").field("nets", &self.nets).field("choice", &choice).finish_non_exhaustive()
+        let (nets, choice) = (self.nets.names().collect::<Vec<_>>(), self.choice.as_ref().map(|choice| &choice.name));
+        f.debug_struct("Engine").field("nets", &nets).field("choice", &choice).finish_non_exhaustive()
     }
 }
 

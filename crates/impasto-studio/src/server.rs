@@ -145,9 +145,10 @@ impl Studio {
         let outputs = outputs.transpose()?;
         let listener = listen(options.address).map_err(|error| StudioError::Bind(options.address, error))?;
         let address = listener.local_addr().map_err(|error| StudioError::Bind(options.address, error))?;
-        let painter = Painter::new(engine, true, &options).map_err(StudioError::Model)?;
         // The workers of a queue have one model.
-        let (board, models) = (painter.board(), painter.models().filter(|_| relay.is_none()));
+        let engine = if relay.is_some() { Engine { choice: None, ..engine } } else { engine };
+        let painter = Painter::new(engine, true, &options).map_err(StudioError::Model)?;
+        let (board, models) = (painter.board(), painter.models());
         let queue = Arc::new(Queue::new(&options));
         let worker = match relay.clone() {
             Some(relay) => {
