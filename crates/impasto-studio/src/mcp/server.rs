@@ -57,8 +57,9 @@ impl Mcp {
         let queue = Arc::new(Queue::new(&options));
         let pictures = Pictures::new(Arc::clone(&queue), options.clone(), folders);
         let pictures = Arc::new(pictures.map_err(|(folder, error)| StudioError::Folder(folder, error))?);
-        let tools = tools::describe().map_err(StudioError::Model)?;
         let painter = Painter::new(engine.into(), false, &options).map_err(StudioError::Model)?;
+        let models = painter.models().map(|models| models.names()).unwrap_or_default();
+        let tools = tools::describe(&models).map_err(StudioError::Model)?;
         let worker = worker::start(painter, Arc::clone(&queue), None, &options).map_err(StudioError::Model)?;
         let (message, work) = (options.body, Work::new(&options));
         let handler = Handler { queue: Arc::clone(&queue), options, pictures, work, tools };

@@ -133,10 +133,16 @@ impl Kind {
         fields
     }
 
-    /// Describes the tool. `schemas` are those of the studio's API.
-    fn describe(self, schemas: &Map<String, Value>) -> Tool {
+    /// Describes the tool. `schemas` are those of the studio's API, and `models` the names of the models to choose from,
+    /// if there is a choice.
+    fn describe(self, schemas: &Map<String, Value>, models: &[String]) -> Tool {
         let request = schemas.get("Request").and_then(|request| request.get("properties")).and_then(Value::as_object);
         let (mut properties, mut definitions) = (self.properties(request.unwrap_or(&Map::new())), Map::new());
+        if models.is_empty() {
+            properties.remove("model");
+        } else if let Some(model) = properties.get_mut("model") {
+            *model = json!({ "enum": models, "description": "The model. The default is the last one that was used." });
+        }
         properties.values_mut().for_each(|field| relocate(field, schemas, &mut definitions));
         let mut schema = Map::new();
         schema.insert("type".into(), "object".into());
@@ -149,16 +155,16 @@ impl Kind {
     }
 }
 
-/// Describes the tools.
+/// Describes the tools. `models` are the names of the models to choose from, if there is a choice.
 ///
 /// # Errors
 /// [`Error::Custom`] if the description of the studio's API is broken.
-pub(super) fn describe() -> Result<Vec<Tool>> {
+pub(super) fn describe(models: &[String]) -> Result<Vec<Tool>> {
     let api: Value = impasto::json::parse(OPENAPI).map_err(Error::custom)?;
     let schemas = api.pointer("/components/schemas").and_then(Value::as_object);
     let schemas =
         schemas.ok_or_else(|| Error::custom("the description of the API has no schemas; report this fault"))?;
-    Ok(Kind::ALL.map(|kind| kind.describe(schemas)).into())
+    Ok(Kind::ALL.map(|kind| kind.describe(schemas, models)).into())
 }
 
 /// Turns the references of a schema into references to `definitions`, and adds the schemas that they name. Descriptions
@@ -222,7 +228,7 @@ mod tests {
     use super::*;
 
     fn schema(kind: Kind) -> Value {
-        let tools = describe().unwrap();
+        let tools = describe(&[]).unwrap();
         Value::Object((*tools.iter().find(|tool| tool.name == kind.name()).unwrap().input_schema).clone())
     }
 
@@ -236,6 +242,16 @@ mod tests {
             Value::Array(values) => values.iter().for_each(|value| references(value, found)),
             _ => {}
         }
+    }
+
+    #[test]
+    fn models_are_named_if_there_is_a_choice() {
+        let model = |models: &[String]| {
+            let paint = describe(models).unwrap().remove(0);
+            paint.input_schema["properties"].get("model").map(|model| model["enum"].clone())
+        };
+        assert_eq!(model(&["a".into(), "b".into()]), Some(json!(["a", "b"])));
+        assert_eq!(model(&[]), None);
     }
 
     #[test]
