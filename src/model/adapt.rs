@@ -46,6 +46,22 @@ impl Model {
         self.remade(parts, backbone, &BTreeMap::new(), None, Vec::new())
     }
 
+    /// Returns true if the model can read prompts from this layer of CLIP, counted from the last one.
+    pub(crate) fn has_clip_layer(&self, layer: usize) -> bool {
+        self.texts.check_clip_skip(Some(layer)).is_ok()
+    }
+
+    /// Returns a copy that shares its weights with this model and reads prompts from another layer of CLIP, counted
+    /// from the last one.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a layer that CLIP does not have, and for a model without CLIP.
+    pub(crate) fn with_clip_skip(&self, layer: usize) -> Result<Self> {
+        let mut model = self.share()?;
+        model.texts.set_clip_skip(layer)?;
+        Ok(model)
+    }
+
     /// Returns this model with LoRAs merged in, all at once. Tensors that the LoRAs do not change are shared, and this
     /// model stays unchanged: to remove a LoRA, drop the result. The name of a LoRA for few steps, such as LCM's, sets
     /// the solver and the [defaults](Self::defaults) of the result, which a note tells.

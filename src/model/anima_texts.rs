@@ -80,8 +80,8 @@ impl AnimaTexts {
     }
 
     /// Checks that no layer of a text encoder is chosen: the conditioner was trained on Qwen3's last one.
-    pub(super) fn check(&self) -> Result<()> {
-        match self.options.clip_skip {
+    pub(super) fn check_clip_skip(clip_skip: Option<usize>) -> Result<()> {
+        match clip_skip {
             Some(skip) => Err(Error::parameter("clip_skip", skip, "none for Anima, which has no CLIP")),
             None => Ok(()),
         }

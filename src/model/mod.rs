@@ -161,7 +161,7 @@ impl Model {
         let backbone = loading.backbone()?;
         let LoadedVae { vae, config: vae_config, kind: vae_kind } = loading.vae()?;
         let channels = vae_config.latent_channels();
-        texts.check()?;
+        texts.check_clip_skip(texts.options().clip_skip)?;
         fits(&loading.config, channels, &texts, colorizer.as_ref())
             .map_err(|problem| problem.of(&loading.main, loading.config.part()))?;
         let scheduler = loading.scheduler()?;

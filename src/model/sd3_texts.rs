@@ -56,6 +56,11 @@ impl Sd3Texts {
         &self.clip
     }
 
+    /// Returns CLIP's text encoders, to change their options.
+    pub(super) const fn clip_mut(&mut self) -> &mut TextEncoders {
+        &mut self.clip
+    }
+
     /// Builds the encoders again from `weights`, which returns the tensors of a part, and optionally with a word, which
     /// CLIP reads.
     pub(super) fn again(&self, weights: impl Fn(&str) -> Weights, learned: Option<Learned<'_>>) -> Result<Self> {

@@ -163,11 +163,16 @@ impl TextEncoders {
         Ok(spelled)
     }
 
+    /// Sets the layer that prompts are read from, counted from the last one.
+    pub(super) const fn set_clip_skip(&mut self, layer: usize) {
+        self.options.clip_skip = Some(layer);
+    }
+
     /// Checks that every encoder has at least as many layers as `clip_skip` counts back. Where the last layer but one
     /// is read, the embedding counts as a layer, as in diffusers.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check_clip_skip(&self, clip_skip: Option<usize>) -> Result<()> {
         let layers = self.encoders.iter().map(|encoder| encoder.tower.config().num_hidden_layers as usize).min();
-        match (self.options.clip_skip, layers) {
+        match (clip_skip, layers) {
             (Some(skip), Some(layers)) => {
                 let (most, told) = match self.family.text_layer {
                     TextLayer::Last => (layers, "the number of the text encoder's layers"),

@@ -31,6 +31,20 @@ impl TextStack {
         }
     }
 
+    /// Sets the layer of CLIP that prompts are read from, counted from the last one.
+    ///
+    /// # Errors
+    /// Those of [`check_clip_skip`](Self::check_clip_skip).
+    pub(super) fn set_clip_skip(&mut self, layer: usize) -> Result<()> {
+        self.check_clip_skip(Some(layer))?;
+        match self {
+            Self::Clip(encoders) => encoders.set_clip_skip(layer),
+            Self::Sd3(texts) => texts.clip_mut().set_clip_skip(layer),
+            Self::Anima(_) => {} // refused by the check
+        }
+        Ok(())
+    }
+
     /// Builds the networks again from `weights`, which returns the tensors of a part, and optionally with a word.
     pub(super) fn again(&self, weights: impl Fn(&str) -> Weights, learned: Option<Learned<'_>>) -> Result<Self> {
         Ok(match self {
@@ -118,12 +132,16 @@ impl TextStack {
         self.clip().map_or(Ok(None), |encoders| encoders.end_state(text, device))
     }
 
-    /// Checks that the options fit the networks.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Checks that the networks can read prompts from a layer of CLIP, if one is chosen.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`](crate::error::Error::Parameter) for a layer that CLIP does not have, and for networks
+    /// without CLIP.
+    pub(super) fn check_clip_skip(&self, clip_skip: Option<usize>) -> Result<()> {
         match self {
-            Self::Clip(encoders) => encoders.check(),
-            Self::Anima(texts) => texts.check(),
-            Self::Sd3(texts) => texts.clip().check(),
+            Self::Clip(encoders) => encoders.check_clip_skip(clip_skip),
+            Self::Anima(_) => AnimaTexts::check_clip_skip(clip_skip),
+            Self::Sd3(texts) => texts.clip().check_clip_skip(clip_skip),
         }
     }
 }

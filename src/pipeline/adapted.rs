@@ -1,4 +1,4 @@
-//! [`Adapted`]: the model of a request whose prompts name LoRAs and learned words.
+//! [`Adapted`]: the model of a request whose prompts name LoRAs and learned words, or are read from another layer.
 
 use crate::conditioning::Codec;
 use crate::error::{Error, Result};
@@ -11,12 +11,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// The LoRAs and learned words that the prompts of a request name.
+/// The LoRAs and learned words that the prompts of a request name, and the layer of CLIP that reads the prompts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Added {
     pub loras: Vec<(Version, LoraTag)>,
     /// Files of learned words, each with the word as the prompts have it.
     pub words: Vec<(Version, String)>,
+    /// Layer of CLIP that prompts are read from; `None` for the model's own.
+    pub clip_skip: Option<usize>,
 }
 
 /// A file at a time.
@@ -47,16 +49,20 @@ pub(super) struct Adaptation {
 }
 
 impl Adapted {
-    /// Returns the model of `codec` with the LoRAs and learned words of a request.
+    /// Returns the model of `codec` with the LoRAs and learned words of a request, and its layer of CLIP.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a network that is no [`Model`]; the errors of [`Model::with_lora`] and
-    /// [`Model::with_embedding`].
+    /// [`Error::Parameter`] for a network that is no [`Model`]; the errors of [`Model::with_lora`],
+    /// [`Model::with_embedding`] and [`Model::with_clip_skip`].
     pub(super) fn adapt(&self, codec: &dyn Codec, added: &Added) -> Result<Adaptation> {
         if let Some(known) = self.0.borrow_mut().take().filter(|known| known.0 == *added) {
             return Ok(known.1);
         }
         let Some(model) = codec.capability::<Model>() else {
+            if let Some(layer) = added.clip_skip {
+                let expected = "none, because this network has no layers to choose from";
+                return Err(Error::parameter("clip_skip", layer, expected));
+            }
             let expected = "a prompt without them, because this network has no weights to change";
             return Err(Error::parameter("prompt", "a text that names LoRAs or learned words", expected));
         };
@@ -76,11 +82,14 @@ impl Adapted {
             .iter()
             .map(|(version, tag)| Ok(Lora::open(&version.file)?.scale(tag.strength).text_scale(tag.text_strength)));
         let loras = loras.collect::<Result<Vec<_>>>()?;
-        let model = match (adapted, loras.is_empty()) {
-            (Some(adapted), true) => adapted,
-            (adapted, _) => adapted.as_ref().unwrap_or(model).with_lora(&loras)?,
-        };
-        Ok(Adaptation { model, notes })
+        if !loras.is_empty() {
+            adapted = Some(adapted.as_ref().unwrap_or(model).with_lora(&loras)?);
+        }
+        if let Some(layer) = added.clip_skip {
+            adapted = Some(adapted.as_ref().unwrap_or(model).with_clip_skip(layer)?);
+        }
+        // Learned words that cannot be used leave the model as it is.
+        Ok(Adaptation { model: adapted.map_or_else(|| model.share(), Ok)?, notes })
     }
 
     /// Keeps an adapted model for the next request.

@@ -163,6 +163,10 @@ pub struct RequestConfig {
     #[cfg_attr(feature = "clap", arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = MORE))]
     #[cfg_attr(feature = "clap", arg(hide_default_value = true, allow_negative_numbers = true))]
     pub merge_tokens: f64,
+    /// Layer of CLIP that prompts are read from, counted from the last one, as "Clip skip" of the web UI: 2 suits many
+    /// anime models. The default is the model's own.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "LAYER", help_heading = MORE))]
+    pub clip_skip: Option<usize>,
     /// Seed of a variation, and the share of the way from the first seed's noise to the noise of that seed, 0 to 1.
     #[cfg_attr(feature = "clap", arg(long, value_name = "SEED:SHARE", value_parser = seed::variation))]
     #[cfg_attr(feature = "clap", arg(help_heading = MORE))]
@@ -234,6 +238,7 @@ impl Default for RequestConfig {
             variation: None,
             until: None,
             reuse: 1,
+            clip_skip: None,
             merge_tokens: 0.0,
             batching: Batching::default(),
             memory_limit: None,

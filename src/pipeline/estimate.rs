@@ -112,7 +112,7 @@ impl<'p> Request<'p> {
     pub fn estimate(&self) -> Result<Estimate> {
         self.check()?;
         let mut own = self.for_rehearsal()?;
-        let _ = Added::take(&mut own.config, self.model.folders)?; // LoRAs change no times
+        let _ = Added::take(&mut own.config, self.model.folders, None)?; // LoRAs change no times
         let colors = own.take_colors_of_the_prompt()?;
         own.force(colors, None);
         let canvas = own.canvas()?;

@@ -3,7 +3,9 @@
 use super::hires::{Enlarge, Hires};
 use super::infotext::{Infotext, OLD_TIMELINES, Program, SYNTAX, has_settings};
 use super::{Request, Seamless};
+use crate::conditioning::Codec;
 use crate::diffusion::solver::{self, spacing_label};
+use crate::model::Model;
 use crate::nn::token_merging::check_merge_tokens;
 use crate::prompt::hex_words;
 use crate::size::Size;
@@ -73,11 +75,16 @@ impl Request<'_> {
     pub(super) fn told_by(mut self, info: &Infotext) -> Self {
         let steps = info.value("Steps");
         let (seed, strength) = (info.value("Variation seed"), info.value("Variation seed strength"));
-        let layer = self.model.info.clip_skip().unwrap_or(1);
+        let own = self.model.info.clip_skip().unwrap_or(1);
+        let codec: &dyn Codec = self.model.network;
+        let model = codec.capability::<Model>();
+        let reads = |layer: &usize| *layer != own && model.is_some_and(|model| model.has_clip_layer(*layer));
+        let layer = info.value("Clip skip").filter(reads);
         let config = &mut self.config;
         config.prompt = info.request_prompt();
         config.negative = info.negative.clone();
         config.syntax = info.syntax();
+        config.clip_skip = layer.or(config.clip_skip);
         config.steps = steps.or(config.steps);
         config.guidance_scale = info.value("CFG scale").or(config.guidance_scale);
         config.seed = info.value("Seed").or(config.seed);
@@ -113,7 +120,7 @@ impl Request<'_> {
             "Tiling" => ["True", "False"].contains(&info.field(name).unwrap_or_default()),
             "Token merging ratio" => merged.is_some(),
             "Token merging ratio hr" => merged.is_some() && info.value(name) == merged,
-            "Clip skip" => info.value(name) == Some(layer),
+            "Clip skip" => info.value(name) == Some(layer.unwrap_or(own)),
             _ => false,
         }));
         self

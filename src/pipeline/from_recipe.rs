@@ -249,6 +249,7 @@ impl<'p> Request<'p> {
             seed: if self.config.noise.is_none() { Some(drawn()) } else { None },
             noise: self.config.noise.clone().filter(|_| noise),
             details: if start { self.config.details.clone() } else { Vec::new() },
+            clip_skip: self.config.clip_skip.or(self.model.info.clip_skip()),
             // The request ignores a name beside a solver.
             solver_named: self.config.solver_named.clone().filter(|_| self.solver.is_none()),
             // Another combination does not use the default scale.
@@ -269,7 +270,6 @@ impl<'p> Request<'p> {
             solver_name: solver_name.into(),
             solver,
             checkpoint_spacing: self.model.scheduler().spacing().ok().filter(|_| family != SchedulerFamily::Lcm),
-            clip_skip: self.model.info.clip_skip(),
             combine,
             strength: self.picture.as_ref().map(|(_, strength)| strength.share()),
             start: self.picture.as_ref().filter(|_| start).map(|(picture, strength)| StartRecipe {

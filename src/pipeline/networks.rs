@@ -10,12 +10,12 @@ use crate::prompt::{PromptSyntax, networks};
 const MOST_NAMED: usize = 64;
 
 impl Added {
-    /// Takes the tags of networks out of the prompts, and returns the LoRAs and learned words that the prompts name;
-    /// `None` if they name none.
+    /// Takes the tags of networks out of the prompts, and returns the LoRAs and learned words that the prompts name,
+    /// and the layer of CLIP that reads them; `None` if the model stays as it is. `own` is the model's own layer.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a name that no file has, and if prompts of one request name different LoRAs.
-    pub(super) fn take(config: &mut RequestConfig, folders: &Folders) -> Result<Option<Self>> {
+    pub(super) fn take(config: &mut RequestConfig, folders: &Folders, own: Option<usize>) -> Result<Option<Self>> {
         let mut loras = Vec::new();
         if config.syntax != PromptSyntax::Plain {
             let tags = networks(&config.prompt);
@@ -53,7 +53,8 @@ impl Added {
         }
         let count = added.loras.len() + added.words.len();
         check_count(count)?;
-        Ok((count > 0).then_some(added))
+        added.clip_skip = config.clip_skip.filter(|layer| Some(*layer) != own);
+        Ok((added != Self::default()).then_some(added))
     }
 }
 
@@ -89,7 +90,7 @@ mod tests {
         for field in ["second_prompt", "third_prompt"] {
             let mut config = RequestConfig { prompt: "a boat <lora:oil>".into(), ..RequestConfig::default() };
             *if field == "third_prompt" { &mut config.third_prompt } else { &mut config.second_prompt } = other();
-            let error = Added::take(&mut config, &Folders::default()).err().unwrap().to_string();
+            let error = Added::take(&mut config, &Folders::default(), None).err().unwrap().to_string();
             assert!(error.starts_with(&format!("{field} is \"a boat <lora:ink>\" with other LoRAs")), "{error}");
         }
     }

@@ -47,10 +47,6 @@ pub struct RunRecipe {
     /// The checkpoint's spacing of noise levels, unless the solver has timesteps of its own.
     #[serde(default)]
     pub checkpoint_spacing: Option<Spacing>,
-    /// Layer of the text encoder that was read, counted from the last, which is 1; `None`: the layer that the model was
-    /// trained with.
-    #[serde(default)]
-    pub clip_skip: Option<usize>,
     /// Combination of branches, if the request set one.
     pub combine: Option<Recipe>,
     /// Strength of image to image: the share of the schedule that was run from a picture, 0..=1.
@@ -134,7 +130,7 @@ impl RunRecipe {
             info.push("Size", format!("{width}x{height}"));
         }
         info.push("Model", &self.model.name);
-        if let Some(layer) = self.clip_skip {
+        if let Some(layer) = config.clip_skip {
             info.push("Clip skip", layer);
         }
         if let Some((seed, strength)) = config.variation {

@@ -114,7 +114,7 @@ impl Request<'_> {
         let begun = Instant::now();
         let mut notes = self.doubts(&stored)?;
         let given = Given { config: self.config.clone(), identity: self.model.info.identity()? };
-        let Some(added) = Added::take(&mut self.config, self.model.folders)? else {
+        let Some(added) = Added::take(&mut self.config, self.model.folders, self.model.info.clip_skip())? else {
             return self.run_on_model(stored, given, notes, begun, watch);
         };
         let view = self.model;

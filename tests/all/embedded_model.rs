@@ -219,6 +219,15 @@ fn word_weights_change_the_picture_unless_one() -> Result<()> {
     assert_eq!(skipped(1)?.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);
     let message = skipped(4).map(|_| ()).unwrap_err().to_string();
     assert!(message.contains("clip_skip is 4; expected 1 to 3"), "{message}");
+    // A request may choose the layer too.
+    let pipeline = Pipeline::builder().build()?;
+    let request = |layer| pipeline.request(prompt).steps(4).seed(1).tune(|config| config.clip_skip = Some(layer));
+    let output = request(2).run()?;
+    assert_eq!(output.images, skipped(2)?.request(prompt).steps(4).seed(1).run()?.images);
+    assert_eq!(pipeline.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);
+    assert_eq!(output.recipe().infotext().field("Clip skip"), Some("2"));
+    let message = request(4).run().unwrap_err().to_string();
+    assert!(message.contains("clip_skip is 4; expected 1 to 3"), "{message}");
     Ok(())
 }
 

@@ -49,10 +49,6 @@ pub struct Loading {
     /// May be given several times.
     #[arg(long, value_name = "FOLDER")]
     pub embedding_dir: Vec<PathBuf>,
-    /// The layer of CLIP that prompts are read from, counted from the last one, as "Clip skip" of the web UI: many
-    /// anime models were trained with 2. The default is the model's own.
-    #[arg(long, value_name = "LAYER")]
-    pub clip_skip: Option<usize>,
     /// Effect of weights such as (word:1.3), as in another program.
     #[arg(long, value_enum, default_value_t = WeightsName::A1111)]
     pub weights: WeightsName,
@@ -208,7 +204,6 @@ impl Loading {
         (options.vae, options.text_encoder) = (vae?, text_encoder?);
         (options.text_encoder_2, options.text_encoder_3) = (text_encoder_2?, text_encoder_3?);
         options.text.emphasis = self.weights.into();
-        options.text.clip_skip = self.clip_skip;
         Ok(options)
     }
 }

@@ -21,6 +21,7 @@ impl Wording for Page {
             "guidance_rescale" => "Guidance rescale",
             "reuse" => "Reuse of deep layers",
             "merge_tokens" => "Merging of tokens",
+            "clip_skip" => "Clip skip",
             "memory_limit" => "Memory limit",
             "width" => "Width",
             "height" => "Height",
@@ -177,7 +178,7 @@ mod tests {
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
         let map = json!({ "map": white, "areas": [{ "phrase": "boat", "color": "red" }] });
-        let cases: [(&str, Value, &str); 51] = [
+        let cases: [(&str, Value, &str); 52] = [
             ("second_prompt", json!({ "second_prompt": "a hat" }), "Second prompt is"),
             ("second_negative", json!({ "second_negative": "a hat" }), "Second prompt is"),
             ("third_prompt", json!({ "third_prompt": "a hat" }), "Third prompt is"),
@@ -188,6 +189,7 @@ mod tests {
             ("guidance_rescale", json!({ "guidance_rescale": -1 }), "Guidance rescale is -1"),
             ("reuse", json!({ "reuse": 0 }), "Reuse of deep layers is 0"),
             ("merge_tokens", json!({ "merge_tokens": 0.8 }), "Merging of tokens is 0.8"),
+            ("clip_skip", json!({ "clip_skip": 99 }), "Clip skip is 99; expected 1 to"),
             ("memory_limit", json!({ "memory_limit": 1 }), "Memory limit is 1 MiB; expected"),
             ("variation", json!({ "variation": [7, 2] }), "variation is 2"),
             ("until", json!({ "until": 0.5 }), "until is given"),

@@ -246,6 +246,17 @@ fn other_model_is_noted() -> Result<()> {
 }
 
 #[test]
+fn layer_of_clip_is_repeated_on_the_same_model() -> Result<()> {
+    let pipeline = Pipeline::builder().build()?;
+    let output = pipeline.request(PORTRAIT).seed(7).steps(2).tune(|config| config.clip_skip = Some(2)).run()?;
+    let (notes, repeated) = again(&pipeline, &output, 0)?;
+    assert_eq!(notes, []);
+    assert_eq!(repeated.images, output.images);
+    assert_ne!(pipeline.request(PORTRAIT).seed(7).steps(2).run()?.images, output.images);
+    Ok(())
+}
+
+#[test]
 fn learned_words_and_image_encoders_change_identity() -> Result<()> {
     let folder = Folder::new();
     let model = Model::load(&Source::embedded())?;

@@ -133,8 +133,8 @@ impl Kind {
         fields
     }
 
-    /// Describes the tool. `schemas` are those of the studio's API, and `models` the names of the models to choose from,
-    /// if there is a choice.
+    /// Describes the tool. `schemas` are those of the studio's API, and `models` the names of the models to choose
+    /// from, if there is a choice.
     fn describe(self, schemas: &Map<String, Value>, models: &[String]) -> Tool {
         let request = schemas.get("Request").and_then(|request| request.get("properties")).and_then(Value::as_object);
         let (mut properties, mut definitions) = (self.properties(request.unwrap_or(&Map::new())), Map::new());

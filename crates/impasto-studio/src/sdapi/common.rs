@@ -95,6 +95,9 @@ pub(super) fn take(
     put(name.unwrap_or_default(), value);
     let mut overridden = fields.part("override_settings")?;
     let clip_skip = overridden.whole("CLIP_stop_at_last_layers")?.or(fields.whole("clip_skip")?);
+    if let Some(layer) = clip_skip.filter(|layer| *layer > 1) {
+        job.insert("clip_skip".into(), layer.into());
+    }
     let model = overridden.word("sd_model_checkpoint")?;
     let vae = overridden.word("sd_vae")?.filter(|name| !["Automatic", "None"].contains(&name.as_str()));
     let others: Vec<&str> = vae.iter().map(|_| "sd_vae").chain(overridden.names()).collect();

@@ -65,7 +65,7 @@ fn note_model(shared: &Shared, is_chosen: bool, wishes: &Wishes, notes: &mut Vec
     if let Some(other) = wishes.model.as_deref().filter(|model| !is_chosen && **model != *name) {
         notes.push(format!("sd_model_checkpoint is not used: the studio has {name:?}, and not {other:?}"));
     }
-    if let Some(other) = wishes.clip_skip.filter(|other| usize::try_from((*other).max(1)) != Ok(layer)) {
+    if let Some(other) = wishes.clip_skip.filter(|other| *other <= 1 && layer > 1) {
         notes.push(format!("the clip skip {other} is not used: the model reads layer {layer} from the last"));
     }
 }

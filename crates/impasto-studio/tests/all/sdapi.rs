@@ -184,6 +184,16 @@ fn picture_is_changed_in_its_mask_alone() {
 }
 
 #[test]
+fn clip_skip_reads_another_layer() {
+    let studio = Running::start(Options::default());
+    let own = painted(&studio, "txt2img", json!({ "clip_skip": 1 }));
+    let other = painted(&studio, "txt2img", json!({ "override_settings": { "CLIP_stop_at_last_layers": 2 } }));
+    assert_eq!((&info(&own)["clip_skip"], &info(&other)["clip_skip"]), (&json!(1), &json!(2)));
+    assert_ne!(picture(&own, 0), picture(&other, 0));
+    assert_eq!((notes(&own), notes(&other)), ("[]".into(), "[]".into()));
+}
+
+#[test]
 fn lists_say_what_a_request_may_choose() {
     let studio = Running::start(Options::default());
     let list = |name: &str| studio.get(&format!("/sdapi/v1/{name}")).json();
