@@ -5,7 +5,7 @@ use crate::loading::source;
 use crate::outputs::Named;
 use clap::Args;
 use impasto::guidance::Guidance;
-use impasto::job::Nets;
+use impasto::job::{Job, Nets};
 use impasto::methods::IpAdapter;
 use impasto::nn::ip_adapter::IpAdapterNet;
 use impasto::{Model, Pipeline, Source};
@@ -90,6 +90,20 @@ impl Adapter {
         Ok(Some(model.ip_adapter(file, &source("--image-encoder", encoder)?)?))
     }
 
+    /// Returns an error if a job has pictures to draw like and no option names an IP-Adapter, or if no job has any and an
+    /// option names one.
+    pub fn check<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) -> Result<(), Failure> {
+        let has_pictures = jobs.into_iter().any(|job| !job.ip_adapter_pictures.is_empty());
+        match (&self.ip_adapter, has_pictures) {
+            (None, true) => Nets::default().ip_adapter().map(|_| ()).map_err(Failure::of_command_line),
+            (Some(file), false) => {
+                let problem = "expected pictures to draw like; give them with --ip-adapter-picture";
+                Err(Failure::CommandLine(format!("--ip-adapter is {}; {problem}", file.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns networks with the IP-Adapter for a model, if the options name one.
     pub fn nets(&self, model: &Model) -> Result<Nets, Failure> {
         let mut nets = Nets::default();
@@ -124,7 +138,7 @@ mod tests {
     use clap::Parser;
     use impasto::attention::Place;
     use impasto::diffusion::Denoiser;
-    use impasto::job::{Image, Job};
+    use impasto::job::Image;
     use impasto::pipeline::Request;
     use impasto::vision::{View, VisionEncoder};
     use impasto::{Raster, Rgb};
@@ -166,6 +180,22 @@ mod tests {
         }
         let message = parse(&["--net", "depth=nowhere"]).unwrap_err();
         assert!(message.contains("--net is nowhere"), "{message}");
+    }
+
+    #[test]
+    fn pictures_and_adapter_come_together() {
+        let check = |options: &[&str]| {
+            let Alone { job, networks } = parse(options).unwrap();
+            networks.adapter.check([&job]).map_err(|failure| (failure.status(), failure.to_string()))
+        };
+        let adapter = ["--ip-adapter", "a.bin", "--image-encoder", "embedded"];
+        let picture = ["--ip-adapter-picture", "fox.png"];
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&[adapter, [picture[0], picture[1], "--seed", "1"]].concat()), Ok(()));
+        let (status, message) = check(&adapter).unwrap_err();
+        assert_eq!((status, message.contains("give them with --ip-adapter-picture")), (2, true), "{message}");
+        let (status, message) = check(&picture).unwrap_err();
+        assert_eq!((status, message.contains("with --ip-adapter")), (2, true), "{message}");
     }
 
     /// Writes a plain IP-Adapter of random weights for the embedded model.

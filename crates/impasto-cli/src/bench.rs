@@ -5,7 +5,6 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
 use crate::notes::Notes;
-use crate::wording::Terminal;
 use clap::Args;
 use impasto::job::Job;
 use impasto::pipeline::Timing;
@@ -56,7 +55,7 @@ pub fn bench(arguments: &Bench) -> Result<(), Failure> {
     let mut job = Job::default();
     job.config.steps = Some(arguments.steps);
     job.config.size = arguments.size;
-    job.check().map_err(|error| Failure::CommandLine(error.worded(&Terminal::present())))?;
+    job.check().map_err(Failure::of_command_line)?;
     let token = interrupt::token()?;
     let begun = Instant::now();
     let pipeline = arguments.loading.pipeline(Source::embedded())?;

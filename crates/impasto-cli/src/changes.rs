@@ -1,7 +1,6 @@
 //! [`Changes`]: settings that replace those of a picture.
 
 use crate::failure::Failure;
-use crate::wording::Terminal;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use impasto::job::Job;
@@ -36,7 +35,7 @@ impl Changes {
         job.config.soften = None;
         job.config.feather = None;
         job.config.keep_colors = false;
-        job.check().map_err(|error| Failure::CommandLine(error.worded(&Terminal::present())))
+        job.check().map_err(Failure::of_command_line)
     }
 
     /// Changes the request of the picture at index `image` of its batch.

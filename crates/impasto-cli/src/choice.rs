@@ -6,6 +6,7 @@ use crate::loading::Loading;
 use clap::Args;
 use impasto::{Error, Source};
 use impasto_studio::{Engine, Models};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,19 +67,19 @@ impl ModelFolders {
 
 impl Choice {
     /// Returns the models of the folders with their names, in the order of the names. Of two models with one name, that
-    /// of the earlier folder counts.
+    /// of the earlier folder counts, and in one folder the file of safetensors.
     fn found(&self) -> Vec<(String, PathBuf)> {
-        let mut found: Vec<(String, PathBuf)> = Vec::new();
-        let folders = self.folders.iter().filter_map(|folder| fs::read_dir(folder).ok());
-        for entry in folders.flat_map(|folder| folder.take(MOST)).flatten() {
-            let path = entry.path();
-            let Some(name) = name_of(&path).filter(|name| name.len() <= LONGEST) else { continue };
-            if found.iter().all(|(known, _)| *known != name) {
-                found.push((name, path));
+        let mut found = BTreeMap::new();
+        for folder in self.folders.iter().filter_map(|folder| fs::read_dir(folder).ok()) {
+            let mut paths: Vec<PathBuf> = folder.take(MOST).flatten().map(|entry| entry.path()).collect();
+            paths.sort_by(|a, b| b.cmp(a)); // .safetensors before .ckpt
+            for path in paths {
+                if let Some(name) = name_of(&path).filter(|name| name.len() <= LONGEST) {
+                    found.entry(name).or_insert(path);
+                }
             }
         }
-        found.sort();
-        found
+        found.into_iter().collect()
     }
 }
 
@@ -140,7 +141,7 @@ mod tests {
     fn folders_have_models_by_their_names() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        for file in ["b.safetensors", "a.ckpt", "notes.txt", "embedded.ckpt"] {
+        for file in ["b.safetensors", "b.ckpt", "a.ckpt", "notes.txt", "embedded.ckpt"] {
             fs::write(path(file), "").unwrap();
         }
         fs::create_dir_all(path("diffusers/unet")).unwrap();
@@ -150,7 +151,7 @@ mod tests {
         let choice = choice(&[folder.path(), other.path()]);
         assert_eq!(choice.names(), ["embedded", "a", "b", "diffusers"]);
         let ending = |name: &str| choice.found().into_iter().find(|(known, _)| known == name).unwrap().1;
-        assert_eq!(ending("a"), path("a.ckpt"));
+        assert_eq!([ending("a"), ending("b")], [path("a.ckpt"), path("b.safetensors")]);
         let error = choice.load("b").unwrap_err().to_string();
         assert!(error.contains("b.safetensors"), "{error}");
         assert!(choice.load("../b").unwrap_err().to_string().contains("is not there any more"));

@@ -33,6 +33,11 @@ impl Failure {
         }
     }
 
+    /// Returns the failure for an error of the library that the command line alone brings about.
+    pub fn of_command_line(error: Error) -> Self {
+        Self::CommandLine(error.worded(&Terminal::present()))
+    }
+
     /// Adds how to go on to a failure that ends a run.
     pub fn with_advice(self, advice: &str) -> Self {
         match self {

@@ -110,6 +110,7 @@ struct Session {
 pub fn paint(arguments: &Paint) -> Result<(), Failure> {
     // Every line is read before the first picture, so that a mistake in the last line does not cost an hour.
     let tasks = arguments.tasks()?;
+    arguments.adapter.check(tasks.iter().map(|task| &task.job))?;
     let names = Names::new(arguments, tasks.len())?;
     if !arguments.estimate {
         names.check(arguments, &tasks)?;

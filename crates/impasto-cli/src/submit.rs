@@ -5,7 +5,6 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::outputs::{self, OutputFile};
 use crate::queue::{QueueArguments, fail};
-use crate::wording::Terminal;
 use clap::Args;
 use impasto::files;
 use impasto::job::Job;
@@ -51,7 +50,7 @@ pub fn model(given: Option<&str>) -> String {
 /// Adds the job to the queue, and prints its name.
 pub fn submit(arguments: &Submit) -> Result<(), Failure> {
     let mut job = arguments.job.clone();
-    job.check().map_err(|error| Failure::CommandLine(error.worded(&Terminal::present())))?;
+    job.check().map_err(Failure::of_command_line)?;
     if job.config.prompt.trim().is_empty() {
         return Err(Failure::CommandLine("the prompt is empty; expected a description of the picture".into()));
     }

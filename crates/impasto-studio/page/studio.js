@@ -203,7 +203,8 @@ class Studio {
 
   /** Asks the server for the model and its jobs, and lets the user paint. */
   async #begin() {
-    const [model, jobs, description] = await Promise.all([getModel(), getJobs(), getDescription()]);
+    const [jobs, description] = await Promise.all([getJobs(), getDescription()]);
+    const model = await getModel(); // after the jobs, one of which may load another model
     this.#description = description;
     this.#more.setDescription(description);
     this.#setModel(model);

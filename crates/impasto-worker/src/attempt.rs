@@ -96,15 +96,19 @@ impl<P: Paint> Attempts<P> {
                 self.end(key, State::Failed, 0, &reason).await
             }
             Err(Failure::Trouble(reason)) => {
+                tracing::info!(job = %key, reason, "the job is tried again");
                 patiently(|| self.table.note(key, name, &reason)).await?;
                 Err(reason)
             }
             Err(Failure::Stopped) if self.stop.is_asked() => {
+                tracing::info!(job = %key, "the job is handed back");
                 patiently(|| self.table.hand_back(key, name)).await?;
                 Err("the worker ends".into())
             }
-            // The job was cancelled, or went to another worker.
-            Err(Failure::Stopped) => Ok(()),
+            Err(Failure::Stopped) => {
+                tracing::info!(job = %key, "the job was cancelled, or went to another worker");
+                Ok(())
+            }
         }
     }
 
@@ -121,6 +125,7 @@ impl<P: Paint> Attempts<P> {
     }
 
     async fn end(&self, key: &Key, state: State, pictures: usize, reason: &str) -> Result<(), String> {
+        tracing::info!(job = %key, pictures, reason, "the job is {state}");
         patiently(|| self.table.end(key, state, pictures, reason)).await.map(|_| ())
     }
 

@@ -46,4 +46,11 @@ pub async fn chosen(page: &Page) {
     page.client.refresh().await.unwrap();
     page.until(READY).await;
     assert_eq!(page.text_of("#model-choice").await, "embedded");
+
+    // A page that is loaded again while the model is loaded gets the model too.
+    choose(page, "embedded-fast").await;
+    page.until("return ['waiting', 'starting'].includes(document.querySelector('#progress-text').textContent)").await;
+    page.client.refresh().await.unwrap();
+    page.until("return document.querySelector('#model-choice').value === 'embedded-fast'").await;
+    page.until(READY).await;
 }
