@@ -255,3 +255,33 @@ async fn follow(
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use sqlx::Row;
+
+    /// Where the engine looks for the tasks that it gives to a worker.
+    const TAKEN: &str = "EXPLAIN QUERY PLAN UPDATE Jobs SET status = 'Running', lock_by = 'worker' \
+        WHERE id IN (SELECT value FROM json_each('[\"task\"]')) \
+        AND (status = 'Queued' OR status = 'Pending' OR (status = 'Failed' AND attempts < max_attempts))";
+
+    #[tokio::test]
+    async fn sqlite_looks_for_tasks_by_their_ids() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = Address::Sqlite(folder.path().join("queue.db"));
+        let (Engine::Sqlite(pool), ..) = Engine::open(&address).await.unwrap() else { panic!("another database") };
+        // Every connection of a program plans alike.
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            connections.push(pool.acquire().await.unwrap());
+        }
+        for connection in &mut connections {
+            // Before its first statement, a connection does not see that the figures have changed.
+            connection.execute("SELECT id FROM Jobs").await.unwrap();
+            let plan = sqlx::query(TAKEN).fetch_one(&mut **connection).await.unwrap();
+            assert_eq!(plan.get::<String, _>("detail"), "SEARCH Jobs USING INDEX sqlite_autoindex_Jobs_1 (id=?)");
+        }
+    }
+}
