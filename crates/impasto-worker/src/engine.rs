@@ -20,6 +20,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{AnyPool, Connection, Executor, PgPool, SqlitePool};
+use std::convert::Infallible;
 use std::path::Path;
 use std::pin::pin;
 use std::str::FromStr;
@@ -56,6 +57,11 @@ const FIGURES: [&str; 5] = [
      ('Jobs', 'idx_jobs_status_run_at', '1000000 200000 200000')",
     "ANALYZE sqlite_schema",
 ];
+
+/// The statements that move signs of life out of the future.
+const LATE_IN_SQLITE: &str = "UPDATE Workers SET last_seen = CAST(strftime('%s', 'now') AS INTEGER) \
+     WHERE last_seen > CAST(strftime('%s', 'now') AS INTEGER)";
+const LATE_IN_POSTGRES: &str = "UPDATE apalis.workers SET last_seen = NOW() WHERE last_seen > NOW()";
 
 /// Connections of a program.
 const CONNECTIONS: u32 = 4;
@@ -166,21 +172,40 @@ impl Engine {
                 sign.send_replace(());
             }
         };
-        match self {
-            Self::Sqlite(pool) => {
-                let config = apalis_sqlite::Config::default().queue(tasks(model)).batch_size(1);
-                let config = config.heartbeat_interval(settings.beat).missed_heartbeats(beats);
-                let storage = SqliteStorage::<String>::new(pool).with_config(config);
-                let worker = WorkerBuilder::new(&context).backend(storage).concurrency(1).data(handler);
-                follow(worker.on_event(note).build(work).stream(), &context, signs, settings.lease, stop).await
+        let serving = async {
+            match self {
+                Self::Sqlite(pool) => {
+                    let config = apalis_sqlite::Config::default().queue(tasks(model)).batch_size(1);
+                    let config = config.heartbeat_interval(settings.beat).missed_heartbeats(beats);
+                    let storage = SqliteStorage::<String>::new(pool).with_config(config);
+                    let worker = WorkerBuilder::new(&context).backend(storage).concurrency(1).data(handler);
+                    follow(worker.on_event(note).build(work).stream(), &context, signs, settings.lease, stop).await
+                }
+                Self::Postgres(pool) => {
+                    let config = apalis_postgres::Config::default().queue(tasks(model)).batch_size(1);
+                    let config = config.heartbeat_interval(settings.beat).missed_heartbeats(beats);
+                    let storage = PostgresStorage::<String>::new(pool).with_config(config);
+                    let worker = WorkerBuilder::new(&context).backend(storage).concurrency(1).data(handler);
+                    follow(worker.on_event(note).build(work).stream(), &context, signs, settings.lease, stop).await
+                }
             }
-            Self::Postgres(pool) => {
-                let config = apalis_postgres::Config::default().queue(tasks(model)).batch_size(1);
-                let config = config.heartbeat_interval(settings.beat).missed_heartbeats(beats);
-                let storage = PostgresStorage::<String>::new(pool).with_config(config);
-                let worker = WorkerBuilder::new(&context).backend(storage).concurrency(1).data(handler);
-                follow(worker.on_event(note).build(work).stream(), &context, signs, settings.lease, stop).await
+        };
+        tokio::select! {
+            served = serving => served,
+            never = self.correct_signs(settings.lease) => match never {},
+        }
+    }
+
+    /// Moves signs of life out of the future, again and again. After the database's clock was set back by a day, a
+    /// worker that had died before would seem alive for that day.
+    async fn correct_signs(&self, lease: Duration) -> Infallible {
+        loop {
+            // Without an answer the signs are looked at again later.
+            match self {
+                Self::Sqlite(pool) => drop(pool.execute(LATE_IN_SQLITE).await),
+                Self::Postgres(pool) => drop(pool.execute(LATE_IN_POSTGRES).await),
             }
+            tokio::time::sleep(lease).await;
         }
     }
 }

@@ -17,7 +17,7 @@ pub fn number(variable: &str, default: usize) -> usize {
 }
 
 /// Adds the jobs of a test, each of some 20 ms.
-fn submit(stage: &Stage) -> Vec<Key> {
+pub fn submit(stage: &Stage) -> Vec<Key> {
     let job = |number| json!({ "prompt": format!("job {number}"), "steps": 4, "millis": 5 });
     (0..number("IMPASTO_JOBS", 80)).map(|number| stage.submit(job(number)).key).collect()
 }

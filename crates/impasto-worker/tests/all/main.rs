@@ -1,9 +1,11 @@
 //! Tests of the queue and its workers, on SQLite and on PostgreSQL.
 //!
-//! Without PostgreSQL the tests on it count as ignored: `sudo apt-get install postgresql`.
+//! Without PostgreSQL the tests on it count as ignored, and without libfaketime those of clocks that jump: `sudo apt-get
+//! install postgresql faketime`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod clock;
 mod crashes;
 mod disk;
 mod jobs;
@@ -82,6 +84,22 @@ fn main() {
         let missing = missing || name == FULL_DISK && !has_disk;
         trials.push(trial.with_kind("postgres").with_ignored_flag(missing));
     }
+    let clock = clock::library();
+    if clock.is_none() {
+        eprintln!("libfaketime is missing, so the tests of clocks are ignored: {}", clock::INSTALL);
+    }
+    let (library, missing) = (clock.clone(), clock.is_none());
+    let jumping = Trial::test("jumping_clock_loses_no_job", move || {
+        clock::jumping_clock_loses_no_job(&Stage::sqlite(), &library.unwrap());
+        Ok(())
+    });
+    trials.push(jumping.with_kind("sqlite").with_ignored_flag(missing));
+    let (postgres, missing) = (programs.clone(), missing || programs.is_none());
+    let jumping = Trial::test("jumping_clock_of_the_server_loses_no_job", move || {
+        clock::jumping_clock_of_the_server_loses_no_job(postgres.unwrap(), &clock.unwrap());
+        Ok(())
+    });
+    trials.push(jumping.with_kind("postgres").with_ignored_flag(missing));
     let missing = programs.is_none();
     let killed = Trial::test("killed_server_loses_no_job", move || {
         crashes::killed_server_loses_no_job(Server::start(programs.unwrap()));

@@ -26,15 +26,22 @@ pub struct Server {
     programs: PathBuf,
     folder: TempDir,
     port: u16,
+    /// Variables of the server's environment.
+    variables: Vec<(&'static str, PathBuf)>,
     child: Option<Child>,
 }
 
 impl Server {
     /// Makes a database and starts its server.
     pub fn start(programs: PathBuf) -> Self {
+        Self::start_with(programs, Vec::new())
+    }
+
+    /// Makes a database and starts its server with variables in its environment.
+    pub fn start_with(programs: PathBuf, variables: Vec<(&'static str, PathBuf)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { programs, folder, port, child: None };
+        let mut server = Self { programs, folder, port, variables, child: None };
         let data = server.data();
         fs::create_dir(&data).unwrap();
         // PostgreSQL refuses to run as root.
@@ -68,6 +75,7 @@ impl Server {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &port, "-c", "listen_addresses=127.0.0.1"]);
         command.args(["-c", "unix_socket_directories=", "-c", "max_connections=200"]);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         let begun = Instant::now();
         while !self.psql(&["-c", "SELECT 1", "postgres"]) {
@@ -124,7 +132,7 @@ fn other_user() -> Option<(u32, u32)> {
 }
 
 /// Lets every user enter a folder.
-fn open_to_all(folder: &Path) {
+pub fn open_to_all(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
 }
