@@ -112,6 +112,16 @@ pub struct Arguments {
     /// Measures only shard I of N, counted from 0.
     #[arg(long, value_name = "I/N", default_value = "0/1", value_parser = shard)]
     pub shard: (usize, usize),
+    /// The queue of a run that is spread over machines: `sqlite:FILE` for workers on one machine, or
+    /// `postgres://USER:PASSWORD@HOST/DATABASE`. Every machine carries out the same command with --seeds or
+    /// --seeds-of-suite, and has all records and the report at the end. No pictures are kept; --key repeats a run with
+    /// its pictures.
+    #[arg(long, value_name = "ADDRESS", requires = "store", conflicts_with_all = ["shard", "key", "limit"])]
+    pub queue: Option<String>,
+    /// The store of the queue, which all machines see: a folder, or `s3://BUCKET/PREFIX` in a program that was built
+    /// with the feature `impasto-worker/s3`.
+    #[arg(long, value_name = "PLACE", requires = "queue")]
+    pub store: Option<String>,
     /// Repeats the one run that has this key, and keeps its pictures.
     #[arg(long)]
     pub key: Option<String>,
@@ -270,6 +280,9 @@ impl Arguments {
             };
             return Err(format!("--task {}: {problem}", task.name()));
         }
+        if self.queue.is_some() {
+            self.check_queue()?;
+        }
         if self.choice.tasks.is_empty() {
             self.choice.tasks = Choice::default().tasks;
         }
@@ -287,6 +300,36 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+impl Arguments {
+    /// Checks the options that a queue needs, and those that it cannot have.
+    fn check_queue(&self) -> Result<(), String> {
+        if !matches!(self.command, Command::Run | Command::Papers) {
+            return Err("--queue: only run and papers can be spread over machines; leave it out".into());
+        }
+        if self.seeds.is_none() && self.seeds_of_suite.is_none() {
+            return Err("--queue: machines of different speed share a number of seeds; add --seeds-of-suite N".into());
+        }
+        if matches!(self.judge, judge::Choice::Masks(_)) {
+            return Err("--queue: masks are drawn between two runs of one machine; choose another --judge".into());
+        }
+        if self.pictures == Pictures::All {
+            return Err("--queue: no pictures are kept; leave --pictures out, and repeat runs with --key".into());
+        }
+        Ok(())
+    }
+}
+
+/// Returns a command line for a report. The queue and its store are left out, because they change no figure and may have
+/// a password.
+pub fn shown(line: impl IntoIterator<Item = String>) -> String {
+    let mut is_address = false;
+    let shown = line.into_iter().filter(|argument| {
+        let is_value = std::mem::replace(&mut is_address, ["--queue", "--store"].contains(&argument.as_str()));
+        !is_value && !is_address && !["--queue=", "--store="].iter().any(|option| argument.starts_with(option))
+    });
+    shown.collect::<Vec<_>>().join(" ")
 }
 
 /// Returns true if a file lists prompts with their phrases rather than portraits in tags.

@@ -29,6 +29,7 @@ pub mod rise;
 pub mod runner;
 pub mod scenes;
 pub mod shot;
+pub mod spread;
 pub mod statistics;
 pub mod strokes;
 pub mod suite;

@@ -9,7 +9,7 @@
 
 use impasto_yardstick::{
     arguments, calibration, colors, failure, gallery, generator, judge, labeled, listing, papers_table, record, report,
-    runner, statistics, suite, summary, task, tuning,
+    runner, spread, statistics, suite, summary, task, tuning,
 };
 
 use arguments::{Arguments, Command};
@@ -20,7 +20,8 @@ use generator::{Real, Settings};
 use indicatif::{ProgressBar, ProgressStyle};
 use labeled::Judged;
 use record::{Made, Record, Records, of_maker};
-use runner::{Plan, Progress, Seeds};
+use runner::{Plan, Progress, Seeds, Strip};
+use spread::Place;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -195,13 +196,20 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let mut deltas: Vec<f64> = Vec::new();
     let mut fresh: Vec<Record> = Vec::new();
     let bench = || Ok((Real::new(&settings)?, arguments.judge.open()?));
-    let progress = runner::run(&plan, &known, &mut records, bench, |record, strip, progress| {
+    let mut keep = |record: &Record, strip: Option<Strip>, progress: &Progress| {
         gallery.keep(record, strip)?;
         deltas.extend(gallery::badness(record).and_then(|_| Some(record.parts.first()?.delta_e())));
         fresh.push(record.clone());
         show(&bar, &plan, progress, &deltas);
         Ok(())
-    })?;
+    };
+    let progress = match (&arguments.queue, &arguments.store) {
+        (Some(queue), Some(store)) => {
+            let place = Place::open(queue, store)?;
+            spread::run(&plan, &known, &mut records, &place, bench, |record, progress| keep(record, None, progress))?
+        }
+        _ => runner::run(&plan, &known, &mut records, bench, keep)?,
+    };
     bar.finish_and_clear();
     known.append(&mut fresh);
     let all = of_maker(known, &made);
@@ -259,7 +267,7 @@ fn about(plan: &Plan<'_>, all: &[Record], progress: &Progress) -> About {
         Seeds::Exactly(_) => None,
     };
     About {
-        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        command: arguments::shown(std::env::args().skip(1)),
         incomplete: progress.stopped.then(|| (done as f64 / planned as f64).min(1.0)),
         beyond_budget: beyond.filter(|minutes| *minutes > 0.5),
     }

@@ -189,6 +189,33 @@ pub fn run<G: Generator, J: Judge>(
     Ok(Progress { seeds, waiting, elapsed, stopped: stopped.into_inner() })
 }
 
+/// Measures every job of a wanted pair, without their pictures. `go_on` is called before each job; `None` if it
+/// returned false.
+///
+/// # Errors
+/// A judge that is broken, or that has not seen a picture.
+pub fn seed<G: Generator, J: Judge>(
+    plan: &Plan<'_>,
+    generator: &mut G,
+    judge: &mut J,
+    wanted: usize,
+    mut go_on: impl FnMut() -> bool,
+) -> Result<Option<Vec<Record>>, Failure> {
+    let mut records = Vec::new();
+    let mut unit = Unit::new(plan, generator, judge);
+    let whole = unit.all(wanted, &HashMap::new(), |made| match made {
+        None => go_on(),
+        Some((record, _)) => {
+            records.push(record);
+            true
+        }
+    })?;
+    if unit.waiting > 0 {
+        return Err("the judge has not seen the pictures of a seed".into());
+    }
+    Ok(whole.then_some(records))
+}
+
 /// The reason why a run has no figures.
 #[derive(Clone, Debug)]
 enum Trouble {

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 /// assert!(seen.is_some_and(|seen| seen.labels.iter().all(|label| *label != 0)));
 /// # Ok::<(), Failure>(())
 /// ```
-pub trait Judge {
+pub trait Judge: Send {
     /// Finds the parts of a picture. `None` means that the parts are not known yet: the picture waits, and nothing is
     /// recorded.
     fn look(&mut self, view: &View<'_>) -> Result<Option<Seen>, Failure>;

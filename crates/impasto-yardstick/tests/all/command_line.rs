@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 
 #[test]
 fn command_line_mistakes_are_named() {
-    let rows: [(&[&str], &[&str]); 42] = [
+    let rows: [(&[&str], &[&str]); 49] = [
         (&["--task", "nmaed"], &["'nmaed'", "--task", "'named'"]),
         (&["--task", "imgae"], &["--task", "'image'"]),
         (&["--task", "place", "--method", "image"], &["none of the methods"]),
@@ -40,6 +40,19 @@ fn command_line_mistakes_are_named() {
         (&["--threads", "0"], &["--threads", "0 is not in 1.."]),
         (&["--shard", "2/2"], &["--shard", "the last 1"]),
         (&["--pictures", "best"], &["'best'", "--pictures"]),
+        (&["--queue", "sqlite:q.db"], &["--store"]),
+        (&["--store", "records"], &["--queue"]),
+        (&["--queue", "sqlite:q.db", "--store", "s"], &["--queue", "add --seeds-of-suite"]),
+        (&["--queue", "sqlite:q.db", "--store", "s", "--shard", "0/2"], &["--queue", "--shard"]),
+        (&["tune", "--queue", "sqlite:q.db", "--store", "s"], &["--queue", "only run and papers"]),
+        (
+            &["--queue", "sqlite:q.db", "--store", "s", "--seeds", "0..2", "--pictures", "all"],
+            &["--queue", "no pictures are kept", "--key"],
+        ),
+        (
+            &["--queue", "sqlite:q.db", "--store", "s", "--seeds", "0..2", "--judge", "masks:m"],
+            &["--queue", "another --judge"],
+        ),
         (&["--worker", "2"], &["'--worker'", "'--workers'"]),
         (&["--method", "pww", "--task", "named"], &["none of the methods"]),
         (&["runn"], &["'runn'", "'run'"]),
@@ -69,6 +82,17 @@ fn key_is_searched_among_all_methods_but_tuned() {
     let usual = Choice::default();
     assert_eq!(usual.tasks, Task::ALL);
     assert!(usual.methods.contains(&Method::Exact) && !usual.methods.contains(&Method::Recolor));
+}
+
+#[test]
+fn report_shows_no_password_of_a_queue() {
+    let shown = |line: &[&str]| arguments::shown(line.iter().map(|part| (*part).to_owned()));
+    let address = "postgres://me:secret@db/queue";
+    assert_eq!(shown(&["run", "--queue", address, "--full", "--store", "s"]), "run --full");
+    assert_eq!(
+        shown(&["run", &format!("--queue={address}"), "--store=s", "--seeds-of-suite", "2"]),
+        "run --seeds-of-suite 2"
+    );
 }
 
 #[test]

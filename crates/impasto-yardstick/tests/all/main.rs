@@ -2,8 +2,8 @@
 
 use impasto_yardstick::{
     arguments, calibration, choice, colors, failure, gallery, generator, guides, judge, labeled, listing, measure,
-    picture, placement, random, record, regions, report, rise, runner, scenes, shot, statistics, suite, summary, task,
-    tuning, wording,
+    picture, placement, random, record, regions, report, rise, runner, scenes, shot, spread, statistics, suite,
+    summary, task, tuning, wording,
 };
 
 mod acceptance;
@@ -19,6 +19,7 @@ mod real;
 mod records;
 mod reference;
 mod sampling;
+mod spread_run;
 
 use arguments::{Arguments, Command, Pictures};
 use choice::Choice;
