@@ -14,13 +14,14 @@ demo: setup
 # kernels in AVX2.
 # Incremental builds are off, because their files would take gigabytes.
 test: export CARGO_INCREMENTAL = 0
+test: FEATURES = --workspace --features hub,impasto-cli/otel
 test: setup
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --features hub -- -D warnings
-	OMP_NUM_THREADS=1 $(CARGO) test --workspace --features hub # tests run in parallel, on one core each
-	IMPASTO_KERNELS=off ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(CARGO) test --workspace --features hub --test golden
+	$(CARGO) clippy $(FEATURES) --all-targets -- -D warnings
+	OMP_NUM_THREADS=1 $(CARGO) test $(FEATURES) # tests run in parallel, on one core each
+	IMPASTO_KERNELS=off ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(CARGO) test $(FEATURES) --test golden
 	if grep -qs avx512vl /proc/cpuinfo; then \
-		IMPASTO_KERNELS=avx2 OMP_NUM_THREADS=1 $(CARGO) test --workspace --features hub --test golden; \
+		IMPASTO_KERNELS=avx2 OMP_NUM_THREADS=1 $(CARGO) test $(FEATURES) --test golden; \
 	fi
 	tests/downstream.sh
 

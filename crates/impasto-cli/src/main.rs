@@ -32,6 +32,7 @@ mod log;
 mod look;
 mod lora_parts;
 mod mcp;
+mod metrics;
 mod models;
 mod notes;
 mod outputs;
@@ -41,6 +42,8 @@ mod queue;
 mod result;
 mod studio;
 mod submit;
+#[cfg(feature = "otel")]
+mod traces;
 mod wording;
 mod worker;
 

@@ -38,7 +38,7 @@ const CHECK: Duration = Duration::from_millis(100);
 
 /// Serves the agent until it closes the standard input, or until Ctrl-C. The standard output has the protocol alone.
 pub fn mcp(arguments: &McpArguments) -> Result<(), Failure> {
-    log::begin();
+    let _log = log::begin();
     let interrupted = interrupt::token()?;
     let McpArguments { folder, waiting, side, folders, networks, loading } = arguments;
     let engine = folders.engine(loading, networks)?;

@@ -56,7 +56,7 @@ pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
         let reason = "--model-dir is given beside --queue, whose workers have one model each; expected one of both";
         return Err(Failure::CommandLine(reason.into()));
     }
-    log::begin();
+    let _log = log::begin();
     let interrupted = interrupt::token()?;
     let engine = arguments.folders.engine(&arguments.loading, &arguments.networks)?;
     let StudioArguments { address, token, waiting, side, outputs, .. } = arguments;

@@ -6,12 +6,14 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::loading::Loading;
 use crate::log;
+use crate::metrics;
 use crate::queue::QueueArguments;
 use crate::submit::model;
 use clap::Args;
 use impasto::Source;
 use impasto_studio::{Options, QueuePainter, StudioError};
 use impasto_worker::Worker;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Arguments of `impasto worker`.
@@ -26,6 +28,9 @@ pub struct WorkerArguments {
     /// back to the queue.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     grace: u64,
+    /// Address at which the worker serves its counters for Prometheus, such as 127.0.0.1:9464; the path is /metrics.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     networks: Networks,
     #[command(flatten)]
@@ -37,10 +42,11 @@ const CHECK: Duration = Duration::from_millis(100);
 
 /// Paints the jobs of the queue until Ctrl-C or SIGTERM.
 pub fn worker(arguments: &WorkerArguments) -> Result<(), Failure> {
-    log::begin();
+    let _log = log::begin();
     let interrupted = interrupt::token()?;
-    let WorkerArguments { queue, side, grace, networks, loading } = arguments;
+    let WorkerArguments { queue, side, grace, metrics, networks, loading } = arguments;
     let (runtime, queue) = queue.open()?;
+    let listener = metrics.map(|address| runtime.block_on(metrics::listen(address))).transpose()?;
     let engine = networks.engine(loading.pipeline(Source::embedded())?)?;
     let options = Options { side: *side, ..Options::default() };
     let painter = QueuePainter::new(engine, options).map_err(|error| match error {
@@ -50,6 +56,9 @@ pub fn worker(arguments: &WorkerArguments) -> Result<(), Failure> {
     let model = model(loading.model.as_deref());
     console::tell(format_args!("The worker waits for jobs of the model {model:?}. Ctrl-C ends the worker."));
     let worker = Worker::new(queue, model, painter).grace(Duration::from_secs(*grace));
+    if let Some(listener) = listener {
+        runtime.spawn(metrics::serve(listener, worker.metrics()));
+    }
     runtime.block_on(worker.run(async {
         while !interrupted.is_cancelled() {
             tokio::time::sleep(CHECK).await;

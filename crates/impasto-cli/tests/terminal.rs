@@ -12,6 +12,9 @@ mod mcp;
 mod outputs;
 #[path = "terminal/queue.rs"]
 mod queue;
+#[cfg(feature = "otel")]
+#[path = "terminal/traces.rs"]
+mod traces;
 
 use impasto::raster::Layer;
 use impasto::{Pipeline, Raster, Rgb};

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// Name of the cookie that holds the token.
 const COOKIE: &str = "impasto_token";
@@ -127,7 +128,9 @@ pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, sentence));
     }
     let busy = place.map(Place::allow);
-    let response = next.run(request).await;
+    // The query may have the token.
+    let span = tracing::info_span!("request", method = %request.method(), path = request.uri().path());
+    let response = next.run(request).instrument(span).await;
     drop(busy);
     Ok(response)
 }

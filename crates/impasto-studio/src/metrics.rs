@@ -1,22 +1,7 @@
 //! [`Metrics`]: counters of a studio, in Prometheus' text format.
 
-use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use impasto_worker::{Counter, Exposition};
 use std::time::Duration;
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    pub fn add(&self, number: u64) {
-        self.0.fetch_add(number, Ordering::Relaxed);
-    }
-
-    fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Counters of a studio since its start.
 #[derive(Debug, Default)]
@@ -34,17 +19,13 @@ pub struct Metrics {
 impl Metrics {
     /// Adds the time of a job.
     pub fn worked(&self, time: Duration) {
-        self.busy.add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        self.busy.add_time(time);
     }
 
     /// Returns the metrics as text, with the current load of the queue.
     pub fn text(&self, waiting: usize, running: usize) -> String {
-        let mut text = String::new();
-        let mut put = |name: &str, kind: &str, help: &str, value: f64| {
-            // Writing to a string cannot fail.
-            let _ =
-                writeln!(text, "# HELP impasto_{name} {help}\n# TYPE impasto_{name} {kind}\nimpasto_{name} {value}");
-        };
+        let mut text = Exposition::default();
+        let mut put = |name: &str, kind: &str, help: &str, value: f64| text.put(name, kind, help, value);
         put("jobs_accepted_total", "counter", "Jobs that were accepted.", self.accepted.value() as f64);
         put(
             "jobs_refused_total",
@@ -64,6 +45,6 @@ impl Metrics {
         put("busy_seconds_total", "counter", "Seconds spent in jobs.", self.busy.value() as f64 / 1e6);
         put("jobs_waiting", "gauge", "Jobs that wait.", waiting as f64);
         put("jobs_running", "gauge", "Jobs that run.", running as f64);
-        text
+        text.to_string()
     }
 }

@@ -78,6 +78,7 @@ pub(crate) const fn words(api: Api) -> &'static dyn Wording {
 fn work(queue: &Queue, mut paint: impl FnMut(Taken) -> Result<Event>) {
     while let Some(taken) = queue.take() {
         let (id, words, begun) = (taken.id, words(taken.api), Instant::now());
+        let _span = tracing::info_span!("job", job = id).entered();
         // A fault of the program ends one job. The state of a run is in the run's own values, which a panic drops, and
         // every guidance method begins a run afresh; the model only has caches, which are written as a whole.
         let event = match catch_unwind(AssertUnwindSafe(|| paint(taken))) {

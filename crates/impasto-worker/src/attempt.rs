@@ -4,6 +4,7 @@ use crate::entry::State;
 use crate::error::QueueError;
 use crate::failure::Failure;
 use crate::key::Key;
+use crate::metrics::Metrics;
 use crate::paint::{Paint, Painted};
 use crate::pictures;
 use crate::progress::Progress;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tracing::Instrument;
 
 /// Time between two looks at a running job.
 const LOOK: Duration = Duration::from_secs(1);
@@ -52,22 +54,34 @@ pub struct Attempts<P> {
     pub painter: Arc<Mutex<P>>,
     /// Time that a job may take to its end after `stop`.
     pub grace: Duration,
+    pub metrics: Metrics,
     pub stop: Stop,
 }
 
 impl<P> Clone for Attempts<P> {
     fn clone(&self) -> Self {
-        let (table, store, settings) = (self.table.clone(), self.store.clone(), self.settings.clone());
-        Self { table, store, settings, painter: Arc::clone(&self.painter), grace: self.grace, stop: self.stop.clone() }
+        Self {
+            table: self.table.clone(),
+            store: self.store.clone(),
+            settings: self.settings.clone(),
+            painter: Arc::clone(&self.painter),
+            grace: self.grace,
+            metrics: self.metrics.clone(),
+            stop: self.stop.clone(),
+        }
     }
 }
 
 impl<P: Paint> Attempts<P> {
-    /// Tries a job, as the worker `name`.
+    /// Tries a job, as the worker `name`, in a span of its own.
     ///
     /// # Errors
     /// A reason for which the engine must hand the ticket out again.
     pub async fn run(&self, ticket: &Ticket, name: &str) -> Result<(), String> {
+        self.attempt(ticket, name).instrument(tracing::info_span!("job", job = %ticket.key, worker = name)).await
+    }
+
+    async fn attempt(&self, ticket: &Ticket, name: &str) -> Result<(), String> {
         let key = &ticket.key;
         let begun = self.table.begin(key, ticket.round, name).await.map_err(|error| error.to_string())?;
         let Some(Begun { job, tries, failures, reason }) = begun else { return Ok(()) };
@@ -80,6 +94,8 @@ impl<P: Paint> Attempts<P> {
             let reason = format!("given up after {} tries, because its workers died{last}", tries - 1);
             return self.end(key, State::Failed, 0, &reason).await;
         }
+        let (counters, since) = (self.metrics.counters(), Instant::now());
+        counters.begun.add(1);
         let outcome = match self.restored(job).await {
             Ok(job) => self.paint(key, name, job).await,
             Err(error) => Err(Failure::Trouble(error.to_string())),
@@ -88,6 +104,7 @@ impl<P: Paint> Attempts<P> {
             Ok(painted) => self.keep_patiently(key, name, &painted).await,
             Err(failure) => Err(failure),
         };
+        counters.busy.add_time(since.elapsed());
         match outcome {
             Ok((pictures, reason)) => self.end(key, State::Done, pictures, reason).await,
             Err(Failure::Refused(reason)) => self.end(key, State::Failed, 0, &reason).await,
@@ -96,16 +113,19 @@ impl<P: Paint> Attempts<P> {
                 self.end(key, State::Failed, 0, &reason).await
             }
             Err(Failure::Trouble(reason)) => {
+                counters.troubles.add(1);
                 tracing::info!(job = %key, reason, "the job is tried again");
                 patiently(|| self.table.note(key, name, &reason)).await?;
                 Err(reason)
             }
             Err(Failure::Stopped) if self.stop.is_asked() => {
-                tracing::info!(job = %key, "the job is handed back");
+                counters.given_back.add(1);
+                tracing::info!(job = %key, "the job is given back");
                 patiently(|| self.table.hand_back(key, name)).await?;
                 Err("the worker ends".into())
             }
             Err(Failure::Stopped) => {
+                counters.cancelled.add(1);
                 tracing::info!(job = %key, "the job was cancelled, or went to another worker");
                 Ok(())
             }
@@ -125,6 +145,9 @@ impl<P: Paint> Attempts<P> {
     }
 
     async fn end(&self, key: &Key, state: State, pictures: usize, reason: &str) -> Result<(), String> {
+        let counters = self.metrics.counters();
+        let counter = if state == State::Done { &counters.done } else { &counters.failed };
+        counter.add(1);
         tracing::info!(job = %key, pictures, reason, "the job is {state}");
         patiently(|| self.table.end(key, state, pictures, reason)).await.map(|_| ())
     }

@@ -3,6 +3,7 @@
 use crate::attempt::Attempts;
 use crate::engine::Handler;
 use crate::error::QueueError;
+use crate::metrics::Metrics;
 use crate::paint::Paint;
 use crate::queue::Queue;
 use crate::stop::Stop;
@@ -21,13 +22,20 @@ pub struct Worker<P> {
     model: String,
     painter: P,
     grace: Duration,
+    metrics: Metrics,
 }
 
 impl<P: Paint> Worker<P> {
     /// Returns a worker for the jobs of `model`. At its end a job in work has no time left.
     #[must_use]
     pub fn new(queue: Queue, model: impl Into<String>, painter: P) -> Self {
-        Self { queue, model: model.into(), painter, grace: Duration::ZERO }
+        Self { queue, model: model.into(), painter, grace: Duration::ZERO, metrics: Metrics::default() }
+    }
+
+    /// Returns the counters of the worker, to be read while it works.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
     }
 
     /// Sets the time that the job in work may take to its end once the worker is to end. After that time the job goes
@@ -41,13 +49,14 @@ impl<P: Paint> Worker<P> {
     /// Paints jobs until `stop` is ready. While the database does not answer, the worker tries again.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (end, stopped) = Stop::new();
-        let Self { queue, model, painter, grace } = self;
+        let Self { queue, model, painter, grace, metrics } = self;
         let attempts = Attempts {
             table: queue.table.clone(),
             store: queue.store.clone(),
             settings: queue.settings.clone(),
             painter: Arc::new(Mutex::new(painter)),
             grace,
+            metrics,
             stop: stopped.clone(),
         };
         let serving = serve(&queue, &model, &attempts, stopped);

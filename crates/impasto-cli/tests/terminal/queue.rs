@@ -2,6 +2,7 @@
 
 use super::{failure, impasto, json_lines, run, text};
 use impasto::Raster;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -9,17 +10,23 @@ use std::process::{Child, Command, Stdio};
 pub const QUEUE: [&str; 4] = ["--queue", "sqlite:queue.db", "--store", "store"];
 
 pub fn worker(folder: &Path) -> Child {
-    let mut command = impasto(folder, &["worker"]);
+    worker_with(folder, &[], &[])
+}
+
+/// Starts a worker with options and variables of its environment.
+pub fn worker_with(folder: &Path, options: &[&str], variables: &[(&str, &str)]) -> Child {
+    let mut command = impasto(folder, &[&["worker"], options].concat());
     // Both settings may be variables of the environment.
     command
         .env("IMPASTO_QUEUE", "sqlite:queue.db")
         .env("IMPASTO_STORE", "store")
-        .env("IMPASTO_LOG", "impasto_worker=info");
+        .env("IMPASTO_LOG", "impasto_worker=info")
+        .envs(variables.iter().copied());
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Ends a worker as a system does, and returns its messages.
-fn end(worker: Child) -> String {
+pub fn end(worker: Child) -> String {
     let sent = Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap();
     assert!(sent.success());
     let output = worker.wait_with_output().unwrap();
@@ -39,13 +46,17 @@ fn worker_paints_submitted_jobs_once() {
     assert_eq!(key.len(), 64);
     let waiting = list(&["boat"]);
     assert_eq!((&waiting[0]["state"], &waiting[0]["key"]), (&"waiting".into(), &key.as_str().into()));
-    let worker = worker(folder.path());
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let worker = worker_with(folder.path(), &["--metrics", &address], &[]);
     let told = text(&submit(&["-o", "boat.png"]).stdout);
     assert_eq!(told, format!("{key}\nboat.png\n"));
     assert_eq!(list(&[])[0]["state"], "done");
     // Another user asks for the same job, and has its picture at once.
     submit(&["--user", "other", "-o", "again.png"]);
+    let metrics = ureq::get(&format!("http://{address}/metrics")).call().unwrap().into_string().unwrap();
+    assert!(metrics.contains("\nimpasto_worker_jobs_done_total 1\n"), "{metrics}");
     let told = end(worker);
+    assert!(told.contains(&format!("job={key}")) && told.contains("the job is done"), "{told}");
     assert!(told.contains("jobs of the model \"embedded\"") && told.contains("the worker waits for jobs"), "{told}");
     let [first, again] = ["boat.png", "again.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
     run(
@@ -71,6 +82,10 @@ fn cancelled_and_wrong_jobs_are_named() {
     let message =
         failure(folder.path(), &["jobs", "--queue", "postgres://me:secret@127.0.0.1:1/db", "--store", "s"], 1);
     assert!(message.contains("postgres://127.0.0.1:1/db: ") && !message.contains("secret"), "{message}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let message = failure(folder.path(), &[&["worker", "--metrics", &address], &QUEUE[..]].concat(), 1);
+    assert!(message.contains(&format!("--metrics is {address}, which cannot be served")), "{message}");
     let message = failure(folder.path(), &["jobs", "--queue", "sqlite:q.db", "--store", "s3://bucket"], 1);
     assert!(message.contains("the store s3://bucket: "), "{message}");
 }
