@@ -10,7 +10,7 @@ use crate::diffusion::{Noise, NoiseKind, Spacing};
 use crate::json;
 use crate::micro_conditioning::MicroConditioning;
 use crate::prompt::PromptSyntax;
-use crate::sampler::Batching;
+use crate::sampler::{Batching, MaskedContent};
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,10 @@ pub struct RequestConfig {
     #[cfg_attr(feature = "clap", arg(long, value_name = "PIXELS", help_heading = REPAINTING))]
     #[cfg_attr(feature = "clap", arg(allow_negative_numbers = true))]
     pub feather: Option<f64>,
+    /// What the run finds under a mask: the picture, noise, or nothing. The default is the picture.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "CONTENT", value_enum, default_value_t))]
+    #[cfg_attr(feature = "clap", arg(help_heading = REPAINTING))]
+    pub masked_content: MaskedContent,
     /// True if the tone of new pixels is matched to the kept pixels beside a mask, except where a method gave an exact
     /// color.
     #[cfg_attr(feature = "clap", arg(long, value_name = "BOOL", default_value_t = true, help_heading = REPAINTING))]
@@ -230,6 +234,7 @@ impl Default for RequestConfig {
             mask_where: None,
             soften: None,
             feather: None,
+            masked_content: MaskedContent::Picture,
             match_tone: true,
             keep_colors: false,
             hires: None,

@@ -353,6 +353,7 @@ impl Request<'_> {
             first_steps,
             origin,
             mask: input.mask.as_ref(),
+            masked_content: config.masked_content,
             variation: config.variation.map(|(seed, strength)| (seeded(seed), strength)),
             ..sampling::start(config, canvas.grid, noise)
         };

@@ -21,12 +21,14 @@ mod branches;
 mod calls;
 mod cancel;
 mod evaluation;
+mod masked_content;
 mod parts;
 mod rehearsal;
 mod start;
 
 pub use batching::Batching;
 pub use cancel::CancelToken;
+pub use masked_content::MaskedContent;
 pub(crate) use rehearsal::Rehearsal;
 pub use start::{Origin, Start};
 

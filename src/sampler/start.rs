@@ -1,5 +1,6 @@
 //! [`Start`]: the input that a run starts from, and the part of a picture that the run keeps.
 
+use super::masked_content::MaskedContent;
 use crate::diffusion::{Network, Noise, Schedule};
 use crate::error::{Error, Result};
 use crate::micro_conditioning::MicroConditioning;
@@ -76,6 +77,8 @@ pub struct Start<'a> {
     /// Source of the gray values: Levin and Fried, "Differential Diffusion" (arXiv 2306.00950), at a strength of 1.
     /// With a part of the schedule, the share counts the steps of this part, as in ComfyUI.
     pub mask: Option<&'a Tensor>,
+    /// What the run finds under the mask; the picture by default.
+    pub masked_content: MaskedContent,
     /// Second noise, and the share of the way to it from the run's own noise, 0..=1. Small shares make variations of a
     /// picture. The interpolation follows a circle, image by image, so that the variance stays the same.
     pub variation: Option<(Noise, f64)>,
@@ -127,6 +130,7 @@ impl<'a> Start<'a> {
             noise,
             origin: Origin::Noise,
             mask: None,
+            masked_content: MaskedContent::Picture,
             variation: None,
         }
     }
@@ -166,7 +170,7 @@ impl<'a> Start<'a> {
         images: i64,
         edit: impl FnOnce(&mut Tensor) -> Result<()>,
     ) -> Result<Begun> {
-        let Self { grid, mut noise, origin, mask, variation, .. } = self;
+        let Self { grid, mut noise, origin, mask, masked_content, variation, .. } = self;
         let shape = [images, model.channels(), grid.h, grid.w];
         if let Origin::Unfinished(latent) = origin {
             if mask.is_some() || variation.is_some() {
@@ -198,7 +202,11 @@ impl<'a> Start<'a> {
         edit(&mut drawn)?;
         let drawn = drawn.f_to_device(model.device())?;
         let x = match &clean {
-            Some(clean) if !afresh => clean.f_add(&drawn.f_mul_scalar(schedule.sigma_max())?)?,
+            Some(clean) if !afresh => {
+                let cells = mask.as_ref().map(|mask| &mask.cells);
+                let found = cells.map(|cells| masked_content.put(clean, cells, &drawn)).transpose()?;
+                found.as_ref().unwrap_or(clean).f_add(&drawn.f_mul_scalar(schedule.sigma_max())?)?
+            }
             _ => drawn.f_mul_scalar(schedule.initial_scale())?,
         };
         let concat = match (model.inpaints(), &mask, origin) {

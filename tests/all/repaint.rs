@@ -6,7 +6,7 @@ use impasto::guidance::Report;
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::pipeline::{KeptPictures, MaskWhere, Output, Request};
 use impasto::raster::Filter;
-use impasto::sampler::{Batching, Origin, Sampler, Start};
+use impasto::sampler::{Batching, MaskedContent, Origin, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Codec, Control, Grid, LoadOptions, Model, Pipeline, Raster, Result, Rgb, Size, Source};
 use tch::{Device, Kind, Tensor};
@@ -65,6 +65,37 @@ fn kept_pixels_equal_the_given_ones_in_every_solver() -> Result<()> {
         let output = request.start(&given, strength).mask(&mask).run()?;
         check_kept(&given, &mask, &output, solver);
     }
+    Ok(())
+}
+
+#[test]
+fn masked_content_hides_what_was_under_the_mask() -> Result<()> {
+    let pipeline = Pipeline::builder().build()?;
+    let size = (128, 128);
+    let mut mask = Raster::flat(Rgb(0, 0, 0), size);
+    mask.paste(&Raster::flat(Rgb(255, 255, 255), (96, 96)), 16, 16);
+    let [plain, marked] = [Rgb(240, 240, 240), Rgb(200, 30, 30)].map(|color| {
+        let mut given = Raster::flat(Rgb(240, 240, 240), size);
+        given.paste(&Raster::flat(color, (48, 48)), 40, 40);
+        given
+    });
+    let run = |given: &Raster, strength: f64, content: MaskedContent| -> Result<Output> {
+        let request = pipeline.request(PROMPT).seed(3).steps(6).start(given, strength).mask(&mask);
+        request.tune(|config| config.masked_content = content).run()
+    };
+    // How much of the red square remains, as the mean difference of bytes.
+    let remains = |content| -> Result<f64> {
+        let [a, b] = [run(&plain, 0.5, content)?, run(&marked, 0.5, content)?];
+        check_kept(&marked, &mask, &b, "masked content");
+        let pairs = a.image(0)?.bytes().iter().zip(b.image(0)?.bytes());
+        Ok(pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.image(0)?.bytes().len() as f64)
+    };
+    let [picture, noise, nothing] =
+        [remains(MaskedContent::Picture)?, remains(MaskedContent::Noise)?, remains(MaskedContent::Nothing)?];
+    assert!(noise < 0.3 * picture && nothing < 0.3 * picture, "{picture} {noise} {nothing}");
+    // A whole schedule begins with noise alone.
+    let [picture, noise] = [MaskedContent::Picture, MaskedContent::Noise].map(|content| run(&marked, 1.0, content));
+    assert_eq!(picture?.latents, noise?.latents);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use syn::{ImplItem, Item, UseTree, Visibility};
 /// Crates with a public interface: the folder, and the largest numbers of public items (functions, methods, types,
 /// traits and constants), of public fields, and of names in a public module, without the names of its modules.
 const CRATES: &[(&str, usize, usize, usize)] = &[
-    ("", 1072, 882, 30),
+    ("", 1073, 883, 30),
     ("crates/impasto-kernels", 31, 4, 30),
     ("crates/impasto-report", 21, 2, 30),
     ("crates/impasto-studio", 109, 82, 30),
@@ -17,8 +17,8 @@ const CRATES: &[(&str, usize, usize, usize)] = &[
     ("crates/impasto-tiny-colorizer", 2, 0, 30),
     ("crates/impasto-tiny-fast", 2, 0, 30),
     ("crates/impasto-train", 166, 73, 40),
-    ("crates/impasto-worker", 72, 50, 30),
-    ("crates/impasto-yardstick", 253, 288, 30),
+    ("crates/impasto-worker", 81, 51, 30),
+    ("crates/impasto-yardstick", 256, 290, 30),
 ];
 /// The public items of a crate.
 #[derive(Default)]

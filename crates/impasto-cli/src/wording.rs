@@ -15,7 +15,7 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 66] = [
+const NAMES: [(&str, &str); 67] = [
     ("prompt", "the prompt"),
     ("the LoRA's name", "the NAME of <lora:NAME> in the prompt"),
     ("second_prompt", "--second-prompt"),
@@ -51,6 +51,7 @@ const NAMES: [(&str, &str); 66] = [
     ("grow", "the PIXELS of --mask-where"),
     ("soften", "--soften"),
     ("feather", "--feather"),
+    ("masked_content", "--masked-content"),
     ("detail", "--detail"),
     ("details.strength", "the STRENGTH of --detail"),
     ("hires", "--hires"),
@@ -315,7 +316,7 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 52] = [
+        let cases: [(&str, &[&str], &str); 53] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("second_prompt", &["--second-prompt", "a hat"], "--second-prompt is"),
@@ -361,6 +362,11 @@ mod tests {
             ("mask_where", &["--start", &red, "--mask-where", "boat:-1"], "the PIXELS of --mask-where is -1"),
             ("soften", &["--start", &red, "--mask-where", "boat", "--soften=-1"], "--soften is -1"),
             ("feather", &["--detail", "boat", "--feather=-1"], "--feather is -1"),
+            (
+                "masked_content",
+                &["--start", &red, "--masked-content", "noise"],
+                "--masked-content is given without --mask, --mask-where or --detail",
+            ),
             ("keep_colors", &["--keep-colors"], "--keep-colors is given without --start"),
             ("details", &["--detail", "boat:2"], "the STRENGTH of --detail is 2"),
             ("hires", &["--hires", "0.5"], "the SCALE of --hires is 0.5"),

@@ -37,6 +37,7 @@ impl Wording for Page {
             "keep_colors" => "Keep the colors as a whole",
             "soften" => "Soft edge of the mask",
             "feather" => "Feather",
+            "masked_content" => "Masked content",
             "details" | "detail" => "Details",
             "details.strength" => "Strength of the details",
             "hires" | "hires.scale" => "Enlarge",
@@ -178,7 +179,7 @@ mod tests {
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
         let map = json!({ "map": white, "areas": [{ "phrase": "boat", "color": "red" }] });
-        let cases: [(&str, Value, &str); 52] = [
+        let cases: [(&str, Value, &str); 53] = [
             ("second_prompt", json!({ "second_prompt": "a hat" }), "Second prompt is"),
             ("second_negative", json!({ "second_negative": "a hat" }), "Second prompt is"),
             ("third_prompt", json!({ "third_prompt": "a hat" }), "Third prompt is"),
@@ -231,6 +232,7 @@ mod tests {
             ("mask_where", json!({ "mask_where": "boat" }), "Word to repaint is given without Start picture"),
             ("soften", json!({ "soften": -1, "details": ["boat"] }), "Soft edge of the mask is -1"),
             ("feather", json!({ "feather": -1, "details": ["boat"] }), "Feather is -1"),
+            ("masked_content", json!({ "masked_content": "noise" }), "Masked content is given without Mask or Details"),
             ("details", json!({ "details": ["boat:2"] }), "Strength of the details is 2"),
             ("hires", json!({ "hires": { "scale": 8, "strength": 0.5 } }), "Enlarge is 8; expected at most 4.00"),
             (

@@ -3,6 +3,7 @@
 use super::{Guider, Job};
 use crate::diffusion::solver;
 use crate::error::{Error, Result};
+use crate::sampler::MaskedContent;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -64,6 +65,12 @@ impl Job {
             ("keep_colors", config.keep_colors, "start", start),
             ("soften", config.soften.is_some(), "mask, mask_where or details", has_borders),
             ("feather", config.feather.is_some(), "mask, mask_where or details", has_borders),
+            (
+                "masked_content",
+                config.masked_content != MaskedContent::Picture,
+                "mask, mask_where or details",
+                has_borders,
+            ),
             (
                 "ip_adapter_strength",
                 self.ip_adapter_strength.is_some(),

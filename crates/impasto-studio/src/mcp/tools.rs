@@ -80,7 +80,9 @@ impl Kind {
         match self {
             Self::Paint | Self::Look => &[],
             Self::PaintExact => &["size", "images", "sampler"],
-            Self::Repaint => &["start", "mask_where", "mask", "strength", "soften", "feather", "keep_colors"],
+            Self::Repaint => {
+                &["start", "mask_where", "mask", "strength", "masked_content", "soften", "feather", "keep_colors"]
+            }
         }
     }
 

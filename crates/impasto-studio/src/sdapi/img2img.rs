@@ -19,8 +19,8 @@ const BAND: f64 = 2.0;
 
 /// `inpainting_fill` of a run that finds the colors around under its mask.
 const FILLED: i64 = 0;
-/// `inpainting_fill` of a run that finds the picture's own content under its mask.
-const ORIGINAL: i64 = 1;
+/// Names in jobs of what a run finds under its mask, by the other values of `inpainting_fill`.
+const CONTENTS: [(i64, &str); 3] = [(1, "picture"), (2, "noise"), (3, "nothing")];
 
 /// Fields that are not used.
 const UNUSED: &[(&str, &[f64])] =
@@ -75,12 +75,17 @@ fn take_mask(
     let shape = gray(&upload.decode()?, inverts);
     // The web UI fills the part under the mask, unless a request says otherwise.
     let filling = filling.unwrap_or(FILLED);
-    if filling != ORIGINAL {
-        job.insert("start".into(), start.url_of(fill::fill(&start.decode()?, &shape))?.into());
-    }
-    if filling != ORIGINAL && filling != FILLED {
-        let sentence = format!("inpainting_fill is {filling}, which the studio lacks; the colors around were used (0)");
-        notes.push(sentence);
+    match CONTENTS.iter().find(|(number, _)| *number == filling) {
+        Some((_, content)) => drop(job.insert("masked_content".into(), (*content).into())),
+        None if filling == FILLED => {
+            job.insert("start".into(), start.url_of(fill::fill(&start.decode()?, &shape))?.into());
+        }
+        None => {
+            return Err(Refusal::field(
+                "inpainting_fill",
+                format!("inpainting_fill is {filling}; expected 0, 1, 2 or 3"),
+            ));
+        }
     }
     let url = upload.url_of(shape)?;
     if let Some(blur) = blur.or(across).or(down) {
@@ -141,6 +146,7 @@ mod tests {
     use impasto::job::Job;
     use impasto::pipeline::Thing;
     use impasto::raster::Layer;
+    use impasto::sampler::MaskedContent;
     use impasto::{Raster, Rgb};
 
     fn read(more: Value) -> Result<(Job, Vec<String>), String> {
@@ -185,11 +191,17 @@ mod tests {
         };
         let (own, _) = read(json!(1));
         assert_eq!(own, Rgb(0, 255, 0));
-        for filling in [json!(0), json!(null), json!(2)] {
+        for filling in [json!(0), json!(null)] {
             let (Rgb(r, g, b), _) = read(filling.clone());
             assert!(r > 190 && g < 40 && b < 40, "{filling}: {r} {g} {b}");
         }
-        assert_eq!(read(json!(3)).1, read(json!(0)).1 + 1, "a kind that the studio lacks is noted");
+        for (filling, content) in [(2, MaskedContent::Noise), (3, MaskedContent::Nothing)] {
+            let body = json!({ "mask": mask().data_url().unwrap(), "inpainting_fill": filling });
+            assert_eq!(super::tests::read(body).unwrap().0.config.masked_content, content);
+        }
+        let error =
+            super::tests::read(json!({ "mask": mask().data_url().unwrap(), "inpainting_fill": 4 })).unwrap_err();
+        assert!(error.contains("inpainting_fill") && error.contains("expected 0, 1, 2 or 3"), "{error}");
     }
 
     #[test]
