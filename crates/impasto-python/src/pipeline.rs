@@ -14,9 +14,19 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use tch::{Device, Kind};
 
-/// A model, and the ControlNets that jobs have named. One thread paints at a time.
+/// A model, its IP-Adapter, and the ControlNets that jobs have named. One thread paints at a time.
 #[pyclass(frozen, module = "impasto._impasto")]
 pub struct Pipeline(Mutex<Painter>);
+
+/// The places of a model's parts that do not come with it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Parts {
+    vae: Option<String>,
+    text_encoder: Option<String>,
+    text_encoder_2: Option<String>,
+    text_encoder_3: Option<String>,
+}
 
 struct Painter {
     pipeline: impasto::Pipeline,
@@ -27,12 +37,13 @@ struct Painter {
 impl Pipeline {
     /// Loads a model.
     #[new]
-    #[pyo3(signature = (model, vae, device, precision, offload, lora_folders, embedding_folders))]
+    #[pyo3(signature = (model, parts, ip_adapter, device, precision, offload, lora_folders, embedding_folders))]
     #[allow(clippy::too_many_arguments, reason = "Python's side names them")]
     fn new(
         py: Python<'_>,
         model: Option<String>,
-        vae: Option<String>,
+        parts: Parts,
+        ip_adapter: Option<(PathBuf, String)>,
         device: Option<String>,
         precision: Option<String>,
         offload: bool,
@@ -41,19 +52,30 @@ impl Pipeline {
     ) -> PyResult<Self> {
         let load = || -> impasto::Result<Painter> {
             let main = model.as_deref().map(|name| source("model", name)).transpose()?;
-            let vae = vae.as_deref().map(|name| source("vae", name)).transpose()?;
+            let part = |name, part: &Option<String>| part.as_deref().map(|text| source(name, text)).transpose();
+            let vae = part("vae", &parts.vae)?;
+            let text_encoder = part("text_encoder", &parts.text_encoder)?;
+            let text_encoder_2 = part("text_encoder_2", &parts.text_encoder_2)?;
+            let text_encoder_3 = part("text_encoder_3", &parts.text_encoder_3)?;
             let device = device.as_deref().map(read_device).transpose()?;
             let precision = precision.as_deref().map(read_precision).transpose()?;
             let builder = impasto::Pipeline::builder().source(main.unwrap_or_else(Source::embedded));
             let pipeline = builder.tune(|options| {
                 options.vae = vae;
+                options.text_encoder = text_encoder;
+                options.text_encoder_2 = text_encoder_2;
+                options.text_encoder_3 = text_encoder_3;
                 options.offload = offload;
                 options.device = device.unwrap_or(options.device);
                 options.precision = precision.unwrap_or(options.precision);
             });
             let pipeline = lora_folders.into_iter().fold(pipeline.build()?, impasto::Pipeline::lora_folder);
             let pipeline = embedding_folders.into_iter().fold(pipeline, impasto::Pipeline::embedding_folder);
-            Ok(Painter { pipeline, nets: Nets::default() })
+            let mut nets = Nets::default();
+            if let Some((file, encoder)) = ip_adapter {
+                nets.set_ip_adapter(pipeline.model().ip_adapter(&file, &source("image_encoder", &encoder)?)?);
+            }
+            Ok(Painter { pipeline, nets })
         };
         let painter = py.allow_threads(load).map_err(|error| exception(&error))?;
         Ok(Self(Mutex::new(painter)))

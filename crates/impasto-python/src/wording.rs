@@ -27,12 +27,11 @@ impl Wording for Python {
             Remedy::Precision | Remedy::VaePrecision => "load the model with Pipeline(precision=\"f32\")",
             Remedy::PrecisionOrModel => "use Pipeline(precision=\"f32\"), or another model",
             Remedy::Vae | Remedy::NoFeedback => "name another VAE with Pipeline(vae=…)",
-            Remedy::TextEncoder
-            | Remedy::SecondTextEncoder
-            | Remedy::ThirdTextEncoder
-            | Remedy::ImageEncoder => {
-                "name a model that has this part with Pipeline(model=…)"
-            }
+            Remedy::TextEncoder => "add a text encoder with Pipeline(text_encoder=…)",
+            Remedy::SecondTextEncoder => "add the second text encoder with Pipeline(text_encoder_2=…)",
+            Remedy::ThirdTextEncoder => "add T5 with Pipeline(text_encoder_3=…)",
+            Remedy::ImageEncoder => "name a model that has an image encoder with Pipeline(model=…)",
+            Remedy::IpAdapter => "give IP-Adapters with Pipeline(ip_adapter=…, image_encoder=…)",
             Remedy::Lora => {
                 "load a model, and add LoRAs by their names in the prompt, such as <lora:ink:0.8>, from the folders of \
                  Pipeline(lora_folders=[…])"

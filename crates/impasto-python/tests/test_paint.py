@@ -80,6 +80,7 @@ def test_early_end_has_latents_and_no_picture(pipeline):
         ({"sampler": "Eulr"}, 'sampler "Eulr" is not known; did you mean'),
         ({"start": "no.png"}, "no.png"),
         ({"strength": 0.5}, "strength is given without start"),
+        ({"ip_adapter_pictures": ["a.png"]}, r"give IP-Adapters with Pipeline\(ip_adapter="),
         ({"best_of": 2}, r'give an exact color, such as forces=\["eyes=gold"\]'),
     ],
 )
@@ -98,6 +99,11 @@ def test_loading_errors_name_the_argument():
     for arguments, message in [
         ({"model": "no-such-model"}, "model is no-such-model"),
         ({"vae": "no-such-vae"}, "vae is no-such-vae"),
+        ({"text_encoder": "no-such-encoder"}, "text_encoder is no-such-encoder"),
+        ({"text_encoder_3": "no-such-encoder"}, "text_encoder_3 is no-such-encoder"),
+        ({"ip_adapter": "a.bin"}, "ip_adapter and image_encoder belong together"),
+        ({"ip_adapter": "a.bin", "image_encoder": "no-such-encoder"}, "image_encoder is no-such-encoder"),
+        ({"ip_adapter": __file__, "image_encoder": "embedded"}, "test_paint.py"),
         ({"device": "gpu"}, 'device is "gpu"; expected cpu, cuda'),
         ({"precision": "f8"}, 'precision is "f8"; expected reproducible'),
         ({"precision": torch.float16}, "precision is f16 on cpu"),

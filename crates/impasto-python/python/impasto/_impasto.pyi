@@ -17,7 +17,8 @@ class Pipeline:
     def __new__(
         cls,
         model: str | None,
-        vae: str | None,
+        parts: dict[str, str | None],
+        ip_adapter: tuple[str, str] | None,
         device: str | None,
         precision: str | None,
         offload: bool,

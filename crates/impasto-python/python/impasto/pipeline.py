@@ -33,6 +33,11 @@ class Pipeline:
         precision: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
         vae: Path | None = None,
+        text_encoder: Path | None = None,
+        text_encoder_2: Path | None = None,
+        text_encoder_3: Path | None = None,
+        ip_adapter: Path | None = None,
+        image_encoder: Path | None = None,
         offload: bool = False,
         lora_folders: Iterable[Path] = (),
         embedding_folders: Iterable[Path] = (),
@@ -44,13 +49,24 @@ class Pipeline:
         precision: "reproducible" (the default: f16 on a GPU, f32 elsewhere), "fastest", "f32", "bf16" or "f16".
         device: "cpu" (the default), "cuda", "cuda:1" or "mps".
         vae: another VAE, a folder or a file.
+        text_encoder, text_encoder_2, text_encoder_3: text encoders that the model's file lacks, each a folder or a file.
+        ip_adapter, image_encoder: the file of an IP-Adapter, and its image encoder, a folder or a file. With them,
+            paint() draws like pictures: ip_adapter_pictures=[picture], ip_adapter_strength=0.6.
         offload: leaves the weights in their files, so that a model may be larger than memory.
         lora_folders: folders in which prompts find LoRAs by their names, such as <lora:ink:0.8>.
         embedding_folders: folders in which prompts find learned words by their names.
         """
+        if (ip_adapter is None) != (image_encoder is None):
+            raise _impasto.ImpastoError("ip_adapter and image_encoder belong together; give both")
+        encoders = {
+            "text_encoder": text_encoder,
+            "text_encoder_2": text_encoder_2,
+            "text_encoder_3": text_encoder_3,
+        }
         self._native = _impasto.Pipeline(
-            None if model is None else os.fspath(model),
-            None if vae is None else os.fspath(vae),
+            _text(model),
+            {name: _text(part) for name, part in {"vae": vae, **encoders}.items()},
+            None if ip_adapter is None else (os.fspath(ip_adapter), os.fspath(image_encoder)),
             None if device is None else str(device),
             None if precision is None else str(precision),
             offload,
@@ -160,6 +176,10 @@ class Output:
     def _repr_png_(self) -> bytes | None:
         """Shows the first picture in a notebook."""
         return self.images[0]._repr_png_() if self.images else None
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else os.fspath(path)
 
 
 def _image(pixels: tuple[int, int, bytes]) -> Image.Image:
