@@ -5,7 +5,8 @@
 //!
 //! `IMPASTO_HISTORY=100000 cargo bench -p impasto-worker` prints another table: the rates of a queue beside which so
 //! many jobs wait, and the size of its tables. `IMPASTO_PAINTED` sets the number of these jobs that are painted, 2,000
-//! without it.
+//! without it. `IMPASTO_COPIES=9` then copies the waiting jobs nine times by SQL, because to accept 10⁶ jobs takes most
+//! of an hour. The copies come after the others in turn.
 
 #![allow(clippy::unwrap_used)]
 
@@ -40,15 +41,45 @@ impl Paint for Waiting {
     }
 }
 
-/// The statements that ask for the size of all tables, and that give the room of old rows back.
-type Statements = (&'static str, &'static [&'static str]);
+/// Statements in the words of a database.
+struct Statements {
+    /// Asks for the size of all tables.
+    size: &'static str,
+    /// Copies the jobs and their tasks, with the digits $1 in place of the first ones of their keys, and $2 seconds
+    /// later.
+    copies: [&'static str; 2],
+    /// Give the room of old rows back.
+    vacuums: &'static [&'static str],
+}
 
-const IN_SQLITE: Statements =
-    ("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()", &["VACUUM"]);
-const IN_POSTGRES: Statements = (
-    "SELECT pg_total_relation_size('impasto_jobs') + pg_total_relation_size('apalis.jobs')",
-    &["VACUUM", "VACUUM FULL"],
-);
+/// Time between two copies of a job in seconds, in which the others of their copy were accepted.
+const SECONDS: i64 = 20;
+
+/// Copies the jobs.
+const COPIED_JOBS: &str = "INSERT INTO impasto_jobs (key, round, model, owner, class, tag, title, job, state, submitted) \
+    SELECT $1 || substr(key, 9), round, model, owner, class, tag + 1000000, title, job, state, submitted + $2 FROM impasto_jobs \
+    WHERE tag <= 1000000";
+
+const IN_SQLITE: Statements = Statements {
+    size: "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    copies: [
+        COPIED_JOBS,
+        "INSERT INTO Jobs (job, id, job_type, status, attempts, max_attempts, run_at, priority, idempotency_key) \
+         SELECT job, 'Z' || $1 || id, job_type, status, attempts, max_attempts, run_at, priority - 1000000 - $2, \
+         $1 || substr(idempotency_key, 9) FROM Jobs WHERE id NOT LIKE 'Z%'",
+    ],
+    vacuums: &["VACUUM"],
+};
+const IN_POSTGRES: Statements = Statements {
+    size: "SELECT pg_total_relation_size('impasto_jobs') + pg_total_relation_size('apalis.jobs')",
+    copies: [
+        COPIED_JOBS,
+        "INSERT INTO apalis.jobs (job, id, job_type, status, attempts, max_attempts, run_at, priority, idempotency_key) \
+         SELECT job, 'Z' || $1 || id, job_type, status, attempts, max_attempts, run_at, priority - 1000000 - $2, \
+         $1 || substr(idempotency_key, 9) FROM apalis.jobs WHERE id NOT LIKE 'Z%'",
+    ],
+    vacuums: &["VACUUM", "VACUUM FULL"],
+};
 
 /// A database with its queue.
 struct Bench {
@@ -128,18 +159,18 @@ fn open(address: &str, folder: &Path) -> Bench {
     Bench { runtime, queue, model: 0 }
 }
 
-/// Measures a long queue, some of whose jobs are painted. `size` asks for the size of the tables in bytes, and
-/// `vacuums` give the room of old rows back.
-fn measure_long(name: &str, address: &str, (size, vacuums): Statements) {
+/// Measures a long queue, some of whose jobs are painted.
+fn measure_long(name: &str, address: &str, Statements { size, copies, vacuums }: &Statements) {
     let number = |variable: &str| std::env::var(variable).ok().map(|number| number.parse::<usize>().unwrap());
     let (history, painted) = (number("IMPASTO_HISTORY").unwrap_or(0), number("IMPASTO_PAINTED").unwrap_or(2000));
+    let copied = number("IMPASTO_COPIES").unwrap_or(0);
     let folder = tempfile::tempdir().unwrap();
     let mut bench = open(address, folder.path());
     let pool = bench.runtime.block_on(AnyPool::connect(address)).unwrap();
     let tell = |bench: &Bench, when: &str| {
-        let row = bench.runtime.block_on(sqlx::query(size).fetch_one(&pool)).unwrap();
-        let bytes = row.get::<i64, _>(0) as f64;
-        println!("{name}: {:.1} MB {when}, {:.0} bytes a job", bytes / 1e6, bytes / history as f64);
+        let row = bench.runtime.block_on(sqlx::query(*size).fetch_one(&pool)).unwrap();
+        let (bytes, jobs) = (row.get::<i64, _>(0) as f64, history * (1 + copied));
+        println!("{name}: {:.1} MB {when}, {:.0} bytes a job", bytes / 1e6, bytes / jobs as f64);
     };
     let tenth = history.div_ceil(10);
     bench.model += 1;
@@ -149,12 +180,18 @@ fn measure_long(name: &str, address: &str, (size, vacuums): Statements) {
         "{name}: {:.0} jobs accepted a second, the last {tenth} of {history}",
         bench.add(history - tenth..history, 1)
     );
-    tell(&bench, "with all jobs waiting");
+    for copy in 1..=copied {
+        for statement in copies {
+            let query = sqlx::query(*statement).bind(format!("{copy:08x}")).bind(SECONDS * copy as i64);
+            bench.runtime.block_on(query.execute(&pool)).unwrap();
+        }
+    }
+    tell(&bench, &format!("with {} jobs waiting", history * (1 + copied)));
     println!("{name}: {:.0} jobs of 1 ms a second by one worker, while they wait", bench.finish(painted / 4, 1));
     let rate = bench.finish(painted - painted / 4, WORKERS);
     println!("{name}: {rate:.0} jobs of 1 ms a second by {WORKERS} workers, while they wait");
     tell(&bench, &format!("with {painted} jobs painted"));
-    for vacuum in vacuums {
+    for vacuum in *vacuums {
         let begun = Instant::now();
         bench.runtime.block_on(sqlx::query(*vacuum).execute(&pool)).unwrap();
         tell(&bench, &format!("after {vacuum} in {:.1} s", begun.elapsed().as_secs_f64()));
@@ -179,7 +216,7 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let file = format!("sqlite:{}", folder.path().join("queue.db").display());
     if is_long {
-        measure_long("SQLite", &file, IN_SQLITE);
+        measure_long("SQLite", &file, &IN_SQLITE);
     } else {
         measure("SQLite", &file, jobs);
     }
@@ -188,7 +225,7 @@ fn main() {
             let server = server::Server::start(programs);
             let address = server.database("rates");
             if is_long {
-                measure_long("PostgreSQL", &address, IN_POSTGRES);
+                measure_long("PostgreSQL", &address, &IN_POSTGRES);
             } else {
                 measure("PostgreSQL", &address, jobs);
             }

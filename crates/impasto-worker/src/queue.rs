@@ -10,7 +10,7 @@ use crate::order::Order;
 use crate::pictures;
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::table::Table;
+use crate::table::{Place, Table};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -76,8 +76,11 @@ impl Queue {
     /// [`QueueError::Database`] if the database does not answer.
     pub async fn mend(&self, model: &str) -> Result<(), QueueError> {
         let (table, kind) = self.engine.tasks(model);
-        for (ticket, turn) in self.table.list_without_task(model, table, &kind).await? {
-            self.table.answer(self.engine.push(model, &ticket, turn)).await?;
+        let mut place = Place::default();
+        while let Some(found) = self.table.list_without_task(model, (table, &kind), &mut place).await? {
+            for (ticket, turn) in found {
+                self.table.answer(self.engine.push(model, &ticket, turn)).await?;
+            }
         }
         Ok(())
     }

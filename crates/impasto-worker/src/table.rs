@@ -57,6 +57,16 @@ pub struct Accepted {
     pub state: State,
 }
 
+/// A place among the waiting jobs, in the order of their times. The default is before the first one.
+#[derive(Debug, Default)]
+pub struct Place {
+    submitted: i64,
+    key: String,
+}
+
+/// Number of jobs that are looked at in one statement, so that a long queue keeps no connection for long.
+const PAGE: i64 = 1000;
+
 /// The table of jobs. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -122,25 +132,35 @@ impl Table {
         Ok(Accepted { ticket: Ticket { key, round: row.try_get("round")? }, turn, state: state(&row)? })
     }
 
-    /// Lists the waiting jobs of a model that have no task of the engine. `table` has the engine's tasks, under `kind`.
+    /// Lists those of the next waiting jobs of a model, in the order of their times, that have no task of the engine.
+    /// `table` has the engine's tasks, under `kind`. Moves `place` to the last one of these jobs; `None` if there is no
+    /// next job.
     pub(crate) async fn list_without_task(
         &self,
         model: &str,
-        table: &str,
-        kind: &str,
-    ) -> Result<Vec<(Ticket, Turn)>, QueueError> {
+        (table, kind): (&str, &str),
+        place: &mut Place,
+    ) -> Result<Option<Vec<(Ticket, Turn)>>, QueueError> {
         let statement = format!(
-            "SELECT key, round, class, tag FROM impasto_jobs WHERE state = 'waiting' AND model = $1 AND NOT EXISTS \
-             (SELECT 1 FROM {table} WHERE job_type = $2 AND idempotency_key = impasto_jobs.key || ':' || impasto_jobs.round)"
+            "SELECT key, round, class, tag, submitted, (SELECT COUNT(*) FROM {table} WHERE job_type = $2 AND \
+             idempotency_key = page.key || ':' || page.round) AS tasks FROM (SELECT key, round, class, tag, submitted \
+             FROM impasto_jobs WHERE state = 'waiting' AND model = $1 AND submitted >= $3 AND (submitted > $3 OR key > $4) \
+             ORDER BY submitted, key LIMIT $5) AS page"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(model).bind(kind);
+        let query = query.bind(place.submitted).bind(&place.key).bind(PAGE);
         let rows = self.answer(query.fetch_all(&self.pool)).await?;
-        let ticket = |row: &AnyRow| {
-            let key = row.try_get::<String, _>("key")?.parse()?;
-            let turn = Turn { class: row.try_get("class")?, tag: row.try_get("tag")? };
-            Ok((Ticket { key, round: row.try_get("round")? }, turn))
-        };
-        rows.iter().map(ticket).collect()
+        let Some(last) = rows.last() else { return Ok(None) };
+        (place.submitted, place.key) = (last.try_get("submitted")?, last.try_get("key")?);
+        let mut found = Vec::new();
+        for row in rows {
+            if row.try_get::<i64, _>("tasks")? == 0 {
+                let key = row.try_get::<String, _>("key")?.parse()?;
+                let turn = Turn { class: row.try_get("class")?, tag: row.try_get("tag")? };
+                found.push((Ticket { key, round: row.try_get("round")? }, turn));
+            }
+        }
+        Ok(Some(found))
     }
 
     /// Begins a try of a job, for a worker; `None` if the job has ended, is not there, or was asked for again

@@ -8,6 +8,7 @@ use crate::paint::Paint;
 use crate::queue::Queue;
 use crate::stop::Stop;
 use crate::ticket::Ticket;
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -79,10 +80,17 @@ async fn serve<P: Paint>(queue: &Queue, model: &str, attempts: &Attempts<P>, mut
         let name = name();
         let (handler, running) = handler(attempts.clone(), name.clone());
         tracing::info!(worker = name, model, "the worker waits for jobs");
-        if let Err(error) = queue.mend(model).await {
-            tracing::warn!(worker = name, %error, "the worker cannot look for unfinished submissions");
-        }
-        let served = queue.engine.serve(model, &name, &queue.settings, handler, stop.clone()).await;
+        let mending = async {
+            if let Err(error) = queue.mend(model).await {
+                tracing::warn!(worker = name, %error, "the worker cannot look for unfinished submissions");
+            }
+            std::future::pending::<Infallible>().await
+        };
+        // To look through a long queue takes a while, in which jobs are painted already.
+        let served = tokio::select! {
+            served = queue.engine.serve(model, &name, &queue.settings, handler, stop.clone()) => served,
+            never = mending => match never {},
+        };
         // A job in work goes on without the engine: its pictures can be written when the database answers again.
         let left = running.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(left) = left {
