@@ -93,7 +93,7 @@ pub struct RequestConfig {
     #[cfg_attr(feature = "clap", arg(long, value_name = "PIXELS", help_heading = REPAINTING))]
     #[cfg_attr(feature = "clap", arg(allow_negative_numbers = true))]
     pub feather: Option<f64>,
-    /// What the run finds under a mask: the picture, noise, or nothing. The default is the picture.
+    /// Content under a mask at the beginning of the run: the picture, noise, or nothing. The default is the picture.
     #[cfg_attr(feature = "clap", arg(long, value_name = "CONTENT", value_enum, default_value_t))]
     #[cfg_attr(feature = "clap", arg(help_heading = REPAINTING))]
     pub masked_content: MaskedContent,

@@ -173,7 +173,7 @@ impl Request<'_> {
             self.config.variation = recipe.config.variation;
         }
         notes.append(&mut painted.notes);
-        if let Some((canvas, hires)) = hires {
+        if let Some((canvas, hires)) = hires.filter(|_| !self.cancel.finishes_early()) {
             let input = match hires.enlarge {
                 Enlarge::Lanczos => Input::of_picture(Hires::pixels(&painted.images, &canvas)?),
                 Enlarge::Latent => Input::of_latent(Hires::latents(&painted.latents, &canvas)?),
@@ -193,7 +193,7 @@ impl Request<'_> {
             notes.extend(painted.notes.drain(..).filter(|note| !notes.contains(note)).collect::<Vec<_>>());
         }
         let Painted { mut images, latents, mut reports, details, .. } = painted;
-        if !self.config.details.is_empty() {
+        if !self.config.details.is_empty() && !self.cancel.finishes_early() {
             let begun = Instant::now();
             // A solver that no recipe describes cannot be copied, so the checkpoint's solver takes its place.
             let solver = self.solver.as_ref().map(|solver| solver.recipe()).filter(|recipe| {
@@ -368,13 +368,21 @@ impl Request<'_> {
         let mut run = sampler.start_watched(&controlled, start, seen)?;
         timing.text += begun.elapsed().saturating_sub(shown + first_pass.iter().sum::<Duration>());
         timing.first_pass.append(&mut first_pass);
+        let mut early = None;
         while let Some(progress) = run.step()? {
             timing.steps.push(progress.took);
             watch.see(&run, &progress)?;
+            let (index, count) = (progress.step.index, progress.step.count);
+            if self.cancel.finishes_early() && index + 1 < count && self.config.until.is_none() {
+                run.cut_short();
+                let ended =
+                    format!("the run was ended after {} of {count} steps; its recipe takes them all", index + 1);
+                early = Some(Note::from(ended));
+            }
         }
         let ended = Instant::now();
         let _ = run.finish()?;
-        let mut notes: Vec<Note> = note.into_iter().collect();
+        let mut notes: Vec<Note> = note.into_iter().chain(early).collect();
         let mut images = Vec::new();
         if self.config.until.is_none() {
             let pictures = run.decode_and(|painted, exact| input.join(painted, exact))?;

@@ -1,10 +1,10 @@
-//! [`MaskedContent`]: what a run finds under its mask.
+//! [`MaskedContent`]: the content under a mask at the beginning of a run.
 
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// What a run finds in the part of a picture that it repaints, at the noise level of its first step. It makes a
+/// The content under a mask at the beginning of a run, before the noise of its first step is added. It makes a
 /// difference only with a part of the noise schedule: a run of the whole schedule begins with noise alone.
 ///
 /// Source: "Masked content" of the AUTOMATIC1111 web UI 1.10 (`modules/processing.py`).
@@ -24,8 +24,8 @@ pub enum MaskedContent {
 }
 
 impl MaskedContent {
-    /// Returns the latent of a picture, [1 or n, 4, h, w], with this content in the cells of a mask, [1 or n, 1, h, w] in
-    /// 0..=1. `noise` is the run's first noise, [n, 4, h, w].
+    /// Returns the latent of a picture, [1 or n, 4, h, w], with this content in the cells of a mask, [1 or n, 1, h, w]
+    /// in 0..=1. `noise` is the run's first noise, [n, 4, h, w].
     pub(super) fn put(self, latent: &Tensor, mask: &Tensor, noise: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Picture => latent.shallow_clone(),

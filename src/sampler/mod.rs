@@ -472,6 +472,13 @@ impl Run<'_, '_> {
         self.x0.as_ref()
     }
 
+    /// Leaves out the remaining steps: the latent becomes the clean one that the last step was based on.
+    pub(crate) fn cut_short(&mut self) {
+        if let Some(x0) = &self.x0 {
+            (self.x, self.level, self.steps) = (x0.shallow_clone(), Some(0.0), Vec::new().into_iter());
+        }
+    }
+
     /// Takes all remaining steps and returns the clean latent, [n, 4, h, w] f32.
     pub fn finish(&mut self) -> Result<&Tensor> {
         while self.step()?.is_some() {}

@@ -77,7 +77,7 @@ pub struct Start<'a> {
     /// Source of the gray values: Levin and Fried, "Differential Diffusion" (arXiv 2306.00950), at a strength of 1.
     /// With a part of the schedule, the share counts the steps of this part, as in ComfyUI.
     pub mask: Option<&'a Tensor>,
-    /// What the run finds under the mask; the picture by default.
+    /// Content under the mask at the beginning; the picture by default.
     pub masked_content: MaskedContent,
     /// Second noise, and the share of the way to it from the run's own noise, 0..=1. Small shares make variations of a
     /// picture. The interpolation follows a circle, image by image, so that the variance stays the same.

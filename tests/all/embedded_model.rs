@@ -5,13 +5,13 @@ use impasto::mask::Region;
 use impasto::methods::color_force::{ColorReport, ColorWarning, ForceRun, GoldMode, PaintedColor};
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ConfigFile};
-use impasto::pipeline::Builder;
+use impasto::pipeline::{Builder, Output};
 use impasto::saliency::{Daam, DaamRun, Occurrence, WordMapsRun};
 use impasto::sampler::CancelToken;
 use impasto::text::{TextOptions, Tokenizer};
 use impasto::weights::Weights;
 use impasto::wording::Note;
-use impasto::{Codec, Error, LoadOptions, Model, Pipeline, Result, Rgb, Size, Source, Window};
+use impasto::{Codec, Error, LoadOptions, Model, Pipeline, Raster, Result, Rgb, Size, Source, Window};
 use ndarray::Array2;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -247,6 +247,39 @@ fn a_cancelled_run_ends_within_a_step() -> Result<()> {
     assert_eq!(steps, 3);
     let stopped = pipeline.request("a red boat").on_step(|_| ControlFlow::Break(())).run();
     assert!(matches!(stopped, Err(Error::Cancelled)));
+    Ok(())
+}
+
+#[test]
+fn run_that_finishes_early_has_its_unfinished_picture() -> Result<()> {
+    let pipeline = Pipeline::builder().build()?;
+    let run = |prompt: &str, after: usize, hires: bool| -> Result<(usize, Output, Raster)> {
+        let (token, mut steps, mut seen) = (CancelToken::new(), 0, None);
+        let request = pipeline.request(prompt).size((64, 64)).steps(8).seed(1).cancel(&token);
+        let request = request.tune(|config| config.hires = hires.then(|| "2".parse().expect("a scale")));
+        let output = request.on_preview(1, |preview| {
+            steps += 1;
+            seen = Some(preview.decoded()?.remove(0));
+            if steps == after {
+                token.finish_early();
+            }
+            Ok(())
+        });
+        let output = output.run()?;
+        Ok((steps, output, seen.expect("a preview")))
+    };
+    for hires in [false, true] {
+        let (steps, output, seen) = run("a red boat", 3, hires)?;
+        assert_eq!((steps, output.image(0)?), (3, &seen));
+        let told = "the run was ended after 3 of 8 steps";
+        assert!(output.notes.iter().any(|note| note.text.starts_with(told)), "{:?}", output.notes);
+    }
+    // A first pass has no picture.
+    let (steps, output, _) = run("a #ff0000 boat", 1, false)?;
+    assert_eq!((steps, output.images.len()), (9, 1));
+    // Nothing is left out after the last step.
+    let (_, output, _) = run("a red boat", 8, false)?;
+    assert_eq!(output.images, pipeline.request("a red boat").size((64, 64)).steps(8).seed(1).run()?.images);
     Ok(())
 }
 

@@ -90,8 +90,8 @@ impl Adapter {
         Ok(Some(model.ip_adapter(file, &source("--image-encoder", encoder)?)?))
     }
 
-    /// Returns an error if a job has pictures to draw like and no option names an IP-Adapter, or if no job has any and an
-    /// option names one.
+    /// Returns an error if a job has pictures to draw like and no option names an IP-Adapter, or if no job has any and
+    /// an option names one.
     pub fn check<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) -> Result<(), Failure> {
         let has_pictures = jobs.into_iter().any(|job| !job.ip_adapter_pictures.is_empty());
         match (&self.ip_adapter, has_pictures) {

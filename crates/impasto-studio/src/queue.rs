@@ -378,6 +378,13 @@ impl Queue {
         state.jobs.contains_key(&id)
     }
 
+    /// Ends a running job with an unfinished picture.
+    pub fn finish_early(&self, id: u64) {
+        if let Some(job) = self.state().jobs.get(&id) {
+            job.token.finish_early();
+        }
+    }
+
     fn cancel_in(&self, state: &mut State, id: u64) {
         let Some(job) = state.jobs.get(&id) else { return };
         job.token.cancel();

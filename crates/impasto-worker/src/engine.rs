@@ -287,7 +287,7 @@ mod tests {
     use super::*;
     use sqlx::Row;
 
-    /// Where the engine looks for the tasks that it gives to a worker.
+    /// The plan of the statement by which the engine gives tasks to a worker.
     const TAKEN: &str = "EXPLAIN QUERY PLAN UPDATE Jobs SET status = 'Running', lock_by = 'worker' \
         WHERE id IN (SELECT value FROM json_each('[\"task\"]')) \
         AND (status = 'Queued' OR status = 'Pending' OR (status = 'Failed' AND attempts < max_attempts))";

@@ -59,7 +59,7 @@ pub struct Accepted {
 
 /// A place among the waiting jobs, in the order of their times. The default is before the first one.
 #[derive(Debug, Default)]
-pub struct Place {
+pub(crate) struct Place {
     submitted: i64,
     key: String,
 }

@@ -321,8 +321,8 @@ impl Arguments {
     }
 }
 
-/// Returns a command line for a report. The queue and its store are left out, because they change no figure and may have
-/// a password.
+/// Returns a command line for a report. The queue and its store are left out, because they change no figure and may
+/// have a password.
 pub fn shown(line: impl IntoIterator<Item = String>) -> String {
     let mut is_address = false;
     let shown = line.into_iter().filter(|argument| {

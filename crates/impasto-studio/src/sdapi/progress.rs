@@ -40,10 +40,14 @@ pub(super) async fn progress(State(shared): State<Arc<Shared>>, RawQuery(query):
     }))
 }
 
-/// Cancels the job of this API that runs. Jobs of the studio's own page go on.
+/// Ends the job of this API that runs, with an unfinished picture. Jobs of the studio's own page go on. A job that runs
+/// on another machine is cancelled.
 pub(super) async fn interrupt(State(shared): State<Arc<Shared>>) -> Json<Value> {
     if let Some(load) = shared.queue.load_of(Api::WebUi).filter(|load| load.running.is_some()) {
-        shared.queue.cancel(load.first);
+        match &shared.relay {
+            Some(_) => drop(shared.queue.cancel(load.first)),
+            None => shared.queue.finish_early(load.first),
+        }
     }
     Json(json!({}))
 }

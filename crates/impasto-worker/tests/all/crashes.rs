@@ -111,15 +111,31 @@ pub fn jobs_of_dead_workers_are_painted_once(stage: Stage) {
     assert!(keys.iter().all(|key| stage.find(key).tries == 2));
 }
 
-/// A job whose program was killed between its two writes.
-pub fn half_submitted_job_is_mended(stage: Stage) {
-    let job = stage.submit(json!({ "prompt": "half" }));
+/// Deletes the engine's tasks, and returns their number.
+fn delete_tasks(stage: &Stage) -> u64 {
     let tasks = if stage.address.starts_with("sqlite") { "Jobs" } else { "apalis.jobs" };
     stage.runtime.block_on(async {
         let pool = sqlx::AnyPool::connect(&stage.address.replace(' ', "%20")).await.unwrap();
         let deleted = sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM {tasks}"))).execute(&pool).await.unwrap();
-        assert_eq!(deleted.rows_affected(), 1);
-    });
+        deleted.rows_affected()
+    })
+}
+
+/// More jobs without a task than are looked at in one statement.
+pub fn every_half_submitted_job_is_mended(stage: Stage) {
+    const JOBS: u64 = 1010;
+    for number in 0..JOBS {
+        stage.submit(json!({ "prompt": format!("half {number}") }));
+    }
+    assert_eq!(delete_tasks(&stage), JOBS);
+    stage.runtime.block_on(stage.queue.mend(MODEL)).unwrap();
+    assert_eq!(delete_tasks(&stage), JOBS);
+}
+
+/// A job whose program was killed between its two writes.
+pub fn half_submitted_job_is_mended(stage: Stage) {
+    let job = stage.submit(json!({ "prompt": "half" }));
+    assert_eq!(delete_tasks(&stage), 1);
     let worker = stage.worker(&Painter::default(), Duration::ZERO);
     stage.wait_for(&job.key, State::Done);
     stage.end(worker);

@@ -1,7 +1,7 @@
 //! Tests of the queue and its workers, on SQLite and on PostgreSQL.
 //!
-//! Without PostgreSQL the tests on it count as ignored, and without libfaketime those of clocks that jump: `sudo apt-get
-//! install postgresql faketime`.
+//! Without PostgreSQL the tests on it count as ignored, and without libfaketime those of clocks that jump:
+//! `sudo apt-get install postgresql faketime`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 /// A test of a queue in any database.
 type Test = (&'static str, fn(Stage));
 
-const TESTS: [Test; 13] = [
+const TESTS: [Test; 14] = [
     ("job_is_painted_once", jobs::job_is_painted_once),
     ("users_take_turns", jobs::users_take_turns),
     ("cancelled_job_ends_at_its_next_step", jobs::cancelled_job_ends_at_its_next_step),
@@ -35,6 +35,7 @@ const TESTS: [Test; 13] = [
     ("killed_workers_lose_no_job", crashes::killed_workers_lose_no_job),
     ("jobs_of_dead_workers_are_painted_once", crashes::jobs_of_dead_workers_are_painted_once),
     ("half_submitted_job_is_mended", crashes::half_submitted_job_is_mended),
+    ("every_half_submitted_job_is_mended", crashes::every_half_submitted_job_is_mended),
     (FULL_DISK, disk::job_waits_for_room_on_the_disk),
 ];
 
