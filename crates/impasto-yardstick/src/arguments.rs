@@ -116,7 +116,8 @@ pub struct Arguments {
     /// `postgres://USER:PASSWORD@HOST/DATABASE`. Every machine carries out the same command with --seeds or
     /// --seeds-of-suite, and has all records and the report at the end. No pictures are kept; --key repeats a run with
     /// its pictures.
-    #[arg(long, value_name = "ADDRESS", requires = "store", conflicts_with_all = ["shard", "key", "limit"])]
+    #[arg(long, value_name = "ADDRESS", env = "YARDSTICK_QUEUE", hide_env_values = true)]
+    #[arg(requires = "store", conflicts_with_all = ["shard", "key", "limit"])]
     pub queue: Option<String>,
     /// The store of the queue, which all machines see: a folder, or `s3://BUCKET/PREFIX` in a program that was built
     /// with the feature `impasto-worker/s3`.
