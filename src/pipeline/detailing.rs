@@ -84,6 +84,9 @@ impl Detailing<'_> {
         let mut told = Vec::new();
         let canvas = Canvas::covering(picture.size(), 1, 1);
         for detail in &self.config.details {
+            if self.is_ended(notes) {
+                break;
+            }
             let (mask, soft) = match &detail.thing {
                 Thing::Named(thing) => {
                     let description = describe(&self.config.prompt, self.config, self.model)?;
@@ -98,6 +101,9 @@ impl Detailing<'_> {
             }
             let forced = find_forced(reports, image, picture.size())?;
             for (number, (crop, pixels)) in found.into_iter().enumerate() {
+                if self.is_ended(notes) {
+                    break;
+                }
                 watch.stage += 1;
                 let part = Part { detail, crop, pixels, gray: &gray, forced: &forced };
                 let mut own = self.repaint_part(picture, &part, watch, notes)?;
@@ -108,6 +114,16 @@ impl Detailing<'_> {
             }
         }
         Ok(told)
+    }
+
+    /// Returns true if the request ends early, and notes that details are left out.
+    fn is_ended(&self, notes: &mut Vec<Note>) -> bool {
+        let note = Note::from("details were left out, because the run was ended early");
+        let ended = self.cancel.finishes_early();
+        if ended && !notes.contains(&note) {
+            notes.push(note);
+        }
+        ended
     }
 
     /// Returns the parts of a detail, each with its pixels: the connected pieces of its mask, where pieces whose parts

@@ -173,7 +173,11 @@ impl Request<'_> {
             self.config.variation = recipe.config.variation;
         }
         notes.append(&mut painted.notes);
-        if let Some((canvas, hires)) = hires.filter(|_| !self.cancel.finishes_early()) {
+        let ends = self.cancel.finishes_early();
+        if ends && hires.is_some() {
+            notes.push(Note::from("the second run was left out, because the run was ended early"));
+        }
+        if let Some((canvas, hires)) = hires.filter(|_| !ends) {
             let input = match hires.enlarge {
                 Enlarge::Lanczos => Input::of_picture(Hires::pixels(&painted.images, &canvas)?),
                 Enlarge::Latent => Input::of_latent(Hires::latents(&painted.latents, &canvas)?),
@@ -193,7 +197,7 @@ impl Request<'_> {
             notes.extend(painted.notes.drain(..).filter(|note| !notes.contains(note)).collect::<Vec<_>>());
         }
         let Painted { mut images, latents, mut reports, details, .. } = painted;
-        if !self.config.details.is_empty() && !self.cancel.finishes_early() {
+        if !self.config.details.is_empty() {
             let begun = Instant::now();
             // A solver that no recipe describes cannot be copied, so the checkpoint's solver takes its place.
             let solver = self.solver.as_ref().map(|solver| solver.recipe()).filter(|recipe| {

@@ -273,7 +273,22 @@ fn run_that_finishes_early_has_its_unfinished_picture() -> Result<()> {
         assert_eq!((steps, output.image(0)?), (3, &seen));
         let told = "the run was ended after 3 of 8 steps";
         assert!(output.notes.iter().any(|note| note.text.starts_with(told)), "{:?}", output.notes);
+        assert_eq!(output.notes.iter().any(|note| note.text.starts_with("the second run was left out")), hires);
     }
+    // Details after the one that is painted are left out.
+    let (token, mut stages) = (CancelToken::new(), Vec::new());
+    let request = pipeline.request("1girl, eyes, hair").steps(6).seed(1).cancel(&token);
+    let request = request.tune(|config| config.details = vec!["hair".into(), "eyes".into()]);
+    let output = request.on_step(|progress| {
+        stages.push(progress.stage);
+        if progress.stage == 1 {
+            token.finish_early();
+        }
+        ControlFlow::Continue(())
+    });
+    let output = output.run()?;
+    assert_eq!((stages.len(), stages.last()), (7, Some(&1)));
+    assert!(output.notes.iter().any(|note| note.text.starts_with("details were left out")), "{:?}", output.notes);
     // A first pass has no picture.
     let (steps, output, _) = run("a #ff0000 boat", 1, false)?;
     assert_eq!((steps, output.images.len()), (9, 1));
