@@ -9,12 +9,17 @@ use std::process::{Child, Command, Stdio};
 /// A folder with a queue in SQLite.
 pub const QUEUE: [&str; 4] = ["--queue", "sqlite:queue.db", "--store", "store"];
 
+/// Starts a worker whose messages are not read. Many of them would fill a pipe, and the worker would wait.
 pub fn worker(folder: &Path) -> Child {
-    worker_with(folder, &[], &[])
+    command(folder, &[], &[]).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Starts a worker with options and variables of its environment.
+/// Starts a worker with options and variables of its environment, whose messages are read at its end.
 pub fn worker_with(folder: &Path, options: &[&str], variables: &[(&str, &str)]) -> Child {
+    command(folder, options, variables).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn command(folder: &Path, options: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = impasto(folder, &[&["worker"], options].concat());
     // Both settings may be variables of the environment.
     command
@@ -22,7 +27,8 @@ pub fn worker_with(folder: &Path, options: &[&str], variables: &[(&str, &str)]) 
         .env("IMPASTO_STORE", "store")
         .env("IMPASTO_LOG", "impasto_worker=info")
         .envs(variables.iter().copied());
-    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    command.stdout(Stdio::null());
+    command
 }
 
 /// Ends a worker as a system does, and returns its messages.
