@@ -6,6 +6,22 @@ use crate::error::Result;
 use crate::step::Grid;
 use tch::{Device, Kind, Tensor};
 
+/// Returns the latents of the flat colors of a cube of `levels`³, 2 to 6 levels, f64 [levels³, channels] on the CPU,
+/// and the colors. Each color is encoded as `side`×`side` pixels and represented by the median of its cells, as cells in
+/// the middle are not affected by the edges.
+pub(crate) fn flats(codec: &dyn Codec, levels: usize, side: i64) -> Result<(Tensor, Vec<Rgb>)> {
+    let side = (side / codec.cell()).max(1);
+    let level = |index: usize| (255 * (index % levels) / (levels - 1).max(1)) as u8;
+    let colors: Vec<Rgb> =
+        (0..levels.pow(3)).map(|i| Rgb(level(i / levels.pow(2)), level(i / levels), level(i))).collect();
+    let latent = |color: &Rgb| -> Result<Tensor> {
+        let flat = codec.flat(*color, Grid::new(side, side))?;
+        Ok(flat.f_flatten(2, -1)?.f_median_dim(2, false)?.0.f_flatten(0, -1)?.f_to_device(Device::Cpu)?)
+    };
+    let latents = colors.iter().map(latent).collect::<Result<Vec<_>>>()?;
+    Ok((Tensor::f_stack(&latents, 0)?.f_to_kind(Kind::Double)?, colors))
+}
+
 /// A linear map from the channels of a latent to linear light, for previews and for steering. The map ignores edges,
 /// and its colors are off by some CIEDE2000, but it takes almost no time.
 #[derive(Debug)]
@@ -17,21 +33,12 @@ pub(crate) struct LatentColors {
 }
 
 impl LatentColors {
-    /// Fits the map by least squares to the flat colors of a cube of `levels`³, 2 to 6 levels, each encoded as
-    /// `side`×`side` pixels. Each color is represented by the median of its cells, as cells in the middle are not
-    /// affected by the edges.
+    /// Fits the map by least squares to the [`flats`].
     pub(crate) fn fit(codec: &dyn Codec, levels: usize, side: i64) -> Result<Self> {
-        let side = (side / codec.cell()).max(1);
-        let level = |index: usize| (255 * (index % levels) / (levels - 1).max(1)) as u8;
-        let count = levels.pow(3);
-        let colors: Vec<Rgb> = (0..count).map(|i| Rgb(level(i / levels.pow(2)), level(i / levels), level(i))).collect();
-        let (mut latents, mut lights) = (Vec::new(), Vec::new());
-        for color in &colors {
-            let flat = codec.flat(*color, Grid::new(side, side))?;
-            latents.push(flat.f_flatten(2, -1)?.f_median_dim(2, false)?.0.f_flatten(0, -1)?.f_to_device(Device::Cpu)?);
-            lights.push(Tensor::f_from_slice(&color.to_linear())?);
-        }
-        let latents = Tensor::f_stack(&latents, 0)?.f_to_kind(Kind::Double)?;
+        let (latents, colors) = flats(codec, levels, side)?;
+        let count = colors.len();
+        let lights =
+            colors.iter().map(|color| Ok(Tensor::f_from_slice(&color.to_linear())?)).collect::<Result<Vec<_>>>()?;
         let ones = Tensor::f_ones([count as i64, 1], (Kind::Double, Device::Cpu))?;
         let latents = Tensor::f_cat(&[latents, ones], 1)?;
         let lights = Tensor::f_stack(&lights, 0)?;

@@ -17,14 +17,14 @@ use impasto::guidance::Guidance;
 use impasto::hint::Strokes;
 use impasto::job::{Force, Job, Nets};
 use impasto::mask::Region;
-use impasto::methods::color_force::{ColorReport, ForceRun};
+use impasto::methods::color_force::{ColorReport, ForceRun, ForceTarget, Texture};
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, DaamRun, Differential, SaliencyRun};
 use impasto::vision::{View, VisionEncoder};
-use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Size, Source};
+use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Size, Source, Window};
 use impasto_train::dataset::{Class, Dataset};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,10 @@ pub struct Preset {
     pub differential: bool,
 }
 
+/// Noise levels of the one step at which the method `subspace-shift` acts. The paper's step, 9 of 50, has the level 8.6.
+const SHIFTED: (f64, f64) = (8.0, 9.5);
+/// Color variance at which a step takes the whole shift.
+const WHOLE_SHIFT: f64 = 1e-4;
 /// Settings of the first example in the document that describes color forcing.
 const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
 /// Least share of a latent cell that a region must cover so that `oracle` forces the cell.
@@ -197,6 +201,8 @@ impl Real {
         match method {
             Method::Doc => Ok(force(part, *rgb, DOC)),
             Method::DocParts => Ok(force(part, *rgb, doc_parts(part))),
+            Method::Subspace => Ok(force(part, *rgb, DOC).tune(|options| options.color_subspace = true)),
+            Method::SubspaceShift => Ok(subspace_shift(part, *rgb, region)),
             Method::Oracle => Ok(ColorForce::exact(part, *rgb).saliency(drawn(region)).saliency_cutoff(MOST_OF_A_CELL)),
             Method::Tuned => match self.settings.tuned.get(part) {
                 Some(preset) => Ok(force(part, *rgb, *preset)),
@@ -264,6 +270,22 @@ pub fn force(part: &str, color: Rgb, preset: Preset) -> ColorForce {
         true => force.saliency((Daam::of(part), Differential::of(part, "pink"))),
         false => force,
     }
+}
+
+/// The shift of the paper "Latent Color Subspace" (arXiv 2603.12261) in a region: at one step, the mean of the clean
+/// latent's color moves to the color.
+fn subspace_shift(part: &str, color: Rgb, region: &Mask) -> ColorForce {
+    let (low, high) = SHIFTED;
+    ColorForce::published(part, color)
+        .saliency(drawn(region))
+        .saliency_cutoff(MOST_OF_A_CELL)
+        .window(Window::sigmas(low..=high))
+        .color_var(WHOLE_SHIFT)
+        .tune(|options| {
+            options.target = ForceTarget::Denoised;
+            options.texture = Texture::MaskedMean;
+            options.color_subspace = true;
+        })
 }
 
 impl Generator for Real {

@@ -190,6 +190,15 @@ methods! {
     Doc = MethodRow { good: Some(5.0), ..MethodRow::force("doc", Rgb(66, 133, 200), Mask::Attention) };
     /// `ColorForce` with the document's settings for each part.
     DocParts = MethodRow { good: Some(5.0), ..MethodRow::force("doc-parts", Rgb(235, 130, 30), Mask::Attention) };
+    /// The method `doc`, along the directions of flat colors alone (`ForceOptions::color_subspace`).
+    Subspace = MethodRow {
+        usual: false,
+        good: Some(5.0),
+        ..MethodRow::force("subspace", Rgb(110, 190, 225), Mask::Attention)
+    };
+    /// The shift of "Latent Color Subspace": in one step, all cells of the judge's region by the same amount.
+    SubspaceShift =
+        MethodRow { usual: false, ..MethodRow::force("subspace-shift", Rgb(60, 90, 160), Mask::Judge) };
     /// The best of 32 settings for each part, which the command `tune` finds.
     Tuned = MethodRow { usual: false, ..MethodRow::force("tuned", Rgb(220, 70, 85), Mask::Attention) };
     /// `ColorForce::exact`, which has no settings.

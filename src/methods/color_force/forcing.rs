@@ -9,6 +9,7 @@ use super::report::Trace;
 use super::run::{FirstPass, ForceRun, MapSource, Maps, Material};
 use super::same_as::color_of;
 use super::settings::Settings;
+use super::subspace::Subspace;
 use super::trim::UNSHOWABLE;
 use super::{ColorForce, ColorWarning, Cutoff, Feedback, ForceTarget, ForcedStep, Overlap, Texture};
 use crate::attention::CrossAttentionHook;
@@ -63,6 +64,8 @@ impl ForceRun {
             _ => {}
         }
         let gold = settings.options.gold.latent(settings.color, setup)?;
+        let of_colors = settings.options.color_subspace && !measures;
+        let subspace = if of_colors { Some(Subspace::of(setup.codec, setup.device)?) } else { None };
         let mask = match &settings.mask {
             Some(region) => Some(region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?),
             None => None,
@@ -93,6 +96,7 @@ impl ForceRun {
             protected,
             replayed: replayed.clone(),
             gold,
+            subspace,
             mask,
             active: false,
             source,
@@ -254,7 +258,11 @@ impl ForceRun {
         if let Some(repainting) = self.repainting.as_ref().filter(|_| repaints) {
             return repainting.add_to(pulls, base, weight, saliency);
         }
-        let shift = self.settings.options.texture.part(&gold.f_sub(base)?, &mask)?.f_mul(&weight)?;
+        let mut shift = self.settings.options.texture.part(&gold.f_sub(base)?, &mask)?;
+        if let Some(subspace) = &self.subspace {
+            shift = subspace.part(&shift)?;
+        }
+        let shift = shift.f_mul(&weight)?;
         match self.settings.options.overlap {
             Overlap::Blend => pulls.add(shift, weight),
             Overlap::Winner => pulls.add_ranked(shift, weight, saliency),

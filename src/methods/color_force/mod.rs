@@ -23,6 +23,7 @@ mod run;
 mod same_as;
 mod seen_color;
 mod settings;
+mod subspace;
 mod texture;
 mod trim;
 mod warning;

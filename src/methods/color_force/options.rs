@@ -37,6 +37,14 @@ pub struct ForceOptions {
     pub target: ForceTarget,
     /// The part of the color shift that the force applies. Every choice but `Off` keeps the texture of the region.
     pub texture: Texture,
+    /// Pulls toward a flat color along three directions of the latent's channels alone: those in which latents of flat
+    /// colors differ most. The other directions stay as the model wants them. A force toward a recolored picture, as
+    /// with `material`, ignores the option.
+    ///
+    /// Source: "Latent Color Subspace" (arXiv 2603.12261). The paper's shift of all cells by the same amount, which it
+    /// makes in one step, has this option, [`ForceTarget::Denoised`] and [`Texture::MaskedMean`].
+    #[serde(default)]
+    pub color_subspace: bool,
     /// Adjusts the color variance during the run, starting from
     /// [`ColorForce::color_var`](super::ColorForce::color_var).
     pub feedback: Option<Feedback>,
@@ -109,6 +117,7 @@ impl Default for ForceOptions {
             step_variance: StepVariance::default(),
             target: ForceTarget::default(),
             texture: Texture::default(),
+            color_subspace: false,
             feedback: None,
             gold: GoldMode::default(),
             reference_steps: None,

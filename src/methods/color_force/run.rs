@@ -7,6 +7,7 @@ use super::redrawing::Redrawing;
 use super::repainting::Repainting;
 use super::report::Trace;
 use super::settings::Settings;
+use super::subspace::Subspace;
 use crate::error::Result;
 use crate::mask::Matte;
 use crate::saliency::{Recorded, SaliencyRun, Seen};
@@ -22,6 +23,8 @@ pub struct ForceRun {
     /// The content that the run of replayed maps held.
     pub(super) replayed: Option<Seen>,
     pub(super) gold: Gold,
+    /// The directions of flat colors; `None` unless the force pulls along them alone.
+    pub(super) subspace: Option<Subspace>,
     /// The user's mask at latent resolution, [1, 1, h, w].
     pub(super) mask: Option<Tensor>,
     /// True if the step is inside the window, for all evaluations of the step.
