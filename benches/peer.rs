@@ -6,11 +6,16 @@
 //! `--save FOLDER` the picture is saved as `FOLDER/picture.png`. With `--step tiny|sd15` a line names a row of the
 //! benches, to be run for one call of the network with both branches. `--latents 64` is the side of the latents; 32 by
 //! default. `--kind bf16|f16` and `--device cuda` are for `sd15`. With `--decode vae|taesd`, each line decodes a
-//! latent, by a VAE of Stable Diffusion 1.5's size or by a tiny autoencoder, with random weights.
+//! latent, by a VAE of Stable Diffusion 1.5's size or by a tiny autoencoder, with random weights. With `--transformer
+//! anima|sd35`, each line calls a transformer of Anima's size or of Stable Diffusion 3.5 medium's, with both branches
+//! and random weights; `--blocks 4` is the number of its blocks, and `--kind bf16` its precision.
 
 mod support;
 
+use impasto::attention::Tap;
 use impasto::diffusion::Denoiser;
+use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
+use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
 use impasto::nn::{ConfigFile, Taesd, TaesdConfig, Vae, VaeConfig};
 use impasto::weights::Weights;
 use impasto::{Codec, Grid, Model, Pipeline, Result, Source};
@@ -18,6 +23,16 @@ use std::io::{BufRead, Write};
 use support::clock::Clock;
 use support::{Unet, seconds};
 use tch::{Device, Kind, Tensor};
+
+/// The numbers of Anima's transformer, with as many blocks as replace `BLOCKS`.
+const ANIMA: &str = r#"{ "num_layers": BLOCKS, "in_channels": 16, "out_channels": 16, "num_attention_heads": 16, "attention_head_dim": 128,
+    "mlp_ratio": 4.0, "text_embed_dim": 1024, "adaln_lora_dim": 256, "patch_size": [1, 2, 2],
+    "rope_scale": [1.0, 4.0, 4.0], "concat_padding_mask": true, "extra_pos_embed_type": null }"#;
+/// The numbers of the transformer of Stable Diffusion 3.5 medium. The blocks `DUAL` have a second attention.
+const SD35_MEDIUM: &str = r#"{ "num_layers": BLOCKS, "in_channels": 16, "out_channels": 16, "num_attention_heads": 24,
+    "attention_head_dim": 64, "joint_attention_dim": 4096, "caption_projection_dim": 1536,
+    "pooled_projection_dim": 2048, "patch_size": 2, "pos_embed_max_size": 384, "qk_norm": "rms_norm",
+    "dual_attention_layers": DUAL }"#;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,17 +43,21 @@ fn main() -> Result<()> {
     if let Some(decoder) = option("--decode") {
         return decode(decoder == "taesd", side);
     }
+    let kind = match option("--kind").map(String::as_str) {
+        Some("bf16") => Kind::BFloat16,
+        Some("f16") => Kind::Half,
+        _ => Kind::Float,
+    };
+    if let Some(name) = option("--transformer") {
+        let blocks = option("--blocks").and_then(|blocks| blocks.parse().ok()).unwrap_or(4);
+        return if name == "anima" { anima(blocks, kind, side) } else { sd35(blocks, kind, side) };
+    }
     match option("--step").map(String::as_str) {
         None => {
             let source = option("--model").map_or_else(Source::embedded, Source::dir);
             pictures(source, option("--save").map(String::as_str))
         }
         Some("sd15") => {
-            let kind = match option("--kind").map(String::as_str) {
-                Some("bf16") => Kind::BFloat16,
-                Some("f16") => Kind::Half,
-                _ => Kind::Float,
-            };
             let cuda = option("--device").is_some_and(|device| device == "cuda");
             let device = if cuda { Device::Cuda(0) } else { Device::Cpu };
             steps(&Unet::sd15_on(kind, device)?, Grid::new(side, side))
@@ -73,6 +92,39 @@ fn pictures(source: Source, folder: Option<&str>) -> Result<()> {
 fn steps<M: Denoiser + Codec>(model: &M, grid: Grid) -> Result<()> {
     for row in lines() {
         tell(seconds(model, grid, 2, &row)?);
+    }
+    Ok(())
+}
+
+/// Calls a transformer of Anima's size, with a prompt of 512 columns.
+fn anima(blocks: i64, kind: Kind, side: i64) -> Result<()> {
+    let config = CosmosConfig::from_json("transformer", &ANIMA.replace("BLOCKS", &blocks.to_string()))?;
+    let network = CosmosTransformer::new(&Weights::random(1, kind, Device::Cpu), &config)?;
+    let (x, context) = (noise(&[2, config.in_channels, side, side]), noise(&[2, 512, config.text_embed_dim]));
+    calls(|| network.forward(&x, &Tensor::from(0.5f32), &context, &mut Tap::none()))
+}
+
+/// Calls a transformer of Stable Diffusion 3.5 medium's size, with the columns of CLIP and T5.
+fn sd35(blocks: i64, kind: Kind, side: i64) -> Result<()> {
+    let numbers = SD35_MEDIUM.replace("BLOCKS", &blocks.to_string());
+    let dual: Vec<_> = (0..blocks.min(13)).collect(); // the blocks with a second attention
+    let config = Sd3Config::from_json("transformer", &numbers.replace("DUAL", &format!("{dual:?}")))?;
+    let network = Sd3Transformer::new(&Weights::random(1, kind, Device::Cpu), &config)?;
+    let (x, context) = (noise(&[2, config.in_channels, side, side]), noise(&[2, 333, config.joint_attention_dim]));
+    let pooled = noise(&[2, config.pooled_projection_dim]);
+    calls(|| network.forward(&x, &Tensor::from(500f32), &context, &pooled, &[], &mut Tap::none()))
+}
+
+fn noise(shape: &[i64]) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, Device::Cpu))
+}
+
+fn calls(call: impl Fn() -> Result<Tensor>) -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    for _ in lines() {
+        let begun = Clock::start();
+        drop(call()?);
+        tell(begun.elapsed().as_secs_f64());
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use super::rotary::{Rotary, angles};
 use super::token_embedding::{MOST_TOKENS, TokenEmbedding, tokens_of, without_padding};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
+use impasto_kernels::Gelu;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
@@ -256,7 +257,8 @@ impl Block {
         let y = self.norm_cross_attn.forward(&x)?;
         let x = x.f_add(&self.cross_attn.forward(&y, source, [own, other], states)?)?;
         let [first, second] = &self.mlp;
-        Ok(x.f_add(&second.forward(&first.forward(&self.norm_mlp.forward(&x)?)?.f_gelu_("none")?)?)?)
+        let hidden = first.forward_gelu(&self.norm_mlp.forward(&x)?, Gelu::Exact, Linear::forward)?;
+        Ok(x.f_add(&second.forward(&hidden)?)?)
     }
 }
 
@@ -288,10 +290,9 @@ impl Attention {
     /// Computes the attention of `x` to `source`. `places` rotate the queries and the keys.
     fn forward(&self, x: &Tensor, source: &Tensor, places: [&Rotary; 2], keys: &Keys) -> Result<Tensor> {
         let [queries_at, keys_at] = places;
-        let heads = |layer: &Linear, x: &Tensor| split_heads(&layer.forward(x)?, self.heads);
-        let q = queries_at.rotate(&self.q_norm.forward(&heads(&self.q_proj, x)?)?)?;
-        let k = keys_at.rotate(&self.k_norm.forward(&heads(&self.k_proj, source)?)?)?;
-        let v = heads(&self.v_proj, source)?;
+        let q = queries_at.rotate(&self.q_norm.forward_heads(&self.q_proj.forward(x)?, self.heads)?)?;
+        let k = keys_at.rotate(&self.k_norm.forward_heads(&self.k_proj.forward(source)?, self.heads)?)?;
+        let v = split_heads(&self.v_proj.forward(source)?, self.heads)?;
         let y = Tensor::f_scaled_dot_product_attention(&q, &k, &v, keys.mask.as_ref(), 0.0, false, None::<f64>, false)?;
         let y = match &keys.empty {
             Some(empty) => y.f_masked_fill(empty, 0.0)?,

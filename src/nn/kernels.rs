@@ -17,7 +17,7 @@
 
 use crate::attention::{add_repeated, repeated};
 use crate::error::Result;
-use impasto_kernels::{Epilogue, SerialLibtorch};
+use impasto_kernels::{Epilogue, Gelu, SerialLibtorch};
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
@@ -133,6 +133,14 @@ pub(super) fn linear_gate(mut values: Tensor, x: &Tensor, weight: &Tensor, bias:
         return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::Gate(values))?);
     }
     Ok(values.f_mul_(&linear(x, weight, bias)?.f_gelu_("none")?)?)
+}
+
+/// Computes the GELU of x·Wᵀ + b.
+pub(super) fn linear_gelu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, gelu: Gelu) -> Result<Tensor> {
+    if multiplies(x, weight, bias) {
+        return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::Gelu(gelu))?);
+    }
+    Ok(linear(x, weight, bias)?.f_gelu(gelu.name())?)
 }
 
 /// Returns true if `y` can take part in an epilogue of `impasto-kernels`, once its rows are as many as those of `x`.

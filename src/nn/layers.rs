@@ -10,7 +10,7 @@ use super::loras;
 use super::seamless::Seamless;
 use crate::error::{Error, Result};
 use crate::weights::{Weight, Weights, of_layer};
-use impasto_kernels::SerialLibtorch;
+use impasto_kernels::{Gelu, SerialLibtorch};
 use tch::{Device, Tensor};
 
 /// A linear layer, x·Wᵀ + b over the last axis.
@@ -35,6 +35,20 @@ impl Linear {
     /// not rounded to bf16.
     pub(super) fn forward_unrounded(&self, x: &Tensor) -> Result<Tensor> {
         loras::onto_cells(kernels::linear_unrounded(x, &self.weight.get()?, self.bias.as_ref())?, x, &self.weight)
+    }
+
+    /// Computes the GELU of the layer: [.., inputs] → [.., outputs]. `apply` is the method for the tokens of a picture
+    /// or of a prompt.
+    pub(super) fn forward_gelu(
+        &self,
+        x: &Tensor,
+        gelu: Gelu,
+        apply: fn(&Self, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        if loras::act_on(&self.weight) {
+            return Ok(apply(self, x)?.f_gelu(gelu.name())?);
+        }
+        kernels::linear_gelu(x, &self.weight.get()?, self.bias.as_ref(), gelu)
     }
 
     /// Adds the layer of `x`, [b, .., inputs], to `onto`, [n, .., outputs], in place if both have the same rows. If n

@@ -3,6 +3,9 @@
 use crate::error::Result;
 use tch::Tensor;
 
+/// Number that is added to the variance of a token.
+const EPSILON: f64 = 1e-6;
+
 /// Shift, scale and gate of a part of a block, [1 or b, 1, width] each.
 ///
 /// Source: Peebles and Xie (2022), "Scalable Diffusion Models with Transformers" (adaptive layer norms).
@@ -22,8 +25,13 @@ impl Modulated {
     /// Normalises the tokens `x`, [b, tokens, width] f32, and then scales and shifts them; the result has the kind of
     /// the layers.
     pub(crate) fn norm(&self, x: &Tensor) -> Result<Tensor> {
-        let width = x.size3()?.2;
-        let normed = x.f_layer_norm([width], None::<Tensor>, None::<Tensor>, 1e-6, true)?;
+        let (rows, _, width) = x.size3()?;
+        let [weight, bias] = [&self.scale, &self.shift].map(|x| x.f_reshape([-1, width]));
+        let (weight, bias) = (weight?, bias?);
+        if [1, rows].contains(&weight.size2()?.0) && impasto_kernels::normalizes_rows(x, (&weight, &bias)) {
+            return Ok(impasto_kernels::layer_norm(x, (&weight, &bias), EPSILON)?);
+        }
+        let normed = x.f_layer_norm([width], None::<Tensor>, None::<Tensor>, EPSILON, true)?;
         Ok(self.shift.f_addcmul(&normed, &self.scale)?.f_to_kind(self.scale.f_kind()?)?)
     }
 

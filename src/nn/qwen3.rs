@@ -272,8 +272,8 @@ impl Attention {
 
     fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
         // [b, heads, t, head_dim]
-        let q = rotary.rotate(&self.q_norm.forward(&split_heads(&self.q_proj.forward(x)?, self.heads)?)?)?;
-        let k = rotary.rotate(&self.k_norm.forward(&split_heads(&self.k_proj.forward(x)?, self.shared)?)?)?;
+        let q = rotary.rotate(&self.q_norm.forward_heads(&self.q_proj.forward(x)?, self.heads)?)?;
+        let k = rotary.rotate(&self.k_norm.forward_heads(&self.k_proj.forward(x)?, self.shared)?)?;
         let v = split_heads(&self.v_proj.forward(x)?, self.shared)?;
         let grouped = self.shared < self.heads;
         let y = Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, true, None::<f64>, grouped)?;

@@ -19,8 +19,18 @@ impl RmsNorm {
         Ok(Self { weight: w.tensor("weight", &[width])?, eps })
     }
 
+    /// Normalises each head's part of projected tokens, [b, tokens, heads · width] → [b, heads, tokens, width].
+    pub(crate) fn forward_heads(&self, x: &Tensor, heads: i64) -> Result<Tensor> {
+        let (b, tokens, all) = x.size3()?;
+        let width = all / heads.max(1);
+        Ok(self.forward(&x.f_reshape([b, tokens, heads, width])?)?.f_transpose(1, 2)?)
+    }
+
     /// Normalises [.., width] in f32; the shape stays. The result has the kind of the weights.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if impasto_kernels::scales_rows(x, &self.weight) {
+            return Ok(impasto_kernels::rms_norm(x, &self.weight, self.eps)?);
+        }
         let x = x.f_to_kind(Kind::Float)?;
         let mean = x.f_square()?.f_mean_dim([-1].as_slice(), true, Kind::Float)?;
         let normed = x.f_mul(&mean.f_add_scalar(self.eps)?.f_rsqrt()?)?;

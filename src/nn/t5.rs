@@ -6,6 +6,7 @@ use super::rms_norm::RmsNorm;
 use super::token_embedding::{MOST_TOKENS, TokenEmbedding};
 use crate::error::Result;
 use crate::weights::Weights;
+use impasto_kernels::Gelu;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -271,7 +272,7 @@ impl Block {
         let y = Tensor::f_scaled_dot_product_attention(&q, &k, &v, Some(bias), 0.0, false, 1.0, false)?;
         let x = x.f_add(&self.o.forward(&y.f_transpose(1, 2)?.f_flatten(2, 3)?)?)?;
         let y = self.feed_forward_norm.forward(&x)?;
-        let gated = self.wi_0.forward(&y)?.f_gelu_("tanh")?.f_mul_(&self.wi_1.forward(&y)?)?;
+        let gated = self.wi_0.forward_gelu(&y, Gelu::Tanh, Linear::forward)?.f_mul_(&self.wi_1.forward(&y)?)?;
         Ok(x.f_add(&self.wo.forward(&gated)?)?)
     }
 }

@@ -7,7 +7,7 @@ use tch::Kind;
 /// Rows of a part of the work.
 const ROWS: usize = 16;
 
-/// A norm of contiguous rows of numbers `N`, with weight, bias and result of numbers `O`.
+/// A norm of contiguous rows of numbers `N`, with weights, biases and result of numbers `O`.
 pub(crate) struct LayerNorm<N, O> {
     pub(crate) x: *const N,
     pub(crate) weight: *const O,
@@ -15,6 +15,8 @@ pub(crate) struct LayerNorm<N, O> {
     pub(crate) out: *mut O,
     pub(crate) width: usize,
     pub(crate) rows: usize,
+    /// Number of adjacent rows that share a weight and a bias.
+    pub(crate) shared: usize,
     pub(crate) eps: f32,
 }
 
@@ -39,6 +41,8 @@ impl<N: Number, O: Number> Work for LayerNorm<N, O> {
             // SAFETY: the caller's promise; each row has `width` numbers.
             unsafe {
                 let (from, to) = (self.x.add(row * self.width), self.out.add(row * self.width));
+                let own = row / self.shared * self.width;
+                let (weight, bias) = (self.weight.add(own), self.bias.add(own));
                 let share = (self.width as f32).recip();
                 let mut sum = simd.splat(0.0);
                 for at in (0..self.width).step_by(S::LANES) {
@@ -57,8 +61,8 @@ impl<N: Number, O: Number> Work for LayerNorm<N, O> {
                 for at in (0..self.width).step_by(S::LANES) {
                     let some = simd.lanes(at, self.width);
                     let apart = simd.sub(N::load(simd, from.add(at), some), mean);
-                    let factor = simd.mul(scale, O::load(simd, self.weight.add(at), some));
-                    let y = simd.mul_add(apart, factor, O::load(simd, self.bias.add(at), some));
+                    let factor = simd.mul(scale, O::load(simd, weight.add(at), some));
+                    let y = simd.mul_add(apart, factor, O::load(simd, bias.add(at), some));
                     O::store(simd, y, to.add(at), some);
                 }
             }

@@ -6,6 +6,7 @@ use crate::group_norm::GroupNorm;
 use crate::isa::Bf16;
 use crate::layer_norm::LayerNorm;
 use crate::number::{Number, numbers};
+use crate::rms_norm::RmsNorm;
 use crate::tensors::{check, suit, suit_mixed, unfit};
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -75,16 +76,24 @@ pub fn normalizes_rows(x: &Tensor, (weight, bias): (&Tensor, &Tensor)) -> bool {
     suit(&[weight, bias]) && suit_mixed(weight, x) && x.dim() > 0 && x.is_contiguous()
 }
 
-/// Normalises each row: [.., width]; the shape stays. `weight` and `bias` have one number for each column. The result
-/// has their kind.
+/// Normalises each row: [.., width]; the shape stays. `weight` and `bias` have one number for each column, [width]. They
+/// may also be [n, width], if the first axis of `x` is n long: then each of its n parts has its own. The result has
+/// their kind.
 ///
 /// # Errors
 /// [`TchError`] if the tensors do not fit together, or if [`normalizes_rows`] is false.
 pub fn layer_norm(x: &Tensor, (weight, bias): (&Tensor, &Tensor), eps: f64) -> Result<Tensor, TchError> {
     check(&[weight, bias])?;
     let width = x.size().last().copied().unwrap_or_default();
-    if !normalizes_rows(x, (weight, bias)) || weight.size() != [width] || bias.size() != [width] {
-        let expected = format!("{:?} columns, contiguous, {}", weight.size(), of_kind(weight)?);
+    let parts = match weight.size().as_slice() {
+        [_] => 1,
+        [1, _] => 1,
+        [n, _] if x.dim() > 1 && x.size().first() == Some(n) => *n,
+        _ => 0,
+    };
+    let fits = parts * width > 0 && weight.numel() as i64 == parts * width && weight.size() == bias.size();
+    if !normalizes_rows(x, (weight, bias)) || !fits {
+        let expected = format!("rows for weights {:?}, contiguous, {}", weight.size(), of_kind(weight)?);
         return Err(unfit("the rows", x, &expected));
     }
     let (weight, bias) = (weight.f_contiguous()?, bias.f_contiguous()?);
@@ -103,16 +112,63 @@ fn normalize_rows<N: Number, O: Number>(
     (x, weight, bias, out): (&Tensor, &Tensor, &Tensor, &Tensor),
     eps: f64,
 ) -> Result<(), TchError> {
-    let width = weight.numel();
+    let width = x.size().last().map_or(1, |&width| width as usize);
+    let rows = x.numel() / width;
     let norm = LayerNorm::<N, O> {
         x: numbers(x)?,
         weight: numbers(weight)?,
         bias: numbers(bias)?,
         out: numbers(out)?,
         width,
-        rows: x.numel() / width,
+        rows,
+        shared: rows * width / weight.numel(),
         eps: eps as f32,
     };
     // SAFETY: `layer_norm` has found that the tensors fit together.
+    unsafe { run(&norm) }
+}
+
+/// Returns true if the kernels divide the rows `x`, [.., width], by their root mean square, with this weight. `x` is
+/// f32, or of the kind of the weight.
+#[must_use]
+pub fn scales_rows(x: &Tensor, weight: &Tensor) -> bool {
+    suit(&[weight]) && suit_mixed(weight, x) && x.dim() > 0 && x.is_contiguous()
+}
+
+/// Divides each row by its root mean square, w·x/√(mean(x²) + ε): [.., width]; the shape stays. `weight` is [width]. The
+/// result has its kind.
+///
+/// # Errors
+/// [`TchError`] if the tensors do not fit together, or if [`scales_rows`] is false.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor, TchError> {
+    check(&[weight])?;
+    let width = x.size().last().copied().unwrap_or_default();
+    if !scales_rows(x, weight) || weight.size() != [width] || width == 0 {
+        let expected = format!("{:?} columns, contiguous, {}", weight.size(), of_kind(weight)?);
+        return Err(unfit("the rows", x, &expected));
+    }
+    let weight = weight.f_contiguous()?;
+    let out = Tensor::f_empty(x.size(), (weight.kind(), Device::Cpu))?;
+    let tensors = (x, &weight, &out);
+    match (x.kind(), out.kind()) {
+        (Kind::BFloat16, _) => scale_rows::<Bf16, Bf16>(tensors, eps)?,
+        (_, Kind::BFloat16) => scale_rows::<f32, Bf16>(tensors, eps)?,
+        _ => scale_rows::<f32, f32>(tensors, eps)?,
+    }
+    Ok(out)
+}
+
+/// Divides the rows of `x` by their root mean square into `out`, which has the same shape. All tensors are contiguous.
+fn scale_rows<N: Number, O: Number>((x, weight, out): (&Tensor, &Tensor, &Tensor), eps: f64) -> Result<(), TchError> {
+    let width = weight.numel();
+    let norm = RmsNorm::<N, O> {
+        x: numbers(x)?,
+        weight: numbers(weight)?,
+        out: numbers(out)?,
+        width,
+        rows: x.numel() / width,
+        eps: eps as f32,
+    };
+    // SAFETY: `rms_norm` has found that the tensors fit together.
     unsafe { run(&norm) }
 }

@@ -48,6 +48,7 @@ test_on_each_set! {
     epilogues_may_be_f32
     gelu_is_exact_in_both_tails
     layer_norm_equals_libtorch_in_double
+    rms_norm_equals_libtorch_in_double
     group_norm_keeps_digits_beside_a_large_mean
     memory_that_is_read_is_not_changed_in_place
     pictures_of_one_channel_are_computed
@@ -191,6 +192,12 @@ fn linear_equals_libtorch_in_double(kind: Kind) -> Result<(), TchError> {
         // Only a few numbers can all be in the left tail.
         let scale = if rows * outputs > 9 { want.shallow_clone() } else { &exact * double(&onto) };
         close_beside(&gated, &want, &scale, &format!("{what}, gate"));
+        for gelu in [Gelu::Exact, Gelu::Tanh] {
+            let want = exact.gelu(gelu.name());
+            let scale = if rows * outputs > 9 { want.shallow_clone() } else { exact.shallow_clone() };
+            let y = linear(&x, &weight, Some(&bias), Epilogue::Gelu(gelu))?;
+            close_beside(&y, &want, &scale, &format!("{what}, {gelu:?}"));
+        }
         let unrounded = linear(&x, &weight, Some(&bias), Epilogue::StoreF32)?;
         assert_eq!(
             (unrounded.kind(), unrounded.to_kind(kind)),
@@ -355,6 +362,11 @@ fn gelu_is_exact_in_both_tails(kind: Kind) -> Result<(), TchError> {
     let gelu = linear(&x, &one, None, Epilogue::Gate(ones))?;
     let apart = (double(&gelu) - double(&x).gelu("none")) / double(&x).abs().clamp_min(1.0);
     assert!(apart.abs().max().double_value(&[]) < 2.5e-7);
+    for gelu in [Gelu::Exact, Gelu::Tanh] {
+        let apart = double(&linear(&x, &one, None, Epilogue::Gelu(gelu))?) - double(&x).gelu(gelu.name());
+        let rounding = if kind == Kind::BFloat16 { double(&x).abs() / 256.0 } else { double(&x).abs() * 3e-7 };
+        assert!((apart.abs() - rounding).max().double_value(&[]) < 5e-7, "{gelu:?}");
+    }
     Ok(())
 }
 
@@ -372,7 +384,32 @@ fn layer_norm_equals_libtorch_in_double(kind: Kind) -> Result<(), TchError> {
         assert_eq!(y.kind(), kind);
         close(&y, &exact, &format!("{kind:?}, {width} columns of f32"));
         assert!(layer_norm(&x, (&weight, &bias.narrow(0, 0, 0)), 1e-5).is_err());
+        let (weights, biases) = (random(&[3, width], kind), random(&[3, width], kind));
+        let normed = double(&x).layer_norm([width], None::<Tensor>, None::<Tensor>, 1e-5, false);
+        let exact = normed * double(&weights).unsqueeze(1) + double(&biases).unsqueeze(1);
+        close(&layer_norm(&x, (&weights, &biases), 1e-5)?, &exact, &format!("{kind:?}, {width} columns, 3 weights"));
+        assert!(layer_norm(&x.narrow(0, 0, 2), (&weights, &biases), 1e-5).is_err(), "3 weights for 2 parts");
         assert!(width == 1 || layer_norm(&x.transpose(0, 2), (&weight, &bias), 1e-5).is_err(), "not contiguous");
+    }
+    Ok(())
+}
+
+fn rms_norm_equals_libtorch_in_double(kind: Kind) -> Result<(), TchError> {
+    for width in [128, 33, 1] {
+        let (x, weight) = (random(&[2, 300, width], kind) * 3, random(&[width], kind));
+        assert!(scales_rows(&x, &weight));
+        let exact = |x: &Tensor| {
+            let x = double(x);
+            let mean = x.square().mean_dim([-1i64].as_slice(), true, Kind::Double);
+            x * (mean + 1e-6).rsqrt() * double(&weight)
+        };
+        close(&rms_norm(&x, &weight, 1e-6)?, &exact(&x), &format!("{kind:?}, {width} columns"));
+        let fine = random(&[2, 3, width], Kind::Float);
+        let y = rms_norm(&fine, &weight, 1e-6)?;
+        assert_eq!(y.kind(), kind);
+        close(&y, &exact(&fine), &format!("{kind:?}, {width} columns of f32"));
+        assert!(rms_norm(&x, &weight.narrow(0, 0, 0), 1e-6).is_err());
+        assert!(width == 1 || rms_norm(&x.transpose(0, 2), &weight, 1e-6).is_err(), "not contiguous");
     }
     Ok(())
 }
@@ -494,6 +531,7 @@ fn kernels_that_are_off_compute_nothing() -> Result<(), TchError> {
         assert!(!arranges(Kind::Float) && !multiplies(&x, &weight) && !adds_to(&x, &x));
         assert!(!attends(&square, &square, &square) && !weighs(&square, &square));
         assert!(!normalizes(&x, (&number, &number)) && !normalizes_rows(&x, (&number, &number)));
+        assert!(!scales_rows(&x, &number) && rms_norm(&x, &number, 1e-5).is_err());
         assert!(conv2d(&x, &weight, None, (1, 1), Epilogue::Store).is_err());
         assert!(linear(&x, &weight, None, Epilogue::Store).is_err());
         let error = attend(&square, &square, &square, None, false).expect_err("no kernels").to_string();

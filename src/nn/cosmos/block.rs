@@ -8,6 +8,7 @@ use crate::nn::layers::{Linear, split_heads};
 use crate::nn::rms_norm::RmsNorm;
 use crate::nn::rotary::Rotary;
 use crate::weights::Weights;
+use impasto_kernels::Gelu;
 use tch::Tensor;
 
 /// Number of halvings from the latent's cells to the tokens, which are patches of 2×2 cells.
@@ -71,7 +72,7 @@ impl Block {
             modulated.add(&repeated(&x, context.size3()?.0)?, &y)?
         };
         let modulated = self.norm3.forward(time)?;
-        let y = self.out.forward(&self.proj.forward(&modulated.norm(&x)?)?.f_gelu("none")?)?;
+        let y = self.out.forward(&self.proj.forward_gelu(&modulated.norm(&x)?, Gelu::Exact, Linear::forward)?)?;
         modulated.add(&x, &y)
     }
 }
@@ -120,8 +121,8 @@ impl Attention {
 
     /// Computes the attention of the tokens `x` to `context`; `rotary` rotates queries and keys.
     fn forward(&self, x: &Tensor, context: &Tensor, rotary: Option<&Rotary>, tap: &mut Tap<'_>) -> Result<Tensor> {
-        let heads = |x: &Tensor| split_heads(x, self.site.heads);
-        let mut q = self.norm_q.forward(&heads(&self.to_q.forward(x)?)?)?;
+        let heads = self.site.heads;
+        let mut q = self.norm_q.forward_heads(&self.to_q.forward(x)?, heads)?;
         if let Some(rotary) = rotary {
             q = rotary.rotate(&q)?;
         }
@@ -131,8 +132,8 @@ impl Attention {
                 true => [self.to_k.forward_prompt(context)?, self.to_v.forward_prompt(context)?],
                 false => [self.to_k.forward(context)?, self.to_v.forward(context)?],
             };
-            let k = self.norm_k.forward(&heads(&k)?)?;
-            Ok((rotary.map_or(Ok(k.shallow_clone()), |rotary| rotary.rotate_pictures(&k))?, heads(&v)?))
+            let k = self.norm_k.forward_heads(&k, heads)?;
+            Ok((rotary.map_or(Ok(k.shallow_clone()), |rotary| rotary.rotate_pictures(&k))?, split_heads(&v, heads)?))
         })?;
         self.to_out.forward(&attended)
     }

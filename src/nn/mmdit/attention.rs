@@ -56,8 +56,11 @@ impl Projections {
 
     /// Projects tokens, [b, tokens, width] → [b, heads, tokens, d].
     fn project(&self, layer: &Linear, norm: Option<&RmsNorm>, x: &Tensor) -> Result<Tensor> {
-        let heads = split_heads(&(self.apply)(layer, x)?, self.heads)?;
-        norm.map_or(Ok(heads.shallow_clone()), |norm| norm.forward(&heads))
+        let projected = (self.apply)(layer, x)?;
+        match norm {
+            Some(norm) => norm.forward_heads(&projected, self.heads),
+            None => split_heads(&projected, self.heads),
+        }
     }
 
     fn queries(&self, x: &Tensor) -> Result<Tensor> {

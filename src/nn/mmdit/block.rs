@@ -7,6 +7,7 @@ use crate::attention::{AttentionSite, Place, SiteKind, Tap};
 use crate::error::Result;
 use crate::nn::layers::Linear;
 use crate::weights::Weights;
+use impasto_kernels::Gelu;
 use tch::Tensor;
 
 /// Number of halvings from the latent's cells to the tokens, which are patches of 2×2 cells.
@@ -101,6 +102,6 @@ impl FeedForward {
 
     /// Applies the layer; `apply` is the method for the tokens of a picture or of a prompt.
     fn forward(&self, x: &Tensor, apply: fn(&Linear, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
-        apply(&self.out, &apply(&self.proj, x)?.f_gelu("tanh")?)
+        apply(&self.out, &self.proj.forward_gelu(x, Gelu::Tanh, apply)?)
     }
 }
