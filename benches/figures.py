@@ -46,6 +46,9 @@ PARTS = {
     "step bf16": ["PEERS", "benches/peers/step.py", "--kind", "bf16", "--threads", "1", "--rounds", "ROUNDS"],
     "compiled f32": ["PEERS", "benches/peers/step.py", "--compiled", "--threads", "2", "--rounds", "ROUNDS"],
     "compiled bf16": ["PEERS", "benches/peers/step.py", "--compiled", "--kind", "bf16", "--threads", "2", "--rounds", "ROUNDS"],
+    **{f"transformer {network} {kind}": [
+        "PEERS", "benches/peers/transformer.py", "--network", network, "--kind", kind, "--rounds", "ROUNDS"]
+       for network in ("anima", "sd35") for kind in ("f32", "bf16")},
     "others": ["PEERS", "benches/peers/step.py", "--candle", "--sdcpp", "--threads", "2", "--rounds", "3"],
     "decode": ["PEERS", "benches/peers/decode.py", "--rounds", "ROUNDS"],
     "taesd": ["PEERS", "benches/peers/decode.py", "--taesd", "--rounds", "ROUNDS"],
@@ -239,6 +242,13 @@ def tables(f):
             ms = [of(f"{who} {row}", "ms", form=".0f", interval=False) for who in ("impasto", "diffusers")]
             peers.append([kind, label, *ms, of(f"impasto {row}", "ratio to diffusers")])
 
+    transformers = []
+    for network, label in (("anima", "Anima"), ("sd35", "SD 3.5 medium")):
+        for kind in ("f32", "bf16"):
+            of = lambda row, measure, **options: f.number("transformer", f"{network} {kind}", row, measure, threads=1, **options)
+            ms = [of(who, "ms", form=".0f", interval=False) for who in ("impasto", "diffusers", "OpenVINO")]
+            transformers.append([label, kind, *ms, *(of("impasto", f"ratio to {who}") for who in ("diffusers", "OpenVINO"))])
+
     def compiled(of_set):
         rows = []
         for kind in ("f32", "bf16"):
@@ -329,6 +339,8 @@ def tables(f):
         "lora": table(["LoRA of rank 16", "embedded model", "SD-1.5-sized"], loras),
         "precision": table(["precision", "ms a step", "ratio"], kinds),
         "step": table(["precision", "work", "impasto, ms", "diffusers, ms", "ratio"], peers),
+        "transformer": table(["network", "precision", "impasto, ms", "diffusers, ms", "OpenVINO, ms", "ratio to diffusers",
+                              "ratio to OpenVINO"], transformers),
         "scale": table(["grows", "measured"], growth),
         "start": table(["work", "time"], start),
         "process": table(["part", "time", "memory"], process),
