@@ -108,7 +108,7 @@ fn main() -> Result<()> {
     }
     if wanted("estimate") {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        write_model(folder.path(), false)?;
+        write_model(folder.path(), "sd15")?;
         let path = folder.path().to_str().expect("a path in Unicode");
         for (model, folder, runs) in [("embedded", "", &EMBEDDED_RUNS[..]), ("SD 1.5's size", path, &LARGE_RUNS[..])] {
             for (run, kind) in runs.iter().flat_map(|run| ["f32", "bf16"].map(|kind| (run, kind))) {

@@ -23,7 +23,7 @@ pub fn each_model(rounds: usize, group: impl Fn(&str, &Model, usize) -> Result<(
     }
     if wanted("sd15") {
         let folder = tempfile::tempdir().expect("a folder");
-        write_model(folder.path(), false)?;
+        write_model(folder.path(), "sd15")?;
         group("sd15", &Model::load(&Source::dir(folder.path()))?, rounds)?;
     }
     Ok(())
