@@ -146,10 +146,15 @@ impl<P: Paint> Attempts<P> {
 
     async fn end(&self, key: &Key, state: State, pictures: usize, reason: &str) -> Result<(), String> {
         let counters = self.metrics.counters();
-        let counter = if state == State::Done { &counters.done } else { &counters.failed };
-        counter.add(1);
-        tracing::info!(job = %key, pictures, reason, "the job is {state}");
-        patiently(|| self.table.end(key, state, pictures, reason)).await.map(|_| ())
+        if patiently(|| self.table.end(key, state, pictures, reason)).await? {
+            let counter = if state == State::Done { &counters.done } else { &counters.failed };
+            counter.add(1);
+            tracing::info!(job = %key, pictures, reason, "the job is {state}");
+        } else {
+            counters.cancelled.add(1);
+            tracing::info!(job = %key, "the job had ended before the worker was done");
+        }
+        Ok(())
     }
 
     /// Paints a job on a thread of its own, and follows its steps, its cancellation and the end of the worker

@@ -78,6 +78,22 @@ pub fn cancelled_job_ends_at_its_next_step(stage: Stage) {
     stage.end(worker);
 }
 
+pub fn job_cancelled_at_its_end_is_not_counted_as_done(stage: Stage) {
+    let worker = stage.worker(&Painter::default(), Duration::ZERO);
+    let late = stage.submit(json!({ "prompt": "late", "drying": 1500 }));
+    stage.wait(&late.key, |entry| entry.step > 0);
+    assert!(stage.runtime.block_on(stage.queue.cancel(&late.key)).unwrap());
+    let next = stage.submit(json!({ "prompt": "next" }));
+    stage.wait_for(&next.key, State::Done);
+    assert_eq!(stage.find(&late.key).state, State::Cancelled);
+    let metrics = worker.metrics.clone();
+    stage.end(worker);
+    let text = metrics.text();
+    for (name, count) in [("begun", 2), ("done", 1), ("cancelled", 1)] {
+        assert!(text.contains(&format!("worker_jobs_{name}_total {count}\n")), "{text}");
+    }
+}
+
 pub fn failures_are_tried_again_if_that_helps(stage: Stage) {
     let painter = Painter::default();
     let worker = stage.worker(&painter, Duration::ZERO);

@@ -22,10 +22,11 @@ use std::sync::{Arc, Mutex};
 /// A test of a queue in any database.
 type Test = (&'static str, fn(Stage));
 
-const TESTS: [Test; 14] = [
+const TESTS: [Test; 15] = [
     ("job_is_painted_once", jobs::job_is_painted_once),
     ("users_take_turns", jobs::users_take_turns),
     ("cancelled_job_ends_at_its_next_step", jobs::cancelled_job_ends_at_its_next_step),
+    ("job_cancelled_at_its_end_is_not_counted_as_done", jobs::job_cancelled_at_its_end_is_not_counted_as_done),
     ("failures_are_tried_again_if_that_helps", jobs::failures_are_tried_again_if_that_helps),
     ("ending_worker_gives_its_job_back", jobs::ending_worker_gives_its_job_back),
     ("limits_refuse_jobs", jobs::limits_refuse_jobs),

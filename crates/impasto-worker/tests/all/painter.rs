@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Paints text files in place of pictures. Fields of a job: `steps` (1), `millis` of a step (0), `bytes` of the first
-/// picture (those of the job), and `do`: `refuse`, `trouble`, `panic` or `paint`.
+/// Paints text files in place of pictures. Fields of a job: `steps` (1), `millis` of a step (0), `drying`, milliseconds
+/// after the last step (0), `bytes` of the first picture (those of the job), and `do`: `refuse`, `trouble`, `panic` or
+/// `paint`.
 #[derive(Clone, Default)]
 pub struct Painter {
     /// Prompts of the jobs that were begun, in their order.
@@ -29,6 +30,7 @@ impl Paint for Painter {
             std::thread::sleep(Duration::from_millis(number("millis", 0)));
             progress.step(step, steps, || format!("{prompt} at {step}").into_bytes())?;
         }
+        std::thread::sleep(Duration::from_millis(number("drying", 0)));
         match job["do"].as_str().unwrap_or("paint") {
             "refuse" => Err(Failure::Refused("no such color".into())),
             "trouble" => Err(Failure::Trouble("out of paint".into())),

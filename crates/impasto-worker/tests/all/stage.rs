@@ -1,7 +1,7 @@
 //! [`Stage`]: a queue with its store, and workers in this program or in others.
 
 use crate::painter::Painter;
-use impasto_worker::{Address, Entry, Key, Order, Queue, Settings, State, Store, Worker};
+use impasto_worker::{Address, Entry, Key, Metrics, Order, Queue, Settings, State, Store, Worker};
 use serde_json::Value;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -52,6 +52,7 @@ impl Drop for Program {
 
 /// A worker in this program.
 pub struct Running {
+    pub metrics: Metrics,
     end: Option<oneshot::Sender<()>>,
     worker: JoinHandle<()>,
 }
@@ -112,11 +113,11 @@ impl Stage {
     /// Starts a worker in this program.
     pub fn worker(&self, painter: &Painter, grace: Duration) -> Running {
         let worker = Worker::new(self.queue.clone(), MODEL, painter.clone()).grace(grace);
-        let (end, ended) = oneshot::channel::<()>();
+        let (metrics, (end, ended)) = (worker.metrics(), oneshot::channel::<()>());
         let worker = self.runtime.spawn(worker.run(async {
             drop(ended.await);
         }));
-        Running { end: Some(end), worker }
+        Running { metrics, end: Some(end), worker }
     }
 
     /// Starts a worker in a program of its own.
