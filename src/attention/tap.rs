@@ -108,6 +108,11 @@ impl<'a> Tap<'a> {
         self.0.as_ref().map(|live| live.call.images.clone())
     }
 
+    /// Returns the branches that are stacked in this evaluation, in order; none for [`Tap::none`].
+    pub(crate) fn branches(&self) -> &[Branch] {
+        self.0.as_ref().map_or(&[], |live| live.call.branches)
+    }
+
     /// Runs one attention call with all its phases → [b, queries, heads · head_dim].
     ///
     /// `q` is [b, heads, queries, d]; `project` makes k and v ([b, heads, tokens, d]) of a context.

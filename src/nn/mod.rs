@@ -62,6 +62,7 @@ mod transformer;
 pub(crate) mod unet;
 pub mod union;
 mod vae;
+pub mod z_image;
 
 pub(crate) use reference_encoder::ReferenceEncoder;
 pub(crate) use reference_tokens::ReferenceTokens;

@@ -3,8 +3,7 @@
 use crate::error::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-/// Rotations of queries and keys, one for each token. Number i of a head is rotated together with number i + d/2
-/// (the half-split layout of transformers' `rotate_half`).
+/// Rotations of queries and keys, one for each token.
 ///
 /// Source: Su et al. (2021), "RoFormer".
 #[derive(Debug)]
@@ -12,13 +11,31 @@ pub(crate) struct Rotary {
     /// cos and sin of the angles, f32 [tokens, d].
     cos: Tensor,
     sin: Tensor,
+    layout: Layout,
+}
+
+/// The numbers of a head that are rotated together.
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    /// Number i and number i + d/2, as in transformers' `rotate_half`.
+    Halves,
+    /// Numbers 2i and 2i + 1, which are a complex number each.
+    Pairs,
 }
 
 impl Rotary {
-    /// Creates the rotations by `angles`, [tokens, d/2].
+    /// Creates the rotations by `angles`, [tokens, d/2]. Angle i rotates number i of a head together with number
+    /// i + d/2.
     pub(crate) fn new(angles: &Tensor) -> Result<Self> {
         let both = Tensor::f_cat(&[angles, angles], -1)?;
-        Ok(Self { cos: both.f_cos()?, sin: both.f_sin()? })
+        Ok(Self { cos: both.f_cos()?, sin: both.f_sin()?, layout: Layout::Halves })
+    }
+
+    /// Creates the rotations by `angles`, [tokens, d/2]. Angle i rotates number 2i of a head together with number
+    /// 2i + 1.
+    pub(crate) fn of_pairs(angles: &Tensor) -> Result<Self> {
+        let both = angles.f_repeat_interleave_self_int(2, -1, None)?;
+        Ok(Self { cos: both.f_cos()?, sin: both.f_sin()?, layout: Layout::Pairs })
     }
 
     /// Rotates keys, [b, heads, k · tokens, d]: a hook may add the tokens of other pictures to a context, and each
@@ -45,8 +62,17 @@ impl Rotary {
 
     /// Rotates [.., tokens, d] in f32; the result has the kind of `x`.
     pub(crate) fn rotate(&self, x: &Tensor) -> Result<Tensor> {
-        let [first, second]: [Tensor; 2] = halves(x)?;
-        let turned = Tensor::f_cat(&[second.f_neg()?, first], -1)?;
+        let turned = match self.layout {
+            Layout::Halves => {
+                let [first, second] = halves(x)?;
+                Tensor::f_cat(&[second.f_neg()?, first], -1)?
+            }
+            Layout::Pairs => {
+                let pairs = x.f_unflatten(-1, [-1, 2])?;
+                let [first, second] = [pairs.f_select(-1, 0)?, pairs.f_select(-1, 1)?];
+                Tensor::f_stack(&[second.f_neg()?, first], -1)?.f_flatten(-2, -1)?
+            }
+        };
         Ok(x.f_mul(&self.cos)?.f_addcmul(&turned, &self.sin)?.f_to_kind(x.f_kind()?)?)
     }
 }
@@ -68,6 +94,18 @@ pub(crate) fn angles(count: i64, width: i64, base: f64, device: Device) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layouts_differ_by_the_order_of_numbers() -> Result<()> {
+        let (angles, x) = (angles(5, 6, 100.0, Device::Cpu)?, Tensor::arange(30, (Kind::Float, Device::Cpu)).sin());
+        let x = x.reshape([5, 6]);
+        let pairs = Rotary::of_pairs(&angles)?.rotate(&x)?;
+        // Number 2i of a pair is number i of the first half, and number 2i + 1 is number i of the second.
+        let order = Tensor::from_slice(&[0i64, 2, 4, 1, 3, 5]);
+        let halves = Rotary::new(&angles)?.rotate(&x.index_select(1, &order))?;
+        assert!(pairs.index_select(1, &order).allclose(&halves, 1e-6, 1e-6, false), "{pairs} {halves}");
+        Ok(())
+    }
 
     #[test]
     fn products_depend_on_the_distance_alone() -> Result<()> {
