@@ -60,9 +60,11 @@ impl PerturbedAttention {
     }
 }
 
-/// Returns the values: softmax(q·kᵀ) is the identity, [n, heads, cells, d] → [n, cells, heads, d].
+/// Returns the values of the picture's cells: softmax(q·kᵀ) is the identity, [n, heads, cells, d] →
+/// [n, cells, heads, d]. Other tokens stand behind the cells in some networks.
 fn read_values(at: &At<'_>) -> Result<Option<Tensor>> {
-    Ok(at.values().map(|values| values.f_transpose(1, 2)).transpose()?)
+    let cells = at.query().size4()?.2;
+    Ok(at.values().map(|values| values.f_narrow(2, 0, cells)?.f_transpose(1, 2)).transpose()?)
 }
 
 impl Guidance for PerturbedAttention {
