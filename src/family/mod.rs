@@ -7,6 +7,7 @@ mod sd;
 mod sd3;
 mod sdxl;
 mod spec;
+mod z_image;
 
 pub(crate) use sdxl::size_numbers;
 pub(crate) use spec::{FamilySpec, Heads, TextLayer};
@@ -17,6 +18,7 @@ use sd::{SD1, SD2};
 use sd3::SD3;
 use sdxl::{SDXL, SDXL_REFINER};
 use std::fmt;
+use z_image::Z_IMAGE;
 
 /// A generation of Stable Diffusion, or another family of models. Files of different families cannot be combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +38,8 @@ pub enum ModelFamily {
     Anima,
     /// SD 3 and 3.5: a transformer with flow matching, text encoders CLIP-L, OpenCLIP-bigG and T5, context width 4096.
     Sd3,
+    /// Z-Image: a transformer with flow matching, text encoder Qwen3-4B, context width 2560.
+    ZImage,
 }
 
 impl ModelFamily {
@@ -52,6 +56,7 @@ impl ModelFamily {
             Self::Colorizer => &COLORIZER,
             Self::Anima => &ANIMA,
             Self::Sd3 => &SD3,
+            Self::ZImage => &Z_IMAGE,
         }
     }
 

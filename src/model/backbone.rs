@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::nn::cosmos::{CosmosConfig, CosmosTransformer};
 use crate::nn::mmdit::{Sd3Config, Sd3Transformer};
 use crate::nn::unet::Deep;
+use crate::nn::z_image::{ZImageConfig, ZImageTransformer};
 use crate::nn::{AddedConditions, ConfigFile, UNet, UnetConfig};
 use crate::step::{Grid, Step};
 use crate::weights::{Checkpoint, Weights};
@@ -24,6 +25,7 @@ pub(super) enum BackboneConfig {
     Unet(Box<UnetConfig>),
     Cosmos(Box<CosmosConfig>),
     Sd3(Box<Sd3Config>),
+    ZImage(Box<ZImageConfig>),
 }
 
 /// diffusers' class of a network.
@@ -41,6 +43,9 @@ impl BackboneConfig {
         };
         Ok(match class._class_name.as_str() {
             "SD3Transformer2DModel" => Self::Sd3(Box::new(read_config(checkpoint, TRANSFORMER, Sd3Config::from_json)?)),
+            "ZImageTransformer2DModel" => {
+                Self::ZImage(Box::new(read_config(checkpoint, TRANSFORMER, ZImageConfig::from_json)?))
+            }
             _ => Self::Cosmos(Box::new(read_config(checkpoint, TRANSFORMER, CosmosConfig::from_json)?)),
         })
     }
@@ -49,7 +54,7 @@ impl BackboneConfig {
     pub(super) const fn part(&self) -> &'static str {
         match self {
             Self::Unet(_) => UNET,
-            Self::Cosmos(_) | Self::Sd3(_) => TRANSFORMER,
+            Self::Cosmos(_) | Self::Sd3(_) | Self::ZImage(_) => TRANSFORMER,
         }
     }
 
@@ -57,7 +62,7 @@ impl BackboneConfig {
     pub(super) const fn unet(&self) -> Option<&UnetConfig> {
         match self {
             Self::Unet(config) => Some(config),
-            Self::Cosmos(_) | Self::Sd3(_) => None,
+            Self::Cosmos(_) | Self::Sd3(_) | Self::ZImage(_) => None,
         }
     }
 
@@ -67,6 +72,7 @@ impl BackboneConfig {
             Self::Unet(config) => (config.in_channels, config.out_channels),
             Self::Cosmos(config) => (config.in_channels, config.out_channels),
             Self::Sd3(config) => (config.in_channels, config.out_channels),
+            Self::ZImage(config) => (config.in_channels, config.in_channels),
         }
     }
 
@@ -79,6 +85,7 @@ impl BackboneConfig {
             }
             Self::Cosmos(config) => vec![config.text_embed_dim],
             Self::Sd3(config) => vec![config.joint_attention_dim],
+            Self::ZImage(config) => vec![config.cap_feat_dim],
         }
     }
 
@@ -88,6 +95,7 @@ impl BackboneConfig {
             Self::Unet(_) => "cross_attention_dim",
             Self::Cosmos(_) => "text_embed_dim",
             Self::Sd3(_) => "joint_attention_dim",
+            Self::ZImage(_) => "cap_feat_dim",
         }
     }
 
@@ -95,7 +103,7 @@ impl BackboneConfig {
     pub(super) const fn width_of_pooled(&self) -> Option<i64> {
         match self {
             Self::Sd3(config) => Some(config.pooled_projection_dim),
-            Self::Unet(_) | Self::Cosmos(_) => None,
+            Self::Unet(_) | Self::Cosmos(_) | Self::ZImage(_) => None,
         }
     }
 
@@ -104,7 +112,7 @@ impl BackboneConfig {
     pub(super) fn sample_size(&self) -> [Option<i64>; 2] {
         match self {
             Self::Unet(config) => [0, 1].map(|index| config.sample_size.as_ref().and_then(|size| size.level(index))),
-            Self::Cosmos(_) => [None; 2],
+            Self::Cosmos(_) | Self::ZImage(_) => [None; 2],
             Self::Sd3(config) => [Some(config.sample_size); 2],
         }
     }
@@ -137,6 +145,7 @@ pub(super) enum Backbone {
     Unet(Box<UNet>),
     Cosmos(Box<CosmosTransformer>),
     Sd3(Box<Sd3Transformer>),
+    ZImage(Box<ZImageTransformer>),
 }
 
 impl Backbone {
@@ -146,6 +155,7 @@ impl Backbone {
             BackboneConfig::Unet(config) => Self::Unet(Box::new(UNet::new(w, config)?)),
             BackboneConfig::Cosmos(config) => Self::Cosmos(Box::new(CosmosTransformer::new(w, config)?)),
             BackboneConfig::Sd3(config) => Self::Sd3(Box::new(Sd3Transformer::new(w, config)?)),
+            BackboneConfig::ZImage(config) => Self::ZImage(Box::new(ZImageTransformer::new(w, config)?)),
         })
     }
 
@@ -153,7 +163,7 @@ impl Backbone {
     pub(super) fn again(&self, w: &Weights) -> Result<Self> {
         match self {
             Self::Unet(unet) => Ok(Self::Unet(Box::new(unet.again(w)?))),
-            Self::Cosmos(_) | Self::Sd3(_) => self.rebuild(w),
+            Self::Cosmos(_) | Self::Sd3(_) | Self::ZImage(_) => self.rebuild(w),
         }
     }
 
@@ -163,6 +173,7 @@ impl Backbone {
             Self::Unet(unet) => Self::Unet(Box::new(UNet::new(w, unet.config())?)),
             Self::Cosmos(own) => Self::Cosmos(Box::new(CosmosTransformer::new(w, own.config())?)),
             Self::Sd3(own) => Self::Sd3(Box::new(Sd3Transformer::new(w, own.config())?)),
+            Self::ZImage(own) => Self::ZImage(Box::new(ZImageTransformer::new(w, own.config())?)),
         })
     }
 
@@ -170,7 +181,7 @@ impl Backbone {
     pub(super) const fn part(&self) -> &'static str {
         match self {
             Self::Unet(_) => UNET,
-            Self::Cosmos(_) | Self::Sd3(_) => TRANSFORMER,
+            Self::Cosmos(_) | Self::Sd3(_) | Self::ZImage(_) => TRANSFORMER,
         }
     }
 
@@ -178,7 +189,7 @@ impl Backbone {
     pub(super) const fn unet(&self) -> Option<&UNet> {
         match self {
             Self::Unet(unet) => Some(unet),
-            Self::Cosmos(_) | Self::Sd3(_) => None,
+            Self::Cosmos(_) | Self::Sd3(_) | Self::ZImage(_) => None,
         }
     }
 
@@ -197,6 +208,7 @@ impl Backbone {
             Self::Unet(unet) => unet.sites(),
             Self::Cosmos(transformer) => transformer.sites(),
             Self::Sd3(transformer) => transformer.sites(),
+            Self::ZImage(transformer) => transformer.sites(),
         }
     }
 
@@ -206,6 +218,7 @@ impl Backbone {
             Self::Unet(unet) => unet.config().in_channels,
             Self::Cosmos(transformer) => transformer.config().in_channels,
             Self::Sd3(transformer) => transformer.config().in_channels,
+            Self::ZImage(transformer) => transformer.config().in_channels,
         }
     }
 
@@ -213,7 +226,7 @@ impl Backbone {
     pub(super) const fn patch(&self) -> i64 {
         match self {
             Self::Unet(_) => 1,
-            Self::Cosmos(_) | Self::Sd3(_) => 2,
+            Self::Cosmos(_) | Self::Sd3(_) | Self::ZImage(_) => 2,
         }
     }
 
@@ -221,16 +234,16 @@ impl Backbone {
     pub(super) fn blocks(&self) -> Option<usize> {
         match self {
             Self::Sd3(transformer) => Some(transformer.config().num_layers as usize),
-            Self::Unet(_) | Self::Cosmos(_) => None,
+            Self::Unet(_) | Self::Cosmos(_) | Self::ZImage(_) => None,
         }
     }
 
-    /// Returns the number that the network is told for the noise level of a step: Stable Diffusion's timestep,
-    /// Anima's time of the flow, 0..=1, or 1000 times that time for Stable Diffusion 3.
+    /// Returns the number that the network is told for the noise level of a step: Stable Diffusion's timestep, the
+    /// time of the flow, 0..=1, for Anima and Z-Image, or 1000 times that time for Stable Diffusion 3.
     pub(super) fn time(&self, step: &Step) -> f64 {
         match self {
             Self::Unet(_) => step.timestep,
-            Self::Cosmos(_) => step.sigma / step.process.size(step.sigma),
+            Self::Cosmos(_) | Self::ZImage(_) => step.sigma / step.process.size(step.sigma),
             Self::Sd3(_) => 1000.0 * step.sigma / step.process.size(step.sigma),
         }
     }
@@ -239,7 +252,7 @@ impl Backbone {
     pub(super) fn grids(&self) -> Result<u32> {
         Ok(match self {
             Self::Unet(unet) => unet.config().levels()?.len() as u32,
-            Self::Cosmos(_) | Self::Sd3(_) => 2,
+            Self::Cosmos(_) | Self::Sd3(_) | Self::ZImage(_) => 2,
         })
     }
 
@@ -250,6 +263,7 @@ impl Backbone {
             Self::Unet(unet) => unet.config().peak_values(grid, branches),
             Self::Cosmos(transformer) => transformer.config().peak_values(grid),
             Self::Sd3(transformer) => transformer.config().peak_values(grid),
+            Self::ZImage(transformer) => transformer.config().peak_values(grid),
         }
     }
 
@@ -259,6 +273,7 @@ impl Backbone {
             Self::Unet(unet) => format!("{:?}", unet.config()),
             Self::Cosmos(transformer) => format!("{:?}", transformer.config()),
             Self::Sd3(transformer) => format!("{:?}", transformer.config()),
+            Self::ZImage(transformer) => format!("{:?}", transformer.config()),
         }
     }
 
@@ -269,6 +284,7 @@ impl Backbone {
         match self {
             Self::Unet(unet) => unet.forward_by(&sample, timestep, context, added.as_ref(), deep, tap),
             Self::Cosmos(transformer) => transformer.forward(&sample, timestep, context, tap),
+            Self::ZImage(transformer) => transformer.forward(&sample, timestep, context, tap),
             Self::Sd3(transformer) => {
                 let missing = || Error::parameter("Conditioning::pooled", "None", "the pooled text of each branch");
                 let (pooled, skipped) = (pooled.as_ref().ok_or_else(missing)?, Vec::from_iter(skipped.iter().copied()));

@@ -7,8 +7,8 @@ use std::path::Path;
 /// Settings for sampling a network that was distilled to few steps. Files of distilled networks hold the tensors of
 /// ordinary networks, so the name of the file tells them apart.
 ///
-/// Sources: the descriptions that SD-Turbo, LCM, SDXL-Lightning, Hyper-SD, TCD and DMD2 were published with. Networks
-/// that others merged from these are sampled as most of their authors advise.
+/// Sources: the descriptions that SD-Turbo, LCM, SDXL-Lightning, Hyper-SD, TCD, DMD2 and Z-Image-Turbo were published
+/// with. Networks that others merged from these are sampled as most of their authors advise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct FewSteps {
     /// Name of the method of distillation.
@@ -75,6 +75,14 @@ impl FewSteps {
             () if is_hyper(&words) => of_merged("Hyper-SD"),
             () => None,
         }
+    }
+
+    /// Returns how a checkpoint of Z-Image with this name is sampled; `None` if the name tells of no distillation.
+    pub(super) fn of_z_image(name: &str) -> Option<Self> {
+        let words = words(name);
+        // A "De-Turbo" was trained again to be sampled as the network before the distillation.
+        let is_turbo = words.iter().any(|word| word.starts_with("turbo")) && !words.iter().any(|word| word == "de");
+        is_turbo.then_some(Self::new("Z-Image-Turbo", Sampling::Euler, 8, 1.0))
     }
 
     /// Returns how a model with a LoRA of this file is sampled; `None` if the file's name tells of no distillation.
@@ -204,6 +212,17 @@ mod tests {
         }
         for name in ["v1-5-pruned-emaonly", "hyper_realistic_v2", "turbo", "deliberate_v2 lightning"] {
             assert_eq!(told(name, false), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_tell_a_distilled_z_image() {
+        let told = |name| FewSteps::of_z_image(name).map(|told| (told.steps, told.guidance_scale));
+        for name in ["Tongyi-MAI/Z-Image-Turbo", "z_image_turbo_bf16"] {
+            assert_eq!(told(name), Some((8, 1.0)), "{name}");
+        }
+        for name in ["Tongyi-MAI/Z-Image", "ostris/Z-Image-De-Turbo", "zimage_deturbo"] {
+            assert_eq!(told(name), None, "{name}");
         }
     }
 

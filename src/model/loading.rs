@@ -13,6 +13,7 @@ use super::sd3_texts::{self, Sd3Texts, T5_PART};
 use super::text_encoders::TextEncoders;
 use super::text_stack::TextStack;
 use super::vision::{Place, VisionTower};
+use super::z_image_texts::{QWEN, ZImageTexts};
 use crate::diffusion::{Prediction, SchedulerConfig};
 use crate::error::{Error, Result};
 use crate::nn::Tiling;
@@ -100,6 +101,7 @@ fn family_of(main: &Checkpoint, config: &BackboneConfig, has_text_encoder: bool)
         BackboneConfig::Unet(unet) => unet,
         BackboneConfig::Cosmos(_) => return Ok(ModelFamily::Anima),
         BackboneConfig::Sd3(_) => return Ok(ModelFamily::Sd3),
+        BackboneConfig::ZImage(_) => return Ok(ModelFamily::ZImage),
     };
     if Colorizer::is_in(main)? {
         return Ok(ModelFamily::Colorizer);
@@ -153,7 +155,11 @@ impl Loading {
             )));
         }
         let name = source.name();
-        let few_steps = match FewSteps::of_checkpoint(&name, family.is_xl()) {
+        let by_name = match family {
+            ModelFamily::ZImage => FewSteps::of_z_image(&name),
+            _ => FewSteps::of_checkpoint(&name, family.is_xl()),
+        };
+        let few_steps = match by_name {
             _ if config.unet().is_some_and(|unet| unet.time_cond_proj_dim.is_some()) => {
                 Some(FewSteps::with_embedded_guidance())
             }
@@ -187,6 +193,7 @@ impl Loading {
         match self.family {
             ModelFamily::Anima => self.anima_texts(),
             ModelFamily::Sd3 => self.sd3_texts(),
+            ModelFamily::ZImage => self.z_image_texts(),
             _ => Ok(TextStack::Clip(self.text_encoders()?)),
         }
     }
@@ -199,6 +206,14 @@ impl Loading {
             self.take(part, &weights);
         }
         Ok(TextStack::Anima(Box::new(texts)))
+    }
+
+    /// Loads Z-Image's text encoder.
+    fn z_image_texts(&mut self) -> Result<TextStack> {
+        let place = self.others.text_encoder.as_ref().unwrap_or(&self.main);
+        let (texts, weights) = ZImageTexts::load(place, &self.main, self.options.text, (self.kind, self.device))?;
+        self.take(QWEN, &weights);
+        Ok(TextStack::ZImage(Box::new(texts)))
     }
 
     /// Loads the text encoders of Stable Diffusion 3. T5 may be missing.

@@ -30,6 +30,7 @@ mod sequence_tokenizer;
 mod text_encoders;
 mod text_stack;
 mod vision;
+mod z_image_texts;
 
 pub use crate::nn::guess::Guess;
 pub use crate::nn::kernels::kernels_in_use;

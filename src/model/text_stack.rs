@@ -3,6 +3,7 @@
 use super::anima_texts::AnimaTexts;
 use super::sd3_texts::Sd3Texts;
 use super::text_encoders::{Learned, TextEncoders};
+use super::z_image_texts::ZImageTexts;
 use crate::conditioning::{Conditioning, Texts};
 use crate::error::Result;
 use crate::prompt::Prompt;
@@ -19,6 +20,8 @@ pub(super) enum TextStack {
     Anima(Box<AnimaTexts>),
     /// CLIP's two text encoders and T5.
     Sd3(Box<Sd3Texts>),
+    /// Qwen3 with Z-Image's template.
+    ZImage(Box<ZImageTexts>),
 }
 
 impl TextStack {
@@ -27,7 +30,7 @@ impl TextStack {
         match self {
             Self::Clip(encoders) => Some(encoders),
             Self::Sd3(texts) => Some(texts.clip()),
-            Self::Anima(_) => None,
+            Self::Anima(_) | Self::ZImage(_) => None,
         }
     }
 
@@ -40,7 +43,7 @@ impl TextStack {
         match self {
             Self::Clip(encoders) => encoders.set_clip_skip(layer),
             Self::Sd3(texts) => texts.clip_mut().set_clip_skip(layer),
-            Self::Anima(_) => {} // refused by the check
+            Self::Anima(_) | Self::ZImage(_) => {} // refused by the check
         }
         Ok(())
     }
@@ -51,6 +54,7 @@ impl TextStack {
             Self::Clip(encoders) => Self::Clip(encoders.again(weights, learned)?),
             Self::Anima(texts) => Self::Anima(Box::new(texts.again(weights)?)),
             Self::Sd3(texts) => Self::Sd3(Box::new(texts.again(weights, learned)?)),
+            Self::ZImage(texts) => Self::ZImage(Box::new(texts.again(weights)?)),
         })
     }
 
@@ -61,6 +65,7 @@ impl TextStack {
             Self::Clip(encoders) => encoders.describe(),
             Self::Anima(texts) => texts.describe(),
             Self::Sd3(texts) => texts.describe(),
+            Self::ZImage(texts) => texts.describe(),
         }
     }
 
@@ -70,6 +75,7 @@ impl TextStack {
             Self::Clip(encoders) => encoders.options(),
             Self::Anima(texts) => texts.options(),
             Self::Sd3(texts) => texts.options(),
+            Self::ZImage(texts) => texts.options(),
         }
     }
 
@@ -79,6 +85,7 @@ impl TextStack {
             Self::Clip(encoders) => encoders.widths(),
             Self::Anima(texts) => vec![texts.width()],
             Self::Sd3(texts) => texts.clip().widths(),
+            Self::ZImage(texts) => vec![texts.width()],
         }
     }
 
@@ -101,6 +108,7 @@ impl TextStack {
             Self::Clip(encoders) => encoders.prompt(texts.two()?),
             Self::Anima(own) => own.prompt(texts.only()?),
             Self::Sd3(own) => own.prompt(texts),
+            Self::ZImage(own) => own.prompt(texts.only()?),
         }
     }
 
@@ -110,6 +118,7 @@ impl TextStack {
             Self::Clip(encoders) => encoders.encode(texts.two()?, device),
             Self::Anima(own) => own.encode(texts.only()?, device),
             Self::Sd3(own) => own.encode(texts, device),
+            Self::ZImage(own) => own.encode(texts.only()?, device),
         }
     }
 
@@ -117,6 +126,7 @@ impl TextStack {
     pub(super) fn empty_chunk(&self, texts: Texts<'_>, device: Device) -> Result<Tensor> {
         Ok(match self {
             Self::Sd3(own) => own.clip_alone(texts, device)?.context,
+            Self::ZImage(own) => own.empty_rows(device)?,
             _ => self.encode(texts, device)?.context,
         })
     }
@@ -142,6 +152,7 @@ impl TextStack {
             Self::Clip(encoders) => encoders.check_clip_skip(clip_skip),
             Self::Anima(_) => AnimaTexts::check_clip_skip(clip_skip),
             Self::Sd3(texts) => texts.clip().check_clip_skip(clip_skip),
+            Self::ZImage(_) => ZImageTexts::check_clip_skip(clip_skip),
         }
     }
 }

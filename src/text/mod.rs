@@ -21,6 +21,7 @@ mod plain;
 mod sequence;
 mod t5;
 mod tokenizer;
+mod z_image;
 
 pub use chunks::{Chunks, Long};
 pub use emphasis::Emphasis;
@@ -29,3 +30,4 @@ pub use sequence::SequenceTokenizer;
 pub(crate) use t5::T5Text;
 pub(crate) use tokenizer::LENGTH;
 pub use tokenizer::{Tokenizer, Tokens};
+pub(crate) use z_image::ZImageText;

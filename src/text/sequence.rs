@@ -214,8 +214,22 @@ pub(super) mod tests {
         from_vocab(MERGES, r#"{ "100": { "content": "<|endoftext|>", "special": true } }"#)
     }
 
+    /// Returns a tokenizer as [`qwen`] does, with line breaks and the tokens around the messages of a chat.
+    pub(in crate::text) fn qwen_in_chats() -> Result<SequenceTokenizer> {
+        let added = r#"{ "101": { "content": "<|endoftext|>", "special": true },
+                         "102": { "content": "<|im_start|>", "special": true },
+                         "103": { "content": "<|im_end|>", "special": true } }"#;
+        from_letters(&["Ċ"], MERGES, added)
+    }
+
     fn from_vocab(merges: &str, added: &str) -> Result<SequenceTokenizer> {
+        from_letters(&[], merges, added)
+    }
+
+    /// Returns a tokenizer with the vocabulary of these tests and `more` letters.
+    fn from_letters(more: &[&str], merges: &str, added: &str) -> Result<SequenceTokenizer> {
         let letters = ('!'..='~').map(String::from).chain(["Ġ", "Ã", "©", "ca", "cat", "Ġcat"].map(String::from));
+        let letters = letters.chain(more.iter().map(|letter| (*letter).to_owned()));
         let vocab: HashMap<String, usize> = letters.enumerate().map(|(id, token)| (token, id)).collect();
         let config = format!(r#"{{ "added_tokens_decoder": {added}, "pad_token": "<|endoftext|>" }}"#);
         SequenceTokenizer::from_vocab(

@@ -142,6 +142,7 @@ fn describe_weights(path: &Path) -> Result<(), Failure> {
             let parts: &[&str] = match family {
                 ModelFamily::Anima => &["transformer", "text_conditioner", "vae", "text_encoder"],
                 ModelFamily::Sd3 => &["transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"],
+                ModelFamily::ZImage => &["transformer", "vae", "text_encoder"],
                 _ => &["unet", "vae", "text_encoder", "text_encoder_2"],
             };
             for part in parts {

@@ -26,7 +26,7 @@ pub(super) enum Choice {
 /// Names of the index of a model's parts: that of a pipeline, and that of a modular one.
 const INDICES: [&str; 2] = ["model_index.json", "modular_model_index.json"];
 /// Classes of transformers that this crate computes.
-const TRANSFORMERS: [&str; 2] = ["CosmosTransformer3DModel", "SD3Transformer2DModel"];
+const TRANSFORMERS: [&str; 3] = ["CosmosTransformer3DModel", "SD3Transformer2DModel", "ZImageTransformer2DModel"];
 /// Parts that this crate does not read.
 const IGNORED: [&str; 2] = ["safety_checker", "feature_extractor"];
 /// Parts that a model can do without.
