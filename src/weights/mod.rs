@@ -39,6 +39,7 @@ mod single;
 mod source;
 pub(crate) mod vocabulary;
 mod weight;
+mod z_image;
 
 pub use crate::family::ModelFamily;
 pub(crate) use beside::Factors;

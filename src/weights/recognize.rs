@@ -3,7 +3,7 @@
 use super::file::Header;
 use super::lora::piece::{Piece, adapts, reads_context, split};
 use super::names::{self, UNET};
-use super::{anima, sd3};
+use super::{anima, sd3, z_image};
 use crate::error::{Error, Result};
 use crate::family::ModelFamily;
 use crate::wording::Remedy;
@@ -50,7 +50,7 @@ pub enum Contents {
     /// A text encoder alone.
     TextEncoder {
         /// Width of the encoder's states: 768 (CLIP-L), 1024 (OpenCLIP-H, Qwen3-0.6B), 1280
-        /// (OpenCLIP-bigG), 4096 (T5-XXL).
+        /// (OpenCLIP-bigG), 2560 (Qwen3-4B), 4096 (T5-XXL).
         width: i64,
     },
     /// A LoRA or a related adapter.
@@ -145,6 +145,7 @@ const OTHER_MODELS: &[Sign] = &[
     (|name| name == "clip_txt_mapper.weight", "a Stable Cascade model"),
     (|name| name.contains("double_layers."), "an AuraFlow model"),
     (|name| name == "head.modulation", "a Wan model"),
+    (|name| name == "cap_embedder.0.weight", "a Lumina-Image 2.0 model"),
     (|name| name.starts_with("cond_stage_model.roberta."), "an AltDiffusion model"),
     (|name| name == "edm_mean" || name == "edm_std", "Playground 2.5"),
     (|name| name == "edm_vpred.sigma_max", "CosXL"),
@@ -212,6 +213,9 @@ impl Contents {
         if has(sd3::JOINT) || has(sd3::JOINT_OF_DIFFUSERS) && has(sd3::POSITIONS_OF_DIFFUSERS) {
             return Ok(Self::Model { family: ModelFamily::Sd3, inpaint: false });
         }
+        if has(z_image::LAYER) {
+            return Ok(Self::Model { family: ModelFamily::ZImage, inpaint: false });
+        }
         if header.shape(anima::VAE).is_some() {
             return Ok(Self::Vae);
         }
@@ -262,6 +266,9 @@ impl Contents {
         }
         if all().any(|(name, _)| anima::changes(name)) {
             return Some(Self::Lora { family: Some(ModelFamily::Anima) });
+        }
+        if all().any(|(name, _)| z_image::changes(name)) {
+            return Some(Self::Lora { family: Some(ModelFamily::ZImage) });
         }
         if all().any(|(name, _)| ["transformer.", "lora_transformer_"].iter().any(|start| name.starts_with(start))) {
             return None;

@@ -4,7 +4,7 @@ use super::file::{Header, read_tensors};
 use super::names::{self, Layout, Storage, UNET, rename_all, unwrap_all};
 use super::recognize::{Contents, SKETCH_ENCODER, UNSHUFFLED, UNSHUFFLED_XL};
 use super::shapes::Shapes;
-use super::{Tensors, anima, sd3, share, vocabulary};
+use super::{Tensors, anima, sd3, share, vocabulary, z_image};
 use crate::error::{Error, Result};
 use crate::family::{Heads, ModelFamily};
 use crate::files;
@@ -117,8 +117,9 @@ impl SingleFile {
     /// Returns the tensors of a part under diffusers' names; `None` if the file has no such part.
     ///
     /// Parts are `unet`, `controlnet`, `t2i_adapter`, `vae`, `text_encoder` and `text_encoder_2`. Anima has
-    /// `transformer` and `text_conditioner` instead of a UNet; SD 3 has `transformer` and `text_encoder_3`. A model
-    /// that colors sketches also has `sketch_encoder`, `reference_tokens`, `background_encoder` and `style_encoder`.
+    /// `transformer` and `text_conditioner` instead of a UNet; SD 3 has `transformer` and `text_encoder_3`; Z-Image has
+    /// `transformer`. A model that colors sketches also has `sketch_encoder`, `reference_tokens`, `background_encoder`
+    /// and `style_encoder`.
     ///
     /// # Errors
     /// The errors of [`read_tensors`], if the file was replaced in the meantime.
@@ -250,7 +251,15 @@ impl SingleFile {
         })
     }
 
+    /// Returns the prefix of a transformer of Z-Image; `None` if the file has none.
+    fn z_image(&self) -> Option<&'static str> {
+        [UNET, ""].into_iter().find(|prefix| self.has(&format!("{prefix}{}", z_image::LAYER)))
+    }
+
     fn transformer(&self) -> Result<Tensors> {
+        if let Some(prefix) = self.z_image() {
+            return rename_all(&self.tensors()?, prefix, z_image::transformer);
+        }
         if let Some(prefix) = self.cosmos() {
             return rename_all(&self.tensors()?, prefix, anima::transformer);
         }
@@ -364,7 +373,7 @@ impl SingleFile {
             }
             _ => {}
         }
-        if self.cosmos().is_some() || self.mmdit().is_some() {
+        if self.cosmos().is_some() || self.mmdit().is_some() || self.z_image().is_some() {
             return evidence(false, "the velocity of a flow".into());
         }
         if self.colorizes() {
@@ -412,7 +421,9 @@ impl SingleFile {
             })),
             "scheduler/scheduler_config.json" => json(self.scheduler(family)?),
             // Files of weights have no tokenizers; folders with them may be beside the file.
-            _ if family == ModelFamily::Anima && file.contains("tokenizer") || file.starts_with("tokenizer_3/") => {
+            _ if [ModelFamily::Anima, ModelFamily::ZImage].contains(&family) && file.contains("tokenizer")
+                || file.starts_with("tokenizer_3/") =>
+            {
                 match &self.place {
                     Place::File(path) => {
                         Ok(files::read_if_there(&path.with_file_name(file), files::LARGEST_TEXT)?.map(Cow::Owned))
@@ -447,6 +458,7 @@ impl SingleFile {
             "controlnet" => self.controlnet_config(&tensors, family)?,
             "t2i_adapter" => t2i_adapter_config(&tensors),
             "transformer" if self.cosmos().is_some() => anima::transformer_config(&Shapes(&tensors)),
+            "transformer" if self.z_image().is_some() => z_image::transformer_config(&Shapes(&tensors)),
             "transformer" => sd3::transformer_config(&Shapes(&tensors)),
             "text_encoder_3" => sd3::t5_config(&Shapes(&tensors)),
             "text_conditioner" => anima::conditioner_config(&Shapes(&tensors)),

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::weights::names::{self, Layout, Storage};
-use crate::weights::{Parts, anima, sd3};
+use crate::weights::{Parts, anima, sd3, z_image};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 
@@ -140,8 +140,13 @@ fn originals<'p>(part: &'p str, paths: &[&'p str]) -> BTreeMap<String, Found<'p>
         }
     }
     let is_joint = paths.iter().any(|path| path.contains(".attn.add_q_proj"));
-    let stored = paths.iter().filter(|_| is_joint).filter_map(|path| Some((*path, sd3::original(path, last)?)));
-    let mut stored: Vec<_> = stored.collect();
+    let is_z_image = paths.iter().any(|path| path.starts_with("cap_embedder."));
+    let stored = |path: &str| match (is_joint, is_z_image) {
+        (true, _) => sd3::original(path, last),
+        (_, true) => z_image::original(path),
+        _ => None,
+    };
+    let mut stored: Vec<_> = paths.iter().filter_map(|path| Some((*path, stored(path)?))).collect();
     // Queries come before keys, and keys before values.
     stored.sort_by_key(|(_, (_, storage))| if let Storage::Third(third) = storage { *third } else { 0 });
     for (path, (original, storage)) in stored {
