@@ -64,6 +64,7 @@ mod token_merging;
 mod transparency;
 mod unmerged_lora;
 mod wording;
+mod z_image;
 
 /// Returns `value` after a change of its fields: struct update for types that are `#[non_exhaustive]`.
 fn with<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {

@@ -1,14 +1,15 @@
-//! Flow matching: kinds `flow_solver`, `anima_transformer` and `sd3_transformer`.
+//! Flow matching: kinds `flow_solver`, `anima_transformer`, `sd3_transformer` and `z_image_transformer`.
 
 use super::networks::{load, run_with_hooks};
 use super::{Case, Outputs, Result};
 use impasto::Step;
-use impasto::attention::SiteKind;
+use impasto::attention::{SiteKind, Tap};
 use impasto::diffusion::solver::{Correction, ErSde, EulerAncestral, Eval, Multistep, Solver};
 use impasto::diffusion::{Prediction, Process, Schedule, Spacing, TrainingSchedule};
 use impasto::nn::ConfigFile;
 use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
 use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
+use impasto::nn::z_image::{ZImageConfig, ZImageTransformer};
 use serde_json::Value;
 use tch::Tensor;
 
@@ -47,6 +48,25 @@ pub fn sd3_transformer(case: &Case) -> Result<Outputs> {
         false => (name, tensor),
     };
     Ok(outputs.into_iter().map(named).collect())
+}
+
+/// Computes Z-Image's transformer: without hooks, or with hooks that read and bias joint attention.
+pub fn z_image_transformer(case: &Case) -> Result<Outputs> {
+    let (config, w) = load(case.model("model")?)?;
+    let transformer = ZImageTransformer::new(&w, &ZImageConfig::from_json("config.json", &config)?)?;
+    assert_eq!(w.report().unused, []);
+    let [sample, timestep, context] = ["sample", "timestep", "encoder_hidden_states"].map(|name| case.input(name));
+    let (sample, timestep, context) = (sample?, timestep?, context?);
+    if case.param::<Option<Vec<String>>>("record_probs")?.is_none() {
+        let velocity = transformer.forward(sample, timestep, context, &mut Tap::none())?;
+        return Ok(vec![("velocity".into(), velocity)]);
+    }
+    run_with_hooks(
+        case,
+        transformer.sites(),
+        "velocity",
+        |tap| Ok(transformer.forward(sample, timestep, context, tap)?),
+    )
 }
 
 /// The model of the fixtures: the velocity sin(0.7·x_t + t), and for a diffusion the noise sin(0.7·x + σ).

@@ -10,6 +10,7 @@ use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
 use impasto::nn::qwen_vae::{QwenVae, QwenVaeConfig};
 use impasto::nn::qwen3::{Qwen3, Qwen3Config};
 use impasto::nn::t5::{T5, T5Config};
+use impasto::nn::z_image::{ZImageConfig, ZImageTransformer};
 use impasto::nn::{ConfigFile, Vae, VaeConfig};
 use impasto::prompt::{Piece, parse};
 use impasto::text::anima::AnimaText;
@@ -204,6 +205,8 @@ pub fn real_configs_flow(case: &Case) -> Result<Outputs> {
             Qwen3::new(w, &Qwen3Config::from_json("", config)?).map(drop)
         } else if has("blocks.0.cross_attn.k_norm.weight") {
             AnimaConditioner::new(w, &AnimaConditionerConfig::from_json("", config)?).map(drop)
+        } else if has("cap_embedder.1.weight") {
+            ZImageTransformer::new(w, &ZImageConfig::from_json("", config)?).map(drop)
         } else if has("patch_embed.proj.weight") {
             CosmosTransformer::new(w, &CosmosConfig::from_json("", config)?).map(drop)
         } else if has("pos_embed.pos_embed") {

@@ -1,0 +1,329 @@
+//! Z-Image, a transformer of one stream, on a small random model: captions, methods, files, adapters, errors.
+
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, SiteKind, Tap};
+use impasto::diffusion::{Denoiser, Input};
+use impasto::mask::Region;
+use impasto::methods::color_force::ColorReport;
+use impasto::methods::{
+    ColorForce, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts, SkipLayers,
+    SmoothedEnergy, UnmergedLora,
+};
+use impasto::nn::ControlNetConfig;
+use impasto::pipeline::Request;
+use impasto::saliency::{ConceptAttention, ConceptAttentionRun, Daam, DaamRun};
+use impasto::sampler::Batching;
+use impasto::text::TextOptions;
+use impasto::weights::{Contents, Lora, ModelFamily, SingleFile, Tensors, read_safetensors, write_safetensors};
+use impasto::{Branch, Codec, Conditioning, Grid, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+const PROMPT: &str = "a cat with a red hat and blue eyes, in a garden of many flowers";
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models")
+}
+
+/// A small model in diffusers' layout, whose parts are those of the reference cases. The folder has this name.
+fn folder(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let around = tempfile::tempdir().expect("a folder");
+    let folder = around.path().join(name);
+    for (part, model) in [
+        ("transformer", "z-image"),
+        ("vae", "sd3-vae"),
+        ("text_encoder", "anima-qwen3"),
+        ("tokenizer", "tokenizer-qwen"),
+    ] {
+        fs::create_dir_all(folder.join(part)).expect("a folder");
+        for file in fs::read_dir(models().join(model)).expect("a model").map(|entry| entry.expect("a file").path()) {
+            let copy = folder.join(part).join(file.file_name().expect("a name"));
+            fs::hard_link(&file, &copy).or_else(|_| fs::copy(&file, &copy).map(drop)).expect("copied");
+        }
+    }
+    (around, folder)
+}
+
+/// Loads the small model.
+fn load() -> Result<Model> {
+    let (_around, folder) = folder("z-image");
+    Model::load(&Source::dir(folder))
+}
+
+/// Returns a request for a picture of 24 patches, which 8 learned tokens fill.
+fn request(pipeline: &Pipeline) -> Request<'_> {
+    pipeline.request(PROMPT).negative("hat").seed(3).steps(3).size((64, 96))
+}
+
+fn apart(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+/// Runs the plain request and a changed one, and checks that the change acts and that the numbers are finite.
+fn acts<'p>(pipeline: &'p Pipeline, change: impl FnOnce(Request<'p>) -> Request<'p>) -> Result<Output> {
+    let (plain, changed) = (request(pipeline).run()?, change(request(pipeline)).run()?);
+    let apart = apart(&plain.latents, &changed.latents);
+    assert!(apart.is_finite() && apart > 1e-4, "{apart}");
+    Ok(changed)
+}
+
+#[test]
+fn pipeline_paints_by_the_familys_defaults() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let defaults = pipeline.model().defaults();
+    assert_eq!((defaults.width, defaults.height, defaults.guidance_scale), (1024, 1024, 5.0));
+    let output = request(&pipeline).run()?;
+    assert_eq!((output.latents.size(), output.image(0)?.size().to_string()), (vec![1, 16, 12, 8], "64×96".into()));
+    assert_eq!(output.notes, []);
+    assert_eq!(request(&pipeline).run()?.latents, output.latents);
+    let (_around, turbo) = folder("Z-Image-Turbo");
+    let turbo = Model::load(&Source::dir(turbo))?;
+    assert_eq!((turbo.defaults().steps, turbo.defaults().guidance_scale), (8, 1.0));
+    assert!(turbo.notes().iter().any(|note| note.to_string().contains("distilled")), "{:?}", turbo.notes());
+    Ok(())
+}
+
+#[test]
+fn phrases_have_columns_behind_the_template() -> Result<()> {
+    let model = load()?;
+    let (text, short) = (model.text(PROMPT.into())?.context, model.text("".into())?.context);
+    let [tokens, few] = [&text, &short].map(|context| context.size()[1]);
+    assert!(tokens > few && tokens % 32 == 0 && few % 32 == 0, "{tokens} {few}");
+    let prompt = model.prompt(PROMPT.into())?;
+    let (cat, eyes) = (prompt.find("cat")?, prompt.find("eyes")?);
+    assert!(cat[0].start > 1 && cat[0].end <= eyes[0].start && eyes[0].end < tokens, "{cat:?} {eyes:?}");
+    let weighed = model.text(PROMPT.replace("red hat", "(red hat:1.5)").as_str().into())?.context;
+    let hat = prompt.find("red hat")?[0];
+    let rows = |x: &Tensor| x.narrow(1, hat.start, hat.len());
+    assert!(apart(&rows(&weighed), &(rows(&text) * 1.5)) < 1e-5);
+    assert_eq!(weighed.narrow(1, 0, hat.start), text.narrow(1, 0, hat.start));
+    Ok(())
+}
+
+#[test]
+fn branches_get_what_they_get_alone() -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    let model = load()?;
+    let step = model.scheduler().schedule(3)?.steps().nth(1).expect("a step");
+    // The first and the last caption are filled to as many tokens, and the second to fewer.
+    let texts = [PROMPT.repeat(2), "hat".into(), format!("{PROMPT} {PROMPT}")];
+    let own = texts.iter().map(|text| model.text(text.into())).collect::<Result<Vec<_>>>()?;
+    let mut equal: Vec<Conditioning> = own.iter().map(Conditioning::share).collect();
+    Conditioning::equalize(&mut equal, &model)?;
+    assert!(own[0].context.size() != own[1].context.size() && own[0].context.size() == own[2].context.size());
+    let branches = [Branch::Uncond, Branch::Cond, Branch::Extra(0)];
+    for images in [1, 2] {
+        let wave = Tensor::arange(images * 16 * 12 * 8, (Kind::Float, Device::Cpu)).sin();
+        let x = wave.reshape([images, 16, 12, 8]) * step.sigma;
+        let inputs: Vec<Input<'_>> = (0..3).map(|i| Input::new(branches[i], &x, &equal[i])).collect();
+        let together = model.denoise(&step, &inputs, &mut Tap::none())?;
+        for (branch, own) in branches.into_iter().zip(&own) {
+            let alone = model.denoise(&step, &[Input::new(branch, &x, own)], &mut Tap::none())?;
+            let apart = apart(together.x0(branch)?, alone.x0(branch)?);
+            assert!(apart < 1e-5, "{branch:?} of {images} images: {apart}");
+        }
+    }
+    let pipeline = Pipeline::new(model);
+    let regions = || RegionPrompts::default().add(Region::rect(0.0..0.5, 0.0..1.0), &texts[0], 0.8);
+    let run = |batching| {
+        request(&pipeline)
+            .images(2)
+            .guide(regions())
+            .guide(Daam::of("hat"))
+            .tune(|config| config.batching = batching)
+            .run()
+    };
+    let (together, one) = (run(Batching::Together)?, run(Batching::OneByOne)?);
+    assert!(apart(&together.latents, &one.latents) < 1e-4);
+    Ok(())
+}
+
+/// A hook that reads the attention of each half of the picture to the hat.
+struct Halves(Vec<i64>, Vec<[f64; 2]>);
+
+impl CrossAttentionHook for Halves {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        if site.is_cross() && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
+    }
+    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        assert_eq!((at.site.kind, at.grid), (SiteKind::Joint, Grid::new(6, 4)));
+        let all = probs.columns(probs.tokens())?;
+        let rows = all.f_sum_dim_intlist([3i64].as_slice(), false, Kind::Float)?;
+        assert!(rows.max().double_value(&[]) < 1.0, "the picture attends to itself too");
+        let hat = all.f_index_select(3, &Tensor::from_slice(&self.0))?;
+        let hat = hat.f_mean_dim([3i64].as_slice(), false, Kind::Float)?.f_reshape([-1, at.grid.h, at.grid.w])?;
+        self.1.push([0, 2].map(|left| hat.narrow(2, left, 2).mean(Kind::Float).double_value(&[])));
+        Ok(())
+    }
+}
+
+#[test]
+fn paint_draws_joint_attention_into_its_mask() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let spans = pipeline.model().prompt(PROMPT.into())?.find("hat")?;
+    let columns: Vec<i64> = spans.iter().flat_map(|span| span.start..span.end).collect();
+    let read = |paint: Option<PaintWithWords>| -> Result<(Tensor, Vec<[f64; 2]>)> {
+        let mut hook = Halves(columns.clone(), Vec::new());
+        let request = request(&pipeline).hook(&mut hook);
+        let output = paint.into_iter().fold(request, Request::guide).run()?;
+        Ok((output.latents.shallow_clone(), hook.1))
+    };
+    let bare = request(&pipeline).run()?;
+    let (latents, plain) = read(None)?;
+    assert_eq!((&latents, plain.len()), (&bare.latents, 3 * 2), "a reader changes no bit");
+    let left = PaintWithWords::default().mask(Region::rect(0.0..0.5, 0.0..1.0), "hat", 2.0);
+    let (_, painted) = read(Some(left))?;
+    // The first joint layer of the first step has the same queries in both runs.
+    let (plain, painted) = (plain[0], painted[0]);
+    assert!(painted[0] > 1.1 * plain[0] && painted[1] < 1.01 * plain[1], "{plain:?} {painted:?}");
+    Ok(())
+}
+
+#[test]
+fn saliencies_have_maps_of_the_latents_cells() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let bare = request(&pipeline).run()?;
+    let output = request(&pipeline).guide(Daam::of("hat")).guide(ConceptAttention::of("cat")).run()?;
+    assert_eq!(output.latents, bare.latents, "readers change no bit");
+    let maps =
+        [output.details::<DaamRun>("hat")?.heat_map(0)?, output.details::<ConceptAttentionRun>("cat")?.heat_map(0)?];
+    for map in maps {
+        let (least, most) = (map.values.min().double_value(&[]), map.values.max().double_value(&[]));
+        assert_eq!(map.values.size(), [12, 8]);
+        assert!(least >= 0.0 && most <= 1.0 && most > least, "{least} {most}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_method_acts_on_one_stream() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let half = || Region::rect(0.0..0.5, 0.0..1.0);
+    acts(&pipeline, |request| request.guide(ColorForce::published("hat", Rgb(255, 215, 0))))?;
+    acts(&pipeline, |request| request.guide(RegionPrompts::default().thing(half(), "blue eyes", "eyes", 0.8)))?;
+    acts(&pipeline, |request| request.guide(PromptBlend::to("hat").curve(|_| 0.5)))?;
+    let long = vec!["a green scarf"; 20].join(", ");
+    acts(&pipeline, |request| request.guide(PromptBlend::to(long).curve(|_| 0.5)))?;
+    let reference = Raster::flat(Rgb(200, 40, 90), (64, 96));
+    acts(&pipeline, |request| request.guide(ReferenceColor::new(&reference)))?;
+    let perturbed = PerturbedAttention::new(3.0).sites(|site| site.kind == SiteKind::SelfAttention);
+    acts(&pipeline, |request| request.guide(perturbed))?;
+    let smoothed = SmoothedEnergy::new(3.0).sites(|site| site.kind == SiteKind::SelfAttention);
+    acts(&pipeline, |request| request.guide(smoothed))?;
+    let exact = acts(&pipeline, |request| request.guide(ColorForce::exact("hat", Rgb(255, 215, 0))))?;
+    assert_eq!(exact.details::<ColorReport>("hat")?.painted.len(), 1);
+    Ok(())
+}
+
+/// Returns the transformer's tensors under ComfyUI's names, with queries, keys and values in one layer.
+fn original(tensors: &Tensors) -> Tensors {
+    let mut renamed = Tensors::new();
+    for (name, x) in tensors {
+        if let Some(block) = name.strip_suffix(".attention.to_q.weight") {
+            let parts =
+                ["q", "k", "v"].map(|part| tensors[&format!("{block}.attention.to_{part}.weight")].shallow_clone());
+            renamed.insert(format!("{block}.attention.qkv.weight"), Tensor::cat(&parts, 0));
+        } else if !name.contains(".attention.to_k") && !name.contains(".attention.to_v") {
+            let name = name.replace("to_out.0", "out").replace("norm_q", "q_norm").replace("norm_k", "k_norm");
+            let name = name.replace("all_x_embedder.2-1", "x_embedder").replace("all_final_layer.2-1", "final_layer");
+            renamed.insert(format!("model.diffusion_model.{name}"), x.shallow_clone());
+        }
+    }
+    let wrap = |name: String| if name.starts_with("model.") { name } else { format!("model.diffusion_model.{name}") };
+    renamed.into_iter().map(|(name, x)| (wrap(name), x)).collect()
+}
+
+#[test]
+fn files_of_comfyui_load_as_the_folder_does() -> Result<()> {
+    let (_around, folder) = folder("z-image");
+    let tensors = read_safetensors(&folder.join("transformer/diffusion_pytorch_model.safetensors"))?;
+    let beside = tempfile::tempdir().expect("a folder");
+    let file = beside.path().join("z_image_bf16.safetensors");
+    write_safetensors(&original(&tensors), &file)?;
+    let contents = SingleFile::open(&file)?.contents()?;
+    assert_eq!(contents, Contents::Model { family: ModelFamily::ZImage, inpaint: false });
+    assert_eq!(contents.to_string(), "a Z-Image model");
+    let other = ["cap_embedder.0.weight", "layers.0.adaLN_modulation.1.weight", "layers.0.attention.qkv.weight"];
+    let row = || Tensor::zeros([2, 2], (Kind::Float, Device::Cpu));
+    let other = SingleFile::of("other", other.into_iter().map(|name| (name.to_owned(), row())).collect());
+    let other = other.contents().map(drop).unwrap_err().to_string();
+    assert!(other.contains("a Lumina-Image 2.0 model"), "{other}");
+    let mut options = LoadOptions::default();
+    options.text_encoder = Some(Source::file(folder.join("text_encoder/model.safetensors")));
+    options.vae = Some(Source::dir(&folder));
+    let lost = Model::load_with(&Source::file(&file), options.clone()).map(drop).unwrap_err().to_string();
+    assert!(lost.contains("tokenizer/tokenizer.json") && lost.contains("Qwen/Qwen3-4B"), "{lost}");
+    fs::create_dir(beside.path().join("tokenizer")).expect("a folder");
+    for name in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+        fs::copy(folder.join("tokenizer").join(name), beside.path().join("tokenizer").join(name)).expect("copied");
+    }
+    let model = Model::load_with(&Source::file(&file), options)?;
+    let (own, want) = (request(&Pipeline::new(model)).run()?, request(&Pipeline::new(load()?)).run()?);
+    assert!(apart(&own.latents, &want.latents) < 1e-5);
+    Ok(())
+}
+
+/// A LoRA for one layer's attention, under the names of ComfyUI, which join three layers, or those of diffusers.
+fn lora(fused: bool) -> Result<Lora> {
+    let draw = |rows: i64, columns: i64| {
+        (Tensor::arange::<i64>(rows * columns, (Kind::Float, Device::Cpu)) * 1.7).sin().reshape([rows, columns]) * 0.3
+    };
+    let (down, up) = (draw(2, 32), draw(96, 2));
+    let mut tensors = Tensors::new();
+    if fused {
+        let module = "diffusion_model.layers.1.attention.qkv";
+        tensors.insert(format!("{module}.lora_down.weight"), down);
+        tensors.insert(format!("{module}.lora_up.weight"), up);
+        return Lora::of("fused.safetensors", tensors);
+    }
+    for (third, layer) in (0..).zip(["to_q", "to_k", "to_v"]) {
+        let module = format!("transformer.layers.1.attention.{layer}");
+        tensors.insert(format!("{module}.lora_A.weight"), down.copy());
+        tensors.insert(format!("{module}.lora_B.weight"), up.narrow(0, 32 * third, 32).copy());
+    }
+    Lora::of("apart.safetensors", tensors)
+}
+
+#[test]
+fn loras_are_merged_and_kept_beside() -> Result<()> {
+    let model = load()?;
+    let run = |model: Model| -> Result<Tensor> { Ok(request(&Pipeline::new(model)).run()?.latents.shallow_clone()) };
+    let plain = run(model.share()?)?;
+    let merged = run(model.with_lora(&[lora(false)?])?)?;
+    assert!(apart(&merged, &plain) > 1e-3);
+    assert!(apart(&run(model.with_lora(&[lora(true)?])?)?, &merged) < 1e-4, "both names mean the same layers");
+    let beside = Pipeline::new(model.with_unmerged(&[lora(true)?])?);
+    let output = request(&beside).guide(UnmergedLora::new("fused", 1.0)).run()?;
+    assert!(apart(&output.latents, &merged) < 1e-3, "{}", apart(&output.latents, &merged));
+    let placed = UnmergedLora::new("fused", 1.0).within(Region::rect(0.0..0.5, 0.0..1.0));
+    let output = request(&beside).guide(placed).run()?;
+    assert!(apart(&output.latents, &merged) > 1e-4 && apart(&output.latents, &plain) > 1e-4);
+    Ok(())
+}
+
+#[test]
+fn what_the_family_lacks_is_named() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let net = tempfile::tempdir().expect("a folder");
+    let config = serde_json::to_string(&ControlNetConfig::default()).expect("JSON");
+    fs::write(net.path().join("config.json"), config).expect("written");
+    let net = pipeline.model().controlnet(&Source::dir(net.path())).map(drop).unwrap_err().to_string();
+    assert!(net.contains("a model with a UNet"), "{net}");
+    let (_around, folder) = folder("z-image");
+    let mut options = LoadOptions::default();
+    options.text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
+    let skip = Model::load_with(&Source::dir(&folder), options).map(drop).unwrap_err().to_string();
+    assert!(skip.contains("clip_skip is 2") && skip.contains("Z-Image"), "{skip}");
+    let blocks = request(&pipeline).guide(SkipLayers::new(2.8)).run().map(drop).unwrap_err().to_string();
+    assert!(blocks.contains("Stable Diffusion 3.5"), "{blocks}");
+    let second = request(&pipeline).second_prompt("a dog").run().map(drop).unwrap_err().to_string();
+    assert!(second.contains("second_prompt"), "{second}");
+    let far = request(&pipeline).size((64, 2048)).run().map(drop).unwrap_err().to_string();
+    assert!(far.contains("at most 64 rows and 64 columns"), "{far}");
+    fs::remove_file(folder.join("transformer/config.json")).expect("removed");
+    fs::write(folder.join("transformer/config.json"), r#"{"_class_name": "ZImageTransformer2DModel", "dim": 33}"#)
+        .expect("written");
+    let odd = Model::load(&Source::dir(&folder)).map(drop).unwrap_err().to_string();
+    assert!(odd.contains("n_heads is 30"), "{odd}");
+    Ok(())
+}
