@@ -55,6 +55,8 @@ PARTS = {
     "picture": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "1", "--rounds", "30"],
     "picture on two threads": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "2", "--rounds", "30"],
     "full sd15": ["PEERS", "benches/peers/full_size.py", "--rounds", "3"],
+    **{f"full {model} {kind}": ["PEERS", "benches/peers/full_size.py", "--model", model, "--kind", kind, "--rounds", "2"]
+       for model in ("sd35", "anima") for kind in ("f32", "bf16")},
     "full sdxl": ["PEERS", "benches/peers/full_size.py", "--model", "sdxl", "--side", "1024", "--kind", "bf16", "--rounds", "2"],
 }
 # On a processor with AVX-512, these parts are measured a second time with all libraries held to AVX2. Their rows have
@@ -104,6 +106,11 @@ LORAS = {
     "convolutions": "beside the weights, also of convolutions",
     "whole": "beside the weights, as whole matrices",
 }
+FULL_SIZE = (
+    ("sd15 512 f32", "SD 1.5, 512×512, f32"), ("sdxl 1024 bf16", "SDXL, 1024×1024, bf16"),
+    ("sd35 512 f32", "SD 3.5 medium, 512×512, f32"), ("sd35 512 bf16", "SD 3.5 medium, 512×512, bf16"),
+    ("anima 512 f32", "Anima, 512×512, f32"), ("anima 512 bf16", "Anima, 512×512, bf16"),
+)
 AXES = {
     "size": "size, 128 to 192, 256, 384, 512 pixels",
     "batch": "images, 1 to 2, 4, 6, 8",
@@ -289,7 +296,7 @@ def tables(f):
 
     def full(of_set):
         rows = []
-        for group, label in (("sd15 512 f32", "SD 1.5, 512×512, f32"), ("sdxl 1024 bf16", "SDXL, 1024×1024, bf16")):
+        for group, label in FULL_SIZE:
             if f.find("full_size", group + of_set, "impasto", "load s") is None:
                 continue
             for row, name in (("diffusers", "diffusers"), ("impasto", "impasto"), ("offload", "impasto, offloaded")):

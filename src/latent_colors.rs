@@ -7,8 +7,8 @@ use crate::step::Grid;
 use tch::{Device, Kind, Tensor};
 
 /// Returns the latents of the flat colors of a cube of `levels`³, 2 to 6 levels, f64 [levels³, channels] on the CPU,
-/// and the colors. Each color is encoded as `side`×`side` pixels and represented by the median of its cells, as cells in
-/// the middle are not affected by the edges.
+/// and the colors. Each color is encoded as `side`×`side` pixels and represented by the median of its cells, as cells
+/// in the middle are not affected by the edges.
 pub(crate) fn flats(codec: &dyn Codec, levels: usize, side: i64) -> Result<(Tensor, Vec<Rgb>)> {
     let side = (side / codec.cell()).max(1);
     let level = |index: usize| (255 * (index % levels) / (levels - 1).max(1)) as u8;

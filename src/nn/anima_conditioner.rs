@@ -2,13 +2,12 @@
 //! transformer.
 
 use super::config::{ConfigFile, Fixed, divides, in_file, layers, read, refuse, sizes};
-use super::layers::{Linear, split_heads};
+use super::layers::{Gelu, Linear, split_heads};
 use super::rms_norm::RmsNorm;
 use super::rotary::{Rotary, angles};
 use super::token_embedding::{MOST_TOKENS, TokenEmbedding, tokens_of, without_padding};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
-use impasto_kernels::Gelu;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 

@@ -17,7 +17,7 @@
 
 use crate::attention::{add_repeated, repeated};
 use crate::error::Result;
-use impasto_kernels::{Epilogue, Gelu, SerialLibtorch};
+use impasto_kernels::{Epilogue, SerialLibtorch};
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
@@ -135,10 +135,36 @@ pub(super) fn linear_gate(mut values: Tensor, x: &Tensor, weight: &Tensor, bias:
     Ok(values.f_mul_(&linear(x, weight, bias)?.f_gelu_("none")?)?)
 }
 
+/// A form of the function GELU.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Gelu {
+    /// x·Φ(x), where Φ is the normal distribution.
+    Exact,
+    /// The approximation by tanh.
+    Tanh,
+}
+
+impl Gelu {
+    /// Returns libtorch's name of the form.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "none",
+            Self::Tanh => "tanh",
+        }
+    }
+
+    const fn epilogue(self) -> Epilogue<'static> {
+        match self {
+            Self::Exact => Epilogue::Gelu,
+            Self::Tanh => Epilogue::GeluTanh,
+        }
+    }
+}
+
 /// Computes the GELU of x·Wᵀ + b.
 pub(super) fn linear_gelu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, gelu: Gelu) -> Result<Tensor> {
     if multiplies(x, weight, bias) {
-        return Ok(impasto_kernels::linear(x, weight, bias, Epilogue::Gelu(gelu))?);
+        return Ok(impasto_kernels::linear(x, weight, bias, gelu.epilogue())?);
     }
     Ok(linear(x, weight, bias)?.f_gelu(gelu.name())?)
 }

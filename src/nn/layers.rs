@@ -4,13 +4,14 @@
 //! (`f_silu_`, `f_add_`).
 
 pub use super::kernels::Conv;
+pub(super) use super::kernels::Gelu;
 
 use super::kernels::{self, Sums};
 use super::loras;
 use super::seamless::Seamless;
 use crate::error::{Error, Result};
 use crate::weights::{Weight, Weights, of_layer};
-use impasto_kernels::{Gelu, SerialLibtorch};
+use impasto_kernels::SerialLibtorch;
 use tch::{Device, Tensor};
 
 /// A linear layer, x·Wᵀ + b over the last axis.

@@ -1,12 +1,11 @@
 //! T5's encoder. SD 3.x reads prompts with it.
 
 use super::config::{ConfigFile, Fixed, in_file, layers, read, refuse, sizes};
-use super::layers::{Linear, split_heads};
+use super::layers::{Gelu, Linear, split_heads};
 use super::rms_norm::RmsNorm;
 use super::token_embedding::{MOST_TOKENS, TokenEmbedding};
 use crate::error::Result;
 use crate::weights::Weights;
-use impasto_kernels::Gelu;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 

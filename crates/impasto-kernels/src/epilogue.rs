@@ -21,25 +21,7 @@ pub enum Epilogue<'a> {
     /// This tensor is multiplied in place by the GELU of the result: x·Φ(x), where Φ is the normal distribution.
     Gate(Tensor),
     /// The GELU of the result becomes a new tensor.
-    Gelu(Gelu),
-}
-
-/// A form of the function GELU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gelu {
-    /// x·Φ(x), where Φ is the normal distribution.
-    Exact,
-    /// The approximation by tanh: x/2·(1 + tanh(√(2/π)·(x + .044715·x³))).
-    Tanh,
-}
-
-impl Gelu {
-    /// Returns libtorch's name of the form.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Exact => "none",
-            Self::Tanh => "tanh",
-        }
-    }
+    Gelu,
+    /// The approximation of GELU by tanh, x/2·(1 + tanh(√(2/π)·(x + .044715·x³))), becomes a new tensor.
+    GeluTanh,
 }

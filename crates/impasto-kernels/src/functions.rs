@@ -54,7 +54,7 @@ pub(crate) fn gelu<S: Simd>(simd: S, x: S::F32s) -> S::F32s {
 pub(crate) fn gelu_by_tanh<S: Simd>(simd: S, x: S::F32s) -> S::F32s {
     // (1 + tanh(u))/2 = 1/(1 + e^−2u), and −2·√(2/π) is −1.595769.
     let cubic = simd.mul_add(simd.mul(x, x), simd.splat(0.044_715), simd.splat(1.0));
-    let exponent = simd.mul(simd.mul(x, simd.splat(-1.595_769_1)), cubic);
+    let exponent = simd.mul(simd.mul(x, simd.splat(-1.595_769)), cubic);
     // Beyond 88, the exponential would overflow.
     let e = exp(simd, simd.min(exponent, simd.splat(88.0)));
     simd.div(x, simd.add(simd.splat(1.0), e))

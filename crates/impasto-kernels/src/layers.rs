@@ -58,7 +58,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epil
         }
         Epilogue::AddTo(onto) => Epilogue::AddTo(own(&onto)?),
         Epilogue::Gate(values) => Epilogue::Gate(own(&values)?),
-        Epilogue::Gelu(gelu) => Epilogue::Gelu(gelu),
+        Epilogue::Gelu => Epilogue::Gelu,
+        Epilogue::GeluTanh => Epilogue::GeluTanh,
     };
     let kernel = weight.f_unsqueeze(-1)?.f_unsqueeze(-1)?;
     let steps = Steps { stride: 1, top: 0, left: 0 };
@@ -80,7 +81,7 @@ pub fn conv2d(
 ) -> Result<Tensor, TchError> {
     let ((n, inputs, h, w), (outputs, _, kh, kw)) = (x.size4()?, weight.size4()?);
     let suits = (kh, kw, stride, padding) == (3, 3, 1, 1) && inputs >= FEW_CHANNELS && weight.kind() == Kind::Float;
-    let activates = matches!(epilogue, Epilogue::Gate(_) | Epilogue::Gelu(_));
+    let activates = matches!(epilogue, Epilogue::Gate(_) | Epilogue::Gelu | Epilogue::GeluTanh);
     if suits && !activates && n * ((h + 1) / 2) * ((w + 1) / 2) >= FEW_TILES {
         return winograd((x, weight, bias), false, epilogue, [n, outputs, h, w]);
     }
@@ -187,7 +188,8 @@ fn destination<'a>(
         Epilogue::Add(with) => (new(checked(with)?.f_kind()?)?, Finish::Add(*with)),
         Epilogue::AddTo(onto) => (changed(onto)?, Finish::Add(onto)),
         Epilogue::Gate(values) => (changed(values)?, Finish::Gate),
-        Epilogue::Gelu(gelu) => (new(x.kind())?, Finish::Gelu(*gelu)),
+        Epilogue::Gelu => (new(x.kind())?, Finish::Gelu),
+        Epilogue::GeluTanh => (new(x.kind())?, Finish::GeluTanh),
     })
 }
 
@@ -247,7 +249,8 @@ fn multiply<N: Number, O: Number>(
         Finish::Store => Finish::Store,
         Finish::Add(with) => Finish::Add(Cells::of(with)?),
         Finish::Gate => Finish::Gate,
-        Finish::Gelu(gelu) => Finish::Gelu(gelu),
+        Finish::Gelu => Finish::Gelu,
+        Finish::GeluTanh => Finish::GeluTanh,
     };
     let bias = bias.map(numbers::<N>).transpose()?.map(<*mut N>::cast_const);
     let tensors = (Cells::<N>::of(x)?, Kernel::of(weight)?, bias);
@@ -272,7 +275,9 @@ fn winograd(
     let with = match finish {
         Finish::Store => None,
         Finish::Add(with) => Some(Cells::of(with)?),
-        Finish::Gate | Finish::Gelu(_) => return Err(unfit("the epilogue of a kernel", weight, "one without a GELU")),
+        Finish::Gate | Finish::Gelu | Finish::GeluTanh => {
+            return Err(unfit("the epilogue of a kernel", weight, "one without a GELU"));
+        }
     };
     let bias = bias.map(numbers::<f32>).transpose()?.map(<*mut f32>::cast_const);
     let tensors = (Cells::of(&x)?, Kernel::of(weight)?, bias);

@@ -87,7 +87,7 @@ mod words;
 pub use accumulate::{accumulate, accumulates};
 pub use arrange::{arranged, arranges};
 pub use attention::{Attention, attend, attend_rows, attends, largest_scores, scores, weigh, weighs};
-pub use epilogue::{Epilogue, Gelu};
+pub use epilogue::Epilogue;
 pub use instruction_set::{InstructionSet, InvalidChoice, in_use, missed};
 pub use layers::{adds_to, conv2d, conv2d_positions, conv2d_upsampled, linear, multiplies};
 pub use norms::{group_norm, layer_norm, normalizes, normalizes_rows, rms_norm, scales_rows};

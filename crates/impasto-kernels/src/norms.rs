@@ -76,9 +76,9 @@ pub fn normalizes_rows(x: &Tensor, (weight, bias): (&Tensor, &Tensor)) -> bool {
     suit(&[weight, bias]) && suit_mixed(weight, x) && x.dim() > 0 && x.is_contiguous()
 }
 
-/// Normalises each row: [.., width]; the shape stays. `weight` and `bias` have one number for each column, [width]. They
-/// may also be [n, width], if the first axis of `x` is n long: then each of its n parts has its own. The result has
-/// their kind.
+/// Normalises each row: [.., width]; the shape stays. `weight` and `bias` have one number for each column, [width].
+/// They may also be [n, width], if the first axis of `x` is n long: then each of its n parts has its own. The result
+/// has their kind.
 ///
 /// # Errors
 /// [`TchError`] if the tensors do not fit together, or if [`normalizes_rows`] is false.
@@ -135,8 +135,8 @@ pub fn scales_rows(x: &Tensor, weight: &Tensor) -> bool {
     suit(&[weight]) && suit_mixed(weight, x) && x.dim() > 0 && x.is_contiguous()
 }
 
-/// Divides each row by its root mean square, w·x/√(mean(x²) + ε): [.., width]; the shape stays. `weight` is [width]. The
-/// result has its kind.
+/// Divides each row by its root mean square, w·x/√(mean(x²) + ε): [.., width]; the shape stays. `weight` is [width].
+/// The result has its kind.
 ///
 /// # Errors
 /// [`TchError`] if the tensors do not fit together, or if [`scales_rows`] is false.

@@ -5,7 +5,6 @@
 //! Kernels are copied in blocks that stay in the cache, into panels that vectors read one after the other.
 
 use crate::cells::{Cells, Kernel};
-use crate::epilogue::Gelu;
 use crate::functions::{gelu, gelu_by_tanh};
 use crate::isa::{MOST_ROWS, Simd, Words, WordsOf, Work, joint};
 use crate::number::Number;
@@ -42,7 +41,8 @@ pub(crate) enum Finish<T> {
     Add(T),
     /// The numbers of the result's cells are multiplied by the GELU of the sums.
     Gate,
-    Gelu(Gelu),
+    Gelu,
+    GeluTanh,
 }
 
 /// A convolution, whose parts are done in any order, by any threads.
@@ -221,8 +221,8 @@ impl<'a, N: Number, O: Number> Product<'a, N, O> {
                         y = simd.add(y, O::load(simd, with, lanes));
                     }
                     Finish::Gate => y = simd.mul(O::load(simd, out.add(at), lanes), gelu(simd, y)),
-                    Finish::Gelu(Gelu::Exact) => y = gelu(simd, y),
-                    Finish::Gelu(Gelu::Tanh) => y = gelu_by_tanh(simd, y),
+                    Finish::Gelu => y = gelu(simd, y),
+                    Finish::GeluTanh => y = gelu_by_tanh(simd, y),
                 }
                 O::store(simd, y, out.add(at), lanes);
             }

@@ -42,7 +42,8 @@ pub struct Preset {
     pub differential: bool,
 }
 
-/// Noise levels of the one step at which the method `subspace-shift` acts. The paper's step, 9 of 50, has the level 8.6.
+/// Noise levels of the one step at which the method `subspace-shift` acts. The paper's step, 9 of 50, has the level
+/// 8.6.
 const SHIFTED: (f64, f64) = (8.0, 9.5);
 /// Color variance at which a step takes the whole shift.
 const WHOLE_SHIFT: f64 = 1e-4;

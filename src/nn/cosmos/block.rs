@@ -4,11 +4,10 @@ use super::config::CosmosConfig;
 use super::modulation::{Modulation, Time};
 use crate::attention::{AttentionSite, Place, SiteKind, Tap, repeated};
 use crate::error::Result;
-use crate::nn::layers::{Linear, split_heads};
+use crate::nn::layers::{Gelu, Linear, split_heads};
 use crate::nn::rms_norm::RmsNorm;
 use crate::nn::rotary::Rotary;
 use crate::weights::Weights;
-use impasto_kernels::Gelu;
 use tch::Tensor;
 
 /// Number of halvings from the latent's cells to the tokens, which are patches of 2×2 cells.

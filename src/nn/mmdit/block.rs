@@ -5,9 +5,8 @@ use super::config::Sd3Config;
 use super::modulation::Modulation;
 use crate::attention::{AttentionSite, Place, SiteKind, Tap};
 use crate::error::Result;
-use crate::nn::layers::Linear;
+use crate::nn::layers::{Gelu, Linear};
 use crate::weights::Weights;
-use impasto_kernels::Gelu;
 use tch::Tensor;
 
 /// Number of halvings from the latent's cells to the tokens, which are patches of 2×2 cells.

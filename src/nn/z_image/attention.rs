@@ -48,12 +48,12 @@ impl Attention {
 
     /// Computes the queries of tokens, [b, tokens, width] → [b, heads, tokens, d].
     fn queries(&self, x: &Tensor, rotary: &Rotary, apply: Apply) -> Result<Tensor> {
-        rotary.rotate(&self.norm_q.forward(&split_heads(&apply(&self.to_q, x)?, self.heads)?)?)
+        rotary.rotate(&self.norm_q.forward_heads(&apply(&self.to_q, x)?, self.heads)?)
     }
 
     /// Computes the keys of tokens before their rotation, and the values.
     fn keys_values(&self, x: &Tensor, apply: Apply) -> Result<[Tensor; 2]> {
-        let k = self.norm_k.forward(&split_heads(&apply(&self.to_k, x)?, self.heads)?)?;
+        let k = self.norm_k.forward_heads(&apply(&self.to_k, x)?, self.heads)?;
         Ok([k, split_heads(&apply(&self.to_v, x)?, self.heads)?])
     }
 

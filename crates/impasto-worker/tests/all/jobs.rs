@@ -81,7 +81,7 @@ pub fn cancelled_job_ends_at_its_next_step(stage: Stage) {
 pub fn job_cancelled_at_its_end_is_not_counted_as_done(stage: Stage) {
     let worker = stage.worker(&Painter::default(), Duration::ZERO);
     let late = stage.submit(json!({ "prompt": "late", "drying": 1500 }));
-    stage.wait(&late.key, |entry| entry.step > 0);
+    stage.wait_for(&late.key, State::Running);
     assert!(stage.runtime.block_on(stage.queue.cancel(&late.key)).unwrap());
     let next = stage.submit(json!({ "prompt": "next" }));
     stage.wait_for(&next.key, State::Done);
