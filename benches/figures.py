@@ -55,7 +55,7 @@ PARTS = {
     "picture": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "1", "--rounds", "30"],
     "picture on two threads": ["PEERS", "benches/peers/picture.py", "--compiled", "--threads", "2", "--rounds", "30"],
     "full sd15": ["PEERS", "benches/peers/full_size.py", "--rounds", "3"],
-    **{f"full {model} {kind}": ["PEERS", "benches/peers/full_size.py", "--model", model, "--kind", kind, "--rounds", "2"]
+    **{f"full {model} {kind}": ["PEERS", "benches/peers/full_size.py", "--model", model, "--kind", kind, "--rounds", "1"]
        for model in ("sd35", "anima") for kind in ("f32", "bf16")},
     "full sdxl": ["PEERS", "benches/peers/full_size.py", "--model", "sdxl", "--side", "1024", "--kind", "bf16", "--rounds", "2"],
 }
