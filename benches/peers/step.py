@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One call of a UNet with both branches, bare and with guidance: impasto and its peers in turns, as ratios.
 
-    python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers openvino
+    python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 torchvision diffusers transformers accelerate openvino
     .peers/bin/python benches/peers/step.py [--unet sd15|tiny] [--kind f32|bf16|f16] [--threads 2] [--rounds 30]
         [--latents 32] [--compiled] [--candle] [--sdcpp] [--device cuda]
 
