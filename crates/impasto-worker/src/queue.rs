@@ -33,9 +33,20 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Database`] if the database does not answer.
     pub async fn open(address: &Address, store: Store, settings: Settings) -> Result<Self, QueueError> {
-        let (engine, pool, bytes) = Engine::open(address).await?;
         let patience = settings.lease.max(PATIENCE);
-        Ok(Self { engine, table: Table::open(pool, bytes, patience).await?, store, settings })
+        let connect = async || {
+            let (engine, pool, bytes) = Engine::open(address).await?;
+            Ok((engine, Table::open(pool, bytes, patience).await?))
+        };
+        // Programs that open a new file of SQLite at the same moment lock each other out.
+        for pause in [50, 200, 800, 3200] {
+            match connect().await {
+                Err(QueueError::Database(problem)) if problem.contains("database is locked") => {}
+                opened => return opened.map(|(engine, table)| Self { engine, table, store, settings }),
+            }
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        connect().await.map(|(engine, table)| Self { engine, table, store, settings })
     }
 
     /// Adds a job, and returns it. A job that was asked for before, by anyone, is not added again, unless it failed or
