@@ -19,7 +19,7 @@ use futures_util::{Stream, StreamExt};
 use sqlx::any::AnyPoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
-use sqlx::{AnyPool, Connection, Executor, PgPool, SqlitePool};
+use sqlx::{AnyPool, Connection, Executor, PgConnection, PgPool, SqlitePool};
 use std::convert::Infallible;
 use std::path::Path;
 use std::pin::pin;
@@ -99,6 +99,8 @@ impl Engine {
             }
             Address::Postgres(url) => {
                 let options = PgConnectOptions::from_str(url.as_str())?;
+                // A pool tries a refused connection again for half a minute before it tells the refusal.
+                PgConnection::connect_with(&options).await?.close().await?;
                 let pool = PgPoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false);
                 let pool = pool.after_connect(|connection, _| {
                     Box::pin(async move { connection.execute(SETTINGS).await.map(drop) })
@@ -291,6 +293,15 @@ mod tests {
     const TAKEN: &str = "EXPLAIN QUERY PLAN UPDATE Jobs SET status = 'Running', lock_by = 'worker' \
         WHERE id IN (SELECT value FROM json_each('[\"task\"]')) \
         AND (status = 'Queued' OR status = 'Pending' OR (status = 'Failed' AND attempts < max_attempts))";
+
+    #[tokio::test]
+    async fn refused_connection_is_told_at_once() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("postgres://127.0.0.1:{free}/none").parse().unwrap();
+        let started = std::time::Instant::now();
+        let error = Engine::open(&address).await.unwrap_err().to_string();
+        assert!(error.contains("refused") && started.elapsed().as_secs() < 10, "{error} {:?}", started.elapsed());
+    }
 
     #[tokio::test]
     async fn sqlite_looks_for_tasks_by_their_ids() {
