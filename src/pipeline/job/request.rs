@@ -49,7 +49,7 @@ impl Job {
             *mask = mask.open()?.into_owned().into();
         }
         if let Some(strokes) = &mut self.strokes {
-            *strokes = opened(strokes)?.layer().clone().into();
+            *strokes = open_strokes(strokes)?.layer().clone().into();
         }
         for follow in &mut self.controls {
             follow.picture = follow.picture.open()?.into_owned().into();
@@ -117,7 +117,7 @@ impl Job {
             (_, None) => request,
         };
         if let Some(strokes) = self.strokes.as_ref().filter(|_| self.exact_strokes) {
-            for force in ColorForce::painted(&opened(strokes)?)? {
+            for force in ColorForce::painted(&open_strokes(strokes)?)? {
                 request = request.guide(force);
             }
         }
@@ -225,12 +225,12 @@ impl Job {
 
     /// Returns the job's strokes, or none on a layer of `size`.
     fn strokes(&self, size: Size) -> Result<Strokes> {
-        self.strokes.as_ref().map_or_else(|| Ok(Strokes::new(size)), opened)
+        self.strokes.as_ref().map_or_else(|| Ok(Strokes::new(size)), open_strokes)
     }
 }
 
 /// Returns strokes. Those of a file have to be on a transparent ground; a layer that was painted may be covered.
-fn opened(strokes: &Image<Layer>) -> Result<Strokes> {
+fn open_strokes(strokes: &Image<Layer>) -> Result<Strokes> {
     match strokes {
         Image::Path(path) => Strokes::open(path),
         Image::Value(layer) => Ok(Strokes::of(layer.clone())),
