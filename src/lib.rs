@@ -106,6 +106,7 @@
 //! | `tiny` | yes | the embedded model and its ControlNet (8.5 MB) |
 //! | `tiny-colorizer` | yes | the embedded model that colors sketches (6.4 MB) |
 //! | `tiny-fast` | yes | the embedded model's UNet for four steps (4.7 MB) |
+//! | `tiny-flow` | yes | the embedded model's transformer with flow matching (8.2 MB) |
 //! | `hub` | no | [`Source`]s on the Hugging Face hub and in its cache |
 //! | `download-libtorch` | no | a libtorch that cargo downloads if there is none |
 //! | `python-extension` | no | what `tch` needs inside a Python extension |

@@ -7,6 +7,7 @@ mod sd;
 mod sd3;
 mod sdxl;
 mod spec;
+mod tiny_flow;
 mod z_image;
 
 pub(crate) use sdxl::size_numbers;
@@ -18,6 +19,7 @@ use sd::{SD1, SD2};
 use sd3::SD3;
 use sdxl::{SDXL, SDXL_REFINER};
 use std::fmt;
+use tiny_flow::TINY_FLOW;
 use z_image::Z_IMAGE;
 
 /// A generation of Stable Diffusion, or another family of models. Files of different families cannot be combined.
@@ -40,6 +42,9 @@ pub enum ModelFamily {
     Sd3,
     /// Z-Image: a transformer with flow matching, text encoder Qwen3-4B, context width 2560.
     ZImage,
+    /// The embedded flow model: a transformer of Anima's form, CLIP's text encoder and Stable Diffusion's VAE, context
+    /// width 128.
+    TinyFlow,
 }
 
 impl ModelFamily {
@@ -57,6 +62,7 @@ impl ModelFamily {
             Self::Anima => &ANIMA,
             Self::Sd3 => &SD3,
             Self::ZImage => &Z_IMAGE,
+            Self::TinyFlow => &TINY_FLOW,
         }
     }
 

@@ -47,6 +47,13 @@ struct ModelIndex {
     class: Option<String>,
 }
 
+/// The field of a text encoder's configuration that tells CLIP from other encoders.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TextEncoderConfig {
+    model_type: Option<String>,
+}
+
 impl ModelIndex {
     /// Names the class of the pipeline in the error of a UNet that cannot be made, if the class is of another family.
     fn blame(&self, checkpoint: &Checkpoint, error: Error) -> Error {
@@ -99,7 +106,11 @@ pub(super) struct LoadedVae {
 fn family_of(main: &Checkpoint, config: &BackboneConfig, has_text_encoder: bool) -> Result<ModelFamily> {
     let unet = match config {
         BackboneConfig::Unet(unet) => unet,
-        BackboneConfig::Cosmos(_) => return Ok(ModelFamily::Anima),
+        BackboneConfig::Cosmos(_) => {
+            let encoder: TextEncoderConfig = main.json("text_encoder/config.json")?.unwrap_or_default();
+            let reads_clip = encoder.model_type.as_deref() == Some("clip_text_model");
+            return Ok(if reads_clip { ModelFamily::TinyFlow } else { ModelFamily::Anima });
+        }
         BackboneConfig::Sd3(_) => return Ok(ModelFamily::Sd3),
         BackboneConfig::ZImage(_) => return Ok(ModelFamily::ZImage),
     };

@@ -278,7 +278,8 @@ impl Model {
     /// and for other models.
     fn doubts_of(&self, prompt: &str) -> Result<Option<Note>> {
         const SHOWN: usize = 8;
-        if ![Source::Embedded, Source::EmbeddedFast].iter().any(|embedded| self.name == embedded.name()) {
+        let embedded = [Source::Embedded, Source::EmbeddedFast, Source::EmbeddedFlow];
+        if !embedded.iter().any(|source| self.name == source.name()) {
             return Ok(None);
         }
         let spelled = self.texts.find_spelled(prompt)?;

@@ -3,7 +3,7 @@
 use super::file::{is_weights, read_tensors, read_with_header};
 use super::recognize::Contents;
 use super::single::SingleFile;
-use super::source::{EmbeddedFile, Source, colorizer, fast, tiny};
+use super::source::{EmbeddedFile, Source, colorizer, fast, flow, tiny};
 use super::{Tensors, Weights, parse_safetensors};
 use crate::error::{Error, Result};
 use crate::family::ModelFamily;
@@ -116,6 +116,7 @@ impl Checkpoint {
             Source::Embedded => Place::Embedded { name: "the embedded model", file: tiny },
             Source::EmbeddedColorizer => Place::Embedded { name: "the embedded colorizer", file: colorizer },
             Source::EmbeddedFast => Place::Embedded { name: "the embedded fast model", file: fast },
+            Source::EmbeddedFlow => Place::Embedded { name: "the embedded flow model", file: flow },
             Source::Dir(path) => {
                 let alone = path.join("config.json").is_file() && !path.join("model_index.json").is_file();
                 Place::Folder { path: path.clone(), alone }
@@ -204,7 +205,8 @@ impl Checkpoint {
     fn check(&self) -> Result<()> {
         match (&self.place, &self.reading.variant) {
             (Place::Embedded { file, .. }, _) if file("model_index.json").is_none() => {
-                let hint = "build with the default features `tiny`, `tiny-colorizer` and `tiny-fast`, or name a source";
+                let hint = "build with the default features `tiny`, `tiny-colorizer`, `tiny-fast` and `tiny-flow`, or \
+                            name a source";
                 Err(self.missing("model_index.json", hint))
             }
             (Place::Folder { path, .. }, _) if !path.is_dir() => {

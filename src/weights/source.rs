@@ -28,6 +28,8 @@ pub enum Source {
     EmbeddedColorizer,
     /// The tiny model inside this crate that paints in four steps (feature `tiny-fast`).
     EmbeddedFast,
+    /// The tiny model inside this crate whose network is a transformer with flow matching (feature `tiny-flow`).
+    EmbeddedFlow,
     /// A folder in diffusers' layout: `model_index.json`, `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`.
     /// Also the folder of a single part, if only this part is loaded.
     Dir(PathBuf),
@@ -51,6 +53,7 @@ impl fmt::Display for Source {
             Self::Embedded => f.write_str("the embedded model"),
             Self::EmbeddedColorizer => f.write_str("the embedded colorizer"),
             Self::EmbeddedFast => f.write_str("the embedded fast model"),
+            Self::EmbeddedFlow => f.write_str("the embedded flow model"),
             Self::Dir(path) | Self::File(path) => path.display().fmt(f),
             #[cfg(feature = "hub")]
             Self::Hub(hub) => f.write_str(hub.repository()),
@@ -58,8 +61,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// Parses the name of a source: `embedded`, `embedded-fast`, `embedded-colorizer`, an existing folder, an existing
-/// file, or `OWNER/NAME` of the hub.
+/// Parses the name of a source: `embedded`, `embedded-fast`, `embedded-flow`, `embedded-colorizer`, an existing folder,
+/// an existing file, or `OWNER/NAME` of the hub.
 ///
 /// ```
 /// use impasto::Source;
@@ -79,6 +82,7 @@ impl FromStr for Source {
             "embedded" => Ok(Self::Embedded),
             "embedded-colorizer" => Ok(Self::EmbeddedColorizer),
             "embedded-fast" => Ok(Self::EmbeddedFast),
+            "embedded-flow" => Ok(Self::EmbeddedFlow),
             _ if path.is_dir() => Ok(Self::dir(path)),
             _ if path.is_file() => Ok(Self::file(path)),
             _ if text.split('/').count() == 2 && !text.starts_with(['.', '/']) && !is_weights(text) => {
@@ -94,7 +98,8 @@ impl FromStr for Source {
             _ => Err(Error::parameter(
                 "model",
                 text,
-                "`embedded`, `embedded-fast`, `embedded-colorizer`, an existing folder or file, or a repository as OWNER/NAME",
+                "`embedded`, `embedded-fast`, `embedded-flow`, `embedded-colorizer`, an existing folder or file, or a \
+                 repository as OWNER/NAME",
             )),
         }
     }
@@ -140,6 +145,22 @@ impl Source {
     /// ```
     pub const fn embedded_fast() -> Self {
         Self::EmbeddedFast
+    }
+
+    /// A tiny model of the words of [`embedded`](Self::embedded) whose network is a transformer with flow matching, of
+    /// the form of Anima's. Methods and tools for such models can be tried with it offline.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::diffusion::Prediction;
+    /// use impasto::{Model, Source};
+    ///
+    /// let model = Model::load(&Source::embedded_flow())?;
+    /// assert_eq!(model.prediction(), Prediction::Flow);
+    /// # Ok(()) }
+    /// ```
+    pub const fn embedded_flow() -> Self {
+        Self::EmbeddedFlow
     }
 
     /// A folder in diffusers' layout.
@@ -207,6 +228,17 @@ pub(super) fn fast(file: &str) -> Option<&'static [u8]> {
 
 #[cfg(not(feature = "tiny-fast"))]
 pub(super) fn fast(_: &str) -> Option<&'static [u8]> {
+    None
+}
+
+/// Finds a file of the embedded flow model, or one that it shares with the embedded model.
+#[cfg(feature = "tiny-flow")]
+pub(super) fn flow(file: &str) -> Option<&'static [u8]> {
+    impasto_tiny_flow::file(file).or_else(|| tiny(file).filter(|_| !file.starts_with("unet/")))
+}
+
+#[cfg(not(feature = "tiny-flow"))]
+pub(super) fn flow(_: &str) -> Option<&'static [u8]> {
     None
 }
 

@@ -18,6 +18,7 @@ mod controlnet_methods;
 mod controlnet_union;
 mod definitions;
 mod documents;
+mod embedded_flow;
 mod embedded_model;
 mod estimate;
 mod exact_color;

@@ -9,14 +9,15 @@ use syn::{ImplItem, Item, UseTree, Visibility};
 /// Crates with a public interface: the folder, and the largest numbers of public items (functions, methods, types,
 /// traits and constants), of public fields, and of names in a public module, without the names of its modules.
 const CRATES: &[(&str, usize, usize, usize)] = &[
-    ("", 1080, 897, 30),
+    ("", 1081, 898, 30),
     ("crates/impasto-kernels", 33, 4, 30),
     ("crates/impasto-report", 21, 2, 30),
     ("crates/impasto-studio", 109, 82, 30),
     ("crates/impasto-tiny", 2, 0, 30),
     ("crates/impasto-tiny-colorizer", 2, 0, 30),
     ("crates/impasto-tiny-fast", 2, 0, 30),
-    ("crates/impasto-train", 166, 73, 40),
+    ("crates/impasto-tiny-flow", 2, 0, 30),
+    ("crates/impasto-train", 167, 73, 40),
     ("crates/impasto-worker", 81, 51, 30),
     ("crates/impasto-yardstick", 256, 290, 30),
 ];

@@ -139,6 +139,7 @@ impl Told {
         let embedded = [
             (Source::embedded(), "embedded"),
             (Source::embedded_fast(), "embedded-fast"),
+            (Source::embedded_flow(), "embedded-flow"),
             (Source::embedded_colorizer(), "embedded-colorizer"),
         ];
         let named = |(source, short): &(Source, &str)| name == *short || name == source.to_string();

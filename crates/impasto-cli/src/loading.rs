@@ -14,8 +14,8 @@ use tch::{Cuda, Device, Kind};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub struct Loading {
-    /// The model: `embedded`, `embedded-fast` (four steps), `embedded-colorizer`, a folder, a .safetensors or .ckpt
-    /// file, or OWNER/NAME on the Hugging Face hub.
+    /// The model: `embedded`, `embedded-fast` (four steps), `embedded-flow` (a transformer), `embedded-colorizer`, a
+    /// folder, a .safetensors or .ckpt file, or OWNER/NAME on the Hugging Face hub.
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// Another VAE: a folder or a file.

@@ -29,7 +29,7 @@ type Column = Vec<(String, f64)>;
 /// Prints figures of small models, side by side.
 #[derive(Parser)]
 struct Options {
-    /// Models to measure: `embedded`, `embedded-fast`, or folders in the layout of diffusers.
+    /// Models to measure: `embedded`, `embedded-fast`, `embedded-flow`, or folders in the layout of diffusers.
     #[arg(value_name = "MODEL", required = true)]
     models: Vec<String>,
     /// Weights of the evaluator that judges. The default is the trained evaluator of the crate.

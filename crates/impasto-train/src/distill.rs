@@ -91,7 +91,7 @@ impl DistillTask {
     /// # Errors
     /// [`Error::Io`] if the folder cannot be written.
     pub fn new(model: ModelFolder, batch: usize, kind: Kind) -> Result<Self> {
-        model.embedded(|part| part != "unet")?;
+        model.write_embedded(|part| part != "unet")?;
         let json = String::from_utf8_lossy(impasto_tiny::file("unet/config.json").unwrap_or_default()).into_owned();
         let config = UnetConfig::from_json("unet/config.json", &json)?;
         let weights = Weights::new("the embedded UNet", Self::initial()?, Kind::Float, Device::Cpu);

@@ -23,7 +23,18 @@ impl ModelFolder {
     /// [`Error::Io`].
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let model = Self { folder: folder.into() };
-        model.embedded(|part| !["unet", "vae", "controlnet"].contains(&part))?;
+        model.write_embedded(|part| !["unet", "vae", "controlnet"].contains(&part))?;
+        Ok(model)
+    }
+
+    /// Creates a folder with the embedded flow model's parts, except its transformer. Existing files stay.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn of_flow(folder: impl Into<PathBuf>) -> Result<Self> {
+        let model = Self { folder: folder.into() };
+        model.write_missing(impasto_tiny_flow::FILES, |part| part != "transformer")?;
+        model.write_embedded(|part| !["unet", "controlnet"].contains(&part))?;
         Ok(model)
     }
 
@@ -31,9 +42,14 @@ impl ModelFolder {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub(crate) fn embedded(&self, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        let part = |file: &'static str| file.split('/').next().unwrap_or_default();
-        for (file, bytes) in impasto_tiny::FILES.iter().filter(|(file, _)| wanted(part(file))) {
+    pub(crate) fn write_embedded(&self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        self.write_missing(impasto_tiny::FILES, wanted)
+    }
+
+    /// Writes those of `files` that are missing and belong to the `wanted` parts.
+    fn write_missing(&self, files: &[(&str, &[u8])], wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let part = |file: &&str| wanted(file.split('/').next().unwrap_or_default());
+        for (file, bytes) in files.iter().filter(|(file, _)| part(file)) {
             if !self.folder.join(file).exists() {
                 self.write(file, bytes)?;
             }

@@ -24,8 +24,6 @@ use tch::{Device, Kind, Tensor};
 ///
 /// Source: Esser et al. (2024), "Scaling Rectified Flow Transformers", 3.1 (logit-normal sampling).
 const LEVELS: (f64, f64) = (0.8, 1.4);
-/// Numbers that the network is told for the times 0..1 of the flow.
-const TIMESTEPS: f64 = 1000.0;
 /// Share of captions that are left empty, for classifier-free guidance.
 const UNPROMPTED: f64 = 0.1;
 /// Share of captions among words that show nothing.
@@ -138,8 +136,8 @@ impl FlowTask {
 
     /// Computes the velocities of a network.
     fn velocity(&self, network: &CosmosTransformer, flow: &Flow, context: &Tensor) -> Result<Tensor> {
-        let timesteps: Vec<f32> = flow.times.iter().map(|t| (TIMESTEPS * t) as f32).collect();
-        network.forward(&flow.sample, &Tensor::f_from_slice(&timesteps)?, context, &mut Tap::none())
+        let times: Vec<f32> = flow.times.iter().map(|t| *t as f32).collect();
+        network.forward(&flow.sample, &Tensor::f_from_slice(&times)?, context, &mut Tap::none())
     }
 
     /// Computes the velocities that the teacher predicts.
@@ -162,7 +160,7 @@ impl FlowTask {
 
     /// Returns the target velocities: those of the drawings, mixed with the teacher's.
     fn target(&self, flow: &Flow, context: &Tensor, progress: f64) -> Result<Tensor> {
-        let share = TAUGHT * (1.0 - progress * progress);
+        let share = TAUGHT * (1.0 - progress.powi(4));
         let shares: Vec<f32> =
             flow.sigmas().iter().map(|&sigma| if sigma < TEACHABLE { share as f32 } else { 0.0 }).collect();
         if shares.iter().all(|share| *share == 0.0) {
@@ -185,8 +183,8 @@ impl FlowTask {
         };
         for (from, to) in (0..steps).map(|i| (sigma(i), sigma(i + 1))) {
             let sample = x.f_mul_scalar(Prediction::Flow.input_scale(from))?;
-            let timestep = Tensor::f_from_slice(&[(TIMESTEPS * from / (1.0 + from)) as f32])?;
-            let out = network.forward(&sample, &timestep, &context, &mut Tap::none())?;
+            let time = Tensor::f_from_slice(&[(from / (1.0 + from)) as f32])?;
+            let out = network.forward(&sample, &time, &context, &mut Tap::none())?;
             let [cond, uncond] = [out.f_narrow(0, 0, n)?, out.f_narrow(0, n, n)?];
             let x0 = Prediction::Flow.x0(&uncond.f_lerp(&cond, scale)?, &x, from)?;
             x = euler_step(&x, &x0, from, to)?;

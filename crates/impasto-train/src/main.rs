@@ -10,7 +10,7 @@
 //! cargo run --release -p impasto-train -- evaluator OUT --steps 2000
 //! cargo run --release -p impasto-train -- control OUT --steps 3200 --count 6144 --batch 6 --kind bf16 --crops 0.6
 //! cargo run --release -p impasto-train -- distill OUT --steps 1100 --batch 4
-//! cargo run --release -p impasto-train -- flow OUT --steps 12000 --batch 8 --accumulate 6 --workers 1
+//! cargo run --release -p impasto-train -- flow OUT --steps 6500 --batch 12 --accumulate 2 --kind bf16
 //! cargo run --release -p impasto-train -- lora OUT --pictures FOLDER
 //! ```
 //!
@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Part::Evaluator(options) => evaluator(&options.out, &options.folder()?, options)?,
         Part::Control(options) => control(options)?,
         Part::Reference(options) => reference(options)?,
-        Part::Flow(options) => flow(&options.out, &options.folder()?, options)?,
+        Part::Flow(options) => flow(&options.out, &ModelFolder::of_flow(options.out.join("model"))?, options)?,
         Part::Distill(options) => distill(&options.out, &options.folder()?, options)?,
         Part::Lora(options) => lora(options)?,
     }
@@ -344,7 +344,7 @@ fn flow(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
     let make =
         || FlowTask::new(FLOW, model.clone(), latents.clone(), held_out.clone(), options.batch, options.kind.into());
     let initial = || options.initial(|| FlowTask::initial(&config, options.seed));
-    let training = options.training(out.join("flow"), 0.012, 2e-3, 0.5);
+    let training = options.training(out.join("flow"), 0.007, 1e-3, 0.15);
     let ema = training.run(initial, make, report())?;
     Ok(model.put("transformer", FLOW, &ema)?)
 }

@@ -176,7 +176,7 @@ impl ReferenceTask {
             ("image_encoder", text("image_encoder/config.json")?),
         ];
         let model = super::ModelFolder::new(folder)?;
-        model.embedded(|part| part == "vae")?;
+        model.write_embedded(|part| part == "vae")?;
         model.write(
             "impasto.json",
             format!("{{\n  \"guidance_scale\": {GUIDANCE:.1},\n  \"patches_are_words\": true\n}}\n").as_bytes(),

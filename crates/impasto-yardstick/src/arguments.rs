@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+/// The embedded models that paint from a prompt.
+const EMBEDDED: [&str; 3] = ["embedded", "embedded-fast", "embedded-flow"];
+
 /// Measures how exactly guidance hits a color and a place, what else it changes, and how certain the figures are.
 ///
 /// If an option is given twice, the last value counts. The exit status is 0 if all targets are met, 1 if some are
@@ -31,15 +34,15 @@ pub struct Arguments {
     #[arg(required_if_eq_any([("command", "report"), ("command", "judge")]))]
     pub files: Vec<PathBuf>,
 
-    /// The model: `embedded`, `embedded-fast`, a folder, a file, or a repository of the hub as OWNER/NAME (with the
-    /// feature `hub`).
+    /// The model: `embedded`, `embedded-fast`, `embedded-flow`, a folder, a file, or a repository of the hub as
+    /// OWNER/NAME (with the feature `hub`).
     #[arg(long, default_value = "embedded")]
     pub model: String,
     /// The judge that finds the parts of a picture: `evaluator`, `saliency` (the model's own attention), `masks:DIR`
     /// or `cmd:PROGRAM`. The default is `evaluator` for the embedded models and `saliency` for any other.
     #[arg(
         long,
-        default_value_ifs([("model", "embedded", "evaluator"), ("model", "embedded-fast", "evaluator")]),
+        default_value_ifs(EMBEDDED.map(|model| ("model", model, "evaluator"))),
         default_value = "saliency",
         hide_default_value = true
     )]
@@ -208,7 +211,7 @@ impl Arguments {
     /// Returns true if the model is one of the embedded models that paint from a prompt.
     #[must_use]
     pub fn is_embedded(&self) -> bool {
-        ["embedded", "embedded-fast"].contains(&self.model.as_str())
+        EMBEDDED.contains(&self.model.as_str())
     }
 
     /// Returns the time that is planned for a run without a number of seeds.

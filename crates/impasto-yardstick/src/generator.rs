@@ -130,7 +130,11 @@ impl Settings {
             Source::File(path) => return fingerprint(path),
             Source::Dir(folder) => folder.clone(),
             source => {
-                let own = if *source == Source::embedded_fast() { impasto_tiny_fast::FILES } else { &[] };
+                let own = match source {
+                    Source::EmbeddedFast => impasto_tiny_fast::FILES,
+                    Source::EmbeddedFlow => impasto_tiny_flow::FILES,
+                    _ => &[],
+                };
                 let files = impasto_tiny::FILES.iter().chain(own);
                 return Ok(hash(files.map(|(_, bytes)| format!("{:016x}", fnv(bytes)))));
             }

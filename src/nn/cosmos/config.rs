@@ -37,6 +37,9 @@ pub struct CosmosConfig {
     pub max_size: [i64; 3],
     /// True if the input has another channel, which marks padding: zeros for a whole picture.
     pub concat_padding_mask: bool,
+    /// Factor by which the network multiplies its timesteps, above 0 and at most 1000. diffusers has no such field; its
+    /// files mean 1.
+    pub timestep_scale: f64,
 }
 
 impl Default for CosmosConfig {
@@ -55,6 +58,7 @@ impl Default for CosmosConfig {
             extra_pos_embed_type: None,
             max_size: [128, 240, 240],
             concat_padding_mask: true,
+            timestep_scale: 1.0,
         }
     }
 }
@@ -109,6 +113,10 @@ impl CosmosConfig {
         }
         if !self.rope_scale.iter().all(|scale| (0.01..=100.0).contains(scale)) {
             return Err(refuse(NAME, "rope_scale", self.rope_scale, "expected three numbers in 0.01..=100"));
+        }
+        if !(self.timestep_scale > 0.0 && self.timestep_scale <= 1000.0) {
+            let expected = "expected a number above 0 and at most 1000";
+            return Err(refuse(NAME, "timestep_scale", self.timestep_scale, expected));
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ impl CosmosTransformer {
     /// Computes the velocity for `sample`, [b, out_channels, h, w] in the kind of `sample`.
     ///
     /// - `sample`: the flow's latent, [b, in_channels, h, w] with even h and w.
-    /// - `timestep`: one number or a vector of b. Anima's timesteps are the times of the flow, 0..=1.
+    /// - `timestep`: one number or a vector of b: the times of the flow, 0..=1.
     /// - `context`: [b, tokens, text_embed_dim]. All tokens take part, padding too.
     ///
     /// `sample` may have n rows with n dividing b, if all rows share one timestep. Row i of the contexts then goes with
@@ -109,7 +109,7 @@ impl CosmosTransformer {
     /// [`Error::Shape`] if a tensor has another shape.
     pub fn forward(&self, sample: &Tensor, timestep: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
         let (h, w) = self.check(sample, timestep, context)?;
-        let times = timestep.f_reshape([-1])?;
+        let times = timestep.f_reshape([-1])?.f_mul_scalar(self.config.timestep_scale)?;
         let time = self.time_embed.forward(&times, self.kind)?;
         let sample_rows = if times.size1()? > 1 { context.size3()?.0 } else { sample.size4()?.0 };
         let patches = patches::split(&repeated(sample, sample_rows)?)?.f_to_kind(self.kind)?;

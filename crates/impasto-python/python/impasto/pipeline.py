@@ -44,8 +44,8 @@ class Pipeline:
     ):
         """Loads a model.
 
-        model: "embedded" (the default), "embedded-fast", "embedded-colorizer", a folder in the layout of diffusers, a
-            .safetensors or .ckpt file, or "OWNER/NAME" on the Hugging Face hub.
+        model: "embedded" (the default), "embedded-fast", "embedded-flow", "embedded-colorizer", a folder in the layout
+            of diffusers, a .safetensors or .ckpt file, or "OWNER/NAME" on the Hugging Face hub.
         precision: "reproducible" (the default: f16 on a GPU, f32 elsewhere), "fastest", "f32", "bf16" or "f16".
         device: "cpu" (the default), "cuda", "cuda:1" or "mps".
         vae: another VAE, a folder or a file.

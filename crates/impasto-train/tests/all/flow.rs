@@ -2,9 +2,10 @@
 
 use super::reference::vae;
 use super::training::{Steps, course, training};
-use impasto::Size;
+use impasto::diffusion::Prediction;
 use impasto::nn::ConfigFile;
 use impasto::nn::cosmos::CosmosConfig;
+use impasto::{Model, Size, Source};
 use impasto_train::dataset::Dataset;
 use impasto_train::{FlowTask, HELD_OUT, Latents, ModelFolder, Parameters, Task};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const TRANSFORMER: &str = r#"{"in_channels": 4, "out_channels": 4, "num_attentio
 fn transformer_learns_a_flow_and_paints() -> std::result::Result<(), impasto_train::Error> {
     let scratch = tempfile::tempdir().unwrap();
     let at = |name: &str| scratch.path().join(name);
-    let (model, dataset) = (ModelFolder::new(at("model"))?, Dataset::new(64)?);
+    let (model, dataset) = (ModelFolder::of_flow(at("model"))?, Dataset::new(64)?);
     let learned = Arc::new(Latents::encode(&at("latents"), dataset, vae, 0..64, 2)?);
     let held_out = Arc::new(Latents::encode(&at("held-out"), dataset, vae, HELD_OUT..HELD_OUT + 1, 1)?);
     let config = CosmosConfig::from_json("transformer", TRANSFORMER)?;
@@ -32,6 +33,7 @@ fn transformer_learns_a_flow_and_paints() -> std::result::Result<(), impasto_tra
     let figures = task.evaluate(&parameters)?;
     assert_eq!(figures.first().map(|figure| figure.0), Some("held-out error"));
     let sheet = task.sheet(&parameters)?.expect("a sheet of pictures");
-    assert!(sheet.size() != Size::new(0, 0) && model.path().join("transformer/config.json").is_file());
+    assert!(sheet.size() != Size::new(0, 0));
+    assert_eq!(Model::load(&Source::dir(model.path()))?.prediction(), Prediction::Flow);
     Ok(())
 }

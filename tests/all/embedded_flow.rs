@@ -1,0 +1,35 @@
+//! Tests of the embedded model whose network is a transformer with flow matching.
+
+use impasto::diffusion::Prediction;
+use impasto::{Pipeline, Result, Rgb, Source};
+
+/// Means of red, green and blue over some rows of a picture that is 256 pixels wide.
+fn mean(bytes: &[u8], rows: std::ops::Range<usize>) -> [f64; 3] {
+    let (part, mut sums) = (&bytes[rows.start * 768..rows.end * 768], [0.0; 3]);
+    part.iter().enumerate().for_each(|(at, byte)| sums[at % 3] += f64::from(*byte));
+    sums.map(|sum| sum / (part.len() / 3) as f64)
+}
+
+#[test]
+fn embedded_flow_model_paints_named_colors() -> Result<()> {
+    let pipeline = Pipeline::builder().source(Source::embedded_flow()).build()?;
+    assert_eq!(pipeline.model().prediction(), Prediction::Flow);
+    let output = pipeline.request("a red house, green ground, navy sky, masterpiece").seed(7).steps(12).run()?;
+    assert!(output.notes.iter().any(|note| note.to_string().contains("does not know \"masterpiece\"")));
+    let bytes = output.images[0].bytes();
+    let ([red, green, blue], [_, ground_green, ground_blue]) = (mean(bytes, 0..40), mean(bytes, 220..256));
+    assert!(blue > 1.5 * red.max(green), "the sky is navy: {red:.0} {green:.0} {blue:.0}");
+    assert!(ground_green > 1.5 * ground_blue, "the ground is green: {ground_green:.0} {ground_blue:.0}");
+    Ok(())
+}
+
+#[test]
+fn embedded_flow_model_takes_an_exact_color() -> Result<()> {
+    let pipeline = Pipeline::builder().source(Source::embedded_flow()).build()?;
+    let request = pipeline.request("1girl, blue eyes, red hair, pale skin, white shirt, green background").seed(3);
+    let output = request.color_force("background", Rgb(70, 130, 180)).run()?;
+    let [red, green, blue] = mean(output.images[0].bytes(), 0..24);
+    let far = (red - 70.0).abs().max((green - 130.0).abs()).max((blue - 180.0).abs());
+    assert!(far < 12.0, "the background is steel blue: {red:.0} {green:.0} {blue:.0}");
+    Ok(())
+}
