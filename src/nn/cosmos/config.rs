@@ -138,3 +138,25 @@ impl CosmosConfig {
         ((self.width() as f64 * self.mlp_ratio) as i64).max(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::CosmosConfig;
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        for (field, value) in [
+            ("attention_head_dim", "7"),
+            ("mlp_ratio", "0"),
+            ("patch_size", "[1, 4, 4]"),
+            ("rope_scale", "[1, 0, 1]"),
+            ("timestep_scale", "0"),
+            ("timestep_scale", "2000"),
+        ] {
+            let error = CosmosConfig::from_json("config.json", &format!(r#"{{ "{field}": {value} }}"#));
+            let message = error.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(message.contains(field), "{field} {value}: {message}");
+        }
+        assert!(CosmosConfig::from_json("config.json", r#"{ "timestep_scale": 1000 }"#).is_ok());
+    }
+}
