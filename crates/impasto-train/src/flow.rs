@@ -103,7 +103,7 @@ impl FlowTask {
         let text = |name: &str| String::from_utf8_lossy(file(name)).into_owned();
         let weights = |part: &str| -> Result<Weights> {
             let tensors = parse_safetensors(part, file(&format!("{part}/diffusion_pytorch_model.safetensors")))?;
-            Ok(Weights::new(part, tensors, Kind::Float, Device::Cpu))
+            Ok(Weights::new(part, tensors, if part == "unet" { kind } else { Kind::Float }, Device::Cpu))
         };
         Ok(Self {
             config: CosmosConfig::from_json("transformer/config.json", json)?,
@@ -151,9 +151,10 @@ impl FlowTask {
         };
         let timesteps: Vec<f32> = sigmas.iter().map(|&sigma| table.timestep_of(sigma) as f32).collect();
         let x = flow.sample.f_mul(&rows(|sigma| 1.0 + sigma)?)?;
-        let sample = x.f_mul(&rows(|sigma| Prediction::Epsilon.input_scale(sigma))?)?;
-        let noise =
-            self.teacher.forward(&sample, &Tensor::f_from_slice(&timesteps)?, context, None, &mut Tap::none())?;
+        let sample = x.f_mul(&rows(|sigma| Prediction::Epsilon.input_scale(sigma))?)?.f_to_kind(self.kind)?;
+        let (timesteps, context) = (Tensor::f_from_slice(&timesteps)?, context.f_to_kind(self.kind)?);
+        let noise = self.teacher.forward(&sample, &timesteps, &context, None, &mut Tap::none())?;
+        let noise = noise.f_to_kind(Kind::Float)?;
         let x0 = x.f_sub(&noise.f_mul(&rows(|sigma| sigma)?)?)?;
         Ok(noise.f_sub(&x0)?)
     }

@@ -344,7 +344,7 @@ fn flow(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
     let make =
         || FlowTask::new(FLOW, model.clone(), latents.clone(), held_out.clone(), options.batch, options.kind.into());
     let initial = || options.initial(|| FlowTask::initial(&config, options.seed));
-    let training = options.training(out.join("flow"), 0.007, 1e-3, 0.15);
+    let training = options.training(out.join("flow"), 0.005, 7e-4, 0.15);
     let ema = training.run(initial, make, report())?;
     Ok(model.put("transformer", FLOW, &ema)?)
 }
