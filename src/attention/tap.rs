@@ -337,4 +337,19 @@ mod tests {
         assert_eq!(calls, 2);
         assert_eq!(output, bare, "the outputs differ by {}", (&output - &bare).abs().max());
     }
+
+    #[test]
+    fn readers_of_outputs_change_no_bit_in_training() -> Result<()> {
+        let site = AttentionSite::new("attn2", SiteKind::Cross, Place::Up, 0, 2);
+        let [q, k, v] = [6, 5, 5].map(|rows| wave(&[2, 2, rows, 4], rows as f64).to_kind(tch::Kind::BFloat16));
+        let q = q.set_requires_grad(true);
+        let project = |_: &Tensor| Ok((k.shallow_clone(), v.shallow_clone()));
+        let step = Step::new(0, 1, 1.0, 0.0, 0.0);
+        let call = Call { step: &step, branches: &[Branch::Cond], images: 0..2, grid: Grid::new(2, 3) };
+        let (mut hook, mut cache) = (Wants(Interest::OUTPUT), KvCache::default());
+        let table = HookTable::new(&[&mut hook], std::slice::from_ref(&site), call.branches)?;
+        let output = Tap::new(call, vec![&mut hook], &table, &mut cache)?.attend(&site, &q, &k, project)?;
+        assert_eq!(output, Tap::none().attend(&site, &q, &k, project)?);
+        Ok(())
+    }
 }

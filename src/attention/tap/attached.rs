@@ -177,6 +177,9 @@ impl Attached<'_> {
         let reads = [Interest::NONE, Interest::PROBS].contains(&spot.wanted);
         let rows = if reads { q.size4()?.0 } else { self.images() * branches.len() as i64 };
         let (q, k, v) = (&repeated(q, rows)?, &repeated(k, rows)?, &repeated(v, rows)?);
+        if !spot.wanted.intersects(Interest::BIAS | Interest::SCORES | Interest::PROBS) {
+            return self.change_output(spot, branches, (q, k, v), kernel::plain(q, k, v)?);
+        }
         // Attention by hand computes scores and probabilities anyway, so hooks read these tensors.
         let scores = match wants(Interest::SCORES) || kernel::by_hand(q, k, v)? {
             true => Some(kernel::scores(q, k)?),

@@ -141,7 +141,7 @@ impl CosmosConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::CosmosConfig;
+    use super::{ConfigFile, CosmosConfig};
 
     #[test]
     fn impossible_values_are_refused_by_name() {

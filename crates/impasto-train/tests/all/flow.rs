@@ -5,9 +5,10 @@ use super::training::{Steps, course, training};
 use impasto::diffusion::Prediction;
 use impasto::nn::ConfigFile;
 use impasto::nn::cosmos::CosmosConfig;
+use impasto::weights::parse_safetensors;
 use impasto::{Model, Size, Source};
 use impasto_train::dataset::Dataset;
-use impasto_train::{FlowTask, HELD_OUT, Latents, ModelFolder, Parameters, Task};
+use impasto_train::{FlowTask, HELD_OUT, Latents, Layouts, ModelFolder, Parameters, Task};
 use std::sync::Arc;
 use tch::{Device, Kind};
 
@@ -23,10 +24,16 @@ fn transformer_learns_a_flow_and_paints() -> std::result::Result<(), impasto_tra
     let learned = Arc::new(Latents::encode(&at("latents"), dataset, vae, 0..64, 2)?);
     let held_out = Arc::new(Latents::encode(&at("held-out"), dataset, vae, HELD_OUT..HELD_OUT + 1, 1)?);
     let config = CosmosConfig::from_json("transformer", TRANSFORMER)?;
-    let task = || FlowTask::new(TRANSFORMER, model.clone(), learned.clone(), held_out.clone(), 8, Kind::Float);
+    let layouts = Arc::new(Layouts::draw(dataset, 0..learned.len() as u64, 1)?);
+    let task = || {
+        let (model, learned, held_out, layouts) = (model.clone(), learned.clone(), held_out.clone(), layouts.clone());
+        FlowTask::new(TRANSFORMER, model, learned, held_out, layouts, 8, Kind::Float)
+    };
     let weights = training(&at("flow"), 40).run(|| FlowTask::initial(&config, 1), || task().map(Steps), |_| {})?;
     let (first, last) = course(&at("flow"), "error");
     assert!(last < 0.9 * first, "the transformer does not learn: {first} -> {last}");
+    let (first, last) = course(&at("flow"), "classes");
+    assert!(last < 0.7 * first, "the queries do not learn what patches show: {first} -> {last}");
 
     let _no_grad = tch::no_grad_guard();
     let (task, parameters) = (task()?, Parameters::new(&weights, Device::Cpu)?);
@@ -34,6 +41,8 @@ fn transformer_learns_a_flow_and_paints() -> std::result::Result<(), impasto_tra
     assert_eq!(figures.first().map(|figure| figure.0), Some("held-out error"));
     let sheet = task.sheet(&parameters)?.expect("a sheet of pictures");
     assert!(sheet.size() != Size::new(0, 0));
+    let file = std::fs::read(model.path().join("transformer/diffusion_pytorch_model.safetensors")).unwrap();
+    assert!(parse_safetensors("transformer", &file)?.keys().all(|name| !name.contains("layout")));
     assert_eq!(Model::load(&Source::dir(model.path()))?.prediction(), Prediction::Flow);
     Ok(())
 }
