@@ -17,7 +17,7 @@ const CRATES: &[(&str, usize, usize, usize)] = &[
     ("crates/impasto-tiny-colorizer", 2, 0, 30),
     ("crates/impasto-tiny-fast", 2, 0, 30),
     ("crates/impasto-tiny-flow", 2, 0, 30),
-    ("crates/impasto-train", 169, 73, 40),
+    ("crates/impasto-train", 167, 73, 40),
     ("crates/impasto-worker", 81, 51, 30),
     ("crates/impasto-yardstick", 256, 290, 30),
 ];

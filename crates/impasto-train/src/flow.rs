@@ -1,9 +1,9 @@
 //! Training of a transformer that predicts the velocity of a flow.
 
-use super::dataset::{Class, Cluttered};
+use super::dataset::{Class, Cluttered, Dataset};
 use super::denoising::errors;
 use super::export::ModelFolder;
-use super::layout::{Layouts, Queries};
+use super::layout::Queries;
 use super::unet::{Captions, PROMPTS};
 use super::{Latents, Loss, Parameters, Rule, Shard, Task};
 use impasto::attention::{Call, CrossAttentionHook, HookTable, KvCache, Tap};
@@ -55,8 +55,8 @@ const QUARTERS: [&str; 4] = ["held-out lowest", "held-out lower", "held-out high
 /// A linear layer also learns to tell from the queries of a cross-attention what each patch of the drawing shows, from
 /// the masks of the drawings. The network therefore learns shapes sooner. This layer is left out of the model.
 ///
-/// Sources: Liu et al. (2022), "Flow Straight and Fast" (rectified flow); Hinton et al. (2015) (distillation); Yu et al.
-/// (2024), "Representation Alignment for Generation" (a target for hidden states).
+/// Sources: Liu et al. (2022), "Flow Straight and Fast" (rectified flow); Hinton et al. (2015) (distillation); Yu
+/// et al. (2024), "Representation Alignment for Generation" (a target for hidden states).
 pub struct FlowTask {
     config: CosmosConfig,
     /// Text of the file of `config`.
@@ -66,7 +66,7 @@ pub struct FlowTask {
     captions: Captions,
     latents: Arc<Latents>,
     held_out: Arc<Latents>,
-    layouts: Arc<Layouts>,
+    dataset: Dataset,
     teacher: UNet,
     vae: Vae,
     batch: usize,
@@ -96,8 +96,8 @@ impl Flow {
 }
 
 impl FlowTask {
-    /// Creates a task whose shards have `batch` latents, for a transformer of the configuration `json`. `layouts` are
-    /// those of the drawings of `latents`. Every evaluation writes the transformer to the folder `model`.
+    /// Creates a task whose shards have `batch` latents, for a transformer of the configuration `json`. `dataset`
+    /// drew the pictures of `latents`, from seed 0 on. Every evaluation writes the transformer to the folder `model`.
     ///
     /// # Errors
     /// The errors of [`CosmosConfig::from_json`] and of loading the text encoder and the tokenizer.
@@ -106,10 +106,11 @@ impl FlowTask {
         model: ModelFolder,
         latents: Arc<Latents>,
         held_out: Arc<Latents>,
-        layouts: Arc<Layouts>,
+        dataset: Dataset,
         batch: usize,
         kind: Kind,
     ) -> Result<Self> {
+        latents.layouts(dataset)?; // drawn once, before workers ask for them
         let file = |name: &str| impasto_tiny::file(name).unwrap_or_default();
         let text = |name: &str| String::from_utf8_lossy(file(name)).into_owned();
         let weights = |part: &str| -> Result<Weights> {
@@ -123,7 +124,7 @@ impl FlowTask {
             model,
             latents,
             held_out,
-            layouts,
+            dataset,
             teacher: UNet::new(&weights("unet")?, &UnetConfig::from_json("unet", &text("unet/config.json"))?)?,
             vae: Vae::new(&weights("vae")?, &VaeConfig::from_json("vae", &text("vae/config.json"))?)?,
             batch,
@@ -189,7 +190,9 @@ impl FlowTask {
         drop(tap);
         let [weight, bias] = ["weight", "bias"].map(|name| parameters.tensors().get(&format!("{LAYOUT}{name}")));
         let told = match (weight, bias) {
-            (Some(weight), Some(bias)) => queries.cross_entropy(weight, bias, &self.layouts.batch(indices)?)?,
+            (Some(weight), Some(bias)) => {
+                queries.cross_entropy(weight, bias, &self.latents.layouts(self.dataset)?.batch(indices)?)?
+            }
             _ => None,
         };
         Ok((velocity, told))
@@ -215,11 +218,12 @@ impl FlowTask {
     }
 
     /// Chooses a drawing. Portraits without a bow are half as likely as others, because they are learned first.
-    fn choose(&self, rng: &mut impl Rng) -> usize {
+    fn choose(&self, rng: &mut impl Rng) -> Result<usize> {
         let mut draw = || rng.random_range(0..self.latents.len().max(1));
         let first = draw();
-        let is_scarce = [Class::Sky, Class::HairBow].iter().any(|class| self.layouts.shows(first, *class));
-        if is_scarce { first } else { draw() }
+        let layouts = self.latents.layouts(self.dataset)?;
+        let is_scarce = [Class::Sky, Class::HairBow].iter().any(|class| layouts.shows(first, *class));
+        Ok(if is_scarce { first } else { draw() })
     }
 
     /// Returns the target velocities: those of the drawings, mixed with the teacher's.
@@ -275,7 +279,7 @@ impl Task for FlowTask {
             (0..self.batch).map(|i| ((first + i) as f64 + rng.random_range(0.001..0.999)) / all).collect();
         let (mut indices, mut captions) = (Vec::new(), Vec::new());
         for _ in 0..self.batch {
-            let index = self.choose(&mut rng);
+            let index = self.choose(&mut rng)?;
             indices.push(index);
             let caption = self.latents.caption(index, rng.random());
             captions.push(match rng.random::<f64>() {

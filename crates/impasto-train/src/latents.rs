@@ -1,6 +1,7 @@
 //! Latents of pictures, encoded once, because encoding takes longer than a training step of the UNet.
 
 use super::dataset::{Dataset, Wording};
+use super::layout::Layouts;
 use half::f16;
 use impasto::nn::Vae;
 use impasto::weights::{Tensors, read_safetensors, write_safetensors};
@@ -9,6 +10,7 @@ use std::fs;
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::OnceLock;
 use tch::{Device, Kind, Tensor};
 
 /// Number of drawings in a file.
@@ -28,6 +30,7 @@ pub struct Latents {
     values: Vec<f16>,
     captions: Vec<Vec<String>>,
     shape: [i64; 3],
+    layouts: OnceLock<Layouts>,
 }
 
 impl Latents {
@@ -106,6 +109,15 @@ impl Latents {
         let captions: Vec<_> = serde_json::from_slice(&captions).map_err(|error| malformed(error.to_string()))?;
         self.captions.extend(captions);
         Ok(())
+    }
+
+    /// Returns the layouts of the drawings, whose seeds begin with 0. The first call draws them.
+    pub(super) fn layouts(&self, dataset: Dataset) -> Result<&Layouts> {
+        if let Some(layouts) = self.layouts.get() {
+            return Ok(layouts);
+        }
+        let layouts = Layouts::draw(dataset, self.len() as u64)?;
+        Ok(self.layouts.get_or_init(|| layouts))
     }
 
     /// Returns the number of latents.

@@ -1,10 +1,9 @@
-//! What each patch of a drawing shows, for a network that learns to tell it.
+//! [`Layouts`]: the classes in the patches of drawings, which a network learns to tell.
 
 use super::dataset::{Class, Dataset};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place};
 use impasto::{Branch, Result};
 use ndarray::Array2;
-use std::ops::Range;
 use std::panic::resume_unwind;
 use tch::{Kind, Tensor};
 
@@ -15,7 +14,7 @@ const PATCH: usize = 16;
 
 /// The share of each class in each patch of many drawings. A patch has 16×16 pixels.
 #[derive(Debug)]
-pub struct Layouts {
+pub(super) struct Layouts {
     /// Shares in 255ths: drawings, patches row by row, classes.
     shares: Vec<u8>,
     /// Number of patches along each side of a drawing.
@@ -23,18 +22,16 @@ pub struct Layouts {
 }
 
 impl Layouts {
-    /// Draws the masks of `seeds` and measures the shares. `workers` threads share the work.
-    ///
-    /// # Errors
-    /// The errors of [`Dataset::draw`].
-    pub fn draw(dataset: Dataset, seeds: Range<u64>, workers: u64) -> Result<Self> {
+    /// Draws the masks of the seeds 0..`count` and measures the shares. All cores share the work.
+    pub(super) fn draw(dataset: Dataset, count: u64) -> Result<Self> {
         let side = dataset.size() as usize / PATCH;
-        let part = (seeds.end.saturating_sub(seeds.start)).div_ceil(workers.max(1)).max(1);
-        let starts = seeds.clone().step_by(part as usize);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        let part = count.div_ceil(cores).max(1);
+        let starts = (0..count).step_by(part as usize);
         std::thread::scope(|scope| {
             let threads: Vec<_> = starts
                 .map(|start| {
-                    let own = start..(start + part).min(seeds.end);
+                    let own = start..(start + part).min(count);
                     scope.spawn(move || -> Result<Vec<u8>> {
                         let mut shares = Vec::new();
                         for seed in own {
@@ -127,7 +124,7 @@ mod tests {
     #[test]
     fn shares_are_those_of_the_masks() -> Result<()> {
         let dataset = Dataset::new(64)?;
-        let layouts = Layouts::draw(dataset, 0..5, 2)?;
+        let layouts = Layouts::draw(dataset, 5)?;
         let shares = layouts.batch(&[3, 4, 8])?;
         assert_eq!(shares.size(), [3, 16, 20]);
         assert_eq!(shares.get(0), shares.get(2), "indices wrap around");
@@ -146,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn cross_entropy_is_least_where_queries_tell_the_classes() -> Result<()> {
+    fn cross_entropy_is_least_for_told_classes() -> Result<()> {
         let told = |query: &[f32]| -> Result<f64> {
             let kept = Some(Tensor::f_from_slice(query)?.f_view([1, 2, 1, 1])?);
             let [weight, bias] = [Tensor::from_slice2(&[[9.0f32, 0.0], [0.0, 9.0]]), Tensor::from_slice(&[0f32; 2])];

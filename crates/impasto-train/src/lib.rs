@@ -64,7 +64,6 @@ pub use flow::FlowTask;
 pub use hints::drawn_by_a_person;
 pub use journal::Journal;
 pub use latents::Latents;
-pub use layout::Layouts;
 pub use listed::Listed;
 pub use optimizer::{AdamW, Muon, Optimizer, Rule, clip};
 pub use parameters::{Parameters, averaged};

@@ -30,9 +30,8 @@ use impasto::{LoadOptions, Model, Size, Source};
 use impasto_train::dataset::Dataset;
 use impasto_train::lora::{Algorithm, Existing, LoraTask, LowRank, write_lora};
 use impasto_train::{
-    ClipTask, ControlTask, DistillTask, Drawn, Error, EvaluatorTask, FlowTask, HELD_OUT, Latents, Layouts, Listed,
-    ModelFolder, Pictures, Rate, ReferenceTask, TextTask, Training, TrainingProgress, UnetTask, VaeTask, averaged,
-    export,
+    ClipTask, ControlTask, DistillTask, Drawn, Error, EvaluatorTask, FlowTask, HELD_OUT, Latents, Listed, ModelFolder,
+    Pictures, Rate, ReferenceTask, TextTask, Training, TrainingProgress, UnetTask, VaeTask, averaged, export,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -342,10 +341,10 @@ fn distill(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Err
 fn flow(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
     let (latents, held_out) = embedded_latents(options)?;
     let config = CosmosConfig::from_json("transformer/config.json", FLOW)?;
-    let layouts = Arc::new(Layouts::draw(Dataset::new(SIZE)?, 0..latents.len() as u64, options.workers as u64)?);
+    let dataset = Dataset::new(SIZE)?;
     let make = || {
-        let (model, latents, held_out, layouts) = (model.clone(), latents.clone(), held_out.clone(), layouts.clone());
-        FlowTask::new(FLOW, model, latents, held_out, layouts, options.batch, options.kind.into())
+        let (model, latents, held_out) = (model.clone(), latents.clone(), held_out.clone());
+        FlowTask::new(FLOW, model, latents, held_out, dataset, options.batch, options.kind.into())
     };
     let initial = || options.initial(|| FlowTask::initial(&config, options.seed));
     let training = options.training(out.join("flow"), 0.005, 7e-4, 0.15);

@@ -8,7 +8,7 @@ use impasto::nn::cosmos::CosmosConfig;
 use impasto::weights::parse_safetensors;
 use impasto::{Model, Size, Source};
 use impasto_train::dataset::Dataset;
-use impasto_train::{FlowTask, HELD_OUT, Latents, Layouts, ModelFolder, Parameters, Task};
+use impasto_train::{FlowTask, HELD_OUT, Latents, ModelFolder, Parameters, Task};
 use std::sync::Arc;
 use tch::{Device, Kind};
 
@@ -24,11 +24,7 @@ fn transformer_learns_a_flow_and_paints() -> std::result::Result<(), impasto_tra
     let learned = Arc::new(Latents::encode(&at("latents"), dataset, vae, 0..64, 2)?);
     let held_out = Arc::new(Latents::encode(&at("held-out"), dataset, vae, HELD_OUT..HELD_OUT + 1, 1)?);
     let config = CosmosConfig::from_json("transformer", TRANSFORMER)?;
-    let layouts = Arc::new(Layouts::draw(dataset, 0..learned.len() as u64, 1)?);
-    let task = || {
-        let (model, learned, held_out, layouts) = (model.clone(), learned.clone(), held_out.clone(), layouts.clone());
-        FlowTask::new(TRANSFORMER, model, learned, held_out, layouts, 8, Kind::Float)
-    };
+    let task = || FlowTask::new(TRANSFORMER, model.clone(), learned.clone(), held_out.clone(), dataset, 8, Kind::Float);
     let weights = training(&at("flow"), 40).run(|| FlowTask::initial(&config, 1), || task().map(Steps), |_| {})?;
     let (first, last) = course(&at("flow"), "error");
     assert!(last < 0.9 * first, "the transformer does not learn: {first} -> {last}");
