@@ -53,7 +53,8 @@ const QUARTERS: [&str; 4] = ["held-out lowest", "held-out lower", "held-out high
 /// The UNet's share falls to 0 during the training, so that its errors do not stay.
 ///
 /// A linear layer also learns to tell from the queries of a cross-attention what each patch of the drawing shows, from
-/// the masks of the drawings. The network therefore learns shapes sooner. This layer is left out of the model.
+/// the masks of the drawings. Its purpose is that the network learns shapes, and not only colors and places. The layer
+/// is left out of the model.
 ///
 /// Sources: Liu et al. (2022), "Flow Straight and Fast" (rectified flow); Hinton et al. (2015) (distillation); Yu
 /// et al. (2024), "Representation Alignment for Generation" (a target for hidden states).
@@ -180,7 +181,7 @@ impl FlowTask {
         indices: &[usize],
     ) -> Result<(Tensor, Option<Tensor>)> {
         let (mut queries, mut cache) = (Queries::of(self.config.num_layers), KvCache::default());
-        let step = Step::new(0, 1, 1.0, 0.0, 0.0);
+        let step = Step::new(0, 1, 1.0, 0.0, 0.0); // any step: the hook does not read it
         let (n, _, h, w) = flow.sample.size4()?;
         let branches = [Branch::Cond];
         let call = Call { step: &step, branches: &branches, images: 0..n, grid: Grid::new(h, w) };
@@ -188,6 +189,7 @@ impl FlowTask {
         let mut tap = Tap::new(call, vec![&mut queries], &table, &mut cache)?;
         let velocity = self.velocity(network, flow, context, &mut tap)?;
         drop(tap);
+        // Weights of a model to start from (`--init`) lack the layer.
         let [weight, bias] = ["weight", "bias"].map(|name| parameters.tensors().get(&format!("{LAYOUT}{name}")));
         let told = match (weight, bias) {
             (Some(weight), Some(bias)) => {
