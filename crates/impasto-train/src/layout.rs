@@ -81,6 +81,15 @@ fn measure(mask: &Array2<u8>) -> Vec<u8> {
     counts.into_iter().map(|count| (count * 255 / (PATCH * PATCH)) as u8).collect()
 }
 
+/// Returns the shares of objects and hair bows together, [n, 1, side, side], of the shares of [`Layouts::batch`].
+pub(super) fn of_things(shares: &Tensor) -> Result<Tensor> {
+    let things: Vec<_> = Class::OBJECTS.iter().chain([&Class::HairBow]).map(|class| i64::from(class.index())).collect();
+    let each = shares.f_index_select(2, &Tensor::f_from_slice(&things)?)?;
+    let (n, patches, _) = each.size3()?;
+    let side = patches.isqrt();
+    Ok(each.f_sum_dim_intlist([2i64].as_slice(), false, Kind::Float)?.f_view([n, 1, side, side])?)
+}
+
 /// Hook that keeps the queries of the cross-attention of one block.
 #[derive(Debug)]
 pub(super) struct Queries {
@@ -139,6 +148,20 @@ mod tests {
         let corner = last.indexed_iter().filter(|((y, x), class)| *y >= 48 && *x >= 48 && **class == 9).count();
         let share = shares.get(1).get(15).get(9).double_value(&[]);
         assert!((share - corner as f64 / 256.0).abs() < 0.005, "ground in the last patch: {share} {corner}");
+        Ok(())
+    }
+
+    #[test]
+    fn things_are_objects_and_bows() -> Result<()> {
+        let mut shares = vec![0.0f32; 2 * 4 * CLASSES];
+        for (patch, class, share) in
+            [(1, Class::Car, 0.5), (1, Class::Moon, 0.25), (2, Class::Sky, 1.0), (7, Class::HairBow, 0.75)]
+        {
+            shares[patch * CLASSES + usize::from(class.index())] = share;
+        }
+        let things = of_things(&Tensor::f_from_slice(&shares)?.f_view([2, 4, CLASSES as i64])?)?;
+        assert_eq!(things.size(), [2, 1, 2, 2]);
+        assert_eq!(Vec::<f32>::try_from(things.flatten(0, -1))?, [0.0, 0.75, 0.0, 0.0, 0.0, 0.0, 0.0, 0.75]);
         Ok(())
     }
 
