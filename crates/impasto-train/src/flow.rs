@@ -44,7 +44,7 @@ const THINGS: f64 = 1.5;
 /// Name of the layer that tells classes, which is no part of the network.
 const LAYOUT: &str = "layout";
 /// Number of the steps and guidance scale of sample pictures, and shift of their levels to high noise.
-const SAMPLED: (usize, f64, f64) = (28, 7.0, 3.0);
+const SAMPLED: (usize, f64, f64) = (28, 5.0, 3.0);
 /// Noise level that stands for the start of the flow, where σ is infinite.
 const START: f64 = 1e8;
 /// Held-out errors are also averaged over each quarter of the noise levels.
