@@ -11,7 +11,7 @@ use impasto::weights::{Weights, write_safetensors};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// The folder of the embedded model's files.
 pub const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/impasto-tiny/model");
@@ -48,7 +48,11 @@ pub fn write_folder(folder: &Path, pipeline: &str, parts: &[(&str, String)]) -> 
         }
         fs::create_dir(folder.join(part)).expect("a folder");
         fs::write(folder.join(part).join("config.json"), config).expect("written");
-        write_safetensors(&random.drawn()?, &weights_file(folder, part))?;
+        let mut tensors = random.drawn()?;
+        if is("AutoencoderKLQwenImage") {
+            tensors = tensors.into_iter().map(of_videos).collect::<Result<_>>()?;
+        }
+        write_safetensors(&tensors, &weights_file(folder, part))?;
     }
     let (clip, qwen, t5) = (Path::new(TINY).join("tokenizer"), "tokenizer-qwen", "tokenizer-t5");
     let small = |name: &str| Path::new(TOKENIZERS).join(name);
@@ -65,6 +69,20 @@ pub fn write_folder(folder: &Path, pipeline: &str, parts: &[(&str, String)]) -> 
     let index = json!({ "_class_name": pipeline, "force_zeros_for_empty_prompt": true });
     fs::write(folder.join("model_index.json"), index.to_string()).expect("written");
     Ok(())
+}
+
+/// Gives a kernel of the Qwen-Image VAE the axis of frames that its files have. Frames before a picture have no weight.
+fn of_videos((name, x): (String, Tensor)) -> Result<(String, Tensor)> {
+    let is_plain = ["resample", "attentions", "gamma"].iter().any(|part| name.contains(part));
+    let x = match x.size()[..] {
+        [_, _, side, _] if !is_plain => {
+            let picture = x.f_unsqueeze(2)?;
+            let before = (1..side).map(|_| picture.f_zeros_like()).collect::<std::result::Result<Vec<_>, _>>()?;
+            Tensor::f_cat(&before.iter().chain([&picture]).collect::<Vec<_>>(), 2)?
+        }
+        _ => x,
+    };
+    Ok((name, x))
 }
 
 /// Writes a diffusers folder of random f16 weights in the sizes of Stable Diffusion 1.5 ("sd15", 2.1 GB), SDXL ("sdxl",
