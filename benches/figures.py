@@ -153,6 +153,7 @@ def measure(args):
     git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
     commit = git("rev-parse", "--short=8", "HEAD")
     time = datetime.datetime.now().strftime("%Y-%m-%dT%H%M")
+    run = f"{time[:10]}; commit {commit}; {machine()}{versions(args.peers)}"  # before hours of measuring, as it can fail
     kept = Figures() if args.parts else None
     measured = []
     with tempfile.TemporaryDirectory() as folder:
@@ -167,14 +168,14 @@ def measure(args):
             file.unlink()
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{time}-{commit}.csv"
-    runs = {f"{time[:10]}; commit {commit}; {machine()}{versions(args.peers)}": parts}
+    runs = {run: parts}
     rows = measured
     if kept:
         part = lambda row: (row["bench"], row["group"], row["threads"])
         again = {part(row) for row in measured}
         rows = [row for row in kept.rows if part(row) not in again] + measured
-        left = {run: [part for part in old if part in PARTS and part not in parts] for run, old in kept.runs.items()}
-        runs.update({run: runs.get(run, []) + old for run, old in left.items() if old})
+        left = {other: [part for part in old if part in PARTS and part not in parts] for other, old in kept.runs.items()}
+        runs.update({other: runs.get(other, []) + old for other, old in left.items() if old})
     unfinished = target.with_suffix(".part")
     with open(unfinished, "w", newline="") as out:
         out.writelines(f"# {', '.join(parts)}: {run}\n" for run, parts in runs.items())
