@@ -3,7 +3,8 @@
 use super::dataset::{Class, Cluttered, Dataset};
 use super::denoising::errors;
 use super::export::ModelFolder;
-use super::layout::{Queries, of_things};
+use super::grounding::{Attention, names};
+use super::layout::{Layouts, Queries, of_things};
 use super::unet::{Captions, PROMPTS};
 use super::{Latents, Loss, Parameters, Rule, Shard, Task};
 use impasto::attention::{Call, CrossAttentionHook, HookTable, KvCache, Tap};
@@ -36,8 +37,10 @@ const TAUGHT: f64 = 0.8;
 const TEACHABLE: f64 = 5.0;
 /// Weight of the loss of the classes that the queries tell.
 const TOLD: f64 = 0.1;
+/// Weight of the divergence of attention to names from the things that they name.
+const GROUNDED: f64 = 0.1;
 /// Chance that another drawing takes the place of a portrait without a bow. Such portraits are learned first.
-const AGAIN: f64 = 0.7;
+const AGAIN: f64 = 0.4;
 /// Additional weight of an error where the drawing shows a small thing. Small things cover little of most drawings, so
 /// without the weight their colors have little part in the loss.
 const THINGS: f64 = 1.5;
@@ -61,10 +64,14 @@ const QUARTERS: [&str; 4] = ["held-out lowest", "held-out lower", "held-out high
 /// the masks of the drawings. Its purpose is that the network learns shapes, and not only colors and places. The layer
 /// is left out of the model.
 ///
+/// Attention to the name of a thing learns to be even over the thing and nowhere else, so that guidance methods find
+/// the thing by its name.
+///
 /// Errors count more where the drawing shows an object or a hair bow, because these cover little of a drawing.
 ///
 /// Sources: Liu et al. (2022), "Flow Straight and Fast" (rectified flow); Hinton et al. (2015) (distillation); Yu
-/// et al. (2024), "Representation Alignment for Generation" (a target for hidden states).
+/// et al. (2024), "Representation Alignment for Generation" (a target for hidden states); Wang et al. (2024),
+/// "TokenCompose" (attention to a noun learns the mask of its object).
 pub struct FlowTask {
     config: CosmosConfig,
     /// Text of the file of `config`.
@@ -141,11 +148,12 @@ impl FlowTask {
     }
 
     /// Returns the initial weights. The gates of all blocks, the output of the whole network and the layer that tells
-    /// classes are zero.
+    /// classes are zero. Tensors of `known` replace those of the same names: the network of an earlier training, which
+    /// lacks the layer that tells classes, or none.
     ///
     /// # Errors
     /// The errors of [`CosmosTransformer::new`].
-    pub fn initial(config: &CosmosConfig, seed: u64) -> Result<Tensors> {
+    pub fn initial(config: &CosmosConfig, seed: u64, known: Tensors) -> Result<Tensors> {
         let mut weights = Parameters::random(seed, |w| CosmosTransformer::new(w, config))?;
         for (name, x) in &mut weights {
             let modulates = name.contains("norm") && name.ends_with("linear_2.weight");
@@ -157,6 +165,7 @@ impl FlowTask {
         for (name, shape) in [("weight", vec![classes, config.width()]), ("bias", vec![classes])] {
             weights.insert(format!("{LAYOUT}.{name}"), Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?);
         }
+        weights.extend(known);
         Ok(weights)
     }
 
@@ -178,29 +187,19 @@ impl FlowTask {
         network.forward(&flow.sample, &Tensor::f_from_slice(&times)?, context, tap)
     }
 
-    /// Computes the velocities of a network, and the cross-entropy of the classes that its queries tell, for the shares
-    /// of classes in patches.
-    fn told(
-        &self,
-        network: &CosmosTransformer,
-        layer: &Weights,
-        flow: &Flow,
-        context: &Tensor,
-        shares: &Tensor,
-    ) -> Result<(Tensor, Option<Tensor>)> {
-        let (mut queries, mut cache) = (Queries::of(self.config.num_layers), KvCache::default());
-        let step = Step::new(0, 1, 1.0, 0.0, 0.0); // any step: the hook does not read it
+    /// Computes the velocities of a network, with the queries and the attention of its cross-attention sites.
+    fn seen(&self, network: &CosmosTransformer, flow: &Flow, context: &Tensor) -> Result<(Tensor, Queries, Attention)> {
+        let (mut queries, mut attention) = (Queries::of(self.config.num_layers), Attention::default());
+        let step = Step::new(0, 1, 1.0, 0.0, 0.0); // any step: the hooks do not read it
         let (n, _, h, w) = flow.sample.size4()?;
-        let branches = [Branch::Cond];
+        let (branches, mut cache) = ([Branch::Cond], KvCache::default());
         let call = Call { step: &step, branches: &branches, images: 0..n, grid: Grid::new(h, w) };
-        let table = HookTable::new(&[&mut queries as &mut dyn CrossAttentionHook], network.sites(), &branches)?;
-        let mut tap = Tap::new(call, vec![&mut queries], &table, &mut cache)?;
+        let hooks: [&mut dyn CrossAttentionHook; 2] = [&mut queries, &mut attention];
+        let table = HookTable::new(&hooks, network.sites(), &branches)?;
+        let mut tap = Tap::new(call, hooks.into(), &table, &mut cache)?;
         let velocity = self.velocity(network, flow, context, &mut tap)?;
         drop(tap);
-        let classes = Class::ALL.len() as i64;
-        let weight = layer.tensor("weight", &[classes, self.config.width()])?;
-        let told = queries.cross_entropy(&weight, &layer.tensor("bias", &[classes])?, shares)?;
-        Ok((velocity, told))
+        Ok((velocity, queries, attention))
     }
 
     /// Computes the velocities that the teacher predicts.
@@ -220,18 +219,6 @@ impl FlowTask {
         let noise = noise.f_to_kind(Kind::Float)?;
         let x0 = x.f_sub(&noise.f_mul(&rows(|sigma| sigma)?)?)?;
         Ok(noise.f_sub(&x0)?)
-    }
-
-    /// Chooses a drawing. Portraits without a bow are drawn again, with a chance of [`AGAIN`].
-    fn choose(&self, rng: &mut impl Rng) -> Result<usize> {
-        let layouts = self.latents.layouts(self.dataset)?;
-        loop {
-            let index = rng.random_range(0..self.latents.len().max(1));
-            let is_scarce = [Class::Sky, Class::HairBow].iter().any(|class| layouts.shows(index, *class));
-            if is_scarce || !rng.random_bool(AGAIN) {
-                return Ok(index);
-            }
-        }
     }
 
     /// Returns the target velocities: those of the drawings, mixed with the teacher's.
@@ -269,6 +256,27 @@ impl FlowTask {
     }
 }
 
+/// Chooses one of `count` drawings. Portraits without a bow are drawn again, with a chance of [`AGAIN`].
+fn choose(layouts: &Layouts, count: usize, rng: &mut impl Rng) -> usize {
+    loop {
+        let index = rng.random_range(0..count.max(1));
+        let is_scarce = [Class::Sky, Class::HairBow].iter().any(|class| layouts.shows(index, *class));
+        if is_scarce || !rng.random_bool(AGAIN) {
+            return index;
+        }
+    }
+}
+
+/// Returns the mean squared error of velocities, [n, c, h, w], weighted by [`THINGS`]. `shares` are the shares of
+/// classes in patches, [n, patches, classes].
+fn weighted_error(velocity: &Tensor, target: &Tensor, shares: &Tensor) -> Result<Tensor> {
+    let (_, _, h, w) = target.size4()?;
+    let things = of_things(shares)?.f_upsample_nearest2d([h, w].as_slice(), None, None)?;
+    let weights = things.f_mul_scalar(THINGS)?.f_add_scalar(1.0)?;
+    let errors = velocity.f_to_kind(Kind::Float)?.f_sub(target)?.f_square()?;
+    Ok(errors.f_mul(&weights)?.f_mean(Kind::Float)?)
+}
+
 /// Returns a time of the flow for each of `count` quantiles, in 0..1, of the distribution [`LEVELS`].
 fn times(quantiles: &[f64]) -> Result<Vec<f64>> {
     let (mean, deviation) = LEVELS;
@@ -285,9 +293,10 @@ impl Task for FlowTask {
         let first = shard.part as usize * self.batch;
         let quantiles: Vec<f64> =
             (0..self.batch).map(|i| ((first + i) as f64 + rng.random_range(0.001..0.999)) / all).collect();
+        let layouts = self.latents.layouts(self.dataset)?;
         let (mut indices, mut captions) = (Vec::new(), Vec::new());
         for _ in 0..self.batch {
-            let index = self.choose(&mut rng)?;
+            let index = choose(layouts, self.latents.len(), &mut rng);
             indices.push(index);
             let caption = self.latents.caption(index, rng.random());
             captions.push(match rng.random::<f64>() {
@@ -302,19 +311,23 @@ impl Task for FlowTask {
         let context = self.captions.context(&captions)?;
         let target = self.target(&flow, &context, shard.progress)?;
         let network = CosmosTransformer::new(&parameters.weights("", self.kind), &self.config)?;
-        let shares = self.latents.layouts(self.dataset)?.batch(&indices)?;
-        let layer = parameters.weights(LAYOUT, Kind::Float);
-        let (velocity, told) = self.told(&network, &layer, &flow, &context, &shares)?;
-        let (_, _, h, w) = x0.size4()?;
-        let things = of_things(&shares)?.f_upsample_nearest2d([h, w].as_slice(), None, None)?;
-        let weights = things.f_mul_scalar(THINGS)?.f_add_scalar(1.0)?;
-        let off = velocity.f_to_kind(Kind::Float)?.f_sub(&target)?;
-        let mut total = off.f_square()?.f_mul(&weights)?.f_mean(Kind::Float)?;
+        let (velocity, queries, attention) = self.seen(&network, &flow, &context)?;
+        let shares = layouts.batch(&indices)?;
+        let mut total = weighted_error(&velocity, &target, &shares)?;
         let error = errors(&velocity.f_detach()?, &flow.velocity)?.f_mean(Kind::Float)?;
         let mut parts = vec![("error", error.f_double_value(&[])?)];
-        if let Some(told) = told {
-            parts.push(("classes", told.f_double_value(&[])?));
-            total = total.f_add(&told.f_mul_scalar(TOLD)?)?;
+        let (layer, classes) = (parameters.weights(LAYOUT, Kind::Float), Class::ALL.len() as i64);
+        let (weight, bias) =
+            (layer.tensor("weight", &[classes, self.config.width()])?, layer.tensor("bias", &[classes])?);
+        let named = names(&self.captions, &captions, context.size3()?.1 as usize)?;
+        for (name, weight, loss) in [
+            ("classes", TOLD, queries.cross_entropy(&weight, &bias, &shares)?),
+            ("attention", GROUNDED, attention.divergence(&named, &shares)?),
+        ] {
+            if let Some(loss) = loss {
+                parts.push((name, loss.f_double_value(&[])?));
+                total = total.f_add(&loss.f_mul_scalar(weight)?)?;
+            }
         }
         Ok(Loss { total, parts })
     }
@@ -386,6 +399,35 @@ mod tests {
         let mean = levels.iter().sum::<f64>() / 999.0;
         let variance = levels.iter().map(|level| (level - mean).powi(2)).sum::<f64>() / 999.0;
         assert!((mean - 0.8).abs() < 1e-3 && (variance.sqrt() - 1.4).abs() < 0.01, "{mean} {variance}");
+        Ok(())
+    }
+
+    #[test]
+    fn portraits_without_a_bow_are_chosen_less_often() -> Result<()> {
+        let layouts = Layouts::draw(Dataset::new(64)?, 60)?;
+        let is_scarce = |index| layouts.shows(index, Class::Sky) || layouts.shows(index, Class::HairBow);
+        let common = (0..60).filter(|index| !is_scarce(*index)).count() as f64 / 60.0;
+        let mut rng = Shard { seed: 1, step: 0, part: 0, parts: 1, progress: 0.0 }.rng();
+        let chosen = (0..8000).filter(|_| !is_scarce(choose(&layouts, 60, &mut rng))).count() as f64 / 8000.0;
+        let want = common * (1.0 - AGAIN) / (1.0 - AGAIN * common);
+        assert!(common > 0.1 && (chosen - want).abs() < 0.02, "{chosen}, not {want}, of {common}");
+        Ok(())
+    }
+
+    #[test]
+    fn errors_at_small_things_count_more() -> Result<()> {
+        let mut shares = vec![0f32; 4 * Class::ALL.len()];
+        for (patch, class) in (0..).zip([Class::Hair, Class::HairBow, Class::Background, Class::Skin]) {
+            shares[patch * Class::ALL.len() + usize::from(class.index())] = 1.0;
+        }
+        let shares = Tensor::from_slice(&shares).view([1, 4, -1]);
+        let target = Tensor::zeros([1, 1, 4, 4], (Kind::Float, Device::Cpu));
+        let error = |column: i64| -> Result<f64> {
+            let velocity = target.copy();
+            let _ = velocity.narrow(2, 0, 2).narrow(3, column, 2).fill_(2.0);
+            Ok(weighted_error(&velocity, &target, &shares)?.double_value(&[]))
+        };
+        assert_eq!((error(0)?, error(2)?), (1.0, 2.5), "at the hair, and at its bow");
         Ok(())
     }
 }

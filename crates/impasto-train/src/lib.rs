@@ -31,6 +31,7 @@ mod error;
 mod evaluator;
 mod export;
 mod flow;
+mod grounding;
 mod hints;
 mod journal;
 mod latents;

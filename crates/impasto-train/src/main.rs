@@ -346,11 +346,7 @@ fn flow(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
         let (model, latents, held_out) = (model.clone(), latents.clone(), held_out.clone());
         FlowTask::new(FLOW, model, latents, held_out, dataset, options.batch, options.kind.into())
     };
-    // Weights of a model to start from lack the layer that tells classes.
-    let initial = || {
-        let own = FlowTask::initial(&config, options.seed)?;
-        Ok(own.into_iter().chain(options.initial(|| Ok(Tensors::new()))?).collect())
-    };
+    let initial = || FlowTask::initial(&config, options.seed, options.initial(|| Ok(Tensors::new()))?);
     let training = options.training(out.join("flow"), 0.005, 7e-4, 0.15);
     training.run(initial, make, report())?; // the last evaluation writes the model
     Ok(())

@@ -7,6 +7,7 @@ use impasto::Result;
 use impasto::attention::Tap;
 use impasto::diffusion::{Prediction, TrainingSchedule};
 use impasto::nn::{ClipText, ConfigFile, UNet, UnetConfig};
+use impasto::prompt::Prompt;
 use impasto::text::Tokenizer;
 use impasto::weights::Tensors;
 use impasto::{Pipeline, Raster, Source};
@@ -168,6 +169,13 @@ impl Captions {
     pub(super) fn new(model: &ModelFolder) -> Result<Self> {
         let (tokenizer, text_encoder) = model.text()?;
         Ok(Self { tokenizer, text_encoder })
+    }
+
+    /// Returns a caption with the places of its tokens in the context.
+    pub(super) fn prompt(&self, caption: &str) -> Result<Prompt> {
+        let mut tokens = self.tokenizer.encode(caption)?.offsets; // captions are ASCII: letters are bytes
+        tokens.retain(|token| !token.is_empty());
+        Ok(Prompt::new(caption, tokens, TOKENS - 2))
     }
 
     /// Encodes captions, [n, 77, width].

@@ -5,7 +5,7 @@ use super::training::{Steps, course, training};
 use impasto::diffusion::Prediction;
 use impasto::nn::ConfigFile;
 use impasto::nn::cosmos::CosmosConfig;
-use impasto::weights::parse_safetensors;
+use impasto::weights::{Tensors, parse_safetensors};
 use impasto::{Model, Size, Source};
 use impasto_train::dataset::Dataset;
 use impasto_train::{FlowTask, HELD_OUT, Latents, ModelFolder, Parameters, Task};
@@ -25,11 +25,17 @@ fn transformer_learns_a_flow_and_paints() -> std::result::Result<(), impasto_tra
     let held_out = Arc::new(Latents::encode(&at("held-out"), dataset, vae, HELD_OUT..HELD_OUT + 1, 1)?);
     let config = CosmosConfig::from_json("transformer", TRANSFORMER)?;
     let task = || FlowTask::new(TRANSFORMER, model.clone(), learned.clone(), held_out.clone(), dataset, 8, Kind::Float);
-    let weights = training(&at("flow"), 40).run(|| FlowTask::initial(&config, 1), || task().map(Steps), |_| {})?;
+    let weights = training(&at("flow"), 40).run(
+        || FlowTask::initial(&config, 1, Tensors::new()),
+        || task().map(Steps),
+        |_| {},
+    )?;
     let (first, last) = course(&at("flow"), "error");
     assert!(last < 0.9 * first, "the transformer does not learn: {first} -> {last}");
     let (first, last) = course(&at("flow"), "classes");
     assert!(last < 0.7 * first, "the queries do not learn what patches show: {first} -> {last}");
+    let (first, last) = course(&at("flow"), "attention");
+    assert!(last < 0.9 * first, "attention to names does not learn the things: {first} -> {last}");
 
     let _no_grad = tch::no_grad_guard();
     let (task, parameters) = (task()?, Parameters::new(&weights, Device::Cpu)?);
@@ -38,7 +44,14 @@ fn transformer_learns_a_flow_and_paints() -> std::result::Result<(), impasto_tra
     let sheet = task.sheet(&parameters)?.expect("a sheet of pictures");
     assert!(sheet.size() != Size::new(0, 0));
     let file = std::fs::read(model.path().join("transformer/diffusion_pytorch_model.safetensors")).unwrap();
-    assert!(parse_safetensors("transformer", &file)?.keys().all(|name| !name.contains("layout")));
+    let network = parse_safetensors("transformer", &file)?;
+    assert!(network.keys().all(|name| !name.contains("layout")));
+    // A training that starts from the network alone has its weights and the missing layer.
+    let known = network.iter().map(|(name, x)| (name.clone(), x.shallow_clone())).collect();
+    let again = FlowTask::initial(&config, 2, known)?;
+    assert!(again.keys().eq(weights.keys()), "{:?}", again.keys());
+    assert!(network.iter().all(|(name, x)| x.equal(&again[name])));
+    assert_eq!(again["layout.weight"].abs().max().double_value(&[]), 0.0);
     assert_eq!(Model::load(&Source::dir(model.path()))?.prediction(), Prediction::Flow);
     Ok(())
 }
