@@ -3,7 +3,7 @@
 use super::dataset::{Class, Cluttered, Dataset};
 use super::denoising::errors;
 use super::export::ModelFolder;
-use super::grounding::{Attention, names};
+use super::grounding::{Attention, shown};
 use super::layout::{Layouts, Queries, of_things};
 use super::unet::{Captions, PROMPTS};
 use super::{Latents, Loss, Parameters, Rule, Shard, Task};
@@ -37,7 +37,7 @@ const TAUGHT: f64 = 0.8;
 const TEACHABLE: f64 = 5.0;
 /// Weight of the loss of the classes that the queries tell.
 const TOLD: f64 = 0.1;
-/// Weight of the divergence of attention to names from the things that they name.
+/// Weight of the divergence of attention to words from the things that they show.
 const GROUNDED: f64 = 0.1;
 /// Chance that another drawing takes the place of a portrait without a bow. Such portraits are learned first.
 const AGAIN: f64 = 0.4;
@@ -64,7 +64,7 @@ const QUARTERS: [&str; 4] = ["held-out lowest", "held-out lower", "held-out high
 /// the masks of the drawings. Its purpose is that the network learns shapes, and not only colors and places. The layer
 /// is left out of the model.
 ///
-/// Attention to the name of a thing learns to be even over the thing and nowhere else, so that guidance methods find
+/// Attention to the word of a thing learns to be even over the thing and nowhere else, so that guidance methods find
 /// the thing by its name.
 ///
 /// Errors count more where the drawing shows an object or a hair bow, because these cover little of a drawing.
@@ -319,10 +319,10 @@ impl Task for FlowTask {
         let (layer, classes) = (parameters.weights(LAYOUT, Kind::Float), Class::ALL.len() as i64);
         let (weight, bias) =
             (layer.tensor("weight", &[classes, self.config.width()])?, layer.tensor("bias", &[classes])?);
-        let named = names(&self.captions, &captions, context.size3()?.1 as usize)?;
+        let shown = shown(&self.captions, &captions, context.size3()?.1 as usize)?;
         for (name, weight, loss) in [
             ("classes", TOLD, queries.cross_entropy(&weight, &bias, &shares)?),
-            ("attention", GROUNDED, attention.divergence(&named, &shares)?),
+            ("attention", GROUNDED, attention.divergence(&shown, &shares)?),
         ] {
             if let Some(loss) = loss {
                 parts.push((name, loss.f_double_value(&[])?));

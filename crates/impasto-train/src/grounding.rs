@@ -1,8 +1,9 @@
-//! Grounding: attention to the names of things is taught to look at the things.
+//! Grounding: attention to the words of things is taught to look at the things.
 
-use super::dataset::Class;
+use super::dataset::{Class, HairStyle, Who};
 use super::unet::Captions;
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
+use impasto::prompt::TokenSpan;
 use impasto::{Branch, Error, Result};
 use tch::{Kind, Tensor};
 
@@ -32,50 +33,68 @@ impl CrossAttentionHook for Attention {
 }
 
 impl Attention {
-    /// Returns the Kullback-Leibler divergence of the attention to names from the things that they name, in nats; `None`
-    /// if the network has no such sites.
+    /// Returns the Kullback-Leibler divergence of the attention to words from the things that they show, in nats;
+    /// `None` if the network has no such sites.
     ///
-    /// Attention to a name and the thing's share of each patch are distributions over the patches. Their divergence is
-    /// 0 if attention is even over the thing and nowhere else. The result is the mean over all things that are both
-    /// named and drawn; without such a thing it is 0.
+    /// Attention to a word and the thing's share of each patch are distributions over the patches. Their divergence is
+    /// 0 if attention is even over the thing and nowhere else. The result is the mean over all words whose things are
+    /// drawn; without such a word it is 0.
     ///
-    /// `names` are those of [`names`], and `shares` the shares of classes in patches, [n, patches, classes].
-    pub(super) fn divergence(&self, names: &Tensor, shares: &Tensor) -> Result<Option<Tensor>> {
+    /// `shown` are those of [`shown`], and `shares` the shares of classes in patches, [n, patches, classes].
+    pub(super) fn divergence(&self, shown: &Tensor, shares: &Tensor) -> Result<Option<Tensor>> {
         let Some(sums) = &self.sums else { return Ok(None) };
-        let over = |x: &Tensor, dim: i64| x.f_sum_dim_intlist([dim].as_slice(), true, Kind::Float);
-        let maps = sums.f_matmul(names)?.f_add_scalar(TINY)?;
-        let attention = maps.f_log()?.f_sub(&over(&maps, 1)?.f_log()?)?;
-        let drawn = over(shares, 1)?;
-        let things = shares.f_div(&drawn.f_clamp_min(TINY)?)?;
-        let each = over(&things.f_xlogy(&things)?.f_sub(&things.f_mul(&attention)?)?, 1)?;
-        let counts = over(names, 1)?.f_gt(0.0)?.f_logical_and(&drawn.f_gt(0.0)?)?.f_to_kind(Kind::Float)?;
+        let over = |x: &Tensor| x.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
+        let maps = sums.f_add_scalar(TINY)?;
+        let attention = maps.f_log()?.f_sub(&over(&maps)?.f_log()?)?;
+        let things = shares.f_matmul(&shown.f_transpose(1, 2)?)?; // [n, patches, tokens]
+        let drawn = over(&things)?;
+        let things = things.f_div(&drawn.f_clamp_min(TINY)?)?;
+        let each = over(&things.f_xlogy(&things)?.f_sub(&things.f_mul(&attention)?)?)?;
+        let counts = drawn.f_gt(0.0)?.f_to_kind(Kind::Float)?;
         let count = counts.f_sum(Kind::Float)?.f_clamp_min(1.0)?;
         Ok(Some(each.f_mul(&counts)?.f_sum(Kind::Float)?.f_div(&count)?))
     }
 }
 
-/// Returns the tokens that name each class in each caption: 1 for such a token and 0 for others,
-/// [n, `length`, classes]. A thing is named by the last word of its name, such as `bow` in "hair bow".
-pub(super) fn names(captions: &Captions, texts: &[&str], length: usize) -> Result<Tensor> {
-    let classes = Class::ALL.len();
-    let named = || Class::OF_PORTRAITS.iter().chain(&Class::OF_SCENES).chain(&Class::OBJECTS);
-    let mut values = vec![0f32; texts.len() * length * classes];
+/// Returns the classes that each token of each caption shows: 1 for such a class and 0 for others,
+/// [n, `length`, classes].
+///
+/// A thing is shown by the last word of its name, such as `bow` in "hair bow"; hair also by all words of its style. The
+/// words `1girl` and `1boy` show the whole person.
+pub(super) fn shown(captions: &Captions, texts: &[&str], length: usize) -> Result<Tensor> {
+    let count = Class::ALL.len();
+    let things: Vec<Class> = [&Class::OF_PORTRAITS[..], &Class::OF_SCENES, &Class::OBJECTS].concat();
+    let is_person = |class: &Class| *class == Class::Detail || Class::OF_PORTRAITS.contains(class);
+    let person: Vec<Class> =
+        Class::ALL.into_iter().filter(|class| is_person(class) && *class != Class::Background).collect();
+    let mut values = vec![0f32; texts.len() * length * count];
     for (row, text) in texts.iter().enumerate() {
         let prompt = captions.prompt(text)?;
-        for class in named() {
-            let spans = match prompt.thing(class.name()) {
+        let mut mark = |spans: Result<Vec<TokenSpan>>, classes: &[Class]| -> Result<()> {
+            let spans = match spans {
                 Ok(spans) => spans,
-                Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => continue,
+                Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => return Ok(()),
                 Err(error) => return Err(error),
             };
             for token in spans.iter().flat_map(|span| span.start..span.end) {
-                let at = (row * length + token as usize) * classes + usize::from(class.index());
-                values.get_mut(at).into_iter().for_each(|value| *value = 1.0);
+                for class in classes {
+                    let at = (row * length + token as usize) * count + usize::from(class.index());
+                    values.get_mut(at).into_iter().for_each(|value| *value = 1.0);
+                }
             }
+            Ok(())
+        };
+        for class in &things {
+            mark(prompt.thing(class.name()), &[*class])?;
+        }
+        for style in HairStyle::ALL {
+            mark(prompt.find(style.name()), &[Class::Hair])?;
+        }
+        for who in [Who::Girl, Who::Boy] {
+            mark(prompt.find(who.name()), &person)?;
         }
     }
-    let shape = [texts.len() as i64, length as i64, classes as i64];
-    Ok(Tensor::f_from_slice(&values)?.f_view(shape)?)
+    Ok(Tensor::f_from_slice(&values)?.f_view([texts.len() as i64, length as i64, count as i64])?)
 }
 
 #[cfg(test)]
@@ -85,14 +104,14 @@ mod tests {
     use tch::Device;
 
     #[test]
-    fn divergence_is_least_over_the_named_thing() -> Result<()> {
-        // Four patches, two tokens and two classes: the second token names the second class.
-        let names = Tensor::from_slice(&[0f32, 0.0, 0.0, 1.0]).view([1, 2, 2]);
+    fn divergence_is_least_over_the_shown_thing() -> Result<()> {
+        // Four patches, two tokens and two classes: the second token shows the second class.
+        let shown = Tensor::from_slice(&[0f32, 0.0, 0.0, 1.0]).view([1, 2, 2]);
         let shares = Tensor::from_slice(&[1f32, 0.0, 1.0, 0.0, 0.0, 1.0, 0.5, 0.5]).view([1, 4, 2]);
         let divergence = |attention: [f32; 4]| -> Result<f64> {
             let sums = attention.iter().flat_map(|own| [1.0 - own, *own]).collect::<Vec<_>>();
             let sums = Some(Tensor::from_slice(&sums).view([1, 4, 2]));
-            let divergence = Attention { sums }.divergence(&names, &shares)?;
+            let divergence = Attention { sums }.divergence(&shown, &shares)?;
             Ok(divergence.map_or(f64::NAN, |divergence| divergence.double_value(&[])))
         };
         assert!(divergence([0.0, 0.0, 0.5, 0.25])?.abs() < 1e-5, "as the thing");
@@ -101,29 +120,31 @@ mod tests {
         let want = 2.0 / 3.0 * (8.0f64 / 3.0).ln() + 1.0 / 3.0 * (4.0f64 / 3.0).ln();
         assert!((even - want).abs() < 1e-5, "{even} {want}");
         assert!(divergence([0.5, 0.5, 0.0, 0.0])? > 5.0, "beside the thing");
-        // The class of an unnamed thing, and a name without a thing.
-        let unnamed = Attention { sums: Some(Tensor::rand([1, 4, 2], (Kind::Float, Device::Cpu))) };
-        for (names, shares) in [(&names.zeros_like(), &shares), (&names, &shares.zeros_like())] {
-            let divergence = unnamed.divergence(names, shares)?;
+        // A thing that no word shows, and a word whose thing is not drawn.
+        let any = Attention { sums: Some(Tensor::rand([1, 4, 2], (Kind::Float, Device::Cpu))) };
+        for (shown, shares) in [(&shown.zeros_like(), &shares), (&shown, &shares.zeros_like())] {
+            let divergence = any.divergence(shown, shares)?;
             assert_eq!(divergence.map(|divergence| divergence.double_value(&[])), Some(0.0));
         }
-        assert!(Attention::default().divergence(&names, &shares)?.is_none());
+        assert!(Attention::default().divergence(&shown, &shares)?.is_none());
         Ok(())
     }
 
     #[test]
-    fn names_are_the_last_words_of_things() -> Result<()> {
+    fn things_are_shown_by_their_last_words() -> Result<()> {
         let folder = tempfile::tempdir().map_err(|source| Error::Io { path: "scratch".into(), source })?;
         let captions = Captions::new(&ModelFolder::of_flow(folder.path().join("model"))?)?;
-        let names = names(&captions, &["1girl, red hair bow, hair", "", "a star"], 77)?;
-        assert_eq!(names.size(), [3, 77, 20]);
-        let mut found = Vec::new();
-        for row in Vec::<Vec<i64>>::try_from(names.nonzero())? {
-            let class = Class::from_index(row[2] as u8).map(Class::name);
-            found.push((row[0], row[1], class.unwrap_or_default()));
+        let shown = shown(&captions, &["1girl, red hair bow, hair, long hair", "", "a star"], 77)?;
+        assert_eq!(shown.size(), [3, 77, 20]);
+        let (mut found, mut person) = (Vec::new(), Vec::new());
+        for row in Vec::<Vec<i64>>::try_from(shown.nonzero())? {
+            let class = Class::from_index(row[2] as u8).map(Class::name).unwrap_or_default();
+            if row[0] == 0 && row[1] < 3 { person.push(class) } else { found.push((row[0], row[1], class)) }
         }
-        // Tokens: start, 1, girl, comma, red, hair, bow, comma, hair.
-        assert_eq!(found, [(0, 6, "hair bow"), (0, 8, "hair"), (2, 2, "star")]);
+        // Tokens: start, 1, girl, comma, red, hair, bow, comma, hair, comma, long, hair.
+        assert_eq!(found, [(0, 6, "hair bow"), (0, 8, "hair"), (0, 10, "hair"), (0, 11, "hair"), (2, 2, "star")]);
+        let parts = ["skin", "hair", "eyes", "hair bow", "mouth", "shirt", "detail"];
+        assert_eq!(person, [parts, parts].concat(), "1 and girl");
         Ok(())
     }
 }
