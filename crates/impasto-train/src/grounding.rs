@@ -36,9 +36,10 @@ impl Attention {
     /// Returns the Kullback-Leibler divergence of the attention to words from the things that they show, in nats;
     /// `None` if the network has no such sites.
     ///
-    /// Attention to a word and the thing's share of each patch are distributions over the patches. Their divergence is
-    /// 0 if attention is even over the thing and nowhere else. The result is the mean over all words whose things are
-    /// drawn; without such a word it is 0.
+    /// Attention to a word and the square of the thing's share of each patch are distributions over the patches. Their
+    /// divergence is 0 if attention is even over the thing and nowhere else. The square makes the patches at a thing's
+    /// edge count little, so that maps of small things are no larger than the things. The result is the mean over all
+    /// words whose things are drawn; without such a word it is 0.
     ///
     /// `shown` are those of [`shown`], and `shares` the shares of classes in patches, [n, patches, classes].
     pub(super) fn divergence(&self, shown: &Tensor, shares: &Tensor) -> Result<Option<Tensor>> {
@@ -46,7 +47,7 @@ impl Attention {
         let over = |x: &Tensor| x.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
         let maps = sums.f_add_scalar(TINY)?;
         let attention = maps.f_log()?.f_sub(&over(&maps)?.f_log()?)?;
-        let things = shares.f_matmul(&shown.f_transpose(1, 2)?)?; // [n, patches, tokens]
+        let things = shares.f_matmul(&shown.f_transpose(1, 2)?)?.f_square()?; // [n, patches, tokens]
         let drawn = over(&things)?;
         let things = things.f_div(&drawn.f_clamp_min(TINY)?)?;
         let each = over(&things.f_xlogy(&things)?.f_sub(&things.f_mul(&attention)?)?)?;
@@ -60,38 +61,33 @@ impl Attention {
 /// [n, `length`, classes].
 ///
 /// A thing is shown by the last word of its name, such as `bow` in "hair bow"; hair also by all words of its style. The
-/// words `1girl` and `1boy` show the whole person.
+/// words `1girl` and `1boy` show skin. If they showed the whole person, they would compete with the names of all parts.
 pub(super) fn shown(captions: &Captions, texts: &[&str], length: usize) -> Result<Tensor> {
     let count = Class::ALL.len();
     let things: Vec<Class> = [&Class::OF_PORTRAITS[..], &Class::OF_SCENES, &Class::OBJECTS].concat();
-    let is_person = |class: &Class| *class == Class::Detail || Class::OF_PORTRAITS.contains(class);
-    let person: Vec<Class> =
-        Class::ALL.into_iter().filter(|class| is_person(class) && *class != Class::Background).collect();
     let mut values = vec![0f32; texts.len() * length * count];
     for (row, text) in texts.iter().enumerate() {
         let prompt = captions.prompt(text)?;
-        let mut mark = |spans: Result<Vec<TokenSpan>>, classes: &[Class]| -> Result<()> {
+        let mut mark = |spans: Result<Vec<TokenSpan>>, class: Class| -> Result<()> {
             let spans = match spans {
                 Ok(spans) => spans,
                 Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => return Ok(()),
                 Err(error) => return Err(error),
             };
             for token in spans.iter().flat_map(|span| span.start..span.end) {
-                for class in classes {
-                    let at = (row * length + token as usize) * count + usize::from(class.index());
-                    values.get_mut(at).into_iter().for_each(|value| *value = 1.0);
-                }
+                let at = (row * length + token as usize) * count + usize::from(class.index());
+                values.get_mut(at).into_iter().for_each(|value| *value = 1.0);
             }
             Ok(())
         };
         for class in &things {
-            mark(prompt.thing(class.name()), &[*class])?;
+            mark(prompt.thing(class.name()), *class)?;
         }
         for style in HairStyle::ALL {
-            mark(prompt.find(style.name()), &[Class::Hair])?;
+            mark(prompt.find(style.name()), Class::Hair)?;
         }
         for who in [Who::Girl, Who::Boy] {
-            mark(prompt.find(who.name()), &person)?;
+            mark(prompt.find(who.name()), Class::Skin)?;
         }
     }
     Ok(Tensor::f_from_slice(&values)?.f_view([texts.len() as i64, length as i64, count as i64])?)
@@ -114,10 +110,10 @@ mod tests {
             let divergence = Attention { sums }.divergence(&shown, &shares)?;
             Ok(divergence.map_or(f64::NAN, |divergence| divergence.double_value(&[])))
         };
-        assert!(divergence([0.0, 0.0, 0.5, 0.25])?.abs() < 1e-5, "as the thing");
-        assert!(divergence([0.0, 0.0, 0.02, 0.01])?.abs() < 1e-5, "weak attention counts as much");
+        assert!(divergence([0.0, 0.0, 0.4, 0.1])?.abs() < 1e-5, "as the thing");
+        assert!(divergence([0.0, 0.0, 0.04, 0.01])?.abs() < 1e-5, "weak attention counts as much");
         let even = divergence([0.25; 4])?;
-        let want = 2.0 / 3.0 * (8.0f64 / 3.0).ln() + 1.0 / 3.0 * (4.0f64 / 3.0).ln();
+        let want = 0.8 * 3.2f64.ln() + 0.2 * 0.8f64.ln();
         assert!((even - want).abs() < 1e-5, "{even} {want}");
         assert!(divergence([0.5, 0.5, 0.0, 0.0])? > 5.0, "beside the thing");
         // A thing that no word shows, and a word whose thing is not drawn.
@@ -136,15 +132,14 @@ mod tests {
         let captions = Captions::new(&ModelFolder::of_flow(folder.path().join("model"))?)?;
         let shown = shown(&captions, &["1girl, red hair bow, hair, long hair", "", "a star"], 77)?;
         assert_eq!(shown.size(), [3, 77, 20]);
-        let (mut found, mut person) = (Vec::new(), Vec::new());
+        let mut found = Vec::new();
         for row in Vec::<Vec<i64>>::try_from(shown.nonzero())? {
-            let class = Class::from_index(row[2] as u8).map(Class::name).unwrap_or_default();
-            if row[0] == 0 && row[1] < 3 { person.push(class) } else { found.push((row[0], row[1], class)) }
+            found.push((row[0], row[1], Class::from_index(row[2] as u8).map(Class::name).unwrap_or_default()));
         }
         // Tokens: start, 1, girl, comma, red, hair, bow, comma, hair, comma, long, hair.
-        assert_eq!(found, [(0, 6, "hair bow"), (0, 8, "hair"), (0, 10, "hair"), (0, 11, "hair"), (2, 2, "star")]);
-        let parts = ["skin", "hair", "eyes", "hair bow", "mouth", "shirt", "detail"];
-        assert_eq!(person, [parts, parts].concat(), "1 and girl");
+        let first = [(1, "skin"), (2, "skin"), (6, "hair bow"), (8, "hair"), (10, "hair"), (11, "hair")];
+        let first = first.map(|(token, class)| (0, token, class));
+        assert_eq!(found, [&first[..], &[(2, 2, "star")]].concat());
         Ok(())
     }
 }

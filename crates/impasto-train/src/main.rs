@@ -10,7 +10,7 @@
 //! cargo run --release -p impasto-train -- evaluator OUT --steps 2000
 //! cargo run --release -p impasto-train -- control OUT --steps 3200 --count 6144 --batch 6 --kind bf16 --crops 0.6
 //! cargo run --release -p impasto-train -- distill OUT --steps 1100 --batch 4
-//! cargo run --release -p impasto-train -- flow OUT --steps 6000 --count 12288 --batch 12 --accumulate 2 --kind bf16
+//! cargo run --release -p impasto-train -- flow OUT --steps 7500 --count 12288 --batch 12 --accumulate 2 --kind bf16
 //! cargo run --release -p impasto-train -- lora OUT --pictures FOLDER
 //! ```
 //!
