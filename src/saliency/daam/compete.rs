@@ -27,10 +27,6 @@ const FAINT: f64 = 0.01;
 /// Largest weight of the lead by attention, relative to the lead by change.
 const MOST_TRUST: f64 = 2.0;
 
-/// Maximum number of cells of a coarse grid, 16×16. A step of self-attention reaches as far in the picture there as two
-/// steps at 32×32.
-const COARSE: i64 = 256;
-
 /// Numbers of words that have a role. These words follow the phrase, in the order of the fields.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Roles {
@@ -56,11 +52,10 @@ pub(super) struct Contest {
 impl Contest {
     /// Creates a contest. `maps`, [n, words, h, w], are raw attention: to the phrase first, then to the words with a
     /// role, then to the other words. `attention`, [n, cells, cells], is the self-attention, by which the maps
-    /// are multiplied `power` times, and at a coarse grid half as often.
+    /// are multiplied `power` times.
     pub(super) fn new(maps: &Tensor, attention: &Tensor, power: u32, roles: Roles) -> Result<Self> {
         let (_, words, h, w) = maps.size4()?;
         let grid = Grid::new(h, w);
-        let power = if grid.cells() <= COARSE { power.div_ceil(2) } else { power };
         let cells = |x: &Tensor| -> Result<Tensor> { Ok(x.f_flatten(2, 3)?) };
         let mean = maps.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?;
         let carried = attend(&maps.f_sub(&mean)?, attention, power)?;
@@ -250,21 +245,6 @@ mod tests {
 
     fn names(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_owned()).collect()
-    }
-
-    #[test]
-    fn coarse_grids_take_half_of_the_steps() -> Result<()> {
-        let scores = |side: i64, power: u32| -> Result<Tensor> {
-            let cells: Vec<f32> = (0..side * side).map(|i| (0.37 * i as f32).sin()).collect();
-            let cells = Tensor::from_slice(&cells);
-            let attention = cells.outer(&cells).softmax(1, Kind::Float).unsqueeze(0);
-            Ok(Contest::new(&cells.reshape([1, 1, side, side]), &attention, power, Roles::default())?.scores)
-        };
-        for (side, [power, equal, other]) in [(16, [2, 1, 3]), (16, [3, 4, 5]), (16, [1, 1, 0]), (17, [2, 2, 1])] {
-            assert_eq!(scores(side, power)?, scores(side, equal)?, "{side} {power} {equal}");
-            assert_ne!(scores(side, power)?, scores(side, other)?, "{side} {power} {other}");
-        }
-        Ok(())
     }
 
     #[test]

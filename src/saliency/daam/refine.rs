@@ -62,8 +62,7 @@ pub enum Refine {
     Contrast {
         /// Factor β of the lead, above 0.
         beta: f64,
-        /// Power p of the self-attention, 0 to 8, at the usual grid of 32×32 cells. At a grid of 16×16 or less, half of
-        /// p counts, rounded up, because a cell there covers four times as much of the picture.
+        /// Power p of the self-attention, 0 to 8.
         power: u32,
     },
 }
@@ -72,7 +71,7 @@ pub enum Refine {
 const CELLS: i64 = 1024;
 
 impl Refine {
-    /// Returns [`Refine::Contrast`] with β 1.5 after two steps of self-attention, or one at a coarse grid.
+    /// Returns [`Refine::Contrast`] with β 1.5 after two steps of self-attention.
     ///
     /// The model attends to large objects, such as a background, in a few spots alone. One step would leave the rest of
     /// such an object to other words that lead slightly there. More steps blur small objects.
