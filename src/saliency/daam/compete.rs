@@ -8,7 +8,7 @@
 //! An object with a place of its own is not joined, even if the maps are alike. The map of a face, for example, covers
 //! the eyes and other cells around them. Nor is a small object within a large one, such as a bow in hair ([`Pairs`]).
 
-use super::maps::{attend, deviations, floor, resized};
+use super::maps::{attend, attend_until_steady, deviations, floor, resized};
 use super::pairs::Pairs;
 use crate::error::Result;
 use crate::saliency::Competition;
@@ -52,7 +52,7 @@ pub(super) struct Contest {
 impl Contest {
     /// Creates a contest. `maps`, [n, words, h, w], are raw attention: to the phrase first, then to the words with a
     /// role, then to the other words. `attention`, [n, cells, cells], is the self-attention, by which the maps
-    /// are multiplied `power` times.
+    /// are multiplied `power` times or until they are steady.
     pub(super) fn new(maps: &Tensor, attention: &Tensor, power: u32, roles: Roles) -> Result<Self> {
         let (_, words, h, w) = maps.size4()?;
         let grid = Grid::new(h, w);
@@ -64,7 +64,7 @@ impl Contest {
             Vec::<f64>::try_from(&loudness.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
         let loudness: Vec<Vec<f64>> = flat.chunks(words.max(1) as usize).map(<[f64]>::to_vec).collect();
         let looked_at = deviations(maps)?.f_clamp_max(1.0)?;
-        let scores = deviations(&attend(&looked_at, attention, power)?)?;
+        let scores = deviations(&attend_until_steady(&looked_at, attention, power)?)?;
         Ok(Self { scores: cells(&scores)?, grid, roles, loudness })
     }
 

@@ -4,6 +4,10 @@ use crate::error::Result;
 use crate::step::Grid;
 use tch::{Kind, Tensor};
 
+/// Least correlation of a steady map with the same map before a multiplication with self-attention. Of the words in
+/// portraits by the embedded networks, .94 of the transformer's maps and .32 of the UNet's are steady at once.
+const STEADY: f64 = 0.9;
+
 /// Computes Aᵖ·maps, with maps [n, channels, h, w], `attention` A [n, cells, attended] and `power` p.
 pub(super) fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Tensor> {
     let mut cells = maps.f_flatten(2, 3)?;
@@ -11,6 +15,21 @@ pub(super) fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Te
         cells = cells.f_matmul(&attention.f_transpose(1, 2)?)?;
     }
     Ok(cells.f_reshape(maps.size())?)
+}
+
+/// Computes Aᵖ·maps like [`attend`], but multiplies each map only until it is steady: until the correlation with the map
+/// before the multiplication is [`STEADY`] or more. A steady map covers its object, and further multiplications would
+/// blur a small object.
+pub(super) fn attend_until_steady(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Tensor> {
+    let mut maps = maps.shallow_clone();
+    let mut steady = Tensor::f_zeros([1, 1, 1, 1], (Kind::Bool, maps.device()))?;
+    for _ in 0..power {
+        let next = maps.f_where_self(&steady, &attend(&maps, attention, 1)?)?;
+        let together = deviations(&maps)?.f_mul(&deviations(&next)?)?;
+        steady = together.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?.f_ge(STEADY)?;
+        maps = next;
+    }
+    Ok(maps)
 }
 
 /// Computes (m − mean) / deviation of every map, over its cells.
@@ -49,4 +68,34 @@ pub(super) fn floor(map: &Tensor) -> Result<Tensor> {
     let best = k.f_mul(&rest)?.f_mul(&apart.f_square()?)?.f_argmax(0, true)?;
     let (low, high) = (sorted.f_index_select(0, &best)?, sorted.f_index_select(0, &best.f_add_scalar(1)?)?);
     Ok(low.f_add(&high)?.f_mul_scalar(0.5)?.f_to_kind(map.kind())?.f_reshape([1, 1, 1, 1])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn maps_are_multiplied_until_they_are_steady() -> Result<()> {
+        // A row of 16 cells. Each cell attends to itself and to its neighbors within its half of the row.
+        let near = |i: i64, j: i64| i / 8 == j / 8 && (i - j).abs() <= 1;
+        let weights: Vec<f32> = (0..256).map(|at| f32::from(u8::from(near(at / 16, at % 16)))).collect();
+        let attention = Tensor::from_slice(&weights).reshape([1, 16, 16]);
+        let attention = &attention / attention.sum_dim_intlist([2i64].as_slice(), true, Kind::Float);
+        let row = |value: fn(usize) -> f32| Tensor::from_slice(&(0..16).map(value).collect::<Vec<f32>>());
+        let whole = row(|cell| if cell < 8 { 1.0 + 0.1 * (cell % 2) as f32 } else { 0.0 });
+        let spot = row(|cell| if cell == 4 { 1.0 } else { 0.0 });
+        let maps = Tensor::stack(&[&whole, &spot], 0).reshape([1, 2, 1, 16]);
+        let apart = |power: u32, want: [u32; 2]| -> Result<f64> {
+            let got = attend_until_steady(&maps, &attention, power)?;
+            let want = (0..2).map(|map| attend(&maps.narrow(1, map, 1), &attention, want[map as usize]));
+            let want = Tensor::cat(&want.collect::<Result<Vec<_>>>()?, 1);
+            Ok((got - want).abs().max().double_value(&[]))
+        };
+        assert_eq!(apart(0, [0, 0])?, 0.0);
+        assert!(apart(1, [1, 1])? < 1e-6);
+        assert!(apart(2, [1, 2])? < 1e-6, "a map of a whole thing is multiplied once, and a spot twice");
+        assert!(apart(2, [2, 2])? > 0.01);
+        Ok(())
+    }
 }

@@ -42,7 +42,8 @@ pub enum Refine {
     ///
     /// 1. Each word's map at the grid of A is converted to deviations from the map's mean, in standard deviations,
     ///    clamped to at most 1. The clamp keeps a few cells with very strong attention from deciding the comparison.
-    /// 2. The maps are multiplied by Aᵖ, and converted to deviations again, without a clamp.
+    /// 2. The maps are multiplied by A, p times or until a multiplication hardly changes a map (a correlation of .9 and
+    ///    more), and converted to deviations again, without a clamp.
     /// 3. From each map, the logarithm of the map's peak is subtracted. Maps of small objects peak higher, and would
     ///    otherwise take cells around the objects.
     /// 4. A cell's lead is the lesser of two differences. The first is the phrase's value after step 3 less the
@@ -62,7 +63,7 @@ pub enum Refine {
     Contrast {
         /// Factor β of the lead, above 0.
         beta: f64,
-        /// Power p of the self-attention, 0 to 8.
+        /// Maximum power p of the self-attention, 0 to 8.
         power: u32,
     },
 }
@@ -71,10 +72,11 @@ pub enum Refine {
 const CELLS: i64 = 1024;
 
 impl Refine {
-    /// Returns [`Refine::Contrast`] with β 1.5 after two steps of self-attention.
+    /// Returns [`Refine::Contrast`] with β 1.5 after at most two steps of self-attention.
     ///
-    /// The model attends to large objects, such as a background, in a few spots alone. One step would leave the rest of
-    /// such an object to other words that lead slightly there. More steps blur small objects.
+    /// Many models attend to large objects, such as a background, in a few spots alone. One step would leave the rest
+    /// of such an object to other words that lead slightly there. More steps blur small objects, so a map that covers
+    /// its object already takes one step.
     #[must_use]
     pub const fn contrast() -> Self {
         Self::Contrast { beta: 1.5, power: 2 }
