@@ -17,7 +17,7 @@ pub(super) fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Te
     Ok(cells.f_reshape(maps.size())?)
 }
 
-/// Computes Aᵖ·maps like [`attend`], but multiplies each map only until it is steady: until the correlation with the map
+/// Computes Aᵖ·maps like [`attend`], but multiplies a map only until it is steady: until its correlation with the map
 /// before the multiplication is [`STEADY`] or more. A steady map covers its object, and further multiplications would
 /// blur a small object.
 pub(super) fn attend_until_steady(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Tensor> {
