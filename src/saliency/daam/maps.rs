@@ -73,7 +73,6 @@ pub(super) fn floor(map: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     #[test]
     fn maps_are_multiplied_until_they_are_steady() -> Result<()> {

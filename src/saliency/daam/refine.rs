@@ -74,9 +74,9 @@ const CELLS: i64 = 1024;
 impl Refine {
     /// Returns [`Refine::Contrast`] with β 1.5 after at most two steps of self-attention.
     ///
-    /// Many models attend to large objects, such as a background, in a few spots alone. One step would leave the rest
-    /// of such an object to other words that lead slightly there. More steps blur small objects, so a map that covers
-    /// its object already takes one step.
+    /// Some networks attend to large objects, such as a background, in a few spots alone. One step would leave the rest
+    /// of such an object to other words that lead slightly there. More steps blur small objects, so a map that a single
+    /// step hardly changes takes no second step.
     #[must_use]
     pub const fn contrast() -> Self {
         Self::Contrast { beta: 1.5, power: 2 }
