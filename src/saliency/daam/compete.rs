@@ -385,6 +385,22 @@ mod tests {
     }
 
     #[test]
+    fn only_maps_that_change_take_a_second_step() -> Result<()> {
+        // Each cell attends to itself and to the eight cells around it.
+        let near = |i: i64, j: i64| (i / 16 - j / 16).abs() <= 1 && (i % 16 - j % 16).abs() <= 1;
+        let weights: Vec<f32> = (0..256 * 256).map(|at| f32::from(u8::from(near(at / 256, at % 256)))).collect();
+        let attention = Tensor::from_slice(&weights).reshape([1, 256, 256]);
+        let attention = &attention / attention.sum_dim_intlist([2i64].as_slice(), true, Kind::Float);
+        let same = |map: &Tensor| -> Result<bool> {
+            let ahead = |power| Contest::new(map, &attention, power, Roles::default())?.ahead(1.5, None, GRID);
+            Ok((ahead(1)? - ahead(2)?).abs().max().double_value(&[]) < 1e-6)
+        };
+        assert!(same(&drawn(left))?, "a map that covers its object");
+        assert!(!same(&drawn(|y, x| f32::from(u8::from((y, x) == (7, 7)))))?, "a spot");
+        Ok(())
+    }
+
+    #[test]
     fn handicap_keeps_small_things_small() -> Result<()> {
         // An object of 4 × 4 cells with a blurred map, and everything else.
         let thing = Tensor::zeros([1, 1, 16, 16], (Kind::Float, Device::Cpu));
