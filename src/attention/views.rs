@@ -2,7 +2,7 @@
 //! call.
 
 use super::kernel;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::prompt::TokenSpan;
 use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
@@ -153,7 +153,7 @@ impl<'a> Scores<'a> {
 /// Attention probabilities of one branch, f32.
 ///
 /// In joint attention, the probabilities are those of the prompt's tokens for the picture's. A row then adds up to less
-/// than 1, because the rest is attention of the picture to itself.
+/// than 1, because the rest is attention of the picture to itself ([`own_over_heads`](Self::own_over_heads)).
 ///
 /// If the output is computed from the probabilities, the view reads these. Otherwise the first reader computes the
 /// matrix of probabilities, and the other readers of the call share the matrix. A matrix of more than 64 MiB is not
@@ -206,6 +206,16 @@ impl Logits<'_> {
             Some(beside) => own.f_logaddexp(&over(kernel::scores(&self.q.f_narrow(2, rows.0, rows.1)?, beside)?)?)?,
             None => own,
         })
+    }
+
+    /// Computes the probabilities of the keys beside the tokens in `rows` of the queries. `shares`, [n, heads, queries,
+    /// 1], is the share of these keys in each row's softmax, if it is known.
+    fn own(&self, rows: (i64, i64), shares: Option<&Tensor>) -> Result<Tensor> {
+        let own = kernel::scores(&self.q.f_narrow(2, rows.0, rows.1)?, self.beside.unwrap_or(self.k))?;
+        match shares {
+            Some(shares) => Ok(kernel::probs(&own)?.f_mul(&shares.f_narrow(2, rows.0, rows.1)?)?),
+            None => Ok(own.f_sub(&self.denominator(rows)?)?.f_exp()?),
+        }
     }
 
     /// Computes the probabilities of all tokens in `rows` of the queries.
@@ -288,6 +298,25 @@ impl<'a> Probs<'a> {
             }
             Ok(sum)
         })
+    }
+
+    /// Returns the attention of the picture to itself in joint attention, summed over the heads, [n, queries, tokens of
+    /// the picture]; `None` at other sites. With the probabilities of the prompt's tokens, a row adds up to the number
+    /// of heads. The working memory is that of one head.
+    pub fn own_over_heads(&self) -> Result<Option<Tensor>> {
+        let Some(beside) = self.logits.beside else { return Ok(None) };
+        let (n, heads, queries, _) = self.logits.q.size4()?;
+        let mut sum = Tensor::f_zeros([n, queries, tokens(beside)], (Kind::Float, self.logits.q.device()))?;
+        for head in 0..heads {
+            let shares = self.whole.get().map(|whole| {
+                let of_prompt = whole.f_narrow(1, head, 1)?.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Float)?;
+                Ok::<_, Error>(of_prompt.f_neg()?.f_add_scalar(1.0)?)
+            });
+            let shares = shares.transpose()?;
+            let own = self.logits.head(head, |logits| logits.by_rows(|rows| logits.own(rows, shares.as_ref())))?;
+            let _ = sum.f_add_(&own.f_squeeze_dim(1)?)?;
+        }
+        Ok(Some(sum))
     }
 
     /// Adds the attention to some subjects to `sums`, [n, subjects, h, w] with a cell for each query: for each subject,
@@ -453,6 +482,11 @@ mod tests {
             assert!(apart(&view().over_heads()?, &sum) < 1e-5);
             let values = randn(&[tokens, 3], 5);
             assert!(apart(&view().attend(&values)?, &want.matmul(&values)) < 1e-5);
+            let own = all.narrow(3, 0, 7).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+            assert!(apart(&view().own_over_heads()?.unwrap(), &own) < 1e-5);
+            let known = Probs::new((&q, &k, Some(&beside)), None, Some(want), true);
+            assert!(apart(&known.own_over_heads()?.unwrap(), &own) < 1e-5);
+            assert!(Probs::new((&q, &k, None), None, None, false).own_over_heads()?.is_none());
             let unbiased = Tensor::cat(&[kernel::scores(&q, &beside)?, kernel::scores(&q, &k)?], 3);
             let unbiased = unbiased.softmax(-1, Kind::Float).narrow(3, 8, 3);
             assert!(apart(&view().untouched().columns(span)?, &unbiased) < 1e-6);

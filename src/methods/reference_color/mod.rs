@@ -248,8 +248,15 @@ impl Guidance for ReferenceColor {
     fn begin(&self, setup: &mut Setup<'_>, _: Option<Box<dyn GuidanceRun>>) -> Result<Box<dyn GuidanceRun>> {
         let joined: Vec<usize> = setup.sites.iter().filter(|site| self.joins(site)).map(|site| site.index).collect();
         if joined.is_empty() {
-            let names = setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.name.clone());
-            return Err(Error::NoSites { names: names.collect() });
+            let names: Vec<_> =
+                setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.name.clone()).collect();
+            if names.is_empty() {
+                let expected =
+                    "a network with self-attention, such as a UNet, Anima, Stable Diffusion 3.5 medium or Z-Image";
+                let given = "for a network whose picture attends only together with the prompt";
+                return Err(Error::parameter("ReferenceColor", given, expected));
+            }
+            return Err(Error::NoSites { names });
         }
         for part in &self.parts {
             if part.there.resample(setup.grid, Resample::Area)?.size4()?.0 != 1 {

@@ -3,7 +3,7 @@
 use super::compete::{Contest, Roles};
 use super::maps::{attend, resized};
 use super::recording::{Merge, Recorder, Recording, Subjects};
-use crate::attention::{At, AttentionSite, Probs};
+use crate::attention::{At, AttentionSite, Probs, SiteKind};
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
 use crate::prompt::Named;
@@ -12,6 +12,7 @@ use crate::saliency::Normalize;
 use crate::saliency::series::{Accumulate, Series};
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use tch::{Kind, Tensor};
 
 /// Refinement of a phrase's map to the shape of the named object.
@@ -21,7 +22,8 @@ use tch::{Kind, Tensor};
 ///
 /// A is read at the network's finest grid of at most 1024 cells: 32×32 for SD 1.5 at 512×512 and SDXL at 1024×1024. If
 /// every grid has more cells, as for SDXL above a megapixel, the attention of the coarsest grid is pooled to such a
-/// grid.
+/// grid. In a network whose picture attends only together with the prompt, such as Stable Diffusion 3 medium, A is the
+/// part of joint attention in which the picture attends to itself, at the sites that find words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Refine {
@@ -108,6 +110,8 @@ pub(super) struct Refining {
     halvings: u32,
     /// Grid at which the attention is read: the grid of the recorded sites, or a coarser grid.
     grid: Grid,
+    /// Indexes of the joint sites where the picture's attention to itself is read; none beside self-attention.
+    joint: BTreeSet<usize>,
     /// Self-attention, with a channel for every cell: the map of the cells that the channel's cell attends to.
     attention: Series,
     /// Attention to the phrase, then to its rivals; `None` without competition.
@@ -125,8 +129,11 @@ impl Refining {
     /// all cross-attention at that grid counts. This happens in large pictures, where only the middle block's grid is
     /// small enough.
     ///
+    /// In a network without self-attention of its own, the picture's attention to itself is read from the joint
+    /// attention that `recorder` reads.
+    ///
     /// # Errors
-    /// [`Error::Parameter`] if the network has no self-attention.
+    /// [`Error::Parameter`] if the network has neither self-attention nor joint attention.
     pub(super) fn new(
         how: Refine,
         setup: &Setup<'_>,
@@ -134,10 +141,16 @@ impl Refining {
         recorder: &Recorder,
         (things, roles): (Vec<Named>, Roles),
     ) -> Result<Self> {
-        let levels = || setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.halvings);
+        let of_kind = |kind| setup.sites.iter().filter(move |site| site.kind == kind);
+        let joint: BTreeSet<usize> = match of_kind(SiteKind::SelfAttention).next() {
+            Some(_) => BTreeSet::new(),
+            None => of_kind(SiteKind::Joint).filter(|site| recorder.reads(site)).map(|site| site.index).collect(),
+        };
+        let is_own = |site: &&AttentionSite| !site.is_cross() || joint.contains(&site.index);
+        let levels = || setup.sites.iter().filter(is_own).map(|site| site.halvings);
         let is_small = |halvings: &u32| setup.grid.halved(*halvings).cells() <= CELLS;
         let halvings = levels().filter(is_small).min().or(levels().max()).ok_or_else(|| {
-            let expected = "off, because this network has no self-attention";
+            let expected = "off, because this network has neither self-attention nor joint attention";
             Error::parameter("refine", format!("{how:?}"), expected)
         })?;
         let pooled = (halvings..32).find(is_small).unwrap_or(halvings);
@@ -151,12 +164,17 @@ impl Refining {
         let attention = Series::new(grid, setup.images, accumulate);
         let unread =
             !setup.sites.iter().any(|site| site.is_cross() && site.halvings == halvings && recorder.reads(site));
-        Ok(Self { how, halvings, grid, attention, things: things.transpose()?, roles, unread })
+        Ok(Self { how, halvings, grid, joint, attention, things: things.transpose()?, roles, unread })
     }
 
     /// Returns true if the refinement must read `site` itself, because the recorder does not.
     pub(super) fn looks_at(&self, site: &AttentionSite) -> bool {
-        site.halvings == self.halvings && (!site.is_cross() || (self.unread && self.things.is_some()))
+        site.halvings == self.halvings && (self.shows_own(site) || (self.unread && self.things.is_some()))
+    }
+
+    /// Returns true if the picture's attention to itself is read at a site of this grid.
+    fn shows_own(&self, site: &AttentionSite) -> bool {
+        !site.is_cross() || self.joint.contains(&site.index)
     }
 
     /// Adds the attention of one call, `probs`. Calls at sites of other grids are ignored.
@@ -164,10 +182,19 @@ impl Refining {
         if at.site.halvings != self.halvings {
             return Ok(());
         }
-        if at.site.is_cross() {
-            return self.things.as_mut().map_or(Ok(()), |things| things.add(at, probs));
+        if at.site.is_cross()
+            && let Some(things) = &mut self.things
+        {
+            things.add(at, probs)?;
         }
-        let heat = pooled(&among_own(probs.over_heads()?, at.grid)?, at.grid, self.grid)?;
+        if !self.shows_own(at.site) {
+            return Ok(());
+        }
+        let attention = match probs.own_over_heads()? {
+            Some(own) => to_sum(&own, at.site.heads as f64)?,
+            None => probs.over_heads()?,
+        };
+        let heat = pooled(&among_own(attention, at.grid)?, at.grid, self.grid)?;
         self.attention.turn_to(at.step.index)?;
         self.attention.add(self.grid, (at.images.start, at.images.end - at.images.start), &heat, at.site.heads)
     }
@@ -208,6 +235,12 @@ impl Refine {
         let each = Normalize::MinMax.apply(&maps.f_reshape([-1, 1, grid.h, grid.w])?)?;
         Ok(resized(&each.f_reshape(maps.size())?, to)?.f_clamp(0.0, 1.0)?)
     }
+}
+
+/// Scales every row of an attention, [rows, cells, attended], to the same sum.
+fn to_sum(attention: &Tensor, sum: f64) -> Result<Tensor> {
+    let rows = attention.f_sum_dim_intlist([2i64].as_slice(), true, Kind::Float)?;
+    Ok(attention.f_mul_scalar(sum)?.f_div(&rows.f_clamp_min(f64::from(f32::MIN_POSITIVE))?)?)
 }
 
 /// Returns the attention of a picture to its own cells, [rows, cells, cells]. Attention to cells that a hook has
