@@ -195,7 +195,7 @@ pub enum Error {
     #[error("branch {0:?} has no conditioning; add a conditioning with `Setup::add`")]
     NoConditioning(Branch),
     /// No attention site passes the filter.
-    #[error("no attention site is selected; the model's sites are {}", names.join(", "))]
+    #[error("no attention site is selected; expected a choice among the model's sites: {}", names.join(", "))]
     NoSites {
         /// Names of the model's sites.
         names: Vec<String>,

@@ -63,6 +63,15 @@ impl Window {
         }
     }
 
+    /// Returns true if a step begins in the window: a window of shares contains the step i of n if i/n lies between its
+    /// ends, both excluded, except that a window from 0 on contains the first step. Other windows are those of
+    /// [`contains`](Self::contains).
+    pub(crate) fn has_start_of(&self, step: &Step) -> bool {
+        let Range::Progress((from, to)) = self.0 else { return self.contains(step) };
+        let share = step.index as f64 / steps(step) as f64;
+        (share > from || from == 0.0) && share < to
+    }
+
     /// Returns the share of the window that has passed at an evaluation: 0 before the window, 1 after it, linear in
     /// between. The run's last step has progress 1 here, so a window over the whole run ends with 1. A window of one
     /// value jumps from 0 to 1.

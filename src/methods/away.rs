@@ -30,20 +30,20 @@ impl Away {
         self.window.check()
     }
 
-    fn acts(&self, step: &Step) -> bool {
-        self.scale != 0.0 && self.window.contains(step)
-    }
-
-    /// Adds the branch, a copy of the prompt's.
-    pub(super) fn begin(self, setup: &mut Setup<'_>, role: &'static str) -> Result<AwayRun> {
-        let acts = setup.schedule.steps().any(|step| self.window.contains(&step));
-        Ok(AwayRun { settings: self, branch: setup.add_copy(role, Branch::Cond)?, direction: None, acts })
+    /// Adds the branch, a copy of the prompt's. `inside` tells which steps are in the window.
+    pub(super) fn begin(self, setup: &mut Setup<'_>, role: &'static str, inside: Inside) -> Result<AwayRun> {
+        let acts = setup.schedule.steps().any(|step| inside(&self.window, &step));
+        Ok(AwayRun { settings: self, inside, branch: setup.add_copy(role, Branch::Cond)?, direction: None, acts })
     }
 }
+
+/// A rule that tells whether a step is in a window.
+type Inside = fn(&Window, &Step) -> bool;
 
 /// The state of one run.
 pub(super) struct AwayRun {
     settings: Away,
+    inside: Inside,
     /// The branch that the guidance leads away from.
     pub branch: Branch,
     /// cond − branch of the last evaluation, [n, channels, h, w].
@@ -53,9 +53,13 @@ pub(super) struct AwayRun {
 }
 
 impl AwayRun {
+    fn is_active(&self, step: &Step) -> bool {
+        self.settings.scale != 0.0 && (self.inside)(&self.settings.window, step)
+    }
+
     /// Asks for the prompt's branch and the added one.
     pub(super) fn plan(&self, step: &Step, plan: &mut Plan) {
-        if self.settings.acts(step) {
+        if self.is_active(step) {
             plan.evaluate(Branch::Cond);
             plan.evaluate(self.branch);
         }
@@ -64,7 +68,7 @@ impl AwayRun {
     /// Takes the difference of the two predictions.
     pub(super) fn take(&mut self, step: &Step, predictions: &Predictions) -> Result<()> {
         let difference = || Ok::<_, Error>(predictions.x0(Branch::Cond)?.f_sub(predictions.x0(self.branch)?)?);
-        self.direction = self.settings.acts(step).then(difference).transpose()?;
+        self.direction = self.is_active(step).then(difference).transpose()?;
         Ok(())
     }
 

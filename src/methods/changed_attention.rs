@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::guidance::{GuidanceRun, Plan, Setup};
 use crate::recipe::Function;
 use crate::step::Step;
+use crate::window::Window;
 use crate::wording::Note;
 use tch::Tensor;
 
@@ -17,15 +18,39 @@ pub(super) type Sites = Function<dyn Fn(&AttentionSite) -> bool + Send + Sync>;
 /// A change of the output of self-attention; the output stays as it is for `None`.
 type Change = Box<dyn Fn(&At<'_>) -> Result<Option<Tensor>> + Send>;
 
-/// Returns true at the self-attention sites that are changed, by default those of the middle block.
-fn changes(chosen: Option<&Sites>, site: &AttentionSite) -> bool {
-    chosen.map_or(site.place == Place::Mid, |select| select(site)) && !site.is_cross()
+/// The self-attention sites that are changed.
+enum Changed {
+    /// A program chooses the sites.
+    Chosen(Sites),
+    /// The sites are those of one part of the network.
+    In(Place),
+}
+
+impl Changed {
+    /// Returns the sites that are changed unless a program chooses: those of the middle block. In a network without
+    /// such a block, the middle one of the layers that have self-attention stands for it; `None` without any layer.
+    fn usual(sites: &[AttentionSite]) -> Option<Self> {
+        let places: Vec<Place> = sites.iter().filter(|site| !site.is_cross()).map(|site| site.place).collect();
+        if places.contains(&Place::Mid) {
+            return Some(Self::In(Place::Mid));
+        }
+        let layers: Vec<Place> = places.into_iter().filter(|place| matches!(place, Place::Layer(_))).collect();
+        layers.get(layers.len() / 2).copied().map(Self::In)
+    }
+
+    fn has(&self, site: &AttentionSite) -> bool {
+        let chosen = match self {
+            Self::Chosen(select) => select(site),
+            Self::In(place) => site.place == *place,
+        };
+        chosen && !site.is_cross()
+    }
 }
 
 /// Adds a branch of the prompt in which `change` replaces the output of self-attention at the chosen sites.
 ///
 /// # Errors
-/// [`Error::NoSites`] if no site is chosen.
+/// [`Error::Parameter`] for a network without self-attention of its own; [`Error::NoSites`] if no site is chosen.
 pub(super) fn begin(
     away: Away,
     sites: Option<&Sites>,
@@ -33,24 +58,33 @@ pub(super) fn begin(
     role: &'static str,
     change: impl Fn(&At<'_>) -> Result<Option<Tensor>> + Send + 'static,
 ) -> Result<Box<dyn GuidanceRun>> {
-    if !setup.sites.iter().any(|site| changes(sites, site)) {
-        let names = setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.name.clone());
-        return Err(Error::NoSites { names: names.collect() });
+    let own: Vec<&AttentionSite> = setup.sites.iter().filter(|site| !site.is_cross()).collect();
+    if own.is_empty() {
+        let expected = "a network with self-attention, such as a UNet, Anima, Stable Diffusion 3.5 medium or Z-Image";
+        return Err(Error::parameter(
+            role,
+            "for a network whose picture attends only together with the prompt",
+            expected,
+        ));
     }
-    let away = away.begin(setup, role)?;
-    Ok(Box::new(ChangedAttention { away, sites: sites.cloned(), change: Box::new(change) }))
+    let sites = sites.cloned().map(Changed::Chosen).or_else(|| Changed::usual(setup.sites));
+    let Some(sites) = sites.filter(|sites| own.iter().any(|site| sites.has(site))) else {
+        return Err(Error::NoSites { names: own.into_iter().map(|site| site.name.clone()).collect() });
+    };
+    let away = away.begin(setup, role, Window::contains)?;
+    Ok(Box::new(ChangedAttention { away, sites, change: Box::new(change) }))
 }
 
 /// The state of one run.
 struct ChangedAttention {
     away: AwayRun,
-    sites: Option<Sites>,
+    sites: Changed,
     change: Change,
 }
 
 impl CrossAttentionHook for ChangedAttention {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        if self.away.branch == branch && changes(self.sites.as_ref(), site) { Interest::OUTPUT } else { Interest::NONE }
+        if self.away.branch == branch && self.sites.has(site) { Interest::OUTPUT } else { Interest::NONE }
     }
 
     fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> Result<()> {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// FreeU: in the two smallest blocks of the UNet's expanding half, the features from below count more, and the low
 /// frequencies of the skip connections count less. Pictures gain structure, and lose some of their fine patterns. The
-/// method needs no further branch.
+/// method needs no further branch. A network that is a transformer has no such connections, and its run ends with an
+/// error.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {

@@ -56,7 +56,8 @@ impl SkipLayers {
     }
 
     /// Acts only in this window; outside of the window the skipped branch is not evaluated. Default: the steps from 1
-    /// to 20 % of the run, as in the reference code.
+    /// to 20 % of the run. As in the reference code, a step counts by its start: of 28 steps, counted from 0, the steps
+    /// 1 to 5 are in this window.
     pub fn window(mut self, window: Window) -> Self {
         self.away.window = window;
         self
@@ -81,7 +82,7 @@ impl Guidance for SkipLayers {
             let expected = format!("blocks below {count}, the number of this network's blocks");
             return Err(Error::parameter("blocks", block, expected));
         }
-        let away = self.away.begin(setup, "skipped layers")?;
+        let away = self.away.begin(setup, "skipped layers", Window::has_start_of)?;
         Ok(Box::new(SkipLayersRun { away, skipped: SkippedBlocks(self.blocks.clone()) }))
     }
 

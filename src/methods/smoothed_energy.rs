@@ -58,7 +58,8 @@ impl SmoothedEnergy {
         self
     }
 
-    /// Smooths the self-attention sites that `select` accepts. Default: the self-attention sites of the middle block.
+    /// Smooths the self-attention sites that `select` accepts. Default: the self-attention sites of the middle block,
+    /// or in a transformer those of the middle one of the layers that have self-attention.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + Sync + 'static) -> Self {
         self.sites = Some(Function(Arc::new(select)));
         self

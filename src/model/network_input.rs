@@ -33,6 +33,7 @@ impl Model {
         let alike = !self.inpaints() && added.is_none() && !x.requires_grad() && one(&latents);
         let same = colorizer::add_features(self.colorizes(), inputs, &mut added)?;
         if let Some(factors) = inputs.iter().find_map(|input| input.conditioning.extras.get::<FreeUFactors>()) {
+            self.backbone.unet_for("FreeU")?;
             added.get_or_insert_default().free_u = Some(*factors);
         }
         let pooled = match self.backbone.blocks() {

@@ -180,9 +180,11 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
     if let Some(blocks) = case.param::<Option<Vec<usize>>>("skip_guidance_layers")? {
         let share = |name| case.param::<Option<f64>>(name);
         let (scale, start) = (share("skip_layer_guidance_scale")?, share("skip_layer_guidance_start")?);
-        let stop = share("skip_layer_guidance_stop")?.unwrap_or(0.2) * steps as f64;
-        let window = Window::progress(start.unwrap_or(0.01)..=stop.ceil() / steps as f64);
-        sampler = sampler.guide(SkipLayers::new(scale.unwrap_or(2.8)).blocks(blocks).window(window));
+        let mut method = SkipLayers::new(scale.unwrap_or(2.8)).blocks(blocks);
+        if let Some(stop) = share("skip_layer_guidance_stop")? {
+            method = method.window(Window::progress(start.unwrap_or(0.01)..=stop));
+        }
+        sampler = sampler.guide(method);
     }
     if let Some(FreeUParams { b1, b2, s1, s2 }) = case.param("free_u")? {
         sampler = sampler.guide(FreeU::new([b1, b2], [s1, s2]));
