@@ -257,13 +257,13 @@ impl Backbone {
     }
 
     /// Estimates the largest number of values that each row of an evaluation on latents of `grid` holds at once.
-    /// `branches` branches share a latent.
-    pub(super) fn peak_values(&self, grid: Grid, branches: usize) -> f64 {
+    /// `branches` branches share a latent, and the context has `columns` columns.
+    pub(super) fn peak_values(&self, grid: Grid, branches: usize, columns: usize) -> f64 {
         match self {
             Self::Unet(unet) => unet.config().peak_values(grid, branches),
-            Self::Cosmos(transformer) => transformer.config().peak_values(grid),
-            Self::Sd3(transformer) => transformer.config().peak_values(grid),
-            Self::ZImage(transformer) => transformer.config().peak_values(grid),
+            Self::Cosmos(transformer) => transformer.config().peak_values(grid, columns),
+            Self::Sd3(transformer) => transformer.config().peak_values(grid, columns),
+            Self::ZImage(transformer) => transformer.config().peak_values(grid, columns),
         }
     }
 

@@ -120,7 +120,7 @@ impl ModelInfo for Model {
                 let bytes = self.kind.elt_size_in_bytes() as f64;
                 let bytes = if self.kind == Kind::Float { bytes } else { HALF * bytes };
                 let bytes = if kernels_in_use().is_some() { bytes } else { LIBTORCH * bytes };
-                rows * self.backbone.peak_values(grid, sharing) * bytes
+                rows * self.backbone.peak_values(grid, sharing, self.texts.columns()) * bytes
             }
             Work::Decode => self.vae.memory_of_decoding(grid, i64::try_from(images).ok()?),
             Work::Encode => self.vae.memory_of_encoding(grid, i64::try_from(images).ok()?),

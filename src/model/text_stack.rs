@@ -7,7 +7,7 @@ use super::z_image_texts::ZImageTexts;
 use crate::conditioning::{Conditioning, Texts};
 use crate::error::Result;
 use crate::prompt::Prompt;
-use crate::text::TextOptions;
+use crate::text::{self, TextOptions};
 use crate::weights::Weights;
 use tch::{Device, Tensor};
 
@@ -76,6 +76,16 @@ impl TextStack {
             Self::Anima(texts) => texts.options(),
             Self::Sd3(texts) => texts.options(),
             Self::ZImage(texts) => texts.options(),
+        }
+    }
+
+    /// Returns the number of columns of the context of a long prompt, in a single chunk where prompts have chunks.
+    pub(super) const fn columns(&self) -> usize {
+        match self {
+            Self::Clip(_) => text::LENGTH,
+            Self::Anima(_) => text::anima::LENGTH,
+            Self::Sd3(_) => text::LENGTH + text::t5::LENGTH,
+            Self::ZImage(_) => text::z_image::LENGTH,
         }
     }
 

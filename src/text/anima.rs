@@ -11,7 +11,7 @@ use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// Largest number of tokens that each of the two tokenizers gives to a prompt, unless the options say another one.
-const LENGTH: usize = 512;
+pub(crate) const LENGTH: usize = 512;
 
 /// A prompt as Anima's text networks read it.
 #[derive(Debug)]

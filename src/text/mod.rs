@@ -19,9 +19,9 @@ mod emphasis;
 mod options;
 mod plain;
 mod sequence;
-mod t5;
+pub(crate) mod t5;
 mod tokenizer;
-mod z_image;
+pub(crate) mod z_image;
 
 pub use chunks::{Chunks, Long};
 pub use emphasis::Emphasis;

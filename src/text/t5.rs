@@ -9,7 +9,7 @@ use crate::weights::Weights;
 use tch::{Device, Tensor};
 
 /// Number of tokens of a prompt, padding included, unless the options say another one.
-const LENGTH: usize = 256;
+pub(crate) const LENGTH: usize = 256;
 
 /// A prompt as T5 reads it.
 #[derive(Debug)]

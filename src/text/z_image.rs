@@ -11,7 +11,7 @@ use std::ops::Range;
 use tch::{Device, Tensor};
 
 /// Largest number of tokens of a prompt with its template, unless the options say another one.
-const LENGTH: usize = 512;
+pub(crate) const LENGTH: usize = 512;
 
 /// Qwen3's template for a message of a user and the beginning of the answer, before and behind the message.
 const TEMPLATE: [&str; 2] = ["<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"];

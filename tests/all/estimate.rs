@@ -171,20 +171,31 @@ fn resident(name: &str) -> f64 {
 
 /// Makes a run, and prints the memory that it held beside the model, and the estimate.
 fn measure(run: &str) -> Result<()> {
-    let folder = super::anima::folder((3, 128), 3)?;
-    let transformer = Source::dir(folder.path());
-    let pipeline = Pipeline::builder().source(if run == "transformer" { transformer } else { Source::embedded() });
-    let pipeline = pipeline.build()?;
+    let numbers = [
+        ("num_attention_heads", 6),
+        ("attention_head_dim", 64),
+        ("caption_projection_dim", 384),
+        ("pos_embed_max_size", 64),
+    ];
+    let numbers = numbers.map(|(name, number)| (name, serde_json::json!(number)));
+    let (anima, sd3) = (super::anima::folder((3, 128), 3)?, super::sd3::remade(&numbers)?);
+    let source = match run {
+        "transformer" => Source::dir(anima.path()),
+        "joint" => Source::dir(sd3.path()),
+        "flow" => Source::embedded_flow(),
+        _ => Source::embedded(),
+    };
+    let pipeline = Pipeline::builder().source(source).build()?;
     let request = |side: u32, images| {
         let request = pipeline.request(PROMPT).seed(7).steps(2).size((side, side)).images(images);
         match run {
             "pictures" => request.size((side * 2, side * 2)),
-            "transformer" => request.size((side * 2, side * 2)).images(2 * images).until(0.5),
+            "transformer" | "joint" => request.size((side * 2, side * 2)).images(2 * images).until(0.5),
             _ => request.images(8 * images).until(0.5),
         }
     };
     // The first run reads code and weights, and arranges the weights for calls with many tokens.
-    drop(request(if run == "transformer" { 256 } else { 32 }, 1).run()?);
+    drop(request(if ["transformer", "joint"].contains(&run) { 256 } else { 32 }, 1).run()?);
     fs::write("/proc/self/clear_refs", "5").expect("the peak is reset");
     let before = resident("VmRSS");
     drop(request(256, 1).run()?);
@@ -202,7 +213,7 @@ fn estimate_is_near_the_measured_memory() -> Result<()> {
     if fs::OpenOptions::new().write(true).open("/proc/self/clear_refs").is_err() {
         return Ok(()); // a system that does not reset the peak
     }
-    for run in ["pictures", "latents", "transformer"] {
+    for run in ["pictures", "latents", "transformer", "joint", "flow"] {
         let mut test = Command::new(std::env::current_exe().expect("this program"));
         test.args(["--exact", "estimate::estimate_is_near_the_measured_memory", "--nocapture"]);
         // A freed tensor goes back to the system at once.
@@ -211,6 +222,7 @@ fn estimate_is_near_the_measured_memory() -> Result<()> {
         let numbers = told.lines().find_map(|line| line.split_once("held ")).unwrap_or_else(|| panic!("{output:?}")).1;
         let numbers: Vec<f64> = numbers.split_whitespace().map(|number| number.parse().unwrap()).collect();
         let ratio = numbers[0] / numbers[1];
+        eprintln!("{run}: {ratio}");
         assert!(numbers[0] > f64::from(16 << 20) && (2.0 / 3.0..1.25).contains(&ratio), "{run}: {numbers:?}, {ratio}");
     }
     Ok(())

@@ -6,12 +6,11 @@ use crate::step::Grid;
 /// Tensors of the network's width that a block holds at once for each token. In the feed-forward layer these are the
 /// hidden values before and after the activation, of four widths each, and the sum, its modulated norm and the result.
 const TOKENS: f64 = 11.0;
-/// Tokens of a prompt of one chunk, with those of T5.
-const CONTEXT: f64 = 333.0;
 
 impl Sd3Config {
-    /// Estimates the largest number of values that each row of an evaluation on latents of `grid` holds at once.
-    pub(crate) fn peak_values(&self, grid: Grid) -> f64 {
-        (grid.halved(1).cells() as f64 + CONTEXT) * self.width() as f64 * TOKENS
+    /// Estimates the largest number of values that each row of an evaluation on latents of `grid` and on `columns`
+    /// columns of the context holds at once.
+    pub(crate) fn peak_values(&self, grid: Grid, columns: usize) -> f64 {
+        (grid.halved(1).cells() as f64 + columns as f64) * self.width() as f64 * TOKENS
     }
 }
