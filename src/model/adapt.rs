@@ -64,7 +64,8 @@ impl Model {
 
     /// Returns this model with LoRAs merged in, all at once. Tensors that the LoRAs do not change are shared, and this
     /// model stays unchanged: to remove a LoRA, drop the result. The name of a LoRA for few steps, such as LCM's, sets
-    /// the solver and the [defaults](Self::defaults) of the result, which a note tells.
+    /// the solver and the [defaults](Self::defaults) of the result, which a note tells. A model with flow matching
+    /// keeps its solver.
     ///
     /// # Errors
     /// The errors of [`Lora::merge`].
@@ -75,9 +76,16 @@ impl Model {
         let backbone = self.backbone.rebuild(&self.weights(&parts, self.backbone.part(), self.kind))?;
         let mut model = self.remade(parts, backbone, &BTreeMap::new(), None, notes)?;
         let is_xl = self.reads_micro_conditioning();
-        let distilled = |lora: &Lora| Some((FewSteps::of_lora(lora.file(), is_xl)?, lora.file().to_owned()));
+        let is_flow = model.scheduler.is_flow();
+        let told = |file: &str| match is_flow {
+            true => FewSteps::of_lora_of_flow(file),
+            false => FewSteps::of_lora(file, is_xl),
+        };
+        let distilled = |lora: &Lora| Some((told(lora.file())?, lora.file().to_owned()));
         if let Some((few, file)) = loras.iter().rev().find_map(distilled) {
-            few.apply(&mut model.scheduler);
+            if !is_flow {
+                few.apply(&mut model.scheduler);
+            }
             (model.defaults.steps, model.defaults.guidance_scale) = (few.steps, few.guidance_scale);
             model.notes.push(few.note(&file));
         }

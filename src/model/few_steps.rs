@@ -2,13 +2,15 @@
 
 use crate::diffusion::{Prediction, SchedulerConfig};
 use crate::wording::Note;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Settings for sampling a network that was distilled to few steps. Files of distilled networks hold the tensors of
 /// ordinary networks, so the name of the file tells them apart.
 ///
-/// Sources: the descriptions that SD-Turbo, LCM, SDXL-Lightning, Hyper-SD, TCD, DMD2 and Z-Image-Turbo were published
-/// with. Networks that others merged from these are sampled as most of their authors advise.
+/// Sources: the descriptions that SD-Turbo, LCM, SDXL-Lightning, Hyper-SD, TCD, DMD2, SD 3.5 Large Turbo and
+/// Z-Image-Turbo were published with. Networks that others merged from these are sampled as most of their authors
+/// advise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct FewSteps {
     /// Name of the method of distillation.
@@ -85,10 +87,37 @@ impl FewSteps {
         is_turbo.then_some(Self::new("Z-Image-Turbo", Sampling::Euler, 8, 1.0))
     }
 
+    /// Returns how a checkpoint of Stable Diffusion 3 with this name is sampled; `None` if the name tells of no
+    /// distillation.
+    pub(super) fn of_sd3(name: &str) -> Option<Self> {
+        let is_turbo = words(name).iter().any(|word| word.starts_with("turbo"));
+        is_turbo.then_some(Self::new("SD 3.5 Turbo", Sampling::Euler, 4, 1.0))
+    }
+
+    /// Returns how a flow with a LoRA of this file is sampled; `None` if the file's name tells of no distillation. The
+    /// noise levels and the solver stay those of the flow.
+    pub(super) fn of_lora_of_flow(file: &str) -> Option<Self> {
+        let words = words(&stem_of(file));
+        let steps = steps_of(&words)?;
+        let has = |word: &str| words.iter().any(|own| own.starts_with(word));
+        match () {
+            () if is_hyper(&words) && has("cfg") => {
+                let scale = match steps {
+                    ..=4 => 3.0,
+                    5..=8 => 5.0,
+                    _ => 7.0,
+                };
+                Some(Self::new("Hyper-SD", Sampling::Euler, steps, scale))
+            }
+            () if is_hyper(&words) => Some(Self::new("Hyper-SD", Sampling::Euler, steps, 1.0)),
+            () if has("turbo") || has("lightning") => Some(Self::new("Turbo", Sampling::Euler, steps, 1.0)),
+            () => None,
+        }
+    }
+
     /// Returns how a model with a LoRA of this file is sampled; `None` if the file's name tells of no distillation.
     pub(super) fn of_lora(file: &str, is_xl: bool) -> Option<Self> {
-        let stem = Path::new(file).file_stem().map_or_else(|| file.into(), |stem| stem.to_string_lossy());
-        let words = words(&stem);
+        let words = words(&stem_of(file));
         let has = |word: &str| words.iter().any(|own| own == word);
         let turbo = is_xl && has("turbo") && (has("xl") || has("sdxl"));
         Self::of_either(&words, is_xl).or(turbo.then_some(Self::new("SDXL-Turbo", Sampling::EulerAncestral, 4, 1.0)))
@@ -145,6 +174,11 @@ impl FewSteps {
              {sampler} and a guidance scale of {guidance_scale}"
         ))
     }
+}
+
+/// Returns the name of a file without its folder and its ending.
+fn stem_of(file: &str) -> Cow<'_, str> {
+    Path::new(file).file_stem().map_or_else(|| file.into(), |stem| stem.to_string_lossy())
 }
 
 /// Splits a name into words in small letters: at signs, and before capital letters after small ones and digits.
@@ -223,6 +257,26 @@ mod tests {
         }
         for name in ["Tongyi-MAI/Z-Image", "ostris/Z-Image-De-Turbo", "zimage_deturbo"] {
             assert_eq!(told(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_tell_a_distilled_flow() {
+        let told = |told: Option<FewSteps>| told.map(|told| (told.sampling, told.steps, told.guidance_scale));
+        for name in ["stabilityai/stable-diffusion-3.5-large-turbo", "sd3.5_large_turbo"] {
+            assert_eq!(told(FewSteps::of_sd3(name)), Some((Sampling::Euler, 4, 1.0)), "{name}");
+        }
+        assert_eq!(FewSteps::of_sd3("stabilityai/stable-diffusion-3.5-large"), None);
+        for (file, steps, scale) in [
+            ("Hyper-SD3-4steps-CFG-lora.safetensors", 4, 3.0),
+            ("Hyper-SD3-8steps-CFG-lora.safetensors", 8, 5.0),
+            ("Hyper-SD3-16steps-CFG-lora.safetensors", 16, 7.0),
+            ("lora_sd3.5m_turbo_8steps.safetensors", 8, 1.0),
+        ] {
+            assert_eq!(told(FewSteps::of_lora_of_flow(file)), Some((Sampling::Euler, steps, scale)), "{file}");
+        }
+        for file in ["lcm_style.safetensors", "turbo_car.safetensors", "tcd.safetensors"] {
+            assert_eq!(FewSteps::of_lora_of_flow(file), None, "{file}");
         }
     }
 

@@ -17,8 +17,9 @@ pub(super) const DENOISING: [&str; 2] = ["unet", "transformer"];
 /// writer wraps the model in modules of its own, or writes the part twice.
 ///
 /// Source: kohya's sd-scripts, LyCORIS, OneTrainer, diffusers, PEFT, and ComfyUI's `comfy/lora.py`.
-const STARTS: [(&str, Option<&str>); 26] = [
+const STARTS: [(&str, Option<&str>); 27] = [
     ("lora_unet_", Some("unet")),
+    ("lora_transformer_", Some("unet")), // OneTrainer, for transformers
     ("lora_te1_", Some("text_encoder")),
     ("lora_te2_", Some("text_encoder_2")),
     ("lora_te3_", Some("text_encoder_3")),
