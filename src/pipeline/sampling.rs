@@ -59,7 +59,7 @@ impl Sampling {
         let schedule = if run < steps { schedule.last(run)? } else { schedule };
         let schedule = if let Some(share) = config.until { schedule.until(share)? } else { schedule };
         let schedule = if let Some(share) = left { schedule.after(share)? } else { schedule };
-        let ignored = spacing.filter(|_| solver.family() == SchedulerFamily::Lcm);
+        let ignored = spacing.filter(|_| solver.family() == SchedulerFamily::Lcm && !scheduler.is_flow());
         let name = solver.name();
         let note = ignored
             .map(|spacing| format!("the solver {name} has its own timesteps, so the spacing {spacing:?} is ignored"));

@@ -4,7 +4,7 @@ use super::networks::{load, run_with_hooks};
 use super::{Case, Outputs, Result};
 use impasto::Step;
 use impasto::attention::{SiteKind, Tap};
-use impasto::diffusion::solver::{Correction, ErSde, EulerAncestral, Eval, Multistep, Solver};
+use impasto::diffusion::solver::{self, Correction, ErSde, EulerAncestral, Eval, Multistep, Solver};
 use impasto::diffusion::{Prediction, Process, Schedule, Spacing, TrainingSchedule};
 use impasto::nn::ConfigFile;
 use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
@@ -95,6 +95,10 @@ fn solver(run: &Value) -> Box<dyn Solver> {
     let number = |name: &str, usual: f64| run["args"][name].as_f64().unwrap_or(usual);
     let (eta, s_noise) = (number("eta", 1.0), number("s_noise", 1.0));
     match run["solver"].as_str() {
+        // By its name, the solver has ComfyUI's sums.
+        Some("er_sde") if ["max_stage", "s_noise"].iter().all(|name| run["args"][*name].is_null()) => {
+            solver::by_name("er_sde").expect("a solver").0
+        }
         Some("er_sde") => {
             Box::new(ErSde { order: number("max_stage", 3.0) as usize, s_noise, summed: Some(200), ..ErSde::default() })
         }

@@ -1,7 +1,7 @@
 //! DEIS: a multistep solver that integrates a polynomial in ln σ.
 
 use super::history::{History, lagrange};
-use super::{Eval, Solver};
+use super::{Eval, Solver, euler_step};
 use crate::diffusion::scheduler_config::{SchedulerConfig, refuse};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
@@ -90,6 +90,11 @@ impl Solver for Deis {
             let log = if sigma > 0.0 { sigma.ln() } else { 0.0 };
             [sigma, sigma * (log - 1.0), sigma * (log * log - 2.0 * log + 2.0)]
         };
+        // A step of one slope is a step of Euler's method. Its formula does not subtract nearly equal numbers, as those
+        // at the start of a flow are.
+        if logs.len() == 1 {
+            return Ok(Transition::new(euler_step(x, &x0, step.from, step.to)?, 0.0, step.to, x.shallow_clone(), x0));
+        }
         let (begin, end) = (integrals(step.from), integrals(step.to));
         let mut mean = x.shallow_clone();
         for (basis, (_, slope)) in lagrange(&logs).zip(self.history.iter()) {

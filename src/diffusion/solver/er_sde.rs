@@ -36,8 +36,8 @@ pub struct ErSde {
     pub scale: NoiseScale,
     /// Factor on the fresh noise, 0 or more; 1 is the right amount.
     pub s_noise: f64,
-    /// Number of values that each integral is summed from, 1 to 10000; 200 gives ComfyUI's pictures. `None`, the
-    /// default, computes exact integrals.
+    /// Number of values that each integral is summed from, 1 to 10000; 200 gives ComfyUI's pictures, as the name
+    /// `er_sde` does. `None`, the default, computes exact integrals.
     #[serde(default)]
     pub summed: Option<usize>,
     /// Memory of a run: (noise level, x0) of earlier steps.

@@ -323,7 +323,8 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
         label: "ER SDE",
         names: &["er sde"],
         classes: &[],
-        make: || Box::new(ErSde::default()),
+        // The name is ComfyUI's, and so are the sums.
+        make: || Box::new(ErSde { summed: Some(200), ..ErSde::default() }),
         recipe: ("ErSde", read::<ErSde>),
     },
     Row {

@@ -3,7 +3,9 @@
 use super::dpmpp_sde::SdeNoise;
 use super::multistep::Taylor;
 use super::*;
-use crate::diffusion::{Denoised, Noise, Schedule, Spacing, SpacingOptions, Terminal, TrainingSchedule};
+use crate::diffusion::{
+    Denoised, Noise, Schedule, SchedulerConfig, Spacing, SpacingOptions, Terminal, TrainingSchedule,
+};
 use crate::window::Window;
 use serde_json::Value;
 use tch::{Device, Kind};
@@ -512,4 +514,75 @@ fn settings_out_of_range_are_errors() {
         let error = solver.step(&step, &wave(0), &mut Fake::new(tanh, &schedule)).unwrap_err();
         assert!(matches!(error, crate::error::Error::Parameter { .. }), "{error}");
     }
+}
+
+/// A model that knows its pictures: cells with the mean .7 and the standard deviation .5.
+struct Bell {
+    draws: u64,
+}
+
+impl Bell {
+    const MEAN: f64 = 0.7;
+    const VARIANCE: f64 = 0.25;
+
+    fn draw(&mut self) -> Result<Tensor> {
+        self.draws += 1;
+        Noise::shared(self.draws).draw(&[1, 4, 64, 64])
+    }
+}
+
+impl Eval for Bell {
+    fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        let share = Self::VARIANCE / (Self::VARIANCE + sigma * sigma);
+        Ok(x.f_sub_scalar(Self::MEAN)?.f_mul_scalar(share)?.f_add_scalar(Self::MEAN)?)
+    }
+    fn noise(&mut self) -> Result<Tensor> {
+        self.draw()
+    }
+}
+
+#[test]
+fn every_solver_takes_a_flow_to_its_pictures() -> Result<()> {
+    let scheduler = SchedulerConfig::flow(3.0);
+    for label in labels() {
+        let (mut solver, _) = by_name(label)?;
+        let steps = if solver.family() == SchedulerFamily::Lcm { 40 } else { 200 };
+        let schedule = scheduler.schedule_for_another(solver.family(), steps, None)?;
+        let schedule = if solver.needs_finite_start() { schedule.below_start() } else { schedule };
+        let mut bell = Bell { draws: 0 };
+        let first = bell.draw()?;
+        assert_eq!(first.kind(), Kind::Float, "the precision of latents");
+        let mut x = &first * schedule.sigma_max();
+        for step in schedule.steps() {
+            let transition = solver.step(&step, &x, &mut bell)?;
+            x = match transition.std {
+                0.0 => transition.mean,
+                std => transition.mean + bell.draw()? * std,
+            };
+        }
+        let (mean, std) = (x.mean(Kind::Float).double_value(&[]), x.std(true).double_value(&[]));
+        let last = schedule.steps().last().map_or(0.0, |step| step.to);
+        let expected = (Bell::VARIANCE + last * last).sqrt();
+        assert!((mean - Bell::MEAN).abs() < 0.03, "{label}: the mean is {mean}");
+        // LCM and TCD take each prediction for a picture, so they need a network that was trained for this.
+        let is_consistency = ["Lcm", "Tcd"].contains(&solver.name());
+        assert!(
+            is_consistency || (std / expected - 1.0).abs() < 0.1,
+            "{label}: the deviation is {std}, not {expected}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn first_step_of_deis_from_pure_noise_is_exact() -> Result<()> {
+    let schedule = SchedulerConfig::flow(3.0).schedule(4)?;
+    let step = schedule.steps().next().expect("a step");
+    let mut bell = Bell { draws: 0 };
+    let x = bell.draw()? * step.from;
+    let x0 = bell.x0(&x, step.from)?;
+    let got = Deis::default().step(&step, &x, &mut bell)?.mean;
+    let apart = (got - euler_step(&x, &x0, step.from, step.to)?).abs().max().double_value(&[]);
+    assert!(step.from > 1e6 && apart < 1e-4, "{apart} from the level {}", step.from);
+    Ok(())
 }
