@@ -357,7 +357,11 @@ fn fits(
     if let Some(width) = config.width_of_pooled().filter(|width| text.width_of_pooled() != Some(*width)) {
         let expected = match text.width_of_pooled() {
             Some(pooled) => format!("expected {pooled}, the width of the text encoders' projected states"),
-            None => "expected text encoders with a projection".into(),
+            None => {
+                "expected two text encoders of CLIP, and text_projection.weight in the file of the second; use the \
+                     text encoders of another file"
+                    .into()
+            }
         };
         return misfit("pooled_projection_dim", width, expected);
     }

@@ -113,10 +113,7 @@ impl TextEncoders {
 
     /// Returns the width of the pooled text, if any.
     pub(super) fn pooled_width(&self) -> Option<i64> {
-        let width = |encoder: &TextEncoder| {
-            let config = encoder.tower.config();
-            config.projects().then_some(config.projection_dim)
-        };
+        let width = |encoder: &TextEncoder| encoder.width_of_pooled(self.family);
         match self.encoders.as_slice() {
             all if self.family.pools_each => all.iter().map(width).sum(),
             [.., last] if self.family.added.is_some() => width(last),
@@ -244,7 +241,8 @@ impl TextEncoders {
     fn states(&self, encoder: &TextEncoder, ids: &[Vec<i64>], device: Device) -> Result<(Tensor, Option<Tensor>)> {
         let ids = Tensor::f_from_slice(&ids.concat())?.f_view([ids.len() as i64, -1])?;
         let states = encoder.tower.forward(&ids.f_to_device(device)?)?;
-        let pooled = states.text_embeds.as_ref();
+        let unprojected = encoder.pools_unprojected(self.family).then_some(&states.pooler_output);
+        let pooled = states.text_embeds.as_ref().or(unprojected);
         let pooled = pooled.map(|pooled| pooled.f_narrow(0, 0, 1)?.f_to_kind(Kind::Float)).transpose()?;
         let is_normed = self.family.text_layer == TextLayer::Last;
         let skipped = self.options.clip_skip.filter(|skip| *skip > 1).map_or(usize::from(!is_normed), |skip| skip - 1);
@@ -258,6 +256,22 @@ impl TextEncoders {
 }
 
 impl TextEncoder {
+    /// Returns true if the pooled text is the tower's own pooled state, without a projection. SD 3 was trained on such
+    /// states of CLIP-L, and single files lack the projection of CLIP-L. Folders of diffusers have a projection, which
+    /// is applied.
+    fn pools_unprojected(&self, family: &FamilySpec) -> bool {
+        family.pools_each && self.part == "text_encoder" && !self.tower.config().projects()
+    }
+
+    /// Returns the width of the pooled text; `None` for an encoder whose projection is missing.
+    fn width_of_pooled(&self, family: &FamilySpec) -> Option<i64> {
+        let config = self.tower.config();
+        if self.pools_unprojected(family) {
+            return Some(config.hidden_size);
+        }
+        config.projects().then_some(config.projection_dim)
+    }
+
     fn chunks(&self, text: &str, options: TextOptions) -> Result<Chunks> {
         self.tokenizer.chunks(text, options.markup, options.long)
     }

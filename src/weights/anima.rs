@@ -1,7 +1,7 @@
 //! Anima's files in ComfyUI's layout: the transformer with the text conditioner, the text encoder, and the VAE, under
-//! the names of Cosmos, Qwen3 and Wan.
+//! the names of Cosmos, Qwen3 and Wan. The parts are in files of their own, or in one file with a prefix for each part.
 
-use super::names::Storage;
+use super::names::{Storage, UNET};
 use super::shapes::Shapes;
 use serde_json::{Value, json};
 
@@ -13,6 +13,17 @@ pub(super) const CONDITIONER: &str = "llm_adapter.";
 pub(super) const VAE: &str = "decoder.middle.0.residual.0.gamma";
 /// Tensor of Qwen3 with a row for each token.
 pub(super) const TOKENS: &str = "embed_tokens.weight";
+/// Prefixes of the transformer's tensors: in a model's file, and in a file of its own.
+pub(super) const PREFIXES: [&str; 3] = ["model.diffusion_model.net.", UNET, ""];
+/// Prefixes of Qwen3's tensors: in a model's file, and in a file of its own. Z-Image has the larger encoder.
+pub(super) const TEXT_PREFIXES: [&str; 4] = [
+    "text_encoders.qwen3_06b.transformer.model.",
+    "cond_stage_model.qwen3_06b.transformer.model.",
+    "text_encoders.qwen3_4b.transformer.model.",
+    "",
+];
+/// Prefixes of the VAE's tensors: in a model's file, and in a file of its own.
+pub(super) const VAE_PREFIXES: [&str; 3] = ["first_stage_model.", "vae.", ""];
 
 /// Returns diffusers' name of a transformer's tensor, from its name without prefix; `None` for one that diffusers does
 /// not have: tables of positions and counters of the training.

@@ -1,7 +1,7 @@
 //! Opened sources, which give access to files by their paths in a diffusers folder.
 
-use super::file::{is_weights, read_tensors, read_with_header};
-use super::recognize::Contents;
+use super::file::{is_weights, note_fp8, read_tensors, read_with_header};
+use super::recognize::{Contents, refuse_scaled};
 use super::single::SingleFile;
 use super::source::{EmbeddedFile, Source, colorizer, fast, flow, tiny};
 use super::{Tensors, Weights, parse_safetensors};
@@ -123,6 +123,8 @@ impl Checkpoint {
             }
             Source::File(path) => {
                 let file = SingleFile::open(path)?;
+                // A file of a given family is not recognized, but may have scaled weights too.
+                refuse_scaled(&file.header().file, file.header().tensors.keys())?;
                 let family = match (reading.family, file.contents()) {
                     (Some(family), _) => family,
                     (None, Ok(Contents::Model { family, .. })) => family,
@@ -136,7 +138,7 @@ impl Checkpoint {
                     (None, Err(error)) => return Err(error),
                 };
                 notes.extend(disagreement(&file, family));
-                notes.extend(file.header().note());
+                notes.extend(file.header().notes());
                 Place::File { file: Box::new(file), family }
             }
             #[cfg(feature = "hub")]
@@ -492,17 +494,19 @@ pub(super) fn shards(path: &Path, text: &[u8]) -> Result<Vec<String>> {
 /// first, then weights without a variant, then those of `fp16` and `bf16`. Safetensors are preferred to `.bin` files,
 /// except to those of `variant`.
 ///
-/// Also returns the path of the weights file or index, and notes: about tensors that an index does not list, and about
-/// skipped objects. Returns `None` if the folder has no weights.
+/// Also returns the path of the weights file or index, and notes: about tensors that an index does not list, about
+/// skipped objects, and about weights in fp8. Returns `None` if the folder has no weights.
 ///
 /// # Errors
-/// [`Error::Malformed`] if an index and its files contradict each other; the errors of [`read_tensors`].
+/// [`Error::Malformed`] if an index and its files contradict each other, or if weights are quantized with scales, as in
+/// scaled fp8; the errors of [`read_tensors`].
 pub fn read_folder(folder: &Path, variant: Option<&str>) -> Result<Option<(PathBuf, Tensors, Vec<String>)>> {
     for WeightNames { whole, indices, .. } in WeightNames::all(variant) {
         let whole = folder.join(whole);
         if whole.is_file() {
             let (tensors, header) = read_with_header(&whole)?;
-            return Ok(Some((whole, tensors, header.note().into_iter().collect())));
+            refuse_scaled(&header.file, header.tensors.keys())?;
+            return Ok(Some((whole, tensors, header.notes())));
         }
         if let Some(index) = indices.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
             let (tensors, notes) = read_shards(folder, &index)?;
@@ -512,8 +516,8 @@ pub fn read_folder(folder: &Path, variant: Option<&str>) -> Result<Option<(PathB
     Ok(None)
 }
 
-/// Reads the tensors of several files, which an index lists. Also returns a note if the files have tensors that the
-/// index does not list.
+/// Reads the tensors of several files, which an index lists. Also returns notes about tensors that the index does not
+/// list, and about weights in fp8.
 fn read_shards(folder: &Path, index: &Path) -> Result<(Tensors, Vec<String>)> {
     let malformed = |problem: String| Error::Malformed { file: index.display().to_string(), problem };
     let text = files::read(index, files::LARGEST_TEXT)?;
@@ -536,8 +540,11 @@ fn read_shards(folder: &Path, index: &Path) -> Result<(Tensors, Vec<String>)> {
         }
         extra += stored + before - tensors.len();
     }
-    let note = format!("{}: the files of the index have {extra} tensors that the index does not list", index.display());
-    Ok((tensors, if extra > 0 { vec![note] } else { Vec::new() }))
+    let name = index.display().to_string();
+    refuse_scaled(&name, tensors.keys())?;
+    let unlisted = format!("{name}: the files of the index have {extra} tensors that the index does not list");
+    let fp8 = note_fp8(&name, tensors.values().filter_map(|x| x.f_kind().ok()));
+    Ok((tensors, (extra > 0).then_some(unlisted).into_iter().chain(fp8).collect()))
 }
 
 #[cfg(test)]
@@ -606,6 +613,37 @@ mod tests {
         write(&folder.path().join("model.fp16.safetensors"), &["half"]);
         assert_eq!((found(None)?, found(Some("fp16"))?), (vec!["half".into()], vec!["half".into()]));
         assert_eq!(found(Some("bf16"))?, ["half"]);
+        Ok(())
+    }
+
+    #[test]
+    fn fp8_is_noted_and_scaled_fp8_is_refused() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let put = |name: &str| {
+            let json = format!(r#"{{"{name}":{{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}}}"#);
+            // The byte 0x38 is the number 1.
+            fs::write(&path, [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), &[0x38; 4]].concat()).unwrap();
+        };
+        // The family of a part's file is known from the model.
+        let reading = || Reading { family: Some(ModelFamily::Sd3), ..Reading::default() };
+        put("a.weight");
+        let (_, tensors, notes) = read_folder(folder.path(), None)?.unwrap();
+        assert_eq!(tensors["a.weight"].to_kind(Kind::Float), Tensor::from_slice(&[1f32; 4]));
+        assert!(notes[0].contains("1 of 1 tensors are stored in fp8"), "{notes:?}");
+        assert_eq!(Checkpoint::open(&Source::file(&path), reading())?.notes(), notes);
+        put("a.scale_weight");
+        let refused = |read: Result<()>| {
+            let message = read.unwrap_err().to_string();
+            assert!(message.contains("scaled fp8") && message.contains("a.scale_weight"), "{message}");
+        };
+        refused(read_folder(folder.path(), None).map(drop));
+        refused(Checkpoint::open(&Source::file(&path), reading()).map(drop));
+        refused(Checkpoint::open(&Source::file(&path), Reading::default()).map(drop));
+        fs::rename(&path, folder.path().join("a.safetensors")).unwrap();
+        let index = folder.path().join("model.safetensors.index.json");
+        fs::write(index, r#"{"weight_map": {"a.scale_weight": "a.safetensors"}}"#).unwrap();
+        refused(read_folder(folder.path(), None).map(drop));
         Ok(())
     }
 

@@ -105,6 +105,12 @@ impl Header {
         self.tensors.get(name).map(|stored| stored.shape.as_slice())
     }
 
+    /// Returns notes about skipped objects and about weights in fp8, one sentence each.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let fp8 = note_fp8(&self.file, self.tensors.values().map(|stored| stored.kind));
+        self.note().into_iter().chain(fp8).collect()
+    }
+
     /// Returns a note about the objects that were skipped; `None` if there are none.
     pub(crate) fn note(&self) -> Option<String> {
         const SHOWN: usize = 5;
@@ -114,6 +120,22 @@ impl Header {
         let more = if count > SHOWN { ", …" } else { "" };
         (count > 0).then(|| format!("{file}: objects of {count} Python classes were skipped: {shown}{more}"))
     }
+}
+
+/// Returns a note about tensors of a file that are stored in fp8; `None` if there are none. `kinds` are the kinds of
+/// all tensors.
+pub(super) fn note_fp8(file: &str, kinds: impl Iterator<Item = Kind>) -> Option<String> {
+    let (mut all, mut fp8) = (0, 0);
+    for kind in kinds {
+        all += 1;
+        fp8 += usize::from(matches!(kind, Kind::Float8e4m3fn | Kind::Float8e5m2));
+    }
+    (fp8 > 0).then(|| {
+        format!(
+            "{file}: {fp8} of {all} tensors are stored in fp8, which is less exact than f16; prefer the f16 or bf16 \
+             file of the same model"
+        )
+    })
 }
 
 /// Opens a file of any format, and reads what it says about its tensors.

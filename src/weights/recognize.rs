@@ -149,8 +149,35 @@ const OTHER_MODELS: &[Sign] = &[
     (|name| name.starts_with("cond_stage_model.roberta."), "an AltDiffusion model"),
     (|name| name == "edm_mean" || name == "edm_std", "Playground 2.5"),
     (|name| name == "edm_vpred.sigma_max", "CosXL"),
-    (|name| name == "scaled_fp8" || name.ends_with(".scale_weight"), "a model in scaled fp8"),
 ];
+
+/// Last parts of the names of tensors with scales for quantized weights, or with a description of them. ComfyUI's older
+/// scaled fp8 has the first three. Newer formats, which are not all fp8, have the others.
+const SCALES: [&str; 8] = [
+    "scaled_fp8",
+    "scale_weight",
+    "scale_input",
+    "weight_scale",
+    "weight_scale_2",
+    "input_scale",
+    "pre_quant_scale",
+    "comfy_quant",
+];
+
+/// Checks that no tensor of a file has scales for quantized weights. Without the scales, which this crate does not
+/// apply, such weights have wrong values.
+///
+/// # Errors
+/// [`Error::Malformed`] with the name of such a tensor.
+pub(super) fn refuse_scaled<'n>(file: &str, mut names: impl Iterator<Item = &'n String>) -> Result<()> {
+    let is_scale = |name: &&String| name.rsplit('.').next().is_some_and(|last| SCALES.contains(&last));
+    let Some(name) = names.find(is_scale) else { return Ok(()) };
+    let problem = format!(
+        "the file's weights are scaled fp8 or quantized in a similar way, as its tensor {name} shows; expected weights \
+         without scales; use the f16 or bf16 file of the same model"
+    );
+    Err(Error::Malformed { file: file.into(), problem })
+}
 
 impl Contents {
     /// Recognizes a file by the names and shapes of its tensors.
@@ -164,11 +191,13 @@ impl Contents {
         let refuse = |problem: String| Error::Malformed { file: header.file.clone(), problem };
         let is = |what: &str| refuse(format!("the file is {what}, which is not supported"));
         let names = || header.tensors.keys().map(String::as_str);
-        let bare = || names().map(|name| name.strip_prefix(UNET).unwrap_or(name));
+        let bare = || names().map(|name| anima::PREFIXES.iter().find_map(|at| name.strip_prefix(at)).unwrap_or(name));
         let first = |signs: &[Sign]| signs.iter().find(|(test, _)| bare().any(test)).map(|(_, what)| *what);
         if header.tensors.is_empty() {
             return Err(refuse("the file has no tensors".into()));
         }
+        // Any file can have scales, so they are searched before the file is recognized by other tensors.
+        refuse_scaled(&header.file, header.tensors.keys())?;
         if names().any(adapts) {
             return Self::adapter(header).ok_or_else(|| refuse("the file is a LoRA for another model family".into()));
         }
@@ -333,6 +362,16 @@ impl Contents {
 
     /// Recognizes a single part of a model: a VAE, a tiny autoencoder or a text encoder.
     fn part(header: &Header) -> Option<std::result::Result<Self, String>> {
+        if anima::VAE_PREFIXES.iter().any(|prefix| header.shape(&format!("{prefix}{}", anima::VAE)).is_some()) {
+            return Some(Ok(Self::Vae));
+        }
+        let tokens = |prefix: &&str| {
+            let norm = header.shape(&format!("{prefix}norm.weight"));
+            header.shape(&format!("{prefix}{}", anima::TOKENS)).filter(|_| norm.is_some())
+        };
+        if let Some([_, width]) = anima::TEXT_PREFIXES.iter().find_map(tokens) {
+            return Some(Ok(Self::TextEncoder { width: *width }));
+        }
         for prefix in ["first_stage_model.", "vae.", ""] {
             if let Some([_, channels, ..]) = header.shape(&format!("{prefix}decoder.conv_in.weight")) {
                 return Some(match channels {
@@ -415,4 +454,72 @@ impl Facts {
 /// Returns the first three tensor names of a file.
 fn few(header: &Header) -> String {
     header.tensors.keys().take(3).map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::Stored;
+    use super::*;
+    use tch::Kind;
+
+    /// Returns the recognized contents of a file with tensors of these names, all of one shape.
+    fn contents(names: &[&str]) -> Result<Contents> {
+        let stored = |name: &&str| ((*name).to_owned(), Stored { shape: vec![8, 8, 3, 3], kind: Kind::Float8e4m3fn });
+        let tensors = names.iter().map(stored).collect();
+        Contents::of(&Header { file: "it".into(), tensors, ..Header::default() })
+    }
+
+    #[test]
+    fn scales_are_refused_in_every_family() {
+        let families: [&[&str]; 8] = [
+            &["x_embedder.proj.1.weight", "llm_adapter.embed.weight"],
+            &["model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"],
+            &["layers.0.adaLN_modulation.0.weight"],
+            &["decoder.middle.0.residual.0.gamma"],
+            &["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "shared.weight"],
+            &["embed_tokens.weight", "norm.weight"],
+            &["model.diffusion_model.input_blocks.0.0.weight"],
+            &["transformer.layers.0.attention.to_q.lora_A.weight"],
+        ];
+        let signs = [
+            "scaled_fp8",
+            "model.diffusion_model.scaled_fp8",
+            "text_encoders.t5xxl.transformer.scaled_fp8",
+            "layers.0.mlp.scale_weight",
+            "layers.0.mlp.scale_input",
+            "layers.0.mlp.weight_scale",
+            "layers.0.mlp.weight_scale_2",
+            "layers.0.mlp.input_scale",
+            "layers.0.mlp.pre_quant_scale",
+            "layers.0.mlp.comfy_quant",
+        ];
+        for family in families {
+            for sign in signs {
+                let message = contents(&[family, &[sign]].concat()).map(drop).unwrap_err().to_string();
+                let says = ["it: the file's weights are scaled fp8", sign, "use the f16 or bf16 file"];
+                assert!(says.iter().all(|part| message.contains(part)), "{family:?}: {message}");
+            }
+            let plain = contents(family).map_err(|error| error.to_string());
+            assert!(!plain.is_err_and(|message| message.contains("fp8")), "{family:?}");
+        }
+        let other = contents(&["double_blocks.0.img_attn.norm.key_norm.scale"]).map(drop).unwrap_err().to_string();
+        assert!(other.contains("a Flux model"), "the scale of a norm is no scale of weights: {other}");
+    }
+
+    #[test]
+    fn animas_names_are_recognized_behind_prefixes() -> Result<()> {
+        let model = Contents::Model { family: ModelFamily::Anima, inpaint: false };
+        for prefix in ["model.diffusion_model.net.", "model.diffusion_model.", ""] {
+            let names = ["x_embedder.proj.1.weight", "llm_adapter.embed.weight"].map(|name| format!("{prefix}{name}"));
+            assert_eq!(contents(&names.each_ref().map(String::as_str))?, model, "{prefix}");
+        }
+        for prefix in ["vae.", "first_stage_model.", ""] {
+            let name = format!("{prefix}decoder.middle.0.residual.0.gamma");
+            assert_eq!(contents(&[name.as_str()])?, Contents::Vae, "{prefix}");
+        }
+        let wan = ["model.diffusion_model.head.modulation", "vae.decoder.middle.0.residual.0.gamma"];
+        let wan = contents(&wan).map(drop).unwrap_err().to_string();
+        assert!(wan.contains("a Wan model"), "{wan}");
+        Ok(())
+    }
 }

@@ -238,7 +238,7 @@ impl SingleFile {
 
     /// Returns the prefix of a transformer of Cosmos-Predict2; `None` if the file has none.
     fn cosmos(&self) -> Option<&'static str> {
-        [UNET, ""].into_iter().find(|prefix| self.has(&format!("{prefix}{}", anima::PATCHES)))
+        anima::PREFIXES.into_iter().find(|prefix| self.has(&format!("{prefix}{}", anima::PATCHES)))
     }
 
     /// Returns the prefix of a transformer of Stable Diffusion 3, and true for the original layout; `None` if the file
@@ -288,9 +288,11 @@ impl SingleFile {
     }
 
     fn vae(&self) -> Result<Tensors> {
-        if self.has(anima::VAE) {
-            let per_block = anima::layers_per_block(self.header.tensors.keys().map(String::as_str));
-            return rename_all(&self.tensors()?, "", |name| anima::vae(name, per_block));
+        let has_own = |prefix: &&str| self.has(&format!("{prefix}{}", anima::VAE));
+        if let Some(prefix) = anima::VAE_PREFIXES.into_iter().find(has_own) {
+            let names = self.header.tensors.keys().filter_map(|name| name.strip_prefix(prefix));
+            let per_block = anima::layers_per_block(names);
+            return rename_all(&self.tensors()?, prefix, |name| anima::vae(name, per_block));
         }
         for prefix in ["first_stage_model.", "vae.", ""] {
             if self.has(&format!("{prefix}decoder.mid.block_1.conv1.weight")) {
@@ -327,10 +329,13 @@ impl SingleFile {
     }
 
     fn text_encoder(&self, part: &str) -> Result<Tensors> {
-        if part == "text_encoder" && self.has(anima::TOKENS) {
+        let is_qwen = |prefix: &&str| self.has(&format!("{prefix}{}", anima::TOKENS));
+        if part == "text_encoder"
+            && let Some(prefix) = anima::TEXT_PREFIXES.into_iter().find(is_qwen)
+        {
             let is_own = |name: &str| !name.starts_with("lm_head."); // the same tensor as that of the tokens
             let own = |name: &str| is_own(name).then(|| (name.to_owned(), Storage::Same));
-            return rename_all(&self.tensors()?, "", own);
+            return rename_all(&self.tensors()?, prefix, own);
         }
         for (prefix, open_clip) in TEXT {
             let names = ["token_embedding.weight", "text_model.embeddings.token_embedding.weight"];
