@@ -39,7 +39,7 @@ impl AnimaTexts {
         let weights =
             [(QWEN, place.weights(QWEN, kind, device)?), (CONDITIONER, main.weights(CONDITIONER, kind, device)?)];
         let hint = "files of weights have no tokenizers; put the folders tokenizer (of Qwen/Qwen3-0.6B) and \
-                    t5_tokenizer (of google/t5-v1_1-xxl) beside the file";
+                    t5_tokenizer (with tokenizer.json of google-t5/t5-base) beside the file";
         let tokenizer = |folder| sequence_tokenizer::load([place, main], folder, hint);
         let [(_, of_qwen), (_, of_conditioner)] = &weights;
         let text = AnimaText::new(

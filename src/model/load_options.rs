@@ -48,6 +48,9 @@ pub struct LoadOptions {
     pub prediction: Option<Prediction>,
     /// True if the model was trained with zero terminal SNR, up to pure noise. `None`: as the checkpoint says.
     pub zero_snr: Option<bool>,
+    /// Shift of the noise levels of a model with flow matching to higher noise, .01 to 100, in place of the
+    /// checkpoint's. 3 is usual; 1 shifts nothing. `None`: as the checkpoint says, and for single files the family's.
+    pub shift: Option<f64>,
     /// Model family of a single file, if its tensors do not determine the family.
     pub family: Option<ModelFamily>,
     /// Tiny autoencoder (TAESD) for previews during a run: a folder or a file. Without a tiny autoencoder, previews are
@@ -92,6 +95,7 @@ impl Default for LoadOptions {
             image_encoder: None,
             prediction: None,
             zero_snr: None,
+            shift: None,
             family: None,
             preview: None,
             variant: None,

@@ -168,6 +168,8 @@ impl Loading {
         let name = source.name();
         let by_name = match family {
             ModelFamily::ZImage => FewSteps::of_z_image(&name),
+            ModelFamily::Sd3 => FewSteps::of_sd3(&name),
+            ModelFamily::Anima | ModelFamily::TinyFlow => None,
             _ => FewSteps::of_checkpoint(&name, family.is_xl()),
         };
         let few_steps = match by_name {
@@ -325,9 +327,20 @@ impl Loading {
             if self.options.zero_snr == Some(true) {
                 return Err(Error::parameter("zero_snr", true, "none for a flow, which begins with pure noise"));
             }
+            if let Some(shift) = self.options.shift {
+                if !(0.01..=100.0).contains(&shift) {
+                    return Err(Error::parameter("shift", shift, "0.01 to 100; 3 is usual, and 1 shifts nothing"));
+                }
+                (scheduler.shift, scheduler.flow_shift) = (shift, shift);
+                scheduler.use_dynamic_shifting = false;
+            }
             let spacing = scheduler.timestep_spacing.take();
             scheduler.timestep_spacing = spacing.or_else(|| self.family.spec().spacing.map(str::to_owned));
             return Ok(scheduler);
+        }
+        if let Some(shift) = self.options.shift {
+            let expected = "none for this model, because only models with flow matching have a shift";
+            return Err(Error::parameter("shift", shift, expected));
         }
         if self.options.prediction.is_none() {
             self.notes.extend(self.main.prediction()?.map(|because| Note::from(format!("prediction type: {because}"))));

@@ -40,7 +40,7 @@ pub(super) fn load_t5(
     let config = read_config(place, T5_PART, T5Config::from_json)?;
     let weights = place.weights(T5_PART, kind_of(T5_PART, kind), device)?;
     let hint = "files of weights have no tokenizer of T5; put the folder tokenizer_3 of a Stable Diffusion 3 \
-                repository (or the tokenizer.json of google/t5-v1_1-xxl in a folder of this name) beside the file";
+                repository (or the tokenizer.json of google-t5/t5-base in a folder of this name) beside the file";
     let tokenizer = sequence_tokenizer::load([place, main], "tokenizer_3", hint)?;
     Ok((T5Text::new(T5::new(&weights, &config)?, tokenizer), weights))
 }

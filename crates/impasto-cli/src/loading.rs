@@ -52,6 +52,13 @@ pub struct Loading {
     /// Effect of weights such as (word:1.3), as in another program.
     #[arg(long, value_enum, default_value_t = WeightsName::A1111)]
     pub weights: WeightsName,
+    /// Shift of the noise levels to higher noise, for a model with flow matching such as Anima or SD 3. The default is
+    /// the model's own, which is usually 3; 1 shifts nothing.
+    #[arg(long, value_name = "NUMBER")]
+    pub shift: Option<f64>,
+    /// Leaves the weights in their files, so that a model may be larger than memory. Steps take longer.
+    #[arg(long)]
+    pub offload: bool,
     /// The device: `cpu`, `cuda` or `cuda:1`.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
     pub device: Device,
@@ -199,6 +206,7 @@ impl Loading {
         let mut options = impasto::LoadOptions::default();
         options.device = self.device;
         options.precision = self.precision.into();
+        (options.shift, options.offload) = (self.shift, self.offload);
         let parts = self.parts().map(|(option, part)| part.map(|part| source(option, part)).transpose());
         let [vae, text_encoder, text_encoder_2, text_encoder_3] = parts;
         (options.vae, options.text_encoder) = (vae?, text_encoder?);

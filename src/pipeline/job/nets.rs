@@ -1,6 +1,6 @@
 //! [`Nets`]: ControlNets and T2I adapters by name, and an IP-Adapter.
 
-use super::Job;
+use super::{Follow, Job};
 use crate::error::{Error, Result};
 use crate::model::{ControlNetwork, Model};
 use crate::nn::ControlNet;
@@ -57,9 +57,10 @@ impl Nets {
     /// that reads jobs of strangers calls [`insert`](Self::insert) instead, with the networks that it allows.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a name that is no source; the errors of [`open`](Self::open).
+    /// [`Error::Parameter`] for a name that is no source, and for line art or strokes that no ControlNet of the model
+    /// follows; the errors of [`open`](Self::open).
     pub fn load(&mut self, job: &Job, model: &Model) -> Result<()> {
-        for name in job.nets(model.colorizes()) {
+        for Follow { net: name, .. } in &job.controls {
             if !self.named.contains_key(name) {
                 let source: Source = name.parse().map_err(|error| match error {
                     Error::Parameter { value, expected, .. } => {
@@ -69,6 +70,13 @@ impl Nets {
                 })?;
                 self.open(name, &source, model)?;
             }
+        }
+        if job.needs_embedded_net(model.colorizes()) && !self.named.contains_key(Self::EMBEDDED) {
+            self.open(Self::EMBEDDED, &Source::embedded(), model).map_err(|error| match error {
+                // The ControlNet does not fit the model. The job does not name it, so the error names the drawing.
+                Error::Parameter { .. } | Error::Config { .. } => job.no_net_for_drawing(),
+                other => other,
+            })?;
         }
         Ok(())
     }

@@ -124,12 +124,21 @@ impl Job {
         Ok(methods.into_iter().fold(request, Request::guide))
     }
 
-    /// Returns the names of the ControlNets that the job needs, on a model that colors sketches itself or not.
-    pub(super) fn nets(&self, colorizes: bool) -> impl Iterator<Item = &str> {
+    /// Returns true if the job has line art or strokes that the embedded ControlNet follows, on a model that colors
+    /// sketches itself or not.
+    pub(super) const fn needs_embedded_net(&self, colorizes: bool) -> bool {
         let drawn =
             self.line_art.is_some() || self.strokes.is_some() && !self.exact_strokes && self.controls.is_empty();
-        let embedded = (drawn && !colorizes).then_some(Nets::EMBEDDED);
-        self.controls.iter().map(|follow| follow.net.as_str()).chain(embedded)
+        drawn && !colorizes
+    }
+
+    /// Returns the error for line art or strokes that no ControlNet of the model follows.
+    pub(super) fn no_net_for_drawing(&self) -> Error {
+        let (field, expected) = match &self.line_art {
+            Some(_) => ("line_art", "no line art, because this model has no ControlNet that follows it"),
+            None => ("strokes", "exact strokes, because this model has no ControlNet that follows strokes"),
+        };
+        Error::parameter(field, "given", expected)
     }
 
     /// Returns the palette of the whole picture; `None` if there is none.
@@ -201,12 +210,8 @@ impl Job {
             }
             controls.push(if guess.is_some() { control.guess(*guess) } else { control });
         }
-        if self.nets(colorizes).count() > self.controls.len() {
-            let (field, expected) = match &self.line_art {
-                Some(_) => ("line_art", "no line art, because this model has no ControlNet that follows it"),
-                None => ("strokes", "exact strokes, because this model has no ControlNet that follows strokes"),
-            };
-            let net = nets.get(Nets::EMBEDDED).map_err(|_| Error::parameter(field, "given", expected))?;
+        if self.needs_embedded_net(colorizes) {
+            let net = nets.get(Nets::EMBEDDED).map_err(|_| self.no_net_for_drawing())?;
             let drawing = match &self.line_art {
                 Some(lines) => self.drawing(Nets::EMBEDDED, &*lines.open()?)?,
                 None => Drawing { sketch: Sketch::blank(size), strokes: self.strokes(size)? },
