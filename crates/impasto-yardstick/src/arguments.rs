@@ -17,7 +17,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// The embedded models that paint from a prompt.
-const EMBEDDED: [&str; 3] = ["embedded", "embedded-fast", "embedded-flow"];
+const EMBEDDED: [&str; 3] = ["embedded", "embedded-fast", EMBEDDED_FLOW];
+/// The embedded model whose network is a transformer.
+const EMBEDDED_FLOW: &str = "embedded-flow";
 
 /// Measures how exactly guidance hits a color and a place, what else it changes, and how certain the figures are.
 ///
@@ -275,12 +277,19 @@ impl Arguments {
                 Class::ALL.map(Class::name).join(", ")
             ));
         }
+        let lacks_unet = self.model == EMBEDDED_FLOW;
+        if let Some(task) = self.choice.tasks.iter().find(|task| lacks_unet && task.needs_controlnet()) {
+            return Err(format!(
+                "--task {}: the embedded ControlNet needs a UNet, but {EMBEDDED_FLOW} has a transformer; choose \
+                 --model embedded",
+                task.name()
+            ));
+        }
         if let Some(task) = self.choice.tasks.iter().find(|task| !self.judge.judges(**task)) {
-            let problem = match task {
-                Task::Edges | Task::Reference => {
-                    "only the embedded model has a ControlNet for this task; leave --model and --judge out"
-                }
-                _ => "the judge saliency sees the unforced picture only; use another --judge",
+            let problem = if task.needs_controlnet() {
+                "only the embedded model has a ControlNet for this task; leave --model and --judge out"
+            } else {
+                "the judge saliency sees the unforced picture only; use another --judge"
             };
             return Err(format!("--task {}: {problem}", task.name()));
         }
@@ -298,7 +307,7 @@ impl Arguments {
             self.choice = Choice { full: true, methods, ..Choice::default() };
             self.pictures = Pictures::All;
         }
-        self.choice.tasks.retain(|task| self.judge.judges(*task));
+        self.choice.tasks.retain(|task| self.judge.judges(*task) && !(lacks_unet && task.needs_controlnet()));
         if self.choice.tasks.iter().all(|task| self.choice.methods.iter().all(|method| !method.does(*task))) {
             return Err("none of the methods can do any of the tasks; `yardstick list` shows all of them".into());
         }

@@ -7,7 +7,8 @@ use clap::{ArgAction, Args};
 /// The tasks, methods and parts that are measured.
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct Choice {
-    /// Tasks to measure, with commas between them. The default is every task that the judge can judge.
+    /// Tasks to measure, with commas between them. The default is every task that the judge can judge and the
+    /// model can do.
     #[arg(long = "task", value_delimiter = ',', action = ArgAction::Set)]
     pub tasks: Vec<Task>,
     /// Methods to measure, with commas between them. The default is all but tuned, recolor and paste.

@@ -51,6 +51,17 @@ const WHOLE_SHIFT: f64 = 1e-4;
 const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
 /// Least share of a latent cell that a region must cover so that `oracle` forces the cell.
 const MOST_OF_A_CELL: f64 = 0.5;
+/// The folders in which a model has its weights.
+const FOLDERS: [&str; 8] = [
+    "unet",
+    "transformer",
+    "vae",
+    "text_encoder",
+    "text_encoder_2",
+    "text_encoder_3",
+    "text_conditioner",
+    "image_encoder",
+];
 /// Weights of `pww`: an object's weights inside and outside its area, and the weights of the surroundings for one
 /// object and for several.
 const PAINT: ([f64; 2], [f64; 2]) = ([1.5, -0.5], [0.5, 1.0]);
@@ -140,7 +151,7 @@ impl Settings {
             }
         };
         let mut files = Vec::new();
-        for part in ["unet", "vae", "text_encoder", "text_encoder_2", "image_encoder"].map(|part| folder.join(part)) {
+        for part in FOLDERS.map(|part| folder.join(part)) {
             if part.is_dir() {
                 files.extend(std::fs::read_dir(&part)?.filter_map(|entry| Some(entry.ok()?.path())));
             }

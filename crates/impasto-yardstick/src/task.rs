@@ -104,6 +104,11 @@ impl Task {
     pub fn colors(self) -> bool {
         Self::COLORS.contains(&self)
     }
+
+    /// Returns true if methods of the task follow lines by the embedded ControlNet, which needs a UNet.
+    pub(crate) const fn needs_controlnet(self) -> bool {
+        matches!(self, Self::Edges | Self::Reference)
+    }
 }
 
 /// The facts about a method: a row of the table of methods.

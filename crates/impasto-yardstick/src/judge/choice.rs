@@ -58,11 +58,11 @@ impl Choice {
     /// The attention of the unforced picture does not show where a method put an object. So `saliency` judges only
     /// tasks that ask for colors.
     pub fn judges(&self, task: Task) -> bool {
-        match task {
-            // Only the embedded model has a ControlNet for drawings.
-            Task::Edges | Task::Reference => *self == Self::Evaluator,
-            _ => *self != Self::Saliency || task.colors(),
+        if task.needs_controlnet() {
+            // Only embedded models have a ControlNet for drawings.
+            return *self == Self::Evaluator;
         }
+        *self != Self::Saliency || task.colors()
     }
 
     /// Fingerprint of the judge, which keeps figures of different judges apart.

@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 
 #[test]
 fn command_line_mistakes_are_named() {
-    let rows: [(&[&str], &[&str]); 49] = [
+    let rows: [(&[&str], &[&str]); 52] = [
         (&["--task", "nmaed"], &["'nmaed'", "--task", "'named'"]),
         (&["--task", "imgae"], &["--task", "'image'"]),
         (&["--task", "place", "--method", "image"], &["none of the methods"]),
@@ -18,6 +18,9 @@ fn command_line_mistakes_are_named() {
         (&["--judge", "cmd:"], &["--judge", "cmd:PROGRAM"]),
         (&["--judge", "evaluator:x"], &["'evaluator:x'", "--judge", "expected evaluator"]),
         (&["--model", "some/folder", "--judge", "evaluator"], &["hair bow", "saliency"]),
+        (&["--model", "embedded-flow", "--task", "edges"], &["task edges", "needs a UNet", "--model embedded"]),
+        (&["--model", "embedded-flow", "--task", "named,reference"], &["task reference", "needs a UNet"]),
+        (&["--model", "embedded-flow", "--method", "control"], &["none of the methods"]),
         (&["--gencolorbench", "folder"], &["judge evaluator"]),
         (&["--gencolorbench", "a", "--prompts", "b", "--judge", "saliency"], &["--prompts", "--gencolorbench"]),
         (&["--judge", "saliency", "--task", "place"], &["task place", "unforced picture only"]),
@@ -142,6 +145,17 @@ fn judge_defaults_to_saliency_for_other_models() {
     assert_eq!(judge("--model some/folder --judge masks:there"), judge::Choice::Masks("there".into()));
     let tasks = parsed(["--model", "some/folder"]).unwrap().choice.tasks;
     assert!(tasks.contains(&Task::Named) && !tasks.contains(&Task::Place), "{tasks:?}");
+}
+
+#[test]
+fn embedded_flow_leaves_out_tasks_with_lines() {
+    let tasks = |line: &str| parsed(line.split(' ')).unwrap().choice.tasks;
+    let with_lines = [Task::Edges, Task::Reference];
+    let others: Vec<Task> = Task::ALL.into_iter().filter(|task| !with_lines.contains(task)).collect();
+    for line in ["run", "list", "--full", "--key 0123456789abcdef"] {
+        assert_eq!(tasks(&format!("{line} --model embedded-flow")), others, "{line}");
+    }
+    assert_eq!(tasks("--model embedded-fast"), Task::ALL, "the fast model has a UNet");
 }
 
 #[test]

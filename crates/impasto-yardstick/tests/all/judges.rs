@@ -180,6 +180,23 @@ fn smaller_region_wins_where_two_overlap() {
 }
 
 #[test]
+fn changed_weights_change_the_fingerprint_of_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { model: impasto::Source::dir(folder.path()), ..Settings::default() };
+    let mut before = settings.fingerprint().unwrap();
+    for part in ["unet", "transformer", "text_encoder_3", "text_conditioner"] {
+        let part = folder.path().join(part);
+        std::fs::create_dir(&part).unwrap();
+        for weights in ["first", "other"] {
+            std::fs::write(part.join("model.safetensors"), weights).unwrap();
+            let now = settings.fingerprint().unwrap();
+            assert_ne!(now, before, "{}: {weights}", part.display());
+            before = now;
+        }
+    }
+}
+
+#[test]
 fn model_is_a_folder_or_a_file() {
     use impasto::Source;
     let folder = tempfile::tempdir().unwrap();
