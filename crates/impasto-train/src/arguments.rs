@@ -8,7 +8,7 @@ use std::time::Duration;
 use tch::{Device, Kind};
 
 /// Trains a small model of the Stable Diffusion family on drawn pictures, part after part, or a ControlNet or a LoRA
-/// for any model.
+/// for any model with a UNet.
 #[derive(Parser)]
 #[command(version)]
 pub struct Arguments {

@@ -34,7 +34,7 @@ const ANIMATED: u32 = 8;
 /// Thickness of the shown strokes, in pixels.
 const THICKNESS: u32 = 3;
 
-/// Teaches a ControlNet to follow lines and strokes of color, on any checkpoint of the family. The checkpoint itself
+/// Teaches a ControlNet to follow lines and strokes of color, on any checkpoint with a UNet. The checkpoint itself
 /// stays unchanged.
 pub struct ControlTask {
     model: Model,

@@ -267,6 +267,23 @@ fn choose(layouts: &Layouts, count: usize, rng: &mut impl Rng) -> usize {
     }
 }
 
+/// Draws the indices and the captions of `count` drawings. Some captions are empty, and others stand among words that
+/// show nothing.
+fn draw_rows(latents: &Latents, layouts: &Layouts, count: usize, rng: &mut impl Rng) -> (Vec<usize>, Vec<String>) {
+    let (mut indices, mut captions) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let index = choose(layouts, latents.len(), rng);
+        indices.push(index);
+        let caption = latents.caption(index, rng.random());
+        captions.push(match rng.random::<f64>() {
+            chance if chance < UNPROMPTED => String::new(),
+            chance if chance < UNPROMPTED + CLUTTERED => Cluttered::of(caption, rng.random()).text,
+            _ => caption.to_owned(),
+        });
+    }
+    (indices, captions)
+}
+
 /// Returns the mean squared error of velocities, [n, c, h, w], weighted by [`THINGS`]. `shares` are the shares of
 /// classes in patches, [n, patches, classes].
 fn weighted_error(velocity: &Tensor, target: &Tensor, shares: &Tensor) -> Result<Tensor> {
@@ -294,17 +311,7 @@ impl Task for FlowTask {
         let quantiles: Vec<f64> =
             (0..self.batch).map(|i| ((first + i) as f64 + rng.random_range(0.001..0.999)) / all).collect();
         let layouts = self.latents.layouts(self.dataset)?;
-        let (mut indices, mut captions) = (Vec::new(), Vec::new());
-        for _ in 0..self.batch {
-            let index = choose(layouts, self.latents.len(), &mut rng);
-            indices.push(index);
-            let caption = self.latents.caption(index, rng.random());
-            captions.push(match rng.random::<f64>() {
-                chance if chance < UNPROMPTED => String::new(),
-                chance if chance < UNPROMPTED + CLUTTERED => Cluttered::of(caption, rng.random()).text,
-                _ => caption.to_owned(),
-            });
-        }
+        let (indices, captions) = draw_rows(&self.latents, layouts, self.batch, &mut rng);
         let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
         let x0 = self.latents.batch(&indices)?;
         let flow = Flow::new(&x0, &shard.noise().draw(&x0.size())?, times(&quantiles)?)?;
@@ -404,11 +411,17 @@ mod tests {
 
     #[test]
     fn portraits_without_a_bow_are_chosen_less_often() -> Result<()> {
-        let layouts = Layouts::draw(Dataset::new(64)?, 60)?;
+        let mut latents = Latents::default();
+        for _ in 0..60 {
+            // Only the number of the latents counts here: the layouts are drawn by their index.
+            latents.push(&Tensor::zeros([1, 1, 1, 1], (Kind::Float, Device::Cpu)), "a red boat".into())?;
+        }
+        let layouts = latents.layouts(Dataset::new(64)?)?;
         let is_scarce = |index| layouts.shows(index, Class::Sky) || layouts.shows(index, Class::HairBow);
         let common = (0..60).filter(|index| !is_scarce(*index)).count() as f64 / 60.0;
         let mut rng = Shard { seed: 1, step: 0, part: 0, parts: 1, progress: 0.0 }.rng();
-        let chosen = (0..8000).filter(|_| !is_scarce(choose(&layouts, 60, &mut rng))).count() as f64 / 8000.0;
+        let (indices, _) = draw_rows(&latents, layouts, 8000, &mut rng);
+        let chosen = indices.iter().filter(|index| !is_scarce(**index)).count() as f64 / 8000.0;
         let want = common * (1.0 - AGAIN) / (1.0 - AGAIN * common);
         assert!(common > 0.1 && (chosen - want).abs() < 0.02, "{chosen}, not {want}, of {common}");
         Ok(())

@@ -5,9 +5,9 @@
 //!   workers, and survives being killed.
 //! * [`VaeTask`], [`ClipTask`], [`UnetTask`], [`TextTask`], [`EvaluatorTask`]: the tasks of the embedded model.
 //!   [`Latents`] connect the VAE with the UNet; [`ModelFolder`] collects all parts.
-//! * [`ControlTask`]: a ControlNet that follows lines and strokes of color, for any checkpoint, from [`Pictures`] of
-//!   any kind. [`Adherence`] measures how closely pictures follow them.
-//! * [`lora`]: a LoRA for any checkpoint, from a few pictures with captions.
+//! * [`ControlTask`]: a ControlNet that follows lines and strokes of color, for any checkpoint with a UNet, from
+//!   [`Pictures`] of any kind. [`Adherence`] measures how closely pictures follow them.
+//! * [`lora`]: a LoRA for any checkpoint with a UNet, from a few pictures with captions.
 //! * [`DistillTask`]: a UNet that paints in four steps.
 //! * [`FlowTask`]: a transformer that predicts the velocity of a rectified flow.
 //! * [`ReferenceTask`]: a model that colors a sketch like a reference picture. [`Coloring`] measures how well.

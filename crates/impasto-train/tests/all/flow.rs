@@ -8,7 +8,7 @@ use impasto::nn::cosmos::CosmosConfig;
 use impasto::weights::{Tensors, parse_safetensors};
 use impasto::{Model, Size, Source};
 use impasto_train::dataset::Dataset;
-use impasto_train::{FlowTask, HELD_OUT, Latents, ModelFolder, Parameters, Task};
+use impasto_train::{FlowTask, HELD_OUT, Latents, ModelFolder, Parameters, Shard, Task};
 use std::sync::Arc;
 use tch::{Device, Kind};
 
@@ -39,6 +39,12 @@ fn transformer_learns_a_flow_and_paints() -> std::result::Result<(), impasto_tra
 
     let _no_grad = tch::no_grad_guard();
     let (task, parameters) = (task()?, Parameters::new(&weights, Device::Cpu)?);
+    // At progress 1 the teacher has no share in the target. The total is then the error, weighted at small things, and
+    // a tenth of both other losses; the figure "error" is the error without weights.
+    let loss = task.loss(&parameters, &Shard { seed: 1, step: 0, part: 0, parts: 1, progress: 1.0 })?;
+    let part = |name: &str| loss.parts.iter().find(|part| part.0 == name).map_or(f64::NAN, |part| part.1);
+    let weighted = loss.total.double_value(&[]) - 0.1 * part("classes") - 0.1 * part("attention");
+    assert!(weighted > 1.01 * part("error"), "errors at things count no more: {weighted}, {}", part("error"));
     let figures = task.evaluate(&parameters)?;
     assert_eq!(figures.first().map(|figure| figure.0), Some("held-out error"));
     let sheet = task.sheet(&parameters)?.expect("a sheet of pictures");
