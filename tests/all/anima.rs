@@ -4,7 +4,10 @@ use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place,
 use impasto::diffusion::Prediction;
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
-use impasto::methods::{ColorForce, PaintWithWords, PromptBlend, ReferenceColor, RegionPrompts, UnmergedLora};
+use impasto::methods::{
+    ColorForce, FreeU, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts, SkipLayers,
+    SmoothedEnergy, UnmergedLora,
+};
 use impasto::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
 use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
 use impasto::nn::qwen_vae::{QwenVae, QwenVaeConfig};
@@ -173,6 +176,8 @@ fn every_method_acts_on_a_transformer() -> Result<()> {
     acts(&pipeline, |request| request.guide(PromptBlend::to("hat").curve(|_| 0.5)))?;
     let reference = Raster::flat(Rgb(200, 40, 90), (64, 96));
     acts(&pipeline, |request| request.guide(ReferenceColor::new(&reference)))?;
+    acts(&pipeline, |request| request.guide(PerturbedAttention::new(3.0)))?;
+    acts(&pipeline, |request| request.guide(SmoothedEnergy::new(3.0)))?;
     let exact = acts(&pipeline, |request| request.guide(ColorForce::exact("hair", Rgb(255, 215, 0))))?;
     assert_eq!(exact.details::<ColorReport>("hair")?.painted.len(), 1);
     Ok(())
@@ -247,11 +252,40 @@ fn copies_have_the_fingerprint_of_their_weights() -> Result<()> {
 }
 
 #[test]
+fn shift_of_the_levels_can_be_chosen() -> Result<()> {
+    let folder = folder((2, 12), 2)?;
+    let load = |source: Source, shift: f64| {
+        let mut options = LoadOptions::default();
+        options.shift = Some(shift);
+        Model::load_with(&source, options)
+    };
+    let second_level = |model: &Model| -> Result<f64> {
+        let schedule = model.scheduler().schedule(4)?;
+        Ok(schedule.steps().nth(1).expect("a step").from)
+    };
+    let own = Model::load(&Source::dir(folder.path()))?;
+    // The times 1, .75, .5 and .25 have the levels t/(1 − t), times the shift.
+    for (model, level) in [(own, 9.0), (load(Source::dir(folder.path()), 6.0)?, 18.0)] {
+        assert!((second_level(&model)? - level).abs() < 1e-3, "{} {level}", second_level(&model)?);
+    }
+    let message = |source, shift| load(source, shift).map(drop).unwrap_err().to_string();
+    let far = message(Source::dir(folder.path()), 0.0);
+    assert!(far.contains("shift is 0; expected 0.01 to 100"), "{far}");
+    let other = message(Source::embedded(), 3.0);
+    assert!(other.contains("only models with flow matching have a shift"), "{other}");
+    Ok(())
+}
+
+#[test]
 fn what_needs_a_unet_says_so() -> Result<()> {
     let pipeline = Pipeline::new(load()?);
     let message = |result: Result<Output>| result.map(drop).unwrap_err().to_string();
     let reuse = message(request(&pipeline).tune(|config| config.reuse = 2).run());
     assert!(reuse.contains("reuse is 2") && reuse.contains("no UNet"), "{reuse}");
+    let free_u = message(request(&pipeline).guide(FreeU::sd15()).run());
+    assert!(free_u.contains("FreeU is for a model whose network is a transformer"), "{free_u}");
+    let blocks = message(request(&pipeline).guide(SkipLayers::new(2.8)).run());
+    assert!(blocks.contains("Stable Diffusion 3.5"), "{blocks}");
     let unet = pipeline.model().unet().map(drop).unwrap_err().to_string();
     assert!(unet.contains("a model with a UNet"), "{unet}");
     let net = tempfile::tempdir().expect("a folder");
@@ -275,6 +309,53 @@ fn what_needs_a_unet_says_so() -> Result<()> {
     assert!(predicts.contains("prediction is V") && predicts.contains("a flow"), "{predicts}");
     fs::remove_dir_all(folder.path().join("t5_tokenizer")).expect("removed");
     let lost = Model::load(&Source::dir(folder.path())).map(drop).unwrap_err().to_string();
-    assert!(lost.contains("t5_tokenizer/tokenizer.json") && lost.contains("google/t5-v1_1-xxl"), "{lost}");
+    assert!(lost.contains("t5_tokenizer/tokenizer.json") && lost.contains("google-t5/t5-base"), "{lost}");
+    Ok(())
+}
+
+#[test]
+fn all_in_one_file_paints_as_split_files() -> Result<()> {
+    use impasto::weights::{Contents, ModelFamily, SingleFile, read_safetensors};
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let (split, folder) = (golden.join("single_file_anima"), tempfile::tempdir().expect("a folder"));
+    for (part, model) in [("tokenizer", "tokenizer-qwen"), ("t5_tokenizer", "tokenizer-t5")] {
+        let part = folder.path().join(part);
+        fs::create_dir(&part).expect("a folder");
+        for file in fs::read_dir(golden.join("models").join(model)).expect("a model") {
+            let file = file.expect("a file");
+            fs::copy(file.path(), part.join(file.file_name())).expect("copied");
+        }
+    }
+    let latents = |model: Model| -> Result<Tensor> {
+        let pipeline = Pipeline::new(model);
+        let request = pipeline.request("a cat, red hat, blue eyes").negative("hat").seed(3).steps(2).size((64, 96));
+        Ok(request.run()?.latents.shallow_clone())
+    };
+    let transformer = folder.path().join("anima.safetensors");
+    fs::copy(split.join("anima.safetensors"), &transformer).expect("copied");
+    let mut options = LoadOptions::default();
+    options.text_encoder = Some(Source::file(split.join("qwen_3_06b_base.safetensors")));
+    options.vae = Some(Source::file(split.join("qwen_image_vae.safetensors")));
+    let want = latents(Model::load_with(&Source::file(&transformer), options)?)?;
+    for (network, text, vae) in [
+        ("model.diffusion_model.", "text_encoders.qwen3_06b.transformer.", "vae."),
+        ("model.diffusion_model.net.", "cond_stage_model.qwen3_06b.transformer.", "first_stage_model."),
+    ] {
+        let mut all = Tensors::new();
+        for (file, old, prefix) in
+            [("anima", "net.", network), ("qwen_3_06b_base", "", text), ("qwen_image_vae", "", vae)]
+        {
+            for (name, x) in read_safetensors(&split.join(format!("{file}.safetensors")))? {
+                all.insert(format!("{prefix}{}", name.strip_prefix(old).unwrap_or(&name)), x);
+            }
+        }
+        let path = folder.path().join(format!("{vae}safetensors"));
+        write_safetensors(&all, &path)?;
+        let contents = SingleFile::open(&path)?.contents()?;
+        assert_eq!(contents, Contents::Model { family: ModelFamily::Anima, inpaint: false });
+        let model = Model::load(&Source::file(&path))?;
+        assert!(!model.notes().iter().any(|note| note.text.contains("not used")), "{:?}", model.notes());
+        assert_eq!(latents(model)?, want, "{network}");
+    }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Tests of the embedded model whose network is a transformer with flow matching.
 
 use impasto::diffusion::Prediction;
+use impasto::job::{Job, Nets};
 use impasto::{Pipeline, Result, Rgb, Source};
 
 /// Means of red, green and blue over some rows of a picture that is 256 pixels wide.
@@ -31,5 +32,25 @@ fn embedded_flow_model_takes_an_exact_color() -> Result<()> {
     let [red, green, blue] = mean(output.images[0].bytes(), 0..24);
     let far = (red - 70.0).abs().max((green - 130.0).abs()).max((blue - 180.0).abs());
     assert!(far < 12.0, "the background is steel blue: {red:.0} {green:.0} {blue:.0}");
+    Ok(())
+}
+
+#[test]
+fn embedded_flow_model_refuses_line_art_and_strokes() -> Result<()> {
+    let pipeline = Pipeline::builder().source(Source::embedded_flow()).build()?;
+    let read = |text: &str| impasto::json::parse::<Job>(text).expect("a job");
+    for (job, expected) in [
+        (r#"{"strokes": "s.png"}"#, "strokes is given; expected exact strokes, because this model has no ControlNet"),
+        (r#"{"line_art": "l.png"}"#, "line_art is given; expected no line art, because this model has no ControlNet"),
+    ] {
+        let (job, mut nets) = (read(job), Nets::default());
+        let loaded = nets.load(&job, pipeline.model()).unwrap_err().to_string();
+        assert!(loaded.starts_with(expected), "{loaded}");
+        let requested = job.request(&pipeline, &nets).map(drop).unwrap_err().to_string();
+        assert_eq!(requested, loaded);
+    }
+    let named = read(r#"{"controls": ["embedded=l.png"], "line_art": "l.png"}"#);
+    let message = Nets::default().load(&named, pipeline.model()).unwrap_err().to_string();
+    assert!(message.contains("a model with a UNet"), "the ControlNet is named: {message}");
     Ok(())
 }

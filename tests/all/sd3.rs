@@ -4,12 +4,14 @@ use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs,
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::{
-    ColorForce, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts, SkipLayers,
-    UnmergedLora,
+    ColorForce, FreeU, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts, SkipLayers,
+    SmoothedEnergy, UnmergedLora,
 };
+use impasto::nn::ConfigFile;
+use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
 use impasto::pipeline::Request;
-use impasto::saliency::{ConceptAttention, ConceptAttentionRun, Daam, DaamRun};
-use impasto::weights::{Embedding, Lora, Tensors, write_safetensors};
+use impasto::saliency::{ConceptAttention, ConceptAttentionRun, Daam, DaamRun, Spread};
+use impasto::weights::{Embedding, Lora, Tensors, Weights, write_safetensors};
 use impasto::{Branch, Codec, Grid, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Texts, Window};
 use serde_json::json;
 use std::fs;
@@ -44,6 +46,24 @@ fn folder(t5: bool) -> tempfile::TempDir {
 /// Loads the small model.
 pub fn load() -> Result<Model> {
     Model::load(&Source::dir(folder(true).path()))
+}
+
+/// A small model whose transformer has random weights and these numbers in place of those of the reference cases.
+pub fn remade(numbers: &[(&str, serde_json::Value)]) -> Result<tempfile::TempDir> {
+    let folder = folder(true);
+    let part = folder.path().join("transformer");
+    let text = fs::read_to_string(part.join("config.json")).expect("read");
+    let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    for (name, number) in numbers {
+        config[*name] = number.clone();
+    }
+    let w = Weights::random(3, Kind::Float, Device::Cpu);
+    Sd3Transformer::new(&w, &Sd3Config::from_json("", &config.to_string())?)?;
+    fs::remove_dir_all(&part).expect("removed");
+    fs::create_dir(&part).expect("a folder");
+    fs::write(part.join("config.json"), config.to_string()).expect("written");
+    write_safetensors(&w.drawn()?, &part.join("diffusion_pytorch_model.safetensors"))?;
+    Ok(folder)
 }
 
 fn request(pipeline: &Pipeline) -> Request<'_> {
@@ -221,10 +241,37 @@ fn every_method_acts_on_joint_attention() -> Result<()> {
     acts(&pipeline, |request| request.guide(PromptBlend::to(long).curve(|_| 0.5)))?;
     let reference = Raster::flat(Rgb(200, 40, 90), (64, 96));
     acts(&pipeline, |request| request.guide(ReferenceColor::new(&reference)))?;
-    let perturbed = PerturbedAttention::new(3.0).sites(|site| site.kind == SiteKind::SelfAttention);
-    acts(&pipeline, |request| request.guide(perturbed))?;
+    acts(&pipeline, |request| request.guide(PerturbedAttention::new(3.0)))?;
+    acts(&pipeline, |request| request.guide(SmoothedEnergy::new(3.0)))?;
+    let free_u = request(&pipeline).guide(FreeU::sd15()).run().map(drop).unwrap_err().to_string();
+    assert!(free_u.contains("FreeU is for a model whose network is a transformer"), "{free_u}");
     let exact = acts(&pipeline, |request| request.guide(ColorForce::exact("hat", Rgb(255, 215, 0))))?;
     assert_eq!(exact.details::<ColorReport>("hat")?.painted.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn exact_color_needs_no_separate_self_attention() -> Result<()> {
+    // As Stable Diffusion 3 medium, whose picture attends only together with the prompt.
+    let folder = remade(&[("dual_attention_layers", json!([])), ("qk_norm", json!(null))])?;
+    let pipeline = Pipeline::new(Model::load(&Source::dir(folder.path()))?);
+    assert!(impasto::diffusion::Denoiser::sites(pipeline.model()).iter().all(|site| site.kind == SiteKind::Joint));
+    let exact = acts(&pipeline, |request| request.guide(ColorForce::exact("hat", Rgb(255, 215, 0))))?;
+    assert_eq!(exact.details::<ColorReport>("hat")?.painted.len(), 1);
+    let competing = request(&pipeline).guide(Daam::competing("hat")).run()?;
+    let map = competing.details::<DaamRun>("hat")?.heat_map(0)?.values.shallow_clone();
+    assert!(map.std(true).double_value(&[]) > 1e-4 && map.max().double_value(&[]) <= 1.0, "{map}");
+    let spread = Spread::of(Region::rect(0.2..0.4, 0.2..0.4));
+    acts(&pipeline, |request| request.guide(ColorForce::published("hat", Rgb(9, 9, 99)).saliency(spread)))?;
+    let message = |request: Request<'_>| request.run().map(drop).unwrap_err().to_string();
+    let reference = Raster::flat(Rgb(200, 40, 90), (64, 96));
+    for error in [
+        message(request(&pipeline).guide(PerturbedAttention::new(3.0))),
+        message(request(&pipeline).guide(SmoothedEnergy::new(3.0))),
+        message(request(&pipeline).guide(ReferenceColor::new(&reference))),
+    ] {
+        assert!(error.contains("a network with self-attention, such as a UNet"), "{error}");
+    }
     Ok(())
 }
 
@@ -249,25 +296,61 @@ fn layers_are_skipped_in_their_window() -> Result<()> {
     Ok(())
 }
 
-/// A LoRA for one block's attention, under the fused names of kohya or those of PEFT.
-fn lora(fused: bool) -> Result<Lora> {
+/// The program whose names a LoRA has.
+#[derive(Clone, Copy)]
+enum Writer {
+    /// Kohya's trainer, which counts queries, keys and values as one layer.
+    Kohya,
+    Peft,
+    OneTrainer,
+}
+
+/// Makes a LoRA for one block's attention, with the name of a file.
+fn write_lora(file: &str, writer: Writer) -> Result<Lora> {
     let draw = |rows: i64, columns: i64| {
         (Tensor::arange::<i64>(rows * columns, (Kind::Float, Device::Cpu)) * 1.7).sin().reshape([rows, columns]) * 0.3
     };
     let (down, up) = (draw(2, 32), draw(96, 2));
     let mut tensors = Tensors::new();
-    if fused {
+    if let Writer::Kohya = writer {
         let module = "lora_unet_joint_blocks_1_x_block_attn_qkv";
         tensors.insert(format!("{module}.lora_down.weight"), down);
         tensors.insert(format!("{module}.lora_up.weight"), up);
-        return Lora::of("fused.safetensors", tensors);
+        return Lora::of(file, tensors);
     }
     for (third, layer) in (0..).zip(["to_q", "to_k", "to_v"]) {
-        let module = format!("transformer.transformer_blocks.1.attn.{layer}");
-        tensors.insert(format!("{module}.lora_A.weight"), down.copy());
-        tensors.insert(format!("{module}.lora_B.weight"), up.narrow(0, 32 * third, 32).copy());
+        let [down_name, up_name] = match writer {
+            Writer::OneTrainer => ["down", "up"]
+                .map(|half| format!("lora_transformer_transformer_blocks_1_attn_{layer}.lora_{half}.weight")),
+            _ => ["A", "B"].map(|half| format!("transformer.transformer_blocks.1.attn.{layer}.lora_{half}.weight")),
+        };
+        tensors.insert(down_name, down.copy());
+        tensors.insert(up_name, up.narrow(0, 32 * third, 32).copy());
     }
-    Lora::of("apart.safetensors", tensors)
+    Lora::of(file, tensors)
+}
+
+/// A LoRA under the fused names of kohya or those of PEFT.
+fn lora(fused: bool) -> Result<Lora> {
+    match fused {
+        true => write_lora("fused.safetensors", Writer::Kohya),
+        false => write_lora("apart.safetensors", Writer::Peft),
+    }
+}
+
+#[test]
+fn lora_for_few_steps_keeps_the_flows_solver() -> Result<()> {
+    let model = load()?;
+    let few = model.with_lora(&[write_lora("Hyper-SD3-8steps-CFG-lora.safetensors", Writer::Peft)?])?;
+    assert_eq!((few.defaults().steps, few.defaults().guidance_scale), (8, 5.0));
+    assert_eq!(few.scheduler(), model.scheduler());
+    let pipeline = Pipeline::new(few);
+    assert!(request(&pipeline).run()?.latents.isfinite().all().int64_value(&[]) == 1);
+    let notes = pipeline.model().notes();
+    assert!(notes.iter().any(|note| note.to_string().contains("8 steps of Euler")), "{notes:?}");
+    let style = model.with_lora(&[write_lora("lcm_style.safetensors", Writer::Peft)?])?;
+    assert_eq!((style.defaults().steps, style.scheduler()), (model.defaults().steps, model.scheduler()));
+    Ok(())
 }
 
 #[test]
@@ -277,7 +360,9 @@ fn loras_are_merged_and_kept_beside() -> Result<()> {
     let plain = run(model.share()?)?;
     let merged = run(model.with_lora(&[lora(false)?])?)?;
     assert!(apart(&merged, &plain) > 1e-3);
-    assert!(apart(&run(model.with_lora(&[lora(true)?])?)?, &merged) < 1e-4, "both names mean the same layers");
+    for lora in [lora(true)?, write_lora("trained.safetensors", Writer::OneTrainer)?] {
+        assert!(apart(&run(model.with_lora(&[lora])?)?, &merged) < 1e-4, "all names mean the same layers");
+    }
     let twice = run(model.with_lora(&[lora(true)?.scale(0.5), lora(false)?.scale(0.5)])?)?;
     assert!(apart(&twice, &merged) < 1e-3, "a layer is changed by both files");
     let beside = Pipeline::new(model.with_unmerged(&[lora(true)?])?);
@@ -313,7 +398,7 @@ fn parts_that_do_not_fit_are_named() -> Result<()> {
     let lost = folder(true);
     fs::remove_dir_all(lost.path().join("tokenizer_3")).expect("removed");
     let message = load(lost.path());
-    assert!(message.contains("tokenizer_3/tokenizer.json") && message.contains("t5-v1_1-xxl"), "{message}");
+    assert!(message.contains("tokenizer_3/tokenizer.json") && message.contains("google-t5/t5-base"), "{message}");
     let other = folder(true);
     let config = other.path().join("transformer/config.json");
     let mut changed: serde_json::Value = serde_json::from_slice(&fs::read(&config).expect("read")).expect("JSON");
@@ -322,5 +407,136 @@ fn parts_that_do_not_fit_are_named() -> Result<()> {
     fs::write(&config, changed.to_string()).expect("written");
     let message = load(other.path());
     assert!(message.contains("pooled_projection_dim") || message.contains("text_embedder"), "{message}");
+    Ok(())
+}
+
+/// Prefix of the names of CLIP-L's tensors in a published file.
+const CLIP_L: &str = "text_encoders.clip_l.transformer.";
+/// Prefix of the names of CLIP-G's tensors in a published file.
+const CLIP_G: &str = "text_encoders.clip_g.transformer.";
+
+/// Returns the transformer's tensors under their published names, with queries, keys and values in one layer.
+fn published(tensors: &Tensors) -> Tensors {
+    const RENAMED: [(&str, &str); 24] = [
+        ("transformer_blocks.", "model.diffusion_model.joint_blocks."),
+        (".attn.norm_q", ".x_block.attn.ln_q"),
+        (".attn.norm_k", ".x_block.attn.ln_k"),
+        (".attn.to_out.0", ".x_block.attn.proj"),
+        (".attn2.norm_q", ".x_block.attn2.ln_q"),
+        (".attn2.norm_k", ".x_block.attn2.ln_k"),
+        (".attn2.to_out.0", ".x_block.attn2.proj"),
+        (".ff.net.0.proj", ".x_block.mlp.fc1"),
+        (".ff.net.2", ".x_block.mlp.fc2"),
+        (".norm1.linear", ".x_block.adaLN_modulation.1"),
+        (".attn.norm_added_q", ".context_block.attn.ln_q"),
+        (".attn.norm_added_k", ".context_block.attn.ln_k"),
+        (".attn.to_add_out", ".context_block.attn.proj"),
+        (".ff_context.net.0.proj", ".context_block.mlp.fc1"),
+        (".ff_context.net.2", ".context_block.mlp.fc2"),
+        (".norm1_context.linear", ".context_block.adaLN_modulation.1"),
+        ("pos_embed.proj", "x_embedder.proj"),
+        ("pos_embed.pos_embed", "pos_embed"),
+        ("time_text_embed.timestep_embedder.linear_1", "t_embedder.mlp.0"),
+        ("time_text_embed.timestep_embedder.linear_2", "t_embedder.mlp.2"),
+        ("time_text_embed.text_embedder.linear_1", "y_embedder.mlp.0"),
+        ("time_text_embed.text_embedder.linear_2", "y_embedder.mlp.2"),
+        ("proj_out", "final_layer.linear"),
+        ("norm_out.linear", "final_layer.adaLN_modulation.1"),
+    ];
+    const JOINED: [([&str; 3], &str); 3] = [
+        ([".attn.to_q.", ".attn.to_k.", ".attn.to_v."], ".x_block.attn.qkv."),
+        ([".attn2.to_q.", ".attn2.to_k.", ".attn2.to_v."], ".x_block.attn2.qkv."),
+        ([".attn.add_q_proj.", ".attn.add_k_proj.", ".attn.add_v_proj."], ".context_block.attn.qkv."),
+    ];
+    let mut renamed = Tensors::new();
+    for (name, x) in tensors {
+        // Published files store the shift of the last norms before the scale.
+        let is_exchanged = ["norm_out.", "transformer_blocks.3.norm1_context."].iter().any(|at| name.starts_with(at));
+        let x = if is_exchanged { x.roll([x.size()[0] / 2], [0]) } else { x.shallow_clone() };
+        let name = RENAMED.iter().fold(name.clone(), |name, (from, to)| name.replace(from, to));
+        let is_block = name.starts_with("model.");
+        renamed.insert(if is_block { name } else { format!("model.diffusion_model.{name}") }, x);
+    }
+    for ([q, k, v], joined) in JOINED {
+        let queries: Vec<String> = renamed.keys().filter(|name| name.contains(q)).cloned().collect();
+        for name in queries {
+            let parts = [q, k, v].map(|part| renamed.remove(&name.replace(q, part)).expect("a third"));
+            renamed.insert(name.replace(q, joined), Tensor::cat(&parts, 0));
+        }
+    }
+    renamed
+}
+
+/// Returns the tensors of a small model under the names of a published file without T5. The transformer reads 24 pooled
+/// numbers of each CLIP, and the encoders have rows for all tokens of CLIP's own vocabulary. CLIP-L has no projection.
+fn single_file() -> Result<Tensors> {
+    use impasto::nn::{Vae, VaeConfig};
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
+    let read = |file: &str| impasto::weights::read_safetensors(&models.join(file));
+    let mut all = published(&read("sd35-medium/diffusion_pytorch_model.safetensors")?);
+    for (prefix, file) in [(CLIP_L, "sd3-clip-l/model.safetensors"), (CLIP_G, "sd3-clip-g/model.safetensors")] {
+        for (name, x) in read(file)? {
+            let x = match name.as_str() {
+                "text_model.embeddings.token_embedding.weight" => x.repeat([50, 1]).narrow(0, 0, 49408),
+                "text_projection.weight" if prefix == CLIP_L => continue,
+                "text_projection.weight" => x.narrow(0, 0, 24),
+                _ => x,
+            };
+            all.insert(format!("{prefix}{name}"), x);
+        }
+    }
+    // Shapes do not show the groups of a VAE's norms, so this VAE has as many channels as published ones have groups.
+    let config = r#"{ "block_out_channels": [32, 32, 32, 32], "latent_channels": 16, "use_quant_conv": false,
+        "use_post_quant_conv": false }"#;
+    let w = Weights::random(5, Kind::Float, Device::Cpu);
+    Vae::new(&w, &VaeConfig::from_json("vae", config)?)?;
+    let (vae, others) = (w.drawn()?, all.len());
+    for (name, shape, renamed, ..) in &crate::checkpoints::key_map("sd15")["vae"] {
+        let Some(x) = vae.get(renamed) else { continue };
+        let x = if shape.len() == 4 && x.dim() == 2 { x.unsqueeze(-1).unsqueeze(-1) } else { x.shallow_clone() };
+        all.insert(name.clone(), x);
+    }
+    assert_eq!(all.len(), others + vae.len());
+    Ok(all)
+}
+
+#[test]
+fn clip_l_without_projection_is_pooled_as_it_is() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, tensors: &Tensors| -> Result<Source> {
+        let file = folder.path().join(name);
+        write_safetensors(tensors, &file)?;
+        Ok(Source::file(file))
+    };
+    let mut tensors = single_file()?;
+    let model = Model::load(&write("sd3_medium_incl_clips.safetensors", &tensors)?)?;
+    let loaded = model.tensors("transformer").expect("a transformer");
+    let transformer = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/sd35-medium");
+    let stored = impasto::weights::read_safetensors(&transformer.join("diffusion_pytorch_model.safetensors"))?;
+    assert_eq!(loaded.len(), stored.len());
+    assert!(stored.iter().all(|(name, x)| loaded[name] == *x), "the published names mean the same tensors");
+
+    let pooled = |model: &Model| -> Result<Tensor> { Ok(model.text(PROMPT.into())?.pooled.expect("pooled texts")) };
+    let own = pooled(&model)?;
+    assert_eq!(own.size(), [1, 48]);
+    let output = request(&Pipeline::new(model)).run()?;
+    assert_eq!(output.latents.size(), [1, 16, 12, 8]);
+    assert_eq!(output.latents.isfinite().all().int64_value(&[]), 1);
+
+    let (clip_l, rest): (Tensors, Tensors) = single_file()?.into_iter().partition(|(name, _)| name.starts_with(CLIP_L));
+    let clip_l: Tensors = clip_l.into_iter().map(|(name, x)| (name[CLIP_L.len()..].to_owned(), x)).collect();
+    let mut options = LoadOptions::default();
+    options.text_encoder = Some(write("clip_l.safetensors", &clip_l)?);
+    let apart_files = Model::load_with(&write("sd3_medium.safetensors", &rest)?, options)?;
+    assert_eq!(pooled(&apart_files)?, own);
+
+    let identity = Tensor::eye(24, (Kind::Float, Device::Cpu));
+    tensors.insert(format!("{CLIP_L}text_projection.weight"), identity);
+    let want = pooled(&Model::load(&write("identity.safetensors", &tensors)?)?)?;
+    assert!(apart(&own, &want) < 1e-6 && own.narrow(1, 0, 24).std(true).double_value(&[]) > 1e-2, "{own} {want}");
+
+    tensors.remove(&format!("{CLIP_G}text_projection.weight"));
+    let message = Model::load(&write("without.safetensors", &tensors)?).map(drop).unwrap_err().to_string();
+    assert!(message.contains("pooled_projection_dim is 48") && message.contains("text_projection.weight"), "{message}");
     Ok(())
 }

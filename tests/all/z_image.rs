@@ -5,7 +5,7 @@ use impasto::diffusion::{Denoiser, Input};
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::{
-    ColorForce, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts, SkipLayers,
+    ColorForce, FreeU, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts, SkipLayers,
     SmoothedEnergy, UnmergedLora,
 };
 use impasto::nn::ControlNetConfig;
@@ -206,10 +206,8 @@ fn every_method_acts_on_one_stream() -> Result<()> {
     acts(&pipeline, |request| request.guide(PromptBlend::to(long).curve(|_| 0.5)))?;
     let reference = Raster::flat(Rgb(200, 40, 90), (64, 96));
     acts(&pipeline, |request| request.guide(ReferenceColor::new(&reference)))?;
-    let perturbed = PerturbedAttention::new(3.0).sites(|site| site.kind == SiteKind::SelfAttention);
-    acts(&pipeline, |request| request.guide(perturbed))?;
-    let smoothed = SmoothedEnergy::new(3.0).sites(|site| site.kind == SiteKind::SelfAttention);
-    acts(&pipeline, |request| request.guide(smoothed))?;
+    acts(&pipeline, |request| request.guide(PerturbedAttention::new(3.0)))?;
+    acts(&pipeline, |request| request.guide(SmoothedEnergy::new(3.0)))?;
     let exact = acts(&pipeline, |request| request.guide(ColorForce::exact("hat", Rgb(255, 215, 0))))?;
     assert_eq!(exact.details::<ColorReport>("hat")?.painted.len(), 1);
     Ok(())
@@ -316,6 +314,8 @@ fn what_the_family_lacks_is_named() -> Result<()> {
     assert!(skip.contains("clip_skip is 2") && skip.contains("Z-Image"), "{skip}");
     let blocks = request(&pipeline).guide(SkipLayers::new(2.8)).run().map(drop).unwrap_err().to_string();
     assert!(blocks.contains("Stable Diffusion 3.5"), "{blocks}");
+    let free_u = request(&pipeline).guide(FreeU::sd15()).run().map(drop).unwrap_err().to_string();
+    assert!(free_u.contains("a model with a UNet"), "{free_u}");
     let second = request(&pipeline).second_prompt("a dog").run().map(drop).unwrap_err().to_string();
     assert!(second.contains("second_prompt"), "{second}");
     let far = request(&pipeline).size((64, 2048)).run().map(drop).unwrap_err().to_string();
