@@ -1,7 +1,7 @@
 //! One measurement of a model of full size; `benches/peers/full_size.py` starts this program.
 //!
 //! * `full_size make sd15|sdxl|sd35|anima FOLDER`: fills an empty folder with a diffusers model of random f16 weights,
-//!   in the sizes of Stable Diffusion 1.5 (2.1 GB), SDXL (6.9 GB), Stable Diffusion 3.5 medium without T5 (6.4 GB) or
+//!   in the sizes of Stable Diffusion 1.5 (2.1 GB), SDXL (6.9 GB), Stable Diffusion 3.5 medium without T5 (6.7 GB) or
 //!   Anima (5.7 GB).
 //! * `full_size work FOLDER SIDE f32|bf16 held|offload THREADS`: loads the folder, evaluates both branches of a step,
 //!   and decodes a picture of SIDE×SIDE pixels. Prints the seconds of the three, the peak of resident memory, and the

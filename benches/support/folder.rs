@@ -86,7 +86,7 @@ fn of_videos((name, x): (String, Tensor)) -> Result<(String, Tensor)> {
 }
 
 /// Writes a diffusers folder of random f16 weights in the sizes of Stable Diffusion 1.5 ("sd15", 2.1 GB), SDXL ("sdxl",
-/// 6.9 GB), Stable Diffusion 3.5 medium without T5 ("sd35", 6.4 GB) or Anima ("anima", 5.7 GB).
+/// 6.9 GB), Stable Diffusion 3.5 medium without T5 ("sd35", 6.7 GB) or Anima ("anima", 5.7 GB).
 pub fn write_model(folder: &Path, model: &str) -> Result<()> {
     let (pipeline, parts) = match model {
         "anima" => ("AnimaModularPipeline", anima()),

@@ -46,7 +46,7 @@ pub trait Codec {
         Ok(self.text(NO_WORDS.into())?.context)
     }
 
-    /// Encodes a picture on any device to its latent: [n, 3, cell·h, cell·w] in -1..=1 → [n, 4, h, w] f32. The latent
+    /// Encodes a picture on any device to its latent: [n, 3, cell·h, cell·w] in -1..=1 → [n, c, h, w] f32. The latent
     /// is the posterior's mode, in sampler units (scaled).
     fn encode(&self, picture: &Tensor) -> Result<Tensor>;
 
@@ -67,7 +67,7 @@ pub trait Codec {
     /// Decodes a latent to a picture, the reverse of [`Codec::encode`]; values may leave -1..=1.
     fn decode(&self, latent: &Tensor) -> Result<Tensor>;
 
-    /// Returns the latent of a picture of one `color`, [1, 4, h, w] f32 for a `grid` of h × w cells. A codec may cache
+    /// Returns the latent of a picture of one `color`, [1, c, h, w] f32 for a `grid` of h × w cells. A codec may cache
     /// the latent.
     ///
     /// # Errors

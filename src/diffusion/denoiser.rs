@@ -70,7 +70,7 @@ impl<M: Denoiser + Codec> Network for M {}
 pub struct Input<'a> {
     /// The branch to evaluate.
     pub branch: Branch,
-    /// The branch's latent in sigma space, [n, 4, h, w] f32. Latents may differ between branches (a noised reference,
+    /// The branch's latent in sigma space, [n, c, h, w] f32. Latents may differ between branches (a noised reference,
     /// for instance).
     pub x: &'a Tensor,
     /// The branch's conditioning.
@@ -89,7 +89,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The predicted clean picture x0 of every evaluated branch: one latent per branch, [n, 4, h, w] f32.
+/// The predicted clean picture x0 of every evaluated branch: one latent per branch, [n, c, h, w] f32.
 #[derive(Debug, Default)]
 pub struct Predictions(Vec<Evaluated>);
 
@@ -157,7 +157,7 @@ impl Predictions {
         self.0.iter().map(|row| row.branch)
     }
 
-    /// The predicted clean picture x0 of a branch, [n, 4, h, w].
+    /// The predicted clean picture x0 of a branch, [n, c, h, w].
     ///
     /// # Errors
     /// [`Error::NoPrediction`] if the branch was not evaluated.
@@ -165,7 +165,7 @@ impl Predictions {
         Ok(&self.row(branch)?.x0)
     }
 
-    /// The predicted clean picture x0 of a branch, [n, 4, h, w], for editing.
+    /// The predicted clean picture x0 of a branch, [n, c, h, w], for editing.
     ///
     /// # Errors
     /// [`Error::NoPrediction`] if the branch was not evaluated.

@@ -53,7 +53,7 @@ impl Pulls {
 
     /// Adds a pull. `weight` is w ≥ 0 and finite (values up to 1e6 are exact enough); `shift` is w·(target − base).
     /// Both have the shape of the pulled tensor or broadcast to that shape: usually `weight` is [n, 1, h, w] and
-    /// `shift` is [n, 4, h, w].
+    /// `shift` is [n, c, h, w].
     pub(crate) fn add(&mut self, shift: Tensor, weight: Tensor) {
         self.pulls.push(Pull { shift, weight, rank: None });
     }

@@ -12,7 +12,7 @@ use tch::Tensor;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Transition {
-    /// Mean of the Gaussian, [n, 4, h, w] f32, before pulls.
+    /// Mean of the Gaussian, [n, c, h, w] f32, before pulls.
     pub mean: Tensor,
     /// Standard deviation of the Gaussian; 0 for deterministic solvers and for a last step that ends at 0.
     pub std: f64,
@@ -20,7 +20,7 @@ pub struct Transition {
     pub down: f64,
     /// The latent that the step started from.
     pub x: Tensor,
-    /// The clean picture x0 that the solver computed the step from, [n, 4, h, w] f32.
+    /// The clean picture x0 that the solver computed the step from, [n, c, h, w] f32.
     pub x0: Tensor,
     /// Pulls on `mean`.
     pub(crate) pulls: Pulls,
@@ -39,7 +39,7 @@ impl Transition {
     /// up to 1e6 are exact enough. Cells with weight 0 stay the same, bit for bit. `shift` is w·(target − base). With
     /// `base` = `mean`, the pull also shrinks the noise in the mean; with `base` = `x0`, the pull leaves that noise as
     /// it is. Both tensors have the shape of the mean or broadcast to that shape: usually `weight` is [n, 1, h, w] and
-    /// `shift` is [n, 4, h, w]. All pulls together give mean′ = mean + (Σ shift)/(1 + Σ w).
+    /// `shift` is [n, c, h, w]. All pulls together give mean′ = mean + (Σ shift)/(1 + Σ w).
     pub fn pull(&mut self, shift: Tensor, weight: Tensor) {
         self.pulls.add(shift, weight);
     }
@@ -64,7 +64,7 @@ impl Transition {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Denoised {
-    /// The clean picture x0, [n, 4, h, w] f32, before pulls.
+    /// The clean picture x0, [n, c, h, w] f32, before pulls.
     pub x0: Tensor,
     /// Pulls on `x0`.
     pub(crate) pulls: Pulls,

@@ -47,7 +47,7 @@ pub trait Combine: Send {
     /// Returns the branches that the combination needs at this step.
     fn branches(&self, step: &Step) -> Vec<Branch>;
 
-    /// Returns the combined x0, [n, 4, h, w] f32.
+    /// Returns the combined x0, [n, c, h, w] f32.
     fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor>;
 
     /// Moves the Gaussian that the next latent is drawn from. Called once per step, before the guidance methods.

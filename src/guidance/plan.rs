@@ -20,7 +20,7 @@ impl Plan {
         self.request(branch, None);
     }
 
-    /// Requests the evaluation of `branch` at its own latent `x`, such as a noised reference: [n, 4, h, w] at the noise
+    /// Requests the evaluation of `branch` at its own latent `x`, such as a noised reference: [n, c, h, w] at the noise
     /// level of the evaluation. A branch has one latent: the run ends with an error if another request evaluates the
     /// branch at the run's latent or at its own. [`Setup::add_alone`] adds a branch that no other method requests.
     pub fn evaluate_at(&mut self, branch: Branch, x: Tensor) {

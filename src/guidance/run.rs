@@ -78,7 +78,7 @@ pub trait GuidanceRun: Any + Send {
         Ok(())
     }
 
-    /// Reads or edits the noise that the run begins with, [n, 4, h, w] of mean 0 and variance 1. Called before the
+    /// Reads or edits the noise that the run begins with, [n, c, h, w] of mean 0 and variance 1. Called before the
     /// noise is scaled or added to a picture. Not called for a run that continues from the latent of another run.
     fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
         Ok(())
@@ -119,7 +119,7 @@ pub trait GuidanceRun: Any + Send {
         Ok(())
     }
 
-    /// Reads or edits the finished latent, [n, 4, h, w], before it is decoded. Not called if another run continues from
+    /// Reads or edits the finished latent, [n, c, h, w], before it is decoded. Not called if another run continues from
     /// this latent.
     fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
         Ok(())

@@ -141,4 +141,20 @@ mod tests {
         assert!(message(SkipLayers::new(1.0).blocks([])).contains("at least one block"));
         SkipLayers::new(2.8).check().unwrap();
     }
+
+    #[test]
+    fn usual_window_has_the_steps_of_the_reference() {
+        // Stability AI's code skips layers in step i of n if .01·n < i < .2·n.
+        let window = SkipLayers::new(2.8).away.window;
+        for (n, expected) in [(28, 1..=5), (40, 1..=7), (8, 1..=1)] {
+            let steps = (0..n).map(|index| Step::new(index, n, 1.0, 0.5, 500.0));
+            let skips: Vec<usize> = steps.filter(|step| window.has_start_of(step)).map(|step| step.index).collect();
+            assert_eq!(skips, Vec::from_iter(expected), "{n} steps");
+        }
+        let first = Window::progress(0.0..=0.5);
+        assert!(
+            first.has_start_of(&Step::new(0, 4, 1.0, 0.5, 500.0)),
+            "a window from the beginning has the first step"
+        );
+    }
 }

@@ -159,7 +159,7 @@ pub trait ModelInfo {
         None
     }
 
-    /// Decodes a latent quickly for a preview, [n, 4, h, w] → [n, 3, H, W] in about -1..=1. `None`, the default: a
+    /// Decodes a latent quickly for a preview, [n, c, h, w] → [n, 3, H, W] in about -1..=1. `None`, the default: a
     /// preview is a linear approximation with one color per cell.
     ///
     /// # Errors

@@ -120,7 +120,7 @@ impl Hires {
         Ok(Tensor::f_cat(&laid, 0)?)
     }
 
-    /// Enlarges finished latents, [n, 4, h, w].
+    /// Enlarges finished latents, [n, c, h, w].
     pub(super) fn latents(latents: &Tensor, canvas: &Canvas) -> Result<Tensor> {
         Ok(latents.f_upsample_bicubic2d([canvas.grid.h, canvas.grid.w], false, None, None)?)
     }

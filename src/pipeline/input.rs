@@ -25,7 +25,7 @@ pub(super) const SOFT: f64 = 8.0;
 pub(super) struct Input {
     /// The picture on all cells, [1 or n, 3, H, W] in -1..=1.
     picture: Option<Tensor>,
-    /// The latent in place of a picture, [n, 4, h, w].
+    /// The latent in place of a picture, [n, c, h, w].
     latent: Option<Tensor>,
     /// The largest gray of each pixel's cell, [1, 1, H, W] in 0..=1: how much of the cell is repainted.
     pub mask: Option<Tensor>,
@@ -116,7 +116,7 @@ impl Input {
         Self { picture: Some(pictures), ..Self::EMPTY }
     }
 
-    /// Returns the input of a run from latents, [n, 4, h, w].
+    /// Returns the input of a run from latents, [n, c, h, w].
     pub(super) fn of_latent(latents: Tensor) -> Self {
         Self { latent: Some(latents), ..Self::EMPTY }
     }

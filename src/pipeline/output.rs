@@ -19,7 +19,7 @@ pub struct Output {
     /// The pictures, in the order of their seeds. Empty after a run that ended early
     /// ([`Request::until`](super::Request::until)).
     pub images: Vec<Raster>,
-    /// The finished latents, [n, 4, h, w] f32, in sampler units. After a run that ended early, they are at the noise
+    /// The finished latents, [n, c, h, w] f32, in sampler units. After a run that ended early, they are at the noise
     /// level σ that its last step reached, divided by √(1 + σ²) (variance-preserving).
     pub latents: Tensor,
     /// Seed of the first image; `None` if the request sets its own noise.

@@ -13,7 +13,7 @@ use tch::Tensor;
 pub struct Preview<'r> {
     /// Progress of the run: the step that was taken, and the number of steps.
     pub progress: &'r Progress,
-    /// Clean latent that the step was based on, [n, 4, h, w] f32.
+    /// Clean latent that the step was based on, [n, c, h, w] f32.
     pub x0: &'r Tensor,
     pub(super) reports: &'r dyn Fn() -> Result<Vec<Report>>,
     pub(super) model: ModelView<'r>,

@@ -393,7 +393,7 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Continues from the latents of another request, [n, 4, h, w], which ran [`until`](Self::until) the same share.
+    /// Continues from the latents of another request, [n, c, h, w], which ran [`until`](Self::until) the same share.
     /// `steps` is the number of steps of the whole run, as in the first request. Size and number of images are those of
     /// the latents. The same setting of diffusers is `denoising_start`.
     pub fn resume(mut self, latents: &'p Tensor, share: f64) -> Self {

@@ -230,3 +230,93 @@ impl SaliencyRun for ConceptAttentionRun {
         Ok(map.map(|map| map.f_clamp_max(1.0)).transpose()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention::{Call, HookTable, KvCache, Probs, Tap};
+    use crate::nn::ConfigFile;
+    use crate::nn::mmdit::{Sd3Config, Sd3Transformer};
+    use crate::step::Grid;
+    use crate::weights::{Tensors, Weights, read_safetensors};
+    use std::path::Path;
+    use tch::Device;
+
+    /// Rows and columns of the reference case's tokens.
+    const GRID: Grid = Grid::new(4, 5);
+
+    /// Calls the transformer of the reference case with a hook, and returns the case's tensors.
+    fn call(hook: &mut dyn CrossAttentionHook) -> Result<Tensors> {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let tensors = read_safetensors(&golden.join("sd35_attention/tensors.safetensors"))?;
+        let model = golden.join("models/sd35-medium");
+        let config = Sd3Config::from_json("config.json", &std::fs::read_to_string(model.join("config.json")).unwrap())?;
+        let weights = Weights::open(&model.join("diffusion_pytorch_model.safetensors"), Kind::Float, Device::Cpu)?;
+        let network = Sd3Transformer::new(&weights, &config)?;
+        let input = |name: &str| &tensors[&format!("in.{name}")];
+        let (step, branches, mut cache) = (Step::new(0, 1, 1.0, 0.0, 500.0), [Branch::Cond], KvCache::default());
+        let call = Call { step: &step, branches: &branches, images: 0..2, grid: Grid::new(8, 10) };
+        let table = HookTable::new(&[&mut *hook], network.sites(), &branches)?;
+        let mut tap = Tap::new(call, vec![hook], &table, &mut cache)?;
+        let [sample, timestep, context] = ["sample", "timestep", "encoder_hidden_states"].map(input);
+        let _ = network.forward(sample, timestep, context, input("pooled"), &[], &mut tap)?;
+        drop(tap);
+        Ok(tensors)
+    }
+
+    fn apart(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn map_of_a_word_is_its_share_in_the_reference() -> Result<()> {
+        let site = "transformer_blocks.1.attn";
+        for column in [0, 4, 8] {
+            let words = Words { columns: (0..9).collect(), own: (0..9).map(|other| other == column).collect() };
+            let mut run = ConceptAttentionRun {
+                settings: ConceptAttention::of("word").sites(move |other| other.name == site),
+                branch: Branch::Cond,
+                texts: vec![words],
+                by_step: Vec::new(),
+                images: 2,
+                maps: Series::new(GRID, 2, Accumulate::Mean),
+            };
+            let tensors = call(&mut run)?;
+            let want = &tensors[&format!("out.saliency_softmax.{site}")];
+            let want = want.select(2, column).reshape([2, 1, GRID.h, GRID.w]);
+            let got = run.map()?.expect("a map");
+            assert!(apart(&got, &want) < 1e-4, "column {column}: {}", apart(&got, &want));
+        }
+        Ok(())
+    }
+
+    /// Records how much of the picture's attention goes to the picture, summed over the heads.
+    #[derive(Default)]
+    struct Mass(Vec<(String, Tensor)>);
+
+    impl CrossAttentionHook for Mass {
+        fn interest(&self, site: &AttentionSite, _: Branch) -> Interest {
+            if site.kind == SiteKind::Joint { Interest::PROBS } else { Interest::NONE }
+        }
+        fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+            let own = probs.own_over_heads()?.expect("a joint site");
+            let mass = own.f_sum_dim_intlist([2i64].as_slice(), false, Kind::Float)?;
+            self.0.push((at.site.name.clone(), mass.f_mean_dim([1i64].as_slice(), false, Kind::Float)?));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn attention_to_the_picture_has_the_references_mass() -> Result<()> {
+        let mut mass = Mass::default();
+        let tensors = call(&mut mass)?;
+        assert_eq!(mass.0.len(), 4);
+        for (site, got) in mass.0 {
+            // The reference has the mass of picture to picture first, for each head.
+            let want = tensors[&format!("out.mass.{site}")].select(2, 0);
+            let want = want.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+            assert!(apart(&got, &want) < 1e-4, "{site}: {got} {want}");
+        }
+        Ok(())
+    }
+}

@@ -58,9 +58,9 @@ struct Replay {
 /// The findings of a first pass: clean latents, the object's map, and the protected cells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seen {
-    /// The clean latent at the first step of a force, [n, 4, h, w] f32.
+    /// The clean latent at the first step of a force, [n, c, h, w] f32.
     pub first: SharedTensor,
-    /// The clean latent at the end, [n, 4, h, w] f32.
+    /// The clean latent at the end, [n, c, h, w] f32.
     pub last: SharedTensor,
     /// The map of the force's object, [n, 1, h, w] f32.
     pub found: SharedTensor,

@@ -24,8 +24,8 @@ pub enum MaskedContent {
 }
 
 impl MaskedContent {
-    /// Returns the latent of a picture, [1 or n, 4, h, w], with this content in the cells of a mask, [1 or n, 1, h, w]
-    /// in 0..=1. `noise` is the run's first noise, [n, 4, h, w].
+    /// Returns the latent of a picture, [1 or n, c, h, w], with this content in the cells of a mask, [1 or n, 1, h, w]
+    /// in 0..=1. `noise` is the run's first noise, [n, c, h, w].
     pub(super) fn put(self, latent: &Tensor, mask: &Tensor, noise: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Picture => latent.shallow_clone(),

@@ -456,7 +456,7 @@ impl Run<'_, '_> {
         Ok(Progress { step, std, took, stage: 0, pass: index, passes: count, done, total })
     }
 
-    /// Returns the current latent, [n, 4, h, w] f32 in sigma space (x0 + σ·noise).
+    /// Returns the current latent, [n, c, h, w] f32 in sigma space (x0 + σ·noise).
     pub const fn latent(&self) -> &Tensor {
         &self.x
     }
@@ -479,7 +479,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Takes all remaining steps and returns the clean latent, [n, 4, h, w] f32.
+    /// Takes all remaining steps and returns the clean latent, [n, c, h, w] f32.
     pub fn finish(&mut self) -> Result<&Tensor> {
         while self.step()?.is_some() {}
         if self.state == State::Going {

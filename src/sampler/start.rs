@@ -94,9 +94,9 @@ pub enum Origin<'a> {
     /// A picture, [1 or n, 3, H, W] in -1..=1 of the grid's size in pixels. The picture's latent is drawn from the
     /// VAE's posterior, before any other noise.
     Picture(&'a Tensor),
-    /// A clean latent, [1 or n, 4, h, w] in sampler units, such as that of another run.
+    /// A clean latent, [1 or n, c, h, w] in sampler units, such as that of another run.
     Latent(&'a Tensor),
-    /// The latent, [1 or n, 4, h, w], of an earlier run that stopped at the noise level at which this run's schedule
+    /// The latent, [1 or n, c, h, w], of an earlier run that stopped at the noise level at which this run's schedule
     /// begins. Both models must have the same latents. The earlier run takes the first steps of a schedule
     /// ([`Schedule::until`]), this run the others ([`Schedule::after`]). The latent is variance-preserving, as
     /// [`Run::finish`](super::Run::finish) returns it. The start draws no noise.
@@ -237,7 +237,7 @@ pub(super) struct Begun {
 
 /// The part of a picture to keep.
 pub(super) struct Kept {
-    /// The clean latent, [1 or n, 4, h, w].
+    /// The clean latent, [1 or n, c, h, w].
     latent: Tensor,
     /// The first noise.
     noise: Tensor,
@@ -283,7 +283,7 @@ impl Kept {
     }
 }
 
-/// Returns a latent that the caller gave, [1 or n, 4, h, w], on the model's device.
+/// Returns a latent that the caller gave, [1 or n, c, h, w], on the model's device.
 fn given(latent: &Tensor, model: &dyn Network, grid: Grid, images: i64) -> Result<Tensor> {
     has_size("the latent to start from", latent, model.channels(), (grid.h, grid.w), images)?;
     Ok(latent.f_to_device(model.device())?.f_to_kind(Kind::Float)?)
@@ -338,7 +338,7 @@ fn all_repainted(model: &dyn Network, grid: Grid) -> Result<Tensor> {
     beside(&Tensor::f_ones([1, 1, grid.h, grid.w], (Kind::Float, model.device()))?, &gray)
 }
 
-/// Joins a mask, [1 or n, 1, h, w], and a latent, [1 or n, 4, h, w] → [n, 5, h, w].
+/// Joins a mask, [1 or n, 1, h, w], and a latent, [1 or n, c, h, w] → [n, 1 + c, h, w].
 fn beside(mask: &Tensor, latent: &Tensor) -> Result<Tensor> {
     let images = mask.size4()?.0.max(latent.size4()?.0);
     let (mask, latent) = (mask.f_expand([images, -1, -1, -1], false)?, latent.f_expand([images, -1, -1, -1], false)?);

@@ -53,7 +53,7 @@ impl Output {
         .collect()
     }
 
-    /// Returns the finished latents, [n, 4, h, w], without a copy.
+    /// Returns the finished latents, [n, c, h, w], without a copy.
     fn latents<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         to_python(py, &self.inner().latents)
     }

@@ -118,7 +118,7 @@ impl DistillTask {
         parse_safetensors("the embedded UNet", impasto_tiny::file(file).unwrap_or_default())
     }
 
-    /// Returns the clean pictures that a network predicts for latents [n, 4, h, w] of a noise level, f32.
+    /// Returns the clean pictures that a network predicts for latents [n, c, h, w] of a noise level, f32.
     fn x0(&self, unet: &UNet, x: &Tensor, sigma: f64, contexts: &Tensor, kind: Kind) -> Result<Tensor> {
         let sample = x.f_mul_scalar(Prediction::Epsilon.input_scale(sigma))?.f_to_kind(kind)?;
         let timestep = Tensor::f_from_slice(&[self.table.timestep_of(sigma) as f32])?;

@@ -139,7 +139,7 @@ impl Controlled {
         self.images.iter().enumerate().filter(|(_, image)| image.diverged).map(|(image, _)| image)
     }
 
-    /// Measures the model's clean latent `x0`, [n, 4, h, w], under `mask`, [n or 1, 1, h, w], and updates c of each
+    /// Measures the model's clean latent `x0`, [n, c, h, w], under `mask`, [n or 1, 1, h, w], and updates c of each
     /// image. An image keeps its c if its mask has too few cells. All images do if the linear map fits too badly.
     pub(super) fn look(&mut self, x0: &Tensor, mask: &Tensor, step: &Step, settings: &Settings) -> Result<()> {
         if self.misfit().is_some() {
@@ -162,7 +162,7 @@ impl Controlled {
     }
 }
 
-/// Measures the color of one image's latent, [4, h, w], under `mask`, [h, w] booleans. Each cell counts as one pixel,
+/// Measures the color of one image's latent, [c, h, w], under `mask`, [h, w] booleans. Each cell counts as one pixel,
 /// so the statistic is the same as in the picture.
 fn color_under(colors: &LatentColors, latent: &Tensor, mask: &Tensor, settings: &Settings) -> Result<Measured> {
     let inside = mask.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;

@@ -20,14 +20,14 @@ pub enum GoldMode {
     /// The middle of an encoded 256-pixel picture, repeated everywhere. The latent has no edges and is cheap for large
     /// pictures.
     Constant,
-    /// A given latent, [1, 4, h, w] or [1, 4, 1, 1], in sampler units: `GoldMode::Latent(tensor.into())`.
+    /// A given latent, [1, c, h, w] or [1, c, 1, 1], in sampler units: `GoldMode::Latent(tensor.into())`.
     Latent(SharedTensor),
 }
 
 /// A color's latent, and how closely the VAE can show the color.
 #[derive(Debug)]
 pub(super) struct Gold {
-    /// The latent, [1, 4, h, w] f32.
+    /// The latent, [1, c, h, w] f32.
     pub latent: Tensor,
     /// CIEDE2000 between the color and the color that the decoder shows for the latent.
     pub delta_e: f64,

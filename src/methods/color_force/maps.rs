@@ -92,7 +92,7 @@ pub(super) fn of_image(x: &Tensor, image: Option<i64>) -> Result<Tensor> {
     row.map_or_else(|| Ok(x.shallow_clone()), |row| Ok(x.f_narrow(0, row, 1)?))
 }
 
-/// Decodes a clean latent: [n, 4, h, w] → [n, 3, H, W].
+/// Decodes a clean latent: [n, c, h, w] → [n, 3, H, W].
 pub(super) fn picture(x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
     // Images are decoded one by one, so that each image equals the image decoded alone, and memory for one image is
     // enough.

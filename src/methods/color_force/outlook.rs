@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.001..=0.8;
 
 impl ForceRun {
-    /// Rates each image of a first pass, 0..=1. `seen` is the first pass's last clean latent, [n, 4, h, w].
+    /// Rates each image of a first pass, 0..=1. `seen` is the first pass's last clean latent, [n, c, h, w].
     ///
     /// A rating is high if the cells are decided, the mask ends where its object ends, and the object's lines will stay
     /// in the new color. A mask that covers almost nothing or almost everything has rating 0.

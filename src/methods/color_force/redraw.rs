@@ -53,7 +53,7 @@ impl ForceRun {
         redrawing.add_to(pulls, (mean, x0), &gold.latent, weight)
     }
 
-    /// Recolors the material of redrawn objects in a finished latent, [n, 4, h, w].
+    /// Recolors the material of redrawn objects in a finished latent, [n, c, h, w].
     pub(super) fn recolor_redrawn(&mut self, latent: &Tensor, codec: &dyn Codec) -> Result<()> {
         let Self { redrawing: Some(redrawing), repainting: Some(repainting), .. } = &*self else {
             return Ok(());

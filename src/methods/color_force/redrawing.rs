@@ -25,7 +25,7 @@ pub(super) struct Redrawing {
     pub found: Tensor,
     /// The protected cells, [n, 1, h, w] of 0 and 1.
     pub spared: Tensor,
-    /// The first pass's content, [n, 4, h, w].
+    /// The first pass's content, [n, c, h, w].
     content: Tensor,
 }
 

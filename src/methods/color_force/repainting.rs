@@ -23,11 +23,11 @@ pub(super) struct Repainting {
     matte: Matte,
     /// Share of each cell that is the object's material, [n, 1, h, w].
     pub share: Tensor,
-    /// The encoded `painted` in and next to cells that have some of the material, and 0 elsewhere, [n, 4, h, w].
+    /// The encoded `painted` in and next to cells that have some of the material, and 0 elsewhere, [n, c, h, w].
     target: Tensor,
     /// The cells in which `target` is not 0, [n, 1, h, w] of 0 and 1.
     near: Tensor,
-    /// The change of the encoded picture by the new color, [n, 4, h, w].
+    /// The change of the encoded picture by the new color, [n, c, h, w].
     change: Tensor,
     seen: Seen,
     /// The cells that other methods changed, [n, 1, h, w] of 0 and 1; `None` before the second forced step.
@@ -82,7 +82,7 @@ impl Repainting {
     }
 
     /// Recolors the material of `matte` in the `picture` of a redrawn image, [1, 3, H, W] in -1..=1, and returns the
-    /// change of the image's latent, [1, 4, h, w].
+    /// change of the image's latent, [1, c, h, w].
     pub(super) fn finish(
         &mut self,
         image: i64,
@@ -113,7 +113,7 @@ impl Repainting {
     }
 
     /// Returns true if the object's cells had the first pass's content at the force's first step, so that this content
-    /// can be repainted. `x0` is the clean latent of the present step before the force, [n, 4, h, w].
+    /// can be repainted. `x0` is the clean latent of the present step before the force, [n, c, h, w].
     ///
     /// The content differs after a force on the same cells that began earlier, for example, or after maps were replayed
     /// with another seed.
@@ -169,7 +169,7 @@ impl Repainting {
         Ok(Some(cells.f_upsample_nearest2d(size, None, None)?.f_reshape(size)?))
     }
 
-    /// Returns the recolored picture of an image, encoded, [1, 4, h, w]; 0 in cells that keep their content. The
+    /// Returns the recolored picture of an image, encoded, [1, c, h, w]; 0 in cells that keep their content. The
     /// material is moved by an `offset` in sRGB, whose channels are in 0..=1.
     pub(super) fn latent(&self, image: i64, offset: [f64; 3], codec: &dyn Codec) -> Result<Tensor> {
         if offset == [0.0; 3] {

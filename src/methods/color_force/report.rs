@@ -284,7 +284,7 @@ impl Trace {
     }
 
     /// Records a forced step, and computes its areas. `mask` and `saliency` are [n or 1, 1, h, w]; `x0` is the clean
-    /// latent before the force, [n, 4, h, w]. Numbers that only a report needs are computed by the report, because each
+    /// latent before the force, [n, c, h, w]. Numbers that only a report needs are computed by the report, because each
     /// operation on a tensor takes some of the time of a small model.
     pub(super) fn push(&mut self, step: ForcedStep, mask: &Tensor, saliency: &Tensor, x0: &Tensor) -> Result<()> {
         let areas = of_images(mask, |cells| cells.iter().copied().map(f64::from).sum::<f64>() / cells.len() as f64)?;
@@ -338,7 +338,7 @@ impl Trace {
         Ok(Some(mean.f_ge(0.5)?.f_to_kind(Kind::Float)?))
     }
 
-    /// Keeps the latent that will be decoded, [n, 4, h, w].
+    /// Keeps the latent that will be decoded, [n, c, h, w].
     pub(super) fn finished(&mut self, latent: &Tensor) {
         self.seen.latent = Some(latent.shallow_clone());
     }
@@ -393,7 +393,7 @@ impl Trace {
         Ok(())
     }
 
-    /// Trims every image of a finished latent, [n, 4, h, w], in the region.
+    /// Trims every image of a finished latent, [n, c, h, w], in the region.
     pub(super) fn trim(
         &mut self,
         latent: &mut Tensor,

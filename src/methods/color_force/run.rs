@@ -77,7 +77,7 @@ impl ForceRun {
         Ok(maps)
     }
 
-    /// Returns the latent of the color, [1, 4, h, w] f32.
+    /// Returns the latent of the color, [1, c, h, w] f32.
     pub const fn gold_latent(&self) -> &Tensor {
         &self.gold.latent
     }
@@ -93,7 +93,7 @@ pub(super) enum MapSource {
     Kept(Maps),
 }
 
-/// Clean latents of a first pass, [n, 4, h, w].
+/// Clean latents of a first pass, [n, c, h, w].
 #[derive(Default)]
 pub(super) struct FirstPass {
     /// The latent at the first step of the force's window.

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 pub(super) struct Seen {
     /// Sum of the clean latent under each step's mask, [n, 4, 1, 1], and the mask, [n or 1, 1, h, w].
     sums: Vec<(Tensor, Tensor)>,
-    /// The latent that was decoded, [n, 4, h, w].
+    /// The latent that was decoded, [n, c, h, w].
     pub latent: Option<Tensor>,
     /// The picture at the latent's size, [n, 3, h, w] in -1..=1.
     small: Option<Tensor>,
@@ -20,7 +20,7 @@ pub(super) struct Seen {
 const RIDGE: f64 = 1e-3;
 
 impl Seen {
-    /// Records a step: `x0` is [n, 4, h, w], `mask` is [n or 1, 1, h, w].
+    /// Records a step: `x0` is [n, c, h, w], `mask` is [n or 1, 1, h, w].
     pub(super) fn step(&mut self, x0: &Tensor, mask: &Tensor) -> Result<()> {
         self.sums.push((over_cells(&x0.f_mul(mask)?)?, mask.shallow_clone()));
         Ok(())

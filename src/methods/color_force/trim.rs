@@ -43,7 +43,7 @@ const FLATTER: [f64; 3] = [0.75, 0.5, 0.25];
 /// has a pupil.
 const ENOUGH: f64 = 0.8;
 
-/// Trims the region `mask` ([h, w] of 0 and 1) of one image's latent, [1, 4, h, w]. With a repainting, the region is
+/// Trims the region `mask` ([h, w] of 0 and 1) of one image's latent, [1, c, h, w]. With a repainting, the region is
 /// the material's pixels. `None` for a region without pixels.
 ///
 /// The set point p moves by the color error in linear light: p ← clip(p + asked − measured). The latent moves by the

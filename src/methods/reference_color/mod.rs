@@ -92,7 +92,7 @@ struct Joining {
     /// The search for each part's phrase; `None` for a part with a region.
     looks: Vec<Option<Box<dyn SaliencyRun>>>,
     branch: Branch,
-    /// Clean latent of the reference, [1, 4, h, w]; `noise` has the same shape.
+    /// Clean latent of the reference, [1, c, h, w]; `noise` has the same shape.
     latent: Tensor,
     noise: Tensor,
     images: i64,

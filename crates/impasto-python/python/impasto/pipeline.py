@@ -166,7 +166,7 @@ class Output:
 
     @property
     def latents(self) -> torch.Tensor:
-        """The finished latents, [n, 4, h, w], in the memory of the run."""
+        """The finished latents, [n, c, h, w], in the memory of the run."""
         return self._native.latents()
 
     def save(self, path: Path, index: int = 0) -> None:
