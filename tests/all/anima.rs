@@ -1,7 +1,7 @@
 //! Anima, a transformer with flow matching, on a small random model: methods, adapters and errors.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs};
-use impasto::diffusion::Prediction;
+use impasto::diffusion::{Prediction, Spacing};
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::{
@@ -268,6 +268,9 @@ fn shift_of_the_levels_can_be_chosen() -> Result<()> {
     for (model, level) in [(own, 9.0), (load(Source::dir(folder.path()), 6.0)?, 18.0)] {
         assert!((second_level(&model)? - level).abs() < 1e-3, "{} {level}", second_level(&model)?);
     }
+    let pipeline = Pipeline::new(Model::load(&Source::dir(folder.path()))?);
+    let spaced = request(&pipeline).solver_named("LCM").tune(|config| config.spacing = Some(Spacing::Karras)).run()?;
+    assert!(!spaced.notes.iter().any(|note| note.to_string().contains("is ignored")), "{:?}", spaced.notes);
     let message = |source, shift| load(source, shift).map(drop).unwrap_err().to_string();
     let far = message(Source::dir(folder.path()), 0.0);
     assert!(far.contains("shift is 0; expected 0.01 to 100"), "{far}");

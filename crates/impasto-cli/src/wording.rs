@@ -15,7 +15,7 @@ pub struct Terminal {
 }
 
 /// The library's names of settings and parts, and those of the command line.
-const NAMES: [(&str, &str); 67] = [
+const NAMES: [(&str, &str); 68] = [
     ("prompt", "the prompt"),
     ("the LoRA's name", "the NAME of <lora:NAME> in the prompt"),
     ("second_prompt", "--second-prompt"),
@@ -71,6 +71,7 @@ const NAMES: [(&str, &str); 67] = [
     ("clip_skip", "--clip-skip"),
     ("device", "--device"),
     ("precision", "--precision"),
+    ("shift", "--shift"),
     ("same_color", "--same-color"),
     ("same_as", "the THING of --same-color"),
     ("palette", "--palette"),
@@ -283,7 +284,8 @@ mod tests {
     }
 
     /// Options that the library takes as they are, apart from files that cannot be read or are of another kind.
-    const NEVER_REFUSED: [&str; 16] = [
+    const NEVER_REFUSED: [&str; 17] = [
+        "offload",
         "seed",
         "syntax",
         "color_words",
@@ -316,7 +318,7 @@ mod tests {
         let colors = folder.path().join("many.png").display().to_string();
         many.save(&colors).unwrap();
         let long = "a ".repeat(33_000);
-        let cases: [(&str, &[&str], &str); 53] = [
+        let cases: [(&str, &[&str], &str); 54] = [
             ("prompt", &[&long], "the prompt is a text of 66000 bytes"),
             ("negative", &["--negative", &long], "is a text of 66000 bytes"),
             ("second_prompt", &["--second-prompt", "a hat"], "--second-prompt is"),
@@ -382,6 +384,7 @@ mod tests {
             ("text_encoder_3", &["--text-encoder-3", "nowhere"], "--text-encoder-3 is nowhere"),
             ("clip_skip", &["--clip-skip", "99"], "--clip-skip is 99; expected 1 to"),
             ("precision", &["--precision", "f16"], "--precision is f16 on cpu"),
+            ("shift", &["--shift", "3"], "--shift is 3; expected none for this model"),
         ];
         let mut tested: Vec<&str> = NEVER_REFUSED.into();
         for (id, options, expected) in cases {

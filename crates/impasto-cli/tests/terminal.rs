@@ -479,6 +479,22 @@ fn write_lora(path: &Path, tensors: &[(&str, &[usize])]) {
 }
 
 #[test]
+fn flow_paints_with_another_shift_and_offloaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = |file: &str, options: &[&str]| {
+        let paint = ["paint", "a red boat", "--model", "embedded-flow", "--seed", "7", "--steps", "3", "-o", file];
+        run(folder.path(), &[&paint, options].concat());
+        Raster::open(folder.path().join(file)).unwrap()
+    };
+    let own = picture("own.png", &[]);
+    assert!(picture("shifted.png", &["--shift", "1"]) != own);
+    assert!(picture("same.png", &["--shift", "3"]) == own, "3 is the model's own shift");
+    let apart =
+        own.bytes().iter().zip(picture("offloaded.png", &["--offload"]).bytes()).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(apart <= Some(3), "{apart:?}");
+}
+
+#[test]
 fn three_files_of_anima_paint() {
     let folder = tempfile::tempdir().unwrap();
     let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden"));
