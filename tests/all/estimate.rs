@@ -222,7 +222,6 @@ fn estimate_is_near_the_measured_memory() -> Result<()> {
         let numbers = told.lines().find_map(|line| line.split_once("held ")).unwrap_or_else(|| panic!("{output:?}")).1;
         let numbers: Vec<f64> = numbers.split_whitespace().map(|number| number.parse().unwrap()).collect();
         let ratio = numbers[0] / numbers[1];
-        eprintln!("{run}: {ratio}");
         assert!(numbers[0] > f64::from(16 << 20) && (2.0 / 3.0..1.25).contains(&ratio), "{run}: {numbers:?}, {ratio}");
     }
     Ok(())
