@@ -60,12 +60,7 @@ pub(super) fn begin(
 ) -> Result<Box<dyn GuidanceRun>> {
     let own: Vec<&AttentionSite> = setup.sites.iter().filter(|site| !site.is_cross()).collect();
     if own.is_empty() {
-        let expected = "a network with self-attention, such as a UNet, Anima, Stable Diffusion 3.5 medium or Z-Image";
-        return Err(Error::parameter(
-            role,
-            "for a network whose picture attends only together with the prompt",
-            expected,
-        ));
+        return Err(no_self_attention(role));
     }
     let sites = sites.cloned().map(Changed::Chosen).or_else(|| Changed::usual(setup.sites));
     let Some(sites) = sites.filter(|sites| own.iter().any(|site| sites.has(site))) else {
@@ -73,6 +68,13 @@ pub(super) fn begin(
     };
     let away = away.begin(setup, role, Window::contains)?;
     Ok(Box::new(ChangedAttention { away, sites, change: Box::new(change) }))
+}
+
+/// Returns the error of a method for a network without self-attention of its own.
+pub(super) fn no_self_attention(method: &'static str) -> Error {
+    let given = "for a network whose picture attends only together with the prompt";
+    let expected = "a network with self-attention, such as a UNet, Anima, Stable Diffusion 3.5 medium or Z-Image";
+    Error::parameter(method, given, expected)
 }
 
 /// The state of one run.

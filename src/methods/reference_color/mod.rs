@@ -2,6 +2,7 @@
 
 mod join;
 
+use super::changed_attention::no_self_attention;
 use crate::attention::{AttentionSite, CrossAttentionHook};
 use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
@@ -251,10 +252,7 @@ impl Guidance for ReferenceColor {
             let names: Vec<_> =
                 setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.name.clone()).collect();
             if names.is_empty() {
-                let expected =
-                    "a network with self-attention, such as a UNet, Anima, Stable Diffusion 3.5 medium or Z-Image";
-                let given = "for a network whose picture attends only together with the prompt";
-                return Err(Error::parameter("ReferenceColor", given, expected));
+                return Err(no_self_attention("ReferenceColor"));
             }
             return Err(Error::NoSites { names });
         }
