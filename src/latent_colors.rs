@@ -32,8 +32,11 @@ pub(crate) struct LatentColors {
     misfit: f64,
 }
 
+/// Deviation of a latent's texture in every direction, which the fit expects beside the colors.
+const TEXTURE: f64 = 0.02;
+
 impl LatentColors {
-    /// Fits the map by least squares to the [`flats`].
+    /// Fits the map by ridge regression to the [`flats`].
     pub(crate) fn fit(codec: &dyn Codec, levels: usize, side: i64) -> Result<Self> {
         let (latents, colors) = flats(codec, levels, side)?;
         let count = colors.len();
@@ -42,7 +45,14 @@ impl LatentColors {
         let ones = Tensor::f_ones([count as i64, 1], (Kind::Double, Device::Cpu))?;
         let latents = Tensor::f_cat(&[latents, ones], 1)?;
         let lights = Tensor::f_stack(&lights, 0)?;
-        let map = latents.f_linalg_lstsq(&lights, None, "gelsd")?.0;
+        // Rows of zeros keep the map small in directions in which hardly any color lies. Without them, the rounding
+        // of the latents decides there, and texture shows as noise.
+        let channels = latents.size2()?.1 - 1;
+        let ridge = Tensor::f_eye_m(channels, channels + 1, (Kind::Double, Device::Cpu))?
+            .f_mul_scalar(TEXTURE * (count as f64).sqrt())?;
+        let zeros = lights.f_new_zeros([channels, 3], (Kind::Double, Device::Cpu))?;
+        let (rows, wanted) = (Tensor::f_cat(&[&latents, &ridge], 0)?, Tensor::f_cat(&[lights, zeros], 0)?);
+        let map = rows.f_linalg_lstsq(&wanted, None, "gelsd")?.0;
         let fitted = Vec::<f64>::try_from(&latents.f_matmul(&map)?.f_clamp(0.0, 1.0)?.f_flatten(0, -1)?)?;
         let squares = fitted.chunks_exact(3).zip(&colors).map(|(fitted, color)| {
             let light =
@@ -79,5 +89,65 @@ impl LatentColors {
         let cells = latent.f_permute([0, 2, 3, 1])?.f_flatten(0, 2)?; // [n·h·w, channels]
         let picture = self.of(&cells)?.f_reshape([3, images, h, w])?.f_transpose(0, 1)?;
         Ok(picture.f_to_kind(Kind::Float)?.f_contiguous()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conditioning::{Conditioning, Texts};
+    use crate::prompt::Prompt;
+
+    /// A codec of 16 channels: fixed mixtures of the linear light of a cell and of its squares. One cell is one pixel.
+    struct Sixteen;
+
+    /// The mixtures, [6, 16].
+    fn mixtures() -> Tensor {
+        let cells: Vec<f64> =
+            (0..96).map(|i| (1.3 * f64::from(i * i) + 0.4).sin() * if i < 48 { 1.0 } else { 0.1 }).collect();
+        Tensor::from_slice(&cells).reshape([6, 16])
+    }
+
+    impl Codec for Sixteen {
+        fn prompt(&self, _: Texts<'_>) -> Result<Prompt> {
+            unreachable!("no texts")
+        }
+        fn text(&self, _: Texts<'_>) -> Result<Conditioning> {
+            unreachable!("no texts")
+        }
+        fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+            let light = ((picture.to_kind(Kind::Double) + 1.0) / 2.0).pow_tensor_scalar(2.2);
+            let parts = Tensor::cat(&[&light, &light.square()], 1).permute([0, 2, 3, 1]);
+            Ok(parts.matmul(&mixtures()).permute([0, 3, 1, 2]).to_kind(Kind::Float))
+        }
+        fn decode(&self, _: &Tensor) -> Result<Tensor> {
+            unreachable!("no pictures")
+        }
+        fn cell(&self) -> i64 {
+            1
+        }
+    }
+
+    #[test]
+    fn sixteen_channels_show_colors_and_no_texture() -> Result<()> {
+        let colors = LatentColors::fit(&Sixteen, 4, 4)?;
+        assert!(colors.misfit() < 2.0, "{}", colors.misfit());
+        // A direction in which no flat color lies is texture, and does not color the picture.
+        let (span, any) = (mixtures().transpose(0, 1), Tensor::ones([16, 1], (Kind::Double, Device::Cpu)));
+        let texture = &any - span.matmul(&span.f_linalg_lstsq(&any, None, "gelsd")?.0);
+        assert!(texture.norm().double_value(&[]) > 0.5);
+        let texture = texture.reshape([1, 16, 1, 1]);
+        for color in [Rgb(200, 40, 90), Rgb(20, 160, 60), Rgb(120, 130, 220)] {
+            let latent = Sixteen.flat(color, Grid::new(2, 3))?;
+            let plain = colors.picture(&latent)?;
+            assert_eq!(plain.size(), [1, 3, 2, 3]);
+            let seen = plain.select(3, 1).select(2, 1).flatten(0, -1);
+            let [r, g, b] = [0, 1, 2].map(|i| ((seen.double_value(&[i]) + 1.0) * 127.5).round() as u8);
+            let delta_e = Rgb(r, g, b).lab().delta_e(color.lab());
+            assert!(delta_e < 4.0, "{color}: {delta_e}");
+            let textured = colors.picture(&(latent + &texture * 3.0))?;
+            assert!(textured.allclose(&plain, 0.0, 1e-4, false), "{color}");
+        }
+        Ok(())
     }
 }

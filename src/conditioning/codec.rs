@@ -121,7 +121,7 @@ pub(crate) fn flat(codec: &(impl Codec + ?Sized), color: Rgb, grid: Grid) -> Res
     match latent.size().as_slice() {
         [1, _, rows, columns] if (*rows, *columns) == (h, w) => Ok(latent),
         got => {
-            let expected = format!("[1, 4, {h}, {w}], the picture's size divided by Codec::cell");
+            let expected = format!("[1, channels, {h}, {w}], the picture's size divided by Codec::cell");
             Err(Error::Shape { what: "the latent from Codec::encode", got: got.to_vec(), expected })
         }
     }

@@ -82,6 +82,7 @@ impl Prediction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
     use tch::Kind;
 
     #[test]
@@ -104,6 +105,26 @@ mod tests {
                 let back = prediction.output(&x0, &x, sigma).unwrap();
                 assert!(back.allclose(out, 1e-10, 1e-10, false), "{prediction:?} {sigma}");
             }
+        }
+    }
+    #[test]
+    fn spaces_of_a_flow_match_the_golden() {
+        let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/flow.json")).unwrap();
+        for row in golden["spaces"].as_array().unwrap() {
+            let number = |name: &str| row[name].as_f64().unwrap();
+            let tensor = |name: &str| Tensor::from(number(name));
+            let sigma = number("sigma");
+            let near = |got: f64, name: &str| {
+                let want = number(name);
+                assert!((got - want).abs() <= 1e-9 * want.abs().max(1.0), "σ {sigma}, {name}: {got} {want}");
+            };
+            near(Prediction::Flow.input_scale(sigma), "input_scale");
+            near(number("x_sigma") * Prediction::Flow.input_scale(sigma), "x_flow");
+            let x = tensor("x_sigma");
+            near(Prediction::Flow.x0(&tensor("velocity"), &x, sigma).unwrap().double_value(&[]), "x0_from_velocity");
+            near(Prediction::Flow.output(&tensor("x0"), &x, sigma).unwrap().double_value(&[]), "velocity_from_x0");
+            let table = crate::diffusion::TrainingSchedule::flow(3.0, 1000.0).unwrap();
+            near(table.timestep_of(sigma), "timestep_1000");
         }
     }
 }

@@ -11,6 +11,10 @@ use crate::model::{Defaults, Model, ModelInfo, NoInfo};
 use crate::recipe::{Kind, Recipe, Registry};
 use std::cell::OnceCell;
 
+/// Levels of the flat colors that previews are fitted to. A latent of 16 channels needs more than 3³ colors for its 17
+/// unknowns per color channel.
+const LEVELS: usize = 4;
+
 /// The model of a pipeline, as the pipeline's requests see it.
 #[derive(Clone, Copy)]
 pub(super) struct ModelView<'p> {
@@ -78,7 +82,7 @@ impl<'p> ModelView<'p> {
             Some(colors) => Ok(colors),
             None => {
                 let _no_grad = tch::no_grad_guard();
-                let colors = LatentColors::fit(self.network, 3, 32)?;
+                let colors = LatentColors::fit(self.network, LEVELS, 32)?;
                 Ok(self.colors.get_or_init(|| colors))
             }
         }

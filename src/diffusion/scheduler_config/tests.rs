@@ -176,3 +176,25 @@ fn missing_file_gives_stable_diffusion_noise() {
     let last = config.schedule(10).unwrap().steps().last().unwrap();
     assert_eq!((last.timestep, last.to), (1.0, TrainingSchedule::stable_diffusion().sigma_min()));
 }
+
+#[test]
+fn dynamic_shift_of_a_picture_is_the_golden_s() {
+    let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/specs/flow.json")).unwrap();
+    let class = "FlowMatchEulerDiscreteScheduler";
+    let config = config(json!({ "_class_name": class, "use_dynamic_shifting": true }));
+    for row in golden["mu"].as_array().unwrap() {
+        let number = |name: &str| row[name].as_f64().unwrap();
+        assert!((config.mu(number("tokens") as usize) - number("mu")).abs() < 1e-12, "{row}");
+        let grid = Grid { h: (number("height") / 8.0) as i64, w: (number("width") / 8.0) as i64 };
+        let shifted = config.on(grid).unwrap();
+        let fixed = self::config(json!({ "_class_name": class, "shift": number("shift") }));
+        let levels = |config: &SchedulerConfig| -> Vec<_> {
+            // The list of a pipeline: both shift it once.
+            let schedule = config.schedule_of_times(&[1.0, 0.75, 0.5, 0.25]).unwrap();
+            schedule.steps().map(|step| step.to).collect()
+        };
+        for (got, want) in levels(&shifted).iter().zip(levels(&fixed)) {
+            assert!((got - want).abs() <= 1e-9 * want.max(1.0), "{row}: {got} {want}");
+        }
+    }
+}

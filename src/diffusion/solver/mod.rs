@@ -270,6 +270,8 @@ fn check_noise(eta: f64, s_noise: f64) -> Result<()> {
 #[cfg(test)]
 mod convergence;
 #[cfg(test)]
+mod flow_references;
+#[cfg(test)]
 mod references;
 #[cfg(test)]
 mod tests;

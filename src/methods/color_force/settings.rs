@@ -123,3 +123,73 @@ impl Settings {
         doubts.into_iter().filter_map(|(holds, doubt)| holds.then_some(doubt)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::color::Rgb;
+    use crate::diffusion::{Pulls, Schedule, Spacing, SpacingOptions, TrainingSchedule};
+    use crate::error::Result;
+    use crate::methods::ColorForce;
+    use serde_json::Value;
+    use tch::Tensor;
+
+    #[test]
+    fn a_flow_imposes_the_share_of_the_golden() -> Result<()> {
+        let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/specs/flow.json")).unwrap();
+        for row in golden["imposed"].as_array().unwrap() {
+            let levels = row["levels"].as_str().unwrap();
+            let (spacing, shift) = match levels {
+                "simple_28_3" => (Spacing::Simple, 3.0),
+                "anima_diffusers_28_3" => (Spacing::Trailing, 3.0),
+                "class_default_28_3" => (Spacing::Linspace, 3.0),
+                "simple_28_1" => (Spacing::Simple, 1.0),
+                other => panic!("{other}"),
+            };
+            let schedule = Schedule::new(&TrainingSchedule::flow(shift, 1.0)?, 28, spacing)?;
+            let settings = ColorForce::published("shirt", Rgb(255, 215, 0)).settings;
+            let inside: Vec<_> = schedule.steps().filter(|step| settings.covers(step)).collect();
+            assert_eq!(Value::from(inside.len()), row["steps_inside"], "{levels}");
+            for color_var in [15.0, 25.0, 40.0, 70.0] {
+                let mut kept = 1.0;
+                for step in &inside {
+                    kept /= 1.0 + settings.weight(step, settings.variance(step)?, color_var);
+                }
+                let want = row[format!("c{color_var}")].as_f64().unwrap();
+                assert!((1.0 - kept - want).abs() < 1e-9, "{levels}, c {color_var}: {} {want}", 1.0 - kept);
+            }
+        }
+        Ok(())
+    }
+    #[test]
+    fn pulls_in_a_flow_s_latents_are_the_golden_s() -> Result<()> {
+        let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/specs/flow.json")).unwrap();
+        let table = TrainingSchedule::flow(3.0, 1.0)?;
+        let settings = ColorForce::published("shirt", Rgb(255, 215, 0)).settings;
+        for row in golden["blend_cases"].as_array().unwrap() {
+            let number = |name: &str| row[name].as_f64().unwrap();
+            let options = SpacingOptions { shift: Some(1.0), ..SpacingOptions::default() };
+            let times = [number("t_from"), number("t_to")];
+            let step = Schedule::from_times(&table, &times, Spacing::Simple, &options)?.steps().next().unwrap();
+            let variance = settings.variance(&step)?;
+            assert!((variance - number("V")).abs() < 1e-6 * variance, "{row}: {variance}");
+            let weight = number("m") * settings.weight(&step, variance, number("c"));
+            let pulled = |mean: &str, base: &str| -> Result<f64> {
+                let shift = weight * (number("g") - number(base));
+                let mut pulls = Pulls::none();
+                pulls.add(Tensor::from(shift), Tensor::from(weight));
+                Ok(pulls.apply(&Tensor::from(number(mean)))?.double_value(&[]))
+            };
+            let scale = 1.0 / (1.0 + step.to); // of the flow's own latents
+            for (got, want) in [
+                (pulled("mean_sigma", "mean_sigma")?, "out_sigma"),
+                (pulled("mean_sigma", "mean_sigma")? * scale, "out_flow"),
+                (pulled("mean_sigma", "x0")? * scale, "signal_only_flow"),
+                (pulled("x0", "x0")?, "denoised"),
+            ] {
+                let want = number(want);
+                assert!((got - want).abs() < 1e-6 * want.abs().max(1.0), "{row}: {got} {want}");
+            }
+        }
+        Ok(())
+    }
+}
