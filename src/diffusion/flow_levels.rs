@@ -14,8 +14,9 @@ pub(super) fn levels(
     options: &SpacingOptions,
 ) -> Vec<(f64, f64)> {
     // Times that are already shifted, because they come from the training schedule.
+    let shifted = Flow { shift: options.shift.unwrap_or(flow.shift), ..flow };
     let of_table = |indices: Vec<usize>| {
-        let times = indices.into_iter().map(|index| flow.training_time(index));
+        let times = indices.into_iter().map(|index| shifted.training_time(index));
         times.map(|t| pair(flow, t, options)).collect::<Vec<_>>()
     };
     let last = trained - 1;
@@ -147,6 +148,31 @@ mod tests {
         let inside: Vec<_> = schedule.steps().filter(|step| window.contains(step)).collect();
         assert_eq!(inside.len(), 14);
         assert!(inside.iter().all(|step| step.from <= 3.3344 && step.timestep <= 0.7693));
+        Ok(())
+    }
+    #[test]
+    fn a_shift_of_the_options_acts_on_every_spacing() -> Result<()> {
+        use Spacing::{Beta, BetaTimesteps, DdimUniform, Exponential, Karras, Leading, Linspace, Normal, SgmUniform};
+        let (plain, shifted) = (TrainingSchedule::flow(1.0, 1.0)?, TrainingSchedule::flow(3.0, 1.0)?);
+        let options = SpacingOptions { shift: Some(3.0), ..SpacingOptions::default() };
+        let moved =
+            [Spacing::Simple, Spacing::Trailing, BetaTimesteps, DdimUniform, Leading, SgmUniform, Linspace, Normal];
+        for spacing in moved.into_iter().chain([Beta, Exponential, Karras]) {
+            let here = Schedule::with_options(&plain, 10, spacing, &options)?;
+            let there = Schedule::new(&shifted, 10, spacing)?;
+            let middle = |schedule: &Schedule| schedule.steps().nth(4).map_or(0.0, |step| Flow::time(step.to));
+            let (here, there) = (middle(&here), middle(&there));
+            // The lowest time of a shifted table is shifted once more in some spacings.
+            assert!((here - there).abs() < 0.04, "{spacing:?}: {here} {there}");
+            // Curves have their shape from the highest and the lowest time, of which the shift moves one alone.
+            let none = middle(&Schedule::new(&plain, 10, spacing)?);
+            assert!(here - none > 0.1 || !moved.contains(&spacing), "{spacing:?}: {here} {none}");
+        }
+        let below = |table: &TrainingSchedule, options: &SpacingOptions| -> Result<f64> {
+            Ok(Schedule::with_options(table, 10, Spacing::Simple, options)?.below_start().sigma_max())
+        };
+        let (here, there) = (below(&plain, &options)?, below(&shifted, &SpacingOptions::default())?);
+        assert!((here / there - 1.0).abs() < 1e-9, "{here} {there}");
         Ok(())
     }
 }

@@ -30,6 +30,8 @@ pub struct Schedule {
     left_out: (usize, usize),
     initial: InitScale,
     table: TrainingSchedule,
+    /// Shift of a flow in place of the table's.
+    shift: Option<f64>,
 }
 
 /// One step: its noise levels at both ends, and the timestep of the first level.
@@ -152,7 +154,8 @@ impl Schedule {
         if let (Some(flow), Some(first)) = (self.table.as_flow(), self.intervals.first_mut())
             && Flow::time(first.from) > BELOW_START
         {
-            first.from = Flow::sigma(Flow::shift_time(flow.shift, BELOW_START));
+            let shift = self.shift.unwrap_or(flow.shift);
+            first.from = Flow::sigma(Flow::shift_time(shift, BELOW_START));
             first.timestep = self.table.timestep_of(first.from);
         }
         self
@@ -183,6 +186,7 @@ impl Schedule {
             intervals,
             initial: InitScale::default(),
             table: table.clone(),
+            shift: None,
         })
     }
 
@@ -211,7 +215,14 @@ impl Schedule {
             Interval { from, to, timestep }
         });
         let intervals = intervals.collect();
-        Some(Self { intervals, nominal: steps, left_out: (0, 0), initial: options.initial, table: table.clone() })
+        Some(Self {
+            intervals,
+            nominal: steps,
+            left_out: (0, 0),
+            initial: options.initial,
+            table: table.clone(),
+            shift: options.shift,
+        })
     }
 
     /// The last `count` steps, for a run that starts from a picture. [`Step::nominal`] stays the number of all steps.

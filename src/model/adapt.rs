@@ -47,7 +47,7 @@ impl Model {
     }
 
     /// Returns true if the model can read prompts from this layer of CLIP, counted from the last one.
-    pub(crate) fn has_clip_layer(&self, layer: usize) -> bool {
+    pub fn has_clip_layer(&self, layer: usize) -> bool {
         self.texts.check_clip_skip(Some(layer)).is_ok()
     }
 

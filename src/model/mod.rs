@@ -511,6 +511,7 @@ impl SkipsBlocks for Model {
 impl VisionEncoder for Model {
     fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
         let _no_grad = tch::no_grad_guard();
+        self.texts.check_vision()?;
         // The context of a colorizer consists of the vision tower's tokens.
         let config = self.backbone.unet().map(UNet::config).filter(|_| self.colorizer.is_some());
         let context = config.and_then(|config| config.cross_attention_dim.level(0));

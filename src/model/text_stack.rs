@@ -5,7 +5,7 @@ use super::sd3_texts::Sd3Texts;
 use super::text_encoders::{Learned, TextEncoders};
 use super::z_image_texts::ZImageTexts;
 use crate::conditioning::{Conditioning, Texts};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::text::{self, TextOptions};
 use crate::weights::Weights;
@@ -145,6 +145,20 @@ impl TextStack {
     /// splits most words.
     pub(super) fn find_spelled(&self, text: &str) -> Result<Vec<String>> {
         self.clip().map_or_else(|| Ok(Vec::new()), |encoders| encoders.find_spelled(text))
+    }
+
+    /// Checks that a picture's CLIP features can take the place of a text's states: CLIP alone reads prompts.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for other networks.
+    pub(super) fn check_vision(&self) -> Result<()> {
+        let reader = match self {
+            Self::Clip(_) => return Ok(()),
+            Self::Anima(_) | Self::ZImage(_) => "Qwen3",
+            Self::Sd3(_) => "T5",
+        };
+        let expected = "a model whose prompts CLIP alone reads: Stable Diffusion 1, 2 or XL";
+        Err(Error::parameter("picture", format!("a guide for prompts that {reader} reads"), expected))
     }
 
     /// Returns CLIP's normed state at the end token of a text, [width] f32; `None` without CLIP.

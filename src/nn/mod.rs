@@ -41,6 +41,7 @@ pub(crate) mod loras;
 pub mod mmdit;
 mod modulated;
 pub(crate) mod patches;
+mod placed_loras;
 pub mod qwen3;
 pub mod qwen_vae;
 mod reading_block;

@@ -2,7 +2,7 @@
 
 use super::adapter::Adapter;
 use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, channels_last, picture, split_heads};
-use super::loras;
+use super::placed_loras::PromptAttention;
 use super::token_merging::Groups;
 use crate::attention::{AttentionSite, Place, Projections, SiteKind, Tap, add_repeated, repeated};
 use crate::error::Result;
@@ -198,8 +198,13 @@ impl Attention {
     fn forward_onto(&self, onto: Tensor, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
         let q = split_heads(&self.to_q.forward(x)?, self.site.heads)?; // [b, heads, h·w, d]
         let q = repeated(&q, context.size3()?.0)?;
-        let attended = tap.attend_projected(&self.site, &q, context, &Call { site: self, cells: x })?;
-        self.to_out.forward_onto(onto, &self.with_placed_loras(attended, &q, context)?)
+        let mut attended = tap.attend_projected(&self.site, &q, context, &Call { site: self, cells: x })?;
+        if self.site.is_cross() {
+            let Self { site, to_k, to_v, .. } = self;
+            let split = |k: &Tensor, v: &Tensor| Ok((split_heads(k, site.heads)?, split_heads(v, site.heads)?));
+            attended = PromptAttention { site, q: &q, context, to_k, to_v }.with_placed_loras(attended, split)?;
+        }
+        self.to_out.forward_onto(onto, &attended)
     }
 
     /// Adds the attention of the cells `x` to each other to `onto`, with one token for each group of cells.
@@ -208,31 +213,6 @@ impl Attention {
         let q = split_heads(&self.to_q.forward(&tokens)?, self.site.heads)?;
         let attended = tap.attend_projected(&self.site, &q, &tokens, &Call { site: self, cells: &tokens })?;
         Ok(onto.f_add_(&groups.restore(&self.to_out.forward(&attended)?)?)?)
-    }
-
-    /// Adds the LoRAs that act in a place and change keys or values of the prompt: in their cells, attention to the
-    /// changed keys and values takes the place of attention to the others. Hooks see the others alone.
-    fn with_placed_loras(&self, mut attended: Tensor, q: &Tensor, context: &Tensor) -> Result<Tensor> {
-        let Self { site, to_k, to_v, .. } = self;
-        if !site.is_cross() {
-            return Ok(attended);
-        }
-        let placed = loras::find_placed([to_k.weight(), to_v.weight()], q.size4()?.2)?;
-        if placed.is_empty() {
-            return Ok(attended);
-        }
-        let attention = |k: &Tensor, v: &Tensor| {
-            let split = |_: &Tensor| Ok((split_heads(k, site.heads)?, split_heads(v, site.heads)?));
-            Tap::none().attend(site, q, context, split)
-        };
-        let (k, v) = (to_k.forward_prompt(context)?, to_v.forward_prompt(context)?);
-        let plain = attention(&k, &v)?;
-        for lora in &placed {
-            let k = lora.onto_prompt(k.f_alias_copy()?, context, to_k.weight())?;
-            let v = lora.onto_prompt(v.f_alias_copy()?, context, to_v.weight())?;
-            attended = attended.f_add(&loras::times(attention(&k, &v)?.f_sub(&plain)?, &lora.shares)?)?;
-        }
-        Ok(attended)
     }
 }
 

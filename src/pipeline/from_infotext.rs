@@ -3,9 +3,7 @@
 use super::hires::{Enlarge, Hires};
 use super::infotext::{Infotext, OLD_TIMELINES, Program, SYNTAX, has_settings};
 use super::{Request, Seamless};
-use crate::conditioning::Codec;
 use crate::diffusion::solver::{self, spacing_label};
-use crate::model::Model;
 use crate::nn::token_merging::check_merge_tokens;
 use crate::prompt::hex_words;
 use crate::size::Size;
@@ -76,9 +74,7 @@ impl Request<'_> {
         let steps = info.value("Steps");
         let (seed, strength) = (info.value("Variation seed"), info.value("Variation seed strength"));
         let own = self.model.info.clip_skip().unwrap_or(1);
-        let codec: &dyn Codec = self.model.network;
-        let model = codec.capability::<Model>();
-        let reads = |layer: &usize| *layer != own && model.is_some_and(|model| model.has_clip_layer(*layer));
+        let reads = |layer: &usize| *layer != own && self.model.reads_clip_layer(*layer);
         let layer = info.value("Clip skip").filter(reads);
         let config = &mut self.config;
         config.prompt = info.request_prompt();

@@ -291,6 +291,13 @@ impl<'p> Request<'p> {
             solver::by_name(name)?;
         }
         self.config = recipe.config;
+        if let Some(layer) = self.config.clip_skip.filter(|layer| !self.model.reads_clip_layer(*layer)) {
+            self.config.clip_skip = None;
+            if layer > 1 {
+                let told = format!("the prompt was read from layer {layer} of CLIP, which this model does not have");
+                self.notes.push(told.into());
+            }
+        }
         if let Some(StartRecipe { picture, strength, mask }) = recipe.start {
             self.picture = Some((Cow::Owned(picture), strength));
             self.mask = mask.map(Cow::Owned);

@@ -76,6 +76,13 @@ impl<'p> ModelView<'p> {
         self.network.cell()
     }
 
+    /// Returns true if prompts can be read from this layer of CLIP, counted from the last one.
+    pub(super) fn reads_clip_layer(self, layer: usize) -> bool {
+        let codec: &dyn Codec = self.network;
+        self.info.clip_skip() == Some(layer)
+            || codec.capability::<Model>().is_some_and(|model| model.has_clip_layer(layer))
+    }
+
     /// Returns the colors of the model's latents, which are fitted once.
     pub(super) fn latent_colors(self) -> Result<&'p LatentColors> {
         match self.colors.get() {

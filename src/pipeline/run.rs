@@ -145,6 +145,11 @@ impl Request<'_> {
         let colors = self.take_colors_of_the_prompt()?;
         let canvas = self.canvas()?;
         if self.config.seamless != Seamless::No && canvas.pixels() != canvas.size {
+            // A transformer's sides are multiples of whole patches, and it cannot continue at the edges at all.
+            if self.model.network.patch() > 1 {
+                let expected = "no edges for this network, which is no UNet of this crate";
+                return Err(Error::parameter("seamless", format!("{:?}", self.config.seamless), expected));
+            }
             let expected = "sides that are multiples of 8, because cells beyond an edge have no opposite edge";
             return Err(Error::parameter("seamless", format!("set for {} pixels", canvas.size), expected));
         }

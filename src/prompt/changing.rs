@@ -2,7 +2,8 @@
 //!
 //! Methods find their words once, before the first step. So words that several texts have in common need the same
 //! columns of the context at every step. The softmax does not depend on the order of the columns: a text's columns can
-//! be put in another order, and the prediction stays the same up to rounding.
+//! be put in another order, and the prediction stays the same up to rounding. Only a network that gives the columns
+//! positions ([`Prompt::keep_order`]) needs them in their own order.
 
 use super::{Changes, Prompt};
 use std::collections::BTreeSet;
@@ -41,8 +42,8 @@ impl Prompt {
                     slots = Some(tokens);
                     None
                 }
-                // The texts of two encoders cannot be put in one order.
-                Some(_) if text.second.is_some() => None,
+                // The texts of two encoders cannot be put in one order, and neither can tokens whose places are read.
+                Some(_) if text.second.is_some() || text.is_ordered => None,
                 Some(slots) => merge(slots, &tokens, columns).map(|new| {
                     text.put(&new);
                     order(&tokens, &new, columns)
@@ -259,5 +260,15 @@ mod tests {
         let (prompt, orders) = joined(&[long, "x y z a b c d e"]);
         assert_eq!(orders, [None, None]);
         assert!(prompt.find("z").is_ok());
+    }
+    #[test]
+    fn tokens_whose_places_are_read_keep_their_order() {
+        let texts = ["a cat, eyes", "a dog with a hat, eyes"];
+        let ordered = texts.iter().map(|text| prompt(text).keep_order()).collect();
+        let (prompt, orders) = Prompt::join_texts(ordered, Vec::new(), COLUMNS).unwrap();
+        assert_eq!(orders, [None, None]);
+        let columns = prompt.find("eyes").unwrap().iter().flat_map(|span| span.start..span.end).collect::<Vec<_>>();
+        assert_eq!(columns, [3, 6], "the word is found in both texts");
+        assert!(joined(&texts).1[1].is_some(), "other texts change their order");
     }
 }

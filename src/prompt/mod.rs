@@ -102,6 +102,8 @@ pub struct Prompt {
     second: Option<Box<Prompt>>,
     /// The texts of a prompt that changes during a run; `None` for a prompt that stays the same.
     changes: Option<Arc<Changes>>,
+    /// True if the network reads the places of the tokens too, so that no token may be put at another place.
+    is_ordered: bool,
 }
 
 /// The texts of a prompt that changes during a run.
@@ -146,7 +148,7 @@ impl Prompt {
     /// tokens that the text encoder reads (75 for CLIP).
     pub fn new(text: impl Into<String>, tokens: Vec<Range<usize>>, limit: usize) -> Self {
         let places = (0..tokens.len()).map(|at| (at < limit).then_some(at as i64 + 1)).collect();
-        Self { text: text.into(), tokens, places, written: None, second: None, changes: None }
+        Self { text: text.into(), tokens, places, written: None, second: None, changes: None, is_ordered: false }
     }
 
     /// Creates a prompt for a network that reads something other than words. Each name is some bytes of `text` with
@@ -156,7 +158,13 @@ impl Prompt {
         let each =
             names.iter().flat_map(|(bytes, places)| places.iter().map(move |place| (bytes.clone(), Some(*place))));
         let (tokens, places) = each.unzip();
-        Self { text: text.into(), tokens, places, written: None, second: None, changes: None }
+        Self { text: text.into(), tokens, places, written: None, second: None, changes: None, is_ordered: false }
+    }
+
+    /// Declares that the network reads the places of the tokens too, as by a rotary position.
+    #[must_use]
+    pub(crate) fn keep_order(self) -> Self {
+        Self { is_ordered: true, ..self }
     }
 
     /// Adds the prompt of a second text encoder (SDXL); phrases are found in both prompts.
@@ -173,7 +181,7 @@ impl Prompt {
         tokens: Vec<Range<usize>>,
         places: Vec<Option<i64>>,
     ) -> Self {
-        Self { text, tokens, places, written: Some(written), second: None, changes: None }
+        Self { text, tokens, places, written: Some(written), second: None, changes: None, is_ordered: false }
     }
 
     /// The text that the text encoder reads, without brackets, weights and backslashes.

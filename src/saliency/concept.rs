@@ -149,9 +149,15 @@ impl CrossAttentionHook for ConceptAttentionRun {
             return Ok(()); // this step's text has other words
         }
         let device = output.device();
-        let rows = states.f_index_select(1, &Tensor::f_from_slice(&words.columns)?.f_to_device(device)?)?;
-        let scores = output.f_matmul(&rows.f_transpose(1, 2)?)?; // [n, cells, words]
-        let own: Vec<f32> = words.own.iter().map(|own| f32::from(u8::from(*own))).collect();
+        // A step may read fewer columns than the prompt has, if its text is a shorter one.
+        let count = states.size3()?.1;
+        let read = words.columns.iter().zip(&words.own).filter(|(column, _)| **column < count);
+        let (columns, own): (Vec<i64>, Vec<f32>) =
+            read.map(|(column, own)| (*column, f32::from(u8::from(*own)))).unzip();
+        let rows = states.f_index_select(1, &Tensor::f_from_slice(&columns)?.f_to_device(device)?)?;
+        // The sums over thousands of channels are large, and half precision would round them by whole numbers.
+        let [cells, rows] = [&*output, &rows].map(|states| states.f_to_kind(Kind::Float));
+        let scores = cells?.f_matmul(&rows?.f_transpose(1, 2)?)?; // [n, cells, words]
         let own = Tensor::f_from_slice(&own)?.f_to_device(device)?;
         let map = scores.f_softmax(-1, Kind::Float)?.f_matmul(&own)?; // [n, cells]
         let rows = (at.images.start, at.images.end - at.images.start);

@@ -89,7 +89,8 @@ impl ZImageText {
                 plain.text.clone(),
                 plain.bytes(&places),
                 columns,
-            ),
+            )
+            .keep_order(),
         })
     }
 
@@ -132,6 +133,15 @@ mod tests {
                        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4}"#;
         let config = Qwen3Config::from_json("config.json", json)?;
         Ok(ZImageText::new(Qwen3::new(&Weights::random(3, Kind::Float, Device::Cpu), &config)?, qwen_in_chats()?))
+    }
+
+    #[test]
+    fn texts_of_a_changing_prompt_keep_their_order() -> Result<()> {
+        let text = text()?;
+        let read = |part: &str| Ok::<_, Error>(text.read(part, TextOptions::default())?.prompt);
+        let (_, orders) = Prompt::join_texts(vec![read("a cat")?, read("cat, a, é a")?], Vec::new(), 64).unwrap();
+        assert_eq!(orders, [None, None]);
+        Ok(())
     }
 
     #[test]

@@ -382,7 +382,7 @@ impl Contents {
         }
         let tiny = ["decoder.layers.0.weight", "encoder.layers.0.weight", "1.weight", "0.weight"];
         match tiny.iter().find_map(|name| header.shape(name)) {
-            Some([64, 3 | 4, _, _]) => return Some(Ok(Self::Taesd)),
+            Some([64, 3 | 4 | 16, _, _]) => return Some(Ok(Self::Taesd)),
             Some([64, channels, _, _]) => return Some(Err(format!("a tiny VAE with {channels} latent channels"))),
             _ => {}
         }

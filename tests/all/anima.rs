@@ -5,15 +5,15 @@ use impasto::diffusion::{Prediction, Spacing};
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::{
-    ColorForce, FreeU, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts, SkipLayers,
-    SmoothedEnergy, UnmergedLora,
+    ColorForce, FreeU, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
+    SkipLayers, SmoothedEnergy, UnmergedLora,
 };
 use impasto::nn::anima_conditioner::{AnimaConditioner, AnimaConditionerConfig};
 use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
 use impasto::nn::qwen_vae::{QwenVae, QwenVaeConfig};
 use impasto::nn::qwen3::{Qwen3, Qwen3Config};
 use impasto::nn::{ConfigFile, ControlNetConfig};
-use impasto::pipeline::Request;
+use impasto::pipeline::{Request, Seamless};
 use impasto::saliency::{Daam, DaamRun};
 use impasto::text::TextOptions;
 use impasto::weights::{Embedding, Lora, Tensors, Weights, write_safetensors};
@@ -176,6 +176,9 @@ fn every_method_acts_on_a_transformer() -> Result<()> {
     acts(&pipeline, |request| request.guide(PromptBlend::to("hat").curve(|_| 0.5)))?;
     let reference = Raster::flat(Rgb(200, 40, 90), (64, 96));
     acts(&pipeline, |request| request.guide(ReferenceColor::new(&reference)))?;
+    acts(&pipeline, |request| request.guide(ImageGuidance::text("a green scarf")))?;
+    let seen = request(&pipeline).guide(ImageGuidance::new(&reference)).run().map(drop).unwrap_err().to_string();
+    assert!(seen.contains("Qwen3 reads") && seen.contains("CLIP alone"), "{seen}");
     acts(&pipeline, |request| request.guide(PerturbedAttention::new(3.0)))?;
     acts(&pipeline, |request| request.guide(SmoothedEnergy::new(3.0)))?;
     let exact = acts(&pipeline, |request| request.guide(ColorForce::exact("hair", Rgb(255, 215, 0))))?;
@@ -233,6 +236,9 @@ fn loras_are_merged_and_kept_beside() -> Result<()> {
     let beside = Pipeline::new(model.with_unmerged(&[lora(false)?])?);
     let output = request(&beside).guide(UnmergedLora::new("comfy", 1.0)).run()?;
     assert!(apart(&output.latents, &merged) < 1e-3, "{}", apart(&output.latents, &merged));
+    let everywhere = UnmergedLora::new("comfy", 1.0).within(Region::rect(0.0..1.0, 0.0..1.0));
+    let everywhere = request(&beside).guide(everywhere).run()?.latents;
+    assert!(apart(&everywhere, &merged) < 1e-3, "{}", apart(&everywhere, &merged));
     let late = UnmergedLora::new("comfy", 1.0).window(Window::progress(0.5..=1.0));
     let placed = UnmergedLora::new("comfy", 1.0).within(Region::rect(0.0..0.5, 0.0..1.0));
     for part in [late, placed] {
@@ -280,11 +286,28 @@ fn shift_of_the_levels_can_be_chosen() -> Result<()> {
 }
 
 #[test]
+fn a_run_with_a_layer_of_clip_is_repeated() -> Result<()> {
+    let (folder, anima) = (tempfile::tempdir().expect("a folder"), Pipeline::new(load()?));
+    let clip = Pipeline::builder().build()?;
+    for (layer, is_told) in [(1, false), (2, true)] {
+        let path = folder.path().join(format!("{layer}.png"));
+        let asked = clip.request(PROMPT).seed(3).steps(2).size((64, 96));
+        asked.tune(|config| config.clip_skip = Some(layer)).run()?.save(0, &path)?;
+        let output = Request::from_png(&anima, &path)?.run()?;
+        let notes: Vec<String> = output.notes.iter().map(ToString::to_string).collect();
+        assert_eq!(notes.iter().any(|note| note.contains("layer 2 of CLIP")), is_told, "{notes:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn what_needs_a_unet_says_so() -> Result<()> {
     let pipeline = Pipeline::new(load()?);
     let message = |result: Result<Output>| result.map(drop).unwrap_err().to_string();
     let reuse = message(request(&pipeline).tune(|config| config.reuse = 2).run());
     assert!(reuse.contains("reuse is 2") && reuse.contains("no UNet"), "{reuse}");
+    let edges = message(request(&pipeline).size((72, 56)).seamless(Seamless::Both).run());
+    assert!(edges.contains("seamless is Both") && edges.contains("no UNet"), "{edges}");
     let free_u = message(request(&pipeline).guide(FreeU::sd15()).run());
     assert!(free_u.contains("FreeU is for a model whose network is a transformer"), "{free_u}");
     let blocks = message(request(&pipeline).guide(SkipLayers::new(2.8)).run());

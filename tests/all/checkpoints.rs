@@ -573,6 +573,23 @@ fn output_embedding_is_told() -> Result<()> {
 }
 
 #[test]
+fn taesd_of_16_channels_is_known_by_its_file() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let random = Weights::random(5, Kind::Float, Device::Cpu);
+    let mut config = TaesdConfig::default();
+    config.latent_channels = 16;
+    Taesd::new(&random, &config)?;
+    let path = folder.path().join("taesd3.safetensors");
+    write(&path, &random.drawn()?);
+    assert_eq!(SingleFile::open(&path)?.contents()?, Contents::Taesd);
+    // The file is read, and its channels are compared with the model's.
+    let model = Model::load(&Source::embedded())?;
+    let error = model.taesd(&Source::file(&path)).map(drop).unwrap_err().to_string();
+    assert!(error.contains("latent_channels") && error.contains("16"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn taesd_replaces_the_vae_in_every_layout() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let random = Weights::random(5, Kind::Float, Device::Cpu);

@@ -2,7 +2,9 @@
 
 use impasto::diffusion::Prediction;
 use impasto::job::{Job, Nets};
-use impasto::{Pipeline, Result, Rgb, Source};
+use impasto::methods::ColorForce;
+use impasto::methods::color_force::ColorReport;
+use impasto::{Pipeline, Result, Rgb, Source, Window};
 
 /// Means of red, green and blue over some rows of a picture that is 256 pixels wide.
 fn mean(bytes: &[u8], rows: std::ops::Range<usize>) -> [f64; 3] {
@@ -32,6 +34,12 @@ fn embedded_flow_model_takes_an_exact_color() -> Result<()> {
     let [red, green, blue] = mean(output.images[0].bytes(), 0..24);
     let far = (red - 70.0).abs().max((green - 130.0).abs()).max((blue - 180.0).abs());
     assert!(far < 12.0, "the background is steel blue: {red:.0} {green:.0} {blue:.0}");
+    // A window and a report count alike, in Stable Diffusion's timesteps.
+    let forced = ColorForce::published("background", Rgb(70, 130, 180)).window(Window::timesteps(0..=700));
+    let output = pipeline.request("1girl, green background").seed(3).size((64, 64)).guide(forced).run()?;
+    let steps = &output.details::<ColorReport>("background")?.steps;
+    assert_eq!(steps.len(), 14);
+    assert!(steps.iter().all(|step| step.timestep <= 700.0) && steps[0].timestep > 600.0, "{}", steps[0].timestep);
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs,
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::{
-    ColorForce, FreeU, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts, SkipLayers,
-    SmoothedEnergy, UnmergedLora,
+    ColorForce, FreeU, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
+    SkipLayers, SmoothedEnergy, UnmergedLora,
 };
 use impasto::nn::ConfigFile;
 use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
@@ -241,6 +241,9 @@ fn every_method_acts_on_joint_attention() -> Result<()> {
     acts(&pipeline, |request| request.guide(PromptBlend::to(long).curve(|_| 0.5)))?;
     let reference = Raster::flat(Rgb(200, 40, 90), (64, 96));
     acts(&pipeline, |request| request.guide(ReferenceColor::new(&reference)))?;
+    acts(&pipeline, |request| request.guide(ImageGuidance::text("a green scarf")))?;
+    let seen = request(&pipeline).guide(ImageGuidance::new(&reference)).run().map(drop).unwrap_err().to_string();
+    assert!(seen.contains("T5 reads") && seen.contains("CLIP alone"), "{seen}");
     acts(&pipeline, |request| request.guide(PerturbedAttention::new(3.0)))?;
     acts(&pipeline, |request| request.guide(SmoothedEnergy::new(3.0)))?;
     let free_u = request(&pipeline).guide(FreeU::sd15()).run().map(drop).unwrap_err().to_string();

@@ -5,8 +5,8 @@ use impasto::diffusion::{Denoiser, Input};
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::{
-    ColorForce, FreeU, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts, SkipLayers,
-    SmoothedEnergy, UnmergedLora,
+    ColorForce, FreeU, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
+    SkipLayers, SmoothedEnergy, UnmergedLora,
 };
 use impasto::nn::ControlNetConfig;
 use impasto::pipeline::Request;
@@ -203,9 +203,17 @@ fn every_method_acts_on_one_stream() -> Result<()> {
     acts(&pipeline, |request| request.guide(RegionPrompts::default().thing(half(), "blue eyes", "eyes", 0.8)))?;
     acts(&pipeline, |request| request.guide(PromptBlend::to("hat").curve(|_| 0.5)))?;
     let long = vec!["a green scarf"; 20].join(", ");
-    acts(&pipeline, |request| request.guide(PromptBlend::to(long).curve(|_| 0.5)))?;
+    acts(&pipeline, |request| request.guide(PromptBlend::to(long.as_str()).curve(|_| 0.5)))?;
+    // The blend's last steps read fewer columns than the prompt has.
+    let padded = format!("{long}, hat");
+    let shrinking = pipeline.request(&padded).size((64, 96)).seed(7).steps(3).guide(PromptBlend::to("hat"));
+    let shrinking = shrinking.guide(ColorForce::exact("hat", Rgb(255, 215, 0))).guide(ConceptAttention::of("hat"));
+    assert_eq!(shrinking.guide(Daam::words()).run()?.details::<ColorReport>("hat")?.painted.len(), 1);
     let reference = Raster::flat(Rgb(200, 40, 90), (64, 96));
     acts(&pipeline, |request| request.guide(ReferenceColor::new(&reference)))?;
+    acts(&pipeline, |request| request.guide(ImageGuidance::text("a green scarf")))?;
+    let seen = request(&pipeline).guide(ImageGuidance::new(&reference)).run().map(drop).unwrap_err().to_string();
+    assert!(seen.contains("Qwen3 reads") && seen.contains("CLIP alone"), "{seen}");
     acts(&pipeline, |request| request.guide(PerturbedAttention::new(3.0)))?;
     acts(&pipeline, |request| request.guide(SmoothedEnergy::new(3.0)))?;
     let exact = acts(&pipeline, |request| request.guide(ColorForce::exact("hat", Rgb(255, 215, 0))))?;

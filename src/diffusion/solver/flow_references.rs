@@ -3,10 +3,11 @@
 use super::tests::numbers;
 use super::*;
 use crate::diffusion::{Prediction, Schedule, Spacing, SpacingOptions, TrainingSchedule};
+use crate::json;
 use serde_json::Value;
 
 fn golden() -> Value {
-    serde_json::from_str(include_str!("../../../tests/golden/specs/flow.json")).unwrap()
+    json::parse(include_str!("../../../tests/golden/specs/flow.json")).unwrap()
 }
 
 fn number(value: &Value) -> f64 {
@@ -32,7 +33,7 @@ impl Eval for Waves {
     }
 
     fn noise(&mut self) -> Result<Tensor> {
-        unreachable!("these solvers leave their draws to the run")
+        Err(Error::custom("these solvers leave their draws to the run"))
     }
 }
 
@@ -50,10 +51,10 @@ fn trajectories_of_a_flow_match_the_generator() -> Result<()> {
         let want = &golden["trajectories"][name];
         let times = numbers(&want["levels"]);
         let shift = want["args"]["s"].as_f64().unwrap_or(3.0);
-        // The golden's levels are shifted already.
-        let options = SpacingOptions { shift: Some(1.0), ..SpacingOptions::default() };
+        // The golden's times are shifted already, and the schedule shifts the times that it is given.
+        let given: Vec<f64> = times[..times.len() - 1].iter().map(|t| t / (shift - (shift - 1.0) * t)).collect();
         let table = TrainingSchedule::flow(shift, 1.0)?;
-        let schedule = Schedule::from_times(&table, &times[..times.len() - 1], Spacing::Simple, &options)?;
+        let schedule = Schedule::from_times(&table, &given, Spacing::Simple, &SpacingOptions::default())?;
         let schedule = if solver.needs_finite_start() { schedule.below_start() } else { schedule };
         let mut x = Tensor::from_slice(&numbers(&want["start"])) / Prediction::Flow.input_scale(schedule.sigma_max());
         let mut draws = want["noise"].as_array().unwrap().iter();
@@ -96,7 +97,7 @@ fn er_sde_below_a_level_matches_the_generator() -> Result<()> {
             Ok(x - (x * 0.7 + sigma).sin() * sigma)
         }
         fn noise(&mut self) -> Result<Tensor> {
-            unreachable!("ER-SDE leaves its draws to the run")
+            Err(Error::custom("ER-SDE leaves its draws to the run"))
         }
     }
     let golden = golden();

@@ -86,8 +86,8 @@ impl Controller {
         Self { color_var, last: None, best: None, met: 0, worse: 0, frozen: false, diverged: false }
     }
 
-    /// Updates c after a measurement of `delta_e` under the present c. `timestep` is the training timestep of the
-    /// measured step.
+    /// Updates c after a measurement of `delta_e` under the present c. `timestep` is that of Stable Diffusion with
+    /// the measured step's noise level.
     fn update(&mut self, feedback: &Feedback, delta_e: f64, timestep: f64) {
         if self.frozen {
             return;
@@ -156,7 +156,7 @@ impl Controlled {
                 let what = format!("the color of \"{}\" that feedback measures", settings.phrase);
                 return Err(Error::NonFinite { what, step: step.index });
             }
-            controller.update(&self.feedback, measured.delta_e, step.timestep);
+            controller.update(&self.feedback, measured.delta_e, step.sd_timestep);
         }
         Ok(())
     }

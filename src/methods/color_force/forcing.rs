@@ -188,7 +188,7 @@ impl ForceRun {
             }
         };
         let (Some(map), Some(found)) = (map, found) else {
-            self.trace.warn(ColorWarning::NoSaliency { timestep: step.timestep });
+            self.trace.warn(ColorWarning::NoSaliency { timestep: step.sd_timestep });
             return Ok(None);
         };
         let repaints = match &mut self.repainting {
@@ -233,7 +233,7 @@ impl ForceRun {
         if record {
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
             let (color_var, weight) = (mean(&color_vars), mean(&weights));
-            let (index, timestep, strength) = (step.index, step.timestep, weight / (1.0 + weight));
+            let (index, timestep, strength) = (step.index, step.sd_timestep, weight / (1.0 + weight));
             let forced = ForcedStep { index, timestep, variance, color_var, strength, areas: Vec::new(), flat: false };
             self.trace.push(forced, &mask, &map, x0)?;
         }

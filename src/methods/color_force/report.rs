@@ -79,7 +79,7 @@ pub struct ColorReport {
 pub struct ForcedStep {
     /// 0-based index of the step.
     pub index: usize,
-    /// Training timestep.
+    /// Timestep of Stable Diffusion with the step's noise level, as windows count.
     pub timestep: f64,
     /// Variance V of the step.
     pub variance: f64,
@@ -314,7 +314,7 @@ impl Trace {
         Ok(Tensor::f_stack(&maps, 0)?)
     }
 
-    /// Returns the training timesteps of the forced steps.
+    /// Returns the timesteps of the forced steps, as windows count.
     pub(super) fn timesteps(&self) -> Vec<f64> {
         self.steps.iter().map(|step| step.timestep).collect()
     }

@@ -33,7 +33,7 @@ pub enum ColorWarning {
     },
     /// The saliency had no map when one was needed.
     NoSaliency {
-        /// Training timestep.
+        /// Timestep of Stable Diffusion with the step's noise level, as windows count.
         timestep: f64,
     },
     /// The mask was empty: no cell that may be forced reached the cutoff.

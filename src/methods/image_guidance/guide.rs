@@ -1,6 +1,6 @@
 //! The guide of a prompt, and its tokens.
 
-use super::tween::batch;
+use super::tween::{batch, count_rows};
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
 use crate::raster::Raster;
@@ -52,7 +52,10 @@ impl Guide {
                     <dyn VisionEncoder>::of(setup.codec)?.vision(picture, view)?;
                 Encoded { tokens, columns: Some(columns), projection: text_projection }
             }
-            Self::Text(text) => all(setup.text(text)?.context),
+            Self::Text(text) => {
+                let context = setup.text(text)?.context;
+                all(context.f_narrow(1, 0, count_rows(&context)?)?)
+            }
             Self::Tokens(tokens) => {
                 let rows = batch("guide tokens", &tokens.get())?;
                 let n = rows.size3()?.0;

@@ -30,7 +30,7 @@ use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 use tch::Tensor;
-use tween::{Tween, batch, directly};
+use tween::{Tween, batch, count_rows, directly};
 
 /// Share of the way from the picture's first token to the prompt's first token, the header, for
 /// [`ImageGuidance::direct`].
@@ -245,13 +245,17 @@ impl Guiding {
                 format!("columns {columns:?}, to match the vision tower's tokens; use the model's own tower");
             return Err(Error::Shape { what: "context", got: context.size(), expected });
         }
-        let own = context.f_narrow(2, columns.start, columns.end - columns.start)?;
+        // Rows of zeros at the end pad the context of some models, and have no direction to compare.
+        let read = count_rows(&context)?;
+        let own = context.f_narrow(1, 0, read)?.f_narrow(2, columns.start, columns.end - columns.start)?;
+        // A text encoder without chunks reads all rows at once.
+        let chunk = if read % self.chunk == 0 { self.chunk } else { read };
         let moved = if of.alone {
-            directly(&own, &self.encoded.tokens, self.chunk, PULL)?
+            directly(&own, &self.encoded.tokens, chunk, PULL)?
         } else {
             let tween = Tween {
                 params: of.params,
-                chunk: Some(self.chunk),
+                chunk: Some(chunk),
                 projection: self.encoded.projection.as_ref(),
                 concepts: self.concepts.as_ref(),
             };
@@ -264,12 +268,11 @@ impl Guiding {
             moved
         };
         if moved.size() != own.size() || moved != own {
-            let rest = |from: i64, to: i64| -> Result<Tensor> {
-                let rest = context.f_narrow(2, from, to - from)?;
-                Ok(rest.f_expand([moved.size3()?.0, -1, -1], false)?)
-            };
-            part.context =
-                Tensor::f_cat(&[rest(0, columns.start)?, moved.shallow_clone(), rest(columns.end, width)?], 2)?;
+            let context = context.f_expand([moved.size3()?.0, -1, -1], false)?;
+            let beside = |from: i64, to: i64| context.f_narrow(1, 0, read)?.f_narrow(2, from, to - from);
+            let moved = Tensor::f_cat(&[beside(0, columns.start)?, moved, beside(columns.end, width)?], 2)?;
+            let padding = context.f_narrow(1, read, context.size3()?.1 - read)?;
+            part.context = Tensor::f_cat(&[moved, padding], 1)?;
         }
         if let (Some(pooled), Some(guide)) = (&part.pooled, &self.pooled) {
             part.pooled = Some(lerp_rows(pooled, guide, of.pooled)?);

@@ -50,6 +50,13 @@ pub(super) fn batch(what: &'static str, tokens: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// Returns the number of rows of a context, [n, tokens, width], up to the last one that is not zeros.
+pub(super) fn count_rows(context: &Tensor) -> Result<i64> {
+    let rows = context.f_ne(0.0)?.f_any_dims([0i64, 2].as_slice(), false)?.f_nonzero()?;
+    let count = rows.size2()?.0;
+    if count == 0 { Ok(context.size3()?.1) } else { Ok(rows.f_int64_value(&[count - 1, 0])? + 1) }
+}
+
 /// The settings of a tween, without its tokens.
 pub(super) struct Tween<'a> {
     pub params: &'a GuidanceParams,

@@ -5,6 +5,7 @@ use super::modulation::{Modulation, Time};
 use crate::attention::{AttentionSite, Place, SiteKind, Tap, repeated};
 use crate::error::Result;
 use crate::nn::layers::{Gelu, Linear, split_heads};
+use crate::nn::placed_loras::PromptAttention;
 use crate::nn::rms_norm::RmsNorm;
 use crate::nn::rotary::Rotary;
 use crate::weights::Weights;
@@ -126,14 +127,21 @@ impl Attention {
             q = rotary.rotate(&q)?;
         }
         q = repeated(&q, context.size3()?.0)?;
-        let attended = tap.attend(&self.site, &q, context, |context| {
+        let split = |k: &Tensor, v: &Tensor| {
+            let k = self.norm_k.forward_heads(k, heads)?;
+            Ok((rotary.map_or(Ok(k.shallow_clone()), |rotary| rotary.rotate_pictures(&k))?, split_heads(v, heads)?))
+        };
+        let mut attended = tap.attend(&self.site, &q, context, |context| {
             let [k, v] = match self.site.is_cross() {
                 true => [self.to_k.forward_prompt(context)?, self.to_v.forward_prompt(context)?],
                 false => [self.to_k.forward(context)?, self.to_v.forward(context)?],
             };
-            let k = self.norm_k.forward_heads(&k, heads)?;
-            Ok((rotary.map_or(Ok(k.shallow_clone()), |rotary| rotary.rotate_pictures(&k))?, split_heads(&v, heads)?))
+            split(&k, &v)
         })?;
+        if self.site.is_cross() {
+            let Self { site, to_k, to_v, .. } = self;
+            attended = PromptAttention { site, q: &q, context, to_k, to_v }.with_placed_loras(attended, split)?;
+        }
         self.to_out.forward(&attended)
     }
 }

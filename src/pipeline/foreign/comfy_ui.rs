@@ -33,7 +33,7 @@ const READ: [&str; 8] = [
     "Reroute",
 ];
 /// Inputs that may hold the text of a node.
-const TEXTS: [&str; 4] = ["text", "text_g", "prompt", "string"];
+const TEXTS: [&str; 7] = ["text", "text_g", "prompt", "string", "t5xxl", "clip_g", "clip_l"];
 /// Inputs that may hold the value of a node for one value.
 const VALUES: [&str; 9] = ["value", "text", "string", "prompt", "seed", "noise_seed", "int", "float", "number"];
 /// Class of a node that replaces a conditioning by zeros.
@@ -85,6 +85,7 @@ pub(super) fn read(graph: Map<String, Value>) -> Option<Infotext> {
     settings.add("Clip skip", layer.map(|layer| layer.trim_start_matches('-').to_owned()));
     settings.add("Denoising strength", graph.value(sigmas, &["denoise"]).filter(|share| share != "1"));
     settings.add("RNG", Some("CPU".into()));
+    settings.add("Shift", way.iter().find_map(|node| graph.value(*node, &["shift"])));
     for node in way {
         let strength = graph.value(node, &["strength_model"]).unwrap_or_default();
         settings.add("LoRA", graph.value(node, &["lora_name"]).map(|name| format!("{name} {strength}")));

@@ -259,6 +259,26 @@ mod tests {
     }
 
     #[test]
+    fn graph_of_stable_diffusion_3_is_read() {
+        let graph = r##"{
+            "1": {"class_type": "KSampler", "inputs": {"seed": 3, "steps": 28, "cfg": 4.5, "sampler_name": "euler",
+                "scheduler": "simple", "denoise": 1, "model": ["2", 0], "positive": ["4", 0], "negative": ["5", 0],
+                "latent_image": ["6", 0]}},
+            "2": {"class_type": "ModelSamplingSD3", "inputs": {"shift": 6.0, "model": ["3", 0]}},
+            "3": {"class_type": "UNETLoader", "inputs": {"unet_name": "sd35.safetensors", "weight_dtype": "default"}},
+            "4": {"class_type": "CLIPTextEncodeSD3", "inputs": {"clip_l": "an owl", "clip_g": "an owl", "t5xxl": ["7", 0],
+                "empty_padding": "none", "clip": ["8", 0]}},
+            "5": {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["4", 0]}},
+            "6": {"class_type": "EmptySD3LatentImage", "inputs": {"width": 832, "height": 1216, "batch_size": 1}},
+            "7": {"class_type": "PrimitiveString", "inputs": {"value": "an owl at night"}},
+            "8": {"class_type": "TripleCLIPLoader", "inputs": {"clip_name1": "l", "clip_name2": "g", "clip_name3": "t5"}}
+        }"##;
+        let read = told(&[("prompt", graph)]);
+        assert!(read.starts_with("an owl at night\nSteps: 28, Sampler: euler, Schedule type: simple,"), "{read}");
+        assert!(read.contains("Seed: 3, Size: 832x1216, Model: sd35.safetensors, RNG: CPU, Shift: 6"), "{read}");
+    }
+
+    #[test]
     fn sampler_of_parts_is_read() {
         let graph = r##"{
             "1": {"class_type": "SamplerCustomAdvanced", "inputs": {"noise": ["2", 0], "guider": ["3", 0], "sampler": ["4", 0],

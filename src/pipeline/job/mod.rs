@@ -119,8 +119,8 @@ pub struct Job {
     /// A picture from which the colors are taken.
     #[cfg_attr(feature = "clap", arg(long, value_name = "PICTURE", help_heading = FOLLOWED))]
     pub reference: Option<Image>,
-    /// Kinds of guidance: pag, seg, free-u, free-u-xl, apg, cfg-zero, cfg++ or fdg, most with a number, such as pag:3.
-    /// May be given several times.
+    /// Kinds of guidance: pag, seg, slg, free-u, free-u-xl, apg, cfg-zero, cfg++ or fdg, most with a number, such as
+    /// pag:3. May be given several times.
     #[cfg_attr(feature = "clap", arg(id = "guiders", long = "guide", value_name = "NAME[:NUMBER]"))]
     #[cfg_attr(feature = "clap", arg(help_heading = "Guidance"))]
     pub guiders: Vec<Guider>,

@@ -153,8 +153,14 @@ impl Recording {
     /// Adds the attention of one call.
     pub(super) fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
         let rows = (at.images.start, at.images.end - at.images.start);
-        let (hull, shares) = (self.subjects.hull, self.subjects.shares(at.step)?);
+        let (mut hull, shares) = (self.subjects.hull, self.subjects.shares(at.step)?);
         self.maps.turn_to(at.step.index)?;
+        // A step may read fewer columns than the prompt has, if its text is a shorter one.
+        hull.end = hull.end.min(probs.tokens().end);
+        if hull.end <= hull.start {
+            return Ok(()); // none of the words
+        }
+        let shares = &shares.f_narrow(-1, 0, hull.len())?;
         if let Some(heads) = &mut self.heads {
             let Grid { h, w } = at.grid;
             let maps = shares.f_matmul(&probs.columns(hull)?.f_transpose(2, 3)?)?; // [n, heads, subjects, queries]

@@ -125,7 +125,8 @@ fn kind(snapshot: &Path, files: &[PathBuf]) -> String {
         let file = files.iter().find(|file| is_weights(file))?;
         Some(SingleFile::open(file).ok()?.contents().ok()?.to_string())
     };
-    class("model_index.json").or_else(|| class("config.json")).or_else(single).unwrap_or_default()
+    let index = class("model_index.json").or_else(|| class("modular_model_index.json"));
+    index.or_else(|| class("config.json")).or_else(single).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -145,6 +146,16 @@ mod tests {
         assert_eq!(model.repository, "owner/some--name");
         assert_eq!((model.kind.as_str(), model.bytes), ("StableDiffusionPipeline", 1000 + 42));
         assert_eq!(model.folder, snapshot);
+    }
+
+    #[test]
+    fn a_modular_folder_has_the_kind_of_its_index() {
+        let cache = tempfile::tempdir().unwrap();
+        let snapshot = cache.path().join("models--owner--anima/snapshots/abc");
+        fs::create_dir_all(&snapshot).unwrap();
+        fs::write(snapshot.join("modular_model_index.json"), r#"{"_class_name": "AnimaModularPipeline"}"#).unwrap();
+        let [model] = &CachedModel::all_in(cache.path()).unwrap()[..] else { panic!("one model") };
+        assert_eq!(model.kind, "AnimaModularPipeline");
     }
 
     #[test]
