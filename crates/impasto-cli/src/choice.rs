@@ -4,7 +4,7 @@ use crate::adapters::Networks;
 use crate::failure::Failure;
 use crate::loading::Loading;
 use clap::Args;
-use impasto::{Error, Source};
+use impasto::{Error, Pipeline, Source};
 use impasto_studio::{Engine, Models};
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,12 +43,17 @@ impl ModelFolders {
         self.model_dir.is_empty()
     }
 
-    /// Loads the first model and its networks, with the choice of the folders' models if there are folders.
-    pub fn engine(&self, loading: &Loading, networks: &Networks) -> Result<Engine, Failure> {
+    /// Loads the first model, after a check that all folders can be read.
+    pub fn pipeline(&self, loading: &Loading) -> Result<Pipeline, Failure> {
         for folder in &self.model_dir {
             fs::read_dir(folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
         }
-        let engine = networks.engine(loading.pipeline(Source::embedded())?)?;
+        loading.pipeline(Source::embedded())
+    }
+
+    /// Loads the networks of the first model, and adds the choice of the folders' models if there are folders.
+    pub fn engine(&self, pipeline: Pipeline, loading: &Loading, networks: &Networks) -> Result<Engine, Failure> {
+        let engine = networks.engine(pipeline)?;
         if self.is_empty() {
             return Ok(engine);
         }
@@ -105,7 +110,7 @@ impl Models for Choice {
         if name != self.first {
             let found = self.found().into_iter().find(|(known, _)| known == name);
             let (_, path) = found.ok_or_else(|| Error::custom(format!("the model {name} is not there any more")))?;
-            loading.model = Some(path.display().to_string());
+            loading = loading.for_another(path.display().to_string());
         }
         let pipeline = loading.pipeline(Source::embedded()).map_err(|failure| match failure {
             Failure::Library(error) => error,
@@ -163,11 +168,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let arguments = ["impasto", "--model-dir", &folder.path().display().to_string()].map(str::to_owned);
         let Alone { folders, loading, networks } = Alone::parse_from(&arguments);
-        assert!(format!("{:?}", folders.engine(&loading, &networks).unwrap()).contains("Some(\"embedded\")"));
+        let engine = |folders: &ModelFolders| {
+            let pipeline = folders.pipeline(&loading).unwrap();
+            format!("{:?}", folders.engine(pipeline, &loading, &networks).unwrap())
+        };
+        assert!(engine(&folders).contains("Some(\"embedded\")"));
         let missing = ModelFolders { model_dir: vec![folder.path().join("missing")] };
-        let error = missing.engine(&loading, &networks).unwrap_err().to_string();
+        let error = missing.pipeline(&loading).map(drop).unwrap_err().to_string();
         assert!(error.contains("missing"), "{error}");
-        let none = ModelFolders { model_dir: Vec::new() };
-        assert!(format!("{:?}", none.engine(&loading, &networks).unwrap()).contains("choice: None"));
+        assert!(engine(&ModelFolders { model_dir: Vec::new() }).contains("choice: None"));
+    }
+
+    #[test]
+    fn parts_of_the_first_model_stay_with_it() {
+        // The folder has the files of the embedded model, by the name "model".
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../impasto-tiny");
+        let load = |options: &[&str]| {
+            let Alone { loading, networks, .. } = Alone::parse_from([&["impasto"], options].concat());
+            let choice = Choice { first: "first".into(), folders: vec![folder.clone()], loading, networks };
+            choice.load("model").map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(load(&["--shift", "3"]), Ok(()));
+        for encoder in ["--text-encoder", "--text-encoder-2", "--text-encoder-3"] {
+            assert_eq!(load(&[encoder, "nowhere", "--vae", "nowhere"]), Ok(()), "{encoder}");
+        }
+        let error = load(&["--vae", "nowhere"]).unwrap_err();
+        assert!(error.contains("--vae is nowhere"), "a VAE alone is for every model: {error}");
     }
 }

@@ -180,6 +180,22 @@ impl Loading {
         Ok(self.embedding_dir.iter().fold(pipeline, Pipeline::embedding_folder))
     }
 
+    /// Returns the options for another model. The shift and the text encoders belong to the model that they were given
+    /// for. A VAE beside text encoders does too, because such files are the parts of one model.
+    pub fn for_another(&self, model: String) -> Self {
+        let encoders = [&self.text_encoder, &self.text_encoder_2, &self.text_encoder_3];
+        let is_split = encoders.into_iter().any(Option::is_some);
+        Self {
+            model: Some(model),
+            vae: self.vae.clone().filter(|_| !is_split),
+            text_encoder: None,
+            text_encoder_2: None,
+            text_encoder_3: None,
+            shift: None,
+            ..self.clone()
+        }
+    }
+
     /// Returns the files that the options name.
     pub fn files(&self) -> impl Iterator<Item = Named> {
         let sources = self.model.iter().map(|model| Named::new("--model", model));

@@ -26,6 +26,7 @@ mod failure;
 mod info;
 mod interrupt;
 mod jobs;
+mod limits;
 mod lines;
 mod loading;
 mod log;

@@ -5,6 +5,7 @@ use crate::choice::ModelFolders;
 use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::limits::Limits;
 use crate::loading::Loading;
 use crate::log;
 use clap::Args;
@@ -22,9 +23,8 @@ pub struct McpArguments {
     /// Largest number of calls that wait; further ones are refused.
     #[arg(long, value_name = "NUMBER", default_value_t = 16)]
     waiting: usize,
-    /// Largest width and height of a picture in pixels.
-    #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
-    side: u32,
+    #[command(flatten)]
+    limits: Limits,
     #[command(flatten)]
     folders: ModelFolders,
     #[command(flatten)]
@@ -40,9 +40,10 @@ const CHECK: Duration = Duration::from_millis(100);
 pub fn mcp(arguments: &McpArguments) -> Result<(), Failure> {
     let _log = log::begin();
     let interrupted = interrupt::token()?;
-    let McpArguments { folder, waiting, side, folders, networks, loading } = arguments;
-    let engine = folders.engine(loading, networks)?;
-    let options = Options { queue: *waiting, side: *side, ..Options::default() };
+    let McpArguments { folder, waiting, limits, folders, networks, loading } = arguments;
+    let pipeline = folders.pipeline(loading)?;
+    let options = Options { queue: *waiting, ..limits.options(pipeline.model().defaults()) };
+    let engine = folders.engine(pipeline, loading, networks)?;
     let server = Mcp::new(engine, options, folder.clone()).map_err(|error| match error {
         StudioError::Model(error) => Failure::Library(error),
         wrong @ StudioError::Folder(..) => Failure::CommandLine(format!("--folder: {wrong}")),

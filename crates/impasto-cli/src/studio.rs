@@ -5,6 +5,7 @@ use crate::choice::ModelFolders;
 use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::limits::Limits;
 use crate::loading::Loading;
 use crate::log;
 use crate::queue;
@@ -33,9 +34,8 @@ pub struct StudioArguments {
     /// Largest number of jobs that wait; further ones are refused.
     #[arg(long, value_name = "NUMBER", default_value_t = 16)]
     waiting: usize,
-    /// Largest width and height of a picture in pixels.
-    #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
-    side: u32,
+    #[command(flatten)]
+    limits: Limits,
     /// Folder that gets every finished picture as PNG. Its pictures are in the page's history, also after a restart.
     #[arg(long, value_name = "FOLDER")]
     outputs: Option<PathBuf>,
@@ -58,10 +58,12 @@ pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
     }
     let _log = log::begin();
     let interrupted = interrupt::token()?;
-    let engine = arguments.folders.engine(&arguments.loading, &arguments.networks)?;
-    let StudioArguments { address, token, waiting, side, outputs, .. } = arguments;
+    let StudioArguments { address, token, waiting, limits, outputs, folders, networks, loading, .. } = arguments;
+    let pipeline = folders.pipeline(loading)?;
+    let limits = limits.options(pipeline.model().defaults());
+    let engine = folders.engine(pipeline, loading, networks)?;
     let (token, outputs) = (token.clone(), outputs.clone());
-    let options = Options { address: *address, token, queue: *waiting, side: *side, outputs, ..Options::default() };
+    let options = Options { address: *address, token, queue: *waiting, outputs, ..limits };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Message(format!("the server cannot start: {error}")))?;
     runtime.block_on(async {

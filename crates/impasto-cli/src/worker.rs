@@ -4,6 +4,7 @@ use crate::adapters::Networks;
 use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::limits::Limits;
 use crate::loading::Loading;
 use crate::log;
 use crate::metrics;
@@ -11,7 +12,7 @@ use crate::queue::QueueArguments;
 use crate::submit::model;
 use clap::Args;
 use impasto::Source;
-use impasto_studio::{Options, QueuePainter, StudioError};
+use impasto_studio::{QueuePainter, StudioError};
 use impasto_worker::Worker;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,9 +22,8 @@ use std::time::Duration;
 pub struct WorkerArguments {
     #[command(flatten)]
     queue: QueueArguments,
-    /// Largest width and height of a picture in pixels; larger jobs are refused.
-    #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
-    side: u32,
+    #[command(flatten)]
+    limits: Limits,
     /// Time in seconds that the job in work may take to its end after Ctrl-C or SIGTERM. After that time the job goes
     /// back to the queue.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
@@ -44,11 +44,12 @@ const CHECK: Duration = Duration::from_millis(100);
 pub fn worker(arguments: &WorkerArguments) -> Result<(), Failure> {
     let _log = log::begin();
     let interrupted = interrupt::token()?;
-    let WorkerArguments { queue, side, grace, metrics, networks, loading } = arguments;
+    let WorkerArguments { queue, limits, grace, metrics, networks, loading } = arguments;
     let (runtime, queue) = queue.open()?;
     let listener = metrics.map(|address| runtime.block_on(metrics::listen(address))).transpose()?;
-    let engine = networks.engine(loading.pipeline(Source::embedded())?)?;
-    let options = Options { side: *side, ..Options::default() };
+    let pipeline = loading.pipeline(Source::embedded())?;
+    let options = limits.options(pipeline.model().defaults());
+    let engine = networks.engine(pipeline)?;
     let painter = QueuePainter::new(engine, options).map_err(|error| match error {
         StudioError::Model(error) => Failure::Library(error),
         other => Failure::Message(other.to_string()),

@@ -1,15 +1,15 @@
 import { byId, create, moveByArrows } from "./dom.js";
 
-/** Name of the model that has these words. */
-const MODEL = "the embedded model";
-/** Things that the model draws: parts of portraits, then objects of scenes. */
+/** Names of the models that have these words. */
+const MODELS = ["the embedded model", "the embedded fast model", "the embedded flow model"];
+/** Things that the models draw: parts of portraits, then objects of scenes. */
 const THINGS = [
   "1girl", "eyes", "hair", "hair bow", "skin", "shirt", "mouth", "background", "house", "tree", "boat", "star", "fish",
   "flower", "moon", "sun", "car", "cup", "ground", "sky",
 ];
 /** Hair styles, which stand before a thing like colors. */
 const STYLES = ["long", "short", "bob", "ponytail", "twintails", "spiky"];
-/** Colors before a thing, as the model paints them. */
+/** Colors before a thing, as the models paint them. */
 const COLORS = {
   black: "#19191e", white: "#f5f5f5", gray: "#808080", red: "#d71423", tomato: "#ff6347", orange: "#ff8c00",
   gold: "#ffd700", yellow: "#fafa5a", lime: "#96e628", green: "#1e8c32", olive: "#787d1e", teal: "#008080",
@@ -30,7 +30,7 @@ export function withWord(prompt, word) {
   return /,$/.test(text) || waits ? `${text} ${word}` : `${text}, ${word}`;
 }
 
-/** The words that the embedded model knows, as buttons that put them into the prompt. */
+/** The words that the embedded models know, as buttons that put them into the prompt. */
 export class Vocabulary {
   #panel = byId("vocabulary", HTMLDetailsElement);
 
@@ -65,9 +65,10 @@ export class Vocabulary {
 
   /** @param {import("./api.js").Model} model */
   setModel({ name }) {
-    this.#panel.hidden = name !== MODEL;
-    // The examples were chosen for the same model.
-    byId("empty", HTMLElement).classList.toggle("plain", name !== MODEL);
+    const hasWords = MODELS.includes(name);
+    this.#panel.hidden = !hasWords;
+    // The examples were chosen for the same models.
+    byId("empty", HTMLElement).classList.toggle("plain", !hasWords);
     // On a phone the words would push the canvas out of sight.
     const isWide = matchMedia("(min-width: 700px)");
     isWide.addEventListener("change", () => (this.#panel.open = isWide.matches));

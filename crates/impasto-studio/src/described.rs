@@ -21,6 +21,8 @@ pub(crate) struct Described {
     pub networks: Arc<[String]>,
     /// Number of the text encoder's layer that prompts are read from, counted from the last one.
     pub clip_skip: usize,
+    /// True if the model has CLIP, so that prompts can be read from its layers.
+    pub has_clip: bool,
 }
 
 impl Described {
@@ -55,10 +57,10 @@ impl Described {
                 "queue": options.queue,
             },
         });
-        let clip_skip = model.clip_skip().unwrap_or(1);
+        let (clip_skip, has_clip) = (model.clip_skip().unwrap_or(1), model.has_clip_layer(1));
         let name = choice.unwrap_or(&name).into();
         let networks = engine.nets.names().map(str::to_owned).collect();
-        Ok(Self { model: Arc::new(described), name, loras: loras.into(), networks, clip_skip })
+        Ok(Self { model: Arc::new(described), name, loras: loras.into(), networks, clip_skip, has_clip })
     }
 }
 

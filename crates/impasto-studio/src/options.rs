@@ -37,7 +37,7 @@ pub struct Options {
     pub connections: usize,
     /// Time in which a request must have arrived, and in which a client must take a part of its answer. Default: 30 s.
     pub arrival: Duration,
-    /// Time after which a run ends with an error. Default: 10 minutes.
+    /// Time after which a run ends with an error. Default: 1 hour.
     pub run: Duration,
     /// Folder that gets every finished picture as PNG, but those of live views. The page lists the pictures of the
     /// folder. Default: none.
@@ -59,7 +59,7 @@ impl Default for Options {
             images: 4,
             connections: 256,
             arrival: Duration::from_secs(30),
-            run: Duration::from_secs(600),
+            run: Duration::from_secs(3600),
             outputs: None,
         }
     }

@@ -27,6 +27,19 @@ impl Order {
         Ok(Self { json, model: None, restored: Restored { request, notes } })
     }
 
+    /// Takes the layer of CLIP out of the job, and returns the layer's number; `None` if the job names none.
+    ///
+    /// # Errors
+    /// A refusal if the JSON cannot be written again.
+    pub(crate) fn take_clip_skip(&mut self) -> Result<Option<usize>, Refusal> {
+        let Some(layer) = self.restored.request.job.config.clip_skip.take() else { return Ok(None) };
+        let wrong = |error: serde_json::Error| Refusal::wrong(error.to_string());
+        let mut job: Map<String, Value> = impasto::json::parse(&self.json).map_err(wrong)?;
+        job.remove("clip_skip");
+        self.json = serde_json::to_vec(&job).map_err(wrong)?;
+        Ok(Some(layer))
+    }
+
     /// Returns the job for the queue, and the notes.
     pub(crate) fn submission(self, api: Api) -> (Submission, Vec<String>) {
         let Self { json, model, restored: Restored { request: JobRequest { job, live, .. }, notes } } = self;

@@ -92,3 +92,19 @@ pub fn file(path: &str) -> Response {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impasto::Source;
+
+    #[test]
+    fn words_are_shown_for_all_embedded_painters() {
+        let script = FILES.iter().find(|(name, ..)| *name == "/vocabulary.js").map_or("", |(.., text)| *text);
+        let models = script.lines().find(|line| line.starts_with("const MODELS")).unwrap_or_default();
+        for model in [Source::embedded(), Source::embedded_fast(), Source::embedded_flow()] {
+            assert!(models.contains(&format!("\"{model}\"")), "{model} is not in {models}");
+        }
+        assert!(!models.contains(&Source::embedded_colorizer().to_string()), "{models}");
+    }
+}

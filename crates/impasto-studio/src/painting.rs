@@ -114,8 +114,8 @@ impl Painter {
         let parts = 1 + usize::from(job.config.hires.is_some()) + job.config.details.len();
         let mut request = job.request(pipeline, nets)?.cancel(token).on_preview(1, |preview| {
             if begun.elapsed() > limit {
-                let problem = format!("the run took longer than {} s; ask for fewer steps", limit.as_secs());
-                return Err(Error::custom(problem));
+                let longer = "ask for fewer steps; the program's option --time-limit allows more time";
+                return Err(Error::custom(format!("the run took longer than {} s; {longer}", limit.as_secs())));
             }
             tell(preview, parts)
         });
@@ -131,14 +131,20 @@ fn check_enlarged(pipeline: &Pipeline, job: &Job, most: u32) -> Result<()> {
     let defaults = pipeline.model().defaults();
     let size = job.config.size.unwrap_or(Size::new(defaults.width, defaults.height));
     let longest = f64::from(size.width.max(size.height));
-    match &job.config.hires {
-        Some(hires) if longest * hires.scale > f64::from(most) => {
-            let expected =
-                format!("at most {:.2}, so that no side is longer than {most} pixels", f64::from(most) / longest);
-            Err(Error::parameter("hires.scale", hires.scale, expected))
-        }
-        _ => Ok(()),
-    }
+    let Some(hires) = job.config.hires.as_ref().filter(|hires| longest * hires.scale > f64::from(most)) else {
+        return Ok(());
+    };
+    // Rounded down, so that the named scale is allowed. A scale of 1 enlarges nothing.
+    let scale = (100.0 * f64::from(most) / longest).floor() / 100.0;
+    let expected = if scale > 1.0 {
+        format!("at most {scale:.2}, so that no side is longer than {most} pixels")
+    } else {
+        format!(
+            "none for {size} pixels, because no side may be longer than {most}; the program's option --side allows \
+             longer ones"
+        )
+    };
+    Err(Error::parameter("hires.scale", hires.scale, expected))
 }
 
 impl Loaded {
@@ -160,4 +166,24 @@ fn live(model: &Model) -> Result<Option<Pipeline>> {
         return Ok(None);
     }
     Pipeline::builder().source(Source::embedded_fast()).build().map(Some)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::time::Duration;
+
+    #[test]
+    fn run_beyond_its_time_names_the_time_limit() {
+        let options = Options { run: Duration::ZERO, ..Options::default() };
+        let pipeline = Pipeline::builder().build().unwrap();
+        let mut painter = Painter::new(pipeline.into(), false, &options).unwrap();
+        let job = json!({ "prompt": "a boat", "seed": 7, "steps": 2, "size": "64x64" });
+        let request = JobRequest::read(job, &options).unwrap();
+        let painted = painter.paint(&request, &CancelToken::new(), |_, _| Ok(()));
+        let error = painted.map(drop).unwrap_err().to_string();
+        assert!(error.contains("longer than 0 s; ask for fewer steps") && error.contains("--time-limit"), "{error}");
+    }
 }

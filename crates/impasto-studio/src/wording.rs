@@ -178,8 +178,9 @@ mod tests {
         let long = "a ".repeat(2500);
         let large = Raster::flat(Rgb(0, 0, 0), (4096, 1)).data_url().unwrap();
         let phrase = json!([{ "phrase": long, "mask": white }]);
+        let enlarged = |width: u32| json!({ "hires": { "scale": 2, "strength": 0.5 }, "width": width, "height": 64 });
         let map = json!({ "map": white, "areas": [{ "phrase": "boat", "color": "red" }] });
-        let cases: [(&str, Value, &str); 53] = [
+        let cases: [(&str, Value, &str); 55] = [
             ("second_prompt", json!({ "second_prompt": "a hat" }), "Second prompt is"),
             ("second_negative", json!({ "second_negative": "a hat" }), "Second prompt is"),
             ("third_prompt", json!({ "third_prompt": "a hat" }), "Third prompt is"),
@@ -235,6 +236,8 @@ mod tests {
             ("masked_content", json!({ "masked_content": "noise" }), "Masked content is given without Mask or Details"),
             ("details", json!({ "details": ["boat:2"] }), "Strength of the details is 2"),
             ("hires", json!({ "hires": { "scale": 8, "strength": 0.5 } }), "Enlarge is 8; expected at most 4.00"),
+            ("hires", enlarged(1016), "Enlarge is 2; expected none for 1016×64 pixels, because no side may be longer"),
+            ("hires", enlarged(1024), "than 1024; the program's option --side allows longer ones"),
             (
                 "seamless",
                 json!({ "start": url(Rgb(0, 0, 0), (61, 64)), "width": null, "seamless": "both" }),

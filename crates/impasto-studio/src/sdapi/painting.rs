@@ -47,7 +47,9 @@ async fn paint(shared: &Arc<Shared>, place: Arc<Place>, request: Request, read: 
         let understand = move || {
             let (mut order, wishes) = read(&body.bytes, &limits)?;
             order.model = wishes.model.as_deref().and_then(|model| state.choose(model));
-            let (submission, notes) = order.submission(Api::WebUi);
+            let note = ignore_clip_skip(&mut order, &state.board.read())?;
+            let (submission, mut notes) = order.submission(Api::WebUi);
+            notes.extend(note);
             Ok((submission, notes, wishes))
         };
         shared.work.run(understand).await
@@ -59,6 +61,18 @@ async fn paint(shared: &Arc<Shared>, place: Arc<Place>, request: Request, read: 
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
+/// Takes the layer of CLIP out of an order if the model in use has no CLIP, and returns a note. The web UI ignores the
+/// layer for such models, and its clients often ask for one. An order for another model stays as it is, because nothing
+/// is known of a model before it is loaded.
+fn ignore_clip_skip(order: &mut Order, model: &Described) -> Result<Option<String>, Refusal> {
+    let is_for_another = order.model.as_deref().is_some_and(|name| *name != *model.name);
+    if model.has_clip || is_for_another {
+        return Ok(None);
+    }
+    let layer = order.take_clip_skip()?;
+    Ok(layer.map(|layer| format!("the clip skip {layer} is not used: the model has no CLIP")))
+}
+
 /// Notes a model, or a layer of its text encoder, that the studio does not use.
 fn note_model(shared: &Shared, is_chosen: bool, wishes: &Wishes, notes: &mut Vec<String>) {
     let Described { name, clip_skip: layer, .. } = shared.board.read();
@@ -67,5 +81,43 @@ fn note_model(shared: &Shared, is_chosen: bool, wishes: &Wishes, notes: &mut Vec
     }
     if let Some(other) = wishes.clip_skip.filter(|other| *other <= 1 && layer > 1) {
         notes.push(format!("the clip skip {other} is not used: the model reads layer {layer} from the last"));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::{Map, Value, json};
+
+    /// Orders layer 2 of CLIP while the model "anima" is in use. Returns the note, and the layer that the job keeps.
+    fn order_layer(has_clip: bool, model: Option<&str>) -> (Option<String>, Option<Value>) {
+        let body = json!({ "prompt": "a boat", "override_settings": { "CLIP_stop_at_last_layers": 2 } });
+        let (mut order, _) = txt2img::read(body.to_string().as_bytes(), &Options::default()).unwrap();
+        order.model = model.map(str::to_owned);
+        let described = Described {
+            model: Arc::default(),
+            name: "anima".into(),
+            loras: Arc::default(),
+            networks: Arc::default(),
+            clip_skip: 1,
+            has_clip,
+        };
+        let note = ignore_clip_skip(&mut order, &described).unwrap();
+        let (submission, _) = order.submission(Api::WebUi);
+        let mut job: Map<String, Value> = serde_json::from_slice(&submission.json).unwrap();
+        assert_eq!(job.remove("prompt"), Some(json!("a boat")));
+        (note, job.remove("clip_skip"))
+    }
+
+    #[test]
+    fn clip_skip_is_left_out_for_models_without_clip() {
+        let note = "the clip skip 2 is not used: the model has no CLIP";
+        for model in [None, Some("anima")] {
+            assert_eq!(order_layer(false, model), (Some(note.to_owned()), None));
+        }
+        let stays = (None, Some(json!(2)));
+        assert_eq!(order_layer(false, Some("other")), stays, "nothing is known of another model");
+        assert_eq!(order_layer(true, None), stays);
     }
 }

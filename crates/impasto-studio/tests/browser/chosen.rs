@@ -2,6 +2,22 @@
 
 use super::Page;
 use super::artist::READY;
+use impasto::{Pipeline, Source};
+use impasto_studio::Engine;
+use std::path::Path;
+
+/// Returns an engine of a model that the page does not know: the files of the embedded model by another name.
+pub fn unknown() -> Engine {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../impasto-tiny/model");
+    Pipeline::builder().source(Source::dir(folder)).build().unwrap().into()
+}
+
+/// Checks that neither the words nor the examples, which were chosen for the embedded models, are there for another.
+pub async fn plain(page: &Page) {
+    let plain = "return document.querySelector('#vocabulary').hidden
+        && getComputedStyle(document.querySelector('.card')).display === 'none'";
+    assert_eq!(page.script(plain).await, true);
+}
 
 /// Chooses a model, as a user does.
 async fn choose(page: &Page, name: &str) {
@@ -25,7 +41,7 @@ pub async fn chosen(page: &Page) {
     page.until(READY).await;
     assert_eq!(page.text_of("#prompt").await, "a red boat");
     assert_eq!(page.text_of("#model-choice").await, "embedded-fast");
-    assert_eq!(page.script("return document.querySelector('#vocabulary').hidden").await, true);
+    assert_eq!(page.script("return document.querySelector('#vocabulary').hidden").await, false);
     page.screenshot("studio_model").await;
     page.paint().await;
     let texts = "return document.querySelector('#infotext pre').textContent";

@@ -269,11 +269,6 @@ pub fn restarted() {
         )
         .await;
 
-        // The new server has another model, for which neither the words nor the examples were chosen.
-        let plain = "return document.querySelector('#vocabulary').hidden
-            && getComputedStyle(document.querySelector('.card')).display === 'none'";
-        assert_eq!(page.script(plain).await, true);
-
         // A browser that has kept nothing has it from the folder, with its report.
         page.client.goto(&format!("http://{address}/api/health")).await.unwrap();
         let forget = "const done = arguments[0]; sessionStorage.clear();

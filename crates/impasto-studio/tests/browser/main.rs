@@ -56,6 +56,7 @@ fn main() {
         trial("words_lassos_and_details_are_repainted", || run(repainted)),
         trial("further_settings_are_those_of_the_api", || run(adjusted)),
         trial("model_is_chosen_and_returns_with_its_picture", || run_with(engine::with_choice(), chosen::chosen)),
+        trial("unknown_model_has_no_words_and_no_examples", || run_with(chosen::unknown(), chosen::plain)),
         trial("pictures_are_followed_and_drawn_like", || run_with(engine::with_networks(), followed::followed)),
         trial("live_view_follows_the_prompt", || run(live)),
         trial("reload_keeps_pictures_and_the_run", || run(reloaded)),
