@@ -67,12 +67,15 @@ pub struct Step {
     next_sigma: f64,
     /// Training timestep of this evaluation.
     timestep: f64,
+    /// Timestep of Stable Diffusion with the noise level of this evaluation, for a model with flow matching; otherwise
+    /// `timestep`. Equal numbers mean equal noise levels in models of both kinds.
+    sd_timestep: f64,
 }
 
 impl From<&impasto::Step> for Step {
     fn from(step: &impasto::Step) -> Self {
-        let impasto::Step { index, count, eval, sigma, to, timestep, .. } = *step;
-        Self { index, count, eval, sigma, next_sigma: to, timestep }
+        let impasto::Step { index, count, eval, sigma, to, timestep, sd_timestep, .. } = *step;
+        Self { index, count, eval, sigma, next_sigma: to, timestep, sd_timestep }
     }
 }
 

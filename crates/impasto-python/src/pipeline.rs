@@ -37,7 +37,7 @@ struct Painter {
 impl Pipeline {
     /// Loads a model.
     #[new]
-    #[pyo3(signature = (model, parts, ip_adapter, device, precision, offload, lora_folders, embedding_folders))]
+    #[pyo3(signature = (model, parts, ip_adapter, device, precision, shift, offload, lora_folders, embedding_folders))]
     #[allow(clippy::too_many_arguments, reason = "Python's side names them")]
     fn new(
         py: Python<'_>,
@@ -46,6 +46,7 @@ impl Pipeline {
         ip_adapter: Option<(PathBuf, String)>,
         device: Option<String>,
         precision: Option<String>,
+        shift: Option<f64>,
         offload: bool,
         lora_folders: Vec<PathBuf>,
         embedding_folders: Vec<PathBuf>,
@@ -65,6 +66,7 @@ impl Pipeline {
                 options.text_encoder = text_encoder;
                 options.text_encoder_2 = text_encoder_2;
                 options.text_encoder_3 = text_encoder_3;
+                options.shift = shift;
                 options.offload = offload;
                 options.device = device.unwrap_or(options.device);
                 options.precision = precision.unwrap_or(options.precision);

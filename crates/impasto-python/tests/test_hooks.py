@@ -86,11 +86,26 @@ def test_reader_changes_no_bit(pipeline, plain):
     rows, columns = at.grid
     assert shape[:3] == (1, at.site.heads, rows * columns) and at.query.shape[:3] == shape[:3]
     assert (at.branch, at.images, at.step.index, at.step.count) == ("cond", (0, 1), 0, 3)
+    assert at.step.sd_timestep == at.step.timestep, "the model is no flow"
     assert at.step.sigma > at.step.next_sigma and reader.calls[-1][0].step.next_sigma == 0
     # Tensors outlive the run that lent them.
     gc.collect()
     for probs in reader.kept:
         torch.testing.assert_close(probs.sum(-1), torch.ones(probs.shape[:-1]))
+
+
+def test_sd_timestep_of_a_flow_has_equal_noise():
+    steps = []
+
+    class Watch:
+        def probs(self, at, probs):
+            steps.append(at.step)
+
+    paint(impasto.Pipeline("embedded-flow"), Watch())
+    last = steps[-1]
+    assert (last.index, last.sigma) == (2, pytest.approx(1.5))
+    assert last.timestep == pytest.approx(600)
+    assert last.sd_timestep == pytest.approx(477.2, abs=1)
 
 
 def test_hooks_share_one_memory(pipeline):

@@ -107,6 +107,8 @@ def test_loading_errors_name_the_argument():
         ({"device": "gpu"}, 'device is "gpu"; expected cpu, cuda'),
         ({"precision": "f8"}, 'precision is "f8"; expected reproducible'),
         ({"precision": torch.float16}, "precision is f16 on cpu"),
+        ({"shift": 1.0}, "shift is 1; expected none for this model"),
+        ({"model": "embedded-flow", "shift": 0}, "shift is 0; expected 0.01 to 100"),
         ({"lora_folders": ["no-such-folder"]}, None),
     ]:
         if message is None:
@@ -120,3 +122,21 @@ def test_loading_errors_name_the_argument():
 def test_other_models_load():
     fast = impasto.Pipeline("embedded-fast", precision=torch.float32, device=torch.device("cpu"))
     assert len(fast.paint("1girl, red hair", size="64x64", seed=7).report["timing"]["steps"]) == 4
+
+
+def test_shift_moves_the_noise_levels_of_a_flow():
+    def paint(**arguments):
+        seen = []
+        painted = impasto.Pipeline("embedded-flow", **arguments).paint("1girl", on_step=seen.append, **SMALL)
+        return painted.image.tobytes(), seen[0].sigma
+
+    own, sigma = paint()
+    assert sigma == pytest.approx(6)
+    assert paint(shift=3) == (own, sigma), "3 is the model's own shift"
+    shifted, sigma = paint(shift=1.0)
+    assert shifted != own and sigma == pytest.approx(2)
+
+
+def test_shift_of_a_wrong_type_is_refused():
+    with pytest.raises(TypeError, match="shift"):
+        impasto.Pipeline("embedded-flow", shift="3")

@@ -21,6 +21,7 @@ class Pipeline:
         ip_adapter: tuple[str, str] | None,
         device: str | None,
         precision: str | None,
+        shift: float | None,
         offload: bool,
         lora_folders: list[str],
         embedding_folders: list[str],
@@ -83,6 +84,12 @@ class Step:
     @property
     def timestep(self) -> float:
         """Training timestep of this evaluation."""
+    @property
+    def sd_timestep(self) -> float:
+        """Timestep of Stable Diffusion with the noise level of this evaluation, for a model with flow matching.
+
+        Otherwise `timestep`. Equal numbers mean equal noise levels in models of both kinds.
+        """
 
 class At:
     """The attention call that a hook sees."""

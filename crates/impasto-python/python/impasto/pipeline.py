@@ -38,6 +38,7 @@ class Pipeline:
         text_encoder_3: Path | None = None,
         ip_adapter: Path | None = None,
         image_encoder: Path | None = None,
+        shift: float | None = None,
         offload: bool = False,
         lora_folders: Iterable[Path] = (),
         embedding_folders: Iterable[Path] = (),
@@ -52,6 +53,8 @@ class Pipeline:
         text_encoder, text_encoder_2, text_encoder_3: text encoders that the model's file lacks, each a folder or a file.
         ip_adapter, image_encoder: the file of an IP-Adapter, and its image encoder, a folder or a file. With them,
             paint() draws like pictures: ip_adapter_pictures=[picture], ip_adapter_strength=0.6.
+        shift: shift of the noise levels to higher noise, 0.01 to 100, for a model with flow matching. The default is
+            the model's own, which is usually 3; 1 shifts nothing.
         offload: leaves the weights in their files, so that a model may be larger than memory.
         lora_folders: folders in which prompts find LoRAs by their names, such as <lora:ink:0.8>.
         embedding_folders: folders in which prompts find learned words by their names.
@@ -69,6 +72,7 @@ class Pipeline:
             None if ip_adapter is None else (os.fspath(ip_adapter), os.fspath(image_encoder)),
             None if device is None else str(device),
             None if precision is None else str(precision),
+            shift,
             offload,
             [os.fspath(folder) for folder in lora_folders],
             [os.fspath(folder) for folder in embedding_folders],
