@@ -249,7 +249,7 @@ impl Guiding {
         let read = count_rows(&context)?;
         let own = context.f_narrow(1, 0, read)?.f_narrow(2, columns.start, columns.end - columns.start)?;
         // A text encoder without chunks reads all rows at once.
-        let chunk = if read % self.chunk == 0 { self.chunk } else { read };
+        let chunk = if read.checked_rem(self.chunk) == Some(0) { self.chunk } else { read };
         let moved = if of.alone {
             directly(&own, &self.encoded.tokens, chunk, PULL)?
         } else {
