@@ -150,6 +150,7 @@ mod tests {
         assert!(inside.iter().all(|step| step.from <= 3.3344 && step.timestep <= 0.7693));
         Ok(())
     }
+
     #[test]
     fn a_shift_of_the_options_acts_on_every_spacing() -> Result<()> {
         use Spacing::{Beta, BetaTimesteps, DdimUniform, Exponential, Karras, Leading, Linspace, Normal, SgmUniform};

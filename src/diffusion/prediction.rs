@@ -107,6 +107,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn spaces_of_a_flow_match_the_golden() {
         let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/flow.json")).unwrap();

@@ -144,12 +144,9 @@ impl Request<'_> {
         let written = self.config.prompt.clone();
         let colors = self.take_colors_of_the_prompt()?;
         let canvas = self.canvas()?;
-        if self.config.seamless != Seamless::No && canvas.pixels() != canvas.size {
-            // A transformer's sides are multiples of whole patches, and it cannot continue at the edges at all.
-            if self.model.network.patch() > 1 {
-                let expected = "no edges for this network, which is no UNet of this crate";
-                return Err(Error::parameter("seamless", format!("{:?}", self.config.seamless), expected));
-            }
+        // A network that reads patches is no UNet, and is refused at any size when the run begins.
+        let is_cut = canvas.pixels() != canvas.size && self.model.network.patch() == 1;
+        if self.config.seamless != Seamless::No && is_cut {
             let expected = "sides that are multiples of 8, because cells beyond an edge have no opposite edge";
             return Err(Error::parameter("seamless", format!("set for {} pixels", canvas.size), expected));
         }

@@ -261,6 +261,7 @@ mod tests {
         assert_eq!(orders, [None, None]);
         assert!(prompt.find("z").is_ok());
     }
+
     #[test]
     fn tokens_whose_places_are_read_keep_their_order() {
         let texts = ["a cat, eyes", "a dog with a hat, eyes"];

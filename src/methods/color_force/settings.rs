@@ -160,6 +160,7 @@ mod tests {
         }
         Ok(())
     }
+
     #[test]
     fn pulls_in_a_flow_s_latents_are_the_golden_s() -> Result<()> {
         let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/specs/flow.json")).unwrap();
