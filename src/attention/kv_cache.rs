@@ -1,29 +1,44 @@
-//! [`KvCache`]: the prompt's keys and values, kept from one evaluation of a run to the next.
+//! [`KvCache`]: what a network computes of the prompt alone, kept from one evaluation of a run to the next.
 
 use crate::branch::Branch;
 use std::collections::HashMap;
 use std::ops::Range;
 use tch::Tensor;
 
-/// A key of the cache: the index of a site, and the images and branches stacked there.
-pub(super) type Group = (usize, Range<i64>, Vec<Branch>);
+/// Images and branches that are stacked in a call of a network.
+pub(super) type Stacked = (Range<i64>, Vec<Branch>);
 
-/// The key/value cache of the prompt, for every cross-attention site. Keys and values depend on the prompt alone, so a
-/// run projects them once instead of at every step.
+/// A key of the cache: the index of a site, and what is stacked there.
+pub(super) type Group = (usize, Stacked);
+
+/// The cache of what a network computes of the prompt alone: keys and values of every cross-attention site, and the
+/// prompt's tokens as the blocks of a transformer with joint attention read them. A run computes both once instead of
+/// at every step.
 #[derive(Debug, Default)]
-pub struct KvCache(HashMap<Group, (Tensor, Tensor)>);
+pub struct KvCache {
+    keys_values: HashMap<Group, (Tensor, Tensor)>,
+    tokens: HashMap<Stacked, Tensor>,
+}
 
 impl KvCache {
-    /// Removes all keys and values, because the prompt has changed.
+    /// Removes everything, because the prompt has changed.
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     pub(super) fn get(&self, group: &Group) -> Option<(Tensor, Tensor)> {
-        self.0.get(group).map(|(k, v)| (k.shallow_clone(), v.shallow_clone()))
+        self.keys_values.get(group).map(|(k, v)| (k.shallow_clone(), v.shallow_clone()))
     }
 
     pub(super) fn insert(&mut self, group: Group, (k, v): (&Tensor, &Tensor)) {
-        self.0.insert(group, (k.shallow_clone(), v.shallow_clone()));
+        self.keys_values.insert(group, (k.shallow_clone(), v.shallow_clone()));
+    }
+
+    pub(super) fn tokens(&self, stacked: &Stacked) -> Option<Tensor> {
+        self.tokens.get(stacked).map(Tensor::shallow_clone)
+    }
+
+    pub(super) fn insert_tokens(&mut self, stacked: Stacked, tokens: &Tensor) {
+        self.tokens.insert(stacked, tokens.shallow_clone());
     }
 }

@@ -113,6 +113,31 @@ impl<'a> Tap<'a> {
         self.0.as_ref().map_or(&[], |live| live.call.branches)
     }
 
+    /// Returns the prompt's tokens as the blocks of a network with joint attention read them. `embed` computes them of
+    /// the prompt alone. It is called once per run for each group of stacked images and branches.
+    ///
+    /// # Errors
+    /// The errors of `embed`.
+    pub(crate) fn prompt_tokens(&mut self, embed: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+        // Another network of the evaluation has layers of its own.
+        let Some(live) = self.0.as_mut().filter(|live| live.sites.is_none()) else { return embed() };
+        let stacked = live.stacked();
+        if let Some(kept) = live.cache.tokens(&stacked) {
+            return Ok(kept);
+        }
+        let tokens = embed()?;
+        live.cache.insert_tokens(stacked, &tokens);
+        Ok(tokens)
+    }
+
+    /// Returns true if a hook that is active in this evaluation reads or changes the result of attention at the site.
+    pub(crate) fn reads_output(&self, site: &AttentionSite) -> bool {
+        self.0.as_ref().is_some_and(|live| {
+            let site = live.sites.and_then(|sites| sites.get(site.index)).unwrap_or(site);
+            live.wanted(site, live.call.branches).contains(Interest::OUTPUT)
+        })
+    }
+
     /// Runs one attention call with all its phases → [b, queries, heads · head_dim].
     ///
     /// `q` is [b, heads, queries, d]; `project` makes k and v ([b, heads, tokens, d]) of a context.
@@ -246,6 +271,33 @@ mod tests {
         let (calls, projected, idle) = evaluate(vec![Wants(Interest::NONE), Wants(Interest::NONE)]);
         assert_eq!((calls, projected), (2, 1));
         assert_eq!(bare, idle);
+    }
+
+    #[test]
+    fn prompt_is_embedded_once_for_each_stack() -> Result<()> {
+        let (step, mut cache, table) = (Step::new(0, 1, 1.0, 0.0, 0.0), KvCache::default(), HookTable::default());
+        let mut count = 0;
+        let mut embed = |tap: &mut Tap<'_>| -> Result<f64> {
+            let tokens = tap.prompt_tokens(|| {
+                count += 1;
+                Ok(Tensor::from(f64::from(count)))
+            })?;
+            Ok(tokens.double_value(&[]))
+        };
+        let call = |branches| Call { step: &step, branches, images: 0..1, grid: Grid::new(2, 3) };
+        for _ in 0..2 {
+            let mut tap = Tap::new(call(&BRANCHES), Vec::new(), &table, &mut cache)?;
+            assert_eq!(embed(&mut tap)?, 1.0);
+        }
+        let mut tap = Tap::new(call(&BRANCHES[1..]), Vec::new(), &table, &mut cache)?;
+        assert_eq!((embed(&mut tap)?, embed(&mut tap)?), (2.0, 2.0));
+        let mut other = tap.within(&[], &BRANCHES);
+        assert_eq!((embed(&mut other)?, embed(&mut other)?), (3.0, 4.0), "another network has other layers");
+        assert_eq!((embed(&mut Tap::none())?, embed(&mut Tap::none())?), (5.0, 6.0));
+        cache.clear();
+        let mut tap = Tap::new(call(&BRANCHES), Vec::new(), &table, &mut cache)?;
+        assert_eq!(embed(&mut tap)?, 7.0, "the prompt has changed");
+        Ok(())
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Stable Diffusion 3.5, a transformer with joint attention, on a small random model: texts, methods, adapters, errors.
 
-use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, SiteKind};
+use impasto::attention::{
+    At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Probs, SiteKind, Tap,
+};
+use impasto::diffusion::{Denoiser, Input};
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::{
@@ -11,8 +14,10 @@ use impasto::nn::ConfigFile;
 use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
 use impasto::pipeline::Request;
 use impasto::saliency::{ConceptAttention, ConceptAttentionRun, Daam, DaamRun, Spread};
-use impasto::weights::{Embedding, Lora, Tensors, Weights, write_safetensors};
-use impasto::{Branch, Codec, Grid, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Texts, Window};
+use impasto::weights::{Embedding, Lora, Tensors, Weights, read_safetensors, write_safetensors};
+use impasto::{
+    Branch, Codec, Conditioning, Grid, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Texts, Window,
+};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -215,6 +220,63 @@ fn saliencies_have_maps_of_the_latents_cells() -> Result<()> {
     acts(&pipeline, |request| request.guide(forced))?;
     let site = "transformer_blocks.1.attn";
     assert!(pipeline.model().sites_that_find_words().contains(&site.to_owned()));
+    Ok(())
+}
+
+#[test]
+fn prompt_is_embedded_once_per_run() -> Result<()> {
+    let model = load()?;
+    let step = model.scheduler().schedule(3)?.steps().nth(1).expect("a step");
+    let x = Tensor::arange(16 * 12 * 8, (Kind::Float, Device::Cpu)).sin().reshape([1, 16, 12, 8]) * step.sigma;
+    let own = model.text(PROMPT.into())?;
+    let mut other = own.share();
+    other.context = other.context.f_zeros_like()?;
+    let (branches, table) = ([Branch::Cond], HookTable::default());
+    let call = |conditioning: &Conditioning, cache: &mut KvCache| -> Result<Tensor> {
+        let call = Call { step: &step, branches: &branches, images: 0..1, grid: Grid::new(12, 8) };
+        let mut tap = Tap::new(call, Vec::new(), &table, cache)?;
+        let inputs = [Input::new(Branch::Cond, &x, conditioning)];
+        Ok(model.denoise(&step, &inputs, &mut tap)?.x0(Branch::Cond)?.shallow_clone())
+    };
+    let mut cache = KvCache::default();
+    let first = call(&own, &mut cache)?;
+    assert_eq!(call(&other, &mut cache)?, first, "a second call reads the kept tokens");
+    assert!(apart(&call(&other, &mut KvCache::default())?, &first) > 1e-4);
+    let pipeline = Pipeline::new(model);
+    let paint = |prompt: &str| request(&pipeline).tune(|config| config.prompt = prompt.into()).run();
+    assert!(apart(&paint("[a cat:a dog:2]")?.latents, &paint("a cat")?.latents) > 1e-4, "a new text is read");
+    Ok(())
+}
+
+/// A hook that reads the results of the prompt's tokens in the last block.
+struct LastText(Vec<Tensor>);
+
+impl CrossAttentionHook for LastText {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        let reads = site.name == "transformer_blocks.3.attn" && branch == Branch::Cond;
+        if reads { Interest::OUTPUT } else { Interest::NONE }
+    }
+    fn output(&mut self, at: &At<'_>, _: &mut Tensor) -> Result<()> {
+        self.0.extend(at.text_output().map(Tensor::shallow_clone));
+        Ok(())
+    }
+}
+
+#[test]
+fn last_block_has_text_results_only_for_hooks() -> Result<()> {
+    let folder = remade(&[])?;
+    let file = folder.path().join("transformer/diffusion_pytorch_model.safetensors");
+    let mut tensors = read_safetensors(&file)?;
+    let queries = tensors.get_mut("transformer_blocks.3.attn.add_q_proj.bias").expect("queries of the text");
+    let _ = queries.fill_(f64::NAN);
+    write_safetensors(&tensors, &file)?;
+    let pipeline = Pipeline::new(Model::load(&Source::dir(folder.path()))?);
+    let bare = request(&pipeline).run()?;
+    assert_eq!(bare.latents.isfinite().all().int64_value(&[]), 1, "no queries are computed");
+    let mut hook = LastText(Vec::new());
+    assert_eq!(request(&pipeline).hook(&mut hook).run()?.latents, bare.latents);
+    assert_eq!((hook.0.len(), hook.0[0].size()), (4, vec![1, 77 + 256, 32]));
+    assert_eq!(hook.0[0].isnan().all().int64_value(&[]), 1, "queries are computed for a hook");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::table::HookTable;
 use crate::attention::hook::Projections;
 use crate::attention::kernel::{self, repeated};
-use crate::attention::kv_cache::KvCache;
+use crate::attention::kv_cache::{KvCache, Stacked};
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
@@ -61,6 +61,11 @@ pub(super) struct Softmax<'a> {
 }
 
 impl Attached<'_> {
+    /// Returns the images and branches that are stacked in the call.
+    pub(super) fn stacked(&self) -> Stacked {
+        (self.call.images.clone(), self.call.branches.to_vec())
+    }
+
     /// Returns the number of images of a branch.
     pub(super) fn images(&self) -> i64 {
         self.call.images.end - self.call.images.start
@@ -154,7 +159,7 @@ impl Attached<'_> {
         if !site.is_cross() {
             return keys_values(site, context, project);
         }
-        let key = (site.index, self.call.images.clone(), self.call.branches.to_vec());
+        let key = (site.index, self.stacked());
         if let Some(kept) = self.cache.get(&key) {
             return Ok(kept);
         }

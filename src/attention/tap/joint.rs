@@ -7,7 +7,8 @@ use crate::branch::Branch;
 use crate::error::Result;
 use tch::Tensor;
 
-/// Queries, keys and values of a stream of tokens, [b, heads, tokens, d] each.
+/// Queries, keys and values of a stream of tokens, [b, heads, tokens, d] each. If nothing reads the results of the
+/// stream, it has no queries (0 tokens).
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub q: Tensor,
@@ -23,7 +24,7 @@ impl Stream {
 
     /// Returns the number of tokens.
     fn tokens(&self) -> Result<i64> {
-        Ok(self.q.size4()?.2)
+        Ok(self.k.size4()?.2)
     }
 
     /// Appends the tokens of another stream.
@@ -35,7 +36,7 @@ impl Stream {
 
 impl Tap<'_> {
     /// Runs one call of joint attention with all its phases → the results of the tokens of `picture` and of `text`,
-    /// [b, tokens, heads · head_dim] each. Hooks take part in the attention of the picture to the text.
+    /// [b, queries, heads · head_dim] each. Hooks take part in the attention of the picture to the text.
     ///
     /// `project` makes keys and values of other tokens of the text's width.
     ///

@@ -71,9 +71,10 @@ impl Projections {
         Ok((self.project(&self.to_k, self.norm_k.as_ref(), x)?, self.project(&self.to_v, None, x)?))
     }
 
-    fn stream(&self, x: &Tensor) -> Result<Stream> {
+    /// Projects the tokens of a stream. Only the first `asking` tokens get queries.
+    fn stream(&self, x: &Tensor, asking: i64) -> Result<Stream> {
         let (k, v) = self.keys_values(x)?;
-        Ok(Stream { q: self.queries(x)?, k, v })
+        Ok(Stream { q: self.queries(&x.f_narrow(1, 0, asking)?)?, k, v })
     }
 }
 
@@ -104,7 +105,10 @@ impl JointAttention {
     /// Computes the attention of the picture's tokens `x` and the prompt's tokens `context`, [b, tokens, width] each.
     /// The prompt's result is `None` in the last block.
     pub(super) fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<(Tensor, Option<Tensor>)> {
-        let (picture, text) = (self.picture.stream(x)?, self.text.stream(context)?);
+        let (cells, tokens) = (x.size3()?.1, context.size3()?.1);
+        // In the last block, the result of the prompt's tokens matters to hooks alone.
+        let asking = if self.to_add_out.is_some() || tap.reads_output(&self.site) { tokens } else { 0 };
+        let (picture, text) = (self.picture.stream(x, cells)?, self.text.stream(context, asking)?);
         let project = |context: &Tensor| self.text.keys_values(context);
         let [picture, text] = tap.attend_joint(&self.site, &picture, &text, project)?;
         let text = self.to_add_out.as_ref().map(|to_add_out| to_add_out.forward_prompt(&text)).transpose()?;

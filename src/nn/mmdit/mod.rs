@@ -121,7 +121,8 @@ impl Sd3Transformer {
         let patches = self.pos_embed.forward(&sample.f_to_kind(self.kind)?)?;
         // Tokens are f32 between the layers, so that sums over many blocks are not rounded to half precision.
         let mut x = repeated(&patches.f_to_kind(Kind::Float)?, rows)?;
-        let mut text = self.context_embedder.forward_prompt(&context.f_to_kind(self.kind)?)?.f_to_kind(Kind::Float)?;
+        let embedded = || self.context_embedder.forward_prompt(&context.f_to_kind(self.kind)?);
+        let mut text = tap.prompt_tokens(|| Ok(embedded()?.f_to_kind(Kind::Float)?))?;
         let blocks = self.transformer_blocks.iter().enumerate();
         for (_, block) in blocks.filter(|(layer, _)| !skip.contains(layer)) {
             (x, text) = block.forward(&x, text, &conditions, tap)?;

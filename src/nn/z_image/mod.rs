@@ -191,10 +191,10 @@ impl ZImageTransformer {
             (x, rest) = layer.refine(&x, rest.as_ref(), &time, &positions, tap)?;
         }
 
-        let mut text = self.caption(context, lengths, tokens)?;
-        for layer in &self.context_refiner {
-            text = layer.forward(&text, &positions)?;
-        }
+        let text = tap.prompt_tokens(|| {
+            let text = self.caption(context, lengths, tokens)?;
+            self.context_refiner.iter().try_fold(text, |text, layer| layer.forward(&text, &positions))
+        })?;
 
         // The tokens that fill the picture's stream stand behind the caption's, so that the picture's own tokens are
         // the cells of a grid for hooks. The order of tokens does not matter to attention.
