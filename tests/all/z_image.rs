@@ -236,6 +236,13 @@ fn every_method_acts_on_one_stream() -> Result<()> {
     assert_eq!(shrinking.guide(Daam::words()).run()?.details::<ColorReport>("hat")?.painted.len(), 1);
     let reference = Raster::flat(Rgb(200, 40, 90), (64, 96));
     acts(&pipeline, |request| request.guide(ReferenceColor::new(&reference)))?;
+    // A region whose caption is as long as the prompt's comes before the reference, whose caption is shorter.
+    let regions = || {
+        let request = request(&pipeline).tune(|config| config.prompt = PROMPT.repeat(2));
+        request.guide(RegionPrompts::default().add(half(), PROMPT.repeat(2), 0.8))
+    };
+    let described = ReferenceColor::new(&reference).described("hat");
+    assert!(apart(&regions().guide(described).run()?.latents, &regions().run()?.latents) > 1e-4);
     acts(&pipeline, |request| request.guide(ImageGuidance::text("a green scarf")))?;
     let seen = request(&pipeline).guide(ImageGuidance::new(&reference)).run().map(drop).unwrap_err().to_string();
     assert!(seen.contains("Qwen3 reads") && seen.contains("CLIP alone"), "{seen}");

@@ -32,8 +32,9 @@ pub(super) struct Group {
     pub branches: Vec<Branch>,
 }
 
-/// Sorts the rows of a batch into groups by the `lengths` of their captions. A call with branches has the same number
-/// of rows for each, one after the other, and a group has all rows of a branch.
+/// Divides the rows of a batch into groups by the `lengths` of their captions. A call with branches has the same number
+/// of rows for each, one after the other, and a group has all rows of a branch. Branches stay in their order, because a
+/// branch may read what a branch before it left, such as the colors of a reference.
 ///
 /// # Errors
 /// [`Error::Shape`] if captions of one branch belong to different groups.
@@ -50,7 +51,7 @@ pub(super) fn groups(lengths: &[i64], branches: &[Branch]) -> Result<Vec<Group>>
         }
         let first = (unit * rows) as i64;
         let (own, branch) = (first..first + own.len() as i64, branches.get(unit));
-        match groups.iter_mut().find(|group| group.tokens == tokens) {
+        match groups.last_mut().filter(|group| group.tokens == tokens) {
             Some(group) => {
                 group.rows.extend(own);
                 group.branches.extend(branch);
@@ -78,9 +79,16 @@ mod tests {
     #[test]
     fn branches_of_equal_length_are_one_group() -> Result<()> {
         let branches = [Branch::Uncond, Branch::Cond, Branch::Extra(0)];
-        let found = groups(&[9, 30, 33, 40, 1, 32], &branches)?;
-        let want = [(32, vec![0, 1, 4, 5], vec![branches[0], branches[2]]), (64, vec![2, 3], vec![branches[1]])];
-        assert_eq!(found, want.map(|(tokens, rows, branches)| Group { tokens, rows, branches }));
+        let group = |(tokens, rows, branches): (_, &[i64], &[Branch])| Group {
+            tokens,
+            rows: rows.to_vec(),
+            branches: branches.to_vec(),
+        };
+        let found = groups(&[9, 30, 1, 32, 33, 40], &branches)?;
+        assert_eq!(found, [(32, &[0, 1, 2, 3][..], &branches[..2]), (64, &[4, 5], &branches[2..])].map(group));
+        let found = groups(&[9, 33, 1], &branches)?;
+        let want = [(32, &[0][..], &branches[..1]), (64, &[1], &branches[1..2]), (32, &[2], &branches[2..])];
+        assert_eq!(found, want.map(group), "branches stay in their order");
         let alone = groups(&[0, 33], &[])?;
         assert_eq!(alone.iter().map(|group| group.tokens).collect::<Vec<_>>(), [32, 64]);
         let message = groups(&[9, 33], &branches[..1]).unwrap_err().to_string();
