@@ -6,10 +6,10 @@ use std::ops::Range;
 use tch::Tensor;
 
 /// Images and branches that are stacked in a call of a network.
-pub(super) type Stacked = (Range<i64>, Vec<Branch>);
+pub(super) type Batch = (Range<i64>, Vec<Branch>);
 
 /// A key of the cache: the index of a site, and what is stacked there.
-pub(super) type Group = (usize, Stacked);
+pub(super) type Group = (usize, Batch);
 
 /// The cache of what a network computes of the prompt alone: keys and values of every cross-attention site, and the
 /// prompt's tokens as the blocks of a transformer with joint attention read them. A run computes both once instead of
@@ -17,7 +17,7 @@ pub(super) type Group = (usize, Stacked);
 #[derive(Debug, Default)]
 pub struct KvCache {
     keys_values: HashMap<Group, (Tensor, Tensor)>,
-    tokens: HashMap<Stacked, Tensor>,
+    tokens: HashMap<Batch, Tensor>,
 }
 
 impl KvCache {
@@ -34,11 +34,11 @@ impl KvCache {
         self.keys_values.insert(group, (k.shallow_clone(), v.shallow_clone()));
     }
 
-    pub(super) fn tokens(&self, stacked: &Stacked) -> Option<Tensor> {
-        self.tokens.get(stacked).map(Tensor::shallow_clone)
+    pub(super) fn tokens(&self, batch: &Batch) -> Option<Tensor> {
+        self.tokens.get(batch).map(Tensor::shallow_clone)
     }
 
-    pub(super) fn insert_tokens(&mut self, stacked: Stacked, tokens: &Tensor) {
-        self.tokens.insert(stacked, tokens.shallow_clone());
+    pub(super) fn insert_tokens(&mut self, batch: Batch, tokens: &Tensor) {
+        self.tokens.insert(batch, tokens.shallow_clone());
     }
 }

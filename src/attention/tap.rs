@@ -121,12 +121,12 @@ impl<'a> Tap<'a> {
     pub(crate) fn prompt_tokens(&mut self, embed: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
         // Another network of the evaluation has layers of its own.
         let Some(live) = self.0.as_mut().filter(|live| live.sites.is_none()) else { return embed() };
-        let stacked = live.stacked();
-        if let Some(kept) = live.cache.tokens(&stacked) {
+        let batch = live.batch();
+        if let Some(kept) = live.cache.tokens(&batch) {
             return Ok(kept);
         }
         let tokens = embed()?;
-        live.cache.insert_tokens(stacked, &tokens);
+        live.cache.insert_tokens(batch, &tokens);
         Ok(tokens)
     }
 

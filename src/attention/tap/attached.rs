@@ -3,7 +3,7 @@
 use super::table::HookTable;
 use crate::attention::hook::Projections;
 use crate::attention::kernel::{self, repeated};
-use crate::attention::kv_cache::{KvCache, Stacked};
+use crate::attention::kv_cache::{Batch, KvCache};
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
@@ -62,7 +62,7 @@ pub(super) struct Softmax<'a> {
 
 impl Attached<'_> {
     /// Returns the images and branches that are stacked in the call.
-    pub(super) fn stacked(&self) -> Stacked {
+    pub(super) fn batch(&self) -> Batch {
         (self.call.images.clone(), self.call.branches.to_vec())
     }
 
@@ -159,7 +159,7 @@ impl Attached<'_> {
         if !site.is_cross() {
             return keys_values(site, context, project);
         }
-        let key = (site.index, self.stacked());
+        let key = (site.index, self.batch());
         if let Some(kept) = self.cache.get(&key) {
             return Ok(kept);
         }
