@@ -83,15 +83,15 @@ impl<'a> Scores<'a> {
     }
 
     /// Returns the standard deviation of each image's scores, [n, 1, 1, 1]. The divisor is the number of scores minus
-    /// 1. Tokens at the end whose keys are zero do not count: they pad the context of some models, such as Anima.
+    /// 1. Tokens whose keys are zero do not count: they pad the context of some models, such as Anima.
     pub fn std(&self) -> Result<Tensor> {
         kept(&self.std, || {
-            let (count, tokens) = (content(self.k)?, tokens(self.k));
-            if count < tokens {
-                let k = self.k.f_narrow(2, 0, count)?;
-                let whole = self.whole.as_ref().map(|whole| whole.f_narrow(3, 0, count)).transpose()?;
+            if let Some(used) = without_padding(self.k)? {
+                let k = self.k.f_index_select(2, &used)?;
+                let whole = self.whole.as_ref().map(|whole| whole.f_index_select(3, &used)).transpose()?;
                 return Scores::new(self.q, &k, whole).std();
             }
+            let tokens = tokens(self.k);
             let d = self.q.size4()?.3;
             if d * GRAM_SHARE.1 <= tokens * GRAM_SHARE.0 { self.std_by_gram() } else { self.std_by_scores() }
         })
@@ -366,17 +366,12 @@ fn tokens(k: &Tensor) -> i64 {
     k.size().get(2).copied().unwrap_or_default()
 }
 
-/// Returns the number of tokens up to the last one whose keys are not zero; all tokens if all keys are zero.
-fn content(k: &Tensor) -> Result<i64> {
-    let last = k.f_narrow(2, tokens(k) - 1, 1)?;
-    if last.f_any()?.f_int64_value(&[])? != 0 {
-        return Ok(tokens(k)); // no padding, as in most models
-    }
-    let used = k.f_abs()?.f_amax([0i64, 1, 3], false)?.f_nonzero()?;
-    match used.size().first() {
-        Some(0) | None => Ok(tokens(k)),
-        Some(count) => Ok(used.f_int64_value(&[count - 1, 0])? + 1),
-    }
+/// Returns the indexes of the tokens whose keys are not zero; `None` if all tokens count, because no keys or all keys
+/// are zero.
+fn without_padding(k: &Tensor) -> Result<Option<Tensor>> {
+    let used = k.f_abs()?.f_amax([0i64, 1, 3], false)?.f_nonzero()?.f_flatten(0, 1)?;
+    let count = used.size1()?;
+    Ok(Some(used).filter(|_| count > 0 && count < tokens(k)))
 }
 
 /// Returns the value in `cell`; the first call computes it with `make`.
@@ -432,6 +427,9 @@ mod tests {
         assert!(apart(&scores.std()?, &own.std()?) < 1e-6);
         let there = Scores::new(&q, &padded, Some(scores.full()?));
         assert!(apart(&there.std()?, &own.std()?) < 1e-6);
+        // The texts of a prompt that changes leave columns empty for each other's words.
+        let apart_words = Tensor::cat(&[k.narrow(2, 0, 3), padded.narrow(2, 5, 20), k.narrow(2, 3, 2)], 2);
+        assert!(apart(&Scores::new(&q, &apart_words, None).std()?, &own.std()?) < 1e-6);
         let nothing = padded.zeros_like();
         assert_eq!(Scores::new(&q, &nothing, None).std()?.abs().max().double_value(&[]), 0.0);
         Ok(())

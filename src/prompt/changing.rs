@@ -33,7 +33,7 @@ impl Prompt {
         if texts.len() == 1 {
             return texts.pop().map(|text| (text, vec![None]));
         }
-        let mut slots: Option<Vec<Slot>> = None;
+        let mut slots: Option<Vec<Vec<Slot>>> = None;
         let (mut placed, mut orders) = (Vec::with_capacity(texts.len()), Vec::with_capacity(texts.len()));
         for text in &texts {
             let (mut text, tokens) = (text.clone(), text.slots());
@@ -42,11 +42,12 @@ impl Prompt {
                     slots = Some(tokens);
                     None
                 }
-                // The texts of two encoders cannot be put in one order, and neither can tokens whose places are read.
-                Some(_) if text.second.is_some() || text.is_ordered => None,
-                Some(slots) => merge(slots, &tokens, columns).map(|new| {
+                // Tokens whose places are read cannot be put in another order, and neither can the texts of two
+                // encoders that share their columns.
+                Some(_) if text.is_ordered || shares_columns(&tokens) => None,
+                Some(slots) => merge_all(slots, &tokens, columns).map(|new| {
                     text.put(&new);
-                    order(&tokens, &new, columns)
+                    order(&tokens.concat(), &new.concat(), columns)
                 }),
             };
             placed.push(text);
@@ -86,26 +87,52 @@ impl Prompt {
         self
     }
 
-    /// Returns the tokens that reach the text encoder.
-    fn slots(&self) -> Vec<Slot> {
+    /// Returns the tokens that reach each text encoder.
+    fn slots(&self) -> Vec<Vec<Slot>> {
         let letters = |bytes: std::ops::Range<usize>| self.text.get(bytes).unwrap_or_default().to_lowercase();
         let tokens = self.tokens.iter().zip(&self.places);
-        tokens.filter_map(|(bytes, place)| Some(Slot { letters: letters(bytes.clone()), column: (*place)? })).collect()
+        let own = tokens
+            .filter_map(|(bytes, place)| Some(Slot { letters: letters(bytes.clone()), column: (*place)? }))
+            .collect();
+        std::iter::once(own).chain(self.second.iter().flat_map(|second| second.slots())).collect()
     }
 
-    /// Puts the tokens that reach the text encoder at other columns.
-    fn put(&mut self, columns: &[i64]) {
+    /// Puts the tokens that reach each text encoder at other columns.
+    fn put(&mut self, columns: &[Vec<i64>]) {
+        let Some((own, others)) = columns.split_first() else { return };
         let seen = self.places.iter_mut().filter(|place| place.is_some());
-        seen.zip(columns).for_each(|(place, column)| *place = Some(*column));
+        seen.zip(own).for_each(|(place, column)| *place = Some(*column));
+        self.second.iter_mut().for_each(|second| second.put(others));
     }
 }
 
+/// Returns true if tokens of two text encoders have the same column.
+fn shares_columns(tokens: &[Vec<Slot>]) -> bool {
+    let mut columns = BTreeSet::new();
+    tokens.iter().flatten().any(|token| !columns.insert(token.column))
+}
+
+/// Merges the tokens that a text has for each encoder into the slots of the texts before it, and returns the tokens'
+/// columns. `None` if there are not enough columns.
+fn merge_all(slots: &mut Vec<Vec<Slot>>, tokens: &[Vec<Slot>], columns: i64) -> Option<Vec<Vec<i64>>> {
+    if slots.len() != tokens.len() {
+        return None;
+    }
+    let mut taken: BTreeSet<i64> = slots.iter().flatten().map(|slot| slot.column).collect();
+    let (mut merged, mut new) = (slots.clone(), Vec::with_capacity(tokens.len()));
+    for (slots, tokens) in merged.iter_mut().zip(tokens) {
+        // Column 0 has the start token, to which much attention goes.
+        let placed = merge(slots, tokens, (1..columns).rev().filter(|column| !taken.contains(column)))?;
+        taken.extend(&placed);
+        new.push(placed);
+    }
+    *slots = merged;
+    Some(new)
+}
+
 /// Merges the tokens of a text into the slots of the texts before it, and returns the tokens' columns: those of equal
-/// tokens, those of tokens in the same place, or columns that no slot has. `None` if there are not enough columns.
-fn merge(slots: &mut Vec<Slot>, tokens: &[Slot], columns: i64) -> Option<Vec<i64>> {
-    let taken: BTreeSet<i64> = slots.iter().map(|slot| slot.column).collect();
-    // Column 0 has the start token, to which much attention goes.
-    let mut free = (1..columns).rev().filter(|column| !taken.contains(column));
+/// tokens, those of tokens in the same place, or the next `free` ones. `None` if there are not enough columns.
+fn merge(slots: &mut Vec<Slot>, tokens: &[Slot], mut free: impl Iterator<Item = i64>) -> Option<Vec<i64>> {
     let (mut merged, mut placed) = (Vec::with_capacity(slots.len()), Vec::with_capacity(tokens.len()));
     let (mut known, mut own) = (slots.iter(), tokens.iter());
     let ends = (slots.len(), tokens.len());
@@ -252,6 +279,31 @@ mod tests {
         let (prompt, orders) = joined(&["a cat, eyes", "a fox, eyes", "a owl, eyes"]);
         assert_eq!(orders, [None, None, None]);
         assert_eq!(prompt.find("cat").unwrap(), prompt.find("owl").unwrap());
+    }
+
+    #[test]
+    fn words_of_two_encoders_have_columns_of_their_own() -> crate::Result<()> {
+        // The second encoder's tokens follow the first one's in the context, as T5's do in Stable Diffusion 3.
+        let both = |text: &str| {
+            let bytes: Vec<_> = words(text).into_iter().map(|word| word.bytes).collect();
+            let places = (0..bytes.len()).map(|at| Some(6 + at as i64)).collect();
+            let written = super::super::Written { text: text.into(), source: (0..text.len()).map(Some).collect() };
+            prompt(text).beside(Prompt::written(written, text.into(), bytes, places))
+        };
+        let (found, orders) =
+            Prompt::join_texts(vec![both("a cat, eyes"), both("cat, eyes")], Vec::new(), COLUMNS).unwrap();
+        let columns = |word: &str| -> crate::Result<Vec<i64>> {
+            Ok(found.find(word)?.iter().flat_map(|span| span.start..span.end).collect())
+        };
+        assert_eq!((columns("cat")?, columns("eyes")?), (vec![2, 7], vec![3, 8]));
+        let order = orders[1].as_ref().expect("the words change their places");
+        assert_eq!([2, 7, 3, 8].map(|column: usize| order[column]), [1, 6, 2, 7]);
+        // Encoders that share their columns cannot have their words in two orders.
+        let same = |text: &str| prompt(text).beside(prompt(text));
+        let (_, orders) =
+            Prompt::join_texts(vec![same("a cat, eyes"), same("cat, eyes")], Vec::new(), COLUMNS).unwrap();
+        assert_eq!(orders, [None, None]);
+        Ok(())
     }
 
     #[test]
