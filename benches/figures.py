@@ -36,6 +36,8 @@ PARTS = {
     "sd15": [*BENCH, "overhead", "--", "sd15", "--rounds", "ROUNDS"],
     "colorizer": [*BENCH, "overhead", "--", "colorizer", "--rounds", "ROUNDS"],
     "precision": [*BENCH, "overhead", "--", "precision", "--rounds", "ROUNDS"],
+    "flow": [*BENCH, "overhead", "--", "flow", "--rounds", "ROUNDS"],
+    "joint": [*BENCH, "overhead", "--", "joint", "--rounds", "ROUNDS"],
     "lora": [*BENCH, "lora", "--", "--rounds", "ROUNDS"],
     "scale": [*BENCH, "scale", "--", "--rounds", "ROUNDS"],
     "start": [*BENCH, "load", "--", "tiny", "start", "--rounds", "ROUNDS"],
@@ -233,11 +235,15 @@ def tables(f):
     """Every table of the page by its name."""
     step = lambda group: f.number("overhead", group, "none", "ms", form=".0f", interval=False)
 
-    def cost(of_set):
-        networks = [(label, group + of_set) for label, group in (("embedded model", "tiny"), ("SD-1.5-sized", "sd15"))
-                    if f.find("overhead", group + of_set, "none", "ms")]
-        rows = [[label, *(f.number("overhead", group, row, "ratio") for _, group in networks)] for row, label in GUIDANCE.items()]
+    def costs(*networks):
+        """Ratios to the bare step, for networks with their labels and groups."""
+        networks = [(label, group) for label, group in networks if f.find("overhead", group, "none", "ms")]
+        rows = [[label, *(f.number("overhead", group, row, "ratio") for _, group in networks)] for row, label in GUIDANCE.items()
+                if any(f.find("overhead", group, row, "ratio") for _, group in networks)]
         return table(["guidance method", *(f"{label} ({step(group)} ms a step)" for label, group in networks)], rows)
+
+    def cost(of_set):
+        return costs(("embedded model", "tiny" + of_set), ("SD-1.5-sized", "sd15" + of_set))
 
     color = [[label, f.number("overhead", "colorizer", row, "ratio")] for row, label in COLORIZER.items()]
     loras = [[label, *(f.number("lora", group, row, "ratio") for group in ("tiny", "sd15"))] for row, label in LORAS.items()]
@@ -343,6 +349,7 @@ def tables(f):
         "machine": "\n".join(f"* Measured {run}: {', '.join(parts)}." for run, parts in f.runs.items()),
         **{name + mark: made(of_set) for mark, of_set in (("", ""), ("_avx2", AVX2)) for name, made in (
             ("cost", cost), ("compiled", compiled), ("picture", pictures), ("decode", decode), ("full", full), ("first", first))},
+        "transformers": costs(("embedded transformer", "flow"), ("joint attention, SD 3.5 medium's", "joint")),
         "colorizer": table(["run of the embedded colorizer", "ratio"], color),
         "lora": table(["LoRA of rank 16", "embedded model", "SD-1.5-sized"], loras),
         "precision": table(["precision", "ms a step", "ratio"], kinds),

@@ -15,24 +15,19 @@ mod support;
 use impasto::attention::{AttentionSite, Call, HookTable, KvCache, Tap};
 use impasto::diffusion::Denoiser;
 use impasto::nn::cosmos::{CosmosConfig, CosmosTransformer};
-use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
+use impasto::nn::mmdit::Sd3Transformer;
 use impasto::nn::{ConfigFile, Taesd, TaesdConfig, Vae, VaeConfig};
 use impasto::weights::Weights;
 use impasto::{Branch, Codec, Grid, Model, Pipeline, Result, Source, Step};
 use std::io::{BufRead, Write};
 use support::clock::Clock;
-use support::{Unet, seconds};
+use support::{Unet, joint, seconds};
 use tch::{Device, Kind, Tensor};
 
 /// The numbers of Anima's transformer, with as many blocks as replace `BLOCKS`.
 const ANIMA: &str = r#"{ "num_layers": BLOCKS, "in_channels": 16, "out_channels": 16, "num_attention_heads": 16, "attention_head_dim": 128,
     "mlp_ratio": 4.0, "text_embed_dim": 1024, "adaln_lora_dim": 256, "patch_size": [1, 2, 2],
     "rope_scale": [1.0, 4.0, 4.0], "concat_padding_mask": true, "extra_pos_embed_type": null }"#;
-/// The numbers of the transformer of Stable Diffusion 3.5 medium. The blocks `DUAL` have a second attention.
-const SD35_MEDIUM: &str = r#"{ "num_layers": BLOCKS, "in_channels": 16, "out_channels": 16, "num_attention_heads": 24,
-    "attention_head_dim": 64, "joint_attention_dim": 4096, "caption_projection_dim": 1536,
-    "pooled_projection_dim": 2048, "patch_size": 2, "pos_embed_max_size": 384, "qk_norm": "rms_norm",
-    "dual_attention_layers": DUAL }"#;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -106,11 +101,10 @@ fn anima(blocks: i64, kind: Kind, side: i64) -> Result<()> {
 
 /// Calls a transformer of Stable Diffusion 3.5 medium's size, with the columns of CLIP and T5.
 fn sd35(blocks: i64, kind: Kind, side: i64) -> Result<()> {
-    let numbers = SD35_MEDIUM.replace("BLOCKS", &blocks.to_string());
-    let dual: Vec<_> = (0..blocks.min(13)).collect(); // the blocks with a second attention
-    let config = Sd3Config::from_json("transformer", &numbers.replace("DUAL", &format!("{dual:?}")))?;
+    let config = joint::numbers(blocks, 16)?;
     let network = Sd3Transformer::new(&Weights::random(1, kind, Device::Cpu), &config)?;
-    let (x, context) = (noise(&[2, config.in_channels, side, side]), noise(&[2, 333, config.joint_attention_dim]));
+    let (x, context) =
+        (noise(&[2, config.in_channels, side, side]), noise(&[2, joint::COLUMNS, config.joint_attention_dim]));
     let pooled = noise(&[2, config.pooled_projection_dim]);
     calls(network.sites(), side, |tap| network.forward(&x, &Tensor::from(500f32), &context, &pooled, &[], tap))
 }

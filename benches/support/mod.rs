@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod figures;
 pub mod folder;
+pub mod joint;
 pub mod models;
 pub mod process;
 pub mod rows;
@@ -86,10 +87,19 @@ impl Codec for Unet {
     }
 }
 
-/// Starts a run of `steps` steps with the guidance methods of `row`, and takes its first step, which fills the caches
-/// of the run.
-pub fn begin<'m, M: Denoiser + Codec>(model: &'m M, grid: Grid, steps: usize, row: &str) -> Result<Run<'static, 'm>> {
-    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading)?;
+/// Returns the noise levels of `steps` steps of Stable Diffusion.
+pub fn levels(steps: usize) -> Result<Schedule> {
+    Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading)
+}
+
+/// Starts a run over the noise levels `schedule` with the guidance methods of `row`, and takes its first step, which
+/// fills the caches of the run.
+pub fn begin<'m, M: Denoiser + Codec>(
+    model: &'m M,
+    schedule: Schedule,
+    grid: Grid,
+    row: &str,
+) -> Result<Run<'static, 'm>> {
     let mut sampler = Sampler::new(schedule, Euler);
     for guidance in rows::methods(row) {
         sampler = sampler.guide(guidance);
@@ -99,9 +109,10 @@ pub fn begin<'m, M: Denoiser + Codec>(model: &'m M, grid: Grid, steps: usize, ro
     Ok(run)
 }
 
-/// Returns the seconds per step with the guidance methods of `row`, over `steps` steps without the first.
+/// Returns the seconds per step with the guidance methods of `row`, over `steps` steps of Stable Diffusion without the
+/// first.
 pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &str) -> Result<f64> {
-    let mut run = begin(model, grid, steps, row)?;
+    let mut run = begin(model, levels(steps)?, grid, row)?;
     let begun = Clock::on(model.device());
     let mut taken = 0;
     while run.step()?.is_some() {
