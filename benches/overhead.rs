@@ -9,9 +9,9 @@
 //!
 //! A row's time is the time of whole steps of a run. The model is a tiny model, or a network of Stable Diffusion 1.5's
 //! size with random weights (32×32 latents, 77 tokens). `own` is the ratio less one: the guidance method's own
-//! operations. `precision` has the bare step of the network of SD 1.5's size in f32 and in bf16, in turns. `flow` is the
-//! embedded transformer, and `joint` the first 4 blocks of the transformer of Stable Diffusion 3.5 medium, with random
-//! weights and 333 tokens.
+//! operations. `precision` has the bare step of the network of SD 1.5's size in f32 and in bf16, in turns. `flow` is
+//! the embedded transformer, and `joint` the first 4 blocks of the transformer of Stable Diffusion 3.5 medium, with
+//! random weights and 333 tokens.
 
 mod support;
 
@@ -19,10 +19,26 @@ use impasto::diffusion::{Denoiser, Schedule};
 use impasto::{Codec, Grid, Model, Result, Source};
 use support::clock::Clock;
 use support::joint::Joint;
-use support::rows::{COLORIZER_ROWS, JOINT_ROWS, ROWS};
+use support::rows::{COLORIZER_ROWS, ROWS};
 use support::turns::{in_turns, steps_in_turns};
 use support::{Unet, begin, levels, seconds};
 use tch::Kind;
+
+/// Rows for a transformer with joint attention.
+const JOINT_ROWS: [&str; 12] = [
+    "none",
+    "again",
+    "daam",
+    "force",
+    "daam + force",
+    "paint",
+    "paint (std)",
+    "paint (flat)",
+    "paint (idle)",
+    "all",
+    "word maps",
+    "prompt blend",
+];
 
 fn group<M: Denoiser + Codec>(
     name: &str,

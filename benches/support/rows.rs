@@ -110,19 +110,3 @@ pub const ROWS: [&str; 23] = [
 /// Rows for a model that colors sketches. The first row, the base of the ratios, has no reference.
 pub const COLORIZER_ROWS: [&str; 6] =
     ["freely", "freely again", "reference", "reference + force", "figure and background", "injection"];
-
-/// Rows for a transformer with joint attention.
-pub const JOINT_ROWS: [&str; 12] = [
-    "none",
-    "again",
-    "daam",
-    "force",
-    "daam + force",
-    "paint",
-    "paint (std)",
-    "paint (flat)",
-    "paint (idle)",
-    "all",
-    "word maps",
-    "prompt blend",
-];
