@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn rescaled_outputs_match_the_reference() {
-        for prediction in [Prediction::Epsilon, Prediction::V, Prediction::Sample] {
+        for prediction in [Prediction::Epsilon, Prediction::V, Prediction::Sample, Prediction::Flow] {
             let (got, want) = combined(7.5, 0.7, prediction);
             assert!(got.allclose(&want, 1e-8, 1e-8, false), "{prediction:?}");
             let (got, want) = combined(1.0, 0.7, prediction);

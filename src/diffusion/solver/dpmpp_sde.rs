@@ -79,6 +79,10 @@ impl Solver for DpmppSde {
         Ok(Transition::new(mean, std, down, x.shallow_clone(), x0))
     }
 
+    fn needs_finite_start(&self) -> bool {
+        true
+    }
+
     fn name(&self) -> &'static str {
         "DpmppSde"
     }

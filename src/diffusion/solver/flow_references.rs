@@ -85,6 +85,14 @@ fn first_level_of_log_snr_solvers_is_comfyui_s() -> Result<()> {
         let t = 1.0 - Prediction::Flow.input_scale(first);
         assert!((t - number(want)).abs() < 1e-9, "shift {shift}: {t}");
     }
+    for (finite, names) in [
+        (true, ["DPM++ 2M", "DPM++ 2M SDE", "DPM++ 3M SDE", "DPM++ SDE", "SA-Solver", "ER SDE"]),
+        (false, ["Euler", "Euler a", "Heun", "LCM", "DPM2", "LMS"]),
+    ] {
+        for name in names {
+            assert_eq!(by_name(name)?.0.needs_finite_start(), finite, "{name}");
+        }
+    }
     Ok(())
 }
 

@@ -161,6 +161,10 @@ impl Solver for SaSolver {
         Ok(Transition::new(mean, std, to * kept, x.shallow_clone(), x0))
     }
 
+    fn needs_finite_start(&self) -> bool {
+        true
+    }
+
     fn name(&self) -> &'static str {
         "SaSolver"
     }
