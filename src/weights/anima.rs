@@ -104,7 +104,8 @@ pub(super) fn changes(name: &str) -> bool {
         joined.contains(&format!("_attn_{layer}_proj"))
             && (joined.starts_with("blocks_") || joined.starts_with("lora_unet_blocks_"))
     });
-    let in_diffusers = joined.starts_with("transformer_transformer_blocks_") && joined.contains("_attn2_to_");
+    let in_diffusers = joined.starts_with("transformer_transformer_blocks_")
+        && (joined.contains("_attn1_to_") || joined.contains("_attn2_to_"));
     let of_text = joined.contains("llm_adapter_") || joined.starts_with("text_conditioner_");
     of_transformer || in_diffusers || of_text || joined.contains("qwen3_06b_")
 }

@@ -282,10 +282,13 @@ impl Contents {
             ["double_blocks", "single_blocks", "single_transformer_blocks", "img_mod", "img_mlp", "txt_mlp"];
         /// Width of transformers of other families.
         const OTHER_WIDTH: i64 = 3072;
+        /// Layers that several families have, such as the feed-forward layers of Anima and Stable Diffusion 3.
+        const SHARED: [&str; 2] = ["transformer.transformer_blocks.", "lora_transformer_transformer_blocks_"];
         let all = || header.tensors.iter().map(|(name, stored)| (names::unwrapped(name), &stored.shape));
+        let is_shared = |name: &str| SHARED.iter().any(|start| name.starts_with(start));
         let is_other = |(name, shape): (&str, &Vec<i64>)| {
             OTHERS.iter().any(|layer| name.contains(layer))
-                || sd3::changes(name) && name.contains("attn") && shape.contains(&OTHER_WIDTH)
+                || (sd3::changes(name) && name.contains("attn") || is_shared(name)) && shape.contains(&OTHER_WIDTH)
         };
         if all().any(is_other) {
             return None;
@@ -298,6 +301,9 @@ impl Contents {
         }
         if all().any(|(name, _)| z_image::changes(name)) {
             return Some(Self::Lora { family: Some(ModelFamily::ZImage) });
+        }
+        if all().any(|(name, _)| is_shared(name)) {
+            return Some(Self::Lora { family: None });
         }
         if all().any(|(name, _)| ["transformer.", "lora_transformer_"].iter().any(|start| name.starts_with(start))) {
             return None;
