@@ -11,7 +11,7 @@ use crate::prompt::Prompt;
 use crate::text::TextOptions;
 use crate::text::anima::AnimaText;
 use crate::weights::{Checkpoint, Weights};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// Part of a checkpoint with Qwen3.
 const QWEN: &str = "text_encoder";
@@ -77,6 +77,11 @@ impl AnimaTexts {
     pub(super) fn encode(&self, text: &str, device: Device) -> Result<Conditioning> {
         let context = self.text.encode(&self.text.read(text, self.options)?)?;
         Ok(Conditioning::new(context.f_to_device(device)?))
+    }
+
+    /// Returns the row by which contexts become equally long: zeros, as the network was trained with behind a prompt.
+    pub(super) fn empty_row(&self, device: Device) -> Result<Tensor> {
+        Ok(Tensor::f_zeros([1, 1, self.width()], (Kind::Float, device))?)
     }
 
     /// Checks that no layer of a text encoder is chosen: the conditioner was trained on Qwen3's last one.

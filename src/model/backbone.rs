@@ -116,6 +116,15 @@ impl BackboneConfig {
             Self::Sd3(config) => [Some(config.sample_size); 2],
         }
     }
+
+    /// Returns the usual number of steps, if it is another one than that of most networks.
+    pub(super) const fn usual_steps(&self) -> Option<usize> {
+        match self {
+            // Stable Diffusion 3.5 medium
+            Self::Sd3(config) if !config.dual_attention_layers.is_empty() => Some(40),
+            _ => None,
+        }
+    }
 }
 
 /// Stacked network inputs of several branches.

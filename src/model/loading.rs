@@ -375,7 +375,7 @@ impl Loading {
             width: own.width.unwrap_or(usual.width),
             height: own.height.unwrap_or(usual.height),
             guidance_scale: own.guidance_scale.unwrap_or(usual.guidance_scale),
-            steps: own.steps.or(few.map(|few| few.steps)).unwrap_or(usual.steps),
+            steps: own.steps.or(few.map(|few| few.steps)).or(self.config.usual_steps()).unwrap_or(usual.steps),
         }
     }
 

@@ -136,8 +136,9 @@ impl TextStack {
     pub(super) fn empty_chunk(&self, texts: Texts<'_>, device: Device) -> Result<Tensor> {
         Ok(match self {
             Self::Sd3(own) => own.clip_alone(texts, device)?.context,
+            Self::Anima(own) => own.empty_row(device)?,
             Self::ZImage(own) => own.empty_rows(device)?,
-            _ => self.encode(texts, device)?.context,
+            Self::Clip(_) => self.encode(texts, device)?.context,
         })
     }
 

@@ -16,7 +16,7 @@ use impasto::nn::{ConfigFile, ControlNetConfig};
 use impasto::pipeline::{Request, Seamless};
 use impasto::saliency::{Daam, DaamRun};
 use impasto::text::TextOptions;
-use impasto::weights::{Embedding, Lora, Tensors, Weights, write_safetensors};
+use impasto::weights::{Contents, Embedding, Lora, SingleFile, Tensors, Weights, write_safetensors};
 use impasto::{Branch, Codec, Grid, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Window};
 use serde_json::{Value, json};
 use std::fs;
@@ -245,6 +245,45 @@ fn loras_are_merged_and_kept_beside() -> Result<()> {
         let output = request(&beside).guide(part).run()?;
         assert!(apart(&output.latents, &merged) > 1e-4 && apart(&output.latents, &plain) > 1e-4);
     }
+    Ok(())
+}
+
+#[test]
+fn loras_of_any_layers_are_recognized() -> Result<()> {
+    let model = load()?;
+    let plain = request(&Pipeline::new(model.share()?)).run()?.latents;
+    for (module, outputs, inputs) in [
+        ("transformer.transformer_blocks.1.attn1.to_q", 24, 24),
+        ("transformer.transformer_blocks.1.ff.net.2", 24, 96),
+        ("text_conditioner.blocks.0.self_attn.q_proj", 16, 16),
+    ] {
+        let draw = |shape: [i64; 2]| {
+            (Tensor::arange::<i64>(shape.iter().product(), (Kind::Float, Device::Cpu)) * 1.7).sin().reshape(shape)
+        };
+        let mut tensors = Tensors::new();
+        tensors.insert(format!("{module}.lora_A.weight"), draw([2, inputs]));
+        tensors.insert(format!("{module}.lora_B.weight"), draw([outputs, 2]));
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("lora.safetensors");
+        write_safetensors(&tensors, &file)?;
+        assert!(matches!(SingleFile::open(&file)?.contents()?, Contents::Lora { .. }), "{module}");
+        let changed = request(&Pipeline::new(model.with_lora(&[Lora::open(&file)?])?)).run()?.latents;
+        assert!((changed - &plain).abs().max().double_value(&[]) > 1e-5, "{module}");
+    }
+    Ok(())
+}
+
+#[test]
+fn prompt_beyond_512_tokens_has_zeros_beside_it() -> Result<()> {
+    let mut options = LoadOptions::default();
+    options.text.limit = Some(1024);
+    let model = Model::load_with(&Source::dir(folder((2, 12), 2)?.path()), options)?;
+    let long = "hat, ".repeat(400);
+    let tokens = model.text(long.as_str().into())?.context.size()[1];
+    assert!(tokens > 512 && tokens % 512 != 0, "{tokens}");
+    let pipeline = Pipeline::new(model);
+    let output = request(&pipeline).tune(|config| config.prompt.clone_from(&long)).run()?;
+    assert_eq!(output.latents.isfinite().all().int64_value(&[]), 1);
     Ok(())
 }
 

@@ -91,7 +91,7 @@ fn acts<'p>(pipeline: &'p Pipeline, change: impl FnOnce(Request<'p>) -> Request<
 fn pipeline_paints_by_the_familys_defaults() -> Result<()> {
     let pipeline = Pipeline::new(load()?);
     let defaults = pipeline.model().defaults();
-    assert_eq!((defaults.width, defaults.height, defaults.guidance_scale), (128, 128, 4.5));
+    assert_eq!((defaults.width, defaults.height, defaults.guidance_scale, defaults.steps), (128, 128, 4.5, 40));
     let output = request(&pipeline).run()?;
     assert_eq!((output.latents.size(), output.image(0)?.size().to_string()), (vec![1, 16, 12, 8], "64×96".into()));
     assert_eq!(output.notes, []);
