@@ -29,7 +29,7 @@ pub(super) fn levels(
             of_table(indices)
         }
         Spacing::DdimUniform => {
-            let mut rising: Vec<usize> = (1..=last).step_by(trained / steps).collect();
+            let mut rising: Vec<usize> = (1..=last).step_by((trained / steps).max(1)).collect();
             rising.reverse();
             of_table(rising)
         }
@@ -77,7 +77,8 @@ fn times(flow: Flow, steps: usize, spacing: Spacing, options: &SpacingOptions) -
 pub(super) fn place(flow: Flow, mut times: Vec<f64>, spacing: Spacing, options: &SpacingOptions) -> Vec<(f64, f64)> {
     let shift = options.shift.unwrap_or(flow.shift);
     times.iter_mut().for_each(|t| *t = Flow::shift_time(shift, *t));
-    if let (Some(end), Some(last)) = (options.shift_terminal, times.last().copied()) {
+    // A single step begins and ends a schedule, and cannot be stretched.
+    if let (Some(end), Some(last)) = (options.shift_terminal, times.last().copied().filter(|last| *last < 1.0)) {
         // 1 − t ← (1 − t)·(1 − e)/(1 − t_last)
         times.iter_mut().for_each(|t| *t = 1.0 - (1.0 - *t) * (1.0 - end) / (1.0 - last));
     }

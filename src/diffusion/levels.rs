@@ -45,7 +45,7 @@ pub(super) fn levels(
         }
         (Spacing::Simple, _) => (0..steps).map(|i| (last - i * table.len() / steps) as f64).collect(),
         (Spacing::DdimUniform, _) => {
-            let mut rising: Vec<f64> = (1..=last).step_by(table.len() / steps).map(|t| t as f64).collect();
+            let mut rising: Vec<f64> = (1..=last).step_by((table.len() / steps).max(1)).map(|t| t as f64).collect();
             rising.reverse();
             rising
         }

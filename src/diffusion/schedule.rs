@@ -70,9 +70,7 @@ impl Schedule {
             let expected = format!("1 to {}, the number of timesteps of the model; 20 to 50 is usual", table.len());
             return Err(Error::parameter("steps", steps, expected));
         }
-        if !(options.rho > 0.0 && options.rho.is_finite()) {
-            return Err(Error::parameter("rho", options.rho, "a positive number; 7 is usual"));
-        }
+        check(options)?;
         if options.family == SchedulerFamily::Lcm {
             if !(1..=table.len()).contains(&options.original) {
                 let expected = format!("1 to {}, the number of timesteps of the model; 50 is usual", table.len());
@@ -83,9 +81,6 @@ impl Schedule {
                     format!("1 to {}, the number of timesteps of distillation; 4 is usual", options.original);
                 return Err(Error::parameter("steps", steps, expected));
             }
-        }
-        if let Some(shift) = options.shift.filter(|shift| !(0.01..=100.0).contains(shift)) {
-            return Err(Error::parameter("shift", shift, "0.01 to 100; 3 is usual"));
         }
         let aligned = matches!(spacing, Spacing::AlignYourSteps | Spacing::AlignYourStepsXl);
         if aligned && table.process() == Process::Flow {
@@ -138,6 +133,7 @@ impl Schedule {
     ) -> Result<Self> {
         let expected = "times of a flow in falling order, above 0 and at most 1";
         let wrong = || Error::parameter("times", format!("{times:?}"), expected);
+        check(options)?;
         let flow = table.as_flow().ok_or_else(wrong)?;
         if !times.iter().all(|t| (f64::MIN_POSITIVE..=1.0).contains(t)) {
             return Err(wrong());
@@ -352,9 +348,61 @@ impl Schedule {
     }
 }
 
+/// Checks the options that the levels of any spacing depend on.
+fn check(options: &SpacingOptions) -> Result<()> {
+    if !(options.rho > 0.0 && options.rho.is_finite()) {
+        return Err(Error::parameter("rho", options.rho, "a positive number; 7 is usual"));
+    }
+    if let Some(shift) = options.shift.filter(|shift| !(0.01..=100.0).contains(shift)) {
+        return Err(Error::parameter("shift", shift, "0.01 to 100; 3 is usual"));
+    }
+    if let Some(end) = options.shift_terminal.filter(|end| !(0.0..1.0).contains(end)) {
+        return Err(Error::parameter("shift_terminal", end, "a time in 0..1, the last one before 0; 0.1 is usual"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_out_of_range_are_named() -> Result<()> {
+        let table = TrainingSchedule::flow(3.0, 1.0)?;
+        type Change = fn(&mut SpacingOptions);
+        let changes: [(&str, Change); 5] = [
+            ("rho", |options| options.rho = f64::NAN),
+            ("shift", |options| options.shift = Some(f64::NAN)),
+            ("shift", |options| options.shift = Some(0.0)),
+            ("shift_terminal", |options| options.shift_terminal = Some(-0.5)),
+            ("shift_terminal", |options| options.shift_terminal = Some(1.0)),
+        ];
+        for (name, change) in changes {
+            let mut options = SpacingOptions::default();
+            change(&mut options);
+            for schedule in [
+                Schedule::with_options(&table, 4, Spacing::Trailing, &options),
+                Schedule::from_times(&table, &[1.0, 0.5], Spacing::Simple, &options),
+            ] {
+                let message = schedule.map(drop).unwrap_err().to_string();
+                assert!(message.starts_with(&format!("{name} is")), "{message}");
+            }
+        }
+        let options = SpacingOptions { shift_terminal: Some(0.1), ..SpacingOptions::default() };
+        let one = Schedule::with_options(&table, 1, Spacing::Trailing, &options)?;
+        assert!(one.sigma_max() > 0.0, "a single step is not stretched");
+        Ok(())
+    }
+
+    #[test]
+    fn every_step_of_a_table_can_be_taken() -> Result<()> {
+        let options = SpacingOptions { drop_penultimate: true, ..SpacingOptions::default() };
+        for table in [TrainingSchedule::flow(3.0, 1.0)?, TrainingSchedule::stable_diffusion()] {
+            let schedule = Schedule::with_options(&table, table.len(), Spacing::DdimUniform, &options)?;
+            assert!(schedule.steps().count() > 900);
+        }
+        Ok(())
+    }
     use serde_json::Value;
 
     fn golden() -> Value {
