@@ -46,7 +46,14 @@ impl BackboneConfig {
             "ZImageTransformer2DModel" => {
                 Self::ZImage(Box::new(read_config(checkpoint, TRANSFORMER, ZImageConfig::from_json)?))
             }
-            _ => Self::Cosmos(Box::new(read_config(checkpoint, TRANSFORMER, CosmosConfig::from_json)?)),
+            "CosmosTransformer3DModel" | "" => {
+                Self::Cosmos(Box::new(read_config(checkpoint, TRANSFORMER, CosmosConfig::from_json)?))
+            }
+            other => {
+                let (file, field) = (checkpoint.name(&format!("{TRANSFORMER}/config.json")), "_class_name".into());
+                let expected = "CosmosTransformer3DModel, SD3Transformer2DModel or ZImageTransformer2DModel";
+                return Err(Error::Config { file, field, value: other.into(), expected: expected.into() });
+            }
         })
     }
 

@@ -133,6 +133,9 @@ impl Loading {
         let device = options.device;
         precision::check_device(device)?;
         let kind = options.precision.on(device, "precision")?;
+        if let Some(limit) = options.text.limit.filter(|limit| !(1..=4096).contains(limit)) {
+            return Err(Error::parameter("TextOptions::limit", limit, "1 to 4096 tokens; 512 is usual"));
+        }
         let LoadOptions { family, averages, in_memory, offload, .. } = options;
         let reading = Reading { family, variant: options.variant.clone(), averages, in_memory, offload };
         let home = (source.clone(), reading.clone());
@@ -337,6 +340,12 @@ impl Loading {
             let spacing = scheduler.timestep_spacing.take();
             scheduler.timestep_spacing = spacing.or_else(|| self.family.spec().spacing.map(str::to_owned));
             return Ok(scheduler);
+        }
+        if self.config.unet().is_none() {
+            let (file, field) = (self.main.name(SCHEDULER), "_class_name".into());
+            let expected = "a class with flow matching, such as FlowMatchEulerDiscreteScheduler, because the network \
+                            predicts the velocity of a flow";
+            return Err(Error::Config { file, field, value: scheduler.class_name, expected: expected.into() });
         }
         if let Some(shift) = self.options.shift {
             let expected = "none for this model, because only models with flow matching have a shift";

@@ -117,6 +117,9 @@ impl Qwen3Config {
         ] {
             sizes(NAME, field, &[value])?;
         }
+        if !(f64::MIN_POSITIVE..=1.0).contains(&self.rms_norm_eps) {
+            return Err(refuse(NAME, "rms_norm_eps", self.rms_norm_eps, "expected a number above 0 and at most 1"));
+        }
         layers(NAME, "num_hidden_layers", &[self.num_hidden_layers])?;
         sizes(NAME, "num_attention_heads", &[self.num_attention_heads * self.head_dim])?;
         divides(NAME, "num_key_value_heads", self.num_key_value_heads, self.num_attention_heads)?;

@@ -83,6 +83,10 @@ impl T5Config {
         ] {
             sizes(NAME, field, &[value])?;
         }
+        if !(f64::MIN_POSITIVE..=1.0).contains(&self.layer_norm_epsilon) {
+            let expected = "expected a number above 0 and at most 1";
+            return Err(refuse(NAME, "layer_norm_epsilon", self.layer_norm_epsilon, expected));
+        }
         sizes(NAME, "num_heads", &[self.num_heads * self.d_kv])?;
         layers(NAME, "num_layers", &[self.num_layers])?;
         let (buckets, exact) = (self.relative_attention_num_buckets, self.exact());

@@ -16,8 +16,8 @@ pub struct TextOptions {
     /// that the model was trained with: 1, or 2 for SDXL, which reads layer 2 for 1 too. The AUTOMATIC1111 web UI
     /// counts in the same way. diffusers' `clip_skip` is one less for SD 1.x and 2.x, and two less for SDXL.
     pub clip_skip: Option<usize>,
-    /// Largest number of tokens of a prompt that is read as one sequence, at least 1: Anima's. `None` means the 512 of
-    /// its training. Models with CLIP read chunks, and ignore this limit.
+    /// Largest number of tokens of a prompt that is read as one sequence, 1 to 4096: Anima's, Z-Image's, and T5's in
+    /// Stable Diffusion 3. `None` means the number of the model's training. CLIP reads chunks, and ignores this limit.
     pub limit: Option<usize>,
 }
 

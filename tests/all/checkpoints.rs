@@ -853,6 +853,9 @@ fn model_index_of_another_family_is_named() -> Result<()> {
         r#"{ "_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"] }"#,
     );
     assert!(error().contains("of FluxPipeline, whose network is not supported; set another"), "{}", error());
+    write("transformer/config.json", r#"{ "_class_name": "FluxTransformer2DModel", "patch_size": 1 }"#);
+    assert!(error().contains("of FluxPipeline") && error().contains("CosmosTransformer3DModel"), "{}", error());
+    std::fs::remove_file(folder.path().join("transformer/config.json")).expect("removed");
     write(
         "model_index.json",
         r#"{ "_class_name": "KandinskyV22Pipeline", "unet": ["diffusers", "UNet2DConditionModel"] }"#,

@@ -280,6 +280,30 @@ fn last_block_has_text_results_only_for_hooks() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn numbers_that_no_flow_has_are_refused() -> Result<()> {
+    let folder = folder(true);
+    let (at, load) = (folder.path(), || Model::load(&Source::dir(folder.path())).map(drop).unwrap_err().to_string());
+    fs::create_dir(at.join("scheduler")).expect("a folder");
+    let scheduler = at.join("scheduler/scheduler_config.json");
+    fs::write(&scheduler, r#"{ "_class_name": "EulerDiscreteScheduler" }"#).expect("written");
+    let message = load();
+    assert!(message.contains("EulerDiscreteScheduler") && message.contains("FlowMatchEulerDiscrete"), "{message}");
+    fs::remove_file(&scheduler).expect("removed");
+    let config = at.join("text_encoder_3/config.json");
+    let text = fs::read_to_string(&config).expect("read");
+    let mut numbers: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    numbers["layer_norm_epsilon"] = json!(-1.0);
+    fs::remove_file(&config).expect("the link is removed"); // not the file that it was linked to
+    fs::write(&config, numbers.to_string()).expect("written");
+    assert!(load().contains("layer_norm_epsilon"), "{}", load());
+    let mut options = LoadOptions::default();
+    options.text.limit = Some(usize::MAX);
+    let message = Model::load_with(&Source::dir(at), options).map(drop).unwrap_err().to_string();
+    assert!(message.contains("limit") && message.contains("1 to 4096"), "{message}");
+    Ok(())
+}
+
 /// Names of the sites that saliencies read by default.
 trait FindsWords {
     fn sites_that_find_words(&self) -> Vec<String>;

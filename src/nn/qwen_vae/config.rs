@@ -87,8 +87,8 @@ impl QwenVaeConfig {
                 return Err(refuse(NAME, field, values, expected));
             }
         }
-        if !self.latents_std.iter().all(|std| *std > 0.0) {
-            return Err(refuse(NAME, "latents_std", &self.latents_std, "expected numbers above 0"));
+        if !self.latents_std.iter().all(|std| (1e-6..=1e6).contains(std)) {
+            return Err(refuse(NAME, "latents_std", &self.latents_std, "expected numbers of 1e-6 to 1e6"));
         }
         Ok(())
     }
@@ -130,7 +130,7 @@ mod tests {
         assert!(message(r#"{"is_residual": true}"#).contains("only false is implemented"));
         assert!(message(r#"{"z_dim": 4}"#).contains("expected 4 finite numbers"));
         assert!(
-            message(r#"{"z_dim": 1, "latents_mean": [0], "latents_std": [0]}"#).contains("expected numbers above 0")
+            message(r#"{"z_dim": 1, "latents_mean": [0], "latents_std": [0]}"#).contains("expected numbers of 1e-6")
         );
         assert!(message(r#"{"dim_mult": []}"#).contains("expected 1 to 16 levels"));
         assert!(message(r#"{"base_dim": 5}"#).contains("expected an even number"));
