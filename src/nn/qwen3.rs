@@ -306,6 +306,7 @@ mod tests {
         assert!(message(r#"{"num_key_value_heads": 3}"#).contains("num_key_value_heads is 3; it must divide 16"));
         assert!(message(r#"{"head_dim": 7}"#).contains("expected an even number"));
         assert!(message(r#"{"rope_theta": 0.5}"#).contains("rope_theta is 0.5"));
+        assert!(message(r#"{"rms_norm_eps": -1.0}"#).contains("rms_norm_eps is -1.0"));
         Ok(())
     }
 

@@ -270,6 +270,13 @@ fn loras_of_any_layers_are_recognized() -> Result<()> {
         let changed = request(&Pipeline::new(model.with_lora(&[Lora::open(&file)?])?)).run()?.latents;
         assert!((changed - &plain).abs().max().double_value(&[]) > 1e-5, "{module}");
     }
+    // The width of Flux, which has layers of the same names.
+    let mut tensors = Tensors::new();
+    for (half, shape) in [("lora_A", [2, 12_288]), ("lora_B", [3072, 2])] {
+        let name = format!("transformer.transformer_blocks.1.ff.net.2.{half}.weight");
+        tensors.insert(name, Tensor::zeros(shape, (Kind::Float, Device::Cpu)));
+    }
+    assert!(SingleFile::of("flux.safetensors", tensors).contents().is_err());
     Ok(())
 }
 

@@ -32,6 +32,7 @@ mod hub;
 mod image_guidance;
 mod image_to_image;
 mod ip_adapter;
+mod kept_prompt;
 mod large_pictures;
 mod layering;
 mod limits;

@@ -1,9 +1,7 @@
 //! Stable Diffusion 3.5, a transformer with joint attention, on a small random model: texts, methods, adapters, errors.
 
-use impasto::attention::{
-    At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Probs, SiteKind, Tap,
-};
-use impasto::diffusion::{Denoiser, Input};
+use crate::kept_prompt;
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, SiteKind};
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::{
@@ -15,9 +13,7 @@ use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
 use impasto::pipeline::Request;
 use impasto::saliency::{ConceptAttention, ConceptAttentionRun, Daam, DaamRun, Spread};
 use impasto::weights::{Embedding, Lora, Tensors, Weights, read_safetensors, write_safetensors};
-use impasto::{
-    Branch, Codec, Conditioning, Grid, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Texts, Window,
-};
+use impasto::{Branch, Codec, Grid, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Texts, Window};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -226,22 +222,10 @@ fn saliencies_have_maps_of_the_latents_cells() -> Result<()> {
 #[test]
 fn prompt_is_embedded_once_per_run() -> Result<()> {
     let model = load()?;
-    let step = model.scheduler().schedule(3)?.steps().nth(1).expect("a step");
-    let x = Tensor::arange(16 * 12 * 8, (Kind::Float, Device::Cpu)).sin().reshape([1, 16, 12, 8]) * step.sigma;
     let own = model.text(PROMPT.into())?;
     let mut other = own.share();
     other.context = other.context.f_zeros_like()?;
-    let (branches, table) = ([Branch::Cond], HookTable::default());
-    let call = |conditioning: &Conditioning, cache: &mut KvCache| -> Result<Tensor> {
-        let call = Call { step: &step, branches: &branches, images: 0..1, grid: Grid::new(12, 8) };
-        let mut tap = Tap::new(call, Vec::new(), &table, cache)?;
-        let inputs = [Input::new(Branch::Cond, &x, conditioning)];
-        Ok(model.denoise(&step, &inputs, &mut tap)?.x0(Branch::Cond)?.shallow_clone())
-    };
-    let mut cache = KvCache::default();
-    let first = call(&own, &mut cache)?;
-    assert_eq!(call(&other, &mut cache)?, first, "a second call reads the kept tokens");
-    assert!(apart(&call(&other, &mut KvCache::default())?, &first) > 1e-4);
+    kept_prompt::check(&model, &own, &other)?;
     let pipeline = Pipeline::new(model);
     let paint = |prompt: &str| request(&pipeline).tune(|config| config.prompt = prompt.into()).run();
     assert!(apart(&paint("[a cat:a dog:2]")?.latents, &paint("a cat")?.latents) > 1e-4, "a new text is read");

@@ -1,8 +1,7 @@
 //! Z-Image, a transformer of one stream, on a small random model: captions, methods, files, adapters, errors.
 
-use impasto::attention::{
-    At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Probs, SiteKind, Tap,
-};
+use crate::kept_prompt;
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, SiteKind, Tap};
 use impasto::diffusion::{Denoiser, Input};
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
@@ -143,20 +142,7 @@ fn branches_get_what_they_get_alone() -> Result<()> {
 #[test]
 fn caption_is_refined_once_per_run() -> Result<()> {
     let model = load()?;
-    let step = model.scheduler().schedule(3)?.steps().nth(1).expect("a step");
-    let x = Tensor::arange(16 * 12 * 8, (Kind::Float, Device::Cpu)).sin().reshape([1, 16, 12, 8]) * step.sigma;
-    let (own, other) = (model.text("a cat".into())?, model.text("a dog".into())?);
-    let (branches, table) = ([Branch::Cond], HookTable::default());
-    let call = |conditioning: &Conditioning, cache: &mut KvCache| -> Result<Tensor> {
-        let call = Call { step: &step, branches: &branches, images: 0..1, grid: Grid::new(12, 8) };
-        let mut tap = Tap::new(call, Vec::new(), &table, cache)?;
-        let inputs = [Input::new(Branch::Cond, &x, conditioning)];
-        Ok(model.denoise(&step, &inputs, &mut tap)?.x0(Branch::Cond)?.shallow_clone())
-    };
-    let mut cache = KvCache::default();
-    let first = call(&own, &mut cache)?;
-    assert_eq!(call(&other, &mut cache)?, first, "a second call reads the kept tokens");
-    assert!(apart(&call(&other, &mut KvCache::default())?, &first) > 1e-4);
+    kept_prompt::check(&model, &model.text("a cat".into())?, &model.text("a dog".into())?)?;
     let pipeline = Pipeline::new(model);
     let paint = |prompt: &str| request(&pipeline).tune(|config| config.prompt = prompt.into()).run();
     assert!(apart(&paint("[a cat:a dog:1]")?.latents, &paint("a cat")?.latents) > 1e-4, "a new text is read");
