@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// Limit in bytes of the memory that the values of a text take beside the letters of strings. The recipe of a run takes
-/// some hundred kilobytes, and CLIP's `tokenizer.json` takes up to 30 MB.
+/// some hundred kilobytes.
 pub(crate) const MOST: usize = 1 << 26;
 /// Memory of a value in a list that grows, or of a field in an object, on a machine of 64 bits.
 const VALUE: usize = 128;
@@ -37,9 +37,16 @@ const STRING: usize = 32;
 /// The errors of [`serde_json::from_slice`], and an error for a text of too many values. Messages are
 /// [`shortened`], however long the values are that they quote.
 pub fn parse<T: DeserializeOwned>(text: impl AsRef<[u8]>) -> serde_json::Result<T> {
+    parse_within(text, MOST)
+}
+
+/// Parses a JSON text as [`parse`] does, within `most` bytes of memory.
+pub(crate) fn parse_within<T: DeserializeOwned>(text: impl AsRef<[u8]>, most: usize) -> serde_json::Result<T> {
     let text = text.as_ref();
-    if memory(text) > MOST {
-        return Err(Error::custom("the text has too many values; expected values of at most 64 MiB; remove some"));
+    if memory(text) > most {
+        let most = most >> 20;
+        let message = format!("the text has too many values; expected values of at most {most} MiB; remove some");
+        return Err(Error::custom(message));
     }
     serde_json::from_slice(text).map_err(short_error)
 }

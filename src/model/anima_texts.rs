@@ -1,7 +1,7 @@
 //! Anima's text networks in a model, with their tokenizers.
 
 use super::read_config::read_config;
-use super::sequence_tokenizer;
+use super::sequence_tokenizer::{self, Wanted};
 use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::nn::ConfigFile;
@@ -40,13 +40,15 @@ impl AnimaTexts {
             [(QWEN, place.weights(QWEN, kind, device)?), (CONDITIONER, main.weights(CONDITIONER, kind, device)?)];
         let hint = "files of weights have no tokenizers; put the folders tokenizer (of Qwen/Qwen3-0.6B) and \
                     t5_tokenizer (with tokenizer.json of google-t5/t5-base) beside the file";
-        let tokenizer = |folder| sequence_tokenizer::load([place, main], folder, hint);
+        let tokenizer = |folder, encoder, ends, rows| {
+            sequence_tokenizer::load([place, main], &Wanted { folder, encoder, ends, rows, hint })
+        };
         let [(_, of_qwen), (_, of_conditioner)] = &weights;
         let text = AnimaText::new(
             Qwen3::new(of_qwen, &qwen)?,
             AnimaConditioner::new(of_conditioner, &conditioner)?,
-            tokenizer("tokenizer")?,
-            tokenizer("t5_tokenizer")?,
+            tokenizer("tokenizer", "Qwen3", 0, qwen.vocab_size)?,
+            tokenizer("t5_tokenizer", "T5", 1, conditioner.target_vocab_size)?,
         )?;
         Ok((Self { text, options }, weights))
     }

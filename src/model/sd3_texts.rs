@@ -1,7 +1,7 @@
 //! The text encoders of Stable Diffusion 3 in a model: CLIP's two, and T5.
 
 use super::read_config::read_config;
-use super::sequence_tokenizer;
+use super::sequence_tokenizer::{self, Wanted};
 use super::text_encoders::{Learned, TextEncoders};
 use crate::conditioning::{Conditioning, Texts};
 use crate::error::Result;
@@ -41,7 +41,8 @@ pub(super) fn load_t5(
     let weights = place.weights(T5_PART, kind_of(T5_PART, kind), device)?;
     let hint = "files of weights have no tokenizer of T5; put the folder tokenizer_3 of a Stable Diffusion 3 \
                 repository (or the tokenizer.json of google-t5/t5-base in a folder of this name) beside the file";
-    let tokenizer = sequence_tokenizer::load([place, main], "tokenizer_3", hint)?;
+    let wanted = Wanted { folder: "tokenizer_3", encoder: "T5", ends: 1, rows: config.vocab_size, hint };
+    let tokenizer = sequence_tokenizer::load([place, main], &wanted)?;
     Ok((T5Text::new(T5::new(&weights, &config)?, tokenizer), weights))
 }
 

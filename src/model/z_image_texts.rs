@@ -1,7 +1,7 @@
 //! Z-Image's text encoder in a model, with its tokenizer.
 
 use super::read_config::read_config;
-use super::sequence_tokenizer;
+use super::sequence_tokenizer::{self, Wanted};
 use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::nn::ConfigFile;
@@ -33,7 +33,8 @@ impl ZImageTexts {
         let weights = place.weights(QWEN, kind, device)?;
         let hint = "files of weights have no tokenizer; put the folder tokenizer (of Tongyi-MAI/Z-Image-Turbo or \
                     Qwen/Qwen3-4B) beside the file";
-        let tokenizer = sequence_tokenizer::load([place, main], "tokenizer", hint)?;
+        let wanted = Wanted { folder: "tokenizer", encoder: "Qwen3", ends: 0, rows: config.vocab_size, hint };
+        let tokenizer = sequence_tokenizer::load([place, main], &wanted)?;
         Ok((Self { text: ZImageText::new(Qwen3::new(&weights, &config)?, tokenizer), options }, weights))
     }
 

@@ -15,6 +15,7 @@
 pub mod anima;
 mod charsmap;
 mod chunks;
+mod definition;
 mod emphasis;
 mod options;
 mod plain;

@@ -1,7 +1,7 @@
 //! The tokenizer of networks that read a text as one sequence: Qwen's byte-level BPE, and T5's unigram model.
 
-use super::tokenizer::{check_merges, failed, parse, unreadable};
-use super::{Tokens, charsmap};
+use super::Tokens;
+use super::definition::{self, check_merges, failed, parse, unreadable};
 use crate::error::{Error, Result};
 use crate::prompt::check_length;
 use serde_json::{Value, json};
@@ -95,11 +95,7 @@ impl SequenceTokenizer {
 
     /// Creates a tokenizer from a parsed `tokenizer.json`. `pad` is the padding token, if it is known.
     fn new(definition: Value, pad: Option<&str>) -> Result<Self> {
-        charsmap::check(&definition)?;
-        let mut inner: tokenizers::Tokenizer =
-            serde_json::from_value(definition).map_err(|error| unreadable("the tokenizer", &error))?;
-        let padding = inner.get_padding().map(|padding| padding.pad_id);
-        inner.with_padding(None).with_truncation(None).map_err(failed)?;
+        let (inner, padding) = definition::build(definition)?;
         let id = |token: &str| inner.token_to_id(token);
         let known = || pad.map_or_else(|| PADS.into_iter().find_map(id), id);
         let Some(pad) = padding.or_else(known) else {
@@ -123,8 +119,14 @@ impl SequenceTokenizer {
     }
 
     /// Returns the number of tokens that follow each text: 1 for T5, 0 for Qwen.
-    pub(super) fn ends(&self) -> usize {
+    pub(crate) fn ends(&self) -> usize {
         usize::from(self.end.is_some())
+    }
+
+    /// Returns the number of ids: one more than the largest id.
+    pub(crate) fn ids(&self) -> i64 {
+        let known = self.inner.get_vocab(true).into_values().map(i64::from);
+        known.chain(self.end).chain([self.pad]).max().map_or(0, |id| id + 1)
     }
 
     /// Returns all tokens of a text, including the end token, neither padded nor cut.
@@ -134,6 +136,11 @@ impl SequenceTokenizer {
     /// [`Error::Parameter`] if the text has more than [`prompt::LONGEST`](crate::prompt::LONGEST) bytes.
     pub fn encode(&self, text: &str) -> Result<Tokens> {
         check_length(text)?;
+        self.encode_any(text)
+    }
+
+    /// Returns all tokens of a text as [`encode`](Self::encode) does, however long the text is.
+    pub(super) fn encode_any(&self, text: &str) -> Result<Tokens> {
         let encoding = self.inner.encode_char_offsets(text, true).map_err(failed)?;
         Ok(Tokens {
             ids: encoding.get_ids().iter().copied().map(i64::from).collect(),
@@ -286,7 +293,7 @@ pub(super) mod tests {
         assert!(message(from_vocab(MERGES, "{}")).contains("the padding token \"<|endoftext|>\" is not in"));
         let far = message(from_vocab(MERGES, r#"{ "500": { "content": "<|endoftext|>" } }"#));
         assert!(far.contains("has \"<|endoftext|>\" with the id 500, which does not follow"), "{far}");
-        assert!(message(SequenceTokenizer::from_json(b"{}")).contains("the tokenizer cannot be read"));
+        assert!(message(SequenceTokenizer::from_json(b"{}")).contains("the tokenizer has no vocabulary"));
         let both = json!({ "type": "BertProcessing", "sep": ["</s>", 1], "cls": ["<pad>", 0] });
         assert!(message(unigram(&both)).contains("use the tokenizer of Qwen3 or T5"));
     }

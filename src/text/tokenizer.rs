@@ -1,12 +1,11 @@
 //! The tokenizer: splits text into tokens.
 
-use super::charsmap;
+use super::definition::{self, check_merges, failed, parse, unreadable};
 use crate::error::{Error, Result};
-use crate::json;
 use crate::prompt::check_length;
 use crate::weights::vocabulary;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -142,11 +141,7 @@ impl Tokenizer {
 
     /// Creates a tokenizer from a parsed `tokenizer.json`.
     fn new(definition: Value) -> Result<Self> {
-        charsmap::check(&definition)?;
-        let mut inner: tokenizers::Tokenizer =
-            serde_json::from_value(definition).map_err(|error| unreadable("the tokenizer", &error))?;
-        let padding = inner.get_padding().map(|padding| padding.pad_id);
-        inner.with_padding(None).with_truncation(None).map_err(failed)?;
+        let (inner, padding) = definition::build(definition)?;
         let ends = inner.encode("", true).map_err(failed)?;
         let &[start, end] = ends.get_ids() else {
             let message = "an empty text does not become one start token and one end token; use the tokenizer of a \
@@ -200,7 +195,13 @@ impl Tokenizer {
     fn and_word(self, word: &str, id: i64) -> Result<Self> {
         let lower = word.trim().to_lowercase();
         let known = self.inner.token_to_id(word).is_some() || self.words.iter().any(|(other, _)| *other == lower);
-        if known { Ok(self) } else { self.with_word(word, id..id + 1) }
+        if known {
+            return Ok(self);
+        }
+        if !(0..=i64::from(u32::MAX)).contains(&id) {
+            return Err(Error::Tokenizer(format!("the learned word \"{word}\" has the id {id}, which is no row")));
+        }
+        self.with_word(word, id..id + 1)
     }
 
     /// Returns the id of the end token.
@@ -384,34 +385,6 @@ impl Special {
     }
 }
 
-/// Checks that merges produce every token of several letters, except the tokens in `added`. Without this check, words
-/// would silently become other tokens if `merges.txt` is cut off.
-pub(super) fn check_merges(vocab: &HashMap<String, u32>, merges: &[&str], added: HashSet<&str>) -> Result<()> {
-    let made: HashSet<String> = merges.iter().map(|pair| pair.split(' ').collect()).collect();
-    let is_letter = |token: &str| token.strip_suffix("</w>").unwrap_or(token).chars().nth(1).is_none();
-    let lacks = |token: &&String| !is_letter(token) && !made.contains(*token) && !added.contains(token.as_str());
-    let lacking: Vec<&String> = vocab.keys().filter(lacks).collect();
-    let Some(first) = lacking.iter().min() else { return Ok(()) };
-    Err(Error::Tokenizer(format!(
-        "merges.txt has {} merges, none of which makes {} tokens of vocab.json, such as \"{first}\"; merges.txt is \
-         empty or cut off; fetch it again from its checkpoint",
-        merges.len(),
-        lacking.len()
-    )))
-}
-
-pub(super) fn parse<T: serde::de::DeserializeOwned>(file: &str, content: &[u8]) -> Result<T> {
-    json::parse(content).map_err(|error| unreadable(file, &error))
-}
-
-pub(super) fn unreadable(file: &str, error: &dyn std::error::Error) -> Error {
-    Error::Tokenizer(format!("{file} cannot be read: {error}; fetch it again from its checkpoint"))
-}
-
-pub(super) fn failed(error: tokenizers::Error) -> Error {
-    Error::Tokenizer(format!("{error}; check that the vocabulary and the merges come from one checkpoint"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Long;
@@ -588,7 +561,7 @@ mod tests {
     #[test]
     fn broken_files_are_named_in_the_error() {
         let message = |result: Result<Tokenizer>| result.expect_err("broken").to_string();
-        assert!(message(Tokenizer::from_json(b"{}")).contains("the tokenizer cannot be read"));
+        assert!(message(Tokenizer::from_json(b"{}")).contains("the tokenizer has no vocabulary"));
         assert!(message(Tokenizer::from_vocab(b"[", b"", None, None)).contains("vocab.json cannot be read"));
         assert!(message(tokenizer(Some(r#"{ "eos_token": "</s>" }"#))).contains("\"</s>\" is not in vocab.json"));
         assert!(message(tokenizer(Some(r#"{ "eos_token": 3 }"#))).contains("eos_token is 3"));
