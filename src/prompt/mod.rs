@@ -47,6 +47,19 @@ pub(crate) fn check_length(text: &str) -> Result<()> {
     Err(Error::parameter("prompt", format!("a text of {} bytes", text.len()), expected))
 }
 
+/// Largest weight of words or of a prompt, up or down. With a larger one, the model's numbers overflow.
+const MOST_WEIGHT: f64 = 1e4;
+
+/// Checks the weight of words or of a prompt.
+pub(crate) fn check_weight(text: &str, weight: f64) -> Result<()> {
+    if weight.abs() <= MOST_WEIGHT {
+        return Ok(());
+    }
+    let start: String = text.trim().chars().take(40).collect();
+    let expected = format!("a weight of -{MOST_WEIGHT} to {MOST_WEIGHT}; most are between 0.5 and 1.5");
+    Err(Error::parameter("prompt", format!("{start:?} with a weight of {weight:e}"), expected))
+}
+
 /// Tokens `start..end` of a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct TokenSpan {

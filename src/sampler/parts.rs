@@ -6,7 +6,7 @@ use crate::conditioning::{Codec, Conditioning, Texts, encode_changing};
 use crate::diffusion::{Predictions, Schedule};
 use crate::error::{Error, Result};
 use crate::guidance::Plan;
-use crate::prompt::{Prompt, PromptSchedule, PromptSyntax, check_length, conjunction};
+use crate::prompt::{Prompt, PromptSchedule, PromptSyntax, check_length, check_weight, conjunction};
 
 /// Largest number of prompts that `AND` combines. Each is a branch of every step.
 const MOST_PARTS: usize = 32;
@@ -77,7 +77,8 @@ impl Reader {
     /// Reads the prompts that `AND` combines. Equal prompts are one, with the sum of their weights.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for more than 32 prompts, and if another text encoder has another number of them.
+    /// [`Error::Parameter`] for more than 32 prompts, for a weight beyond ±10000, and if another text encoder has
+    /// another number of them.
     pub(super) fn read_all(&self, first: &str, others: [Option<&str>; 2]) -> Result<Vec<Part>> {
         if self.syntax == PromptSyntax::Plain {
             return Ok(vec![self.read(first, others)?]);
@@ -96,6 +97,7 @@ impl Reader {
         }
         let mut parts: Vec<Part> = Vec::new();
         for (index, prompt) in first.iter().enumerate() {
+            check_weight(&prompt.text, prompt.weight)?;
             let beside = others.each_ref().map(|other| {
                 let other = other.as_ref()?;
                 Some(other.get(index).or(other.first())?.text.as_str())

@@ -5,7 +5,7 @@ use super::{SequenceTokenizer, TextOptions};
 use crate::error::{Error, Result};
 use crate::nn::anima_conditioner::AnimaConditioner;
 use crate::nn::qwen3::Qwen3;
-use crate::prompt::{Prompt, Written, check_length};
+use crate::prompt::{Prompt, Written};
 use crate::weights::Weights;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -114,11 +114,11 @@ impl AnimaText {
     /// `options.emphasis` does not count.
     ///
     /// # Errors
-    /// The errors of [`SequenceTokenizer::encode`].
+    /// The errors of [`SequenceTokenizer::encode`]; [`Error::Parameter`](crate::Error::Parameter) for a weight beyond
+    /// ±10000.
     pub fn read(&self, text: &str, options: TextOptions) -> Result<AnimaTokens> {
-        check_length(text)?;
         let limit = options.limit.unwrap_or(LENGTH).max(1);
-        let plain = Plain::new(text, options.markup);
+        let plain = Plain::new(text, options.markup)?;
         let (qwen, t5) = (self.tokenizer.encode(&plain.text)?, self.t5_tokenizer.encode(&plain.text)?);
         let ends = self.t5_tokenizer.ends();
         let content = t5.offsets.get(..t5.offsets.len().saturating_sub(ends)).unwrap_or_default();

@@ -1,8 +1,9 @@
 //! Prompts of any length: chunks of 75 tokens, each with its own start and end token.
 
+use super::plain::pieces;
 use super::tokenizer::{LENGTH, Tokenizer};
 use crate::error::{Error, Result};
-use crate::prompt::{Piece, Prompt, Written, check_length, parse};
+use crate::prompt::{Piece, Prompt, Written};
 use crate::wording::Remedy;
 use std::ops::Range;
 
@@ -56,19 +57,17 @@ impl Tokenizer {
         Ok(self.chunks(text, false, Long::Truncate)?.prompt)
     }
 
-    /// Splits a prompt into chunks. With `markup`, `(word:1.3)`, `[word]`, `\(` and `BREAK` are read as [`parse`]
-    /// describes; without `markup`, they are plain text.
+    /// Splits a prompt into chunks. With `markup`, `(word:1.3)`, `[word]`, `\(` and `BREAK` are read as
+    /// [`parse`](crate::prompt::parse) describes; without `markup`, they are plain text.
     ///
     /// # Errors
-    /// The errors of [`encode`](Self::encode); [`Error::Parameter`] for more than 64 chunks.
+    /// The errors of [`encode`](Self::encode); [`Error::Parameter`] for more than 64 chunks, and for a weight beyond
+    /// ±10000.
     pub fn chunks(&self, text: &str, markup: bool, long: Long) -> Result<Chunks> {
-        check_length(text)?;
-        let whole = || Piece::Text { text: text.into(), weight: 1.0, source: std::iter::once(0..text.len()).collect() };
-        let pieces = if markup { parse(text) } else { vec![whole()] };
         let (mut plain, mut source) = (String::new(), Vec::new());
         let mut packing = Packing { chunks: vec![Vec::new()], comma: None, long };
         let comma = self.id(",</w>");
-        for piece in pieces {
+        for piece in pieces(text, markup)? {
             let Piece::Text { text, weight, source: written } = piece else {
                 packing.next();
                 plain.push(' '); // a break separates the words on both sides

@@ -10,7 +10,8 @@ pub struct TextOptions {
     pub markup: bool,
     /// Handling of a prompt of more than 75 tokens. Default: [`Long::Chunks`].
     pub long: Long,
-    /// Effect of word weights. Default: [`Emphasis::Original`].
+    /// Effect of word weights on the states of CLIP. The weights always multiply the states of T5 and of the text
+    /// networks of Anima and Z-Image. Default: [`Emphasis::Original`].
     pub emphasis: Emphasis,
     /// Layer of the text encoder that is read, counted back from the last layer, which is 1. `None` means the layer
     /// that the model was trained with: 1, or 2 for SDXL, which reads layer 2 for 1 too. The AUTOMATIC1111 web UI

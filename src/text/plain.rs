@@ -1,7 +1,27 @@
 //! [`Plain`]: a prompt without its markup, with the weights of its letters.
 
-use crate::prompt::{Piece, parse};
+use crate::error::Result;
+use crate::prompt::{Piece, check_length, check_weight, parse};
 use std::ops::Range;
+
+/// Splits a prompt into its pieces; without `markup`, all of it is one piece of the weight 1.
+///
+/// # Errors
+/// [`Error::Parameter`](crate::Error::Parameter) for a text that is too long, or a weight that is too large.
+pub(super) fn pieces(text: &str, markup: bool) -> Result<Vec<Piece>> {
+    check_length(text)?;
+    if !markup {
+        let source = std::iter::once(0..text.len()).collect();
+        return Ok(vec![Piece::Text { text: text.into(), weight: 1.0, source }]);
+    }
+    let pieces = parse(text);
+    for piece in &pieces {
+        if let Piece::Text { text, weight, .. } = piece {
+            check_weight(text, *weight)?;
+        }
+    }
+    Ok(pieces)
+}
 
 /// A prompt without its markup.
 pub(super) struct Plain {
@@ -14,12 +34,12 @@ pub(super) struct Plain {
 
 impl Plain {
     /// Removes the markup from a prompt, if there is any.
-    pub(super) fn new(prompt: &str, markup: bool) -> Self {
-        let whole =
-            || Piece::Text { text: prompt.into(), weight: 1.0, source: std::iter::once(0..prompt.len()).collect() };
-        let pieces = if markup { parse(prompt) } else { vec![whole()] };
+    ///
+    /// # Errors
+    /// The errors of [`pieces`].
+    pub(super) fn new(prompt: &str, markup: bool) -> Result<Self> {
         let mut plain = Self { text: String::new(), source: Vec::new(), weights: Vec::new() };
-        for piece in pieces {
+        for piece in pieces(prompt, markup)? {
             match piece {
                 Piece::Text { text, weight, source } => {
                     plain.weights.extend(text.chars().map(|_| weight));
@@ -33,7 +53,7 @@ impl Plain {
                 }
             }
         }
-        plain
+        Ok(plain)
     }
 
     /// Returns the mean weight of some letters; 1 for no letters.

@@ -4,7 +4,7 @@ use super::plain::Plain;
 use super::{SequenceTokenizer, TextOptions};
 use crate::error::Result;
 use crate::nn::t5::T5;
-use crate::prompt::{Prompt, Written, check_length};
+use crate::prompt::{Prompt, Written};
 use crate::weights::Weights;
 use tch::{Device, Tensor};
 
@@ -61,11 +61,11 @@ impl T5Text {
     /// [`AnimaText`](super::anima::AnimaText::read).
     ///
     /// # Errors
-    /// The errors of [`SequenceTokenizer::encode`].
+    /// The errors of [`SequenceTokenizer::encode`]; [`Error::Parameter`](crate::Error::Parameter) for a weight beyond
+    /// ±10000.
     pub(crate) fn read(&self, text: &str, options: TextOptions, first: i64) -> Result<T5Tokens> {
-        check_length(text)?;
         let (length, ends) = (Self::length(options), self.tokenizer.ends());
-        let plain = Plain::new(text, options.markup);
+        let plain = Plain::new(text, options.markup)?;
         let tokens = self.tokenizer.encode(&plain.text)?;
         let content = tokens.offsets.get(..tokens.offsets.len().saturating_sub(ends)).unwrap_or_default();
         let read = length.saturating_sub(ends);

@@ -5,7 +5,7 @@ use super::{SequenceTokenizer, TextOptions};
 use crate::error::{Error, Result};
 use crate::nn::qwen3::Qwen3;
 use crate::nn::z_image::MULTIPLE;
-use crate::prompt::{Prompt, Written, check_length};
+use crate::prompt::{Prompt, Written};
 use crate::weights::Weights;
 use std::ops::Range;
 use tch::{Device, Tensor};
@@ -61,13 +61,13 @@ impl ZImageText {
     /// [`AnimaText`](super::anima::AnimaText::read).
     ///
     /// # Errors
-    /// The errors of [`SequenceTokenizer::encode`].
+    /// The errors of [`SequenceTokenizer::encode`]; [`Error::Parameter`](crate::Error::Parameter) for a weight beyond
+    /// ±10000.
     pub(crate) fn read(&self, text: &str, options: TextOptions) -> Result<ZImageTokens> {
-        check_length(text)?;
         let limit = options.limit.unwrap_or(LENGTH).max(1);
-        let plain = Plain::new(text, options.markup);
+        let plain = Plain::new(text, options.markup)?;
         let [before, behind] = TEMPLATE;
-        let tokens = self.tokenizer.encode(&format!("{before}{}{behind}", plain.text))?;
+        let tokens = self.tokenizer.encode_any(&format!("{before}{}{behind}", plain.text))?;
         let (first, letters) = (before.chars().count(), plain.text.chars().collect::<Vec<char>>());
         // A token may have letters of both the template and the prompt, such as several line breaks. The space before
         // a word is a letter of the word's token, but is not written inside the word's parentheses.

@@ -396,3 +396,14 @@ fn number_of_texts_is_bounded() -> Result<()> {
     assert!(begun.elapsed().as_secs() < 5);
     Ok(())
 }
+
+#[test]
+fn weights_are_bounded() -> Result<()> {
+    let pipeline = Pipeline::builder().build()?;
+    for prompt in ["1girl, (red hair:99999)", "1girl AND red hair :-99999", "1girl, (((hair:100):100):100)"] {
+        let error = small(&pipeline, prompt).run().map(drop).unwrap_err().to_string();
+        assert!(error.contains("hair\" with a weight of ") && error.contains("-10000 to 10000"), "{prompt}: {error}");
+    }
+    small(&pipeline, "1girl, (red hair:9999)").run()?;
+    Ok(())
+}
