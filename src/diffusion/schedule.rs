@@ -58,8 +58,8 @@ impl Schedule {
     /// [`Error::Parameter`]
     /// - in the cases of [`Schedule::new`];
     /// - if ρ is not positive and finite;
-    /// - for [`SchedulerFamily::Lcm`], if [`SpacingOptions::original`] is less than `steps` or more than the number of
-    ///   training timesteps.
+    /// - for [`SchedulerFamily::Lcm`] in a diffusion, if [`SpacingOptions::original`] is less than `steps` or more than
+    ///   the number of training timesteps.
     pub fn with_options(
         table: &TrainingSchedule,
         steps: usize,
@@ -71,7 +71,9 @@ impl Schedule {
             return Err(Error::parameter("steps", steps, expected));
         }
         check(options)?;
-        if options.family == SchedulerFamily::Lcm {
+        let is_flow = table.process() == Process::Flow;
+        // The levels of a flow do not depend on those of a distillation.
+        if options.family == SchedulerFamily::Lcm && !is_flow {
             if !(1..=table.len()).contains(&options.original) {
                 let expected = format!("1 to {}, the number of timesteps of the model; 50 is usual", table.len());
                 return Err(Error::parameter("original", options.original, expected));
@@ -83,7 +85,7 @@ impl Schedule {
             }
         }
         let aligned = matches!(spacing, Spacing::AlignYourSteps | Spacing::AlignYourStepsXl);
-        if aligned && table.process() == Process::Flow {
+        if aligned && is_flow {
             let expected = "another spacing, because this one was tuned for Stable Diffusion and not for flows";
             return Err(Error::parameter("spacing", format!("{spacing:?}"), expected));
         }

@@ -35,7 +35,7 @@ use tch::{Device, Kind, Tensor};
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recorded {
-    /// Training timesteps of the maps.
+    /// Timesteps of the maps, as windows count them.
     timesteps: Vec<f64>,
     /// Maps, one per timestep, [timesteps, n, h, w] f32 in 0..=`range`.
     maps: SharedTensor,
@@ -83,7 +83,8 @@ impl Seen {
 
 impl Recorded {
     /// Creates recorded maps. `maps`, [timesteps, n, h, w] in 0..=`range`, has a map for every image at every timestep;
-    /// with n = 1 all images use the same map.
+    /// with n = 1 all images use the same map. A timestep is [`Step::sd_timestep`], the training timestep of Stable
+    /// Diffusion with the same noise level.
     ///
     /// # Errors
     /// [`Error::Shape`] if the number of maps is not the number of timesteps.
@@ -177,7 +178,7 @@ impl Saliency for Recorded {
 
 impl GuidanceRun for Replay {
     fn plan(&mut self, step: &Step, _: &mut Plan) -> Result<()> {
-        let here = |timestep: &f64| (timestep - step.timestep).abs() < 1e-6;
+        let here = |timestep: &f64| (timestep - step.sd_timestep).abs() < 1e-6;
         if step.eval == 0 {
             self.current = self.timesteps.iter().position(here).map(|position| position as i64);
         }

@@ -3,7 +3,7 @@
 use impasto::diffusion::Prediction;
 use impasto::job::{Job, Nets};
 use impasto::methods::ColorForce;
-use impasto::methods::color_force::ColorReport;
+use impasto::methods::color_force::{ColorReport, ForceRun};
 use impasto::{Pipeline, Result, Rgb, Source, Window};
 
 /// Means of red, green and blue over some rows of a picture that is 256 pixels wide.
@@ -40,6 +40,20 @@ fn embedded_flow_model_takes_an_exact_color() -> Result<()> {
     let steps = &output.details::<ColorReport>("background")?.steps;
     assert_eq!(steps.len(), 14);
     assert!(steps.iter().all(|step| step.timestep <= 700.0) && steps[0].timestep > 600.0, "{}", steps[0].timestep);
+    Ok(())
+}
+
+#[test]
+fn recorded_maps_of_a_flow_force_the_same_picture() -> Result<()> {
+    let pipeline = Pipeline::builder().source(Source::embedded_flow()).build()?;
+    let small = || pipeline.request("1girl, red hair, green background").seed(3).steps(6).size((64, 64));
+    let gold = Rgb(255, 215, 0);
+    for force in [ColorForce::published("hair", gold), ColorForce::exact("hair", gold)] {
+        let first = small().guide(force.clone()).run()?;
+        let maps = first.details::<ForceRun>("hair")?.recorded()?;
+        let again = small().guide(force.clone().replay(maps)).run()?;
+        assert!(again.latents == first.latents && again.latents != small().run()?.latents, "{force:?}");
+    }
     Ok(())
 }
 

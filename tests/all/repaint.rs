@@ -1,7 +1,7 @@
 //! Repainting a part of a picture: pixels that stay, soft masks, masks of things, and the seam.
 
 use impasto::diffusion::solver::{Ddim, Heun, labels};
-use impasto::diffusion::{Schedule, Spacing, TrainingSchedule};
+use impasto::diffusion::{Schedule, SchedulerConfig, Spacing, TrainingSchedule};
 use impasto::guidance::Report;
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::pipeline::{KeptPictures, MaskWhere, Output, Request};
@@ -207,12 +207,13 @@ fn gray_cells_take_part_in_their_share_of_steps() -> Result<()> {
     let known = model.encode(&given)?;
     let grays = [0.0f32, 0.1, 0.25, 0.5, 0.74, 1.0];
     let mask = Tensor::from_slice(&grays).reshape([1, 1, 1, 6]).repeat([1, 1, GRID.h, 1]);
-    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 8, Spacing::Leading)?;
+    let diffusion = Schedule::new(&TrainingSchedule::stable_diffusion(), 8, Spacing::Leading)?;
+    let flow = SchedulerConfig::flow(3.0).schedule(8)?;
     let noise = impasto::diffusion::Noise::seeded;
     let mut drawn = noise(7);
     let _ = drawn.draw(&[1, 4, GRID.h, GRID.w])?; // the posterior of the picture
     let first = drawn.draw(&[1, 4, GRID.h, GRID.w])?;
-    for last in [8, 4] {
+    for (schedule, last) in [(&diffusion, 8), (&diffusion, 4), (&flow, 8), (&flow, 4)] {
         let (schedule, whole) = (schedule.last(last)?, last == 8);
         let mut start = Start::new("a cat", GRID, noise(7));
         start.origin = Origin::Picture(&given);
@@ -259,19 +260,21 @@ fn apart(one: &Raster, other: &Raster) -> f64 {
 
 #[test]
 fn darker_mask_changes_less() -> Result<()> {
-    let pipeline = Pipeline::builder().build()?;
-    let first = pipeline.request(PROMPT).seed(7).steps(6).run()?;
-    let given = first.image(0)?;
-    let mut changed = Vec::new();
-    for gray in [40, 130, 255] {
-        let mut mask = Raster::flat(BLACK, (256, 256));
-        mask.paste(&Raster::flat(Rgb(gray, gray, gray), (256, 96)), 0, 160);
-        let request = pipeline.request("1girl, red hair, green shirt").seed(8).steps(12).start(given, 1.0).mask(&mask);
-        let output = request.run()?;
-        check_kept(given, &mask, &output, &format!("gray {gray}"));
-        changed.push(apart(given, output.image(0)?));
+    for pipeline in [Pipeline::builder(), Pipeline::builder().source(Source::embedded_flow())] {
+        let pipeline = pipeline.build()?;
+        let first = pipeline.request(PROMPT).seed(7).steps(6).run()?;
+        let given = first.image(0)?;
+        let mut changed = Vec::new();
+        for gray in [40, 130, 255] {
+            let mut mask = Raster::flat(BLACK, (256, 256));
+            mask.paste(&Raster::flat(Rgb(gray, gray, gray), (256, 96)), 0, 160);
+            let request = pipeline.request("1girl, red hair, green shirt").seed(8).steps(12);
+            let output = request.start(given, 1.0).mask(&mask).run()?;
+            check_kept(given, &mask, &output, &format!("gray {gray}"));
+            changed.push(apart(given, output.image(0)?));
+        }
+        assert!(changed[0] * 1.5 < changed[1] && changed[1] * 1.2 < changed[2], "{changed:?}");
     }
-    assert!(changed[0] * 1.5 < changed[1] && changed[1] * 1.2 < changed[2], "{changed:?}");
     Ok(())
 }
 

@@ -240,6 +240,10 @@ impl SchedulerConfig {
             return Err(refuse("num_train_timesteps", &self.num_train_timesteps.to_string(), "expected 2 to 100000"));
         }
         if self.is_flow() {
+            if self.num_train_timesteps as f64 != FLOW_TIMESTEPS {
+                let expected = format!("expected {FLOW_TIMESTEPS} for a flow");
+                return Err(refuse("num_train_timesteps", &self.num_train_timesteps.to_string(), expected));
+            }
             let shift = match (self.use_flow_sigmas, self.use_dynamic_shifting) {
                 (true, _) => self.flow_shift,
                 (false, true) => 1.0, // the dynamic shift acts on the schedule alone

@@ -128,6 +128,7 @@ impl SchedulerConfig {
     /// The errors of [`SchedulerConfig::schedule`] and of [`Schedule::from_times`].
     pub fn schedule_of_times(&self, times: &[f64]) -> Result<Schedule> {
         self.supported()?;
+        self.check_shift()?;
         Schedule::from_times(&self.training_schedule()?, times, self.spacing()?, &self.spacing_options()?)
     }
 
@@ -140,6 +141,7 @@ impl SchedulerConfig {
     /// - [`Error::Parameter`] for `steps` out of range.
     pub fn schedule(&self, steps: usize) -> Result<Schedule> {
         self.supported()?;
+        self.check_shift()?;
         self.sighted(Schedule::with_options(
             &self.training_schedule()?,
             steps,
@@ -174,11 +176,20 @@ impl SchedulerConfig {
         steps: usize,
         spacing: Option<Spacing>,
     ) -> Result<Schedule> {
+        self.check_shift()?;
         let spacing = spacing.map_or_else(|| self.spacing(), Ok)?;
         let (offset, original) = (self.steps_offset, self.original_inference_steps);
         let (shift, shift_terminal) = (self.dynamic_shift, self.shift_terminal);
         let options = SpacingOptions { family, offset, original, shift, shift_terminal, ..SpacingOptions::default() };
         self.sighted(Schedule::with_options(&self.training_schedule_for(family)?, steps, spacing, &options)?)
+    }
+
+    /// Returns an error for a shift that depends on the picture, as long as the picture is not known.
+    fn check_shift(&self) -> Result<()> {
+        if !self.use_dynamic_shifting || self.dynamic_shift.is_some() {
+            return Ok(());
+        }
+        Err(refuse("use_dynamic_shifting", "true", "expected false, or a shift for the picture's size"))
     }
 
     /// Returns an error for options that change the picture in diffusers and that this crate does not support.
@@ -202,11 +213,6 @@ impl SchedulerConfig {
                 "prediction_type",
                 (self.is_flow() != (self.prediction_type == Prediction::Flow)).then(|| self.predicts().to_owned()),
                 "expected flow_prediction with the levels of a flow, and another type without them",
-            ),
-            (
-                "use_dynamic_shifting",
-                flag(self.use_dynamic_shifting && self.dynamic_shift.is_none()),
-                "expected false, or a shift for the picture's size",
             ),
             ("interpolation_type", text(&self.interpolation_type, "linear"), "expected linear"),
             ("timestep_type", text(&self.timestep_type, "discrete"), "expected discrete"),

@@ -56,7 +56,7 @@ fn unsupported_options_are_refused_by_name() {
 }
 
 #[test]
-fn unsupported_dpmpp_options_are_refused_by_name() {
+fn unsupported_fields_of_a_solver_are_refused() {
     let refusals = [
         ("algorithm_type", json!("dpmsolver")),
         ("algorithm_type", json!("sde-dpmsolver")),
@@ -71,6 +71,9 @@ fn unsupported_dpmpp_options_are_refused_by_name() {
         let error = config.solver().err().unwrap().to_string();
         assert!(error.starts_with("scheduler_config.json") && error.contains(field), "{error}");
     }
+    let other = config(json!({ "_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 500 }));
+    let other = other.training_schedule().unwrap_err().to_string();
+    assert!(other.contains("num_train_timesteps is 500; expected 1000 for a flow"), "{other}");
     let both = config(json!({ "use_karras_sigmas": true, "use_beta_sigmas": true })).spacing().unwrap_err();
     assert!(both.to_string().contains("use_karras_sigmas is true too"), "{both}");
 }

@@ -546,8 +546,7 @@ fn every_solver_takes_a_flow_to_its_pictures() -> Result<()> {
     let scheduler = SchedulerConfig::flow(3.0);
     for label in labels() {
         let (mut solver, _) = by_name(label)?;
-        let steps = if solver.family() == SchedulerFamily::Lcm { 40 } else { 200 };
-        let schedule = scheduler.schedule_for_another(solver.family(), steps, None)?;
+        let schedule = scheduler.schedule_for_another(solver.family(), 200, None)?;
         let schedule = if solver.needs_finite_start() { schedule.below_start() } else { schedule };
         let mut bell = Bell { draws: 0 };
         let first = bell.draw()?;
