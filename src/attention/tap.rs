@@ -130,11 +130,13 @@ impl<'a> Tap<'a> {
         Ok(tokens)
     }
 
-    /// Returns true if a hook that is active in this evaluation reads or changes the result of attention at the site.
-    pub(crate) fn reads_output(&self, site: &AttentionSite) -> bool {
+    /// Returns true if a hook that is active in this evaluation can ask for the prompt's rows at a site of joint
+    /// attention: their probabilities, or their results.
+    pub(crate) fn reads_prompt(&self, site: &AttentionSite) -> bool {
         self.0.as_ref().is_some_and(|live| {
             let site = live.sites.and_then(|sites| sites.get(site.index)).unwrap_or(site);
-            live.wanted(site, live.call.branches).contains(Interest::OUTPUT)
+            let wanted = live.wanted(site, live.call.branches);
+            wanted.contains(Interest::OUTPUT) || wanted.contains(Interest::PROBS)
         })
     }
 

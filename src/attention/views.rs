@@ -153,7 +153,8 @@ impl<'a> Scores<'a> {
 /// Attention probabilities of one branch, f32.
 ///
 /// In joint attention, the probabilities are those of the prompt's tokens for the picture's. A row then adds up to less
-/// than 1, because the rest is attention of the picture to itself ([`own_over_heads`](Self::own_over_heads)).
+/// than 1, because the rest is attention of the picture to itself ([`own_over_heads`](Self::own_over_heads)). The
+/// prompt's tokens attend to both as well ([`of_prompt`](Self::of_prompt)).
 ///
 /// If the output is computed from the probabilities, the view reads these. Otherwise the first reader computes the
 /// matrix of probabilities, and the other readers of the call share the matrix. A matrix of more than 64 MiB is not
@@ -161,6 +162,8 @@ impl<'a> Scores<'a> {
 #[derive(Debug)]
 pub struct Probs<'a> {
     logits: Logits<'a>,
+    /// Queries of the prompt's tokens in joint attention.
+    prompt: Option<&'a Tensor>,
     /// Probabilities before any hook's bias or edit; `None` if no hook changed the scores.
     before: Option<Box<Probs<'a>>>,
     whole: OnceCell<Tensor>,
@@ -249,6 +252,7 @@ impl<'a> Probs<'a> {
     ) -> Self {
         let of = |bias, whole: Option<Tensor>, before| Self {
             logits: Logits { q, k, beside, bias },
+            prompt: None,
             before,
             whole: whole.map(OnceCell::from).unwrap_or_default(),
             denominator: OnceCell::new(),
@@ -256,6 +260,12 @@ impl<'a> Probs<'a> {
         };
         let touched = bias.is_some() || edited;
         of(bias, whole, touched.then(|| Box::new(of(None, None, None))))
+    }
+
+    /// Returns the view with the queries of the prompt's tokens, [n, heads, tokens, head width].
+    pub(super) fn with_prompt(mut self, queries: Option<&'a Tensor>) -> Self {
+        self.prompt = queries;
+        self
     }
 
     /// Returns the span of all tokens of the context.
@@ -317,6 +327,17 @@ impl<'a> Probs<'a> {
             let _ = sum.f_add_(&own.f_squeeze_dim(1)?)?;
         }
         Ok(Some(sum))
+    }
+
+    /// Returns the attention of the prompt's tokens in joint attention: to the picture, [n, heads, tokens, tokens of
+    /// the picture], and to the prompt, [n, heads, tokens, tokens]; `None` at other sites. A row of both adds up to 1.
+    /// No bias acts on these rows. Both are computed at each call.
+    pub fn of_prompt(&self) -> Result<Option<[Tensor; 2]>> {
+        let (Some(queries), Some(picture)) = (self.prompt, self.logits.beside) else { return Ok(None) };
+        let keys = Tensor::f_cat(&[picture, self.logits.k], 2)?;
+        let probs = kernel::probs(&kernel::scores(queries, &keys)?)?;
+        let (own, prompt) = (tokens(picture), tokens(self.logits.k));
+        Ok(Some([probs.f_narrow(3, 0, own)?, probs.f_narrow(3, own, prompt)?]))
     }
 
     /// Adds the attention to some subjects to `sums`, [n, subjects, h, w] with a cell for each query: for each subject,
@@ -485,6 +506,12 @@ mod tests {
             let known = Probs::new((&q, &k, Some(&beside)), None, Some(want), true);
             assert!(apart(&known.own_over_heads()?.unwrap(), &own) < 1e-5);
             assert!(Probs::new((&q, &k, None), None, None, false).own_over_heads()?.is_none());
+            let words = randn(&[2, 8, tokens, 4], 6);
+            let rows = Tensor::cat(&[kernel::scores(&words, &beside)?, kernel::scores(&words, &k)?], 3);
+            let rows = rows.softmax(-1, Kind::Float);
+            let [to_picture, to_prompt] = view().with_prompt(Some(&words)).of_prompt()?.unwrap();
+            assert!(apart(&to_picture, &rows.narrow(3, 0, 7)) < 1e-6);
+            assert!(apart(&to_prompt, &rows.narrow(3, 7, tokens)) < 1e-6 && view().of_prompt()?.is_none());
             let unbiased = Tensor::cat(&[kernel::scores(&q, &beside)?, kernel::scores(&q, &k)?], 3);
             let unbiased = unbiased.softmax(-1, Kind::Float).narrow(3, 8, 3);
             assert!(apart(&view().untouched().columns(span)?, &unbiased) < 1e-6);

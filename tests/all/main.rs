@@ -63,6 +63,7 @@ mod surface;
 mod t2i_adapter;
 mod tiling;
 mod token_merging;
+mod transformers;
 mod transparency;
 mod unmerged_lora;
 mod wording;

@@ -1,19 +1,19 @@
 //! Stable Diffusion 3.5, a transformer with joint attention, on a small random model: texts, methods, adapters, errors.
 
 use crate::kept_prompt;
-use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, SiteKind};
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, SiteKind};
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::{
-    ColorForce, FreeU, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
-    SkipLayers, SmoothedEnergy, UnmergedLora,
+    ColorForce, FreeU, ImageGuidance, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts, SkipLayers,
+    SmoothedEnergy, UnmergedLora,
 };
 use impasto::nn::ConfigFile;
 use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
 use impasto::pipeline::Request;
 use impasto::saliency::{ConceptAttention, ConceptAttentionRun, Daam, DaamRun, Spread};
 use impasto::weights::{Embedding, Lora, Tensors, Weights, read_safetensors, write_safetensors};
-use impasto::{Branch, Codec, Grid, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Texts, Window};
+use impasto::{Branch, Codec, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Texts, Window};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -22,9 +22,8 @@ use tch::{Device, Kind, Tensor};
 pub const PROMPT: &str = "a cat, red hat, blue eyes";
 
 /// A small model in diffusers' layout, whose parts are those of the reference cases. Without T5 if `t5` is false.
-fn folder(t5: bool) -> tempfile::TempDir {
+pub fn folder(t5: bool) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
     let third = [("text_encoder_3", "sd3-t5"), ("tokenizer_3", "tokenizer-t5")];
     let parts = [
         ("transformer", "sd35-medium"),
@@ -35,13 +34,19 @@ fn folder(t5: bool) -> tempfile::TempDir {
         ("tokenizer_2", "tokenizer-tiny-pad0"),
     ];
     for (part, model) in parts.into_iter().chain(third.into_iter().filter(|_| t5)) {
-        fs::create_dir(folder.path().join(part)).expect("a folder");
-        for file in fs::read_dir(models.join(model)).expect("a model").map(|entry| entry.expect("a file").path()) {
-            let copy = folder.path().join(part).join(file.file_name().expect("a name"));
-            fs::hard_link(&file, &copy).or_else(|_| fs::copy(&file, &copy).map(drop)).expect("copied");
-        }
+        put(folder.path(), part, model);
     }
     folder
+}
+
+/// Puts a model of the reference cases into a folder, as its part `part`.
+fn put(folder: &Path, part: &str, model: &str) {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
+    fs::create_dir(folder.join(part)).expect("a folder");
+    for file in fs::read_dir(models.join(model)).expect("a model").map(|entry| entry.expect("a file").path()) {
+        let copy = folder.join(part).join(file.file_name().expect("a name"));
+        fs::hard_link(&file, &copy).or_else(|_| fs::copy(&file, &copy).map(drop)).expect("copied");
+    }
 }
 
 /// Loads the small model.
@@ -147,47 +152,6 @@ fn model_without_t5_reads_zeros() -> Result<()> {
     options.text_encoder_3 = Some(Source::dir(whole.path()));
     let with = Model::load_with(&Source::dir(folder(false).path()), options)?;
     assert_eq!(with.text(PROMPT.into())?.context, load()?.text(PROMPT.into())?.context);
-    Ok(())
-}
-
-/// A hook that reads the attention of each half of the picture to the hat.
-struct Halves(Vec<i64>, Vec<[f64; 2]>);
-
-impl CrossAttentionHook for Halves {
-    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        if site.is_cross() && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
-    }
-    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
-        assert_eq!((at.site.kind, at.grid), (SiteKind::Joint, Grid::new(6, 4)));
-        let all = probs.columns(probs.tokens())?;
-        let rows = all.f_sum_dim_intlist([3i64].as_slice(), false, Kind::Float)?;
-        assert!(rows.max().double_value(&[]) < 1.0, "the picture attends to itself too");
-        let hat = all.f_index_select(3, &Tensor::from_slice(&self.0))?;
-        let hat = hat.f_mean_dim([3i64].as_slice(), false, Kind::Float)?.f_reshape([-1, at.grid.h, at.grid.w])?;
-        self.1.push([0, 2].map(|left| hat.narrow(2, left, 2).mean(Kind::Float).double_value(&[])));
-        Ok(())
-    }
-}
-
-#[test]
-fn paint_draws_joint_attention_into_its_mask() -> Result<()> {
-    let pipeline = Pipeline::new(load()?);
-    let spans = pipeline.model().prompt(PROMPT.into())?.find("hat")?;
-    let columns: Vec<i64> = spans.iter().flat_map(|span| span.start..span.end).collect();
-    let read = |paint: Option<PaintWithWords>| -> Result<(Tensor, Vec<[f64; 2]>)> {
-        let mut hook = Halves(columns.clone(), Vec::new());
-        let request = request(&pipeline).hook(&mut hook);
-        let output = paint.into_iter().fold(request, Request::guide).run()?;
-        Ok((output.latents.shallow_clone(), hook.1))
-    };
-    let bare = request(&pipeline).run()?;
-    let (latents, plain) = read(None)?;
-    assert_eq!((&latents, plain.len()), (&bare.latents, 4 * 4), "a reader changes no bit");
-    let left = PaintWithWords::default().mask(Region::rect(0.0..0.5, 0.0..1.0), "hat", 2.0);
-    let (_, painted) = read(Some(left))?;
-    // The first layer of the first step has the same queries in both runs.
-    let (plain, painted) = (plain[0], painted[0]);
-    assert!(painted[0] > 1.1 * plain[0] && painted[1] < 1.01 * plain[1], "{plain:?} {painted:?}");
     Ok(())
 }
 
@@ -374,6 +338,8 @@ fn layers_are_skipped_in_their_window() -> Result<()> {
 enum Writer {
     /// Kohya's trainer, which counts queries, keys and values as one layer.
     Kohya,
+    /// ComfyUI's names, which are those of the original files.
+    Comfy,
     Peft,
     OneTrainer,
 }
@@ -385,10 +351,14 @@ fn write_lora(file: &str, writer: Writer) -> Result<Lora> {
     };
     let (down, up) = (draw(2, 32), draw(96, 2));
     let mut tensors = Tensors::new();
-    if let Writer::Kohya = writer {
-        let module = "lora_unet_joint_blocks_1_x_block_attn_qkv";
-        tensors.insert(format!("{module}.lora_down.weight"), down);
-        tensors.insert(format!("{module}.lora_up.weight"), up);
+    let fused = match writer {
+        Writer::Kohya => Some(("lora_unet_joint_blocks_1_x_block_attn_qkv", ["lora_down", "lora_up"])),
+        Writer::Comfy => Some(("diffusion_model.joint_blocks.1.x_block.attn.qkv", ["lora_A", "lora_B"])),
+        Writer::Peft | Writer::OneTrainer => None,
+    };
+    if let Some((module, [first, second])) = fused {
+        tensors.insert(format!("{module}.{first}.weight"), down);
+        tensors.insert(format!("{module}.{second}.weight"), up);
         return Lora::of(file, tensors);
     }
     for (third, layer) in (0..).zip(["to_q", "to_k", "to_v"]) {
@@ -433,7 +403,9 @@ fn loras_are_merged_and_kept_beside() -> Result<()> {
     let plain = run(model.share()?)?;
     let merged = run(model.with_lora(&[lora(false)?])?)?;
     assert!(apart(&merged, &plain) > 1e-3);
-    for lora in [lora(true)?, write_lora("trained.safetensors", Writer::OneTrainer)?] {
+    let others = [("trained.safetensors", Writer::OneTrainer), ("comfy.safetensors", Writer::Comfy)];
+    for lora in [lora(true)?].into_iter().chain(others.map(|(file, writer)| write_lora(file, writer).expect("a LoRA")))
+    {
         assert!(apart(&run(model.with_lora(&[lora])?)?, &merged) < 1e-4, "all names mean the same layers");
     }
     let twice = run(model.with_lora(&[lora(true)?.scale(0.5), lora(false)?.scale(0.5)])?)?;
@@ -446,6 +418,35 @@ fn loras_are_merged_and_kept_beside() -> Result<()> {
     for part in [late, placed] {
         let output = request(&beside).guide(part).run()?;
         assert!(apart(&output.latents, &merged) > 1e-4 && apart(&output.latents, &plain) > 1e-4);
+    }
+    Ok(())
+}
+
+#[test]
+fn loras_of_every_encoder_load_under_all_names() -> Result<()> {
+    let model = load()?;
+    let (clip, t5) = ("text_model.encoder.layers.0.mlp.fc1", "encoder.block.0.layer.0.SelfAttention.q");
+    let kohya = |start: &str, path: &str| format!("{start}_{}", path.replace('.', "_"));
+    for (part, path, names) in [
+        ("text_encoder", clip, ["lora_te1", "text_encoders.clip_l.transformer", "text_encoder"]),
+        ("text_encoder_2", clip, ["lora_te2", "text_encoders.clip_g.transformer", "text_encoder_2"]),
+        ("text_encoder_3", t5, ["lora_te3", "text_encoders.t5xxl.transformer", "text_encoder_3"]),
+    ] {
+        let key = format!("{path}.weight");
+        let before = model.tensors(part).expect("an encoder");
+        let (rows, columns) = before[&key].size2()?;
+        for (index, start) in names.into_iter().enumerate() {
+            let module = if index == 0 { kohya(start, path) } else { format!("{start}.{path}") };
+            let ones = |shape: [i64; 2]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+            let [down, up] = if index == 0 { ["lora_down", "lora_up"] } else { ["lora_A", "lora_B"] };
+            let tensors = [(down, ones([1, columns])), (up, ones([rows, 1]))];
+            let tensors = tensors.map(|(half, tensor)| (format!("{module}.{half}.weight"), tensor)).into();
+            let merged = model.with_lora(&[Lora::of("words.safetensors", tensors)?])?;
+            let after = merged.tensors(part).expect("an encoder");
+            let is_changed = |name: &&String| before[*name] != after[*name];
+            assert_eq!(before.keys().filter(is_changed).collect::<Vec<_>>(), [&key], "{module}");
+            assert!(apart(&(&before[&key] + 1.0), &after[&key]) < 1e-4, "{module}");
+        }
     }
     Ok(())
 }
@@ -472,6 +473,9 @@ fn parts_that_do_not_fit_are_named() -> Result<()> {
     fs::remove_dir_all(lost.path().join("tokenizer_3")).expect("removed");
     let message = load(lost.path());
     assert!(message.contains("tokenizer_3/tokenizer.json") && message.contains("google-t5/t5-base"), "{message}");
+    put(lost.path(), "tokenizer_3", "tokenizer-qwen");
+    let message = load(lost.path());
+    assert!(message.contains("tokenizer_3 of ") && message.contains("and the one of T5 adds 1"), "{message}");
     let other = folder(true);
     let config = other.path().join("transformer/config.json");
     let mut changed: serde_json::Value = serde_json::from_slice(&fs::read(&config).expect("read")).expect("JSON");

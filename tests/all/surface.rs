@@ -9,7 +9,7 @@ use syn::{ImplItem, Item, UseTree, Visibility};
 /// Crates with a public interface: the folder, and the largest numbers of public items (functions, methods, types,
 /// traits and constants), of public fields, and of names in a public module, without the names of its modules.
 const CRATES: &[(&str, usize, usize, usize)] = &[
-    ("", 1083, 899, 30),
+    ("", 1084, 899, 30),
     ("crates/impasto-kernels", 33, 4, 30),
     ("crates/impasto-report", 21, 2, 30),
     ("crates/impasto-studio", 109, 82, 30),

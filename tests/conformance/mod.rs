@@ -64,24 +64,9 @@ pub const NETWORKS: &[&str] = &[
 ];
 
 /// Outputs that the public interface cannot reach, by kind. Unit tests in `src` compare those of `torch_rng` and
-/// `daam`. No hook sees the rows of the prompt in joint attention.
-pub const UNREACHABLE: &[(&str, &[&str])] = &[
-    ("torch_rng", &["mixed.3", "mixed.4", "mixed.5", "mixed.6"]),
-    ("daam", &["expanded_absolute"]),
-    (
-        "sd3_transformer",
-        &[
-            "mass.transformer_blocks.0.attn",
-            "probs.transformer_blocks.0.attn.text_picture",
-            "mass.transformer_blocks.1.attn",
-            "probs.transformer_blocks.1.attn.text_picture",
-            "mass.transformer_blocks.2.attn",
-            "probs.transformer_blocks.2.attn.text_picture",
-            "mass.transformer_blocks.3.attn",
-            "probs.transformer_blocks.3.attn.text_picture",
-        ],
-    ),
-];
+/// `daam`.
+pub const UNREACHABLE: &[(&str, &[&str])] =
+    &[("torch_rng", &["mixed.3", "mixed.4", "mixed.5", "mixed.6"]), ("daam", &["expanded_absolute"])];
 
 /// All kinds: the name, the function that runs the kind, and the [`CAPABILITIES`] that do not extend to the kind yet.
 pub const KINDS: &[(&str, Run, &[&str])] = &[

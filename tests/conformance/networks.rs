@@ -100,6 +100,8 @@ struct Spy {
     saliency: BTreeMap<String, Tensor>,
     biases: BTreeMap<String, Tensor>,
     probs: BTreeMap<String, Tensor>,
+    /// Attention of the prompt's tokens to the picture, and the mean sums of rows in the four blocks.
+    joint: BTreeMap<String, [Tensor; 2]>,
 }
 
 impl CrossAttentionHook for Spy {
@@ -118,7 +120,21 @@ impl CrossAttentionHook for Spy {
         Ok(self.biases.get(&at.site.name).map(Tensor::shallow_clone))
     }
     fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> impasto::Result<()> {
-        self.probs.insert(at.site.name.clone(), probs.columns(probs.tokens())?);
+        let of_picture = probs.columns(probs.tokens())?;
+        if let Some([to_picture, to_prompt]) = probs.of_prompt()? {
+            let mass = |block: &Tensor| {
+                block.sum_dim_intlist([3i64].as_slice(), false, Kind::Float).mean_dim(
+                    [2i64].as_slice(),
+                    false,
+                    Kind::Float,
+                )
+            };
+            let blocks = [mass(&of_picture), mass(&to_picture), mass(&to_prompt)];
+            let [to_words, from_words, among_words] = &blocks;
+            let all = Tensor::stack(&[&(1.0 - to_words), to_words, from_words, among_words], -1);
+            self.joint.insert(at.site.name.clone(), [to_picture, all]);
+        }
+        self.probs.insert(at.site.name.clone(), of_picture);
         Ok(())
     }
 }
@@ -166,6 +182,9 @@ pub fn run_with_hooks(
     let bare = forward(&mut Tap::none())?;
     assert_eq!(bare, outputs[0].1, "a hook that reads changes no bit");
     outputs.extend(plain.probs.into_iter().map(|(site, probs)| (format!("probs.{site}"), probs)));
+    for (site, [to_picture, mass]) in plain.joint {
+        outputs.extend([(format!("probs.{site}.text_picture"), to_picture), (format!("mass.{site}"), mass)]);
+    }
 
     let compare: Vec<String> = case.param::<Option<Vec<String>>>("saliency")?.unwrap_or_default();
     let mut comparing = Spy { compare, ..Spy::default() };

@@ -22,7 +22,7 @@ use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
 use impasto::nn::ControlNet;
-use impasto::saliency::{Daam, DaamRun, Differential, SaliencyRun};
+use impasto::saliency::{ConceptAttention, ConceptAttentionRun, Daam, DaamRun, Differential, SaliencyRun};
 use impasto::vision::{View, VisionEncoder};
 use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Size, Source, Window};
 use impasto_train::dataset::{Class, Dataset};
@@ -307,10 +307,6 @@ fn subspace_shift(part: &str, color: Rgb, region: &Mask) -> ColorForce {
 impl Generator for Real {
     fn make(&mut self, asked: &Request<'_>) -> Result<Shot, Failure> {
         let Forces { mut all, of_asked, strokes } = self.forces(asked)?;
-        let looks: Vec<Daam> = match asked.method {
-            Method::Exact => asked.phrases.iter().map(competing).collect(),
-            _ => asked.phrases.iter().map(Daam::of).collect(),
-        };
         let paint = (asked.method == Method::Pww).then(|| paint(asked));
         let mut guided = None;
         let mut hint = None;
@@ -344,8 +340,12 @@ impl Generator for Real {
         for force in all {
             request = request.guide(force);
         }
-        for look in looks {
-            request = request.guide(look);
+        for phrase in asked.phrases {
+            request = match asked.method {
+                Method::Exact => request.guide(competing(phrase)),
+                Method::Concept => request.guide(ConceptAttention::of(phrase)),
+                _ => request.guide(Daam::of(phrase)),
+            };
         }
         if let Some(paint) = paint {
             request = request.guide(paint);
@@ -380,10 +380,10 @@ impl Generator for Real {
         }
         let mut maps = Vec::new();
         for phrase in asked.phrases {
-            let look = output.details::<DaamRun>(phrase)?;
             let map = match asked.method {
-                Method::Exact => along_outlines(look, output.image(0)?)?,
-                _ => look.heat_map(0)?.expand((64, 64))?,
+                Method::Exact => along_outlines(output.details(phrase)?, output.image(0)?)?,
+                Method::Concept => output.details::<ConceptAttentionRun>(phrase)?.heat_map(0)?.expand((64, 64))?,
+                _ => output.details::<DaamRun>(phrase)?.heat_map(0)?.expand((64, 64))?,
             };
             let values = Vec::<f32>::try_from(&map.f_flatten(0, -1)?)?;
             maps.push((phrase.clone(), Array2::from_shape_vec((64, 64), values)?));

@@ -214,6 +214,12 @@ methods! {
         attention: Some("Attention with competition and along outlines, as in <code>exact</code>"),
         ..MethodRow::force("exact", GREEN, Mask::Attention)
     };
+    /// No guidance, with the maps of `ConceptAttention`, which needs joint attention.
+    Concept = MethodRow {
+        usual: false,
+        attention: Some("Outputs of attention (<code>ConceptAttention</code>)"),
+        ..MethodRow::new("concept", &[Saliency], VIOLET)
+    };
     /// `exact` with the judge's region of the unforced picture as its mask.
     Oracle = MethodRow::force("oracle", Rgb(60, 170, 175), Mask::Judge);
     /// `ColorForce::painted` with a stroke in each piece of the judge's region of the unforced picture.

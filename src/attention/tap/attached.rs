@@ -56,8 +56,8 @@ pub(super) struct Softmax<'a> {
     pub(super) whole: Option<&'a Tensor>,
     /// True if hooks have edited the scores.
     pub(super) edited: bool,
-    /// Keys of the picture in joint attention, which take part in the softmax.
-    pub(super) beside: Option<&'a Tensor>,
+    /// Keys of the picture in joint attention, which take part in the softmax, and queries of the prompt.
+    pub(super) beside: Option<[&'a Tensor; 2]>,
 }
 
 impl Attached<'_> {
@@ -236,8 +236,11 @@ impl Attached<'_> {
             let (q, k, v) = (self.rows(q, row)?, self.rows(k, row)?, self.rows(v, row)?);
             let own = |x: Option<&Tensor>| x.map(|x| self.rows(x, row - softmax.covered.start)).transpose();
             let (bias, whole) = (own(softmax.bias)?, own(softmax.whole)?);
-            let beside = softmax.beside.map(|x| self.rows(x, row)).transpose()?;
+            let beside =
+                softmax.beside.map(|[keys, queries]| Ok::<_, Error>((self.rows(keys, row)?, self.rows(queries, row)?)));
+            let (beside, prompt) = beside.transpose()?.unzip();
             let probs = Probs::new((&q, &k, beside.as_ref()), bias.as_ref(), whole, softmax.edited);
+            let probs = probs.with_prompt(prompt.as_ref());
             self.each(spot, branch, (&q, Some((&k, &v))), Interest::PROBS, "probs", |hook, at| hook.probs(at, &probs))?;
         }
         Ok(())

@@ -111,7 +111,7 @@ impl Attached<'_> {
         };
         if wants(Interest::PROBS) {
             let (bias, whole) = (bias.as_ref(), whole.as_ref());
-            let beside = Some(&picture.k);
+            let beside = Some([&picture.k, &text.q]);
             self.read(spot, branches, seen, &Softmax { covered: all, bias, whole, edited, beside })?;
         }
         let [picture, text] = split(&output, picture.tokens()?)?;

@@ -107,7 +107,7 @@ impl JointAttention {
     pub(super) fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<(Tensor, Option<Tensor>)> {
         let (cells, tokens) = (x.size3()?.1, context.size3()?.1);
         // In the last block, the result of the prompt's tokens matters to hooks alone.
-        let asking = if self.to_add_out.is_some() || tap.reads_output(&self.site) { tokens } else { 0 };
+        let asking = if self.to_add_out.is_some() || tap.reads_prompt(&self.site) { tokens } else { 0 };
         let (picture, text) = (self.picture.stream(x, cells)?, self.text.stream(context, asking)?);
         let project = |context: &Tensor| self.text.keys_values(context);
         let [picture, text] = tap.attend_joint(&self.site, &picture, &text, project)?;

@@ -2,7 +2,10 @@
 
 use crate::*;
 use guides::{Guide, STRENGTHS, Subject};
+use impasto::Source;
 use mock::plan;
+use std::fs;
+use std::path::Path;
 
 #[test]
 fn real_model_takes_named_colors() {
@@ -85,6 +88,38 @@ fn a_guide_of_no_strength_is_the_unguided_picture() {
         assert_ne!(made(Some(STRENGTHS[1])), unguided);
         assert!((real.likeness(&drawing, &drawing).unwrap() - 1.0).abs() < 1e-6);
     }
+}
+
+#[test]
+fn concepts_are_found_in_joint_attention() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
+    for (part, model) in [
+        ("transformer", "sd35-medium"),
+        ("vae", "sd3-vae"),
+        ("text_encoder", "sd3-clip-l"),
+        ("text_encoder_2", "sd3-clip-g"),
+        ("tokenizer", "tokenizer-tiny"),
+        ("tokenizer_2", "tokenizer-tiny-pad0"),
+    ] {
+        let part = folder.path().join(part);
+        fs::create_dir(&part).unwrap();
+        for file in fs::read_dir(models.join(model)).unwrap().map(|file| file.unwrap()) {
+            let _ = fs::copy(file.path(), part.join(file.file_name())).unwrap();
+        }
+    }
+    let phrases = ["hat".to_owned()];
+    let make = |model: Source| {
+        let mut real = Real::new(&Settings { model, steps: 2, size: Some((64, 96)), ..Settings::default() }).unwrap();
+        let (prompt, method, guide, unforced) = ("a cat, red hat", Method::Concept, None, None);
+        let (asked, painted, phrases, regions) = (&[], &[], &phrases, &[]);
+        real.make(&Request { prompt, seed: 5, method, asked, painted, guide, unforced, phrases, regions })
+    };
+    let maps = make(Source::dir(folder.path())).unwrap().maps;
+    let (phrase, map) = &maps[0];
+    assert!(phrase == "hat" && map.dim() == (64, 64) && map.iter().any(|value| *value > map[(0, 0)]));
+    let refused = make(Source::embedded()).err().unwrap().to_string();
+    assert!(refused.contains("a network with joint attention"), "{refused}");
 }
 
 #[test]
