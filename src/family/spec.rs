@@ -8,7 +8,7 @@ pub(crate) struct FamilySpec {
     pub name: &'static str,
     /// Start of `modelspec.architecture` in the metadata of the family's files.
     pub architecture: &'static str,
-    /// CLIP's text encoders, or Qwen3, in the order in which their states stand side by side in the context.
+    /// The text encoders. CLIP's stand in the order in which their states stand side by side in the context.
     pub text_encoders: &'static [&'static str],
     /// True if a checkpoint without its text encoders is whole.
     pub text_is_optional: bool,

@@ -65,11 +65,12 @@ pub struct LoadOptions {
     /// silently, and shortening it ends the process. Set this field if another program may write to the files while the
     /// model is used. Default: false.
     pub in_memory: bool,
-    /// Leaves the matrices and kernels of UNet, text encoders, vision tower and ControlNets in their mapped files, in
-    /// the files' kinds. Each layer converts its own weights whenever it runs. A model larger than memory can then be
-    /// used: the system reads the files again and again and drops what it needs memory for, and converted weights take
-    /// the memory of one layer. Pictures stay the same up to rounding: on a CPU, large kernels are then computed in
-    /// another order, because they are not packed ([`Weights::packed`](crate::weights::Weights::packed)).
+    /// Leaves the matrices and kernels of UNet or transformer, text encoders, vision tower and ControlNets in their
+    /// mapped files, in the files' kinds. Each layer converts its own weights whenever it runs. A model larger than
+    /// memory can then be used: the system reads the files again and again and drops what it needs memory for, and
+    /// converted weights take the memory of one layer. Pictures stay the same up to rounding: on a CPU, large kernels
+    /// are then computed in another order, because they are not packed
+    /// ([`Weights::packed`](crate::weights::Weights::packed)).
     ///
     /// The price is the time of reading and converting all weights at each step (`docs/performance.md` has figures). A
     /// file in the precision of the network needs no conversion, and costs no time while it fits in memory. The VAE,

@@ -127,6 +127,23 @@ fn family_of(main: &Checkpoint, config: &BackboneConfig, has_text_encoder: bool)
     })
 }
 
+/// Checks that models of a family read the text encoders that come from sources of their own.
+fn check_text_encoders(family: ModelFamily, options: &LoadOptions) -> Result<()> {
+    let read = family.spec().text_encoders;
+    let given = [
+        ("text_encoder", &options.text_encoder),
+        ("text_encoder_2", &options.text_encoder_2),
+        ("text_encoder_3", &options.text_encoder_3),
+    ];
+    for (part, source) in given {
+        if let Some(source) = source.as_ref().filter(|_| !read.contains(&part)) {
+            let expected = format!("none for {family}, which reads {}", read.join(" and "));
+            return Err(Error::parameter(part, source.name(), expected));
+        }
+    }
+    Ok(())
+}
+
 impl Loading {
     /// Opens the checkpoint and the parts that have a source of their own, and finds out the family.
     pub(super) fn open(source: &Source, options: LoadOptions) -> Result<Self> {
@@ -146,6 +163,7 @@ impl Loading {
             Some(family) => family,
             None => family_of(&main, &config, options.text_encoder.is_some())?,
         };
+        check_text_encoders(family, &options)?;
         // A part from another source is read as a part of the same model family.
         let reading = Reading { family: Some(family), in_memory, offload, ..Reading::default() };
         let other = |source: &Option<Source>| {

@@ -379,7 +379,25 @@ fn what_needs_a_unet_says_so() -> Result<()> {
     options.prediction = Some(Prediction::V);
     let predicts = Model::load_with(&Source::dir(folder.path()), options).map(drop).unwrap_err().to_string();
     assert!(predicts.contains("prediction is V") && predicts.contains("a flow"), "{predicts}");
-    fs::remove_dir_all(folder.path().join("t5_tokenizer")).expect("removed");
+    let mut options = LoadOptions::default();
+    options.text_encoder_2 = Some(Source::dir(folder.path()));
+    let second = Model::load_with(&Source::dir(folder.path()), options).map(drop).unwrap_err().to_string();
+    assert!(
+        second.contains("text_encoder_2 is") && second.contains("none for Anima, which reads text_enc"),
+        "{second}"
+    );
+    let t5 = folder.path().join("t5_tokenizer");
+    let refused = |tokenizer: &Value| {
+        fs::write(t5.join("tokenizer.json"), tokenizer.to_string()).expect("written");
+        Model::load(&Source::dir(folder.path())).map(drop).unwrap_err().to_string()
+    };
+    let other = refused(&tokenizer(false));
+    assert!(other.contains("t5_tokenizer of ") && other.contains("adds 0 tokens after a text, and the one"), "{other}");
+    let mut long = tokenizer(true);
+    long["model"]["vocab"].as_array_mut().expect("rows").extend((0..30).map(|i| json!([format!("row{i}"), -9.0])));
+    let long = refused(&long);
+    assert!(long.contains("it has ids up to 80, and T5 knows 64 tokens; put the tokenizer of T5 there"), "{long}");
+    fs::remove_dir_all(t5).expect("removed");
     let lost = Model::load(&Source::dir(folder.path())).map(drop).unwrap_err().to_string();
     assert!(lost.contains("t5_tokenizer/tokenizer.json") && lost.contains("google-t5/t5-base"), "{lost}");
     Ok(())

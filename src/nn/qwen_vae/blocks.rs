@@ -11,8 +11,8 @@ const SHORTEST: f64 = 1e-12;
 /// A norm of each cell by the length of its channels, γ·√channels·x/‖x‖.
 #[derive(Debug)]
 pub(super) struct ChannelNorm {
-    /// The factor γ·√channels, f32 [channels, 1, 1].
-    factor: Tensor,
+    /// The factor γ, [channels, 1, 1].
+    gamma: Tensor,
     /// Kind of the weights.
     kind: Kind,
 }
@@ -20,9 +20,7 @@ pub(super) struct ChannelNorm {
 impl ChannelNorm {
     /// Builds a norm whose factor is stored as [channels, 1, 1], or as [channels, 1, 1, 1] for videos.
     pub(super) fn new(w: &Weights, shape: &[i64]) -> Result<Self> {
-        let gamma = w.tensor("gamma", shape)?.f_to_kind(Kind::Float)?.f_reshape([-1, 1, 1])?;
-        let channels = gamma.numel() as f64;
-        Ok(Self { factor: gamma.f_mul_scalar(channels.sqrt())?, kind: w.kind() })
+        Ok(Self { gamma: w.tensor("gamma", shape)?.f_reshape([-1, 1, 1])?, kind: w.kind() })
     }
 
     /// Normalises [b, channels, h, w] in f32; the shape stays. The result has the kind of the weights. `x` is taken by
@@ -32,8 +30,9 @@ impl ChannelNorm {
         let mut y = x.f_to_kind(Kind::Float)?;
         drop(x);
         let length = y.f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?.f_clamp_min(SHORTEST)?;
+        let length = length.f_div_scalar((self.gamma.numel() as f64).sqrt())?;
         y = if is_converted && !y.requires_grad() { y.f_div_(&length)? } else { y.f_div(&length)? };
-        Ok(y.f_mul_(&self.factor)?.f_to_kind(self.kind)?)
+        Ok(y.f_mul_(&self.gamma)?.f_to_kind(self.kind)?)
     }
 
     /// Applies the norm, then SiLU.
