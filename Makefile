@@ -43,7 +43,7 @@ doc: setup
 	$(CARGO) doc --no-deps
 
 # Makes the pictures of docs/gallery.md, except the pictures of measurements.
-GALLERY = color_forcing color_strokes colorize composition exact_color exact_strokes image_guidance large_pictures lora lora_parts \
+GALLERY = color_forcing color_strokes colorize composition exact_color exact_strokes flow image_guidance large_pictures lora lora_parts \
 	many_colors palette perturbed_attention prompt_blend prompt_colors prompts protect reference_color regions repaint saliency_overlay two_pass
 gallery: setup
 	mkdir -p target/gallery

@@ -5,8 +5,9 @@ use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs,
 use impasto::diffusion::SchedulerConfig;
 use impasto::mask::Region;
 use impasto::methods::color_force::{ColorReport, ForceRun};
-use impasto::methods::{ColorForce, PaintWithWords, PromptBlend};
+use impasto::methods::{ColorForce, PaintWithWords, Palette, PromptBlend};
 use impasto::pipeline::Request;
+use impasto::saliency::Differential;
 use impasto::{Branch, Codec, Grid, LoadOptions, Model, Pipeline, Result, Rgb, Source};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -177,6 +178,34 @@ fn exact_forces_find_things_among_many_tokens() -> Result<()> {
         let request = request(&pipeline).size((544, 544)).steps(2);
         let output = request.guide(ColorForce::exact("hat", Rgb(255, 215, 0))).run()?;
         assert_eq!(output.details::<ColorReport>("hat")?.painted.len(), 1, "{}", folder.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn previews_and_second_runs_work_in_sixteen_channels() -> Result<()> {
+    for (_kept, folder) in folders()? {
+        let pipeline = load(&folder, |_| {})?;
+        let (mut seen, mut sizes) = (None, Vec::new());
+        let output = request(&pipeline).on_preview(1, |preview| {
+            sizes.push(preview.pictures()?[0].size());
+            seen = Some(preview.decoded()?.remove(0));
+            Ok(())
+        });
+        let output = output.run()?;
+        let picture = output.image(0)?;
+        assert_eq!((seen.as_ref(), sizes), (Some(picture), vec![picture.size(); 3]), "{}", folder.display());
+        let larger = request(&pipeline).hires(1.5, 0.5).run()?;
+        assert_eq!(larger.image(0)?.size().to_string(), "96×144", "{}", folder.display());
+        let exact = || ColorForce::exact("hat", Rgb(255, 215, 0));
+        let best = request(&pipeline).best_of(2).guide(exact()).run()?;
+        assert!(best.seed.is_some_and(|seed| [3, 4].contains(&seed)), "{}: {:?}", folder.display(), best.seed);
+        let painted = request(&pipeline).guide(Palette::new([(Rgb(0, 0, 128), 3.0), (Rgb(255, 215, 0), 1.0)])).run()?;
+        assert!(apart(&painted.latents, &output.latents) > 1e-2, "{}", folder.display());
+        let changed = ColorForce::published("hat", Rgb(255, 215, 0)).saliency(Differential::of("hat", "green"));
+        let changed = request(&pipeline).guide(changed.saliency_cutoff(0.5)).run()?;
+        assert!(apart(&changed.latents, &output.latents) > 1e-4, "{}", folder.display());
+        assert!(pipeline.reference(picture, PROMPT, ["hat"])?.color("hat").is_ok(), "{}", folder.display());
     }
     Ok(())
 }

@@ -9,10 +9,22 @@ use crate::window::Window;
 /// Error of the mean after `count` steps from σ = 10 to 0.05, spaced evenly in ln σ, from a latent of 8. `path` gives
 /// the exact latent at a noise level. `seeds` steps on this path before σ = 10 fill the solver's memory.
 fn error(solver: &mut dyn Solver, picture: Picture, path: &dyn Fn(f64) -> f64, count: usize, seeds: usize) -> f64 {
+    error_of(&TrainingSchedule::stable_diffusion(), solver, picture, path, count, seeds)
+}
+
+/// The error of [`error`] for a model with this training schedule.
+fn error_of(
+    table: &TrainingSchedule,
+    solver: &mut dyn Solver,
+    picture: Picture,
+    path: &dyn Fn(f64) -> f64,
+    count: usize,
+    seeds: usize,
+) -> f64 {
     let (high, low) = (10f64.ln(), 0.05f64.ln());
     let level = |i: usize| (high + (i as f64 - seeds as f64) / count as f64 * (low - high)).exp();
     let sigmas: Vec<f64> = (0..=seeds + count).map(level).collect();
-    let schedule = Schedule::from_sigmas(&TrainingSchedule::stable_diffusion(), &sigmas).unwrap();
+    let schedule = Schedule::from_sigmas(table, &sigmas).unwrap();
     solver.reset();
     let mut eval = Fake::silent(picture, &schedule);
     let end = schedule.steps().fold(Tensor::from(8.0), |x, step| {
@@ -112,6 +124,32 @@ fn errors_of_newer_solvers_shrink_as_expected() {
         let end = golden("solvers")["convergence"][name]["exact"].as_f64().unwrap();
         converges(("solvers", name), solver.as_mut(), tanh, &|sigma| if sigma > 1.0 { 8.0 } else { end }, 0);
     }
+}
+
+#[test]
+fn slopes_of_a_flow_are_integrated_over_its_time() -> crate::error::Result<()> {
+    // The velocity is 1 + 2t, so that x_t is t + t² beside a constant.
+    let picture: Picture = |x, sigma, _| {
+        let t = sigma / (1.0 + sigma);
+        x * (1.0 - t) - t * (1.0 + 2.0 * t)
+    };
+    let path = |sigma: f64| {
+        let t = sigma / (1.0 + sigma);
+        (0.5 + t + t * t) * (1.0 + sigma)
+    };
+    let flow = TrainingSchedule::flow(1.0, 1000.0)?;
+    // A trapezoid, and polynomials through several slopes, are exact for a velocity that is linear in t.
+    let exact: [(Box<dyn Solver>, usize); 2] = [(Box::new(Heun), 0), (Box::new(Lms::default()), 3)];
+    for (mut solver, seeds) in exact {
+        let of_flow = error_of(&flow, solver.as_mut(), picture, &path, 20, seeds);
+        assert!(of_flow < 1e-9, "{}: {of_flow:e}", solver.name());
+        let of_levels = error(solver.as_mut(), picture, &path, 20, seeds);
+        assert!(of_levels > 1e-6, "{}: {of_levels:e}", solver.name());
+    }
+    let mut dpm2 = Dpm2 { eta: 0.0, s_noise: 1.0 };
+    let [coarse, fine] = [80, 160].map(|count| error_of(&flow, &mut dpm2, picture, &path, count, 0));
+    assert!((3.5..4.5).contains(&(coarse / fine)), "second order: {coarse:e} {fine:e}");
+    Ok(())
 }
 
 /// Checks errors and order of convergence against a golden file.
