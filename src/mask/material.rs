@@ -9,6 +9,8 @@ const CHROMA: f64 = 14.0;
 const SHADE: f64 = 0.3;
 /// Lightness that a material may gain in light.
 const LIGHT: f64 = 20.0;
+/// Lightness that a dark gray material may gain in light. Black hair has a sheen.
+const SHEEN: f64 = 40.0;
 /// Least share of a material's chroma that a lighter shade has. Highlights take the color of the light.
 const PALE: f64 = 0.5;
 /// Chroma below which a material has no hue.
@@ -85,7 +87,8 @@ impl Material {
         let along = (color.a * a + color.b * b) / (a * a + b * b).max(1e-9);
         let along = if gain < 0.0 { along.clamp(light.min(1.0), 1.0) } else { along.clamp(PALE, 1.0) };
         let chroma = (color.a - a * along).hypot(color.b - b * along) / CHROMA;
-        chroma.max(if gain < 0.0 { (1.0 - light) / SHADE } else { gain / LIGHT })
+        let most = if self.is_dark() && self.is_gray() { SHEEN } else { LIGHT };
+        chroma.max(if gain < 0.0 { (1.0 - light) / SHADE } else { gain / most })
     }
 
     /// Returns the signed distance of a color's chroma from the line of the material's hue, in CIELAB; 0 for a material
@@ -137,6 +140,9 @@ mod tests {
         assert!(is_shade(SKIN, Rgb(200, 155, 130)), "shade");
         assert!(is_shade(SKIN, Rgb(250, 225, 210)), "light");
         assert!(is_shade(Rgb(20, 60, 160), Rgb(12, 40, 120)), "shade of a dark color");
+        assert!(is_shade(Rgb(15, 12, 14), Rgb(80, 78, 84)), "sheen of black hair");
+        assert!(!is_shade(Rgb(15, 12, 14), Rgb(255, 255, 255)), "a highlight in a black eye");
+        assert!(!is_shade(Rgb(60, 20, 20), Rgb(170, 60, 60)), "a mouth in dark red skin");
     }
 
     #[test]

@@ -205,7 +205,6 @@ fn previews_and_second_runs_work_in_sixteen_channels() -> Result<()> {
         let changed = ColorForce::published("hat", Rgb(255, 215, 0)).saliency(Differential::of("hat", "green"));
         let changed = request(&pipeline).guide(changed.saliency_cutoff(0.5)).run()?;
         assert!(apart(&changed.latents, &output.latents) > 1e-4, "{}", folder.display());
-        assert!(pipeline.reference(picture, PROMPT, ["hat"])?.color("hat").is_ok(), "{}", folder.display());
     }
     Ok(())
 }
