@@ -58,9 +58,7 @@ fn check(tokenizer: SequenceTokenizer, place: &Checkpoint, wanted: &Wanted) -> R
     } else {
         return Ok(tokenizer);
     };
-    let problem = format!(
-        "{folder} of {place} is the tokenizer of another text encoder: {problem}; put the tokenizer \
-                           of {encoder} there"
-    );
-    Err(Error::Tokenizer(problem))
+    Err(Error::Tokenizer(format!(
+        "{folder} of {place} is the tokenizer of another text encoder: {problem}; put the tokenizer of {encoder} there"
+    )))
 }

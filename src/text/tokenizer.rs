@@ -199,7 +199,11 @@ impl Tokenizer {
             return Ok(self);
         }
         if !(0..=i64::from(u32::MAX)).contains(&id) {
-            return Err(Error::Tokenizer(format!("the learned word \"{word}\" has the id {id}, which is no row")));
+            let problem = format!(
+                "the learned word \"{word}\" has the id {id}, which is no row of a text encoder; fetch the tokenizer's \
+                 files again"
+            );
+            return Err(Error::Tokenizer(problem));
         }
         self.with_word(word, id..id + 1)
     }
@@ -438,6 +442,11 @@ mod tests {
             assert_eq!(tokenizer.end(), 194);
         }
         assert!(tokenizer(None)?.with_added(b"[]").is_err());
+        for id in [-1, i64::MAX] {
+            let added = format!(r#"{{ "<Cat-toy>": {id} }}"#);
+            let message = tokenizer(None)?.with_added(added.as_bytes()).unwrap_err().to_string();
+            assert!(message.contains("\"<Cat-toy>\" has the id") && message.contains("which is no row"), "{message}");
+        }
         Ok(())
     }
 

@@ -397,6 +397,12 @@ fn what_needs_a_unet_says_so() -> Result<()> {
     long["model"]["vocab"].as_array_mut().expect("rows").extend((0..30).map(|i| json!([format!("row{i}"), -9.0])));
     let long = refused(&long);
     assert!(long.contains("it has ids up to 80, and T5 knows 64 tokens; put the tokenizer of T5 there"), "{long}");
+    let mut far = tokenizer(true);
+    far["padding"] = json!({ "strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": null,
+                             "pad_id": 99_999, "pad_type_id": 0, "pad_token": "<pad>" });
+    assert!(refused(&far).contains("it has ids up to 99999, and T5 knows 64 tokens"));
+    let broken = refused(&json!([]));
+    assert!(broken.contains("t5_tokenizer of ") && broken.contains("has no vocabulary"), "{broken}");
     fs::remove_dir_all(t5).expect("removed");
     let lost = Model::load(&Source::dir(folder.path())).map(drop).unwrap_err().to_string();
     assert!(lost.contains("t5_tokenizer/tokenizer.json") && lost.contains("google-t5/t5-base"), "{lost}");

@@ -102,6 +102,16 @@ fn phrases_have_columns_behind_the_template() -> Result<()> {
 }
 
 #[test]
+fn longest_prompt_fits_beside_the_template() -> Result<()> {
+    let (model, longest) = (load()?, impasto::prompt::LONGEST);
+    let words = |bytes: usize| "cat ".repeat(bytes / 4);
+    assert_eq!(model.text((&*words(longest)).into())?.context.size3()?.1, 512);
+    let error = model.text((&*words(longest + 4)).into()).map(drop).unwrap_err().to_string();
+    assert!(error.contains("a text of 65540 bytes"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn branches_get_what_they_get_alone() -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let model = load()?;
