@@ -21,7 +21,7 @@ fn main() -> Result<()> {
             [("house", Rgb(255, 215, 0)), ("ground", Rgb(205, 133, 63)), ("sky", Rgb(72, 61, 139))],
         ),
     ] {
-        let request = || pipeline.request(prompt).seed(seed);
+        let request = || pipeline.request(prompt).seed(seed).steps(14);
         let (first, _) = wishes[0];
         let plain = request().guide(Daam::of(first)).run()?;
         let overlay = plain.details::<DaamRun>(first)?.heat_map(0)?.overlay(plain.image(0)?, 0.7)?;

@@ -7,7 +7,7 @@ use impasto::mask::Region;
 use impasto::methods::{PaintWithWords, RegionPrompt, RegionPrompts, UnmergedLora};
 use impasto::pipeline::Request;
 use impasto::weights::{Lora, Tensors};
-use impasto::{Branch, Codec, LoadOptions, Model, Output, Pipeline, Precision, Result, Rgb, Source, Step, Window};
+use impasto::{Branch, Codec, LoadOptions, Model, Output, Pipeline, Result, Rgb, Source, Step, Window};
 use tch::{Device, Kind, Tensor};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/impasto-tiny/model");
@@ -248,9 +248,8 @@ fn models_made_of_a_model_keep_its_loras() -> Result<()> {
 
 #[test]
 fn loras_act_in_half_precision() -> Result<()> {
-    let mut options = LoadOptions::default();
-    options.precision = Precision::from(Kind::BFloat16);
-    let half = Model::load_with(&Source::embedded(), options)?;
+    let half_precision = || crate::with(LoadOptions::default(), |options| options.precision = Kind::BFloat16.into());
+    let half = Model::load_with(&Source::embedded(), half_precision())?;
     let ink = Lora::of("ink", tensors(&half, low_rank, is_spatial))?;
     let pipeline = Pipeline::new(half.with_unmerged(&[ink])?);
     let lora = || UnmergedLora::new("ink", 0.5);
@@ -260,7 +259,14 @@ fn loras_act_in_half_precision() -> Result<()> {
     let full = Pipeline::new(model_beside()?);
     let exact = paint(&full, |request| request.guide(lora()))?.latents;
     let mean = |a: &Tensor, b: &Tensor| (a - b).abs().mean(Kind::Float).double_value(&[]);
-    let change = mean(&bare, &exact);
-    assert!(mean(&whole, &exact) < 0.2 * change && mean(&placed, &exact) < 0.2 * change, "{change}");
+    // A strong LoRA makes the network's rounding larger, in the weights as beside them.
+    let merged = Lora::of("ink", tensors(pipeline.model(), low_rank, is_spatial))?.scale(0.5);
+    let merged = Model::load_with(&Source::embedded(), half_precision())?.with_lora(&[merged])?;
+    let merged = paint(&Pipeline::new(merged), |request| request)?.latents;
+    let (change, rounding) = (mean(&bare, &exact), mean(&merged, &exact));
+    assert!(rounding < 0.25 * change, "{rounding} {change}");
+    for (what, error) in [("whole", mean(&whole, &exact)), ("placed", mean(&placed, &exact))] {
+        assert!(error < 1.5 * rounding, "{what}: {error} {rounding} {change}");
+    }
     Ok(())
 }
