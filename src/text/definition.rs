@@ -73,7 +73,7 @@ fn growth(steps: &[&Value]) -> Result<usize> {
         let by = match kind(step) {
             Some("Precompiled") if step.get("precompiled_charsmap").is_some_and(Value::is_string) => charsmap::LONGEST,
             Some("Replace") => replacement(step)?,
-            Some("Split") => check_pattern(step)?,
+            Some("Split") => check_pattern(step).map(|()| 1)?,
             Some("NFKC") => 11,
             Some("NFC") => 3,
             Some("Lowercase") => 2,
@@ -112,11 +112,11 @@ fn replacement(step: &Value) -> Result<usize> {
 }
 
 /// Checks the pattern by which a text is cut.
-fn check_pattern(step: &Value) -> Result<usize> {
+fn check_pattern(step: &Value) -> Result<()> {
     let pattern = step.get("pattern").and_then(|pattern| pattern.get("Regex").or_else(|| pattern.get("String")));
     match pattern.and_then(Value::as_str).map_or(0, str::len) {
         0 => Err(unfit("cuts a text without a pattern")),
-        1..=LONGEST_PATTERN => Ok(1),
+        1..=LONGEST_PATTERN => Ok(()),
         has => {
             let most = LONGEST_PATTERN;
             Err(unfit(&format!("cuts a text by a pattern of {has} bytes; expected at most {most} bytes")))

@@ -1,5 +1,6 @@
 //! Anima, a transformer with flow matching, on a small random model: methods, adapters and errors.
 
+use crate::small_models;
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs};
 use impasto::diffusion::{Prediction, Spacing};
 use impasto::mask::Region;
@@ -415,12 +416,7 @@ fn all_in_one_file_paints_as_split_files() -> Result<()> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let (split, folder) = (golden.join("single_file_anima"), tempfile::tempdir().expect("a folder"));
     for (part, model) in [("tokenizer", "tokenizer-qwen"), ("t5_tokenizer", "tokenizer-t5")] {
-        let part = folder.path().join(part);
-        fs::create_dir(&part).expect("a folder");
-        for file in fs::read_dir(golden.join("models").join(model)).expect("a model") {
-            let file = file.expect("a file");
-            fs::copy(file.path(), part.join(file.file_name())).expect("copied");
-        }
+        small_models::put(folder.path(), part, model);
     }
     let latents = |model: Model| -> Result<Tensor> {
         let pipeline = Pipeline::new(model);

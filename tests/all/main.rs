@@ -59,6 +59,7 @@ mod sd3;
 mod sdxl;
 mod shipped;
 mod sketch_keras;
+mod small_models;
 mod surface;
 mod t2i_adapter;
 mod tiling;

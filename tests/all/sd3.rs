@@ -1,6 +1,7 @@
 //! Stable Diffusion 3.5, a transformer with joint attention, on a small random model: texts, methods, adapters, errors.
 
-use crate::kept_prompt;
+use crate::small_models::put;
+use crate::{kept_prompt, small_models};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, SiteKind};
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
@@ -25,28 +26,10 @@ pub const PROMPT: &str = "a cat, red hat, blue eyes";
 pub fn folder(t5: bool) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let third = [("text_encoder_3", "sd3-t5"), ("tokenizer_3", "tokenizer-t5")];
-    let parts = [
-        ("transformer", "sd35-medium"),
-        ("vae", "sd3-vae"),
-        ("text_encoder", "sd3-clip-l"),
-        ("text_encoder_2", "sd3-clip-g"),
-        ("tokenizer", "tokenizer-tiny"),
-        ("tokenizer_2", "tokenizer-tiny-pad0"),
-    ];
-    for (part, model) in parts.into_iter().chain(third.into_iter().filter(|_| t5)) {
+    for (part, model) in small_models::SD3.into_iter().chain(third.into_iter().filter(|_| t5)) {
         put(folder.path(), part, model);
     }
     folder
-}
-
-/// Puts a model of the reference cases into a folder, as its part `part`.
-fn put(folder: &Path, part: &str, model: &str) {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
-    fs::create_dir(folder.join(part)).expect("a folder");
-    for file in fs::read_dir(models.join(model)).expect("a model").map(|entry| entry.expect("a file").path()) {
-        let copy = folder.join(part).join(file.file_name().expect("a name"));
-        fs::hard_link(&file, &copy).or_else(|_| fs::copy(&file, &copy).map(drop)).expect("copied");
-    }
 }
 
 /// Loads the small model.

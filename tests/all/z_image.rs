@@ -1,6 +1,6 @@
 //! Z-Image, a transformer of one stream, on a small random model: captions, methods, files, adapters, errors.
 
-use crate::kept_prompt;
+use crate::{kept_prompt, small_models};
 use impasto::attention::Tap;
 use impasto::diffusion::{Denoiser, Input};
 use impasto::mask::Region;
@@ -17,14 +17,10 @@ use impasto::text::TextOptions;
 use impasto::weights::{Contents, Lora, ModelFamily, SingleFile, Tensors, read_safetensors, write_safetensors};
 use impasto::{Branch, Codec, Conditioning, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 const PROMPT: &str = "a cat with a red hat and blue eyes, in a garden of many flowers";
-
-fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models")
-}
 
 /// A small model in diffusers' layout, whose parts are those of the reference cases. The folder has this name.
 pub fn folder(name: &str) -> (tempfile::TempDir, PathBuf) {
@@ -36,11 +32,7 @@ pub fn folder(name: &str) -> (tempfile::TempDir, PathBuf) {
         ("text_encoder", "anima-qwen3"),
         ("tokenizer", "tokenizer-qwen"),
     ] {
-        fs::create_dir_all(folder.join(part)).expect("a folder");
-        for file in fs::read_dir(models().join(model)).expect("a model").map(|entry| entry.expect("a file").path()) {
-            let copy = folder.join(part).join(file.file_name().expect("a name"));
-            fs::hard_link(&file, &copy).or_else(|_| fs::copy(&file, &copy).map(drop)).expect("copied");
-        }
+        small_models::put(&folder, part, model);
     }
     (around, folder)
 }

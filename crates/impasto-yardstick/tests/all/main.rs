@@ -19,6 +19,8 @@ mod real;
 mod records;
 mod reference;
 mod sampling;
+#[path = "../../../../tests/all/small_models.rs"]
+mod small_models;
 mod spread_run;
 
 use arguments::{Arguments, Command, Pictures};

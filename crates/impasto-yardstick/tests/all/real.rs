@@ -4,8 +4,6 @@ use crate::*;
 use guides::{Guide, STRENGTHS, Subject};
 use impasto::Source;
 use mock::plan;
-use std::fs;
-use std::path::Path;
 
 #[test]
 fn real_model_takes_named_colors() {
@@ -93,20 +91,8 @@ fn a_guide_of_no_strength_is_the_unguided_picture() {
 #[test]
 fn concepts_are_found_in_joint_attention() {
     let folder = tempfile::tempdir().unwrap();
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
-    for (part, model) in [
-        ("transformer", "sd35-medium"),
-        ("vae", "sd3-vae"),
-        ("text_encoder", "sd3-clip-l"),
-        ("text_encoder_2", "sd3-clip-g"),
-        ("tokenizer", "tokenizer-tiny"),
-        ("tokenizer_2", "tokenizer-tiny-pad0"),
-    ] {
-        let part = folder.path().join(part);
-        fs::create_dir(&part).unwrap();
-        for file in fs::read_dir(models.join(model)).unwrap().map(|file| file.unwrap()) {
-            let _ = fs::copy(file.path(), part.join(file.file_name())).unwrap();
-        }
+    for (part, model) in small_models::SD3 {
+        small_models::put(folder.path(), part, model);
     }
     let phrases = ["hat".to_owned()];
     let make = |model: Source| {
