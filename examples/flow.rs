@@ -11,8 +11,8 @@ fn main() -> Result<()> {
     let mut sheet = Sheet::new(5);
     for (prompt, seed, wishes) in [
         (
-            "1girl, long black hair, brown eyes, white shirt, blue background",
-            4,
+            "1girl, brown hair, blue eyes, white shirt, pink background",
+            12,
             [("hair", Rgb(255, 99, 71)), ("shirt", Rgb(60, 179, 113)), ("background", Rgb(255, 215, 0))],
         ),
         (
