@@ -51,6 +51,7 @@ pub(crate) fn encode_changing(codec: &dyn Codec, texts: &[(usize, Texts<'_>)]) -
             if let Some(text) = encoded.get(text) {
                 part.context = text.context.shallow_clone();
                 part.pooled = text.pooled.as_ref().map(Tensor::shallow_clone);
+                part.unchunked.clone_from(&text.unchunked);
             }
             Ok(())
         })?;

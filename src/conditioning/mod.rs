@@ -47,6 +47,8 @@ pub struct Conditioning {
     /// True for the negative prompt's branch and its variations. Methods that skip the negative prompt, such as a
     /// ControlNet in guess mode, skip such a branch too. A run sets this field.
     pub(crate) against: bool,
+    /// Columns of the context that are read as one text beside chunks: T5's of SD 3, which follow the chunks of CLIP.
+    pub(crate) unchunked: Option<Range<i64>>,
     /// Parts of the conditioning that begin at later steps, sorted by step. The other fields apply before the first of
     /// these steps.
     later: Vec<(usize, Conditioning)>,
@@ -63,6 +65,7 @@ impl Conditioning {
             guidance: None,
             extras: Extras::new(),
             against: false,
+            unchunked: None,
             later: Vec::new(),
         }
     }
@@ -118,6 +121,7 @@ impl Conditioning {
             guidance: self.guidance,
             extras: self.extras.share(),
             against: self.against,
+            unchunked: self.unchunked.clone(),
             later: self.later.iter().map(|(from, part)| (*from, part.share())).collect(),
         }
     }
@@ -137,6 +141,7 @@ impl Conditioning {
             guidance: self.guidance,
             extras: self.extras.narrow(&images)?,
             against: self.against,
+            unchunked: self.unchunked.clone(),
             later: self
                 .later
                 .iter()

@@ -8,6 +8,7 @@ use crate::recipe::{Function, Recipe};
 use crate::step::Step;
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 use tch::Tensor;
 
@@ -115,8 +116,8 @@ impl GuidanceRun for Blending {
             let Some(&share) = same.first().filter(|share| **share != 0.0) else { continue };
             conditioning.during(steps.clone(), |part| {
                 let longest = part.context.size3()?.1.max(self.other.context.size3()?.1);
-                let [a, b] = [&part.context, &self.other.context].map(|context| fill(context, &self.empty, longest));
-                let (a, b) = (a?, b?);
+                let [a, b] = [&*part, &self.other].map(|prompt| fill(&prompt.context, &self.empty, longest));
+                let (a, b) = (a?, align(b?, self.other.unchunked.as_ref(), part.unchunked.as_ref())?);
                 if a.size() != b.size() {
                     let expected = format!("{:?}, the shape of the first prompt's context in whole chunks", a.size());
                     return Err(Error::Shape { what: "the second prompt's context", got: b.size(), expected });
@@ -147,4 +148,17 @@ fn fill(context: &Tensor, empty: &Tensor, longest: i64) -> Result<Tensor> {
     let chunk = empty.f_expand([n, -1, -1], false)?;
     let parts = [context.shallow_clone()].into_iter().chain((0..missing).map(|_| chunk.shallow_clone()));
     Ok(Tensor::f_cat(&parts.collect::<Vec<_>>(), 1)?)
+}
+
+/// Moves the columns of a context, [1 or n, tokens, width], that are read as one text from their place to the place of
+/// the other prompt's. So chunks are blended with chunks, and T5's columns with T5's.
+fn align(context: Tensor, from: Option<&Range<i64>>, to: Option<&Range<i64>>) -> Result<Tensor> {
+    let (Some(from), Some(to)) = (from, to) else { return Ok(context) };
+    if from == to {
+        return Ok(context);
+    }
+    let (text, rest) = (context.f_slice(1, from.start, from.end, 1)?, context.size3()?.1 - from.end);
+    let chunks = Tensor::f_cat(&[context.f_narrow(1, 0, from.start)?, context.f_narrow(1, from.end, rest)?], 1)?;
+    let after = chunks.size3()?.1 - to.start;
+    Ok(Tensor::f_cat(&[chunks.f_narrow(1, 0, to.start)?, text, chunks.f_narrow(1, to.start, after)?], 1)?)
 }

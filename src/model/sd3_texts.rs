@@ -105,6 +105,8 @@ impl Sd3Texts {
                 Tensor::f_zeros([1, length, self.width], (Kind::Float, device))?
             }
         };
+        let chunks = conditioning.context.size3()?.1;
+        conditioning.unchunked = Some(chunks..chunks + t5.size3()?.1);
         conditioning.context = Tensor::f_cat(&[conditioning.context, t5], 1)?;
         Ok(conditioning)
     }
