@@ -26,7 +26,8 @@ use tch::Tensor;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Restart {
-    /// Noise level from which the latent goes up again, positive; 0.1 is usual.
+    /// Noise level from which the latent goes up again, positive; 0.1 is usual. A run whose levels all lie above it,
+    /// down to 0, goes up again from its lowest level.
     pub low: f64,
     /// Noise level to which the latent goes up, above `low`; 2 is usual.
     pub high: f64,
@@ -106,12 +107,18 @@ impl Solver for Restart {
 
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
         self.check()?;
-        let mut transition = Heun.step(step, x, eval)?;
+        let begun = self.history.ago(0).map_or(step.from, |(level, _)| level);
+        let (top, bottom) = (self.high.min(begun), step.to);
+        let mut start = x.shallow_clone();
+        if bottom == 0.0 && self.low < step.from && step.from < top {
+            for _ in 0..self.times {
+                start = self.repeat(step, &start, (top, step.from), eval)?.mean;
+            }
+        }
+        let mut transition = Heun.step(step, &start, eval)?;
         if self.history.len() == 0 {
             self.history.push(step.from, transition.x0.shallow_clone(), 1);
         }
-        let begun = self.history.ago(0).map_or(step.from, |(level, _)| level);
-        let (top, bottom) = (self.high.min(begun), step.to);
         if step.from > self.low && bottom <= self.low && bottom > 0.0 && bottom < top {
             for _ in 0..self.times {
                 let repeated = self.repeat(step, &transition.mean, (top, bottom), eval)?;

@@ -281,6 +281,10 @@ fn first_order_solvers_equal_euler() {
     same(&mut DpmppSde { eta: 0.0, ..Default::default() }, &mut Dpmpp2SAncestral { eta: 0.0, s_noise: 1.0 });
     same(&mut Tcd { gamma: 0.0, ..Tcd::default() }, &mut Euler);
     same(&mut Restart { times: 0, ..Restart::default() }, &mut Heun);
+    let above = Schedule::from_sigmas(&TrainingSchedule::stable_diffusion(), &[9.0, 4.0, 2.5, 1.0, 0.15, 0.0]).unwrap();
+    let restarted = end(&mut Restart::default(), &above);
+    assert_ne!(restarted, end(&mut Heun, &above), "the lowest level lies above `low`");
+    assert_eq!(restarted, end(&mut Restart { low: 0.15, ..Restart::default() }, &above));
     let sa =
         |tau| SaSolver { predictor_order: 1, corrector_order: 0, tau, window: Window::WHOLE, ..SaSolver::default() };
     same(&mut sa(0.0), &mut Euler);
