@@ -51,6 +51,11 @@ impl Model {
         self.texts.check_clip_skip(Some(layer)).is_ok()
     }
 
+    /// Returns true if the network is a UNet.
+    pub(crate) const fn has_unet(&self) -> bool {
+        self.backbone.unet().is_some()
+    }
+
     /// Returns a copy that shares its weights with this model and reads prompts from another layer of CLIP, counted
     /// from the last one.
     ///
@@ -150,6 +155,9 @@ impl Model {
             let expected = "none for a model whose text encoder is not CLIP";
             return Err(Error::parameter("embedding", embedding.word(), expected));
         };
+        if let Some(problem) = embedding.misfit(&clip.widths()) {
+            return Err(embedding.error(problem));
+        }
         let mut parts = self.shared();
         let mut rows = BTreeMap::new();
         for (part, tensors) in parts.iter_mut().filter(|(part, _)| clip.has(part)) {
@@ -157,11 +165,16 @@ impl Model {
                 rows.insert(part.clone(), added);
             }
         }
-        if rows.is_empty() {
-            return Err(embedding.misfit(&self.texts.widths()));
-        }
         let backbone = self.backbone.again(&self.weights(&parts, self.backbone.part(), self.kind))?;
         self.remade(parts, backbone, &rows, Some(embedding), embedding.note().into_iter().collect())
+    }
+
+    /// Returns the reason why this model cannot read an embedding; `None` if one of its text encoders can.
+    pub(crate) fn misfit(&self, embedding: &Embedding) -> Option<String> {
+        match self.texts.clip() {
+            Some(clip) => embedding.misfit(&clip.widths()),
+            None => Some("this model's text encoder is not CLIP".into()),
+        }
     }
 
     fn shared(&self) -> Parts {

@@ -44,7 +44,7 @@ pub(super) struct Adapted(RefCell<Option<Box<(Added, Adaptation)>>>);
 #[derive(Debug)]
 pub(super) struct Adaptation {
     pub model: Model,
-    /// Notes on learned words that cannot be used.
+    /// Notes on learned words that cannot be used. The prompts have them as ordinary text.
     pub notes: Vec<Note>,
 }
 
@@ -52,8 +52,9 @@ impl Adapted {
     /// Returns the model of `codec` with the LoRAs and learned words of a request, and its layer of CLIP.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a network that is no [`Model`]; the errors of [`Model::with_lora`],
-    /// [`Model::with_embedding`] and [`Model::with_clip_skip`].
+    /// [`Error::Parameter`] for a network that is no [`Model`]; the errors of [`Embedding::open`], [`Model::with_lora`]
+    /// and [`Model::with_clip_skip`]. A learned word that does not fit the model is no error, because a prompt can be
+    /// written for several models.
     pub(super) fn adapt(&self, codec: &dyn Codec, added: &Added) -> Result<Adaptation> {
         if let Some(known) = self.0.borrow_mut().take().filter(|known| known.0 == *added) {
             return Ok(known.1);
@@ -69,12 +70,21 @@ impl Adapted {
         let (mut adapted, mut notes) = (None::<Model>, Vec::new());
         for (version, word) in &added.words {
             let embedding = Embedding::open(&version.file)?.called(word);
-            match adapted.as_ref().unwrap_or(model).with_embedding(&embedding) {
-                Err(Error::Tokenizer(problem)) => {
-                    let file = version.file.display();
-                    notes.push(Note::from(format!("the learned word of {file} is not used: {problem}")));
-                }
-                with => adapted = Some(with?),
+            let before = adapted.as_ref().unwrap_or(model);
+            let problem = match before.misfit(&embedding) {
+                Some(problem) => problem,
+                None => match before.with_embedding(&embedding) {
+                    Err(Error::Tokenizer(problem)) => problem,
+                    with => {
+                        adapted = Some(with?);
+                        continue;
+                    }
+                },
+            };
+            let note = Note::from(format!("the learned word of {} is not used: {problem}", version.file.display()));
+            // A file has two words, its name and `embedding:name`.
+            if !notes.contains(&note) {
+                notes.push(note);
             }
         }
         let loras = added

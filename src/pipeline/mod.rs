@@ -177,7 +177,8 @@ impl<M: Denoiser + Codec> Pipeline<M> {
     }
 
     /// Adds a folder of learned words (textual inversion). A word of a prompt that is the name of a file in the folder,
-    /// without its ending, is read with the file's rows; `embedding:name` means the same.
+    /// without its ending, is read with the file's rows; `embedding:name` means the same. If the file does not fit the
+    /// model's text encoders, the word is ordinary text, and a note of the output says so.
     #[must_use]
     pub fn embedding_folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folders.embeddings.push(folder.into());

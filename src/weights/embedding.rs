@@ -144,7 +144,7 @@ impl Embedding {
                 "the text encoder has no token table for the embedding; expected a tensor {}",
                 TABLES.join(" or ")
             );
-            return Err(Error::Malformed { file: self.file.clone(), problem });
+            return Err(self.error(problem));
         };
         let (rows, width) = table.size2()?;
         let Some(vectors) = self.vectors.iter().find(|x| x.size().get(1) == Some(&width)) else { return Ok(None) };
@@ -155,18 +155,30 @@ impl Embedding {
         Ok(Some(rows..end))
     }
 
-    /// The error for a model whose text encoders, `widths` wide, do not fit the embedding.
-    pub(crate) fn misfit(&self, widths: &[i64]) -> Error {
+    /// Returns the reason why none of a model's text encoders, `widths` wide, can read the embedding; `None` if one of
+    /// them can.
+    pub(crate) fn misfit(&self, widths: &[i64]) -> Option<String> {
+        let own = self.widths();
+        if own.iter().any(|width| widths.contains(width)) {
+            return None;
+        }
+        if widths.is_empty() {
+            return Some("this model has no text encoder; use embeddings with a model that reads text".into());
+        }
         let name = |width: &i64| match ModelFamily::of_context(*width) {
             Some(family) => format!("{width} wide ({family})"),
             None => format!("{width} wide"),
         };
         let list = |widths: &[i64]| widths.iter().map(name).collect::<Vec<_>>().join(" and ");
-        let problem = format!(
+        Some(format!(
             "the embedding is {}; this model's text encoder is {}; use an embedding for this model's family",
-            list(&self.widths()),
+            list(&own),
             list(widths)
-        );
+        ))
+    }
+
+    /// The error for this embedding's file.
+    pub(crate) fn error(&self, problem: String) -> Error {
         Error::Malformed { file: self.file.clone(), problem }
     }
 }
