@@ -31,6 +31,8 @@ const TRANSFORMERS: [&str; 3] = ["CosmosTransformer3DModel", "SD3Transformer2DMo
 const IGNORED: [&str; 2] = ["safety_checker", "feature_extractor"];
 /// Parts that a model can do without.
 const OPTIONAL: [&str; 1] = ["image_encoder"];
+/// Largest number of files that a message lists.
+const MOST_SHOWN: usize = 8;
 /// Names of a part's configuration and tokenizer files.
 const SMALL: [&str; 8] = [
     "config.json",
@@ -55,10 +57,7 @@ impl Choice {
         if let Some(file) = &hub.file {
             return match listed.contains_key(file) {
                 true => Ok(Self::File(file.clone())),
-                false => Err(hub.error(format!(
-                    "the repository has no {file}; its files of weights are {}",
-                    singles(listed).join(", ")
-                ))),
+                false => Err(no_file(hub, listed, file)),
             };
         }
         if let Some(index) = INDICES.into_iter().find(|index| listed.contains_key(*index)) {
@@ -93,9 +92,7 @@ impl Choice {
             return Ok(Self::Folder { files, parts: vec![String::new()], varied });
         }
         match singles(listed).as_slice() {
-            [] => Err(hub.error(
-                "the repository has neither model_index.json nor a file of weights; name a repository with either",
-            )),
+            [] => Err(no_model(hub, listed)),
             [file] => Ok(Self::File((*file).into())),
             several => {
                 let problem = format!("the repository has several files: {}", several.join(", "));
@@ -150,9 +147,53 @@ impl Choice {
 /// Lists the files of weights at the root of the repository: the safetensors files, or the checkpoints of PyTorch if
 /// there are no safetensors files.
 fn singles(listed: &BTreeMap<String, u64>) -> Vec<&str> {
-    let files = listed.keys().map(String::as_str).filter(|file| !file.contains('/') && is_weights(file));
+    prefer_safetensors(listed.keys().map(String::as_str).filter(|file| !file.contains('/')))
+}
+
+/// Lists the files of weights in the folders of the repository, as [`singles`] does at its root.
+fn in_folders(listed: &BTreeMap<String, u64>) -> Vec<&str> {
+    prefer_safetensors(listed.keys().map(String::as_str).filter(|file| file.contains('/')))
+}
+
+/// Returns the safetensors files among `files`, or the checkpoints of PyTorch if there are no safetensors files.
+fn prefer_safetensors<'l>(files: impl Iterator<Item = &'l str>) -> Vec<&'l str> {
+    let files = files.filter(|file| is_weights(file));
     let (preferred, others): (Vec<_>, _) = files.partition(|file| file.ends_with(".safetensors"));
     if preferred.is_empty() { others } else { preferred }
+}
+
+/// The error for a `file` that the repository does not have.
+fn no_file(hub: &Hub, listed: &BTreeMap<String, u64>, file: &str) -> Error {
+    let mut files = singles(listed);
+    files.extend(in_folders(listed));
+    if files.is_empty() {
+        return hub.error(format!("the repository has no {file} and no other weights; name another repository"));
+    }
+    // A wrong folder is a usual mistake, so files of the same name come first.
+    let last = |path: &str| path.rsplit('/').next().map(str::to_owned);
+    files.sort_by_key(|known| last(known) != last(file));
+    let problem = format!("the repository has no {file}; its files of weights are {}", list_first(&files));
+    hub.error(Remedy::RepositoryFile.after(problem))
+}
+
+/// The error for a repository with neither a model's index nor weights at its root.
+fn no_model(hub: &Hub, listed: &BTreeMap<String, u64>) -> Error {
+    let files = in_folders(listed);
+    if files.is_empty() {
+        let way = "name a repository with either";
+        return hub.error(format!("the repository has neither model_index.json nor a file of weights; {way}"));
+    }
+    let files = list_first(&files);
+    let problem = format!("the repository has no model_index.json, and its files of weights lie in folders: {files}");
+    hub.error(Remedy::RepositoryFile.after(problem))
+}
+
+/// Lists the first files for a message.
+fn list_first(files: &[&str]) -> String {
+    let more = files.len().saturating_sub(MOST_SHOWN);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    let first = files.iter().take(MOST_SHOWN).map(|file| (*file).to_owned());
+    first.chain(more).collect::<Vec<_>>().join(", ")
 }
 
 /// Lists the configuration and tokenizer files of the part whose files begin with `start`.
@@ -270,6 +311,35 @@ mod tests {
         assert_eq!(choose(&["a.safetensors", "README.md"], None, hub()).unwrap(), ["a.safetensors"]);
         let message = choose(&["a.safetensors", "b.safetensors"], None, hub()).unwrap_err().to_string();
         assert!(message.contains("a.safetensors, b.safetensors"), "{message}");
-        assert!(choose(&["README.md"], None, hub()).is_err());
+        let message = choose(&["README.md"], None, hub()).unwrap_err().to_string();
+        assert!(message.contains("neither model_index.json nor a file of weights"), "{message}");
+    }
+
+    #[test]
+    fn weights_in_folders_are_listed() {
+        let hub = |file: Option<&str>| Hub { file: file.map(str::to_owned), ..Hub::new("owner/name") };
+        let split = [
+            "README.md",
+            "split_files/diffusion_models/anima.safetensors",
+            "split_files/text_encoders/qwen.safetensors",
+            "split_files/vae/vae.safetensors",
+        ];
+        let error = choose(&split, None, hub(None)).unwrap_err();
+        assert_eq!(error.remedy(), Some(Remedy::RepositoryFile));
+        let (message, files) = (error.to_string(), split[1..].join(", "));
+        assert!(message.contains(&format!("lie in folders: {files}; name one of them with `Hub::file`")), "{message}");
+        assert_eq!(choose(&split, None, hub(Some(split[3]))).unwrap(), [split[3]]);
+
+        let error = choose(&split, None, hub(Some("qwen.safetensors"))).unwrap_err();
+        assert_eq!(error.remedy(), Some(Remedy::RepositoryFile));
+        let files = [split[2], split[1], split[3]].join(", ");
+        assert!(error.to_string().contains(&format!("has no qwen.safetensors; its files of weights are {files};")));
+        let message = choose(&["README.md"], None, hub(Some("a.safetensors"))).unwrap_err().to_string();
+        assert!(message.contains("has no a.safetensors and no other weights"), "{message}");
+
+        let many: Vec<String> = (0..20).map(|i| format!("steps/{i:02}.safetensors")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let message = choose(&many, None, hub(None)).unwrap_err().to_string();
+        assert!(message.contains("steps/07.safetensors, and 12 more;") && !message.contains("steps/08"), "{message}");
     }
 }

@@ -23,8 +23,8 @@ pub struct Hub {
     pub repository: String,
     /// Branch, tag or commit; `main` by default.
     pub revision: String,
-    /// One file of weights of the repository. `None` means a diffusers folder, or the only file of weights; safetensors
-    /// are preferred.
+    /// One file of weights of the repository, by its path such as `split_files/vae/qwen_image_vae.safetensors`. `None`
+    /// means a diffusers folder, or the only file of weights at the root; safetensors are preferred.
     pub file: Option<String>,
     /// Access token of the user, for repositories with restricted access. `None` means `HF_TOKEN`, the file
     /// `HF_TOKEN_PATH` or `$HF_HOME/token`. Only the endpoint receives the token, and `Debug` does not show it.
