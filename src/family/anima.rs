@@ -5,7 +5,7 @@ use super::spec::FamilySpec;
 
 pub(super) const ANIMA: FamilySpec = FamilySpec {
     name: "Anima",
-    architecture: "anima",
+    architectures: &["anima"],
     text_encoders: &["text_encoder"],
     context: 1024,
     scheduler: "FlowMatchEulerDiscreteScheduler",
@@ -16,6 +16,7 @@ pub(super) const ANIMA: FamilySpec = FamilySpec {
     side: 128,
     side_of_v: 128,
     scaling_factor: 1.0,
+    qwen_vae: true,
     guidance_scale: 4.0,
     ..SD1
 };

@@ -4,7 +4,7 @@ use super::spec::{FamilySpec, Heads, TextLayer};
 
 pub(super) const SD1: FamilySpec = FamilySpec {
     name: "SD 1.x",
-    architecture: "stable-diffusion-v1",
+    architectures: &["stable-diffusion-v1"],
     text_encoders: &["text_encoder"],
     text_is_optional: false,
     text_layer: TextLayer::Last,
@@ -23,6 +23,7 @@ pub(super) const SD1: FamilySpec = FamilySpec {
     heads: Heads::Fixed(8),
     scaling_factor: 0.18215,
     latent_shift: 0.0,
+    qwen_vae: false,
     vae_overflows: false,
     pad_token: None,
     layers_of_24: 24,
@@ -31,7 +32,7 @@ pub(super) const SD1: FamilySpec = FamilySpec {
 
 pub(super) const SD2: FamilySpec = FamilySpec {
     name: "SD 2.x",
-    architecture: "stable-diffusion-v2",
+    architectures: &["stable-diffusion-v2"],
     context: 1024,
     side_of_v: 96,
     heads: Heads::PerChannels(64),

@@ -5,7 +5,8 @@ use super::spec::{FamilySpec, TextLayer};
 
 pub(super) const SD3: FamilySpec = FamilySpec {
     name: "SD 3",
-    architecture: "stable-diffusion-3",
+    // ComfyUI writes the second one, whichever model it is.
+    architectures: &["stable-diffusion-3", "stable-diffusion-v3"],
     text_encoders: &["text_encoder", "text_encoder_2", "text_encoder_3"],
     text_layer: TextLayer::BeforeLast,
     pools_each: true,

@@ -5,7 +5,7 @@ use super::spec::{FamilySpec, Heads, TextLayer};
 
 pub(super) const SDXL: FamilySpec = FamilySpec {
     name: "SDXL",
-    architecture: "stable-diffusion-xl-v1-base",
+    architectures: &["stable-diffusion-xl-v1-base"],
     text_encoders: &["text_encoder", "text_encoder_2"],
     text_layer: TextLayer::BeforeLast,
     context: 2048,
@@ -24,7 +24,7 @@ pub(super) const SDXL: FamilySpec = FamilySpec {
 
 pub(super) const SDXL_REFINER: FamilySpec = FamilySpec {
     name: "SDXL refiner",
-    architecture: "stable-diffusion-xl-v1-refiner",
+    architectures: &["stable-diffusion-xl-v1-refiner"],
     text_encoders: &["text_encoder_2"],
     context: 1280,
     added: Some(2560),

@@ -6,8 +6,8 @@
 pub(crate) struct FamilySpec {
     /// Name in messages.
     pub name: &'static str,
-    /// Start of `modelspec.architecture` in the metadata of the family's files.
-    pub architecture: &'static str,
+    /// Starts that `modelspec.architecture` has in the metadata of the family's files.
+    pub architectures: &'static [&'static str],
     /// The text encoders. CLIP's stand in the order in which their states stand side by side in the context.
     pub text_encoders: &'static [&'static str],
     /// True if a checkpoint without its text encoders is whole.
@@ -42,6 +42,8 @@ pub(crate) struct FamilySpec {
     pub scaling_factor: f64,
     /// Number that is subtracted from the VAE's latents before they are multiplied.
     pub latent_shift: f64,
+    /// True if the family's VAE is Qwen-Image's, which scales each channel in its own way.
+    pub qwen_vae: bool,
     /// True if the VAE's activations exceed the range of f16 unless its configuration says otherwise.
     pub vae_overflows: bool,
     /// Token that pads prompts, if it is not the end token.

@@ -6,7 +6,7 @@ use super::spec::FamilySpec;
 
 pub(super) const TINY_FLOW: FamilySpec = FamilySpec {
     name: "the embedded flow model's family",
-    architecture: "impasto-tiny-flow",
+    architectures: &["impasto-tiny-flow"],
     context: 128,
     scheduler: "FlowMatchEulerDiscreteScheduler",
     scheduler_of_v: "FlowMatchEulerDiscreteScheduler",

@@ -5,7 +5,7 @@ use super::spec::FamilySpec;
 
 pub(super) const Z_IMAGE: FamilySpec = FamilySpec {
     name: "Z-Image",
-    architecture: "z-image",
+    architectures: &["z-image"],
     text_encoders: &["text_encoder"],
     context: 2560,
     scheduler: "FlowMatchEulerDiscreteScheduler",

@@ -40,15 +40,17 @@ impl AnimaTexts {
             [(QWEN, place.weights(QWEN, kind, device)?), (CONDITIONER, main.weights(CONDITIONER, kind, device)?)];
         let hint = "files of weights have no tokenizers; put the folders tokenizer (of Qwen/Qwen3-0.6B) and \
                     t5_tokenizer (with tokenizer.json of google-t5/t5-base) beside the file";
-        let tokenizer = |folder, encoder, ends, rows| {
+        let tokenizer = |place, folder, encoder, ends, rows| {
             sequence_tokenizer::load([place, main], &Wanted { folder, encoder, ends, rows, hint })
         };
+        // Qwen3's own folder has the tokenizer of Qwen3 alone.
+        let of_t5 = if place.is_part() { main } else { place };
         let [(_, of_qwen), (_, of_conditioner)] = &weights;
         let text = AnimaText::new(
             Qwen3::new(of_qwen, &qwen)?,
             AnimaConditioner::new(of_conditioner, &conditioner)?,
-            tokenizer("tokenizer", "Qwen3", 0, qwen.vocab_size)?,
-            tokenizer("t5_tokenizer", "T5", 1, conditioner.target_vocab_size)?,
+            tokenizer(place, "tokenizer", "Qwen3", 0, qwen.vocab_size)?,
+            tokenizer(of_t5, "t5_tokenizer", "T5", 1, conditioner.target_vocab_size)?,
         )?;
         Ok((Self { text, options }, weights))
     }

@@ -75,11 +75,11 @@ impl AutoencoderConfig {
         }
     }
 
-    /// Returns the scaling factor of latents, which distinguishes model families. `None` for tiny autoencoders, whose
-    /// latents are in the diffusion's units, and for a factor of each channel.
-    pub(super) const fn scale(&self) -> Option<f64> {
+    /// Returns the scaling factor and the shift of latents, which distinguish model families. `None` for tiny
+    /// autoencoders, whose latents are in the diffusion's units, and for factors of each channel.
+    pub(super) fn scale_and_shift(&self) -> Option<(f64, f64)> {
         match self {
-            Self::Vae(config) => Some(config.scaling_factor),
+            Self::Vae(config) => Some((config.scaling_factor, config.shift_factor.unwrap_or_default())),
             Self::Qwen(_) | Self::Tiny(_) => None,
         }
     }

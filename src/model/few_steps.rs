@@ -8,9 +8,9 @@ use std::path::Path;
 /// Settings for sampling a network that was distilled to few steps. Files of distilled networks hold the tensors of
 /// ordinary networks, so the name of the file tells them apart.
 ///
-/// Sources: the descriptions that SD-Turbo, LCM, SDXL-Lightning, Hyper-SD, TCD, DMD2, SD 3.5 Large Turbo and
-/// Z-Image-Turbo were published with. Networks that others merged from these are sampled as most of their authors
-/// advise.
+/// Sources: the descriptions that SD-Turbo, LCM, SDXL-Lightning, Hyper-SD, TCD, DMD2, SD 3.5 Large Turbo, TurboX,
+/// Z-Image-Turbo, Z-Image-Fun and Anima Turbo were published with. Networks that others merged from these are sampled
+/// as most of their authors advise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct FewSteps {
     /// Name of the method of distillation.
@@ -81,23 +81,36 @@ impl FewSteps {
 
     /// Returns how a checkpoint of Z-Image with this name is sampled; `None` if the name tells of no distillation.
     pub(super) fn of_z_image(name: &str) -> Option<Self> {
+        is_turbo(&words(name)).then_some(Self::new("Z-Image-Turbo", Sampling::Euler, 8, 1.0))
+    }
+
+    /// Returns how a checkpoint of Anima with this name is sampled; `None` if the name tells of no distillation.
+    pub(super) fn of_anima(name: &str) -> Option<Self> {
         let words = words(name);
-        // A "De-Turbo" was trained again to be sampled as the network before the distillation.
-        let is_turbo = words.iter().any(|word| word.starts_with("turbo")) && !words.iter().any(|word| word == "de");
-        is_turbo.then_some(Self::new("Z-Image-Turbo", Sampling::Euler, 8, 1.0))
+        is_turbo(&words).then(|| Self::of_anima_turbo(&words))
+    }
+
+    /// Returns how Anima Turbo is sampled; its files, which have these words, are published without a number of steps.
+    fn of_anima_turbo(words: &[String]) -> Self {
+        Self::new("Anima Turbo", Sampling::Euler, steps_of(words).unwrap_or(10), 1.0)
     }
 
     /// Returns how a checkpoint of Stable Diffusion 3 with this name is sampled; `None` if the name tells of no
     /// distillation.
     pub(super) fn of_sd3(name: &str) -> Option<Self> {
-        let is_turbo = words(name).iter().any(|word| word.starts_with("turbo"));
-        is_turbo.then_some(Self::new("SD 3.5 Turbo", Sampling::Euler, 4, 1.0))
+        let words = words(name);
+        let steps = steps_of(&words).unwrap_or(4);
+        is_turbo(&words).then_some(Self::new("SD 3.5 Turbo", Sampling::Euler, steps, 1.0))
     }
 
     /// Returns how a flow with a LoRA of this file is sampled; `None` if the file's name tells of no distillation. The
     /// noise levels and the solver stay those of the flow.
     pub(super) fn of_lora_of_flow(file: &str) -> Option<Self> {
         let words = words(&stem_of(file));
+        // Other LoRAs have "turbo" in their names too, so Anima's own ones are known by three words.
+        if ["anima", "turbo", "lora"].iter().all(|word| words.iter().any(|own| own == word)) {
+            return Some(Self::of_anima_turbo(&words));
+        }
         let steps = steps_of(&words)?;
         let has = |word: &str| words.iter().any(|own| own.starts_with(word));
         match () {
@@ -111,6 +124,7 @@ impl FewSteps {
             }
             () if is_hyper(&words) => Some(Self::new("Hyper-SD", Sampling::Euler, steps, 1.0)),
             () if has("turbo") || has("lightning") => Some(Self::new("Turbo", Sampling::Euler, steps, 1.0)),
+            () if has("distill") => Some(Self::new("distillation", Sampling::Euler, steps, 1.0)),
             () => None,
         }
     }
@@ -209,6 +223,12 @@ fn steps_of(words: &[String]) -> Option<usize> {
     words.iter().find_map(|word| bare(word)).or_else(|| words.windows(2).find_map(pair))
 }
 
+/// Returns true if a name tells of a turbo. A "De-Turbo" was trained again to be sampled as the network before the
+/// distillation.
+fn is_turbo(words: &[String]) -> bool {
+    words.iter().any(|word| word.starts_with("turbo")) && !words.iter().any(|word| word == "de")
+}
+
 /// Returns true if a name tells of Hyper-SD. Other uses of "hyper", such as "hyper realistic", go on with another word.
 fn is_hyper(words: &[String]) -> bool {
     let follows = |next: &String| ["sd", "vae", "lora", "unet"].iter().any(|start| next.starts_with(start));
@@ -261,10 +281,37 @@ mod tests {
     }
 
     #[test]
+    fn names_tell_a_distilled_anima() {
+        let told = |told: Option<FewSteps>| told.map(|told| (told.sampling, told.steps, told.guidance_scale));
+        for (name, steps) in [
+            ("anima-turbo-v1.0", 10),
+            ("anima-turbo-v1.1", 10),
+            ("animaTurbo_v11", 10),
+            ("studio/Anima-Turbo-8steps", 8),
+        ] {
+            assert_eq!(told(FewSteps::of_anima(name)), Some((Sampling::Euler, steps, 1.0)), "{name}");
+        }
+        for name in ["anima-base-v1.0", "anima-de-turbo", "circlestone-labs/Anima-Base-v1.0-Diffusers"] {
+            assert_eq!(FewSteps::of_anima(name), None, "{name}");
+        }
+        for file in ["anima-turbo-lora-v0.1.safetensors", "anima-turbo-lora-v0.2"] {
+            assert_eq!(told(FewSteps::of_lora_of_flow(file)), Some((Sampling::Euler, 10, 1.0)), "{file}");
+        }
+        for file in ["anima_turbo_car.safetensors", "turbo_car_lora.safetensors", "anima_lora.safetensors"] {
+            assert_eq!(FewSteps::of_lora_of_flow(file), None, "{file}");
+        }
+    }
+
+    #[test]
     fn names_tell_a_distilled_flow() {
         let told = |told: Option<FewSteps>| told.map(|told| (told.sampling, told.steps, told.guidance_scale));
-        for name in ["stabilityai/stable-diffusion-3.5-large-turbo", "sd3.5_large_turbo"] {
-            assert_eq!(told(FewSteps::of_sd3(name)), Some((Sampling::Euler, 4, 1.0)), "{name}");
+        for (name, steps) in [
+            ("stabilityai/stable-diffusion-3.5-large-turbo", 4),
+            ("sd3.5_large_turbo", 4),
+            ("TensorArt-TurboX-SD3.5Large-8Steps", 8),
+            ("TensorArt_TurboX_SD3.5Large_8steps", 8),
+        ] {
+            assert_eq!(told(FewSteps::of_sd3(name)), Some((Sampling::Euler, steps, 1.0)), "{name}");
         }
         assert_eq!(FewSteps::of_sd3("stabilityai/stable-diffusion-3.5-large"), None);
         for (file, steps, scale) in [
@@ -272,10 +319,12 @@ mod tests {
             ("Hyper-SD3-8steps-CFG-lora.safetensors", 8, 5.0),
             ("Hyper-SD3-16steps-CFG-lora.safetensors", 16, 7.0),
             ("lora_sd3.5m_turbo_8steps.safetensors", 8, 1.0),
+            ("Z-Image-Fun-Lora-Distill-8-Steps-2603-ComfyUI.safetensors", 8, 1.0),
+            ("z_image_distilled_lora_4steps.safetensors", 4, 1.0),
         ] {
             assert_eq!(told(FewSteps::of_lora_of_flow(file)), Some((Sampling::Euler, steps, scale)), "{file}");
         }
-        for file in ["lcm_style.safetensors", "turbo_car.safetensors", "tcd.safetensors"] {
+        for file in ["lcm_style.safetensors", "turbo_car.safetensors", "tcd.safetensors", "distillery.safetensors"] {
             assert_eq!(FewSteps::of_lora_of_flow(file), None, "{file}");
         }
     }

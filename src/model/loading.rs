@@ -144,6 +144,46 @@ fn check_text_encoders(family: ModelFamily, options: &LoadOptions) -> Result<()>
     Ok(())
 }
 
+/// Checks that the VAE in `place` is of the kind that the family's network was trained with. Latents of Qwen-Image's
+/// VAE have the shape of FLUX's and SD 3's latents, and mean other pictures. A tiny autoencoder does not show its kind.
+fn check_vae(family: ModelFamily, place: &Checkpoint, config: &AutoencoderConfig) -> Result<()> {
+    let (class, is_qwen) = match config {
+        AutoencoderConfig::Vae(_) => ("AutoencoderKL", false),
+        AutoencoderConfig::Qwen(_) => ("AutoencoderKLQwenImage", true),
+        AutoencoderConfig::Tiny(_) => return Ok(()),
+    };
+    if is_qwen == family.spec().qwen_vae {
+        return Ok(());
+    }
+    let kind = if is_qwen { "AutoencoderKL" } else { "AutoencoderKLQwenImage, the VAE of Qwen-Image," };
+    let expected = Remedy::Vae.after(format!("expected {kind} or a tiny autoencoder, as {family} needs"));
+    let (file, field) = (place.name("vae/config.json"), "_class_name".into());
+    Err(Error::Config { file, field, value: class.into(), expected })
+}
+
+/// Returns a note if the VAE in `place` scales latents in another way than the family's network was trained with.
+fn misfit_of(family: ModelFamily, place: &Checkpoint, config: &AutoencoderConfig) -> Option<Note> {
+    /// Channels of the latents of flow models, whose families' VAEs have scales and shifts of their own.
+    const OF_FLOW: i64 = 16;
+    let (scale, shift) = config.scale_and_shift()?;
+    let (own_scale, own_shift) = (family.spec().scaling_factor, family.spec().latent_shift);
+    if config.latent_channels() == OF_FLOW {
+        let is_near = |one: f64, other: f64| (one - other).abs() < 1e-4;
+        let fits = is_near(scale, own_scale) && is_near(shift, own_shift);
+        return (!fits).then(|| {
+            Note::from(format!(
+                "the VAE {place} shifts latents by {shift} and scales them by {scale}, which does not fit {family} \
+                 ({own_shift} and {own_scale}); use a VAE of that family"
+            ))
+        });
+    }
+    let is_small = |scale: f64| scale < 0.15;
+    (is_small(scale) != is_small(own_scale)).then(|| {
+        let problem = format!("the VAE {place} scales latents by {scale}, which does not fit {family}");
+        Note::from(format!("{problem}; use a VAE of that family"))
+    })
+}
+
 impl Loading {
     /// Opens the checkpoint and the parts that have a source of their own, and finds out the family.
     pub(super) fn open(source: &Source, options: LoadOptions) -> Result<Self> {
@@ -190,7 +230,8 @@ impl Loading {
         let by_name = match family {
             ModelFamily::ZImage => FewSteps::of_z_image(&name),
             ModelFamily::Sd3 => FewSteps::of_sd3(&name),
-            ModelFamily::Anima | ModelFamily::TinyFlow => None,
+            ModelFamily::Anima => FewSteps::of_anima(&name),
+            ModelFamily::TinyFlow => None,
             _ => FewSteps::of_checkpoint(&name, family.is_xl()),
         };
         let few_steps = match by_name {
@@ -306,6 +347,7 @@ impl Loading {
         let own = self.others.vae.as_ref();
         let place = own.unwrap_or(&self.main);
         let config = read_config(place, "vae", AutoencoderConfig::from_json)?;
+        check_vae(self.family, place, &config)?;
         // SDXL's VAE exceeds the range of f16, but not that of bf16. Every folder sets `force_upcast` by default;
         // diffusers applies it to SDXL only.
         let kind = match self.options.vae_precision {
@@ -315,12 +357,7 @@ impl Loading {
         };
         let weights = place.weights("vae", kind, self.device)?;
         let vae = Autoencoder::new(&weights, &config, self.options.tiling)?;
-        let is_small = |scale: f64| scale < 0.15;
-        let misfits = |scale: &f64| is_small(*scale) != is_small(self.family.spec().scaling_factor);
-        let misfit = config.scale().filter(|scale| own.is_some() && misfits(scale)).map(|scale| {
-            let problem = format!("the VAE {place} scales latents by {scale}, which does not fit {}", self.family);
-            Note::from(format!("{problem}; use a VAE of that family"))
-        });
+        let misfit = own.and_then(|place| misfit_of(self.family, place, &config));
         let told = own.map(Checkpoint::notes).unwrap_or_default();
         self.notes.extend(told.into_iter().map(Note::from));
         self.take("vae", &weights);

@@ -344,6 +344,11 @@ impl Checkpoint {
         Err(self.lacks(part))
     }
 
+    /// Returns true for the folder of a single part, such as `text_encoder` or a repository of one text encoder.
+    pub(crate) const fn is_part(&self) -> bool {
+        matches!(self.place, Place::Folder { alone: true, .. })
+    }
+
     /// Returns the path on disk of `file`, such as `unet/config.json`; `None` if the checkpoint is not a folder. In the
     /// folder of a single part, the part's name is dropped from the path.
     fn path(&self, file: &str) -> Option<PathBuf> {
@@ -440,8 +445,8 @@ pub(super) fn wrong_kind(file: &str, contents: Contents) -> Error {
 fn disagreement(file: &SingleFile, family: ModelFamily) -> Option<String> {
     let said = file.header().metadata.get("modelspec.architecture")?;
     let name = &file.header().file;
-    (!said.starts_with(family.spec().architecture))
-        .then(|| format!("the metadata of {name} says {said}, but its tensors are those of {family}"))
+    let agrees = family.spec().architectures.iter().any(|start| said.starts_with(start));
+    (!agrees).then(|| format!("the metadata of {name} says {said}, but its tensors are those of {family}"))
 }
 
 /// Lists the files of weights in a folder and its direct subfolders, as sorted paths relative to the folder.
@@ -645,6 +650,44 @@ mod tests {
         fs::write(index, r#"{"weight_map": {"a.scale_weight": "a.safetensors"}}"#).unwrap();
         refused(read_folder(folder.path(), None).map(drop));
         Ok(())
+    }
+
+    #[test]
+    fn quantized_parts_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        for name in ["a.qweight", "a.wscales", "a.smooth_factor", "a.weight.absmax", "a.weight.quant_map", "a.SCB"] {
+            write(&path, &["a.weight", name]);
+            let reading = Reading { family: Some(ModelFamily::Sd3), ..Reading::default() };
+            for read in [
+                read_folder(folder.path(), None).map(drop),
+                Checkpoint::open(&Source::file(&path), reading).map(drop),
+                Checkpoint::open(&Source::file(&path), Reading::default()).map(drop),
+            ] {
+                let message = read.unwrap_err().to_string();
+                assert!(message.contains(&format!("as its tensor {name} shows")), "{message}");
+                assert!(message.contains("use the f16 or bf16 file of the same model"), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn architecture_of_another_family_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let notes = |said: &str, family: ModelFamily| {
+            let json = format!(
+                r#"{{"__metadata__":{{"modelspec.architecture":"{said}"}},"a":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}}}"#
+            );
+            fs::write(&path, [&(json.len() as u64).to_le_bytes()[..], json.as_bytes()].concat()).unwrap();
+            let reading = Reading { family: Some(family), ..Reading::default() };
+            Checkpoint::open(&Source::file(&path), reading).unwrap().notes()
+        };
+        for said in ["stable-diffusion-v3-medium", "stable-diffusion-3.5-large"] {
+            assert_eq!(notes(said, ModelFamily::Sd3), [""; 0]);
+            let told = notes(said, ModelFamily::Sdxl);
+            assert!(told[0].contains(&format!("says {said}, but its tensors are those of SDXL")), "{told:?}");
+        }
     }
 
     #[test]

@@ -151,9 +151,10 @@ const OTHER_MODELS: &[Sign] = &[
     (|name| name == "edm_vpred.sigma_max", "CosXL"),
 ];
 
-/// Last parts of the names of tensors with scales for quantized weights, or with a description of them. ComfyUI's older
-/// scaled fp8 has the first three. Newer formats, which are not all fp8, have the others.
-const SCALES: [&str; 8] = [
+/// Last parts of the names of quantized weights, and of tensors with their scales or a description of them. ComfyUI's
+/// older scaled fp8 has the first three. ComfyUI's newer formats, which are not all fp8, have the next five, nunchaku's
+/// files the next three, and those of bitsandbytes the last three.
+const SCALES: [&str; 14] = [
     "scaled_fp8",
     "scale_weight",
     "scale_input",
@@ -162,6 +163,12 @@ const SCALES: [&str; 8] = [
     "input_scale",
     "pre_quant_scale",
     "comfy_quant",
+    "qweight",
+    "wscales",
+    "smooth_factor",
+    "absmax",
+    "quant_map",
+    "SCB",
 ];
 
 /// Checks that no tensor of a file has scales for quantized weights. Without the scales, which this crate does not
@@ -173,7 +180,7 @@ pub(super) fn refuse_scaled<'n>(file: &str, mut names: impl Iterator<Item = &'n 
     let is_scale = |name: &&String| name.rsplit('.').next().is_some_and(|last| SCALES.contains(&last));
     let Some(name) = names.find(is_scale) else { return Ok(()) };
     let problem = format!(
-        "the file's weights are scaled fp8 or quantized in a similar way, as its tensor {name} shows; expected weights \
+        "the file's weights are scaled fp8 or quantized in another way, as its tensor {name} shows; expected weights \
          without scales; use the f16 or bf16 file of the same model"
     );
     Err(Error::Malformed { file: file.into(), problem })
@@ -275,7 +282,8 @@ impl Contents {
 
     /// Recognizes a LoRA; `None` if the LoRA is for a model that this crate does not run.
     ///
-    /// Flux and Qwen-Image share some names with Stable Diffusion 3. They have other layers too, and another width.
+    /// Flux and Qwen-Image share some names with Stable Diffusion 3. They have other layers too, and another width. The
+    /// width is also that of one layer of Stable Diffusion 3 medium: the norm of the text in the last block.
     fn adapter(header: &Header) -> Option<Self> {
         /// Layers that only transformers of other families have.
         const OTHERS: [&str; 6] =
@@ -286,9 +294,11 @@ impl Contents {
         const SHARED: [&str; 2] = ["transformer.transformer_blocks.", "lora_transformer_transformer_blocks_"];
         let all = || header.tensors.iter().map(|(name, stored)| (names::unwrapped(name), &stored.shape));
         let is_shared = |name: &str| SHARED.iter().any(|start| name.starts_with(start));
+        let shows_width = |name: &str| {
+            (sd3::changes(name) && name.contains("attn") || is_shared(name)) && !name.contains("norm1_context")
+        };
         let is_other = |(name, shape): (&str, &Vec<i64>)| {
-            OTHERS.iter().any(|layer| name.contains(layer))
-                || (sd3::changes(name) && name.contains("attn") || is_shared(name)) && shape.contains(&OTHER_WIDTH)
+            OTHERS.iter().any(|layer| name.contains(layer)) || shows_width(name) && shape.contains(&OTHER_WIDTH)
         };
         if all().any(is_other) {
             return None;
@@ -498,6 +508,12 @@ mod tests {
             "layers.0.mlp.input_scale",
             "layers.0.mlp.pre_quant_scale",
             "layers.0.mlp.comfy_quant",
+            "transformer_blocks.0.attn.to_qkv.qweight",
+            "transformer_blocks.0.attn.to_qkv.wscales",
+            "transformer_blocks.0.attn.to_qkv.smooth_factor",
+            "layers.0.mlp.up_proj.weight.absmax",
+            "layers.0.mlp.up_proj.weight.quant_map",
+            "layers.0.mlp.up_proj.SCB",
         ];
         for family in families {
             for sign in signs {

@@ -64,6 +64,7 @@ pub(super) fn changes(name: &str) -> bool {
         })
     };
     ["layers_", "noise_refiner_", "context_refiner_"].iter().any(|stack| in_layer(stack))
+        || joined.contains("qwen3_4b_")
 }
 
 /// Derives the transformer's configuration. Three of eight parts of a head rotate by rows, three by columns, and two by
@@ -117,6 +118,8 @@ mod tests {
             "diffusion_model.layers.12.attention.qkv.lora_down.weight",
             "lora_unet_layers_29_feed_forward_w1.lora_up.weight",
             "diffusion_model.context_refiner.0.attention.out.alpha",
+            "lora_unet__layers_0_attention_to_q.lora_down.weight",
+            "text_encoders.qwen3_4b.transformer.model.layers.0.mlp.up_proj.lora_A.weight",
         ];
         let others = [
             "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight",

@@ -14,10 +14,11 @@ const CHANGED: [&str; 6] =
 pub(super) const DENOISING: [&str; 2] = ["unet", "transformer"];
 
 /// Beginnings of module names with `_` for `.`, each with the part that it names. A name may have several: the file's
-/// writer wraps the model in modules of its own, or writes the part twice.
+/// writer wraps the model in modules of its own, or writes the part twice. Further `_` may follow a beginning, as in
+/// VideoX-Fun's `lora_unet__`.
 ///
-/// Source: kohya's sd-scripts, LyCORIS, OneTrainer, diffusers, PEFT, and ComfyUI's `comfy/lora.py`.
-const STARTS: [(&str, Option<&str>); 27] = [
+/// Source: kohya's sd-scripts, LyCORIS, OneTrainer, diffusers, PEFT, VideoX-Fun, and ComfyUI's `comfy/lora.py`.
+const STARTS: [(&str, Option<&str>); 30] = [
     ("lora_unet_", Some("unet")),
     ("lora_transformer_", Some("unet")), // OneTrainer, for transformers
     ("lora_te1_", Some("text_encoder")),
@@ -35,7 +36,10 @@ const STARTS: [(&str, Option<&str>); 27] = [
     ("clip_h_", Some("text_encoder")),
     ("clip_g_", Some("text_encoder_2")),
     ("t5xxl_", Some("text_encoder_3")),
+    ("t5_", Some("text_encoder_3")), // OneTrainer, with the names of the original files
     ("qwen3_06b_", Some("text_encoder")),
+    ("qwen3_4b_", Some("text_encoder")),
+    ("qwen3_", Some("text_encoder")),
     ("text_conditioner_", Some("text_conditioner")),
     (CONDITIONER, Some("text_conditioner")),
     // Modules around a network or around all networks.
@@ -44,7 +48,7 @@ const STARTS: [(&str, Option<&str>); 27] = [
     ("model_", None),
     ("module_", None),
     ("state_dict_", None),
-    ("_orig_mod_", None),
+    ("orig_mod_", None), // `_orig_mod`, whose `_` is stripped
     ("net_", None),
 ];
 
@@ -59,16 +63,21 @@ const LONGEST: usize = 512;
 /// Largest number of beginnings that a name may have.
 const MOST_STARTS: usize = 8;
 
+/// Strips one of the [`STARTS`] from a joined name without `_` in front, and returns the rest of the name in the same
+/// form, with the part that the beginning names; `None` if the name has no such beginning.
+fn strip_start(path: &str) -> Option<(&str, Option<&'static str>)> {
+    STARTS.iter().find_map(|(start, part)| Some((path.strip_prefix(start)?.trim_start_matches('_'), *part)))
+}
+
 /// Returns the part of a model that a file's module changes, as its name alone shows. Names without a part count as
 /// the UNet, except those of a text encoder's layers. A transformer counts as the UNet.
 pub(super) fn part_of(module: &str) -> &'static str {
     const TEXT: [&str; 4] = ["text_model_", "encoder_layers_", "resblocks_", "text_projection"];
     let joined = module.get(..LONGEST).unwrap_or(module).replace('.', "_").replace(PEFT, "");
-    let (mut part, mut path) = (None, joined.as_str());
+    let (mut part, mut path) = (None, joined.trim_start_matches('_'));
     for _ in 0..=MOST_STARTS {
-        let Some((start, named)) = STARTS.iter().find(|(start, _)| path.starts_with(start)) else { break };
-        path = path.get(start.len()..).unwrap_or_default();
-        part = named.or(part);
+        let Some((rest, named)) = strip_start(path) else { break };
+        (path, part) = (rest, named.or(part));
     }
     part.unwrap_or(if TEXT.iter().any(|start| path.starts_with(start)) { "text_encoder" } else { "unet" })
 }
@@ -151,10 +160,15 @@ fn originals<'p>(part: &'p str, paths: &[&'p str]) -> BTreeMap<String, Found<'p>
     // Queries come before keys, and keys before values.
     stored.sort_by_key(|(_, (_, storage))| if let Storage::Third(third) = storage { *third } else { 0 });
     for (path, (original, storage)) in stored {
-        let found =
-            all.entry(join_names(&original)).or_insert_with(|| Found { layers: Vec::new(), ..Found::one(part, path) });
+        let joined = join_names(&original);
+        let found = all.entry(joined.clone()).or_insert_with(|| Found { layers: Vec::new(), ..Found::one(part, path) });
         found.layers.push(path);
         found.exchanged = storage == Storage::Exchanged;
+        if let Storage::Third(third) = storage {
+            // OneTrainer counts the thirds of a layer, as in `qkv.0`.
+            let unit = found.unit;
+            all.insert(format!("{joined}_{third}"), Found { unit, ..Found::one(part, path) });
+        }
     }
     all
 }
@@ -198,16 +212,15 @@ impl<'p> Paths<'p> {
             return None;
         }
         let joined = join_names(module).replace(PEFT, "");
-        let (mut part, mut path) = (None, joined.as_str());
+        let (mut part, mut path) = (None, joined.trim_start_matches('_'));
         for _ in 0..=MOST_STARTS {
             let is_named = |name: &str, part: &str| name == part || part == "unet" && DENOISING.contains(&name);
             let mut parts = CHANGED.iter().filter(|name| part.is_none_or(|part| is_named(name, part)));
             if let Some(found) = parts.find_map(|part| self.within(part, path)) {
                 return Some(found);
             }
-            let (start, named) = STARTS.iter().find(|(start, _)| path.starts_with(start))?;
-            path = path.get(start.len()..)?;
-            part = named.or(part);
+            let (rest, named) = strip_start(path)?;
+            (path, part) = (rest, named.or(part));
         }
         None
     }
