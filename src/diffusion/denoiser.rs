@@ -55,6 +55,12 @@ pub trait Denoiser {
         1
     }
 
+    /// Returns the longest side, in cells, of a latent that the network reads. A pipeline refuses larger pictures
+    /// before the first step. Default: `None`, for a network that reads latents of any size.
+    fn longest_side(&self) -> Option<i64> {
+        None
+    }
+
     /// Predicts x0 of each input at noise level `step.sigma`, all in one batch. An implementation passes `tap` to its
     /// attention sites. `tap` expects a batch with the branches in the order of `inputs`.
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions>;

@@ -246,6 +246,14 @@ impl Backbone {
         }
     }
 
+    /// Returns the longest side, in cells, of a latent that the network has positions for; `None` for any side.
+    pub(super) fn longest_side(&self) -> Option<i64> {
+        match self {
+            Self::Sd3(transformer) => Some(self.patch() * transformer.config().pos_embed_max_size),
+            Self::Unet(_) | Self::Cosmos(_) | Self::ZImage(_) => None,
+        }
+    }
+
     /// Returns the number of blocks, in a network whose blocks can be left out.
     pub(super) fn blocks(&self) -> Option<usize> {
         match self {

@@ -419,6 +419,10 @@ impl Denoiser for Controlled<'_> {
         self.model.patch()
     }
 
+    fn longest_side(&self) -> Option<i64> {
+        self.model.longest_side()
+    }
+
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
         let changes = self.reuse.acts() || self.merging.is_some();
         let acts = !self.acting.is_empty() || !self.adapting.is_empty() || changes;

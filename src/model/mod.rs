@@ -417,6 +417,10 @@ impl Denoiser for Model {
         self.backbone.patch()
     }
 
+    fn longest_side(&self) -> Option<i64> {
+        self.backbone.longest_side()
+    }
+
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
         self.by_loras(inputs, tap, |inputs, tap| {
             let skipped =

@@ -172,7 +172,7 @@ impl Detailing<'_> {
         let (all, size) = (picture.size(), crop.size());
         let mask = part.mask(all)?;
         let scale = self.scale(size);
-        let run = enlarge(size, scale);
+        let run = enlarge(size, scale, self.model.longest_side());
         let cut = |raster: &Raster| raster.crop(crop.top..crop.bottom, crop.left..crop.right);
         let before = cut(picture)?;
         let shown = before.resize(run, Filter::Lanczos)?;
@@ -208,11 +208,12 @@ impl Detailing<'_> {
         Ok(reports)
     }
 
-    /// Returns the factor by which a part of some size is enlarged: to about the area of the model's own size, and
-    /// never below 1.
+    /// Returns the factor by which a part of some size is enlarged: to about the area of the model's own size. The
+    /// factor is below 1 only if the part is larger than any picture that the model paints.
     fn scale(&self, size: Size) -> f64 {
         let area = |size: Size| f64::from(size.width.max(1)) * f64::from(size.height.max(1));
-        (area(self.own_size()) / area(size)).sqrt().max(1.0)
+        let most = f64::from(self.model.longest_side()) / f64::from(size.width.max(size.height).max(1));
+        (area(self.own_size()) / area(size)).sqrt().max(1.0).min(most)
     }
 }
 
@@ -282,9 +283,9 @@ fn named(detail: &Detail) -> String {
     }
 }
 
-/// Returns the size of a part enlarged by a factor, in multiples of 8 pixels.
-fn enlarge(size: Size, scale: f64) -> Size {
-    let side = |side: u32| ((f64::from(side) * scale / 8.0).round() as u32 * 8).clamp(8, 4096);
+/// Returns the size of a part enlarged by a factor, in multiples of 8 pixels and at most `longest` pixels.
+fn enlarge(size: Size, scale: f64, longest: u32) -> Size {
+    let side = |side: u32| ((f64::from(side) * scale / 8.0).round() as u32 * 8).min(longest).max(8);
     Size::new(side(size.width), side(size.height))
 }
 

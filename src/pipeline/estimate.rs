@@ -117,10 +117,10 @@ impl<'p> Request<'p> {
         own.force(colors, None);
         let canvas = own.canvas()?;
         let hires = own.config.hires.clone();
-        let hires = hires.map(|hires| Ok::<_, Error>((hires.canvas(&canvas)?, hires))).transpose()?;
+        let longest = own.model.longest_side();
+        let hires = hires.map(|hires| Ok::<_, Error>((hires.canvas(&canvas, longest)?, hires))).transpose()?;
         let strength = own.picture.as_ref().map(|(_, strength)| *strength);
         let (steps, images, best_of) = (own.step_count(), own.pictures(), own.config.best_of);
-        let stays = strength.is_some_and(|strength| strength.share() == 0.0) && !own.config.details.is_empty();
         let mut sum = Estimate::NOTHING;
         let first = Planned {
             canvas,
@@ -131,7 +131,7 @@ impl<'p> Request<'p> {
             encoded: usize::from(strength.is_some()),
             is_first: true,
         };
-        if !stays {
+        if !own.stays() {
             sum = sum.then(own.estimate_run(&first)?);
         }
         if let Some((canvas, hires)) = hires {

@@ -100,15 +100,16 @@ impl Hires {
     /// Returns the canvas of the second run.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a scale out of range, or a side above 4096 pixels.
-    pub(super) fn canvas(&self, first: &Canvas) -> Result<Canvas> {
+    /// [`Error::Parameter`] for a scale out of range, or a side above `longest` pixels.
+    pub(super) fn canvas(&self, first: &Canvas, longest: u32) -> Result<Canvas> {
         if !(self.scale > 1.0 && self.scale <= 8.0) {
             return Err(Error::parameter("hires.scale", self.scale, "above 1 and up to 8; 1.5 to 2 is usual"));
         }
         let side = |side: u32| ((f64::from(side) * self.scale / 8.0).round() as u32 * 8).max(8);
         let size = Size::new(side(first.size.width), side(first.size.height));
-        if size.width.max(size.height) > 4096 {
-            let expected = format!("a smaller scale, because the sides would be {size} pixels, beyond 4096");
+        if size.width.max(size.height) > longest {
+            let sides = format!("the sides would be {size} pixels, beyond {longest}, the longest side of this model");
+            let expected = format!("a smaller scale, because {sides}");
             return Err(Error::parameter("hires.scale", self.scale, expected));
         }
         Ok(Canvas::covering(size, first.cell, first.patch))
@@ -120,26 +121,66 @@ impl Hires {
         Ok(Tensor::f_cat(&laid, 0)?)
     }
 
-    /// Enlarges finished latents, [n, c, h, w].
-    pub(super) fn latents(latents: &Tensor, canvas: &Canvas) -> Result<Tensor> {
-        Ok(latents.f_upsample_bicubic2d([canvas.grid.h, canvas.grid.w], false, None, None)?)
+    /// Enlarges finished latents, [n, c, h, w], from the canvas `first` to a larger one. The area of the first pictures
+    /// becomes the area of the larger pictures, because cells beyond the pictures are cut off in both runs.
+    pub(super) fn latents(latents: &Tensor, first: &Canvas, larger: &Canvas) -> Result<Tensor> {
+        // Without cells beyond the pictures, libtorch's own ratio of the grids is that of the pictures.
+        let is_cut = first.pixels() != first.size || larger.pixels() != larger.size;
+        let ratio = |own: u32, larger: u32| is_cut.then(|| f64::from(larger) / f64::from(own.max(1)));
+        let rows = ratio(first.size.height, larger.size.height);
+        let columns = ratio(first.size.width, larger.size.width);
+        Ok(latents.f_upsample_bicubic2d([larger.grid.h, larger.grid.w], false, rows, columns)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::{Device, Kind};
 
     #[test]
     fn sides_grow_to_multiples_of_eight() -> Result<()> {
         let first = Canvas::covering(Size::new(100, 64), 8, 1);
-        assert_eq!(Hires::new(1.5, 0.5).canvas(&first)?.size, Size::new(152, 96));
+        assert_eq!(Hires::new(1.5, 0.5).canvas(&first, 4096)?.size, Size::new(152, 96));
         for scale in [1.0, 0.5, 8.1, f64::NAN] {
-            let error = Hires::new(scale, 0.5).canvas(&first).expect_err("refused").to_string();
+            let error = Hires::new(scale, 0.5).canvas(&first, 4096).expect_err("refused").to_string();
             assert!(error.contains("hires.scale is") && error.contains("above 1 and up to 8"), "{error}");
         }
-        let error = Hires::new(8.0, 0.5).canvas(&Canvas::covering(Size::new(1024, 8), 8, 1)).expect_err("refused");
-        assert!(error.to_string().contains("beyond 4096"), "{error}");
+        for (side, longest) in [(1024, 4096), (400, 3072)] {
+            let first = Canvas::covering(Size::new(side, 8), 8, 1);
+            let error = Hires::new(8.0, 0.5).canvas(&first, longest).expect_err("refused").to_string();
+            assert!(error.contains(&format!("beyond {longest}")), "{error}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn larger_latent_keeps_the_pictures_edges() -> Result<()> {
+        // 125 of 126 columns are inside the first picture, and all 188 are inside the larger one.
+        let first = Canvas::covering(Size::new(1000, 16), 8, 2);
+        let larger = Hires::new(1.5, 0.5).canvas(&first, 4096)?;
+        assert_eq!((first.grid.w, larger.size.width, larger.grid.w), (126, 1504, 188));
+        // The place of each column's middle, as a share of the picture.
+        let places = |canvas: &Canvas| {
+            let middles = Tensor::arange(canvas.grid.w, (Kind::Float, Device::Cpu)) + 0.5;
+            middles * (canvas.cell as f64 / f64::from(canvas.size.width))
+        };
+        let latents = places(&first).reshape([1, 1, 1, 126]).repeat([1, 1, 2, 1]);
+        let enlarged = Hires::latents(&latents, &first, &larger)?;
+        assert_eq!(enlarged.size(), [1, 1, larger.grid.h, 188]);
+        let off = (enlarged.select(2, 0).flatten(0, -1) - places(&larger)).abs();
+        let off = off.narrow(0, 4, 180).max().double_value(&[]);
+        assert!(off < 1e-3, "{off}, where a cell is 5e-3");
+        Ok(())
+    }
+
+    #[test]
+    fn whole_latent_is_enlarged_by_its_grid() -> Result<()> {
+        let first = Canvas::covering(Size::new(64, 32), 8, 2);
+        let larger = Hires::new(1.5, 0.5).canvas(&first, 4096)?;
+        let latents = (Tensor::arange(32i64, (Kind::Float, Device::Cpu)) * 1.7).sin().reshape([1, 1, 4, 8]);
+        let want = latents.f_upsample_bicubic2d([6, 12], false, None, None)?;
+        assert_eq!(Hires::latents(&latents, &first, &larger)?, want);
         Ok(())
     }
 }

@@ -15,6 +15,9 @@ use std::cell::OnceCell;
 /// unknowns per color channel.
 const LEVELS: usize = 4;
 
+/// Longest side in pixels of the pictures of any model.
+pub(super) const LONGEST: u32 = 4096;
+
 /// The model of a pipeline, as the pipeline's requests see it.
 #[derive(Clone, Copy)]
 pub(super) struct ModelView<'p> {
@@ -76,11 +79,26 @@ impl<'p> ModelView<'p> {
         self.network.cell()
     }
 
+    /// Returns the longest side in pixels of the pictures that the model paints, 4096 or less.
+    pub(super) fn longest_side(self) -> u32 {
+        let patch = self.network.patch().max(1);
+        let pixels = |cells: i64| (cells / patch).saturating_mul(patch).saturating_mul(self.cell());
+        let own = self.network.longest_side().map(pixels);
+        own.and_then(|own| u32::try_from(own).ok()).map_or(LONGEST, |own| own.min(LONGEST))
+    }
+
     /// Returns true if prompts can be read from this layer of CLIP, counted from the last one.
     pub(super) fn reads_clip_layer(self, layer: usize) -> bool {
         let codec: &dyn Codec = self.network;
         self.info.clip_skip() == Some(layer)
             || codec.capability::<Model>().is_some_and(|model| model.has_clip_layer(layer))
+    }
+
+    /// Returns true if the network is a UNet of this crate, which can merge cells, use deep layers again and paint
+    /// seamless pictures.
+    pub(super) fn has_unet(self) -> bool {
+        let codec: &dyn Codec = self.network;
+        codec.capability::<Model>().is_some_and(Model::has_unet)
     }
 
     /// Returns the colors of the model's latents, which are fitted once.

@@ -6,7 +6,7 @@ use super::config::RequestConfig;
 use super::detail::Detail;
 use super::hires::Hires;
 use super::mask_where::MaskWhere;
-use super::model_view::ModelView;
+use super::model_view::{LONGEST, ModelView};
 use super::stored::Stored;
 use super::watch::{Callback, Show};
 use super::{Preview, Seamless};
@@ -183,7 +183,8 @@ impl<'p> Request<'p> {
 impl<'p> Request<'p> {
     /// Sets the picture's width and height in pixels: multiples of 8 in 8..=4096. A picture to [`start`](Self::start)
     /// from and its mask are resized to this size, which may then be any size in 1..=4096. Without a size, the size of
-    /// that picture is used.
+    /// that picture is used. A model with positions for fewer cells has a lower limit: the sides of SD 3 medium and
+    /// SD 3.5 large are at most 3072 pixels.
     pub fn size(mut self, size: impl Into<Size>) -> Self {
         self.config.size = Some(size.into());
         self
@@ -501,16 +502,29 @@ impl Request<'_> {
         self.config.steps.unwrap_or(self.model.defaults().steps)
     }
 
+    /// Returns true if the request repaints details of its picture and nothing else. The network then never reads the
+    /// whole picture.
+    pub(super) fn stays(&self) -> bool {
+        let keeps_all = self.picture.as_ref().is_some_and(|(_, strength)| strength.share() == 0.0);
+        keeps_all && !self.config.details.is_empty()
+    }
+
     /// Returns the size of the pictures, and the latent cells that cover them.
     pub(super) fn canvas(&self) -> Result<Canvas> {
         let (defaults, cell, patch) = (self.model.defaults(), self.model.cell(), self.model.network.patch());
         let usual = Size::new(defaults.width, defaults.height);
+        let most = if self.stays() { LONGEST } else { self.model.longest_side() };
+        let why = if most < LONGEST { ", because the model reads no longer sides" } else { "" };
         let size = match (self.config.size, &self.picture, self.resumed) {
             (Some(size), ..) => size,
             (None, Some((picture, _)), _) => picture.size(),
             (None, None, Some((latents, _))) => match *latents.size() {
                 [_, _, h, w] => {
                     let size = Size::new((w * cell) as u32, (h * cell) as u32);
+                    if self.model.network.longest_side().is_some_and(|longest| h.max(w) > longest) {
+                        let given = format!("latents of {size} pixels");
+                        return Err(Error::parameter("resume", given, format!("sides of at most {most} pixels{why}")));
+                    }
                     return Ok(Canvas::covering(size, cell, patch));
                 }
                 _ => usual,
@@ -520,9 +534,9 @@ impl Request<'_> {
         // A picture to start from may have any size, because the cells at its edges may reach beyond it.
         let is_free = self.picture.is_some();
         for (name, side) in [("width", size.width), ("height", size.height)] {
-            if side == 0 || side > 4096 || !is_free && (side % 8 != 0 || side % cell as u32 != 0) {
-                let expected = if is_free { "1 to 4096" } else { "a multiple of 8 in 8..=4096" };
-                return Err(Error::parameter(name, side, expected));
+            if side == 0 || side > most || !is_free && (side % 8 != 0 || side % cell as u32 != 0) {
+                let range = if is_free { "1 to " } else { "a multiple of 8 in 8..=" };
+                return Err(Error::parameter(name, side, format!("{range}{most}{why}")));
             }
         }
         Ok(Canvas::covering(size, cell, patch))

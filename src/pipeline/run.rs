@@ -154,7 +154,8 @@ impl Request<'_> {
         let input = Input::new(picture, self.mask.as_deref(), &self.config, self.model, &canvas)?;
         self.force(colors, input.thing.as_ref());
         let hires = self.config.hires.clone();
-        let hires = hires.map(|hires| Ok::<_, Error>((hires.canvas(&canvas)?, hires))).transpose()?;
+        let longest = self.model.longest_side();
+        let hires = hires.map(|hires| Ok::<_, Error>((hires.canvas(&canvas, longest)?, hires))).transpose()?;
         let stage = Stage {
             canvas,
             input,
@@ -166,7 +167,7 @@ impl Request<'_> {
             best_of: self.config.best_of,
         };
         timing.text += begun.elapsed();
-        let stays = stage.strength.is_some_and(|strength| strength.share() == 0.0) && !self.config.details.is_empty();
+        let stays = self.stays();
         let mut painted = if stays { self.keep(stage)? } else { self.paint(stage, watch, &mut timing)? };
         recipe.config.images = painted.latents.size4()?.0 as usize;
         if let Some(candidate) = painted.candidate {
@@ -179,14 +180,14 @@ impl Request<'_> {
         if ends && hires.is_some() {
             notes.push(Note::from("the second run was left out, because the run was ended early"));
         }
-        if let Some((canvas, hires)) = hires.filter(|_| !ends) {
+        if let Some((larger, hires)) = hires.filter(|_| !ends) {
             let input = match hires.enlarge {
-                Enlarge::Lanczos => Input::of_picture(Hires::pixels(&painted.images, &canvas)?),
-                Enlarge::Latent => Input::of_latent(Hires::latents(&painted.latents, &canvas)?),
+                Enlarge::Lanczos => Input::of_picture(Hires::pixels(&painted.images, &larger)?),
+                Enlarge::Latent => Input::of_latent(Hires::latents(&painted.latents, &canvas, &larger)?),
             };
             watch.stage += 1;
             let stage = Stage {
-                canvas,
+                canvas: larger,
                 input,
                 strength: Some(hires.strength.into()),
                 steps: hires.steps.unwrap_or_else(|| self.step_count()),

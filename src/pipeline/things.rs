@@ -61,13 +61,14 @@ pub(super) fn find_things<P: Into<String>>(
 }
 
 /// Returns the latent size for reading a picture: the picture's aspect ratio, at about the area of the model's default
-/// size.
+/// size, as far as the model reads such sides.
 pub(super) fn readable(model: ModelView<'_>, size: Size) -> Grid {
     let defaults = model.defaults();
     let area = f64::from(defaults.width) * f64::from(defaults.height);
     let (width, height) = (f64::from(size.width.max(1)), f64::from(size.height.max(1)));
     let scale = (area / (width * height)).sqrt() / model.cell() as f64 / HALVED as f64;
-    let side = |length: f64| ((length * scale).round() as i64).clamp(1, LONGEST) * HALVED;
+    let most = model.network.longest_side().map_or(LONGEST, |cells| (cells / HALVED).clamp(1, LONGEST));
+    let side = |length: f64| ((length * scale).round() as i64).clamp(1, most) * HALVED;
     Grid::new(side(height), side(width))
 }
 
