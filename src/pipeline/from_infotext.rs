@@ -7,7 +7,7 @@ use crate::diffusion::solver::{self, spacing_label};
 use crate::nn::token_merging::check_merge_tokens;
 use crate::prompt::hex_words;
 use crate::size::Size;
-use crate::wording::{Note, QUOTED, excerpt};
+use crate::wording::{Note, QUOTED, Remedy, excerpt};
 use std::collections::HashSet;
 use std::str::FromStr;
 
@@ -76,6 +76,7 @@ impl Request<'_> {
         let own = self.model.info.clip_skip().unwrap_or(1);
         let reads = |layer: &usize| *layer != own && self.model.reads_clip_layer(*layer);
         let layer = info.value("Clip skip").filter(reads);
+        let (has_unet, shift) = (self.model.has_unet(), self.shift_note(info));
         let config = &mut self.config;
         config.prompt = info.request_prompt();
         config.negative = info.negative.clone();
@@ -92,10 +93,11 @@ impl Request<'_> {
             enlarge: info.field("Hires upscaler").map_or(Enlarge::Lanczos, Enlarge::named),
             ..Hires::new(scale, strength)
         });
-        if info.field("Tiling") == Some("True") {
+        if has_unet && info.field("Tiling") == Some("True") {
             config.seamless = Seamless::Both;
         }
-        let merged = info.value("Token merging ratio").filter(|share| check_merge_tokens(*share).is_ok());
+        let merged = info.value("Token merging ratio");
+        let merged = merged.filter(|share| *share == 0.0 || has_unet && check_merge_tokens(*share).is_ok());
         config.merge_tokens = merged.unwrap_or(config.merge_tokens);
         let is_enlarged = enlarged.is_some();
         config.hires = enlarged.or(config.hires.take());
@@ -113,13 +115,30 @@ impl Request<'_> {
                 is_enlarged && info.field(name).is_some_and(|name| Enlarge::named(name).label() == name)
             }
             OLD_TIMELINES | SYNTAX => true,
-            "Tiling" => ["True", "False"].contains(&info.field(name).unwrap_or_default()),
+            "Tiling" => info.field(name).is_some_and(|tiles| tiles == "False" || has_unet && tiles == "True"),
             "Token merging ratio" => merged.is_some(),
             "Token merging ratio hr" => merged.is_some() && info.value(name) == merged,
             "Clip skip" => info.value(name) == Some(layer.unwrap_or(own)),
+            "Shift" => shift.is_ok(),
             _ => false,
         }));
+        self.notes.extend(shift.ok().flatten());
         self
+    }
+
+    /// Returns a note if a model with flow matching was run with another shift; `Err` for a shift that says nothing to
+    /// this model.
+    fn shift_note(&self, info: &Infotext) -> Result<Option<Note>, ()> {
+        let scheduler = self.model.scheduler();
+        let shift: f64 = info.value("Shift").filter(|_| scheduler.is_flow()).ok_or(())?;
+        let own = match (scheduler.use_dynamic_shifting, scheduler.use_flow_sigmas) {
+            (true, _) => "the picture's own".to_owned(),
+            (false, true) => scheduler.flow_shift.to_string(),
+            (false, false) => scheduler.shift.to_string(),
+        };
+        let told =
+            format!("the picture was made with the shift {shift} of the noise levels, and this model's is {own}");
+        Ok((own != shift.to_string()).then(|| Remedy::Shift.after(told)))
     }
 
     /// Returns notes on words of the prompt that could be meant as settings or as colors.

@@ -298,6 +298,9 @@ impl<'p> Request<'p> {
                 self.notes.push(told.into());
             }
         }
+        if !self.model.has_unet() {
+            self.without_unet();
+        }
         if let Some(StartRecipe { picture, strength, mask }) = recipe.start {
             self.picture = Some((Cow::Owned(picture), strength));
             self.mask = mask.map(Cow::Owned);
@@ -309,6 +312,20 @@ impl<'p> Request<'p> {
             self.guidances.extend(made.map(|made| Attached::method(made.into())));
         }
         Ok(self)
+    }
+
+    /// Resets the settings that only a UNet can follow, and notes those that the run had.
+    fn without_unet(&mut self) {
+        let (config, unset) = (&mut self.config, RequestConfig::default());
+        let (merged, reused) = (config.merge_tokens, config.reuse);
+        let told = [
+            (config.seamless != unset.seamless).then(|| "the run painted a seamless picture".to_owned()),
+            (merged != unset.merge_tokens).then(|| format!("the run merged the share {merged} of the cells")),
+            (reused != unset.reuse).then(|| format!("the run computed deep layers once in {reused} steps")),
+        ];
+        (config.seamless, config.merge_tokens, config.reuse) = (unset.seamless, unset.merge_tokens, unset.reuse);
+        self.notes
+            .extend(told.into_iter().flatten().map(|told| format!("{told}, which needs a model with a UNet").into()));
     }
 
     /// Makes the value that a recipe describes. For a value that no reader of the registry knows, adds a note with its

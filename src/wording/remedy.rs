@@ -35,6 +35,8 @@ remedies! {
     Precision => "load the model in f32 with `Builder::precision`",
     /// Load the model in f32, or load another model.
     PrecisionOrModel => "use f32, or another checkpoint",
+    /// Load the model with the shift that is named.
+    Shift => "load the model with this shift by `LoadOptions::shift`",
     /// Load the VAE in f32.
     VaePrecision => "decode in f32 with `LoadOptions::vae_precision`",
     /// Decode pictures whole and not in tiles.

@@ -123,6 +123,7 @@ impl Wording for Terminal {
             Remedy::Model => &["choose another model with --model"],
             Remedy::Precision | Remedy::VaePrecision => &["use --precision f32"],
             Remedy::PrecisionOrModel => &["use --precision f32, or choose another model with --model"],
+            Remedy::Shift => &["give this shift with --shift"],
             Remedy::Vae => &["add a VAE with --vae"],
             Remedy::TextEncoder => &["add a text encoder with --text-encoder"],
             Remedy::SecondTextEncoder => &["add the second text encoder with --text-encoder-2"],

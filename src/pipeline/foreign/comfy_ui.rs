@@ -33,7 +33,7 @@ const READ: [&str; 8] = [
     "Reroute",
 ];
 /// Inputs that may hold the text of a node.
-const TEXTS: [&str; 7] = ["text", "text_g", "prompt", "string", "t5xxl", "clip_g", "clip_l"];
+const TEXTS: [&str; 8] = ["text", "text_g", "text_l", "prompt", "string", "t5xxl", "clip_g", "clip_l"];
 /// Inputs that may hold the value of a node for one value.
 const VALUES: [&str; 9] = ["value", "text", "string", "prompt", "seed", "noise_seed", "int", "float", "number"];
 /// Class of a node that replaces a conditioning by zeros.
@@ -102,6 +102,11 @@ pub(super) fn read(graph: Map<String, Value>) -> Option<Infotext> {
         for node in graph.way(node, part).into_iter().filter(|node| !READ.contains(&node.class)) {
             settings.add(part, Some(node.class.chars().take(LONGEST_SETTING).collect()));
         }
+    }
+    let mut texts = graph.texts_of(*encoder);
+    let read = texts.next();
+    for (name, text) in texts.filter(|(_, text)| !text.is_empty() && read.is_some_and(|(_, read)| read != *text)) {
+        settings.add(name, Some(text.chars().take(LONGEST_SETTING).collect()));
     }
     settings.add("Other samplers", (samplers.len() > 1).then(|| (samplers.len() - 1).to_string()));
     Some(settings.finish())
@@ -181,6 +186,14 @@ impl Graph {
         None
     }
 
+    /// Returns the texts of a node for text encoders, each with the name of its input. Empty texts come last: a prompt
+    /// without T5 leaves T5's text empty.
+    fn texts_of<'g>(&'g self, node: Node<'g>) -> impl Iterator<Item = (&'static str, &'g str)> {
+        let text = |name| Some((name, self.found(node, &[name])?.as_str()?));
+        let (empty, full): (Vec<_>, Vec<_>) = TEXTS.into_iter().filter_map(text).partition(|(_, text)| text.is_empty());
+        full.into_iter().chain(empty)
+    }
+
     /// Returns a value as [`found`](Self::found) does, as text; `None` for a text that is too long for a setting.
     fn value(&self, node: Node<'_>, names: &[&str]) -> Option<String> {
         let is_setting = |value: &&Value| value.as_str().is_none_or(|text| text.len() <= LONGEST_SETTING);
@@ -213,8 +226,8 @@ impl Graph {
             if !seen.insert(node.id) || node.class == ERASER {
                 continue;
             }
-            match self.found(node, &TEXTS).and_then(Value::as_str) {
-                Some(text) => texts.push((node, text)),
+            match self.texts_of(node).next() {
+                Some((_, text)) => texts.push((node, text)),
                 None => {
                     let follows = |name: &str| name != other && !OTHERS.contains(&name);
                     let links = node.inputs.iter().filter(|(name, _)| follows(name)).map(|(_, input)| input);

@@ -276,6 +276,10 @@ mod tests {
         let read = told(&[("prompt", graph)]);
         assert!(read.starts_with("an owl at night\nSteps: 28, Sampler: euler, Schedule type: simple,"), "{read}");
         assert!(read.contains("Seed: 3, Size: 832x1216, Model: sd35.safetensors, RNG: CPU, Shift: 6"), "{read}");
+        // The texts of CLIP are told if T5 reads another one, and are the prompt if T5 reads none.
+        assert!(read.contains("clip_g: an owl, clip_l: an owl"), "{read}");
+        let read = told(&[("prompt", &graph.replace("an owl at night", ""))]);
+        assert!(read.starts_with("an owl\nSteps: 28,") && !read.contains("clip_"), "{read}");
     }
 
     #[test]
