@@ -125,6 +125,8 @@ impl Models for Choice {
 mod tests {
     use super::*;
     use clap::Parser;
+    use impasto::weights::{Tensors, write_safetensors};
+    use tch::{Device, Kind, Tensor};
 
     #[derive(Debug, Parser)]
     struct Alone {
@@ -194,5 +196,40 @@ mod tests {
         }
         let error = load(&["--vae", "nowhere"]).unwrap_err();
         assert!(error.contains("--vae is nowhere"), "a VAE alone is for every model: {error}");
+    }
+
+    #[test]
+    fn files_of_one_family_share_their_parts() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let golden = here.join("../../tests/golden/models");
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        for name in ["a.safetensors", "b.safetensors"] {
+            fs::copy(golden.join("z-image/diffusion_pytorch_model.safetensors"), path(name)).unwrap();
+        }
+        fs::create_dir(path("tokenizer")).unwrap();
+        for file in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+            fs::copy(golden.join("tokenizer-qwen").join(file), folder.path().join("tokenizer").join(file)).unwrap();
+        }
+        let rows = Tensor::ones([1, 768], (Kind::Float, Device::Cpu));
+        let word = folder.path().join("easynegative.safetensors");
+        write_safetensors(&Tensors::from([("emb_params".to_owned(), rows)]), &word).unwrap();
+
+        let qwen = golden.join("anima-qwen3/model.safetensors").display().to_string();
+        let (model, vae) = (path("a.safetensors"), golden.join("sd3-vae").display().to_string());
+        let split: [&str; 7] = ["impasto", "--model", &model, "--text-encoder", &qwen, "--vae", &vae];
+        let choose = |options: &[&str], name: &str| {
+            let Alone { loading, networks, .. } = Alone::parse_from([split.as_slice(), options].concat());
+            let folders = vec![folder.path().to_owned(), here.join("../impasto-tiny")];
+            let choice = Choice { first: "a".into(), folders, loading, networks };
+            choice.load(name).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(choose(&[], "a"), Ok(()));
+        assert_eq!(choose(&[], "b"), Ok(()), "a file of the same family has the same parts");
+        assert_eq!(choose(&[], "model"), Ok(()), "a model of another family has its own parts");
+        let word = word.display().to_string();
+        let learned = ["--embedding", word.as_str()];
+        assert_eq!((choose(&learned, "b"), choose(&learned, "model")), (Ok(()), Ok(())), "the word fits neither");
+        assert!(choose(&learned, "a").unwrap_err().contains("not CLIP"), "the first model needs the word");
     }
 }

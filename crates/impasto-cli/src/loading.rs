@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::outputs::Named;
 use clap::{Args, ValueEnum};
 use impasto::text::Emphasis;
-use impasto::weights::{Embedding, Lora};
+use impasto::weights::{Contents, Embedding, Lora, ModelFamily, SingleFile};
 use impasto::{Error, Model, Pipeline, Precision, Source};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -68,6 +68,9 @@ pub struct Loading {
     /// Number of threads that libtorch computes with. The default is one per core.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// True for the options of a model that is chosen in place of the model of these options.
+    #[arg(skip)]
+    is_another: bool,
 }
 
 /// The name of an [`Emphasis`].
@@ -174,24 +177,33 @@ impl Loading {
             model = model.with_unmerged(&apart)?;
         }
         for file in &self.embedding {
-            model = model.with_embedding(&Embedding::open(file)?)?;
+            match model.with_embedding(&Embedding::open(file)?) {
+                // Another model may be of a family whose text encoder cannot read the embedding.
+                Err(Error::Parameter { .. } | Error::Malformed { .. }) if self.is_another => {}
+                learned => model = learned?,
+            }
         }
         let pipeline = self.lora_dir.iter().fold(Pipeline::new(model), Pipeline::lora_folder);
         Ok(self.embedding_dir.iter().fold(pipeline, Pipeline::embedding_folder))
     }
 
-    /// Returns the options for another model. The shift and the text encoders belong to the model that they were given
-    /// for. A VAE beside text encoders does too, because such files are the parts of one model.
+    /// Returns the options for another model. The shift belongs to the model that it was given for. The text encoders
+    /// belong to single files of that model's family, which share them. A VAE beside text encoders does too, because
+    /// such files are the parts of one model. Embeddings that do not fit the model are left out.
     pub fn for_another(&self, model: String) -> Self {
         let encoders = [&self.text_encoder, &self.text_encoder_2, &self.text_encoder_3];
         let is_split = encoders.into_iter().any(Option::is_some);
+        let own = self.model.as_deref().and_then(family_of_file);
+        let is_alike = own.is_some() && own == family_of_file(&model);
+        let of_family = |part: Option<&String>| part.filter(|_| is_alike).cloned();
         Self {
             model: Some(model),
-            vae: self.vae.clone().filter(|_| !is_split),
-            text_encoder: None,
-            text_encoder_2: None,
-            text_encoder_3: None,
+            vae: self.vae.clone().filter(|_| is_alike || !is_split),
+            text_encoder: of_family(self.text_encoder.as_ref()),
+            text_encoder_2: of_family(self.text_encoder_2.as_ref()),
+            text_encoder_3: of_family(self.text_encoder_3.as_ref()),
             shift: None,
+            is_another: true,
             ..self.clone()
         }
     }
@@ -232,6 +244,15 @@ impl Loading {
     }
 }
 
+/// Returns the family of a model that is a single file; `None` for another model, which has its own parts.
+fn family_of_file(model: &str) -> Option<ModelFamily> {
+    let Ok(Source::File(path)) = model.parse() else { return None };
+    match SingleFile::open(&path).ok()?.contents().ok()? {
+        Contents::Model { family, .. } => Some(family),
+        _ => None,
+    }
+}
+
 /// Returns the source that an option names. Errors name the option.
 pub fn source(option: &'static str, text: &str) -> impasto::Result<Source> {
     text.parse().map_err(|error| match error {
@@ -254,8 +275,46 @@ fn device(text: &str) -> Result<Device, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use clap::Parser;
+    use impasto::Codec;
+    use impasto::weights::{Tensors, write_safetensors};
+    use tch::Tensor;
+
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        loading: Loading,
+    }
+
+    #[test]
+    fn another_model_learns_the_words_that_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = Model::load(&Source::embedded()).unwrap().tensors("text_encoder").unwrap();
+        let width = text["text_model.embeddings.token_embedding.weight"].size()[1];
+        let write = |name: &str, width: i64| {
+            let rows = Tensor::ones([3, width], (Kind::Float, Device::Cpu));
+            let file = folder.path().join(name);
+            write_safetensors(&Tensors::from([("emb_params".to_owned(), rows)]), &file).unwrap();
+            file.display().to_string()
+        };
+        let (fits, other) = (write("zzqx.safetensors", width), write("easynegative.safetensors", 768));
+        let options = |words: &[&str]| {
+            let options = words.iter().flat_map(|word| ["--embedding", *word]);
+            Alone::parse_from(["impasto"].into_iter().chain(options)).loading
+        };
+        let another = options(&[&other, &fits]).for_another("embedded".into());
+        let pipeline = another.pipeline(Source::embedded()).map_err(|error| error.to_string()).unwrap();
+        assert_eq!(pipeline.model().prompt("a zzqx".into()).unwrap().find("zzqx").unwrap()[0].len(), 3);
+        let error = options(&[&other]).pipeline(Source::embedded()).map(drop).unwrap_err().to_string();
+        assert!(error.contains("the embedding is 768 wide"), "{error}");
+        let taken = write("hair.safetensors", width);
+        let error = options(&[&taken]).for_another("embedded".into()).pipeline(Source::embedded());
+        let error = error.map(drop).unwrap_err().to_string();
+        assert!(error.contains("hair"), "a fault of the word itself is told: {error}");
+    }
 
     #[test]
     fn strengths_follow_the_last_colons() {
