@@ -1,6 +1,6 @@
 //! Anima, a transformer with flow matching, on a small random model: methods, adapters and errors.
 
-use crate::small_models;
+use crate::{small_models, with};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs};
 use impasto::diffusion::{Prediction, Spacing};
 use impasto::mask::Region;
@@ -114,6 +114,24 @@ fn pipeline_paints_by_the_familys_defaults() -> Result<()> {
 }
 
 #[test]
+fn own_folder_of_qwen_needs_no_tokenizer_of_t5() -> Result<()> {
+    let main = folder((2, 12), 2)?;
+    let qwen = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| main.path().join("text_encoder").join(name);
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(at(name), qwen.path().join(name)).expect("copied");
+    }
+    fs::copy(main.path().join("tokenizer/tokenizer.json"), qwen.path().join("tokenizer.json")).expect("copied");
+    let options = || with(LoadOptions::default(), |options| options.text_encoder = Some(Source::dir(qwen.path())));
+    let model = Model::load_with(&Source::dir(main.path()), options())?;
+    assert_eq!(model.text(PROMPT.into())?.context, load()?.text(PROMPT.into())?.context);
+    fs::remove_dir_all(main.path().join("t5_tokenizer")).expect("removed");
+    let message = Model::load_with(&Source::dir(main.path()), options()).map(drop).unwrap_err().to_string();
+    assert!(message.contains("t5_tokenizer/tokenizer.json") && message.contains("google-t5/t5-base"), "{message}");
+    Ok(())
+}
+
+#[test]
 fn prompts_have_the_columns_of_t5() -> Result<()> {
     let model = load()?;
     let prompt = model.prompt(PROMPT.into())?;
@@ -209,6 +227,11 @@ fn pictures_are_continued_and_repainted() -> Result<()> {
 
 /// A LoRA for the transformer's attention to the text, under ComfyUI's or kohya's names.
 fn lora(kohya: bool) -> Result<Lora> {
+    write_lora(if kohya { "kohya.safetensors" } else { "comfy.safetensors" }, kohya)
+}
+
+/// Makes a LoRA as [`lora`] does, with the name of a file.
+fn write_lora(file: &str, kohya: bool) -> Result<Lora> {
     let draw = |shape: [i64; 2]| {
         let count = shape.iter().product();
         (Tensor::arange::<i64>(count, (Kind::Float, Device::Cpu)) * 1.7).sin().reshape(shape)
@@ -222,7 +245,50 @@ fn lora(kohya: bool) -> Result<Lora> {
         tensors.insert(format!("{module}.{down}.weight"), draw([2, inputs]));
         tensors.insert(format!("{module}.{up}.weight"), draw([outputs, 2]));
     }
-    Lora::of(if kohya { "kohya.safetensors" } else { "comfy.safetensors" }, tensors)
+    Lora::of(file, tensors)
+}
+
+#[test]
+fn turbo_is_known_by_its_name() -> Result<()> {
+    let (folder, around) = (folder((2, 12), 2)?, tempfile::tempdir().expect("a folder"));
+    let plain = Model::load(&Source::dir(folder.path()))?;
+    let turbo = around.path().join("anima-turbo-v1.0");
+    fs::rename(folder.path(), &turbo).expect("renamed");
+    let lora = write_lora("anima-turbo-lora-v0.1.safetensors", true)?;
+    for model in [Model::load(&Source::dir(turbo))?, plain.with_lora(&[lora])?] {
+        assert_eq!((model.defaults().steps, model.defaults().guidance_scale), (10, 1.0));
+        assert_eq!(model.scheduler(), plain.scheduler());
+        let note = "10 steps of Euler and a guidance scale of 1";
+        assert!(model.notes().iter().any(|told| told.to_string().contains(note)), "{:?}", model.notes());
+    }
+    let car = plain.with_lora(&[write_lora("anima_turbo_car.safetensors", true)?])?;
+    assert_eq!(car.defaults(), plain.defaults());
+    Ok(())
+}
+
+#[test]
+fn loras_of_qwen3_load_under_all_names() -> Result<()> {
+    let model = load()?;
+    let (path, before) = ("layers.0.mlp.down_proj", model.tensors("text_encoder").expect("an encoder"));
+    let key = format!("{path}.weight");
+    let (rows, columns) = before[&key].size2()?;
+    for start in [
+        "text_encoder",
+        "text_encoder.qwen3",
+        "text_encoders.qwen3_06b.transformer.model",
+        "text_encoders.qwen3_4b.transformer.model",
+    ] {
+        let ones = |shape: [i64; 2]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+        let tensors = [("lora_A", ones([1, columns])), ("lora_B", ones([rows, 1]))];
+        let tensors = tensors.map(|(half, x)| (format!("{start}.{path}.{half}.weight"), x)).into();
+        let lora = Lora::of("words.safetensors", tensors)?;
+        assert_eq!(lora.summary().modules.into_keys().collect::<Vec<_>>(), ["text_encoder"], "{start}");
+        let merged = model.with_lora(&[lora])?;
+        let after = merged.tensors("text_encoder").expect("an encoder");
+        let is_changed = |name: &&String| before[*name] != after[*name];
+        assert_eq!(before.keys().filter(is_changed).collect::<Vec<_>>(), [&key], "{start}");
+    }
+    Ok(())
 }
 
 #[test]
@@ -344,6 +410,22 @@ fn a_run_with_a_layer_of_clip_is_repeated() -> Result<()> {
         let notes: Vec<String> = output.notes.iter().map(ToString::to_string).collect();
         assert_eq!(notes.iter().any(|note| note.contains("layer 2 of CLIP")), is_told, "{notes:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn words_of_an_embedding_folder_stay_text() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = Tensors::from([("emb_params".to_owned(), Tensor::ones([1, 768], (Kind::Float, Device::Cpu)))]);
+    write_safetensors(&rows, &folder.path().join("easynegative.safetensors"))?;
+    let model = load()?;
+    let (plain, pipeline) = (Pipeline::new(model.share()?), Pipeline::new(model).embedding_folder(folder.path()));
+    let run = |pipeline: &Pipeline| request(pipeline).negative("easynegative, hat").run();
+    let (output, want) = (run(&pipeline)?, run(&plain)?);
+    assert_eq!(output.latents, want.latents);
+    let notes: Vec<String> = output.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("easynegative.safetensors is not used: this model's text encoder is not CLIP"));
     Ok(())
 }
 

@@ -397,6 +397,23 @@ fn repository_of_another_family_is_not_downloaded() {
 }
 
 #[test]
+fn split_files_are_named_and_fetched() -> Result<()> {
+    let whole = one_file()["one.safetensors"].clone();
+    let path = "split_files/diffusion_models/one.safetensors";
+    let files = BTreeMap::from([("README.md".to_owned(), vec![1]), (path.to_owned(), whole.clone())]);
+    let (server, cache) = (Server::start(files, Mode::Fine), tempfile::tempdir().expect("a folder"));
+    let hub = server.hub(cache.path());
+    let error = Model::load(&hub.clone().into()).map(drop).expect_err("no model").to_string();
+    assert!(error.contains(&format!("lie in folders: {path}; name one of them with `Hub::file`")), "{error}");
+    let fetch = |file: &str| with(hub.clone(), |hub| hub.file = Some(file.into())).fetch(None);
+    let error = fetch("one.safetensors").map(drop).expect_err("another folder").to_string();
+    assert!(error.contains(&format!("has no one.safetensors; its files of weights are {path};")), "{error}");
+    assert_eq!(server.requests("GET localhost"), [""; 0]);
+    assert_eq!(fetched(fetch(path)?), whole);
+    Ok(())
+}
+
+#[test]
 fn redirect_with_a_user_name_is_refused() {
     for place in [
         "http://127.0.0.1@localhost:PORT/cdn/one.safetensors",

@@ -13,6 +13,7 @@ use impasto::saliency::{Daam, DaamRun};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::weights::{Embedding, Lora};
+use impasto::wording::Note;
 use impasto::{
     Branch, BranchInfo, Codec, Conditioning, Error, Grid, Model, Pipeline, Raster, Result, Rgb, Source, Step, Window,
 };
@@ -322,6 +323,27 @@ fn words_of_a_folder_are_learned() -> Result<()> {
     assert!(told, "{:?}", output.notes);
     let plain = Pipeline::builder().build()?;
     assert_eq!(output.images, small(&plain, "1girl, hair").run()?.images);
+    Ok(())
+}
+
+#[test]
+fn words_that_do_not_fit_the_model_stay_text() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("easynegative.safetensors");
+    Tensor::write_safetensors(&[("emb_params", &Tensor::ones([2, 1024], (Kind::Float, Device::Cpu)))], &file)?;
+    std::fs::write(folder.path().join("blurred.safetensors"), "no weights").expect("written");
+    let plain = Pipeline::builder().build()?;
+    let pipeline = Pipeline::builder().build()?.embedding_folder(folder.path());
+    for negative in ["easynegative, hat", "embedding:easynegative, hat"] {
+        let run = |pipeline: &Pipeline| small(pipeline, "1girl").negative(negative).run();
+        let (output, want) = (run(&pipeline)?, run(&plain)?);
+        assert_eq!(output.images, want.images, "{negative}");
+        let about = |note: &&Note| note.text.contains("easynegative.safetensors is not used: the embedding is 1024");
+        let told: Vec<&Note> = output.notes.iter().filter(about).collect();
+        assert_eq!(told.len(), 1, "{:?}", output.notes);
+    }
+    let error = small(&pipeline, "1girl").negative("blurred").run().map(drop).expect_err("no weights").to_string();
+    assert!(error.contains("blurred.safetensors"), "{error}");
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use crate::small_models::put;
 use crate::{kept_prompt, small_models};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, SiteKind};
+use impasto::guidance::GuidanceRun;
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
 use impasto::methods::{
@@ -11,12 +12,18 @@ use impasto::methods::{
 };
 use impasto::nn::ConfigFile;
 use impasto::nn::mmdit::{Sd3Config, Sd3Transformer};
-use impasto::pipeline::Request;
+use impasto::pipeline::{Detail, Request};
 use impasto::saliency::{ConceptAttention, ConceptAttentionRun, Daam, DaamRun, Spread};
-use impasto::weights::{Embedding, Lora, Tensors, Weights, read_safetensors, write_safetensors};
-use impasto::{Branch, Codec, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Texts, Window};
+use impasto::weights::{
+    Contents, Embedding, Lora, ModelFamily, SingleFile, Tensors, Weights, read_safetensors, write_safetensors,
+};
+use impasto::{
+    Branch, BranchInfo, Codec, Conditioning, LoadOptions, Model, Output, Pipeline, Raster, Result, Rgb, Source, Texts,
+    Window,
+};
 use serde_json::json;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -254,8 +261,7 @@ fn every_method_acts_on_joint_attention() -> Result<()> {
     acts(&pipeline, |request| request.guide(ColorForce::published("hat", Rgb(255, 215, 0))))?;
     acts(&pipeline, |request| request.guide(RegionPrompts::default().thing(half(), "blue eyes", "eyes", 0.8)))?;
     acts(&pipeline, |request| request.guide(PromptBlend::to("hat").curve(|_| 0.5)))?;
-    let long = vec!["a green scarf"; 40].join(", ");
-    acts(&pipeline, |request| request.guide(PromptBlend::to(long).curve(|_| 0.5)))?;
+    acts(&pipeline, |request| request.guide(PromptBlend::to(long()).curve(|_| 0.5)))?;
     let reference = Raster::flat(Rgb(200, 40, 90), (64, 96));
     acts(&pipeline, |request| request.guide(ReferenceColor::new(&reference)))?;
     acts(&pipeline, |request| request.guide(ImageGuidance::text("a green scarf")))?;
@@ -267,6 +273,47 @@ fn every_method_acts_on_joint_attention() -> Result<()> {
     assert!(free_u.contains("FreeU is for a model whose network is a transformer"), "{free_u}");
     let exact = acts(&pipeline, |request| request.guide(ColorForce::exact("hat", Rgb(255, 215, 0))))?;
     assert_eq!(exact.details::<ColorReport>("hat")?.painted.len(), 1);
+    Ok(())
+}
+
+/// A prompt of several chunks.
+fn long() -> String {
+    vec!["a green scarf"; 40].join(", ")
+}
+
+/// The context of the prompt's branch.
+struct Context(Option<Tensor>);
+
+impl GuidanceRun for Context {
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
+        if branch.role == "cond" {
+            self.0 = Some(conditioning.context.copy());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn prompts_of_any_length_blend_t5_with_t5() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    for (from, to) in [(PROMPT.to_owned(), long()), (long(), PROMPT.to_owned())] {
+        let [a, b] = [&from, &to].map(|text| pipeline.model().text(text.into()).unwrap().context);
+        let t5 = |context: &Tensor| context.slice(1, context.size()[1] - 256, None, 1);
+        for share in [1.0, 0.5] {
+            let (mut seen, blend) = (Context(None), PromptBlend::to(to.as_str()).curve(move |_| share));
+            pipeline.request(from.as_str()).steps(1).size((64, 96)).guide(blend).attach(&mut seen).run()?;
+            let seen = seen.0.expect("the run had a prompt");
+            let (chunks, rest) = (a.size()[1] - 256, (b.size()[1] - a.size()[1]).max(0));
+            assert_eq!(seen.size()[1], a.size()[1].max(b.size()[1]), "{share} from {from:?}");
+            assert_eq!(seen.narrow(1, chunks, 256), t5(&a).lerp(&t5(&b), share), "{share} from {from:?}");
+            if share == 1.0 {
+                let moved = Tensor::cat(&[seen.narrow(1, 0, chunks), seen.slice(1, chunks + 256, None, 1)], 1);
+                let want = b.slice(1, 0, b.size()[1] - 256, 1);
+                assert_eq!(moved.narrow(1, 0, want.size()[1]), want, "from {from:?}");
+                assert_eq!(moved.size()[1], chunks + rest, "from {from:?}");
+            }
+        }
+    }
     Ok(())
 }
 
@@ -325,6 +372,8 @@ enum Writer {
     Comfy,
     Peft,
     OneTrainer,
+    /// OneTrainer with the names of the original files, which counts the thirds of a layer.
+    OneTrainerOriginal,
 }
 
 /// Makes a LoRA for one block's attention, with the name of a file.
@@ -337,7 +386,7 @@ fn write_lora(file: &str, writer: Writer) -> Result<Lora> {
     let fused = match writer {
         Writer::Kohya => Some(("lora_unet_joint_blocks_1_x_block_attn_qkv", ["lora_down", "lora_up"])),
         Writer::Comfy => Some(("diffusion_model.joint_blocks.1.x_block.attn.qkv", ["lora_A", "lora_B"])),
-        Writer::Peft | Writer::OneTrainer => None,
+        Writer::Peft | Writer::OneTrainer | Writer::OneTrainerOriginal => None,
     };
     if let Some((module, [first, second])) = fused {
         tensors.insert(format!("{module}.{first}.weight"), down);
@@ -348,6 +397,8 @@ fn write_lora(file: &str, writer: Writer) -> Result<Lora> {
         let [down_name, up_name] = match writer {
             Writer::OneTrainer => ["down", "up"]
                 .map(|half| format!("lora_transformer_transformer_blocks_1_attn_{layer}.lora_{half}.weight")),
+            Writer::OneTrainerOriginal => ["down", "up"]
+                .map(|half| format!("transformer.joint_blocks.1.x_block.attn.qkv.{third}.lora_{half}.weight")),
             _ => ["A", "B"].map(|half| format!("transformer.transformer_blocks.1.attn.{layer}.lora_{half}.weight")),
         };
         tensors.insert(down_name, down.copy());
@@ -386,7 +437,11 @@ fn loras_are_merged_and_kept_beside() -> Result<()> {
     let plain = run(model.share()?)?;
     let merged = run(model.with_lora(&[lora(false)?])?)?;
     assert!(apart(&merged, &plain) > 1e-3);
-    let others = [("trained.safetensors", Writer::OneTrainer), ("comfy.safetensors", Writer::Comfy)];
+    let others = [
+        ("trained.safetensors", Writer::OneTrainer),
+        ("thirds.safetensors", Writer::OneTrainerOriginal),
+        ("comfy.safetensors", Writer::Comfy),
+    ];
     for lora in [lora(true)?].into_iter().chain(others.map(|(file, writer)| write_lora(file, writer).expect("a LoRA")))
     {
         assert!(apart(&run(model.with_lora(&[lora])?)?, &merged) < 1e-4, "all names mean the same layers");
@@ -411,9 +466,9 @@ fn loras_of_every_encoder_load_under_all_names() -> Result<()> {
     let (clip, t5) = ("text_model.encoder.layers.0.mlp.fc1", "encoder.block.0.layer.0.SelfAttention.q");
     let kohya = |start: &str, path: &str| format!("{start}_{}", path.replace('.', "_"));
     for (part, path, names) in [
-        ("text_encoder", clip, ["lora_te1", "text_encoders.clip_l.transformer", "text_encoder"]),
-        ("text_encoder_2", clip, ["lora_te2", "text_encoders.clip_g.transformer", "text_encoder_2"]),
-        ("text_encoder_3", t5, ["lora_te3", "text_encoders.t5xxl.transformer", "text_encoder_3"]),
+        ("text_encoder", clip, ["lora_te1", "text_encoders.clip_l.transformer", "text_encoder", "clip_l"]),
+        ("text_encoder_2", clip, ["lora_te2", "text_encoders.clip_g.transformer", "text_encoder_2", "clip_g"]),
+        ("text_encoder_3", t5, ["lora_te3", "text_encoders.t5xxl.transformer", "text_encoder_3", "t5"]),
     ] {
         let key = format!("{path}.weight");
         let before = model.tensors(part).expect("an encoder");
@@ -435,6 +490,28 @@ fn loras_of_every_encoder_load_under_all_names() -> Result<()> {
 }
 
 #[test]
+fn lora_of_the_last_norm_is_recognized() -> Result<()> {
+    let contents = |layers: &[(&str, i64, i64)]| {
+        let mut tensors = Tensors::new();
+        for &(layer, rows, columns) in layers {
+            for (half, shape) in [("lora_A", [4, columns]), ("lora_B", [rows, 4])] {
+                tensors.insert(format!("{layer}.{half}.weight"), Tensor::zeros(shape, (Kind::Float, Device::Cpu)));
+            }
+        }
+        SingleFile::of("it.safetensors", tensors).contents()
+    };
+    // In Stable Diffusion 3 medium, this norm has as many rows as the layers of Flux are wide.
+    for start in ["transformer.transformer_blocks.23.", "lora_transformer_transformer_blocks_23_"] {
+        let norm = format!("{start}norm1_context{}linear", if start.ends_with('.') { "." } else { "_" });
+        let (query, lora) = (format!("{start}attn.to_q"), Contents::Lora { family: Some(ModelFamily::Sd3) });
+        let of_width = |width: i64| contents(&[(&*norm, 2 * width, width), (&*query, width, width)]);
+        assert_eq!(of_width(1536)?, lora);
+        assert!(of_width(3072).is_err(), "a LoRA of Flux");
+    }
+    Ok(())
+}
+
+#[test]
 fn learned_words_are_read_by_clip() -> Result<()> {
     let (folder, model) = (tempfile::tempdir().expect("a folder"), load()?);
     let rows = |width: i64| Tensor::ones([1, width], (Kind::Float, Device::Cpu)) * 0.4;
@@ -446,6 +523,105 @@ fn learned_words_are_read_by_clip() -> Result<()> {
     let (plain, other) = (plain?.context, other?.context);
     assert!(apart(&plain.narrow(1, 0, 77), &other.narrow(1, 0, 77)) > 1e-3);
     assert_eq!(plain.narrow(1, 77, 256), other.narrow(1, 77, 256));
+    Ok(())
+}
+
+#[test]
+fn words_of_another_family_stay_text() -> Result<()> {
+    let [fitting, others] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let model = load()?;
+    let write = |folder: &Path, name: &str, width: i64| {
+        let rows = Tensor::ones([1, width], (Kind::Float, Device::Cpu)) * 0.4;
+        write_safetensors(&Tensors::from([("emb_params".to_owned(), rows)]), &folder.join(name))
+    };
+    write(fitting.path(), "scarf.safetensors", 40)?;
+    write(others.path(), "easynegative.safetensors", 1024)?;
+    let run = |pipeline: &Pipeline| request(pipeline).negative("easynegative, scarf").run();
+    let want = run(&Pipeline::new(model.share()?).embedding_folder(fitting.path()))?;
+    let output = run(&Pipeline::new(model).embedding_folder(fitting.path()).embedding_folder(others.path()))?;
+    assert_eq!(output.latents, want.latents);
+    let told = |output: &Output| output.notes.iter().any(|note| note.text.contains("the embedding is 1024 wide"));
+    assert!(told(&output) && !told(&want), "{:?}", output.notes);
+    Ok(())
+}
+
+#[test]
+fn sides_beyond_the_positions_are_told_in_pixels() -> Result<()> {
+    // The small network has positions for 12 patches of 16 pixels along each side.
+    let pipeline = Pipeline::new(load()?);
+    assert_eq!(impasto::diffusion::Denoiser::longest_side(pipeline.model()), Some(24));
+    let message = |request: Request<'_>| request.run().map(drop).unwrap_err().to_string();
+    let wide = message(request(&pipeline).size((200, 64)));
+    assert!(wide.contains("width is 200; expected a multiple of 8 in 8..=192, because the model"), "{wide}");
+    let scene = Raster::flat(Rgb(60, 120, 90), (64, 199));
+    let high = message(request(&pipeline).size((64, 199)).start(&scene, 0.5));
+    assert!(high.contains("height is 199; expected 1 to 192"), "{high}");
+    let latents = Tensor::zeros([1, 16, 12, 26], (Kind::Float, Device::Cpu));
+    let resumed = message(pipeline.request(PROMPT).steps(4).resume(&latents, 0.5));
+    assert!(resumed.contains("latents of 208×96 pixels; expected sides of at most 192 pixels"), "{resumed}");
+    assert_eq!(request(&pipeline).size((192, 32)).steps(1).run()?.image(0)?.size().to_string(), "192×32");
+    Ok(())
+}
+
+#[test]
+fn second_run_beyond_the_positions_is_refused_first() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let beyond = "a smaller scale, because the sides would be 240×144 pixels, beyond 192";
+    let estimated = request(&pipeline).size((160, 96)).hires(1.5, 0.5).estimate().map(drop).unwrap_err().to_string();
+    assert!(estimated.contains(beyond), "{estimated}");
+    let mut steps = 0;
+    let counted = request(&pipeline).size((160, 96)).hires(1.5, 0.5).on_step(|_| {
+        steps += 1;
+        ControlFlow::Continue(())
+    });
+    let painted = counted.run().map(drop).unwrap_err().to_string();
+    assert!(painted.contains(beyond) && steps == 0, "{steps} steps: {painted}");
+    Ok(())
+}
+
+#[test]
+fn large_part_is_repainted_within_the_positions() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let scene = Raster::flat(Rgb(60, 120, 90), (256, 64));
+    let mut mask = Raster::flat(Rgb(0, 0, 0), (256, 64));
+    mask.paste(&Raster::flat(Rgb(255, 255, 255), (200, 40)), 28, 12);
+    let request = request(&pipeline).size((256, 64)).start(&scene, 0.0).detail(Detail::under(mask));
+    let output = request.run()?;
+    assert_eq!(output.image(0)?.size().to_string(), "256×64");
+    let report = output.reports.iter().find(|report| report.name == "detail 1: detail").expect("a report");
+    assert_eq!(report.data["size"], json!({ "width": 192, "height": 48 }));
+    Ok(())
+}
+
+#[test]
+fn wide_picture_is_read_within_the_positions() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let mut wide = Raster::flat(Rgb(60, 120, 90), (160, 32));
+    wide.paste(&Raster::flat(Rgb(200, 40, 30), (40, 20)), 50, 6);
+    let reference = pipeline.reference(&wide, PROMPT, ["hat"])?;
+    assert_eq!(reference.picture().size().to_string(), "192×64");
+    Ok(())
+}
+
+#[test]
+fn vae_with_another_scale_is_noted() -> Result<()> {
+    let (model, other) = (folder(true), tempfile::tempdir().expect("a folder"));
+    put(other.path(), "vae", "sd3-vae");
+    let notes = || -> Result<Vec<String>> {
+        let mut options = LoadOptions::default();
+        options.vae = Some(Source::dir(other.path().join("vae")));
+        let model = Model::load_with(&Source::dir(model.path()), options)?;
+        Ok(model.notes().iter().map(ToString::to_string).collect())
+    };
+    let own = notes()?;
+    assert!(!own.iter().any(|note| note.contains("does not fit")), "{own:?}");
+    let config = other.path().join("vae/config.json");
+    let text = fs::read_to_string(&config).expect("read").replace("1.5305", "0.3611").replace("0.0609", "0.1159");
+    fs::remove_file(&config).expect("the link is removed"); // not the file that it was linked to
+    fs::write(&config, text).expect("written");
+    let told = notes()?;
+    let misfit = "shifts latents by 0.1159 and scales them by 0.3611, which does not fit SD 3 (0.0609 and 1.5305)";
+    assert!(told.iter().any(|note| note.contains(misfit)), "{told:?}");
     Ok(())
 }
 

@@ -1,17 +1,19 @@
 //! Tests of what every family of transformers does: Anima, Stable Diffusion 3 and Z-Image, on small random models.
 
-use crate::{anima, sd3, z_image};
+use crate::{anima, sd3, small_models, z_image};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, SiteKind};
 use impasto::diffusion::SchedulerConfig;
 use impasto::mask::Region;
 use impasto::methods::color_force::{ColorReport, ForceRun};
 use impasto::methods::{ColorForce, PaintWithWords, Palette, PromptBlend};
+use impasto::nn::{ConfigFile, Taesd, TaesdConfig};
 use impasto::pipeline::Request;
 use impasto::saliency::Differential;
+use impasto::weights::{Weights, write_safetensors};
 use impasto::{Branch, Codec, Grid, LoadOptions, Model, Pipeline, Result, Rgb, Source};
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const PROMPT: &str = "a cat, red hat, blue eyes";
 
@@ -35,6 +37,42 @@ fn request(pipeline: &Pipeline) -> Request<'_> {
 
 fn apart(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
+}
+
+#[test]
+fn vae_of_another_kind_is_refused() -> Result<()> {
+    let vaes = tempfile::tempdir().expect("a folder");
+    small_models::put(vaes.path(), "vae", "sd3-vae");
+    let kl = vaes.path().join("vae");
+    let qwen = "tests/golden/single_file_anima/qwen_image_vae.safetensors";
+    let qwen = Path::new(env!("CARGO_MANIFEST_DIR")).join(qwen);
+    let to_anima = "_class_name is AutoencoderKL; expected AutoencoderKLQwenImage";
+    let to_others = "_class_name is AutoencoderKLQwenImage; expected AutoencoderKL or a tiny";
+    let given = [
+        (Source::dir(&kl), &kl, to_anima),
+        (Source::file(&qwen), &qwen, to_others),
+        (Source::file(&qwen), &qwen, to_others),
+    ];
+    for ((_kept, folder), (vae, path, words)) in folders()?.into_iter().zip(given) {
+        let error = load(&folder, |options| options.vae = Some(vae)).map(drop).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("`LoadOptions::vae`"), "{error}");
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn tiny_vae_fits_every_family_of_its_channels() -> Result<()> {
+    let (tiny, w) = (tempfile::tempdir().expect("a folder"), Weights::random(5, Kind::Float, Device::Cpu));
+    let config = json!({ "_class_name": "AutoencoderTiny", "latent_channels": 16 }).to_string();
+    Taesd::new(&w, &TaesdConfig::from_json("", &config)?)?;
+    std::fs::write(tiny.path().join("config.json"), config).expect("written");
+    write_safetensors(&w.drawn()?, &tiny.path().join("diffusion_pytorch_model.safetensors"))?;
+    for (_kept, folder) in folders()? {
+        let pipeline = load(&folder, |options| options.vae = Some(Source::dir(tiny.path())))?;
+        assert_eq!(request(&pipeline).steps(1).run()?.image(0)?.size().to_string(), "64×96", "{}", folder.display());
+    }
+    Ok(())
 }
 
 #[test]

@@ -254,19 +254,64 @@ fn lora(fused: bool) -> Result<Lora> {
         (Tensor::arange::<i64>(rows * columns, (Kind::Float, Device::Cpu)) * 1.7).sin().reshape([rows, columns]) * 0.3
     };
     let (down, up) = (draw(2, 32), draw(96, 2));
-    let mut tensors = Tensors::new();
     if fused {
         let module = "diffusion_model.layers.1.attention.qkv";
-        tensors.insert(format!("{module}.lora_down.weight"), down);
-        tensors.insert(format!("{module}.lora_up.weight"), up);
+        let tensors = [("lora_down", down), ("lora_up", up)];
+        let tensors = tensors.map(|(half, x)| (format!("{module}.{half}.weight"), x)).into();
         return Lora::of("fused.safetensors", tensors);
     }
+    Lora::of("apart.safetensors", thirds("transformer.layers.1.attention.", ["lora_A", "lora_B"], &down, &up))
+}
+
+/// Returns a LoRA's tensors for queries, keys and values, each of which has a third of the rows of `up`. The names of
+/// the modules begin with `start`.
+fn thirds(start: &str, halves: [&str; 2], down: &Tensor, up: &Tensor) -> Tensors {
+    let mut tensors = Tensors::new();
     for (third, layer) in (0..).zip(["to_q", "to_k", "to_v"]) {
-        let module = format!("transformer.layers.1.attention.{layer}");
-        tensors.insert(format!("{module}.lora_A.weight"), down.copy());
-        tensors.insert(format!("{module}.lora_B.weight"), up.narrow(0, 32 * third, 32).copy());
+        let [first, second] = halves.map(|half| format!("{start}{layer}.{half}.weight"));
+        tensors.insert(first, down.copy());
+        tensors.insert(second, up.narrow(0, 32 * third, 32).copy());
     }
-    Lora::of("apart.safetensors", tensors)
+    tensors
+}
+
+#[test]
+fn lora_of_two_underscores_acts() -> Result<()> {
+    let (model, file) = (load()?, "Z-Image-Fun-Lora-Distill-8-Steps-2603-ComfyUI.safetensors");
+    let draw = |rows: i64, columns: i64| Tensor::ones([rows, columns], (Kind::Float, Device::Cpu));
+    let tensors = |start: &str| thirds(start, ["lora_down", "lora_up"], &draw(2, 32), &draw(96, 2));
+    let funs = tensors("lora_unet__layers_1_attention_");
+    let contents = SingleFile::of(file, funs.iter().map(|(name, x)| (name.clone(), x.shallow_clone())).collect());
+    assert_eq!(contents.contents()?, Contents::Lora { family: Some(ModelFamily::ZImage) });
+    let want = model.with_lora(&[Lora::of("kohya.safetensors", tensors("lora_unet_layers_1_attention_"))?])?;
+    let lora = Lora::of(file, funs)?;
+    assert_eq!(lora.summary().modules.into_keys().collect::<Vec<_>>(), ["unet"]);
+    let fun = model.with_lora(&[lora])?;
+    assert_eq!(fun.tensors("transformer"), want.tensors("transformer"));
+    assert_ne!(fun.tensors("transformer"), model.tensors("transformer"));
+    assert_eq!((fun.defaults().steps, fun.defaults().guidance_scale), (8, 1.0));
+    assert_eq!((want.defaults(), fun.scheduler()), (model.defaults(), model.scheduler()));
+    Ok(())
+}
+
+#[test]
+fn quantized_parts_of_a_folder_are_refused() -> Result<()> {
+    for (part, stem, tensor) in [
+        ("transformer", "diffusion_pytorch_model", "layers.0.feed_forward.w1.qweight"),
+        ("text_encoder", "model", "layers.0.mlp.up_proj.weight.absmax"),
+    ] {
+        let (_around, folder) = folder("z-image");
+        let file = folder.join(part).join(stem).with_extension("safetensors");
+        let mut tensors = read_safetensors(&file)?;
+        tensors.insert(tensor.into(), Tensor::zeros([4], (Kind::Float, Device::Cpu)));
+        write_safetensors(&tensors, &folder.join("quantized.safetensors"))?;
+        fs::remove_file(&file).expect("removed");
+        fs::rename(folder.join("quantized.safetensors"), &file).expect("renamed");
+        let message = Model::load(&Source::dir(&folder)).map(drop).unwrap_err().to_string();
+        assert!(message.contains(&format!("as its tensor {tensor} shows")), "{message}");
+        assert!(message.contains("use the f16 or bf16 file of the same model"), "{message}");
+    }
+    Ok(())
 }
 
 #[test]
@@ -283,6 +328,22 @@ fn loras_are_merged_and_kept_beside() -> Result<()> {
     let placed = UnmergedLora::new("fused", 1.0).within(Region::rect(0.0..0.5, 0.0..1.0));
     let output = request(&beside).guide(placed).run()?;
     assert!(apart(&output.latents, &merged) > 1e-4 && apart(&output.latents, &plain) > 1e-4);
+    Ok(())
+}
+
+#[test]
+fn words_of_an_embedding_folder_stay_text() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = Tensors::from([("emb_params".to_owned(), Tensor::ones([1, 768], (Kind::Float, Device::Cpu)))]);
+    write_safetensors(&rows, &folder.path().join("easynegative.safetensors"))?;
+    let model = load()?;
+    let (plain, pipeline) = (Pipeline::new(model.share()?), Pipeline::new(model).embedding_folder(folder.path()));
+    let run = |pipeline: &Pipeline| request(pipeline).negative("easynegative, hat").run();
+    let (output, want) = (run(&pipeline)?, run(&plain)?);
+    assert_eq!(output.latents, want.latents);
+    let notes: Vec<String> = output.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("easynegative.safetensors is not used: this model's text encoder is not CLIP"));
     Ok(())
 }
 

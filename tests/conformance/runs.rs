@@ -67,6 +67,9 @@ impl<M: Denoiser + Codec> Denoiser for SkipsForThePrompt<'_, M> {
     fn patch(&self) -> i64 {
         self.model.patch()
     }
+    fn longest_side(&self) -> Option<i64> {
+        self.model.longest_side()
+    }
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> impasto::Result<Predictions> {
         self.model.denoise(step, inputs, tap)
     }

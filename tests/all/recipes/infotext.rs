@@ -5,9 +5,9 @@ use super::{Folder, GOLD, PORTRAIT, told};
 use image::codecs::{jpeg::JpegEncoder, webp::WebPEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use impasto::diffusion::Spacing;
-use impasto::pipeline::{Output, Pipeline, Request};
+use impasto::pipeline::{Output, Pipeline, Request, Seamless};
 use impasto::text::TextOptions;
-use impasto::{Raster, Result, Size};
+use impasto::{Raster, Result, Size, Source};
 use std::path::Path;
 
 /// Repeats the run of a file. Returns the notes before the run, and its output.
@@ -105,6 +105,40 @@ fn infotext_has_the_share_of_merged_cells() -> Result<()> {
     let (notes, output) = repeated(&folder.told(&[("parameters", words)]))?;
     assert_eq!(output.recipe().config.merge_tokens, 0.0);
     assert!(notes.contains("not repeated: Token merging ratio 0.9; Token merging ratio hr 0.5"), "{notes}");
+    Ok(())
+}
+
+#[test]
+fn run_of_a_unet_is_repeated_on_a_transformer() -> Result<()> {
+    let folder = Folder::new();
+    let flow = Pipeline::builder().source(Source::embedded_flow()).build()?;
+    let small = |request: Request<'_>| request.size((64, 64)).run();
+    let words = "a boat\nSteps: 1, Seed: 1, RNG: CPU, Tiling: True, Token merging ratio: 0.5, Shift: 6";
+    let request = Request::from_png(&flow, folder.told(&[("parameters", words)]))?;
+    let notes = told(&request.notes()?);
+    assert!(notes.contains("not repeated: Tiling True; Token merging ratio 0.5"), "{notes}");
+    let shift = "the shift 6 of the noise levels, and this model's is 3; load the model with this shift by `LoadOptions::shift`";
+    assert!(notes.contains(shift), "{notes}");
+    small(request)?;
+    for shift in ["3", "3.0"] {
+        let words =
+            format!("a boat\nSteps: 1, Seed: 1, RNG: CPU, Tiling: False, Token merging ratio: 0, Shift: {shift}");
+        let request = Request::from_png(&flow, folder.told(&[("parameters", &words)]))?;
+        assert_eq!(told(&request.notes()?), "");
+    }
+    // The same by a recipe.
+    let unet = Pipeline::builder().build()?;
+    let request = unet.request("a boat").seed(1).steps(1).seamless(Seamless::Both);
+    let output = small(request.tune(|config| (config.merge_tokens, config.reuse) = (0.5, 2)))?;
+    let path = folder.file("unet.png");
+    output.save(0, &path)?;
+    let request = Request::from_png(&flow, &path)?;
+    let notes = told(&request.notes()?);
+    for lost in ["painted a seamless picture", "merged the share 0.5 of the cells", "deep layers once in 2 steps"] {
+        assert!(notes.contains(lost), "{lost}: {notes}");
+    }
+    assert!(notes.contains("which needs a model with a UNet"), "{notes}");
+    small(request)?;
     Ok(())
 }
 
