@@ -43,7 +43,8 @@ impl Concepts {
         }
         let best = assign(&likeness, Mapping::BestFit { reuse: true }, &own);
         let hit = |(position, pair): (i64, super::pairing::Pair)| {
-            let concept = pair.alternate.filter(|row| *row > 0 && pair.similarity > self.accept)?;
+            let is_word = |row: usize| row > 0 || self.words.is_some();
+            let concept = pair.alternate.filter(|row| is_word(*row) && pair.similarity > self.accept)?;
             let alternate = partners.get(concept)?.alternate?;
             Some(ConceptHit { position, concept: concept as i64, alternate: alternate as i64 })
         };
@@ -51,9 +52,9 @@ impl Concepts {
     }
 }
 
-/// Returns a flag for each of `count` tokens from token `start` on: true for tokens in `spans`, or for all tokens if
-/// `spans` is `None`. The first flag is always false, because the first token is the header.
+/// Returns a flag for each of `count` tokens from token `start` on: true for tokens in `spans`, or for all tokens but
+/// the first one, the header, if `spans` is `None`.
 fn chosen(spans: Option<&[TokenSpan]>, start: i64, count: i64) -> Vec<bool> {
-    let within = |at: i64| spans.is_none_or(|spans| spans.iter().any(|span| (span.start..span.end).contains(&at)));
-    (start..start + count).map(|at| at > start && within(at)).collect()
+    let within = |at: i64, spans: &[TokenSpan]| spans.iter().any(|span| (span.start..span.end).contains(&at));
+    (start..start + count).map(|at| spans.map_or(at > start, |spans| within(at, spans))).collect()
 }

@@ -258,6 +258,7 @@ impl Guiding {
                 chunk: Some(chunk),
                 projection: self.encoded.projection.as_ref(),
                 concepts: self.concepts.as_ref(),
+                header: of.header,
             };
             let (moved, mut report) = tween.rows(&own, &self.encoded.tokens)?;
             report.steps = Some((self.steps.start, self.steps.end));
@@ -288,6 +289,8 @@ struct Asked<'a> {
     pooled: f64,
     /// True for the prompt's own branch, which the report describes.
     told: bool,
+    /// True if the context begins with a token that stands for no word.
+    header: bool,
 }
 
 /// Moves `a`, [1 or n, width], by `share` of the way to `b`, [1 or n, width].
@@ -381,7 +384,8 @@ impl ImageGuidance {
             None => None,
             Some((text, accept)) => {
                 // Both text encoders read the concept, even if the second prompt differs.
-                let context = setup.codec.text(text.into())?.context.f_select(0, 0)?;
+                let context = setup.codec.text(text.into())?.context;
+                let context = context.f_narrow(1, 0, count_rows(&context)?)?.f_select(0, 0)?;
                 let tokens = match &encoded.columns {
                     Some(columns) => context.f_narrow(1, columns.start, columns.end - columns.start)?,
                     None => context,
@@ -418,7 +422,8 @@ impl GuidanceRun for Guiding {
             concepts.prompt = (!settings.concept_padding).then(|| prompt.content());
         }
         let told = branch.branch == Branch::Cond;
-        let of = Asked { params: &settings.params, alone: settings.alone, pooled: settings.pooled, told };
+        let header = prompt.content().first().is_none_or(|span| span.start > 0);
+        let of = Asked { params: &settings.params, alone: settings.alone, pooled: settings.pooled, told, header };
         let always = settings.window == Window::WHOLE; // one part for all steps
         let steps = if always { 0..usize::MAX } else { self.steps.clone() };
         conditioning.during(steps, |part| self.edit(&of, &prompt.words(), part))

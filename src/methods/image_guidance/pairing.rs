@@ -62,17 +62,21 @@ pub(super) fn read(similarity: &Tensor) -> Result<Array2<f32>> {
     Array2::from_shape_vec((a as usize, t as usize), values).map_err(misfit)
 }
 
-/// Returns a partner for each token of a prompt from the [`similarity`], [a, t]. The prompt's header is paired with the
-/// guide's first token at similarity 0. Except with [`Mapping::Direct`], a token whose similarity is 0 has no partner.
-pub(super) fn align(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
+/// Returns a partner for each token of a prompt from the [`similarity`], [a, t]. If the first token is the prompt's
+/// `header`, it is paired with the guide's first token at similarity 0. Except with [`Mapping::Direct`], a token whose
+/// similarity is 0 has no partner.
+pub(super) fn align(s: &Array2<f32>, mapping: Mapping, header: bool) -> Vec<Pair> {
     let (a, t) = s.dim();
-    let header = Pair { alternate: Some(0), similarity: 0.0 };
-    if mapping == Mapping::Direct {
-        return (0..t).map(|at| if at == 0 { header } else { direct(s, at, at, a) }).collect();
+    let mut pairs = match mapping {
+        Mapping::Direct => (0..t).map(|at| direct(s, at, at, a)).collect(),
+        _ => assign(s, mapping, &vec![true; t]),
+    };
+    if mapping != Mapping::Direct {
+        pairs.iter_mut().filter(|pair| pair.similarity <= 0.0).for_each(|pair| pair.alternate = None);
     }
-    let mut pairs = assign(s, mapping, &vec![true; t]);
-    pairs.iter_mut().filter(|pair| pair.similarity <= 0.0).for_each(|pair| pair.alternate = None);
-    pairs.iter_mut().take(1).for_each(|pair| *pair = header);
+    if let Some(first) = pairs.first_mut().filter(|_| header) {
+        *first = Pair { alternate: Some(0), similarity: 0.0 };
+    }
     pairs
 }
 

@@ -15,7 +15,7 @@ use tch::{Kind, Tensor};
 
 /// Returns a partner for each token of a prompt.
 fn pair_tokens(similarity: &Tensor, mapping: Mapping) -> Result<Vec<Pair>> {
-    Ok(align(&read(similarity)?, mapping))
+    Ok(align(&read(similarity)?, mapping, true))
 }
 
 /// Returns a prompt's tokens, [t, d], replaced by a picture's, [a, d].

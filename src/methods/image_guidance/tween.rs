@@ -34,7 +34,7 @@ use tch::{Kind, Tensor};
 /// finite), and for [`Space::Joint`], which needs a projection; [`Error::Shape`] if ranks, widths or numbers of rows do
 /// not fit.
 pub fn tween(text: &Tensor, alternate: &Tensor, params: &GuidanceParams) -> Result<(Tensor, ImageGuidanceReport)> {
-    let tween = Tween { params, chunk: None, projection: None, concepts: None };
+    let tween = Tween { params, chunk: None, projection: None, concepts: None, header: true };
     let rank = text.dim();
     let (moved, report) = tween.rows(&batch("prompt tokens", text)?, &batch("guide tokens", alternate)?)?;
     let flat = rank == 2 && moved.size().first() == Some(&1);
@@ -65,6 +65,8 @@ pub(super) struct Tween<'a> {
     /// Projection of the prompt's tokens into the space of the guide's, [joint, d].
     pub projection: Option<&'a Tensor>,
     pub concepts: Option<&'a Concepts>,
+    /// True if the first token of each chunk is a header and stands for no word.
+    pub header: bool,
 }
 
 impl Tween<'_> {
@@ -140,10 +142,10 @@ impl Tween<'_> {
         };
         let s = pairing::read(&likeness)?;
         let pairs = match params.compat {
-            Compat::Aligned => align(&s, params.mapping),
+            Compat::Aligned => align(&s, params.mapping, self.header),
             Compat::Upstream => shift(&s, params.mapping),
         };
-        let weights = weights(&pairs, params, linear);
+        let weights = weights(&pairs, params, linear, self.header);
         let shares = shares(&pairs, &weights, params);
         for (((at, pair), weight), share) in (start..).zip(&pairs).zip(&weights).zip(&shares) {
             prompt.tokens.push(GuidedToken {

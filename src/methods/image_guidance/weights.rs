@@ -66,14 +66,15 @@ pub(super) fn line((start, end): (f64, f64), numbers: std::ops::Range<usize>, co
     numbers.map(|at| start + (end - start) * (at as f64 / last)).collect()
 }
 
-/// Returns the weight of each token of a chunk from its `linear` weights and the pairs.
-pub(super) fn weights(pairs: &[Pair], params: &GuidanceParams, linear: Vec<f64>) -> Vec<f64> {
+/// Returns the weight of each token of a chunk from its `linear` weights and the pairs. The first token is the chunk's
+/// `header`, if the chunk has one.
+pub(super) fn weights(pairs: &[Pair], params: &GuidanceParams, linear: Vec<f64>, header: bool) -> Vec<f64> {
     let GuidanceParams { threshold: (mult, floor), clustered, header_max, compat, .. } = *params;
     let similarities: Vec<f64> = pairs.iter().map(|pair| pair.similarity).collect();
     let mut all = linear;
     if clustered != 0.0 {
         // The header's similarity is 0, so the header does not count in the mean.
-        let counted = pairs.len() - usize::from(compat == Compat::Aligned && !pairs.is_empty());
+        let counted = pairs.len() - usize::from(header && compat == Compat::Aligned && !pairs.is_empty());
         let mean = similarities.iter().sum::<f64>() / counted.max(1) as f64;
         if let Some(ramp) = cluster_ramp(&similarities, mean, clustered) {
             all = compat.blend(&all, &ramp);
@@ -83,7 +84,7 @@ pub(super) fn weights(pairs: &[Pair], params: &GuidanceParams, linear: Vec<f64>)
         let above: Vec<f64> = similarities.iter().map(|value| if *value < floor { 0.0 } else { mult }).collect();
         all = compat.blend(&all, &above);
     }
-    if let Some(header) = all.first_mut().filter(|_| header_max < 1.0) {
+    if let Some(header) = all.first_mut().filter(|_| header && header_max < 1.0) {
         *header = header.clamp(-header_max, header_max);
     }
     all
