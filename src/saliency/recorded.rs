@@ -52,7 +52,9 @@ struct Replay {
     maps: Tensor,
     range: f64,
     /// Index of this step's map.
-    current: Option<i64>,
+    current: Option<usize>,
+    /// Index of the map after the one that was used last.
+    next: usize,
 }
 
 /// The findings of a first pass: clean latents, the object's map, and the protected cells.
@@ -172,16 +174,20 @@ impl Saliency for Recorded {
             false => maps.f_upsample_bilinear2d([to_h, to_w], false, None, None)?,
         };
         let maps = maps.f_to_device(setup.device)?.f_expand([-1, setup.images, to_h, to_w], false)?;
-        Ok(Box::new(Replay { timesteps: self.timesteps.clone(), maps, range: self.range, current: None }))
+        Ok(Box::new(Replay { timesteps: self.timesteps.clone(), maps, range: self.range, current: None, next: 0 }))
     }
 }
 
 impl GuidanceRun for Replay {
     fn plan(&mut self, step: &Step, _: &mut Plan) -> Result<()> {
-        let here = |timestep: &f64| (timestep - step.sd_timestep).abs() < 1e-6;
-        if step.eval == 0 {
-            self.current = self.timesteps.iter().position(here).map(|position| position as i64);
+        if step.eval > 0 {
+            return Ok(());
         }
+        // Stable Diffusion's last timestep stands for all higher noise, so several steps of a flow share it.
+        let here = |(_, timestep): &(usize, &f64)| (*timestep - step.sd_timestep).abs() < 1e-6;
+        let all = || self.timesteps.iter().enumerate().filter(here).map(|(index, _)| index);
+        self.current = all().find(|index| *index >= self.next).or_else(|| all().next_back());
+        self.next = self.current.map_or(self.next, |index| index + 1);
         Ok(())
     }
 }
@@ -189,7 +195,7 @@ impl GuidanceRun for Replay {
 impl SaliencyRun for Replay {
     fn map(&self) -> Result<Option<Tensor>> {
         let Some(step) = self.current else { return Ok(None) };
-        Ok(Some(self.maps.f_select(0, step)?.f_unsqueeze(1)?))
+        Ok(Some(self.maps.f_select(0, step as i64)?.f_unsqueeze(1)?))
     }
 
     fn range(&self) -> f64 {

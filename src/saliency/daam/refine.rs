@@ -110,8 +110,8 @@ pub(super) struct Refining {
     halvings: u32,
     /// Grid at which the attention is read: the grid of the recorded sites, or a coarser grid.
     grid: Grid,
-    /// Indexes of the joint sites where the picture's attention to itself is read; none beside self-attention.
-    joint: BTreeSet<usize>,
+    /// Indexes of the sites where the picture's attention to itself is read.
+    own: BTreeSet<usize>,
     /// Self-attention, with a channel for every cell: the map of the cells that the channel's cell attends to.
     attention: Series,
     /// Attention to the phrase, then to its rivals; `None` without competition.
@@ -129,8 +129,7 @@ impl Refining {
     /// all cross-attention at that grid counts. This happens in large pictures, where only the middle block's grid is
     /// small enough.
     ///
-    /// In a network without self-attention of its own, the picture's attention to itself is read from the joint
-    /// attention that `recorder` reads.
+    /// The picture's attention to itself is read at the sites that [`own_sites`] returns.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the network has neither self-attention nor joint attention.
@@ -141,13 +140,8 @@ impl Refining {
         recorder: &Recorder,
         (things, roles): (Vec<Named>, Roles),
     ) -> Result<Self> {
-        let of_kind = |kind| setup.sites.iter().filter(move |site| site.kind == kind);
-        let joint: BTreeSet<usize> = match of_kind(SiteKind::SelfAttention).next() {
-            Some(_) => BTreeSet::new(),
-            None => of_kind(SiteKind::Joint).filter(|site| recorder.reads(site)).map(|site| site.index).collect(),
-        };
-        let is_own = |site: &&AttentionSite| !site.is_cross() || joint.contains(&site.index);
-        let levels = || setup.sites.iter().filter(is_own).map(|site| site.halvings);
+        let own = own_sites(setup.sites, recorder);
+        let levels = || setup.sites.iter().filter(|site| own.contains(&site.index)).map(|site| site.halvings);
         let is_small = |halvings: &u32| setup.grid.halved(*halvings).cells() <= CELLS;
         let halvings = levels().filter(is_small).min().or(levels().max()).ok_or_else(|| {
             let expected = "off, because this network has neither self-attention nor joint attention";
@@ -164,7 +158,7 @@ impl Refining {
         let attention = Series::new(grid, setup.images, accumulate);
         let unread =
             !setup.sites.iter().any(|site| site.is_cross() && site.halvings == halvings && recorder.reads(site));
-        Ok(Self { how, halvings, grid, joint, attention, things: things.transpose()?, roles, unread })
+        Ok(Self { how, halvings, grid, own, attention, things: things.transpose()?, roles, unread })
     }
 
     /// Returns true if the refinement must read `site` itself, because the recorder does not.
@@ -174,7 +168,7 @@ impl Refining {
 
     /// Returns true if the picture's attention to itself is read at a site of this grid.
     fn shows_own(&self, site: &AttentionSite) -> bool {
-        !site.is_cross() || self.joint.contains(&site.index)
+        self.own.contains(&site.index)
     }
 
     /// Adds the attention of one call, `probs`. Calls at sites of other grids are ignored.
@@ -226,6 +220,17 @@ impl Refining {
     }
 }
 
+/// Returns the indexes of the sites where the picture's attention to itself is read: self-attention, as far as the
+/// picture has read the prompt before. Without such sites, it is the joint attention that `recorder` reads. Z-Image
+/// refines the picture by two layers of self-attention before its caption joins; these know no things.
+fn own_sites(sites: &[AttentionSite], recorder: &Recorder) -> BTreeSet<usize> {
+    let joint = || sites.iter().filter(|site| site.kind == SiteKind::Joint);
+    let begin = joint().map(|site| site.index).min().unwrap_or_default();
+    let is_own = |site: &&AttentionSite| site.kind == SiteKind::SelfAttention && site.index >= begin;
+    let own: BTreeSet<usize> = sites.iter().filter(is_own).map(|site| site.index).collect();
+    if own.is_empty() { joint().filter(|site| recorder.reads(site)).map(|site| site.index).collect() } else { own }
+}
+
 impl Refine {
     /// Refines `maps`, [n, channels, h, w], by the self-attention of `grid`, [n, cells, attended], and resizes the
     /// result to `to`. Each channel is a map of its own.
@@ -274,6 +279,7 @@ fn pooled(attention: &Tensor, from: Grid, to: Grid) -> Result<Tensor> {
 mod tests {
     use super::super::maps::deviations;
     use super::*;
+    use crate::attention::Place;
     use serde_json::Value;
     use tch::Device;
 
@@ -316,6 +322,21 @@ mod tests {
             assert_eq!(got.ge(0.3).sum(Kind::Int64).int64_value(&[]), area, "power {power}");
         }
         Ok(())
+    }
+
+    #[test]
+    fn own_attention_is_read_after_the_prompt() {
+        use SiteKind::{Cross, Joint, SelfAttention};
+        let own = |kinds: &[SiteKind]| -> Vec<usize> {
+            let site = |kind| AttentionSite::new("site", kind, Place::Down, 0, 1);
+            let number = |(index, kind): (usize, &SiteKind)| AttentionSite { index, ..site(*kind) };
+            let sites: Vec<AttentionSite> = kinds.iter().enumerate().map(number).collect();
+            own_sites(&sites, &Recorder::default()).into_iter().collect()
+        };
+        assert_eq!(own(&[SelfAttention, Cross, SelfAttention, Cross]), [0, 2]);
+        assert_eq!(own(&[Joint, Joint]), [0, 1], "Stable Diffusion 3");
+        assert_eq!(own(&[Joint, SelfAttention, Joint, SelfAttention, Joint]), [1, 3], "Stable Diffusion 3.5");
+        assert_eq!(own(&[SelfAttention, SelfAttention, Joint, Joint]), [2, 3], "Z-Image");
     }
 
     #[test]
