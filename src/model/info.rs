@@ -29,7 +29,7 @@ impl Defaults {
 }
 
 /// The model that made a picture, as far as a file can identify it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Identity {
     /// Name of the model's source: a file or folder name without its path, or a repository.
@@ -47,6 +47,10 @@ pub struct Identity {
     pub device: String,
     /// Kind of number that the model computed in.
     pub kind: String,
+    /// Shift of the noise levels of a model with flow matching, which `LoadOptions::shift` may have set. `None` for
+    /// other models, and for a shift that depends on the picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shift: Option<f64>,
 }
 
 impl Identity {

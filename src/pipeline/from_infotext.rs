@@ -76,7 +76,8 @@ impl Request<'_> {
         let own = self.model.info.clip_skip().unwrap_or(1);
         let reads = |layer: &usize| *layer != own && self.model.reads_clip_layer(*layer);
         let layer = info.value("Clip skip").filter(reads);
-        let (has_unet, shift) = (self.model.has_unet(), self.shift_note(info));
+        let has_unet = self.model.has_unet();
+        let shift = info.value("Shift").filter(|_| self.model.scheduler().is_flow());
         let config = &mut self.config;
         config.prompt = info.request_prompt();
         config.negative = info.negative.clone();
@@ -119,26 +120,19 @@ impl Request<'_> {
             "Token merging ratio" => merged.is_some(),
             "Token merging ratio hr" => merged.is_some() && info.value(name) == merged,
             "Clip skip" => info.value(name) == Some(layer.unwrap_or(own)),
-            "Shift" => shift.is_ok(),
+            "Shift" => shift.is_some(),
             _ => false,
         }));
-        self.notes.extend(shift.ok().flatten());
+        self.notes.extend(shift.and_then(|shift| self.shift_note(shift)));
         self
     }
 
-    /// Returns a note if a model with flow matching was run with another shift; `Err` for a shift that says nothing to
-    /// this model.
-    fn shift_note(&self, info: &Infotext) -> Result<Option<Note>, ()> {
-        let scheduler = self.model.scheduler();
-        let shift: f64 = info.value("Shift").filter(|_| scheduler.is_flow()).ok_or(())?;
-        let own = match (scheduler.use_dynamic_shifting, scheduler.use_flow_sigmas) {
-            (true, _) => "the picture's own".to_owned(),
-            (false, true) => scheduler.flow_shift.to_string(),
-            (false, false) => scheduler.shift.to_string(),
-        };
-        let told =
-            format!("the picture was made with the shift {shift} of the noise levels, and this model's is {own}");
-        Ok((own != shift.to_string()).then(|| Remedy::Shift.after(told)))
+    /// Returns a note if a picture was made with another `shift` of a flow's noise levels than this model's.
+    pub(super) fn shift_note(&self, shift: f64) -> Option<Note> {
+        let own = self.model.scheduler().fixed_shift();
+        let told = own.map_or_else(|| "depends on the picture".to_owned(), |own| format!("is {own}"));
+        let told = format!("the picture was made with the shift {shift} of the noise levels, and this model's {told}");
+        (own != Some(shift)).then(|| Remedy::Shift.after(told))
     }
 
     /// Returns notes on words of the prompt that could be meant as settings or as colors.

@@ -358,6 +358,8 @@ impl<'p> Request<'p> {
                  number or other settings"
             )));
         }
+        let shift = there.shift.filter(|_| self.model.scheduler().is_flow());
+        self.notes.extend(shift.and_then(|shift| self.shift_note(shift)));
         let rounding = [
             ("the device", &there.device, &here.device),
             ("the kind of number", &there.kind, &here.kind),

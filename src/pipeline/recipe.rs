@@ -130,6 +130,9 @@ impl RunRecipe {
             info.push("Size", format!("{width}x{height}"));
         }
         info.push("Model", &self.model.name);
+        if let Some(shift) = self.model.shift {
+            info.push("Shift", shift);
+        }
         if let Some(layer) = config.clip_skip {
             info.push("Clip skip", layer);
         }
