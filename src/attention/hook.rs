@@ -123,7 +123,8 @@ impl At<'_> {
     }
 
     /// Computes plain attention of other queries over this call's keys and values, [n, heads, queries, head_dim] →
-    /// [n, queries, heads · head_dim]. Hooks are not called. Returns `None` in phases before the projection.
+    /// [n, queries, heads · head_dim]. Hooks are not called. Returns `None` in phases before the projection. At a joint
+    /// site the keys and values are those of the prompt.
     ///
     /// # Errors
     /// [`Error::Shape`] if the queries have another shape than this call's.
@@ -137,7 +138,9 @@ impl At<'_> {
     }
 
     /// Computes plain attention of this call's queries over another context, [n, tokens, dim] →
-    /// [n, queries, heads · head_dim]. The site's own weights project the context. Hooks are not called.
+    /// [n, queries, heads · head_dim]. The site's own weights project the context. Hooks are not called. `dim` is the
+    /// width of the input of the phase `context`: the width of the block at a joint site, where the result is attention
+    /// to this context alone, without the picture's keys.
     pub fn attend(&self, context: &Tensor) -> Result<Tensor> {
         let (k, v) = self.project.keys_values(&context.f_to_kind(self.q.kind())?)?;
         kernel::plain(self.q, &k, &v)

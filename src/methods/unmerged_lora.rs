@@ -28,7 +28,8 @@ use tch::Kind;
 /// In a place, convolutions, self-attention and feed-forward layers change in the cells of the place alone. At
 /// cross-attention sites these cells attend to the changed keys and values of the prompt. Other methods that read or
 /// change the attention to the prompt see the unchanged keys and values. Changes of the time embedding do not act in a
-/// place. A cell sees its neighbors, so the picture outside the place also changes a little.
+/// place, and neither do changes of the prompt's own layers in joint attention (SD 3, Z-Image). A cell sees its
+/// neighbors, so the picture outside the place also changes a little.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {

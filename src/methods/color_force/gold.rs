@@ -47,17 +47,15 @@ impl GoldMode {
         let latent = match self {
             Self::Full => codec.flat(color, grid)?,
             Self::Constant => constant(color, codec)?.f_expand([1, -1, grid.h, grid.w], false)?,
-            Self::Latent(latent) => match latent.get().size().as_slice() {
-                [1, _, h, w] if (*h, *w) == (grid.h, grid.w) || (*h, *w) == (1, 1) => latent
-                    .get()
-                    .f_to_kind(Kind::Float)?
-                    .f_to_device(setup.device)?
-                    .f_expand([1, -1, grid.h, grid.w], false)?,
-                got => {
-                    let expected = format!("[1, 4, {}, {}], the run's size, or [1, 4, 1, 1]", grid.h, grid.w);
-                    return Err(Error::Shape { what: "gold latent", got: got.to_vec(), expected });
+            Self::Latent(latent) => {
+                let (latent, Grid { h, w }) = (latent.get(), grid);
+                let channels = codec.flat(color, grid)?.size4()?.1;
+                if ![[1, channels, h, w], [1, channels, 1, 1]].iter().any(|size| latent.size() == size) {
+                    let expected = format!("[1, {channels}, {h}, {w}], the run's size, or [1, {channels}, 1, 1]");
+                    return Err(Error::Shape { what: "gold latent", got: latent.size(), expected });
                 }
-            },
+                latent.f_to_kind(Kind::Float)?.f_to_device(setup.device)?.f_expand([1, -1, h, w], false)?
+            }
         };
         // The round trip is measured in the middle of a small patch, because flat pictures look the same at any size.
         let patch = latent.f_narrow(2, grid.h / 2, 1)?.f_narrow(3, grid.w / 2, 1)?.f_expand([1, -1, 8, 8], false)?;
