@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tch::{Device, Kind};
 
+/// Largest number of drawings, whose latents and captions then take about 12 GB of memory.
+const MOST_DRAWINGS: u64 = 1 << 20;
+
 /// Trains a small model of the Stable Diffusion family on drawn pictures, part after part, or a ControlNet or a LoRA
 /// for any model with a UNet.
 #[derive(Parser)]
@@ -38,7 +41,8 @@ pub enum Part {
     Reference(Options),
     /// Trains the embedded UNet to paint in four steps, without a second branch.
     Distill(Options),
-    /// Trains a transformer that predicts the velocity of a flow, with the embedded model's captions and latents.
+    /// Trains a transformer that predicts the velocity of a flow, with the embedded model's captions and latents. OUT
+    /// is another folder than that of a UNet, because a model has either a UNet or a transformer.
     Flow(Options),
     /// Trains a LoRA, which teaches a checkpoint a style or a thing from a few pictures with captions. The checkpoint
     /// stays unchanged.
@@ -57,8 +61,8 @@ pub struct Options {
     /// Total number of training steps, including those of earlier calls.
     #[arg(long, default_value_t = 12000)]
     pub steps: u64,
-    /// Number of pictures whose latents the UNet learns from.
-    #[arg(long, default_value_t = 16384)]
+    /// Number of pictures whose latents the UNet learns from, 1 to 1048576. Each takes about 12 kB of memory.
+    #[arg(long, default_value_t = 16384, value_parser = RangedU64ValueParser::<u64>::new().range(1..=MOST_DRAWINGS))]
     pub count: u64,
     /// Number of samples that a worker takes in a step.
     #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
@@ -93,6 +97,17 @@ fn minutes(text: &str) -> Result<Duration, &'static str> {
     time.ok_or("expected a number of minutes, 0 or more")
 }
 
+/// Reads a learning rate or another factor.
+fn positive(text: &str) -> Result<f64, &'static str> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or("expected a number above 0")
+}
+
+/// Reads a share of a whole, or a deviation that is at most that of the noise.
+fn share(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|number: &f64| (0.0..=1.0).contains(number)).ok_or("expected a number from 0 to 1")
+}
+
 #[derive(Args)]
 pub struct ControlOptions {
     #[command(flatten)]
@@ -108,16 +123,16 @@ pub struct ControlOptions {
     /// Device of the training: cpu, mps, cuda, or cuda:N such as cuda:1.
     #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: Device,
-    /// Standard deviation of offset noise, which shifts the mean of patches of the noise. The default is .1 for the
-    /// embedded model, which was trained with this value, and 0 for others.
-    #[arg(long)]
+    /// Standard deviation of offset noise, which shifts the mean of patches of the noise, 0 to 1. The default is .1 for
+    /// the embedded model, which was trained with this value, and 0 for others.
+    #[arg(long, value_parser = share)]
     pub offset_noise: Option<f64>,
     /// Learning rate of matrices and kernels, by Muon. Other weights learn at a sixth of this rate, by AdamW.
-    #[arg(long, default_value_t = 0.012)]
+    #[arg(long, default_value_t = 0.012, value_parser = positive)]
     pub rate: f64,
     /// Share of the training, from its start on, that learns from quarters of pictures without captions, 0 to 1.
     /// Quarters give four times as many samples at about the same cost.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
     pub crops: f64,
 }
 
@@ -142,10 +157,10 @@ pub struct LoraOptions {
     #[arg(long, value_enum, default_value_t = Writer::Kohya)]
     pub names: Writer,
     /// Rank of the change. A larger rank learns more details, and the file grows with it.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i64).range(1..))]
     pub rank: i64,
     /// The number that the change is multiplied by, after a division by the rank. The default is the rank.
-    #[arg(long)]
+    #[arg(long, value_parser = positive)]
     pub alpha: Option<f64>,
     /// Trains a DoRA, which also changes the lengths of the weights' rows.
     #[arg(long)]
@@ -158,14 +173,14 @@ pub struct LoraOptions {
     pub trigger: String,
     /// Learning rate, by AdamW. The default is .01 for the embedded model, whose layers are narrow, and .0001 for
     /// others.
-    #[arg(long)]
+    #[arg(long, value_parser = positive)]
     pub rate: Option<f64>,
     /// Device of the training: cpu, mps, cuda, or cuda:N such as cuda:1.
     #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: Device,
-    /// Standard deviation of offset noise, which shifts the mean of patches of the noise. The default is .1 for the
-    /// embedded model, which was trained with this value, and 0 for others.
-    #[arg(long)]
+    /// Standard deviation of offset noise, which shifts the mean of patches of the noise, 0 to 1. The default is .1 for
+    /// the embedded model, which was trained with this value, and 0 for others.
+    #[arg(long, value_parser = share)]
     pub offset_noise: Option<f64>,
 }
 

@@ -9,7 +9,7 @@ use super::{Adherence, Loss, Parameters, Pictures, Rule, Sample, Shard, Task};
 use impasto::attention::Tap;
 use impasto::diffusion::Denoiser;
 use impasto::hint::{Canny, Drawing, Strokes};
-use impasto::nn::{ControlNet, ControlNetConfig};
+use impasto::nn::{ControlNet, ControlNetConfig, UNet};
 use impasto::weights::Tensors;
 use impasto::{Codec, Control, Error, Model, Pipeline, Raster, Result, Rgb, Size};
 use impasto_report::Sheet;
@@ -53,7 +53,7 @@ impl ControlTask {
     /// loaded.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for an inpainting model.
+    /// [`Error::Parameter`] for an inpainting model or a model without a UNet.
     pub fn new(
         model: Model,
         config: ControlNetConfig,
@@ -62,11 +62,7 @@ impl ControlTask {
         batch: usize,
         kind: Kind,
     ) -> Result<Self> {
-        if model.inpaints() {
-            let expected = "the checkpoint that the inpainting model derives from; a ControlNet for that checkpoint works \
-                            with both";
-            return Err(Error::parameter("model", "an inpainting model", expected));
-        }
+        unet_of(&model)?;
         let denoising = Denoising { table: model.training_schedule().clone(), prediction: model.prediction() };
         Ok(Self { model, config, pictures, held_out, denoising, batch, offset: 0.0, crops: 0.0, kind })
     }
@@ -91,10 +87,10 @@ impl ControlTask {
     /// channels bring them to the latent's size (16, 32, 96, 256 for Stable Diffusion).
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a model without a UNet.
+    /// [`Error::Parameter`] for an inpainting model or a model without a UNet.
     pub fn config(model: &Model, widths: &[i64]) -> Result<ControlNetConfig> {
         let mut config = ControlNetConfig::default();
-        config.unet = model.unet()?.config().clone();
+        config.unet = unet_of(model)?.config().clone();
         config.conditioning_channels = CHANNELS;
         config.conditioning_embedding_out_channels = widths.to_vec();
         Ok(config)
@@ -199,6 +195,17 @@ impl ControlTask {
         }
         Ok(all)
     }
+}
+
+/// Returns a model's UNet, for which a ControlNet can be trained.
+fn unet_of(model: &Model) -> Result<&UNet> {
+    if model.inpaints() {
+        let expected = "the checkpoint that the inpainting model derives from; a ControlNet for that checkpoint works \
+                        with both";
+        return Err(Error::parameter("model", "an inpainting model", expected));
+    }
+    let expected = "a checkpoint with a UNet, because impasto-train cannot train ControlNets of transformers";
+    model.unet().map_err(|_| Error::parameter("model", "without a UNet", expected))
 }
 
 /// A picture that was painted from lines and `count` strokes.
@@ -351,6 +358,14 @@ mod tests {
             let _ = seen.insert(first);
         }
         assert!(seen.len() > 10, "always in the same places: {seen:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn transformer_is_refused_before_the_training() -> Result<()> {
+        let flow = Model::load(&Source::embedded_flow())?;
+        let message = ControlTask::config(&flow, &[4, 8, 8, 16]).unwrap_err().to_string();
+        assert!(message.contains("cannot train ControlNets of transformers"), "{message}");
         Ok(())
     }
 

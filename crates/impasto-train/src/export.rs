@@ -9,7 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
-/// A folder in diffusers' layout, in which parts are replaced as they are trained.
+/// File of a model's noise schedule.
+const SCHEDULER: &str = "scheduler/scheduler_config.json";
+
+/// A folder in diffusers' layout, in which parts are replaced as they are trained. A model has either a UNet or a
+/// transformer, so that each of them needs a folder of its own.
 #[derive(Clone, Debug)]
 pub struct ModelFolder {
     folder: PathBuf,
@@ -20,9 +24,13 @@ impl ModelFolder {
     /// stay.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Parameter`] for a folder with a transformer or with the scheduler of a flow.
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let model = Self { folder: folder.into() };
+        let is_of_flow = model.has(SCHEDULER) && !model.has_other(SCHEDULER, impasto_tiny_flow::file(SCHEDULER))?;
+        if model.has("transformer") || is_of_flow {
+            return Err(model.unsuitable("the transformer or the scheduler of a flow"));
+        }
         model.write_embedded(|part| !["unet", "vae", "controlnet"].contains(&part))?;
         Ok(model)
     }
@@ -30,9 +38,17 @@ impl ModelFolder {
     /// Creates a folder with the embedded flow model's parts, except its transformer. Existing files stay.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Parameter`] for a folder with a UNet, and for one with another scheduler or VAE than
+    /// those of the embedded flow model.
     pub fn of_flow(folder: impl Into<PathBuf>) -> Result<Self> {
         let model = Self { folder: folder.into() };
+        let mut is_of_unet = model.has("unet") || model.has_other(SCHEDULER, impasto_tiny_flow::file(SCHEDULER))?;
+        for file in ["vae/config.json", "vae/diffusion_pytorch_model.safetensors"] {
+            is_of_unet = is_of_unet || model.has_other(file, impasto_tiny::file(file))?;
+        }
+        if is_of_unet {
+            return Err(model.unsuitable("a UNet, or another scheduler or VAE than those of a flow"));
+        }
         model.write_missing(impasto_tiny_flow::FILES, |part| part != "transformer")?;
         model.write_embedded(|part| !["unet", "controlnet"].contains(&part))?;
         Ok(model)
@@ -55,6 +71,22 @@ impl ModelFolder {
             }
         }
         Ok(())
+    }
+
+    /// Returns true if the folder has a file or a part.
+    fn has(&self, name: &str) -> bool {
+        self.folder.join(name).exists()
+    }
+
+    /// Returns true if the folder has a file with other contents than the embedded model's file.
+    fn has_other(&self, file: &str, embedded: Option<&[u8]>) -> Result<bool> {
+        Ok(self.has(file) && Some(self.read(file)?.as_slice()) != embedded)
+    }
+
+    /// The error for a folder with parts of another kind of model.
+    fn unsuitable(&self, parts: &str) -> Error {
+        let expected = "a folder of its own, because a model has either a UNet or a transformer; name another OUT";
+        Error::parameter("the model's folder", format!("{}, which has {parts}", self.folder.display()), expected)
     }
 
     /// Returns the path of the folder.
@@ -118,4 +150,49 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = path.with_extension("partial");
     fs::write(&partial, bytes).map_err(at)?;
     fs::rename(&partial, path).map_err(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flow_is_refused_beside_parts_of_a_unet() -> Result<()> {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("out/model");
+        let model = ModelFolder::new(&folder)?;
+        let refused = || {
+            let message = ModelFolder::of_flow(&folder).unwrap_err().to_string();
+            assert!(message.contains("out/model, which has") && message.contains("name another OUT"), "{message}");
+        };
+        refused(); // by the scheduler
+        fs::remove_dir_all(folder.join("scheduler")).unwrap();
+        model.write("vae/config.json", b"{}")?;
+        refused();
+        fs::remove_dir_all(folder.join("vae")).unwrap();
+        model.write("unet/config.json", b"{}")?;
+        refused();
+        assert!(!folder.join("scheduler").exists(), "nothing is written");
+        fs::remove_dir_all(folder.join("unet")).unwrap();
+        ModelFolder::of_flow(&folder)?;
+        ModelFolder::of_flow(&folder).map(drop) // its own files are no obstacle
+    }
+
+    #[test]
+    fn unet_is_refused_beside_parts_of_a_flow() -> Result<()> {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("out/model");
+        let model = ModelFolder::of_flow(&folder)?;
+        let refused = || {
+            let message = ModelFolder::new(&folder).unwrap_err().to_string();
+            assert!(message.contains("out/model, which has") && message.contains("name another OUT"), "{message}");
+        };
+        refused(); // by the scheduler
+        fs::remove_dir_all(folder.join("scheduler")).unwrap();
+        model.write("transformer/config.json", b"{}")?;
+        refused();
+        fs::remove_dir_all(folder.join("transformer")).unwrap();
+        ModelFolder::new(&folder)?;
+        ModelFolder::new(&folder).map(drop)
+    }
 }

@@ -10,15 +10,16 @@
 //! cargo run --release -p impasto-train -- evaluator OUT --steps 2000
 //! cargo run --release -p impasto-train -- control OUT --steps 3200 --count 6144 --batch 6 --kind bf16 --crops 0.6
 //! cargo run --release -p impasto-train -- distill OUT --steps 1100 --batch 4
-//! cargo run --release -p impasto-train -- flow OUT --steps 7500 --count 12288 --batch 12 --accumulate 2 --kind bf16
+//! cargo run --release -p impasto-train -- flow FLOW --steps 7500 --count 12288 --batch 12 --accumulate 2 --kind bf16
 //! cargo run --release -p impasto-train -- lora OUT --pictures FOLDER
 //! ```
 //!
 //! `OUT/model` is a diffusers folder, complete once all parts have been trained. `OUT/vae` and `OUT/unet` have
-//! checkpoints, journals and sample sheets. A training run that is stopped and started again continues from its last
-//! checkpoint.
+//! checkpoints, journals and sample sheets. `flow` needs a folder of its own, because a model has either a UNet or a
+//! transformer. A training run that is stopped and started again continues from its last checkpoint.
 
 mod arguments;
+mod settings;
 
 use arguments::{Arguments, ControlOptions, LoraOptions, Options, Part};
 use clap::Parser;
@@ -34,7 +35,9 @@ use impasto_train::{
     Pictures, Rate, ReferenceTask, TextTask, Training, TrainingProgress, UnetTask, VaeTask, averaged, export,
 };
 use indicatif::{ProgressBar, ProgressStyle};
+use settings::Settings;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind};
@@ -52,8 +55,19 @@ const SMALL_WIDTHS: [i64; 4] = [8, 16, 32, 64];
 /// Channels of the hint's embedding in Stable Diffusion's ControlNets.
 const USUAL_WIDTHS: [i64; 4] = [16, 32, 96, 256];
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    match &Arguments::parse().part {
+fn main() -> ExitCode {
+    match train(&Arguments::parse().part) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error}"); // the message, not the fields of the error
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Trains a part, or encodes pictures for it.
+fn train(part: &Part) -> Result<(), Error> {
+    match part {
         Part::Vae(options) => vae(&options.out, &options.folder()?, options)?,
         Part::Decoder(options) => decoder(&options.out, &options.folder()?, options)?,
         Part::Latents(options) => drop(latents(&options.out, &options.folder()?, options)?),
@@ -107,7 +121,7 @@ fn vae(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> 
     let training = options.training(out.join("vae"), 0.03, 3e-3, 0.3);
     let initial = || options.initial(|| VaeTask::initial(&config, options.seed));
     let task = || VaeTask::new(config.clone(), dataset, Kind::Float);
-    let ema = training.run(initial, || Ok(task()), report())?;
+    let ema = training.run(initial, || Ok(task()), report(&training))?;
     let scale = task().scaling_factor(&ema)?;
     Ok(model.put("vae", &VAE.replace("\"scaling_factor\": 1.0", &format!("\"scaling_factor\": {scale:.5}")), &ema)?)
 }
@@ -118,7 +132,7 @@ fn decoder(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Err
     let training = options.training(out.join("decoder"), 0.012, 1e-3, 0.2);
     let initial = || options.initial(|| read_safetensors(&out.join("vae/ema.safetensors")));
     let task = || Ok(VaeTask::new(config.clone(), dataset, Kind::Float).frozen_encoder());
-    let ema = training.run(initial, task, report())?;
+    let ema = training.run(initial, task, report(&training))?;
     let path = model.path().join("vae/config.json");
     let json = std::fs::read_to_string(&path).map_err(|source| impasto::Error::Io { path: path.clone(), source })?;
     Ok(model.put("vae", &json, &ema)?)
@@ -148,7 +162,7 @@ fn unet(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
     let initial = || options.initial(|| UnetTask::initial(&config, options.seed));
     let make =
         || UnetTask::new(UNET, model.clone(), latents.clone(), held_out.clone(), options.batch, options.kind.into());
-    let ema = training.run(initial, make, report())?;
+    let ema = training.run(initial, make, report(&training))?;
     Ok(model.put("unet", UNET, &ema)?)
 }
 
@@ -180,7 +194,7 @@ fn clip(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
         Ok(weights)
     };
     let training = options.training(out.join("clip"), 0.01, 1.5e-3, 0.3);
-    let ema = training.run(|| options.initial(initial), make, report())?;
+    let ema = training.run(|| options.initial(initial), make, report(&training))?;
     Ok(model.put("image_encoder", &json, &ClipTask::tower(&ema, "vision"))?)
 }
 
@@ -195,7 +209,7 @@ fn text(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
     };
     let initial = || options.initial(|| read_safetensors(&model.path().join("text_encoder/model.safetensors")));
     let training = options.training(out.join("text"), 0.01, 1.5e-3, 0.2);
-    let ema = training.run(initial, make, report())?;
+    let ema = training.run(initial, make, report(&training))?;
     Ok(model.put("text_encoder", &json, &ema)?)
 }
 
@@ -203,7 +217,7 @@ fn evaluator(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), E
     let training = options.training(out.join("evaluator"), 0.02, 4e-3, 0.0);
     let make = || Ok(EvaluatorTask::new(Dataset::new(SIZE)?, Some(trained_vae(model)?), options.batch));
     let initial = || options.initial(|| EvaluatorTask::initial(options.seed));
-    training.run(initial, make, report()).map(drop)
+    training.run(initial, make, report(&training)).map(drop)
 }
 
 /// Trains a ControlNet, for the embedded model or another one.
@@ -212,6 +226,8 @@ fn control(control: &ControlOptions) -> Result<(), Error> {
     let (out, kind) = (&options.out, Kind::from(options.kind));
     let load = || load(control.model.as_deref(), kind, *device);
     let model = load()?;
+    let widths = if control.model.is_none() { SMALL_WIDTHS } else { USUAL_WIDTHS };
+    let config = ControlTask::config(&model, &widths)?; // refuses other models before pictures are encoded
     let pictures: [Arc<dyn Pictures>; 2] = match (&control.pictures, &control.model) {
         (Some(path), _) => {
             let Defaults { width, height, .. } = model.defaults();
@@ -233,8 +249,6 @@ fn control(control: &ControlOptions) -> Result<(), Error> {
             return Err(impasto::Error::parameter("--model", path.display(), expected).into());
         }
     };
-    let widths = if control.model.is_none() { SMALL_WIDTHS } else { USUAL_WIDTHS };
-    let config = ControlTask::config(&model, &widths)?;
     let offset = control.offset_noise.unwrap_or(if control.model.is_none() { 0.1 } else { 0.0 });
     let make = || {
         let [pictures, held_out] = pictures.clone();
@@ -244,7 +258,8 @@ fn control(control: &ControlOptions) -> Result<(), Error> {
     };
     let initial = || options.initial(|| ControlTask::initial(&model, &config, options.seed));
     let training = options.training(out.join("control"), control.rate, control.rate / 6.0, 0.4);
-    let ema = Training { device: *device, ..training }.run(initial, make, report())?;
+    let training = Training { device: *device, ..training };
+    let ema = training.run(initial, make, report(&training))?;
     Ok(export(&out.join("controlnet"), &config.to_json()?, &ema)?)
 }
 
@@ -277,8 +292,14 @@ fn lora(lora: &LoraOptions) -> Result<(), Error> {
         algorithm: if lora.dora { Algorithm::Dora } else { Algorithm::Lora },
         layers: lora.layers.into(),
     };
+    let (usual_rate, usual_offset) = if lora.model.is_none() { (0.01, 0.1) } else { (1e-4, 0.0) };
+    let (rate, offset) = (lora.rate.unwrap_or(usual_rate), lora.offset_noise.unwrap_or(usual_offset));
+    let settings = Settings::of(lora, rate, offset);
+    settings.check(&out.join("lora"), options.steps)?;
     let load = || load(lora.model.as_deref(), kind, *device);
     let model = load()?;
+    // Other models and a rank that is too large are refused before pictures are encoded.
+    let new = LoraTask::initial(&model, &low_rank, options.seed)?;
     let Defaults { width, height, .. } = model.defaults();
     let pictures = Listed::open(&lora.pictures, &out.join("pictures"), Size::new(width, height), options.seed)?;
     let latents = Arc::new(LoraTask::encode(&model, &pictures, pictures.len() as u64)?);
@@ -286,18 +307,21 @@ fn lora(lora: &LoraOptions) -> Result<(), Error> {
         eprintln!("another picture takes the place of one that cannot be read: {problem}");
     }
     drop(pictures); // ends its loaders
-    let (usual_rate, usual_offset) = if lora.model.is_none() { (0.01, 0.1) } else { (1e-4, 0.0) };
-    let (rate, offset) = (lora.rate.unwrap_or(usual_rate), lora.offset_noise.unwrap_or(usual_offset));
     let make = || Ok(LoraTask::new(load()?, low_rank.clone(), latents.clone(), options.batch, kind)?.offset(offset));
-    let initial = || options.initial(|| LoraTask::initial(&model, &low_rank, options.seed));
+    let initial = || options.initial(|| Ok(new));
     let training = options.training(out.join("lora"), 0.0, rate, 0.4);
     let training = Training { device: *device, adamw: (rate, 0.0), ..training };
-    let (mut show, mut done) = (report(), 0);
+    let (mut show, mut done, mut kept) = (report(&training), 0, None);
     let watch = |progress: &TrainingProgress<'_>| {
         done = progress.step;
         show(progress);
+        // A step has been taken, so the settings suit the checkpoint. A call that is refused leaves no settings.
+        if kept.is_none() && !progress.figures.is_empty() {
+            kept = Some(settings.write(&training.folder));
+        }
     };
     let trained = training.run(initial, make, watch)?;
+    kept.transpose()?;
     if (1..options.steps).contains(&done) {
         println!(
             "{} is written after step {}; the same command continues from step {done}",
@@ -306,7 +330,8 @@ fn lora(lora: &LoraOptions) -> Result<(), Error> {
         );
         return Ok(());
     }
-    let mut metadata = make()?.metadata(&training, &lora.trigger);
+    let rate = Rate { steps: options.steps.max(done), ..training.rate };
+    let mut metadata = make()?.metadata(&Training { rate, ..training }, &lora.trigger);
     let name = lora.model.as_ref().and_then(|path| path.file_name());
     let name = name.map_or("impasto-tiny".into(), |name| name.to_string_lossy().into_owned());
     metadata.insert("ss_sd_model_name".into(), name);
@@ -318,13 +343,14 @@ fn lora(lora: &LoraOptions) -> Result<(), Error> {
 /// Trains a model that colors sketches like reference pictures.
 fn reference(options: &Options) -> Result<(), Error> {
     let (out, kind, dataset) = (&options.out, Kind::from(options.kind), Dataset::new(SIZE)?);
+    options.folder()?; // refuses the folder of a flow before drawings are encoded
     let (learned, held_out) = embedded_latents(options)?;
     let model = Model::load(&Source::embedded())?;
     let make =
         || ReferenceTask::new(out.join("model"), dataset, learned.clone(), held_out.clone(), options.batch, kind);
     let initial = || options.initial(|| ReferenceTask::initial(&model, options.seed));
     let training = options.training(out.join("reference"), 0.008, 1.2e-3, 0.4);
-    let ema = training.run(initial, make, report())?;
+    let ema = training.run(initial, make, report(&training))?;
     Ok(ReferenceTask::export(&out.join("model"), &ema)?)
 }
 
@@ -332,7 +358,7 @@ fn reference(options: &Options) -> Result<(), Error> {
 fn distill(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
     let training = options.training(out.join("distill"), 0.003, 5e-4, 0.4);
     let make = || DistillTask::new(model.clone(), options.batch, options.kind.into());
-    let ema = training.run(|| options.initial(DistillTask::initial), make, report())?;
+    let ema = training.run(|| options.initial(DistillTask::initial), make, report(&training))?;
     let config = impasto_tiny::file("unet/config.json").unwrap_or_default();
     Ok(model.put("unet", &String::from_utf8_lossy(config), &ema)?)
 }
@@ -348,7 +374,7 @@ fn flow(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
     };
     let initial = || FlowTask::initial(&config, options.seed, options.initial(|| Ok(Tensors::new()))?);
     let training = options.training(out.join("flow"), 0.005, 7e-4, 0.15);
-    training.run(initial, make, report())?; // the last evaluation writes the model
+    training.run(initial, make, report(&training))?; // the last evaluation writes the model
     Ok(())
 }
 
@@ -371,11 +397,17 @@ fn embedded_vae() -> impasto::Result<Vae> {
 }
 
 /// Shows the progress of a training run: a bar with the time left in a terminal, and a line every twenty steps
-/// elsewhere.
-fn report() -> impl FnMut(&TrainingProgress<'_>) {
+/// elsewhere. A line also says that no step is left.
+fn report(training: &Training) -> impl FnMut(&TrainingProgress<'_>) + use<> {
+    let (folder, mut is_first) = (training.folder.display().to_string(), true);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}").unwrap_or(ProgressStyle::default_bar());
     let bar = ProgressBar::new(0).with_style(style);
     move |progress: &TrainingProgress<'_>| {
+        if std::mem::take(&mut is_first) && progress.figures.is_empty() {
+            let step = progress.step;
+            println!("{folder} is already trained for {step} steps; more --steps train on, another OUT begins anew");
+            return;
+        }
         let figures: Vec<_> = progress.figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
         let (figures, left) = (figures.join("  "), progress.left.as_secs());
         let time = format!("{:.2}/s  {}:{:02}:{:02} left", progress.speed, left / 3600, left / 60 % 60, left % 60);

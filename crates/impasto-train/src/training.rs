@@ -78,7 +78,8 @@ type Share = Result<(Vec<Tensor>, Vec<(&'static str, f64)>)>;
 impl Training {
     /// Trains until the last step, or until `until`, and returns the exponential moving average of the weights.
     /// `initial` gives the weights to start from if there is no checkpoint. `make` makes a task for each worker and one
-    /// for evaluation.
+    /// for evaluation. `watch` is called after each step and each evaluation. If the checkpoint has all steps already,
+    /// `watch` is called once, without figures and with the number of the checkpoint's steps.
     ///
     /// # Errors
     /// [`Error::Stopped`](TrainingError::Stopped), with the step and the last good checkpoint, if a loss is not finite,
@@ -126,6 +127,10 @@ impl Training {
             None => (0, Parameters::new(&start, self.device)?),
         };
         let mut journal = Journal::resume(&self.file("journal.jsonl"), step)?;
+        if step > 0 && step >= self.rate.steps {
+            let (speed, left) = (0.0, Duration::ZERO);
+            watch(&TrainingProgress { step, steps: self.rate.steps, speed, left, figures: &[] });
+        }
         let (begun, first, mut last_saved) = (Instant::now(), step, Instant::now());
         std::thread::scope(|scope| {
             let mut workers = Vec::new();
@@ -342,6 +347,26 @@ mod tests {
         let again = training(cut.path()).run(|| panic!("there is a checkpoint"), make, |_| {})?;
         assert_eq!(losses(cut.path()), whole_losses);
         assert_eq!(again, ema);
+        Ok(())
+    }
+
+    #[test]
+    fn finished_run_tells_the_steps_of_its_checkpoint() -> std::result::Result<(), TrainingError> {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |steps| {
+            let mut told = Vec::new();
+            let rate = Rate { warm_up: 1, hold: 0.5, steps };
+            let training = Training { rate, evaluate: 9, ..training(folder.path()) };
+            let watch = |progress: &TrainingProgress<'_>| told.push((progress.step, progress.figures.is_empty()));
+            training.run(zeros, || Ok(Matrix { broken: u64::MAX }), watch).map(|ema| (told, ema))
+        };
+        let (told, ema) = run(2)?;
+        assert_eq!(told, [(1, false), (2, false), (2, false)], "two steps and an evaluation");
+        for fewer in [1, 2] {
+            let (told, again) = run(fewer)?;
+            assert_eq!((told, &again), (vec![(2, true)], &ema));
+        }
+        assert_eq!(run(3)?.0, [(3, false), (3, false)], "more steps train on");
         Ok(())
     }
 

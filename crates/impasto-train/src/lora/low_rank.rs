@@ -155,13 +155,18 @@ impl LowRank {
     /// Returns trained tensors under the names of a program.
     ///
     /// # Errors
-    /// [`Error::Torch`] only.
+    /// [`Error::Parameter`] for tensors of another rank, of another algorithm or of further layers, to which the number
+    /// α does not belong; [`Error::Torch`].
     pub fn named(&self, trained: &Tensors, names: Names) -> Result<Tensors> {
         let mut tensors = Tensors::new();
         for (name, x) in trained {
             let split = |own: &str| name.strip_suffix(own)?.strip_suffix('.');
             let found = [DOWN, UP, LENGTHS].into_iter().find_map(|own| Some((split(own)?, own)));
             let Some((path, own)) = found else { continue };
+            let is_other = own == DOWN && !self.suits(x, trained.get(&format!("{path}.{LENGTHS}")));
+            if is_other || !self.layers.include(path) {
+                return Err(self.misfit());
+            }
             let (name, x) = match (names, own) {
                 (Names::Kohya, DOWN) => (format!("{}.lora_down.weight", kohya(path)), x.shallow_clone()),
                 (Names::Kohya, UP) => {
@@ -299,6 +304,9 @@ mod tests {
         ] {
             let message = other.change(&unet, &begun).unwrap_err().to_string();
             assert!(message.contains("of the checkpoint that the training continues from"), "{message}");
+            // Tensors alone do not tell that layers are missing.
+            let is_written = other.named(&begun, Names::Kohya).is_ok();
+            assert_eq!(is_written, other.layers == Layers::Transformers, "{other:?}");
         }
         assert!(usual.initial(&Tensors::new(), 1).unwrap_err().to_string().contains("without attention layers"));
         Ok(())

@@ -54,16 +54,12 @@ impl LoraTask {
     /// # Errors
     /// [`Error::Parameter`] for an inpainting model or a model without a UNet, and for latents without a picture.
     pub fn new(model: Model, low_rank: LowRank, latents: Arc<Latents>, batch: usize, kind: Kind) -> Result<Self> {
-        if model.inpaints() {
-            let expected = "the checkpoint that the inpainting model derives from; a LoRA for that checkpoint works with \
-                            both";
-            return Err(Error::parameter("model", "an inpainting model", expected));
-        }
+        let unet = unet_of(&model)?;
         if latents.is_empty() {
             return Err(Error::parameter("latents", "none", "the latent of at least one picture"));
         }
         let denoising = Denoising { table: model.training_schedule().clone(), prediction: model.prediction() };
-        Ok(Self { unet: unet_of(&model)?, model, low_rank, latents, denoising, batch, offset: 0.0, kind })
+        Ok(Self { unet, model, low_rank, latents, denoising, batch, offset: 0.0, kind })
     }
 
     /// Sets the standard deviation of the mean that each patch of the noise has (offset noise). Use .1 for the embedded
@@ -94,7 +90,7 @@ impl LoraTask {
     /// Returns the initial weights; see [`LowRank::initial`].
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a model without a UNet; the errors of [`LowRank::initial`].
+    /// [`Error::Parameter`] for an inpainting model or a model without a UNet; the errors of [`LowRank::initial`].
     pub fn initial(model: &Model, low_rank: &LowRank, seed: u64) -> Result<Tensors> {
         low_rank.initial(&unet_of(model)?, seed)
     }
@@ -155,9 +151,15 @@ impl LoraTask {
     }
 }
 
-/// Returns the tensors of a model's UNet.
+/// Returns the tensors of a model's UNet, for which a LoRA can be trained.
 fn unet_of(model: &Model) -> Result<Tensors> {
-    model.tensors("unet").ok_or_else(|| Error::parameter("model", "without a UNet", "a checkpoint that has one"))
+    if model.inpaints() {
+        let expected = "the checkpoint that the inpainting model derives from; a LoRA for that checkpoint works with \
+                        both";
+        return Err(Error::parameter("model", "an inpainting model", expected));
+    }
+    let expected = "a checkpoint with a UNet, because impasto-train cannot train LoRAs of transformers";
+    model.tensors("unet").ok_or_else(|| Error::parameter("model", "without a UNet", expected))
 }
 
 impl Task for LoraTask {

@@ -185,5 +185,44 @@ fn program_writes_a_lora_and_keeps_files() -> Result<()> {
     assert_eq!(std::fs::read(&file).unwrap(), written);
     assert!(run(&["--steps", "3", "--replace"]).status.success());
     assert_ne!(std::fs::read(&file).unwrap(), written);
+
+    // A finished run writes its tensors again, but not with the settings of another run.
+    let other = scratch.path().join("b.safetensors");
+    let to_other = ["--steps", "2", "--file", other.to_str().unwrap()];
+    for more in [["--rank", "2"], ["--alpha", "1"], ["--seed", "7"], ["--layers", "transformers"], ["--rate", "0.5"]] {
+        let refused = run(&[&to_other[..], &more].concat());
+        let said = String::from_utf8_lossy(&refused.stderr);
+        let named = format!("{} is {}; expected ", more[0], more[1]);
+        assert!(!refused.status.success() && said.contains(&named) && said.contains("another OUT"), "{more:?}: {said}");
+        assert!(!other.exists(), "{more:?}");
+    }
+    let again = run(&to_other);
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(again.status.success() && said.contains("is already trained for 3 steps; more --steps train on"), "{said}");
+    assert_eq!(std::fs::read(&other).unwrap(), std::fs::read(&file).unwrap(), "the metadata names three steps");
+    // A checkpoint of an earlier version has no settings beside it.
+    std::fs::remove_file(&other).unwrap();
+    std::fs::remove_file(out.join("lora/settings.json")).unwrap();
+    let refused = run(&[&to_other[..], &["--rank", "2"]].concat());
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("rank 2") && !other.exists(), "{said}");
     Ok(())
+}
+
+#[test]
+fn lora_of_a_transformer_is_refused() -> Result<()> {
+    let flow = Model::load(&Source::embedded_flow())?;
+    let message = LoraTask::initial(&flow, &low_rank(Algorithm::Lora), 1).unwrap_err().to_string();
+    assert!(message.contains("cannot train LoRAs of transformers"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn program_refuses_a_rank_before_it_opens_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_impasto-train"));
+    command.arg("lora").arg(folder.path()).args(["--pictures", "no-such-folder", "--rank", "5000"]);
+    let said = command.output().unwrap().stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("rank is 5000; expected 1 to "), "{said}");
 }

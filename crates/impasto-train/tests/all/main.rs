@@ -1,5 +1,6 @@
 //! Tests of every training task, for a few steps.
 
+mod arguments;
 mod control;
 mod distill;
 mod flow;
