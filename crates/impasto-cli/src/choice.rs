@@ -2,7 +2,7 @@
 
 use crate::adapters::Networks;
 use crate::failure::Failure;
-use crate::loading::Loading;
+use crate::loading::{Loading, is_model_file};
 use clap::Args;
 use impasto::{Error, Pipeline, Source};
 use impasto_studio::{Engine, Models};
@@ -86,6 +86,13 @@ impl Choice {
         }
         found.into_iter().collect()
     }
+
+    /// Returns the path of a model that is not the first one.
+    fn path(&self, name: &str) -> impasto::Result<PathBuf> {
+        let found = self.found().into_iter().find(|(known, _)| known == name);
+        let gone = || Error::custom(format!("the model {name} is not there any more"));
+        found.map(|(_, path)| path).ok_or_else(gone)
+    }
 }
 
 /// Returns the name of a model in a folder of models; `None` for other files and folders.
@@ -105,12 +112,22 @@ impl Models for Choice {
         std::iter::once(self.first.clone()).chain(found).collect()
     }
 
+    fn check(&self, name: &str) -> impasto::Result<()> {
+        if name == self.first {
+            return Ok(());
+        }
+        let path = self.path(name)?;
+        if path.is_dir() || is_model_file(&path) {
+            return Ok(());
+        }
+        // The library refuses such a file by its header, before it reads weights.
+        self.load(name).map(drop)
+    }
+
     fn load(&self, name: &str) -> impasto::Result<Engine> {
         let mut loading = self.loading.clone();
         if name != self.first {
-            let found = self.found().into_iter().find(|(known, _)| known == name);
-            let (_, path) = found.ok_or_else(|| Error::custom(format!("the model {name} is not there any more")))?;
-            loading = loading.for_another(path.display().to_string());
+            loading = loading.for_another(self.path(name)?.display().to_string());
         }
         let pipeline = loading.pipeline(Source::embedded()).map_err(|failure| match failure {
             Failure::Library(error) => error,
@@ -196,6 +213,41 @@ mod tests {
         }
         let error = load(&["--vae", "nowhere"]).unwrap_err();
         assert!(error.contains("--vae is nowhere"), "a VAE alone is for every model: {error}");
+    }
+
+    #[test]
+    fn vae_of_another_kind_stays_with_the_first_model() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let vae = here.join("../../tests/golden/models/qwen-vae").display().to_string();
+        let Alone { loading, networks, .. } = Alone::parse_from(["impasto", "--vae", &vae]);
+        let choice = Choice { first: "first".into(), folders: vec![here.join("../impasto-tiny")], loading, networks };
+        let load = |name: &str| choice.load(name).map(drop).map_err(|error| error.to_string());
+        assert_eq!(load("model"), Ok(()), "the model has its own VAE");
+        let error = load("first").unwrap_err();
+        assert!(error.contains("AutoencoderKLQwenImage"), "the first model needs the given VAE: {error}");
+    }
+
+    #[test]
+    fn file_that_is_no_model_is_refused_by_its_header() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (part, name) in [("qwen-vae", "vae.safetensors"), ("z-image", "model.safetensors")] {
+            fs::copy(golden.join(part).join("diffusion_pytorch_model.safetensors"), path(name)).unwrap();
+        }
+        let rows = Tensor::ones([1, 768], (Kind::Float, Device::Cpu));
+        write_safetensors(&Tensors::from([("emb_params".to_owned(), rows)]), &path("word.safetensors")).unwrap();
+        fs::write(path("empty.ckpt"), "").unwrap();
+        fs::create_dir_all(path("diffusers/unet")).unwrap();
+        let choice = choice(&[folder.path()]);
+        let check = |name: &str| choice.check(name).map_err(|error| error.to_string());
+        for name in ["embedded", "model", "diffusers"] {
+            assert_eq!(check(name), Ok(()), "{name}");
+        }
+        for (name, told) in [("vae", "a VAE"), ("word", "an embedding"), ("empty", "empty"), ("gone", "not there")] {
+            let error = check(name).unwrap_err();
+            assert!(error.contains(told), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! [`Limits`]: the limits of a server's runs, or a worker's.
 
 use clap::Args;
-use impasto::model::Defaults;
 use impasto_studio::Options;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use std::time::Duration;
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Limits {
     /// Largest width and height of a picture in pixels; larger ones are refused. The default is twice the longest side
-    /// of the model's own pictures, and at least 1024.
+    /// of the pictures of the model in use, and at least 1024.
     #[arg(long, value_name = "PIXELS")]
     side: Option<u32>,
     /// Time in seconds after which a run ends with an error.
@@ -18,12 +17,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Returns options with these limits, for a program that starts with a model of the given defaults.
-    pub fn options(&self, model: Defaults) -> Options {
+    /// Returns options with these limits. Without `--side`, the largest side grows with the model in use.
+    pub fn options(&self) -> Options {
         let options = Options::default();
-        let twice = model.width.max(model.height).saturating_mul(2);
-        let side = self.side.unwrap_or_else(|| options.side.max(twice));
-        Options { side, run: Duration::from_secs(self.time_limit), ..options }
+        let (side, side_grows) = (self.side.unwrap_or(options.side), self.side.is_none());
+        Options { side, side_grows, run: Duration::from_secs(self.time_limit), ..options }
     }
 }
 
@@ -40,24 +38,24 @@ mod tests {
         limits: Limits,
     }
 
-    /// Returns the options by these words for a model of pictures of this size.
-    fn options(words: &[&str], width: u32, height: u32) -> Options {
+    /// Returns the options by these words.
+    fn options(words: &[&str]) -> Options {
         let Alone { limits } = Alone::parse_from([&["impasto"], words].concat());
-        limits.options(Defaults::new(width, height, 7.5))
+        limits.options()
     }
 
     #[test]
     fn side_grows_with_the_model_unless_it_is_given() {
-        assert_eq!(options(&[], 256, 256).side, 1024);
-        assert_eq!(options(&[], 832, 1216).side, 2432);
-        assert_eq!(options(&["--side", "512"], 1024, 1024).side, 512);
+        let side = |words: &[&str]| (options(words).side, options(words).side_grows);
+        assert_eq!(side(&[]), (1024, true));
+        assert_eq!(side(&["--side", "512"]), (512, false));
     }
 
     #[test]
     fn time_limit_is_an_hour_unless_it_is_given() {
         let hour = Duration::from_secs(3600);
-        assert_eq!((options(&[], 256, 256).run, Options::default().run), (hour, hour));
-        assert_eq!(options(&["--time-limit", "7"], 256, 256).run, Duration::from_secs(7));
+        assert_eq!((options(&[]).run, Options::default().run), (hour, hour));
+        assert_eq!(options(&["--time-limit", "7"]).run, Duration::from_secs(7));
         assert!(Alone::try_parse_from(["impasto", "--time-limit", "0"]).is_err());
     }
 

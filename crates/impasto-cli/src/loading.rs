@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use impasto::text::Emphasis;
 use impasto::weights::{Contents, Embedding, Lora, ModelFamily, SingleFile};
 use impasto::{Error, Model, Pipeline, Precision, Source};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tch::{Cuda, Device, Kind};
 
@@ -168,14 +168,9 @@ impl Loading {
             tch::set_num_threads(i32::from(threads));
         }
         let main = self.model.as_deref().map_or(Ok(otherwise), |model| source("--model", model))?;
-        let mut model = Model::load_with(&main, self.options()?)?;
-        if !self.lora.is_empty() {
-            model = model.with_lora(&self.lora.iter().map(Weighted::open).collect::<impasto::Result<Vec<_>>>()?)?;
-        }
-        if !self.lora_apart.is_empty() {
-            let apart = self.lora_apart.iter().map(Weighted::open).collect::<impasto::Result<Vec<_>>>()?;
-            model = model.with_unmerged(&apart)?;
-        }
+        let mut model = self.load(&main)?;
+        model = self.add_loras(model, &self.lora, Model::with_lora)?;
+        model = self.add_loras(model, &self.lora_apart, Model::with_unmerged)?;
         for file in &self.embedding {
             match model.with_embedding(&Embedding::open(file)?) {
                 // Another model may be of a family whose text encoder cannot read the embedding.
@@ -187,18 +182,59 @@ impl Loading {
         Ok(self.embedding_dir.iter().fold(pipeline, Pipeline::embedding_folder))
     }
 
+    /// Loads the model without LoRAs. Another model has its own VAE if the given one is of another kind.
+    fn load(&self, main: &Source) -> impasto::Result<Model> {
+        let options = self.options()?;
+        let given = options.vae.is_some();
+        match Model::load_with(main, options) {
+            Err(Error::Config { .. }) if self.is_another && given => {
+                let mut own = self.options()?;
+                own.vae = None;
+                Model::load_with(main, own)
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// Adds LoRAs to a model by `add`. LoRAs that do not fit another model are left out.
+    fn add_loras(
+        &self,
+        model: Model,
+        given: &[Weighted],
+        add: fn(&Model, &[Lora]) -> impasto::Result<Model>,
+    ) -> impasto::Result<Model> {
+        let mut loras = given.iter().map(Weighted::open).collect::<impasto::Result<Vec<_>>>()?;
+        let mut files: Vec<String> = given.iter().map(|lora| lora.file.display().to_string()).collect();
+        while !loras.is_empty() {
+            match add(&model, &loras) {
+                // Another model may be of a family that the LoRA was not trained for.
+                Err(Error::Malformed { file, problem }) if self.is_another => {
+                    let misfit = files.iter().position(|known| *known == file);
+                    let Some(index) = misfit else { return Err(Error::Malformed { file, problem }) };
+                    files.remove(index);
+                    drop(loras.remove(index));
+                }
+                added => return added,
+            }
+        }
+        Ok(model)
+    }
+
     /// Returns the options for another model. The shift belongs to the model that it was given for. The text encoders
     /// belong to single files of that model's family, which share them. A VAE beside text encoders does too, because
-    /// such files are the parts of one model. Embeddings that do not fit the model are left out.
+    /// such files are the parts of one model. A VAE alone is for every model whose family is not known to have another
+    /// VAE. LoRAs and embeddings that do not fit the model are left out.
     pub fn for_another(&self, model: String) -> Self {
         let encoders = [&self.text_encoder, &self.text_encoder_2, &self.text_encoder_3];
         let is_split = encoders.into_iter().any(Option::is_some);
         let own = self.model.as_deref().and_then(family_of_file);
-        let is_alike = own.is_some() && own == family_of_file(&model);
+        let other = family_of_file(&model);
+        let is_alike = own.is_some() && own == other;
+        let shares_vae = own.zip(other).is_none_or(|(own, other)| vae_of(own) == vae_of(other));
         let of_family = |part: Option<&String>| part.filter(|_| is_alike).cloned();
         Self {
             model: Some(model),
-            vae: self.vae.clone().filter(|_| is_alike || !is_split),
+            vae: self.vae.clone().filter(|_| is_alike || !is_split && shares_vae),
             text_encoder: of_family(self.text_encoder.as_ref()),
             text_encoder_2: of_family(self.text_encoder_2.as_ref()),
             text_encoder_3: of_family(self.text_encoder_3.as_ref()),
@@ -242,6 +278,21 @@ impl Loading {
         options.text.emphasis = self.weights.into();
         Ok(options)
     }
+}
+
+/// Returns the family whose VAE the models of a family have.
+const fn vae_of(family: ModelFamily) -> ModelFamily {
+    match family {
+        ModelFamily::Sd2 => ModelFamily::Sd1,
+        ModelFamily::SdxlRefiner => ModelFamily::Sdxl,
+        own => own,
+    }
+}
+
+/// Returns true if a file is a model, as its header tells.
+pub fn is_model_file(path: &Path) -> bool {
+    let contents = SingleFile::open(path).and_then(|file| file.contents());
+    matches!(contents, Ok(Contents::Model { .. } | Contents::Colorizer))
 }
 
 /// Returns the family of a model that is a single file; `None` for another model, which has its own parts.
@@ -314,6 +365,48 @@ mod tests {
         let error = options(&[&taken]).for_another("embedded".into()).pipeline(Source::embedded());
         let error = error.map(drop).unwrap_err().to_string();
         assert!(error.contains("hair"), "a fault of the word itself is told: {error}");
+    }
+
+    #[test]
+    fn another_model_has_the_loras_that_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = Model::load(&Source::embedded()).unwrap();
+        let (bare, tensors) = (model.identity().unwrap(), model.tensors("unet").unwrap());
+        let name = tensors.keys().find(|name| name.ends_with("attn2.to_k.weight")).unwrap();
+        let (rows, columns) = tensors[name].size2().unwrap();
+        let layer = name.trim_end_matches(".weight");
+        let write = |file: &str, columns: i64| {
+            let ones = |shape: [i64; 2]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+            let pair = [("lora_A", ones([2, columns])), ("lora_B", ones([rows, 2]))];
+            let pair = pair.map(|(end, x)| (format!("unet.{layer}.{end}.weight"), x));
+            let file = folder.path().join(file);
+            write_safetensors(&Tensors::from(pair), &file).unwrap();
+            file.display().to_string()
+        };
+        let (fits, other) = (write("ink.safetensors", columns), write("glow.safetensors", columns + 8));
+        let parse = |words: [&str; 4]| Alone::parse_from(["impasto"].into_iter().chain(words)).loading;
+        let load = |loading: &Loading| loading.pipeline(Source::embedded()).map_err(|error| error.to_string());
+        for option in ["--lora", "--lora-apart"] {
+            let given = parse([option, &other, option, &fits]);
+            let error = load(&given).map(drop).unwrap_err();
+            assert!(error.contains("glow.safetensors"), "{option}: {error}");
+            let another = load(&given.for_another("embedded".into())).unwrap().model().identity().unwrap();
+            assert!(another != bare, "{option}: the LoRA that fits is used");
+        }
+    }
+
+    #[test]
+    fn vae_is_shared_by_families_that_have_it_alike() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
+        let file = |part: &str| golden.join(part).join("diffusion_pytorch_model.safetensors").display().to_string();
+        let (z_image, sd3) = (file("z-image"), file("sd35-medium"));
+        let given = Alone::parse_from(["impasto", "--model", &z_image, "--vae", "embedded"]).loading;
+        let vae = |model: &str| given.for_another(model.to_owned()).vae;
+        assert_eq!(vae(&z_image).as_deref(), Some("embedded"));
+        assert_eq!(vae("embedded-flow").as_deref(), Some("embedded"), "nothing is known before the model is loaded");
+        assert_eq!(vae(&sd3), None);
+        assert_eq!(vae_of(ModelFamily::Sd2), vae_of(ModelFamily::Sd1));
+        assert_ne!(vae_of(ModelFamily::Sdxl), vae_of(ModelFamily::Sd1));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn mcp(arguments: &McpArguments) -> Result<(), Failure> {
     let interrupted = interrupt::token()?;
     let McpArguments { folder, waiting, limits, folders, networks, loading } = arguments;
     let pipeline = folders.pipeline(loading)?;
-    let options = Options { queue: *waiting, ..limits.options(pipeline.model().defaults()) };
+    let options = Options { queue: *waiting, ..limits.options() };
     let engine = folders.engine(pipeline, loading, networks)?;
     let server = Mcp::new(engine, options, folder.clone()).map_err(|error| match error {
         StudioError::Model(error) => Failure::Library(error),

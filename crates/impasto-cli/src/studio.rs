@@ -60,10 +60,9 @@ pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
     let interrupted = interrupt::token()?;
     let StudioArguments { address, token, waiting, limits, outputs, folders, networks, loading, .. } = arguments;
     let pipeline = folders.pipeline(loading)?;
-    let limits = limits.options(pipeline.model().defaults());
     let engine = folders.engine(pipeline, loading, networks)?;
     let (token, outputs) = (token.clone(), outputs.clone());
-    let options = Options { address: *address, token, queue: *waiting, outputs, ..limits };
+    let options = Options { address: *address, token, queue: *waiting, outputs, ..limits.options() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Message(format!("the server cannot start: {error}")))?;
     runtime.block_on(async {

@@ -48,8 +48,7 @@ pub fn worker(arguments: &WorkerArguments) -> Result<(), Failure> {
     let (runtime, queue) = queue.open()?;
     let listener = metrics.map(|address| runtime.block_on(metrics::listen(address))).transpose()?;
     let pipeline = loading.pipeline(Source::embedded())?;
-    let options = limits.options(pipeline.model().defaults());
-    let engine = networks.engine(pipeline)?;
+    let (engine, options) = (networks.engine(pipeline)?, limits.options());
     let painter = QueuePainter::new(engine, options).map_err(|error| match error {
         StudioError::Model(error) => Failure::Library(error),
         other => Failure::Message(other.to_string()),

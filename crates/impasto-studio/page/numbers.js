@@ -54,7 +54,7 @@ export class NumberFields {
 
 /**
  * Says what is wrong with the number in a field, what is allowed, and what is near it. Returns "" for a number that is
- * allowed.
+ * allowed. The field's `data-more` is the program's option that allows larger numbers.
  * @param {HTMLInputElement} field
  */
 export function problemOf(field) {
@@ -69,7 +69,9 @@ export function problemOf(field) {
   const below = Math.floor(value / step) * step;
   const near = [below, below + step].filter((number) => number >= least && number <= most);
   const proposal = isWithin ? `, such as ${near.join(" or ")}` : "";
-  return `${name} is ${field.value}. Use ${allowedIn(field)}${proposal}.`;
+  const { more } = field.dataset;
+  const larger = more && value > most ? ` The program's option ${more} allows more.` : "";
+  return `${name} is ${field.value}. Use ${allowedIn(field)}${proposal}.${larger}`;
 }
 
 /** @param {HTMLInputElement} field */

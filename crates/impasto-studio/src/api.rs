@@ -92,7 +92,7 @@ async fn load(State(shared): State<Arc<Shared>>, request: Request) -> Result<Res
 
 async fn submit(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {
     let body = shared.work.read(request, JSON, shared.options.body).await?;
-    let options = shared.options.clone();
+    let options = shared.limits();
     let check = move || {
         let JobRequest { job, live, .. } = JobRequest::parse(&body.bytes, &options, &Page).map_err(Refusal::wrong)?;
         let prompt = job.config.prompt;
@@ -269,7 +269,7 @@ fn missing(name: Name, error: &impasto::Error) -> Refusal {
 async fn recipe(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {
     let kinds = &["image/png", "image/jpeg", "image/webp"];
     let body = shared.work.read(request, kinds, shared.options.file()).await?;
-    let options = shared.options.clone();
+    let options = shared.limits();
     let read = move || {
         let restored = JobRequest::from_picture(&body.bytes, &options).map_err(Refusal::wrong)?;
         serde_json::to_vec(&restored).map_err(|error| Refusal::wrong(error.to_string()))

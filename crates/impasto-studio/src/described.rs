@@ -23,6 +23,8 @@ pub(crate) struct Described {
     pub clip_skip: usize,
     /// True if the model has CLIP, so that prompts can be read from its layers.
     pub has_clip: bool,
+    /// Largest side in pixels that a request may name.
+    pub side: u32,
 }
 
 impl Described {
@@ -50,7 +52,7 @@ impl Described {
             "outputs": options.outputs.is_some(),
             "started": started,
             "limits": {
-                "side": options.side,
+                "side": options.side_of(defaults),
                 "steps": options.steps,
                 "images": options.images,
                 "body": options.body,
@@ -60,7 +62,8 @@ impl Described {
         let (clip_skip, has_clip) = (model.clip_skip().unwrap_or(1), model.has_clip_layer(1));
         let name = choice.unwrap_or(&name).into();
         let networks = engine.nets.names().map(str::to_owned).collect();
-        Ok(Self { model: Arc::new(described), name, loras: loras.into(), networks, clip_skip, has_clip })
+        let side = options.side_to_read(engine);
+        Ok(Self { model: Arc::new(described), name, loras: loras.into(), networks, clip_skip, has_clip, side })
     }
 }
 

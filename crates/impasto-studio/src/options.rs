@@ -1,5 +1,7 @@
 //! [`Options`]: address and limits of a studio.
 
+use crate::engine::Engine;
+use impasto::model::Defaults;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +29,9 @@ pub struct Options {
     pub body: usize,
     /// Largest width and height of a picture in pixels. Default: 1024.
     pub side: u32,
+    /// True if a model of larger pictures raises `side` to twice the longest side of its pictures while the model is in
+    /// use. Default: false.
+    pub side_grows: bool,
     /// Largest number of steps of a run. Default: 150.
     pub steps: usize,
     /// Largest number of pictures of a request. Default: 4.
@@ -55,6 +60,7 @@ impl Default for Options {
             abandoned: Some(Duration::from_secs(10)),
             body: 16 << 20,
             side: 1024,
+            side_grows: false,
             steps: 150,
             images: 4,
             connections: 256,
@@ -65,11 +71,41 @@ impl Default for Options {
     }
 }
 
+/// Largest side in pixels that a request may name for a model that is not loaded: twice the 1024 pixels of SDXL, SD 3,
+/// Anima and Z-Image.
+const SIDE_OF_OTHERS: u32 = 2048;
+
 impl Options {
+    /// Returns the largest side of a picture while a model of these defaults is in use.
+    pub(crate) fn side_of(&self, model: Defaults) -> u32 {
+        let twice = model.width.max(model.height).saturating_mul(2);
+        if self.side_grows { self.side.max(twice) } else { self.side }
+    }
+
+    /// Returns the largest side that a request may name while an engine is in use. With a choice of models, the request
+    /// may be for a model that is not loaded yet; the side is then checked again when that model is in use.
+    pub(crate) fn side_to_read(&self, engine: &Engine) -> u32 {
+        let side = self.side_of(engine.pipeline.model().defaults());
+        if self.side_grows && engine.choice.is_some() { side.max(SIDE_OF_OTHERS) } else { side }
+    }
+
     /// Largest size in bytes of a picture whose request is read. A PNG of the studio holds its request, the run's
     /// recipe, and a picture.
     pub(crate) const fn file(&self) -> usize {
         let pixels = (self.side as usize).saturating_pow(2);
         self.body.saturating_mul(3).saturating_add(pixels.saturating_mul(4))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn side_grows_with_the_model_in_use() {
+        let side = |options: &Options, width, height| options.side_of(Defaults::new(width, height, 7.5));
+        let growing = Options { side_grows: true, ..Options::default() };
+        assert_eq!((side(&growing, 256, 256), side(&growing, 832, 1216)), (1024, 2432));
+        assert_eq!(side(&Options::default(), 832, 1216), 1024);
     }
 }

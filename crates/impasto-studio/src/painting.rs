@@ -4,7 +4,7 @@ use crate::described::{Board, Described};
 use crate::engine::{Choice, Engine, Models, is_embedded};
 use crate::finished::now;
 use crate::options::Options;
-use crate::request::JobRequest;
+use crate::request::{JobRequest, wrong_side};
 use impasto::job::Job;
 use impasto::pipeline::Preview;
 use impasto::saliency::Daam;
@@ -57,11 +57,16 @@ impl Painter {
         self.choice.as_ref().map(|choice| choice.name.clone())
     }
 
+    /// Returns the largest side that a request may name.
+    pub(crate) fn side_to_read(&self) -> u32 {
+        self.board.read().side
+    }
+
     /// Takes the model of a name, or the last one without a name. The former model is dropped before another is
     /// loaded, because the memory may hold only one. It is loaded again if the other one fails.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for an unknown name; the errors of [`Models::load`].
+    /// [`Error::Parameter`] for an unknown name; the errors of [`Models::check`] and [`Models::load`].
     pub(crate) fn choose(&mut self, name: Option<&str>) -> Result<()> {
         let Some(Choice { name: current, models }) = self.choice.clone() else {
             let refuse = |name| Err(Error::parameter("model", format!("{name:?}"), "none, because there is no choice"));
@@ -76,6 +81,7 @@ impl Painter {
             let expected = format!("one of {}", shortened(&names.join(", ")));
             return Err(Error::parameter("model", format!("{:?}", shortened(wanted)), expected));
         }
+        models.check(wanted)?;
         self.loaded = None;
         if let Err(error) = self.load(&models, wanted) {
             let _ = self.load(&models, &current); // without it the next job tries again
@@ -106,10 +112,14 @@ impl Painter {
         let Some(Loaded { engine: Engine { pipeline, nets, .. }, live }) = loaded else {
             return Err(Error::custom("no model is loaded; choose one"));
         };
+        let most = options.side_of(pipeline.model().defaults());
         let pipeline = live.as_ref().filter(|_| asked.live.is_some()).unwrap_or(pipeline);
         let colorizes = pipeline.model().colorizes();
         let (job, limit) = (&asked.job, options.run);
-        check_enlarged(pipeline, job, options.side)?;
+        if let Some((field, side, expected)) = wrong_side(job.config.size, most) {
+            return Err(Error::parameter(field, side, expected));
+        }
+        check_enlarged(pipeline, job, most)?;
         let begun = Instant::now();
         let parts = 1 + usize::from(job.config.hires.is_some()) + job.config.details.len();
         let mut request = job.request(pipeline, nets)?.cancel(token).on_preview(1, |preview| {
@@ -173,7 +183,41 @@ fn live(model: &Model) -> Result<Option<Pipeline>> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
+
+    /// A folder of a model and a VAE, which counts the models that were loaded.
+    #[derive(Default)]
+    struct Folder {
+        loads: AtomicUsize,
+    }
+
+    impl Models for Folder {
+        fn names(&self) -> Vec<String> {
+            ["first", "vae"].map(String::from).into()
+        }
+
+        fn check(&self, name: &str) -> Result<()> {
+            if name == "vae" { Err(Error::custom("the file is a VAE")) } else { Ok(()) }
+        }
+
+        fn load(&self, _: &str) -> Result<Engine> {
+            self.loads.fetch_add(1, Ordering::Relaxed);
+            Pipeline::builder().build().map(Engine::from)
+        }
+    }
+
+    #[test]
+    fn file_that_is_no_model_leaves_the_loaded_one() {
+        let folder = Arc::new(Folder::default());
+        let models: Arc<dyn Models> = Arc::<Folder>::clone(&folder);
+        let engine = Engine::from(Pipeline::builder().build().unwrap()).with_models("first", models);
+        let mut painter = Painter::new(engine, false, &Options::default()).unwrap();
+        let error = painter.choose(Some("vae")).unwrap_err().to_string();
+        assert_eq!((error.as_str(), folder.loads.load(Ordering::Relaxed)), ("the file is a VAE", 0));
+        assert!(painter.loaded.is_some());
+        assert_eq!(painter.chosen().as_deref(), Some("first"));
+    }
 
     #[test]
     fn run_beyond_its_time_names_the_time_limit() {

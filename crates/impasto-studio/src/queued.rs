@@ -61,7 +61,8 @@ impl QueuePainter {
 
 impl Paint for QueuePainter {
     fn paint(&mut self, job: &Value, progress: &Progress) -> std::result::Result<Painted, Failure> {
-        let request = JobRequest::read(job.clone(), &self.options).map_err(Failure::Refused)?;
+        let limits = Options { side: self.painter.side_to_read(), ..self.options.clone() };
+        let request = JobRequest::read(job.clone(), &limits).map_err(Failure::Refused)?;
         self.run(&request, progress).map_err(|error| match error {
             error if error.is_cancelled() => Failure::Stopped,
             // Other machines may have more memory, or a whole disk.

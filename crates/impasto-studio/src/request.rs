@@ -144,8 +144,8 @@ impl JobRequest {
         within("controls", controls.len(), 0, MOST_METHODS)?;
         within("ip_adapter_pictures", likes.len(), 0, MOST_METHODS)?;
         within("details", config.details.len(), 0, MOST_DETAILS)?;
-        for (field, side) in config.size.iter().flat_map(|size| [("width", size.width), ("height", size.height)]) {
-            within(field, side as usize, 1, options.side as usize)?;
+        if let Some((field, side, expected)) = wrong_side(config.size, options.side) {
+            return Err(format!("{} is {side}; expected {expected}", words.name(field)));
         }
         if let Some(seed) = config.seed.filter(|seed| *seed > LARGEST_SEED) {
             return Err(format!("{} is {seed}; expected 0 to {LARGEST_SEED}", words.name("seed")));
@@ -332,6 +332,16 @@ fn renamed(message: &str, words: &dyn Wording) -> String {
     rename().unwrap_or_else(|| message.to_owned())
 }
 
+/// Returns the first side of a picture that is 0 or longer than `most` pixels: its field, its length, and what is
+/// expected.
+pub(crate) fn wrong_side(size: Option<Size>, most: u32) -> Option<(&'static str, u32, String)> {
+    let Size { width, height } = size?;
+    let sides = [("width", width), ("height", height)];
+    let (field, side) = sides.into_iter().find(|(_, side)| !(1..=most).contains(side))?;
+    let longer = if side > most { "; the program's option --side allows longer sides" } else { "" };
+    Some((field, side, format!("1 to {most}{longer}")))
+}
+
 /// Returns the size of a picture by value.
 fn size_of(picture: &Image) -> Option<Size> {
     if let Image::Value(picture) = picture { Some(picture.size()) } else { None }
@@ -375,7 +385,10 @@ mod tests {
     fn values_out_of_range_are_named() {
         assert_eq!(refused(r#"{"images": 9}"#), "Pictures is 9; expected 1 to 4");
         assert_eq!(refused(r#"{"steps": 0}"#), "Steps is 0; expected 1 to 150");
-        assert!(refused(r#"{"width": 4096, "height": 64}"#).contains("Width is 4096"));
+        let longer = "the program's option --side allows longer sides";
+        let wide = refused(r#"{"width": 4096, "height": 64}"#);
+        assert_eq!(wide, format!("Width is 4096; expected 1 to 1024; {longer}"));
+        assert_eq!(refused(r#"{"width": 64, "height": 0}"#), "Height is 0; expected 1 to 1024");
         assert!(refused(r#"{"width": 64}"#).contains("expected both"));
         assert!(refused(r#"{"start": "/etc/passwd"}"#).contains("Start picture is no picture"));
         assert!(refused(r#"{"areas": [{"phrase": "a", "mask": "a.png"}]}"#).contains("is no picture"));

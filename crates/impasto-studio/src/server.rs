@@ -138,22 +138,23 @@ impl Studio {
         {
             return Err(StudioError::Token);
         }
+        // The workers of a queue have one model.
+        let engine = if relay.is_some() { Engine { choice: None, ..engine } } else { engine };
+        let limits = Options { side: options.side_to_read(&engine), ..options.clone() };
         let outputs = options
             .outputs
             .as_deref()
-            .map(|folder| Outputs::of(folder, &options).map_err(|error| StudioError::Folder(folder.into(), error)));
+            .map(|folder| Outputs::of(folder, &limits).map_err(|error| StudioError::Folder(folder.into(), error)));
         let outputs = outputs.transpose()?;
         let listener = listen(options.address).map_err(|error| StudioError::Bind(options.address, error))?;
         let address = listener.local_addr().map_err(|error| StudioError::Bind(options.address, error))?;
-        // The workers of a queue have one model.
-        let engine = if relay.is_some() { Engine { choice: None, ..engine } } else { engine };
         let painter = Painter::new(engine, true, &options).map_err(StudioError::Model)?;
         let (board, models) = (painter.board(), painter.models());
         let queue = Arc::new(Queue::new(&options));
         let worker = match relay.clone() {
             Some(relay) => {
-                let left = relay.left(&options).await.map_err(StudioError::Queue)?;
-                relay.start(left, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?
+                let left = relay.left(&limits).await.map_err(StudioError::Queue)?;
+                relay.start(left, Arc::clone(&queue), outputs.clone(), &limits).map_err(StudioError::Model)?
             }
             None => {
                 worker::start(painter, Arc::clone(&queue), outputs.clone(), &options).map_err(StudioError::Model)?
@@ -171,8 +172,8 @@ impl Studio {
         let (places, abandoned) = (Places::new(options.connections), options.abandoned);
         let arrival = options.arrival.min(LONGEST_ARRIVAL);
         let streams = Arc::new(Semaphore::new((options.connections / 4).clamp(1, Semaphore::MAX_PERMITS)));
-        let work = Work::new(&options);
-        let options = Options { arrival, ..options };
+        let work = Work::new(&limits);
+        let options = Options { arrival, ..limits };
         let shared = Arc::new(Shared {
             queue: Arc::clone(&queue),
             relay,

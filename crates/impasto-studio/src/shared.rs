@@ -20,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Arc<Queue>,
     /// The durable queue whose workers paint the jobs; `None` if the studio paints them itself.
     pub(crate) relay: Option<Relay>,
+    /// The address and the limits at the start.
     pub(crate) options: Options,
     /// The model in use.
     pub(crate) board: Arc<Board>,
@@ -35,6 +36,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Returns the limits of a request while the present model is in use.
+    pub(crate) fn limits(&self) -> Options {
+        Options { side: self.board.read().side, ..self.options.clone() }
+    }
+
     /// Returns the name of the model in use.
     pub(crate) fn name(&self) -> Arc<str> {
         self.board.read().name
@@ -96,7 +102,7 @@ impl Shared {
         };
         self.check_worker()?;
         let _room = self.queue.make_room(submission.json.len()).map_err(refuse)?;
-        let (reader, options) = (relay.clone(), self.options.clone());
+        let (reader, options) = (relay.clone(), self.limits());
         let read = move || {
             let order = reader.order(&submission.json, submission.api, &options).map_err(Refusal::wrong)?;
             Ok((order, Submission { json: Vec::new(), ..submission }))

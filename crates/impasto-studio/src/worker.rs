@@ -35,7 +35,8 @@ pub fn start(
                 if json.is_empty() {
                     return painter.choose(model.as_deref()).map(|()| Event::Loaded);
                 }
-                let mut request = JobRequest::parse(&json, &options, words(api)).map_err(Error::custom)?;
+                let limits = Options { side: painter.side_to_read(), ..options.clone() };
+                let mut request = JobRequest::parse(&json, &limits, words(api)).map_err(Error::custom)?;
                 drop(json);
                 request.model = model.or(request.model);
                 let output = painter.paint(&request, &token, |preview, parts| tell(&queue, id, preview, parts))?;

@@ -73,7 +73,8 @@ fn mcp_server_paints_over_its_pipes() {
     assert_eq!(painted["result"]["content"][0]["mimeType"], "image/png", "{}", painted["error"]);
     assert_eq!(painted["result"]["structuredContent"]["pictures"][0]["seed"], 3);
     let refused = server.ask(4, "tools/call", call("256x256"));
-    assert_eq!(refused["result"]["content"][0]["text"], "width is 256; expected 1 to 128");
+    let text = "width is 256; expected 1 to 128; the program's option --side allows longer sides";
+    assert_eq!(refused["result"]["content"][0]["text"], text);
     assert_eq!(refused["result"]["isError"], true);
     assert_eq!(server.end(), "The server waits for an agent on the standard input. Ctrl-C ends the server.\n");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no file is written");

@@ -54,15 +54,16 @@ impl Mcp {
     /// - [`StudioError::Folder`] for a folder that cannot be found.
     /// - [`StudioError::Model`] if the model's ControlNet cannot be loaded.
     pub fn new(engine: impl Into<Engine>, options: Options, folders: Vec<PathBuf>) -> Result<Self, StudioError> {
-        let queue = Arc::new(Queue::new(&options));
-        let pictures = Pictures::new(Arc::clone(&queue), options.clone(), folders);
+        let (engine, queue) = (engine.into(), Arc::new(Queue::new(&options)));
+        let limits = Options { side: options.side_to_read(&engine), ..options.clone() };
+        let pictures = Pictures::new(Arc::clone(&queue), limits.clone(), folders);
         let pictures = Arc::new(pictures.map_err(|(folder, error)| StudioError::Folder(folder, error))?);
-        let painter = Painter::new(engine.into(), false, &options).map_err(StudioError::Model)?;
+        let painter = Painter::new(engine, false, &options).map_err(StudioError::Model)?;
         let models = painter.models().map(|models| models.names()).unwrap_or_default();
         let tools = tools::describe(&models).map_err(StudioError::Model)?;
-        let worker = worker::start(painter, Arc::clone(&queue), None, &options).map_err(StudioError::Model)?;
-        let (message, work) = (options.body, Work::new(&options));
-        let handler = Handler { queue: Arc::clone(&queue), options, pictures, work, tools };
+        let worker = worker::start(painter, Arc::clone(&queue), None, &limits).map_err(StudioError::Model)?;
+        let (message, work) = (options.body, Work::new(&limits));
+        let handler = Handler { queue: Arc::clone(&queue), options: limits, pictures, work, tools };
         Ok(Self { handler, queue, worker, message })
     }
 

@@ -58,7 +58,7 @@ fn text(request: &Request, name: HeaderName) -> String {
 async fn paint(shared: Arc<Shared>, place: Arc<Place>, request: Request, kind: Kind) -> Result<Response, Refusal> {
     let Kind { name, types, read } = kind;
     let (site, typed) = (format!("http://{}", text(&request, header::HOST)), text(&request, header::CONTENT_TYPE));
-    let (options, state) = (shared.options.clone(), Arc::clone(&shared));
+    let (options, state) = (shared.limits(), Arc::clone(&shared));
     let arrive = async {
         let body = shared.work.read(request, types, options.body).await?;
         let limits = options.clone();

@@ -50,7 +50,7 @@ struct Wanted {
 
 /// Enlarges one picture.
 pub(super) async fn single(State(shared): State<Arc<Shared>>, request: Request) -> Result<Json<Value>, Refusal> {
-    let options = shared.options.clone();
+    let options = shared.limits();
     let body = shared.work.read(request, JSON, options.body).await?;
     let enlarge = move || {
         let mut fields = Fields::parse(&body.bytes)?;
@@ -65,7 +65,7 @@ pub(super) async fn single(State(shared): State<Arc<Shared>>, request: Request) 
 
 /// Enlarges several pictures.
 pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -> Result<Json<Value>, Refusal> {
-    let options = shared.options.clone();
+    let options = shared.limits();
     let body = shared.work.read(request, JSON, options.body).await?;
     let enlarge = move || {
         let mut fields = Fields::parse(&body.bytes)?;

@@ -40,7 +40,7 @@ pub(super) async fn img2img(
 }
 
 async fn paint(shared: &Arc<Shared>, place: Arc<Place>, request: Request, read: Read) -> Result<Response, Refusal> {
-    let (options, state) = (shared.options.clone(), Arc::clone(shared));
+    let (options, state) = (shared.limits(), Arc::clone(shared));
     let arrive = async {
         let body = shared.work.read(request, JSON, options.body).await?;
         let limits = options.clone();
@@ -102,6 +102,7 @@ mod tests {
             networks: Arc::default(),
             clip_skip: 1,
             has_clip,
+            side: 1024,
         };
         let note = ignore_clip_skip(&mut order, &described).unwrap();
         let (submission, _) = order.submission(Api::WebUi);

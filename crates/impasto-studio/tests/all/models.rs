@@ -2,9 +2,11 @@
 
 use crate::engine;
 use crate::running::{Answer, Running};
-use impasto::Raster;
-use impasto_studio::Options;
+use impasto::{Pipeline, Raster, Result, Source};
+use impasto_studio::{Engine, Models, Options};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 fn start() -> Running {
     Running::start_with(engine::with_choice(), Options::default())
@@ -80,6 +82,57 @@ fn model_that_fails_leaves_the_former_one() {
     let other = studio.ended(studio.submit(&json!({ "prompt": "a boat", "model": "other" })));
     let expected = "Model is \"other\"; expected one of embedded, embedded-fast, broken";
     assert_eq!(other["error"], expected);
+}
+
+/// The embedded model, and a copy of it for larger pictures in a folder.
+struct Sizes(PathBuf);
+
+impl Models for Sizes {
+    fn names(&self) -> Vec<String> {
+        ["embedded", "large"].map(String::from).into()
+    }
+
+    fn load(&self, name: &str) -> Result<Engine> {
+        let source = if name == "large" { Source::dir(&self.0) } else { Source::embedded() };
+        Pipeline::builder().source(source).build().map(Engine::from)
+    }
+}
+
+/// Returns an engine of the embedded model, whose pictures have 256×256 pixels. In its place clients can choose the
+/// model "large" in a folder, whose pictures have 320×320.
+fn with_larger(folder: &Path) -> Engine {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../impasto-tiny/model");
+    for entry in std::fs::read_dir(&own).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        let part = folder.join(entry.file_name().unwrap());
+        std::fs::create_dir(&part).unwrap();
+        for file in std::fs::read_dir(entry).unwrap().map(|file| file.unwrap().path()) {
+            std::fs::copy(&file, part.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    std::fs::copy(own.join("model_index.json"), folder.join("model_index.json")).unwrap();
+    std::fs::write(folder.join("impasto.json"), r#"{ "width": 320, "height": 320 }"#).unwrap();
+    let models = Sizes(folder.to_owned());
+    models.load("embedded").unwrap().with_models("embedded", Arc::new(models))
+}
+
+#[test]
+fn largest_side_is_that_of_the_model_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { side: 128, side_grows: true, ..Options::default() };
+    let studio = Running::start_with(with_larger(folder.path()), options);
+    let side = || studio.get("/api/model").json()["limits"]["side"].clone();
+    let job = |width: u32, model: &str| json!({ "prompt": "a boat", "seed": 7, "steps": 1, "width": width, "height": 64, "model": model });
+    assert_eq!(side(), 512);
+    let refused = studio.ended(studio.submit(&job(640, "embedded")));
+    let expected = "Width is 640; expected 1 to 512; the program's option --side allows longer sides";
+    assert_eq!(refused["error"], expected);
+    // The request may come before its model is loaded.
+    assert_eq!(studio.ended(studio.submit(&job(640, "large")))["state"], "finished");
+    assert_eq!(side(), 640);
+    let wide = studio.post("/api/jobs", "application/json", job(4096, "large").to_string().as_bytes());
+    assert!(wide.status == 400 && wide.error().contains("--side allows longer sides"), "{wide:?}");
+    let ended = studio.ended(studio.submit(&job(648, "large")));
+    assert!(ended["error"].as_str().unwrap().contains("expected 1 to 640"), "{ended}");
 }
 
 #[test]

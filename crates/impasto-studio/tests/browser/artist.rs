@@ -242,6 +242,12 @@ pub async fn numbered(page: &Page) {
     );
     assert_eq!((page.text_of("#width").await.as_str(), side().await), ("100", json!(256)));
     page.screenshot("artist_number").await;
+    page.fill("#width", "1216").await;
+    page.click("#prompt").await;
+    assert_eq!(
+        page.script(&problem("width")).await,
+        "Width in pixels is 1216. Use a multiple of 8 from 8 to 1024. The program's option --side allows more."
+    );
     page.fill("#width", "104").await;
     page.click("#prompt").await;
     page.until("return document.querySelector('#canvas').width === 104").await;
