@@ -285,6 +285,13 @@ impl Arguments {
                 task.name()
             ));
         }
+        if self.is_embedded() && self.choice.methods.contains(&Method::Concept) {
+            return Err(
+                "--method concept: the maps are read in joint attention, which no embedded model has; choose a model of \
+                 Stable Diffusion 3 or Z-Image with --model, and --judge masks:DIR or cmd:PROGRAM"
+                    .into(),
+            );
+        }
         if let Some(task) = self.choice.tasks.iter().find(|task| !self.judge.judges(**task)) {
             let problem = if task.needs_controlnet() {
                 "only the embedded model has a ControlNet for this task; leave --model and --judge out"

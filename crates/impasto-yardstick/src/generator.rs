@@ -51,8 +51,9 @@ const WHOLE_SHIFT: f64 = 1e-4;
 const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
 /// Least share of a latent cell that a region must cover so that `oracle` forces the cell.
 const MOST_OF_A_CELL: f64 = 0.5;
-/// The folders in which a model has its weights.
-const FOLDERS: [&str; 8] = [
+/// The folders in which a model has its weights and its noise levels.
+const FOLDERS: [&str; 9] = [
+    "scheduler",
     "unet",
     "transformer",
     "vae",

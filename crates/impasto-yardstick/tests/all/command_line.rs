@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 
 #[test]
 fn command_line_mistakes_are_named() {
-    let rows: [(&[&str], &[&str]); 52] = [
+    let rows: [(&[&str], &[&str]); 53] = [
         (&["--task", "nmaed"], &["'nmaed'", "--task", "'named'"]),
         (&["--task", "imgae"], &["--task", "'image'"]),
         (&["--task", "place", "--method", "image"], &["none of the methods"]),
@@ -21,6 +21,7 @@ fn command_line_mistakes_are_named() {
         (&["--model", "embedded-flow", "--task", "edges"], &["task edges", "needs a UNet", "--model embedded"]),
         (&["--model", "embedded-flow", "--task", "named,reference"], &["task reference", "needs a UNet"]),
         (&["--model", "embedded-flow", "--method", "control"], &["none of the methods"]),
+        (&["--task", "saliency", "--method", "concept"], &["joint attention", "--model", "--judge masks:DIR"]),
         (&["--gencolorbench", "folder"], &["judge evaluator"]),
         (&["--gencolorbench", "a", "--prompts", "b", "--judge", "saliency"], &["--prompts", "--gencolorbench"]),
         (&["--judge", "saliency", "--task", "place"], &["task place", "unforced picture only"]),

@@ -180,17 +180,17 @@ fn smaller_region_wins_where_two_overlap() {
 }
 
 #[test]
-fn changed_weights_change_the_fingerprint_of_a_folder() {
+fn changed_parts_change_the_fingerprint_of_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings { model: impasto::Source::dir(folder.path()), ..Settings::default() };
     let mut before = settings.fingerprint().unwrap();
-    for part in ["unet", "transformer", "text_encoder_3", "text_conditioner"] {
+    for part in ["unet", "transformer", "text_encoder_3", "text_conditioner", "scheduler"] {
         let part = folder.path().join(part);
         std::fs::create_dir(&part).unwrap();
-        for weights in ["first", "other"] {
-            std::fs::write(part.join("model.safetensors"), weights).unwrap();
+        for content in ["first", "other"] {
+            std::fs::write(part.join("file"), content).unwrap();
             let now = settings.fingerprint().unwrap();
-            assert_ne!(now, before, "{}: {weights}", part.display());
+            assert_ne!(now, before, "{}: {content}", part.display());
             before = now;
         }
     }
