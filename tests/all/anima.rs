@@ -5,6 +5,7 @@ use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place,
 use impasto::diffusion::{Prediction, Spacing};
 use impasto::mask::Region;
 use impasto::methods::color_force::ColorReport;
+use impasto::methods::image_guidance::ImageGuidanceReport;
 use impasto::methods::{
     ColorForce, FreeU, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
     SkipLayers, SmoothedEnergy, UnmergedLora,
@@ -128,6 +129,22 @@ fn own_folder_of_qwen_needs_no_tokenizer_of_t5() -> Result<()> {
     fs::remove_dir_all(main.path().join("t5_tokenizer")).expect("removed");
     let message = Model::load_with(&Source::dir(main.path()), options()).map(drop).unwrap_err().to_string();
     assert!(message.contains("t5_tokenizer/tokenizer.json") && message.contains("google-t5/t5-base"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn image_guidance_moves_the_first_word_too() -> Result<()> {
+    let pipeline = Pipeline::new(load()?);
+    let guided = |guide: ImageGuidance| pipeline.request("hat").seed(3).steps(1).size((64, 64)).guide(guide).run();
+    let output = guided(ImageGuidance::text("red, hat"))?;
+    let report = output.details::<ImageGuidanceReport>("ImageGuidance")?;
+    let first = &report.prompts[0].tokens[0];
+    assert!(first.position == 0 && first.similarity > 0.0 && first.alternate.is_some(), "{first:?}");
+    // A concept of one word is the first token too, and its context is padded by zeros.
+    let tokens = pipeline.model().text("red".into())?.context.narrow(1, 0, 2);
+    let output = guided(ImageGuidance::tokens(&tokens).concepts("hat", 0.1))?;
+    let report = output.details::<ImageGuidanceReport>("ImageGuidance")?;
+    assert!(report.prompts[0].concepts.iter().any(|hit| hit.position == 0), "{:?}", report.prompts[0].concepts);
     Ok(())
 }
 

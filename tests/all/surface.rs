@@ -12,7 +12,7 @@ const CRATES: &[(&str, usize, usize, usize)] = &[
     ("", 1084, 899, 30),
     ("crates/impasto-kernels", 33, 4, 30),
     ("crates/impasto-report", 21, 2, 30),
-    ("crates/impasto-studio", 109, 82, 30),
+    ("crates/impasto-studio", 109, 83, 30),
     ("crates/impasto-tiny", 2, 0, 30),
     ("crates/impasto-tiny-colorizer", 2, 0, 30),
     ("crates/impasto-tiny-fast", 2, 0, 30),

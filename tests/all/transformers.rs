@@ -10,7 +10,7 @@ use impasto::nn::{ConfigFile, Taesd, TaesdConfig};
 use impasto::pipeline::Request;
 use impasto::saliency::Differential;
 use impasto::weights::{Weights, write_safetensors};
-use impasto::{Branch, Codec, Grid, LoadOptions, Model, Pipeline, Result, Rgb, Source};
+use impasto::{Branch, Codec, Grid, LoadOptions, Model, Pipeline, Result, Rgb, Source, Window};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -195,12 +195,14 @@ fn blend_ends_at_the_second_prompt() -> Result<()> {
 fn forces_replay_their_maps() -> Result<()> {
     for (_kept, folder) in folders()? {
         let pipeline = load(&folder, |_| {})?;
-        let force = || ColorForce::published("hat", Rgb(255, 215, 0));
-        let first = request(&pipeline).guide(force()).run()?;
+        // The first three of these steps have more noise than Stable Diffusion's last timestep.
+        let force = || ColorForce::published("hat", Rgb(255, 215, 0)).window(Window::WHOLE);
+        let steps = || request(&pipeline).steps(12);
+        let first = steps().guide(force()).run()?;
         let maps = first.details::<ForceRun>("hat")?.recorded()?;
-        let again = request(&pipeline).guide(force().replay(maps)).run()?;
+        let again = steps().guide(force().replay(maps)).run()?;
         assert_eq!(again.latents, first.latents, "{}", folder.display());
-        assert!(apart(&again.latents, &request(&pipeline).run()?.latents) > 1e-3, "{}", folder.display());
+        assert!(apart(&again.latents, &steps().run()?.latents) > 1e-3, "{}", folder.display());
     }
     Ok(())
 }

@@ -126,6 +126,15 @@ fn run_of_a_unet_is_repeated_on_a_transformer() -> Result<()> {
         let request = Request::from_png(&flow, folder.told(&[("parameters", &words)]))?;
         assert_eq!(told(&request.notes()?), "");
     }
+    // impasto's own pictures tell the shift too.
+    let own = Pipeline::builder().source(Source::embedded_flow()).tune(|options| options.shift = Some(6.0)).build()?;
+    let output = small(own.request("a boat").seed(1).steps(1))?;
+    assert_eq!(output.recipe().infotext().field("Shift"), Some("6"));
+    let path = folder.file("shifted.png");
+    output.save(0, &path)?;
+    let notes = told(&Request::from_png(&flow, &path)?.notes()?);
+    assert!(notes.contains(shift), "{notes}");
+    assert_eq!(told(&Request::from_png(&own, &path)?.notes()?), "");
     // The same by a recipe.
     let unet = Pipeline::builder().build()?;
     let request = unet.request("a boat").seed(1).steps(1).seamless(Seamless::Both);
