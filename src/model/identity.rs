@@ -33,7 +33,7 @@ impl Model {
             }
         };
         let (device, kind) = (format!("{:?}", self.device), format!("{:?}", self.kind));
-        Ok(Identity { name: self.name.clone(), fingerprint, device, kind, shift: self.scheduler.fixed_shift() })
+        Ok(Identity { name: self.name.clone(), fingerprint, device, kind, shift: self.scheduler.own_shift() })
     }
 
     /// Computes the fingerprint.

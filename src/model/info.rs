@@ -50,7 +50,7 @@ pub struct Identity {
     /// Shift of the noise levels of a model with flow matching, which `LoadOptions::shift` may have set. `None` for
     /// other models, and for a shift that depends on the picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shift: Option<f64>,
+    pub(crate) shift: Option<f64>,
 }
 
 impl Identity {

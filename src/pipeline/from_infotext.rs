@@ -129,7 +129,7 @@ impl Request<'_> {
 
     /// Returns a note if a picture was made with another `shift` of a flow's noise levels than this model's.
     pub(super) fn shift_note(&self, shift: f64) -> Option<Note> {
-        let own = self.model.scheduler().fixed_shift();
+        let own = self.model.scheduler().own_shift();
         let told = own.map_or_else(|| "depends on the picture".to_owned(), |own| format!("is {own}"));
         let told = format!("the picture was made with the shift {shift} of the noise levels, and this model's {told}");
         (own != Some(shift)).then(|| Remedy::Shift.after(told))

@@ -73,8 +73,8 @@ pub trait Models: Send + Sync {
     /// Returns the names of the models. A client chooses one of them.
     fn names(&self) -> Vec<String>;
 
-    /// Checks without much time or memory that one of these names is that of a model, as far as the headers of files
-    /// tell. The model in use is given up only after this check. The default finds no fault.
+    /// Checks without much time or memory whether the model of one of these names can be loaded, as far as the headers
+    /// of files tell. The model in use is given up only after this check. The default finds no fault.
     ///
     /// # Errors
     /// The reason why the model cannot be loaded, which the client is told.

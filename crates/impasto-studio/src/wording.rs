@@ -76,6 +76,7 @@ impl Wording for Page {
             Remedy::Precision | Remedy::VaePrecision => "start the studio with --precision f32",
             Remedy::PrecisionOrModel => "start the studio with --precision f32 or another --model",
             Remedy::Vae | Remedy::NoFeedback => "start the studio with another VAE (--vae)",
+            Remedy::Shift => "start the studio with this shift (--shift)",
             Remedy::LoraFolder => "start the studio with a folder of LoRAs (--lora-dir), or remove the tag",
             Remedy::ControlNet | Remedy::T2iAdapter => "start the studio with the network (--net)",
             Remedy::IpAdapter => "start the studio with an IP-Adapter (--ip-adapter and --image-encoder)",

@@ -278,8 +278,8 @@ impl SchedulerConfig {
         self.use_flow_sigmas || self.class_name.starts_with("FlowMatch")
     }
 
-    /// Returns the shift of a flow's noise levels; `None` for other models, and for a shift that depends on the picture.
-    pub(crate) fn fixed_shift(&self) -> Option<f64> {
+    /// Returns the shift of a flow's noise levels. `None` for other models and for a shift that follows the picture.
+    pub(crate) fn own_shift(&self) -> Option<f64> {
         let shift = if self.use_flow_sigmas { self.flow_shift } else { self.shift };
         (self.is_flow() && !self.use_dynamic_shifting).then_some(shift)
     }

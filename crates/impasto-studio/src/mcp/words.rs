@@ -38,6 +38,7 @@ impl Wording for Agent {
             Remedy::Precision | Remedy::VaePrecision => "the user can start the server with --precision f32",
             Remedy::PrecisionOrModel => "the user can start the server with --precision f32 or another --model",
             Remedy::Vae | Remedy::NoFeedback => "the user can start the server with another --vae",
+            Remedy::Shift => "the user can start the server with this --shift",
             Remedy::LoraFolder => "remove the tag; the user can start the server with a folder of LoRAs (--lora-dir)",
             Remedy::TextEncoder | Remedy::SecondTextEncoder | Remedy::ThirdTextEncoder | Remedy::ImageEncoder => {
                 "the user can start the server with a --model that has this part"
