@@ -69,7 +69,7 @@ pub(super) fn align(s: &Array2<f32>, mapping: Mapping, header: bool) -> Vec<Pair
     let (a, t) = s.dim();
     let mut pairs = match mapping {
         Mapping::Direct => (0..t).map(|at| direct(s, at, at, a)).collect(),
-        _ => assign(s, mapping, &vec![true; t]),
+        _ => assign(s, mapping, &words_of(t, header)),
     };
     if mapping != Mapping::Direct {
         pairs.iter_mut().filter(|pair| pair.similarity <= 0.0).for_each(|pair| pair.alternate = None);
@@ -87,7 +87,7 @@ pub(super) fn shift(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
     let first = Pair { alternate: Some(0), similarity: 0.0 };
     let pairs: Vec<Pair> = match mapping {
         Mapping::Direct => (1..t).map(|at| direct(s, at - 1, at, a)).collect(),
-        _ => assign(s, mapping, &vec![true; t]).split_off(t.min(1)),
+        _ => assign(s, mapping, &words_of(t, true)).split_off(t.min(1)),
     };
     pairs.into_iter().map(|pair| pair.alternate.map_or(first, |_| pair)).chain([first]).take(t).collect()
 }
@@ -97,13 +97,18 @@ fn direct(s: &Array2<f32>, row: usize, at: usize, a: usize) -> Pair {
     Pair { alternate: (row < a).then_some(row), similarity }
 }
 
-/// Assigns partners by similarity to the tokens that are `wanted`. The first token never gets a partner.
+/// Returns a flag for each of `t` tokens: true for all but the first one, if that is a `header`.
+fn words_of(t: usize, header: bool) -> Vec<bool> {
+    (0..t).map(|at| at > 0 || !header).collect()
+}
+
+/// Assigns partners by similarity to the tokens that are `wanted`. The others get no partner.
 pub(super) fn assign(s: &Array2<f32>, mapping: Mapping, wanted: &[bool]) -> Vec<Pair> {
     let (a, t) = s.dim();
     let reuse = matches!(mapping, Mapping::BestFit { reuse: true } | Mapping::TextOrder { reuse: true });
     let mut free = vec![true; a];
     let mut pairs = vec![Pair::default(); t];
-    let mut left: Vec<usize> = (1..t).filter(|at| wanted.get(*at) == Some(&true)).collect();
+    let mut left: Vec<usize> = (0..t).filter(|at| wanted.get(*at) == Some(&true)).collect();
     // A tie goes to the lowest row, then to the lowest token.
     let best = |at: usize, free: &[bool]| {
         let candidates = s.column(at).into_iter().zip(free).enumerate().filter(|(_, (_, free))| **free);
